@@ -1,0 +1,69 @@
+"""What every dataset is to the rest: named rows with a class, a domain, and an image each; no model code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split, in a fixed order.
+
+    paths: identity of each row, relative to the dataset's folder, with forward slashes, unique within the split.
+    labels: class index of each row into `ImageDataset.class_names`, [N].
+    domains: domain index of each row into `ImageDataset.domain_names`, [N]; all 0 where there are no domains.
+    """
+
+    paths: tuple[str, ...]
+    labels: IntArray
+    domains: IntArray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A dataset that can be extracted: what exists, and how to open one image.
+
+    name: the name it is asked for by (`cub`), or the folder's name.
+    splits: `train` and `test`.
+    opener: (split, row) -> RGB image; raises `ImageError` with the path if it cannot be decoded. Thread-safe.
+    root: the folder it lies in; None for datasets made in memory.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    domain_names: tuple[str, ...]
+    splits: Mapping[str, Split]
+    opener: Callable[[str, int], Image] = field(repr=False, compare=False)
+    root: str | None = None
+
+    def open(self, split: str, row: int) -> Image:
+        """The RGB image of one row; raises `ImageError` if it cannot be decoded."""
+        return self.opener(split, row)
+
+    def listing_digest(self) -> str:
+        """SHA-256 over class names, domain names and, per split, every row's path, label and domain."""
+        listing = {
+            "classes": self.class_names,
+            "domains": self.domain_names,
+            "splits": {
+                name: [split.paths, split.labels.tolist(), split.domains.tolist()]
+                for name, split in sorted(self.splits.items())
+            },
+        }
+        text = json.dumps(listing, ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
