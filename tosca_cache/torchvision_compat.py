@@ -1,10 +1,10 @@
 """Makes `import torchvision` work on a machine where its compiled half does not load.
 
 On a machine without a GPU people install the CPU-only torch, while the package registry's torchvision wheel is the one
-built against CUDA. Its shared library `_C.so` then cannot be loaded (it wants libcudart), the operators it would have
-declared do not exist, and `import torchvision` stops with `operator torchvision::nms does not exist`; so does
-`import timm`, which imports torchvision. We need neither `nms` nor any other compiled operator: transforms and data sets
-are Python on top of PIL and torch.
+built against CUDA. Its shared library `_C.so` then cannot be loaded (it wants libcudart), the operators it would
+have declared do not exist, and `import torchvision` stops with `operator torchvision::nms does not exist`; so does
+`import timm`, which imports torchvision. We need neither `nms` nor any other compiled operator: transforms and
+data sets are Python on top of PIL and torch.
 
 So, and only if that very error is met, the operators that torchvision registers shape functions for at import are
 declared without an implementation, and the import is done again. Calling one of them still fails, with torch's message
@@ -29,7 +29,7 @@ _SCHEMAS = (
 
 @cache
 def ensure_torchvision() -> bool:
-    """Import torchvision, declaring its missing operators first where needed; call before importing timm or torchvision.
+    """Import torchvision, declaring its missing operators first where needed; call it before importing timm.
 
     Returns:
         True where torchvision was healthy, False where operators had to be declared.
