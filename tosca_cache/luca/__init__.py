@@ -1,0 +1,1 @@
+"""The LuCA module, its stacked form, its initialisation and its bank."""

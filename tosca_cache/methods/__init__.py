@@ -1,0 +1,1 @@
+"""Learners under one contract, on one store."""

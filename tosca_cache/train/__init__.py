@@ -1,0 +1,1 @@
+"""Stage two: stacked optimizers, schedules, batches and the loop."""

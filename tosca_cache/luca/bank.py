@@ -1,0 +1,80 @@
+"""The modules of all tasks so far, and the one head with its prototypes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tosca_cache.errors import RunError
+from tosca_cache.luca.module import adapt, cosine_logits, normalise
+from tosca_cache.luca.parameters import Head, Luca, Parameters
+
+
+class Bank:
+    """Frozen modules [T, ...] sharing one cosine head over all classes seen.
+
+    flow: which branches the modules use.
+    modules: one `Luca` of leading axis 1 a task.
+    head: prototypes [1, C, d] and sigma [1, 1]; None before the first task.
+    """
+
+    def __init__(self, flow: str) -> None:
+        self.flow = flow
+        self.modules: list[Luca] = []
+        self.head: Head | None = None
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+    @torch.no_grad()
+    def add(self, parameters: Parameters) -> None:
+        """Freezes a copy of a trained module and takes over the head trained with it."""
+        self.modules.append(Luca(*(t.detach().clone() for t in parameters.luca)))
+        self.head = Head(*(t.detach().clone() for t in parameters.head))
+
+    @torch.no_grad()
+    def adapted(self, module: int, x: Tensor) -> Tensor:
+        """Unit-length adapted features of one module, [n, d] to [n, d]; they never change once the module is frozen."""
+        return normalise(adapt(self.modules[module], x, self.flow)[0])
+
+    @torch.no_grad()
+    def logits(self, adapted: Tensor) -> Tensor:
+        """Logits over all classes seen from unit-length adapted features, [n, d] to [n, C]."""
+        if self.head is None:
+            raise RunError("the bank has no module yet", remedy="let it observe a task first")
+        return cosine_logits(self.head, adapted.unsqueeze(0))[0]
+
+    def save(self, path: Path, task_sizes: list[int]) -> None:
+        """Writes modules, prototypes and sigma as one safetensors file (tensors are stacked, [T, ...])."""
+        from safetensors.torch import save_file
+
+        if self.head is None:
+            raise RunError("the bank has no module to save", where=path, remedy="train at least one task first")
+        stacked = {f"module.{name}": torch.cat(parts).cpu() for name, parts in _by_name(self.modules).items()}
+        head = {"prototypes": self.head.weight[0].cpu().contiguous(), "sigma": self.head.sigma[0].cpu().contiguous()}
+        metadata = {"flow": self.flow, "task_sizes": ",".join(map(str, task_sizes))}
+        save_file(stacked | head, path, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> tuple[Bank, list[int]]:
+        """Reads a bank and its task sizes back; raises `RunError` if the file is not one."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            bank = cls(metadata["flow"])
+            sizes = [int(size) for size in metadata["task_sizes"].split(",")]
+            stacked = Luca(*(tensors[f"module.{name}"] for name in Luca._fields))
+            bank.head = Head(tensors["prototypes"].unsqueeze(0), tensors["sigma"].unsqueeze(0))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise RunError(f"not a readable bank of modules: {error}", where=path, remedy="train the run again") from error
+        bank.modules = [Luca(*(t[i : i + 1] for t in stacked)) for i in range(len(stacked.norm_weight))]
+        return bank, sizes
+
+
+def _by_name(modules: list[Luca]) -> dict[str, list[Tensor]]:
+    return {name: [getattr(module, name) for module in modules] for name in Luca._fields}

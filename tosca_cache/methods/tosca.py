@@ -1,0 +1,156 @@
+"""TOSCA (TMLR 2026): one LuCA module a task, one shared cosine head, and a router between the modules."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tosca_cache.evaluate.audit import batch_modules
+from tosca_cache.luca.bank import Bank
+from tosca_cache.luca.initialise import initial_head, initial_luca
+from tosca_cache.luca.module import entropy_and_prediction
+from tosca_cache.luca.parameters import LucaShape, Parameters
+from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch
+from tosca_cache.routing import Evidence, make_router
+from tosca_cache.tasks import Task
+from tosca_cache.train.batches import epoch_batches
+from tosca_cache.train.loop import EpochDone
+from tosca_cache.train.settings import Settings
+from tosca_cache.train.task import learn_task
+
+ROWS_AT_ONCE = 4096
+BATCH_ROUTER = "batch"
+
+
+class Tosca(Method):
+    """The published method on cached features.
+
+    Arguments:
+        settings: of training; the defaults are the published ones.
+        seed: of initialisation, batch order and views.
+        router: name of a router (`tosca_cache.routing.ROUTERS`), or `batch`: the reference's mean entropy over batches of
+            `routing_batch_size` rows in file order, which leaks the task and exists to reproduce published figures.
+        device, dtype: where and in what the module is trained.
+    """
+
+    name = "tosca"
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        seed: int = 1993,
+        router: str = "sample",
+        routing_batch_size: int = 48,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.settings = Settings() if settings is None else settings
+        self.seed, self.device, self.dtype = seed, torch.device(device), dtype
+        self.router = None if router == BATCH_ROUTER else make_router(router)
+        self.routing_batch_size = routing_batch_size
+        self.bank = Bank(self.settings.flow)
+        self.losses: list[NDArray[np.float64]] = []
+
+    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        features = self.tensor(task.train.features)  # [n, 1+V, d]
+        n, views, d = features.shape
+        settings = self.settings
+        shape = LucaShape.from_ratios(d, settings.mlp_ratio, settings.se_ratio)
+        parameters = Parameters(shape, task.classes.stop, device=self.device, dtype=self.dtype)
+        parameters.set_luca(initial_luca(shape, self.seed, task.number))
+        parameters.set_head(self.bank.head or initial_head(d, task.classes.stop, self.seed))
+        batches = epoch_batches(
+            n, views - 1, epochs=settings.epochs, batch_size=settings.batch_size, seed=self.seed, task=task.number
+        )
+        labels = torch.from_numpy(task.train.labels).to(self.device)
+        losses = learn_task(parameters, features, labels, task.classes, batches, settings, on_epoch=on_epoch)
+        self.losses.append(losses[:, 0])
+        self.bank.add(parameters)
+        if self.router is not None:
+            self.router.fit(task, self.bank)
+
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Logits of the module that the router (or the batch vote) chooses for each row, [n, C]."""
+        watch = self.watch()
+        watch.add(features)
+        return watch.scores()
+
+    def watch(self) -> AdaptedRows:
+        return AdaptedRows(self)
+
+    def route(self, evidence: Evidence) -> Tensor:
+        """The module of each sample, [n]."""
+        if self.router is not None:
+            return self.router.route(evidence)
+        chosen = batch_modules(evidence.entropy.cpu().numpy(), self.routing_batch_size)
+        return torch.from_numpy(chosen).to(evidence.entropy.device)
+
+    def tensor(self, features: FloatArray) -> Tensor:
+        """Features on the device of training, in its dtype."""
+        return torch.from_numpy(np.ascontiguousarray(features)).to(self.device).to(self.dtype)
+
+
+class AdaptedRows(Watch):
+    """Test rows whose adapted features are computed once for every module and kept.
+
+    A stored module and a test row never change, so after each task only the new module meets the old rows and only the old
+    modules meet the new rows; what is repeated is the product with the head, whose rows do change.
+    """
+
+    method: Tosca
+
+    def __init__(self, method: Tosca) -> None:
+        super().__init__(method)
+        self.rows: list[Tensor] = []  # one [n, d] a part
+        self.adapted: list[list[Tensor]] = []  # [part][module], each [n, d], unit length
+        self.seconds = {"adapt": 0.0, "head": 0.0}
+
+    def add(self, features: FloatArray) -> None:
+        self.rows.append(self.method.tensor(features))
+        self.adapted.append([])
+
+    @torch.inference_mode()
+    def evidence(self) -> Evidence:
+        """Entropy and prediction of every module for all rows added, [T, n]."""
+        self._adapt()
+        start = perf_counter()
+        bank = self.method.bank
+        entropy, prediction = [], []
+        for module in range(len(bank)):
+            halves = [
+                entropy_and_prediction(bank.logits(chunk))
+                for part in self.adapted
+                for chunk in part[module].split(ROWS_AT_ONCE)
+            ]
+            entropy.append(torch.cat([h for h, _ in halves]))
+            prediction.append(torch.cat([p for _, p in halves]))
+        self.seconds["head"] += perf_counter() - start
+        return Evidence(torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction))
+
+    def predict(self) -> Prediction:
+        evidence = self.evidence()
+        modules = self.method.route(evidence)
+        labels = evidence.prediction.gather(0, modules.unsqueeze(0))[0]
+        return Prediction(labels.cpu().numpy(), modules.cpu().numpy())
+
+    @torch.inference_mode()
+    def scores(self) -> FloatArray:
+        """Logits of the routed module for all rows added, [n, C]."""
+        modules = self.method.route(self.evidence())
+        each = [torch.cat([part[module] for part in self.adapted]) for module in range(len(self.method.bank))]
+        chosen = torch.stack(each)[modules, torch.arange(len(modules), device=modules.device)]  # [n, d]
+        scores: FloatArray = self.method.bank.logits(chosen).cpu().numpy()
+        return scores
+
+    def _adapt(self) -> None:
+        start = perf_counter()
+        bank = self.method.bank
+        for rows, done in zip(self.rows, self.adapted, strict=True):
+            for module in range(len(done), len(bank)):
+                done.append(torch.cat([bank.adapted(module, chunk) for chunk in rows.split(ROWS_AT_ONCE)]))
+        self.seconds["adapt"] += perf_counter() - start
