@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from time import perf_counter
 
 import numpy as np
@@ -13,14 +14,14 @@ from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.module import entropy_and_prediction
-from tosca_cache.luca.parameters import LucaShape, Parameters
+from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch
 from tosca_cache.routing import Evidence, make_router
 from tosca_cache.tasks import Task
-from tosca_cache.train.batches import epoch_batches
+from tosca_cache.train.batches import Batch, epoch_batches
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.settings import Settings
-from tosca_cache.train.task import learn_task
+from tosca_cache.train.task import Learned, learn_task
 
 ROWS_AT_ONCE = 4096
 BATCH_ROUTER = "batch"
@@ -57,22 +58,40 @@ class Tosca(Method):
         self.losses: list[NDArray[np.float64]] = []
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
-        features = self.tensor(task.train.features)  # [n, 1+V, d]
-        n, views, d = features.shape
+        n, views, d = task.train.features.shape
         settings = self.settings
-        shape = LucaShape.from_ratios(d, settings.mlp_ratio, settings.se_ratio)
-        parameters = Parameters(shape, task.classes.stop, device=self.device, dtype=self.dtype)
-        parameters.set_luca(initial_luca(shape, self.seed, task.number))
-        parameters.set_head(self.bank.head or initial_head(d, task.classes.stop, self.seed))
+        luca = initial_luca(self.shape(d), self.seed, task.number)
+        head = self.bank.head or initial_head(d, task.classes.stop, self.seed)
         batches = epoch_batches(
             n, views - 1, epochs=settings.epochs, batch_size=settings.batch_size, seed=self.seed, task=task.number
         )
+        self.learn(task, luca, head, batches, on_epoch=on_epoch)
+
+    def learn(
+        self, task: Task, luca: Luca, head: Head, batches: Iterable[Batch], *, on_epoch: EpochDone | None = None
+    ) -> Learned:
+        """Learns a task from a given start over given steps; `observe` draws both from the seed.
+
+        Arguments:
+            luca, head: as they start, [1, ...]; a head over fewer classes is grown by zero rows.
+            batches: rows and views of every step.
+        """
+        features = self.tensor(task.train.features)  # [n, 1+V, d]
         labels = torch.from_numpy(task.train.labels).to(self.device)
-        losses = learn_task(parameters, features, labels, task.classes, batches, settings, on_epoch=on_epoch)
-        self.losses.append(losses[:, 0])
+        shape = self.shape(features.shape[2])
+        parameters = Parameters(shape, task.classes.stop, device=self.device, dtype=self.dtype)
+        parameters.set_luca(luca)
+        parameters.set_head(head)
+        learned = learn_task(parameters, features, labels, task.classes, batches, self.settings, on_epoch=on_epoch)
+        self.losses.append(learned.losses[:, 0])
         self.bank.add(parameters)
         if self.router is not None:
             self.router.fit(task, self.bank)
+        return learned
+
+    def shape(self, dim: int) -> LucaShape:
+        """Sizes of the modules at feature size `dim`."""
+        return LucaShape.from_ratios(dim, self.settings.mlp_ratio, self.settings.se_ratio)
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Logits of the module that the router (or the batch vote) chooses for each row, [n, C]."""
@@ -122,11 +141,7 @@ class AdaptedRows(Watch):
         bank = self.method.bank
         entropy, prediction = [], []
         for module in range(len(bank)):
-            halves = [
-                entropy_and_prediction(bank.logits(chunk))
-                for part in self.adapted
-                for chunk in part[module].split(ROWS_AT_ONCE)
-            ]
+            halves = [entropy_and_prediction(bank.logits(chunk)) for chunk in self._chunks(module)]
             entropy.append(torch.cat([h for h, _ in halves]))
             prediction.append(torch.cat([p for _, p in halves]))
         self.seconds["head"] += perf_counter() - start
@@ -139,13 +154,21 @@ class AdaptedRows(Watch):
         return Prediction(labels.cpu().numpy(), modules.cpu().numpy())
 
     @torch.inference_mode()
+    def logits(self, module: int) -> Tensor:
+        """Logits of one module for all rows added, [n, C]."""
+        self._adapt()
+        return torch.cat([self.method.bank.logits(chunk) for chunk in self._chunks(module)])
+
+    @torch.inference_mode()
     def scores(self) -> FloatArray:
         """Logits of the routed module for all rows added, [n, C]."""
         modules = self.method.route(self.evidence())
-        each = [torch.cat([part[module] for part in self.adapted]) for module in range(len(self.method.bank))]
-        chosen = torch.stack(each)[modules, torch.arange(len(modules), device=modules.device)]  # [n, d]
-        scores: FloatArray = self.method.bank.logits(chosen).cpu().numpy()
+        every = torch.stack([self.logits(module) for module in range(len(self.method.bank))])  # [T, n, C]
+        scores: FloatArray = every[modules, torch.arange(len(modules), device=modules.device)].cpu().numpy()
         return scores
+
+    def _chunks(self, module: int) -> Iterator[Tensor]:
+        return (chunk for part in self.adapted for chunk in part[module].split(ROWS_AT_ONCE))
 
     def _adapt(self) -> None:
         start = perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,10 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tosca_cache.luca.module import adapt
-from tosca_cache.luca.parameters import Parameters
+from tosca_cache.luca.parameters import Head, Parameters
 from tosca_cache.train.batches import Batch
 from tosca_cache.train.loop import EpochDone, fit
 from tosca_cache.train.settings import Settings
+
+
+class Learned(NamedTuple):
+    """losses: before each step, [steps, M]; head: as trained, before its rows became prototypes."""
+
+    losses: NDArray[np.float64]
+    head: Head
 
 
 def learn_task(
@@ -25,7 +33,7 @@ def learn_task(
     settings: Settings,
     *,
     on_epoch: EpochDone | None = None,
-) -> NDArray[np.float64]:
+) -> Learned:
     """Trains module and head on a task's rows, then replaces the head rows of its classes by prototypes.
 
     Arguments:
@@ -33,13 +41,11 @@ def learn_task(
         features: [n, views, d]; view 0 is the clean one.
         labels: learned labels, [n], all within `classes`, every class at least once.
         batches, settings, on_epoch: see `fit`.
-
-    Returns:
-        The loss before each step, [steps, M].
     """
     losses = fit(parameters, features, labels, batches, settings, on_epoch=on_epoch)
+    trained = Head(*(t.detach().clone() for t in parameters.head))
     _set_prototypes(parameters, features[:, 0], labels, classes, settings.flow)
-    return losses
+    return Learned(losses, trained)
 
 
 @torch.no_grad()
