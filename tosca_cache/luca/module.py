@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.config.schema import FLOWS
 from tosca_cache.luca.parameters import Head, Luca
 
-FLOWS = ("tosca", "tosca_r", "adapter", "calibrator")
 NORM_EPS = 1e-5
 COSINE_EPS = 1e-12
 ENTROPY_EPS = 1e-9

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, pi
 
+from tosca_cache.config.schema import FLOWS, OPTIMIZERS, SCHEDULERS
 from tosca_cache.errors import ConfigError
-from tosca_cache.luca.module import FLOWS
-
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULERS = ("cosine", "steplr", "constant")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,61 @@
+"""Which device to compute on, and what is to be said about it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tosca_cache.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "zarr", "scikit-learn", "safetensors")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is the first GPU if there is one. Raises `UsageError` if it is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"device {name!r} is not available here", where="--device", remedy="use --device cpu, or auto"
+        ) from error
+    return device
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Processor, cores, threads, device, system and library versions, as plain JSON values."""
+    import torch
+
+    return {
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

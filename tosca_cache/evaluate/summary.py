@@ -1,0 +1,57 @@
+"""Every metric of one pass over a task stream, by its full name."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.evaluate import metrics
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+def summarise(
+    R: FloatArray, counts: IntArray, prediction: IntArray, modules: IntArray, labels: IntArray, tasks: IntArray
+) -> dict[str, float]:
+    """Metrics (percent) from the accuracy matrix and the predictions after the last task.
+
+    Arguments:
+        R: accuracy matrix, [T, T].
+        counts: test rows of each task, [T].
+        prediction, modules: predicted class and answering module of each test row, [n].
+        labels, tasks: the true ones, [n].
+    """
+    return {
+        "average_accuracy": metrics.average_accuracy(R, counts),
+        "last_accuracy": metrics.last_accuracy(R, counts),
+        "average_accuracy_over_tasks": metrics.average_accuracy(R, counts, weigh="tasks"),
+        "last_accuracy_over_tasks": metrics.last_accuracy(R, counts, weigh="tasks"),
+        "forgetting": metrics.forgetting(R),
+        "backward_transfer": metrics.backward_transfer(R),
+        "task_identification_accuracy": metrics.task_identification_accuracy(modules, tasks),
+        "accuracy_given_right_task": metrics.accuracy_given_right_task(prediction, labels, modules, tasks),
+    }
+
+
+def mean_and_spread(values: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and sample standard deviation (NaN for one seed) of each metric over seeds."""
+    mean = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+    if len(values) == 1:
+        return mean, {name: float("nan") for name in mean}
+    return mean, {name: float(np.std([v[name] for v in values], ddof=1)) for name in mean}
+
+
+def to_json(value: object) -> object:
+    """Plain JSON values; NaN (a metric that is not defined, or an entry above R's diagonal) becomes null."""
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if isinstance(value, dict):
+        return {str(name): to_json(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
