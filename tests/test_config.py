@@ -1,0 +1,280 @@
+"""Settings: their limits, their precedence, what is shipped, and how they are written down."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tosca_cache.config import (
+    FLOWS,
+    NORMALIZATIONS,
+    OPTIMIZERS,
+    PRESETS,
+    SCHEDULERS,
+    TrainConfig,
+    describe,
+    help_text,
+    resolve,
+    shipped_configs,
+    show,
+    to_toml,
+)
+from tosca_cache.errors import ConfigError
+
+KEYS = [field.name for field in fields(TrainConfig)]
+
+OUT_OF_RANGE = [
+    ("epochs", 0),
+    ("epochs", 20.0),
+    ("epochs", True),
+    ("epochs", "20"),
+    ("lr", 0),
+    ("lr", -0.1),
+    ("lr", float("nan")),
+    ("lr", float("inf")),
+    ("lr", 10**400),
+    ("lr", "0.1"),
+    ("l1", -1e-9),
+    ("increment", 0),
+    ("init_cls", 0),
+    ("batch_size", 0),
+    ("routing_batch_size", 0),
+    ("mlp_ratio", 0),
+    ("se_ratio", -1),
+    ("weight_decay", -1),
+    ("momentum", 1.0),
+    ("eta_min", -1),
+    ("gamma", 0),
+    ("flow", "toska"),
+    ("optimizer", "SGD"),
+    ("scheduler", 3),
+    ("normalize", "imagenet"),
+    ("img_size", 0),
+    ("views", -1),
+    ("seeds", ()),
+    ("seeds", (1993, 1993)),
+    ("seeds", (-1,)),
+    ("seeds", (2**32,)),
+    ("seeds", "1993;1994"),
+    ("seeds", [[1993]]),
+    ("milestones", (15, 10)),
+    ("milestones", (0,)),
+    ("shuffle", 1),
+    ("device", "gpu"),
+    ("dataset", ""),
+    ("dataset", "cub\n"),
+    ("router", ""),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), OUT_OF_RANGE)
+def test_wrong_values_are_refused_with_the_key_and_a_remedy(key: str, value: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _build(**{key: value})
+    assert caught.value.where == key
+    assert caught.value.remedy is not None
+    assert caught.value.exit_code == 2
+
+
+def _build(**values: Any) -> TrainConfig:
+    """A config out of values of any type."""
+    return TrainConfig(**values)
+
+
+def test_a_mistyped_choice_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="nearest is tosca_r"):
+        TrainConfig(flow="toscar")
+
+
+def test_steplr_needs_milestones() -> None:
+    with pytest.raises(ConfigError, match="milestones") as caught:
+        TrainConfig(scheduler="steplr")
+    assert caught.value.where == "milestones"
+    assert TrainConfig(scheduler="steplr", milestones=(10,)).milestones == (10,)
+
+
+def test_equal_settings_compare_equal_whatever_they_were_given_as() -> None:
+    assert _build(seeds=[1, 2], lr=1, img_size="any") == TrainConfig(seeds=(1, 2), lr=1.0)
+
+
+def test_defaults_are_the_published_hyperparameters_with_routing_per_sample() -> None:
+    default = asdict(TrainConfig())
+    official = PRESETS["official"]
+    differing = {key for key, value in official.items() if default[key] != value}
+    assert differing == {"router"}
+    assert (default["router"], official["router"], official["routing_batch_size"]) == ("sample", "batch", 48)
+
+
+def test_every_setting_has_a_help_sentence() -> None:
+    assert all(help_text(key).endswith(".") for key in KEYS)
+    assert [row[1] for row in describe()] == KEYS
+
+
+# One value a layer, so that the value shows where it came from.
+FILE_VALUES = {"lr": 0.2, "epochs": 2, "router": "sample", "increment": 3, "seeds": [2], "views": 2}
+LINE_VALUES = {"lr": 0.1, "epochs": 1, "router": "other", "increment": 4, "seeds": ["1,11"], "views": 1}
+
+
+def _toml(values: dict[str, object]) -> str:
+    """A TOML file of ours with these settings only."""
+    lines: dict[str, list[str]] = {}
+    for section, key, *_ in describe():
+        if key in values:
+            lines.setdefault(f"[{section}]", []).append(f"{key} = {json.dumps(values[key])}")
+    return "\n".join("\n".join([head, *body]) for head, body in lines.items())
+
+
+@given(
+    line=st.sets(st.sampled_from(sorted(LINE_VALUES))),
+    file=st.none() | st.sets(st.sampled_from(sorted(FILE_VALUES))),
+    preset=st.sampled_from([None, "official"]),
+    dataset=st.sampled_from([None, "cub", "somewhere/else"]),
+)
+def test_precedence(
+    tmp_path_factory: pytest.TempPathFactory,
+    line: set[str],
+    file: set[str] | None,
+    preset: str | None,
+    dataset: str | None,
+) -> None:
+    typed: dict[str, object] = {key: LINE_VALUES[key] for key in line} | {"dataset": dataset}
+    path = None
+    if file is not None:
+        path = tmp_path_factory.mktemp("configs") / "mine.toml"
+        path.write_text(_toml({key: FILE_VALUES[key] for key in file}), encoding="utf-8")
+    resolved = resolve(config=path, preset=preset, overrides=typed)
+
+    shipped_name = {None: "digits", "cub": "cub"}.get(dataset) if file is None else None
+    shipped = asdict(resolve(config=shipped_name).config) if shipped_name else {}
+    shipped_origin = resolve(config=shipped_name).origin if shipped_name else {}
+    for key in KEYS:
+        value = getattr(resolved.config, key)
+        if typed.get(key) is not None:
+            expected, origin = getattr(_build(**{key: typed[key]}), key), "command line"
+        elif key in (file or ()):
+            expected, origin = getattr(_build(**{key: FILE_VALUES[key]}), key), f"file {path}"
+        elif preset and key in PRESETS["official"]:
+            expected, origin = PRESETS["official"][key], "preset official"
+        elif shipped_origin.get(key, "default") != "default":
+            expected, origin = shipped[key], f"shipped configs/{shipped_name}.toml"
+        else:
+            expected, origin = getattr(TrainConfig(), key), "default"
+        assert (value, resolved.origin[key]) == (expected, origin), key
+
+
+def test_errors_say_which_layer_gave_the_value(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(overrides={"epochs": 0})
+    assert caught.value.where == "epochs (command line)"
+    path = tmp_path / "mine.toml"
+    path.write_text('[training]\nscheduler = "steplr"\nmilestones = []\n', encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        resolve(config=path)
+    assert caught.value.where == f"milestones (file {path})"
+
+
+def test_unknown_presets_and_keys_name_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'official'"):
+        resolve(preset="offical")
+    with pytest.raises(ConfigError, match="Did you mean 'batch_size'"):
+        resolve(overrides={"batchsize": 3})
+
+
+PUBLISHED = {  # classes (as packaged for the published numbers), classes a task, tasks
+    "cifar100": (100, 5, 20),
+    "cub": (200, 10, 20),
+    "imageneta": (200, 20, 10),
+    "imagenetr": (200, 20, 10),
+    "objectnet": (200, 10, 20),
+    "omnibenchmark": (300, 30, 10),
+    "vtab": (50, 10, 5),
+    "vtab_in_order": (50, 10, 5),
+}
+EMBEDDED = {"digits": (10, 2, 5), "glyphs": (100, 10, 10)}
+
+
+def test_shipped_configs_are_the_published_benchmarks_and_the_embedded_data() -> None:
+    assert shipped_configs() == tuple(sorted(PUBLISHED | EMBEDDED))
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED | EMBEDDED))
+def test_shipped_config(name: str) -> None:
+    config = resolve(config=name).config
+    classes, increment, tasks = (PUBLISHED | EMBEDDED)[name]
+    assert (config.increment, config.init_cls, classes / config.increment) == (increment, None, tasks)
+    assert config.dataset == name.removesuffix("_in_order")
+    assert config.shuffle is (name != "vtab_in_order")
+    published = ("vit_base_patch16_224_in21k", "none", 224, (1993, 1994, 1995, 1996, 1997))
+    store_and_seeds = (config.backbone, config.normalize, config.img_size, config.seeds)
+    assert store_and_seeds == (published if name in PUBLISHED else ("vit_nano", "timm", 32, (1993,)))
+    untouched = set(PRESETS["official"])  # so that --preset official has its full effect beside every shipped config
+    assert all(getattr(config, key) == getattr(TrainConfig(), key) for key in untouched)
+    assert resolve(config=name, preset="official").config.router == "batch"
+
+
+def test_shipped_configs_say_how_they_are_written() -> None:
+    folder = Path(__file__).parents[1] / "configs"
+    for name in shipped_configs():
+        text = (folder / f"{name}.toml").read_text(encoding="utf-8")
+        assert text.startswith("# ")
+        assert f"tosca train --config {name}" in text
+
+
+def _any_config() -> st.SearchStrategy[TrainConfig]:
+    naturals = st.integers(1, 10**6)
+    rates = st.floats(1e-12, 1e3)
+    text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
+    return st.builds(
+        TrainConfig,
+        dataset=text,
+        backbone=st.none() | text,
+        normalize=st.none() | st.sampled_from(NORMALIZATIONS),
+        img_size=st.none() | naturals,
+        views=st.none() | st.integers(0, 99),
+        init_cls=st.none() | naturals,
+        increment=naturals,
+        shuffle=st.booleans(),
+        seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, unique=True),
+        flow=st.sampled_from(FLOWS),
+        l1=st.floats(0, 1e6),
+        lr=rates,
+        epochs=naturals,
+        optimizer=st.sampled_from(OPTIMIZERS),
+        scheduler=st.sampled_from(SCHEDULERS),
+        milestones=st.lists(naturals, min_size=1, unique=True).map(sorted),
+        momentum=st.floats(0, 1, exclude_max=True),
+        gamma=rates,
+        device=st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]),
+    )
+
+
+@given(config=_any_config())
+def test_written_settings_read_back_equal(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig) -> None:
+    path = tmp_path_factory.mktemp("round") / "trip.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    resolved = resolve(config=path, preset="official")
+    assert resolved.config == config
+    assert set(resolved.origin.values()) == {f"file {path}"}  # every key is written, so nothing else has a say
+
+
+def test_show_lists_every_setting_with_its_origin() -> None:
+    rows = show(resolve(overrides={"lr": 0.5}))
+    assert [row[0] for row in rows] == KEYS
+    assert ("lr", "0.5", "command line") in rows
+    assert ("increment", "2", "shipped configs/digits.toml") in rows
+    assert ("views", '"any"', "default") in rows
+
+
+def test_importing_the_config_imports_no_heavy_library() -> None:
+    heavy = "torch timm torchvision zarr numpy sklearn matplotlib"
+    code = f"import sys, tosca_cache.config; print([name for name in {heavy.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,200 @@
+"""Config files: names, our TOML, the reference's JSON, and everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tosca_cache.config import TrainConfig, resolve, shipped_configs, show
+from tosca_cache.errors import ConfigError
+
+REFERENCE: dict[str, object] = {
+    "prefix": "reproduce",
+    "dataset": "cifar224",
+    "shuffle": True,
+    "init_cls": 5,
+    "increment": 5,
+    "model_name": "tosca",
+    "backbone_type": "vit_base_patch16_224_in21k",
+    "pretrained": True,
+    "device": ["0"],
+    "seed": [1993],
+    "mlp_ratio": 16,
+    "se_ratio": 16,
+    "l1": 5e-4,
+    "flow": "tosca",
+    "epochs": 20,
+    "batch_size": 48,
+    "optimizer": "sgd",
+    "scheduler": "cosine",
+    "lr": 0.025,
+    "weight_decay": 0,
+    "milestones": [],
+}
+
+
+def _write(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _json(folder: Path, **changes: object) -> Path:
+    return _write(folder, json.dumps(REFERENCE | changes), "tosca.json")
+
+
+def _error(path: Path) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        resolve(config=path)
+    assert str(path) in str(caught.value)
+    assert caught.value.remedy is not None
+    return caught.value
+
+
+def test_names_find_shipped_configs_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cub").mkdir()  # a folder of that name, such as a dataset, is no config
+    for name in ("cub", "cub.toml", "configs/cub.toml"):
+        assert resolve(config=name).origin["dataset"] == "file configs/cub.toml"
+
+
+def test_a_path_comes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write(tmp_path, "[protocol]\nincrement = 7\n", "cub.toml")
+    resolved = resolve(config="cub.toml")
+    assert (resolved.config.increment, resolved.origin["increment"]) == (7, "file cub.toml")
+    # The implicit config of a dataset is always the shipped one, never a file that lies about.
+    assert resolve(overrides={"dataset": "cub"}).config.increment == 10
+
+
+def test_unknown_configs_list_the_names_and_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'cifar100'") as caught:
+        resolve(config="cifar10")
+    assert all(name in str(caught.value) for name in shipped_configs())
+    error = _error(tmp_path / "imagenet_r.toml")
+    assert "Did you mean 'imagenetr'" in str(error)
+    assert "folder" in _error(tmp_path).problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[training]\nlr = \n", "line 2, column 6"),
+        ("[training]\nlr = 1\nlr = 2\n", "line 3"),
+        ("[training\n", "line 1"),
+        ("[training]\nlr = '0.1'\n", "lr cannot be '0.1'"),
+        ("[training]\nepochs = 0\n", "integer of at least 1"),
+        ("[training]\nepochs = 2024-01-01\n", "epochs cannot be"),
+        ("[training]\nlearning_rate = 1\n", "Unknown key 'learning_rate'"),
+        ("[training]\nbatchsize = 1\n", "Did you mean 'batch_size'"),
+        ("[trainin]\nlr = 1\n", "Did you mean 'training'"),
+        ("lr = 1\n", "Move it below a line [training]"),
+        ("[store]\nlr = 1\n", "Move it below a line [training]"),
+        ("lrr = 1\n", "Did you mean 'lr'"),
+        ("training = 1\n", "Write it as a line [training]"),
+        ("[protocol]\nseeds = [1993, 1993]\n", "all different"),
+        ("[data]\ndataset = {}\n", "dataset cannot be {}"),
+        ("[training]\nepochs = " + "9" * 5000, "too long"),
+    ],
+)
+def test_wrong_toml(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in str(_error(_write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"lr": 1,\n "epochs" 3}', "line 2, column 11"),
+        ("", "line 1, column 1"),
+        ("[1]", "not a JSON object"),
+        ('{"lr": 1, "lr": 2}', "lr stands twice"),
+        ('{"lr": NaN}', "lr cannot be nan"),
+        ('{"lr": ' + "9" * 5000 + "}", "too long"),
+        ("[" * 100_000, "too deep"),
+    ],
+)
+def test_wrong_json(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in str(_error(_write(tmp_path, text, "tosca.json")))
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"[training]\nlr = \xff")
+    assert "byte 16 is not UTF-8" in _error(path).problem
+    assert ".toml or .json" in _error(_write(tmp_path, "lr: 1", "mine.yaml")).problem
+
+
+def test_a_mark_at_the_start_of_the_file_is_no_error(tmp_path: Path) -> None:
+    assert resolve(config=_write(tmp_path, "\ufeff[training]\nlr = 1\n")).config.lr == 1.0
+
+
+def test_reference_json_unchanged(tmp_path: Path) -> None:
+    path = _json(tmp_path)
+    resolved = resolve(config=path)
+    assert resolved.config == TrainConfig(
+        dataset="cifar100",
+        backbone="vit_base_patch16_224_in21k",
+        normalize="none",
+        init_cls=5,
+        increment=5,
+        device="cuda:0",
+    )
+    assert {key for key, origin in resolved.origin.items() if origin == "default"} == {
+        *("img_size", "views", "momentum", "eta_min", "gamma", "router", "routing_batch_size")
+    }
+    assert set(resolved.origin.values()) == {"default", f"file {path}"}
+    assert set(resolved.ignored) == {"prefix", "pretrained"}
+    assert [row[:2] for row in show(resolved)[-2:]] == [("prefix", "(no effect)"), ("pretrained", "(no effect)")]
+
+
+def test_reference_json_is_the_protocol_of_the_shipped_config(tmp_path: Path) -> None:
+    increments = {"cifar224": 5, "cub": 10, "imageneta": 20, "imagenetr": 20, "omnibenchmark": 30, "vtab": 10}
+    for dataset, increment in increments.items():
+        theirs = resolve(config=_json(tmp_path, dataset=dataset, init_cls=increment, increment=increment)).config
+        ours = resolve(config=theirs.dataset).config
+        assert (theirs.dataset, theirs.increment, theirs.shuffle) == (ours.dataset, ours.increment, ours.shuffle)
+        assert (theirs.backbone, theirs.normalize) == (ours.backbone, ours.normalize)
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [(["0"], "cuda:0"), (["2", "3"], "cuda:2"), ([1], "cuda:1"), (["-1"], "cpu"), ("0", "cuda:0")],
+)
+def test_reference_devices(tmp_path: Path, device: object, expected: str) -> None:
+    assert resolve(config=_json(tmp_path, device=device)).config.device == expected
+
+
+def test_reference_values_in_other_forms(tmp_path: Path) -> None:
+    config = resolve(config=_json(tmp_path, seed=7, milestones=None)).config
+    assert (config.seeds, config.milestones) == ((7,), ())
+    config = resolve(config=_json(tmp_path, seed=[1, 2], scheduler="steplr", milestones=[10, 15])).config
+    assert (config.seeds, config.milestones) == ((1, 2), (10, 15))
+    assert resolve(config=_json(tmp_path, scheduler="constant")).config.scheduler == "constant"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model_name": "simplecil"}, "model_name cannot be 'simplecil'"),
+        ({"dataset": "cubs"}, "nearest is cub"),
+        ({"dataset": "cifar100"}, "nearest is cifar224"),
+        ({"seeds": [1]}, "Did you mean 'seed'"),
+        ({"backbone": "x"}, "Did you mean 'backbone_type'"),
+        ({"init_lr": 0.1}, "Unknown key 'init_lr'"),
+        ({"device": []}, "device cannot be []"),
+        ({"device": ["cuda"]}, "device cannot be ['cuda']"),
+        ({"device": [True]}, "device cannot be [True]"),
+        ({"device": [["0"]]}, "device cannot be [['0']]"),
+        ({"device": ["--1"]}, "device cannot be ['--1']"),
+        ({"pretrained": False}, "pretrained is false"),
+        ({"pretrained": "yes"}, "pretrained cannot be 'yes'"),
+        ({"prefix": 3}, "prefix cannot be 3"),
+        ({"lr": None}, "lr cannot be None"),
+        ({"epochs": 0}, "epochs cannot be 0"),
+        ({"scheduler": "steplr"}, "steplr has no milestones"),
+    ],
+)
+def test_wrong_reference_values(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+    assert expected in str(_error(_json(tmp_path, **changes)))

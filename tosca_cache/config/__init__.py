@@ -1,0 +1,33 @@
+"""Settings of stage two: what they are, where they come from, and how they are written down. Imports no torch."""
+
+from tosca_cache.config.files import find_config, read_config, shipped_configs
+from tosca_cache.config.render import describe, show, to_toml
+from tosca_cache.config.resolve import PRESETS, Resolved, resolve
+from tosca_cache.config.schema import (
+    FLOWS,
+    NORMALIZATIONS,
+    OPTIMIZERS,
+    SCHEDULERS,
+    TrainConfig,
+    check_value,
+    help_text,
+)
+
+__all__ = [
+    "FLOWS",
+    "NORMALIZATIONS",
+    "OPTIMIZERS",
+    "PRESETS",
+    "SCHEDULERS",
+    "Resolved",
+    "TrainConfig",
+    "check_value",
+    "describe",
+    "find_config",
+    "help_text",
+    "read_config",
+    "resolve",
+    "shipped_configs",
+    "show",
+    "to_toml",
+]

@@ -1,0 +1,99 @@
+"""The JSON config files of the reference implementation, taken unchanged (github.com/muratonuryildirim/tosca)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tosca_cache.config.checks import Check, Choice, Flag, Text, accept
+from tosca_cache.config.schema import DATASET_ALIASES, check_value, unknown_key
+from tosca_cache.errors import ConfigError
+
+DATASETS = ("cifar224", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab")
+
+# Keys under another name, or of another form, than ours.
+_RENAMED = {"seed": "seeds", "backbone_type": "backbone"}
+_SAME = (
+    *("shuffle", "init_cls", "increment", "mlp_ratio", "se_ratio", "l1", "flow", "epochs", "batch_size", "optimizer"),
+    *("scheduler", "lr", "weight_decay"),
+)
+_OWN: dict[str, Check] = {
+    "prefix": Text("a name"),
+    "dataset": Choice(DATASETS),
+    "model_name": Choice(("tosca",)),
+    "pretrained": Flag(),
+}
+KEYS = (
+    *("prefix", "dataset", "shuffle", "init_cls", "increment", "model_name", "backbone_type", "pretrained", "device"),
+    *("seed", "mlp_ratio", "se_ratio", "l1", "flow", "epochs", "batch_size", "optimizer", "scheduler", "lr"),
+    *("weight_decay", "milestones"),
+)
+
+_IGNORED = {
+    "prefix": "names the reference's log files; a run directory has its own name",
+    "pretrained": "the weights were chosen when the store was extracted",
+}
+
+
+def convert(raw: dict[str, object], label: str) -> tuple[dict[str, object], dict[str, str]]:
+    """Settings of ours out of a reference's JSON object.
+
+    Returns the settings by our names, and the keys that have no effect here with the reason.
+    Raises `ConfigError` for an unknown key or a value that the key cannot have.
+    """
+    # The reference feeds pixels in [0, 1] to every backbone, so its files mean a store without normalisation.
+    values: dict[str, object] = {"normalize": "none"}
+    for key, value in raw.items():
+        where = f"{label}, key {key}"
+        if key not in KEYS:
+            raise unknown_key(key, KEYS, where)
+        if key in _OWN:
+            _check_own(key, value, where)
+        special = _SPECIAL.get(key)
+        if special is not None:
+            name, translate = special
+            values[name] = translate(value, where)
+        elif key in _SAME or key in _RENAMED:
+            name = _RENAMED.get(key, key)
+            values[name] = check_value(name, value, where=where)
+    ignored = {key: reason for key, reason in _IGNORED.items() if key in raw}
+    return values, ignored
+
+
+def _check_own(key: str, value: object, where: str) -> None:
+    """Keys that only the reference has, or that it limits more narrowly."""
+    accept(_OWN[key], key, value, where)
+    if key == "pretrained" and value is False:
+        raise ConfigError(
+            "pretrained is false, but every store holds features of a pretrained backbone.",
+            where=where,
+            remedy="Set it to true, or leave it out.",
+        )
+
+
+def _dataset(value: object, where: str) -> object:
+    return DATASET_ALIASES.get(str(value), value)
+
+
+def _milestones(value: object, where: str) -> object:
+    return () if value is None else check_value("milestones", value, where=where)
+
+
+def _device(value: object, where: str) -> object:
+    """["0"] -> cuda:0 and ["-1"] -> cpu. Of several GPUs the first is taken: stage two uses one."""
+    devices = value if isinstance(value, list) else [value]
+    texts = [str(device) for device in devices if isinstance(device, str | int) and not isinstance(device, bool)]
+    if not texts or len(texts) < len(devices) or any(not text.removeprefix("-").isdecimal() for text in texts):
+        raise ConfigError(
+            f"device cannot be {value!r}.",
+            where=where,
+            remedy='Give a list of GPU numbers, such as ["0"]; ["-1"] is the CPU.',
+        )
+    first = int(texts[0])
+    return "cpu" if first < 0 else f"cuda:{first}"
+
+
+_SPECIAL: dict[str, tuple[str, Callable[[object, str], object]]] = {
+    "dataset": ("dataset", _dataset),
+    "device": ("device", _device),
+    "milestones": ("milestones", _milestones),
+}

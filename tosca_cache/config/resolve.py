@@ -1,0 +1,124 @@
+"""From everywhere a setting can come from to one `TrainConfig`, remembering where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from tosca_cache.config.checks import nearest
+from tosca_cache.config.files import Layer, read_config, read_shipped, shipped_configs
+from tosca_cache.config.schema import KEYS, TrainConfig, check_value, default_of, unknown_key
+from tosca_cache.errors import ConfigError
+
+COMMAND_LINE = "command line"
+DEFAULT = "default"
+
+# The published hyperparameters are the defaults; a preset says them all the same, so that it still means the reference
+# when a shipped config or a later default differs.
+PRESETS: dict[str, dict[str, object]] = {
+    "official": {
+        "flow": "tosca",
+        "mlp_ratio": 16,
+        "se_ratio": 16,
+        "l1": 5e-4,
+        "lr": 0.025,
+        "epochs": 20,
+        "batch_size": 48,
+        "optimizer": "sgd",
+        "scheduler": "cosine",
+        "milestones": (),
+        "weight_decay": 0.0,
+        "momentum": 0.9,
+        "eta_min": 1e-8,
+        "gamma": 0.1,
+        "router": "batch",
+        "routing_batch_size": 48,
+    }
+}
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The settings of a run and where they came from.
+
+    origin: for every key of `TrainConfig`: "command line", "file PATH", "preset NAME", "shipped configs/NAME.toml" or
+        "default".
+    ignored: keys of a reference's file that have no effect here, with the reason.
+    """
+
+    config: TrainConfig
+    origin: dict[str, str]
+    ignored: dict[str, str] = field(default_factory=dict)
+
+
+def resolve(
+    *,
+    config: str | Path | None = None,
+    preset: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+) -> Resolved:
+    """Settings by precedence: command line, file, preset, the shipped config of the dataset (if no file), defaults.
+
+    Arguments:
+        config: path of a config file, or the name of a shipped one.
+        preset: name of a preset, or None.
+        overrides: values from the command line by key; None means that it was not given.
+
+    Raises `ConfigError`, naming the key and where its value came from.
+    """
+    layers = [_command_line(overrides or {})]
+    if config is not None:
+        layers.append(read_config(config))
+    if preset is not None:
+        layers.append(_preset(preset))
+    if config is None:
+        layers.extend(_shipped(layers[0].values.get("dataset", default_of("dataset"))))
+    return _merge(layers)
+
+
+def _command_line(overrides: Mapping[str, object]) -> Layer:
+    values: dict[str, object] = {}
+    for key, value in overrides.items():
+        if key not in KEYS:
+            raise unknown_key(key, KEYS, COMMAND_LINE)
+        if value is not None:
+            values[key] = check_value(key, value, where=_where(key, COMMAND_LINE))
+    return Layer(COMMAND_LINE, values)
+
+
+def _preset(name: str) -> Layer:
+    if name not in PRESETS:
+        raise ConfigError(
+            f"There is no preset {name!r}.",
+            where="preset",
+            remedy=f"Did you mean {nearest(name, PRESETS)!r}? Known: {', '.join(PRESETS)}.",
+        )
+    return Layer(f"preset {name}", PRESETS[name])
+
+
+def _shipped(dataset: object) -> list[Layer]:
+    """The config that is shipped for a dataset, if there is one."""
+    return [read_shipped(str(dataset))] if dataset in shipped_configs() else []
+
+
+def _merge(layers: list[Layer]) -> Resolved:
+    """One config out of layers, the first having the last word."""
+    values: dict[str, object] = {}
+    origin: dict[str, str] = {}
+    for key in KEYS:
+        layer = next((layer for layer in layers if key in layer.values), None)
+        values[key] = default_of(key) if layer is None else layer.values[key]
+        origin[key] = DEFAULT if layer is None else layer.origin
+    ignored = {key: reason for layer in layers for key, reason in layer.ignored.items()}
+    try:
+        config = TrainConfig(**cast(dict[str, Any], values))
+    except ConfigError as error:  # values are right one by one, but not together
+        key = error.where or ""
+        raise ConfigError(error.problem, where=_where(key, origin[key]), remedy=error.remedy) from None
+    return Resolved(config, origin, ignored)
+
+
+def _where(key: str, origin: str) -> str:
+    return f"{key} ({origin})"
