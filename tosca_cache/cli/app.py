@@ -1,0 +1,47 @@
+"""The Typer app: gathers the verbs, and prints errors of our vocabulary without a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from tosca_cache.cli import cache, conformance, datasets, extract, show, train
+from tosca_cache.errors import ToscaError
+
+
+class ErrorsWithoutTraceback(TyperGroup):
+    """Turns a `ToscaError` into its message on standard error and its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ToscaError as error:
+            typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
+            typer.echo(str(error), err=True)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    name="tosca",
+    cls=ErrorsWithoutTraceback,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Class-incremental learning on a frozen backbone: extract features once, then train and route in seconds.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        from tosca_cache import __version__
+
+        typer.echo(f"tosca {__version__}")
+        raise typer.Exit
+
+
+for verb in (extract, train, show, datasets, cache, conformance):
+    verb.register(app)

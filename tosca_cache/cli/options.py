@@ -1,0 +1,15 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Root = Annotated[
+    Path, typer.Option("--root", envvar="TOSCA_CACHE", help="Folder of the feature stores.", show_envvar=True)
+]
+Runs = Annotated[Path, typer.Option("--runs", envvar="TOSCA_RUNS", help="Folder of the runs.", show_envvar=True)]
+DEFAULT_ROOT = Path("cache")
+DEFAULT_RUNS = Path("runs")

@@ -1,0 +1,47 @@
+"""Progress of training: bars on a terminal, a line a task elsewhere."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """Shows epochs done over all tasks of a seed; see `runs.experiment.Reporter`."""
+
+    def __init__(self, console: Console, seeds: int) -> None:
+        self.console, self.seeds, self.seed, self.tasks, self.epochs = console, seeds, 0, 0, 0
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        self.progress = Progress(
+            *columns, TextColumn("epochs"), TimeElapsedColumn(), TimeRemainingColumn(), console=console
+        )
+        self.bar = self.progress.add_task("train", total=None)
+
+    def __enter__(self) -> TrainingProgress:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def on_seed(self, seed: int, tasks: int, epochs: int) -> None:
+        self.seed, self.tasks, self.epochs = seed, tasks, epochs
+        self.progress.reset(self.bar, total=tasks * epochs, description=f"train seed {seed}, task 1/{tasks}")
+
+    def on_epoch(self, task: int, epoch: int) -> None:
+        self.progress.update(
+            self.bar,
+            completed=task * self.epochs + epoch + 1,
+            description=f"train seed {self.seed}, task {task + 1}/{self.tasks}",
+        )
+
+    def on_task(self, task: int, row: NDArray[np.float64]) -> None:
+        if not self.console.is_terminal:
+            done = f"seed {self.seed}: task {task + 1}/{self.tasks} learned"
+            self.console.print(f"{done}, accuracy by task {' '.join(f'{a:.1f}' for a in row)}", soft_wrap=True)

@@ -1,0 +1,67 @@
+"""`tosca show`: print a run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tosca_cache.cli.options import DEFAULT_RUNS, Runs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show(
+    run: Annotated[str | None, typer.Argument(help="Path or name of a run; without it, all runs are listed.")] = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of tables.")] = False,
+) -> None:
+    """Print the tables of a run, or list all runs."""
+    from rich.console import Console
+
+    from tosca_cache.runs.directory import METRICS, find_run
+
+    if run is None:
+        _list(Console(), runs)
+    elif as_json:
+        typer.echo((find_run(run, runs) / METRICS).read_text(encoding="utf-8"), nl=False)
+    else:
+        print_run(Console(), find_run(run, runs))
+
+
+def print_run(console: Console, run: Path) -> None:
+    """Metrics, routing conditions, seconds, and where everything is."""
+    from tosca_cache.report.figures import CURVE, MATRIX
+    from tosca_cache.report.tables import conditions_table, last_row_table, metrics_table, seconds_table
+    from tosca_cache.runs.directory import read_metrics
+
+    metrics = read_metrics(run)
+    for table in (
+        metrics_table(metrics),
+        last_row_table(metrics),
+        conditions_table(metrics),
+        seconds_table(metrics["seconds"]),
+    ):
+        console.print(table)
+    console.print(f"run: {run}", soft_wrap=True)
+    console.print(f"pictures: {run / CURVE}, {run / MATRIX}", soft_wrap=True)
+
+
+def _list(console: Console, runs: Path) -> None:
+    from rich.table import Table
+
+    from tosca_cache.runs.directory import list_runs, read_metrics
+
+    table = Table("run", "dataset", "router", "seeds", "average accuracy", "last accuracy", title=f"runs in {runs}")
+    for run in list_runs(runs):
+        metrics = read_metrics(run)
+        accuracies = (f"{metrics[name]:.2f}" for name in ("average_accuracy", "last_accuracy"))
+        table.add_row(run.name, metrics["dataset"], metrics["router"], str(len(metrics["seeds"])), *accuracies)
+    console.print(table)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(show)

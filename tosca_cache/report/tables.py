@@ -1,0 +1,81 @@
+"""Tables of a run for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+METRICS = {
+    "average_accuracy": "average accuracy",
+    "last_accuracy": "last accuracy",
+    "forgetting": "forgetting",
+    "task_identification_accuracy": "task-identification accuracy",
+    "accuracy_given_right_task": "accuracy given the right task",
+}
+CONDITIONS = {
+    "per_sample": "per sample",
+    "batch_shuffled": "batch, shuffled",
+    "batch_in_order": "batch, in file order (leaks the task)",
+    "oracle": "oracle: the true task's module",
+    "nearest_class_mean": "nearest class mean, no modules",
+}
+STAGES = {
+    "extract": "stage one: extract",
+    "read_store": "read the store",
+    "train": "stage two: train",
+    "evaluate": "stage two: route and evaluate",
+    "audit": "audit of routing conditions",
+}
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """The metrics of a run, with their spread over seeds where there are several."""
+    seeds = ", ".join(metrics["seeds"])
+    table = Table(title=f"{metrics['dataset']}: {len(metrics['R'])} tasks, router {metrics['router']}, seed {seeds}")
+    table.add_column("metric")
+    table.add_column("percent", justify="right")
+    for name, title in METRICS.items():
+        table.add_row(title, _with_spread(metrics[name], metrics["spread"][name]))
+    if metrics.get("leaks"):
+        table.caption = f"Not comparable with per-sample routing: batch routing {metrics['leaks']}."
+    return table
+
+
+def conditions_table(metrics: Mapping[str, Any]) -> Table:
+    """Last accuracy of the same modules under each routing condition."""
+    table = Table(title=f"last accuracy, same modules, batches of {metrics['routing_batch_size']}")
+    table.add_column("routing")
+    table.add_column("percent", justify="right")
+    spread = metrics["last_accuracy_by_condition_spread"]
+    for name, title in CONDITIONS.items():
+        table.add_row(title, _with_spread(metrics["last_accuracy_by_condition"][name], spread[name]))
+    return table
+
+
+def seconds_table(seconds: Mapping[str, float]) -> Table:
+    """Seconds of each stage."""
+    table = Table(title="seconds")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    for name, title in STAGES.items():
+        if name in seconds:
+            table.add_row(title, f"{seconds[name]:.1f}")
+    return table
+
+
+def last_row_table(metrics: Mapping[str, Any]) -> Table:
+    """R's last row: accuracy on the test rows of every task after the last one."""
+    table = Table(title="accuracy by task after the last task (last row of R)")
+    row = metrics["R"][-1]
+    for number in range(1, len(row) + 1):
+        table.add_column(str(number), justify="right")
+    table.add_row(*(f"{value:.1f}" for value in row))
+    return table
+
+
+def _with_spread(value: float | None, spread: float | None) -> str:
+    if value is None:
+        return "not defined"
+    return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
