@@ -183,7 +183,9 @@ def _check_split(split: str, arrays: Arrays, class_names: Sequence[str]) -> None
     labels, classes = arrays.labels, len(class_names)
     if len(labels) != len(arrays.features):
         raise StoreError(
-            f"{len(arrays.features)} feature rows but {len(labels)} labels", where=f"split {split}", remedy="extract again"
+            f"{len(arrays.features)} feature rows but {len(labels)} labels",
+            where=f"split {split}",
+            remedy="extract again",
         )
     if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
         raise StoreError(

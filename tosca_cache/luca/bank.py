@@ -71,7 +71,9 @@ class Bank:
             stacked = Luca(*(tensors[f"module.{name}"] for name in Luca._fields))
             bank.head = Head(tensors["prototypes"].unsqueeze(0), tensors["sigma"].unsqueeze(0))
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise RunError(f"not a readable bank of modules: {error}", where=path, remedy="train the run again") from error
+            raise RunError(
+                f"not a readable bank of modules: {error}", where=path, remedy="train the run again"
+            ) from error
         bank.modules = [Luca(*(t[i : i + 1] for t in stacked)) for i in range(len(stacked.norm_weight))]
         return bank, sizes
 

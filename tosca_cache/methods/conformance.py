@@ -87,7 +87,9 @@ class Recording:
             self.meta: dict[str, Any] = json.loads(str(self["meta"]))
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
             raise ConformanceError(
-                f"not a readable recording: {error}", where=path, remedy="give .npz files laid out as the golden trajectories"
+                f"not a readable recording: {error}",
+                where=path,
+                remedy="give .npz files laid out as the golden trajectories",
             ) from error
         self.tasks = len({name.split("/")[0] for name in self.arrays if name.startswith("task")})
         self.seen = [len(self[f"task{t}/init/fc.weight"]) for t in range(self.tasks)]
@@ -151,7 +153,9 @@ def replay(path: Path, *, dtype: torch.dtype = torch.float32) -> Deviation:
         task, place = recording.task(t)
         luca, head = recording.start(t)
         if tosca.bank.head is not None:  # the head must have been carried over, with new rows zero
-            _compare_rows(deviation, "prototypes", tosca.bank.head.weight[0], head.weight[0, : task.classes.start].numpy())
+            _compare_rows(
+                deviation, "prototypes", tosca.bank.head.weight[0], head.weight[0, : task.classes.start].numpy()
+            )
         learned = tosca.learn(task, luca, head, recording.batches(t, place, tosca.settings.epochs))
         _compare_training(deviation, recording, t, tosca, learned.losses[:, 0], learned.head)
         added = np.flatnonzero((recording["yte"] >= task.classes.start) & (recording["yte"] < task.classes.stop))
@@ -175,7 +179,9 @@ def _compare_training(
     _compare_rows(deviation, "prototypes", tosca.bank.head.weight[0], recording[f"task{t}/prototypes"])
 
 
-def _compare_inference(deviation: Deviation, recording: Recording, t: int, watch: AdaptedRows, file_order: Array) -> None:
+def _compare_inference(
+    deviation: Deviation, recording: Recording, t: int, watch: AdaptedRows, file_order: Array
+) -> None:
     evidence = watch.evidence()
     entropy, prediction = evidence.entropy.numpy()[:, file_order], evidence.prediction.numpy()[:, file_order]
     for module in range(t + 1):

@@ -40,7 +40,9 @@ def _curve(metrics: Mapping[str, Any], path: Path) -> None:
     axes.plot([], [], color="0.75", linewidth=1, label="task just learned")
     axes.plot(tasks, metrics["accuracy_curve"], marker="o", color="C0", label="all classes seen")
     axes.axhline(metrics["average_accuracy"], color="C0", linestyle=":", linewidth=1)
-    axes.annotate(f"average {metrics['average_accuracy']:.2f}", (1, metrics["average_accuracy"]), color="C0", va="bottom")
+    axes.annotate(
+        f"average {metrics['average_accuracy']:.2f}", (1, metrics["average_accuracy"]), color="C0", va="bottom"
+    )
     axes.set(xlabel="tasks learned", ylabel="accuracy (%)", title=_title(metrics))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower left", frameon=False)

@@ -57,6 +57,8 @@ def make_router(name: str) -> Router:
     """A fresh router; raises `UsageError` if the name is unknown."""
     if name not in ROUTERS:
         raise UsageError(
-            f"unknown router {name!r}", where="--router", remedy=f"choose one of {', '.join([*sorted(ROUTERS), 'batch'])}"
+            f"unknown router {name!r}",
+            where="--router",
+            remedy=f"choose one of {', '.join([*sorted(ROUTERS), 'batch'])}",
         )
     return ROUTERS[name]()

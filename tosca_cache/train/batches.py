@@ -34,9 +34,7 @@ def view_schedule(rows: int, augmented: int, epochs: int, generator: np.random.G
     return order.transpose(0, 2, 1).reshape(rounds * augmented, rows)[:epochs].astype(np.int64)
 
 
-def epoch_batches(
-    rows: int, augmented: int, *, epochs: int, batch_size: int, seed: int, task: int
-) -> Iterator[Batch]:
+def epoch_batches(rows: int, augmented: int, *, epochs: int, batch_size: int, seed: int, task: int) -> Iterator[Batch]:
     """Every step of one task: rows reshuffled each epoch, the last short batch kept."""
     generator = numpy_generator(seed, "batches", task)
     views = view_schedule(rows, augmented, epochs, generator)

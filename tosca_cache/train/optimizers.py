@@ -6,7 +6,6 @@ from math import sqrt
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from tosca_cache.luca.parameters import Parameters
 from tosca_cache.train.settings import Settings

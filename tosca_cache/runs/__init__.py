@@ -1,0 +1,1 @@
+"""Complete runs: one store, one setting, some seeds, one directory."""

@@ -1,0 +1,117 @@
+"""A run on disk: `NAME.partial` while it is made, `NAME` once it is whole; no run ever replaces another.
+
+config.toml             the resolved settings; `tosca train --config` takes it back
+metrics.json            R and every metric: mean over seeds, spread, and each seed's own
+provenance.json         code, store fingerprint, libraries, hardware, command line, where each setting came from
+log.txt                 what happened when
+accuracy-curve.png, accuracy-matrix.png
+seed-S/bank.safetensors modules, prototypes, sigma
+seed-S/predictions.npz  after the last task, in file order: store row, true label and task, predicted label and
+                        module, entropy and prediction of every module; after every task: labels and modules
+seed-S/losses.npz       the loss before every training step, an array a task
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.errors import RunError
+from tosca_cache.files import write_json, write_text, writing
+
+PARTIAL = ".partial"
+METRICS = "metrics.json"
+
+
+class RunDirectory:
+    """A run being written.
+
+    Arguments:
+        runs: the folder of all runs; made if missing.
+        dataset: gives the run its name, with the time.
+
+    Raises `RunError` if the folder cannot be written.
+    """
+
+    def __init__(self, runs: Path, dataset: str) -> None:
+        self.path = _claim(runs, f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}")
+        self.final = self.path.with_name(self.path.name.removesuffix(PARTIAL))
+        self.log("run begins")
+
+    def log(self, line: str) -> None:
+        """Appends one line with the time to log.txt."""
+        with writing(self.path, RunError), (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes one text file of the run."""
+        with writing(self.path, RunError):
+            write_text(self.path / name, text)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes one JSON file of the run."""
+        with writing(self.path, RunError):
+            write_json(self.path / name, value)
+
+    def folder(self, name: str) -> Path:
+        """A new folder in the run."""
+        with writing(self.path, RunError):
+            (self.path / name).mkdir()
+        return self.path / name
+
+    def finish(self) -> Path:
+        """Gives the run its final name and returns its path."""
+        self.log("run ends")
+        with writing(self.final, RunError):
+            self.path.rename(self.final)
+        return self.final
+
+
+def _claim(runs: Path, name: str) -> Path:
+    """Makes the folder of a new run; a number is added if the name is taken (two runs in one second)."""
+    with writing(runs, RunError):
+        runs.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 10_000):
+            numbered = name if number == 1 else f"{name}-{number}"
+            if (runs / numbered).exists():
+                continue
+            try:
+                (runs / (numbered + PARTIAL)).mkdir()
+            except FileExistsError:
+                continue
+            return runs / (numbered + PARTIAL)
+    raise RunError("ten thousand runs in one second", where=runs, remedy="choose another --runs folder")
+
+
+def find_run(run: str, runs: Path) -> Path:
+    """A finished run by path, or by name within `runs`; raises `RunError` if there is none."""
+    for path in (Path(run), runs / run):
+        if (path / METRICS).is_file():
+            return path
+    if Path(run + PARTIAL).is_dir() or (runs / (run + PARTIAL)).is_dir() or run.endswith(PARTIAL):
+        raise RunError("this run was interrupted and has no results", where=run, remedy="train it again")
+    known = [path.name for path in list_runs(runs)]
+    raise RunError(
+        f"no run {run!r}",
+        where=runs,
+        remedy=f"choose one of: {', '.join(known[-5:])}" if known else "make one with: tosca train",
+    )
+
+
+def list_runs(runs: Path) -> list[Path]:
+    """Finished runs in `runs`, oldest first."""
+    found = (path for path in runs.glob("*") if (path / METRICS).is_file() and not path.name.endswith(PARTIAL))
+    return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """metrics.json of a run; raises `RunError` if it is damaged."""
+    try:
+        metrics: dict[str, Any] = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"metrics cannot be read: {error}", where=run / METRICS, remedy="train the run again") from error
+    if not isinstance(metrics, dict) or "R" not in metrics:
+        raise RunError("metrics.json holds no R", where=run / METRICS, remedy="train the run again")
+    return metrics

@@ -1,0 +1,120 @@
+"""`tosca train` without its command line: a configuration and a store in, a run directory out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from tosca_cache import __version__
+from tosca_cache.config import Resolved, TrainConfig, to_toml
+from tosca_cache.devices import describe_machine, resolve_device
+from tosca_cache.errors import RunError
+from tosca_cache.evaluate.audit import LEAKS
+from tosca_cache.evaluate.metrics import accuracy_curve
+from tosca_cache.evaluate.summary import mean_and_spread, to_json
+from tosca_cache.files import writing
+from tosca_cache.methods.tosca import BATCH_ROUTER
+from tosca_cache.report.figures import save_figures
+from tosca_cache.runs.directory import METRICS, RunDirectory
+from tosca_cache.runs.experiment import Reporter, SeedResult, make_stream, run_seed
+from tosca_cache.store import Store
+from tosca_cache.tasks import load_splits
+
+
+def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter | None = None) -> Path:
+    """Trains every seed of a configuration on a store and writes a new run directory.
+
+    Everything that can be wrong with the request is found before the directory is made.
+
+    Returns the path of the run.
+    """
+    config = resolved.config
+    device = resolve_device(config.device)
+    start = perf_counter()
+    splits = load_splits(store)
+    make_stream(config, splits, store.class_names, config.seeds[0])
+    seconds = {"read_store": perf_counter() - start}
+    run = RunDirectory(runs, config.dataset)
+    run.write_text("config.toml", to_toml(config))
+    run.write_json("provenance.json", provenance(resolved, store, describe_machine(device)))
+    results = []
+    for seed in config.seeds:
+        run.log(f"seed {seed} begins")
+        result = run_seed(config, splits, store.class_names, seed, reporter)
+        write_seed(run, result)
+        results.append(result)
+    metrics = collect_metrics(config, results, seconds)
+    run.write_json(METRICS, metrics)
+    with writing(run.path, RunError):
+        save_figures(metrics, run.path)
+    return run.finish()
+
+
+def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the numbers come from: code, store, settings' origins, machine."""
+    return {
+        "tosca_cache": __version__,
+        "command": sys.argv,
+        "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "store": {"path": str(store.path), "fingerprint": store.spec.digest(), "specification": store.spec.to_dict()},
+        "settings_from": resolved.origin,
+        "ignored_settings": resolved.ignored,
+        "machine": dict(machine),
+    }
+
+
+def write_seed(run: RunDirectory, result: SeedResult) -> None:
+    """Writes modules, predictions and losses of one seed, and logs its R."""
+    folder = run.folder(f"seed-{result.seed}")
+    outcome = result.outcome
+    with writing(folder, RunError):
+        result.method.bank.save(folder / "bank.safetensors", result.stream.sizes)
+        np.savez(
+            folder / "predictions.npz",
+            row=outcome.rows,
+            label=outcome.labels,
+            task=outcome.tasks,
+            class_order=result.stream.order,
+            entropy=result.entropy,
+            module_prediction=result.prediction,
+            **{f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)},
+            **{f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
+        )
+        np.savez(folder / "losses.npz", **{f"task_{t}": losses for t, losses in enumerate(result.method.losses)})
+    for t, row in enumerate(outcome.R):
+        run.log(f"seed {result.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
+
+
+def collect_metrics(config: TrainConfig, results: Sequence[SeedResult], seconds: dict[str, float]) -> dict[str, Any]:
+    """The contents of metrics.json: R and metrics as means over seeds, their spread, and each seed's own."""
+    mean, spread = mean_and_spread([r.metrics for r in results])
+    conditions, conditions_spread = mean_and_spread([r.conditions for r in results])
+    R = np.mean([r.outcome.R for r in results], axis=0)
+    stages = {name: sum(r.seconds[name] for r in results) for name in results[0].seconds}
+    value: dict[str, Any] = {
+        "dataset": config.dataset,
+        "router": config.router,
+        "leaks": LEAKS if config.router == BATCH_ROUTER else None,
+        "task_sizes": results[0].stream.sizes,
+        "test_rows": results[0].outcome.counts if len(results) == 1 else [r.outcome.counts for r in results],
+        "R": R,
+        "accuracy_curve": np.mean([accuracy_curve(r.outcome.R, r.outcome.counts) for r in results], axis=0),
+        **mean,
+        "spread": spread,
+        "routing_batch_size": config.routing_batch_size,
+        "last_accuracy_by_condition": conditions,
+        "last_accuracy_by_condition_spread": conditions_spread,
+        "seconds": seconds | stages,
+        "seeds": {
+            r.seed: {"R": r.outcome.R, **r.metrics, "conditions": r.conditions, "seconds": r.seconds} for r in results
+        },
+    }
+    plain = to_json(value)
+    assert isinstance(plain, dict)
+    return plain
