@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tosca_cache import __version__
 from tosca_cache.config import Resolved, TrainConfig, to_toml
@@ -75,20 +76,26 @@ def write_seed(run: RunDirectory, result: SeedResult) -> None:
     outcome = result.outcome
     with writing(folder, RunError):
         result.method.bank.save(folder / "bank.safetensors", result.stream.sizes)
-        np.savez(
+        _save_arrays(
             folder / "predictions.npz",
-            row=outcome.rows,
-            label=outcome.labels,
-            task=outcome.tasks,
-            class_order=result.stream.order,
-            entropy=result.entropy,
-            module_prediction=result.prediction,
-            **{f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)},
-            **{f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
+            {
+                "row": outcome.rows,
+                "label": outcome.labels,
+                "task": outcome.tasks,
+                "class_order": result.stream.order,
+                "entropy": result.entropy,
+                "module_prediction": result.prediction,
+            }
+            | {f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)}
+            | {f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
         )
-        np.savez(folder / "losses.npz", **{f"task_{t}": losses for t, losses in enumerate(result.method.losses)})
+        _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(result.method.losses)})
     for t, row in enumerate(outcome.R):
         run.log(f"seed {result.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    np.savez(path, allow_pickle=False, **arrays)
 
 
 def collect_metrics(config: TrainConfig, results: Sequence[SeedResult], seconds: dict[str, float]) -> dict[str, Any]:

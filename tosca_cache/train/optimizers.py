@@ -1,4 +1,4 @@
-"""Optimizers on one flat buffer of stacked parameters: the arithmetic of torch.optim, a few operations for any number of models."""
+"""torch.optim's arithmetic on one flat buffer of stacked parameters: a few operations for any number of models."""
 
 from __future__ import annotations
 
