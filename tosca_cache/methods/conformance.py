@@ -92,6 +92,8 @@ class Recording:
                 remedy="give .npz files laid out as the golden trajectories",
             ) from error
         self.tasks = len({name.split("/")[0] for name in self.arrays if name.startswith("task")})
+        if not self.tasks:
+            raise ConformanceError("the recording holds no task", where=path, remedy="record at least task0")
         self.seen = [len(self[f"task{t}/init/fc.weight"]) for t in range(self.tasks)]
 
     def __getitem__(self, name: str) -> Array:

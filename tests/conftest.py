@@ -1,0 +1,47 @@
+"""What several rooms' tests share: small task streams, and where the shared material lies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tosca_cache.tasks import Arrays, TaskStream
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared material beside the project; tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no shared material at {SHARED}")
+    return SHARED
+
+
+def make_arrays(generator, counts, dim, views, means, noise=1.0):
+    """Features [N, views, dim] around the class means, with counts[c] rows of class c in random order."""
+    labels = generator.permutation(np.repeat(np.arange(len(counts)), counts))
+    features = means[labels][:, None] + noise * generator.normal(size=(len(labels), views, dim))
+    return Arrays(features.astype(np.float32), labels)
+
+
+@pytest.fixture
+def make_stream():
+    """Builds a stream of Gaussian classes: (classes, dim, views, increment, init_cls, seed, noise) -> TaskStream."""
+
+    def make(classes=9, dim=12, views=4, increment=3, init_cls=None, seed=1, noise=1.0, shuffle=True):
+        generator = np.random.default_rng(seed)
+        means = 2 * generator.normal(size=(classes, dim))
+        train = make_arrays(generator, generator.integers(4, 12, classes), dim, views, means, noise)
+        test = make_arrays(generator, generator.integers(2, 6, classes), dim, 1, means, noise)
+        return TaskStream(
+            train,
+            test,
+            class_names=[f"class {c}" for c in range(classes)],
+            increment=increment,
+            init_cls=init_cls,
+            seed=seed,
+            shuffle=shuffle,
+        )
+
+    return make

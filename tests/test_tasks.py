@@ -1,0 +1,79 @@
+"""Class orders and splits as published; a learner reaches its own rows only."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.tasks import Arrays, TaskStream, class_order, task_sizes
+
+PUBLISHED = {  # methods.md 18.2: first and last entries at seed 1993
+    50: ([43, 41, 23, 14, 13, 40, 42, 22, 16, 45], [29, 49, 33]),
+    100: ([68, 56, 78, 8, 23, 84, 90, 65, 74, 76, 40, 89], [49, 57, 33]),
+    200: ([168, 136, 51, 9, 183, 101, 171, 99, 42, 159, 191, 70], [177, 185, 161]),
+    300: ([169, 221, 146, 296, 92, 229, 49, 70, 126, 77, 243, 57], [285, 225, 185]),
+}
+
+
+@pytest.mark.parametrize("classes", PUBLISHED)
+def test_class_order_is_the_published_one(classes):
+    first, last = PUBLISHED[classes]
+    order = class_order(classes, 1993).tolist()
+    assert order[: len(first)] == first
+    assert order[-3:] == last
+    assert class_order(classes, 1993, shuffle=False).tolist() == list(range(classes))
+
+
+@given(classes=st.integers(1, 60), data=st.data())
+def test_sizes_cover_all_classes_with_one_smaller_task_at_the_end(classes, data):
+    increment = data.draw(st.integers(1, classes))
+    init = data.draw(st.one_of(st.none(), st.integers(1, classes)))
+    sizes = task_sizes(classes, increment, init)
+    assert sum(sizes) == classes
+    assert sizes[0] == (increment if init is None else init)
+    assert all(size == increment for size in sizes[1:-1])
+    assert len(sizes) == 1 or 1 <= sizes[-1] <= increment
+
+
+@pytest.mark.parametrize(("increment", "init"), [(0, None), (11, None), (2, 11), (2, 0), (-1, None)])
+def test_impossible_sizes_are_refused(increment, init):
+    with pytest.raises(UsageError, match="10 classes"):
+        task_sizes(10, increment, init)
+
+
+@given(seed=st.integers(0, 2**32 - 1), increment=st.integers(1, 7), views=st.integers(1, 3))
+def test_every_row_is_in_exactly_one_task_with_its_own_label(seed, increment, views):
+    generator = np.random.default_rng(seed)
+    labels = generator.permutation(np.repeat(np.arange(7), generator.integers(1, 5, 7)))
+    features = np.broadcast_to(np.arange(len(labels))[:, None, None], (len(labels), views, 2)).astype(np.float32)
+    arrays = Arrays(features, labels)
+    stream = TaskStream(arrays, arrays, class_names=list("abcdefg"), increment=increment, seed=seed)
+    rows = []
+    for task in stream:
+        assert set(task.train.labels) == set(task.classes)
+        assert (stream.order[task.train.labels] == labels[task.train.index]).all()
+        assert (task.train.features[:, 0, 0] == task.train.index).all()
+        assert (np.diff(task.train.labels) >= 0).all(), "class by class"
+        assert stream.test(task.number).index.tolist() == task.train.index.tolist()
+        rows += task.train.index.tolist()
+    assert sorted(rows) == list(range(len(labels)))
+    assert [stream.class_names[c] for c in stream.classes(0)] == ["abcdefg"[c] for c in stream.order[: stream.sizes[0]]]
+
+
+def test_a_task_owns_its_rows(make_stream):
+    stream = make_stream()
+    task = stream.task(0)
+    task.train.features[:] = np.nan
+    assert np.isfinite(stream.task(0).train.features).all()
+
+
+def test_labels_that_do_not_match_are_refused():
+    good = Arrays(np.zeros((4, 1, 2), np.float32), np.array([0, 0, 1, 1]))
+    for bad, message in (
+        (Arrays(good.features, np.array([0, 0, 1, 2])), "labels run from"),
+        (Arrays(good.features, np.array([0, 0, 1])), "4 feature rows but 3 labels"),
+        (Arrays(good.features, np.array([0, 0, 0, 0])), "class b has no test rows"),
+    ):
+        with pytest.raises(StoreError, match=message):
+            TaskStream(good, bad, class_names=["a", "b"], increment=1)

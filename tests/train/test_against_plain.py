@@ -1,0 +1,120 @@
+"""The product against the plain float64 code of tests/reference, on random small problems."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tosca_cache.luca.initialise import initial_head, initial_luca
+from tosca_cache.luca.module import FLOWS
+from tosca_cache.methods.conformance import RECORDED_NAMES
+from tosca_cache.methods.protocol import run_protocol
+from tosca_cache.methods.tosca import Tosca
+from tosca_cache.tasks import TaskStream
+from tosca_cache.train.batches import epoch_batches
+from tosca_cache.train.settings import OPTIMIZERS, SCHEDULERS, Settings
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conftest import make_arrays
+from reference.plain import PlainTosca
+
+SETTINGS = st.builds(
+    Settings,
+    flow=st.sampled_from(FLOWS),
+    optimizer=st.sampled_from(OPTIMIZERS),
+    scheduler=st.sampled_from(SCHEDULERS),
+    milestones=st.just((1, 2)),
+    mlp_ratio=st.integers(1, 6),
+    se_ratio=st.integers(1, 6),
+    l1=st.sampled_from([0.0, 5e-4, 1e-2]),
+    weight_decay=st.sampled_from([0.0, 1e-2]),
+    lr=st.sampled_from([1e-3, 0.025]),
+    epochs=st.integers(1, 4),
+    batch_size=st.integers(2, 12),
+)
+
+
+def plain_run(stream, setting, seed):
+    """The plain code over the same stream, from the same start over the same steps."""
+    plain, losses = PlainTosca(setting), []
+    shape = Tosca(setting).shape(stream.dim)
+    for task in stream:
+        features, labels = torch.from_numpy(task.train.features), torch.from_numpy(task.train.labels)
+        luca = initial_luca(shape, seed, task.number)
+        start = {name: value[0] for name, value in zip(RECORDED_NAMES.values(), luca, strict=True)}
+        head = initial_head(stream.dim, task.classes.stop, seed).weight[0]
+        n, views = features.shape[:2]
+        steps = epoch_batches(
+            n, views - 1, epochs=setting.epochs, batch_size=setting.batch_size, seed=seed, task=task.number
+        )
+        losses.append(plain.learn(features, labels, task.classes, start, head, steps))
+    return plain, losses
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    setting=SETTINGS,
+    classes=st.integers(2, 7),
+    dim=st.integers(3, 14),
+    views=st.integers(1, 4),
+    seed=st.integers(0, 10**6),
+    data=st.data(),
+)
+def test_training_and_routing_equal_the_plain_code(setting, classes, dim, views, seed, data):
+    increment, init = data.draw(st.integers(1, classes)), data.draw(st.one_of(st.none(), st.integers(1, classes)))
+    generator = np.random.default_rng(seed)
+    means = generator.normal(size=(classes, dim))
+    train = make_arrays(generator, generator.integers(1, 9, classes), dim, views, means)
+    test = make_arrays(generator, generator.integers(1, 5, classes), dim, 1, means)
+    stream = TaskStream(
+        train, test, class_names=list("abcdefg"[:classes]), increment=increment, init_cls=init, seed=seed
+    )
+    plain, losses = plain_run(stream, setting, seed)
+
+    tosca = Tosca(setting, seed=seed, dtype=torch.float64)
+    outcome = run_protocol(tosca, stream)
+
+    for ours, theirs in zip(tosca.losses, losses, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    for module, other in zip(tosca.bank.modules, plain.modules, strict=True):
+        for name, value in zip(RECORDED_NAMES.values(), module, strict=True):
+            torch.testing.assert_close(value[0], other.state_dict()[name], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(tosca.bank.head.weight[0], plain.weight, rtol=1e-5, atol=1e-7)
+    x = torch.from_numpy(np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))]))
+    entropy, labels, modules = plain.route(x)
+    evidence = outcome.watch.evidence()
+    torch.testing.assert_close(evidence.entropy, entropy, rtol=1e-6, atol=1e-8)
+    gap = entropy.sort(0).values
+    clear = torch.ones(len(x), dtype=torch.bool) if len(gap) == 1 else (gap[1] - gap[0]) > 1e-9
+    last = outcome.predictions[-1]
+    assert (torch.from_numpy(last.modules) == modules)[clear].all()
+    assert (torch.from_numpy(last.labels) == labels)[clear].all()
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_stacked_models_equal_models_alone(flow):
+    """Two models trained side by side on one model axis give what each gives alone."""
+    from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+    from tosca_cache.train.loop import fit
+
+    setting, shape, n, classes = Settings(flow=flow, epochs=3, batch_size=5), LucaShape(10, 4, 3), 13, 4
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(n, 3, 10, generator=generator), torch.arange(n) % classes
+    starts = [(initial_luca(shape, seed, 0), initial_head(10, classes, seed)) for seed in (1, 2)]
+
+    def train(chosen):
+        parameters = Parameters(shape, classes, models=len(chosen), dtype=torch.float32)
+        parameters.set_luca(Luca(*(torch.cat(parts) for parts in zip(*(luca for luca, _ in chosen), strict=True))))
+        parameters.set_head(Head(*(torch.cat(parts) for parts in zip(*(head for _, head in chosen), strict=True))))
+        steps = epoch_batches(n, 2, epochs=3, batch_size=5, seed=7, task=0)
+        return fit(parameters, features, labels, steps, setting), parameters.flat
+
+    losses, flat = train(starts)
+    for model, start in enumerate(starts):
+        alone, alone_flat = train([start])
+        np.testing.assert_allclose(losses[:, model], alone[:, 0], rtol=1e-5)
+        torch.testing.assert_close(flat[model], alone_flat[0], rtol=1e-4, atol=1e-6)
