@@ -1,11 +1,11 @@
-"""One setting with one seed on one store: TOSCA over its task stream, and what there is to report of it."""
+"""One setting with one seed on one task stream: train TOSCA, then report what its modules are worth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,47 +36,81 @@ class Reporter(Protocol):
         """A task was learned and evaluated; `row` is its row of R."""
 
 
-class Silent:
-    """A reporter that says nothing."""
-
-    def on_seed(self, seed: int, tasks: int, epochs: int) -> None: ...
-
-    def on_epoch(self, task: int, epoch: int) -> None: ...
-
-    def on_task(self, task: int, row: FloatArray) -> None: ...
-
-
 @dataclass(frozen=True)
-class SeedResult:
-    """What one seed gave.
+class Trained:
+    """A learner that has seen a whole stream. method: with its bank; outcome: R and all predictions on the way."""
 
-    stream, method, outcome: the tasks, the trained learner, and R with all predictions.
-    entropy, prediction: of every module for every test row after the last task, [T, n], rows in file order.
-    metrics: see `evaluate.summary.summarise`.
-    conditions: last accuracy (percent) of the same modules under each routing condition, and of the nearest class mean.
-    seconds: `train`, `evaluate` (within it `adapt` and `head`), `audit`.
-    """
-
-    seed: int
     stream: TaskStream
     method: Tosca
     outcome: Outcome
-    entropy: NDArray[np.float32]
-    prediction: NDArray[np.int64]
+
+    @property
+    def seed(self) -> int:
+        """Seed of initialisation, batch order and views."""
+        return self.method.seed
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the modules of a trained stream are worth.
+
+    metrics: percent, by full name; see `evaluate.summary.summarise`.
+    conditions: last accuracy (percent) of the same modules under each routing condition, and of the nearest class mean.
+    entropy, prediction: of every module for every test row after the last task, [T, n], rows in file order.
+    seconds: `train`, `evaluate` (within it `adapt` and `head`), `audit`.
+    """
+
     metrics: dict[str, float]
     conditions: dict[str, float]
+    entropy: NDArray[np.floating[Any]]
+    prediction: NDArray[np.int64]
     seconds: dict[str, float]
 
 
-def settings_of(config: TrainConfig) -> Settings:
-    """The part of a configuration that training itself needs."""
-    return Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)})
+def train_stream(stream: TaskStream, method: Tosca, reporter: Reporter | None = None) -> Trained:
+    """Observes every task in turn, evaluating on all classes seen after each."""
+    if reporter is None:
+        return Trained(stream, method, run_protocol(method, stream))
+    reporter.on_seed(method.seed, len(stream), method.settings.epochs)
+    return Trained(stream, method, run_protocol(method, stream, on_task=reporter.on_task, on_epoch=reporter.on_epoch))
+
+
+def evaluate_trained(trained: Trained) -> Evaluation:
+    """All metrics, and the audit of routing conditions on the test rows of the whole stream."""
+    outcome, method = trained.outcome, trained.method
+    start = perf_counter()
+    watch, last = outcome.watch, outcome.predictions[-1]
+    assert isinstance(watch, AdaptedRows)
+    assert last.modules is not None
+    evidence = watch.evidence()
+    entropy, prediction = evidence.entropy.cpu().numpy(), evidence.prediction.cpu().numpy()
+    conditions = audit(
+        entropy,
+        prediction,
+        outcome.labels,
+        outcome.tasks,
+        batch_size=method.routing_batch_size,
+        seed=trained.seed,
+    )
+    conditions["nearest_class_mean"] = nearest_class_mean_accuracy(trained.stream, outcome)
+    metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
+    seconds = outcome.seconds | watch.seconds | {"audit": perf_counter() - start}
+    return Evaluation(metrics, conditions, entropy, prediction, seconds)
+
+
+def nearest_class_mean_accuracy(stream: TaskStream, outcome: Outcome) -> float:
+    """Last accuracy (percent) of cosine similarity to the raw class means on the same stream: the floor to beat."""
+    floor = SimpleCil()
+    for task in stream:
+        floor.observe(task)
+    clean = np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))])
+    return 100 * float((floor.scores(clean).argmax(1) == outcome.labels).mean())
 
 
 def make_stream(
     config: TrainConfig, splits: tuple[Arrays, Arrays], class_names: Sequence[str], seed: int
 ) -> TaskStream:
-    """The task stream of one seed under the configuration's protocol."""
+    """The task stream of one seed under a configuration's protocol."""
     return TaskStream(
         *splits,
         class_names=class_names,
@@ -87,44 +121,12 @@ def make_stream(
     )
 
 
-def run_seed(
-    config: TrainConfig,
-    splits: tuple[Arrays, Arrays],
-    class_names: Sequence[str],
-    seed: int,
-    reporter: Reporter | None = None,
-) -> SeedResult:
-    """Trains, routes and evaluates one seed."""
-    reporter = reporter or Silent()
-    stream = make_stream(config, splits, class_names, seed)
-    method = Tosca(
-        settings_of(config),
+def make_method(config: TrainConfig, seed: int) -> Tosca:
+    """A fresh TOSCA learner of a configuration."""
+    return Tosca(
+        Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)}),
         seed=seed,
         router=config.router,
         routing_batch_size=config.routing_batch_size,
         device=resolve_device(config.device),
     )
-    reporter.on_seed(seed, len(stream), config.epochs)
-    outcome = run_protocol(method, stream, on_task=reporter.on_task, on_epoch=reporter.on_epoch)
-    assert isinstance(outcome.watch, AdaptedRows)
-    start = perf_counter()
-    evidence = outcome.watch.evidence()
-    entropy, prediction = evidence.entropy.cpu().numpy(), evidence.prediction.cpu().numpy()
-    conditions = audit(
-        entropy, prediction, outcome.labels, outcome.tasks, batch_size=config.routing_batch_size, seed=seed
-    )
-    conditions["nearest_class_mean"] = nearest_class_mean_accuracy(stream, outcome)
-    last = outcome.predictions[-1]
-    assert last.modules is not None
-    metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
-    seconds = outcome.seconds | outcome.watch.seconds | {"audit": perf_counter() - start}
-    return SeedResult(seed, stream, method, outcome, entropy, prediction, metrics, conditions, seconds)
-
-
-def nearest_class_mean_accuracy(stream: TaskStream, outcome: Outcome) -> float:
-    """Last accuracy (percent) of cosine similarity to the raw class means on the same stream: the floor to beat."""
-    floor = SimpleCil()
-    for task in stream:
-        floor.observe(task)
-    clean = np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))])
-    return 100 * float((floor.scores(clean).argmax(1) == outcome.labels).mean())

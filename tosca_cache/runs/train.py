@@ -23,7 +23,15 @@ from tosca_cache.files import writing
 from tosca_cache.methods.tosca import BATCH_ROUTER
 from tosca_cache.report.figures import save_figures
 from tosca_cache.runs.directory import METRICS, RunDirectory
-from tosca_cache.runs.experiment import Reporter, SeedResult, make_stream, run_seed
+from tosca_cache.runs.experiment import (
+    Evaluation,
+    Reporter,
+    Trained,
+    evaluate_trained,
+    make_method,
+    make_stream,
+    train_stream,
+)
 from tosca_cache.store import Store
 from tosca_cache.tasks import load_splits
 
@@ -47,9 +55,10 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     results = []
     for seed in config.seeds:
         run.log(f"seed {seed} begins")
-        result = run_seed(config, splits, store.class_names, seed, reporter)
-        write_seed(run, result)
-        results.append(result)
+        stream = make_stream(config, splits, store.class_names, seed)
+        trained = train_stream(stream, make_method(config, seed), reporter)
+        results.append((trained, evaluate_trained(trained)))
+        write_seed(run, *results[-1])
     metrics = collect_metrics(config, results, seconds)
     run.write_json(METRICS, metrics)
     with writing(run.path, RunError):
@@ -70,58 +79,66 @@ def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any]) -> 
     }
 
 
-def write_seed(run: RunDirectory, result: SeedResult) -> None:
+def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> None:
     """Writes modules, predictions and losses of one seed, and logs its R."""
-    folder = run.folder(f"seed-{result.seed}")
-    outcome = result.outcome
+    folder = run.folder(f"seed-{trained.seed}")
+    outcome = trained.outcome
     with writing(folder, RunError):
-        result.method.bank.save(folder / "bank.safetensors", result.stream.sizes)
+        trained.method.bank.save(folder / "bank.safetensors", trained.stream.sizes)
         _save_arrays(
             folder / "predictions.npz",
             {
                 "row": outcome.rows,
                 "label": outcome.labels,
                 "task": outcome.tasks,
-                "class_order": result.stream.order,
-                "entropy": result.entropy,
-                "module_prediction": result.prediction,
+                "class_order": trained.stream.order,
+                "entropy": evaluation.entropy,
+                "module_prediction": evaluation.prediction,
             }
             | {f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)}
             | {f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
         )
-        _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(result.method.losses)})
+        _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(trained.method.losses)})
     for t, row in enumerate(outcome.R):
-        run.log(f"seed {result.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
+        run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     np.savez(path, allow_pickle=False, **arrays)
 
 
-def collect_metrics(config: TrainConfig, results: Sequence[SeedResult], seconds: dict[str, float]) -> dict[str, Any]:
+def collect_metrics(
+    config: TrainConfig, results: Sequence[tuple[Trained, Evaluation]], seconds: dict[str, float]
+) -> dict[str, Any]:
     """The contents of metrics.json: R and metrics as means over seeds, their spread, and each seed's own."""
-    mean, spread = mean_and_spread([r.metrics for r in results])
-    conditions, conditions_spread = mean_and_spread([r.conditions for r in results])
-    R = np.mean([r.outcome.R for r in results], axis=0)
-    stages = {name: sum(r.seconds[name] for r in results) for name in results[0].seconds}
+    mean, spread = mean_and_spread([e.metrics for _, e in results])
+    conditions, conditions_spread = mean_and_spread([e.conditions for _, e in results])
+    stages = {name: sum(e.seconds[name] for _, e in results) for name in results[0][1].seconds}
     value: dict[str, Any] = {
         "dataset": config.dataset,
         "router": config.router,
         "leaks": LEAKS if config.router == BATCH_ROUTER else None,
-        "task_sizes": results[0].stream.sizes,
-        "test_rows": results[0].outcome.counts if len(results) == 1 else [r.outcome.counts for r in results],
-        "R": R,
-        "accuracy_curve": np.mean([accuracy_curve(r.outcome.R, r.outcome.counts) for r in results], axis=0),
+        "task_sizes": results[0][0].stream.sizes,
+        "R": np.mean([t.outcome.R for t, _ in results], axis=0),
+        "accuracy_curve": np.mean([accuracy_curve(t.outcome.R, t.outcome.counts) for t, _ in results], axis=0),
         **mean,
         "spread": spread,
         "routing_batch_size": config.routing_batch_size,
         "last_accuracy_by_condition": conditions,
         "last_accuracy_by_condition_spread": conditions_spread,
         "seconds": seconds | stages,
-        "seeds": {
-            r.seed: {"R": r.outcome.R, **r.metrics, "conditions": r.conditions, "seconds": r.seconds} for r in results
-        },
+        "seeds": {trained.seed: _seed_metrics(trained, evaluation) for trained, evaluation in results},
     }
     plain = to_json(value)
     assert isinstance(plain, dict)
     return plain
+
+
+def _seed_metrics(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "R": trained.outcome.R,
+        "test_rows": trained.outcome.counts,
+        **evaluation.metrics,
+        "last_accuracy_by_condition": evaluation.conditions,
+        "seconds": evaluation.seconds,
+    }

@@ -1,0 +1,91 @@
+"""Imports point one way, start-up is light, and files keep to the house's sizes."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tosca_cache"
+BASE = {"errors", "files", "seeds", "devices", "config", "torchvision_compat"}
+STAGE_TWO = {"store", "tasks", "luca", "train", "routing", "evaluate", "methods"}
+ALLOWED = {
+    "errors": set(),
+    "files": {"errors"},
+    "seeds": set(),
+    "devices": {"errors"},
+    "torchvision_compat": set(),
+    "config": {"errors"},
+    "datasets": BASE,
+    "store": BASE | {"datasets"},
+    "extract": BASE | {"datasets", "store"},
+    "tasks": BASE | {"store"},
+    "luca": BASE | {"tasks"},
+    "train": BASE | {"luca", "tasks"},
+    "routing": BASE | {"luca", "tasks"},
+    "evaluate": set(),
+    "methods": BASE | {"train", "routing", "luca", "tasks", "evaluate"},
+    "report": set(),
+    "runs": BASE | STAGE_TWO | {"report", "extract"},
+    "api": BASE | STAGE_TWO | {"runs"},
+    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets"},
+}
+
+
+def imports(path):
+    """Rooms of the package, and top-level names of other packages, that a file imports anywhere."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "tosca_cache":
+                names = [f"tosca_cache.{alias.name}" for alias in node.names]
+        yield from names
+
+
+def rooms():
+    return sorted(
+        {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    )
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_imports_follow_the_arrows(room):
+    files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").exists() else list((PACKAGE / room).rglob("*.py"))
+    for path in files:
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "tosca_cache" and len(parts) > 1 and parts[1] not in (room, "__version__"):
+                assert parts[1] in ALLOWED[room], f"{path} imports {name}"
+            assert not (room in ("store", "config", "evaluate") and parts[0] in ("torch", "timm")), (
+                f"{path} imports {name}"
+            )
+
+
+@pytest.mark.parametrize("code", ["import tosca_cache", "import tosca_cache.cli.app", "import tosca_cache.config"])
+def test_start_up_loads_no_heavy_library(code):
+    heavy = ("torch", "timm", "torchvision", "sklearn", "matplotlib", "zarr", "numpy", "scipy", "h5py")
+    probe = f"{code}\nimport sys\nprint([m for m in {heavy!r} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_store_needs_no_torch():
+    probe = "import sys\nsys.modules['torch'] = None\nimport tosca_cache.store, tosca_cache.cli.cache"
+    subprocess.run([sys.executable, "-c", probe], check=True)
+
+
+def test_no_pickle():
+    for path in PACKAGE.rglob("*.py"):
+        assert not {name.split(".")[0] for name in imports(path)} & {
+            "pickle",
+            "dill",
+            "cloudpickle",
+            "shelve",
+            "marshal",
+        }
+        assert "allow_pickle=True" not in path.read_text(encoding="utf-8")
+        assert "weights_only=False" not in path.read_text(encoding="utf-8")

@@ -1,0 +1,99 @@
+"""The package from Python: open a store, build the task stream, train, route, evaluate, each in one call.
+
+import tosca_cache as tosca
+
+store = tosca.open_store("cache/digits--...")
+stream = tosca.task_stream(store, increment=2, seed=1993)
+trained = tosca.train(stream, l1=5e-4)
+labels, modules = tosca.route(trained, features)
+report = tosca.evaluate(trained)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.devices import resolve_device
+from tosca_cache.evaluate.summary import to_json
+from tosca_cache.methods.tosca import Tosca
+from tosca_cache.routing import make_router
+from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, train_stream
+from tosca_cache.store import Store
+from tosca_cache.store import open_store as _open_store
+from tosca_cache.tasks import TaskStream
+from tosca_cache.train.settings import Settings
+
+IntArray = NDArray[np.int64]
+
+
+def open_store(path: str | Path) -> Store:
+    """A finished feature store; raises `StoreError` if it is missing, unfinished or damaged."""
+    return _open_store(Path(path))
+
+
+def task_stream(
+    store: Store, *, increment: int, init_cls: int | None = None, seed: int = 1993, shuffle: bool = True
+) -> TaskStream:
+    """The tasks of one class order; see `tasks.TaskStream`."""
+    return TaskStream.from_store(store, increment=increment, init_cls=init_cls, seed=seed, shuffle=shuffle)
+
+
+def train(
+    stream: TaskStream,
+    *,
+    seed: int = 1993,
+    router: str = "sample",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> Trained:
+    """Trains TOSCA over a stream and fills R.
+
+    Arguments:
+        seed: of initialisation, batch order and views (the class order is the stream's own).
+        router: which module answers for a sample.
+        settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
+    """
+    method = Tosca(Settings(**settings), seed=seed, router=router, device=resolve_device(device))
+    return train_stream(stream, method, reporter)
+
+
+def route(trained: Trained, features: NDArray[Any], router: str | None = None) -> tuple[IntArray, IntArray]:
+    """Predicted learned labels [n] and answering modules [n] for clean features [n, d], without training.
+
+    Arguments:
+        router: another router than the one trained with; it is fitted on the stream's train rows first.
+    """
+    method = trained.method
+    watch = method.watch()
+    watch.add(features)
+    if router is None:
+        prediction = watch.predict()
+        assert prediction.modules is not None
+        return prediction.labels, prediction.modules
+    other = make_router(router)
+    for task in trained.stream:
+        other.fit(task, method.bank)
+    evidence = watch.evidence()
+    modules = other.route(evidence)
+    labels = evidence.prediction.gather(0, modules.unsqueeze(0))[0]
+    return labels.cpu().numpy(), modules.cpu().numpy()
+
+
+def evaluate(trained: Trained) -> dict[str, Any]:
+    """R, every metric by its full name, and last accuracy under each routing condition, as plain JSON values."""
+    evaluation = evaluate_trained(trained)
+    report = to_json(
+        {
+            "R": trained.outcome.R,
+            **evaluation.metrics,
+            "last_accuracy_by_condition": evaluation.conditions,
+            "seconds": evaluation.seconds,
+        }
+    )
+    assert isinstance(report, dict)
+    return report
