@@ -30,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,
     help="Class-incremental learning on a frozen backbone: extract features once, then train and route in seconds.",
 )
 
