@@ -139,7 +139,7 @@ def test_reference_json_unchanged(tmp_path: Path) -> None:
         normalize="none",
         init_cls=5,
         increment=5,
-        device="cuda:0",
+        device="auto",
     )
     assert {key for key, origin in resolved.origin.items() if origin == "default"} == {
         *("img_size", "views", "momentum", "eta_min", "gamma", "router", "routing_batch_size")
@@ -160,7 +160,7 @@ def test_reference_json_is_the_protocol_of_the_shipped_config(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("device", "expected"),
-    [(["0"], "cuda:0"), (["2", "3"], "cuda:2"), ([1], "cuda:1"), (["-1"], "cpu"), ("0", "cuda:0")],
+    [(["0"], "auto"), (["2", "3"], "cuda:2"), ([1], "cuda:1"), (["-1"], "cpu"), ("0", "auto")],
 )
 def test_reference_devices(tmp_path: Path, device: object, expected: str) -> None:
     assert resolve(config=_json(tmp_path, device=device)).config.device == expected

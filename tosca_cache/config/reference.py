@@ -79,7 +79,10 @@ def _milestones(value: object, where: str) -> object:
 
 
 def _device(value: object, where: str) -> object:
-    """["0"] -> cuda:0 and ["-1"] -> cpu. Of several GPUs the first is taken: stage two uses one."""
+    """["0"] -> auto, ["2"] -> cuda:2, ["-1"] -> cpu. Of several GPUs the first is taken: stage two uses one.
+
+    Every published file says ["0"]; they must work on a machine without a GPU, too, so it becomes the first GPU if any.
+    """
     devices = value if isinstance(value, list) else [value]
     texts = [str(device) for device in devices if isinstance(device, str | int) and not isinstance(device, bool)]
     if not texts or len(texts) < len(devices) or any(not text.removeprefix("-").isdecimal() for text in texts):
@@ -89,7 +92,7 @@ def _device(value: object, where: str) -> object:
             remedy='Give a list of GPU numbers, such as ["0"]; ["-1"] is the CPU.',
         )
     first = int(texts[0])
-    return "cpu" if first < 0 else f"cuda:{first}"
+    return "cpu" if first < 0 else f"cuda:{first}" if first else "auto"
 
 
 _SPECIAL: dict[str, tuple[str, Callable[[object, str], object]]] = {
