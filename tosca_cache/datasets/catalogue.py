@@ -1,0 +1,168 @@
+"""Finding datasets: by name below the data root, or as a folder; and what is there of the named ones."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.datasets.cifar import FOLDER, load_cifar100
+from tosca_cache.datasets.folder_dataset import check_fraction, load_folder
+from tosca_cache.datasets.folders import LAYOUTS, SPLITS, is_image_name
+from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known, unknown_dataset
+from tosca_cache.errors import DatasetError, UsageError
+
+DEFAULT_DATA_ROOT = Path("data")
+DATA_ROOT_VARIABLE = "TOSCA_DATA"
+
+State = Literal["ready", "embedded", "missing", "counts differ"]
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """What is there of a named dataset.
+
+    known: what it should be.
+    state: `ready`, `embedded` (made by this package), `missing`, or `counts differ`.
+    folder: where it was found; for a missing one, the first place looked in; None for embedded ones.
+    found: (classes, train, test) counted in that folder; None where there is nothing to count.
+    """
+
+    known: KnownDataset
+    state: State
+    folder: Path | None
+    found: tuple[int, int, int] | None
+
+
+def resolve_data_root(data_root: Path | None) -> Path:
+    """The folder given, else $TOSCA_DATA, else `data`."""
+    return data_root or Path(os.environ.get(DATA_ROOT_VARIABLE) or DEFAULT_DATA_ROOT)
+
+
+def load_dataset(
+    name_or_folder: str, *, data_root: Path | None = None, test_fraction: float | None = None, seed: int = 1993
+) -> ImageDataset:
+    """A dataset by its name, or by the path of its folder (which may also lie in the data root).
+
+    Arguments:
+        data_root: where named datasets lie; see `resolve_data_root`.
+        test_fraction, seed: for a folder of classes without a test split; see `load_folder`.
+
+    Raises:
+        UsageError: there is no such name or folder; the test fraction does not fit.
+        DatasetError: files are missing, or their layout, classes or counts are not as they must be.
+    """
+    check_fraction(test_fraction)
+    data_root = resolve_data_root(data_root)
+    dataset = known(name_or_folder)
+    if dataset is not None:
+        if test_fraction is not None:
+            raise UsageError(
+                f"{dataset.name} has a test split of its own", where="--test-fraction", remedy="leave the option out"
+            )
+        return load_known(dataset, data_root)
+    folder = _folder(name_or_folder, data_root)
+    return load_folder(folder, test_fraction=test_fraction, seed=seed)
+
+
+def _folder(given: str, data_root: Path) -> Path:
+    for folder in (Path(given), data_root / given):
+        if given and folder.exists():
+            return folder
+    if os.sep in given:
+        raise DatasetError("the dataset's folder does not exist", where=given, remedy=f"give a folder with {LAYOUTS}")
+    raise unknown_dataset(given)
+
+
+def load_known(dataset: KnownDataset, data_root: Path) -> ImageDataset:
+    """A dataset of the registry; raises `DatasetError` if its files are missing or are not the published ones."""
+    if dataset.layout == "embedded":
+        return _embedded(dataset.name)
+    folder = _find(dataset, data_root)
+    if folder is None:
+        raise _missing(dataset, data_root)
+    loaded = load_cifar100(folder) if dataset.layout == "cifar100" else _load_tree(dataset, folder)
+    found = (len(loaded.class_names), len(loaded.splits["train"]), len(loaded.splits["test"]))
+    wanted = (dataset.classes, dataset.train, dataset.test)
+    if found != wanted:
+        raise DatasetError(
+            "{} has {} classes, {} train and {} test images, but the published one has {}, {} and {}".format(
+                dataset.name, *found, *wanted
+            ),
+            where=folder,
+            remedy=f"unpack it again ({_source(dataset)}); to use the folder as it is, give its path: "
+            f"--dataset {os.path.join('.', folder)}",  # noqa: PTH118 a Path would drop the dot, which makes it a path
+        )
+    return loaded
+
+
+def _load_tree(dataset: KnownDataset, folder: Path) -> ImageDataset:
+    try:
+        return load_folder(folder, name=dataset.name)
+    except DatasetError as error:
+        remedy = f"{error.remedy}; wanted is {dataset.wanted}; published: {_source(dataset)}"
+        raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
+
+
+def _embedded(name: str) -> ImageDataset:
+    if name == "digits":
+        from tosca_cache.datasets.digits import load_digits_dataset
+
+        return load_digits_dataset()
+    from tosca_cache.datasets.glyphs import load_glyphs_dataset
+
+    return load_glyphs_dataset()
+
+
+def _find(dataset: KnownDataset, data_root: Path) -> Path | None:
+    """The first of its places that has something of it."""
+    parts = (FOLDER,) if dataset.layout == "cifar100" else SPLITS
+    return next((place for place in dataset.candidates(data_root) if any((place / p).is_dir() for p in parts)), None)
+
+
+def _missing(dataset: KnownDataset, data_root: Path) -> DatasetError:
+    first, *others = dataset.candidates(data_root)
+    also = f" (nor in {', '.join(str(place) for place in others)})" if others else ""
+    return DatasetError(
+        f"the files of {dataset.name} are missing; wanted: {dataset.wanted}",
+        where=f"{first}{also}",
+        remedy=f"get it from {_source(dataset)}, and unpack it there; or say where it is with --data-root DIR",
+    )
+
+
+def _source(dataset: KnownDataset) -> str:
+    return dataset.published + (f", archive with md5 {dataset.md5}" if dataset.md5 else "")
+
+
+def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
+    """The status of every named dataset; folders are counted, no image is opened."""
+    root = resolve_data_root(data_root)
+    return [_status(dataset, root) for dataset in REGISTRY.values()]
+
+
+def _status(dataset: KnownDataset, data_root: Path) -> DatasetStatus:
+    if dataset.layout == "embedded":
+        return DatasetStatus(dataset, "embedded", None, None)
+    folder = _find(dataset, data_root)
+    if folder is None:
+        return DatasetStatus(dataset, "missing", dataset.candidates(data_root)[0], None)
+    wanted = (dataset.classes, dataset.train, dataset.test)
+    if dataset.layout == "cifar100":
+        whole = all((folder / FOLDER / file).is_file() for file in (*SPLITS, "meta"))
+        return DatasetStatus(dataset, "ready" if whole else "counts differ", folder, wanted if whole else None)
+    found = _count(folder)
+    return DatasetStatus(dataset, "ready" if found == wanted else "counts differ", folder, found)
+
+
+def _count(folder: Path) -> tuple[int, int, int]:
+    images: dict[str, int] = {}
+    classes: set[str] = set()
+    for split in SPLITS:
+        images[split] = 0
+        for directory, _, names in os.walk(folder / split, followlinks=True):
+            inside = Path(directory).relative_to(folder / split).parts
+            classes.update(inside[:1])
+            images[split] += sum(is_image_name(name) for name in names) if inside else 0
+    return len(classes), images["train"], images["test"]

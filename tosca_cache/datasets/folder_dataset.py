@@ -1,0 +1,155 @@
+"""A folder of images as a dataset: its rows in order, and the split by `--test-fraction`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tosca_cache.datasets.base import ImageDataset, Split
+from tosca_cache.datasets.folders import (
+    SPLITS,
+    ClassFiles,
+    check_same_classes,
+    detect_layout,
+    list_classes,
+    subfolders,
+)
+from tosca_cache.datasets.images import open_rgb
+from tosca_cache.errors import DatasetError, UsageError
+from tosca_cache.seeds import numpy_generator
+
+
+class Row(NamedTuple):
+    """One image before classes and domains have numbers; sorts by class, then by path."""
+
+    class_name: str
+    path: tuple[str, ...]
+    domain: str
+
+
+@dataclass(frozen=True)
+class FileOpener:
+    """Opens the image of a row by its path; see `ImageDataset.opener`."""
+
+    root: Path
+    splits: Mapping[str, Split]
+
+    def __call__(self, split: str, row: int) -> Image.Image:
+        return open_rgb(self.root / self.splits[split].paths[row])
+
+
+def load_folder(
+    root: Path, *, name: str | None = None, test_fraction: float | None = None, seed: int = 1993
+) -> ImageDataset:
+    """The dataset in a folder of one of the three layouts of `datasets.folders`; rows sorted by class, then by path.
+
+    Arguments:
+        name: what to call it; the folder's own name by default.
+        test_fraction: share of each class that becomes its test split; for a folder of classes only.
+        seed: which images those are.
+
+    Raises:
+        UsageError: `test_fraction` is out of (0, 1), missing where it is needed, or given where test folders exist.
+        DatasetError: the layout is not one of the three, or classes do not match; see `datasets.folders`.
+    """
+    check_fraction(test_fraction)
+    name = name or root.resolve().name or "root"
+    try:
+        rows = _list_rows(root, name, test_fraction, seed)
+    except OSError as error:
+        raise DatasetError(
+            f"the dataset's folder cannot be read: {error.strerror or error}",
+            where=error.filename or root,
+            remedy="check the permissions",
+        ) from error
+    return _dataset(root, name, rows)
+
+
+def check_fraction(test_fraction: float | None) -> None:
+    """Raises `UsageError` unless the fraction is None or lies between 0 and 1."""
+    if test_fraction is not None and not 0 < test_fraction < 1:
+        raise UsageError(
+            f"the test fraction must lie between 0 and 1, not {test_fraction}",
+            where="--test-fraction",
+            remedy="give for example --test-fraction 0.2",
+        )
+
+
+def _list_rows(root: Path, name: str, test_fraction: float | None, seed: int) -> dict[str, list[Row]]:
+    layout = detect_layout(root)
+    if layout == "classes":
+        return _divided(root, name, test_fraction, seed)
+    if test_fraction is not None:
+        trains_only = layout == "splits" and not (root / "test").is_dir()
+        raise UsageError(
+            "--test-fraction is for one folder of classes, and this one has train or test folders",
+            where=root,
+            remedy=f"give --dataset {root / 'train'}" if trains_only else "leave --test-fraction out",
+        )
+    if layout == "splits":
+        return _split_rows(root, root, name)
+    domains = [_split_rows(folder, root, folder.name) for folder in subfolders(root) if _has_split(folder)]
+    return {split: [row for domain in domains for row in domain[split]] for split in SPLITS}
+
+
+def _has_split(folder: Path) -> bool:
+    return any((folder / split).is_dir() for split in SPLITS)
+
+
+def _split_rows(folder: Path, root: Path, domain: str) -> dict[str, list[Row]]:
+    """Rows of FOLDER/train/CLASS and FOLDER/test/CLASS."""
+    classes = {split: list_classes(folder / split, root) for split in SPLITS}
+    check_same_classes(classes, folder)
+    return {split: _rows(files, domain) for split, files in classes.items()}
+
+
+def _divided(root: Path, name: str, test_fraction: float | None, seed: int) -> dict[str, list[Row]]:
+    """Rows of ROOT/CLASS, of each class a share for the test split."""
+    if test_fraction is None:
+        raise UsageError(
+            "this folder of classes has no test split of its own", where=root, remedy="add --test-fraction 0.2"
+        )
+    divided: dict[str, ClassFiles] = {split: {} for split in SPLITS}
+    for class_name, files in list_classes(root, root).items():
+        if len(files) < 2:
+            raise DatasetError(
+                f"class {class_name!r} has one image, which cannot be in both train and test",
+                where=root / class_name,
+                remedy="add images to the class, or remove it",
+            )
+        in_test = _choose(files, test_fraction, seed, class_name)
+        divided["train"][class_name] = [file for file in files if file not in in_test]
+        divided["test"][class_name] = [file for file in files if file in in_test]
+    return {split: _rows(classes, name) for split, classes in divided.items()}
+
+
+def _choose(files: list[str], test_fraction: float, seed: int, class_name: str) -> set[str]:
+    """The nearest whole number to the share, at least one and not all; other classes play no part in which."""
+    count = min(max(round(test_fraction * len(files)), 1), len(files) - 1)
+    order = numpy_generator(seed, "test-fraction", class_name).permutation(len(files))
+    return {files[index] for index in order[:count]}
+
+
+def _rows(classes: ClassFiles, domain: str) -> list[Row]:
+    return [Row(name, tuple(file.split("/")), domain) for name, files in classes.items() for file in files]
+
+
+def _dataset(root: Path, name: str, rows: Mapping[str, list[Row]]) -> ImageDataset:
+    class_names = tuple(sorted({row.class_name for split in rows.values() for row in split}))
+    domain_names = tuple(sorted({row.domain for split in rows.values() for row in split}))
+    label_of = {class_name: index for index, class_name in enumerate(class_names)}
+    domain_of = {domain: index for index, domain in enumerate(domain_names)}
+    splits = {
+        split: Split(
+            paths=tuple("/".join(row.path) for row in ordered),
+            labels=np.array([label_of[row.class_name] for row in ordered], dtype=np.int64),
+            domains=np.array([domain_of[row.domain] for row in ordered], dtype=np.int64),
+        )
+        for split, ordered in ((split, sorted(members)) for split, members in rows.items())
+    }
+    return ImageDataset(name, class_names, domain_names, splits, FileOpener(root, splits), root=str(root))
