@@ -45,3 +45,50 @@ def make_stream():
         )
 
     return make
+
+
+@pytest.fixture
+def make_store():
+    """Writes a real store of Gaussian classes: (path, classes, dim, views, spec fields...) -> Store."""
+    from tosca_cache.store import StoreSpec, StoreWriter
+
+    def make(
+        path, *, dataset="shapes", classes=6, dim=12, views=3, backbone="toy", normalize="timm", seed=2, noise=1.0
+    ):
+        generator = np.random.default_rng(seed)
+        means = 2 * generator.normal(size=(classes, dim))
+        counts = {"train": np.full(classes, 9), "test": np.full(classes, 5)}
+        widths = {"train": 1 + views, "test": 1}
+        splits = {s: make_arrays(generator, counts[s], dim, widths[s], means, noise) for s in counts}
+        rows = {split: len(arrays.labels) for split, arrays in splits.items()}
+        spec = StoreSpec(
+            dataset={"name": dataset, "listing_digest": "0" * 64, "classes": classes, "splits": rows},
+            backbone={"name": backbone, "tag": f"{backbone}.test", "weights_digest": "1" * 64, "dim": dim},
+            transform={"image_size": 32, "normalize": normalize},
+            views={"count": views, "seed": 1993, "test_count": 0},
+            precision="fp32",
+            dtype="float16",
+        )
+        writer = StoreWriter.open(
+            path,
+            spec,
+            class_names=[f"class-{c}" for c in range(classes)],
+            domain_names=[""],
+            rows=rows,
+            views=widths,
+            numerics={"batch_size": 4},
+        )
+        with writer:
+            for shard in writer.pending():
+                part, arrays = slice(shard.start, shard.stop), splits[shard.split]
+                writer.publish(
+                    shard,
+                    features=arrays.features[part],
+                    labels=arrays.labels[part],
+                    domains=np.zeros(shard.rows, dtype=np.int64),
+                    views=np.zeros((shard.rows, widths[shard.split], 6), dtype=np.int64),
+                    paths=[f"{shard.split}/{row}.png" for row in range(shard.start, shard.stop)],
+                )
+            return writer.finish({"seconds": 1.0})
+
+    return make

@@ -40,7 +40,7 @@ def test_route_gives_what_the_run_gave(trained):
     assert np.array_equal(tosca.route(trained, rows, router="sample")[1], modules)
 
 
-def test_same_seed_same_R_other_seed_other_modules(make_stream, trained):
+def test_same_seed_gives_same_r_and_other_seed_other_modules(make_stream, trained):
     again = tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
     assert np.array_equal(again.outcome.R, trained.outcome.R, equal_nan=True)
     other = tosca.train(make_stream(), seed=5, device="cpu", **QUICK)

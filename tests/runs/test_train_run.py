@@ -1,0 +1,263 @@
+"""`tosca train` and `tosca show` on real stores: what a run directory holds, and what bad requests leave behind."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.luca.bank import Bank
+
+QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, make_store):
+    """A folder with one store of six classes, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cache").mkdir()
+    make_store(tmp_path / "cache" / "shapes--toy")
+    return tmp_path
+
+
+def tosca(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
+
+
+def train(*arguments):
+    return tosca("train", "--dataset", "shapes", *QUICK, *arguments)
+
+
+def only_run(folder="runs"):
+    (run,) = [path for path in Path(folder).iterdir() if path.is_dir()]
+    return run
+
+
+def test_a_run_directory_is_complete(place):
+    result = train("--seed", "5")
+    assert result.exit_code == 0, result.output
+    run = only_run()
+    for text in (str(run), "average accuracy", "forgetting", "task-identification accuracy", "stage two: train"):
+        assert text in result.output
+    assert {path.name for path in run.iterdir()} == {
+        "config.toml",
+        "metrics.json",
+        "provenance.json",
+        "log.txt",
+        "accuracy-curve.png",
+        "accuracy-matrix.png",
+        "seed-5",
+    }
+    metrics = json.loads((run / "metrics.json").read_text())
+    R = np.array(metrics["R"], dtype=float)
+    assert R.shape == (3, 3)
+    assert np.isfinite(R[np.tril_indices(3)]).all()
+    assert metrics["last_accuracy"] == pytest.approx(R[-1].mean()), "five test rows a class"
+    assert metrics["last_accuracy_by_condition"]["per_sample"] == pytest.approx(metrics["last_accuracy"])
+    with np.load(run / "seed-5" / "predictions.npz") as saved:
+        right = saved["prediction_after_2"] == saved["label"]
+        assert 100 * right.mean() == pytest.approx(metrics["last_accuracy"])
+        assert saved["entropy"].shape == (3, 30)
+        assert sorted(saved["row"].tolist()) == list(range(30))
+    bank, sizes = Bank.load(run / "seed-5" / "bank.safetensors")
+    assert (len(bank), sizes) == (3, [2, 2, 2])
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert provenance["store"]["specification"]["backbone"]["name"] == "toy"
+    assert provenance["settings_from"]["epochs"] == "command line"
+    assert "seed 5 begins" in (run / "log.txt").read_text()
+    shown = tosca("show", run.name)
+    assert shown.exit_code == 0
+    assert "average accuracy" in shown.output
+    assert json.loads(tosca("show", run, "--json").output)["R"] == metrics["R"]
+    assert run.name in tosca("show").output
+
+
+def test_same_seed_gives_identical_R_and_runs_never_overwrite(place):
+    for _ in range(2):
+        assert train("--seed", "7").exit_code == 0
+    runs = list(Path("runs").iterdir())
+    assert len(runs) == 2
+    first, second = (json.loads((run / "metrics.json").read_text())["R"] for run in runs)
+    assert first == second
+
+
+def test_config_of_a_run_repeats_it(place):
+    assert train("--seed", "7", "--l1", "0.001").exit_code == 0
+    run = only_run()
+    assert tosca("train", "--config", run / "config.toml", "--runs", "again").exit_code == 0
+    again = json.loads((only_run("again") / "metrics.json").read_text())
+    assert again["R"] == json.loads((run / "metrics.json").read_text())["R"]
+
+
+def test_several_seeds_give_means_and_each_seeds_own(place):
+    assert train("--seed", "1,2,3").exit_code == 0
+    metrics = json.loads((only_run() / "metrics.json").read_text())
+    each = [seed["last_accuracy"] for seed in metrics["seeds"].values()]
+    assert list(metrics["seeds"]) == ["1", "2", "3"]
+    assert metrics["last_accuracy"] == pytest.approx(np.mean(each))
+    assert metrics["spread"]["last_accuracy"] == pytest.approx(np.std(each, ddof=1))
+    np.testing.assert_allclose(
+        np.array(metrics["R"], dtype=float),
+        np.mean([np.array(s["R"], dtype=float) for s in metrics["seeds"].values()], axis=0),
+    )
+
+
+def test_official_preset_routes_batches_in_order_and_says_that_it_leaks(place):
+    result = tosca("train", "--dataset", "shapes", "--preset", "official", "--epochs", "2", "--increment", "2")
+    assert result.exit_code == 0, result.output
+    metrics = json.loads((only_run() / "metrics.json").read_text())
+    assert metrics["router"] == "batch"
+    assert metrics["last_accuracy"] == pytest.approx(metrics["last_accuracy_by_condition"]["batch_in_order"])
+    assert "leaks the task" in metrics["leaks"]
+    assert "leaks the task" in tosca("show", only_run()).output
+    assert "leaks the task" in result.output
+
+
+def test_reference_json_unchanged(place):
+    setting = {
+        "prefix": "reproduce",
+        "dataset": "shapes",
+        "shuffle": True,
+        "init_cls": 2,
+        "increment": 2,
+        "model_name": "tosca",
+        "backbone_type": "toy",
+        "pretrained": True,
+        "device": ["0"],
+        "seed": [1993],
+        "mlp_ratio": 4,
+        "se_ratio": 4,
+        "l1": 0.0005,
+        "flow": "tosca",
+        "epochs": 2,
+        "batch_size": 48,
+        "optimizer": "sgd",
+        "scheduler": "constant",
+        "lr": 0.025,
+        "weight_decay": 0,
+        "milestones": [10],
+    }
+    Path("setting.json").write_text(json.dumps(setting))
+    # The reference does not normalise its inputs; this store was made with normalisation.
+    refused = tosca("train", "--config", "setting.json")
+    assert refused.exit_code == 1
+    assert "normalize" in refused.output
+    assert tosca("train", "--config", "setting.json", "--normalize", "timm").exit_code == 0
+
+
+def test_show_config_prints_origins_and_trains_nothing(place):
+    result = train("--l1", "0.002", "--show-config")
+    assert result.exit_code == 0
+    (l1,) = [line for line in result.output.splitlines() if " l1 " in line]
+    assert "0.002" in l1
+    assert "command line" in l1
+    assert not Path("runs").exists()
+
+
+def test_store_by_path_brings_its_dataset(place):
+    assert tosca("train", "--store", "cache/shapes--toy", *QUICK).exit_code == 0
+    assert json.loads((only_run() / "metrics.json").read_text())["dataset"] == "shapes"
+
+
+def truncate(place):
+    shard = max((place / "cache/shapes--toy/train/features").glob("c*"), key=lambda path: path.stat().st_size)
+    with shard.open("r+b") as file:
+        file.truncate(shard.stat().st_size // 2)
+
+
+def corrupt_config(place):
+    (place / "bad.toml").write_text("[training\nlr = ")
+
+
+def runs_is_a_file(place):
+    (place / "file").write_text("")
+
+
+BAD = {
+    "epochs 0": (None, ["--epochs", "0"], 2, "epochs"),
+    "increment too large": (None, ["--increment", "7"], 2, "6 classes"),
+    "unknown dataset": (None, ["--dataset", "shape"], 1, "tosca extract"),
+    "unknown router": (None, ["--router", "best"], 2, "sample"),
+    "unknown preset": (None, ["--preset", "offical"], 2, "official"),
+    "unknown config": (None, ["--config", "cubb"], 2, "cub"),
+    "corrupt config": (corrupt_config, ["--config", "bad.toml"], 2, "bad.toml"),
+    "another backbone": (None, ["--backbone", "vit_nano"], 1, "toy"),
+    "another store": (None, ["--store", "cache/none"], 1, "does not exist"),
+    "truncated store": (truncate, [], 1, "damaged"),
+    "no such device": (None, ["--device", "cuda:9"], 2, "cuda:9"),
+    "steplr without milestones": (None, ["--scheduler", "steplr"], 2, "milestones"),
+    "runs is a file": (runs_is_a_file, ["--runs", "file"], 1, "cannot write"),
+    "runs below a file": (runs_is_a_file, ["--runs", "file/runs"], 1, "cannot write"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_requests_give_one_clear_message_and_leave_earlier_runs(place, case):
+    assert train().exit_code == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")}
+    prepare, options, status, words = BAD[case]
+    if prepare is not None:
+        prepare(place)
+    result = train(*options)
+    assert result.exit_code == status, result.output
+    assert words in result.output
+    assert "error: " in result.output or "Error: " in result.output
+    assert "do:" in result.output
+    assert "Traceback" not in result.output
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before
+
+
+def test_labels_that_do_not_match_are_refused(place, make_store):
+    """A store whose manifest counts more classes than its labels hold."""
+    store = make_store(place / "cache" / "other", dataset="other", classes=3)
+    manifest = store.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"class-2"', '"class-2", "class-3"'))
+    result = tosca("train", "--store", store.path, *QUICK)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+
+
+def test_a_full_disk_leaves_an_unfinished_run_and_says_so(place, monkeypatch):
+    import errno
+
+    import tosca_cache.runs.train as module
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "save_figures", full)
+    result = train()
+    assert result.exit_code == 1
+    assert "No space left" in result.output
+    assert "free space" in result.output
+    assert [path.name.endswith(".partial") for path in Path("runs").iterdir()] == [True]
+    listed = tosca("show")
+    assert listed.exit_code == 0
+    assert ".partial" not in listed.output
+
+
+def test_a_read_only_folder_is_named(place):
+    """root may write anywhere, so the folder is made read-only by the file system."""
+    Path("frozen").mkdir()
+    if os.system("mount -t tmpfs -o ro tmpfs frozen 2>/dev/null"):
+        pytest.skip("this machine does not let a test mount a read-only file system")
+    try:
+        result = train("--runs", "frozen")
+    finally:
+        os.system("umount frozen")
+    assert result.exit_code == 1
+    assert "writable" in result.output
+
+
+def test_interrupted_runs_are_not_shown(place):
+    assert train().exit_code == 0
+    run = only_run()
+    shutil.move(run, str(run) + ".partial")
+    result = tosca("show", run.name)
+    assert result.exit_code == 1
+    assert "interrupted" in result.output
+    assert tosca("show", "nothing").exit_code == 1
