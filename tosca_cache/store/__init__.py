@@ -1,0 +1,35 @@
+"""The feature store: the cached features of one dataset under one backbone and one transform.
+
+    with StoreWriter.open(path, spec, ...) as writer:      # goes on where an earlier run was interrupted
+        for shard in writer.pending():
+            writer.publish(shard, features=..., labels=..., ...)
+        store = writer.finish(provenance)
+
+    store = open_store(path)
+    store.features("train", rows=slice(0, 100), views=0)   # [100, 1, d]
+
+See layout.py for what lies where, and spec.py for what a store says it is.
+"""
+
+from tosca_cache.store.catalogue import StoreSummary, find_store, list_stores, store_path
+from tosca_cache.store.layout import SPLITS, Shard
+from tosca_cache.store.manifest import Manifest, SkippedRow
+from tosca_cache.store.reader import Store, open_store
+from tosca_cache.store.spec import FORMAT, StoreSpec
+from tosca_cache.store.writer import StoreWriter
+
+__all__ = [
+    "FORMAT",
+    "SPLITS",
+    "Manifest",
+    "Shard",
+    "SkippedRow",
+    "Store",
+    "StoreSpec",
+    "StoreSummary",
+    "StoreWriter",
+    "find_store",
+    "list_stores",
+    "open_store",
+    "store_path",
+]

@@ -1,0 +1,173 @@
+"""The stores under one root: their names, what there is, and finding the one that is meant."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.errors import FingerprintMismatch, StoreError
+from tosca_cache.store.disk import storage
+from tosca_cache.store.journal import Journal
+from tosca_cache.store.layout import SPLITS
+from tosca_cache.store.manifest import MANIFEST, PLAN, Manifest, Plan, load_manifest, load_plan
+from tosca_cache.store.reader import Store, open_store
+from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
+
+FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
+_OPTIONS = {
+    "backbone.name": "--backbone",
+    "views.count": "--views",
+    "views.seed": "--seed",
+    "precision": "--precision",
+    "dtype": "--store-dtype",
+    "transform.image_size": "--img-size",
+}
+
+
+@dataclass(frozen=True)
+class StoreSummary:
+    """One store, finished or not, as its manifest or plan describes it; the features are not looked at.
+
+    path: its folder (with `.partial` while it is unfinished). state: `finished`, `unfinished` or `damaged`.
+    spec: the fingerprint; None if damaged. rows: rows a split; for unfinished stores those of the listing.
+    views: 1+V a split. done_rows: rows of both splits that are there. size: bytes. problem: why it is damaged.
+    """
+
+    path: Path
+    state: str
+    spec: StoreSpec | None = None
+    rows: Mapping[str, int] | None = None
+    views: Mapping[str, int] | None = None
+    done_rows: int = 0
+    size: int = 0
+    problem: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "path": str(self.path),
+            "name": self.path.name,
+            "state": self.state,
+            "fingerprint": None if self.spec is None else self.spec.to_dict(),
+            "fingerprint_digest": None if self.spec is None else self.spec.digest(),
+            "rows": None if self.rows is None else dict(self.rows),
+            "views": None if self.views is None else dict(self.views),
+            "done_rows": self.done_rows,
+            "bytes": self.size,
+            "problem": self.problem,
+        }
+
+
+def store_path(root: Path, spec: StoreSpec) -> Path:
+    """Where the store of a specification belongs: ROOT/DATASET--BACKBONE--vV--DIGEST."""
+    names = (re.sub(r"[^A-Za-z0-9._-]+", "_", name) for name in (spec.dataset["name"], spec.backbone["name"]))
+    return Path(root) / "--".join([*names, f"v{spec.views['count']}", spec.digest()[:10]])
+
+
+def list_stores(root: Path) -> list[StoreSummary]:
+    """Every store directly under a root, finished or not, by name; empty if the root does not exist."""
+    root = Path(root)
+    with storage(root):
+        if not root.exists():
+            return []
+        folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    return [summary for path in folders if (summary := _summarise(path)) is not None]
+
+
+def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> Store:
+    """The one finished store of a dataset whose fingerprint has the wanted values.
+
+    wanted: {dotted field: value}, such as {"backbone.name": "vit_nano", "views.count": 8}.
+
+    Raises `StoreError` if there is none (with the command that makes it) or several (naming them), and
+    `FingerprintMismatch` if there are some but none is as wanted, naming every field that differs with both values.
+    """
+    wanted = dict(wanted or {})
+    stores = [s for s in list_stores(root) if s.spec is not None and s.spec.dataset["name"] == dataset]
+    finished = [s for s in stores if s.state == FINISHED]
+    matching = [s for s in finished if not _unlike(s, wanted)]
+    if len(matching) == 1:
+        return open_store(matching[0].path)
+    command = extract_command(root, dataset, wanted)
+    if matching:
+        raise StoreError(
+            f"{len(matching)} stores of {dataset} fit:\n" + "\n".join(f"    {s.path}" for s in matching),
+            where=root,
+            remedy="Name the one you mean with --store PATH.",
+        )
+    if finished:
+        raise FingerprintMismatch(
+            f"No store of {dataset} is as asked for:\n" + "\n".join(_describe(s, wanted) for s in finished),
+            where=root,
+            remedy=f"Ask for what a store has, or make the one asked for: {command}",
+        )
+    if stores:
+        raise StoreError(
+            f"The store of {dataset} is unfinished.",
+            where=stores[0].path,
+            remedy="Run the `tosca extract` command that began it again; what is done is kept.",
+        )
+    raise StoreError(f"There is no store of {dataset} yet.", where=root, remedy=f"Make it: {command}")
+
+
+def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> str:
+    """The `tosca extract` command that makes a store with the wanted values, as far as it has options for them."""
+    words = ["tosca", "extract", "--dataset", dataset]
+    for field, option in _OPTIONS.items():
+        if (wanted or {}).get(field) is not None:
+            words += [option, str((wanted or {})[field])]
+    if Path(root) != Path("cache"):
+        words += ["--root", str(root)]
+    return shlex.join(words)
+
+
+def _summarise(path: Path) -> StoreSummary | None:
+    try:
+        if path.name.endswith(".partial"):
+            return _unfinished(path)
+        if not (path / MANIFEST).exists():
+            return None
+        manifest = load_manifest(path / MANIFEST)
+    except StoreError as error:
+        return StoreSummary(path, DAMAGED, problem=error.problem)
+    return _of_manifest(path, FINISHED, manifest)
+
+
+def _unfinished(path: Path) -> StoreSummary | None:
+    if (path / MANIFEST).exists():  # only its final name is missing
+        return _of_manifest(path, UNFINISHED, load_manifest(path / MANIFEST))
+    if not (path / PLAN).exists():
+        return None
+    plan = load_plan(path / PLAN)
+    done = {entry.shard: entry for entry in Journal(path, plan.layouts).entries}
+    size = sum(record.size for entry in done.values() for record in entry.objects.values())
+    return _summary(path, UNFINISHED, plan, sum(shard.rows for shard in done), size)
+
+
+def _of_manifest(path: Path, state: str, manifest: Manifest) -> StoreSummary:
+    rows = sum(layout.rows for layout in manifest.plan.layouts.values())
+    return _summary(path, state, manifest.plan, rows, manifest.size)
+
+
+def _summary(path: Path, state: str, plan: Plan, done_rows: int, size: int) -> StoreSummary:
+    rows = {split: plan.layouts[split].rows for split in SPLITS}
+    views = {split: plan.layouts[split].views for split in SPLITS}
+    return StoreSummary(path, state, plan.spec, rows, views, done_rows, size)
+
+
+def _unlike(store: StoreSummary, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(field, wanted value, the store's value) of every wanted field that the store does not have."""
+    assert store.spec is not None
+    flat = store.spec.flat()
+    pairs = [(field, value, flat.get(field, ABSENT)) for field, value in sorted(wanted.items())]
+    return [(field, value, has) for field, value, has in pairs if canonical(value) != canonical(has)]
+
+
+def _describe(store: StoreSummary, wanted: Mapping[str, Any]) -> str:
+    differing = _unlike(store, wanted)
+    lines = [f"        {f}: asked for {canonical(value)}, it has {canonical(has)}" for f, value, has in differing]
+    return "\n".join([f"    {store.path}", *lines])

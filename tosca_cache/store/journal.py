@@ -1,0 +1,85 @@
+"""The done-list of a store being built: one line a finished shard, and only what it lists counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.store.disk import ObjectRecord, storage
+from tosca_cache.store.layout import ARRAYS, Shard, SplitLayout
+from tosca_cache.store.spec import canonical
+
+JOURNAL = "done.jsonl"
+
+
+@dataclass(frozen=True)
+class DoneShard:
+    """A shard whose five objects are on the disk, and its rows that were skipped: {row of the split: reason}."""
+
+    shard: Shard
+    objects: Mapping[str, ObjectRecord]
+    skipped: Mapping[int, str]
+
+    def line(self) -> bytes:
+        """One line of the done-list, with a checksum of itself."""
+        body = {
+            "split": self.shard.split,
+            "index": self.shard.index,
+            "objects": {array: asdict(record) for array, record in self.objects.items()},
+            "skipped": {str(row): reason for row, reason in sorted(self.skipped.items())},
+        }
+        return (canonical({"shard": body, "crc32": zlib.crc32(canonical(body).encode())}) + "\n").encode()
+
+    @classmethod
+    def parse(cls, line: bytes, layouts: Mapping[str, SplitLayout]) -> DoneShard:
+        """The inverse of `line`; raises `ValueError`, `KeyError` or `TypeError` for a torn or foreign line."""
+        content = json.loads(line)
+        body: dict[str, Any] = content["shard"]
+        if zlib.crc32(canonical(body).encode()) != content["crc32"]:
+            raise ValueError("checksum")
+        layout = layouts[body["split"]]
+        if not 0 <= body["index"] < layout.shards:
+            raise ValueError("no such shard")
+        objects = {array: ObjectRecord(**body["objects"][array]) for array in ARRAYS}
+        skipped = {int(row): reason for row, reason in body["skipped"].items()}
+        return cls(layout.shard(body["split"], body["index"]), objects, skipped)
+
+
+class Journal:
+    """The done-list's file. Lines from the first torn one on are not believed, and are cut off by the next `append`."""
+
+    def __init__(self, folder: Path, layouts: Mapping[str, SplitLayout]) -> None:
+        self.path = folder / JOURNAL
+        self.entries: list[DoneShard] = []
+        self._length = 0
+        with storage(self.path):
+            data = self.path.read_bytes() if self.path.exists() else b""
+        for line in data.splitlines(keepends=True):
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                self.entries.append(DoneShard.parse(line, layouts))
+            except (ValueError, KeyError, TypeError):
+                break
+            self._length += len(line)
+
+    def append(self, done: DoneShard) -> None:
+        """Adds a shard, whose objects must be on the disk already; returns when the line is on the disk, too."""
+        line = done.line()
+        with storage(self.path):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            try:
+                os.ftruncate(descriptor, self._length)
+                written = os.pwrite(descriptor, line, self._length)
+                if written < len(line):  # the disk is about to be full: the second call says so
+                    os.pwrite(descriptor, line[written:], self._length + written)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self._length += len(line)
+        self.entries.append(done)

@@ -1,0 +1,174 @@
+"""Opening a finished store and reading from it: whole arrays or any rows and views, never a byte that fails its check."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store.arrays import IntArray, damaged, read_small
+from tosca_cache.store.chunks import read_features
+from tosca_cache.store.disk import ObjectRecord, regular_size, storage
+from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
+from tosca_cache.store.manifest import MANIFEST, PROVENANCE, Manifest, load_manifest
+from tosca_cache.store.rows import check_path
+from tosca_cache.store.selection import Selection
+from tosca_cache.store.spec import StoreSpec
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished store, whose manifest and object sizes have been checked.
+
+    path: its folder. manifest: what it says about itself.
+
+    Every method that reads raises `StoreError`, naming split and shard, for what is missing, cut or damaged. Splits are
+    `train` and `test`; another name is a `KeyError`.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def spec(self) -> StoreSpec:
+        """The fingerprint."""
+        return self.manifest.plan.spec
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What labels index."""
+        return self.manifest.plan.class_names
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """What domains index."""
+        return self.manifest.plan.domain_names
+
+    @property
+    def dim(self) -> int:
+        """Width d of a feature."""
+        return int(self.spec.backbone["dim"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """How features are stored: float16 or float32."""
+        return np.dtype(self.spec.dtype)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where and when it was made, and how long it took; empty if that file is not there."""
+        path = self.path / PROVENANCE
+        if regular_size(path) is None:
+            return {}
+        try:
+            with storage(path):
+                found = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise StoreError(
+                "This file is no valid JSON.", where=path, remedy="Remove it; the store stays good."
+            ) from error
+        return found if isinstance(found, dict) else {}
+
+    def rows(self, split: str) -> int:
+        """N, the rows of a split."""
+        return self._layout(split).rows
+
+    def views(self, split: str) -> int:
+        """1+V, the views of a row, the clean one included."""
+        return self._layout(split).views
+
+    def features(self, split: str, rows: Selection = None, views: Selection | int = None) -> NDArray[Any]:
+        """Features [n, v, d] in the stored dtype, C-contiguous; see `chunks.read_features`.
+
+        rows, views: None for all, a slice, a mask or whole numbers in any order; `views` may be one number (v = 1).
+        """
+        return read_features(self.path, split, self._layout(split), rows, views)
+
+    def labels(self, split: str) -> IntArray:
+        """Class index of every row, [N]."""
+        return self._small(split, "labels", len(self.class_names))
+
+    def domains(self, split: str) -> IntArray:
+        """Domain index of every row, [N]."""
+        return self._small(split, "domains", len(self.domain_names))
+
+    def view_parameters(self, split: str) -> IntArray:
+        """Seed, top, left, height, width and flip of every view, [N, 1+V, 6]."""
+        return self._small(split, "views", None)
+
+    def paths(self, split: str) -> tuple[str, ...]:
+        """Path of every row's image, relative to the dataset's folder and staying in it."""
+        found = tuple(read_small(self.path, split, "paths", self._layout(split)).tolist())
+        for path in found:
+            check_path(path)
+        return found
+
+    def _layout(self, split: str) -> SplitLayout:
+        return self.manifest.plan.layouts[split]
+
+    def _small(self, split: str, array: str, stop: int | None) -> IntArray:
+        layout = self._layout(split)
+        found: IntArray = read_small(self.path, split, array, layout)
+        if stop is not None and found.size and not 0 <= found.min() <= found.max() < stop:
+            row = int(np.argmax((found < 0) | (found >= stop)))
+            bad = layout.shard(split, row // layout.shard_rows)
+            raise damaged(self.path, bad, array, f"holds numbers outside 0 to {stop - 1}")
+        return found
+
+
+def open_store(path: str | Path) -> Store:
+    """Opens a finished store.
+
+    Checks the manifest, that every object is there with its recorded size, and zarr's metadata; the features' and other
+    arrays' bytes are checked when they are read. Raises `StoreError` for a store that is missing, unfinished or damaged.
+    """
+    path = Path(path)
+    _refuse_unfinished(path)
+    with storage(path):
+        manifest = load_manifest(path / MANIFEST)
+        for split in SPLITS:
+            _check_objects(path, split, manifest)
+        for key, record in manifest.metadata.items():
+            # Sizes first: what is read here is as long as the manifest says, and that is not believed to be sensible.
+            if regular_size(path / key) != record.size or ObjectRecord.of((path / key).read_bytes()) != record:
+                raise StoreError(
+                    "The store is damaged: zarr's metadata are not as they were written.",
+                    where=path / key,
+                    remedy=f"Remove the store {path} and run the `tosca extract` command that made it again.",
+                )
+    return Store(path, manifest)
+
+
+def _refuse_unfinished(path: Path) -> None:
+    if (path / MANIFEST).exists() and not path.name.endswith(".partial"):
+        return
+    unfinished = path if path.name.endswith(".partial") else partial_path(path)
+    if unfinished.is_dir():
+        raise StoreError(
+            "This store is unfinished: its extraction was interrupted, or is still running.",
+            where=unfinished,
+            remedy="Run the same `tosca extract` command again; what is done is kept.",
+        )
+    raise StoreError(
+        "There is no feature store here." if path.is_dir() else "This feature store does not exist.",
+        where=path,
+        remedy="See `tosca cache ls` for the stores there are, or make one with `tosca extract`.",
+    )
+
+
+def _check_objects(path: Path, split: str, manifest: Manifest) -> None:
+    for folder in (path / split, *(path / split / array for array in ARRAYS)):
+        if folder.is_symlink():
+            raise StoreError("A folder within the store is a link.", where=folder, remedy="Put the real folder there.")
+    for shard, records in zip(manifest.plan.layouts[split].iterate(split), manifest.shards[split], strict=True):
+        for array in ARRAYS:
+            size = regular_size(path / object_key(split, array, shard.index))
+            if size is None:
+                raise damaged(path, shard, array, "is missing")
+            if size != records[array].size:
+                raise damaged(path, shard, array, f"has {size} bytes instead of {records[array].size}")

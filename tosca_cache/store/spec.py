@@ -1,0 +1,129 @@
+"""What a store says it is: the fingerprint, as an explicit and readable specification of plain JSON values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+FORMAT = 1
+PRECISIONS = ("fp32", "bf16", "fp16")
+DTYPES = ("float16", "float32")
+ABSENT = "(absent)"
+
+_REQUIRED: Mapping[str, Mapping[str, type]] = {
+    "dataset": {"name": str, "listing_digest": str, "classes": int, "splits": dict},
+    "backbone": {"name": str, "tag": str, "weights_digest": str, "dim": int},
+    "transform": {},
+    "views": {"count": int, "seed": int, "test_count": int},
+}
+
+
+@dataclass(frozen=True)
+class StoreSpec:
+    """The fingerprint of a store: whoever has the same specification has interchangeable features.
+
+    dataset: name, listing_digest, classes (their number), splits ({"train": N, "test": N}: rows that were listed).
+    backbone: name (arch), tag, weights_digest, dim (width d of a feature).
+    transform: every field of the test transform and of the training augmentation.
+    views: count V of augmented views a train row, seed they derive from, test_count of augmented views a test row.
+    precision: arithmetic of the forward pass, `fp32`, `bf16` or `fp16`.
+    dtype: how features are stored, `float16` or `float32`.
+    format: version of the store's layout.
+
+    Raises `ValueError` for missing keys and for values that are not plain JSON; may hold further keys inside the groups.
+    """
+
+    dataset: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    transform: Mapping[str, Any]
+    views: Mapping[str, Any]
+    precision: str
+    dtype: str
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        for group, required in _REQUIRED.items():
+            value = plain(getattr(self, group), group)
+            if not isinstance(value, dict):
+                raise ValueError(f"{group} must be a mapping, not {value!r}")
+            for key, kind in required.items():
+                if type(value.get(key)) is not kind:
+                    raise ValueError(f"{group}.{key} must be {kind.__name__}, not {value.get(key, ABSENT)!r}")
+            object.__setattr__(self, group, value)
+        _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("dtype", self.dtype, DTYPES)
+        if type(self.format) is not int:
+            raise ValueError(f"format must be int, not {self.format!r}")
+
+    @classmethod
+    def from_dict(cls, value: Any) -> StoreSpec:
+        """The inverse of `to_dict`; raises `ValueError` for anything else."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, dict) or set(value) != names:
+            raise ValueError(f"a specification has the keys {', '.join(sorted(names))}")
+        return cls(**value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A sorted, nested copy of plain JSON values."""
+        copied = plain({field.name: getattr(self, field.name) for field in fields(self)}, "specification")
+        assert isinstance(copied, dict)
+        return copied
+
+    def flat(self) -> dict[str, Any]:
+        """Every value under its dotted name, sorted: {"backbone.dim": 768, ...}."""
+        return dict(sorted(_flatten(self.to_dict(), "")))
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON text: the order in which keys were given plays no part."""
+        return hashlib.sha256(canonical(self.to_dict()).encode()).hexdigest()
+
+    def differences(self, other: StoreSpec) -> list[tuple[str, Any, Any]]:
+        """(dotted field, ours, theirs) of every field that differs, sorted; empty exactly if the digests are equal."""
+        return compare(self.flat(), other.flat())
+
+    def __hash__(self) -> int:
+        return hash(self.digest())
+
+
+def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(field, ours, theirs) of every entry of two flat mappings that differs, sorted; `ABSENT` where there is none."""
+    pairs = ((key, ours.get(key, ABSENT), theirs.get(key, ABSENT)) for key in sorted(ours.keys() | theirs.keys()))
+    return [(key, a, b) for key, a, b in pairs if canonical(a) != canonical(b)]
+
+
+def canonical(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, ASCII only, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def plain(value: Any, where: str) -> Any:
+    """A sorted copy of plain JSON values, tuples as lists; raises `ValueError` naming the place of anything else."""
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float and math.isfinite(value):
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{number}]") for number, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if type(key) is not str or "." in key:
+                raise ValueError(f"{where}: {key!r} cannot be a key, keys are strings without dots")
+        return {key: plain(value[key], f"{where}.{key}") for key in sorted(value)}
+    raise ValueError(f"{where} must be a plain JSON value, not {value!r}")
+
+
+def _flatten(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            yield from _flatten(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
