@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tosca_cache.config import TrainConfig
-from tosca_cache.extract.names import resolve_backbone_name
-from tosca_cache.store import Store, check_store, find_store, open_store
+from tosca_cache.errors import FingerprintMismatch
+from tosca_cache.extract.names import resolve_name
+from tosca_cache.store import Store, find_store, open_store
 
 
 def wanted_store(config: TrainConfig, store: Path | None, root: Path) -> Store:
@@ -14,15 +15,33 @@ def wanted_store(config: TrainConfig, store: Path | None, root: Path) -> Store:
 
     Raises `StoreError` if there is none, `FingerprintMismatch` naming every field in which it differs.
     """
+    wanted = wanted_fields(config)
+    if store is None:
+        return find_store(root, config.dataset, wanted)
+    opened = open_store(store)
+    has = opened.spec.flat()
+    differing = [
+        f"    {field}: asked for {value!r}, it has {has.get(field)!r}"
+        for field, value in ({"dataset.name": config.dataset} | wanted).items()
+        if has.get(field) != value
+    ]
+    if differing:
+        raise FingerprintMismatch(
+            "The store is not what was asked for:\n" + "\n".join(differing),
+            where=store,
+            remedy="Ask for what the store has (tosca cache info tells), or give another --store.",
+        )
+    return opened
+
+
+def wanted_fields(config: TrainConfig) -> dict[str, object]:
+    """Dotted fields of the fingerprint, and their values, that the configuration asks for."""
     wanted: dict[str, object] = {
-        "backbone.name": None if config.backbone is None else resolve_backbone_name(config.backbone),
         "transform.normalize": config.normalize,
         "transform.image_size": config.img_size,
         "views.count": config.views,
     }
-    wanted = {field: value for field, value in wanted.items() if value is not None}
-    if store is None:
-        return find_store(root, config.dataset, wanted)
-    opened = open_store(store)
-    check_store(opened, {"dataset.name": config.dataset, **wanted})
-    return opened
+    if config.backbone is not None:
+        arch, tag = resolve_name(config.backbone)
+        wanted |= {"backbone.name": arch, "backbone.tag": tag or None}
+    return {field: value for field, value in wanted.items() if value is not None}
