@@ -11,7 +11,7 @@
 See layout.py for what lies where, and spec.py for what a store says it is.
 """
 
-from tosca_cache.store.catalogue import StoreSummary, find_store, list_stores, store_path
+from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path
 from tosca_cache.store.layout import SPLITS, Shard
 from tosca_cache.store.manifest import Manifest, SkippedRow
 from tosca_cache.store.reader import Store, open_store
@@ -28,6 +28,7 @@ __all__ = [
     "StoreSpec",
     "StoreSummary",
     "StoreWriter",
+    "check_store",
     "find_store",
     "list_stores",
     "open_store",

@@ -25,6 +25,7 @@ _OPTIONS = {
     "precision": "--precision",
     "dtype": "--store-dtype",
     "transform.image_size": "--img-size",
+    "transform.normalize": "--normalize",
 }
 
 
@@ -87,9 +88,9 @@ def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None
     `FingerprintMismatch` if there are some but none is as wanted, naming every field that differs with both values.
     """
     wanted = dict(wanted or {})
-    stores = [s for s in list_stores(root) if s.spec is not None and s.spec.dataset["name"] == dataset]
-    finished = [s for s in stores if s.state == FINISHED]
-    matching = [s for s in finished if not _unlike(s, wanted)]
+    stores = [(s, s.spec) for s in list_stores(root) if s.spec is not None and s.spec.dataset["name"] == dataset]
+    finished = [(s, spec) for s, spec in stores if s.state == FINISHED]
+    matching = [s for s, spec in finished if not _unlike(spec, wanted)]
     if len(matching) == 1:
         return open_store(matching[0].path)
     command = extract_command(root, dataset, wanted)
@@ -101,17 +102,29 @@ def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None
         )
     if finished:
         raise FingerprintMismatch(
-            f"No store of {dataset} is as asked for:\n" + "\n".join(_describe(s, wanted) for s in finished),
+            f"No store of {dataset} is as asked for:\n"
+            + "\n".join("\n".join([f"  {s.path}", *_lines(_unlike(spec, wanted))]) for s, spec in finished),
             where=root,
             remedy=f"Ask for what a store has, or make the one asked for: {command}",
         )
     if stores:
         raise StoreError(
             f"The store of {dataset} is unfinished.",
-            where=stores[0].path,
+            where=stores[0][0].path,
             remedy="Run the `tosca extract` command that began it again; what is done is kept.",
         )
     raise StoreError(f"There is no store of {dataset} yet.", where=root, remedy=f"Make it: {command}")
+
+
+def check_store(store: Store, wanted: Mapping[str, Any]) -> None:
+    """Raises `FingerprintMismatch`, naming every field that differs, unless a store has the wanted values."""
+    differing = _unlike(store.spec, wanted)
+    if differing:
+        raise FingerprintMismatch(
+            "This store is not the one asked for:\n" + "\n".join(_lines(differing)),
+            where=store.path,
+            remedy="Ask for what it has, name another one with --store, or leave --store out to search in --root.",
+        )
 
 
 def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> str:
@@ -159,15 +172,12 @@ def _summary(path: Path, state: str, plan: Plan, done_rows: int, size: int) -> S
     return StoreSummary(path, state, plan.spec, rows, views, done_rows, size)
 
 
-def _unlike(store: StoreSummary, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _unlike(spec: StoreSpec, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(field, wanted value, the store's value) of every wanted field that the store does not have."""
-    assert store.spec is not None
-    flat = store.spec.flat()
+    flat = spec.flat()
     pairs = [(field, value, flat.get(field, ABSENT)) for field, value in sorted(wanted.items())]
     return [(field, value, has) for field, value, has in pairs if canonical(value) != canonical(has)]
 
 
-def _describe(store: StoreSummary, wanted: Mapping[str, Any]) -> str:
-    differing = _unlike(store, wanted)
-    lines = [f"        {f}: asked for {canonical(value)}, it has {canonical(has)}" for f, value, has in differing]
-    return "\n".join([f"    {store.path}", *lines])
+def _lines(differing: list[tuple[str, Any, Any]]) -> list[str]:
+    return [f"    {field}: asked for {canonical(value)}, it has {canonical(has)}" for field, value, has in differing]

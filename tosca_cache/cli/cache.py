@@ -1,0 +1,156 @@
+"""`tosca cache`: what stores there are, and what one of them is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tosca_cache.cli.options import DEFAULT_ROOT, Root
+
+if TYPE_CHECKING:
+    from tosca_cache.store import StoreSummary
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+cache = typer.Typer(no_args_is_help=True, help="Look at the feature stores.")
+
+
+@cache.command("ls")
+def list_(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+    """List the feature stores, finished and unfinished."""
+    from tosca_cache.store import list_stores
+
+    stores = list_stores(root)
+    if as_json:
+        typer.echo(json.dumps([store.to_dict() for store in stores], indent=1))
+    elif stores:
+        _print_list(root, stores)
+    else:
+        typer.echo(f"There are no stores in {root}. Make one: tosca extract --dataset digits")
+
+
+@cache.command()
+def info(
+    store: Annotated[str, typer.Argument(help="Path of a store, or its name in --root.")],
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a store is: rows, views, the full fingerprint, what was skipped, where it came from."""
+    found = _facts(_locate(store, root))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        _print_facts(found)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.add_typer(cache, name="cache")
+
+
+def _locate(store: str, root: Path) -> Path:
+    """A path as it is; else a name in the root, or the beginning of exactly one."""
+    from tosca_cache.store import list_stores
+
+    if Path(store).exists():
+        return Path(store)
+    if len(Path(store).parts) > 1:
+        return root / store
+    named = [found.path for found in list_stores(root) if found.path.name.startswith(store)]
+    return named[0] if len(named) == 1 else root / store
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    from tosca_cache.store import SPLITS, list_stores, open_store
+
+    for found in list_stores(path.parent):
+        if found.path.name == path.name and found.state == "unfinished":
+            return found.to_dict()
+    store = open_store(path)
+    manifest = store.manifest
+    return {
+        "path": str(store.path),
+        "name": store.path.name,
+        "state": "finished",
+        "bytes": manifest.size,
+        "rows": {split: store.rows(split) for split in SPLITS},
+        "views": {split: store.views(split) for split in SPLITS},
+        "classes": len(store.class_names),
+        "class_names": list(store.class_names),
+        "domain_names": list(store.domain_names),
+        "fingerprint": store.spec.to_dict(),
+        "fingerprint_digest": store.spec.digest(),
+        "numerics": dict(manifest.plan.numerics),
+        "skipped": {split: [vars(row) for row in manifest.skipped[split]] for split in SPLITS},
+        "provenance": store.provenance,
+    }
+
+
+def _print_list(root: Path, stores: list[StoreSummary]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"stores in {root}")
+    table.add_column("store", overflow="fold")
+    for name in ("state", "train", "test", "features", "size"):
+        table.add_column(name)
+    for store in stores:
+        table.add_row(store.path.name, _state(store), *_cells(store), _size(store.size))
+    console = Console()
+    console.print(table)
+    for store in stores:
+        if store.problem is not None:
+            console.print(f"{store.path.name}: {store.problem}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _cells(store: StoreSummary) -> list[str]:
+    if store.spec is None or store.rows is None or store.views is None:
+        return ["?"] * 3
+    rows = [f"{store.rows[split]} x {store.views[split]}" for split in ("train", "test")]
+    return [*rows, f"{store.spec.backbone['dim']} {store.spec.dtype}"]
+
+
+def _state(store: StoreSummary) -> str:
+    if store.state != "unfinished" or store.rows is None:
+        return store.state
+    return f"unfinished: {store.done_rows} of {sum(store.rows.values())} rows"
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("what", "value", title=facts["name"], show_header=False)
+    for key, value in _lines(facts):
+        table.add_row(key, Text(_size(value) if key == "bytes" else _shown(value), overflow="fold"))
+    Console().print(table)
+
+
+def _lines(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    lines: list[tuple[str, Any]] = []
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            lines += _lines(value, f"{prefix}{key}.")
+        else:
+            lines.append((f"{prefix}{key}", value))
+    return lines
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 8:
+        return f"{len(value)}: {', '.join(map(str, value[:4]))}, ... (all with --json)"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _size(size: int) -> str:
+    units = ["B", "kB", "MB", "GB", "TB"]
+    amount = float(size)
+    while amount >= 1000 and len(units) > 1:
+        amount, units = amount / 1000, units[1:]
+    return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
