@@ -11,5 +11,11 @@ Root = Annotated[
     Path, typer.Option("--root", envvar="TOSCA_CACHE", help="Folder of the feature stores.", show_envvar=True)
 ]
 Runs = Annotated[Path, typer.Option("--runs", envvar="TOSCA_RUNS", help="Folder of the runs.", show_envvar=True)]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root", envvar="TOSCA_DATA", help="Folder of the datasets.", show_default="data", show_envvar=True
+    ),
+]
 DEFAULT_ROOT = Path("cache")
 DEFAULT_RUNS = Path("runs")

@@ -38,6 +38,7 @@ class TransformSpec:
     image_size: side S of the square that the backbone sees, in pixels.
     resize: length of the shorter side before the centre crop of view 0.
     interpolation: of view 0; the augmented views use torchvision's default, bilinear.
+    normalize: `timm` if mean and std are those of the backbone's weights, `none` for inputs in [0, 1] as published.
     mean, std: what is taken off and divided by, a channel, after scaling to [0, 1].
     crop_scale, crop_ratio: area (share of the image's) and aspect ratio of RandomResizedCrop.
     flip: probability of a horizontal flip.
@@ -46,6 +47,7 @@ class TransformSpec:
     image_size: int
     resize: int
     interpolation: str = "bicubic"
+    normalize: str = "none"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     crop_scale: tuple[float, float] = (0.05, 1.0)

@@ -1,0 +1,71 @@
+"""`tosca datasets`: which datasets have a name, and which of them are here."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tosca_cache.cli.options import DataRoot
+
+if TYPE_CHECKING:
+    from tosca_cache.datasets import DatasetStatus
+
+
+def datasets(
+    data_root: DataRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the named datasets: what they hold, whether they are here, where they are published.
+
+    Any folder of images can be given instead of a name: train/CLASS and test/CLASS; DOMAIN/train/CLASS and
+    DOMAIN/test/CLASS; or one folder of classes with --test-fraction.
+    """
+    from tosca_cache.datasets import list_datasets, resolve_data_root
+
+    statuses = list_datasets(data_root)
+    if as_json:
+        typer.echo(json.dumps([_row(status) for status in statuses], indent=1))
+    else:
+        _print(statuses, str(resolve_data_root(data_root)))
+
+
+def _row(status: DatasetStatus) -> dict[str, Any]:
+    known, counts = status.known, ("classes", "train", "test")
+    return {
+        "name": known.name,
+        "status": status.state,
+        "folder": None if status.folder is None else str(status.folder),
+        **{name: getattr(known, name) for name in counts},
+        "found": None if status.found is None else dict(zip(counts, status.found, strict=True)),
+        "layout": known.wanted,
+        "published": known.published,
+        "md5": known.md5,
+    }
+
+
+def _print(statuses: list[DatasetStatus], data_root: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"datasets below {data_root}", title_justify="left")
+    for name in ("name", "classes", "train", "test", "status", "folder"):
+        table.add_column(name, justify="right" if name in ("classes", "train", "test") else "left", overflow="fold")
+    for status in statuses:
+        row = _row(status)
+        found = "" if status.state != "counts differ" or not row["found"] else f": found {list(row['found'].values())}"
+        cells = (str(row[name]) for name in ("name", "classes", "train", "test"))
+        table.add_row(*cells, status.state + found, row["folder"] or "in this package")
+    console.print(table)
+    for status in statuses:
+        if status.state in ("missing", "counts differ"):
+            md5 = f", archive with md5 {status.known.md5}" if status.known.md5 else ""
+            text = f"{status.known.name}: {status.known.wanted}; from {status.known.published}{md5}"
+            console.print(text, soft_wrap=True, highlight=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(datasets)

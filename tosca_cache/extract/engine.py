@@ -1,0 +1,134 @@
+"""Rendering and the forward pass side by side, in bounded memory, on a CPU or on a GPU.
+
+CPU: one batch a core. Each worker thread decodes a group, makes its views and takes it through the backbone by itself, with
+one thread inside torch. Cores never wait for each other at the end of every layer, as they do when they share one batch,
+and never fight over decoding; and the bits of the features do not depend on how many there are. (Threads, not processes:
+Pillow and torch both let go of the interpreter while they compute, and all workers share one copy of the weights.)
+
+GPU: worker threads decode into pinned memory; one thread feeds the device, one batch ahead of what it waits for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tosca_cache.datasets.base import IntArray
+from tosca_cache.extract.backbone import Forward
+from tosca_cache.extract.groups import Group, Rendered, Renderer
+
+AHEAD = 2  # groups a worker may be ahead of the collector: bounds the memory
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What a group became: features [rows * (1+V), d] float32; the other fields as in `Rendered`."""
+
+    group: Group
+    features: NDArray[np.float32]
+    views: IntArray
+    skipped: dict[int, str]
+
+    @classmethod
+    def of(cls, rendered: Rendered, features: torch.Tensor) -> Computed:
+        """Leaves the pixels behind."""
+        return cls(rendered.group, features.numpy(), rendered.views, rendered.skipped)
+
+
+def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Iterator[Computed]:
+    """Takes all groups through the backbone, in order; whatever a worker raises is raised here.
+
+    Arguments:
+        workers: threads; on a CPU each of them also runs the backbone.
+
+    Closing the iterator early (an error, Ctrl-C) drops what has not begun and waits for what has.
+    """
+    if forward.device.type == "cpu":
+        return _on_cores(groups, renderer, forward, workers)
+    return _on_device(groups, renderer, forward, workers)
+
+
+def default_workers() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Iterator[Computed]:
+    def work(group: Group) -> Computed:
+        rendered = renderer(group)
+        return Computed.of(rendered, forward(rendered.pixels))
+
+    with _threads_restored(), _pool(workers) as pool:
+        yield from _ahead(pool, work, groups, workers * AHEAD)
+
+
+def _on_device(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Iterator[Computed]:
+    """The device computes batch k + 1 while the features of batch k are fetched; pixels live until theirs are there."""
+    waiting: deque[tuple[Rendered, Callable[[], torch.Tensor]]] = deque()
+    with _threads_restored(), _pool(workers) as pool:
+        for rendered in _ahead(pool, renderer, groups, workers * AHEAD):
+            waiting.append((rendered, _copy_begun(forward(rendered.pixels))))
+            if len(waiting) > 1:
+                done, fetch = waiting.popleft()
+                yield Computed.of(done, fetch())
+        while waiting:
+            done, fetch = waiting.popleft()
+            yield Computed.of(done, fetch())
+
+
+def _copy_begun(features: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Queues the copy to the host right behind the forward pass; what is returned waits for it, and no longer."""
+    if features.device.type != "cuda":
+        return features.cpu
+    host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+    host.copy_(features, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def fetch() -> torch.Tensor:
+        copied.synchronize()
+        return host
+
+    return fetch
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    # torch's number of threads belongs to the thread that sets it, so each worker sets its own.
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="extract", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    """Gives the caller its number of threads back, part of which (MKL's) is one for the whole process."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
+    """`map` over a pool, in order, with at most `most` items begun and not yet collected."""
+    begun: deque[Future[R]] = deque()
+    for item in items:
+        if len(begun) == most:
+            yield begun.popleft().result()
+        begun.append(pool.submit(work, item))
+    while begun:
+        yield begun.popleft().result()

@@ -1,0 +1,62 @@
+"""Progress of an extraction: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+INTERVAL = 10.0  # seconds between plain lines
+
+
+class ExtractionProgress:
+    """Counts images; the rate is that of this run, images done by an earlier run play no part in it.
+
+    Arguments:
+        total, done: images of both splits, and how many of them an earlier run has finished.
+        quiet: show nothing.
+    """
+
+    def __init__(self, name: str, total: int, done: int, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet)
+        self.name, self.total, self.done, self._before = name, total, done, done
+        self._begun = self._said = time.monotonic()
+        rate = TextColumn("{task.fields[rate]:.1f} images/s")
+        columns = (TextColumn("extract {task.description}"), BarColumn(), MofNCompleteColumn(), rate)
+        self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
+        self._task = self._bar.add_task(name, total=total, completed=done, rate=0.0)
+
+    def __enter__(self) -> ExtractionProgress:
+        self._begun = self._said = time.monotonic()
+        if self.console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._bar.stop()
+        else:
+            self._say()
+
+    @property
+    def rate(self) -> float:
+        """Images a second since this run began."""
+        return (self.done - self._before) / max(time.monotonic() - self._begun, 1e-9)
+
+    def advance(self, images: int) -> None:
+        """Some more images are through the backbone."""
+        self.done += images
+        self._bar.update(self._task, completed=self.done, rate=self.rate)
+        if not self.console.is_terminal and time.monotonic() - self._said > INTERVAL:
+            self._say()
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        left = (self.total - self.done) / self.rate if self.rate else 0.0
+        ending = f", about {left / 60:.1f} min left" if left else ""
+        line = f"extract {self.name}: {self.done}/{self.total} images, {self.rate:.1f} images/s{ending}"
+        self.console.print(line, soft_wrap=True, highlight=False)

@@ -1,0 +1,104 @@
+"""What a user asks for, by names and paths, and the objects that it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tosca_cache.datasets import ImageDataset, known, load_dataset
+from tosca_cache.devices import resolve_device
+from tosca_cache.errors import UsageError
+from tosca_cache.extract.backbone import Backbone, load_backbone
+from tosca_cache.extract.fingerprint import store_spec
+from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.pipeline import extract
+from tosca_cache.store import Store, store_path
+
+NORMALISATIONS = ("timm", "none")
+
+
+@dataclass(frozen=True)
+class ExtractRequest:
+    """One `tosca extract`: the fields are its options; see `extract.options` for the rest of them.
+
+    backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`.
+    """
+
+    dataset: str
+    root: Path
+    backbone: str | None = None
+    weights: Path | None = None
+    data_root: Path | None = None
+    test_fraction: float | None = None
+    precision: str = "auto"
+    normalise: str | None = None
+    img_size: int | None = None
+    device: str = "auto"
+    options: ExtractOptions = field(default_factory=ExtractOptions)
+
+    def __post_init__(self) -> None:
+        if self.img_size is not None and self.img_size < 1:
+            raise UsageError(
+                f"the image size must be at least 1, not {self.img_size}",
+                where="--img-size",
+                remedy="give for example 224",
+            )
+        if self.normalise not in (None, *NORMALISATIONS):
+            raise UsageError(
+                f"there is no normalisation {self.normalise!r}",
+                where="--normalize",
+                remedy=f"use {' or '.join(NORMALISATIONS)}",
+            )
+
+    def load_dataset(self) -> ImageDataset:
+        """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
+        return load_dataset(
+            self.dataset, data_root=self.data_root, test_fraction=self.test_fraction, seed=self.options.seed
+        )
+
+    def load_backbone(self) -> Backbone:
+        """Loads the model; raises `BackboneError` or `UsageError` if it cannot be had."""
+        return load_backbone(
+            self.backbone or default_backbone(self.dataset),
+            weights=self.weights,
+            img_size=self.img_size,
+            device=resolve_device(self.device),
+            precision=self.precision,
+        )
+
+
+def default_backbone(dataset: str) -> str:
+    """Ours for the embedded datasets of tiny images, otherwise the one of the published numbers."""
+    found = known(dataset)
+    return VIT_NANO if found is not None and found.layout == "embedded" else REFERENCE_BACKBONE
+
+
+def default_normalisation(dataset: str, backbone: str) -> str:
+    """`none` for a published benchmark under a backbone of the reference, as its numbers were made; otherwise `timm`."""
+    found = known(dataset)
+    published = found is not None and found.layout != "embedded"
+    reference = resolve_name(REFERENCE_BACKBONE)[0]
+    return "none" if published and resolve_name(backbone)[0] == reference else "timm"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The finished store, and whether it was finished already when asked for."""
+
+    store: Store
+    was_there: bool
+
+
+def run_request(request: ExtractRequest, *, show_progress: bool = True) -> Outcome:
+    """Extracts what is asked for; raises what `extract.pipeline.extract` raises, and what loading does."""
+    dataset = request.load_dataset()
+    backbone = request.load_backbone()
+    normalise = request.normalise or default_normalisation(request.dataset, backbone.name)
+    options = replace(request.options, normalise=normalise == "timm")
+    spec = store_spec(dataset, backbone, backbone.transform(options.normalise), options)
+    was_there = store_path(request.root, spec).exists()
+    source = {"weights": str(request.weights) if request.weights else "published"}
+    return Outcome(
+        extract(dataset, backbone, request.root, options, source=source, show_progress=show_progress), was_there
+    )
