@@ -117,10 +117,11 @@ def test_official_preset_routes_batches_in_order_and_says_that_it_leaks(place):
     assert "leaks the task" in result.output
 
 
-def test_reference_json_unchanged(place):
+def test_reference_json_unchanged(place, make_store):
+    make_store(place / "cache" / "birds", dataset="cub")
     setting = {
         "prefix": "reproduce",
-        "dataset": "shapes",
+        "dataset": "cub",
         "shuffle": True,
         "init_cls": 2,
         "increment": 2,

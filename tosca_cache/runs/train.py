@@ -48,6 +48,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     start = perf_counter()
     splits = load_splits(store)
     make_stream(config, splits, store.class_names, config.seeds[0])
+    make_method(config, config.seeds[0])
     seconds = {"read_store": perf_counter() - start}
     run = RunDirectory(runs, config.dataset)
     run.write_text("config.toml", to_toml(config))
