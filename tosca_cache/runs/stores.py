@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tosca_cache.config import TrainConfig
-from tosca_cache.errors import FingerprintMismatch
 from tosca_cache.extract.names import resolve_name
-from tosca_cache.store import Store, find_store, open_store
+from tosca_cache.store import Store, check_store, find_store, open_store
 
 
 def wanted_store(config: TrainConfig, store: Path | None, root: Path) -> Store:
@@ -19,18 +18,7 @@ def wanted_store(config: TrainConfig, store: Path | None, root: Path) -> Store:
     if store is None:
         return find_store(root, config.dataset, wanted)
     opened = open_store(store)
-    has = opened.spec.flat()
-    differing = [
-        f"    {field}: asked for {value!r}, it has {has.get(field)!r}"
-        for field, value in ({"dataset.name": config.dataset} | wanted).items()
-        if has.get(field) != value
-    ]
-    if differing:
-        raise FingerprintMismatch(
-            "The store is not what was asked for:\n" + "\n".join(differing),
-            where=store,
-            remedy="Ask for what the store has (tosca cache info tells), or give another --store.",
-        )
+    check_store(opened, {"dataset.name": config.dataset} | wanted)
     return opened
 
 
