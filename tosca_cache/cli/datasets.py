@@ -59,11 +59,13 @@ def _print(statuses: list[DatasetStatus], data_root: str) -> None:
         cells = (str(row[name]) for name in ("name", "classes", "train", "test"))
         table.add_row(*cells, status.state + found, row["folder"] or "in this package")
     console.print(table)
-    for status in statuses:
-        if status.state in ("missing", "counts differ"):
-            md5 = f", archive with md5 {status.known.md5}" if status.known.md5 else ""
-            text = f"{status.known.name}: {status.known.wanted}; from {status.known.published}{md5}"
-            console.print(text, soft_wrap=True, highlight=False)
+    absent = [status.known for status in statuses if status.state in ("missing", "counts differ")]
+    for source in dict.fromkeys(known.published for known in absent):
+        files = ", ".join(k.name + (f" (md5 {k.md5})" if k.md5 else "") for k in absent if k.published == source)
+        console.print(f"\n{files}: from {source}", soft_wrap=True, highlight=False)
+    for layout in dict.fromkeys(known.layout_wanted for known in absent):
+        names = ", ".join(known.name for known in absent if known.layout_wanted == layout)
+        console.print(f"\nwanted for {names}: {layout}", soft_wrap=True, highlight=False)
 
 
 def register(app: typer.Typer) -> None:

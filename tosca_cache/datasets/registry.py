@@ -41,10 +41,14 @@ class KnownDataset:
     published: str = f"{RELEASE} ({RELEASE_URL})"
 
     @property
+    def layout_wanted(self) -> str:
+        """The files that are wanted in its folder."""
+        return {"folders": FOLDERS_LAYOUT, "cifar100": CIFAR_LAYOUT, "embedded": "made by this package"}[self.layout]
+
+    @property
     def wanted(self) -> str:
         """The layout and counts that are wanted, in one line."""
-        layout = {"folders": FOLDERS_LAYOUT, "cifar100": CIFAR_LAYOUT, "embedded": "made by this package"}[self.layout]
-        return f"{layout}: {self.classes} classes, {self.train} train and {self.test} test images"
+        return f"{self.layout_wanted}: {self.classes} classes, {self.train} train and {self.test} test images"
 
     def candidates(self, data_root: Path) -> list[Path]:
         """The folders it may lie in."""

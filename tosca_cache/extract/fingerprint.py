@@ -42,7 +42,7 @@ def numerics(path: Path, backbone: Backbone, options: ExtractOptions) -> dict[st
     """What the last bits depend on besides the fingerprint; an unfinished store keeps its batch size if none is given."""
     recorded = None if options.restart else StoreWriter.recorded_numerics(path)
     batch_size = options.batch_size or (recorded or {}).get("batch_size") or default_batch_size(backbone)
-    facts: dict[str, Any] = {"batch_size": batch_size, "torch": torch.__version__}
+    facts: dict[str, Any] = {"batch_size": batch_size, "torch": str(torch.__version__)}
     if backbone.device.type == "cuda":
         return facts | {"device": torch.cuda.get_device_name(backbone.device)}
     capability = torch.backends.cpu.get_cpu_capability()
