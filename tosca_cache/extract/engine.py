@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Computed:
         return cls(rendered.group, features.numpy(), rendered.views, rendered.skipped)
 
 
-def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Iterator[Computed]:
+def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
     """Takes all groups through the backbone, in order; whatever a worker raises is raised here.
 
     Arguments:
@@ -64,7 +64,7 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Iterator[Computed]:
+def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
     def work(group: Group) -> Computed:
         rendered = renderer(group)
         return Computed.of(rendered, forward(rendered.pixels))
@@ -73,7 +73,7 @@ def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, wor
         yield from _ahead(pool, work, groups, workers * AHEAD)
 
 
-def _on_device(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Iterator[Computed]:
+def _on_device(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
     """The device computes batch k + 1 while the features of batch k are fetched; pixels live until theirs are there."""
     waiting: deque[tuple[Rendered, Callable[[], torch.Tensor]]] = deque()
     with _threads_restored(), _pool(workers) as pool:
@@ -123,7 +123,7 @@ def _threads_restored() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]:
     """`map` over a pool, in order, with at most `most` items begun and not yet collected."""
     begun: deque[Future[R]] = deque()
     for item in items:

@@ -31,7 +31,7 @@ def store_spec(
             "weights_digest": backbone.weights_digest,
             "dim": backbone.dim,
         },
-        transform=transform.to_dict() | {"normalize": "timm" if options.normalise else "none"},
+        transform=transform.to_dict(),
         views={"count": options.views, "seed": options.seed, "test_count": options.test_views},
         precision=backbone.precision,
         dtype=options.store_dtype,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.datasets.transforms import VIEW_COLUMNS, TransformSpec
 from tosca_cache.devices import describe_machine
+from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.engine import Computed, compute, default_workers
 from tosca_cache.extract.fingerprint import numerics, store_spec
@@ -82,6 +84,7 @@ class _Extraction:
             self.dataset.name, self.writer.total_rows, done_before, quiet=not show_progress
         ) as progress:
             self._write_shards(self.writer.pending(), progress)
+        check_classes_left(self.dataset, self.writer.skipped)
         facts = {
             "tosca_cache": __version__,
             "source": source | {"data": self.dataset.root},
@@ -113,8 +116,10 @@ class _Extraction:
         )
         groups = plan_groups(shards, options.counts, self.writer.numerics["batch_size"])
         forward = self.backbone.forward(self.transform)
-        for rows in _gather(compute(groups, renderer, forward, self._workers), self.backbone.dim, progress):
-            self._publish(rows)
+        # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
+        with closing(compute(groups, renderer, forward, self._workers)) as computed:
+            for rows in _gather(computed, self.backbone.dim, progress):
+                self._publish(rows)
 
     def _publish(self, rows: _ShardRows) -> None:
         split = self.dataset.splits[rows.shard.split]
@@ -128,6 +133,20 @@ class _Extraction:
             paths=split.paths[part],
             skipped=rows.skipped,
         )
+
+
+def check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:
+    """Raises `DatasetError` if leaving the skipped rows out would leave a class of a split without images."""
+    for split, rows in dataset.splits.items():
+        left = np.setdiff1d(np.arange(len(rows)), skipped[split])
+        gone = np.setdiff1d(rows.labels, rows.labels[left])
+        if gone.size:
+            names = ", ".join(repr(dataset.class_names[label]) for label in gone[:5])
+            raise DatasetError(
+                f"not one image of {len(gone)} classes of {split} can be read: {names}",
+                where=dataset.root,
+                remedy="mend the images, then run the same command with --restart",
+            )
 
 
 @dataclass(frozen=True)

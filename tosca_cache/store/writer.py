@@ -108,6 +108,12 @@ class StoreWriter:
         """Rows of both splits in shards that are done, skipped ones included."""
         return self.total_rows - sum(shard.rows for shard in self.pending())
 
+    @property
+    def skipped(self) -> dict[str, list[int]]:
+        """Rows of each split that were published as skipped, by this run or an earlier one."""
+        done = sorted(self._done.values(), key=lambda done: done.shard)
+        return {split: [row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
+
     def pending(self) -> list[Shard]:
         """The shards that are still to be published, train first, in order; any order of publishing is good."""
         if self._sealed:
