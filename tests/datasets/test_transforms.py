@@ -1,0 +1,132 @@
+"""Views are the reference's transforms, and each can be made again from what is recorded about it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tosca_cache.datasets.transforms import (
+    VIEW_COLUMNS,
+    TransformSpec,
+    View,
+    as_rows,
+    clean_view,
+    draw_view,
+    image_views,
+    render,
+    view_seed,
+)
+from tosca_cache.torchvision_compat import ensure_torchvision
+
+ensure_torchvision()
+
+SPEC = TransformSpec.reference(224)
+SIZES = st.tuples(st.integers(1, 600), st.integers(1, 600))
+
+
+def picture(width, height, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (518, 592), (384, 438), (32, 36)])
+def test_geometry_is_the_references_at_any_size(size, resize):
+    assert TransformSpec.reference(size).resize == resize == int(256 / 224 * size)
+    assert TransformSpec.reference(size, whole_image=True).resize == size
+
+
+@pytest.mark.parametrize("size", [(300, 200), (200, 300), (224, 224), (8, 8), (1000, 31)])
+def test_clean_view_is_torchvisions_test_transform(size):
+    from torchvision.transforms import v2
+
+    image = picture(*size)
+    peer = v2.Compose([v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])
+    ours = render(SPEC, image, clean_view(image.height, image.width))
+    assert np.array_equal(ours, np.asarray(peer(image)))
+    assert ours.shape == (224, 224, 3) and ours.dtype == np.uint8
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+def test_train_view_is_torchvisions_resized_crop(flip):
+    from torchvision.transforms import v2
+    from torchvision.transforms.v2 import functional
+
+    image, view = picture(300, 200), View(seed=1, top=20, left=31, height=100, width=120, flip=flip)
+    peer = functional.resized_crop(image, 20, 31, 100, 120, [224, 224], interpolation=v2.InterpolationMode.BILINEAR)
+    peer = functional.horizontal_flip(peer) if flip else peer
+    assert np.array_equal(render(SPEC, image, view), np.asarray(peer))
+
+
+def test_a_single_view_is_reproduced_from_its_recorded_row():
+    image = picture(300, 200)
+    views = image_views(SPEC, image, seed=7, split="train", path="train/cat/1.jpg", count=4)
+    rows = as_rows(views)
+    assert rows.shape == (5, len(VIEW_COLUMNS)) and rows.dtype == np.int64
+    assert rows[0].tolist() == [0, 0, 0, 200, 300, 0]
+    for number in range(1, 5):
+        alone = View(*rows[number].tolist())
+        assert alone == draw_view(SPEC, view_seed(7, "train", "train/cat/1.jpg", number), 200, 300)
+        assert np.array_equal(render(SPEC, image, alone), render(SPEC, image, views[number]))
+
+
+def test_seeds_depend_on_everything_that_tells_views_apart():
+    seeds = {
+        view_seed(seed, split, path, view)
+        for seed in (0, 1)
+        for split in ("train", "test")
+        for path in ("a/1.jpg", "a/2.jpg", "b/1.jpg")
+        for view in range(1, 9)
+    }
+    assert len(seeds) == 2 * 2 * 3 * 8
+    assert all(0 < seed < 2**63 for seed in seeds)
+
+
+@settings(max_examples=200, deadline=None)
+@given(size=SIZES, seed=st.integers(1, 2**63 - 1))
+def test_every_crop_obeys_the_law_of_random_resized_crop(size, seed):
+    height, width = size
+    view = draw_view(SPEC, seed, height, width)
+    assert view == draw_view(SPEC, seed, height, width)
+    assert view.seed == seed and view.flip in (0, 1)
+    assert 0 <= view.top <= view.top + view.height <= height
+    assert 0 <= view.left <= view.left + view.width <= width
+    assert view.height >= 1 and view.width >= 1
+    rounding = 1 / view.height + 1 / view.width  # of either side to a whole pixel
+    if min(size) > 20:
+        ratio, area = view.width / view.height, view.width * view.height / (width * height)
+        assert 3 / 4 * (1 - rounding) <= ratio <= 4 / 3 * (1 + rounding)
+        assert area <= 1 and (area >= 0.05 * (1 - rounding) or max(size) > 4 * min(size))
+
+
+def test_crops_are_distributed_as_torchvisions():
+    import torch
+    from torchvision.transforms import RandomResizedCrop
+
+    torch.manual_seed(0)
+    n, (height, width) = 4000, (200, 300)
+    image = torch.empty(3, height, width)
+    peer = np.array([RandomResizedCrop.get_params(image, [0.05, 1.0], [3 / 4, 4 / 3]) for _ in range(n)])
+    ours = np.array([draw_view(SPEC, seed, height, width)[1:5] for seed in range(1, n + 1)])
+    scale = peer.std(0) / np.sqrt(n) * np.sqrt(2)
+    assert (np.abs(ours.mean(0) - peer.mean(0)) < 5 * scale).all()
+    assert np.allclose(ours.std(0), peer.std(0), rtol=0.1)
+
+
+def test_half_the_views_are_flipped_and_none_where_the_spec_says_so():
+    flips = [draw_view(SPEC, seed, 100, 100).flip for seed in range(1, 4001)]
+    assert abs(np.mean(flips) - 0.5) < 5 * 0.5 / np.sqrt(len(flips))
+    never = TransformSpec.reference(224, flip=0.0)
+    assert not any(draw_view(never, seed, 100, 100).flip for seed in range(1, 200))
+
+
+def test_fallback_for_extreme_shapes_is_the_central_crop():
+    narrow = TransformSpec.reference(224, crop_scale=(1.0, 1.0))
+    assert draw_view(narrow, 1, 10, 1000)[1:5] == (0, 493, 10, 13)
+    assert draw_view(narrow, 1, 1000, 10)[1:5] == (493, 0, 13, 10)
+
+
+def test_the_spec_is_plain_json():
+    plain = TransformSpec.reference(224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).to_dict()
+    assert plain["mean"] == [0.5, 0.5, 0.5] and plain["resize"] == 256
+    assert all(isinstance(value, int | float | str | list) for value in plain.values())
