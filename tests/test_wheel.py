@@ -100,3 +100,11 @@ def test_named_configs_resolve_after_installation(installed: Installed) -> None:
 def test_the_config_of_a_dataset_is_found_after_installation(installed: Installed) -> None:
     code = "from tosca_cache.config import resolve; print(resolve(overrides={'dataset': 'cub'}).origin['increment'])"
     assert installed.python(code).strip() == "shipped configs/cub.toml"
+
+
+def test_train_with_a_named_config_after_installation(installed: Installed) -> None:
+    installed.tosca("extract", "--dataset", "digits", "--views", "1")
+    shown = installed.tosca("train", "--config", "digits", "--epochs", "2")
+    assert "average accuracy" in shown
+    (run,) = (installed.folder / "runs").iterdir()
+    assert 'backbone = "vit_nano"' in (run / "config.toml").read_text()

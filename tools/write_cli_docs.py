@@ -6,8 +6,8 @@ python tools/write_cli_docs.py
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 from typer.testing import CliRunner
 
@@ -20,12 +20,12 @@ Written by `python tools/write_cli_docs.py` from `--help`.
 """
 
 
-def commands(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Paths of all verbs, a group before its members."""
+    members = getattr(command, "commands", {})  # typer's groups need not be click's
     found = [path]
-    if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            found += commands(command.commands[name], (*path, name))
+    for name in sorted(members):
+        found += commands(members[name], (*path, name))
     return found
 
 

@@ -41,7 +41,14 @@ def test_a_run_directory_is_complete(place):
     result = train("--seed", "5")
     assert result.exit_code == 0, result.output
     run = only_run()
-    for text in (str(run), "average accuracy", "forgetting", "task-identification accuracy", "stage two: train"):
+    expected = (
+        "average accuracy",
+        "forgetting",
+        "task-identification accuracy",
+        "stage one: extract",
+        "stage two: train",
+    )
+    for text in (str(run), *expected):
         assert text in result.output
     assert {path.name for path in run.iterdir()} == {
         "config.toml",
@@ -57,6 +64,7 @@ def test_a_run_directory_is_complete(place):
     assert R.shape == (3, 3)
     assert np.isfinite(R[np.tril_indices(3)]).all()
     assert metrics["last_accuracy"] == pytest.approx(R[-1].mean()), "five test rows a class"
+    assert metrics["seconds"]["extract"] == 1.5
     assert metrics["last_accuracy_by_condition"]["per_sample"] == pytest.approx(metrics["last_accuracy"])
     with np.load(run / "seed-5" / "predictions.npz") as saved:
         right = saved["prediction_after_2"] == saved["label"]
@@ -76,7 +84,7 @@ def test_a_run_directory_is_complete(place):
     assert run.name in tosca("show").output
 
 
-def test_same_seed_gives_identical_R_and_runs_never_overwrite(place):
+def test_same_seed_gives_identical_r_and_runs_never_overwrite(place):
     for _ in range(2):
         assert train("--seed", "7").exit_code == 0
     runs = list(Path("runs").iterdir())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -15,7 +14,7 @@ from tosca_cache.errors import ToscaError
 class ErrorsWithoutTraceback(TyperGroup):
     """Turns a `ToscaError` into its message on standard error and its exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except ToscaError as error:

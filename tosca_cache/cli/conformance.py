@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def conformance(
-    files: Annotated[list[Path], typer.Argument(help="Recordings (.npz).", metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Recordings (.npz).", metavar="FILE")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file.")] = False,
 ) -> None:
     """Replay recorded reference runs through training and routing, and print the worst relative deviations.

@@ -22,7 +22,7 @@ CONDITIONS = {
     "nearest_class_mean": "nearest class mean, no modules",
 }
 STAGES = {
-    "extract": "stage one: extract",
+    "extract": "stage one: extract (once; kept in the store)",
     "read_store": "read the store",
     "train": "stage two: train",
     "evaluate": "stage two: route and evaluate",

@@ -49,7 +49,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     splits = load_splits(store)
     make_stream(config, splits, store.class_names, config.seeds[0])
     make_method(config, config.seeds[0])
-    seconds = {"read_store": perf_counter() - start}
+    seconds = _extraction_seconds(store) | {"read_store": perf_counter() - start}
     run = RunDirectory(runs, config.dataset)
     run.write_text("config.toml", to_toml(config))
     run.write_json("provenance.json", provenance(resolved, store, describe_machine(device)))
@@ -65,6 +65,13 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     with writing(run.path, RunError):
         save_figures(metrics, run.path)
     return run.finish()
+
+
+def _extraction_seconds(store: Store) -> dict[str, float]:
+    """What stage one took, if the store's provenance says so (its last run, if it was interrupted)."""
+    last = store.provenance.get("last_run")
+    seconds = last.get("seconds") if isinstance(last, dict) else None
+    return {"extract": float(seconds)} if isinstance(seconds, int | float) else {}
 
 
 def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any]) -> dict[str, Any]:

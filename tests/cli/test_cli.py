@@ -1,0 +1,80 @@
+"""The command line as a whole: launcher, help, documentation, errors."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+import write_cli_docs  # noqa: E402
+
+PATHS = write_cli_docs.commands(typer.main.get_command(app))
+
+
+def run(*command, **options):
+    return subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=ROOT, **options)
+
+
+def test_launcher_does_what_the_installed_command_does():
+    installed = Path(sys.executable).with_name("tosca")
+    for arguments in (["--help"], ["--version"], ["train", "--help"], ["train", "--epochs", "0"], ["nonsense"]):
+        ours, theirs = run(sys.executable, "cli.py", *arguments), run(installed, *arguments)
+        assert ours.returncode == theirs.returncode
+        assert ours.stdout == theirs.stdout.replace("Usage: tosca", "Usage: cli.py")
+        assert ours.stderr.replace("cli.py", "tosca") == theirs.stderr
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_every_verb_and_option_has_help(path):
+    command = typer.main.get_command(app)
+    for name in path:
+        command = command.commands[name]
+    assert command.help or command.callback is None
+    for parameter in command.params:
+        if parameter.param_type_name == "option" and parameter.name != "help":
+            assert parameter.help, f"{' '.join(path)} {parameter.opts}"
+
+
+def test_reference_in_docs_is_what_help_prints():
+    assert write_cli_docs.TARGET.read_text(encoding="utf-8") == write_cli_docs.document(), (
+        "run: python tools/write_cli_docs.py"
+    )
+
+
+def test_readme_names_only_commands_and_options_that_exist():
+    """Every `tosca ...` line in a code block of the README and docs parses up to its options' names."""
+    known = {" ".join(path): write_cli_docs.help_text(path) for path in PATHS}
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        if document == write_cli_docs.TARGET:
+            continue
+        for line in document.read_text(encoding="utf-8").splitlines():
+            words = line.strip().removeprefix("$ ").split("#")[0].split()
+            if words[:1] != ["tosca"] or len(words) < 2:
+                continue
+            verb = " ".join(words[1:3]) if " ".join(words[1:3]) in known else words[1]
+            assert verb in known, f"{document.name}: {line}"
+            for word in words:
+                if word.startswith("--"):
+                    assert word.split("=")[0] in known[verb], f"{document.name}: {line}"
+
+
+def test_usage_errors_exit_with_2_and_no_traceback():
+    for arguments in (["train", "--lr", "fast"], ["train", "--no-such-option"], ["nonsense"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 2
+        assert "Traceback" not in result.output
+
+
+def test_folders_come_from_the_environment(tmp_path):
+    environment = os.environ | {"TOSCA_CACHE": str(tmp_path / "stores"), "TOSCA_RUNS": str(tmp_path / "runs")}
+    shown = run(sys.executable, "cli.py", "train", "--dataset", "digits", env=environment)
+    assert shown.returncode == 1
+    assert str(tmp_path / "stores") in shown.stderr.replace("\n", "")
+    assert "tosca extract --dataset digits" in shown.stderr
