@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tosca_cache.store.arrays import damaged
 from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import CRC_BYTES, SplitLayout, object_key
-from tosca_cache.store.selection import Piece, Positions, Selection, count, pieces_by_shard, positions
+from tosca_cache.store.selection import Piece, Positions, Selection, count, is_all, pieces_by_shard, positions
 
 MAX_THREADS = 4  # the checksum holds the interpreter's lock, so more do not help
 Bytes = NDArray[np.uint8]
@@ -80,7 +80,7 @@ class _ShardFile:
     def read(self, piece: Piece, out: NDArray[Any], columns: Positions) -> None:
         """Puts the rows of a piece and the views `columns` into their places in `out` [n, v, d]."""
         layout = self.layout
-        if piece.whole and columns == slice(0, layout.views):
+        if piece.whole and is_all(columns, layout.views):
             self._read_chunk(piece.chunk, out[piece.target].reshape(-1).view(np.uint8))
             return
         if self.scratch is None:

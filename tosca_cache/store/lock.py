@@ -51,8 +51,10 @@ class WriterLock:
     def release(self) -> None:
         """Gives the lock back; does nothing in a forked child, and the second time."""
         if self._descriptor is not None:
-            self.path.unlink(missing_ok=True)
-            self._forget()
+            try:
+                self.path.unlink(missing_ok=True)
+            finally:
+                self._forget()
 
     def _is_current(self) -> bool:
         """Whether the locked file is still the one under this name: its last holder may just have removed it."""

@@ -54,6 +54,11 @@ def count(chosen: Positions) -> int:
     return chosen.stop - chosen.start if isinstance(chosen, slice) else len(chosen)
 
 
+def is_all(chosen: Positions, size: int) -> bool:
+    """Whether these are all numbers below `size`, in order."""
+    return isinstance(chosen, slice) and (chosen.start, chosen.stop) == (0, size)
+
+
 def pieces_by_shard(rows: Positions, layout: SplitLayout) -> list[list[Piece]]:
     """What has to be read, one list a shard."""
     pieces = _run_pieces(rows, layout) if isinstance(rows, slice) else _scattered_pieces(rows, layout)
@@ -76,7 +81,7 @@ def _scattered_pieces(rows: NDArray[np.int64], layout: SplitLayout) -> Iterator[
     numbers, starts = np.unique(rows[order] // size, return_index=True)
     for number, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
         local, target = _as_run(rows[places] - number * size), _as_run(places)
-        whole = local == slice(0, size) and isinstance(target, slice)
+        whole = is_all(local, size) and isinstance(target, slice)
         shard, chunk = divmod(number, layout.chunks)
         yield Piece(shard, chunk, local, target, whole)
 

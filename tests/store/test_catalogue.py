@@ -1,0 +1,147 @@
+"""Finding the store that is meant, or saying why there is none; and `tosca cache`."""
+
+import json
+
+import pytest
+from toy_store import build, open_writer, publish, toy_arrays, toy_spec
+from typer.testing import CliRunner
+
+from tosca_cache.cli.cache import cache
+from tosca_cache.errors import FingerprintMismatch, StoreError
+from tosca_cache.store import check_store, find_store, list_stores, open_store, store_path
+
+WANTED = {"backbone.name": "nano", "views.count": 2}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """One finished store, one unfinished one of another dataset, one damaged, and things that are no stores."""
+    folder = tmp_path_factory.mktemp("root")
+    build(store_path(folder, toy_spec()))
+    other = toy_spec(dataset=toy_spec().dataset | {"name": "other"})
+    with open_writer(store_path(folder, other), other) as writer:
+        publish(writer, writer.pending()[0], {split: toy_arrays(split) for split in ("train", "test")})
+    (folder / "broken").mkdir()
+    (folder / "broken" / "manifest.json").write_text("{}")
+    (folder / "README.md").write_text("not a store")
+    (folder / "empty").mkdir()
+    return folder
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cache, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def test_names_say_what_is_in_them(tmp_path):
+    spec = toy_spec(backbone=toy_spec().backbone | {"name": "hf_hub:timm/vit ä"})
+    path = store_path(tmp_path, spec)
+    assert path.parent == tmp_path
+    assert path.name == f"toy--hf_hub_timm_vit_--v2--{spec.digest()[:10]}"
+
+
+def test_lists_finished_unfinished_and_damaged_stores(root):
+    states = {(store.state, store.spec and store.spec.dataset["name"]): store for store in list_stores(root)}
+    assert set(states) == {("finished", "toy"), ("unfinished", "other"), ("damaged", None)}
+    assert states["finished", "toy"].done_rows == 103
+    assert states["unfinished", "other"].done_rows == 14
+    assert "cannot be trusted" in states["damaged", None].problem
+    assert list_stores(root / "nowhere") == []
+
+
+@pytest.mark.parametrize("wanted", [None, WANTED, {"transform.mean": (0.5, 0.5, 0.5)}])
+def test_finds_the_one_store_that_fits(root, wanted):
+    assert find_store(root, "toy", wanted).path == store_path(root, toy_spec())
+
+
+def test_a_store_that_differs_is_named_with_every_field_and_both_values(root):
+    with pytest.raises(FingerprintMismatch) as caught:
+        find_store(root, "toy", WANTED | {"views.count": 8, "precision": "bf16", "transform.flip": 0.5})
+    message = str(caught.value)
+    assert store_path(root, toy_spec()).name in message
+    assert "views.count: asked for 8, it has 2" in message
+    assert 'precision: asked for "bf16", it has "fp32"' in message
+    assert 'transform.flip: asked for 0.5, it has "(absent)"' in message
+    assert "backbone.name: " not in message
+    assert f"tosca extract --dataset toy --backbone nano --views 8 --precision bf16 --root {root}" in message
+
+
+def test_no_store_gives_the_command_that_makes_it(root):
+    with pytest.raises(
+        StoreError, match=r"no store of cub yet(.|\n)*tosca extract --dataset cub --backbone nano --views 2"
+    ):
+        find_store(root, "cub", WANTED)
+
+
+def test_an_unfinished_store_is_said_to_be_unfinished(root):
+    with pytest.raises(StoreError, match="unfinished"):
+        find_store(root, "other")
+
+
+def test_several_stores_are_named(tmp_path):
+    paths = [store_path(tmp_path, toy_spec(precision=precision)) for precision in ("fp32", "bf16")]
+    for path, precision in zip(paths, ("fp32", "bf16"), strict=True):
+        build(path, toy_spec(precision=precision))
+    with pytest.raises(StoreError, match=r"2 stores of toy fit(.|\n)*--store") as caught:
+        find_store(tmp_path, "toy")
+    assert all(path.name in str(caught.value) for path in paths)
+    assert find_store(tmp_path, "toy", {"precision": "bf16"}).path == paths[1]
+
+
+def test_a_given_store_is_checked_field_by_field(toy):
+    check_store(toy, WANTED)
+    with pytest.raises(FingerprintMismatch, match=r'dataset\.name: asked for "cub", it has "toy"'):
+        check_store(toy, WANTED | {"dataset.name": "cub"})
+
+
+def test_ls_as_json(root):
+    listed = {store["state"]: store for store in json.loads(run("ls", "--root", root, "--json"))}
+    assert listed["finished"]["fingerprint"] == toy_spec().to_dict()
+    assert listed["finished"]["rows"] == {"train": 70, "test": 33}
+    assert listed["unfinished"]["done_rows"] == 14
+    assert listed["damaged"]["problem"]
+    assert run("ls", "--root", root / "nowhere", "--json") == "[]\n"
+
+
+def test_ls_as_a_table(root, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    table = run("ls", "--root", root)
+    assert store_path(root, toy_spec()).name in table
+    assert "unfinished: 14 of 103 rows" in table
+    assert "cannot be trusted" in table
+    assert "tosca extract" in run("ls", "--root", root / "nowhere")
+
+
+def test_ls_takes_the_root_from_the_environment(root, monkeypatch):
+    monkeypatch.setenv("TOSCA_CACHE", str(root))
+    assert len(json.loads(run("ls", "--json"))) == 3
+
+
+@pytest.mark.parametrize("named", ["path", "name", "prefix"])
+def test_info_of_a_store_by_path_name_or_beginning(root, named):
+    path = store_path(root, toy_spec())
+    facts = json.loads(
+        run("info", {"path": path, "name": path.name, "prefix": "toy--"}[named], "--root", root, "--json")
+    )
+    assert facts["fingerprint_digest"] == toy_spec().digest()
+    assert facts["views"] == {"train": 3, "test": 1}
+    assert facts["numerics"] == {"batch_size": 4, "device": "cpu"}
+    assert facts["bytes"] > 70 * 3 * 24 * 2
+
+
+def test_info_as_a_table_shows_every_field(root, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    table = run("info", store_path(root, toy_spec()), "--root", root)
+    for field in open_store(store_path(root, toy_spec())).spec.flat():
+        assert f"fingerprint.{field}" in table
+
+
+def test_info_of_an_unfinished_store(root):
+    facts = json.loads(run("info", "other", "--root", root, "--json"))
+    assert (facts["state"], facts["done_rows"]) == ("unfinished", 14)
+
+
+def test_info_of_no_store(root):
+    with pytest.raises(StoreError, match="does not exist"):
+        run("info", "nothing", "--root", root)

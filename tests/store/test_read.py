@@ -1,0 +1,141 @@
+"""What comes out of a store is what went in, for any shape and any selection of rows and views."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from toy_store import CLASSES, DOMAINS, ROWS, VIEWS, build, toy_arrays, toy_spec
+
+from tosca_cache.store import open_store
+from tosca_cache.store.layout import SplitLayout
+
+SHAPES = [  # train rows, test rows, train views, d, dtype, rows a shard
+    (70, 33, 3, 24, "float16", 16),
+    (300, 1, 9, 128, "float16", 256),  # several chunks a shard
+    (65, 0, 2, 8192, "float32", 64),  # 64 kB a row
+]
+
+
+def indices(size):
+    """Every kind of selection among `size` things."""
+    numbers = st.integers(-size, size - 1) if size else st.nothing()
+    lists = st.lists(numbers, max_size=2 * size)
+    return st.none() | st.slices(size) | lists | lists.map(lambda chosen: np.array(chosen, dtype=np.int32))
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def built(request, tmp_path_factory):
+    train, test, views, dim, dtype, shard_rows = request.param
+    sizes = {"rows": {"train": train, "test": test}, "views": {"train": views, "test": 1}, "dim": dim}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        store = build(
+            tmp_path_factory.mktemp("cache") / "s", toy_spec(**sizes, dtype=dtype), **sizes, shard_rows=shard_rows
+        )
+    return store, {split: toy_arrays(split, **sizes) for split in sizes["rows"]}
+
+
+def numpy_selection(values, rows, views):
+    rows = slice(None) if rows is None else np.asarray(rows, dtype=np.int64) if not isinstance(rows, slice) else rows
+    views = slice(None) if views is None else [views] if isinstance(views, int) else views
+    views = views if isinstance(views, slice) else np.asarray(views, dtype=np.int64)
+    return values[rows][:, views]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_selection_equals_numpy_indexing(built, data):
+    store, arrays = built
+    split = data.draw(st.sampled_from([s for s in arrays if store.rows(s)]))
+    rows = data.draw(indices(store.rows(split)))
+    views = data.draw(indices(store.views(split)) | st.integers(-store.views(split), store.views(split) - 1))
+    got = store.features(split, rows, views)
+    expected = numpy_selection(arrays[split]["features"].astype(store.dtype), rows, views)
+    assert got.dtype == store.dtype
+    assert got.flags.c_contiguous
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_everything_else_comes_back(built):
+    store, arrays = built
+    for split, expected in arrays.items():
+        np.testing.assert_array_equal(store.labels(split), expected["labels"])
+        np.testing.assert_array_equal(store.domains(split), expected["domains"])
+        np.testing.assert_array_equal(store.view_parameters(split), expected["views"])
+        assert store.paths(split) == expected["paths"]
+        assert store.view_parameters(split).dtype == store.labels(split).dtype == np.int64
+    assert (store.class_names, store.domain_names) == (CLASSES, DOMAINS)
+
+
+def test_zarr_reads_the_same(built):
+    """The store is plain zarr 3: the direct reader is only faster."""
+    store, _ = built
+    group = zarr.open_group(str(store.path), mode="r")
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(group[f"{split}/features"][:], store.features(split))
+        np.testing.assert_array_equal(group[f"{split}/labels"][:], store.labels(split))
+        assert tuple(group[f"{split}/paths"][:]) == store.paths(split)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.tuples(st.integers(1, 40), st.integers(0, 9)),
+    views=st.tuples(st.integers(1, 4), st.integers(1, 2)),
+    dim=st.integers(1, 70),
+    dtype=st.sampled_from(["float16", "float32"]),
+    shard_rows=st.integers(1, 50),
+)
+def test_any_shape_comes_back(rows, views, dim, dtype, shard_rows):
+    sizes = {"rows": dict(zip(ROWS, rows, strict=True)), "views": dict(zip(VIEWS, views, strict=True)), "dim": dim}
+    with tempfile.TemporaryDirectory() as folder:
+        build(Path(folder) / "s", toy_spec(**sizes, dtype=dtype), **sizes, shard_rows=shard_rows)
+        store = open_store(Path(folder) / "s")
+        for split in ROWS:
+            expected = toy_arrays(split, **sizes)
+            np.testing.assert_array_equal(store.features(split), expected["features"].astype(dtype))
+            np.testing.assert_array_equal(store.view_parameters(split), expected["views"])
+            assert store.paths(split) == expected["paths"]
+
+
+def test_masks_choose_rows(toy):
+    mask = toy.labels("train") == 2
+    np.testing.assert_array_equal(toy.features("train", mask), toy.features("train")[mask])
+
+
+@pytest.mark.parametrize("rows", [[70], [-71], [0.5], [[1]], np.ones(3, dtype=bool)])
+def test_rows_that_do_not_exist_are_an_index_error(toy, rows):
+    with pytest.raises(IndexError):
+        toy.features("train", rows)
+
+
+def test_reads_only_the_chunks_it_needs(toy, monkeypatch):
+    """One class of sorted rows, or one row, must not cost the whole store."""
+    read = []
+    real = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, buffers, at: read.append(real(fd, buffers, at)) or read[-1])
+    toy.features("train", [3])
+    layout = toy.manifest.plan.layouts["train"]
+    assert sum(read) == layout.index_bytes + layout.chunk_bytes
+
+
+@settings(deadline=None)
+@given(
+    rows=st.integers(0, 5000) | st.just(1_281_167),
+    views=st.integers(1, 33),
+    dim=st.integers(1, 4096),
+    dtype=st.sampled_from(["float16", "float32"]),
+    shard_rows=st.none() | st.integers(16, 4096),
+)
+def test_every_row_is_in_exactly_one_shard_of_bounded_size(rows, views, dim, dtype, shard_rows):
+    layout = SplitLayout.plan(rows, views, dim, dtype, shard_rows)
+    shards = list(layout.iterate("train"))
+    assert [shard.start for shard in shards] == [0, *(shard.stop for shard in shards)][: len(shards)]
+    assert (shards[-1].stop if shards else 0) == rows
+    assert all(shard.rows >= 1 for shard in shards)
+    assert layout.shard_rows <= (shard_rows or max(256, -(-rows // 512)))
+    assert layout.chunks * layout.chunk_bytes <= (32 << 20) + 4 * layout.chunks or layout.shard_rows == 1

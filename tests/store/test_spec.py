@@ -1,0 +1,88 @@
+"""The fingerprint: readable, order-independent, and able to say what differs."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy_store import toy_spec
+
+from tosca_cache.store import StoreSpec
+from tosca_cache.store.spec import ABSENT
+
+KEYS = st.text(st.characters(codec="utf-8", exclude_characters="."), min_size=1, max_size=4)
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4)
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+)
+GROUPS = st.dictionaries(KEYS, VALUES, max_size=4)
+
+
+def reversed_keys(value):
+    if isinstance(value, dict):
+        return {key: reversed_keys(value[key]) for key in reversed(list(value))}
+    return value
+
+
+@settings(deadline=None)
+@given(GROUPS)
+def test_digest_does_not_depend_on_the_order_of_keys(group):
+    spec = toy_spec(transform=group)
+    assert toy_spec(transform=reversed_keys(group)).digest() == spec.digest()
+    assert StoreSpec.from_dict(reversed_keys(spec.to_dict())) == spec
+
+
+@settings(deadline=None)
+@given(GROUPS, GROUPS)
+def test_there_are_differences_exactly_if_the_digests_differ(one, other):
+    first, second = toy_spec(transform=one), toy_spec(transform=other)
+    differences = first.differences(second)
+    assert (not differences) == (first.digest() == second.digest())
+    assert [(field, b, a) for field, a, b in differences] == second.differences(first)
+
+
+@settings(deadline=None)
+@given(GROUPS)
+def test_survives_json(group):
+    spec = toy_spec(transform=group)
+    again = StoreSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again.digest() == spec.digest()
+    assert not again.differences(spec)
+
+
+def test_differences_name_dotted_fields_with_both_values():
+    ours = toy_spec(precision="bf16", transform={"image_size": 224, "crop": [0.05, 1.0]})
+    theirs = toy_spec(transform={"image_size": 32})
+    assert ours.differences(theirs) == [
+        ("precision", "bf16", "fp32"),
+        ("transform.crop", [0.05, 1.0], ABSENT),
+        ("transform.image_size", 224, 32),
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "int8"},
+        {"dtype": "bfloat16"},
+        {"backbone": {"name": "nano", "tag": "", "weights_digest": ""}},
+        {"views": {"count": "8", "seed": 1, "test_count": 0}},
+        {"transform": {"mean": float("nan")}},
+        {"transform": {"mean": object()}},
+        {"transform": {"a.b": 1}},
+        {"transform": {1: 1}},
+        {"format": 1.0},
+    ],
+)
+def test_what_is_no_specification_is_refused(changes):
+    with pytest.raises(ValueError, match=r"must be|cannot be"):
+        StoreSpec(**(toy_spec().to_dict() | changes))
+
+
+@settings(deadline=None)
+@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))
+def test_foreign_json_is_refused(value):
+    with pytest.raises(ValueError, match="keys"):
+        StoreSpec.from_dict(value)

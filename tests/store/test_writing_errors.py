@@ -1,0 +1,282 @@
+"""Full disks, read-only folders, two writers, rows that must not be stored: one clear error, nothing lost."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, toy_spec, tree
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store import disk
+from tosca_cache.store.lock import WriterLock
+
+ARRAYS = {split: toy_arrays(split) for split in ROWS}
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a small file system of its own: (options) -> folder; skipped where that is not allowed."""
+    folders = []
+
+    def mount(options):
+        folder = tmp_path / f"mount{len(folders)}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"may not mount a tmpfs here: {done.stderr.decode().strip()}")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_really_full(mounted, tmp_path):
+    folder = mounted("size=400k")
+    ballast = folder / "ballast"
+    ballast.write_bytes(b"\0" * 280_000)
+    with pytest.raises(StoreError, match=r"disk is full(.|\n)*same command again"):
+        build(folder / "s")
+    ballast.unlink()
+    assert tree(build(folder / "s").path) == tree(build(tmp_path / "s").path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("function", ["write_whole", "write_durably", "pwrite"])
+def test_no_space_at_any_kind_of_write(tmp_path, monkeypatch, code, function):
+    expected = tree(build(tmp_path / "expected").path)
+    other = build(tmp_path / "earlier")
+
+    def refuse(*arguments):
+        raise OSError(code, os.strerror(code))
+
+    with open_writer(tmp_path / "s") as writer:
+        publish(writer, writer.pending()[0], ARRAYS)
+        with monkeypatch.context() as patch:
+            if function == "pwrite":
+                patch.setattr(os, "pwrite", refuse)
+            for module in ("arrays", "finish"):
+                if hasattr(sys.modules[f"tosca_cache.store.{module}"], function):
+                    patch.setattr(f"tosca_cache.store.{module}.{function}", refuse)
+            with pytest.raises(StoreError, match=r"full|quota"):
+                for shard in writer.pending():
+                    publish(writer, shard, ARRAYS)
+                writer.finish({})
+        for shard in writer.pending():  # the same writer can go on once there is space
+            publish(writer, shard, ARRAYS)
+        store = writer.finish({})
+    assert tree(store.path) == expected == tree(other.path)
+
+
+def test_a_line_that_did_not_fit_is_cut_off_again(tmp_path, monkeypatch):
+    real = os.pwrite
+    with open_writer(tmp_path / "s") as writer:
+        publish(writer, writer.pending()[0], ARRAYS)
+        with monkeypatch.context() as patch:
+
+            def half(descriptor, data, offset):
+                if len(data) < 100:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return real(descriptor, data[:-50], offset)
+
+            patch.setattr(os, "pwrite", half)
+            with pytest.raises(StoreError, match="full"):
+                publish(writer, writer.pending()[0], ARRAYS)
+    with open_writer(tmp_path / "s") as writer:
+        assert [shard.index for shard in writer.pending()][:2] == [1, 2]
+        publish(writer, writer.pending()[0], ARRAYS)
+    with open_writer(tmp_path / "s") as writer:
+        assert writer.pending()[0].index == 2
+
+
+def test_a_read_only_file_system(mounted):
+    folder = mounted("ro")
+    with pytest.raises(StoreError, match=r"read-only(.|\n)*--root"):
+        open_writer(folder / "s")
+
+
+def test_a_root_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match=r"in the way|is a file"):
+        open_writer(tmp_path / "file" / "s")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for this")
+def test_a_folder_without_permission(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(StoreError, match=r"may not write(.|\n)*--root"):
+        open_writer(tmp_path / "closed" / "s")
+
+
+def test_something_else_under_the_final_name(tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "thesis.tex").write_text("years of work")
+    with pytest.raises(StoreError, match="in the way"):
+        open_writer(tmp_path / "s", restart=True)
+    assert (tmp_path / "s" / "thesis.tex").exists()
+
+
+def test_a_second_writer_is_refused_and_told_who_holds_the_store(tmp_path):
+    with open_writer(tmp_path / "s") as writer:
+        with pytest.raises(StoreError, match=rf"process {os.getpid()} on .* since 20"):
+            open_writer(tmp_path / "s")
+        publish(writer, writer.pending()[0], ARRAYS)
+    with open_writer(tmp_path / "s") as writer:
+        assert writer.done_rows == 14
+    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
+
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from tosca_cache.store.lock import WriterLock
+lock = WriterLock.acquire(Path(sys.argv[1]))
+if os.fork() == 0:
+    print("child", os.getpid(), flush=True)
+    time.sleep(60)
+time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_path):
+    """A data loader's forked worker may outlive its parent for a while."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "s"], stdout=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline().split()[1])
+    try:
+        with pytest.raises(StoreError, match=f"process {process.pid} on"):
+            WriterLock.acquire(tmp_path / "s")
+        process.kill()
+        process.wait()
+        os.kill(child, 0)
+        WriterLock.acquire(tmp_path / "s").release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_a_lock_file_that_is_garbage_is_only_a_file(tmp_path):
+    (tmp_path / ".s.lock").write_bytes(b"\xff{")
+    open_writer(tmp_path / "s").close()
+
+
+def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
+    """Releasing removes the file, so a taker must not be left with a lock on a removed one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    holders = []
+
+    def take(number):
+        try:
+            lock = WriterLock.acquire(tmp_path / "s")
+        except StoreError:
+            return 0
+        holders.append(number)
+        alone = len(holders) == 1
+        time.sleep(0.0005)
+        holders.remove(number)
+        lock.release()
+        assert alone
+        return 1
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(take, range(80))) > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "not finite"), (np.inf, "not finite"), (1e5, "too large for float16(.|\n)*--store-dtype float32")],
+)
+def test_features_that_are_no_numbers_are_refused_with_their_path(tmp_path, value, message):
+    rows = {name: values[:14] for name, values in toy_arrays("train").items()}
+    rows["features"] = rows["features"].copy()
+    rows["features"][3, 1, 5] = value
+    with open_writer(tmp_path / "s") as writer:
+        with pytest.raises(StoreError, match=message) as caught:
+            writer.publish(writer.pending()[0], **rows)
+        assert rows["paths"][3] in str(caught.value)
+        assert writer.done_rows == 0
+        writer.publish(writer.pending()[0], **rows, skipped={3: "bad"})  # nobody asks for a skipped row's features
+
+
+@pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd", "", "a/../../b", "\ud800.jpg", "x" * 20_000, "a\0b"])
+def test_paths_that_leave_the_dataset_or_cannot_be_kept_are_refused(tmp_path, path):
+    rows = {name: values[:14] for name, values in toy_arrays("train").items()}
+    rows["paths"] = (*rows["paths"][:-1], path)
+    with open_writer(tmp_path / "s") as writer, pytest.raises(StoreError, match="cannot be kept"):
+        writer.publish(writer.pending()[0], **rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("features", np.zeros((14, 2, 24))),
+        ("features", np.zeros((14, 3, 24), dtype=int)),
+        ("labels", np.full(14, 4)),
+        ("labels", np.full(14, -1)),
+        ("labels", np.zeros(14)),
+        ("domains", np.full(14, 2)),
+        ("views", np.zeros((14, 3, 5), dtype=int)),
+        ("paths", ("a.jpg",)),
+        ("skipped", {14: "not in this shard"}),
+    ],
+)
+def test_what_does_not_fit_is_the_callers_mistake(tmp_path, name, value):
+    rows = {key: values[:14] for key, values in toy_arrays("train").items()}
+    with open_writer(tmp_path / "s") as writer, pytest.raises(ValueError, match=r"must|cannot"):
+        writer.publish(writer.pending()[0], **(rows | {name: value}))
+
+
+def test_a_shard_is_published_once(tmp_path):
+    with open_writer(tmp_path / "s") as writer:
+        shard = writer.pending()[0]
+        publish(writer, shard, ARRAYS)
+        with pytest.raises(ValueError, match="already"):
+            publish(writer, shard, ARRAYS)
+
+
+def test_a_shard_of_skipped_rows_only_is_still_written_whole(tmp_path):
+    """All NaN is what zarr takes for an empty chunk, and by default does not write."""
+    store = build(tmp_path / "s", bad=[("train", row) for row in range(14)])
+    assert store.rows("train") == ROWS["train"] - 14
+    read_everything(store)
+
+
+def test_everything_is_on_the_disk_before_it_is_named_and_listed(tmp_path, monkeypatch):
+    """The order that makes a loss of power harmless: objects, their names, the line in the done-list."""
+    events = []
+    real = {name: getattr(os, name) for name in ("fsync", "replace")}
+
+    def fsync(descriptor):
+        events.append(("synced", Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    def replace(source, target):
+        events.append(("named", Path(target)))
+        real["replace"](source, target)
+
+    with open_writer(tmp_path / "s") as writer:
+        monkeypatch.setattr(os, "fsync", fsync)
+        monkeypatch.setattr(os, "replace", replace)
+        publish(writer, writer.pending()[0], ARRAYS)
+    named = [index for index, (what, _) in enumerate(events) if what == "named"]
+    assert len(named) == 5
+    for index in named:
+        target = events[index][1]
+        assert ("synced", disk.temporary_path(target)) in events[:index]
+        assert ("synced", target.parent) in events[index:-1]
+    assert events[-1][1].name == "done.jsonl"
+
+
+def test_the_manifest_is_the_same_file_for_the_same_content(tmp_path):
+    one, other = build(tmp_path / "one"), build(tmp_path / "other")
+    assert (one.path / "manifest.json").read_bytes() == (other.path / "manifest.json").read_bytes()
+    assert json.loads((one.path / "manifest.json").read_bytes())["fingerprint"] == toy_spec().to_dict()

@@ -1,0 +1,100 @@
+"""A small store whose every row follows from its place, and a process that writes it slowly: `toy_store.py PATH PAUSE`."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tosca_cache.store import Shard, Store, StoreSpec, StoreWriter
+
+ROWS = {"train": 70, "test": 33}
+VIEWS = {"train": 3, "test": 1}
+CLASSES = ("ant", "bee", "cat", "dog")
+DOMAINS = ("photo", "sketch")
+DIM = 24
+SHARD_ROWS = 16
+
+
+def toy_spec(rows=ROWS, views=VIEWS, dim=DIM, dtype="float16", **changes) -> StoreSpec:
+    """A complete fingerprint; `changes` replace whole groups or values."""
+    groups = {
+        "dataset": {"name": "toy", "listing_digest": "0" * 64, "classes": len(CLASSES), "splits": dict(rows)},
+        "backbone": {"name": "nano", "tag": "test", "weights_digest": "1" * 64, "dim": dim},
+        "transform": {"image_size": 32, "mean": [0.5, 0.5, 0.5]},
+        "views": {"count": views["train"] - 1, "seed": 1993, "test_count": views["test"] - 1},
+        "precision": "fp32",
+        "dtype": dtype,
+    }
+    return StoreSpec(**(groups | changes))
+
+
+def toy_arrays(split, rows=ROWS, views=VIEWS, dim=DIM) -> dict:
+    """What the store of a split must hold, every row."""
+    count = rows[split]
+    generator = np.random.default_rng([count, views[split], dim])
+    return {
+        "features": generator.normal(size=(count, views[split], dim)).astype(np.float32),
+        "labels": np.arange(count) % len(CLASSES),
+        "domains": np.arange(count) % len(DOMAINS),
+        "views": generator.integers(0, 1 << 62, (count, views[split], 6)),
+        "paths": tuple(f"{split}/{CLASSES[row % len(CLASSES)]}/bild-ä{row}.jpg" for row in range(count)),
+    }
+
+
+def open_writer(path, spec=None, *, rows=ROWS, views=VIEWS, numerics=None, shard_rows=SHARD_ROWS, restart=False):
+    """A writer of the toy store."""
+    return StoreWriter.open(
+        Path(path),
+        spec or toy_spec(rows, views),
+        class_names=CLASSES,
+        domain_names=DOMAINS,
+        rows=rows,
+        views=views,
+        numerics=numerics or {"batch_size": 4, "device": "cpu"},
+        restart=restart,
+        shard_rows=shard_rows,
+    )
+
+
+def publish(writer: StoreWriter, shard: Shard, arrays, bad=()) -> None:
+    """Publishes one shard; `bad` are (split, row) that could not be read."""
+    part = {name: values[shard.start : shard.stop] for name, values in arrays[shard.split].items()}
+    skipped = {
+        row: f"cannot decode {row}" for split, row in bad if split == shard.split and shard.start <= row < shard.stop
+    }
+    writer.publish(shard, **part, skipped=skipped)
+
+
+def build(
+    path, spec=None, *, rows=ROWS, views=VIEWS, dim=DIM, shard_rows=SHARD_ROWS, bad=(), pause=0.0, order=1
+) -> Store:
+    """Starts or goes on with the toy store and finishes it."""
+    arrays = {split: toy_arrays(split, rows, views, dim) for split in rows}
+    spec = spec or toy_spec(rows, views, dim)
+    with open_writer(path, spec, rows=rows, views=views, shard_rows=shard_rows) as writer:
+        for shard in writer.pending()[::order]:
+            publish(writer, shard, arrays, bad)
+            time.sleep(pause)
+        return writer.finish({"seconds": time.time()})
+
+
+def tree(path) -> dict[str, bytes]:
+    """Every file of a store with its bytes, but for the one that says when it was made."""
+    files = [file for file in Path(path).rglob("*") if file.is_file() and file.name != "provenance.json"]
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+
+
+def read_everything(store: Store) -> None:
+    """Reads every byte of a store through its public methods."""
+    for split in ("train", "test"):
+        store.features(split)
+        store.labels(split)
+        store.domains(split)
+        store.view_parameters(split)
+        store.paths(split)
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    build(sys.argv[1], pause=float(sys.argv[2]), bad=[("train", 20), ("test", 0)])
