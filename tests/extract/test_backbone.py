@@ -1,0 +1,226 @@
+"""Which model, which weights: names, local files, resampling, and what is said when something is wrong."""
+
+import hashlib
+import os
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tosca_cache.errors import BackboneError, UsageError
+from tosca_cache.extract import precision
+from tosca_cache.extract.backbone import digest, load_backbone
+from tosca_cache.extract.names import resolve_name
+
+
+def pixels(n, size, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8))
+
+
+class TestNames:
+    def test_those_of_the_reference_mean_the_weights_that_it_used(self):
+        assert resolve_name("vit_base_patch16_224_in21k") == ("vit_base_patch16_224", "augreg_in21k")
+        assert resolve_name("vit_base_patch16_224") == ("vit_base_patch16_224", "augreg_in21k_ft_in1k")
+        assert resolve_name("vit_base_patch16_224.dino") == ("vit_base_patch16_224", "dino")
+        assert resolve_name("resnet18") == ("resnet18", "")
+
+    def test_an_unknown_one_suggests_the_nearest(self):
+        with pytest.raises(BackboneError, match=r"did you mean .*vit_base_patch16_224"):
+            load_backbone("vit_bas_patch16_224")
+
+    def test_an_unknown_tag(self):
+        with pytest.raises(BackboneError, match="nonsense"):
+            load_backbone(f"{TINY}.nonsense")
+
+    def test_a_download_that_fails_points_at_local_weights(self, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        with pytest.raises(BackboneError, match="--weights FILE"):
+            load_backbone(f"{TINY}.r160_in1k")
+
+
+class TestWeightsFile:
+    def test_is_loaded_and_told_by_its_digest(self, tiny, tiny_weights, tmp_path):
+        again = load_backbone(TINY, weights=tiny_weights, img_size=32)
+        assert again.weights_digest == tiny.weights_digest == digest(tiny.model)
+        assert (tiny.name, tiny.tag, tiny.dim, tiny.image_size) == (TINY, "local", 64, 32)
+        state = load_file(tiny_weights)
+        state["norm.bias"][0] += 1e-6
+        save_file(state, tmp_path / "other.safetensors")
+        other = load_backbone(TINY, weights=tmp_path / "other.safetensors", img_size=32)
+        assert other.weights_digest != tiny.weights_digest
+
+    def test_digest_is_over_name_type_shape_and_bytes(self):
+        total = hashlib.sha256()
+        layer = torch.nn.Linear(2, 3)
+        total.update(b"bias torch.float32 [3]\n" + layer.bias.detach().numpy().tobytes())
+        total.update(b"weight torch.float32 [3, 2]\n" + layer.weight.detach().numpy().tobytes())
+        assert digest(layer) == total.hexdigest()
+
+    @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "parallel"])
+    def test_torch_checkpoints(self, tiny, tiny_weights, tmp_path, wrap):
+        state = load_file(tiny_weights)
+        content = {
+            "plain": state,
+            "state_dict": {"state_dict": state, "epoch": 3},
+            "model": {"model": state},
+            "parallel": {"state_dict": {f"module.{name}": value for name, value in state.items()}},
+        }[wrap]
+        torch.save(content, tmp_path / "tiny.pth")
+        loaded = load_backbone(TINY, weights=tmp_path / "tiny.pth", img_size=32)
+        assert loaded.weights_digest == tiny.weights_digest
+
+    def test_a_head_is_dropped(self, tiny, tiny_weights, tmp_path):
+        state = load_file(tiny_weights) | {"head.weight": torch.zeros(7, 64), "head.bias": torch.zeros(7)}
+        save_file(state, tmp_path / "headed.safetensors")
+        loaded = load_backbone(TINY, weights=tmp_path / "headed.safetensors", img_size=32)
+        assert loaded.weights_digest == tiny.weights_digest
+
+    def test_position_embedding_is_resampled_by_timm(self, tiny, tiny_weights):
+        from timm.layers import resample_abs_pos_embed
+
+        state, ours = load_file(tiny_weights), tiny.model.state_dict()
+        prefix = 1
+        expected = resample_abs_pos_embed(state["pos_embed"], new_size=[2, 2], num_prefix_tokens=prefix)
+        assert ours["pos_embed"].shape == (1, 5, 64) != state["pos_embed"].shape
+        assert torch.equal(ours["pos_embed"], expected)
+        assert all(torch.equal(ours[name], state[name]) for name in state if name != "pos_embed")
+
+    def test_code_in_a_checkpoint_is_refused(self, tmp_path):
+        class Trap:
+            def __reduce__(self):
+                return os.system, (f"touch {tmp_path / 'ran'}",)
+
+        torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
+        with pytest.raises(BackboneError, match="cannot be read"):
+            load_backbone(TINY, weights=tmp_path / "trap.pth")
+        assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda state: state.pop("norm.bias"), "lack norm.bias"),
+            (lambda state: state.update(extra=torch.zeros(1)), "have the unknown extra"),
+            (lambda state: state.update({"norm.bias": torch.zeros(3)}), r"norm.bias is \[3\], not \[64\]"),
+        ],
+    )
+    def test_what_does_not_fit(self, tiny_weights, tmp_path, change, message):
+        state = load_file(tiny_weights)
+        change(state)
+        save_file(state, tmp_path / "wrong.safetensors")
+        with pytest.raises(BackboneError, match=message) as raised:
+            load_backbone(TINY, weights=tmp_path / "wrong.safetensors", img_size=32)
+        assert raised.value.where == str(tmp_path / "wrong.safetensors")
+
+    def test_weights_of_another_model(self, tiny_weights):
+        with pytest.raises(BackboneError, match="do not belong to this model"):
+            load_backbone("test_efficientnet", weights=tiny_weights)
+
+    @pytest.mark.parametrize("name", ["absent.safetensors", "cut.safetensors", "cut.pth", "empty.pth", "weights.onnx"])
+    def test_files_that_cannot_be_read(self, tiny_weights, tmp_path, name):
+        path = tmp_path / name
+        if name.startswith("cut"):
+            path.write_bytes(tiny_weights.read_bytes()[:1000])
+        elif name != "absent.safetensors":
+            path.touch()
+        with pytest.raises(BackboneError, match="weights file") as raised:
+            load_backbone(TINY, weights=path)
+        assert raised.value.where == str(path)
+
+
+class TestForward:
+    @pytest.mark.parametrize("normalise", [True, False])
+    def test_equals_the_plain_model_on_the_plain_transform(self, tiny, normalise):
+        from torchvision import transforms
+
+        shown = pixels(1, 32)
+        plain = transforms.ToTensor()(Image.fromarray(shown[0].numpy()))
+        if normalise:
+            plain = transforms.Normalize(tiny.mean, tiny.std)(plain)
+        forward = tiny.forward(tiny.transform(normalise))
+        assert torch.equal(forward.prepare(shown), plain[None])
+        with torch.inference_mode():
+            assert torch.equal(forward(shown), tiny.model(plain[None]))
+
+    def test_feature_is_the_class_token_after_the_final_norm(self, tiny):
+        forward = tiny.forward(tiny.transform())
+        x = pixels(3, 32)
+        with torch.inference_mode():
+            tokens = tiny.model.forward_features(forward.prepare(x))
+        assert torch.equal(forward(x), tokens[:, 0])
+
+    def test_feature_of_a_convolutional_network_is_pooled(self, tmp_path):
+        import timm
+
+        torch.manual_seed(0)
+        model = timm.create_model("test_efficientnet", num_classes=0).eval()
+        save_file(model.state_dict(), tmp_path / "w.safetensors")
+        backbone = load_backbone("test_efficientnet", weights=tmp_path / "w.safetensors", img_size=64, precision="fp32")
+        forward = backbone.forward(backbone.transform())
+        with torch.inference_mode():
+            maps = model.forward_features(forward.prepare(pixels(2, 64)))
+        assert torch.allclose(forward(pixels(2, 64)), maps.mean((2, 3)), atol=1e-6)
+
+    @pytest.mark.parametrize("name", ["bf16", "fp16"])
+    def test_weights_are_held_in_16_bits_and_features_are_near(self, tiny, name):
+        forward, exact = (tiny.forward(tiny.transform(), p) for p in (name, "fp32"))
+        assert {p.dtype for p in forward.model.parameters()} == {precision.DTYPES[name]}
+        x = pixels(4, 32)
+        features = forward(x)
+        assert features.dtype == torch.float32
+        error = ((features - exact(x)).norm() / exact(x).norm()).item()
+        assert 0 < error < 0.02
+        assert {p.dtype for p in tiny.model.parameters()} == {torch.float32}
+
+    def test_a_size_that_the_patches_do_not_fit(self, tiny_weights):
+        with pytest.raises(BackboneError, match="patches of 16"):
+            load_backbone(TINY, weights=tiny_weights, img_size=40)
+
+
+class TestPrecision:
+    CPU = torch.device("cpu")
+
+    @pytest.mark.parametrize(
+        ("line", "expected"),
+        [
+            ("flags\t\t: fpu avx512f avx512_bf16 sse", "bf16"),
+            ("flags\t\t: fpu amx_bf16", "bf16"),
+            ("Features\t: fp asimd bf16", "bf16"),
+            ("flags\t\t: fpu avx2", "fp32"),
+        ],
+    )
+    def test_auto_asks_the_processor(self, tmp_path, monkeypatch, line, expected):
+        (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+        monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "cpuinfo")
+        assert precision.resolve_precision("auto", self.CPU) == expected
+
+    def test_an_explicit_one_is_taken(self):
+        assert precision.resolve_precision("fp16", self.CPU) == "fp16"
+
+    def test_an_unknown_one(self):
+        with pytest.raises(UsageError, match="int8"):
+            precision.resolve_precision("int8", self.CPU)
+
+
+class TestSharedWeights:
+    @pytest.mark.parametrize(
+        ("name", "file", "size", "dim"),
+        [
+            ("vit_small_patch14_dinov2", "vit_small_patch14_dinov2.saliency.fp16.safetensors", 224, 384),
+            ("tf_efficientnet_lite0", "tf_efficientnet_lite0.safetensors", None, 1280),
+        ],
+    )
+    def test_real_backbones(self, shared, name, file, size, dim):
+        import timm
+
+        backbone = load_backbone(name, weights=shared / "weights" / file, img_size=size, precision="fp32")
+        assert (backbone.dim, backbone.image_size) == (dim, 224)
+        overlay = {"file": str(shared / "weights" / file), "num_classes": 0 if dim == 384 else 1000}
+        sized = {} if size is None else {"img_size": size}
+        peer = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **sized).eval()
+        assert digest(peer) == backbone.weights_digest
+        forward = backbone.forward(backbone.transform())
+        with torch.inference_mode():
+            assert torch.equal(forward(pixels(1, 224)), peer(forward.prepare(pixels(1, 224))))

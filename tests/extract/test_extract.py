@@ -1,0 +1,292 @@
+"""Stage one as a whole: what the store holds is what the images give, whatever happened on the way."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tosca_cache.datasets import load_dataset
+from tosca_cache.datasets.transforms import View, render
+from tosca_cache.errors import DatasetError, ImageError, StoreError, UsageError
+from tosca_cache.extract import engine
+from tosca_cache.extract.backbone import Forward
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.pipeline import extract
+from tosca_cache.store import list_stores, open_store
+
+FLOAT32 = ExtractOptions(views=3, store_dtype="float32", batch_size=8, workers=2)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def everything(store):
+    """All arrays of a store and the text of its manifest, to compare bit by bit."""
+    found = {"manifest": (store.path / "manifest.json").read_bytes()}
+    for split in ("train", "test"):
+        found |= {
+            f"{split} features": store.features(split).tobytes(),
+            f"{split} labels": store.labels(split).tobytes(),
+            f"{split} domains": store.domains(split).tobytes(),
+            f"{split} views": store.view_parameters(split).tobytes(),
+            f"{split} paths": store.paths(split),
+        }
+    return found
+
+
+def quietly(dataset, backbone, root, options=FLOAT32):
+    return extract(dataset, backbone, root, options, show_progress=False)
+
+
+def test_shapes_labels_and_paths(shapes, tiny, tmp_path):
+    store = quietly(shapes, tiny, tmp_path / "cache")
+    assert store.path.parent == tmp_path / "cache"
+    assert store.features("train").shape == (15, 4, 64)
+    assert store.features("test").shape == (9, 1, 64)
+    for split in ("train", "test"):
+        assert store.paths(split) == shapes.splits[split].paths
+        assert np.array_equal(store.labels(split), shapes.splits[split].labels)
+    assert store.class_names == ("class 0", "class 1", "class 2")
+    assert store.spec.precision == "fp32"
+
+
+def test_clean_features_are_those_of_one_plain_pass(shapes, tiny, tmp_path):
+    from torchvision.transforms import v2
+
+    plain = v2.Compose(
+        [
+            v2.Resize(36, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.CenterCrop(32),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(tiny.mean, tiny.std),
+        ]
+    )
+    store = quietly(shapes, tiny, tmp_path)
+    for split in ("train", "test"):
+        images = torch.stack([plain(shapes.open(split, row)) for row in range(len(shapes.splits[split]))])
+        with torch.inference_mode():
+            expected = tiny.model(images).numpy()
+        np.testing.assert_allclose(store.features(split, views=0)[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_view_can_be_made_again_from_its_record(shapes, tiny, tmp_path):
+    store = quietly(shapes, tiny, tmp_path)
+    transform, parameters = tiny.transform(), store.view_parameters("train")
+    forward = tiny.forward(transform)
+    for row, view in ((0, 1), (7, 3), (14, 2)):
+        pixels = render(transform, shapes.open("train", row), View(*parameters[row, view].tolist()))
+        alone = forward(torch.from_numpy(pixels.copy())[None])[0].numpy()
+        np.testing.assert_allclose(store.features("train")[row, view], alone, rtol=1e-5, atol=1e-5)
+    assert len(np.unique(parameters[:, 1:, 0])) == 15 * 3
+
+
+def test_test_rows_get_augmented_views_on_request(shapes, tiny, tmp_path):
+    store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, test_views=2))
+    assert store.features("test").shape == (9, 3, 64)
+    assert (store.view_parameters("test")[:, 1:, 0] > 0).all()
+
+
+def test_without_augmented_views(shapes, tiny, tmp_path):
+    assert quietly(shapes, tiny, tmp_path, replace(FLOAT32, views=0)).features("train").shape == (15, 1, 64)
+
+
+def test_domains(make_folder, tiny, tmp_path):
+    folder = make_folder(name="pets/photo")
+    make_folder(name="pets/sketch")
+    store = quietly(load_dataset(str(folder.parent)), tiny, tmp_path / "cache")
+    assert store.domain_names == ("photo", "sketch")
+    assert np.bincount(store.domains("train")).tolist() == [15, 15]
+
+
+def test_workers_do_not_change_a_bit(shapes, tiny, tmp_path):
+    stores = [
+        quietly(shapes, tiny, tmp_path / str(workers), replace(FLOAT32, workers=workers)) for workers in (1, 2, 5)
+    ]
+    assert everything(stores[0]) == everything(stores[1]) == everything(stores[2])
+
+
+def test_torchs_threads_are_given_back(shapes, tiny, tmp_path):
+    before = torch.get_num_threads()
+    quietly(shapes, tiny, tmp_path)
+    assert torch.get_num_threads() == before
+
+
+def test_each_image_is_opened_once(shapes, tiny, tmp_path, monkeypatch):
+    opened, lock = [], threading.Lock()
+
+    def opener(split, row):
+        with lock:
+            opened.append((split, row))
+        return shapes.opener(split, row)
+
+    monkeypatch.setattr("tosca_cache.extract.pipeline.probe_pixels", lambda *args: torch.empty(0))
+    quietly(replace(shapes, opener=opener), tiny, tmp_path)
+    assert len(opened) == len(set(opened)) == 24
+
+
+def test_a_finished_store_is_opened_without_a_forward_pass(shapes, tiny, tmp_path, monkeypatch):
+    first = everything(quietly(shapes, tiny, tmp_path))
+    monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
+    for restart in (False, True):
+        assert everything(quietly(shapes, tiny, tmp_path, replace(FLOAT32, restart=restart))) == first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"views": 2}, {"seed": 1}, {"store_dtype": "float16"}, {"normalise": False}, {"test_views": 1}],
+)
+def test_another_request_is_another_store(shapes, tiny, tmp_path, change):
+    first = quietly(shapes, tiny, tmp_path)
+    assert quietly(shapes, tiny, tmp_path, replace(FLOAT32, **change)).path != first.path
+
+
+class TestInterruption:
+    """With shards of 4 rows, so that a small dataset has several."""
+
+    @pytest.fixture(autouse=True)
+    def small_shards(self, monkeypatch):
+        monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+
+    @pytest.mark.parametrize("stops", [(0,), (3,), (9, 11), (5, 4, 6)])
+    def test_what_is_done_stays_and_the_end_is_the_same(self, shapes, tiny, tmp_path, stops):
+        whole = everything(quietly(shapes, tiny, tmp_path / "whole"))
+        done = []
+        for stop in stops:
+            with pytest.raises(KeyboardInterrupt):
+                quietly(breaking(shapes, stop), tiny, tmp_path / "broken", replace(FLOAT32, workers=1))
+            (summary,) = list_stores(tmp_path / "broken")
+            assert summary.state == "unfinished"
+            done.append(summary.done_rows)
+        assert done == sorted(done)
+        assert everything(quietly(shapes, tiny, tmp_path / "broken")) == whole
+
+    def test_finished_shards_are_not_computed_again(self, shapes, tiny, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            quietly(breaking(shapes, 12), tiny, tmp_path, replace(FLOAT32, workers=1))
+        (summary,) = list_stores(tmp_path)
+        assert summary.done_rows >= 4
+        seen = []
+
+        def opener(split, row):
+            seen.append((split, row))
+            return shapes.opener(split, row)
+
+        quietly(replace(shapes, opener=opener), tiny, tmp_path)
+        assert len(set(seen[8:])) <= 24 - summary.done_rows  # the first 8 are the probe's
+
+    def test_the_batch_size_is_kept_unless_another_is_asked_for(self, shapes, tiny, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            quietly(breaking(shapes, 12), tiny, tmp_path)
+        with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 8, now 4"):
+            quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4))
+        store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=None))
+        assert store.manifest.plan.numerics["batch_size"] == 8
+
+    def test_restart_begins_anew(self, shapes, tiny, tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            quietly(breaking(shapes, 12), tiny, tmp_path)
+        store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4, restart=True))
+        assert store.manifest.plan.numerics["batch_size"] == 4
+
+
+def breaking(dataset, after):
+    """The dataset, but Ctrl-C comes when its image number `after` is opened (the probe's 8 are not counted)."""
+    left = [after + 8]
+
+    def opener(split, row):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return dataset.opener(split, row)
+
+    return replace(dataset, opener=opener)
+
+
+class TestBadImages:
+    @pytest.fixture
+    def damaged(self, shapes):
+        """One truncated image in train, an empty one in test."""
+        for path, content in (("train/class 1/002.png", b"\x89PNG\r\n"), ("test/class 0/000.png", b"")):
+            Path(shapes.root, path).write_bytes(content)
+        return shapes
+
+    def test_fail_by_default_naming_the_path(self, damaged, tiny, tmp_path):
+        with pytest.raises(ImageError, match=r"002\.png"):
+            quietly(damaged, tiny, tmp_path / "cache")
+        assert [store.state for store in list_stores(tmp_path / "cache")] == ["unfinished"]
+
+    def test_skipped_ones_are_listed_and_not_there(self, damaged, tiny, tmp_path):
+        store = quietly(damaged, tiny, tmp_path / "cache", replace(FLOAT32, on_error="skip"))
+        assert store.features("train").shape[0] == 14 and store.features("test").shape[0] == 8
+        assert "train/class 1/002.png" not in store.paths("train")
+        (skipped,) = store.manifest.skipped["train"]
+        assert skipped.path == "train/class 1/002.png" and "not an image" in skipped.reason
+        assert "empty" in store.manifest.skipped["test"][0].reason
+        assert (np.abs(store.features("train")).sum(-1) > 0).all()
+
+    def test_other_images_keep_their_bits(self, shapes, tiny, tmp_path):
+        whole = quietly(shapes, tiny, tmp_path / "whole")
+        Path(shapes.root, "train/class 1/002.png").write_bytes(b"")
+        store = quietly(shapes, tiny, tmp_path / "skipped", replace(FLOAT32, on_error="skip"))
+        kept = [row for row, path in enumerate(whole.paths("train")) if path in store.paths("train")]
+        assert np.array_equal(store.features("train"), whole.features("train", rows=np.array(kept)))
+
+    def test_a_class_that_would_be_left_empty(self, shapes, tiny, tmp_path):
+        for number in range(3):
+            Path(shapes.root, f"test/class 2/{number:03d}.png").write_bytes(b"")
+        with pytest.raises(DatasetError, match="'class 2'"):
+            quietly(shapes, tiny, tmp_path / "cache", replace(FLOAT32, on_error="skip"))
+
+
+def test_features_too_large_for_float16_are_an_error(shapes, tiny, tmp_path):
+    import copy
+
+    model = copy.deepcopy(tiny.model)
+    model.norm.weight.data.mul_(1e6)
+    with pytest.raises(StoreError, match="too large for float16") as raised:
+        quietly(shapes, replace(tiny, model=model), tmp_path, replace(FLOAT32, store_dtype="float16"))
+    assert "--store-dtype float32" in raised.value.remedy
+
+
+def test_the_error_against_float32_is_recorded(shapes, tiny, tmp_path):
+    store = quietly(shapes, replace(tiny, precision="bf16"), tmp_path)
+    assert 0 < store.provenance["relative_error_against_float32"] < 0.02
+    assert open_store(store.path).spec.precision == "bf16"
+
+
+def test_work_in_flight_is_bounded(monkeypatch):
+    """However many groups there are, and however slow the writer, only a few are begun and not yet collected."""
+    begun, most, limit = 0, 0, 6
+    with engine._pool(3) as pool:
+
+        def work(item):
+            nonlocal begun
+            begun += 1
+            return item
+
+        for collected, item in enumerate(engine._ahead(pool, work, iter(range(500)), limit)):
+            assert item == collected
+            most = max(most, begun - collected)
+    assert begun == 500 and most <= limit + 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("views", -1),
+        ("test_views", -1),
+        ("batch_size", 0),
+        ("workers", 0),
+        ("store_dtype", "int8"),
+        ("on_error", "ask"),
+    ],
+)
+def test_options_that_cannot_be(field, value):
+    with pytest.raises(UsageError, match=f"--{field.replace('_', '-')} must be"):
+        ExtractOptions(**{field: value})
