@@ -62,8 +62,6 @@ _FONT_PIXELS = 96
 _CANVAS = 64  # strokes and affine changes happen at twice the final resolution
 _BOX = 46
 
-_of_this_thread = threading.local()
-
 
 def load_glyphs_dataset(*, seed: int = DEFAULT_SEED) -> ImageDataset:
     """100 classes with 60 train and 20 test images each, 32 x 32 RGB, rendered when opened.
@@ -213,9 +211,17 @@ def _tight_ink(character: str, face: int) -> Image.Image | None:
     return None if bounds is None else image.crop(bounds)
 
 
+class _Fonts(threading.local):
+    def __init__(self) -> None:
+        self.of_face: dict[int, ImageFont.FreeTypeFont] = {}
+
+
+_fonts = _Fonts()
+
+
 def _font(face: int) -> ImageFont.FreeTypeFont:
     """The face at the drawing size; one object a thread, since FreeType's must not be shared between threads."""
-    fonts: dict[int, ImageFont.FreeTypeFont] = _of_this_thread.__dict__
+    fonts = _fonts.of_face
     if face not in fonts:
         file = str(face_file(face))
         fonts[face] = ImageFont.truetype(file, _FONT_PIXELS, layout_engine=ImageFont.Layout.BASIC)

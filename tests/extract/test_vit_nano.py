@@ -1,0 +1,116 @@
+"""The shipped backbone: size, contract, quality on `digits`, and what it was (not) trained on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.datasets.digits import load_digits_dataset
+from tosca_cache.datasets.glyphs import FACES, GLYPH_CHARACTERS, render_mask
+from tosca_cache.extract import vit_nano
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+import glyph_batches
+import pretrain_vit_nano
+
+FloatArray = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def pretraining_characters() -> list[str]:
+    return glyph_batches.pretraining_characters()
+
+
+def test_size() -> None:
+    assert len(vit_nano.weights_path().read_bytes()) <= 6_000_000
+    assert sum(parameter.numel() for parameter in vit_nano.create_vit_nano().parameters()) <= 3_000_000
+
+
+@pytest.mark.parametrize("img_size", [32, 64])
+def test_features(img_size: int) -> None:
+    model = vit_nano.create_vit_nano(img_size=img_size)
+    assert not model.training
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        features = model(torch.zeros(2, 3, img_size, img_size))
+    assert features.shape == (2, vit_nano.DIM)
+    assert torch.isfinite(features).all()
+
+
+def test_the_feature_is_the_class_token_after_the_norm() -> None:
+    model = vit_nano.create_vit_nano()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), model.forward_features(images)[:, 0])
+
+
+def test_pretrained_weights_are_the_shipped_ones() -> None:
+    shipped = vit_nano.load_weights()
+    for name, value in vit_nano.create_vit_nano().state_dict().items():
+        torch.testing.assert_close(value, shipped[name], rtol=0, atol=0)
+
+
+def clean_features(dataset: ImageDataset, split: str) -> FloatArray:
+    rows = range(len(dataset.splits[split]))
+    images = [np.asarray(dataset.open(split, row).resize((32, 32), Image.Resampling.BICUBIC)) for row in rows]
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
+    batch = (batch - torch.tensor(vit_nano.MEAN).view(3, 1, 1)) / torch.tensor(vit_nano.STD).view(3, 1, 1)
+    with torch.inference_mode():
+        return vit_nano.create_vit_nano()(batch).numpy()
+
+
+def test_quality_on_digits() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.neighbors import NearestCentroid
+    from sklearn.preprocessing import normalize
+
+    digits = load_digits_dataset()
+    train, test = (clean_features(digits, split) for split in ("train", "test"))
+    train_labels, test_labels = (digits.splits[split].labels for split in ("train", "test"))
+    assert NearestCentroid().fit(normalize(train), train_labels).score(normalize(test), test_labels) >= 0.88
+    assert LinearDiscriminantAnalysis().fit(train, train_labels).score(test, test_labels) >= 0.97
+
+
+def test_pretraining_saw_neither_digits_nor_glyph_classes(pretraining_characters: list[str]) -> None:
+    assert 500 <= len(pretraining_characters) == len(set(pretraining_characters)) <= 900
+    held_out = "0123456789" + GLYPH_CHARACTERS
+    assert not set(pretraining_characters) & set(held_out)
+    faces = range(len(FACES))
+    shown = {render_mask(c, face, size=24, box=20).tobytes() for c in pretraining_characters for face in faces}
+    assert not shown & {render_mask(c, face, size=24, box=20).tobytes() for c in held_out for face in faces}
+
+
+def test_pretraining_saw_nothing_shaped_like_them(pretraining_characters: list[str]) -> None:
+    """The O of one face is the 0 of another, a cursive и is a u, and A, Alpha and Cyrillic A look the same."""
+    held_out = glyph_batches.shape_vectors("0123456789" + GLYPH_CHARACTERS)  # [110, faces, 576]
+    trained = glyph_batches.shape_vectors(pretraining_characters)
+    assert np.einsum("ifd,jfd->ij", trained, held_out, optimize=True).max() / len(FACES) < 0.9
+    assert (trained.reshape(-1, 576) @ held_out.reshape(-1, 576).T).max() < 0.96
+    assert not set(pretraining_characters) & set("AΑАOОΟЗIB")
+
+
+def test_a_few_steps_of_pretraining_are_deterministic() -> None:
+    bank = glyph_batches.Bank.render(list("BFSU"))
+    plan = pretrain_vit_nano.Plan(steps=3, batch=16, warmup=1)
+    first, second = (pretrain_vit_nano.pretrain(plan, bank).state_dict() for _ in range(2))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value, rtol=0, atol=0)
+
+
+def test_pretraining_learns() -> None:
+    """Four plain letters are told apart after a handful of steps."""
+    bank = glyph_batches.Bank.render(list("BFSU"))
+    plan = pretrain_vit_nano.Plan(steps=40, batch=32, warmup=5, strength=0.0, ramp=1e9)
+    model = pretrain_vit_nano.pretrain(plan, bank)
+    images, labels = bank.batch(64, 0.0, torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        features = torch.nn.functional.normalize(model(images.expand(-1, 3, -1, -1)))
+    means = torch.stack([features[labels == label].mean(0) for label in range(4)])
+    assert ((features @ means.T).argmax(1) == labels).float().mean() > 0.6
