@@ -20,7 +20,7 @@ Quality, percent, fixed splits, clean view (tools/evaluate_vit_nano.py); random 
     random                         29.50    91.34                         2.88     5.43
 
 Deterministic: the same plan gives the same weights on the same processor, thread count and library versions (a test
-repeats a few steps). On others, roundings differ and the quality agrees only to about a point. The distortions were
+repeats a few steps). On others roundings differ, and so will the weights (not measured by how much). The distortions were
 set by hand, knowing that digits are 8 pixels wide and bright on dark. Digits and glyphs were looked at after trials of
 500, 700 and 9,000 steps (the last with a laxer exclusion: digits 97.22 and 98.52, glyphs 88.75 and 91.80); the first led
 to the initialisation below, chosen by the training loss, and the stricter exclusion and the time allowed set the rest.
