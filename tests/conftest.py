@@ -92,3 +92,11 @@ def make_store():
             return writer.finish({"last_run": {"seconds": 1.5}})
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Small operations on two threads wait for each other whenever the machine does anything else."""
+    import torch
+
+    torch.set_num_threads(1)
