@@ -244,6 +244,30 @@ def test_a_shard_is_published_once(tmp_path):
             publish(writer, shard, ARRAYS)
 
 
+def test_a_closed_writer_writes_nothing(tmp_path):
+    writer = open_writer(tmp_path / "s")
+    writer.close()
+    with pytest.raises(ValueError, match="closed"):
+        publish(writer, writer.pending()[0], ARRAYS)
+
+
+def test_an_unfinished_store_without_its_metadata_is_not_gone_on_with(tmp_path):
+    open_writer(tmp_path / "s").close()
+    (tmp_path / "s.partial" / "train" / "views" / "zarr.json").unlink()
+    with pytest.raises(StoreError, match=r"metadata are gone(.|\n)*--restart"):
+        open_writer(tmp_path / "s")
+    open_writer(tmp_path / "s", restart=True).close()
+
+
+@pytest.mark.parametrize("name", ["plan.json", "manifest.json"])
+def test_an_unfinished_store_with_a_damaged_plan_is_not_gone_on_with(tmp_path, name):
+    open_writer(tmp_path / "s").close()
+    (tmp_path / "s.partial" / name).write_bytes(b"{}")
+    with pytest.raises(StoreError, match=r"cannot be trusted(.|\n)*--restart"):
+        open_writer(tmp_path / "s")
+    open_writer(tmp_path / "s", restart=True).close()
+
+
 def test_a_shard_of_skipped_rows_only_is_still_written_whole(tmp_path):
     """All NaN is what zarr takes for an empty chunk, and by default does not write."""
     store = build(tmp_path / "s", bad=[("train", row) for row in range(14)])

@@ -50,7 +50,7 @@ def read_features(
                 file.read(piece, out, columns)
 
     jobs = pieces_by_shard(chosen, layout)
-    with ThreadPoolExecutor(max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)), len(jobs)))) as pool:
+    with ThreadPoolExecutor(max(1, min(MAX_THREADS, os.cpu_count() or 1, len(jobs)))) as pool:
         for _ in pool.map(read_shard, jobs):  # raises what a thread raised
             pass
     return out

@@ -26,7 +26,9 @@ CRC_BYTES = 4
 PATH_BYTES = 16 << 10  # longest path of a row, in UTF-8
 SHARD_ROWS = 256  # what an interruption can cost at most
 SHARD_BYTES = 32 << 20
-CHUNK_BYTES = 512 << 10  # stays in a core's cache between being read and being checked
+CHUNK_BYTES = (
+    1 << 20
+)  # stays in a core's cache between being read and being checked; smaller ones cost reading its speed
 MAX_SHARDS = 512  # a large dataset gets larger shards rather than more files, up to SHARD_BYTES
 _LIMITS = {"rows": 1 << 40, "views": 1 << 16, "dim": 1 << 24, "shard_rows": 1 << 24, "chunk_rows": 1 << 24}
 

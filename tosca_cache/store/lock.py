@@ -24,6 +24,7 @@ class WriterLock:
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
         self._descriptor: int | None = descriptor
+        self._announced = False
         _held.add(self)
 
     @classmethod
@@ -46,8 +47,6 @@ class WriterLock:
                     if not lock._announced:
                         lock._forget()
 
-    _announced = False
-
     def release(self) -> None:
         """Gives the lock back; does nothing in a forked child, and the second time."""
         if self._descriptor is not None:
@@ -55,6 +54,11 @@ class WriterLock:
                 self.path.unlink(missing_ok=True)
             finally:
                 self._forget()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process still has the lock."""
+        return self._descriptor is not None
 
     def _is_current(self) -> bool:
         """Whether the locked file is still the one under this name: its last holder may just have removed it."""

@@ -13,7 +13,16 @@ from tosca_cache.store.arrays import create_arrays, write_shard
 from tosca_cache.store.disk import regular_size, remove_tree, storage, sync_folder, write_durably
 from tosca_cache.store.finish import publish_sealed, seal_store
 from tosca_cache.store.journal import DoneShard, Journal
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, compact_path, object_key, partial_path
+from tosca_cache.store.layout import (
+    ARRAYS,
+    SPLITS,
+    Shard,
+    SplitLayout,
+    compact_path,
+    metadata_keys,
+    object_key,
+    partial_path,
+)
 from tosca_cache.store.lock import WriterLock
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, load_manifest, load_plan, seal
 from tosca_cache.store.reader import Store, open_store
@@ -141,6 +150,7 @@ class StoreWriter:
         Raises `StoreError` for features that are not finite in the stored dtype and if the disk refuses; the shard then
         stays pending. Raises `ValueError` for wrong shapes and shards that are not pending.
         """
+        self._must_hold_the_lock()
         if self._sealed or shard in self._done:
             raise ValueError(f"{shard} is already published")
         skipped = dict(skipped or {})
@@ -166,6 +176,7 @@ class StoreWriter:
         Raises `StoreError` if a shard is missing or not as it was written, if nothing but skipped rows is in a split, or
         if the disk refuses; everything done so far is kept.
         """
+        self._must_hold_the_lock()
         folder = self._folder
         if not self._sealed:
             lost = [done for done in self._done.values() if not self._is_there(done)]
@@ -188,6 +199,10 @@ class StoreWriter:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _must_hold_the_lock(self) -> None:
+        if not self._lock.held:
+            raise ValueError("this writer has been closed, or belongs to the parent of this process")
+
     def _is_there(self, done: DoneShard) -> bool:
         keys = {array: object_key(done.shard.split, array, done.shard.index) for array in ARRAYS}
         return all(regular_size(self._folder / key) == done.objects[array].size for array, key in keys.items())
@@ -204,6 +219,13 @@ def _begin(folder: Path, plan: Plan) -> None:
         sync_folder(folder.parent)
         return
     differences = found.differences(plan)
+    lost = [key for key in metadata_keys() if regular_size(folder / key) is None]
+    if lost:
+        raise StoreError(
+            "The unfinished store is damaged: zarr's metadata are gone.",
+            where=folder / lost[0],
+            remedy="Throw the unfinished store away with --restart.",
+        )
     if differences:
         lines = [f"    {field}: begun with {_short(theirs)}, now {_short(ours)}" for field, theirs, ours in differences]
         raise StoreError(
