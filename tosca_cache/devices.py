@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,23 @@ def resolve_device(name: str) -> torch.device:
             f"device {name!r} is not available here", where="--device", remedy="use --device cpu, or auto"
         ) from error
     return device
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps stage two's operations on the CPU on one thread; also a decorator.
+
+    They last tens of microseconds: two threads gain little, and on a machine that does anything else every one of them
+    waits until the scheduler gives both a core (measured beside one busy process: 10 s of training became 324 s).
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

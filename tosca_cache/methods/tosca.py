@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.devices import one_thread
 from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
@@ -133,6 +134,7 @@ class AdaptedRows(Watch):
         self.rows.append(self.method.tensor(features))
         self.adapted.append([])
 
+    @one_thread()
     @torch.inference_mode()
     def evidence(self) -> Evidence:
         """Entropy and prediction of every module for all rows added, [T, n]."""
@@ -153,6 +155,7 @@ class AdaptedRows(Watch):
         labels = evidence.prediction.gather(0, modules.unsqueeze(0))[0]
         return Prediction(labels.cpu().numpy(), modules.cpu().numpy())
 
+    @one_thread()
     @torch.inference_mode()
     def logits(self, module: int) -> Tensor:
         """Logits of one module for all rows added, [n, C]."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.devices import one_thread
 from tosca_cache.luca.module import adapt, cosine_logits
 from tosca_cache.luca.parameters import Parameters
 from tosca_cache.train.batches import Batch
@@ -37,6 +37,7 @@ def loss_and_gradients(parameters: Parameters, x: Tensor, labels: Tensor, settin
     return entropy.detach() + settings.l1 * module.abs().sum(1)
 
 
+@one_thread()
 def fit(
     parameters: Parameters,
     features: Tensor,
@@ -57,33 +58,6 @@ def fit(
     Returns:
         The loss before each step, [steps, M].
     """
-    with one_thread():
-        return _fit(parameters, features, labels, batches, settings, on_epoch)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keeps the CPU's share of a step on one thread.
-
-    A step is some forty operations of tens of microseconds: two threads gain little, and on a machine that does anything
-    else every operation waits until the scheduler gives both a core (measured: 10 s of training became 324 s).
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _fit(
-    parameters: Parameters,
-    features: Tensor,
-    labels: Tensor,
-    batches: Iterable[Batch],
-    settings: Settings,
-    on_epoch: EpochDone | None,
-) -> NDArray[np.float64]:
     optimizer = make_optimizer(parameters, settings)
     views = features.shape[1]
     flat = features.flatten(0, 1)  # [n * views, d]
