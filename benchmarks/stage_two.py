@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from common import repeat, report
 
-from tosca_cache.devices import resolve_device
+from tosca_cache.devices import one_thread, resolve_device
 from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.runs.experiment import Trained, evaluate_trained, train_stream
@@ -34,6 +34,7 @@ def synthetic(generator: np.random.Generator, means: np.ndarray, rows: int, view
     return Arrays((means[labels][:, None] + 3 * noise).astype(np.float16), labels)
 
 
+@one_thread()
 def plain_evaluation(trained: Trained) -> float:
     """Seconds to evaluate after every task without keeping any adapted feature."""
     bank, tests = trained.method.bank, []
