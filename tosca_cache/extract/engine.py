@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from tosca_cache.datasets.base import IntArray
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.groups import Group, Rendered, Renderer
+from tosca_cache.extract.memory import keep_freed_memory
 
 AHEAD = 2  # groups a worker may be ahead of the collector: bounds the memory
 T = TypeVar("T")
@@ -69,6 +70,7 @@ def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, wor
         rendered = renderer(group)
         return Computed.of(rendered, forward(rendered.pixels))
 
+    keep_freed_memory()
     with _threads_restored(), _pool(workers) as pool:
         yield from _ahead(pool, work, groups, workers * AHEAD)
 

@@ -51,5 +51,5 @@ def numerics(path: Path, backbone: Backbone, options: ExtractOptions) -> dict[st
 
 def default_batch_size(backbone: Backbone) -> int:
     """Views in one forward pass: few enough for a core's caches on a CPU, enough to fill a GPU; more of small images."""
-    at_224, least, most = (36, 9, 288) if backbone.device.type == "cpu" else (288, 72, 2304)
+    at_224, least, most = (18, 9, 288) if backbone.device.type == "cpu" else (288, 72, 2304)
     return min(max(round(at_224 * (REFERENCE_SIZE / backbone.image_size) ** 2), least), most)
