@@ -12,25 +12,37 @@ from typing import Any
 
 from tosca_cache.errors import ToscaError
 
-_REMEDIES = {
-    errno.ENOSPC: "free space on this disk, or choose another folder",
-    errno.EDQUOT: "free space within your quota, or choose another folder",
-    errno.EROFS: "choose a folder on a writable file system",
-    errno.EACCES: "choose a folder you may write to",
-    errno.EPERM: "choose a folder you may write to",
-    errno.ENOTDIR: "choose a path whose parents are folders",
-    errno.EEXIST: "choose a path that is not in use",
+_PROBLEMS = {
+    errno.ENOSPC: ("The disk is full.", "Free space on this disk, or choose another folder with {option}"),
+    errno.EDQUOT: ("Your quota is used up.", "Free space, or choose another folder with {option}"),
+    errno.EROFS: ("The file system is read-only.", "Choose a folder on a writable file system with {option}"),
+    errno.EACCES: ("You may not write or read here.", "Change the permissions, or choose another folder with {option}"),
+    errno.EPERM: ("You may not write or read here.", "Change the permissions, or choose another folder with {option}"),
+    errno.ENOTDIR: ("A part of this path is a file, not a folder.", "Choose another folder with {option}"),
+    errno.EEXIST: ("A file is in the way.", "Move it, or choose another folder with {option}"),
+    errno.ENOTEMPTY: ("A folder is in the way.", "Move it, or choose another folder with {option}"),
+    errno.ENAMETOOLONG: ("This path is too long.", "Choose a folder with a shorter path with {option}"),
 }
 
 
 @contextmanager
-def writing(where: Path, error: type[ToscaError]) -> Iterator[None]:
-    """Turns a failure of the file system while writing at `where` into an `error` that says what to do."""
+def file_errors(where: Path, error: type[ToscaError], *, option: str, then: str = "") -> Iterator[None]:
+    """Turns a failure of the file system into an `error` that says what to do about it.
+
+    Arguments:
+        where: named in the error if the failure itself names no file.
+        option: the option that chooses the folder.
+        then: what to do afterwards.
+    """
     try:
         yield
     except OSError as failure:
-        remedy = _REMEDIES.get(failure.errno or 0, "choose another folder")
-        raise error(f"cannot write: {failure.strerror or failure}", where=where, remedy=remedy) from failure
+        known = _PROBLEMS.get(
+            failure.errno or 0, ("The file system refuses.", "Mend it, or choose another with {option}")
+        )
+        remedy = known[1].format(option=option) + (f"; {then}." if then else ".")
+        cause = failure.strerror or str(failure)
+        raise error(f"{known[0]} ({cause})", where=failure.filename or where, remedy=remedy) from failure
 
 
 def write_text(path: Path, text: str) -> None:

@@ -199,8 +199,8 @@ BAD = {
     "truncated store": (truncate, [], 1, "damaged"),
     "no such device": (None, ["--device", "cuda:9"], 2, "cuda:9"),
     "steplr without milestones": (None, ["--scheduler", "steplr"], 2, "milestones"),
-    "runs is a file": (runs_is_a_file, ["--runs", "file"], 1, "cannot write"),
-    "runs below a file": (runs_is_a_file, ["--runs", "file/runs"], 1, "cannot write"),
+    "runs is a file": (runs_is_a_file, ["--runs", "file"], 1, "A file is in the way"),
+    "runs below a file": (runs_is_a_file, ["--runs", "file/runs"], 1, "Choose another folder with --runs"),
 }
 
 
@@ -242,7 +242,7 @@ def test_a_full_disk_leaves_an_unfinished_run_and_says_so(place, monkeypatch):
     result = train()
     assert result.exit_code == 1
     assert "No space left" in result.output
-    assert "free space" in result.output
+    assert "Free space" in result.output
     assert [path.name.endswith(".partial") for path in Path("runs").iterdir()] == [True]
     listed = tosca("show")
     assert listed.exit_code == 0

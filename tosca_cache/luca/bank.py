@@ -48,14 +48,14 @@ class Bank:
 
     def save(self, path: Path, task_sizes: list[int]) -> None:
         """Writes modules, prototypes and sigma as one safetensors file (tensors are stacked, [T, ...])."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         if self.head is None:
             raise RunError("the bank has no module to save", where=path, remedy="train at least one task first")
         stacked = {f"module.{name}": torch.cat(parts).cpu() for name, parts in _by_name(self.modules).items()}
         head = {"prototypes": self.head.weight[0].cpu().contiguous(), "sigma": self.head.sigma[0].cpu().contiguous()}
         metadata = {"flow": self.flow, "task_sizes": ",".join(map(str, task_sizes))}
-        save_file(stacked | head, path, metadata=metadata)
+        path.write_bytes(save(stacked | head, metadata))  # Python's own writing, for its plain OSError
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> tuple[Bank, list[int]]:

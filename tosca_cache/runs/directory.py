@@ -14,15 +14,21 @@ seed-S/losses.npz       the loss before every training step, an array a task
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import RunError
-from tosca_cache.files import write_json, write_text, writing
+from tosca_cache.files import file_errors, write_json, write_text
 
 PARTIAL = ".partial"
 METRICS = "metrics.json"
+
+
+def run_files(where: Path) -> AbstractContextManager[None]:
+    """Turns a failure of the file system into a `RunError` that says what to do about it."""
+    return file_errors(where, RunError, option="--runs")
 
 
 class RunDirectory:
@@ -42,36 +48,36 @@ class RunDirectory:
 
     def log(self, line: str) -> None:
         """Appends one line with the time to log.txt."""
-        with writing(self.path, RunError), (self.path / "log.txt").open("a", encoding="utf-8") as file:
+        with run_files(self.path), (self.path / "log.txt").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
 
     def write_text(self, name: str, text: str) -> None:
         """Writes one text file of the run."""
-        with writing(self.path, RunError):
+        with run_files(self.path):
             write_text(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes one JSON file of the run."""
-        with writing(self.path, RunError):
+        with run_files(self.path):
             write_json(self.path / name, value)
 
     def folder(self, name: str) -> Path:
         """A new folder in the run."""
-        with writing(self.path, RunError):
+        with run_files(self.path):
             (self.path / name).mkdir()
         return self.path / name
 
     def finish(self) -> Path:
         """Gives the run its final name and returns its path."""
         self.log("run ends")
-        with writing(self.final, RunError):
+        with run_files(self.final):
             self.path.rename(self.final)
         return self.final
 
 
 def _claim(runs: Path, name: str) -> Path:
     """Makes the folder of a new run; a number is added if the name is taken (two runs in one second)."""
-    with writing(runs, RunError):
+    with run_files(runs):
         runs.mkdir(parents=True, exist_ok=True)
         for number in range(1, 10_000):
             numbered = name if number == 1 else f"{name}-{number}"

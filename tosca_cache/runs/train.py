@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from tosca_cache import __version__
 from tosca_cache.config import Resolved, TrainConfig, to_toml
 from tosca_cache.devices import describe_machine, resolve_device
-from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
-from tosca_cache.files import writing
 from tosca_cache.methods.tosca import BATCH_ROUTER
 from tosca_cache.report.figures import save_figures
-from tosca_cache.runs.directory import METRICS, RunDirectory
+from tosca_cache.runs.directory import METRICS, RunDirectory, run_files
 from tosca_cache.runs.experiment import (
     Evaluation,
     Reporter,
@@ -62,7 +60,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
         write_seed(run, *results[-1])
     metrics = collect_metrics(config, results, seconds)
     run.write_json(METRICS, metrics)
-    with writing(run.path, RunError):
+    with run_files(run.path):
         save_figures(metrics, run.path)
     return run.finish()
 
@@ -91,7 +89,7 @@ def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> N
     """Writes modules, predictions and losses of one seed, and logs its R."""
     folder = run.folder(f"seed-{trained.seed}")
     outcome = trained.outcome
-    with writing(folder, RunError):
+    with run_files(folder):
         trained.method.bank.save(folder / "bank.safetensors", trained.stream.sizes)
         _save_arrays(
             folder / "predictions.npz",

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import file_errors
 
 Bytes = bytes | bytearray | memoryview
-
-_RESUME = "then run the same command again: finished shards are kept"
-_REMEDIES = {
-    errno.ENOSPC: ("The disk is full.", f"Free space on this disk, or choose another folder with --root; {_RESUME}."),
-    errno.EDQUOT: ("Your quota is used up.", f"Free space, or choose another folder with --root; {_RESUME}."),
-    errno.EROFS: ("The file system is read-only.", "Choose a folder on a writable file system with --root."),
-    errno.EACCES: ("You may not write or read here.", "Change the permissions, or choose another folder with --root."),
-    errno.EPERM: ("You may not write or read here.", "Change the permissions, or choose another folder with --root."),
-    errno.ENOTDIR: ("A part of this path is a file, not a folder.", "Choose another folder with --root."),
-    errno.EEXIST: ("A file is in the way.", "Move it, or choose another folder with --root."),
-    errno.ENOTEMPTY: ("A folder is in the way.", "Move it, or choose another folder with --root."),
-    errno.ENAMETOOLONG: ("This path is too long.", "Choose a folder with a shorter path with --root."),
-}
 
 
 @dataclass(frozen=True)
@@ -44,15 +31,10 @@ class ObjectRecord:
         return cls(memoryview(data).nbytes, hashlib.sha256(data).hexdigest())
 
 
-@contextmanager
-def storage(where: Path) -> Iterator[None]:
+def storage(where: Path) -> AbstractContextManager[None]:
     """Turns a failure of the file system into a `StoreError` that says what to do about it."""
-    try:
-        yield
-    except OSError as failure:
-        problem, remedy = _REMEDIES.get(failure.errno or 0, ("The file system refuses.", f"Mend it, {_RESUME}."))
-        cause = failure.strerror or str(failure)
-        raise StoreError(f"{problem} ({cause})", where=failure.filename or where, remedy=remedy) from failure
+    resume = "then run the same command again: finished shards are kept"
+    return file_errors(where, StoreError, option="--root", then=resume)
 
 
 def temporary_path(path: Path) -> Path:
