@@ -43,15 +43,24 @@ def _row(deviation: Deviation) -> dict[str, Any]:
 
 
 def _print(deviations: list[Deviation]) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="worst relative deviation from the recording")
-    for name in _row(deviations[0]):
-        table.add_column(name.replace("_", " "), overflow="fold")
+    table = Table(title="worst relative deviation from the recording; predictions equal", box=SIMPLE, padding=0)
+    table.add_column("file", overflow="fold")
+    for title in ("loss", "module", "head", "protos", "logits", "entropy", "sample", "batch", "ok"):
+        table.add_column(title, no_wrap=True)
     for deviation in deviations:
-        table.add_row(*(f"{v:.1e}" if isinstance(v, float) else str(v) for v in _row(deviation).values()))
+        _, *values = _row(deviation).values()
+        table.add_row(Path(deviation.file).name, *map(_cell, values))
     Console().print(table)
+
+
+def _cell(value: float | bool | None) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return "inf" if value is None else f"{value:.0e}"
 
 
 def register(app: typer.Typer) -> None:

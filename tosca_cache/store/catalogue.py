@@ -129,10 +129,14 @@ def check_store(store: Store, wanted: Mapping[str, Any]) -> None:
 
 def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> str:
     """The `tosca extract` command that makes a store with the wanted values, as far as it has options for them."""
+    given = {field: value for field, value in (wanted or {}).items() if value is not None}
+    if (
+        "backbone.tag" in given and "backbone.name" in given
+    ):  # timm's arch.tag: the architecture alone means other weights
+        given["backbone.name"] = f"{given['backbone.name']}.{given['backbone.tag']}"
     words = ["tosca", "extract", "--dataset", dataset]
     for field, option in _OPTIONS.items():
-        if (wanted or {}).get(field) is not None:
-            words += [option, str((wanted or {})[field])]
+        words += [option, str(given[field])] if field in given else []
     if Path(root) != Path("cache"):
         words += ["--root", str(root)]
     return shlex.join(words)
