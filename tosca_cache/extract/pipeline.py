@@ -83,6 +83,7 @@ class _Extraction:
         with ExtractionProgress(
             self.dataset.name, self.writer.total_rows, done_before, quiet=not show_progress
         ) as progress:
+            progress.announce(self._summary(done_before))
             self._write_shards(self.writer.pending(), progress)
         check_classes_left(self.dataset, self.writer.skipped)
         facts = {
@@ -97,6 +98,15 @@ class _Extraction:
             },
         }
         return self.writer.finish(facts)
+
+    def _summary(self, done: int) -> str:
+        backbone, numerics = self.backbone, self.writer.numerics
+        return (
+            f"{self.writer.path}: {self.writer.total_rows} images, {self.options.views} augmented views, "
+            f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
+            f"{numerics['device']}, batch {numerics['batch_size']}, {self._workers} workers"
+            + (f"; {done} images are done already" if done else "")
+        )
 
     @property
     def _workers(self) -> int:

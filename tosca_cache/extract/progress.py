@@ -54,9 +54,12 @@ class ExtractionProgress:
         if not self.console.is_terminal and time.monotonic() - self._said > INTERVAL:
             self._say()
 
+    def announce(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self.console.print(text, soft_wrap=True, highlight=False)
+
     def _say(self) -> None:
         self._said = time.monotonic()
         left = (self.total - self.done) / self.rate if self.rate else 0.0
         ending = f", about {left / 60:.1f} min left" if left else ""
-        line = f"extract {self.name}: {self.done}/{self.total} images, {self.rate:.1f} images/s{ending}"
-        self.console.print(line, soft_wrap=True, highlight=False)
+        self.announce(f"extract {self.name}: {self.done}/{self.total} images, {self.rate:.1f} images/s{ending}")
