@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reference.gaussian import make_arrays
 
-from tosca_cache.tasks import Arrays, TaskStream
+from tosca_cache.tasks import TaskStream
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -16,13 +17,6 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no shared material at {SHARED}")
     return SHARED
-
-
-def make_arrays(generator, counts, dim, views, means, noise=1.0):
-    """Features [N, views, dim] around the class means, with counts[c] rows of class c in random order."""
-    labels = generator.permutation(np.repeat(np.arange(len(counts)), counts))
-    features = means[labels][:, None] + noise * generator.normal(size=(len(labels), views, dim))
-    return Arrays(features.astype(np.float32), labels)
 
 
 @pytest.fixture

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 import typer
+import write_cli_docs
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import write_cli_docs  # noqa: E402
-
 PATHS = write_cli_docs.commands(typer.main.get_command(app))
 
 

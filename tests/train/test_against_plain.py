@@ -1,13 +1,12 @@
 """The product against the plain float64 code of tests/reference, on random small problems."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.gaussian import make_arrays
+from reference.plain import PlainTosca
 
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.module import FLOWS
@@ -20,7 +19,6 @@ from tosca_cache.train.settings import OPTIMIZERS, SCHEDULERS, Settings
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import make_arrays
-from reference.plain import PlainTosca
 
 SETTINGS = st.builds(
     Settings,
