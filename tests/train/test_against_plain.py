@@ -17,9 +17,6 @@ from tosca_cache.tasks import TaskStream
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.settings import OPTIMIZERS, SCHEDULERS, Settings
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from conftest import make_arrays
-
 SETTINGS = st.builds(
     Settings,
     flow=st.sampled_from(FLOWS),
