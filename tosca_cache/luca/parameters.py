@@ -6,6 +6,7 @@ named tensors are views of it. LuCA's parameters come first, so `[:, :luca_size]
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -67,7 +68,7 @@ class Parameters:
     """M modules and M heads over `classes` classes in one flat buffer, with a gradient buffer of the same form.
 
     flat, grad: [M, P], P = luca_size + classes * d + 1.
-    luca, head: leaves for autograd; their `.grad` are views of `grad`.
+    luca, head: leaves for autograd, views of `flat`.
     """
 
     def __init__(
@@ -82,12 +83,23 @@ class Parameters:
         start = 0
         for name, tail in named.items():
             part = slice(start, start + prod(tail))
-            leaf = self.flat[:, part].unflatten(1, tail).requires_grad_()
-            leaf.grad = self.grad[:, part].unflatten(1, tail)
-            leaves[name] = leaf
+            leaves[name] = self.flat[:, part].unflatten(1, tail).requires_grad_()
             start = part.stop
         self.luca = Luca(*(leaves[name] for name in Luca._fields))
         self.head = Head(leaves["weight"], leaves["sigma"])
+
+    @property
+    def leaves(self) -> tuple[Tensor, ...]:
+        """All parameters in buffer order."""
+        return (*self.luca, *self.head)
+
+    def gather_gradients(self, gradients: Sequence[Tensor | None]) -> None:
+        """Fills `grad` from one gradient a leaf; None, for a branch that the flow does not use, is zero."""
+        parts = [
+            torch.zeros_like(leaf) if gradient is None else gradient
+            for leaf, gradient in zip(self.leaves, gradients, strict=True)
+        ]
+        torch.cat([part.flatten(1) for part in parts], dim=1, out=self.grad)
 
     @property
     def luca_flat(self) -> Tensor:

@@ -61,7 +61,7 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
     table.add_column("seconds", justify="right")
     for name, title in STAGES.items():
         if name in seconds:
-            table.add_row(title, f"{seconds[name]:.1f}")
+            table.add_row(title, f"{seconds[name]:.2f}")
     return table
 
 

@@ -27,14 +27,13 @@ def loss_and_gradients(parameters: Parameters, x: Tensor, labels: Tensor, settin
         x: features, [n, d] or [M, n, d].
         labels: learned labels, [n].
     """
-    parameters.grad.zero_()
     logits = cosine_logits(parameters.head, adapt(parameters.luca, x, settings.flow))  # [M, n, C]
     M, n, C = logits.shape
     entropy = F.cross_entropy(logits.reshape(M * n, C), labels.repeat(M), reduction="none").view(M, n).mean(1)
-    torch.autograd.backward(entropy.sum())
+    parameters.gather_gradients(torch.autograd.grad(entropy.sum(), parameters.leaves, allow_unused=True))
     module = parameters.luca_flat
     parameters.grad[:, : module.shape[1]].add_(module.sign(), alpha=settings.l1)
-    return entropy.detach() + settings.l1 * module.abs().sum(1)
+    return entropy.detach() + settings.l1 * torch.linalg.vector_norm(module, 1, dim=1)
 
 
 @one_thread()
