@@ -78,3 +78,10 @@ def test_wrong_requests(make_stream):
         tosca.train(stream, device="cuda:7")
     with pytest.raises(AttributeError):
         _ = tosca.nonsense
+
+
+def test_a_store_becomes_a_stream(make_store, tmp_path):
+    make_store(tmp_path / "shapes")
+    stream = tosca.task_stream(tosca.open_store(tmp_path / "shapes"), increment=4, seed=3)
+    assert stream.sizes == [4, 2]
+    assert tosca.train(stream, device="cpu", **QUICK).outcome.R.shape == (2, 2)
