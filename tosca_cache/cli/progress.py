@@ -11,10 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class TrainingProgress:
-    """Shows epochs done over all tasks of a seed; see `runs.experiment.Reporter`."""
+    """Shows epochs done over all tasks of a seed; see `runs.experiment.Reporter`.
 
-    def __init__(self, console: Console, seeds: int) -> None:
-        self.console, self.seeds, self.seed, self.tasks, self.epochs = console, seeds, 0, 0, 0
+    leaks: accuracies come from routing that leaks the task, and are labelled so.
+    """
+
+    def __init__(self, console: Console, *, leaks: bool = False) -> None:
+        self.console, self.leaks, self.seed, self.tasks, self.epochs = console, leaks, 0, 0, 0
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         self.progress = Progress(
             *columns, TextColumn("epochs"), TimeElapsedColumn(), TimeRemainingColumn(), console=console
@@ -44,4 +47,5 @@ class TrainingProgress:
     def on_task(self, task: int, row: NDArray[np.float64]) -> None:
         if not self.console.is_terminal:
             done = f"seed {self.seed}: task {task + 1}/{self.tasks} learned"
-            self.console.print(f"{done}, accuracy by task {' '.join(f'{a:.1f}' for a in row)}", soft_wrap=True)
+            label = " (routing leaks the task)" if self.leaks else ""
+            self.console.print(f"{done}, accuracy by task{label} {' '.join(f'{a:.1f}' for a in row)}", soft_wrap=True)

@@ -52,13 +52,14 @@ def print_run(console: Console, run: Path) -> None:
 def _list(console: Console, runs: Path) -> None:
     from rich.table import Table
 
+    from tosca_cache.report.tables import router_name
     from tosca_cache.runs.directory import list_runs, read_metrics
 
     table = Table("run", "dataset", "router", "seeds", "average accuracy", "last accuracy", title=f"runs in {runs}")
     for run in list_runs(runs):
         metrics = read_metrics(run)
         accuracies = (f"{metrics[name]:.2f}" for name in ("average_accuracy", "last_accuracy"))
-        table.add_row(run.name, metrics["dataset"], metrics["router"], str(len(metrics["seeds"])), *accuracies)
+        table.add_row(run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)
     console.print(table)
 
 

@@ -71,13 +71,14 @@ def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
 
     from tosca_cache.cli.progress import TrainingProgress
     from tosca_cache.cli.show import print_run
+    from tosca_cache.methods.tosca import BATCH_ROUTER
     from tosca_cache.runs.stores import wanted_store
     from tosca_cache.runs.train import train_run
 
     console = Console()
     opened = wanted_store(resolved.config, store, root)
     console.print(f"store: {opened.path}", soft_wrap=True)
-    with TrainingProgress(console, seeds=len(resolved.config.seeds)) as progress:
+    with TrainingProgress(console, leaks=resolved.config.router == BATCH_ROUTER) as progress:
         run = train_run(resolved, opened, runs, progress)
     print_run(console, run)
 

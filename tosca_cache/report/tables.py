@@ -30,10 +30,15 @@ STAGES = {
 }
 
 
+def router_name(metrics: Mapping[str, Any]) -> str:
+    """The router of a run, labelled wherever it is printed if it leaks the task."""
+    return f"{metrics['router']} (leaks the task)" if metrics.get("leaks") else str(metrics["router"])
+
+
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """The metrics of a run, with their spread over seeds where there are several."""
     seeds = ", ".join(metrics["seeds"])
-    table = Table(title=f"{metrics['dataset']}: {len(metrics['R'])} tasks, router {metrics['router']}, seed {seeds}")
+    table = Table(title=f"{metrics['dataset']}: {len(metrics['R'])} tasks, router {router_name(metrics)}, seed {seeds}")
     table.add_column("metric")
     table.add_column("percent", justify="right")
     for name, title in METRICS.items():
@@ -67,7 +72,8 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 
 def last_row_table(metrics: Mapping[str, Any]) -> Table:
     """R's last row: accuracy on the test rows of every task after the last one."""
-    table = Table(title="accuracy by task after the last task (last row of R)")
+    title = "accuracy by task after the last task (last row of R)"
+    table = Table(title=f"{title}, router {router_name(metrics)}" if metrics.get("leaks") else title)
     row = metrics["R"][-1]
     for number in range(1, len(row) + 1):
         table.add_column(str(number), justify="right")

@@ -49,6 +49,8 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     make_method(config, config.seeds[0])
     seconds = _extraction_seconds(store) | {"read_store": perf_counter() - start}
     run = RunDirectory(runs, config.dataset)
+    if config.router == BATCH_ROUTER:
+        run.log(f"every accuracy below comes from batch routing, which {LEAKS}")
     run.write_text("config.toml", to_toml(config))
     run.write_json("provenance.json", provenance(resolved, store, describe_machine(device)))
     results = []
