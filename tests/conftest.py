@@ -1,12 +1,19 @@
 """What several rooms' tests share: small task streams, and where the shared material lies."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from reference.gaussian import make_arrays
 
 from tosca_cache.tasks import TaskStream
+
+# CI tries the same examples every time, developers new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -23,8 +23,10 @@ SETTINGS = st.builds(
     optimizer=st.sampled_from(OPTIMIZERS),
     scheduler=st.sampled_from(SCHEDULERS),
     milestones=st.just((1, 2)),
-    mlp_ratio=st.integers(1, 6),
-    se_ratio=st.integers(1, 6),
+    # At least two hidden units: with one, LN cancels the scale of A(x), gradients of zero biases are rounding noise, and
+    # the sign in the L1 term makes any two implementations differ.
+    mlp_ratio=st.integers(1, 3),
+    se_ratio=st.integers(1, 3),
     l1=st.sampled_from([0.0, 5e-4, 1e-2]),
     weight_decay=st.sampled_from([0.0, 1e-2]),
     lr=st.sampled_from([1e-3, 0.025]),
@@ -54,7 +56,7 @@ def plain_run(stream, setting, seed):
 @given(
     setting=SETTINGS,
     classes=st.integers(2, 7),
-    dim=st.integers(3, 14),
+    dim=st.integers(6, 14),
     views=st.integers(1, 4),
     seed=st.integers(0, 10**6),
     data=st.data(),

@@ -57,21 +57,27 @@ def fit(
     Returns:
         The loss before each step, [steps, M].
     """
+    steps = list(batches)
+    if not steps:
+        return np.empty((0, parameters.models))
     optimizer = make_optimizer(parameters, settings)
     views = features.shape[1]
     flat = features.flatten(0, 1)  # [n * views, d]
+    # Row numbers of all steps go to the device together: nothing between two steps waits for a copy.
+    sizes = [len(step.rows) for step in steps]
+    rows = torch.from_numpy(np.concatenate([step.rows for step in steps])).to(flat.device)
+    chosen = rows * views + torch.from_numpy(np.concatenate([step.views for step in steps])).to(flat.device)
+    targets = labels[rows]
     losses: list[Tensor] = []
     epoch = 0
-    for step in batches:
+    for step, index, target in zip(steps, chosen.split(sizes), targets.split(sizes), strict=True):
         if step.epoch != epoch:
             if on_epoch is not None:
                 on_epoch(epoch)
             epoch = step.epoch
-        rows = torch.from_numpy(step.rows).to(flat.device)
-        chosen = torch.from_numpy(step.rows * views + step.views).to(flat.device)
-        losses.append(loss_and_gradients(parameters, flat[chosen], labels[rows], settings))
+        losses.append(loss_and_gradients(parameters, flat[index], target, settings))
         with torch.no_grad():
             optimizer.step(settings.learning_rate(epoch))
-    if on_epoch is not None and losses:
+    if on_epoch is not None:
         on_epoch(epoch)
-    return torch.stack(losses).double().cpu().numpy() if losses else np.empty((0, parameters.models))
+    return torch.stack(losses).double().cpu().numpy()
