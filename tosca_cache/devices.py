@@ -38,7 +38,8 @@ def one_thread() -> Iterator[None]:
     """Keeps stage two's operations on the CPU on one thread; also a decorator.
 
     They last tens of microseconds: two threads gain little, and on a machine that does anything else every one of them
-    waits until the scheduler gives both a core (measured beside one busy process: 10 s of training became 324 s).
+    waits until the scheduler gives both a core (seen once beside several test runs: 324 s of training on two threads, where
+    one thread had just taken 10 s).
     """
     import torch
 

@@ -82,7 +82,7 @@ class Forward:
                 f"{self.dim} numbers each",
                 remedy="choose a backbone that pools its features",
             )
-        return features.float()  # type: ignore[no-any-return]
+        return features.float()
 
     def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
         """[n, S, S, 3] bytes -> [n, 3, S, S] in the precision: (x / 255 - mean) / std in float32, then rounded once.
