@@ -37,9 +37,9 @@ def resolve_device(name: str) -> torch.device:
 def one_thread() -> Iterator[None]:
     """Keeps stage two's operations on the CPU on one thread; also a decorator.
 
-    They last tens of microseconds: two threads gain little, and on a machine that does anything else every one of them
-    waits until the scheduler gives both a core (seen once beside several test runs: 324 s of training on two threads, where
-    one thread had just taken 10 s).
+    They last tens of microseconds. On a quiet machine two threads take a step in about 0.7 of the time of one; but where
+    anything else runs, every operation waits until the scheduler gives both a core (seen once beside several test runs:
+    324 s of training on two threads, where one thread had just taken 10 s). One thread is the safe choice.
     """
     import torch
 
