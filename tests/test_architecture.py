@@ -29,7 +29,8 @@ ALLOWED = {
     "report": set(),
     "runs": BASE | STAGE_TWO | {"report", "extract"},
     "api": BASE | STAGE_TWO | {"runs"},
-    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets"},
+    "sweep": BASE | STAGE_TWO | {"runs"},
+    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep"},
 }
 
 
