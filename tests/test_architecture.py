@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tosca_cache"
-BASE = {"errors", "files", "seeds", "devices", "config", "torchvision_compat"}
+BASE = {"errors", "files", "seeds", "devices", "config", "torchvision_compat", "workers"}
 STAGE_TWO = {"store", "tasks", "luca", "train", "routing", "evaluate", "methods"}
 ALLOWED = {
     "errors": set(),
@@ -16,6 +16,8 @@ ALLOWED = {
     "seeds": set(),
     "devices": {"errors"},
     "torchvision_compat": set(),
+    "clusters": {"errors"},
+    "workers": {"errors", "clusters"},
     "config": {"errors"},
     "datasets": BASE,
     "store": BASE | {"datasets"},

@@ -1,0 +1,114 @@
+"""Jobs on loky, Dask and Ray: every result once, errors as they are, and a worker's death said."""
+
+import os
+import signal
+import time
+from importlib.util import find_spec
+
+import pytest
+
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.workers import WorkerDied, Workers, cores, run_jobs, threads_here
+
+
+def square(number):
+    return number, number**2
+
+
+def refuse(number):
+    raise StoreError(f"no room for {number}", where="here", remedy="make room")
+
+
+def die_once(number, marker):
+    """Kills its own process, the first time."""
+    if number == 2 and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def die(number):
+    if number == 2:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def look(number):
+    time.sleep(0.1)
+    return os.getpid(), threads_here()
+
+
+@pytest.fixture(scope="module", params=["loky", "dask", "ray"])
+def workers(request):
+    """Two worker processes of each kind, started once."""
+    module = {"dask": "distributed", "ray": "ray"}.get(request.param)
+    if module is not None and find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    with Workers(request.param, 2) as started:
+        yield started
+
+
+def test_every_result_comes_once(workers):
+    seen = []
+    results = sorted(workers.run(square, ((number,) for number in range(7)), seen.append))
+    assert results == [(number, number**2) for number in range(7)] == sorted(seen)
+
+
+def test_jobs_run_elsewhere_and_share_the_cores(workers):
+    found = list(workers.run(look, [(number,) for number in range(4)]))
+    assert os.getpid() not in {process for process, _ in found}
+    assert {threads for _, threads in found} == {max(1, cores() // 2)}
+
+
+def test_what_a_job_raises_is_raised(workers):
+    with pytest.raises(StoreError, match="no room for") as raised:
+        list(workers.run(refuse, [(1,), (2,)]))
+    assert (raised.value.where, raised.value.remedy) == ("here", "make room")
+    assert str(raised.value).startswith("no room for") and "Traceback" not in str(raised.value)
+
+
+def test_after_a_death_the_same_workers_run_what_is_left(workers, tmp_path):
+    left, deaths = set(range(5)), 0
+    while left and deaths < 3:
+        try:
+            for number in workers.run(die_once, [(number, tmp_path / "marker") for number in sorted(left)]):
+                left.discard(number)
+        except WorkerDied:
+            deaths += 1
+    assert not left and deaths == (
+        0 if workers.backend == "dask" else 1
+    )  # Dask gives the job to another worker by itself
+
+
+def test_a_job_that_always_kills_its_worker_ends_the_run(workers):
+    with pytest.raises(WorkerDied, match="ended in the middle of a job"):
+        list(workers.run(die, [(2,), (2,)]))
+
+
+def test_leaving_early_leaves_the_workers_usable(workers):
+    results = workers.run(square, [(number,) for number in range(5)])
+    next(results)
+    results.close()
+    assert sorted(workers.run(square, [(1,), (2,)])) == [(1, 1), (2, 4)]
+
+
+def test_one_batch_on_one_worker_of_this_process():
+    assert list(run_jobs(square, [(3,)], n_jobs=1)) == [(3, 9)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [(("slurm", 2), "--backend"), (("loky", 0), "--jobs"), (("loky", 2, "tcp://here:1"), "--scheduler")],
+)
+def test_requests_that_cannot_be(arguments, option):
+    with pytest.raises(UsageError) as raised:
+        Workers(*arguments)
+    assert raised.value.where == option
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_library_that_is_not_there(backend, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, {"dask": "distributed", "ray": "ray"}[backend], None)
+    with pytest.raises(UsageError, match=rf"tosca-cache\[{backend}\]"):
+        Workers(backend, 2)

@@ -1,0 +1,195 @@
+"""Independent jobs on several processes or machines, through joblib: its own loky, a Dask cluster, or Ray.
+
+    with Workers("loky", n_jobs=4) as workers:
+        for result in workers.run(function, [(first, job), (second, job)]):   # as they come, in no order
+            ...
+
+`run_jobs` does the same for one batch of jobs. What a job must be:
+
+- `function` lies at the top of a module that the workers can import; arguments and results are plain data (they are
+  pickled on the way, which is transport and not storage). The workers rebuild everything else for themselves.
+- A result says which job it is of, because results come in no order. A job may be run again although it had finished:
+  results that were on their way when a worker died are lost with it. So jobs must be safe to repeat.
+- What a job raises is raised by `run`, which then yields nothing more. If a worker dies (killed, out of memory), `run`
+  raises `WorkerDied`, and may be called again, within the same `with`, with the jobs that gave no result. Dask itself
+  first gives the job of a dead worker to another one, a few times.
+- At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free, in
+  another thread.
+- Leaving early (an error, Ctrl-C, closing the iterator) ends the processes that were started here, in the middle of their
+  jobs. A cluster that was given as `scheduler` is left alone, and finishes the jobs that it has begun.
+
+Threads are shared out so that jobs on one machine do not fight: a job runs under `torch.set_num_threads(threads_here())`,
+which is the cores of its machine divided by the jobs that may run there at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Any, Self, TypeVar
+
+from tosca_cache import clusters
+from tosca_cache.errors import ToscaError, UsageError
+
+BACKENDS = ("loky", "dask", "ray")
+R = TypeVar("R")
+
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+class WorkerDied(ToscaError):
+    """A worker process ended in the middle of a job, or its cluster was lost; what gave no result is to be run again."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_here() -> int:
+    """Threads that the calling job may use; outside of a job, all cores."""
+    return _threads.get() or cores()
+
+
+def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> None:
+    """Raises `UsageError` for a backend that does not exist, for no jobs, and for a scheduler that loky has no use for."""
+    if backend not in BACKENDS:
+        raise UsageError(
+            f"there is no backend {backend!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}"
+        )
+    if n_jobs is not None and n_jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {n_jobs}", where="--jobs", remedy="give for example --jobs 2")
+    if scheduler is not None and backend == "loky":
+        raise UsageError(
+            "loky runs processes on this machine, without a scheduler",
+            where="--scheduler",
+            remedy="add --backend dask or --backend ray, or leave --scheduler out",
+        )
+
+
+class Workers:
+    """Processes that run jobs; a context manager that ends them, and whatever else it started.
+
+    backend: `loky` (processes on this machine), `dask` or `ray`. n_jobs: jobs under way at a time; if None, one for each
+    core of this machine or, with a scheduler, for each slot of its cluster. scheduler: the address of a running cluster
+    (`tcp://host:8786` for Dask, what `ray.init` takes for Ray); if None, one of `n_jobs` processes is started here.
+
+    Raises `UsageError` for what `check_request` refuses, and when a library is not installed; entering raises `ToscaError`
+    if a cluster does not answer or has no workers.
+    """
+
+    def __init__(self, backend: str = "loky", n_jobs: int | None = None, scheduler: str | None = None) -> None:
+        check_request(backend, n_jobs, scheduler)
+        if backend != "loky":
+            clusters.library(backend)
+        self.backend = backend
+        self.n_jobs = n_jobs or cores()
+        self._given, self._scheduler = n_jobs, scheduler
+        self._neighbours = self.n_jobs  # jobs that one machine may have to run at a time
+        self._joblib: Any = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if self.backend == "loky":
+                self._joblib = clusters.loky(stack, threads=max(1, cores() // self.n_jobs))
+            else:
+                start = {"dask": clusters.dask, "ray": clusters.ray}[self.backend]
+                cluster = start(stack, self.n_jobs, self._scheduler)
+                if self._scheduler is not None:
+                    self.n_jobs = self._given or sum(cluster.slots.values())
+                    self._neighbours = min(self.n_jobs, max(cluster.slots.values()))
+                self._joblib = cluster.backend(self.n_jobs)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def run(
+        self,
+        function: Callable[..., R],
+        jobs: Iterable[tuple[Any, ...]],
+        on_result: Callable[[R], object] | None = None,
+    ) -> Iterator[R]:
+        """The results of `function(*job)` for all jobs, as they come; see the module for what a job must be.
+
+        on_result: called with each result just before it is yielded.
+
+        Raises `WorkerDied`, and whatever a job raises.
+        """
+        from joblib import Parallel, delayed
+
+        calls = (delayed(_call)(function, self._neighbours, job) for job in jobs)
+        # Batches of one, and nothing sent ahead: jobs are long, and one that waits behind another could run elsewhere.
+        parallel = Parallel(
+            backend=self._joblib,
+            n_jobs=self.n_jobs,
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch=self.n_jobs,
+        )
+        with self._deaths(), _closing(parallel(calls)) as results:
+            for result in results:
+                if on_result is not None:
+                    on_result(result)
+                yield result
+
+    @contextmanager
+    def _deaths(self) -> Iterator[None]:
+        lost = (BrokenExecutor,) if self.backend == "loky" else clusters.losses(self.backend)
+        try:
+            yield
+        except lost as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise WorkerDied(
+                f"A worker ended in the middle of a job: {reason}",
+                where=f"--backend {self.backend}",
+                remedy="Run the same command again; if memory was short, with fewer --jobs.",
+            ) from error
+
+
+def run_jobs(
+    function: Callable[..., R],
+    jobs: Iterable[tuple[Any, ...]],
+    *,
+    backend: str = "loky",
+    n_jobs: int | None = None,
+    scheduler: str | None = None,
+    on_result: Callable[[R], object] | None = None,
+) -> Iterator[R]:
+    """One batch of jobs on workers that live as long as the iterator; see `Workers` and `Workers.run`."""
+    with Workers(backend, n_jobs, scheduler) as workers:
+        yield from workers.run(function, jobs, on_result)
+
+
+def _call(function: Callable[..., R], neighbours: int, job: tuple[Any, ...]) -> R:
+    """What a worker runs."""
+    threads = max(1, cores() // neighbours)
+    token = _threads.set(threads)
+    torch = sys.modules.get("torch")  # if the job needs it, its module has imported it; if not, it shall not be loaded
+    before = None if torch is None else torch.get_num_threads()
+    if torch is not None:
+        torch.set_num_threads(threads)
+    try:
+        return function(*job)
+    finally:
+        _threads.reset(token)
+        if torch is not None and before is not None:
+            torch.set_num_threads(before)
+
+
+@contextmanager
+def _closing(results: Any) -> Iterator[Any]:
+    """joblib warns of results that nobody took; who leaves early knows."""
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results.close()
