@@ -90,28 +90,3 @@ def test_training_and_routing_equal_the_plain_code(setting, classes, dim, views,
     last = outcome.predictions[-1]
     assert (torch.from_numpy(last.modules) == modules)[clear].all()
     assert (torch.from_numpy(last.labels) == labels)[clear].all()
-
-
-@pytest.mark.parametrize("flow", FLOWS)
-def test_stacked_models_equal_models_alone(flow):
-    """Two models trained side by side on one model axis give what each gives alone."""
-    from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
-    from tosca_cache.train.loop import fit
-
-    setting, shape, n, classes = Settings(flow=flow, epochs=3, batch_size=5), LucaShape(10, 4, 3), 13, 4
-    generator = torch.Generator().manual_seed(0)
-    features, labels = torch.randn(n, 3, 10, generator=generator), torch.arange(n) % classes
-    starts = [(initial_luca(shape, seed, 0), initial_head(10, classes, seed)) for seed in (1, 2)]
-
-    def train(chosen):
-        parameters = Parameters(shape, classes, models=len(chosen), dtype=torch.float32)
-        parameters.set_luca(Luca(*(torch.cat(parts) for parts in zip(*(luca for luca, _ in chosen), strict=True))))
-        parameters.set_head(Head(*(torch.cat(parts) for parts in zip(*(head for _, head in chosen), strict=True))))
-        steps = epoch_batches(n, 2, epochs=3, batch_size=5, seed=7, task=0)
-        return fit(parameters, features, labels, steps, setting), parameters.flat
-
-    losses, flat = train(starts)
-    for model, start in enumerate(starts):
-        alone, alone_flat = train([start])
-        np.testing.assert_allclose(losses[:, model], alone[:, 0], rtol=1e-5)
-        torch.testing.assert_close(flat[model], alone_flat[0], rtol=1e-4, atol=1e-6)

@@ -11,6 +11,7 @@ from tosca_cache.errors import ConfigError
 FLOWS = ("tosca", "tosca_r", "adapter", "calibrator")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULERS = ("cosine", "steplr", "constant")
+ENGINES = ("auto", "native", "torch")
 NORMALIZATIONS = ("timm", "none")
 
 DATASET_ALIASES = {"cifar224": "cifar100"}  # the reference's name for CIFAR-100 resized to 224 pixels
@@ -80,6 +81,12 @@ class TrainConfig:
     eta_min: float = _setting(1e-8, "training", Number(0), "Learning rate at which the cosine schedule ends.")
     gamma: float = _setting(0.1, "training", Number(0, open_low=True), "Factor of the steplr schedule.")
     device: str = _setting("auto", "training", _DEVICE, "Device to train on; auto takes a GPU if there is one.")
+    engine: str = _setting(
+        "auto",
+        "training",
+        Choice(ENGINES),
+        "What trains: native (compiled kernels, CPU only), torch, or auto: native on a CPU where it pays for compiling.",
+    )
 
     router: str = _setting(
         "sample",

@@ -159,7 +159,7 @@ def replay(path: Path, *, dtype: torch.dtype = torch.float32) -> Deviation:
                 deviation, "prototypes", tosca.bank.head.weight[0], head.weight[0, : task.classes.start].numpy()
             )
         learned = tosca.learn(task, luca, head, recording.batches(t, place, tosca.settings.epochs))
-        _compare_training(deviation, recording, t, tosca, learned.losses[:, 0], learned.head)
+        _compare_training(deviation, recording, t, tosca, learned.losses[0], learned.head)
         added = np.flatnonzero((recording["yte"] >= task.classes.start) & (recording["yte"] < task.classes.stop))
         watch.add(recording["xte"][added])
         order = np.concatenate([order, added])

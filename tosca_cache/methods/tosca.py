@@ -20,8 +20,10 @@ from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch
 from tosca_cache.routing import Evidence, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
+from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.settings import Settings
+from tosca_cache.train.stack import Lane, Member
 from tosca_cache.train.task import Learned, learn_task
 
 ROWS_AT_ONCE = 4096
@@ -37,6 +39,7 @@ class Tosca(Method):
         router: name of a router (`tosca_cache.routing.ROUTERS`), or `batch`: the reference's mean entropy over batches of
             `routing_batch_size` rows in file order, which leaks the task and exists to reproduce published figures.
         device, dtype: where and in what the module is trained.
+        engine: what trains it; PyTorch if None.
     """
 
     name = "tosca"
@@ -50,9 +53,11 @@ class Tosca(Method):
         routing_batch_size: int = 48,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        engine: Engine | None = None,
     ) -> None:
         self.settings = Settings() if settings is None else settings
         self.seed, self.device, self.dtype = seed, torch.device(device), dtype
+        self.engine = engine or Engine()
         self.router = None if router == BATCH_ROUTER else make_router(router)
         self.routing_batch_size = routing_batch_size
         self.bank = Bank(self.settings.flow)
@@ -83,8 +88,10 @@ class Tosca(Method):
         parameters = Parameters(shape, task.classes.stop, device=self.device, dtype=self.dtype)
         parameters.set_luca(luca)
         parameters.set_head(head)
-        learned = learn_task(parameters, features, labels, task.classes, batches, self.settings, on_epoch=on_epoch)
-        self.losses.append(learned.losses[:, 0])
+        lane = Lane(features, labels, list(batches))
+        member = Member(self.settings)
+        learned = learn_task(parameters, [lane], [member], task.classes, self.engine, on_epoch=on_epoch)
+        self.losses.append(learned.losses[0])
         self.bank.add(parameters)
         if self.router is not None:
             self.router.fit(task, self.bank)

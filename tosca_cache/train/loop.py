@@ -1,8 +1,8 @@
-"""Stage two's inner loop: train the module and the head of one task on cached features."""
+"""Stage two's inner loop in PyTorch: the modules and heads of one task, all models side by side, on any device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,73 +11,82 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tosca_cache.devices import one_thread
-from tosca_cache.luca.module import adapt, cosine_logits
+from tosca_cache.luca.module import cosine_logits
 from tosca_cache.luca.parameters import Parameters
-from tosca_cache.train.batches import Batch
-from tosca_cache.train.optimizers import make_optimizer
+from tosca_cache.train.graph import replayed
+from tosca_cache.train.optimizers import StackedOptimizer, column
 from tosca_cache.train.settings import Settings
+from tosca_cache.train.stack import Lane, Member, Steps, adapt_stack
 
 EpochDone = Callable[[int], None]
 
 
-def loss_and_gradients(parameters: Parameters, x: Tensor, labels: Tensor, settings: Settings) -> Tensor:
-    """Cross-entropy over all classes seen + l1 * sum |p| over the module, [M]; fills `parameters.grad`.
+class Loss:
+    """Cross-entropy over all classes seen + l1 * sum |p| over the module, of every model."""
 
-    Arguments:
-        x: features, [n, d] or [M, n, d].
-        labels: learned labels, [n].
-    """
-    logits = cosine_logits(parameters.head, adapt(parameters.luca, x, settings.flow))  # [M, n, C]
-    M, n, C = logits.shape
-    entropy = F.cross_entropy(logits.reshape(M * n, C), labels.repeat(M), reduction="none").view(M, n).mean(1)
-    parameters.gather_gradients(torch.autograd.grad(entropy.sum(), parameters.leaves, allow_unused=True))
-    module = parameters.luca_flat
-    parameters.grad[:, : module.shape[1]].add_(module.sign(), alpha=settings.l1)
-    return entropy.detach() + settings.l1 * torch.linalg.vector_norm(module, 1, dim=1)
+    def __init__(self, parameters: Parameters, settings: Sequence[Settings]) -> None:
+        self.parameters = parameters
+        self.flows = [s.flow for s in settings]
+        self.l1 = column([s.l1 for s in settings], parameters.flat)
+
+    def with_gradients(self, x: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The losses, [M]; fills `parameters.grad`.
+
+        Arguments:
+            x: features, [n, d] or [M, n, d].
+            targets, weights: learned labels, and how much each row counts in the mean, [M or 1, n].
+        """
+        parameters = self.parameters
+        logits = cosine_logits(parameters.head, adapt_stack(parameters.luca, x, self.flows))  # [M, n, C]
+        M, n, C = logits.shape
+        rows = F.cross_entropy(logits.reshape(M * n, C), targets.expand(M, n).reshape(M * n), reduction="none")
+        entropy = (rows.view(M, n) * weights).sum(1)
+        parameters.gather_gradients(torch.autograd.grad(entropy.sum(), parameters.leaves, allow_unused=True))
+        module = parameters.luca_flat
+        parameters.grad[:, : module.shape[1]].addcmul_(module.sign(), self.l1)
+        return entropy.detach() + self.l1[:, 0] * torch.linalg.vector_norm(module, 1, dim=1)
 
 
 @one_thread()
 def fit(
-    parameters: Parameters,
-    features: Tensor,
-    labels: Tensor,
-    batches: Iterable[Batch],
-    settings: Settings,
-    *,
-    on_epoch: EpochDone | None = None,
-) -> NDArray[np.float64]:
-    """Runs the given steps on `parameters`, in place, with a fresh optimizer.
+    parameters: Parameters, lanes: Sequence[Lane], members: Sequence[Member], *, on_epoch: EpochDone | None = None
+) -> list[NDArray[np.float64]]:
+    """Runs all steps of every member's lane on `parameters`, in place, with fresh optimizers.
 
     Arguments:
-        features: [n, views, d] in the dtype of the parameters.
-        labels: learned labels, [n].
-        batches: rows and views of every step, in order.
-        on_epoch: called with the number of the epoch that ended.
+        parameters: of M models.
+        members: one a model; those of one flow, and within it of one optimizer, should stand together.
+        on_epoch: called with the number of the epoch that ended in the first lane.
 
     Returns:
-        The loss before each step, [steps, M].
+        The loss before each step, [steps] for each member.
     """
-    steps = list(batches)
-    if not steps:
-        return np.empty((0, parameters.models))
-    optimizer = make_optimizer(parameters, settings)
-    views = features.shape[1]
-    flat = features.flatten(0, 1)  # [n * views, d]
-    # Row numbers of all steps go to the device together: nothing between two steps waits for a copy.
-    sizes = [len(step.rows) for step in steps]
-    rows = torch.from_numpy(np.concatenate([step.rows for step in steps])).to(flat.device)
-    chosen = rows * views + torch.from_numpy(np.concatenate([step.views for step in steps])).to(flat.device)
-    targets = labels[rows]
-    losses: list[Tensor] = []
-    epoch = 0
-    for step, index, target in zip(steps, chosen.split(sizes), targets.split(sizes), strict=True):
-        if step.epoch != epoch:
-            if on_epoch is not None:
-                on_epoch(epoch)
-            epoch = step.epoch
-        losses.append(loss_and_gradients(parameters, flat[index], target, settings))
+    steps = Steps(lanes, members)
+    if not steps.count:
+        return [np.empty(0) for _ in members]
+    settings = [member.settings for member in members]
+    loss, optimizer = Loss(parameters, settings), StackedOptimizer(parameters, settings)
+    losses = torch.zeros(steps.count, parameters.models, device=parameters.flat.device, dtype=parameters.flat.dtype)
+    number = torch.zeros(1, dtype=torch.float64, device=parameters.flat.device)
+
+    def step(k: int | Tensor, size: int | None) -> None:
+        found = loss.with_gradients(*steps.minibatch(k, size))
+        number.add_(1)
         with torch.no_grad():
-            optimizer.step(settings.learning_rate(epoch))
-    if on_epoch is not None:
-        on_epoch(epoch)
-    return torch.stack(losses).double().cpu().numpy()
+            if isinstance(k, int):
+                losses[k] = found
+            else:
+                losses.index_copy_(0, k, found.unsqueeze(0))
+            optimizer.step(steps.lr[k] if isinstance(k, int) else steps.lr.index_select(0, k)[0], number)
+
+    run = replayed(step, parameters, optimizer, number, steps.count) or step
+    for k in range(steps.count):
+        run(k, steps.sizes[k])
+        if on_epoch is not None and k < len(steps.epochs) and _ends(steps.epochs, k):
+            on_epoch(steps.epochs[k])
+    found = losses.double().cpu().numpy()
+    return [found[: len(lanes[member.lane].batches), m] for m, member in enumerate(members)]
+
+
+def _ends(epochs: Sequence[int], k: int) -> bool:
+    return k + 1 == len(epochs) or epochs[k + 1] != epochs[k]

@@ -1,56 +1,60 @@
-"""One task from its first step to its prototypes: the unit that both `tosca train` and `tosca conformance` run."""
+"""One task from its first step to its prototypes, for all models side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from tosca_cache.devices import one_thread
 from tosca_cache.luca.module import adapt
-from tosca_cache.luca.parameters import Head, Parameters
-from tosca_cache.train.batches import Batch
-from tosca_cache.train.loop import EpochDone, fit
-from tosca_cache.train.settings import Settings
+from tosca_cache.luca.parameters import Head, Luca, Parameters
+from tosca_cache.train.engines import Engine
+from tosca_cache.train.loop import EpochDone
+from tosca_cache.train.stack import Lane, Member
 
 
 class Learned(NamedTuple):
-    """losses: before each step, [steps, M]; head: as trained, before its rows became prototypes."""
+    """losses: before each step, [steps] for each member; head: as trained, before its rows became prototypes."""
 
-    losses: NDArray[np.float64]
+    losses: list[NDArray[np.float64]]
     head: Head
 
 
 def learn_task(
     parameters: Parameters,
-    features: Tensor,
-    labels: Tensor,
+    lanes: Sequence[Lane],
+    members: Sequence[Member],
     classes: range,
-    batches: Iterable[Batch],
-    settings: Settings,
+    engine: Engine,
     *,
     on_epoch: EpochDone | None = None,
 ) -> Learned:
-    """Trains module and head on a task's rows, then replaces the head rows of its classes by prototypes.
+    """Trains modules and heads on the rows of their lanes, then replaces the head rows of `classes` by prototypes.
 
     Arguments:
-        parameters: module and grown head as they start; they are changed in place.
-        features: [n, views, d]; view 0 is the clean one.
-        labels: learned labels, [n], all within `classes`, every class at least once.
-        batches, settings, on_epoch: see `fit`.
+        parameters: modules and grown heads as they start; they are changed in place.
+        lanes: their labels are all within `classes`, every class at least once.
     """
-    losses = fit(parameters, features, labels, batches, settings, on_epoch=on_epoch)
+    losses = engine.fit(parameters, lanes, members, on_epoch=on_epoch)
     trained = Head(*(t.detach().clone() for t in parameters.head))
-    _set_prototypes(parameters, features[:, 0], labels, classes, settings.flow)
+    _set_prototypes(parameters, lanes, members, classes)
     return Learned(losses, trained)
 
 
+@one_thread()
 @torch.no_grad()
-def _set_prototypes(parameters: Parameters, clean: Tensor, labels: Tensor, classes: range, flow: str) -> None:
-    """W_c = mean over class c of LuCA(clean train view), for the task's own classes only."""
-    adapted = adapt(parameters.luca, clean, flow)  # [M, n, d]
-    for c in classes:
-        parameters.head.weight[:, c] = adapted[:, labels == c].mean(1)
+def _set_prototypes(parameters: Parameters, lanes: Sequence[Lane], members: Sequence[Member], classes: range) -> None:
+    """W_c = mean over class c of LuCA(clean train view), for the task's own classes only.
+
+    Model by model, so that memory does not grow with their number and the numbers do not depend on it.
+    """
+    for m, (settings, number) in enumerate(members):
+        lane = lanes[number]
+        luca = Luca(*(t[m : m + 1] for t in parameters.luca))
+        adapted = adapt(luca, lane.features[:, 0], settings.flow)[0]  # [n, d]
+        for c in classes:
+            parameters.head.weight[m, c] = adapted[lane.labels == c].mean(0)

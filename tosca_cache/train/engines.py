@@ -1,0 +1,84 @@
+"""What trains: PyTorch on any device, or compiled kernels on a CPU. Both do the same arithmetic, to float32 rounding."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tosca_cache.errors import UsageError
+from tosca_cache.luca.parameters import Parameters
+from tosca_cache.train import loop
+from tosca_cache.train.native import fit as native
+from tosca_cache.train.native.library import CannotCompileError, load_library
+from tosca_cache.train.stack import Lane, Member
+
+PAYS = 3000  # steps; compiling takes about two seconds, once a machine, and a step then about a millisecond and a half less
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What trains. name: `torch` or `native`. threads: models that the native engine trains at the same time."""
+
+    name: str = "torch"
+    threads: int = 1
+
+    def fit(
+        self,
+        parameters: Parameters,
+        lanes: Sequence[Lane],
+        members: Sequence[Member],
+        *,
+        on_epoch: loop.EpochDone | None = None,
+    ) -> list[NDArray[np.float64]]:
+        """Trains M models over all steps of their lanes, in place; see `train.loop.fit`."""
+        if self.name == "native":
+            return native.fit(parameters, lanes, members, threads=self.threads, on_epoch=on_epoch)
+        return loop.fit(parameters, lanes, members, on_epoch=on_epoch)
+
+
+def choose_engine(name: str, device: torch.device, *, steps: int, threads: int = 1) -> Engine:
+    """The engine called `name` (`config.schema.ENGINES`).
+
+    `auto` is native on a CPU if the whole request has enough steps to pay for compiling and there is a compiler; whether
+    the kernels have been compiled before does not matter, so that the same request gives the same numbers every time.
+
+    Arguments:
+        steps: training steps of the whole request, over all settings and seeds.
+
+    Raises `UsageError` if `native` is asked for and cannot be had.
+    """
+    if name == "native" and device.type != "cpu":
+        raise UsageError("the native engine trains on a CPU", where="--engine", remedy="use --device cpu, or auto")
+    if name == "native" or (name == "auto" and device.type == "cpu" and steps >= PAYS):
+        problem = _native_problem()
+        if problem is None:
+            return Engine("native", threads)
+        if name == "native":
+            raise UsageError(problem, where="--engine", remedy="install g++ or clang++, or use --engine torch")
+        _warn_once(problem)
+    return Engine()
+
+
+def compile_seconds() -> float:
+    """What compiling the kernels took in this process; 0 if they were there."""
+    return load_library().seconds
+
+
+@cache
+def _native_problem() -> str | None:
+    try:
+        load_library()
+    except CannotCompileError as error:
+        return str(error)
+    return None
+
+
+@cache
+def _warn_once(problem: str) -> None:
+    warnings.warn(f"training uses PyTorch, about five times slower than compiled kernels: {problem}", stacklevel=4)
