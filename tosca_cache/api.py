@@ -25,6 +25,7 @@ from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, tra
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
 from tosca_cache.tasks import TaskStream
+from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
 
 IntArray = NDArray[np.int64]
@@ -48,6 +49,7 @@ def train(
     seed: int = 1993,
     router: str = "sample",
     device: str = "auto",
+    engine: str = "auto",
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Trained:
@@ -56,9 +58,12 @@ def train(
     Arguments:
         seed: of initialisation, batch order and views (the class order is the stream's own).
         router: which module answers for a sample.
+        engine: what trains: `native`, `torch`, or `auto`; see `train.engines`.
         settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
     """
-    method = Tosca(Settings(**settings), seed=seed, router=router, device=resolve_device(device))
+    setting, where = Settings(**settings), resolve_device(device)
+    trainer = choose_engine(engine, where, steps=setting.steps(stream.train_counts().tolist()))
+    method = Tosca(setting, seed=seed, router=router, device=where, engine=trainer)
     return train_stream(stream, method, reporter)
 
 

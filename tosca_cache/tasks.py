@@ -153,6 +153,10 @@ class TaskStream:
         """Learned labels of the classes of one task."""
         return range(self.stops[number] - self.sizes[number], self.stops[number])
 
+    def train_counts(self) -> IntArray:
+        """Train rows of each task, [T]."""
+        return np.bincount(self.task_of_class()[self._train_labels], minlength=len(self)).astype(np.int64)
+
     def task(self, number: int) -> Task:
         """Task `number` with copies of its train rows, class by class and in store order within a class."""
         rows = _rows_of(self._train, self._train_labels, self.classes(number))

@@ -24,6 +24,7 @@ CONDITIONS = {
 STAGES = {
     "extract": "stage one: extract (once; kept in the store)",
     "read_store": "read the store",
+    "compile": "compile the training kernels (once a machine)",
     "train": "stage two: train",
     "evaluate": "stage two: route and evaluate",
     "audit": "audit of routing conditions",

@@ -18,6 +18,7 @@ from tosca_cache.methods.protocol import Outcome, run_protocol
 from tosca_cache.methods.simplecil import SimpleCil
 from tosca_cache.methods.tosca import AdaptedRows, Tosca
 from tosca_cache.tasks import Arrays, TaskStream
+from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.train.settings import Settings
 
 FloatArray = NDArray[np.float64]
@@ -121,12 +122,24 @@ def make_stream(
     )
 
 
-def make_method(config: TrainConfig, seed: int) -> Tosca:
+def make_settings(config: TrainConfig) -> Settings:
+    """The part of a configuration that training depends on."""
+    return Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)})
+
+
+def make_engine(config: TrainConfig, stream: TaskStream, runs: int) -> Engine:
+    """What trains `runs` runs of a configuration over streams such as this one."""
+    steps = runs * make_settings(config).steps(stream.train_counts().tolist())
+    return choose_engine(config.engine, resolve_device(config.device), steps=steps)
+
+
+def make_method(config: TrainConfig, seed: int, engine: Engine | None = None) -> Tosca:
     """A fresh TOSCA learner of a configuration."""
     return Tosca(
-        Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)}),
+        make_settings(config),
         seed=seed,
         router=config.router,
         routing_batch_size=config.routing_batch_size,
         device=resolve_device(config.device),
+        engine=engine,
     )

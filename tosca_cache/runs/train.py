@@ -26,6 +26,7 @@ from tosca_cache.runs.experiment import (
     Reporter,
     Trained,
     evaluate_trained,
+    make_engine,
     make_method,
     make_stream,
     train_stream,
@@ -45,19 +46,22 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     device = resolve_device(config.device)
     start = perf_counter()
     splits = load_splits(store)
-    make_stream(config, splits, store.class_names, config.seeds[0])
-    make_method(config, config.seeds[0])
+    engine = make_engine(config, make_stream(config, splits, store.class_names, config.seeds[0]), len(config.seeds))
+    make_method(config, config.seeds[0], engine)
     seconds = _extraction_seconds(store) | {"read_store": perf_counter() - start}
+    if engine.compile_seconds:
+        seconds["compile"] = engine.compile_seconds
+        seconds["read_store"] -= engine.compile_seconds
     run = RunDirectory(runs, config.dataset)
     if config.router == BATCH_ROUTER:
         run.log(f"every accuracy below comes from batch routing, which {LEAKS}")
     run.write_text("config.toml", to_toml(config))
-    run.write_json("provenance.json", provenance(resolved, store, describe_machine(device)))
+    run.write_json("provenance.json", provenance(resolved, store, describe_machine(device), engine.name))
     results = []
     for seed in config.seeds:
         run.log(f"seed {seed} begins")
         stream = make_stream(config, splits, store.class_names, seed)
-        trained = train_stream(stream, make_method(config, seed), reporter)
+        trained = train_stream(stream, make_method(config, seed, engine), reporter)
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, *results[-1])
     metrics = collect_metrics(config, results, seconds)
@@ -74,8 +78,8 @@ def _extraction_seconds(store: Store) -> dict[str, float]:
     return {"extract": float(seconds)} if isinstance(seconds, int | float) else {}
 
 
-def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the numbers come from: code, store, settings' origins, machine."""
+def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """Where the numbers come from: code, store, settings' origins, machine, what trained."""
     return {
         "tosca_cache": __version__,
         "command": sys.argv,
@@ -83,6 +87,7 @@ def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any]) -> 
         "store": {"path": str(store.path), "fingerprint": store.spec.digest(), "specification": store.spec.to_dict()},
         "settings_from": resolved.origin,
         "ignored_settings": resolved.ignored,
+        "engine": engine,
         "machine": dict(machine),
     }
 

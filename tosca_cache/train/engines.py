@@ -28,6 +28,11 @@ class Engine:
     name: str = "torch"
     threads: int = 1
 
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling the kernels took in this process; 0 if they were there, or are not used."""
+        return load_library().seconds if self.name == "native" else 0.0
+
     def fit(
         self,
         parameters: Parameters,
@@ -63,11 +68,6 @@ def choose_engine(name: str, device: torch.device, *, steps: int, threads: int =
             raise UsageError(problem, where="--engine", remedy="install g++ or clang++, or use --engine torch")
         _warn_once(problem)
     return Engine()
-
-
-def compile_seconds() -> float:
-    """What compiling the kernels took in this process; 0 if they were there."""
-    return load_library().seconds
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import cos, pi
 
@@ -46,6 +47,10 @@ class Settings:
         for name in ("mlp_ratio", "se_ratio", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", where=name, remedy="use 1 or more")
+
+    def steps(self, rows: Iterable[int]) -> int:
+        """Training steps over tasks of so many rows."""
+        return self.epochs * sum(-(-n // self.batch_size) for n in rows)
 
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of one epoch, counted from 0; it changes once an epoch."""

@@ -33,10 +33,10 @@ class _Task(ctypes.Structure):
 
 
 class _LaneArrays(NamedTuple):
-    """Of one lane: features [n * views, d] float32, and of all its steps one after the other rows, targets, and sizes."""
+    """Of one lane: features [n * views, d] float32, and of all its steps one after the other feature rows, targets, and sizes."""
 
     features: Array
-    index: Array
+    chosen: Array
     targets: Array
     sizes: Array
 
@@ -46,9 +46,9 @@ class _LaneArrays(NamedTuple):
         features = np.ascontiguousarray(lane.features.reshape(n * views, d).numpy(), dtype=np.float32)
         empty = np.empty(0, dtype=np.int64)
         rows = np.concatenate([empty, *(batch.rows for batch in lane.batches)])
-        index = rows * views + np.concatenate([empty, *(batch.views for batch in lane.batches)])
+        chosen = rows * views + np.concatenate([empty, *(batch.views for batch in lane.batches)])
         sizes = np.array([len(batch.rows) for batch in lane.batches], dtype=np.int64)
-        return cls(features, index, np.ascontiguousarray(lane.labels.numpy()[rows], dtype=np.int64), sizes)
+        return cls(features, chosen, np.ascontiguousarray(lane.labels.numpy()[rows], dtype=np.int64), sizes)
 
 
 def fit(
@@ -98,7 +98,7 @@ def _fit_one(
         kind=OPTIMIZERS.index(settings.optimizer),
         parameters=flat.ctypes.data,
         features=lane.features.ctypes.data,
-        index=lane.index.ctypes.data,
+        index=lane.chosen.ctypes.data,
         targets=lane.targets.ctypes.data,
         sizes=lane.sizes.ctypes.data,
         lr=lr.ctypes.data,
