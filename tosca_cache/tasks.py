@@ -84,10 +84,21 @@ class Task:
 
 @dataclass(frozen=True)
 class Arrays:
-    """One split of features in memory: features [N, views, d], original labels [N]."""
+    """One split of features in memory, or some rows of it.
+
+    features: [N, views, d], held once however many parts of it are in use.
+    labels: original labels of the rows that count, [n].
+    rows: which rows of `features` these are, [n]; None: all of them, in order.
+    """
 
     features: FloatArray
     labels: IntArray
+    rows: IntArray | None = None
+
+    def part(self, positions: IntArray, labels: IntArray | None = None) -> Arrays:
+        """Only the rows at some positions of [n], under other labels if given; no feature is copied."""
+        rows = positions if self.rows is None else self.rows[positions]
+        return Arrays(self.features, self.labels[positions] if labels is None else labels, rows)
 
 
 class TaskStream:
@@ -166,6 +177,11 @@ class TaskStream:
         """The test rows of one task, class by class ("file order" of the reference)."""
         return _rows_of(self._test, self._test_labels, self.classes(number))
 
+    def test_labels(self, number: int) -> IntArray:
+        """Learned labels of the test rows of one task, in no order."""
+        classes = self.classes(number)
+        return self._test_labels[(self._test_labels >= classes.start) & (self._test_labels < classes.stop)]
+
     def task_of_class(self) -> IntArray:
         """Task number of every learned label, [C]."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.sizes)
@@ -180,14 +196,16 @@ def load_splits(store: Store) -> tuple[Arrays, Arrays]:
 def _rows_of(arrays: Arrays, learned: IntArray, classes: range) -> Rows:
     chosen = np.flatnonzero((learned >= classes.start) & (learned < classes.stop))
     chosen = chosen[np.argsort(learned[chosen], kind="stable")]
-    return Rows(arrays.features[chosen], learned[chosen], chosen)
+    rows = chosen if arrays.rows is None else arrays.rows[chosen]
+    return Rows(arrays.features[rows], learned[chosen], rows)
 
 
 def _check_split(split: str, arrays: Arrays, class_names: Sequence[str]) -> None:
     labels, classes = arrays.labels, len(class_names)
-    if len(labels) != len(arrays.features):
+    rows = len(arrays.features) if arrays.rows is None else len(arrays.rows)
+    if len(labels) != rows:
         raise StoreError(
-            f"{len(arrays.features)} feature rows but {len(labels)} labels",
+            f"{rows} feature rows but {len(labels)} labels",
             where=f"split {split}",
             remedy="extract again",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,8 +47,8 @@ class Recorded:
 class Replayed(Tosca):
     """A learner that has learned already: it takes recorded modules instead of training them."""
 
-    def __init__(self, recorded: Recorded, settings: Settings, *, seed: int, router: str, device: torch.device) -> None:
-        super().__init__(settings, seed=seed, router=router, device=device)
+    def __init__(self, recorded: Recorded, settings: Settings, **options: Any) -> None:
+        super().__init__(settings, **options)
         self.recorded = recorded
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:

@@ -1,0 +1,110 @@
+"""A block of cells, trained side by side and scored one by one: the job that a process runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from tosca_cache.devices import one_thread, resolve_device
+from tosca_cache.errors import ToscaError
+from tosca_cache.evaluate.summary import summarise, to_json
+from tosca_cache.methods.protocol import run_protocol
+from tosca_cache.methods.stacked import Recorded, Replayed, Source, learn_stacked
+from tosca_cache.runs.experiment import make_settings
+from tosca_cache.sweep.cells import Cell
+from tosca_cache.sweep.scenario import Data, make_scenario
+from tosca_cache.train.engines import Engine
+from tosca_cache.train.stack import Member
+
+# What may go wrong in one cell without being a mistake of ours: it is reported, and the other cells go on.
+CELL_ERRORS = (ToscaError, MemoryError, RuntimeError, ArithmeticError)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """state: `done`, `diverged` or `failed`; result: metrics, plain JSON values; reason: why it has none."""
+
+    address: str
+    state: str
+    result: dict[str, Any] | None = None
+    reason: str | None = None
+
+
+def run_block(
+    cells: Sequence[Cell], data: Data, engine: Engine, *, on_task: Callable[[int, int], None] | None = None
+) -> list[Finished]:
+    """Trains cells of one group (see `sweep.plan`) and scores each; what does not fit into memory is split in two.
+
+    Arguments:
+        on_task: called with the number of each task that all have learned, and how many tasks there are.
+    """
+    try:
+        return _run(cells, data, engine, on_task)
+    except CELL_ERRORS as error:
+        if len(cells) == 1:
+            return [Finished(cells[0].address, "failed", reason=f"{type(error).__name__}: {error}")]
+        if isinstance(error, torch.OutOfMemoryError):
+            torch.cuda.empty_cache()
+    # Outside of `except`, where the error would keep everything alive that did not fit.
+    half = len(cells) // 2
+    return run_block(cells[:half], data, engine, on_task=on_task) + run_block(cells[half:], data, engine, on_task=on_task)
+
+
+def _run(
+    cells: Sequence[Cell], data: Data, engine: Engine, on_task: Callable[[int, int], None] | None
+) -> list[Finished]:
+    device = resolve_device(cells[0].config.device)
+    seeds = sorted({cell.seed for cell in cells})
+    sources = [Source(make_scenario(cells[0].scenario, cells[0].config, data, seed), seed) for seed in seeds]
+    members = [Member(make_settings(cell.config), seeds.index(cell.seed)) for cell in cells]
+    tasks = len(sources[0].stream)
+    start = perf_counter()
+    records = learn_stacked(
+        sources,
+        members,
+        device=device,
+        engine=engine,
+        on_task=None if on_task is None else lambda number: on_task(number, tasks),
+    )
+    seconds = (perf_counter() - start) / len(cells)
+
+    def score(place: int) -> Finished:
+        cell, record, member = cells[place], records[place], members[place]
+        if record.diverged is not None:
+            return Finished(cell.address, "diverged", reason=record.diverged)
+        found = _score(cell, record, sources[member.lane], member, device)
+        found["seconds"]["train"] = seconds
+        return Finished(cell.address, "done", found | {"engine": engine.name})
+
+    places = range(len(cells))
+    if device.type != "cpu" or engine.threads == 1:
+        return [score(place) for place in places]
+    # A cell a thread; each keeps torch's own operations on one.
+    with one_thread(), ThreadPoolExecutor(engine.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(score, places))
+
+
+def _score(cell: Cell, record: Recorded, source: Source, member: Member, device: torch.device) -> dict[str, Any]:
+    """Evaluates what a cell learned exactly as `tosca train` does: after every task, routed, over all classes seen."""
+    config = cell.config
+    replayed = Replayed(
+        record,
+        member.settings,
+        seed=cell.seed,
+        router=config.router,
+        routing_batch_size=config.routing_batch_size,
+        device=device,
+    )
+    start = perf_counter()
+    outcome = run_protocol(replayed, source.stream)
+    last = outcome.predictions[-1]
+    assert last.modules is not None
+    metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
+    plain = to_json(metrics | {"R": outcome.R, "seconds": {"evaluate": perf_counter() - start}})
+    assert isinstance(plain, dict)
+    return plain

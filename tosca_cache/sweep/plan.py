@@ -1,0 +1,146 @@
+"""Which cells are trained side by side: groups of one shape, cut into blocks that fit into memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tosca_cache.luca.parameters import LucaShape
+from tosca_cache.runs.experiment import make_settings
+from tosca_cache.sweep.cells import Cell
+from tosca_cache.sweep.scenario import Data, make_scenario
+from tosca_cache.tasks import TaskStream
+from tosca_cache.train.engines import Engine
+
+# What changes the shape of a tensor, or the steps of a loop; all else varies along the model axis.
+SHAPE_KEYS = ("mlp_ratio", "se_ratio", "epochs", "batch_size", "increment", "init_cls", "shuffle")
+SIDE_BY_SIDE = {"native": 4, "torch": 8, "cuda": 512}  # models in a block: a thread, for the caches, to fill a GPU
+FLOAT = 4
+USABLE = 0.6  # of the free memory: the rest is for the store's pages, other processes, and what no estimate knows
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the cost of one cell follows from.
+
+    shape: of a module. classes: seen after each task, [T]. train, test: rows of each task, [T]. steps: of all tasks.
+    """
+
+    shape: LucaShape
+    classes: tuple[int, ...]
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+    views: int
+    batch: int
+    steps: int
+
+    @classmethod
+    def of(cls, cell: Cell, stream: TaskStream, views: int) -> Sizes:
+        """Of one cell over its stream."""
+        settings, train = make_settings(cell.config), stream.train_counts().tolist()
+        shape = LucaShape.from_ratios(stream.dim, settings.mlp_ratio, settings.se_ratio)
+        test = tuple(len(stream.test_labels(number)) for number in range(len(stream)))
+        return cls(
+            shape, tuple(stream.stops), tuple(train), test, views, settings.batch_size, settings.steps(train)
+        )
+
+    @property
+    def bytes_a_model(self) -> int:
+        """Of one more model in a block: parameters, gradient, optimizer state, a minibatch, and what is kept of each task."""
+        d, C = self.shape.dim, self.classes[-1]
+        parameters = self.shape.luca_size + C * d
+        minibatch = self.batch * (16 * d + 4 * C + 4 * self.shape.mlp_hidden + 4 * self.shape.se_hidden)
+        kept = len(self.classes) * self.shape.luca_size + sum(self.classes) * d
+        return FLOAT * (5 * parameters + minibatch + kept)
+
+    @property
+    def bytes_at_scoring(self) -> int:
+        """Of one cell being scored: adapted test rows of every module, and the logits of one."""
+        rows = sum(self.test)
+        return FLOAT * (rows * self.shape.dim * (len(self.classes) + 2) + 4 * min(rows, 4096) * self.classes[-1])
+
+    @property
+    def bytes_a_lane(self) -> int:
+        """Of one task's features, in their own dtype and in float32."""
+        return 2 * FLOAT * max(self.train) * self.views * self.shape.dim
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells of one shape and scenario. most: models in a block."""
+
+    cells: tuple[Cell, ...]
+    sizes: Sizes
+    most: int
+
+    @property
+    def blocks(self) -> list[tuple[Cell, ...]]:
+        """Blocks of about equal size, settings together with all their seeds as far as they fit."""
+        count = -(-len(self.cells) // self.most)
+        cuts = [round(i * len(self.cells) / count) for i in range(count + 1)]
+        return [self.cells[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+
+    @property
+    def bytes(self) -> int:
+        """Memory that one block takes at most."""
+        lanes = len({cell.seed for cell in self.cells})
+        members = min(self.most, len(self.cells))
+        return members * self.sizes.bytes_a_model + min(lanes, members) * self.sizes.bytes_a_lane + self.sizes.bytes_at_scoring
+
+    def describe(self) -> dict[str, object]:
+        """The values that its cells have in common and other groups have not."""
+        config = self.cells[0].config
+        return {"rows": self.cells[0].scenario.rows} | {key: getattr(config, key) for key in SHAPE_KEYS}
+
+
+def plan_groups(
+    cells: Sequence[Cell], data: Data, engine: Engine, device: torch.device, *, memory: int | None = None, jobs: int = 1
+) -> list[Group]:
+    """Groups in order of their first cell.
+
+    Arguments:
+        memory: bytes that all jobs together may take; `free_memory` if None.
+        jobs: blocks that are trained at the same time.
+    """
+    memory = int(free_memory(device) * USABLE) if memory is None else memory
+    by_shape: dict[tuple[object, ...], list[Cell]] = {}
+    for cell in cells:
+        key = (cell.scenario, *(getattr(cell.config, name) for name in SHAPE_KEYS), cell.config.device)
+        by_shape.setdefault(key, []).append(cell)
+    views = data.train.features.shape[1]
+    groups = []
+    for members in by_shape.values():
+        stream = make_scenario(members[0].scenario, members[0].config, data, members[0].seed)
+        sizes = Sizes.of(members[0], stream, views)
+        most = _most(sizes, engine, device, memory // jobs)
+        groups.append(Group(tuple(members), sizes, most))
+    return groups
+
+
+def _most(sizes: Sizes, engine: Engine, device: torch.device, memory: int) -> int:
+    """Models in a block: as many as pay on this device, as far as they fit; one always runs."""
+    scoring = sizes.bytes_at_scoring * (engine.threads if engine.name == "native" else 1)
+    fit = (memory - scoring) // (sizes.bytes_a_model + sizes.bytes_a_lane)
+    kind = "cuda" if device.type == "cuda" else engine.name
+    pays = SIDE_BY_SIDE[kind] * (engine.threads if engine.name == "native" else 1)
+    return max(1, min(pays, fit))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
+
+
+def _reclaimable() -> int:
+    """Bytes of cached files, which Linux gives up when memory is asked for."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 (not a file of the user's)
+            facts = dict(line.split(":", 1) for line in file)
+        return max(0, int(facts["MemAvailable"].split()[0]) - int(facts["MemFree"].split()[0])) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0

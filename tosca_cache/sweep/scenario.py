@@ -1,0 +1,130 @@
+"""What a cell is trained on and what it is scored on: where honesty about test rows is decided.
+
+val          a part of each class's train rows is held out and scored on; the rest is trained on
+first-task   the same, of the classes of the first task alone (methods.md 15, "Related")
+half-1, -2   one half of the classes, in the store's order: train rows trained on, test rows scored on (methods.md 15)
+test         all train rows trained on, test rows scored on: to report with, or openly as an oracle to choose with
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.config import TrainConfig
+from tosca_cache.errors import UsageError
+from tosca_cache.runs.experiment import make_stream
+from tosca_cache.seeds import numpy_generator
+from tosca_cache.tasks import Arrays, TaskStream, class_order
+
+IntArray = NDArray[np.int64]
+HELD_OUT = ("val", "first-task")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """rows: one of the names above. fraction: of the train rows that is held out, where one is."""
+
+    rows: str
+    fraction: float = 0.0
+
+    def content(self) -> dict[str, object]:
+        """What a cell's address says of it."""
+        return {"rows": self.rows} | ({"fraction": self.fraction} if self.rows in HELD_OUT else {})
+
+    @property
+    def sees_test_rows(self) -> bool:
+        """Whether scores are those of the test rows that a final report is made of."""
+        return self.rows == "test"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Both splits of a store and the names of its classes."""
+
+    train: Arrays
+    test: Arrays
+    class_names: tuple[str, ...]
+
+    def only(self, classes: IntArray) -> Data:
+        """Some classes, renumbered in the given order."""
+        position = np.full(len(self.class_names), -1)
+        position[classes] = np.arange(len(classes))
+
+        def kept(arrays: Arrays) -> Arrays:
+            learned = position[arrays.labels]
+            chosen = np.flatnonzero(learned >= 0)
+            return arrays.part(chosen, learned[chosen])
+
+        return Data(kept(self.train), kept(self.test), tuple(self.class_names[c] for c in classes))
+
+
+def make_scenario(scenario: Scenario, config: TrainConfig, data: Data, seed: int) -> TaskStream:
+    """The task stream of a cell; its test rows are those that the cell is scored on."""
+    if scenario.rows == "first-task":
+        first = config.increment if config.init_cls is None else config.init_cls
+        data = data.only(class_order(len(data.class_names), seed, shuffle=config.shuffle)[:first])
+        config = replace(config, increment=first, init_cls=None, shuffle=False)
+    if scenario.rows.startswith("half-"):
+        half = len(data.class_names) // 2
+        classes = np.arange(half) + (half if scenario.rows == "half-2" else 0)
+        data = data.only(classes)
+        _check_half(config, half)
+    if scenario.rows in HELD_OUT:
+        data = hold_out(data, scenario.fraction, seed)
+    return make_stream(config, (data.train, data.test), data.class_names, seed)
+
+
+def hold_out(data: Data, fraction: float, seed: int) -> Data:
+    """Train rows with a part of each class taken out, and that part (its clean view is scored on) in place of test rows.
+
+    The rows depend on the seed and the class alone, so all settings of one seed are scored on the same ones.
+
+    Raises `UsageError` if a class has one row only.
+    """
+    kept, held = [], []
+    for c, name in enumerate(data.class_names):
+        rows = np.flatnonzero(data.train.labels == c)
+        if len(rows) < 2:
+            raise UsageError(
+                f"class {name!r} has {len(rows)} train rows, of which none can be held out",
+                where="--select val",
+                remedy="use --select two-phase, which holds out classes",
+            )
+        count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
+        drawn = numpy_generator(seed, "held out", name).permutation(rows)
+        held.append(drawn[:count])
+        kept.append(drawn[count:])
+    train = data.train
+    return replace(
+        data, train=train.part(np.sort(np.concatenate(kept))), test=train.part(np.sort(np.concatenate(held)))
+    )
+
+
+def _check_half(config: TrainConfig, half: int) -> None:
+    most = max(config.increment, config.init_cls or 0)
+    if most > half:
+        raise UsageError(
+            f"half of the classes are {half}, fewer than the {most} of a task",
+            where="--select two-phase",
+            remedy="use a smaller increment, or tune on another store with --tune-store",
+        )
+
+
+def check_fraction(fraction: float) -> float:
+    """The fraction if it is one; raises `UsageError` otherwise."""
+    if not 0 < fraction < 1:
+        raise UsageError(
+            f"the held-out part is {fraction:g} of the rows",
+            where="--val-fraction",
+            remedy="give a number between 0 and 1, for example 0.2",
+        )
+    return fraction
+
+
+def scenario_names(scenarios: Sequence[Scenario]) -> str:
+    """For a message."""
+    return ", ".join(scenario.rows for scenario in scenarios)
