@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from tosca_cache.cli import cache, conformance, datasets, extract, show, train
+from tosca_cache.cli import cache, conformance, datasets, extract, show, sweep, train
 from tosca_cache.errors import ToscaError
 
 
@@ -43,5 +43,5 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for verb in (extract, train, show, datasets, cache, conformance):
+for verb in (extract, train, sweep, show, datasets, cache, conformance):
     verb.register(app)

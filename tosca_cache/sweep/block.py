@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -17,22 +16,13 @@ from tosca_cache.methods.protocol import run_protocol
 from tosca_cache.methods.stacked import Recorded, Replayed, Source, learn_stacked
 from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.cells import Cell
+from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data, make_scenario
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.stack import Member
 
 # What may go wrong in one cell without being a mistake of ours: it is reported, and the other cells go on.
 CELL_ERRORS = (ToscaError, MemoryError, RuntimeError, ArithmeticError)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """state: `done`, `diverged` or `failed`; result: metrics, plain JSON values; reason: why it has none."""
-
-    address: str
-    state: str
-    result: dict[str, Any] | None = None
-    reason: str | None = None
 
 
 def run_block(
@@ -52,7 +42,9 @@ def run_block(
             torch.cuda.empty_cache()
     # Outside of `except`, where the error would keep everything alive that did not fit.
     half = len(cells) // 2
-    return run_block(cells[:half], data, engine, on_task=on_task) + run_block(cells[half:], data, engine, on_task=on_task)
+    return run_block(cells[:half], data, engine, on_task=on_task) + run_block(
+        cells[half:], data, engine, on_task=on_task
+    )
 
 
 def _run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -43,13 +44,11 @@ class Sizes:
         settings, train = make_settings(cell.config), stream.train_counts().tolist()
         shape = LucaShape.from_ratios(stream.dim, settings.mlp_ratio, settings.se_ratio)
         test = tuple(len(stream.test_labels(number)) for number in range(len(stream)))
-        return cls(
-            shape, tuple(stream.stops), tuple(train), test, views, settings.batch_size, settings.steps(train)
-        )
+        return cls(shape, tuple(stream.stops), tuple(train), test, views, settings.batch_size, settings.steps(train))
 
     @property
     def bytes_a_model(self) -> int:
-        """Of one more model in a block: parameters, gradient, optimizer state, a minibatch, and what is kept of each task."""
+        """Of one more model in a block: parameters with gradient and state, a minibatch, and what is kept of each task."""
         d, C = self.shape.dim, self.classes[-1]
         parameters = self.shape.luca_size + C * d
         minibatch = self.batch * (16 * d + 4 * C + 4 * self.shape.mlp_hidden + 4 * self.shape.se_hidden)
@@ -81,14 +80,18 @@ class Group:
         """Blocks of about equal size, settings together with all their seeds as far as they fit."""
         count = -(-len(self.cells) // self.most)
         cuts = [round(i * len(self.cells) / count) for i in range(count + 1)]
-        return [self.cells[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [self.cells[a:b] for a, b in pairwise(cuts)]
 
     @property
     def bytes(self) -> int:
         """Memory that one block takes at most."""
         lanes = len({cell.seed for cell in self.cells})
         members = min(self.most, len(self.cells))
-        return members * self.sizes.bytes_a_model + min(lanes, members) * self.sizes.bytes_a_lane + self.sizes.bytes_at_scoring
+        return (
+            members * self.sizes.bytes_a_model
+            + min(lanes, members) * self.sizes.bytes_a_lane
+            + self.sizes.bytes_at_scoring
+        )
 
     def describe(self) -> dict[str, object]:
         """The values that its cells have in common and other groups have not."""

@@ -1,0 +1,221 @@
+"""`tosca sweep`: many settings side by side, an honest choice, and a report on fresh runs of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Root, Runs
+from tosca_cache.cli.sweep_show import show
+
+if TYPE_CHECKING:
+    from tosca_cache.config import TrainConfig
+    from tosca_cache.store import Store
+    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.run import Resources
+
+app = typer.Typer(invoke_without_command=True, no_args_is_help=True, rich_markup_mode=None)
+app.command()(show)
+
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUES",
+        help="An axis: l1=1e-4,5e-4 or lr=log:0.005:0.1:5 (lin, int too; without a count a range to draw from); "
+        "momentum=0.8,0.9@optimizer=sgd counts only there. One value sets it for all. May be given often.",
+    ),
+]
+Select = Annotated[
+    str,
+    typer.Option(
+        help="How settings are chosen: val (train rows held out), first-task, two-phase (other classes, or "
+        "--tune-store), or test-oracle (on test rows; not a result)."
+    ),
+]
+Seeds = Annotated[str, typer.Option(help="Seeds of every setting of the search, comma-separated.")]
+ReportSeeds = Annotated[str, typer.Option(help="Seeds of the report, comma-separated.")]
+Metric = Annotated[str, typer.Option(help="What is maximised: last_accuracy or average_accuracy (.._over_tasks).")]
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Begin no more of the search after 90s, 10m or 2h; the report comes on top."),
+]
+Backend = Annotated[str, typer.Option(help="loky (processes here), dask or ray.")]
+
+
+@app.callback()
+def sweep(
+    context: typer.Context,
+    dataset: Annotated[str | None, typer.Option(help="Dataset whose store is searched on.")] = None,
+    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    assignments: Assignments = None,
+    space: Annotated[Path | None, typer.Option(help="A TOML file of axes; --set adds to it.", metavar="FILE")] = None,
+    config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
+    preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    seeds: Seeds = "1993",
+    report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
+    sampler: Annotated[str, typer.Option(help="grid, random, or tpe (needs optuna).")] = "grid",
+    trials: Annotated[int | None, typer.Option(help="Settings that random or tpe try.")] = None,
+    sampler_seed: Annotated[int, typer.Option(help="Of random and tpe.")] = 1993,
+    round_size: Annotated[int, typer.Option("--round", help="Settings that tpe proposes at a time.")] = 16,
+    select: Select = "val",
+    val_fraction: Annotated[float, typer.Option(help="Held-out part of each class's train rows.")] = 0.2,
+    tune_store: Annotated[Path | None, typer.Option(help="For two-phase: choose on this store.")] = None,
+    metric: Metric = "last_accuracy",
+    max_cells: Annotated[int | None, typer.Option(help="Most cells (settings x seeds) of the search.")] = None,
+    time_budget: Budget = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-sweep.sqlite")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Run again what failed or diverged.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print groups, memory and time, then stop.")] = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes; none: this one, with all its cores.")] = None,
+    backend: Backend = "loky",
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running cluster: tcp://host:8786.")] = None,
+    device: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    engine: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    root: Root = DEFAULT_ROOT,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Train many settings side by side on a store, choose one without looking at test rows, and report on it.
+
+    Interrupt it at will: the same command goes on where it was, and cells that are finished are never run again.
+    """
+    if context.invoked_subcommand is None:
+        _sweep(dict(locals()))
+
+
+def _sweep(given: dict[str, Any]) -> None:
+    from tosca_cache.runs.stores import wanted_store
+    from tosca_cache.store import open_store
+    from tosca_cache.sweep.run import Resources
+
+    base = _base(given)
+    request = _request(given, base)
+    opened = wanted_store(base, given["store"], given["root"])
+    tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
+    ledger = given["ledger"] or given["runs"] / f"{base.dataset}-sweep.sqlite"
+    resources = Resources(given["backend"], given["jobs"], given["scheduler"])
+    typer.echo(f"store: {opened.path}")
+    if given["plan"]:
+        _print_plan(request, tuned or opened, ledger, resources)
+    else:
+        _run(request, opened, tuned, ledger, resources)
+
+
+def _base(given: dict[str, Any]) -> TrainConfig:
+    """The setting under the axes, by the same rules as for `tosca train`."""
+    from tosca_cache.config import resolve
+    from tosca_cache.store import open_store
+
+    dataset = given["dataset"]
+    if dataset is not None and Path(dataset).is_dir():
+        dataset = Path(dataset).resolve().name
+    if given["store"] is not None and dataset is None and given["config"] is None:
+        dataset = open_store(given["store"]).spec.dataset["name"]
+    overrides = {"dataset": dataset, "device": given["device"], "engine": given["engine"]}
+    return resolve(config=given["config"], preset=given["preset"], overrides=overrides).config
+
+
+def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
+    from tosca_cache.config.schema import check_value
+    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.space import merge, parse_set, read_space
+
+    file = None if given["space"] is None else read_space(given["space"])
+    seeds, report_seeds = (
+        check_value("seeds", given[name], where=f"--{name.replace('_', '-')}") for name in ("seeds", "report_seeds")
+    )
+    return SweepRequest(
+        base=base,
+        space=merge(file, parse_set(given["assignments"] or [])),
+        seeds=seeds,  # type: ignore[arg-type]
+        report_seeds=report_seeds,  # type: ignore[arg-type]
+        fraction=given["val_fraction"],
+        other_store=given["tune_store"] is not None,
+        time_budget=None if given["time_budget"] is None else seconds_of(given["time_budget"]),
+        **{
+            name: given[name]
+            for name in ("sampler", "trials", "sampler_seed", "round_size", "select", "metric", "max_cells", "retry")
+        },
+    )
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of 90, 90s, 10m or 2h; raises `UsageError` for anything else."""
+    from tosca_cache.errors import UsageError
+
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
+    try:
+        seconds = float(text[:-1]) * unit if unit else float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e9:
+        raise UsageError(
+            f"{text!r} is no time", where="--time-budget", remedy="give for example 90s, 10m or 2h"
+        ) from None
+    return seconds
+
+
+def _run(request: SweepRequest, store: Store, tuned: Store | None, ledger: Path, resources: Resources) -> None:
+    from rich.console import Console
+
+    from tosca_cache.cli.sweep_progress import SweepProgress
+    from tosca_cache.sweep.run import best_path, report_path, run_sweep
+
+    console = Console()
+    try:
+        with SweepProgress(console) as progress:
+            report = run_sweep(request, store, ledger, tune_store=tuned, resources=resources, reporter=progress)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
+        raise typer.Exit(130) from None
+    _print_report(console, report)
+    console.print(f"ledger: {ledger}", soft_wrap=True)
+    console.print(f"report: {report_path(ledger)}", soft_wrap=True)
+    console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
+
+
+def _print_report(console: Any, report: Any) -> None:
+    from tosca_cache.report.sweeps import duration, final_table, point_words, top_table
+
+    top = [(s.point, s.mean, s.spread, s.seeds) for s in report.top]
+    console.print(top_table(top, metric=report.metric, how=report.how))
+    finals = [
+        (f"{f.name}: {point_words(f.point)}" if f.point else f.name, f.metrics, f.seeds, f.lost) for f in report.finals
+    ]
+    console.print(final_table(finals, report.report_seeds, report.how))
+    if report.gap is not None:
+        console.print(f"choosing on test rows looks better by {report.gap:.2f} points than the honest choice is")
+    ended = "" if report.whole else "; the time budget ended the search"
+    lost = f", {report.lost} diverged or failed" if report.lost else ""
+    compiled = f" (of it {report.seconds['compile']:.1f} s compiling)" if report.seconds["compile"] else ""
+    console.print(
+        f"{report.settings} settings, {report.cells} cells{lost} in {duration(report.seconds['search'])}{compiled}, "
+        f"report in {duration(report.seconds['report'])}{ended}",
+        soft_wrap=True,
+    )
+
+
+def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> None:
+    from rich.console import Console
+
+    from tosca_cache.report.sweeps import duration, plan_table
+    from tosca_cache.sweep.preview import preview
+
+    console = Console()
+    found = preview(request, store, ledger, resources)
+    console.print(plan_table(found.rows))
+    note = "" if found.whole else " of the first round"
+    console.print(
+        f"{found.settings} settings, {found.cells} cells{note}; engine {found.engine}, {found.jobs} at a time; "
+        f"about {duration(found.seconds)} in all, and {duration(found.report_seconds)} for the report",
+        soft_wrap=True,
+    )
+
+
+def register(parent: typer.Typer) -> None:
+    """Adds the verb."""
+    parent.add_typer(app, name="sweep")

@@ -1,0 +1,80 @@
+"""Progress of a sweep: one live display on a terminal, a line a stage elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tosca_cache.sweep.ledger import DONE, Finished
+
+
+class SweepProgress:
+    """Cells done, the best setting so far with its spread over seeds, and the time that is left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+        )
+        self.progress = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[best]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.bar = self.progress.add_task("sweep", total=None, unit="cells", best="")
+        self.stage, self.cells, self.done, self.lost, self.best, self.begun = "", 0, 0, 0, "", monotonic()
+
+    def __enter__(self) -> SweepProgress:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_stage()
+        self.progress.stop()
+
+    def on_stage(self, name: str, cells: int, finished: int) -> None:
+        self._end_stage()
+        self.stage, self.cells, self.done, self.lost, self.begun = name, cells, finished, 0, monotonic()
+        self.best = self.best if name == "search" else ""
+        self.progress.reset(self.bar, total=cells, completed=finished, description=name, best=self.best)
+
+    def on_finished(self, finished: Sequence[Finished]) -> None:
+        self.done += len(finished)
+        for cell in finished:
+            if cell.state != DONE:
+                self.lost += 1
+                if self.lost <= 5:  # the ledger has them all
+                    self.on_note(f"a cell {cell.state}: {cell.reason}")
+        self.progress.update(self.bar, completed=self.done)
+
+    def on_task(self, done: int, tasks: int) -> None:
+        self.progress.update(self.bar, description=f"{self.stage}, task {done + 1}/{tasks} of a block")
+
+    def on_best(self, text: str) -> None:
+        self.best = text
+        self.progress.update(self.bar, best=f"best {text}")
+
+    def on_note(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
+
+    def _end_stage(self) -> None:
+        if self.stage and not self.console.is_terminal:
+            lost = f", {self.lost} diverged or failed" if self.lost else ""
+            best = f"; best {self.best}" if self.best else ""
+            seconds = monotonic() - self.begun
+            self.console.print(
+                f"{self.stage}: {self.done}/{self.cells} cells in {seconds:.1f} s{lost}{best}", soft_wrap=True
+            )
+        self.stage = ""

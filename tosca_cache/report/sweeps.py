@@ -1,0 +1,97 @@
+"""Tables of a sweep for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from rich.table import Table
+
+METRICS = {
+    "last_accuracy": "last accuracy",
+    "average_accuracy": "average accuracy",
+    "forgetting": "forgetting",
+    "task_identification_accuracy": "task identification",
+    "accuracy_given_right_task": "given the right task",
+}
+
+
+def with_spread(mean: float, spread: float) -> str:
+    """Percent with its sample standard deviation over seeds, where there is one."""
+    if not isfinite(mean):
+        return "-"
+    return f"{mean:.2f} ± {spread:.2f}" if isfinite(spread) else f"{mean:.2f}"
+
+
+def point_words(point: Mapping[str, Any]) -> str:
+    """The values of a point."""
+    return ", ".join(f"{key} {plain(value)}" for key, value in point.items()) or "(no axis)"
+
+
+def plain(value: Any) -> str:
+    """A value of a setting, short."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def top_table(rows: Iterable[tuple[Mapping[str, Any], float, float, int]], *, metric: str, how: str) -> Table:
+    """Best settings: (point, mean, spread, seeds)."""
+    table = Table("setting", title=f"best settings by {metric.replace('_', ' ')}, {how}")
+    table.add_column("percent", justify="right")
+    table.add_column("seeds", justify="right")
+    for point, mean, spread, seeds in rows:
+        table.add_row(point_words(point), with_spread(mean, spread), str(seeds))
+    return table
+
+
+def final_table(
+    finals: Sequence[tuple[str, Mapping[str, tuple[float, float]], int, int]], seeds: Sequence[int], how: str
+) -> Table:
+    """Fresh runs on all train rows: (name, {metric: (mean, spread)}, seeds done, seeds lost)."""
+    names = ", ".join(map(str, seeds))
+    table = Table("setting", title=f"trained afresh, scored on test rows, seeds {names}; {how}")
+    for title in METRICS.values():
+        table.add_column(title, justify="right")
+    for name, metrics, _, lost in finals:
+        label = f"{name} ({lost} seeds diverged or failed)" if lost else name
+        table.add_row(label, *(with_spread(*metrics[metric]) for metric in METRICS))
+    return table
+
+
+def effects_table(key: str, rows: Iterable[tuple[str, float, float, int, float]]) -> Table:
+    """What one parameter does: (value, mean, spread, cells, best)."""
+    table = Table(key, title=f"effect of {key}, over all other values")
+    for title in ("mean", "spread", "cells", "best"):
+        table.add_column(title, justify="right")
+    for value, mean, spread, cells, best in rows:
+        table.add_row(value, f"{mean:.2f}", f"{spread:.2f}" if isfinite(spread) else "-", str(cells), f"{best:.2f}")
+    return table
+
+
+def plan_table(groups: Iterable[tuple[Mapping[str, Any], int, int, int, int, int, float | None]]) -> Table:
+    """Groups: (shape, cells, finished, models in a block, blocks, bytes, seconds)."""
+    table = Table("group", title="plan: what is trained side by side")
+    for title in ("cells", "finished", "models a block", "blocks", "memory", "time"):
+        table.add_column(title, justify="right")
+    for shape, cells, finished, most, blocks, size, seconds in groups:
+        table.add_row(
+            ", ".join(f"{key} {plain(value)}" for key, value in shape.items() if value is not None),
+            str(cells),
+            str(finished),
+            str(most),
+            str(blocks),
+            f"{size / 2**20:.0f} MiB",
+            "-" if seconds is None else duration(seconds),
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,106 @@
+"""What a sweep is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tosca_cache.config import TrainConfig
+from tosca_cache.config.checks import nearest
+from tosca_cache.errors import UsageError
+from tosca_cache.sweep.scenario import Scenario, check_fraction
+from tosca_cache.sweep.space import Space
+
+SELECTIONS = ("val", "first-task", "two-phase", "test-oracle")
+METRICS = ("last_accuracy", "average_accuracy", "last_accuracy_over_tasks", "average_accuracy_over_tasks")
+PUBLISHED_SEEDS = (1993, 1994, 1995, 1996, 1997)
+ORACLE = "chosen on test rows (an oracle: not a result)"
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """A search and the report that follows it.
+
+    base: the setting that the points of the space change; its seeds do not count.
+    seeds: of every cell of the search. report_seeds: of the chosen setting's final runs on all train rows.
+    sampler, trials, sampler_seed: see `samplers.make_sampler`. round_size: points that tpe proposes at a time.
+    select: how settings are chosen, one of `SELECTIONS`. fraction: of each class's train rows that is held out.
+    other_store: for two-phase: whether settings are tuned on another store instead of on one half of the classes.
+    metric: what is maximised, as a mean over seeds.
+    max_cells: of the search, at most; settings beyond it are left out. time_budget: seconds after which no further block
+        of the search begins; the report's runs come on top.
+    retry: run cells again that failed or diverged.
+    """
+
+    base: TrainConfig
+    space: Space
+    seeds: tuple[int, ...]
+    report_seeds: tuple[int, ...] = PUBLISHED_SEEDS
+    sampler: str = "grid"
+    trials: int | None = None
+    sampler_seed: int = 1993
+    round_size: int = 16
+    select: str = "val"
+    fraction: float = 0.2
+    other_store: bool = False
+    metric: str = "last_accuracy"
+    max_cells: int | None = None
+    time_budget: float | None = None
+    retry: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("--select", self.select, SELECTIONS)
+        _one_of("--metric", self.metric, METRICS)
+        check_fraction(self.fraction)
+        if not self.seeds or not self.report_seeds:
+            raise UsageError("there are no seeds", where="--seeds", remedy="give for example --seeds 1993,1994,1995")
+        for option, value in (("--max-cells", self.max_cells), ("--round", self.round_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"{option} is {value}", where=option, remedy="give 1 or more")
+        if self.max_cells is not None and self.max_cells < len(self.seeds):
+            raise UsageError(
+                f"{self.max_cells} cells are fewer than the {len(self.seeds)} seeds of one setting",
+                where="--max-cells",
+                remedy="allow more cells, or use fewer --seeds",
+            )
+        if self.other_store and self.select != "two-phase":
+            raise UsageError(
+                "another store to tune on is part of the two-phase protocol",
+                where="--tune-store",
+                remedy="add --select two-phase",
+            )
+
+    @property
+    def searched(self) -> tuple[Scenario, ...]:
+        """What each setting of the search is trained and scored on; the first one decides."""
+        held_out = Scenario("val", self.fraction)
+        if self.select == "two-phase":
+            return (Scenario("test"),) if self.other_store else (Scenario("half-1"),)
+        if self.select == "test-oracle":
+            return Scenario("test"), held_out
+        return (held_out,) if self.select == "val" else (Scenario("first-task", self.fraction),)
+
+    @property
+    def reported(self) -> Scenario:
+        """What the final runs are trained and scored on."""
+        return Scenario("half-2") if self.select == "two-phase" and not self.other_store else Scenario("test")
+
+    @property
+    def how(self) -> str:
+        """How settings are chosen, in words."""
+        held_out = f"{self.fraction:.0%} of each class's train rows held out"
+        return {
+            "val": f"chosen on {held_out}",
+            "first-task": f"chosen on the first task alone, {held_out}",
+            "two-phase": "chosen on " + ("another store" if self.other_store else "the first half of the classes"),
+            "test-oracle": ORACLE,
+        }[self.select]
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(
+            f"{option} cannot be {value!r}",
+            where=option,
+            remedy=f"did you mean {nearest(value, known)!r}? Known: {', '.join(known)}",
+        )

@@ -1,0 +1,207 @@
+"""`tosca sweep` without its command line: a request, a store and a ledger in, a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from tosca_cache.config import TrainConfig, to_toml
+from tosca_cache.devices import resolve_device
+from tosca_cache.errors import RunError
+from tosca_cache.evaluate.summary import to_json
+from tosca_cache.files import file_errors, write_json, write_text
+from tosca_cache.runs.experiment import make_method, make_settings
+from tosca_cache.store import Store
+from tosca_cache.sweep.execute import Executor, InProcess, OnWorkers
+from tosca_cache.sweep.ledger import Ledger
+from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
+from tosca_cache.sweep.search import Final, Scored, Search, run_final
+from tosca_cache.sweep.settle import Runner, Silent, SweepReporter
+from tosca_cache.sweep.share import read_data
+from tosca_cache.sweep.space import size
+from tosca_cache.train.engines import Engine, choose_engine
+from tosca_cache.workers import cores
+
+ENDLESS = 10_000  # settings, of a search that only a budget ends
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a sweep may use. backend, jobs, scheduler: see `workers.Workers`; no jobs: this process alone."""
+
+    backend: str = "loky"
+    jobs: int | None = None
+    scheduler: str | None = None
+
+    @property
+    def in_process(self) -> bool:
+        """Whether everything happens here."""
+        return self.backend == "loky" and self.jobs in (None, 1) and self.scheduler is None
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What a sweep found.
+
+    how: how the setting was chosen, in words. settings, cells: how many were tried; lost: cells that diverged or failed.
+    whole: false if the time budget ended it. top: the best settings of the search, best first.
+    finals: of the chosen setting, of the honest choice where the choice was an oracle's, and of the base setting.
+    gap: for test-oracle: how much better the oracle's choice is than the honest one, in points of the metric.
+    seconds: `search`, `report`, `compile`.
+    """
+
+    how: str
+    metric: str
+    settings: int
+    cells: int
+    lost: int
+    whole: bool
+    top: list[Scored]
+    finals: list[Final]
+    gap: float | None
+    seconds: dict[str, float]
+    report_seeds: tuple[int, ...]
+
+
+def run_sweep(
+    request: SweepRequest,
+    store: Store,
+    ledger: Path,
+    *,
+    tune_store: Store | None = None,
+    resources: Resources | None = None,
+    reporter: SweepReporter | None = None,
+) -> SweepReport:
+    """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
+
+    Arguments:
+        tune_store: for two-phase: where settings are tuned; `store` is then only reported on.
+
+    Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
+    """
+    resources, reporter = resources or Resources(), reporter or Silent()
+    begun = perf_counter()
+    with Ledger.open(ledger) as book, _runner(request, tune_store or store, book, resources, reporter) as runner:
+        search = Search(request, runner, request.searched[0])
+        whole = search.run()
+        best = search.best(request.searched[0])
+        honest = search.best(request.searched[1]) if len(request.searched) > 1 else None
+        middle = perf_counter()
+        if tune_store is None:
+            finals = _finals(request, runner, best, honest)
+        else:
+            with _runner(request, store, book, resources, reporter) as other:
+                finals = _finals(request, other, best, honest)
+        cells = [cell for scenario in request.searched for cell in search.cells(search.points, scenario)]
+        report = SweepReport(
+            how=request.how,
+            metric=request.metric,
+            settings=len(search.points),
+            cells=len(cells),
+            lost=runner.finished(cells) - len(runner.results(cells)),
+            whole=whole,
+            top=search.scored(request.searched[0])[:10],
+            finals=finals,
+            gap=None if honest is None else _mean(finals[0], request) - _mean(finals[1], request),
+            seconds={
+                "search": middle - begun,
+                "report": perf_counter() - middle,
+                "compile": runner.engine.compile_seconds,
+            },
+            report_seeds=request.report_seeds,
+        )
+    write_report(report, request, ledger, (honest or best).config)
+    return report
+
+
+def _finals(request: SweepRequest, runner: Runner, best: Scored, honest: Scored | None) -> list[Final]:
+    """The chosen setting, and beside it the honest choice (if the choice was an oracle's) and the base setting."""
+    finals = [run_final("chosen", request, runner, best.point, best.config)]
+    if honest is not None:
+        finals.append(run_final("honest choice", request, runner, honest.point, honest.config))
+    return [*finals, run_final("base setting", request, runner, {}, request.base)]
+
+
+def _mean(final: Final, request: SweepRequest) -> float:
+    return final.metrics[request.metric][0]
+
+
+@contextmanager
+def _runner(
+    request: SweepRequest, store: Store, ledger: Ledger, resources: Resources, reporter: SweepReporter
+) -> Iterator[Runner]:
+    """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
+    device = resolve_device(request.base.device)
+    data = read_data(store)
+    for scenario in {*request.searched, request.reported}:
+        make_scenario(scenario, request.base, data, request.seeds[0])
+    make_method(request.base, request.seeds[0])
+    engine = sweep_engine(request, data, device)
+    if engine.compile_seconds:
+        reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
+    executor: Executor
+    if resources.in_process:
+        executor = InProcess(data, engine, reporter.on_task)
+    else:
+        executor = OnWorkers(store, data, engine, **asdict(resources))
+    jobs = max(1, executor.wave // 2)
+    with executor:
+        yield Runner(data, store.spec.digest(), executor, engine, device, ledger, reporter, jobs)
+
+
+def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Engine:
+    """What trains all cells of a request: a choice by its whole size, however much of it is finished already."""
+    stream = make_scenario(Scenario("test"), request.base, data, request.seeds[0])
+    steps = make_settings(request.base).steps(stream.train_counts().tolist())
+    runs = expected_settings(request) * len(request.seeds) + len(request.report_seeds)
+    return choose_engine(request.base.engine, device, steps=steps * runs, threads=cores())
+
+
+def expected_settings(request: SweepRequest) -> int:
+    """How many settings the search will try, as far as that can be known before; a large number where it cannot."""
+    points = request.trials or ENDLESS
+    if request.sampler == "grid":
+        points = size(request.space, asdict(request.base)) or 1
+    return points if request.max_cells is None else min(points, request.max_cells // len(request.seeds))
+
+
+def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig) -> None:
+    """Writes LEDGER.report.json, and LEDGER.best.toml, which `tosca train --config` takes."""
+    plain = to_json(
+        {
+            "how": report.how,
+            "metric": report.metric,
+            "settings": report.settings,
+            "cells": report.cells,
+            "diverged_or_failed": report.lost,
+            "whole": report.whole,
+            "top": [{"point": s.point, "mean": s.mean, "spread": s.spread, "seeds": s.seeds} for s in report.top],
+            "report": [
+                {"name": f.name, "point": f.point, "seeds": f.seeds, "lost": f.lost}
+                | {metric: {"mean": mean, "spread": spread} for metric, (mean, spread) in f.metrics.items()}
+                for f in report.finals
+            ],
+            "report_seeds": report.report_seeds,
+            "gap_to_the_honest_choice": report.gap,
+            "seconds": report.seconds,
+        }
+    )
+    with file_errors(ledger.parent, RunError, option="--ledger"):
+        write_json(report_path(ledger), plain)
+        write_text(best_path(ledger), to_toml(replace(chosen, seeds=request.report_seeds)))
+
+
+def report_path(ledger: Path) -> Path:
+    """Where the report of a sweep lies."""
+    return ledger.with_suffix(".report.json")
+
+
+def best_path(ledger: Path) -> Path:
+    """Where the chosen setting lies, as a config file."""
+    return ledger.with_suffix(".best.toml")

@@ -1,0 +1,178 @@
+"""A whole sweep: rounds of points, the choice, and the report on fresh runs of what was chosen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from math import nan
+
+import numpy as np
+
+from tosca_cache.config import TrainConfig
+from tosca_cache.errors import RunError
+from tosca_cache.sweep.cells import Cell, cells_of, setting_of, with_point
+from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.samplers import GridSampler, Sampler, make_sampler
+from tosca_cache.sweep.scenario import Scenario
+from tosca_cache.sweep.settle import Runner
+from tosca_cache.sweep.space import Point
+
+REPORTED = (
+    "last_accuracy",
+    "average_accuracy",
+    "forgetting",
+    "task_identification_accuracy",
+    "accuracy_given_right_task",
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A setting and what it reached. point: what the space says of it. mean, spread: of the metric, over its seeds."""
+
+    point: Point
+    config: TrainConfig
+    mean: float
+    spread: float
+    seeds: int
+
+    def words(self) -> str:
+        """The point and its score."""
+        values = ", ".join(f"{key} {value}" for key, value in self.point.items()) or "the base setting"
+        return f"{self.mean:.2f} ± {self.spread:.2f}: {values}" if self.seeds > 1 else f"{self.mean:.2f}: {values}"
+
+
+@dataclass(frozen=True)
+class Final:
+    """A setting trained afresh on all train rows. metrics: {name: (mean, spread)} over the seeds that did not diverge."""
+
+    name: str
+    point: Point
+    metrics: dict[str, tuple[float, float]]
+    seeds: int
+    lost: int
+
+
+@dataclass
+class Search:
+    """The search itself: which settings are tried, and which is best so far."""
+
+    request: SweepRequest
+    runner: Runner
+    scenario: Scenario
+    points: list[Point] = field(default_factory=list)
+
+    def cells(self, points: Sequence[Point], scenario: Scenario) -> list[Cell]:
+        """The cells of some points, setting by setting."""
+        return [
+            cell
+            for point in points
+            for cell in cells_of(with_point(self.request.base, point), self.request.seeds, scenario, self.runner.store)
+        ]
+
+    def run(self) -> bool:
+        """Tries points until there are no more; false if the time budget ended it."""
+        request = self.request
+        deadline = None if request.time_budget is None else time.monotonic() + request.time_budget
+        for points in self.rounds():
+            self.points += points
+            cells = [cell for scenario in request.searched for cell in self.cells(points, scenario)]
+            if request.retry:
+                self.runner.ledger.retry([cell.address for cell in cells])
+            before = self.runner.finished(cells)
+            self.runner.reporter.on_stage("search", len(cells), before)
+            whole = self.runner.settle(cells, deadline=deadline, after_block=self._say_best)
+            self._tell(points)
+            self._say_best()
+            if not whole:
+                return False
+        return True
+
+    def rounds(self) -> Iterator[list[Point]]:
+        """Rounds of points: all of a grid or of counted random draws at once, otherwise `round_size` at a time."""
+        request = self.request
+        self.sampler: Sampler = make_sampler(
+            request.sampler,
+            request.space,
+            trials=request.trials,
+            seed=request.sampler_seed,
+            base=asdict(request.base),
+        )
+        left = None if request.max_cells is None else request.max_cells // len(request.seeds) // len(request.searched)
+        everything = isinstance(self.sampler, GridSampler) or (request.sampler == "random" and request.trials)
+        while left is None or left > 0:
+            size = 10**6 if everything else request.round_size
+            asked = self.sampler.ask(size if left is None else min(size, left))
+            if not asked:
+                return
+            if points := distinct(asked, self.points, request.base):
+                left = None if left is None else left - len(points)
+                yield points
+
+    def _tell(self, points: Sequence[Point]) -> None:
+        scored = {id(s.point): s.mean for s in self.scored(self.scenario, points)}
+        self.sampler.tell(points, [scored.get(id(point)) for point in points])
+
+    def scored(self, scenario: Scenario, points: Sequence[Point] | None = None) -> list[Scored]:
+        """Settings all of whose seeds are done, best first; of equal ones the first tried."""
+        points = self.points if points is None else points
+        results = self.runner.results(self.cells(points, scenario))
+        found = []
+        for point in points:
+            values = [
+                result[self.request.metric]
+                for cell in self.cells([point], scenario)
+                if (result := results.get(cell.address)) is not None
+            ]
+            if len(values) == len(self.request.seeds):
+                found.append(Scored(point, with_point(self.request.base, point), *mean_spread(values), len(values)))
+        return sorted(found, key=lambda scored: -scored.mean)
+
+    def best(self, scenario: Scenario) -> Scored:
+        """The best setting; raises `RunError` if not one has all its seeds done."""
+        scored = self.scored(scenario)
+        if not scored:
+            raise RunError(
+                "not one setting has finished on all its seeds",
+                where=self.runner.ledger.path,
+                remedy="look at the reasons with: tosca sweep show, then mend the space, or add --retry",
+            )
+        return scored[0]
+
+    def _say_best(self) -> None:
+        if scored := self.scored(self.scenario):
+            self.runner.reporter.on_best(scored[0].words())
+
+
+def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, config: TrainConfig) -> Final:
+    """Trains one setting on all train rows over the report's seeds, and scores it on the test rows."""
+    cells = cells_of(config, request.report_seeds, request.reported, runner.store)
+    if request.retry:
+        runner.ledger.retry([cell.address for cell in cells])
+    runner.reporter.on_stage(f"report: {name}", len(cells), runner.finished(cells))
+    runner.settle(cells)
+    results = list(runner.results(cells).values())
+    metrics = {
+        metric: mean_spread([result[metric] for result in results if result[metric] is not None]) for metric in REPORTED
+    }
+    return Final(name, point, metrics, len(results), len(cells) - len(results))
+
+
+def distinct(points: Sequence[Point], known: Sequence[Point], base: TrainConfig) -> list[Point]:
+    """Points that lead to settings which no earlier point leads to (they may differ in a key that does not count)."""
+    seen = {repr(setting_of(with_point(base, point))) for point in known}
+    fresh = []
+    for point in points:
+        name = repr(setting_of(with_point(base, point)))
+        if name not in seen:
+            seen.add(name)
+            fresh.append(point)
+    return fresh
+
+
+def mean_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; NaN where there are too few."""
+    if not values:
+        return nan, nan
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else nan
