@@ -15,7 +15,7 @@ from toy_store import ROWS, build, open_writer, publish, read_everything, toy_ar
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import disk
-from tosca_cache.store.lock import WriterLock
+from tosca_cache.store.claims import claim, deciding
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 
@@ -139,8 +139,8 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_store(tmp_path):
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from tosca_cache.store.lock import WriterLock
-lock = WriterLock.acquire(Path(sys.argv[1]))
+from tosca_cache.store.claims import claim
+lock = claim(Path(sys.argv[1]), None)
 if os.fork() == 0:
     print("child", os.getpid(), flush=True)
     time.sleep(60)
@@ -154,11 +154,11 @@ def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_
     child = int(process.stdout.readline().split()[1])
     try:
         with pytest.raises(StoreError, match=f"process {process.pid} on"):
-            WriterLock.acquire(tmp_path / "s")
+            claim(tmp_path / "s", None)
         process.kill()
         process.wait()
         os.kill(child, 0)
-        WriterLock.acquire(tmp_path / "s").release()
+        claim(tmp_path / "s", None).release()
     finally:
         os.kill(child, signal.SIGKILL)
         process.stdout.close()
@@ -177,7 +177,8 @@ def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
 
     def take(number):
         try:
-            lock = WriterLock.acquire(tmp_path / "s")
+            with deciding(tmp_path / "s"):
+                lock = claim(tmp_path / "s", None)
         except StoreError:
             return 0
         holders.append(number)

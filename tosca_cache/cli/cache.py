@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,7 +117,8 @@ def _cells(store: StoreSummary) -> list[str]:
 def _state(store: StoreSummary) -> str:
     if store.state != "unfinished" or store.rows is None:
         return store.state
-    return f"unfinished: {store.done_rows} of {sum(store.rows.values())} rows"
+    parts = ", ".join(f"{count} {state}" for state, count in Counter(store.parts.values()).items())
+    return f"unfinished: {store.done_rows} of {sum(store.rows.values())} rows" + (f"; parts: {parts}" if parts else "")
 
 
 def _print_facts(facts: dict[str, Any]) -> None:

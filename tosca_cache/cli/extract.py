@@ -10,7 +10,7 @@ import typer
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
 
 if TYPE_CHECKING:
-    from tosca_cache.extract.request import ExtractRequest
+    from tosca_cache.extract.request import ExtractRequest, Outcome
     from tosca_cache.store import Store
 
 SHOWN = 10  # skipped images that are printed; the manifest lists all
@@ -32,6 +32,30 @@ Normalize = Annotated[
 ]
 TestFraction = Annotated[
     float | None, typer.Option(help="Share of each class for the test split, for one folder of classes.")
+]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="i/n",
+        help="Make part i of n (i from 1 to n) of the store; other processes make the others, then --join.",
+        show_default=False,
+    ),
+]
+Join = Annotated[bool, typer.Option("--join", help="Check that all parts are there, and finish the store.")]
+Jobs = Annotated[
+    int | None, typer.Option(help="Worker processes that share the work out.", show_default="this process alone")
+]
+Backend = Annotated[
+    str | None, typer.Option(help="What runs the jobs: loky (this machine), dask or ray.", show_default="loky")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="A running cluster, such as tcp://host:8786.",
+        show_default="processes of this machine",
+    ),
 ]
 
 
@@ -56,12 +80,37 @@ def extract(
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
+    part: PartOption = None,
+    join: Join = False,
+    jobs: Jobs = None,
+    backend: Backend = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Take every image of a dataset, in all its views, once through a frozen backbone, and store the features.
 
-    Interrupt it at will: the same command goes on where it was, and the result is the same bit for bit.
+    Interrupt it at will: the same command goes on where it was, and the result is the same bit for bit; so it is with
+    several workers (--jobs, or --part and --join).
     """
-    _run(_request(dict(locals())))
+    given = dict(locals())
+    how = {name: given.pop(name) for name in ("part", "join", "jobs", "backend", "scheduler")}
+    _refuse_mixtures(how)
+    try:
+        _run(_request(given), **how)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again, it goes on from the last finished shard", err=True)
+        raise typer.Exit(130) from None
+
+
+def _refuse_mixtures(how: dict[str, Any]) -> None:
+    from tosca_cache.errors import UsageError
+
+    options = [f"--{name}" for name, value in how.items() if value is not None and value is not False]
+    if len(options) > 1 and options[0] in ("--part", "--join"):
+        raise UsageError(
+            f"{options[0]} cannot be combined with {options[1]}",
+            where=options[1],
+            remedy="use --part in each of several processes and then --join, or --jobs in one command",
+        )
 
 
 def _request(given: dict[str, Any]) -> ExtractRequest:
@@ -76,18 +125,41 @@ def _request(given: dict[str, Any]) -> ExtractRequest:
     return ExtractRequest(**given, normalise=normalise, options=ExtractOptions(**how))
 
 
-def _run(request: ExtractRequest) -> None:
-    from tosca_cache.extract.request import run_request
+def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: Any) -> None:
+    from tosca_cache.extract.request import run_join, run_request
 
-    try:
+    if part is not None:
+        _run_part(request, part)
+        return
+    if join:
+        outcome = run_join(request)
+    elif any(value is not None for value in workers.values()):
+        outcome = _run_shared(request, **workers)
+    else:
         outcome = run_request(request)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again, it goes on from the last finished shard", err=True)
-        raise typer.Exit(130) from None
     if outcome.was_there:
         typer.echo("this store is finished already; nothing to do")
     _print_skipped(outcome.store)
     typer.echo(f"store: {outcome.store.path}")
+
+
+def _run_part(request: ExtractRequest, text: str) -> None:
+    from tosca_cache.extract.request import command, run_part
+    from tosca_cache.store.parts import Part
+
+    outcome = run_part(request, Part.parse(text))
+    if outcome.finished:
+        typer.echo(f"this store is finished already; nothing to do\nstore: {outcome.path}")
+        return
+    typer.echo(f"{outcome.part.label} is done; of the whole store {outcome.done} of {outcome.total} shards")
+    if outcome.done == outcome.total:
+        typer.echo(f"finish it: {command(request)} --join")
+
+
+def _run_shared(request: ExtractRequest, jobs: int | None, backend: str | None, scheduler: str | None) -> Outcome:
+    from tosca_cache.extract.shared import run_shared
+
+    return run_shared(request, backend=backend or "loky", n_jobs=jobs, scheduler=scheduler)
 
 
 def _print_skipped(store: Store) -> None:

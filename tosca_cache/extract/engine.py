@@ -10,7 +10,6 @@ GPU: worker threads decode into pinned memory; one thread feeds the device, one 
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +25,7 @@ from tosca_cache.datasets.base import IntArray
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.groups import Group, Rendered, Renderer
 from tosca_cache.extract.memory import keep_freed_memory
+from tosca_cache.workers import threads_here
 
 AHEAD = 2  # groups a worker may be ahead of the collector: bounds the memory
 T = TypeVar("T")
@@ -61,8 +61,8 @@ def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, worke
 
 
 def default_workers() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use; in a job that shares them with others, its share."""
+    return threads_here()
 
 
 def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:

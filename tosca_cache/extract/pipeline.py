@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tosca_cache.extract.groups import Renderer, plan_groups
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.probe import probe_pixels, relative_error
 from tosca_cache.extract.progress import ExtractionProgress
-from tosca_cache.store import SPLITS, Shard, Store, StoreWriter, open_store, store_path
+from tosca_cache.store import SPLITS, Part, Shard, Store, StoreSpec, StoreWriter, open_store, store_path
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
 
@@ -50,74 +51,89 @@ def extract(
         ImageError: an image cannot be read and `options.on_error` is `fail`.
         StoreError: the disk refuses, someone else is writing this store, or an unfinished one was begun differently.
     """
-    options = options or ExtractOptions()
-    transform = backbone.transform(options.normalise)
-    spec = store_spec(dataset, backbone, transform, options)
-    path = store_path(root, spec)
-    if path.exists():
-        return open_store(path)
-    with StoreWriter.open(
-        path,
-        spec,
-        class_names=dataset.class_names,
-        domain_names=dataset.domain_names,
-        rows={split: len(dataset.splits[split]) for split in SPLITS},
-        views={split: 1 + options.counts[split] for split in SPLITS},
-        numerics=numerics(path, backbone, options),
-        restart=options.restart,
-    ) as writer:
-        return _Extraction(dataset, backbone, transform, options, writer).run(source or {}, show_progress)
+    extraction = Extraction(dataset, backbone, root, options or ExtractOptions())
+    if extraction.path.exists():
+        return open_store(extraction.path)
+    begun = time.monotonic()
+    with extraction.open_writer() as writer:
+        done, error = writer.done_rows, extraction.relative_error()
+        with ExtractionProgress(dataset.name, writer.total_rows, done, quiet=not show_progress) as progress:
+            progress.announce(extraction.summary(writer))
+            progress.announce(describe_error(error))
+            extraction.write_shards(writer, progress)
+        last_run = {
+            "seconds": round(time.monotonic() - begun, 3),
+            "images": writer.total_rows - done,
+            "workers": extraction.workers,
+        }
+        return extraction.finish(writer, source or {}, error, last_run)
 
 
 @dataclass(frozen=True)
-class _Extraction:
-    """One run that works on a store until it is finished."""
+class Extraction:
+    """What is to become which store below `root`."""
 
     dataset: ImageDataset
     backbone: Backbone
-    transform: TransformSpec
+    root: Path
     options: ExtractOptions
-    writer: StoreWriter
 
-    def run(self, source: dict[str, Any], show_progress: bool) -> Store:
-        begun, done_before = time.monotonic(), self.writer.done_rows
-        error = relative_error(self.backbone, self.transform, probe_pixels(self.dataset, self.transform))
-        with ExtractionProgress(
-            self.dataset.name, self.writer.total_rows, done_before, quiet=not show_progress
-        ) as progress:
-            progress.announce(self._summary(done_before))
-            if error:
-                remedy = "; --precision fp32 avoids it" if error > NOTABLE_ERROR else ""
-                progress.announce(f"relative error of the features against float32: {error:.1e}{remedy}")
-            self._write_shards(self.writer.pending(), progress)
-        check_classes_left(self.dataset, self.writer.skipped)
-        facts = {
-            "tosca_cache": __version__,
-            "source": source | {"data": self.dataset.root},
-            "relative_error_against_float32": error,
-            "machine": describe_machine(self.backbone.device),
-            "last_run": {
-                "seconds": round(time.monotonic() - begun, 3),
-                "images": self.writer.total_rows - done_before,
-                "workers": self._workers,
-            },
-        }
-        return self.writer.finish(facts)
+    @cached_property
+    def transform(self) -> TransformSpec:
+        """What is done to an image before the backbone sees it."""
+        return self.backbone.transform(self.options.normalise)
 
-    def _summary(self, done: int) -> str:
-        backbone, numerics = self.backbone, self.writer.numerics
+    @cached_property
+    def spec(self) -> StoreSpec:
+        """The fingerprint of the store."""
+        return store_spec(self.dataset, self.backbone, self.transform, self.options)
+
+    @cached_property
+    def path(self) -> Path:
+        """Where the finished store will be."""
+        return store_path(self.root, self.spec)
+
+    @property
+    def workers(self) -> int:
+        """Threads."""
+        return self.options.workers or default_workers()
+
+    def open_writer(self, part: Part | None = None, facts: Mapping[str, Any] | None = None) -> StoreWriter:
+        """Begins the store or goes on with it; see `StoreWriter.open` for what it raises.
+
+        facts: what the bits depend on; those of this process if None.
+        """
+        return StoreWriter.open(
+            self.path,
+            self.spec,
+            class_names=self.dataset.class_names,
+            domain_names=self.dataset.domain_names,
+            rows={split: len(self.dataset.splits[split]) for split in SPLITS},
+            views={split: 1 + self.options.counts[split] for split in SPLITS},
+            numerics=facts or numerics(self.path, self.backbone, self.options),
+            restart=self.options.restart,
+            part=part,
+        )
+
+    def relative_error(self) -> float | None:
+        """How far the features of a few images are from float32."""
+        return relative_error(self.backbone, self.transform, probe_pixels(self.dataset, self.transform))
+
+    def summary(self, writer: StoreWriter, how: str | None = None) -> str:
+        """One line: which images become what, how, and where."""
+        backbone, facts, done = self.backbone, writer.numerics, writer.done_rows
         return (
-            f"{self.writer.path}: {self.writer.total_rows} images, {self.options.views} augmented views, "
+            f"{writer.path}: {writer.total_rows} images, {self.options.views} augmented views, "
             f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
-            f"{numerics['device']}, batch {numerics['batch_size']}, {self._workers} workers"
+            f"{facts['device']}, batch {facts['batch_size']}, {how or f'{self.workers} workers'}"
             + (f"; {done} images are done already" if done else "")
         )
 
-    @property
-    def _workers(self) -> int:
-        return self.options.workers or default_workers()
-
-    def _write_shards(self, shards: list[Shard], progress: ExtractionProgress) -> None:
+    def write_shards(
+        self, writer: StoreWriter, progress: ExtractionProgress, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Computes and publishes the writer's pending shards, until all are done or `stop`, asked after each, says so."""
+        shards = writer.pending()
         if not shards:
             return
         options = self.options
@@ -129,17 +145,34 @@ class _Extraction:
             skip=options.on_error == "skip",
             pinned=self.backbone.device.type == "cuda",
         )
-        groups = plan_groups(shards, options.counts, self.writer.numerics["batch_size"])
+        groups = plan_groups(shards, options.counts, writer.numerics["batch_size"])
         forward = self.backbone.forward(self.transform)
         # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
-        with closing(compute(groups, renderer, forward, self._workers)) as computed:
+        with closing(compute(groups, renderer, forward, self.workers)) as computed:
             for rows in _gather(computed, self.backbone.dim, progress):
-                self._publish(rows)
+                self._publish(writer, rows)
+                if stop():
+                    return
 
-    def _publish(self, rows: _ShardRows) -> None:
+    def finish(
+        self, writer: StoreWriter, source: Mapping[str, Any], error: float | None, last_run: Mapping[str, Any]
+    ) -> Store:
+        """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""
+        check_classes_left(self.dataset, writer.skipped)
+        facts = {
+            "tosca_cache": __version__,
+            "source": {**source, "data": self.dataset.root},
+            "relative_error_against_float32": error,
+            "machine": describe_machine(self.backbone.device),
+            "last_run": dict(last_run),
+        }
+        notes = writer.notes
+        return writer.finish(facts | {"parts": notes} if notes else facts)
+
+    def _publish(self, writer: StoreWriter, rows: _ShardRows) -> None:
         split = self.dataset.splits[rows.shard.split]
         part = slice(rows.shard.start, rows.shard.stop)
-        self.writer.publish(
+        writer.publish(
             rows.shard,
             features=rows.features,
             labels=split.labels[part],
@@ -148,6 +181,14 @@ class _Extraction:
             paths=split.paths[part],
             skipped=rows.skipped,
         )
+
+
+def describe_error(error: float | None) -> str:
+    """One line about `Extraction.relative_error`; empty if there is nothing to say."""
+    if not error:
+        return ""
+    remedy = "; --precision fp32 avoids it" if error > NOTABLE_ERROR else ""
+    return f"relative error of the features against float32: {error:.1e}{remedy}"
 
 
 def check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:

@@ -55,8 +55,9 @@ class ExtractionProgress:
             self._say()
 
     def announce(self, text: str) -> None:
-        """A line of its own, above the bar."""
-        self.console.print(text, soft_wrap=True, highlight=False)
+        """A line of its own, above the bar; nothing for an empty text."""
+        if text:
+            self.console.print(text, soft_wrap=True, highlight=False)
 
     def _say(self) -> None:
         self._said = time.monotonic()

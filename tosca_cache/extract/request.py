@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import shlex
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from tosca_cache.datasets import ImageDataset, known, load_dataset
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import Backbone, load_backbone
-from tosca_cache.extract.fingerprint import store_spec
 from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
 from tosca_cache.extract.options import ExtractOptions
-from tosca_cache.extract.pipeline import extract
-from tosca_cache.store import Store, store_path
+from tosca_cache.extract.parts import PartOutcome, extract_part, join
+from tosca_cache.extract.pipeline import Extraction, extract
+from tosca_cache.store import Part, Store
 
 NORMALISATIONS = ("timm", "none")
 
@@ -92,13 +93,56 @@ class Outcome:
 
 def run_request(request: ExtractRequest, *, show_progress: bool = True) -> Outcome:
     """Extracts what is asked for; raises what `extract.pipeline.extract` raises, and what loading does."""
-    dataset = request.load_dataset()
-    backbone = request.load_backbone()
-    normalise = request.normalise or default_normalisation(request.dataset, backbone.name)
-    options = replace(request.options, normalise=normalise == "timm")
-    spec = store_spec(dataset, backbone, backbone.transform(options.normalise), options)
-    was_there = store_path(request.root, spec).exists()
-    source = {"weights": str(request.weights) if request.weights else "published"}
-    return Outcome(
-        extract(dataset, backbone, request.root, options, source=source, show_progress=show_progress), was_there
+    asked = prepare(request)
+    was_there = asked.path.exists()
+    store = extract(
+        asked.dataset, asked.backbone, asked.root, asked.options, source=source(request), show_progress=show_progress
     )
+    return Outcome(store, was_there)
+
+
+def run_part(request: ExtractRequest, part: Part, *, show_progress: bool = True) -> PartOutcome:
+    """Makes one part of what is asked for; raises `UsageError` for a restart, and what `extract.parts` raises."""
+    _refuse_restart(request, "--part", "what the other parts have done")
+    return extract_part(prepare(request), part, show_progress=show_progress)
+
+
+def run_join(request: ExtractRequest) -> Outcome:
+    """Joins the parts of what is asked for; raises `UsageError` for a restart, and what `extract.parts.join` raises."""
+    _refuse_restart(request, "--join", "what is to be joined")
+    asked = prepare(request)
+    was_there = asked.path.exists()
+    return Outcome(join(asked, source=source(request), command=command(request)), was_there)
+
+
+def prepare(request: ExtractRequest) -> Extraction:
+    """Loads the dataset and the backbone; raises what loading does."""
+    dataset, backbone = request.load_dataset(), request.load_backbone()
+    normalise = request.normalise or default_normalisation(request.dataset, backbone.name)
+    return Extraction(dataset, backbone, request.root, replace(request.options, normalise=normalise == "timm"))
+
+
+def source(request: ExtractRequest) -> dict[str, str]:
+    """Where the weights come from, for the provenance."""
+    return {"weights": str(request.weights) if request.weights else "published"}
+
+
+def command(request: ExtractRequest) -> str:
+    """The `tosca extract` command that asks for this, without what only says how to run it."""
+    words = ["tosca", "extract"]
+    for asked, left_out in ((request, ("options",)), (request.options, ("normalise", "restart", "workers"))):
+        for item in fields(asked):
+            value = getattr(asked, item.name)
+            if item.name not in left_out and value != item.default:
+                words += [f"--{item.name.replace('_', '-').replace('normalise', 'normalize')}", str(value)]
+    return shlex.join(words)
+
+
+def _refuse_restart(request: ExtractRequest, option: str, what: str) -> None:
+    if request.options.restart:
+        raise UsageError(
+            f"{option} with --restart would throw away {what}",
+            where="--restart",
+            remedy="leave one of them out; to begin anew, remove the unfinished store (`tosca cache ls`) "
+            "while no part is running, then run the parts without --restart",
+        )

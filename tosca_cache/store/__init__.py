@@ -8,29 +8,41 @@
     store = open_store(path)
     store.features("train", rows=slice(0, 100), views=0)   # [100, 1, d]
 
+Several processes may write it together: `StoreWriter.open(..., part=Part(4, 1))`, then a writer without part finishes it.
+
 See layout.py for what lies where, and spec.py for what a store says it is.
 """
 
 from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path
-from tosca_cache.store.layout import SPLITS, Shard
+from tosca_cache.store.claims import StoreBusy, is_shared_out, sharing_out
+from tosca_cache.store.layout import SPLITS, Shard, partial_path
 from tosca_cache.store.manifest import Manifest, SkippedRow
+from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import FORMAT, StoreSpec
+from tosca_cache.store.unfinished import Unfinished, read_unfinished
 from tosca_cache.store.writer import StoreWriter
 
 __all__ = [
     "FORMAT",
     "SPLITS",
     "Manifest",
+    "Part",
     "Shard",
     "SkippedRow",
     "Store",
+    "StoreBusy",
     "StoreSpec",
     "StoreSummary",
     "StoreWriter",
+    "Unfinished",
     "check_store",
     "find_store",
+    "is_shared_out",
     "list_stores",
     "open_store",
+    "partial_path",
+    "read_unfinished",
+    "sharing_out",
     "store_path",
 ]

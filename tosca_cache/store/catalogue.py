@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store.disk import storage
-from tosca_cache.store.journal import Journal
 from tosca_cache.store.layout import SPLITS
-from tosca_cache.store.manifest import MANIFEST, PLAN, Manifest, Plan, load_manifest, load_plan
+from tosca_cache.store.manifest import MANIFEST, Manifest, Plan, load_manifest
+from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
+from tosca_cache.store.unfinished import Unfinished, read_unfinished
 
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
 _OPTIONS = {
@@ -36,6 +37,7 @@ class StoreSummary:
     path: its folder (with `.partial` while it is unfinished). state: `finished`, `unfinished` or `damaged`.
     spec: the fingerprint; None if damaged. rows: rows a split; for unfinished stores those of the listing.
     views: 1+V a split. done_rows: rows of both splits that are there. size: bytes. problem: why it is damaged.
+    parts: of an unfinished store that is written in parts, {"1/4": "done", "2/4": "begun", "3/4": "not begun", ...}.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class StoreSummary:
     done_rows: int = 0
     size: int = 0
     problem: str | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -60,6 +63,7 @@ class StoreSummary:
             "done_rows": self.done_rows,
             "bytes": self.size,
             "problem": self.problem,
+            "parts": dict(self.parts),
         }
 
 
@@ -135,8 +139,8 @@ def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None =
     ):  # timm's arch.tag: the architecture alone means other weights
         given["backbone.name"] = f"{given['backbone.name']}.{given['backbone.tag']}"
     words = ["tosca", "extract", "--dataset", dataset]
-    for field, option in _OPTIONS.items():
-        words += [option, str(given[field])] if field in given else []
+    for key, option in _OPTIONS.items():
+        words += [option, str(given[key])] if key in given else []
     if Path(root) != Path("cache"):
         words += ["--root", str(root)]
     return shlex.join(words)
@@ -157,12 +161,22 @@ def _summarise(path: Path) -> StoreSummary | None:
 def _unfinished(path: Path) -> StoreSummary | None:
     if (path / MANIFEST).exists():  # only its final name is missing
         return _of_manifest(path, UNFINISHED, load_manifest(path / MANIFEST))
-    if not (path / PLAN).exists():
+    found = read_unfinished(path)
+    if found is None:
         return None
-    plan = load_plan(path / PLAN)
-    done = {entry.shard: entry for entry in Journal(path, plan.layouts).entries}
-    size = sum(record.size for entry in done.values() for record in entry.objects.values())
-    return _summary(path, UNFINISHED, plan, sum(shard.rows for shard in done), size)
+    size = sum(record.size for done in found.done.values() if done is not None for record in done.objects.values())
+    return replace(_summary(path, UNFINISHED, found.plan, found.done_rows, size), parts=_parts(found))
+
+
+def _parts(found: Unfinished) -> dict[str, str]:
+    """{"1/4": "done", "2/4": "begun", "3/4": "not begun"}, of every number of parts that somebody has begun."""
+    states = {}
+    begun = set(found.begun)
+    for count in sorted({part.count for part in begun}):
+        missing = found.missing(count)
+        for part in (Part(count, index) for index in range(1, count + 1)):
+            states[str(part)] = "done" if part not in missing else "begun" if part in begun else "not begun"
+    return states
 
 
 def _of_manifest(path: Path, state: str, manifest: Manifest) -> StoreSummary:

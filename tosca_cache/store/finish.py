@@ -4,7 +4,7 @@ Each step leaves something that the next run can go on from:
 
 1. (only if rows were skipped) PATH.compact is built anew without them; if that is interrupted, it is thrown away.
 2. provenance.json, then manifest.json are written into it: from now on the folder is *sealed*, only step 3 is left.
-3. The plan and the done-list are removed, and the folder is renamed to PATH.
+3. The plan, the done-lists and the notes are removed, and the folder is renamed to PATH.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import ShardRows, create_arrays, read_small, write_shard
 from tosca_cache.store.chunks import read_features
 from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync_folder, write_durably
-from tosca_cache.store.journal import JOURNAL, DoneShard
+from tosca_cache.store.journal import DoneShard, journal_paths
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, metadata_keys, partial_path
 from tosca_cache.store.manifest import MANIFEST, PLAN, PROVENANCE, Manifest, Plan, SkippedRow, seal
+from tosca_cache.store.parts import note_paths
 
 
 def seal_store(path: Path, plan: Plan, done: Sequence[DoneShard], provenance: Mapping[str, Any]) -> Path:
@@ -45,8 +46,8 @@ def seal_store(path: Path, plan: Plan, done: Sequence[DoneShard], provenance: Ma
 def publish_sealed(folder: Path, path: Path) -> None:
     """Step 3."""
     with storage(path):
-        for name in (PLAN, JOURNAL):
-            (folder / name).unlink(missing_ok=True)
+        for file in (folder / PLAN, *journal_paths(folder), *note_paths(folder)):
+            file.unlink(missing_ok=True)
         sync_folder(folder)
         folder.rename(path)
         sync_folder(path.parent)

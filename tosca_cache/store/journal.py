@@ -1,4 +1,7 @@
-"""The done-list of a store being built: one line a finished shard, and only what it lists counts."""
+"""The done-lists of a store being built: one line a finished shard, and only what they list counts.
+
+Each writer has a list of its own (`done.jsonl`, or `done.part-I-of-N.jsonl`) and reads everybody's when it begins.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.store.disk import ObjectRecord, storage
-from tosca_cache.store.layout import ARRAYS, Shard, SplitLayout
+from tosca_cache.store.disk import ObjectRecord, regular_size, storage
+from tosca_cache.store.layout import ARRAYS, Shard, SplitLayout, object_key
+from tosca_cache.store.parts import Part
 from tosca_cache.store.spec import canonical
 
-JOURNAL = "done.jsonl"
+_JOURNALS = "done*.jsonl"
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,10 @@ class DoneShard:
 
 
 class Journal:
-    """The done-list's file. Lines from the first torn one on are not believed, and are cut off by the next `append`."""
+    """One done-list's file. Lines from the first torn one on are not believed, and are cut off by the next `append`."""
 
-    def __init__(self, folder: Path, layouts: Mapping[str, SplitLayout]) -> None:
-        self.path = folder / JOURNAL
+    def __init__(self, path: Path, layouts: Mapping[str, SplitLayout]) -> None:
+        self.path = path
         self.entries: list[DoneShard] = []
         self._length = 0
         with storage(self.path):
@@ -83,3 +87,46 @@ class Journal:
                 os.close(descriptor)
         self._length += len(line)
         self.entries.append(done)
+
+
+def journal_path(folder: Path, part: Part | None) -> Path:
+    """The done-list of one writer."""
+    return folder / ("done.jsonl" if part is None else f"done.{part.name}.jsonl")
+
+
+def journal_paths(folder: Path) -> list[Path]:
+    """Everybody's done-list."""
+    with storage(folder):
+        return sorted(folder.glob(_JOURNALS))
+
+
+def finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> dict[Shard, DoneShard]:
+    """Every shard that somebody has listed and whose objects are there.
+
+    One whose objects are gone or cut (a disk that lied about fsync) is left out, to be written again. Then two lists may
+    have it, and differ, if its images changed in between: the one is believed whose digests are those of the objects.
+    """
+    found: dict[Shard, DoneShard] = {}
+    for path in journal_paths(folder):
+        for entry in Journal(path, layouts).entries:
+            other = found.get(entry.shard)
+            if other is None or other.objects == entry.objects or not _is_true(folder, other):
+                found[entry.shard] = entry
+    return {shard: done for shard, done in found.items() if is_there(folder, done)}
+
+
+def is_there(folder: Path, done: DoneShard) -> bool:
+    """Whether all objects of a shard are there with their sizes."""
+    return all(regular_size(path) == record.size for path, record in _objects(folder, done))
+
+
+def _is_true(folder: Path, done: DoneShard) -> bool:
+    with storage(folder):
+        return is_there(folder, done) and all(
+            ObjectRecord.of(path.read_bytes()) == record for path, record in _objects(folder, done)
+        )
+
+
+def _objects(folder: Path, done: DoneShard) -> list[tuple[Path, ObjectRecord]]:
+    shard = done.shard
+    return [(folder / object_key(shard.split, array, shard.index), done.objects[array]) for array in ARRAYS]

@@ -1,6 +1,6 @@
 """The geometry of a store: which rows make a shard, which objects a shard has, and how many bytes they must have.
 
-    PATH.partial, .PATH.compact, .PATH.lock               while it is being built, and never read as a store
+    PATH.partial, .PATH.compact, .PATH.*lock              while it is being built, and never read as a store
     PATH/manifest.json provenance.json zarr.json          what it is; where it came from; the zarr 3 group
     PATH/SPLIT/zarr.json                                  one group a split, `train` and `test`
     PATH/SPLIT/ARRAY/zarr.json  c.0 c.1 ...               one object a shard (features, views: c.0.0.0 ...)
@@ -158,6 +158,6 @@ def compact_path(path: Path) -> Path:
     return path.parent / f".{path.name}.compact"
 
 
-def lock_path(path: Path) -> Path:
-    """The file that a store's writer locks."""
-    return path.parent / f".{path.name}.lock"
+def lock_path(path: Path, what: str = "") -> Path:
+    """A file that a writer of a store locks; see claims.py for what there is to lock."""
+    return path.parent / f".{path.name}.{what}lock"

@@ -1,4 +1,4 @@
-"""One writer a store: a lock that the operating system takes back when its holder dies, however it dies."""
+"""A lock on a file that the operating system takes back when its holder dies, however it dies."""
 
 from __future__ import annotations
 
@@ -10,41 +10,39 @@ import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tosca_cache.errors import StoreError
 from tosca_cache.store.disk import storage
-from tosca_cache.store.layout import lock_path
 
 
-class WriterLock:
-    """An exclusive flock on a file beside the store, which also says who holds it.
+class Held(Exception):
+    """Somebody else has the lock; the text says who."""
 
-    It lies beside the store and not in it, because the store's folder is renamed and removed while the lock is held.
-    """
+
+class FileLock:
+    """An exclusive flock on a file of its own, which also says who holds it. Use `FileLock.acquire`."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
+        self.text = ""  # what the file says while this process holds it
         self._descriptor: int | None = descriptor
-        self._announced = False
         _held.add(self)
 
     @classmethod
-    def acquire(cls, store: Path) -> WriterLock:
-        """Takes the lock of a store at once, or raises `StoreError` naming the process that holds it."""
-        path = lock_path(store)
+    def acquire(cls, path: Path, *, wait: bool = False) -> FileLock:
+        """Takes the lock at once, or waits for it; raises `Held` if it is held, `StoreError` if the disk refuses."""
         with storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
                 lock = cls(path, descriptor)
                 try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
                     if lock._is_current():
                         lock._say_who()
                         return lock
                 except BlockingIOError as error:
-                    raise _busy(store, os.pread(descriptor, 4096, 0)) from error
+                    raise Held(_who(os.pread(descriptor, 4096, 0))) from error
                 finally:
-                    if not lock._announced:
+                    if not lock.text:
                         lock._forget()
 
     def release(self) -> None:
@@ -71,10 +69,10 @@ class WriterLock:
     def _say_who(self) -> None:
         assert self._descriptor is not None
         since = datetime.now(UTC).isoformat(timespec="seconds")
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         os.ftruncate(self._descriptor, 0)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-        os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
-        self._announced = True
+        os.pwrite(self._descriptor, text.encode(), 0)
+        self.text = text
 
     def _forget(self) -> None:
         if self._descriptor is not None:
@@ -82,21 +80,28 @@ class WriterLock:
             self._descriptor = None
 
 
-def _busy(store: Path, holder: bytes) -> StoreError:
+def holder(path: Path) -> str | None:
+    """Who holds the lock on a file; None if nobody does, and then the file is removed.
+
+    Takes the lock for a moment, so it must not happen while somebody else may be taking it.
+    """
     try:
-        said = json.loads(holder)
-        who = f"process {int(said['pid'])} on {said['host']}, since {said['since']}"
+        FileLock.acquire(path).release()
+    except Held as held:
+        return str(held)
+    return None
+
+
+def _who(said: bytes) -> str:
+    try:
+        facts = json.loads(said)
+        return f"process {int(facts['pid'])} on {facts['host']}, since {facts['since']}"
     except (ValueError, KeyError, TypeError):
-        who = "a process that has not yet said who it is"
-    return StoreError(
-        f"Another process is writing this store: {who}.",
-        where=store,
-        remedy="Wait until it has finished or stop it, then run the same command again.",
-    )
+        return "a process that has not yet said who it is"
 
 
 # A forked child (a data loader's worker, say) shares the lock's file and would hold the lock after its parent's death.
-_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 def _forget_all() -> None:

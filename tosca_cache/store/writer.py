@@ -1,4 +1,7 @@
-"""Building a store: PATH.partial grows shard by shard, survives any interruption, and becomes PATH by one rename."""
+"""Building a store: PATH.partial grows shard by shard, survives any interruption, and becomes PATH by one rename.
+
+One process builds it; or several, each with a part of the shards, and then one that finishes it.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +12,39 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.arrays import create_arrays, write_shard
-from tosca_cache.store.disk import regular_size, remove_tree, storage, sync_folder, write_durably
+from tosca_cache.store.arrays import write_shard
+from tosca_cache.store.claims import claim, deciding
+from tosca_cache.store.disk import remove_tree, storage
 from tosca_cache.store.finish import publish_sealed, seal_store
-from tosca_cache.store.journal import DoneShard, Journal
-from tosca_cache.store.layout import (
-    ARRAYS,
-    SPLITS,
-    Shard,
-    SplitLayout,
-    compact_path,
-    metadata_keys,
-    object_key,
-    partial_path,
-)
-from tosca_cache.store.lock import WriterLock
-from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, load_manifest, load_plan, seal
+from tosca_cache.store.journal import DoneShard, Journal, finished_shards, is_there, journal_path
+from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, partial_path
+from tosca_cache.store.lock import FileLock
+from tosca_cache.store.manifest import MANIFEST, PLAN, Plan
+from tosca_cache.store.parts import Part, read_note, read_notes, write_note
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.rows import checked_rows
-from tosca_cache.store.spec import StoreSpec, canonical, plain
+from tosca_cache.store.spec import StoreSpec, plain
+from tosca_cache.store.unfinished import all_shards, begin_or_check, recorded_plan
 
 
 class StoreWriter:
-    """The one process that builds a store; a context manager that gives up its lock at the end.
+    """The one process that builds a store, or a part of it; a context manager that gives up its lock at the end.
 
-    path: where the finished store will be. plan: what it is going to be. Use `StoreWriter.open`.
+    path: where the finished store will be. plan: what it is going to be. part: None for all of it.
+    Use `StoreWriter.open`.
     """
 
-    def __init__(self, path: Path, plan: Plan, lock: WriterLock) -> None:
+    def __init__(self, path: Path, plan: Plan, lock: FileLock, part: Part | None = None) -> None:
         self.path = path
         self.plan = plan
+        self.part = part
         self._lock = lock
         self._folder = partial_path(path)
         self._sealed = (self._folder / MANIFEST).exists()
-        self._journal = Journal(self._folder, plan.layouts)
-        self._done = {done.shard: done for done in self._journal.entries}
-        # A listed shard whose objects are gone or cut (a disk that lied about fsync) is simply written again.
-        self._done = {shard: done for shard, done in self._done.items() if self._is_there(done)}
+        self._journal = Journal(journal_path(self._folder, part), plan.layouts)
+        self._done = finished_shards(self._folder, plan.layouts)
+        every = all_shards(plan)
+        self._shards = every if part is None else part.of(every)
 
     @classmethod
     def open(
@@ -60,33 +59,40 @@ class StoreWriter:
         numerics: Mapping[str, Any],
         restart: bool = False,
         shard_rows: int | None = None,
+        part: Part | None = None,
     ) -> StoreWriter:
         """Starts a store, or goes on with an unfinished one that is to be the same.
 
         path: the finished store's folder. rows: {"train": N, "test": N}. views: {"train": 1+V, "test": 1+Vt}.
         numerics: what the bits depend on besides the specification; an unfinished store keeps to what it began with.
         restart: throw an unfinished store away first. shard_rows: most rows a shard; by the dataset's size if None.
+        part: write these shards only, beside processes that write the other parts; `finish` is for a writer without one.
 
-        Raises `StoreError` if the store is finished already, if another process is writing it, if an unfinished store
-        is to become something else (naming every field that differs), or if the disk refuses.
+        Raises `StoreError` if the store is finished already, if another process is writing it (`StoreBusy`), if an
+        unfinished store is to become something else (naming every field that differs), or if the disk refuses; and
+        `ValueError` for a part that is to restart, because what it would throw away belongs to others.
         """
+        if restart and part is not None:
+            raise ValueError("a part cannot restart a store")
         path = Path(path)
         dim = spec.backbone["dim"]
         layouts = {s: SplitLayout.plan(rows[s], views[s], dim, spec.dtype, shard_rows) for s in SPLITS}
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
-        lock = WriterLock.acquire(path)
-        try:
-            with storage(path):
-                if path.exists():
-                    raise _finished(path)
-                remove_tree(compact_path(path), MANIFEST)
-                if restart:
-                    remove_tree(partial_path(path), MANIFEST, PLAN)
-                _begin(partial_path(path), plan)
-            return cls(path, plan, lock)
-        except BaseException:
-            lock.release()
-            raise
+        with deciding(path):
+            lock = claim(path, part)
+            try:
+                with storage(path):
+                    if path.exists():
+                        raise _finished(path)
+                    if part is None:
+                        remove_tree(compact_path(path), MANIFEST)
+                    if restart:
+                        remove_tree(partial_path(path), MANIFEST, PLAN)
+                    begin_or_check(partial_path(path), plan)
+                return cls(path, plan, lock, part)
+            except BaseException:
+                lock.release()
+                raise
 
     @staticmethod
     def recorded_numerics(path: Path) -> dict[str, Any] | None:
@@ -94,7 +100,7 @@ class StoreWriter:
 
         For a caller that wants to go on with it whatever its own defaults are now.
         """
-        plan = _recorded_plan(partial_path(Path(path)))
+        plan = recorded_plan(partial_path(Path(path)))
         return None if plan is None else dict(plan.numerics)
 
     @property
@@ -109,26 +115,23 @@ class StoreWriter:
 
     @property
     def total_rows(self) -> int:
-        """Rows of both splits."""
-        return sum(layout.rows for layout in self.plan.layouts.values())
+        """Rows of both splits that are this writer's to write."""
+        return sum(shard.rows for shard in self._shards)
 
     @property
     def done_rows(self) -> int:
-        """Rows of both splits in shards that are done, skipped ones included."""
+        """Those of them in shards that are done, skipped ones included."""
         return self.total_rows - sum(shard.rows for shard in self.pending())
 
     @property
     def skipped(self) -> dict[str, list[int]]:
-        """Rows of each split that were published as skipped, by this run or an earlier one."""
+        """Rows of each split that were published as skipped, by this run, an earlier one or another part."""
         done = sorted(self._done.values(), key=lambda done: done.shard)
         return {split: [row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
 
     def pending(self) -> list[Shard]:
-        """The shards that are still to be published, train first, in order; any order of publishing is good."""
-        if self._sealed:
-            return []
-        shards = [shard for split in SPLITS for shard in self.plan.layouts[split].iterate(split)]
-        return [shard for shard in shards if shard not in self._done]
+        """This writer's shards that are still to be published, train first, in order; any order is good."""
+        return [] if self._sealed else [shard for shard in self._shards if shard not in self._done]
 
     def publish(
         self,
@@ -153,6 +156,8 @@ class StoreWriter:
         self._must_hold_the_lock()
         if self._sealed or shard in self._done:
             raise ValueError(f"{shard} is already published")
+        if shard not in self._shards:
+            raise ValueError(f"{shard} belongs to another part")
         skipped = dict(skipped or {})
         rows = checked_rows(
             self.plan,
@@ -168,6 +173,22 @@ class StoreWriter:
         self._journal.append(done)
         self._done[shard] = done
 
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Keeps what this part says about how it was made, for whoever finishes the store; replaces what it said before."""
+        if self.part is None or self._sealed:
+            raise ValueError("notes are made by parts, of a store that is not complete")
+        write_note(self._folder, self.part, facts)
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What this part said in an earlier run; empty if nothing."""
+        return {} if self.part is None else read_note(self._folder, self.part)
+
+    @property
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """What parts have said: {"i/n": facts}."""
+        return read_notes(self._folder)
+
     def finish(self, provenance: Mapping[str, Any]) -> Store:
         """Drops skipped rows, writes the manifest, gives the store its final name and the lock back, and opens it.
 
@@ -177,9 +198,11 @@ class StoreWriter:
         if the disk refuses; everything done so far is kept.
         """
         self._must_hold_the_lock()
+        if self.part is not None:
+            raise ValueError("a part cannot finish the store")
         folder = self._folder
         if not self._sealed:
-            lost = [done for done in self._done.values() if not self._is_there(done)]
+            lost = [done for done in self._done.values() if not is_there(folder, done)]
             for done in lost:
                 del self._done[done.shard]
             if self.pending():
@@ -203,49 +226,6 @@ class StoreWriter:
         if not self._lock.held:
             raise ValueError("this writer has been closed, or belongs to the parent of this process")
 
-    def _is_there(self, done: DoneShard) -> bool:
-        keys = {array: object_key(done.shard.split, array, done.shard.index) for array in ARRAYS}
-        return all(regular_size(self._folder / key) == done.objects[array].size for array, key in keys.items())
-
-
-def _begin(folder: Path, plan: Plan) -> None:
-    """Makes an empty unfinished store, or checks that the one that is there is to become the same."""
-    found = _recorded_plan(folder)
-    if found is None:
-        remove_tree(folder)  # whatever was there had not got as far as its plan
-        folder.mkdir()
-        create_arrays(folder, plan.layouts)
-        write_durably(folder / PLAN, seal(plan.to_dict()))
-        sync_folder(folder.parent)
-        return
-    differences = found.differences(plan)
-    lost = [key for key in metadata_keys() if regular_size(folder / key) is None]
-    if lost:
-        raise StoreError(
-            "The unfinished store is damaged: zarr's metadata are gone.",
-            where=folder / lost[0],
-            remedy="Throw the unfinished store away with --restart.",
-        )
-    if differences:
-        lines = [f"    {field}: begun with {_short(theirs)}, now {_short(ours)}" for field, theirs, ours in differences]
-        raise StoreError(
-            "An unfinished store is here that was begun with other settings:\n" + "\n".join(lines),
-            where=folder,
-            remedy="Give the settings that it was begun with, or throw it away with --restart.",
-        )
-
-
-def _recorded_plan(folder: Path) -> Plan | None:
-    """What an unfinished store is to become: from its manifest if only its final name is missing, else from its plan."""
-    try:
-        if (folder / MANIFEST).exists():
-            return load_manifest(folder / MANIFEST).plan
-        return load_plan(folder / PLAN) if (folder / PLAN).exists() else None
-    except StoreError as error:
-        raise StoreError(
-            error.problem, where=error.where, remedy="Throw the unfinished store away with --restart."
-        ) from error
-
 
 def _finished(path: Path) -> StoreError:
     """The error for a final name that is taken; what a crash left beside a finished store is swept up on the way."""
@@ -267,8 +247,3 @@ def _incomplete(folder: Path, pending: list[Shard]) -> StoreError:
         where=folder,
         remedy="Run the same command again; only what is missing is computed.",
     )
-
-
-def _short(value: Any) -> str:
-    text = canonical(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

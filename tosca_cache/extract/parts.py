@@ -1,0 +1,143 @@
+"""One part of a store, beside processes that make the others; and the joining of what all of them have made."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.errors import StoreError
+from tosca_cache.extract.pipeline import Extraction, describe_error
+from tosca_cache.extract.progress import ExtractionProgress
+from tosca_cache.store import Part, Store, StoreWriter, Unfinished, open_store, partial_path, read_unfinished
+
+SHOWN = 5  # incomplete parts that a message names
+
+
+@dataclass(frozen=True)
+class PartOutcome:
+    """What there is after a part.
+
+    path: where the finished store is or will be. finished: it is. complete: all shards of the part are done.
+    done, total: shards of the whole store.
+    """
+
+    path: Path
+    part: Part
+    finished: bool
+    complete: bool = True
+    done: int = 0
+    total: int = 0
+
+
+def extract_part(
+    extraction: Extraction, part: Part, *, show_progress: bool = True, stop: Callable[[], bool] = lambda: False
+) -> PartOutcome:
+    """Makes the shards of a part that nobody has made yet; other processes may make other parts at the same time.
+
+    stop: asked after each shard; the part may be gone on with later.
+
+    Raises what `pipeline.extract` raises; `StoreBusy` if this part, or all of the store, is being written.
+    """
+    if extraction.path.exists():
+        open_store(extraction.path)
+        return PartOutcome(extraction.path, part, finished=True)
+    begun = time.monotonic()
+    with extraction.open_writer(part) as writer:
+        done = writer.done_rows
+        name = f"{extraction.dataset.name} {part.label}"
+        with ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress:
+            progress.announce(extraction.summary(writer, f"{part.label}, {extraction.workers} workers"))
+            if show_progress and part.index == 1:
+                progress.announce(describe_error(extraction.relative_error()))
+            extraction.write_shards(writer, progress, stop)
+        if writer.done_rows > done:
+            writer.note(_note(extraction, writer, writer.done_rows - done, time.monotonic() - begun))
+        complete = not writer.pending()
+    return _outcome(extraction.path, part, complete)
+
+
+def join(
+    extraction: Extraction,
+    *,
+    source: dict[str, Any] | None = None,
+    command: str = "tosca extract",
+    last_run: dict[str, Any] | None = None,
+    error: float | None = None,
+) -> Store:
+    """Checks that all shards are there, gives the store its final name, and opens it; one that is finished is opened.
+
+    command: the `tosca extract` command of this store, for messages. last_run: what the provenance says about the run;
+    the sums of all parts if None. error: `Extraction.relative_error`, measured here if None.
+
+    Raises `StoreError` if nothing was begun or shards are missing, naming the parts and the commands that make them;
+    `StoreBusy` while parts are being written.
+    """
+    path = extraction.path
+    if path.exists():
+        return open_store(path)
+    # Nothing is computed here, so it does not matter what the bits would depend on if it were.
+    facts = StoreWriter.recorded_numerics(path)
+    if facts is None:
+        raise StoreError(
+            "There is nothing to join: no part of this store has been begun.",
+            where=partial_path(path),
+            remedy=f"Run {command} --part 1/n and the other parts first. If you have: this command must have the same "
+            "options and precision as theirs (--precision auto differs from machine to machine); see `tosca cache ls`.",
+        )
+    kept = replace(extraction, options=replace(extraction.options, restart=False))
+    with kept.open_writer(facts=facts) as writer:
+        if writer.pending():
+            found = read_unfinished(partial_path(path))
+            assert found is not None  # the writer has just read it, and nobody else may touch it
+            raise _incomplete(found, command)
+        error = extraction.relative_error() if error is None else error
+        return kept.finish(writer, source or {}, error, last_run or _sums(writer))
+
+
+def _outcome(path: Path, part: Part, complete: bool) -> PartOutcome:
+    found = read_unfinished(partial_path(path))
+    if found is None:  # somebody has joined it in the meantime
+        return PartOutcome(path, part, finished=path.exists(), complete=complete)
+    return PartOutcome(path, part, False, complete, len(found.done), len(found.shards))
+
+
+def _note(extraction: Extraction, writer: StoreWriter, images: int, seconds: float) -> dict[str, Any]:
+    before = writer.noted
+    return {
+        "host": socket.gethostname(),
+        "device": writer.numerics["device"],
+        "workers": extraction.workers,
+        "images": images + before.get("images", 0),
+        "seconds": round(seconds + before.get("seconds", 0.0), 3),
+    }
+
+
+def _sums(writer: StoreWriter) -> dict[str, Any]:
+    notes = writer.notes.values()
+    sums = {key: round(sum(note.get(key, 0) for note in notes), 3) for key in ("seconds", "images")}
+    return sums | {"workers": max((note.get("workers", 0) for note in notes), default=0)}
+
+
+def _incomplete(found: Unfinished, command: str) -> StoreError:
+    begun = found.begun
+    # What is missing, in the number of parts that it takes the fewest of.
+    missing = min((found.missing(count) for count in {part.count for part in begun}), key=len, default={})
+    lines = [
+        f"    {part.label}: {len(shards)} of {len(part.of(found.shards))} shards are missing"
+        + ("" if part in begun else " (it was never begun)")
+        for part, shards in missing.items()
+    ]
+    more = [f"    and {len(lines) - SHOWN} more parts"] if len(lines) > SHOWN else []
+    commands = [f"{command} --part {part}" for part in missing][:SHOWN] or [command]
+    left = len(found.shards) - len(found.done)
+    return StoreError(
+        "\n".join(
+            [f"The store is not complete: {left} of {len(found.shards)} shards are missing.", *lines[:SHOWN], *more]
+        ),
+        where=found.folder,
+        remedy="Make what is missing, then join again:\n" + "\n".join(f"    {line}" for line in commands),
+    )
