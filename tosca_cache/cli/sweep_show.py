@@ -3,16 +3,82 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tosca_cache.sweep.effects import Group
+
+MOST_LOST = 10  # diverged or failed cells that are printed; --csv has all
 
 
 def show(
     ledger: Annotated[Path, typer.Argument(help="The ledger of a sweep.")],
     metric: Annotated[str, typer.Option(help="What settings are ranked by.")] = "last_accuracy",
+    top: Annotated[int, typer.Option(help="How many settings are printed.")] = 10,
     csv: Annotated[bool, typer.Option("--csv", help="One line a cell, for a spreadsheet.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
 ) -> None:
-    """Print the best settings of a ledger, the effect of each parameter, and what diverged or failed."""
-    typer.echo("not yet")
+    """Print the best settings of a ledger, the effect of each parameter, and what diverged or failed.
+
+    Cells that were scored in different ways stand in tables of their own: they say nothing about each other.
+    """
+    from tosca_cache.sweep.effects import groups, to_csv, to_json
+    from tosca_cache.sweep.ledger import Ledger
+    from tosca_cache.sweep.request import check_metric
+
+    check_metric(metric)
+    with Ledger.open(ledger, create=False, read_only=True) as book:
+        cells = book.cells()
+    if csv or json:
+        typer.echo(to_csv(cells) if csv else to_json(cells), nl=False)
+        return
+    from rich.console import Console
+
+    console = Console()
+    for group in groups(cells):
+        _print_group(console, group, metric, top)
+
+
+def _print_group(console: Console, group: Group, metric: str, top: int) -> None:
+    from tosca_cache.report.sweeps import effects_table, top_table
+    from tosca_cache.sweep.effects import best_settings, main_effects
+
+    states = [cell.state for cell in group.cells]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    console.rule(f"{scored_on(group.select)}; store {group.store[:10]}")
+    console.print(counted, soft_wrap=True)
+    best = [(b.setting, b.mean, b.spread, len(b.seeds)) for b in best_settings(group.cells, metric)]
+    console.print(top_table(best[:top], metric=metric, how=f"{len(best)} settings"))
+    for effect in main_effects(group.cells, metric):
+        levels = [(level.label, level.mean, level.spread, level.n, level.best) for level in effect.levels]
+        console.print(effects_table(effect.key, levels))
+    _print_lost(console, group)
+
+
+def _print_lost(console: Console, group: Group) -> None:
+    from tosca_cache.report.sweeps import point_words
+    from tosca_cache.sweep.effects import varying_keys
+
+    keys = varying_keys(group.cells)
+    lost = [cell for cell in group.cells if cell.state in ("diverged", "failed")]
+    for cell in lost[:MOST_LOST]:
+        point = {key: value for key, value in cell.content["setting"].items() if key in keys}
+        console.print(f"{cell.state}: {point_words(point)}, seed {cell.content['seed']}: {cell.reason}", soft_wrap=True)
+    if len(lost) > MOST_LOST:
+        console.print(f"and {len(lost) - MOST_LOST} more; --csv lists all")
+
+
+def scored_on(select: dict[str, Any]) -> str:
+    """Which rows the cells of a group were scored on, in words."""
+    held_out = f"{select.get('fraction', 0):.0%} of the train rows, held out"
+    return {
+        "val": f"scored on {held_out}",
+        "first-task": f"scored on the first task alone, {held_out}",
+        "half-1": "scored on the test rows of the first half of the classes",
+        "half-2": "scored on the test rows of the second half of the classes: a report",
+        "test": "scored on test rows: a report, or an oracle's search",
+    }[select["rows"]]

@@ -12,8 +12,8 @@ METRICS = {
     "last_accuracy": "last accuracy",
     "average_accuracy": "average accuracy",
     "forgetting": "forgetting",
-    "task_identification_accuracy": "task identification",
-    "accuracy_given_right_task": "given the right task",
+    "task_identification_accuracy": "task identified",
+    "accuracy_given_right_task": "given right task",
 }
 
 
@@ -70,14 +70,16 @@ def effects_table(key: str, rows: Iterable[tuple[str, float, float, int, float]]
     return table
 
 
-def plan_table(groups: Iterable[tuple[Mapping[str, Any], int, int, int, int, int, float | None]]) -> Table:
+def plan_table(groups: Sequence[tuple[Mapping[str, Any], int, int, int, int, int, float | None]]) -> Table:
     """Groups: (shape, cells, finished, models in a block, blocks, bytes, seconds)."""
-    table = Table("group", title="plan: what is trained side by side")
+    shapes = [shape for shape, *_ in groups]
+    varying = [key for key in shapes[0] if len({str(shape[key]) for shape in shapes}) > 1] if shapes else []
+    table = Table(*(varying or ["group"]), title="plan: what is trained side by side")
     for title in ("cells", "finished", "models a block", "blocks", "memory", "time"):
         table.add_column(title, justify="right")
     for shape, cells, finished, most, blocks, size, seconds in groups:
         table.add_row(
-            ", ".join(f"{key} {plain(value)}" for key, value in shape.items() if value is not None),
+            *([plain(shape[key]) for key in varying] or ["all"]),
             str(cells),
             str(finished),
             str(most),
@@ -85,6 +87,8 @@ def plan_table(groups: Iterable[tuple[Mapping[str, Any], int, int, int, int, int
             f"{size / 2**20:.0f} MiB",
             "-" if seconds is None else duration(seconds),
         )
+    common = [f"{key} {plain(value)}" for key, value in (shapes[0] if shapes else {}).items() if key not in varying]
+    table.caption = "; ".join(common)
     return table
 
 

@@ -50,7 +50,7 @@ class SweepRequest:
 
     def __post_init__(self) -> None:
         _one_of("--select", self.select, SELECTIONS)
-        _one_of("--metric", self.metric, METRICS)
+        check_metric(self.metric)
         check_fraction(self.fraction)
         if not self.seeds or not self.report_seeds:
             raise UsageError("there are no seeds", where="--seeds", remedy="give for example --seeds 1993,1994,1995")
@@ -95,6 +95,11 @@ class SweepRequest:
             "two-phase": "chosen on " + ("another store" if self.other_store else "the first half of the classes"),
             "test-oracle": ORACLE,
         }[self.select]
+
+
+def check_metric(metric: str) -> None:
+    """Raises `UsageError` if settings cannot be ranked by it."""
+    _one_of("--metric", metric, METRICS)
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:
