@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +94,33 @@ def test_leaving_early_leaves_the_workers_usable(workers):
     next(results)
     results.close()
     assert sorted(workers.run(square, [(1,), (2,)])) == [(1, 1), (2, 4)]
+
+
+ORPHANS = """
+import sys, time
+sys.path[:0] = {path!r}
+from test_workers import look_long
+from tosca_cache.workers import run_jobs
+for pid in run_jobs(look_long, [(0,), (1,), (60,), (60,)], n_jobs=2):
+    print(pid, flush=True)
+"""
+
+
+def look_long(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_loky_workers_do_not_outlive_a_killed_parent():
+    process = subprocess.Popen([sys.executable, "-c", ORPHANS.format(path=sys.path)], stdout=subprocess.PIPE, text=True)
+    children = {int(process.stdout.readline()) for _ in range(2)}
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def test_one_batch_on_one_worker_of_this_process():

@@ -15,8 +15,8 @@
   first gives the job of a dead worker to another one, a few times.
 - At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free, in
   another thread.
-- Leaving early (an error, Ctrl-C, closing the iterator) ends the processes that were started here, in the middle of their
-  jobs. A cluster that was given as `scheduler` is left alone, and finishes the jobs that it has begun.
+- Leaving early (an error, Ctrl-C, kill -9, closing the iterator) ends the processes that were started here, in the middle
+  of their jobs. A cluster that was given as `scheduler` is left alone, and finishes the jobs that it has begun.
 
 Threads are shared out so that jobs on one machine do not fight: a job runs under `torch.set_num_threads(threads_here())`,
 which is the cores of its machine divided by the jobs that may run there at a time.
@@ -26,11 +26,14 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, Self, TypeVar
 
 from tosca_cache import clusters
@@ -125,7 +128,8 @@ class Workers:
         """
         from joblib import Parallel, delayed
 
-        calls = (delayed(_call)(function, self._neighbours, job) for job in jobs)
+        parent = os.getpid() if self.backend == "loky" else None  # Dask and Ray see to it themselves
+        calls = (delayed(_call)(function, self._neighbours, parent, job) for job in jobs)
         # Batches of one, and nothing sent ahead: jobs are long, and one that waits behind another could run elsewhere.
         parallel = Parallel(
             backend=self._joblib,
@@ -168,8 +172,10 @@ def run_jobs(
         yield from workers.run(function, jobs, on_result)
 
 
-def _call(function: Callable[..., R], neighbours: int, job: tuple[Any, ...]) -> R:
-    """What a worker runs."""
+def _call(function: Callable[..., R], neighbours: int, parent: int | None, job: tuple[Any, ...]) -> R:
+    """What a worker runs. parent: the process without which it shall not live on."""
+    if parent is not None and os.getppid() == parent:
+        _end_with(parent)
     threads = max(1, cores() // neighbours)
     token = _threads.set(threads)
     torch = sys.modules.get("torch")  # if the job needs it, its module has imported it; if not, it shall not be loaded
@@ -182,6 +188,18 @@ def _call(function: Callable[..., R], neighbours: int, job: tuple[Any, ...]) -> 
         _threads.reset(token)
         if torch is not None and before is not None:
             torch.set_num_threads(before)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, however that ends; loky's workers would live on for minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 @contextmanager
