@@ -8,7 +8,6 @@ test         all train rows trained on, test rows scored on: to report with, or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,11 +33,6 @@ class Scenario:
     def content(self) -> dict[str, object]:
         """What a cell's address says of it."""
         return {"rows": self.rows} | ({"fraction": self.fraction} if self.rows in HELD_OUT else {})
-
-    @property
-    def sees_test_rows(self) -> bool:
-        """Whether scores are those of the test rows that a final report is made of."""
-        return self.rows == "test"
 
 
 @dataclass(frozen=True)
@@ -123,8 +117,3 @@ def check_fraction(fraction: float) -> float:
             remedy="give a number between 0 and 1, for example 0.2",
         )
     return fraction
-
-
-def scenario_names(scenarios: Sequence[Scenario]) -> str:
-    """For a message."""
-    return ", ".join(scenario.rows for scenario in scenarios)
