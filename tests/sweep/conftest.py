@@ -1,0 +1,101 @@
+"""What tests of the sweep share: data in memory, a runner over a fresh ledger, and the same cell trained alone."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from reference.gaussian import make_arrays
+
+from tosca_cache.config import TrainConfig
+from tosca_cache.runs.experiment import evaluate_trained, make_method, train_stream
+from tosca_cache.sweep.cells import Cell
+from tosca_cache.sweep.execute import InProcess
+from tosca_cache.sweep.ledger import Ledger
+from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
+from tosca_cache.sweep.settle import Runner, Silent
+from tosca_cache.train.engines import Engine
+
+QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
+
+
+class Counting(Silent):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.finished, self.stages, self.best, self.notes = [], [], [], []
+
+    def on_stage(self, name, cells, finished):
+        self.stages.append((name, cells, finished))
+
+    def on_finished(self, finished):
+        self.finished += [cell.address for cell in finished]
+
+    def on_best(self, text):
+        self.best.append(text)
+
+    def on_note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """A setting that trains in milliseconds."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def counting():
+    """Makes a reporter that remembers what it is told."""
+    return Counting
+
+
+@pytest.fixture(scope="session")
+def make_data():
+    """Gaussian classes in memory: (rows of each class, dim, views, seed, noise) -> Data."""
+
+    def make(train=(9,) * 6, test=None, dim=12, views=3, seed=2, noise=0.7):
+        generator = np.random.default_rng(seed)
+        means = 2 * generator.normal(size=(len(train), dim))
+        test = (5,) * len(train) if test is None else test
+        splits = [make_arrays(generator, counts, dim, n, means, noise) for counts, n in ((train, 1 + views), (test, 1))]
+        return Data(*splits, tuple(f"class {c}" for c in range(len(train))))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_runner():
+    """A runner in this process: (data, engine, path of the ledger, reporter, executor) -> context manager, a Runner."""
+
+    @contextmanager
+    def make(data, *, engine=None, ledger=None, reporter=None, executor=None):
+        engine = engine or Engine("native")
+        with TemporaryDirectory() as folder, Ledger.open(ledger or Path(folder) / "ledger") as book:
+            executor = executor or InProcess(data, engine)
+            yield Runner(data, "a store", executor, engine, torch.device("cpu"), book, reporter or Silent())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def cell_of():
+    """A cell of a setting: (config, seed, name of the scenario) -> Cell."""
+    return lambda config, seed=1993, rows="test", store="a store": Cell(
+        replace(config, seeds=(seed,)), Scenario(rows, 0.2), store
+    )
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """What `tosca train` would give for a cell: (cell, data, engine) -> (R, metrics, predictions after every task)."""
+
+    def train(cell, data, engine):
+        stream = make_scenario(cell.scenario, cell.config, data, cell.seed)
+        trained = train_stream(stream, make_method(cell.config, cell.seed, engine))
+        return trained.outcome.R, evaluate_trained(trained).metrics, trained.outcome
+
+    return train
