@@ -15,6 +15,7 @@ test: lint types unit
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror tosca_cache/train/native/*.[ch]pp benchmarks/*.cpp
 
 types: $(READY)
 	$(BIN)/mypy

@@ -1,7 +1,6 @@
 """The product against the plain float64 code of tests/reference, on random small problems."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -64,9 +64,7 @@ def test_every_member_gets_what_it_gets_alone(name, mixture, rows, batch_size):
     seeds = [seed for _, _, seed in mixture]
     together, flat = train(engine, lanes, members, shape, classes, seeds=seeds)
     for m, (member, seed) in enumerate(zip(members, seeds, strict=True)):
-        alone, alone_flat = train(
-            engine, [lanes[member.lane]], [Member(member.settings)], shape, classes, seeds=[seed]
-        )
+        alone, alone_flat = train(engine, [lanes[member.lane]], [Member(member.settings)], shape, classes, seeds=[seed])
         if name == "native":  # models never meet: the very same numbers
             np.testing.assert_array_equal(together[m], alone[0])
             torch.testing.assert_close(flat[m], alone_flat[0], rtol=0, atol=0)
@@ -80,9 +78,7 @@ def test_every_member_gets_what_it_gets_alone(name, mixture, rows, batch_size):
 @pytest.mark.parametrize(("dim", "classes", "batch_size"), [(100, 7, 17), (96, 10, 48), (37, 3, 5)])
 def test_the_compiled_kernels_do_what_pytorch_does(flow, optimizer, dim, classes, batch_size):
     lr = 0.025 if optimizer == "sgd" else 1e-3
-    setting = Settings(
-        flow=flow, optimizer=optimizer, lr=lr, weight_decay=1e-3, epochs=EPOCHS, batch_size=batch_size
-    )
+    setting = Settings(flow=flow, optimizer=optimizer, lr=lr, weight_decay=1e-3, epochs=EPOCHS, batch_size=batch_size)
     lanes, members = [lane(3, 60, classes, batch_size, dim)], [Member(setting)]
     shape = LucaShape(dim, 11, 6)
     plain, plain_flat = train(Engine("torch"), lanes, members, shape, classes, seeds=[5])

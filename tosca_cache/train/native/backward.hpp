@@ -1,5 +1,5 @@
-// Gradients of one minibatch, each handed to the optimizer while it is in registers: no gradient is ever written to memory.
-// A matrix is updated only after everything that still needs its old values has used them.
+// Gradients of one minibatch, each handed to the optimizer while it is in registers: no gradient is ever written to
+// memory. A matrix is updated only after everything that still needs its old values has used them.
 #pragma once
 #include "forward.hpp"
 #include "optimizer.hpp"
@@ -7,7 +7,7 @@
 // One step of `parameter` with gradient[i, :] = sum over the batch of left[b, i] * right[b, :].
 template <class O>
 static inline void learn(O& optimizer, Matrix& parameter, const Matrix& left, const Matrix& right, long rows) {
-    outer(left.w, 1, left.stride, parameter.padded_rows(), right.w, right.stride, right.width(), rows, [&](long i, long n, vec v) {
+    transposed_times(left, right, rows, [&](long i, long n, vec v) {
         long at = i * parameter.stride + n;
         optimizer.module(parameter.w + at, parameter.m + at, parameter.q + at, v);
     });
@@ -20,7 +20,8 @@ static inline void learn(O& optimizer, Matrix& parameter, const float* gradient)
     for (long i = 0; i < parameter.rows; i++)
         for (long n = 0; n < parameter.width(); n += LANES) {
             long at = i * parameter.stride + n;
-            optimizer.module(parameter.w + at, parameter.m + at, parameter.q + at, gradient ? load(gradient + at) : vec{});
+            optimizer.module(parameter.w + at, parameter.m + at, parameter.q + at,
+                             gradient ? load(gradient + at) : vec{});
         }
     optimizer.add_up();
 }
@@ -34,7 +35,8 @@ static double cross_entropy(Model& m, const int64_t* targets, long rows) {
         float largest = sigma * cosine[0];
         for (long c = 1; c < m.classes; c++) largest = sigma * cosine[c] > largest ? sigma * cosine[c] : largest;
         vec total = {};
-        for (long n = 0; n < m.cosine.width(); n += LANES) store(p + n, exponential(sigma * load(cosine + n) - largest));
+        for (long n = 0; n < m.cosine.width(); n += LANES)
+            store(p + n, exponential(sigma * load(cosine + n) - largest));
         for (long c = m.classes; c < m.cosine.width(); c++) p[c] = 0.f;
         for (long n = 0; n < m.cosine.width(); n += LANES) total += load(p + n);
         float whole = sum(total), scale = 1.f / (whole * rows);
@@ -63,10 +65,11 @@ static void head_backward(Model& m, O& optimizer, long rows) {
         dsigma += along;
         off_z[b] = row_scale[b] < 1.f / COSINE_FLOOR ? sigma * sum(along) * row_scale[b] * row_scale[b] : 0.f;
     }
-    for (long c = 0; c < m.classes; c++) off_w[c] = class_scale[c] < 1.f / COSINE_FLOOR ? off_w[c] * class_scale[c] * class_scale[c] : 0.f;
-    outer(m.dlogits.w, m.dlogits.stride, 1, padded(rows, ROWS), m.head.w, m.head.stride, m.head.width(), m.classes,
+    for (long c = 0; c < m.classes; c++)
+        off_w[c] = class_scale[c] < 1.f / COSINE_FLOOR ? off_w[c] * class_scale[c] * class_scale[c] : 0.f;
+    times(m.dlogits, rows, m.head,
           [&](long b, long n, vec v) { store(m.dz.row(b) + n, v - off_z[b] * load(m.z.row(b) + n)); });
-    outer(m.dlogits.w, 1, m.dlogits.stride, m.head.padded_rows(), m.z.w, m.z.stride, m.z.width(), rows, [&](long c, long n, vec v) {
+    transposed_times(m.dlogits, m.z, rows, [&](long c, long n, vec v) {
         long at = c * m.head.stride + n;
         optimizer.head(m.head.w + at, m.head.m + at, m.head.q + at, v - off_w[c] * load(m.head.w + at));
     });
@@ -84,9 +87,10 @@ static void gate_backward(Model& m, O& optimizer, long rows) {
         for (long n = 0; n < m.dz.width(); n += LANES) {
             vec g = load(m.dz.row(b) + n), open = load(m.gate.row(b) + n);
             store(m.dgate.row(b) + n, g * load(input.row(b) + n) * open * (1.f - open));
-            if (serial) store(m.dz.row(b) + n, g * open);
+            if (serial)
+                store(m.dz.row(b) + n, g * open);
         }
-    dot(m.dgate.w, m.dgate.stride, padded(rows, ROWS), m.excite.w, m.excite.stride, m.excite.padded_rows(), m.dgate.width(), m.dsq.w, m.dsq.stride);
+    times_transposed(m.dgate, rows, m.excite, m.dsq);
     for (long b = 0; b < rows; b++)
         for (long n = 0; n < m.dsq.width(); n += LANES) {
             vec g = load(m.dsq.row(b) + n);
@@ -94,7 +98,7 @@ static void gate_backward(Model& m, O& optimizer, long rows) {
         }
     learn(optimizer, m.excite, m.sq, m.dgate, rows);
     if (serial)
-        outer(m.dsq.w, m.dsq.stride, 1, padded(rows, ROWS), m.squeeze.w, m.squeeze.stride, m.squeeze.width(), m.squeezed,
+        times(m.dsq, rows, m.squeeze,
               [&](long b, long n, vec v) { store(m.dz.row(b) + n, load(m.dz.row(b) + n) + v); });
     learn(optimizer, m.squeeze, m.dsq, input, rows);
 }
@@ -116,7 +120,8 @@ static void layer_norm_backward(Model& m, long rows) {
             along += value * unit;
         }
         float mean = sum(total) / m.dim, slope = sum(along) / m.dim, inverse = m.per_row.row(0)[b];
-        for (long n = 0; n < width; n += LANES) store(g + n, inverse * (load(g + n) * load(m.norm_weight.w + n) - mean - load(normal + n) * slope));
+        for (long n = 0; n < width; n += LANES)
+            store(g + n, inverse * (load(g + n) * load(m.norm_weight.w + n) - mean - load(normal + n) * slope));
         for (long n = m.dim; n < width; n++) g[n] = 0.f;
         for (long n = 0; n < width; n += LANES) store(dup + n, load(dup + n) + load(g + n));
     }
@@ -128,7 +133,7 @@ static void adapter_backward(Model& m, O& optimizer, long rows) {
     learn(optimizer, m.norm_weight, m.sums.row(0));
     learn(optimizer, m.norm_bias, m.sums.row(1));
     learn(optimizer, m.up_bias, m.sums.row(2));
-    dot(m.dz.w, m.dz.stride, padded(rows, ROWS), m.up.w, m.up.stride, m.up.padded_rows(), m.dz.width(), m.dhid.w, m.dhid.stride);
+    times_transposed(m.dz, rows, m.up, m.dhid);
     float* dbias = m.bias_sums.w;
     std::memset(dbias, 0, m.bias_sums.size() * sizeof(float));
     for (long b = 0; b < rows; b++)
@@ -144,10 +149,13 @@ static void adapter_backward(Model& m, O& optimizer, long rows) {
 
 template <class O>
 static void module_backward(Model& m, O& optimizer, long rows) {
-    if (m.has_gate()) gate_backward(m, optimizer, rows);
+    if (m.has_gate())
+        gate_backward(m, optimizer, rows);
     else
         for (Matrix* unused : {&m.squeeze, &m.excite}) learn(optimizer, *unused, nullptr);
-    if (m.has_adapter()) adapter_backward(m, optimizer, rows);
+    if (m.has_adapter())
+        adapter_backward(m, optimizer, rows);
     else
-        for (Matrix* unused : {&m.norm_weight, &m.norm_bias, &m.down, &m.down_bias, &m.up, &m.up_bias}) learn(optimizer, *unused, nullptr);
+        for (Matrix* unused : {&m.norm_weight, &m.norm_bias, &m.down, &m.down_bias, &m.up, &m.up_bias})
+            learn(optimizer, *unused, nullptr);
 }

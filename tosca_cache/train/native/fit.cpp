@@ -14,7 +14,8 @@ struct Task {
 };
 
 static void gather(Model& m, const Task& task, const int64_t* index, long rows) {
-    for (long b = 0; b < rows; b++) std::memcpy(m.x.row(b), task.features + index[b] * task.dim, task.dim * sizeof(float));
+    for (long b = 0; b < rows; b++)
+        std::memcpy(m.x.row(b), task.features + index[b] * task.dim, task.dim * sizeof(float));
 }
 
 template <Kind KIND>
@@ -42,7 +43,8 @@ extern "C" int tosca_fit(const Task* task) {
     long batch = 1;
     for (long i = 0; i < task->steps; i++) batch = task->sizes[i] > batch ? task->sizes[i] : batch;
     Model m(task->dim, task->hidden, task->squeezed, task->classes, batch, (Flow)task->flow);
-    if (!m.allocate(task->kind != SGD)) return 1;
+    if (!m.allocate(task->kind != SGD))
+        return 1;
     m.copy(task->parameters, true);
     switch (task->kind) {
         case SGD: fit<SGD>(m, *task); break;

@@ -13,7 +13,7 @@ static inline float inverse_length(const float* row, long width) {
 }
 
 static void adapter(Model& m, long rows) {
-    dot(m.x.w, m.x.stride, padded(rows, ROWS), m.down.w, m.down.stride, m.down.padded_rows(), m.x.width(), m.hid.w, m.hid.stride);
+    times_transposed(m.x, rows, m.down, m.hid);
     for (long b = 0; b < rows; b++)
         for (long n = 0; n < m.hid.width(); n += LANES) {
             vec value = load(m.hid.row(b) + n) + load(m.down_bias.w + n), cdf, density;
@@ -22,7 +22,7 @@ static void adapter(Model& m, long rows) {
             store(m.slope.row(b) + n, cdf + value * density);
         }
     bool residual = m.serial();
-    outer(m.hid.w, m.hid.stride, 1, padded(rows, ROWS), m.up.w, m.up.stride, m.up.width(), m.hidden, [&](long b, long n, vec v) {
+    times(m.hid, rows, m.up, [&](long b, long n, vec v) {
         v += load(m.up_bias.w + n);
         store(m.normal.row(b) + n, residual ? v + load(m.x.row(b) + n) : v);
     });
@@ -50,19 +50,22 @@ static void layer_norm(Model& m, long rows) {
     }
 }
 
-static const Matrix& gate_input(const Model& m) { return m.serial() ? m.h : m.x; }
+static const Matrix& gate_input(const Model& m) {
+    return m.serial() ? m.h : m.x;
+}
 
-// gate = sigmoid(excite relu(squeeze input)); z = input * gate, plus the normalised adapter where both branches are parallel.
+// gate = sigmoid(excite relu(squeeze input)); z = input * gate, plus the normalised adapter where both branches are
+// parallel.
 static void gate(Model& m, long rows) {
     const Matrix& input = gate_input(m);
-    dot(input.w, input.stride, padded(rows, ROWS), m.squeeze.w, m.squeeze.stride, m.squeeze.padded_rows(), input.width(), m.sq.w, m.sq.stride);
+    times_transposed(input, rows, m.squeeze, m.sq);
     for (long b = 0; b < rows; b++)
         for (long n = 0; n < m.sq.width(); n += LANES) {
             vec value = load(m.sq.row(b) + n);
             store(m.sq.row(b) + n, value > 0.f ? value : vec{});
         }
     bool parallel = m.flow == TOSCA_R;
-    outer(m.sq.w, m.sq.stride, 1, padded(rows, ROWS), m.excite.w, m.excite.stride, m.excite.width(), m.squeezed, [&](long b, long n, vec v) {
+    times(m.sq, rows, m.excite, [&](long b, long n, vec v) {
         vec open = 1.f / (1.f + exponential(-v));
         vec value = load(input.row(b) + n) * open;
         store(m.gate.row(b) + n, open);
@@ -75,19 +78,21 @@ static void module_forward(Model& m, long rows) {
         adapter(m, rows);
         layer_norm(m, rows);
     }
-    if (m.has_gate()) gate(m, rows);
+    if (m.has_gate())
+        gate(m, rows);
     else
         for (long b = 0; b < rows; b++) std::memcpy(m.z.row(b), m.h.row(b), m.z.width() * sizeof(float));
 }
 
 // Cosines of every row with every class; their lengths stay in per_row and per_class.
 static void head_forward(Model& m, long rows) {
-    dot(m.z.w, m.z.stride, padded(rows, ROWS), m.head.w, m.head.stride, m.head.padded_rows(), m.z.width(), m.cosine.w, m.cosine.stride);
+    times_transposed(m.z, rows, m.head, m.cosine);
     float *row_scale = m.per_row.row(1), *class_scale = m.per_class.row(0);
     for (long c = 0; c < m.classes; c++) class_scale[c] = inverse_length(m.head.row(c), m.head.width());
     for (long b = 0; b < rows; b++) {
         row_scale[b] = inverse_length(m.z.row(b), m.z.width());
         float* row = m.cosine.row(b);
-        for (long n = 0; n < m.cosine.width(); n += LANES) store(row + n, load(row + n) * row_scale[b] * load(class_scale + n));
+        for (long n = 0; n < m.cosine.width(); n += LANES)
+            store(row + n, load(row + n) * row_scale[b] * load(class_scale + n));
     }
 }

@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
 
-SOURCES = ("fit.cpp", "backward.hpp", "forward.hpp", "model.hpp", "optimizer.hpp", "products.hpp", "vector.hpp")
+SOURCES = ("fit.cpp", "backward.hpp", "forward.hpp", "matrix.hpp", "model.hpp", "optimizer.hpp", "products.hpp", "vector.hpp")
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-shared", "-fPIC")
 FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # the second where a compiler does not know the first

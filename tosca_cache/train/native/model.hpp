@@ -2,39 +2,34 @@
 #pragma once
 #include <cstdlib>
 
-#include "products.hpp"
+#include "matrix.hpp"
 
 enum Flow { TOSCA, TOSCA_R, ADAPTER, CALIBRATOR };
-
-struct Matrix {  // rows x columns; with w, m and q as parameters and optimizer state, or with w alone
-    float *w = nullptr, *m = nullptr, *q = nullptr;
-    long rows = 0, columns = 0, stride = 0;
-    float* row(long i) const { return w + i * stride; }
-    long padded_rows() const { return padded(rows, ROWS); }
-    long width() const { return padded(columns, LANES); }
-    size_t size() const { return (size_t)padded_rows() * stride; }
-};
 
 struct Model {
     long dim, hidden, squeezed, classes, batch;
     Flow flow;
-    // Linear maps that leave the module are kept transposed, [hidden, d]: a feature's side is always the contiguous one.
+    // Linear maps that leave the module are kept transposed, [hidden, d]: a feature's side is always the contiguous
+    // one.
     Matrix norm_weight, norm_bias, down, down_bias, up, up_bias, squeeze, excite, head, sigma;
-    Matrix x, normal, h, gate, z, dz, dgate, hid, slope, dhid, sq, dsq, cosine, dlogits, per_row, per_class, sums, bias_sums;
+    Matrix x, normal, h, gate, z, dz, dgate, hid, slope, dhid, sq, dsq, cosine, dlogits, per_row, per_class, sums,
+        bias_sums;
     float* memory = nullptr;
 
     bool has_adapter() const { return flow != CALIBRATOR; }
     bool has_gate() const { return flow != ADAPTER; }
     bool serial() const { return flow == TOSCA; }
 
-    Model(long d, long hid_, long sq_, long c, long b, Flow f) : dim(d), hidden(hid_), squeezed(sq_), classes(c), batch(b), flow(f) {}
+    Model(long d, long hid_, long sq_, long c, long b, Flow f)
+        : dim(d), hidden(hid_), squeezed(sq_), classes(c), batch(b), flow(f) {}
     Model(const Model&) = delete;
     ~Model() { std::free(memory); }
 
     // Takes one aligned, zeroed piece of memory for everything; false if there is none.
     bool allocate(bool second_moment) {
         size_t floats = layout(nullptr, second_moment);
-        if (posix_memalign((void**)&memory, 64, floats * sizeof(float))) return false;
+        if (posix_memalign((void**)&memory, 64, floats * sizeof(float)))
+            return false;
         std::memset(memory, 0, floats * sizeof(float));
         layout(memory, second_moment);
         return true;
@@ -58,7 +53,8 @@ struct Model {
             matrix.rows = rows, matrix.columns = columns, matrix.stride = stride_of(columns);
             for (float** part : {&matrix.w, &matrix.m, &matrix.q}) {
                 *part = base && parts > 0 ? base + used : nullptr;
-                if (parts-- > 0) used += matrix.size();
+                if (parts-- > 0)
+                    used += matrix.size();
             }
         };
         int state = second_moment ? 3 : 2;
@@ -84,8 +80,10 @@ struct Model {
             for (long j = 0; j < matrix.columns; j++) {
                 float& theirs = flat[transposed ? j * matrix.rows + i : i * matrix.columns + j];
                 float& ours = matrix.w[i * matrix.stride + j];
-                if (to_ours) ours = theirs;
-                else theirs = ours;
+                if (to_ours)
+                    ours = theirs;
+                else
+                    theirs = ours;
             }
         return flat + matrix.rows * matrix.columns;
     }

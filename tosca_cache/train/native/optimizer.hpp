@@ -25,12 +25,16 @@ struct Optimizer {
     }
 
     // One parameter vector of the head, which it does not.
-    inline void head(float* p, float* first, float* second, vec gradient) { apply(p, first, second, load(p), gradient); }
+    inline void head(float* p, float* first, float* second, vec gradient) {
+        apply(p, first, second, load(p), gradient);
+    }
 
   private:
     inline void apply(float* p, float* first, float* second, vec value, vec gradient) {
-        if (KIND == ADAMW) value *= 1.f - lr * decay;
-        else gradient += decay * value;
+        if (KIND == ADAMW)
+            value *= 1.f - lr * decay;
+        else
+            gradient += decay * value;
         if (KIND == SGD) {
             vec velocity = momentum * load(first) + gradient;
             store(first, velocity);

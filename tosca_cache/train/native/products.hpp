@@ -1,14 +1,18 @@
-// Matrix products for one model: rows of a few dozen, columns of a feature. Every matrix is row-major with its long side
-// contiguous; rows are padded to ROWS (8) and columns to LANES, so that tiles need no edge cases.
+// Matrix products for one model: rows of a few dozen, columns of a feature. Every matrix is row-major with its long
+// side contiguous; rows are padded to ROWS (8) and columns to LANES, so that tiles need no edge cases.
 #pragma once
 #include "vector.hpp"
 
 constexpr int ROWS = 8;  // of a tile: 8 x 3 vectors of sums leave registers for the operands
 
-static inline long padded(long n, long to) { return (n + to - 1) / to * to; }
+static inline long padded(long n, long to) {
+    return (n + to - 1) / to * to;
+}
 
 // Columns of a matrix in memory: an odd number of cache lines, so that the rows of a tile do not share cache sets.
-static inline long stride_of(long columns) { return padded(columns, 16) / 16 % 2 ? padded(columns, 16) : padded(columns, 16) + 16; }
+static inline long stride_of(long columns) {
+    return padded(columns, 16) / 16 % 2 ? padded(columns, 16) : padded(columns, 16) + 16;
+}
 
 template <int N>
 static inline void dot_tile(const float* a, long lda, const float* b, long ldb, long depth, float* c, long ldc) {
@@ -30,19 +34,24 @@ static inline void dot_tile(const float* a, long lda, const float* b, long ldb, 
 }
 
 // c[m, n] = sum over k of a[m, k] b[n, k]: both operands contiguous along the sum.
-static void dot(const float* a, long lda, long rows, const float* b, long ldb, long columns, long depth, float* c, long ldc) {
+static void dot(const float* a, long lda, long rows, const float* b, long ldb, long columns, long depth, float* c,
+                long ldc) {
     for (long i = 0; i < rows; i += ROWS)
         for (long j = 0; j < columns;) {
             const float *left = a + i * lda, *right = b + j * ldb;
             float* out = c + i * ldc + j;
-            if (columns - j >= 3) dot_tile<3>(left, lda, right, ldb, depth, out, ldc), j += 3;
-            else if (columns - j == 2) dot_tile<2>(left, lda, right, ldb, depth, out, ldc), j += 2;
-            else dot_tile<1>(left, lda, right, ldb, depth, out, ldc), j += 1;
+            if (columns - j >= 3)
+                dot_tile<3>(left, lda, right, ldb, depth, out, ldc), j += 3;
+            else if (columns - j == 2)
+                dot_tile<2>(left, lda, right, ldb, depth, out, ldc), j += 2;
+            else
+                dot_tile<1>(left, lda, right, ldb, depth, out, ldc), j += 1;
         }
 }
 
 template <int N, class Use>
-static inline void outer_tile(const float* a, long a_row, long a_depth, const float* b, long ldb, long depth, long row, long column, Use&& use) {
+static inline void outer_tile(const float* a, long a_row, long a_depth, const float* b, long ldb, long depth, long row,
+                              long column, Use&& use) {
     vec acc[ROWS][N] = {};
     a += row * a_row;
     b += column;
@@ -61,7 +70,8 @@ static inline void outer_tile(const float* a, long a_row, long a_depth, const fl
 // use(m, n, sums) for every vector of sum over k of a[m, k] b[k, n], where a's element is at m * a_row + k * a_depth.
 // What becomes of the sums (stored, added, or an optimizer's step) happens while they are in registers.
 template <class Use>
-static inline void outer(const float* a, long a_row, long a_depth, long rows, const float* b, long ldb, long columns, long depth, Use&& use) {
+static inline void outer(const float* a, long a_row, long a_depth, long rows, const float* b, long ldb, long columns,
+                         long depth, Use&& use) {
     for (long n = 0; n < columns;)
         if (columns - n >= 3 * LANES) {
             for (long m = 0; m < rows; m += ROWS) outer_tile<3>(a, a_row, a_depth, b, ldb, depth, m, n, use);

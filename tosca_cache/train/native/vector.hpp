@@ -23,13 +23,21 @@ static inline vec load(const float* p) {
     return v;
 }
 
-static inline void store(float* p, vec v) { std::memcpy(p, &v, sizeof v); }
+static inline void store(float* p, vec v) {
+    std::memcpy(p, &v, sizeof v);
+}
 
-static inline vec splat(float x) { return vec{} + x; }
+static inline vec splat(float x) {
+    return vec{} + x;
+}
 
-static inline vec absolute(vec x) { return (vec)((ivec)x & 0x7fffffff); }
+static inline vec absolute(vec x) {
+    return (vec)((ivec)x & 0x7fffffff);
+}
 
-static inline vec sign(vec x) { return (x > 0.f ? splat(1.f) : vec{}) - (x < 0.f ? splat(1.f) : vec{}); }
+static inline vec sign(vec x) {
+    return (x > 0.f ? splat(1.f) : vec{}) - (x < 0.f ? splat(1.f) : vec{});
+}
 
 // Lanes 0, 2, 4 ... of (a, b) or 1, 3, 5 ...: their sum halves two vectors into one.
 template <int... I>
@@ -37,13 +45,17 @@ static inline vec pairwise(vec a, vec b, std::integer_sequence<int, I...>) {
     return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
 }
 
-static inline vec pairwise(vec a, vec b) { return pairwise(a, b, std::make_integer_sequence<int, LANES>{}); }
+static inline vec pairwise(vec a, vec b) {
+    return pairwise(a, b, std::make_integer_sequence<int, LANES>{});
+}
 
 // The sums of the lanes of four vectors.
 static inline void sum4(vec a, vec b, vec c, vec d, float* out) {
     vec v = pairwise(pairwise(a, b), pairwise(c, d));  // LANES / 4 partial sums of a, then of b, c and d
-    if (LANES >= 8) v = pairwise(v, v);
-    if (LANES >= 16) v = pairwise(v, v);
+    if (LANES >= 8)
+        v = pairwise(v, v);
+    if (LANES >= 16)
+        v = pairwise(v, v);
     std::memcpy(out, &v, 4 * sizeof(float));
 }
 
@@ -72,8 +84,9 @@ static inline vec exponential(vec x) {
     return p * (vec)scale;
 }
 
-// The normal distribution function and its density, for the exact GELU x * cdf(x) and its derivative cdf(x) + x * density(x).
-// erfc(y) e^(y^2) is a polynomial in 1 / (1 + 0.42 y), fitted here with an error of 1e-9 after the factor e^(-y^2).
+// The normal distribution function and its density, for the exact GELU x * cdf(x) and its derivative cdf(x) + x *
+// density(x). erfc(y) e^(y^2) is a polynomial in 1 / (1 + 0.42 y), fitted here with an error of 1e-9 after the factor
+// e^(-y^2).
 static inline void normal(vec x, vec* cdf, vec* density) {
     vec y = absolute(x) * 0.70710678f;
     vec bell = exponential(-0.5f * x * x);

@@ -1,0 +1,80 @@
+"""The choice of what trains: compiled kernels where they pay and can be had, PyTorch otherwise, with one warning."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tosca_cache.errors import UsageError
+from tosca_cache.train.engines import PAYS, choose_engine
+
+CHOOSE = """
+import sys, torch, warnings
+from tosca_cache.errors import ToscaError
+from tosca_cache.train.engines import choose_engine
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    try:
+        names = [choose_engine(sys.argv[1], torch.device("cpu"), steps=10**6).name for _ in range(3)]
+    except ToscaError as error:
+        names = [error.problem]
+print(names[0], len(caught), *(str(w.message) for w in caught), sep="\\n")
+"""
+
+
+def choose(tmp_path, name, **environment):
+    """Name of the engine (or the problem), the number of warnings, and the warnings, in a process of its own."""
+    env = os.environ | {"TOSCA_KERNEL_CACHE": str(tmp_path / "kernels")} | environment
+    result = subprocess.run([sys.executable, "-c", CHOOSE, name], env=env, capture_output=True, text=True, check=True)
+    return result.stdout.splitlines()
+
+
+def test_few_steps_do_not_pay_for_compiling():
+    assert choose_engine("auto", torch.device("cpu"), steps=PAYS - 1).name == "torch"
+    assert choose_engine("auto", torch.device("cpu"), steps=PAYS).name == "native"
+    assert choose_engine("torch", torch.device("cpu"), steps=10**9).name == "torch"
+
+
+def test_the_native_engine_is_for_cpus():
+    with pytest.raises(UsageError, match="trains on a CPU"):
+        choose_engine("native", torch.device("meta"), steps=10**9)
+    assert choose_engine("auto", torch.device("meta"), steps=10**9).name == "torch"
+
+
+def test_without_a_compiler_pytorch_trains_with_one_warning(tmp_path):
+    engine, count, *messages = choose(tmp_path, "auto", PATH=str(tmp_path), CXX="")
+    assert (engine, count) == ("torch", "1")
+    assert "no C++ compiler" in messages[0]
+    problem, count, *_ = choose(tmp_path, "native", PATH=str(tmp_path), CXX="")
+    assert "no C++ compiler" in problem
+    assert count == "0"
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path):
+    compiler = tmp_path / "c++"
+    compiler.write_text("#!/bin/sh\necho 'out of licences' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    engine, count, *messages = choose(tmp_path, "auto", CXX=str(compiler))
+    assert (engine, count) == ("torch", "1")
+    assert "out of licences" in " ".join(messages)
+    assert not list((tmp_path / "kernels").glob("*.so"))
+
+
+def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path):
+    (tmp_path / "kernels").write_text("a file is in the way")
+    engine, count, *messages = choose(tmp_path, "auto")
+    assert (engine, count) == ("torch", "1")
+    assert "kept or loaded" in messages[0]
+
+
+def test_two_processes_may_compile_at_once_and_a_third_finds_it_done(tmp_path):
+    env = os.environ | {"TOSCA_KERNEL_CACHE": str(tmp_path)}
+    code = "from tosca_cache.train.native.library import load_library; print(load_library().seconds > 0)"
+    command = [sys.executable, "-c", code]
+    both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert "True\n" in [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(list(tmp_path.iterdir())) == 1
+    assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "False\n"
