@@ -30,7 +30,7 @@ ALLOWED = {
     "methods": BASE | {"train", "routing", "luca", "tasks", "evaluate"},
     "report": set(),
     "runs": BASE | STAGE_TWO | {"report", "extract"},
-    "api": BASE | STAGE_TWO | {"runs"},
+    "api": BASE | STAGE_TWO | {"runs", "sweep"},
     "sweep": BASE | STAGE_TWO | {"runs"},
     "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep"},
 }

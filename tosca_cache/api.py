@@ -7,16 +7,19 @@ stream = tosca.task_stream(store, increment=2, seed=1993)
 trained = tosca.train(stream, l1=5e-4)
 labels, modules = tosca.route(trained, features)
 report = tosca.evaluate(trained)
+found = tosca.sweep(store, {"l1": [1e-4, 5e-4], "lr": "log:0.005:0.1:5"}, ledger="runs/cub.sqlite", increment=10)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.methods.tosca import Tosca
@@ -24,6 +27,10 @@ from tosca_cache.routing import make_router
 from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, train_stream
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
+from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
+from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
+from tosca_cache.sweep.settle import SweepReporter
+from tosca_cache.sweep.space import make_space
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
@@ -102,3 +109,43 @@ def evaluate(trained: Trained) -> dict[str, Any]:
     )
     assert isinstance(report, dict)
     return report
+
+
+def sweep(
+    store: Store,
+    space: Mapping[str, Sequence[Any] | str] | Sequence[str],
+    *,
+    ledger: str | Path,
+    seeds: Sequence[int] = (1993,),
+    report_seeds: Sequence[int] = PUBLISHED_SEEDS,
+    tune_store: Store | None = None,
+    backend: str = "loky",
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    search: Mapping[str, Any] | None = None,
+    reporter: SweepReporter | None = None,
+    **base: Any,
+) -> SweepReport:
+    """Trains many settings side by side, chooses one without looking at test rows, and reports on fresh runs of it.
+
+    Call it again with the same ledger and nothing that is finished is run again.
+
+    Arguments:
+        space: {key: values, or a range as in `--set`}, or the texts of `--set` themselves.
+        ledger: the SQLite file of results; LEDGER.report.json and LEDGER.best.toml are written beside it.
+        seeds, report_seeds: of the search, and of the report on the chosen setting.
+        tune_store: with select="two-phase": where settings are chosen.
+        backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
+        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, max_cells, time_budget, ...
+        base: settings that the axes change; fields of `TrainConfig`.
+    """
+    request = SweepRequest(
+        base=TrainConfig(**({"dataset": store.spec.dataset["name"]} | base)),
+        space=make_space(space),
+        seeds=tuple(seeds),
+        report_seeds=tuple(report_seeds),
+        other_store=tune_store is not None,
+        **(search or {}),
+    )
+    resources = Resources(backend, jobs, scheduler)
+    return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=reporter)

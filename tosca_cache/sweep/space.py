@@ -14,9 +14,9 @@ from typing import Any
 
 from tosca_cache.config.schema import KEYS, TrainConfig, check_value, default_of
 from tosca_cache.errors import ConfigError, UsageError
-from tosca_cache.sweep.space_axis import Axis
+from tosca_cache.sweep.space_axis import Axis, values_axis
 from tosca_cache.sweep.space_file import read_axes
-from tosca_cache.sweep.space_text import assigned_axis
+from tosca_cache.sweep.space_text import assigned_axis, text_axis
 
 Point = dict[str, Any]
 
@@ -86,6 +86,18 @@ class Space:
 def parse_set(assignments: Sequence[str]) -> Space:
     """The space of `--set KEY=VALUES[@KEY=value,...]` (grammar: `sweep/space_text.py`). Raises `ConfigError`."""
     return Space(tuple(assigned_axis(assignment, OPTION) for assignment in assignments))
+
+
+def make_space(axes: Mapping[str, Sequence[Any] | str] | Sequence[str]) -> Space:
+    """The space of {key: values or a range's text}, or of texts as for `parse_set`. Raises `ConfigError`."""
+    if not isinstance(axes, Mapping):
+        return parse_set(axes)
+    return Space(
+        tuple(
+            text_axis(key, values, key) if isinstance(values, str) else values_axis(key, values, key)
+            for key, values in axes.items()
+        )
+    )
 
 
 def read_space(path: Path) -> Space:
