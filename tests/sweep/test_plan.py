@@ -1,0 +1,178 @@
+"""Groups of one shape, blocks that fit into memory, and what becomes of a block that does not."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tosca_cache.sweep.block import run_block
+from tosca_cache.sweep.estimate import estimate
+from tosca_cache.sweep.plan import SHAPE_KEYS, free_memory, plan_groups
+from tosca_cache.train.engines import Engine
+
+CPU = torch.device("cpu")
+SHAPES = {
+    "mlp_ratio": [2, 4],
+    "se_ratio": [3, 4],
+    "epochs": [1, 2],
+    "batch_size": [4, 8],
+    "increment": [1, 2, 3],
+    "init_cls": [None, 1],
+    "shuffle": [True, False],
+}
+OTHERS = {
+    "lr": [0.01, 0.02],
+    "l1": [0.0, 1e-3],
+    "weight_decay": [0.0, 1e-3],
+    "momentum": [0.0, 0.9],
+    "scheduler": ["cosine", "constant"],
+    "optimizer": ["sgd", "adam", "adamw"],
+    "flow": ["tosca", "tosca_r", "adapter", "calibrator"],
+}
+SETTING = st.fixed_dictionaries(
+    {},
+    optional={key: st.sampled_from(values) for key, values in {**SHAPES, **OTHERS}.items()},
+)
+CELLS = st.lists(
+    st.tuples(SETTING, st.integers(1, 3), st.sampled_from(["val", "test", "half-1"])), min_size=1, max_size=12
+)
+
+
+@dataclass(frozen=True)
+class Recording(Engine):
+    """An engine that has room for `most` models, and remembers how many lanes and models it was given."""
+
+    most: int = 10**6
+    error: type[BaseException] = MemoryError
+    given: list[tuple[int, int]] = field(default_factory=list)
+
+    def fit(self, parameters, lanes, members, *, on_epoch=None):
+        self.given.append((len(lanes), len(members)))
+        if len(members) > self.most:
+            raise self.error("no room")
+        return super().fit(parameters, lanes, members, on_epoch=on_epoch)
+
+
+@dataclass(frozen=True)
+class Refusing(Engine):
+    """An engine with a bug that one setting triggers."""
+
+    def fit(self, parameters, lanes, members, *, on_epoch=None):
+        if any(member.settings.lr == 0.666 for member in members):
+            raise RuntimeError("a kernel is broken")
+        return super().fit(parameters, lanes, members, on_epoch=on_epoch)
+
+
+def measured(finished):
+    """Results by address, without their times."""
+    return {
+        cell.address: {name: value for name, value in cell.result.items() if name not in ("seconds", "engine")}
+        for cell in finished
+        if cell.state == "done"
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    mixture=CELLS,
+    memory=st.none() | st.integers(0, 2**21),
+    jobs=st.integers(1, 3),
+    engine=st.builds(Engine, st.sampled_from(["torch", "native"]), st.integers(1, 3)),
+)
+def test_every_cell_is_in_one_block_of_its_own_shape(make_data, quick, cell_of, mixture, memory, jobs, engine):
+    cells = [cell_of(replace(quick, **setting), seed, rows) for setting, seed, rows in mixture]
+    groups = plan_groups(cells, make_data(), engine, CPU, memory=memory, jobs=jobs)
+    assert sorted(cell.address for g in groups for b in g.blocks for cell in b) == sorted(c.address for c in cells)
+    shapes = [{(c.scenario, *(getattr(c.config, key) for key in SHAPE_KEYS)) for c in g.cells} for g in groups]
+    assert all(len(found) == 1 for found in shapes)
+    assert len(set().union(*shapes)) == len(groups)
+    for group in groups:
+        sizes = [len(block) for block in group.blocks]
+        assert 1 <= min(sizes) <= max(sizes) <= group.most
+        assert max(sizes) - min(sizes) <= 1
+        assert [c for block in group.blocks for c in block] == list(group.cells)
+        assert group.bytes > 0
+
+
+@pytest.mark.parametrize("key", [*SHAPES, *OTHERS])
+def test_only_what_changes_shapes_makes_groups(make_data, quick, cell_of, key):
+    values = {**SHAPES, **OTHERS}[key]
+    cells = [cell_of(replace(quick, **{key: value}), seed) for value in values for seed in (1, 2)]
+    groups = plan_groups(cells, make_data(), Engine(), CPU)
+    assert len(groups) == (len(values) if key in SHAPES else 1)
+    if key in SHAPES:
+        assert [group.describe()[key] for group in groups] == values
+
+
+@settings(max_examples=20, deadline=None)
+@given(memory=st.integers(0, 2**23), more=st.integers(0, 2**23), jobs=st.integers(1, 4))
+def test_less_memory_makes_smaller_blocks(make_data, quick, cell_of, memory, more, jobs):
+    data, cells = make_data(), [cell_of(quick, seed) for seed in range(40)]
+    engine = Engine("native", 8)
+    (group,) = plan_groups(cells, data, engine, CPU, memory=memory, jobs=jobs)
+    (larger,) = plan_groups(cells, data, engine, CPU, memory=memory + more, jobs=jobs)
+    assert group.most <= larger.most
+    assert group.most == 1 or group.bytes <= memory // jobs
+
+
+def test_enough_memory_is_not_filled_and_no_memory_still_runs_one_at_a_time(make_data, quick, cell_of):
+    data, cells = make_data(), [cell_of(quick, seed) for seed in range(40)]
+    assert [g.most for g in plan_groups(cells, data, Engine("native", 2), CPU, memory=2**40)] == [8]
+    (group,) = plan_groups(cells, data, Engine("native", 2), CPU, memory=0)
+    assert [len(block) for block in group.blocks] == [1] * 40
+    assert free_memory(CPU) > 2**20
+
+
+def test_members_of_one_seed_share_one_copy_of_its_features(make_data, quick, cell_of):
+    engine, data = Recording(), make_data()
+    cells = [cell_of(replace(quick, lr=lr), seed) for lr in (0.01, 0.02, 0.03, 0.04, 0.05) for seed in (1, 2)]
+    run_block(cells, data, engine)
+    assert engine.given == [(2, 10)] * 3
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+def test_what_does_not_fit_is_split_until_it_does(make_data, quick, cell_of, error, most):
+    data = make_data()
+    cells = [cell_of(replace(quick, lr=lr), seed, "val") for lr in (0.01, 0.02, 0.03, 0.04) for seed in (1, 2)]
+    tight = Recording("native", most=most, error=error)
+    found = run_block(cells, data, tight)
+    assert [cell.address for cell in found] == [cell.address for cell in cells]
+    assert {cell.state for cell in found} == {"done"}
+    assert measured(found) == measured(run_block(cells, data, Engine("native")))
+    assert max(models for _, models in tight.given) == 8
+
+
+def test_a_cell_that_does_not_fit_alone_fails_with_its_reason(make_data, quick, cell_of):
+    cells = [cell_of(quick, seed) for seed in (1, 2, 3)]
+    found = run_block(cells, make_data(), Recording(most=0))
+    assert [(cell.address, cell.state, cell.reason) for cell in found] == [
+        (cell.address, "failed", "MemoryError: no room") for cell in cells
+    ]
+
+
+def test_a_cell_that_fails_harms_no_other(make_data, quick, cell_of):
+    data = make_data()
+    cells = [cell_of(replace(quick, lr=lr)) for lr in (0.01, 0.02, 0.666, 0.03, 0.04)]
+    found = run_block(cells, data, Refusing("native"))
+    assert [cell.state for cell in found] == ["done", "done", "failed", "done", "done"]
+    assert found[2].reason == "RuntimeError: a kernel is broken"
+    good = [cell for cell in cells if cell.config.lr != 0.666]
+    assert measured(found) == measured(run_block(good, data, Engine("native")))
+
+
+def test_a_block_says_how_far_it_is(make_data, quick, cell_of):
+    seen = []
+    run_block([cell_of(quick)], make_data(), Engine(), on_task=lambda done, tasks: seen.append((done, tasks)))
+    assert seen == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_time_is_estimated_for_all_cells_of_a_group(make_data, quick, cell_of):
+    cells = [cell_of(replace(quick, lr=lr, flow=flow)) for lr in (0.01, 0.02) for flow in ("tosca", "adapter")]
+    for engine in (Engine("torch"), Engine("native", 2)):
+        (group,) = plan_groups(cells, make_data(), engine, CPU)
+        found = estimate(group, engine, CPU)
+        assert found.train > 0 and found.score > 0
+        assert found.seconds == found.train + found.score
