@@ -14,7 +14,7 @@ import math
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from statistics import fmean, stdev
 from typing import Any
 
@@ -184,8 +184,10 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
 
 
 def to_json(cells: Sequence[LedgerCell]) -> str:
-    """All that the ledger knows of these cells, as a JSON list; what is not defined is null."""
-    return json.dumps([asdict(cell) for cell in cells], indent=1, allow_nan=False, ensure_ascii=False)
+    """All that the ledger knows of these cells, as a JSON list with a line for each; what is not defined is null."""
+    rows = ({part.name: getattr(cell, part.name) for part in fields(cell)} for cell in cells)
+    lines = ",\n".join(json.dumps(row, allow_nan=False, ensure_ascii=False) for row in rows)
+    return f"[\n{lines}\n]"
 
 
 def score_of(cell: LedgerCell, score: str = "score") -> float | None:

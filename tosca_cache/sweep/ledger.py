@@ -218,7 +218,8 @@ class Ledger:
         """This ledger's owner, written down as alive."""
         if self._owner is None:
             self._owner = Owner.enter()
-            weakref.finalize(self, self._owner.leave)  # a ledger that is dropped without being closed runs nothing
+            for stop in (self._owner.leave, self._closed.set):  # a ledger that is dropped and never closed runs nothing
+                weakref.finalize(self, stop)
             speak = (weakref.ref(self), self._closed, self.stale_after / 4)
             threading.Thread(target=_keep_speaking, args=speak, name="ledger heartbeat", daemon=True).start()
         statement = "INSERT INTO owners VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET beat = ?"

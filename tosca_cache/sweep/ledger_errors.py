@@ -55,6 +55,12 @@ def other_schema(path: Path, found: str, known: int) -> RunError:
     )
 
 
+def refusal_code(path: Path) -> int:
+    """Why a file cannot be written: its file system, or the permissions."""
+    read_only = path.parent.exists() and os.statvfs(path.parent).f_flag & os.ST_RDONLY
+    return errno.EROFS if read_only else errno.EACCES
+
+
 def _content_error(name: str, path: Path) -> RunError | None:
     if name == "SQLITE_NOTADB":
         return not_a_ledger(path)
@@ -71,14 +77,13 @@ def _content_error(name: str, path: Path) -> RunError | None:
 
 def _system_error(name: str, path: Path, failure: sqlite3.Error) -> RunError | None:
     """The words that failures of the file system have everywhere in the project."""
-    folder = os.statvfs(path.parent) if path.parent.exists() else None
     if name == "SQLITE_FULL":
         code = errno.ENOSPC
     elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
-        code = errno.EROFS if folder and folder.f_flag & os.ST_RDONLY else errno.EACCES
+        code = refusal_code(path)
     elif name.startswith(("SQLITE_IOERR", "SQLITE_PROTOCOL", "SQLITE_NOLFS")):
         # Shared memory that cannot grow is reported as a failure of the device.
-        code = errno.ENOSPC if folder and folder.f_bavail == 0 else errno.EIO
+        code = errno.ENOSPC if path.parent.exists() and os.statvfs(path.parent).f_bavail == 0 else errno.EIO
     else:
         return None
     try:

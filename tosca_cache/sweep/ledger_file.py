@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import uuid
@@ -17,9 +18,11 @@ from tosca_cache.sweep.ledger_errors import (
     error_name,
     not_a_ledger,
     other_schema,
+    refusal_code,
 )
 
 SCHEMA = 1
+_SMALLEST = 512  # bytes of SQLite's smallest page
 APPLICATION_ID = 0x544F5343  # "TOSC": stands in the file's header and tells it from other databases
 
 _TABLES = (
@@ -55,6 +58,12 @@ def connect(path: Path, *, create: bool, read_only: bool) -> sqlite3.Connection:
             raise RunError("A ledger is a file; this is a folder.", where=path, remedy="Give the ledger's own path.")
         if not path.exists() and (read_only or not create):
             raise RunError("There is no ledger here.", where=path, remedy="Check the path; `tosca sweep` makes one.")
+        if path.exists() and 0 < path.stat().st_size < _SMALLEST:  # SQLite would take it for an empty database
+            raise not_a_ledger(path)
+        # Asked for and not tried: closing the file would take away the locks of another connection in this process.
+        if path.exists() and not os.access(path, os.R_OK if read_only else os.R_OK | os.W_OK):
+            code = refusal_code(path)
+            raise OSError(code, os.strerror(code), str(path))
         if create and not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
     with database_errors(path):
@@ -162,8 +171,10 @@ def is_on_one_machine(path: Path) -> bool:
 
 
 def _open_to_read(path: Path) -> sqlite3.Connection:
-    connection = _open(path, "mode=ro")
+    # Not opened as read-only: such a connection cannot tidy up after itself. Its statements cannot change anything.
+    connection = _open(path, "mode=rw")
     try:
+        connection.execute("PRAGMA query_only = ON")
         _check(connection, path)
     except sqlite3.OperationalError as failure:
         connection.close()

@@ -54,14 +54,17 @@ class Finished:
 
 def canonical_json(value: Mapping[str, Any]) -> str:
     """The one JSON text of a value; raises `ValueError` for NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(dict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def result_json(result: Mapping[str, Any] | None) -> str | None:
     """JSON text of a result; what is not a finite number (a metric that is not defined) becomes null."""
     if result is None:
         return None
-    return canonical_json(json.loads(json.dumps(dict(result)), parse_constant=lambda name: None))
+    try:
+        return canonical_json(result)
+    except ValueError:
+        return canonical_json(json.loads(json.dumps(dict(result)), parse_constant=lambda name: None))
 
 
 def storable_text(reason: str | None) -> str | None:

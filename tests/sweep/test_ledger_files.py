@@ -1,0 +1,277 @@
+"""Files that are no ledgers, damaged ones, full disks, read-only and network file systems."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+
+import pytest
+
+from tosca_cache.errors import RunError
+from tosca_cache.sweep import ledger_file
+from tosca_cache.sweep.ledger import DONE, OPEN, Ledger
+
+NAMES = [f"cell-{number}" for number in range(6)]
+
+
+def fill(ledger):
+    return ledger.add((address, {"setting": {"lr": 0.1}, "of": address}) for address in NAMES)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sweep.ledger"
+
+
+def sql(path, statement, *values):
+    """What another program would do to the file."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        return connection.execute(statement, values).fetchall()
+
+
+def test_ledgers_have_an_identity_and_speak_wal(path, tmp_path):
+    with Ledger.open(path) as first, Ledger.open(tmp_path / "new" / "folder" / "other") as other:
+        assert first.id != other.id
+        assert sql(path, "PRAGMA journal_mode") == [("wal",)]
+    with Ledger.open(path) as again:
+        assert again.id == first.id
+    assert sql(path, "SELECT value FROM meta WHERE key = 'schema'") == [("1",)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new", path.name]
+
+
+def test_odd_names_of_files(tmp_path):
+    path = tmp_path / "ä 100% #1?mode=memory&x"
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+    with Ledger.open(path, read_only=True) as ledger:
+        assert len(ledger.cells()) == len(NAMES)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def mounts(tmp_path, system):
+    """A table of mounts in which the test's folder lies on such a file system, under a root that does not."""
+    table = tmp_path / "mountinfo"
+    where = str(tmp_path).replace(" ", "\\040")
+    table.write_text(
+        "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
+        f"28 27 0:25 / {where} rw,nosuid shared:7 - tmpfs none rw\n"
+        f"29 28 0:26 / {where} rw,nosuid shared:8 - {system} server:/home rw\n"
+    )
+    return table
+
+
+@pytest.mark.parametrize("system", ["nfs4", "lustre", "fuse.sshfs", "9p"])
+def test_no_write_ahead_log_on_a_network_file_system(path, tmp_path, monkeypatch, system):
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+    monkeypatch.setattr(ledger_file, "MOUNTS", mounts(tmp_path, system))
+    with Ledger.open(path) as ledger, Ledger.open(path) as other:
+        assert sql(path, "PRAGMA journal_mode") == [("delete",)]
+        assert ledger.claim(NAMES, 2) + other.claim(NAMES) == NAMES
+        assert ledger.done("cell-0", {"score": 1.0})
+        assert other.counts()[DONE] == 1
+    assert not path.with_name(path.name + "-wal").exists()
+
+
+def test_no_write_ahead_log_where_memory_cannot_be_shared(path):
+    """A folder in the place of the shared memory's file stands for a file system that has none."""
+    path.with_name(path.name + "-shm").mkdir()
+    for _ in range(2):
+        with Ledger.open(path) as ledger:
+            fill(ledger)
+            assert ledger.claim(NAMES) == NAMES
+            assert sql(path, "PRAGMA journal_mode") == [("delete",)]
+
+
+def test_the_mode_stays_while_another_uses_the_other(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger_file, "BUSY_SECONDS", 0.05)
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+        monkeypatch.setattr(ledger_file, "MOUNTS", mounts(tmp_path, "nfs"))
+        with Ledger.open(path) as other:
+            assert ledger.claim(NAMES, 1) == ["cell-0"]
+            assert other.claim(NAMES) == NAMES[1:]
+
+
+def test_one_that_is_held_too_long_is_an_error_that_names_the_remedy(path, monkeypatch):
+    monkeypatch.setattr(ledger_file, "BUSY_SECONDS", 0.05)
+    with Ledger.open(path) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as browser:
+        fill(ledger)
+        browser.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RunError, match=r"locked(.|\n)*database browser"):
+            ledger.claim(NAMES)
+        assert ledger.counts()[OPEN] == len(NAMES)
+        browser.execute("ROLLBACK")
+        assert ledger.claim(NAMES) == NAMES
+
+
+def test_a_folder_in_the_place_of_the_ledger(tmp_path):
+    with pytest.raises(RunError, match="this is a folder"):
+        Ledger.open(tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"create": False}, {"read_only": True}])
+def test_a_missing_ledger_is_not_made_by_looking_for_it(tmp_path, options):
+    with pytest.raises(RunError, match=r"no ledger here(.|\n)*tosca sweep"):
+        Ledger.open(tmp_path / "none", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("text", ["x", "lr = 0.1\n" * 500], ids=["short", "long"])
+def test_a_text_file_is_refused_and_left_alone(path, create, text):
+    path.write_text(text)
+    with pytest.raises(RunError, match=r"not a sweep ledger(.|\n)*--ledger"):
+        Ledger.open(path, create=create)
+    assert path.read_text() == text
+
+
+def test_another_programs_database_is_refused_and_left_alone(path):
+    sql(path, "CREATE TABLE cells (address TEXT, content TEXT)")
+    before = path.read_bytes()
+    for options in ({}, {"create": False}, {"read_only": True}):
+        with pytest.raises(RunError, match=r"not a sweep ledger(.|\n)*--ledger"):
+            Ledger.open(path, **options)
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_is_a_ledger_that_was_not_begun(path):
+    path.touch()
+    with pytest.raises(RunError, match="not a sweep ledger"):
+        Ledger.open(path, create=False)
+    with Ledger.open(path) as ledger:
+        assert fill(ledger) == len(NAMES)
+
+
+@pytest.mark.parametrize("version", ["2", None])
+def test_a_ledger_of_another_version_is_refused(path, version):
+    Ledger.open(path).close()
+    if version is None:
+        sql(path, "DELETE FROM meta")
+    else:
+        sql(path, "UPDATE meta SET value = ? WHERE key = 'schema'", version)
+    for read_only in (False, True):
+        with pytest.raises(RunError, match=r"format (2|\(none\))(.|\n)*newer(.|\n)*--ledger"):
+            Ledger.open(path, read_only=read_only)
+
+
+@pytest.mark.parametrize("keep", [50, 1000, 4096, 0.3, 0.9])
+def test_a_truncated_ledger_is_refused(path, keep):
+    with Ledger.open(path) as ledger:
+        ledger.add((f"{number:064x}", {"padding": "x" * 500}) for number in range(200))
+    data = path.read_bytes()
+    kept = data[: keep if isinstance(keep, int) else int(keep * len(data))]
+    path.write_bytes(kept)
+    for options in ({}, {"create": False}, {"read_only": True}):
+        with pytest.raises(RunError, match=r"(not a sweep ledger|damaged)(.|\n)*(another file|Put back a copy)"):
+            Ledger.open(path, **options)
+    assert path.read_bytes() == kept
+
+
+def test_damage_inside_is_noticed(path):
+    with Ledger.open(path) as ledger:
+        ledger.add((f"{number:064x}", {"padding": "x" * 500}) for number in range(200))
+    data = bytearray(path.read_bytes())
+    data[8 * 4096 : 9 * 4096] = os.urandom(4096)
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=r"damaged(.|\n)*run anew"):
+        Ledger.open(path)
+
+
+def test_a_row_that_is_no_json_is_damage(path):
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+        sql(path, "UPDATE cells SET content = '{'")
+        with pytest.raises(RunError, match="damaged"):
+            ledger.cells()
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a small file system of its own: (options) -> folder; skipped where that is not allowed."""
+    folders = []
+
+    def mount(options):
+        folder = tmp_path / f"mount{len(folders)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"may not mount a tmpfs here: {done.stderr.decode().strip()}")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_stops_the_sweep_and_keeps_what_was_recorded(mounted):
+    folder = mounted("size=1m")
+    path = folder / "ledger"
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+        ledger.claim(NAMES)
+        assert ledger.done("cell-0", {"score": 1.0})
+        ballast = folder / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"\0" * 4096):
+                pass
+        with pytest.raises(RunError, match=r"disk is full(.|\n)*--ledger(.|\n)*finished cells are kept"):
+            for _ in range(200):
+                ledger.done("cell-1", {"padding": "x" * 200_000})
+        with pytest.raises(RunError, match="disk is full"):
+            Ledger.open(folder / "second")
+        ballast.unlink()
+        assert ledger.done("cell-2", {"score": 2.0})  # the same ledger can go on once there is space
+    with Ledger.open(path) as ledger:
+        assert ledger.counts()[DONE] == 2
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_read_only_medium_can_be_looked_at_but_not_swept_on(mounted):
+    folder = mounted("size=4m")
+    path = folder / "ledger"
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+    with pytest.raises(RunError, match=r"read-only(.|\n)*--ledger"):
+        Ledger.open(path)
+    with pytest.raises(RunError, match=r"read-only(.|\n)*--ledger"):
+        Ledger.open(folder / "new")
+    with pytest.raises(RunError, match=r"read-only(.|\n)*--ledger"):
+        Ledger.open(folder / "sub" / "new")
+    with Ledger.open(path, read_only=True) as ledger:
+        assert ledger.counts()[OPEN] == len(NAMES)
+        assert [cell.address for cell in ledger.cells()] == NAMES
+        assert ledger.abandoned() == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for this")
+def test_a_folder_without_permission(tmp_path):
+    path = tmp_path / "closed" / "ledger"
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+    path.parent.chmod(0o500)
+    for name in (path, path.with_name("new")):
+        with pytest.raises(RunError, match=r"may not write(.|\n)*--ledger"):
+            Ledger.open(name)
+    with Ledger.open(path, read_only=True) as ledger:
+        assert len(ledger.cells()) == len(NAMES)
+    path.parent.chmod(0o700)
+    path.chmod(0o400)
+    with pytest.raises(RunError, match=r"may not write(.|\n)*--ledger"):
+        Ledger.open(path)
+
+
+def test_looking_changes_nothing(path):
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+    before = path.read_bytes()
+    with Ledger.open(path, read_only=True) as ledger, pytest.raises(RunError):
+        ledger.claim(NAMES)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
