@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,15 +70,16 @@ def dask(stack: ExitStack, n_jobs: int, scheduler: str | None) -> Cluster:
     """Connects to a scheduler, or starts one with `n_jobs` processes of one thread on this machine."""
     distributed = library("dask")
     if scheduler is None:
-        cluster = distributed.LocalCluster(
-            n_workers=n_jobs,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit=0,  # by default a worker is killed at its share of the memory, also while there is plenty
-            silence_logs=logging.CRITICAL,
-        )
+        with _deaf_to_ctrl_c():
+            cluster = distributed.LocalCluster(
+                n_workers=n_jobs,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=0,  # by default a worker is killed at its share of the memory, also while there is plenty
+                silence_logs=logging.CRITICAL,
+            )
         stack.enter_context(cluster)
     try:
         client = stack.enter_context(distributed.Client(scheduler or cluster, timeout=PATIENCE, set_as_default=False))
@@ -178,6 +181,19 @@ def _ray_backend(ray: Any, gpus: float) -> Any:
 
 def _call(func: Callable[[], Any]) -> Any:
     return func()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started in the meantime leave Ctrl-C to this one, which ends them; else each prints a trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, open_writer, publish, toy_arrays, toy_spec, tree
+from toy_store import ROWS, build, build_part, open_writer, publish, toy_arrays, toy_spec, tree
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import StoreWriter, open_store
+from tosca_cache.store import Part, StoreWriter, open_store
 
 BAD = [("train", 20), ("test", 0)]
 SMALL = {"rows": {"train": 9, "test": 4}, "shard_rows": 5}
@@ -93,6 +93,30 @@ def test_a_crash_at_any_step_loses_nothing(bad, tmp_path, monkeypatch):
             with pytest.raises(StoreError):
                 open_store(path)
             assert tree(build(path, **SMALL, bad=bad).path) == expected, f"step {step} of {steps}"
+
+
+def test_a_crash_at_any_step_of_parts_loses_nothing(tmp_path, monkeypatch):
+    bad, expected = [("train", 7)], tree(build(tmp_path / "whole", bad=[("train", 7)]).path)
+
+    def make(path):
+        for index in (2, 1):
+            build_part(path, Part(2, index), bad=bad)
+        return build(path, bad=bad)
+
+    with monkeypatch.context() as patch:
+        calls = crashing(patch, 10**9)
+        make(tmp_path / "counted")
+        steps = next(calls)
+    for step in random.Random(0).sample(range(steps), 12):
+        path = tmp_path / f"s{step}"
+        with monkeypatch.context() as patch:
+            crashing(patch, step)
+            with pytest.raises(PowerLossError):
+                make(path)
+        if path.exists():
+            assert tree(path) == expected, f"named before it was complete, step {step}"
+        else:
+            assert tree(make(path).path) == expected, f"step {step} of {steps}"
 
 
 @pytest.mark.parametrize("cut", [1, 7, 200])

@@ -1,4 +1,7 @@
-"""A small store whose every row follows from its place, and a process that writes it slowly: `toy_store.py PATH PAUSE`."""
+"""A small store whose every row follows from its place, and a process that writes it slowly.
+
+toy_store.py PATH PAUSE [i/n]
+"""
 
 import sys
 import time
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tosca_cache.store import Shard, Store, StoreSpec, StoreWriter
+from tosca_cache.store import Part, Shard, Store, StoreSpec, StoreWriter
 
 ROWS = {"train": 70, "test": 33}
 VIEWS = {"train": 3, "test": 1}
@@ -42,8 +45,8 @@ def toy_arrays(split, rows=ROWS, views=VIEWS, dim=DIM) -> dict:
     }
 
 
-def open_writer(path, spec=None, *, rows=ROWS, views=VIEWS, numerics=None, shard_rows=SHARD_ROWS, restart=False):
-    """A writer of the toy store."""
+def open_writer(path, spec=None, *, rows=ROWS, views=VIEWS, numerics=None, shard_rows=SHARD_ROWS, **more):
+    """A writer of the toy store, or of a part of it."""
     return StoreWriter.open(
         Path(path),
         spec or toy_spec(rows, views),
@@ -52,8 +55,8 @@ def open_writer(path, spec=None, *, rows=ROWS, views=VIEWS, numerics=None, shard
         rows=rows,
         views=views,
         numerics=numerics or {"batch_size": 4, "device": "cpu"},
-        restart=restart,
         shard_rows=shard_rows,
+        **more,
     )
 
 
@@ -79,6 +82,15 @@ def build(
         return writer.finish({"seconds": time.time()})
 
 
+def build_part(path, part, *, bad=(), pause=0.0, **how) -> None:
+    """Makes what is left of one part of the toy store."""
+    arrays = {split: toy_arrays(split) for split in ROWS}
+    with open_writer(path, part=part, **how) as writer:
+        for shard in writer.pending():
+            publish(writer, shard, arrays, bad)
+            time.sleep(pause)
+
+
 def tree(path) -> dict[str, bytes]:
     """Every file of a store with its bytes, but for the one that says when it was made."""
     files = [file for file in Path(path).rglob("*") if file.is_file() and file.name != "provenance.json"]
@@ -97,4 +109,8 @@ def read_everything(store: Store) -> None:
 
 if __name__ == "__main__":
     print("ready", flush=True)
-    build(sys.argv[1], pause=float(sys.argv[2]), bad=[("train", 20), ("test", 0)])
+    how = {"pause": float(sys.argv[2]), "bad": [("train", 20), ("test", 0)]}
+    if sys.argv[3:]:
+        build_part(sys.argv[1], Part.parse(sys.argv[3]), **how)
+    else:
+        build(sys.argv[1], **how)

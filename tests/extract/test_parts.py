@@ -1,0 +1,162 @@
+"""Stage one in parts: what several processes make and one joins is what one alone makes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from tosca_cache.errors import DatasetError, StoreError
+from tosca_cache.extract.backbone import Forward
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.parts import extract_part, join
+from tosca_cache.extract.pipeline import Extraction, extract
+from tosca_cache.store import Part, list_stores
+
+OPTIONS = ExtractOptions(views=2, store_dtype="float32", batch_size=6, workers=1)
+
+
+@pytest.fixture(autouse=True)
+def small_and_quick(monkeypatch):
+    """4 train shards of 4 rows, and 3 test shards, without waiting for the disk."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+
+
+@pytest.fixture
+def alone(shapes, tiny, tmp_path):
+    return files(extract(shapes, tiny, tmp_path / "alone", OPTIONS, show_progress=False))
+
+
+def files(store):
+    """Every file of a store but its provenance."""
+    found = (path for path in store.path.rglob("*") if path.is_file() and path.name != "provenance.json")
+    return {path.relative_to(store.path): path.read_bytes() for path in found}
+
+
+def make(extraction, *parts):
+    return [extract_part(extraction, Part.parse(part), show_progress=False) for part in parts]
+
+
+@pytest.mark.parametrize("order", list(permutations(["1/3", "2/3", "3/3"])))
+def test_any_order(alone, shapes, tiny, tmp_path, order):
+    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
+    outcomes = make(parts, *order)
+    assert [outcome.complete for outcome in outcomes] == [True] * 3
+    assert [outcome.done == outcome.total == 7 for outcome in outcomes] == [False, False, True]
+    assert files(join(parts)) == alone
+    assert [path.name for path in parts.root.iterdir()] == [parts.path.name]
+
+
+def test_all_at_the_same_time(alone, shapes, tiny, tmp_path):
+    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(lambda part: make(parts, part), ["1/3", "2/3", "3/3"]))
+    assert all(outcome.complete for (outcome,) in outcomes)
+    assert files(join(parts)) == alone
+
+
+def test_a_finished_shard_is_not_made_again(shapes, tiny, tmp_path, monkeypatch):
+    parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
+    asked = iter([False, True])
+    first = extract_part(parts, Part.parse("1/2"), show_progress=False, stop=lambda: next(asked))
+    assert (first.complete, first.done) == (False, 2)
+    make(parts, "1/2", "2/2")
+    monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
+    make(parts, "1/2", "3/5")
+    store = join(parts)
+    assert make(parts, "1/2")[0].finished and join(parts).path == store.path
+    notes = store.provenance["parts"]
+    assert {part: note["images"] for part, note in notes.items()} == {"1/2": 14, "2/2": 10}
+    assert store.provenance["last_run"]["images"] == 24
+    assert store.provenance["last_run"]["seconds"] == pytest.approx(sum(note["seconds"] for note in notes.values()))
+
+
+def test_joining_too_early_names_what_is_missing_and_the_commands(shapes, tiny, tmp_path):
+    parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
+    with pytest.raises(StoreError, match=r"no part of this store has been begun(.|\n)*tosca extract --x --part 1/n"):
+        join(parts, command="tosca extract --x")
+    extract_part(parts, Part.parse("1/3"), show_progress=False, stop=lambda: True)
+    make(parts, "3/3")
+    with pytest.raises(StoreError) as raised:
+        join(parts, command="tosca extract --x")
+    assert str(raised.value).splitlines()[:3] == [
+        "The store is not complete: 4 of 7 shards are missing.",
+        "    part 1/3: 2 of 3 shards are missing",
+        "    part 2/3: 2 of 2 shards are missing (it was never begun)",
+    ]
+    for part in ("1/3", "2/3"):
+        assert f"    tosca extract --x --part {part}" in str(raised.value).splitlines()
+    assert "--part 3/3" not in str(raised.value)
+    assert [store.state for store in list_stores(tmp_path)] == ["unfinished"]
+
+
+def test_parts_of_other_numerics_are_refused_by_field(shapes, tiny, tmp_path, monkeypatch):
+    make(Extraction(shapes, tiny, tmp_path, OPTIONS), "1/2")
+    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 6, now 12"):
+        make(Extraction(shapes, tiny, tmp_path, replace(OPTIONS, batch_size=12)), "2/2")
+    parts = Extraction(shapes, tiny, tmp_path, replace(OPTIONS, batch_size=None))  # keeps the recorded one
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.__version__", "1.0")
+        with pytest.raises(StoreError, match=r'numerics.torch: begun with ".*", now "1.0"') as raised:
+            make(parts, "2/2")
+    assert "batch_size" not in str(raised.value)
+    make(parts, "2/2")
+
+
+def test_joining_asks_for_no_numerics(alone, shapes, tiny, tmp_path, monkeypatch):
+    """A login node may have another torch than the nodes that computed."""
+    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
+    make(parts, "1/1")
+    monkeypatch.setattr("torch.__version__", "1.0")
+    assert files(join(parts)) == alone
+
+
+def test_one_process_takes_over_from_parts_and_parts_from_one_process(alone, shapes, tiny, tmp_path):
+    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
+    make(parts, "2/3")
+    opened = []
+
+    def opener(split, row):
+        opened.append((split, row))
+        return shapes.opener(split, row)
+
+    store = extract(replace(shapes, opener=opener), tiny, parts.root, OPTIONS, show_progress=False)
+    assert files(store) == alone
+    assert len(opened) == 24 - 7 + 8  # part 2/3 has a shard of 4 rows and one of 3; the probe looks at 8 images
+    assert list(store.provenance["parts"]) == ["2/3"]
+
+
+def test_nobody_writes_while_parts_are_written(shapes, tiny, tmp_path):
+    parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
+    with parts.open_writer(Part.parse("2/3")):
+        for refused in (
+            lambda: extract(shapes, tiny, tmp_path, OPTIONS, show_progress=False),
+            lambda: join(parts),
+            lambda: make(parts, "2/3"),
+            lambda: make(parts, "1/4"),
+        ):
+            with pytest.raises(StoreError, match="part 2/3"):
+                refused()
+
+
+def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
+    Path(shapes.root, "train/class 1/002.png").write_bytes(b"")
+    Path(shapes.root, "test/class 0/000.png").write_bytes(b"")
+    options = replace(OPTIONS, on_error="skip")
+    alone = extract(shapes, tiny, tmp_path / "alone", options, show_progress=False)
+    parts = Extraction(shapes, tiny, tmp_path / "parts", options)
+    make(parts, "2/2", "1/2")
+    joined = join(parts)
+    assert files(joined) == files(alone)
+    assert [row.path for row in joined.manifest.skipped["train"]] == ["train/class 1/002.png"]
+
+
+def test_a_class_that_would_be_left_empty_is_noticed_when_joining(shapes, tiny, tmp_path):
+    for number in range(3):
+        Path(shapes.root, f"test/class 2/{number:03d}.png").write_bytes(b"")
+    parts = Extraction(shapes, tiny, tmp_path / "parts", replace(OPTIONS, on_error="skip"))
+    make(parts, "1/2", "2/2")
+    with pytest.raises(DatasetError, match="'class 2'"):
+        join(parts)

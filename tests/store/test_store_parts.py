@@ -1,0 +1,234 @@
+"""Several writers, a part each: what they make together is what one makes alone, and nobody writes another's shards."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_store import ROWS, build, build_part, open_writer, publish, toy_arrays, toy_spec, tree
+
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.store import Part, Shard, StoreBusy, is_shared_out, list_stores, sharing_out
+from tosca_cache.store.parts import missing_by_part
+
+BAD = [("train", 20), ("test", 0)]
+ARRAYS = {split: toy_arrays(split) for split in ROWS}
+SCRIPT = Path(__file__).with_name("toy_store.py")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The files that one writer makes."""
+    return tree(build(tmp_path_factory.mktemp("cache") / "s", bad=BAD).path)
+
+
+@given(st.integers(1, 40), st.integers(0, 60), st.integers(0, 60))
+def test_every_shard_belongs_to_one_part(count, train, test):
+    shards = [Shard(split, k, k, k + 1) for split, n in (("train", train), ("test", test)) for k in range(n)]
+    parts = [Part(count, index) for index in range(1, count + 1)]
+    assert sorted(shard for part in parts for shard in part.of(shards)) == sorted(shards)
+    sizes = [len(part.of(shards)) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert Part(count, 0).of(shards) == []
+    assert missing_by_part(parts, shards, shards) == {}
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "x", "", "1", "1/0", "-1/4", "1/4/2", "1/x", "1.0/4", "²/4"])
+def test_what_is_no_part(text):
+    with pytest.raises(UsageError, match=r"i from 1 to n") as raised:
+        Part.parse(text)
+    assert raised.value.where == "--part"
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 20])
+def test_parts_in_any_order_are_one_store(alone, tmp_path, count):
+    order = list(range(1, count + 1))
+    random.Random(count).shuffle(order)
+    for index in order:
+        build_part(tmp_path / "s", Part(count, index), bad=BAD)
+    with open_writer(tmp_path / "s") as writer:
+        assert writer.pending() == []
+        assert tree(writer.finish({}).path) == alone
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+def test_parts_at_the_same_time_are_one_store(alone, tmp_path):
+    writers = [open_writer(tmp_path / "s", part=Part(3, index)) for index in (1, 2, 3)]
+    while any(writer.pending() for writer in writers):
+        for writer in writers:
+            for shard in writer.pending()[:1]:
+                publish(writer, shard, ARRAYS, BAD)
+    for writer in writers:
+        assert writer.done_rows == writer.total_rows
+        writer.close()
+    assert tree(build(tmp_path / "s").path) == alone
+
+
+def test_killed_processes_of_all_parts_lose_nothing(alone, tmp_path):
+    """kill -9 of real writers, all of which begin the store at the same time, at random moments."""
+    generator, path, killed, count = random.Random(1), tmp_path / "s", 0, 3
+    for round_ in range(6):
+        parts = [f"{index}/{count}" for index in range(1, count + 1)]
+        processes = [
+            subprocess.Popen([sys.executable, SCRIPT, path, "0.1", part], stdout=subprocess.PIPE, text=True)
+            for part in parts
+        ]
+        for process in processes:
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            try:
+                process.wait(timeout=generator.uniform(0.0, 0.3) if round_ < 3 else 60)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+            process.communicate()
+        if all(process.returncode == 0 for process in processes):
+            break
+    assert killed > 0
+    (summary,) = list_stores(tmp_path)
+    assert summary.done_rows == sum(ROWS.values())
+    assert set(summary.parts.values()) == {"done"}
+    assert tree(build(path).path) == alone
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+def test_what_is_done_counts_for_other_parts_and_for_one_writer(alone, tmp_path):
+    with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
+        for shard in writer.pending()[:2]:
+            publish(writer, shard, ARRAYS, BAD)
+    with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
+        assert [shard.index for shard in writer.pending()] == [3, 1]  # of its 0, 3, 6, the first is done by part 1/2
+        publish(writer, writer.pending()[0], ARRAYS, BAD)
+    with open_writer(tmp_path / "s") as writer:
+        assert len(writer.pending()) == 8 - 3
+        publish(writer, writer.pending()[0], ARRAYS, BAD)
+    with open_writer(tmp_path / "s", part=Part(1, 1)) as writer:
+        assert len(writer.pending()) == 8 - 4
+    assert tree(build(tmp_path / "s", bad=BAD).path) == alone
+
+
+class TestWhoMayWrite:
+    def refused(self, tmp_path, **how):
+        with pytest.raises(StoreBusy) as raised:
+            open_writer(tmp_path / "s", **how)
+        assert f"process {os.getpid()} on" in str(raised.value)
+        return str(raised.value)
+
+    def test_parts_of_one_number_go_together_and_keep_all_others_away(self, tmp_path):
+        with open_writer(tmp_path / "s", part=Part(3, 1)), open_writer(tmp_path / "s", part=Part(3, 3)):
+            assert "part 3/3 of this store" in self.refused(tmp_path, part=Part(3, 3))
+            for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
+                message = self.refused(tmp_path, **how)
+                assert "part 1/3: process" in message and "part 3/3: process" in message
+            assert "--part I/3" in self.refused(tmp_path, part=Part(4, 2))
+        open_writer(tmp_path / "s", part=Part(4, 2)).close()
+        assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
+
+    def test_one_writer_keeps_parts_away(self, tmp_path):
+        with open_writer(tmp_path / "s"):
+            assert "is writing this store" in self.refused(tmp_path, part=Part(3, 1))
+
+    def test_many_writers_are_not_all_named(self, tmp_path):
+        writers = [open_writer(tmp_path / "s", part=Part(8, index)) for index in range(1, 9)]
+        assert "and 3 more" in self.refused(tmp_path)
+        for writer in writers:
+            writer.close()
+
+    def test_who_shares_parts_out_is_seen_by_workers_and_keeps_others_away(self, tmp_path):
+        open_writer(tmp_path / "s").close()
+        with sharing_out(tmp_path / "s", 3) as lock:
+            assert is_shared_out(tmp_path / "s", 3, lock.text)
+            assert not is_shared_out(tmp_path / "s", 3, "{}") and not is_shared_out(tmp_path / "s", 4, lock.text)
+            open_writer(tmp_path / "s", part=Part(3, 2)).close()
+            assert "shares 3 parts out" in self.refused(tmp_path)
+            with pytest.raises(StoreBusy), sharing_out(tmp_path / "s", 3):
+                pass
+        assert not is_shared_out(tmp_path / "s", 3, lock.text)
+
+    def test_a_dead_holder_holds_nothing(self, tmp_path):
+        open_writer(tmp_path / "s").close()
+        text = json.dumps({"pid": 1, "host": "elsewhere", "since": "long ago"})
+        for name in (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock"):
+            (tmp_path / name).write_text(text)
+        assert not is_shared_out(tmp_path / "s", 3, text)
+        open_writer(tmp_path / "s").close()
+        assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
+
+
+def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):
+    with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
+        with pytest.raises(ValueError, match="another part"):
+            publish(writer, Shard("train", 1, 14, 28), ARRAYS)
+        with pytest.raises(ValueError, match="cannot finish"):
+            writer.finish({})
+    with pytest.raises(ValueError, match="cannot restart"):
+        open_writer(tmp_path / "s", part=Part(2, 2), restart=True)
+    with open_writer(tmp_path / "s") as writer, pytest.raises(ValueError, match="notes"):
+        writer.note({})
+
+
+def test_parts_must_have_the_same_numerics(tmp_path):
+    open_writer(tmp_path / "s", part=Part(2, 1)).close()
+    other = {"batch_size": 8, "device": "cpu"}
+    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 4, now 8") as raised:
+        open_writer(tmp_path / "s", part=Part(2, 2), numerics=other)
+    assert "device" not in str(raised.value)
+    with pytest.raises(StoreError, match=r'fingerprint.precision: begun with "fp32", now "bf16"'):
+        open_writer(tmp_path / "s", toy_spec(precision="bf16"), part=Part(2, 2))
+
+
+@pytest.mark.parametrize("cut", [1, 200])
+def test_a_torn_done_list_of_a_part_is_read_up_to_the_tear(alone, tmp_path, cut):
+    build_part(tmp_path / "s", Part(2, 1), bad=BAD)
+    listed = tmp_path / "s.partial" / "done.part-1-of-2.jsonl"
+    listed.write_bytes(listed.read_bytes()[:-cut])
+    with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
+        assert len(writer.pending()) == 1
+    assert tree(build(tmp_path / "s", bad=BAD).path) == alone
+
+
+def test_of_two_lists_the_one_is_believed_that_fits_the_objects(alone, tmp_path):
+    """A part's shard is lost and made again by another writer, after its images have changed."""
+    build_part(tmp_path / "s", Part(2, 1), bad=[("train", 3)])
+    (tmp_path / "s.partial" / "train" / "features" / "c.0.0.0").unlink()
+    for bad in (BAD, [("train", 3)]):  # in either order of the lists' names
+        with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
+            shard = writer.pending()[0]
+            assert (shard.split, shard.index) == ("train", 0)
+            publish(writer, shard, ARRAYS, bad)
+        with open_writer(tmp_path / "s") as writer:
+            assert writer.skipped["train"] == ([] if bad is BAD else [3])
+        (tmp_path / "s.partial" / "train" / "labels" / "c.0").unlink()
+    assert tree(build(tmp_path / "s", bad=BAD).path) == alone
+
+
+def test_notes_reach_whoever_finishes_and_are_gone_then(tmp_path):
+    for index in (1, 2):
+        build_part(tmp_path / "s", Part(2, index))
+        with open_writer(tmp_path / "s", part=Part(2, index)) as writer:
+            assert writer.noted == {}
+            writer.note({"seconds": index})
+            assert writer.noted == {"seconds": index}
+    (tmp_path / "s.partial" / "note.part-9-of-9.json").write_bytes(b"\xff")
+    with open_writer(tmp_path / "s") as writer:
+        assert writer.notes == {"1/2": {"seconds": 1}, "2/2": {"seconds": 2}}
+        store = writer.finish({"parts": writer.notes})
+    assert sorted(file.name for file in store.path.iterdir()) == [
+        *("manifest.json", "provenance.json", "test", "train", "zarr.json")
+    ]
+
+
+def test_the_list_of_stores_says_which_parts_are_done(tmp_path):
+    build_part(tmp_path / "s", Part(3, 1))
+    with open_writer(tmp_path / "s", part=Part(3, 3)) as writer:
+        publish(writer, writer.pending()[0], ARRAYS)
+        (summary,) = list_stores(tmp_path)
+        assert summary.parts == {"1/3": "done", "2/3": "not begun", "3/3": "begun"}
+    assert (summary.state, summary.done_rows) == ("unfinished", summary.to_dict()["done_rows"])
+    assert summary.to_dict()["parts"] == summary.parts
