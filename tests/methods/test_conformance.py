@@ -27,9 +27,10 @@ def run(*arguments):
     return CliRunner().invoke(app, ["conformance", *map(str, arguments)])
 
 
+@pytest.mark.parametrize("engine", ["torch", "native"])
 @pytest.mark.parametrize("name", FILES)
-def test_golden_recording_replays(shared, name):
-    result = run(shared / "golden" / f"{name}.npz", "--json")
+def test_golden_recording_replays(shared, name, engine):
+    result = run(shared / "golden" / f"{name}.npz", "--json", "--engine", engine)
     assert result.exit_code == 0, result.output
     row = json.loads(result.output)
     assert list(row) == KEYS

@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 def conformance(
     files: Annotated[list[Path], typer.Argument(help="Recordings (.npz).", metavar="FILE")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a file.")] = False,
+    engine: Annotated[str, typer.Option(help="What trains: torch, or native (the compiled kernels).")] = "torch",
 ) -> None:
     """Replay recorded reference runs through training and routing, and print the worst relative deviations.
 
     Exit status 0 only if all are within 1e-5 and all predictions are equal.
     """
-    from tosca_cache.methods.conformance import replay
+    import torch
 
-    deviations = [replay(file) for file in files]
+    from tosca_cache.methods.conformance import replay
+    from tosca_cache.train.engines import choose_engine
+
+    trainer = choose_engine(engine, torch.device("cpu"), steps=0)
+    deviations = [replay(file, engine=trainer) for file in files]
     if as_json:
         for deviation in deviations:
             typer.echo(json.dumps(_row(deviation)))

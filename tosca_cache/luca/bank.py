@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.errors import RunError
-from tosca_cache.luca.module import adapt, cosine_logits, normalise
+from tosca_cache.luca.module import adapt, normalise
 from tosca_cache.luca.parameters import Head, Luca, Parameters
 
 
@@ -23,7 +23,17 @@ class Bank:
     def __init__(self, flow: str) -> None:
         self.flow = flow
         self.modules: list[Luca] = []
-        self.head: Head | None = None
+        self.head = None
+
+    @property
+    def head(self) -> Head | None:
+        """The head; every time that it is set, its rows are brought to unit length once for all rows to be asked about."""
+        return self._head
+
+    @head.setter
+    def head(self, head: Head | None) -> None:
+        self._head = head
+        self._directions = None if head is None else normalise(head.weight[0].detach())
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -42,9 +52,9 @@ class Bank:
     @torch.no_grad()
     def logits(self, adapted: Tensor) -> Tensor:
         """Logits over all classes seen from unit-length adapted features, [n, d] to [n, C]."""
-        if self.head is None:
+        if self.head is None or self._directions is None:
             raise RunError("the bank has no module yet", remedy="let it observe a task first")
-        return cosine_logits(self.head, adapted.unsqueeze(0))[0]
+        return self.head.sigma[0] * (adapted @ self._directions.T)
 
     def save(self, path: Path, task_sizes: list[int]) -> None:
         """Writes modules, prototypes and sigma as one safetensors file (tensors are stacked, [T, ...])."""

@@ -24,6 +24,7 @@ from tosca_cache.luca.parameters import Head, Luca
 from tosca_cache.methods.tosca import AdaptedRows, Tosca
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.batches import Batch
+from tosca_cache.train.engines import Engine
 from tosca_cache.train.settings import Settings
 
 Array = NDArray[Any]
@@ -144,11 +145,11 @@ class Recording:
             yield Batch(step // steps_an_epoch, place[row[real]], view[real].astype(np.int64))
 
 
-def replay(path: Path, *, dtype: torch.dtype = torch.float32) -> Deviation:
-    """Runs every task of a recording from its recorded start and compares what comes of it."""
+def replay(path: Path, *, dtype: torch.dtype = torch.float32, engine: Engine | None = None) -> Deviation:
+    """Runs every task of a recording from its recorded start, by PyTorch if no engine is given, and compares the ends."""
     recording = Recording(path)
     deviation = Deviation(str(path))
-    tosca = Tosca(recording.settings(), dtype=dtype)
+    tosca = Tosca(recording.settings(), dtype=dtype, engine=engine)
     watch = tosca.watch()
     order: Array = np.empty(0, dtype=np.int64)  # test rows of the file, in the order in which they were added
     for t in range(recording.tasks):

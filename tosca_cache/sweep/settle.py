@@ -11,7 +11,7 @@ import torch
 
 from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.execute import Block, Executor
-from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, Finished, Ledger
+from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, RUNNING, Finished, Ledger
 from tosca_cache.sweep.plan import plan_groups
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.train.engines import Engine
@@ -104,8 +104,8 @@ class Runner:
         return True
 
     def _unfinished(self, by_address: dict[str, Cell]) -> list[Cell]:
-        known = {cell.address for cell in self.ledger.cells(list(by_address)) if cell.state in FINISHED}
-        return [cell for address, cell in by_address.items() if address not in known]
+        left = {c.address for state in (OPEN, RUNNING) for c in self.ledger.cells(list(by_address), state=state)}
+        return [cell for address, cell in by_address.items() if address in left]
 
     def _run(self, cells: Sequence[Cell], deadline: float | None, after_block: Callable[[], None] | None) -> bool:
         """Runs all of these that nobody else is running; false if the deadline passes first."""
@@ -131,9 +131,10 @@ class Runner:
 
     def finished(self, cells: Sequence[Cell]) -> int:
         """How many of these are finished already."""
-        return sum(cell.state in FINISHED for cell in self.ledger.cells([c.address for c in cells]))
+        counts = self.ledger.counts([cell.address for cell in cells])
+        return sum(counts[state] for state in FINISHED)
 
     def results(self, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
         """What was measured of those cells that are done, by address."""
-        known = self.ledger.cells([c.address for c in cells])
-        return {cell.address: cell.result for cell in known if cell.state == DONE and cell.result is not None}
+        known = self.ledger.cells([c.address for c in cells], state=DONE)
+        return {cell.address: cell.result for cell in known if cell.result is not None}

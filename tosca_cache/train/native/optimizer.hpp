@@ -41,8 +41,8 @@ struct Optimizer {
             store(p, value - lr * velocity);
             return;
         }
-        vec mean = load(first), square = 0.999f * load(second) + (1.f - 0.999f) * gradient * gradient;
-        mean += (1.f - 0.9f) * (gradient - mean);
+        vec mean = load(first), square = 0.999f * load(second) + 0.001f * gradient * gradient;
+        mean += 0.1f * (gradient - mean);
         store(first, mean);
         store(second, square);
         vec root = square;
