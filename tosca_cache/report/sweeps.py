@@ -75,7 +75,7 @@ def plan_table(groups: Sequence[tuple[Mapping[str, Any], int, int, int, int, int
     shapes = [shape for shape, *_ in groups]
     varying = [key for key in shapes[0] if len({str(shape[key]) for shape in shapes}) > 1] if shapes else []
     table = Table(*(varying or ["group"]), title="plan: what is trained side by side")
-    for title in ("cells", "finished", "models a block", "blocks", "memory", "time"):
+    for title in ("cells", "finished", "models", "blocks", "memory", "time"):
         table.add_column(title, justify="right")
     for shape, cells, finished, most, blocks, size, seconds in groups:
         table.add_row(
