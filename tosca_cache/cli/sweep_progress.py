@@ -48,7 +48,8 @@ class SweepProgress:
         self._end_stage()
         self.stage, self.cells, self.done, self.lost, self.begun = name, cells, finished, 0, monotonic()
         self.best = self.best if name == "search" else ""
-        self.progress.reset(self.bar, total=cells, completed=finished, description=name, best=self.best)
+        self.progress.reset(self.bar, total=cells, completed=finished, description=name)
+        self.progress.update(self.bar, best=f"best {self.best}" if self.best else "")
 
     def on_finished(self, finished: Sequence[Finished]) -> None:
         self.done += len(finished)

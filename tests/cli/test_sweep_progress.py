@@ -1,0 +1,38 @@
+"""The live display of a sweep on a terminal, and what is left of it where there is none."""
+
+import io
+
+from rich.console import Console
+
+from tosca_cache.cli.sweep_progress import SweepProgress
+from tosca_cache.sweep.ledger import DIVERGED, DONE, Finished
+
+
+def follow(console):
+    with SweepProgress(console) as progress:
+        progress.on_stage("search", 4, 1)
+        progress.on_task(0, 9)
+        progress.on_finished([Finished("a", DONE, {"last_accuracy": 1.0}), Finished("b", DIVERGED, reason="nan")])
+        progress.on_best("93.10 ± 0.20: lr 0.1")
+        progress.progress.refresh()
+        progress.on_stage("report: chosen", 2, 0)
+        progress.on_finished([Finished("c", DONE, {}), Finished("d", DONE, {})])
+    return console.file.getvalue()
+
+
+def test_a_terminal_sees_cells_task_best_and_time():
+    shown = follow(Console(file=io.StringIO(), force_terminal=True, width=160))
+    assert "3/4" in shown
+    assert "task 1/9 of a block" in shown
+    assert "best 93.10 ± 0.20: lr 0.1" in shown
+    assert "0:00:0" in shown
+    assert "a cell diverged: nan" in shown
+
+
+def test_elsewhere_there_is_a_line_a_stage():
+    lines = follow(Console(file=io.StringIO(), force_terminal=False, width=160)).splitlines()
+    assert lines[0] == "a cell diverged: nan"
+    assert lines[1].startswith("search: 3/4 cells in ")
+    assert lines[1].endswith("1 diverged or failed; best 93.10 ± 0.20: lr 0.1")
+    assert lines[2].startswith("report: chosen: 2/2 cells in ")
+    assert len(lines) == 3
