@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import UsageError
 from tosca_cache.sweep.scenario import Scenario, check_fraction
-from tosca_cache.sweep.space import Space
+from tosca_cache.sweep.space import Space, size
 
 SELECTIONS = ("val", "first-task", "two-phase", "test-oracle")
 METRICS = ("last_accuracy", "average_accuracy", "last_accuracy_over_tasks", "average_accuracy_over_tasks")
@@ -57,17 +57,28 @@ class SweepRequest:
         for option, value in (("--max-cells", self.max_cells), ("--round", self.round_size)):
             if value is not None and value < 1:
                 raise UsageError(f"{option} is {value}", where=option, remedy="give 1 or more")
-        if self.max_cells is not None and self.max_cells < len(self.seeds):
+        least = len(self.seeds) * len(self.searched)
+        if self.max_cells is not None and self.max_cells < least:
             raise UsageError(
-                f"{self.max_cells} cells are fewer than the {len(self.seeds)} seeds of one setting",
+                f"{self.max_cells} cells are fewer than the {least} of one setting",
                 where="--max-cells",
                 remedy="allow more cells, or use fewer --seeds",
             )
+        self._check_end()
         if self.other_store and self.select != "two-phase":
             raise UsageError(
                 "another store to tune on is part of the two-phase protocol",
                 where="--tune-store",
                 remedy="add --select two-phase",
+            )
+
+    def _check_end(self) -> None:
+        bounds = (self.trials, self.max_cells, self.time_budget)
+        if self.sampler != "grid" and bounds == (None, None, None) and size(self.space, asdict(self.base)) is None:
+            raise UsageError(
+                "the space has a continuous range, so that the search never ends",
+                where=f"--sampler {self.sampler}",
+                remedy="give --trials, --max-cells or --time-budget",
             )
 
     @property

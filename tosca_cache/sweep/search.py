@@ -25,6 +25,9 @@ REPORTED = (
     "task_identification_accuracy",
     "accuracy_given_right_task",
 )
+IN_VAIN = (
+    100  # points in a row that differ from earlier ones in no key that counts: there may be endlessly many of them
+)
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,13 @@ class Final:
 
 @dataclass
 class Search:
-    """The search itself: which settings are tried, and which is best so far."""
+    """The search itself: which settings are tried, and which is best so far. whole: false if the time budget ended it."""
 
     request: SweepRequest
     runner: Runner
     scenario: Scenario
     points: list[Point] = field(default_factory=list)
+    whole: bool = True
 
     def cells(self, points: Sequence[Point], scenario: Scenario) -> list[Cell]:
         """The cells of some points, setting by setting."""
@@ -82,12 +86,12 @@ class Search:
                 self.runner.ledger.retry([cell.address for cell in cells])
             before = self.runner.finished(cells)
             self.runner.reporter.on_stage("search", len(cells), before)
-            whole = self.runner.settle(cells, deadline=deadline, after_block=self._say_best)
+            self.whole = self.runner.settle(cells, deadline=deadline, after_block=self._say_best)
             self._tell(points)
             self._say_best()
-            if not whole:
-                return False
-        return True
+            if not self.whole:
+                break
+        return self.whole
 
     def rounds(self) -> Iterator[list[Point]]:
         """Rounds of points: all of a grid or of counted random draws at once, otherwise `round_size` at a time."""
@@ -100,13 +104,16 @@ class Search:
             base=asdict(request.base),
         )
         left = None if request.max_cells is None else request.max_cells // len(request.seeds) // len(request.searched)
+        vain = 0
         everything = isinstance(self.sampler, GridSampler) or (request.sampler == "random" and request.trials)
         while left is None or left > 0:
             size = 10**6 if everything else request.round_size
             asked = self.sampler.ask(size if left is None else min(size, left))
-            if not asked:
+            points = distinct(asked, self.points, request.base)
+            vain = 0 if points else vain + len(asked)
+            if not asked or vain > IN_VAIN:
                 return
-            if points := distinct(asked, self.points, request.base):
+            if points:
                 left = None if left is None else left - len(points)
                 yield points
 
@@ -132,6 +139,12 @@ class Search:
     def best(self, scenario: Scenario) -> Scored:
         """The best setting; raises `RunError` if not one has all its seeds done."""
         scored = self.scored(scenario)
+        if not scored and not self.whole:
+            raise RunError(
+                "the time budget ended the search before one setting had finished on all its seeds",
+                where="--time-budget",
+                remedy="give it more time; what has finished is kept",
+            )
         if not scored:
             raise RunError(
                 "not one setting has finished on all its seeds",
