@@ -15,11 +15,14 @@ from tosca_cache.runs.experiment import evaluate_trained, make_method, train_str
 from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.execute import InProcess
 from tosca_cache.sweep.ledger import Ledger
+from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.run import run_sweep
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.sweep.settle import Runner, Silent
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
-QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
+QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4, device="cpu")
 
 
 class Counting(Silent):
@@ -99,3 +102,47 @@ def alone():
         return trained.outcome.R, evaluate_trained(trained).metrics, trained.outcome
 
     return train
+
+
+@pytest.fixture(scope="session")
+def assert_as_alone():
+    """Compares a cell's result with what `alone` gives; one row predicted otherwise would be a point and more."""
+
+    def check(result, expected):
+        R, metrics, _ = expected
+        np.testing.assert_allclose(np.array(result["R"], dtype=float), R, atol=1e-3)
+        assert result.keys() - {"R", "seconds", "engine"} == metrics.keys()
+        for name, value in metrics.items():
+            assert result[name] == (None if np.isnan(value) else pytest.approx(value, abs=1e-3)), name
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def cells_in():
+    """The cells of a ledger: (path, parts of how they were scored) -> list."""
+
+    def read(path, **only):
+        with Ledger.open(path, create=False, read_only=True) as book:
+            return [cell for cell in book.cells() if only.items() <= cell.content["select"].items()]
+
+    return read
+
+
+@pytest.fixture
+def store(make_store, tmp_path):
+    """Six classes of nine train rows, which are not quite easy to tell apart."""
+    return make_store(tmp_path / "store", noise=2.0)
+
+
+@pytest.fixture
+def sweep(store, tmp_path):
+    """Runs a sweep on the store: (what --set takes, what differs in the request) -> (report, what was told)."""
+
+    def run(*assignments, seeds=(1, 2), report_seeds=(1, 2), base=QUICK, tune_store=None, ledger="sweep", **request):
+        reporter = request.pop("reporter", None) or Counting()
+        asked = SweepRequest(base, parse_set(assignments), seeds, report_seeds, **request)
+        report = run_sweep(asked, store, tmp_path / f"{ledger}.sqlite", tune_store=tune_store, reporter=reporter)
+        return report, reporter
+
+    return run

@@ -1,0 +1,235 @@
+"""Which cells a search runs: each gives what `tosca train` gives, none is run twice, and limits hold."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tosca_cache.config.schema import FLOWS, OPTIMIZERS
+from tosca_cache.errors import RunError, UsageError
+from tosca_cache.sweep import search, settle
+from tosca_cache.sweep.preview import preview
+from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.run import Resources, report_path
+from tosca_cache.sweep.search import distinct
+from tosca_cache.sweep.space import parse_set
+from tosca_cache.train.engines import Engine
+
+SETTING = st.fixed_dictionaries(
+    {
+        "flow": st.sampled_from(FLOWS),
+        "optimizer": st.sampled_from(OPTIMIZERS),
+        "schedule": st.sampled_from([{}, {"scheduler": "constant"}, {"scheduler": "steplr", "milestones": (1,)}]),
+        "lr": st.sampled_from([1e-3, 0.025, 0.1]),
+        "l1": st.sampled_from([0.0, 5e-4, 1e-2]),
+        "weight_decay": st.sampled_from([0.0, 1e-2]),
+        "momentum": st.sampled_from([0.0, 0.9]),
+        "epochs": st.sampled_from([1, 3]),
+        "mlp_ratio": st.sampled_from([2, 4]),
+        "router": st.sampled_from(["sample", "sample", "batch"]),
+    }
+)
+BAD = {"lr": 1e20, "l1": 1e20}
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    mixture=st.lists(st.tuples(SETTING, st.integers(0, 3)), min_size=1, max_size=6),
+    name=st.sampled_from(["native", "torch"]),
+    threads=st.integers(1, 3),
+    rows=st.sampled_from(["test", "val", "half-1"]),
+    tasks=st.sampled_from([(3, None), (3, 1), (2, 3)]),
+    counts=st.lists(st.integers(4, 11), min_size=7, max_size=7),
+)
+def test_every_cell_gives_what_tosca_train_gives(
+    make_data, make_runner, cell_of, alone, quick, mixture, name, threads, rows, tasks, counts, assert_as_alone
+):
+    """Random mixtures, tasks of unequal rows and classes, several groups."""
+    data, engine = make_data(counts, (5,) * 7), Engine(name, threads)
+    base = replace(quick, increment=tasks[0], init_cls=tasks[1])
+    cells = []
+    for setting, seed in mixture:
+        values = dict(setting)
+        cells.append(cell_of(replace(base, **values.pop("schedule"), **values), seed, rows))
+    with make_runner(data, engine=engine) as runner:
+        assert runner.settle(cells)
+        results = runner.results(cells)
+    assert results.keys() == {cell.address for cell in cells}
+    for cell in cells:
+        assert_as_alone(results[cell.address], alone(cell, data, Engine(name)))
+
+
+@pytest.mark.parametrize("name", ["native", "torch"])
+def test_a_diverging_cell_is_reported_and_harms_no_other(
+    make_data, make_runner, cell_of, alone, quick, name, assert_as_alone
+):
+    data = make_data()
+    configs = [replace(quick, lr=0.01), replace(quick, **BAD), replace(quick, flow="adapter")]
+    cells = [cell_of(config, seed) for config in configs for seed in (1, 2)]
+    with make_runner(data, engine=Engine(name, 2)) as runner:
+        runner.settle(cells)
+        known = {cell.address: cell for cell in runner.ledger.cells()}
+    for cell in cells:
+        found = known[cell.address]
+        if cell.config.lr == BAD["lr"]:
+            assert found.state == "diverged" and found.result is None
+            assert found.reason.startswith(("the loss was", "a parameter was not finite"))
+            assert "task 1" in found.reason
+        else:
+            assert_as_alone(found.result, alone(cell, data, Engine(name)))
+
+
+def test_nothing_finished_is_run_again_and_a_new_value_runs_only_its_own_cells(sweep):
+    first, told = sweep("lr=0.001,0.02", "l1=0,0.001")
+    assert len(told.finished) == 4 * 2 + 2 + 2
+    again, told = sweep("lr=0.001,0.02", "l1=0,0.001")
+    assert told.finished == []
+    assert again.top == first.top and again.finals == first.finals
+    assert told.stages[0] == ("search", 8, 8)
+    more, told = sweep("lr=0.001,0.02,0.1", "l1=0,0.001")
+    searched = 2 * 2
+    assert told.stages[0] == ("search", 12, 8)
+    assert len(told.finished) - searched in (0, 2), "the report trains another choice, if there is one"
+    assert more.settings == 6
+    _, told = sweep("lr=0.001,0.02,0.1", "l1=0,0.001", seeds=(1, 2, 3))
+    assert told.stages[0] == ("search", 18, 12)
+
+
+def test_settings_that_differ_in_no_key_that_counts_are_one(sweep):
+    report, told = sweep("optimizer=sgd,adam", "momentum=0.5,0.9")
+    assert report.settings == 3
+    assert told.stages[0] == ("search", 6, 0)
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_max_cells_ends_the_search(sweep, sampler):
+    report, told = sweep("lr=0.001,0.002,0.003", "l1=0,0.001", sampler=sampler, max_cells=5)
+    assert (report.settings, report.cells, report.whole) == (2, 4, True)
+    assert told.stages[0] == ("search", 4, 0)
+
+
+def test_max_cells_counts_both_scenarios_of_an_oracle(sweep):
+    report, _ = sweep("lr=0.001,0.002,0.003", select="test-oracle", max_cells=9)
+    assert (report.settings, report.cells) == (2, 8)
+
+
+def test_fewer_cells_than_one_setting_needs_are_refused(sweep):
+    with pytest.raises(UsageError, match="2 cells are fewer than") as raised:
+        sweep("lr=0.001,0.002", seeds=(1, 2, 3), max_cells=2)
+    assert raised.value.where == "--max-cells"
+    with pytest.raises(UsageError, match="3 cells are fewer than"):
+        sweep("lr=0.001,0.002", seeds=(1, 2), max_cells=3, select="test-oracle")
+
+
+class Clock:
+    """Stands still, but for what a test lets pass."""
+
+    now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_a_time_budget_ends_the_search_and_the_same_command_goes_on(sweep, cells_in, tmp_path, counting, monkeypatch):
+    """Settings of four shapes are four blocks; two of them fit into the time."""
+    clock, axes = Clock(), ("epochs=1,2,3,4", "lr=0.001,0.02")
+    monkeypatch.setattr(settle, "time", clock)
+    monkeypatch.setattr(search, "time", clock)
+
+    class Slow(counting):
+        def on_finished(self, finished):
+            super().on_finished(finished)
+            clock.now += 60
+
+    report, told = sweep(*axes, time_budget=100, reporter=Slow())
+    assert not report.whole
+    assert (report.settings, len(report.top), report.lost) == (8, 4, 0)
+    assert not json.loads(report_path(tmp_path / "sweep.sqlite").read_text())["whole"]
+    states = [cell.state for cell in cells_in(tmp_path / "sweep.sqlite", rows="val")]
+    assert (states.count("done"), states.count("open")) == (8, 8)
+    whole, told = sweep(*axes)
+    assert whole.whole and len(whole.top) == 8
+    assert told.stages[0] == ("search", 16, 8)
+
+
+def test_no_time_at_all_is_said(sweep, tmp_path):
+    with pytest.raises(RunError) as raised:
+        sweep("lr=0.001,0.02", time_budget=1e-4)
+    assert "time budget" in str(raised.value)
+    assert not report_path(tmp_path / "sweep.sqlite").exists()
+    assert sweep("lr=0.001,0.02")[0].whole
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_rounds_of_a_sampler_are_the_same_again(sweep, sampler):
+    if sampler == "tpe":
+        pytest.importorskip("optuna")
+    how = {"sampler": sampler, "trials": 14, "round_size": 6, "seeds": (1,)}
+    axes = ("lr=log:0.0001:0.1", "flow=tosca,adapter", "optimizer=sgd,adam", "momentum=lin:0.1:0.9@optimizer=sgd")
+    first, told = sweep(*axes, **how)
+    stages = [cells for name, cells, _ in told.stages if name == "search"]
+    assert sum(stages) == 14 and stages == ([14] if sampler == "random" else [6, 6, 2])
+    assert first.settings == 14
+    assert all(("momentum" in s.point) == (s.point["optimizer"] == "sgd") for s in first.top)
+    again, told = sweep(*axes, **how)
+    assert told.finished == [] and again.top == first.top
+    other, _ = sweep(*axes, **how, sampler_seed=7)
+    assert [s.point for s in other.top] != [s.point for s in first.top]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_range_that_does_not_count_does_not_keep_a_search_going(sweep, sampler):
+    """Under adam, every momentum gives the same setting: after the first there is nothing new to try."""
+    report, _ = sweep("momentum=lin:0.1:0.9", "optimizer=adam", sampler=sampler, max_cells=6, seeds=(1,))
+    assert report.settings == 1
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_search_without_an_end_is_refused(sweep, sampler):
+    with pytest.raises(UsageError, match="never ends") as raised:
+        sweep("lr=log:0.001:0.1", sampler=sampler)
+    assert "--trials" in raised.value.remedy
+    assert sweep("lr=0.001,0.02", sampler=sampler)[0].settings == 2
+
+
+def test_retry_runs_what_diverged_again_and_nothing_else(sweep, tmp_path, cells_in):
+    axes = ("lr=0.01,1e20", "l1=0.0005,1e20")
+    first, _ = sweep(*axes)
+    lost = [cell for cell in cells_in(tmp_path / "sweep.sqlite") if cell.state == "diverged"]
+    assert first.lost == len(lost) > 0
+    assert all(cell.reason and cell.attempts == 1 for cell in lost)
+    assert sweep(*axes)[1].finished == []
+    again, told = sweep(*axes, retry=True)
+    assert sorted(told.finished) == sorted(cell.address for cell in lost)
+    assert again.lost == first.lost
+    attempts = {cell.address: cell.attempts for cell in cells_in(tmp_path / "sweep.sqlite")}
+    assert {attempts[cell.address] for cell in lost} == {2}
+    assert sum(attempts.values()) == len(attempts) + len(lost)
+
+
+def test_a_preview_counts_what_the_sweep_runs_and_writes_nothing(sweep, store, tmp_path, quick):
+    ledger = tmp_path / "sweep.sqlite"
+    request = SweepRequest(quick, parse_set(["lr=0.001,0.02", "epochs=1,2,3"]), seeds=(1, 2))
+    before = sorted(tmp_path.rglob("*"))
+    found = preview(request, store, ledger, Resources())
+    assert (found.settings, found.cells, found.whole) == (6, 12, True)
+    assert [row[0]["epochs"] for row in found.rows] == [1, 2, 3]
+    assert [(row[1], row[2]) for row in found.rows] == [(4, 0)] * 3
+    assert found.seconds > 0 and found.report_seconds > 0
+    assert sorted(tmp_path.rglob("*")) == before
+    sweep("lr=0.001", "epochs=1,2,3")
+    assert [row[2] for row in preview(request, store, ledger, Resources()).rows] == [2, 2, 2]
+    sweep("lr=0.001,0.02", "epochs=1,2,3")
+    finished = preview(request, store, ledger, Resources())
+    assert [row[2] for row in finished.rows] == [4, 4, 4] and finished.seconds == 0
+
+
+def test_points_are_told_apart_by_what_counts(quick):
+    adam = replace(quick, optimizer="adam")
+    assert distinct([{"momentum": 0.1}, {"momentum": 0.2}, {"lr": 0.5}], [], adam) == [{"momentum": 0.1}, {"lr": 0.5}]
+    assert distinct([{"momentum": 0.1}], [{"momentum": 0.2}], adam) == []
