@@ -49,12 +49,18 @@ class Bank:
         """Unit-length adapted features of one module, [n, d] to [n, d]; they never change once the module is frozen."""
         return normalise(adapt(self.modules[module], x, self.flow)[0])
 
+    @property
+    def directions(self) -> tuple[Tensor, Tensor]:
+        """Rows of the head at unit length, [C, d], and sigma, [1]."""
+        if self.head is None or self._directions is None:
+            raise RunError("the bank has no module yet", remedy="let it observe a task first")
+        return self._directions, self.head.sigma[0].detach()
+
     @torch.no_grad()
     def logits(self, adapted: Tensor) -> Tensor:
         """Logits over all classes seen from unit-length adapted features, [n, d] to [n, C]."""
-        if self.head is None or self._directions is None:
-            raise RunError("the bank has no module yet", remedy="let it observe a task first")
-        return self.head.sigma[0] * (adapted @ self._directions.T)
+        directions, sigma = self.directions
+        return sigma * (adapted @ directions.T)
 
     def save(self, path: Path, task_sizes: list[int]) -> None:
         """Writes modules, prototypes and sigma as one safetensors file (tensors are stacked, [T, ...])."""

@@ -14,7 +14,6 @@ from tosca_cache.devices import one_thread
 from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
-from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch
 from tosca_cache.routing import Evidence, make_router
@@ -150,9 +149,10 @@ class AdaptedRows(Watch):
         bank = self.method.bank
         entropy, prediction = [], []
         for module in range(len(bank)):
-            halves = [entropy_and_prediction(bank.logits(chunk)) for chunk in self._chunks(module)]
-            entropy.append(torch.cat([h for h, _ in halves]))
-            prediction.append(torch.cat([p for _, p in halves]))
+            parts = [part[module] for part in self.adapted]
+            h, p = self.method.engine.entropy_and_prediction(parts, *bank.directions)
+            entropy.append(h)
+            prediction.append(p)
         self.seconds["head"] += perf_counter() - start
         return Evidence(torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction))
 

@@ -69,7 +69,7 @@ def _run(
         cell, record, member = cells[place], records[place], members[place]
         if record.diverged is not None:
             return Finished(cell.address, "diverged", reason=record.diverged)
-        found = _score(cell, record, sources[member.lane], member, device)
+        found = _score(cell, record, sources[member.lane], member, device, engine)
         found["seconds"]["train"] = seconds
         return Finished(cell.address, "done", found | {"engine": engine.name})
 
@@ -81,7 +81,9 @@ def _run(
         return list(pool.map(score, places))
 
 
-def _score(cell: Cell, record: Recorded, source: Source, member: Member, device: torch.device) -> dict[str, Any]:
+def _score(
+    cell: Cell, record: Recorded, source: Source, member: Member, device: torch.device, engine: Engine
+) -> dict[str, Any]:
     """Evaluates what a cell learned exactly as `tosca train` does: after every task, routed, over all classes seen."""
     config = cell.config
     replayed = Replayed(
@@ -91,6 +93,7 @@ def _score(cell: Cell, record: Recorded, source: Source, member: Member, device:
         router=config.router,
         routing_batch_size=config.routing_batch_size,
         device=device,
+        engine=engine,
     )
     start = perf_counter()
     outcome = run_protocol(replayed, source.stream)

@@ -10,14 +10,18 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tosca_cache.errors import UsageError
+from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.luca.parameters import Parameters
 from tosca_cache.train import loop
 from tosca_cache.train.native import fit as native
 from tosca_cache.train.native.library import CannotCompileError, load_library
+from tosca_cache.train.native.score import entropy_and_prediction as native_score
 from tosca_cache.train.stack import Lane, Member
 
+ROWS_AT_ONCE = 4096
 PAYS = 3000  # steps; compiling takes about two seconds, once a machine, and a step then about a millisecond and a half less
 
 
@@ -45,6 +49,21 @@ class Engine:
         if self.name == "native":
             return native.fit(parameters, lanes, members, threads=self.threads, on_epoch=on_epoch)
         return loop.fit(parameters, lanes, members, on_epoch=on_epoch)
+
+    def entropy_and_prediction(
+        self, parts: Sequence[Tensor], directions: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Entropy over all classes seen and most likely class of adapted rows, [n] each.
+
+        Arguments:
+            parts: adapted rows at unit length, each [rows, d].
+            directions, sigma: rows of the head at unit length, [C, d]; [1].
+        """
+        if self.name == "native":
+            return native_score(parts, directions, float(sigma))
+        chunks = [chunk for part in parts for chunk in part.split(ROWS_AT_ONCE)]
+        found = [entropy_and_prediction(sigma * (chunk @ directions.T)) for chunk in chunks]
+        return torch.cat([h for h, _ in found]), torch.cat([p for _, p in found])
 
 
 def choose_engine(name: str, device: torch.device, *, steps: int, threads: int = 1) -> Engine:

@@ -33,7 +33,7 @@ class _Task(ctypes.Structure):
 
 
 class _LaneArrays(NamedTuple):
-    """Of one lane: features [n * views, d] float32, and of all its steps one after the other feature rows, targets, and sizes."""
+    """Of one lane: features [n * views, d] float32; of all its steps one after the other: feature rows, targets, sizes."""
 
     features: Array
     chosen: Array

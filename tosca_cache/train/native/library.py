@@ -15,7 +15,17 @@ from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
 
-SOURCES = ("fit.cpp", "backward.hpp", "forward.hpp", "matrix.hpp", "model.hpp", "optimizer.hpp", "products.hpp", "vector.hpp")
+PROGRAMS = ("fit.cpp", "score.cpp")
+SOURCES = (
+    *PROGRAMS,
+    "backward.hpp",
+    "forward.hpp",
+    "matrix.hpp",
+    "model.hpp",
+    "optimizer.hpp",
+    "products.hpp",
+    "vector.hpp",
+)
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-shared", "-fPIC")
 FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # the second where a compiler does not know the first
@@ -48,8 +58,9 @@ def load_library() -> Library:
         functions = ctypes.CDLL(str(target))
     except OSError as error:
         raise CannotCompileError(f"the compiled kernels cannot be kept or loaded: {error}") from error
-    functions.tosca_fit.restype = ctypes.c_int
-    functions.tosca_fit.argtypes = [ctypes.c_void_p]
+    for function in (functions.tosca_fit, functions.tosca_score):
+        function.restype = ctypes.c_int
+        function.argtypes = [ctypes.c_void_p]
     return Library(functions, perf_counter() - start if fresh else 0.0)
 
 
@@ -70,7 +81,8 @@ def _compile(compiler: str, sources: dict[str, bytes], target: Path) -> None:
         output = Path(folder) / target.name
         said = ""
         for processor in FOR_THIS_PROCESSOR:
-            command = [compiler, *FLAGS, processor, str(Path(folder) / SOURCES[0]), "-o", str(output)]
+            programs = [str(Path(folder) / name) for name in PROGRAMS]
+            command = [compiler, *FLAGS, processor, *programs, "-o", str(output)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode == 0:
                 output.replace(target)

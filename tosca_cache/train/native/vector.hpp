@@ -84,6 +84,21 @@ static inline vec exponential(vec x) {
     return p * (vec)scale;
 }
 
+// ln x for positive finite x, to about one unit in the last place: x = 2^n m with m in [0.7, 1.4), and
+// ln m = 2 artanh(s), s = (m - 1) / (m + 1), by its series. NaN stays NaN.
+static inline vec logarithm(vec x) {
+    ivec bits = (ivec)x - 0x3f3504f3;  // sqrt(1/2)
+    vec n = __builtin_convertvector(bits >> 23, vec);
+    vec m = (vec)((bits & 0x7fffff) + 0x3f3504f3);
+    vec s = (m - 1.f) / (m + 1.f), q = s * s;
+    vec p = splat(2.f / 11) * q + 2.f / 9;
+    p = p * q + 2.f / 7;
+    p = p * q + 2.f / 5;
+    p = p * q + 2.f / 3;
+    vec value = n * 0.693147181f + (2.f * s + s * q * p);
+    return x == x ? value : x;
+}
+
 // The normal distribution function and its density, for the exact GELU x * cdf(x) and its derivative cdf(x) + x *
 // density(x). erfc(y) e^(y^2) is a polynomial in 1 / (1 + 0.42 y), fitted here with an error of 1e-9 after the factor
 // e^(-y^2).
