@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from tosca_cache.config import TrainConfig
@@ -53,7 +54,7 @@ class Cell:
             "arithmetic": ARITHMETIC,
         }
 
-    @property
+    @cached_property
     def address(self) -> str:
         """SHA-256 of the content in canonical JSON."""
         text = json.dumps(self.content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -73,14 +73,15 @@ class OnWorkers:
     ) -> None:
         self.workers = Workers(backend, jobs, scheduler)
         self.store, self.data, self.engine = store, data, engine
-        self.wave = 2 * self.workers.n_jobs
+        self.wave = 2 * self.workers.n_jobs  # with a scheduler, until it has said how many slots there are
         self._stack = ExitStack()
         self._folder = ""
 
     def run(self, blocks: Sequence[Block]) -> Iterator[list[Finished]]:
         left, deaths = dict(enumerate(blocks)), 0
         while left:
-            jobs = [(str(self.store.path), self._folder, self.engine.name, n, block) for n, block in left.items()]
+            path = str(self.store.path.resolve())  # a worker may stand in another folder
+            jobs = [(path, self._folder, self.engine.name, n, block) for n, block in left.items()]
             try:
                 for number, finished in self.workers.run(run_job, jobs):
                     deaths = 0
@@ -96,6 +97,7 @@ class OnWorkers:
             self._folder = str(stack.enter_context(SharedFeatures(self.data)).folder)
             stack.enter_context(self.workers)
             self._stack = stack.pop_all()
+        self.wave = 2 * self.workers.n_jobs
         return self
 
     def __exit__(

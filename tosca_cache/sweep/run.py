@@ -21,10 +21,11 @@ from tosca_cache.sweep.execute import Executor, InProcess, OnWorkers
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
-from tosca_cache.sweep.search import Final, Scored, Search, run_final
+from tosca_cache.sweep.search import Final, Search, run_final
 from tosca_cache.sweep.settle import Runner, Silent, SweepReporter
 from tosca_cache.sweep.share import read_data
 from tosca_cache.sweep.space import size
+from tosca_cache.sweep.trials import Scored
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.workers import cores
 
@@ -98,11 +99,11 @@ def run_sweep(
         else:
             with _runner(request, store, book, resources, reporter) as other:
                 finals = _finals(request, other, best, honest)
-        cells = [cell for scenario in request.searched for cell in search.cells(search.points, scenario)]
+        cells = search.cells(search.trials)
         report = SweepReport(
             how=request.how,
             metric=request.metric,
-            settings=len(search.points),
+            settings=len(search.trials),
             cells=len(cells),
             lost=runner.finished(cells) - len(runner.results(cells)),
             whole=whole,
@@ -150,8 +151,8 @@ def _runner(
         executor = InProcess(data, engine, reporter.on_task)
     else:
         executor = OnWorkers(store, data, engine, **asdict(resources))
-    jobs = max(1, executor.wave // 2)
     with executor:
+        jobs = max(1, executor.wave // 2)
         yield Runner(data, store.spec.digest(), executor, engine, device, ledger, reporter, jobs)
 
 

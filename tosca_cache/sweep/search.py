@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from math import nan
-
-import numpy as np
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
-from tosca_cache.sweep.cells import Cell, cells_of, setting_of, with_point
+from tosca_cache.sweep.cells import Cell, cells_of
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.samplers import GridSampler, Sampler, make_sampler
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.settle import Runner
 from tosca_cache.sweep.space import Point
+from tosca_cache.sweep.trials import Scored, Trial, distinct, mean_spread
 
 REPORTED = (
     "last_accuracy",
@@ -25,25 +23,7 @@ REPORTED = (
     "task_identification_accuracy",
     "accuracy_given_right_task",
 )
-IN_VAIN = (
-    100  # points in a row that differ from earlier ones in no key that counts: there may be endlessly many of them
-)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A setting and what it reached. point: what the space says of it. mean, spread: of the metric, over its seeds."""
-
-    point: Point
-    config: TrainConfig
-    mean: float
-    spread: float
-    seeds: int
-
-    def words(self) -> str:
-        """The point and its score."""
-        values = ", ".join(f"{key} {value}" for key, value in self.point.items()) or "the base setting"
-        return f"{self.mean:.2f} ± {self.spread:.2f}: {values}" if self.seeds > 1 else f"{self.mean:.2f}: {values}"
+IN_VAIN = 100  # points in a row that differ from earlier ones in no key that counts: there may be endlessly many
 
 
 @dataclass(frozen=True)
@@ -64,30 +44,28 @@ class Search:
     request: SweepRequest
     runner: Runner
     scenario: Scenario
-    points: list[Point] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
     whole: bool = True
 
-    def cells(self, points: Sequence[Point], scenario: Scenario) -> list[Cell]:
-        """The cells of some points, setting by setting."""
-        return [
-            cell
-            for point in points
-            for cell in cells_of(with_point(self.request.base, point), self.request.seeds, scenario, self.runner.store)
-        ]
+    def cells(self, trials: Sequence[Trial]) -> list[Cell]:
+        """All cells of some trials, scenario by scenario and setting by setting."""
+        return [cell for scenario in self.request.searched for trial in trials for cell in trial.cells[scenario]]
 
     def run(self) -> bool:
         """Tries points until there are no more; false if the time budget ended it."""
         request = self.request
         deadline = None if request.time_budget is None else time.monotonic() + request.time_budget
         for points in self.rounds():
-            self.points += points
-            cells = [cell for scenario in request.searched for cell in self.cells(points, scenario)]
+            fresh = [Trial.of(point, request, self.runner.store) for point in points]
+            self.trials += fresh
+            cells = self.cells(fresh)
             if request.retry:
                 self.runner.ledger.retry([cell.address for cell in cells])
-            before = self.runner.finished(cells)
-            self.runner.reporter.on_stage("search", len(cells), before)
+            self.runner.reporter.on_stage("search", len(cells), self.runner.finished(cells))
+            self.runner.results(cells)
+            self._say_best()
             self.whole = self.runner.settle(cells, deadline=deadline, after_block=self._say_best)
-            self._tell(points)
+            self._tell(fresh)
             self._say_best()
             if not self.whole:
                 break
@@ -109,7 +87,7 @@ class Search:
         while left is None or left > 0:
             size = 10**6 if everything else request.round_size
             asked = self.sampler.ask(size if left is None else min(size, left))
-            points = distinct(asked, self.points, request.base)
+            points = distinct(asked, [trial.point for trial in self.trials], request.base)
             vain = 0 if points else vain + len(asked)
             if not asked or vain > IN_VAIN:
                 return
@@ -117,23 +95,19 @@ class Search:
                 left = None if left is None else left - len(points)
                 yield points
 
-    def _tell(self, points: Sequence[Point]) -> None:
-        scored = {id(s.point): s.mean for s in self.scored(self.scenario, points)}
-        self.sampler.tell(points, [scored.get(id(point)) for point in points])
+    def _tell(self, trials: Sequence[Trial]) -> None:
+        self.runner.results(self.cells(trials))
+        scores = {id(scored.point): scored.mean for scored in self.scored(self.scenario, trials)}
+        self.sampler.tell([trial.point for trial in trials], [scores.get(id(trial.point)) for trial in trials])
 
-    def scored(self, scenario: Scenario, points: Sequence[Point] | None = None) -> list[Scored]:
-        """Settings all of whose seeds are done, best first; of equal ones the first tried."""
-        points = self.points if points is None else points
-        results = self.runner.results(self.cells(points, scenario))
-        found = []
-        for point in points:
-            values = [
-                result[self.request.metric]
-                for cell in self.cells([point], scenario)
-                if (result := results.get(cell.address)) is not None
-            ]
-            if len(values) == len(self.request.seeds):
-                found.append(Scored(point, with_point(self.request.base, point), *mean_spread(values), len(values)))
+    def scored(self, scenario: Scenario, trials: Sequence[Trial] | None = None) -> list[Scored]:
+        """Settings all of whose seeds are known to be done, best first; of equal ones the first tried."""
+        known, found = self.runner.known, []
+        for trial in self.trials if trials is None else trials:
+            cells = trial.cells[scenario]
+            if all(cell.address in known for cell in cells):
+                values = [known[cell.address][self.request.metric] for cell in cells]
+                found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
         return sorted(found, key=lambda scored: -scored.mean)
 
     def best(self, scenario: Scenario) -> Scored:
@@ -170,22 +144,3 @@ def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, co
         metric: mean_spread([result[metric] for result in results if result[metric] is not None]) for metric in REPORTED
     }
     return Final(name, point, metrics, len(results), len(cells) - len(results))
-
-
-def distinct(points: Sequence[Point], known: Sequence[Point], base: TrainConfig) -> list[Point]:
-    """Points that lead to settings which no earlier point leads to (they may differ in a key that does not count)."""
-    seen = {repr(setting_of(with_point(base, point))) for point in known}
-    fresh = []
-    for point in points:
-        name = repr(setting_of(with_point(base, point)))
-        if name not in seen:
-            seen.add(name)
-            fresh.append(point)
-    return fresh
-
-
-def mean_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; NaN where there are too few."""
-    if not values:
-        return nan, nan
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else nan

@@ -62,7 +62,9 @@ class Silent:
 class Runner:
     """Cells of one store, a ledger, and what runs them.
 
-    jobs: blocks that are trained at the same time. deadline: of `time.monotonic`, after which no further block begins.
+    jobs: blocks that are trained at the same time.
+    known: results of cells that are done, by address, as far as they were asked for: reading them from the ledger again
+        after every block would cost more than the block.
     """
 
     data: Data
@@ -73,6 +75,7 @@ class Runner:
     ledger: Ledger
     reporter: SweepReporter = field(default_factory=Silent)
     jobs: int = 1
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def settle(
         self,
@@ -82,6 +85,10 @@ class Runner:
         after_block: Callable[[], None] | None = None,
     ) -> bool:
         """Returns when every cell is finished, or false when the deadline has passed before.
+
+        Arguments:
+            deadline: of `time.monotonic`, after which no further block begins.
+            after_block: called after every block that was run.
 
         Raises what a worker raises; cells that were begun and not finished are then open again.
         """
@@ -118,6 +125,7 @@ class Runner:
             mine = self._claim(blocks[start : start + wave])
             for finished in self.executor.run(mine):
                 self.ledger.record(finished)
+                self.known |= {f.address: dict(f.result) for f in finished if f.state == DONE and f.result is not None}
                 self.reporter.on_finished(finished)
                 if after_block is not None:
                     after_block()
@@ -136,5 +144,8 @@ class Runner:
 
     def results(self, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
         """What was measured of those cells that are done, by address."""
-        known = self.ledger.cells([c.address for c in cells], state=DONE)
-        return {cell.address: cell.result for cell in known if cell.result is not None}
+        asked = [cell.address for cell in cells]
+        if unknown := [address for address in asked if address not in self.known]:
+            found = self.ledger.cells(unknown, state=DONE)
+            self.known |= {cell.address: cell.result for cell in found if cell.result is not None}
+        return {address: self.known[address] for address in asked if address in self.known}
