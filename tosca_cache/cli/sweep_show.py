@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tosca_cache.sweep.effects import Group
 
+LEAST_SETTINGS = 4  # effects of a parameter mean nothing where one or two settings differ in everything
 MOST_LOST = 10  # diverged or failed cells that are printed; --csv has all
 
 
@@ -53,7 +54,7 @@ def _print_group(console: Console, group: Group, metric: str, top: int) -> None:
     console.print(counted, soft_wrap=True)
     best = [(b.setting, b.mean, b.spread, len(b.seeds)) for b in best_settings(group.cells, metric)]
     console.print(top_table(best[:top], metric=metric, how=f"{len(best)} settings"))
-    for effect in main_effects(group.cells, metric):
+    for effect in main_effects(group.cells, metric) if len(best) >= LEAST_SETTINGS else ():
         levels = [(level.label, level.mean, level.spread, level.n, level.best) for level in effect.levels]
         console.print(effects_table(effect.key, levels))
     _print_lost(console, group)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import UsageError
 from tosca_cache.sweep.scenario import Scenario, check_fraction
-from tosca_cache.sweep.space import Space, size
+from tosca_cache.sweep.space import Space, fixed, size
 
 SELECTIONS = ("val", "first-task", "two-phase", "test-oracle")
 METRICS = ("last_accuracy", "average_accuracy", "last_accuracy_over_tasks", "average_accuracy_over_tasks")
@@ -21,7 +21,8 @@ ORACLE = "chosen on test rows (an oracle: not a result)"
 class SweepRequest:
     """A search and the report that follows it.
 
-    base: the setting that the points of the space change; its seeds do not count.
+    base: the setting that the points of the space change; its seeds do not count. An axis with one value and no condition
+        becomes part of it, so that it holds for the base setting of the report, too.
     seeds: of every cell of the search. report_seeds: of the chosen setting's final runs on all train rows.
     sampler, trials, sampler_seed: see `samplers.make_sampler`. round_size: points that tpe proposes at a time.
     select: how settings are chosen, one of `SELECTIONS`. fraction: of each class's train rows that is held out.
@@ -49,6 +50,9 @@ class SweepRequest:
     retry: bool = False
 
     def __post_init__(self) -> None:
+        point, space = fixed(self.space)
+        object.__setattr__(self, "base", replace(self.base, **point))
+        object.__setattr__(self, "space", space)
         _one_of("--select", self.select, SELECTIONS)
         check_metric(self.metric)
         check_fraction(self.fraction)

@@ -116,6 +116,13 @@ def merge(file: Space | None, given: Space) -> Space:
     return Space((*axes, *replaced.values()))
 
 
+def fixed(space: Space) -> tuple[Point, Space]:
+    """Axes with one value and no condition, as a point, and the space of the others: such an axis is no choice."""
+    alone = [axis for axis in space.axes if axis.values is not None and len(axis.values) == 1 and not axis.when]
+    point = canonical({axis.key: axis.values[0] for axis in alone if axis.values is not None})
+    return point, Space(tuple(axis for axis in space.axes if axis not in alone))
+
+
 def grid(space: Space, base: Mapping[str, Any] = _NO_BASE) -> list[Point]:
     """Every combination of the active axes' values, no two alike; the last axis changes fastest (`Space.ordered`).
 
