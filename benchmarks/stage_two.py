@@ -6,7 +6,7 @@ training, adapting test rows, the head's products, and the rest of the evaluatio
 Against: the same evaluation done plainly (every module adapts every test row again after every task).
 Targets: at most 20 s on 2 CPU cores (at most 5 s on one H200); all evaluation cheaper than training.
 
-    python benchmarks/stage_two.py [--repeats 3] [--threads N] [--device auto]
+    python benchmarks/stage_two.py [--repeats 3] [--threads N] [--device auto] [--engine auto]
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.runs.experiment import Trained, evaluate_trained, train_stream
 from tosca_cache.tasks import Arrays, TaskStream
+from tosca_cache.train.engines import Engine, choose_engine
+from tosca_cache.train.settings import Settings
 
 CLASSES, DIM, VIEWS, TRAIN, TEST, INCREMENT = 200, 768, 8, 9430, 2358, 10
 
@@ -47,10 +49,10 @@ def plain_evaluation(trained: Trained) -> float:
     return perf_counter() - start
 
 
-def measure(stream: TaskStream, device: str) -> dict[str, float]:
+def measure(stream: TaskStream, device: str, engine: Engine) -> dict[str, float]:
     """Seconds of one whole run and of its parts."""
     start = perf_counter()
-    trained = train_stream(stream, Tosca(device=resolve_device(device)))
+    trained = train_stream(stream, Tosca(device=resolve_device(device), engine=engine))
     seconds = evaluate_trained(trained).seconds
     total = perf_counter() - start
     return {
@@ -69,18 +71,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--engine", default="auto")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     generator = np.random.default_rng(0)
     means = generator.standard_normal((CLASSES, DIM), dtype=np.float32)
     train, test = synthetic(generator, means, TRAIN, 1 + VIEWS), synthetic(generator, means, TEST, 1)
     stream = TaskStream(train, test, class_names=[str(c) for c in range(CLASSES)], increment=INCREMENT)
-    figures = repeat(lambda: measure(stream, arguments.device), arguments.repeats)
+    steps = Settings().steps(stream.train_counts().tolist())
+    engine = choose_engine(arguments.engine, resolve_device(arguments.device), steps=steps)
+    figures = repeat(lambda: measure(stream, arguments.device, engine), arguments.repeats)
+    figures["compile"] = engine.compile_seconds
     figures["evaluate / train"] = figures["evaluate"] / figures["train"]
     figures["plain evaluation / evaluate"] = figures["plain evaluation"] / figures["evaluate"]
     sizes = {"train": [TRAIN, 1 + VIEWS, DIM], "test": [TEST, DIM], "tasks": CLASSES // INCREMENT, "epochs": 20}
     sizes |= {"batch": 48, "threads": arguments.threads, "repeats": arguments.repeats, "device": arguments.device}
-    lines = [f"CUB-sized, one seed, median of {arguments.repeats}, {arguments.threads} threads"]
+    sizes["engine"] = engine.name
+    lines = [f"CUB-sized, one seed, engine {engine.name}, median of {arguments.repeats}, {arguments.threads} threads"]
     report("stage_two", sizes, figures, lines + [f"{name:>28} {value:8.2f}" for name, value in figures.items()])
 
 

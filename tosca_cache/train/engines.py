@@ -21,7 +21,7 @@ from tosca_cache.train.native.library import CannotCompileError, load_library
 from tosca_cache.train.native.score import entropy_and_prediction as native_score
 from tosca_cache.train.stack import Lane, Member
 
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 16}  # whose logits are in memory together
 PAYS = 3000  # steps; compiling takes about two seconds, once a machine, and a step then about a millisecond and a half less
 
 
@@ -61,7 +61,10 @@ class Engine:
         """
         if self.name == "native":
             return native_score(parts, directions, float(sigma))
-        chunks = [chunk for part in parts for chunk in part.split(ROWS_AT_ONCE)]
+        if directions.is_cuda:  # one large piece of work instead of many small ones
+            parts = [torch.cat(list(parts))]
+        size = ROWS_AT_ONCE["cuda" if directions.is_cuda else "cpu"]
+        chunks = [chunk for part in parts for chunk in part.split(size)]
         found = [entropy_and_prediction(sigma * (chunk @ directions.T)) for chunk in chunks]
         return torch.cat([h for h, _ in found]), torch.cat([p for _, p in found])
 
