@@ -1,0 +1,232 @@
+"""Sweeps in real processes: killed at any moment, two on one ledger, and over the workers of loky, Dask and Ray."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tosca_cache import workers
+from tosca_cache.config import to_toml
+from tosca_cache.store import open_store
+from tosca_cache.sweep.execute import OnWorkers
+from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
+from tosca_cache.sweep.share import read_data
+from tosca_cache.sweep.space import parse_set
+from tosca_cache.train.engines import Engine
+
+LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
+AXES = ("lr=lin:0.005:0.05:6", "l1=0,0.0005,0.001,0.01")
+SEEDS = (1, 2)
+CELLS = 6 * 4 * 2
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def base(quick):
+    """Long enough that a block lasts some tenths of a second; the compiled kernels give every cell the very same numbers
+    beside whatever others it is trained."""
+    return replace(quick, dataset="shapes", epochs=2000, engine="native")
+
+
+@pytest.fixture
+def place(make_store, tmp_path, base, monkeypatch):
+    """A folder with a store and a config file, as the working directory."""
+    make_store(tmp_path / "store", noise=2.0)
+    (tmp_path / "setting.toml").write_text(to_toml(base))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def request_of(base):
+    return SweepRequest(base, parse_set(AXES), SEEDS, report_seeds=SEEDS)
+
+
+def start(ledger):
+    """The same sweep as a command in a process of its own."""
+    axes = [word for axis in AXES for word in ("--set", axis)]
+    seeds = ["--seeds", "1,2", "--report-seeds", "1,2"]
+    where = ["--config", "setting.toml", "--store", "store", "--ledger", str(ledger)]
+    command = [sys.executable, LAUNCHER, "sweep", *axes, *seeds, *where]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process):
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def results(make_data, make_runner, base, tmp_path_factory):
+    """What the sweep gives when nothing happens to it, kept by the first test that asks: (base, cells_in) -> results."""
+    kept = {}
+
+    def read(cells_in):
+        if not kept:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            run_sweep(request_of(base), open_store(Path("store")), folder / "ledger")
+            kept.update(outcome(cells_in(folder / "ledger")))
+        return kept
+
+    return read
+
+
+def outcome(cells):
+    """All that a ledger says of its cells that does not depend on when and by whom they were run."""
+    return {
+        cell.address: (cell.state, {name: value for name, value in (cell.result or {}).items() if name != "seconds"})
+        for cell in cells
+    }
+
+
+def recorded(ledger, cells_in):
+    """Cells that are done, as they stand in the ledger."""
+    return {cell.address: cell for cell in cells_in(ledger) if cell.state == "done"} if ledger.exists() else {}
+
+
+def test_killed_again_and_again_the_same_command_finishes_the_rest(place, results, cells_in):
+    ledger, known, reached = place / "sweep.sqlite", {}, []
+    for _ in range(KILLS):
+        process = start(ledger)
+        while process.poll() is None and len(recorded(ledger, cells_in)) <= len(known):
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        now = recorded(ledger, cells_in)
+        assert {address: now[address] for address in known} == known, "what was recorded stays as it is"
+        known = now
+        reached.append(len(known))
+    assert 0 < reached[0] < CELLS
+    output = finish(start(ledger))
+    assert f"search: {CELLS}/{CELLS} cells" in output
+    cells = {cell.address: cell for cell in cells_in(ledger)}
+    assert {address: cells[address] for address in known} == known, "finished cells are never run again"
+    assert outcome(cells.values()) == results(cells_in)
+    assert report_path(ledger).exists() and best_path(ledger).exists()
+
+
+def test_two_sweeps_on_one_ledger_share_its_cells(place, results, cells_in):
+    ledger = place / "sweep.sqlite"
+    pair = [start(ledger) for _ in range(2)]
+    reports = [finish(process).partition("best settings")[2].partition(" settings, ")[0] for process in pair]
+    assert reports[0] == reports[1] != ""
+    cells = cells_in(ledger)
+    assert {cell.attempts for cell in cells} == {1}
+    assert outcome(cells) == results(cells_in)
+
+
+def test_jobs_give_exactly_what_one_process_gives(place, results, cells_in, base, counting):
+    report = run_on_workers(place, base, Resources(jobs=2), counting())
+    assert report.whole and report.lost == 0
+    assert outcome(cells_in(place / "ledger")) == results(cells_in)
+
+
+def run_on_workers(place, base, resources, reporter):
+    # The store by its relative path, and workers that were started in another folder.
+    return run_sweep(
+        request_of(base), open_store(Path("store")), place / "ledger", resources=resources, reporter=reporter
+    )
+
+
+@pytest.fixture
+def killing(counting):
+    """A reporter that kills a process with -9 as soon as there are results: (what gives its number) -> reporter."""
+
+    def make(victim):
+        class Killing(counting):
+            killed = None
+
+            def on_finished(self, finished):
+                super().on_finished(finished)
+                if self.killed is None:
+                    self.killed = victim()
+                    os.kill(self.killed, signal.SIGKILL)
+
+        return Killing()
+
+    return make
+
+
+def assert_no_cell_is_lost(place, base, resources, reporter, results, cells_in):
+    report = run_on_workers(place, base, resources, reporter)
+    assert reporter.killed is not None
+    assert report.whole and report.lost == 0
+    cells = cells_in(place / "ledger")
+    assert outcome(cells) == results(cells_in)
+    assert {cell.attempts for cell in cells} == {1}
+    assert sorted(reporter.finished) == sorted(cell.address for cell in cells)
+
+
+def process_below(pattern):
+    """The number of a process that this one has started, or that one of those has, by its command."""
+    parents, commands = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            commands[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    for pid, command in commands.items():
+        ancestor = pid
+        while ancestor in parents and ancestor != os.getpid():
+            ancestor = parents[ancestor]
+        if ancestor == os.getpid() != pid and re.match(pattern, command):
+            return pid
+    raise AssertionError(f"no process is {pattern}: {commands}")
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
+
+
+@needs_proc
+def test_a_killed_process_of_jobs_loses_no_cell(place, results, cells_in, base, killing):
+    reporter = killing(lambda: process_below(".*LokyProcess"))
+    assert_no_cell_is_lost(place, base, Resources(jobs=2), reporter, results, cells_in)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A running Dask cluster of two worker processes, which knows nothing of the project's working directory."""
+    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, memory_limit=0
+    ) as running:
+        yield running
+
+
+def test_a_dask_cluster_gives_exactly_what_one_process_gives(place, results, cells_in, base, cluster, counting):
+    run_on_workers(place, base, Resources("dask", None, cluster.scheduler_address), counting())
+    assert outcome(cells_in(place / "ledger")) == results(cells_in)
+
+
+def test_a_killed_worker_of_dask_loses_no_cell(place, results, cells_in, base, cluster, killing):
+    reporter = killing(lambda: next(iter(cluster.workers.values())).pid)
+    assert_no_cell_is_lost(place, base, Resources("dask", None, cluster.scheduler_address), reporter, results, cells_in)
+
+
+def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(place, cluster, monkeypatch):
+    """However few cores the machine has that the command is run on."""
+    monkeypatch.setattr(workers, "cores", lambda: 1)
+    store = open_store(Path("store"))
+    address = cluster.scheduler_address
+    with OnWorkers(store, read_data(store), Engine(), backend="dask", jobs=None, scheduler=address) as executor:
+        assert executor.wave == 2 * 2
+
+
+@needs_proc
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+def test_ray_gives_exactly_what_one_process_gives_and_a_killed_worker_loses_no_cell(
+    place, results, cells_in, base, killing
+):
+    reporter = killing(lambda: process_below("ray::_call"))
+    assert_no_cell_is_lost(place, base, Resources("ray", 2), reporter, results, cells_in)
