@@ -67,18 +67,16 @@ def test_what_a_sweep_leaves_beside_its_ledger(sweep, tmp_path):
     assert chosen == replace(report.top[0].config, seeds=(5, 6))
 
 
-def test_a_setting_with_a_diverged_seed_is_not_chosen(make_data, make_runner, quick):
+def test_a_setting_with_a_diverged_seed_is_not_chosen(sweep, cells_in, tmp_path):
     """Whatever its other seeds reached."""
-    request = SweepRequest(quick, parse_set(["lr=0.001,0.02"]), seeds=(1, 2))
-    with make_runner(make_data()) as runner:
-        search = Search(request, runner, request.searched[0])
-        search.run()
-        best = search.best(request.searched[0])
-        lost = search.cells([best.point], request.searched[0])[1]
-        with closing(sqlite3.connect(runner.ledger.path, isolation_level=None)) as other:  # as if it had diverged
-            other.execute("UPDATE cells SET state='diverged', reason='x' WHERE address=?", [lost.address])
-        assert search.best(request.searched[0]).point != best.point
-        assert len(search.scored(request.searched[0])) == 1
+    ledger = tmp_path / "sweep.sqlite"
+    best, other = sweep("lr=0.001,0.02")[0].top
+    (lost, _) = [c for c in cells_in(ledger, rows="val") if c.content["setting"]["lr"] == best.point["lr"]]
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as connection:
+        connection.execute("UPDATE cells SET state='diverged', reason='x' WHERE address=?", [lost.address])
+    report, _ = sweep("lr=0.001,0.02")
+    assert report.top == [other] and report.lost == 1
+    assert report.finals[0].point == other.point
 
 
 def test_if_nothing_works_the_sweep_says_so(sweep, tmp_path):
