@@ -183,10 +183,10 @@ def _print_report(console: Any, report: Any) -> None:
 
     top = [(s.point, s.mean, s.spread, s.seeds) for s in report.top]
     console.print(top_table(top, metric=report.metric, how=report.how))
-    finals = [
-        (f"{f.name}: {point_words(f.point)}" if f.point else f.name, f.metrics, f.seeds, f.lost) for f in report.finals
-    ]
+    finals = [(final.name, final.metrics, final.seeds, final.lost) for final in report.finals]
     console.print(final_table(finals, report.report_seeds, report.how))
+    for final in report.finals[:-1]:
+        console.print(f"{final.name}: {point_words(final.point)}", soft_wrap=True)
     if report.gap is not None:
         console.print(f"choosing on test rows looks better by {report.gap:.2f} points than the honest choice is")
     ended = "" if report.whole else "; the time budget ended the search"
