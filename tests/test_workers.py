@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.errors import StoreError, ToscaError, UsageError
 from tosca_cache.workers import WorkerDied, Workers, cores, run_jobs, threads_here
 
 
@@ -135,6 +135,13 @@ def test_requests_that_cannot_be(arguments, option):
     with pytest.raises(UsageError) as raised:
         Workers(*arguments)
     assert raised.value.where == option
+
+
+def test_a_cluster_that_does_not_answer():
+    pytest.importorskip("ray")
+    with pytest.raises(ToscaError, match="no cluster of Ray") as raised, Workers("ray", 2, "127.0.0.1:1"):
+        pass
+    assert raised.value.where == "127.0.0.1:1" and "--scheduler" in raised.value.remedy
 
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])

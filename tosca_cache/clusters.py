@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import Any
 
 from tosca_cache.errors import ToscaError, UsageError
 
-PATIENCE = 60  # seconds that a cluster may take to answer, and again until its first worker is there
+PATIENCE = 30  # seconds that a cluster may take to answer, and again until its first worker is there
 _MODULES = {"dask": "distributed", "ray": "ray"}
 
 
@@ -30,6 +31,10 @@ class Cluster:
 
     slots: dict[str, int]
     backend: Callable[[int], Any]
+
+
+class Gone(Exception):
+    """The scheduler does not answer any more."""
 
 
 def library(backend: str) -> Any:
@@ -99,9 +104,10 @@ def ray(stack: ExitStack, n_jobs: int, scheduler: str | None) -> Cluster:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     local = {"address": "local", "num_cpus": n_jobs, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
+        _knock(scheduler)
         with _path_for_children():
             module.init(**quiet, **(local if scheduler is None else {"address": scheduler}))
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         raise _unreachable("Ray", scheduler, error) from error
     stack.callback(module.shutdown)
     nodes = [node for node in module.nodes() if node["Alive"]]
@@ -131,7 +137,12 @@ def _dask_backend(client: Any) -> Any:
             return future
 
         def effective_n_jobs(self, n_jobs: int) -> int:
-            return max(2, super().effective_n_jobs(n_jobs))  # for 1, joblib would run the jobs in this process
+            if client.status not in ("running", "connecting"):
+                raise Gone("the connection to the scheduler is closed")
+            try:
+                return max(2, super().effective_n_jobs(n_jobs))  # for 1, joblib would run the jobs in this process
+            except (OSError, RuntimeError, ValueError) as error:  # it asks the scheduler, which may be gone
+                raise Gone(str(error)) from error
 
     return Dask(client=client)
 
@@ -181,6 +192,13 @@ def _ray_backend(ray: Any, gpus: float) -> Any:
 
 def _call(func: Callable[[], Any]) -> Any:
     return func()
+
+
+def _knock(address: str | None) -> None:
+    """Raises `OSError` if nobody listens at host:port; `ray.init` would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 @contextmanager

@@ -49,6 +49,10 @@ class WorkerDied(ToscaError):
     """A worker process ended in the middle of a job, or its cluster was lost; what gave no result is to be run again."""
 
 
+class ClusterLost(WorkerDied):
+    """The cluster does not answer any more; there is no use in calling `run` again."""
+
+
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -124,7 +128,7 @@ class Workers:
 
         on_result: called with each result just before it is yielded.
 
-        Raises `WorkerDied`, and whatever a job raises.
+        Raises `WorkerDied`, of which `ClusterLost` cannot be mended by another `run`, and whatever a job raises.
         """
         from joblib import Parallel, delayed
 
@@ -149,6 +153,12 @@ class Workers:
         lost = (BrokenExecutor,) if self.backend == "loky" else clusters.losses(self.backend)
         try:
             yield
+        except clusters.Gone as error:
+            raise ClusterLost(
+                f"The cluster was lost: {error}",
+                where=self._scheduler,
+                remedy="Start it, then run the same command again.",
+            ) from error
         except lost as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise WorkerDied(

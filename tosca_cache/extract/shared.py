@@ -22,7 +22,7 @@ from tosca_cache.extract.jobs import Begun, begin, finish, make_part
 from tosca_cache.extract.progress import ExtractionProgress
 from tosca_cache.extract.request import ExtractRequest, Outcome
 from tosca_cache.store import Part, StoreBusy, Unfinished, open_store, partial_path, read_unfinished, sharing_out
-from tosca_cache.workers import WorkerDied, Workers
+from tosca_cache.workers import ClusterLost, WorkerDied, Workers
 
 PARTS_A_JOB = 8  # so that at the end nobody waits long for the slowest
 MOST_PARTS = 256
@@ -123,6 +123,8 @@ class _Sharing:
         try:
             for made in self.workers.run(make_part, ((self.request, part, text) for part in parts)):
                 busy = made.busy or busy
+        except ClusterLost:
+            raise
         except WorkerDied as death:
             return death
         return None if busy is None else StoreBusy(busy, where=self.path)
@@ -154,6 +156,8 @@ def _one(workers: Workers, function: Callable[..., T], *job: Any) -> T:
     for _ in range(TRIES - 1):
         try:
             return next(iter(list(workers.run(function, [job]))))
+        except ClusterLost:
+            raise
         except WorkerDied:
             continue
     return next(iter(list(workers.run(function, [job]))))
