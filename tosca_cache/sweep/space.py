@@ -117,8 +117,14 @@ def merge(file: Space | None, given: Space) -> Space:
 
 
 def fixed(space: Space) -> tuple[Point, Space]:
-    """Axes with one value and no condition, as a point, and the space of the others: such an axis is no choice."""
+    """Axes with one value and no condition, as a point, and the space of the others: such an axis is no choice.
+
+    Keys that are right or wrong only together stay together: a scheduler whose milestones are searched is no part of the
+    point.
+    """
     alone = [axis for axis in space.axes if axis.values is not None and len(axis.values) == 1 and not axis.when]
+    if any(axis.key in _LINKED and axis not in alone for axis in space.axes):
+        alone = [axis for axis in alone if axis.key not in _LINKED]
     point = canonical({axis.key: axis.values[0] for axis in alone if axis.values is not None})
     return point, Space(tuple(axis for axis in space.axes if axis not in alone))
 
