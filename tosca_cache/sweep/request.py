@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import UsageError
+from tosca_cache.evaluate.audit import LEAKS
+from tosca_cache.methods.tosca import BATCH_ROUTER
 from tosca_cache.sweep.scenario import Scenario, check_fraction
 from tosca_cache.sweep.space import Space, fixed, size
 
@@ -104,12 +107,19 @@ class SweepRequest:
     def how(self) -> str:
         """How settings are chosen, in words."""
         held_out = f"{self.fraction:.0%} of each class's train rows held out"
+        leaks = f"; by batch routing, which {LEAKS}" if self.leaks else ""
         return {
             "val": f"chosen on {held_out}",
             "first-task": f"chosen on the first task alone, {held_out}",
             "two-phase": "chosen on " + ("another store" if self.other_store else "the first half of the classes"),
             "test-oracle": ORACLE,
-        }[self.select]
+        }[self.select] + leaks
+
+    @property
+    def leaks(self) -> bool:
+        """Whether any setting of the search, or the base setting, is scored by batch routing."""
+        values = [axis.values or () for axis in self.space.axes if axis.key == "router"]
+        return BATCH_ROUTER in (self.base.router, *chain.from_iterable(values))
 
 
 def check_metric(metric: str) -> None:
