@@ -153,3 +153,13 @@ def test_a_report_on_seeds_that_all_diverge_says_how_many(make_data, make_runner
         final = run_final("base setting", request, runner, {}, request.base)
     assert (final.seeds, final.lost) == (0, 2)
     assert all(np.isnan(mean) for mean, _ in final.metrics.values())
+
+
+@pytest.mark.parametrize("axes", [["router=batch"], ["router=sample,batch"]])
+def test_a_sweep_with_batch_routing_says_that_it_leaks(sweep, tmp_path, axes):
+    report, told = sweep("lr=0.001,0.02", *axes)
+    assert "leaks the task" in report.how
+    assert "leaks the task" in told.notes[0]
+    assert "leaks the task" in json.loads(report_path(tmp_path / "sweep.sqlite").read_text())["how"]
+    honest, told = sweep("lr=0.001,0.02")
+    assert "leaks" not in honest.how and told.notes == []

@@ -233,3 +233,16 @@ def test_points_are_told_apart_by_what_counts(quick):
     adam = replace(quick, optimizer="adam")
     assert distinct([{"momentum": 0.1}, {"momentum": 0.2}, {"lr": 0.5}], [], adam) == [{"momentum": 0.1}, {"lr": 0.5}]
     assert distinct([{"momentum": 0.1}], [{"momentum": 0.2}], adam) == []
+
+
+def test_an_axis_of_one_value_holds_for_the_base_setting_too(sweep, cells_in, tmp_path):
+    report, _ = sweep("epochs=3", "lr=0.001,0.02")
+    assert [s.point.keys() for s in report.top] == [{"lr"}] * 2
+    assert {cell.content["setting"]["epochs"] for cell in cells_in(tmp_path / "sweep.sqlite")} == {3}
+
+
+@pytest.mark.parametrize("milestones", ["milestones=1,2", "milestones=1,2@scheduler=steplr"])
+def test_a_scheduler_and_its_milestones_stay_together(sweep, milestones):
+    report, _ = sweep("scheduler=steplr", milestones)
+    assert {s.config.milestones for s in report.top} == {(1,), (2,)}
+    assert {s.config.scheduler for s in report.top} == {"steplr"}
