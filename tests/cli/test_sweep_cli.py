@@ -1,0 +1,245 @@
+"""`tosca sweep` as a user meets it: the example of the docs on the digits, wrong requests, --plan, and Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.cli.sweep import seconds_of
+from tosca_cache.errors import RunError, UsageError
+from tosca_cache.store import list_stores
+from tosca_cache.sweep.ledger import Ledger
+
+LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
+QUICK = ("--set", "epochs=2", "--report-seeds", "1,2")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """The folder with the store of the digits."""
+    root = tmp_path_factory.mktemp("cache")
+    result = CliRunner().invoke(app, ["extract", "--dataset", "digits", "--views", "2", "--root", str(root)])
+    assert result.exit_code == 0, result.output
+    return root
+
+
+@pytest.fixture
+def place(cache, tmp_path, monkeypatch):
+    """An empty working directory; stores are found by the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOSCA_CACHE", str(cache))
+    return tmp_path
+
+
+def tosca(*arguments):
+    result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def sweep(*arguments):
+    return tosca("sweep", "--dataset", "digits", *QUICK, *arguments)
+
+
+def words_of(result):
+    """What was printed, whatever the width of the tables that titles are wrapped to."""
+    return " ".join(result.stdout.split())
+
+
+def cells(ledger="runs/digits-sweep.sqlite"):
+    with Ledger.open(Path(ledger), create=False, read_only=True) as book:
+        return book.cells()
+
+
+def test_the_command_of_the_docs(place):
+    axes = ["--set", "l1=1e-4,5e-4,1e-3", "--set", "lr=log:0.005:0.1:5"]
+    result = sweep(*axes, "--seeds", "1993,1994,1995")
+    assert result.exit_code == 0, result.output
+    assert len(cells()) == 3 * 5 * 3 + 2 + 2
+    for words in (
+        "best settings by last accuracy, chosen on 20% of each class's train rows held out",
+        "trained afresh, scored on test rows, seeds 1, 2",
+        "15 settings, 45 cells in ",
+        "ledger: runs/digits-sweep.sqlite",
+        "report: runs/digits-sweep.report.json",
+        "chosen setting: tosca train --config runs/digits-sweep.best.toml",
+    ):
+        assert words in words_of(result)
+    # Not a terminal: no live display, one line a stage.
+    assert "\x1b" not in result.output and "\r" not in result.output
+    stages = [line for line in result.stdout.splitlines() if re.match(r"(search|report: .*): \d+/\d+ cells in ", line)]
+    assert [line.split(" cells")[0] for line in stages] == [
+        "search: 45/45",
+        "report: chosen: 2/2",
+        "report: base setting: 2/2",
+    ]
+    assert "; best " in stages[0] and " ± " in stages[0]
+    assert "diverged" not in result.output and "leak" not in result.output
+    again = sweep(*axes, "--seeds", "1993,1994,1995")
+    assert {cell.attempts for cell in cells()} == {1}
+    assert table(again) == table(result)
+
+
+def table(result):
+    return result.stdout[result.stdout.index("best settings") : result.stdout.index("15 settings")]
+
+
+def test_tosca_train_repeats_the_chosen_setting(place):
+    """Other programs decide other rounding, so that a row in a thousand may be a tie."""
+    assert sweep("--set", "lr=0.005,0.05").exit_code == 0
+    report = json.loads(Path("runs/digits-sweep.report.json").read_text())
+    trained = tosca("train", "--config", "runs/digits-sweep.best.toml", "--runs", "alone")
+    assert trained.exit_code == 0, trained.output
+    (run,) = Path("alone").iterdir()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert list(metrics["seeds"]) == ["1", "2"]
+    chosen = report["report"][0]
+    assert chosen["name"] == "chosen" and chosen["seeds"] == 2
+    for name in ("last_accuracy", "average_accuracy", "task_identification_accuracy"):
+        assert chosen[name]["mean"] == pytest.approx(metrics[name], abs=0.2)
+        assert chosen[name]["spread"] == pytest.approx(metrics["spread"][name], abs=0.2)
+
+
+def test_an_oracle_is_labelled_in_every_table(place):
+    result = sweep("--set", "lr=0.0001,0.05", "--select", "test-oracle")
+    assert result.exit_code == 0
+    assert words_of(result).count("chosen on test rows (an oracle: not a result)") == 2
+    assert "choosing on test rows looks better by " in result.stdout
+    assert "honest choice" in result.stdout
+    assert "oracle" in Path("runs/digits-sweep.report.json").read_text()
+
+
+def test_batch_routing_is_labelled(place):
+    result = sweep("--preset", "official", "--set", "lr=0.005,0.05")
+    assert result.exit_code == 0
+    first = result.stdout.splitlines()[1]
+    assert "leaks the task" in first and words_of(result).count("leaks the task") == 3
+
+
+def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(place):
+    Path("space.toml").write_text("[space]\nlr = [0.05, 1e20]\nl1 = [0.0005]\n")
+    result = sweep("--space", "space.toml", "--set", "l1=1e20@lr=1e20", "--ledger", "elsewhere/my.sqlite")
+    assert result.exit_code == 0, result.output
+    assert "a cell diverged: the loss was" in result.stdout
+    assert "2 settings, 2 cells, 1 diverged or failed in " in result.stdout
+    assert {path.name for path in Path("elsewhere").iterdir()} >= {"my.sqlite", "my.report.json", "my.best.toml"}
+    assert not Path("runs").exists()
+
+
+def test_a_plan_is_printed_and_nothing_written(place, cache):
+    before = sorted(cache.rglob("*"))
+    result = sweep("--set", "lr=0.005,0.05", "--set", "batch_size=24,48", "--seeds", "1,2,3", "--plan")
+    assert result.exit_code == 0
+    assert "4 settings, 12 cells; engine " in result.stdout
+    for words in ("batch_size", "24", "48", "models", "MiB", "rows val", "epochs 2"):
+        assert words in result.stdout
+    assert not list(place.iterdir())
+    assert sorted(cache.rglob("*")) == before
+    assert sweep("--set", "lr=0.005", "--set", "batch_size=24,48", "--seeds", "1").exit_code == 0
+    files = contents(place)
+    finished = sweep("--set", "lr=0.005,0.05", "--set", "batch_size=24,48", "--seeds", "1", "--plan")
+    assert re.search(r"│ 24 +│ +2 │ +1 │", finished.stdout), finished.stdout
+    assert contents(place) == files
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+WRONG = {
+    "no values": (["--set", "lr"], 2, ["--set", "KEY=VALUES"]),
+    "no number": (["--set", "lr=fast"], 2, ["lr cannot be 'fast'"]),
+    "unknown key": (["--set", "lrr=0.1"], 2, ["'lrr'", "'lr'"]),
+    "seeds as an axis": (["--set", "seeds=1,2"], 2, ["--seeds"]),
+    "a grid over a range": (["--set", "lr=log:0.01:0.1"], 2, ["lr=log:0.01:0.1:5", "random or tpe"]),
+    "a range without an end": (["--sampler", "random", "--set", "lr=log:0.01:0.1"], 2, ["--trials"]),
+    "steplr alone": (["--set", "scheduler=steplr"], 2, ["milestones"]),
+    "tasks too large": (["--set", "increment=2,11"], 2, ["increment is 11", "10 classes"]),
+    "no such space": (["--space", "none.toml"], 2, ["none.toml", "--space"]),
+    "unknown metric": (["--metric", "accuracy"], 2, ["--metric", "last_accuracy"]),
+    "unknown way to select": (["--select", "validation"], 2, ["--select", "val"]),
+    "unknown sampler": (["--sampler", "bayes"], 2, ["bayes", "grid, random, tpe"]),
+    "more seeds than cells": (["--seeds", "1,2", "--max-cells", "1"], 2, ["--max-cells", "--seeds"]),
+    "no cells": (["--max-cells", "0"], 2, ["--max-cells"]),
+    "no round": (["--round", "0"], 2, ["--round"]),
+    "seeds that are none": (["--seeds", "one"], 2, ["--seeds", "integers"]),
+    "a seed twice": (["--report-seeds", "1,1"], 2, ["--report-seeds", "different"]),
+    "no fraction": (["--val-fraction", "20"], 2, ["--val-fraction", "0.2"]),
+    "no time": (["--time-budget", "soon"], 2, ["--time-budget", "90s"]),
+    "negative time": (["--time-budget", "-3m"], 2, ["--time-budget"]),
+    "too short a time": (["--time-budget", "0.0001s"], 1, ["--time-budget", "more time"]),
+    "a store to tune on": (["--tune-store", "STORE"], 2, ["--tune-store", "--select two-phase"]),
+    "halves too small": (["--select", "two-phase", "--set", "increment=6"], 2, ["two-phase", "--tune-store"]),
+    "missing store": (["--store", "nowhere"], 1, ["nowhere", "tosca extract"]),
+    "missing dataset": (["--dataset", "digit"], 1, ["tosca extract --dataset digit"]),
+    "no jobs": (["--jobs", "0"], 2, ["--jobs"]),
+    "unknown backend": (["--backend", "slurm"], 2, ["--backend", "loky, dask, ray"]),
+    "a scheduler for loky": (["--scheduler", "tcp://here:1"], 2, ["--scheduler", "--backend dask"]),
+    "no such device": (["--device", "cuda:9"], 2, ["cuda:9"]),
+    "no such engine": (["--engine", "fast"], 2, ["native, torch"]),
+    "another file as ledger": (["--ledger", "notes.txt"], 1, ["notes.txt", "not a sweep ledger"]),
+    "ledger below a file": (["--ledger", "notes.txt/sweep.sqlite"], 1, ["notes.txt", "--ledger"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_requests_are_one_message_with_a_remedy(place, cache, case):
+    arguments, status, words = WRONG[case]
+    Path("notes.txt").write_text("my notes")
+    (store,) = list_stores(cache)
+    result = sweep(*(str(store.path) if word == "STORE" else word for word in arguments))
+    assert result.exit_code == status, result.output
+    assert result.stderr.startswith("error: ") and "do:" in result.stderr
+    for word in words:
+        assert word in result.stderr
+    assert Path("notes.txt").read_text() == "my notes"
+    assert not list(place.rglob("*.report.json"))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2H", 7200), ("0.5h", 1800)])
+def test_times(text, seconds):
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "0", "-1", "nan", "inf", "1d", "1e12h", "ten"])
+def test_times_that_are_none(text):
+    with pytest.raises(UsageError):
+        seconds_of(text)
+
+
+@pytest.mark.parametrize("more", [(), ("--jobs", "2")])
+def test_ctrl_c_leaves_a_ledger_that_goes_on(place, more):
+    """Pressed on a terminal, which tells the command and every process that it has started."""
+    axes = ["--set", "lr=lin:0.005:0.05:8", "--set", "l1=0,1e-4,1e-3", "--set", "epochs=40", "--report-seeds", "1"]
+    command = ["sweep", "--dataset", "digits", *axes]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, LAUNCHER, *command, *more], start_new_session=True, **pipes)
+    while process.poll() is None and not states().count("done"):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130, (out, err)
+    assert "run the same command again" in err and "Traceback" not in err
+    assert 0 < states().count("done") < 24
+    assert "running" not in states()
+    result = tosca(*command)
+    assert result.exit_code == 0, result.output
+    assert "search: 24/24 cells in " in result.stdout
+    assert set(states()) == {"done"}
+
+
+def states():
+    """Of all cells; none before the ledger is quite made."""
+    with suppress(RunError):
+        return [cell.state for cell in cells()]
+    return []
