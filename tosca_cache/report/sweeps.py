@@ -8,20 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-METRICS = {
-    "last_accuracy": "last accuracy",
-    "average_accuracy": "average accuracy",
-    "forgetting": "forgetting",
-    "task_identification_accuracy": "task identified",
-    "accuracy_given_right_task": "given right task",
-}
-
-
-def with_spread(mean: float, spread: float) -> str:
-    """Percent with its sample standard deviation over seeds, where there is one."""
-    if not isfinite(mean):
-        return "-"
-    return f"{mean:.2f} ± {spread:.2f}" if isfinite(spread) else f"{mean:.2f}"
+from tosca_cache.report.tables import METRICS, with_spread
 
 
 def point_words(point: Mapping[str, Any]) -> str:
@@ -51,12 +38,11 @@ def final_table(
 ) -> Table:
     """Fresh runs on all train rows: (name, {metric: (mean, spread)}, seeds done, seeds lost)."""
     names = ", ".join(map(str, seeds))
-    table = Table("setting", title=f"trained afresh, scored on test rows, seeds {names}; {how}")
-    for title in METRICS.values():
-        table.add_column(title, justify="right")
-    for name, metrics, _, lost in finals:
-        label = f"{name} ({lost} seeds diverged or failed)" if lost else name
-        table.add_row(label, *(with_spread(*metrics[metric]) for metric in METRICS))
+    table = Table("percent", title=f"trained afresh, scored on test rows, seeds {names}; {how}")
+    for name, _, _, lost in finals:
+        table.add_column(f"{name} ({lost} seeds lost)" if lost else name, justify="right")
+    for metric, title in METRICS.items():
+        table.add_row(title, *(with_spread(*metrics[metric]) for _, metrics, _, _ in finals))
     return table
 
 

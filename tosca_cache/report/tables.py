@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from rich.table import Table
@@ -43,7 +44,7 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("percent", justify="right")
     for name, title in METRICS.items():
-        table.add_row(title, _with_spread(metrics[name], metrics["spread"][name]))
+        table.add_row(title, with_spread(metrics[name], metrics["spread"][name]))
     if metrics.get("leaks"):
         table.caption = f"Not comparable with per-sample routing: batch routing {metrics['leaks']}."
     return table
@@ -56,7 +57,7 @@ def conditions_table(metrics: Mapping[str, Any]) -> Table:
     table.add_column("percent", justify="right")
     spread = metrics["last_accuracy_by_condition_spread"]
     for name, title in CONDITIONS.items():
-        table.add_row(title, _with_spread(metrics["last_accuracy_by_condition"][name], spread[name]))
+        table.add_row(title, with_spread(metrics["last_accuracy_by_condition"][name], spread[name]))
     return table
 
 
@@ -82,7 +83,8 @@ def last_row_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
-def _with_spread(value: float | None, spread: float | None) -> str:
-    if value is None:
+def with_spread(value: float | None, spread: float | None) -> str:
+    """A mean with its sample standard deviation over seeds, where there is one; None and NaN are not defined."""
+    if value is None or not isfinite(value):
         return "not defined"
-    return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
+    return f"{value:.2f}" if spread is None or not isfinite(spread) else f"{value:.2f} ± {spread:.2f}"
