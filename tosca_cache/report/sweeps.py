@@ -73,7 +73,11 @@ def plan_table(groups: Sequence[tuple[Mapping[str, Any], int, int, int, int, int
             f"{size / 2**20:.0f} MiB",
             "-" if seconds is None else duration(seconds),
         )
-    common = [f"{key} {plain(value)}" for key, value in (shapes[0] if shapes else {}).items() if key not in varying]
+    common = [
+        f"{key} {plain(value)}"
+        for key, value in (shapes[0] if shapes else {}).items()
+        if key not in varying and value is not None
+    ]
     table.caption = "; ".join(common)
     return table
 

@@ -145,7 +145,8 @@ def _runner(
     data = read_data(store)
     for scenario in {*request.searched, request.reported}:
         make_scenario(scenario, request.base, data, request.seeds[0])
-    make_method(request.base, request.seeds[0])
+    for router in {request.base.router, *request.space.listed("router")}:
+        make_method(replace(request.base, router=router), request.seeds[0])
     engine = sweep_engine(request, data, device)
     if engine.compile_seconds:
         reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from functools import lru_cache
@@ -17,6 +18,8 @@ from tosca_cache.store import SPLITS, Store, open_store
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.tasks import Arrays, load_splits
 
+PREFIX = "tosca-sweep-"
+
 
 def read_data(store: Store) -> Data:
     """Both splits, in this process's own memory."""
@@ -25,11 +28,15 @@ def read_data(store: Store) -> Data:
 
 
 class SharedFeatures:
-    """Files of a store's features, for as long as the context lasts. folder: where they are."""
+    """Files of a store's features, for as long as the context lasts. folder: where they are.
+
+    A killed process leaves its files; the next one that makes some removes them.
+    """
 
     def __init__(self, data: Data) -> None:
         with file_errors(Path(tempfile.gettempdir()), StoreError, option="the environment variable TMPDIR"):
-            self.folder = Path(tempfile.mkdtemp(prefix="tosca-sweep-"))
+            _remove_left_over()
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
             try:
                 for split in SPLITS:
                     np.save(self.folder / f"{split}.npy", getattr(data, split).features)
@@ -48,6 +55,24 @@ class SharedFeatures:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _remove_left_over() -> None:
+    """Removes the folders of this user's dead processes; those of living ones and of others are left alone."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and folder.lstat().st_uid == os.getuid() and not _alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 @lru_cache(maxsize=2)

@@ -77,6 +77,10 @@ class Space:
                 place(axis, ())
         return tuple(placed.values())
 
+    def listed(self, key: str) -> tuple[Any, ...]:
+        """The values of an axis; none if there is no such axis, or no list of its values."""
+        return next((axis.values or () for axis in self.axes if axis.key == key), ())
+
     def setting(self, base: Mapping[str, Any] = _NO_BASE) -> dict[str, Any]:
         """What the conditions can ask for before any axis has a value: those keys in `base`, else in the defaults."""
         asked = {condition.key for axis in self.axes for condition in axis.when}
