@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tosca_cache.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "zarr", "scikit-learn", "safetensors")
 
@@ -49,6 +53,17 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def on_cores(function: Callable[[T], R], items: Iterable[T], threads: int) -> list[R]:
+    """`map` over several threads, each of which keeps torch's own operations to itself; with one thread, a plain map."""
+    import torch
+
+    with one_thread():
+        if threads == 1:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,6 @@ def _divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) ->
     wrong = np.flatnonzero(~np.isfinite(losses))
     if len(wrong):
         return f"the loss was {losses[wrong[0]]} before step {wrong[0] + 1} of {len(losses)} of task {number + 1}"
-    if not bool(torch.isfinite(flat).all()):
+    if not isfinite(float(torch.linalg.vector_norm(flat, float("inf")))):
         return f"a parameter was not finite after task {number + 1}"
     return None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from tosca_cache.devices import one_thread, resolve_device
+from tosca_cache.devices import on_cores, resolve_device
 from tosca_cache.errors import ToscaError
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.methods.protocol import run_protocol
@@ -73,12 +72,8 @@ def _run(
         found["seconds"]["train"] = seconds
         return Finished(cell.address, "done", found | {"engine": engine.name})
 
-    places = range(len(cells))
-    if device.type != "cpu" or engine.threads == 1:
-        return [score(place) for place in places]
-    # A cell a thread; each keeps torch's own operations on one.
-    with one_thread(), ThreadPoolExecutor(engine.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(score, places))
+    threads = engine.threads if device.type == "cpu" else 1
+    return on_cores(score, range(len(cells)), min(threads, len(cells)))
 
 
 def _score(

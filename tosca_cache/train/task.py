@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tosca_cache.devices import one_thread
+from tosca_cache.devices import on_cores
 from tosca_cache.luca.module import adapt
 from tosca_cache.luca.parameters import Head, Luca, Parameters
 from tosca_cache.train.engines import Engine
@@ -41,20 +41,21 @@ def learn_task(
     """
     losses = engine.fit(parameters, lanes, members, on_epoch=on_epoch)
     trained = Head(*(t.detach().clone() for t in parameters.head))
-    _set_prototypes(parameters, lanes, members, classes)
+    on_cores(
+        lambda m: _set_prototypes(parameters, m, lanes[members[m].lane], members[m], classes),
+        range(len(members)),
+        engine.threads,
+    )
     return Learned(losses, trained)
 
 
-@one_thread()
 @torch.no_grad()
-def _set_prototypes(parameters: Parameters, lanes: Sequence[Lane], members: Sequence[Member], classes: range) -> None:
-    """W_c = mean over class c of LuCA(clean train view), for the task's own classes only.
+def _set_prototypes(parameters: Parameters, m: int, lane: Lane, member: Member, classes: range) -> None:
+    """W_c = mean over class c of LuCA(clean train view), for the task's own classes only, of model m.
 
     Model by model, so that memory does not grow with their number and the numbers do not depend on it.
     """
-    for m, (settings, number) in enumerate(members):
-        lane = lanes[number]
-        luca = Luca(*(t[m : m + 1] for t in parameters.luca))
-        adapted = adapt(luca, lane.features[:, 0], settings.flow)[0]  # [n, d]
-        for c in classes:
-            parameters.head.weight[m, c] = adapted[lane.labels == c].mean(0)
+    luca = Luca(*(t[m : m + 1] for t in parameters.luca))
+    adapted = adapt(luca, lane.features[:, 0], member.settings.flow)[0]  # [n, d]
+    for c in classes:
+        parameters.head.weight[m, c] = adapted[lane.labels == c].mean(0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS
+from tosca_cache.devices import on_cores
 from tosca_cache.luca.parameters import LucaShape, Parameters
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.native.library import load_library
@@ -75,11 +75,7 @@ def fit(
         rates = np.array(learning_rates(settings, lanes[lane].batches), dtype=np.float64)
         return _fit_one(flat[m], parameters.shape, parameters.classes, settings, arrays[lane], rates)
 
-    if threads == 1 or len(members) == 1:
-        losses = [one(m) for m in range(len(members))]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            losses = list(pool.map(one, range(len(members))))
+    losses = on_cores(one, range(len(members)), min(threads, len(members)))
     if on_epoch is not None and lanes[0].batches:
         on_epoch(lanes[0].batches[-1].epoch)
     return losses

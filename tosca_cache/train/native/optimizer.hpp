@@ -15,7 +15,7 @@ struct Optimizer {
     inline void module(float* p, float* first, float* second, vec gradient) {
         vec value = load(p);
         magnitude += absolute(value);
-        apply(p, first, second, value, gradient + l1 * sign(value));
+        apply(p, first, second, value, gradient + with_sign(l1, value));
     }
 
     // Called after every matrix: float32 would lose digits over a whole module.

@@ -35,8 +35,10 @@ static inline vec absolute(vec x) {
     return (vec)((ivec)x & 0x7fffffff);
 }
 
-static inline vec sign(vec x) {
-    return (x > 0.f ? splat(1.f) : vec{}) - (x < 0.f ? splat(1.f) : vec{});
+// `size` with the sign of x, and 0 where x is 0.
+static inline vec with_sign(float size, vec x) {
+    vec value = (vec)(((ivec)x & INT32_MIN) | (ivec)splat(size));
+    return x != 0.f ? value : vec{};
 }
 
 // Lanes 0, 2, 4 ... of (a, b) or 1, 3, 5 ...: their sum halves two vectors into one.
