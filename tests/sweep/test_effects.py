@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tosca_cache.sweep.effects import best_settings, groups, main_effects, to_csv, to_json, varying_keys
 from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, Ledger, LedgerCell
+from tosca_cache.sweep.ledger.effects import best_settings, groups, main_effects, to_csv, to_json, varying_keys
 
 
 def cell(setting, score=None, seed=1993, *, state=DONE, store="s", select="val", number=0):

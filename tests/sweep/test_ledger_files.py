@@ -11,8 +11,8 @@ from contextlib import closing
 import pytest
 
 from tosca_cache.errors import RunError
-from tosca_cache.sweep import ledger_file
 from tosca_cache.sweep.ledger import DONE, OPEN, Ledger
+from tosca_cache.sweep.ledger import file as ledger_file
 
 NAMES = [f"cell-{number}" for number in range(6)]
 

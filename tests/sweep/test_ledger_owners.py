@@ -13,8 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from tosca_cache.sweep import owners
-from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, RUNNING, Finished, Ledger
+from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, RUNNING, Finished, Ledger, owners
 
 NAMES = [f"cell-{number}" for number in range(6)]
 

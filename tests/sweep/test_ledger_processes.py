@@ -13,14 +13,14 @@ from contextlib import closing
 
 import pytest
 
-from tosca_cache.sweep import ledger_file
 from tosca_cache.sweep.ledger import DONE, OPEN, RUNNING, Ledger
+from tosca_cache.sweep.ledger import file as ledger_file
 
 # Claims in bites, writes each cell that it runs to its own file, and then each that is recorded; ends when nothing is left.
 WORKER = """
 import os, sys, time
 from pathlib import Path
-from tosca_cache.sweep import ledger_file
+from tosca_cache.sweep.ledger import file as ledger_file
 from tosca_cache.sweep.ledger import DONE, Finished, Ledger
 
 ledger_file.MOUNTS = Path(sys.argv[6])
@@ -131,7 +131,7 @@ def test_after_kills_the_next_process_finishes_the_rest(killed, tmp_path):
 SLOW = """
 import sys
 from pathlib import Path
-from tosca_cache.sweep import owners
+from tosca_cache.sweep.ledger import owners
 from tosca_cache.sweep.ledger import Ledger
 
 owners.this_place = lambda: "another host"

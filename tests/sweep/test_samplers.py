@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from tosca_cache.config import resolve
 from tosca_cache.errors import ConfigError, UsageError
-from tosca_cache.sweep.samplers import SAMPLERS, Sampler, make_sampler
 from tosca_cache.sweep.space import Point, Space, grid, parse_set
+from tosca_cache.sweep.space.samplers import SAMPLERS, Sampler, make_sampler
 
 Objective = Callable[[Point], float | None]
 
@@ -126,7 +126,7 @@ def test_the_same_seed_gives_the_same_points(name: str) -> None:
 def test_another_process_asks_for_the_same_points(name: str) -> None:
     code = (
         "from tosca_cache.sweep.space import parse_set\n"
-        "from tosca_cache.sweep.samplers import make_sampler\n"
+        "from tosca_cache.sweep.space.samplers import make_sampler\n"
         "space = parse_set(['lr=log:0.001:1', 'optimizer=sgd,adam', 'momentum=lin:0.5:0.9@optimizer=sgd', 'l1=0,1e-4'])\n"
         f"s = make_sampler('{name}', space, trials=36, seed=1)\n"
         "while p := s.ask(12): s.tell(p, [q['lr'] for q in p]), print(p)\n"
@@ -258,7 +258,7 @@ def test_tpe_takes_scores_of_some_points_in_any_order() -> None:
 def test_tpe_is_quiet() -> None:
     code = (
         "from tosca_cache.sweep.space import parse_set\n"
-        "from tosca_cache.sweep.samplers import make_sampler\n"
+        "from tosca_cache.sweep.space.samplers import make_sampler\n"
         "s = make_sampler('tpe', parse_set(['lr=log:0.01:1', 'milestones=5,5+10']), trials=30, seed=1)\n"
         "while p := s.ask(10): s.tell(p, [q['lr'] for q in p])\n"
     )
@@ -303,7 +303,7 @@ def test_without_optuna_tpe_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
 def test_optuna_is_loaded_for_tpe_only() -> None:
     code = (
         "import sys\nfrom tosca_cache.sweep.space import parse_set\n"
-        "from tosca_cache.sweep.samplers import make_sampler\n"
+        "from tosca_cache.sweep.space.samplers import make_sampler\n"
         "make_sampler('random', parse_set(['lr=log:0.01:1']), trials=3, seed=1).ask(2)\n"
         "print({'torch', 'optuna'} & set(sys.modules))"
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tosca_cache.config import resolve
 from tosca_cache.errors import ConfigError, ToscaError, UsageError
 from tosca_cache.sweep.space import MOST_POINTS, Space, grid, idle, merge, parse_set, read_space, size
-from tosca_cache.sweep.space_axis import Axis
+from tosca_cache.sweep.space.axis import Axis
 
 POOL: dict[str, list[str]] = {  # values of each key, as they are written on the command line
     "flow": ["tosca", "tosca_r", "adapter", "calibrator"],

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tosca_cache.sweep.effects import Group
+    from tosca_cache.sweep.ledger.effects import Group
 
 LEAST_SETTINGS = 4  # effects of a parameter mean nothing where one or two settings differ in everything
 MOST_LOST = 10  # diverged or failed cells that are printed; --csv has all
@@ -27,8 +27,8 @@ def show(
 
     Cells that were scored in different ways stand in tables of their own: they say nothing about each other.
     """
-    from tosca_cache.sweep.effects import groups, to_csv, to_json
     from tosca_cache.sweep.ledger import Ledger
+    from tosca_cache.sweep.ledger.effects import groups, to_csv, to_json
     from tosca_cache.sweep.request import check_metric
 
     check_metric(metric)
@@ -46,7 +46,7 @@ def show(
 
 def _print_group(console: Console, group: Group, metric: str, top: int) -> None:
     from tosca_cache.report.sweeps import effects_table, top_table
-    from tosca_cache.sweep.effects import best_settings, main_effects
+    from tosca_cache.sweep.ledger.effects import best_settings, main_effects
 
     states = [cell.state for cell in group.cells]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
@@ -62,7 +62,7 @@ def _print_group(console: Console, group: Group, metric: str, top: int) -> None:
 
 def _print_lost(console: Console, group: Group) -> None:
     from tosca_cache.report.sweeps import point_words
-    from tosca_cache.sweep.effects import varying_keys
+    from tosca_cache.sweep.ledger.effects import varying_keys
 
     keys = varying_keys(group.cells)
     lost = [cell for cell in group.cells if cell.state in ("diverged", "failed")]

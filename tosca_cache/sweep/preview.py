@@ -14,8 +14,8 @@ from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, Ledger
 from tosca_cache.sweep.plan import Group, plan_groups
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import Resources, sweep_engine
-from tosca_cache.sweep.samplers import make_sampler
 from tosca_cache.sweep.share import read_data
+from tosca_cache.sweep.space.samplers import make_sampler
 from tosca_cache.sweep.trials import distinct
 from tosca_cache.train.engines import Engine
 from tosca_cache.workers import cores

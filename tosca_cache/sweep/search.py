@@ -10,10 +10,10 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
 from tosca_cache.sweep.cells import Cell, cells_of
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.samplers import GridSampler, Sampler, make_sampler
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.settle import Runner
 from tosca_cache.sweep.space import Point
+from tosca_cache.sweep.space.samplers import GridSampler, Sampler, make_sampler
 from tosca_cache.sweep.trials import Scored, Trial, distinct, mean_spread
 
 REPORTED = (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from tosca_cache.errors import UsageError
 from tosca_cache.seeds import derive_seed
-from tosca_cache.sweep.space import Point, Space, canonical
-from tosca_cache.sweep.space_axis import Axis
-from tosca_cache.sweep.space_draws import STREAM, Draws, name_of, within
+from tosca_cache.sweep.space.axis import Axis
+from tosca_cache.sweep.space.draws import STREAM, Draws, name_of, within
+from tosca_cache.sweep.space.spaces import Point, Space, canonical
 
 if TYPE_CHECKING:
     import optuna

@@ -19,7 +19,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tosca_cache.config.schema import KEYS
-from tosca_cache.sweep.ledger_rows import DIVERGED, DONE, LedgerCell
+from tosca_cache.sweep.ledger.rows import DIVERGED, DONE, LedgerCell
 
 MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
 RANGES = 4

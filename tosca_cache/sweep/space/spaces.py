@@ -14,9 +14,9 @@ from typing import Any
 
 from tosca_cache.config.schema import KEYS, TrainConfig, check_value, default_of
 from tosca_cache.errors import ConfigError, UsageError
-from tosca_cache.sweep.space_axis import Axis, values_axis
-from tosca_cache.sweep.space_file import read_axes
-from tosca_cache.sweep.space_text import assigned_axis, text_axis
+from tosca_cache.sweep.space.axis import Axis, values_axis
+from tosca_cache.sweep.space.file import read_axes
+from tosca_cache.sweep.space.text import assigned_axis, text_axis
 
 Point = dict[str, Any]
 
@@ -88,7 +88,7 @@ class Space:
 
 
 def parse_set(assignments: Sequence[str]) -> Space:
-    """The space of `--set KEY=VALUES[@KEY=value,...]` (grammar: `sweep/space_text.py`). Raises `ConfigError`."""
+    """The space of `--set KEY=VALUES[@KEY=value,...]` (grammar: `sweep/space/text.py`). Raises `ConfigError`."""
     return Space(tuple(assigned_axis(assignment, OPTION) for assignment in assignments))
 
 
@@ -105,7 +105,7 @@ def make_space(axes: Mapping[str, Sequence[Any] | str] | Sequence[str]) -> Space
 
 
 def read_space(path: Path) -> Space:
-    """The space of a TOML file (form: `sweep/space_file.py`). Raises `ConfigError` that names file and place."""
+    """The space of a TOML file (form: `sweep/space/file.py`). Raises `ConfigError` that names file and place."""
     return Space(read_axes(path))
 
 

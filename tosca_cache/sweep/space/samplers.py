@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import UsageError
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.sweep.space import Point, Space, check_together, grid
-from tosca_cache.sweep.space_draws import STREAM, Draws
-from tosca_cache.sweep.space_tpe import TpeSampler
+from tosca_cache.sweep.space.draws import STREAM, Draws
+from tosca_cache.sweep.space.spaces import Point, Space, check_together, grid
+from tosca_cache.sweep.space.tpe import TpeSampler
 
 SAMPLERS = ("grid", "random", "tpe")
 
@@ -36,7 +36,7 @@ def make_sampler(
     """The sampler of that name over a space.
 
     Arguments:
-        name: "grid" (every point in order), "random" (see `sweep/space_draws.py`) or "tpe" (see `sweep/space_tpe.py`).
+        name: "grid" (every point in order), "random" (see `sweep/space/draws.py`) or "tpe" (see `sweep/space/tpe.py`).
         trials: points in all; None: as many as there are, so that on a continuous range only the caller's budget ends
             the search.
         seed: of the draws; the grid has none.

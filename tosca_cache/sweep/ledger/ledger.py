@@ -22,9 +22,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from tosca_cache.errors import RunError
-from tosca_cache.sweep.ledger_errors import damaged, database_errors
-from tosca_cache.sweep.ledger_file import connect
-from tosca_cache.sweep.ledger_rows import (
+from tosca_cache.sweep.ledger.errors import damaged, database_errors
+from tosca_cache.sweep.ledger.file import connect
+from tosca_cache.sweep.ledger.owners import STALE_AFTER, Owner
+from tosca_cache.sweep.ledger.rows import (
     DIVERGED,
     DONE,
     FAILED,
@@ -37,7 +38,6 @@ from tosca_cache.sweep.ledger_rows import (
     result_json,
     storable_text,
 )
-from tosca_cache.sweep.owners import STALE_AFTER, Owner
 
 __all__ = ["DIVERGED", "DONE", "FAILED", "OPEN", "RUNNING", "STATES", "Finished", "Ledger", "LedgerCell"]
 

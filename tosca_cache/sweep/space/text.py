@@ -20,7 +20,7 @@ from itertools import pairwise
 from tosca_cache.config.checks import Check, Flag, Integer, Integers, Number, OrNone, nearest
 from tosca_cache.config.schema import check_of, check_value
 from tosca_cache.errors import ConfigError
-from tosca_cache.sweep.space_axis import (
+from tosca_cache.sweep.space.axis import (
     MOST_VALUES,
     Axis,
     Condition,

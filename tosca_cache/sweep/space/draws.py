@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tosca_cache.sweep.space import MOST_POINTS, Point, Space, canonical, grid, size
-from tosca_cache.sweep.space_axis import Axis, rounded
+from tosca_cache.sweep.space.axis import Axis, rounded
+from tosca_cache.sweep.space.spaces import MOST_POINTS, Point, Space, canonical, grid, size
 
 STREAM = "sweep"  # the name of the random numbers (`seeds.derive_seed`)
 _TRIES = 100  # draws in a row that give nothing new before the rest of the space is listed

@@ -23,8 +23,8 @@ from typing import cast
 from tosca_cache.config.checks import Integers, nearest
 from tosca_cache.errors import ConfigError
 from tosca_cache.files import file_errors
-from tosca_cache.sweep.space_axis import Axis, Condition, check_key, condition, inner_check, values_axis
-from tosca_cache.sweep.space_text import range_axis
+from tosca_cache.sweep.space.axis import Axis, Condition, check_key, condition, inner_check, values_axis
+from tosca_cache.sweep.space.text import range_axis
 
 _FORMS = ("values", "range", "when")
 _HOW = "Write a list of values, a range in quotes, or a table with values or range (and when)."

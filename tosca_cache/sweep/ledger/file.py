@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tosca_cache.errors import RunError
 from tosca_cache.files import file_errors
-from tosca_cache.sweep.ledger_errors import (
+from tosca_cache.sweep.ledger.errors import (
     BUSY_SECONDS,
     OPTION,
     damaged,
