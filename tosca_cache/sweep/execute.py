@@ -15,7 +15,7 @@ from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.sweep.share import SharedFeatures, shared_data
 from tosca_cache.train.engines import Engine
-from tosca_cache.workers import WorkerDied, Workers, threads_here
+from tosca_cache.workers import ClusterLost, WorkerDied, Workers, threads_here
 
 Block = tuple[Cell, ...]
 MOST_DEATHS = 3  # of workers in a row without a result between them: then it is not chance
@@ -87,9 +87,9 @@ class OnWorkers:
                     deaths = 0
                     if left.pop(number, None) is not None:
                         yield finished
-            except WorkerDied:
+            except WorkerDied as error:
                 deaths += 1
-                if deaths == MOST_DEATHS:
+                if deaths == MOST_DEATHS or isinstance(error, ClusterLost):
                     raise
 
     def __enter__(self) -> Self:
