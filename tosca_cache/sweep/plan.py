@@ -69,11 +69,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells of one shape and scenario. most: models in a block."""
+    """Cells of one shape and scenario. most: models in a block. scored: cells of a block that are scored at a time."""
 
     cells: tuple[Cell, ...]
     sizes: Sizes
     most: int
+    scored: int = 1
 
     @property
     def blocks(self) -> list[tuple[Cell, ...]]:
@@ -90,7 +91,7 @@ class Group:
         return (
             members * self.sizes.bytes_a_model
             + min(lanes, members) * self.sizes.bytes_a_lane
-            + self.sizes.bytes_at_scoring
+            + min(self.scored, members) * self.sizes.bytes_at_scoring
         )
 
     def describe(self) -> dict[str, object]:
@@ -118,17 +119,16 @@ def plan_groups(
     for members in by_shape.values():
         stream = make_scenario(members[0].scenario, members[0].config, data, members[0].seed)
         sizes = Sizes.of(members[0], stream, views)
-        most = _most(sizes, engine, device, memory // jobs)
-        groups.append(Group(tuple(members), sizes, most))
+        scored = engine.threads if device.type == "cpu" else 1
+        most = _most(sizes, engine, device, memory // jobs - scored * sizes.bytes_at_scoring)
+        groups.append(Group(tuple(members), sizes, most, scored))
     return groups
 
 
 def _most(sizes: Sizes, engine: Engine, device: torch.device, memory: int) -> int:
     """Models in a block: as many as pay on this device, as far as they fit; one always runs."""
-    scoring = sizes.bytes_at_scoring * (engine.threads if engine.name == "native" else 1)
-    fit = (memory - scoring) // (sizes.bytes_a_model + sizes.bytes_a_lane)
-    kind = "cuda" if device.type == "cuda" else engine.name
-    pays = SIDE_BY_SIDE[kind] * (engine.threads if engine.name == "native" else 1)
+    fit = memory // (sizes.bytes_a_model + sizes.bytes_a_lane)
+    pays = SIDE_BY_SIDE["cuda" if device.type == "cuda" else engine.name] * engine.threads
     return max(1, min(pays, fit))
 
 
