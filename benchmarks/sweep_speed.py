@@ -1,8 +1,8 @@
 """Fused training of many settings against the plain loop over them, and against what the machine can do at best.
 
-Measures: a grid of lr x l1 on synthetic features of a real dataset's size (cub: 9,430 x 9 x 768 in 20 tasks of 10; cifar100:
-50,000 x 9 x 768 in 20 tasks of 5), 20 epochs, batch 48, tensors in memory: seconds of training, and of training with all
-evaluation, for the blocks that `tosca sweep` runs. Compiling the kernels (once a machine) is shown apart.
+Measures: a grid of lr x l1 on synthetic features of a real dataset's size (cub: 9,430 x 9 x 768 in 20 tasks of 10;
+cifar100: 50,000 x 9 x 768 in 20 tasks of 5), 20 epochs, batch 48, tensors in memory: seconds of training, and of training
+with all evaluation, for the blocks that `tosca sweep` runs. Compiling the kernels (once a machine) is shown apart.
 Against: benchmarks/plain_loop.py, one setting at a time, same tensors, same threads. It runs --peer settings of the grid,
 which all cost the same, and is multiplied; both sides take turns.
 Beside it the roofline: operations and bytes counted, rates measured on this machine, the fraction reached.
