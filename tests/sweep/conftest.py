@@ -146,3 +146,9 @@ def sweep(store, tmp_path):
         return report, reporter
 
     return run
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where a ledger is going to be."""
+    return tmp_path / "sweep.ledger"

@@ -6,40 +6,19 @@ import gc
 import json
 import os
 import socket
-import sqlite3
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from ledger_help import NAMES, content, fill, sql
 
 from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, RUNNING, STATES, Finished, Ledger
 
-NAMES = [f"cell-{number}" for number in range(6)]
 USERS = range(3)
-
-
-def content(address):
-    return {"setting": {"lr": 0.1, "milestones": [5, 9]}, "seed": 1, "select": {"rows": "val"}, "of": address}
-
-
-def fill(ledger, addresses=NAMES):
-    return ledger.add((address, content(address)) for address in addresses)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "sweep.ledger"
-
-
-def sql(path, statement, *values):
-    """What another program would do to the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, values).fetchall()
 
 
 class AgainstModel(RuleBasedStateMachine):

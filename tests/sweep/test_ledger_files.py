@@ -9,27 +9,11 @@ import subprocess
 from contextlib import closing
 
 import pytest
+from ledger_help import NAMES, fill, sql
 
 from tosca_cache.errors import RunError
 from tosca_cache.sweep.ledger import DONE, OPEN, Ledger
 from tosca_cache.sweep.ledger import file as ledger_file
-
-NAMES = [f"cell-{number}" for number in range(6)]
-
-
-def fill(ledger):
-    return ledger.add((address, {"setting": {"lr": 0.1}, "of": address}) for address in NAMES)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "sweep.ledger"
-
-
-def sql(path, statement, *values):
-    """What another program would do to the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, values).fetchall()
 
 
 def test_ledgers_have_an_identity_and_speak_wal(path, tmp_path):

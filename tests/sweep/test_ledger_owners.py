@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
 
 import pytest
+from ledger_help import NAMES, fill, sql
 
 from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, RUNNING, Finished, Ledger, owners
-
-NAMES = [f"cell-{number}" for number in range(6)]
-
-
-def fill(ledger):
-    return ledger.add((address, {"setting": {"lr": 0.1}, "of": address}) for address in NAMES)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "sweep.ledger"
-
-
-def sql(path, statement, *values):
-    """What another program would do to the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return connection.execute(statement, values).fetchall()
 
 
 def test_a_recycled_process_number_is_not_its_old_owner(path):

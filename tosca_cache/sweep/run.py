@@ -93,7 +93,7 @@ def run_sweep(
         reporter.on_note(f"accuracies of batch routing are among those below: it {LEAKS}")
     with Ledger.open(ledger) as book, _runner(request, tune_store or store, book, resources, reporter) as runner:
         search = Search(request, runner, request.searched[0])
-        whole = search.run()
+        search.run()
         best = search.best(request.searched[0])
         honest = search.best(request.searched[1]) if len(request.searched) > 1 else None
         middle = perf_counter()
@@ -102,26 +102,27 @@ def run_sweep(
         else:
             with _runner(request, store, book, resources, reporter) as other:
                 finals = _finals(request, other, best, honest)
-        cells = search.cells(search.trials)
-        report = SweepReport(
-            how=request.how,
-            metric=request.metric,
-            settings=len(search.trials),
-            cells=len(cells),
-            lost=runner.finished(cells) - len(runner.results(cells)),
-            whole=whole,
-            top=search.scored(request.searched[0])[:10],
-            finals=finals,
-            gap=None if honest is None else _mean(finals[0], request) - _mean(finals[1], request),
-            seconds={
-                "search": middle - begun,
-                "report": perf_counter() - middle,
-                "compile": runner.engine.compile_seconds,
-            },
-            report_seeds=request.report_seeds,
-        )
+        seconds = {"search": middle - begun, "report": perf_counter() - middle}
+        report = _report(search, finals, seconds, gap=honest is not None)
     write_report(report, request, ledger, (honest or best).config)
     return report
+
+
+def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, gap: bool) -> SweepReport:
+    request, runner, cells = search.request, search.runner, search.cells(search.trials)
+    return SweepReport(
+        how=request.how,
+        metric=request.metric,
+        settings=len(search.trials),
+        cells=len(cells),
+        lost=runner.finished(cells) - len(runner.results(cells)),
+        whole=search.whole,
+        top=search.scored(request.searched[0])[:10],
+        finals=finals,
+        gap=_mean(finals[0], request) - _mean(finals[1], request) if gap else None,
+        seconds=seconds | {"compile": runner.engine.compile_seconds},
+        report_seeds=request.report_seeds,
+    )
 
 
 def _finals(request: SweepRequest, runner: Runner, best: Scored, honest: Scored | None) -> list[Final]:
