@@ -35,6 +35,10 @@ class ToscaError(Exception):
         return "\n".join(lines)
 
 
+class ToscaWarning(UserWarning):
+    """Something that works, but not as well as it could; the CLI prints it without a place in our code."""
+
+
 class UsageError(ToscaError):
     """The request itself is wrong: an option, a name, a combination."""
 

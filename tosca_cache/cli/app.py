@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from tosca_cache.cli import cache, conformance, datasets, extract, show, sweep, train
-from tosca_cache.errors import ToscaError
+from tosca_cache.errors import ToscaError, ToscaWarning
 
 
 class ErrorsWithoutTraceback(TyperGroup):
-    """Turns a `ToscaError` into its message on standard error and its exit code."""
+    """Turns a `ToscaError` into its message on standard error and its exit code, and a `ToscaWarning` into its message."""
 
     def invoke(self, ctx: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = _printing(warnings.showwarning)
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except ToscaError as error:
             typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
             typer.echo(str(error), err=True)
             raise typer.Exit(error.exit_code) from error
+
+
+def _printing(others: Callable[..., None]) -> Callable[..., None]:
+    """`warnings.showwarning` that prints our own warnings as what they say, and leaves all others as they are."""
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if issubclass(category, ToscaWarning):
+            typer.secho(f"warning: {message}", fg=typer.colors.YELLOW, err=True)
+        else:
+            others(message, category, *rest, **named)
+
+    return show
 
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tosca_cache.errors import UsageError
+from tosca_cache.errors import ToscaWarning, UsageError
 from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.luca.parameters import Parameters
 from tosca_cache.train import loop
@@ -103,4 +103,5 @@ def _native_problem() -> str | None:
 
 @cache
 def _warn_once(problem: str) -> None:
-    warnings.warn(f"training uses PyTorch, about five times slower than compiled kernels: {problem}", stacklevel=4)
+    message = f"training uses PyTorch, about five times slower than compiled kernels: {problem}"
+    warnings.warn(message, ToscaWarning, stacklevel=4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tosca_cache.errors import ToscaWarning
 from tosca_cache.luca.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def replayed(
             step(position, None)
             position.add_(1)
     except RuntimeError as error:
-        warnings.warn(f"training goes on without a CUDA graph, more slowly: {error}", stacklevel=2)
+        message = f"training goes on without a CUDA graph, more slowly: {error}"
+        warnings.warn(message, ToscaWarning, stacklevel=2)
         return None
     finally:
         with torch.no_grad():
