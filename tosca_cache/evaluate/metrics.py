@@ -1,65 +1,184 @@
-"""Metrics as pure functions of the accuracy matrix R and the test counts (methods.md 17.2).
+"""Metrics as pure functions of the accuracy matrix R, the test counts and the predictions (methods.md 17.2).
 
-R[i, j] is the accuracy (percent) after task i on the test rows of task j, all classes seen being candidates; entries above
-the diagonal are NaN. `counts[j]` is the number of test rows of task j.
+R[i, j] is the accuracy (percent) after task i on the test rows of task j, all classes seen being candidates; tasks count
+from 0 here and from 1 in formulas. Entries above the diagonal are NaN unless tasks were tested before they were learned.
+`counts[j]` is the number of test rows of task j. A task without test rows has a column of NaN and is left out of every
+mean; any other NaN on or below the diagonal makes the metrics that read it NaN.
+
+Other toolboxes' definitions are in `variants`, those of few-shot streams in `fewshot`; docs/metrics.md has all worked
+examples.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Weigh = Literal["samples", "tasks"]
+
+UNDEFINED = float("nan")
+
+
+def as_matrix(R: ArrayLike) -> FloatArray:
+    """R as float64, [T, T]; ValueError if it is not square or holds no task."""
+    matrix = np.asarray(R, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.size == 0:
+        raise ValueError(f"R must be a square matrix, a row and a column for every task, not of shape {matrix.shape}")
+    return matrix
+
+
+def on_or_below_diagonal(R: FloatArray) -> BoolArray:
+    """Where R[i, j] was measured after task j was learned, [T, T]."""
+    return np.tril(np.ones(R.shape, dtype=bool))
+
+
+def mean_over_tasks(terms: FloatArray, R: FloatArray, tasks: slice) -> float:
+    """Mean of the terms of those `tasks` that have test rows; NaN if there are none.
+
+    Arguments:
+        terms: one value for every task of `tasks`.
+        R: [T, T].
+    """
+    tested: BoolArray = np.any(~np.isnan(R) & on_or_below_diagonal(R), axis=0)
+    kept = terms[tested[tasks]]
+    return float(kept.mean()) if len(kept) else UNDEFINED
 
 
 def accuracy_by_task(prediction: IntArray, labels: IntArray, tasks: IntArray, seen: int) -> FloatArray:
-    """Accuracy (percent) on the rows of each of the `seen` tasks, [seen]: one row of R."""
+    """Accuracy (percent) on the rows of each of the `seen` tasks, [seen]: one row of R; NaN for a task without rows."""
     right = np.bincount(tasks, weights=prediction == labels, minlength=seen)
-    return 100 * right / np.bincount(tasks, minlength=seen)
+    with np.errstate(invalid="ignore"):
+        return 100 * right / np.bincount(tasks, minlength=seen)
 
 
-def accuracy_curve(R: ArrayLike, counts: ArrayLike, *, weigh: str = "samples") -> FloatArray:
-    """A_i after every task, [T]: over all test rows seen so far (`samples`), or the plain mean over tasks (`tasks`)."""
-    R, counts = np.asarray(R, dtype=np.float64), np.asarray(counts, dtype=np.float64)
-    weights = counts if weigh == "samples" else np.ones_like(counts)
-    return np.array([np.average(R[i, : i + 1], weights=weights[: i + 1]) for i in range(len(R))])
+def weighted_accuracy(accuracies: FloatArray, counts: ArrayLike, *, weigh: Weigh = "samples") -> float:
+    """Accuracy over the rows of several tasks together (`samples`), or the plain mean of their accuracies (`tasks`).
+
+    Arguments:
+        accuracies: accuracy (percent) on the rows of each task, [k].
+        counts: test rows of each task, [k]; tasks without rows are left out.
+
+    Raises:
+        ValueError: an unknown `weigh`, or counts of another length.
+    """
+    if weigh not in ("samples", "tasks"):
+        raise ValueError(f'weigh must be "samples" or "tasks", not {weigh!r}')
+    rows = np.asarray(counts, dtype=np.float64)
+    if rows.shape != accuracies.shape:
+        raise ValueError(f"counts must hold one number for each of {len(accuracies)} tasks, not shape {rows.shape}")
+    tested = np.greater(rows, 0)
+    if not tested.any():
+        return UNDEFINED
+    return float(np.average(accuracies[tested], weights=rows[tested] if weigh == "samples" else None))
 
 
-def average_accuracy(R: ArrayLike, counts: ArrayLike, *, weigh: str = "samples") -> float:
-    """A-bar: the mean of A_1 ... A_T."""
+def accuracy_curve(R: ArrayLike, counts: ArrayLike, *, weigh: Weigh = "samples") -> FloatArray:
+    """A_i after every task, [T]: over all test rows seen so far (`samples`), or the plain mean over tasks (`tasks`).
+
+    samples: A_i = sum_{j<=i} n_j R[i, j] / sum_{j<=i} n_j, what PILOT prints (rounded there to two decimals);
+    tasks: A_i = 1/i sum_{j<=i} R[i, j], what RanPAC, mammoth and GEM report. Equal when all tasks have the same counts.
+    """
+    matrix, counts = as_matrix(R), np.asarray(counts)
+    if counts.shape != matrix.shape[:1]:
+        raise ValueError(f"counts must hold one number for each of {len(matrix)} tasks, not shape {counts.shape}")
+    curve = [weighted_accuracy(row[: i + 1], counts[: i + 1], weigh=weigh) for i, row in enumerate(matrix)]
+    return np.array(curve)
+
+
+def average_accuracy(R: ArrayLike, counts: ArrayLike, *, weigh: Weigh = "samples") -> float:
+    """A-bar = 1/T sum_i A_i: the mean of the accuracy curve (iCaRL's average incremental accuracy)."""
     return float(accuracy_curve(R, counts, weigh=weigh).mean())
 
 
-def last_accuracy(R: ArrayLike, counts: ArrayLike, *, weigh: str = "samples") -> float:
+def last_accuracy(R: ArrayLike, counts: ArrayLike, *, weigh: Weigh = "samples") -> float:
     """A_T: accuracy after the last task."""
     return float(accuracy_curve(R, counts, weigh=weigh)[-1])
 
 
 def forgetting(R: ArrayLike) -> float:
-    """F = 1/(T-1) sum_{j<T} (max_{i in j..T-1} R[i, j] - R[T, j]); NaN for one task."""
-    R = np.asarray(R, dtype=np.float64)
-    T = len(R)
-    if T < 2:
-        return float("nan")
-    return float(np.mean([R[j : T - 1, j].max() - R[T - 1, j] for j in range(T - 1)]))
+    """F = 1/(T-1) sum_{j<T} (max_{i in j..T-1} R[i, j] - R[T, j]); NaN for one task.
+
+    Chaudhry et al., "Riemannian Walk", ECCV 2018, eq. 3. A term is negative where the last task helped an earlier one.
+    """
+    matrix = as_matrix(R)
+    before = np.where(on_or_below_diagonal(matrix), matrix, -np.inf)[:-1, :-1]
+    return mean_over_tasks(before.max(0, initial=-np.inf) - matrix[-1, :-1], matrix, slice(0, -1))
 
 
 def backward_transfer(R: ArrayLike) -> float:
-    """BWT = 1/(T-1) sum_{j<T} (R[T, j] - R[j, j]); NaN for one task."""
-    R = np.asarray(R, dtype=np.float64)
-    T = len(R)
-    if T < 2:
-        return float("nan")
-    return float(np.mean([R[T - 1, j] - R[j, j] for j in range(T - 1)]))
+    """BWT = 1/(T-1) sum_{j<T} (R[T, j] - R[j, j]); NaN for one task.
+
+    Lopez-Paz and Ranzato, "Gradient Episodic Memory", NeurIPS 2017, section 2; the same in mammoth and Avalanche.
+    """
+    matrix = as_matrix(R)
+    return mean_over_tasks(matrix[-1, :-1] - matrix.diagonal()[:-1], matrix, slice(0, -1))
+
+
+def forward_transfer(R: ArrayLike, untrained: ArrayLike) -> float:
+    """FWT = 1/(T-1) sum_{j>1} (R[j-1, j] - b_j); NaN for one task, or if tasks were not tested before they were learned.
+
+    Lopez-Paz and Ranzato, NeurIPS 2017, section 2; the same in mammoth and Avalanche. In a class-incremental stream the
+    classes of a task are no candidates before it, so that R has NaN above its diagonal and there is no forward transfer.
+
+    Arguments:
+        R: [T, T] with the entries just above its diagonal.
+        untrained: b_j, accuracy (percent) on task j before anything was learned, [T]; that of task 1 is not read.
+    """
+    matrix, untrained = as_matrix(R), np.asarray(untrained, dtype=np.float64)
+    if untrained.shape != matrix.shape[:1]:
+        raise ValueError(f"untrained must hold one accuracy for each of {len(matrix)} tasks")
+    return mean_over_tasks(matrix.diagonal(1) - untrained[1:], matrix, slice(1, None))
+
+
+def share(mask: BoolArray) -> float:
+    """Percent of rows that are true; NaN of no rows."""
+    return 100 * float(mask.mean()) if len(mask) else UNDEFINED
+
+
+def predicted_tasks(prediction: IntArray, task_of_class: IntArray) -> IntArray:
+    """The task of each predicted class: what stands for the answering module where a method has no router.
+
+    Arguments:
+        prediction: predicted classes, [n].
+        task_of_class: task that brought each class, [C]; exists only where no two tasks share a class.
+    """
+    return task_of_class[prediction]
 
 
 def task_identification_accuracy(modules: IntArray, tasks: IntArray) -> float:
-    """Share (percent) of test rows answered by the module of their own task."""
-    return 100 * float((modules == tasks).mean())
+    """TIA = mean 1[module = task]: share (percent) of test rows answered by the module of their own task.
+
+    Arguments:
+        modules: answering module of each row, or `predicted_tasks`, [n].
+        tasks: true task of each row, [n].
+    """
+    return share(modules == tasks)
 
 
 def accuracy_given_right_task(prediction: IntArray, labels: IntArray, modules: IntArray, tasks: IntArray) -> float:
-    """Accuracy (percent) on the rows whose task was identified; NaN if there is none."""
+    """P(class right | task right): accuracy (percent) on the rows whose task was identified; NaN if there is none.
+
+    Where a wrong task cannot give the right class, accuracy = TIA * this (methods.md 17.2).
+    """
     right = modules == tasks
-    return 100 * float((prediction[right] == labels[right]).mean()) if right.any() else float("nan")
+    return share(prediction[right] == labels[right])
+
+
+def within_task_accuracy(scores: FloatArray, labels: IntArray, tasks: IntArray, task_of_class: IntArray) -> float:
+    """Accuracy (percent) when every row's true task is given: only the classes of that task are candidates.
+
+    This is the task-incremental accuracy of the toolboxes, over all rows, where `accuracy_given_right_task` is over the
+    rows whose task was found.
+
+    Arguments:
+        scores: of all classes, [n, C].
+        labels, tasks: the true ones, [n].
+        task_of_class: task that brought each class, [C].
+    """
+    candidates = task_of_class[None] == tasks[:, None]
+    return share(np.where(candidates, scores, -np.inf).argmax(1) == labels)
