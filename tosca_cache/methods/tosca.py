@@ -60,6 +60,7 @@ class Tosca(Method):
         self.router = None if router == BATCH_ROUTER else make_router(router)
         self.routing_batch_size = routing_batch_size
         self.bank = Bank(self.settings.flow)
+        self.blocks: list[range] = []  # classes of each task
         self.losses: list[NDArray[np.float64]] = []
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
@@ -92,6 +93,7 @@ class Tosca(Method):
         learned = learn_task(parameters, [lane], [member], task.classes, self.engine, on_epoch=on_epoch)
         self.losses.append(learned.losses[0])
         self.bank.add(parameters)
+        self.blocks.append(task.classes)
         if self.router is not None:
             self.router.fit(task, self.bank)
         return learned
@@ -154,7 +156,8 @@ class AdaptedRows(Watch):
             entropy.append(h)
             prediction.append(p)
         self.seconds["head"] += perf_counter() - start
-        return Evidence(torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction))
+        blocks = tuple(self.method.blocks)
+        return Evidence(torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction), blocks, self.logits)
 
     def predict(self) -> Prediction:
         evidence = self.evidence()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,21 +21,28 @@ class Evidence:
     features: clean features before any module, [n, d].
     entropy: H = -sum p log(p + 1e-9) of every module over all classes seen, [T, n].
     prediction: most likely class of every module, [T, n].
+    blocks: the classes that each module was trained for, [T]; `blocks[-1].stop` is the number of classes seen.
+    logits: gives the logits of one module over all classes seen, [n, C]; computed when asked for.
     """
 
     features: Tensor
     entropy: Tensor
     prediction: Tensor
+    blocks: tuple[range, ...]
+    logits: Callable[[int], Tensor]
 
 
 class Router(ABC):
     """Maps each sample to a module of the bank.
+
+    name: as in `--router`. source: where it comes from. stores: what it keeps of a task besides the module.
 
     A router may not depend on the other samples it is asked about: permuting or splitting them must not change an answer.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
+    stores: ClassVar[str] = "nothing"
 
     def fit(self, task: Task, bank: Bank) -> None:  # noqa: B027 (most routers store nothing)
         """Learns from the train rows of a task just added to the bank; the default learns nothing."""
@@ -42,6 +50,13 @@ class Router(ABC):
     @abstractmethod
     def route(self, evidence: Evidence) -> Tensor:
         """Index of the module that answers for each sample, [n]."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What `fit` has learned so far; the default has learned nothing."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most routers store nothing)
+        """Takes over what another router of this kind had learned."""
 
 
 ROUTERS: dict[str, type[Router]] = {}

@@ -1,0 +1,147 @@
+"""What every registered router must do, and what each of them says it computes."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tosca_cache.methods.tosca import Tosca
+from tosca_cache.routing import ROUTERS, make_router
+from tosca_cache.routing.base import Evidence
+from tosca_cache.tasks import Arrays, TaskStream
+from tosca_cache.train.settings import Settings
+
+QUICK = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
+# Equal tasks, a large first one and a remainder, one class a task, and all classes in one task.
+SPLITS = {"equal": (3, None), "unequal": (2, 5), "single classes": (1, None), "one task": (12, None)}
+
+
+def make_stream(increment, init_cls):
+    generator = np.random.default_rng(5)
+    means = generator.normal(size=(12, 8))
+    labels = np.repeat(np.arange(12), 12)
+    features = (means[labels][:, None] + 0.8 * generator.normal(size=(144, 2, 8))).astype(np.float32)
+    split = np.arange(144) % 12 < 7
+    train, test = (Arrays(features[rows], labels[rows]) for rows in (split, ~split))
+    names = [str(c) for c in range(12)]
+    return TaskStream(train, test, class_names=names, increment=increment, init_cls=init_cls, seed=3)
+
+
+@pytest.fixture(scope="module", params=SPLITS)
+def stream(request):
+    return make_stream(*SPLITS[request.param])
+
+
+@pytest.fixture(scope="module")
+def tosca(stream):
+    method = Tosca(QUICK, seed=3)
+    for task in stream:
+        method.observe(task)
+    return method
+
+
+def rows_of(stream):
+    return np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
+
+
+def evidence_of(method, rows):
+    watch = method.watch()
+    watch.add(rows)
+    return watch.evidence()
+
+
+def fitted(name, stream, method):
+    router = make_router(name)
+    for task in stream:
+        router.fit(task, method.bank)
+    return router
+
+
+@pytest.mark.parametrize("name", sorted(ROUTERS))
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_a_sample_alone_decides(stream, tosca, name, data):
+    """Permuting the samples, or asking about them in parts, changes no answer."""
+    router, rows = fitted(name, stream, tosca), rows_of(stream)
+    expected = router.route(evidence_of(tosca, rows)).numpy()
+    order = np.array(data.draw(st.permutations(range(len(rows)))))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(rows) - 1), max_size=5)))
+    parts = [router.route(evidence_of(tosca, rows[part])).numpy() for part in np.split(order, cuts)]
+    np.testing.assert_array_equal(np.concatenate(parts), expected[order])
+
+
+@pytest.mark.parametrize("name", sorted(ROUTERS))
+def test_only_modules_that_exist_are_chosen(stream, name):
+    method, rows = Tosca(QUICK, seed=3, router=name), rows_of(stream)
+    for task in stream:
+        method.observe(task)
+        modules = method.route(evidence_of(method, rows))
+        assert modules.shape == (len(rows),)
+        assert modules.dtype == torch.int64
+        assert 0 <= int(modules.min()) <= int(modules.max()) <= task.number
+
+
+@pytest.mark.parametrize("name", sorted(ROUTERS))
+def test_what_a_router_has_learned_can_be_kept(stream, tosca, name):
+    router, again = fitted(name, stream, tosca), make_router(name)
+    again.load_state({key: value.clone() for key, value in router.state().items()})
+    evidence = evidence_of(tosca, rows_of(stream))
+    assert torch.equal(again.route(evidence), router.route(evidence))
+
+
+@pytest.mark.parametrize("name", sorted(ROUTERS))
+def test_a_router_says_where_it_comes_from_and_what_it_keeps(name):
+    assert ROUTERS[name].name == name
+    assert ROUTERS[name].source
+    assert ROUTERS[name].stores
+    assert not {field for field in Evidence.__dataclass_fields__ if "label" in field}
+
+
+def plain_choice(name, logits, blocks):
+    """The definitions, written out in float64: logits [T, C] of one sample."""
+    scores = []
+    for row, block in zip(logits, blocks, strict=True):
+        mine = row[block.start : block.stop]
+        probability = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        if name == "own-entropy":
+            asked = mine if len(mine) > 1 else row
+            p = np.exp(asked - asked.max()) / np.exp(asked - asked.max()).sum()
+            scores.append((p * np.log(p + 1e-9)).sum() / np.log(max(len(asked), 2)))
+        elif name == "max-cosine":
+            scores.append(mine.max())
+        elif name == "margin":
+            top = np.sort(probability)[::-1]
+            scores.append(top[0] - (top[1] if len(top) > 1 else 0))
+        else:
+            scores.append(np.log(np.exp(mine).mean()))
+    return np.array(scores)
+
+
+@pytest.mark.parametrize("name", ["own-entropy", "max-cosine", "margin", "energy"])
+@settings(max_examples=50, deadline=None)
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4), seed=st.integers(0, 10**6))
+def test_sureness_is_what_it_says(name, sizes, seed):
+    generator = np.random.default_rng(seed)
+    stops = np.cumsum(sizes)
+    blocks = tuple(range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True))
+    logits = 3 * generator.normal(size=(len(sizes), 7, stops[-1]))
+    nothing = torch.zeros(len(sizes), 7)
+    evidence = Evidence(torch.zeros(7, 2), nothing, nothing.long(), blocks, lambda t: torch.from_numpy(logits[t]))
+    chosen = make_router(name).route(evidence).numpy()
+    for sample, module in enumerate(chosen):
+        scores = plain_choice(name, logits[:, sample], blocks)
+        assert scores[module] >= scores.max() - 1e-9
+
+
+def test_the_router_of_the_documentation_works(tosca, stream, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "routers.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    monkeypatch.setattr("tosca_cache.routing.base.ROUTERS", dict(ROUTERS))
+    names = {}
+    exec(code, names)
+    router = names["LeastRecent"]()
+    assert router.route(evidence_of(tosca, rows_of(stream))).shape == (len(rows_of(stream)),)
