@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tosca_cache"
 BASE = {"errors", "files", "seeds", "devices", "config", "torchvision_compat", "workers"}
-STAGE_TWO = {"store", "tasks", "luca", "train", "routing", "evaluate", "methods"}
+STAGE_TWO = {"store", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "methods"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
@@ -25,9 +25,10 @@ ALLOWED = {
     "tasks": BASE | {"store"},
     "luca": BASE | {"tasks"},
     "train": BASE | {"luca", "tasks"},
-    "routing": BASE | {"luca", "tasks"},
+    "closed_form": set(),
+    "routing": BASE | {"luca", "tasks", "closed_form"},
     "evaluate": set(),
-    "methods": BASE | {"train", "routing", "luca", "tasks", "evaluate"},
+    "methods": BASE | {"train", "closed_form", "routing", "luca", "tasks", "evaluate"},
     "report": set(),
     "runs": BASE | STAGE_TWO | {"report", "extract"},
     "api": BASE | STAGE_TWO | {"runs", "sweep"},

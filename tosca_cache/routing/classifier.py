@@ -1,0 +1,95 @@
+"""The task of the class that a closed-form classifier of the raw features predicts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.ridge import Ridge
+from tosca_cache.luca.bank import Bank
+from tosca_cache.routing.base import Evidence, Router, register_router
+from tosca_cache.tasks import Task
+
+EXPANSION = 2000  # of random features
+
+
+class Classifier(Protocol):
+    """A classifier that is exact for any split of the rows into tasks."""
+
+    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds the rows of a task."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of all classes, [n, C]."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What it has learned."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Takes that over."""
+
+
+class ByClassifier(Router):
+    """The module whose task holds the predicted class."""
+
+    def __init__(self) -> None:
+        self.classifier = self.make()
+
+    @abstractmethod
+    def make(self) -> Classifier:
+        """A fresh classifier."""
+
+    def fit(self, task: Task, bank: Bank) -> None:
+        clean = torch.from_numpy(task.train.features[:, 0])
+        self.classifier.observe(clean, torch.from_numpy(task.train.labels), task.classes.stop)
+
+    def route(self, evidence: Evidence) -> Tensor:
+        predicted = self.classifier.scores(evidence.features.cpu()).argmax(1)
+        tasks = torch.cat([torch.full((len(block),), t) for t, block in enumerate(evidence.blocks)])
+        return tasks[predicted].to(evidence.features.device)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.classifier.state()
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.classifier.load_state(state)
+
+
+@register_router
+class RidgeRouter(ByClassifier):
+    """Ridge regression on the raw features, lambda chosen on each task's train rows."""
+
+    name = "ridge"
+    source = "RanPAC without projection (arXiv 2307.02251) as a router; methods.md 5 and 16"
+    stores = "sums over all rows, [d, d] and [d, C]"
+
+    def make(self) -> Classifier:
+        return Ridge()
+
+
+@register_router
+class RandomRidgeRouter(ByClassifier):
+    """Ridge regression on 2,000 random ReLU features, lambda chosen on each task's train rows."""
+
+    name = "ridge-random"
+    source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA; methods.md 5 and 16.1"
+    stores = "sums over all rows, [M, M] and [M, C]; the projection is its seed"
+
+    def make(self) -> Classifier:
+        return Ridge(EXPANSION)
+
+
+@register_router
+class LdaRouter(ByClassifier):
+    """Linear discriminant analysis with the covariance within classes."""
+
+    name = "lda"
+    source = "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance; methods.md 2"
+    stores = "sums over all rows, [d, d] and [C, d]"
+
+    def make(self) -> Classifier:
+        return Lda()
