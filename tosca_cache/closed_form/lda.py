@@ -47,10 +47,9 @@ class Lda:
         freedom = max(float(self.counts.sum()) - len(means), 1.0)
         within = (self.second - (means * self.counts.unsqueeze(1)).T @ means) / freedom
         scale, whole = float(within.diagonal().mean()), float(self.second.diagonal().mean() / self.counts.sum())
-        identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
-        if scale <= NOTHING * whole:  # one row a class: there is no covariance, and the nearest mean is what is left
-            shrunk = identity
-        else:
+        # With one row a class there is no covariance, and the nearest mean is what is left.
+        shrunk = identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
+        if scale > NOTHING * whole:
             shrunk = (1 - self.shrinkage) * within + self.shrinkage * scale * identity
         weights = torch.linalg.solve(shrunk, means.T)  # [d, C]
         return weights, -0.5 * (means.T * weights).sum(0)
