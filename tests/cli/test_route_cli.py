@@ -1,0 +1,114 @@
+"""`tosca route` and `tosca audit` on real runs: what was measured while training is found again, without training."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.routing import ROUTERS
+
+SHORT = ["--increment", "2", "--epochs", "3", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4"]
+
+
+def tosca(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "120"})
+
+
+@pytest.fixture
+def run(make_store, tmp_path):
+    make_store(tmp_path / "store", noise=2.0)
+    trained = tosca(
+        "train",
+        "--store",
+        tmp_path / "store",
+        "--runs",
+        tmp_path / "runs",
+        "--seed",
+        "1,2",
+        "--engine",
+        "torch",
+        *SHORT,
+    )
+    assert trained.exit_code == 0, trained.output
+    return next((tmp_path / "runs").iterdir())
+
+
+def measured(run):
+    return json.loads((run / "metrics.json").read_text())["seeds"]
+
+
+def test_the_runs_own_numbers_are_found_again(run):
+    result = tosca("route", run, "--json", "--batch-sizes", "48,7")
+    assert result.exit_code == 0, result.output
+    found, seeds = json.loads(result.output), measured(run)
+    assert [entry["seed"] for entry in found] == [1, 2]
+    for entry in found:
+        seed = seeds[str(entry["seed"])]
+        assert set(entry["routers"]) == set(ROUTERS)
+        for key in ("last_accuracy", "task_identification_accuracy", "accuracy_given_right_task"):
+            assert entry["routers"]["sample"][key] == pytest.approx(seed[key])
+        conditions = seed["last_accuracy_by_condition"]
+        assert entry["conditions"]["per_sample"] == pytest.approx(conditions["per_sample"])
+        assert entry["conditions"]["oracle"] == pytest.approx(conditions["oracle"])
+        assert entry["conditions"]["batch_48_in_order"] == pytest.approx(conditions["batch_in_order"])
+        assert entry["conditions"]["batch_48_shuffled"] == pytest.approx(conditions["batch_shuffled"])
+        assert "batch_7_in_order" in entry["conditions"]
+
+
+def test_a_router_gives_what_training_with_it_gives(run, tmp_path):
+    """Routers do not change what modules learn."""
+    other = tmp_path / "other"
+    trained = tosca(
+        *("train", "--store", tmp_path / "store", "--runs", other, "--seed", "1,2", "--engine", "torch", *SHORT),
+        *("--router", "lda"),
+    )
+    assert trained.exit_code == 0, trained.output
+    seeds = measured(next(other.iterdir()))
+    for entry in json.loads(tosca("route", run, "--routers", "lda", "--json").output):
+        assert entry["routers"]["lda"]["last_accuracy"] == pytest.approx(seeds[str(entry["seed"])]["last_accuracy"])
+
+
+def test_tables_name_the_leak(run):
+    routed, audited = tosca("route", run, "--routers", "sample,lda"), tosca("audit", run, run)
+    for result in (routed, audited):
+        assert result.exit_code == 0, result.output
+        assert "leaks the task" in result.output
+    assert "same modules behind each router, percent, 2 seeds" in routed.output
+    assert "lda" in routed.output
+    assert "Shuffled, the same vote fails" in " ".join(audited.output.split())
+
+
+def test_a_moved_store_is_given_by_hand(run, make_store, tmp_path):
+    shutil.move(tmp_path / "store", tmp_path / "elsewhere")
+    assert tosca("audit", run).exit_code == 1
+    assert tosca("audit", run, "--store", tmp_path / "elsewhere").exit_code == 0
+    make_store(tmp_path / "foreign", dataset="others")
+    refused = tosca("audit", run, "--store", tmp_path / "foreign")
+    assert refused.exit_code == 1
+    assert "not the store of the run" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (("route", "{run}", "--routers", "sample,nonsense"), 2, "unknown router 'nonsense'"),
+        (("route", "{run}", "--batch-sizes", "8,x"), 2, "no batch sizes"),
+        (("audit", "{run}", "--batch-sizes", "0"), 2, "no batch sizes"),
+        (("route", "no-such-run"), 1, "no run 'no-such-run'"),
+    ],
+)
+def test_wrong_requests_are_named(run, tmp_path, arguments, exit_code, said):
+    result = tosca(*(part.format(run=run) for part in arguments), "--runs", tmp_path / "runs")
+    assert result.exit_code == exit_code
+    assert said in result.output
+
+
+@pytest.mark.parametrize("damage", ["provenance", "bank"])
+def test_damaged_runs_are_refused(run, damage):
+    path = run / "provenance.json" if damage == "provenance" else run / "seed-2" / "bank.safetensors"
+    path.write_bytes(b"{")
+    result = tosca("route", run)
+    assert result.exit_code == 1
+    assert "train the run again" in result.output

@@ -1,0 +1,42 @@
+"""Tables of routers and of what batch routing leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from tosca_cache.report.tables import with_spread
+
+Spread = tuple[float, float]
+COLUMNS = {
+    "last_accuracy": "last accuracy",
+    "task_identification_accuracy": "task found",
+    "accuracy_given_right_task": "given task",
+}
+
+
+def routers_table(routers: Mapping[str, Mapping[str, Spread]], oracle: Spread, seeds: int) -> Table:
+    """Every router over the same modules, best first, and the true task's module as their bound."""
+    table = Table("router", title=f"same modules behind each router, percent, {seeds} seeds")
+    for title in (*COLUMNS.values(), "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, values in sorted(routers.items(), key=lambda item: -item[1]["last_accuracy"][0]):
+        table.add_row(name, *(with_spread(*values[key]) for key in COLUMNS), f"{values['seconds'][0]:.2f}")
+    table.add_row("(the true task's module)", with_spread(*oracle), "100.00", with_spread(*oracle), "")
+    return table
+
+
+def leak_table(conditions: Mapping[str, Spread], sizes: tuple[int, ...]) -> Table:
+    """Last accuracy by the size of the batch that votes together, shuffled and in file order."""
+    table = Table(
+        "test rows voted together", title="last accuracy of the same modules, chosen by least mean entropy of a batch"
+    )
+    table.add_column("shuffled", justify="right")
+    table.add_column("in file order (leaks the task)", justify="right")
+    alone = with_spread(*conditions["per_sample"])
+    table.add_row("1 (per sample)", alone, alone)
+    for size in sizes:
+        table.add_row(str(size), *(with_spread(*conditions[f"batch_{size}_{o}"]) for o in ("shuffled", "in_order")))
+    table.caption = f"With the true task's module: {with_spread(*conditions['oracle'])}."
+    return table

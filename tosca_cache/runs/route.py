@@ -1,0 +1,150 @@
+"""Stored modules behind other routers, without training: what each router is worth, and what order and batches leak."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tosca_cache.config import TrainConfig, resolve
+from tosca_cache.devices import one_thread, resolve_device
+from tosca_cache.errors import RunError
+from tosca_cache.evaluate.audit import audit
+from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
+from tosca_cache.luca.bank import Bank
+from tosca_cache.methods.tosca import Tosca
+from tosca_cache.routing import Evidence, make_router
+from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
+from tosca_cache.store import Store, open_store
+from tosca_cache.tasks import TaskStream, load_splits
+
+IntArray = NDArray[np.int64]
+BATCH_SIZES = (8, 48, 256)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One seed of a run, ready to be asked again.
+
+    evidence: of all test rows after the last task, in file order. labels, tasks: the true ones, [n].
+    """
+
+    run: Path
+    seed: int
+    stream: TaskStream
+    method: Tosca
+    evidence: Evidence
+    labels: IntArray
+    tasks: IntArray
+
+
+def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") -> Iterator[Stored]:
+    """The seeds of a finished run, with their modules as they were after the last task.
+
+    Arguments:
+        store: where the store is now, if it is not where the run found it.
+
+    Raises `RunError` if the run's files are damaged or the store is another one.
+    """
+    config = resolve(config=run / "config.toml").config
+    opened = _store_of(run, store)
+    splits = load_splits(opened)
+    for seed in config.seeds:
+        stream = make_stream(config, splits, opened.class_names, seed)
+        yield _ask(run, seed, stream, config, device)
+
+
+def _store_of(run: Path, store: Path | None) -> Store:
+    try:
+        recorded: dict[str, Any] = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["store"]
+        path, fingerprint = Path(recorded["path"]), str(recorded["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            "the run does not say which store it used", where=run / "provenance.json", remedy="train the run again"
+        ) from error
+    opened = open_store(store or path)
+    if opened.spec.digest() != fingerprint:
+        raise RunError(
+            f"this is not the store of the run: its fingerprint is {opened.spec.digest()[:10]}, not {fingerprint[:10]}",
+            where=opened.path,
+            remedy="give the store of the run with --store",
+        )
+    return opened
+
+
+def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: str) -> Stored:
+    where = resolve_device(device)
+    bank, sizes = Bank.load(run / f"seed-{seed}" / "bank.safetensors", where)
+    if sizes != stream.sizes:
+        raise RunError(
+            f"the modules are of tasks of {sizes} classes, the configuration makes {stream.sizes}",
+            where=run / f"seed-{seed}",
+            remedy="train the run again",
+        )
+    method = Tosca(make_settings(config), seed=seed, device=where, engine=make_engine(config, stream, 1))
+    method.bank, method.blocks = bank, [stream.classes(number) for number in range(len(stream))]
+    watch = method.watch()
+    tests = [stream.test(number) for number in range(len(stream))]
+    for test in tests:
+        watch.add(test.features[:, 0])
+    labels = np.concatenate([test.labels for test in tests])
+    tasks = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
+    return Stored(run, seed, stream, method, watch.evidence(), labels, tasks)
+
+
+@one_thread()
+@torch.inference_mode()
+def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """For each router: last accuracy, task-identification accuracy, accuracy given the right task (percent), seconds.
+
+    Seconds are of fitting on the train rows of all tasks and of routing all test rows; what modules say is computed before.
+    """
+    found = {}
+    for name in names:
+        start = perf_counter()
+        router = make_router(name)
+        for task in stored.stream:
+            router.fit(task, stored.method.bank)
+        modules = router.route(stored.evidence).cpu().numpy()
+        seconds = perf_counter() - start
+        found[name] = worth(stored, modules) | {"seconds": seconds}
+    return found
+
+
+def worth(stored: Stored, modules: IntArray) -> dict[str, float]:
+    """What a choice of modules, [n], is worth in percent."""
+    prediction = stored.evidence.prediction.cpu().numpy()[modules, np.arange(len(modules))]
+    return {
+        "last_accuracy": 100 * float((prediction == stored.labels).mean()),
+        "task_identification_accuracy": task_identification_accuracy(modules, stored.tasks),
+        "accuracy_given_right_task": accuracy_given_right_task(prediction, stored.labels, modules, stored.tasks),
+    }
+
+
+def leak_curve(stored: Stored, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[str, float]:
+    """Last accuracy (percent) of the same modules per sample, under the true task, and by batch votes of several sizes."""
+    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.evidence.prediction.cpu().numpy()
+    found: dict[str, float] = {}
+    for size in batch_sizes:
+        conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)
+        found |= {"per_sample": conditions["per_sample"], "oracle": conditions["oracle"]}
+        found |= {f"batch_{size}_{order}": conditions[f"batch_{order}"] for order in ("shuffled", "in_order")}
+    return found
+
+
+def mean_over(values: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+    """Mean and sample standard deviation (NaN for one) of each number, NaN left out."""
+    found = {}
+    for name in values[0]:
+        numbers = np.array([value[name] for value in values])
+        numbers = numbers[np.isfinite(numbers)]
+        mean = float(numbers.mean()) if len(numbers) else float("nan")
+        found[name] = mean, float(numbers.std(ddof=1)) if len(numbers) > 1 else float("nan")
+    return found
