@@ -1,7 +1,8 @@
 """Every router over the stored modules of a CUB-sized run: seconds to fit it and to route all test rows.
 
-Measures: 20 modules trained on synthetic features of CUB's size (9,430 x 768 clean train rows, 2,358 test rows, 200 classes), then
-each registered router as `tosca route` runs it: fitted on the train rows of all tasks, and asked about all test rows.
+Measures: 20 modules trained on synthetic features of CUB's size (9,430 x 768 clean train rows, 2,358 test rows, 200
+classes), then each registered router as `tosca route` runs it: fitted on the train rows of all tasks, and asked about all
+test rows.
 Against: the target that all of them together take less than 10 s on 2 CPU cores after training. What the modules say of
 the test rows (entropy and prediction) is computed once for all, and counted.
 
