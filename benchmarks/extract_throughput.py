@@ -205,7 +205,7 @@ def peer(dataset: ImageDataset, weights: Path, batch: int) -> float:
     clean = v2.Compose([v2.Resize(256, interpolation=bicubic), v2.CenterCrop(224), *end])
     augmented = v2.Compose([v2.RandomResizedCrop(224, scale=(0.05, 1.0)), v2.RandomHorizontalFlip(), *end])
 
-    def view(transform: Callable[..., torch.Tensor], images: ImageDataset) -> np.ndarray:  # type: ignore[type-arg]
+    def view(transform: Callable[..., torch.Tensor], images: ImageDataset) -> np.ndarray:
         loader = torch.utils.data.DataLoader(Photos(images, transform), batch_size=batch, num_workers=default_workers())
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             return torch.cat([model(x).float() for x in loader]).numpy()

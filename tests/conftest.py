@@ -1,6 +1,7 @@
 """What several rooms' tests share: small task streams, and where the shared material lies."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,27 @@ def make_store():
             return writer.finish({"last_run": {"seconds": 1.5}})
 
     return make
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """Mounts a small file system of its own: (options) -> folder; skipped where that is not allowed."""
+    folders = []
+
+    def mount(options):
+        folder = tmp_path / f"mount{len(folders)}"
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip(f"may not mount a tmpfs here: {done.stderr.decode().strip()}")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

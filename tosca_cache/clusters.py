@@ -127,6 +127,7 @@ def _dask_backend(client: Any) -> Any:
         """joblib's, but a job that has lost its workers is an error; joblib 1.6 waits for it for ever."""
 
         def submit(self, func: Any, callback: Any = None) -> Any:
+            """Hands a job to the cluster, and reports its failure, too."""
             future = super().submit(func, callback)
 
             def report(done: Any) -> None:
@@ -137,6 +138,7 @@ def _dask_backend(client: Any) -> Any:
             return future
 
         def effective_n_jobs(self, n_jobs: int) -> int:
+            """Jobs under way at a time; raises `Gone` if the scheduler is."""
             if client.status not in ("running", "connecting"):
                 raise Gone("the connection to the scheduler is closed")
             try:
@@ -162,14 +164,17 @@ def _ray_backend(ray: Any, gpus: float) -> Any:
         supports_retrieve_callback = True
 
         def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
+            """Begins a run; returns how many jobs are under way at a time."""
             self.parallel = parallel
             self.begun: set[Any] = set()
             return self.effective_n_jobs(n_jobs)
 
         def effective_n_jobs(self, n_jobs: int) -> int:
+            """Jobs under way at a time."""
             return max(2, n_jobs)  # for 1, joblib would run the jobs in this process
 
         def submit(self, func: Any, callback: Any = None) -> Any:
+            """Hands a job to the cluster."""
             reference = task.remote(func)
             self.begun.add(reference)
             future = reference.future()
@@ -178,12 +183,14 @@ def _ray_backend(ray: Any, gpus: float) -> Any:
             return future
 
         def retrieve_result_callback(self, future: Any) -> Any:
+            """The result of a finished job; raises what the job raised."""
             try:
                 return future.result()
             except ray.exceptions.RayTaskError as error:  # a job's own error, in Ray's wrapping
                 raise error.cause from None
 
         def abort_everything(self, ensure_ready: bool = True) -> None:
+            """Cancels all jobs that have begun."""
             for reference in list(self.begun):
                 ray.cancel(reference, force=True)
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.ridge import LAMBDAS, Ridge, best_lambda, solve
 
 
@@ -35,7 +36,7 @@ def test_incremental_is_joint(sizes, each, dim, seed):
     """Also with one row a class and fewer rows than dimensions."""
     classes = sum(sizes)
     x, labels = rows(seed, classes, each, dim)
-    for make in (Lda, Ridge, lambda: Ridge(20, seed=5)):
+    for make in (Lda, NearestMean, Ridge, lambda: Ridge(20, seed=5)):
         parts, whole = in_tasks(make(), x, labels, sizes), in_tasks(make(), x, labels, [classes])
         if isinstance(parts, Ridge):
             parts.lam = whole.lam = 0.1  # lambda is a choice of the last task, by its own rows

@@ -20,27 +20,6 @@ from tosca_cache.store.claims import claim, deciding
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 
 
-@pytest.fixture
-def mounted(tmp_path):
-    """Mounts a small file system of its own: (options) -> folder; skipped where that is not allowed."""
-    folders = []
-
-    def mount(options):
-        folder = tmp_path / f"mount{len(folders)}"
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"may not mount a tmpfs here: {done.stderr.decode().strip()}")
-        folders.append(folder)
-        return folder
-
-    yield mount
-    for folder in folders:
-        subprocess.run(["umount", folder], check=True)
-
-
 def test_a_disk_that_is_really_full(mounted, tmp_path):
     folder = mounted("size=400k")
     ballast = folder / "ballast"

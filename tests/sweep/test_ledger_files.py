@@ -173,26 +173,6 @@ def test_a_row_that_is_no_json_is_damage(path):
             ledger.cells()
 
 
-@pytest.fixture
-def mounted(tmp_path):
-    """Mounts a small file system of its own: (options) -> folder; skipped where that is not allowed."""
-    folders = []
-
-    def mount(options):
-        folder = tmp_path / f"mount{len(folders)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
-        done = subprocess.run(command, capture_output=True, check=False)
-        if done.returncode:
-            pytest.skip(f"may not mount a tmpfs here: {done.stderr.decode().strip()}")
-        folders.append(folder)
-        return folder
-
-    yield mount
-    for folder in folders:
-        subprocess.run(["umount", folder], check=True)
-
-
 def test_a_full_disk_stops_the_sweep_and_keeps_what_was_recorded(mounted):
     folder = mounted("size=1m")
     path = folder / "ledger"

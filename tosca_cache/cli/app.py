@@ -17,6 +17,7 @@ class ErrorsWithoutTraceback(TyperGroup):
     """Turns a `ToscaError` into its message on standard error and its exit code, and a `ToscaWarning` into its message."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs the command line."""
         with warnings.catch_warnings():
             warnings.showwarning = _printing(warnings.showwarning)
             return self._invoke(ctx)

@@ -34,10 +34,12 @@ class TrainingProgress:
         self.progress.stop()
 
     def on_seed(self, seed: int, tasks: int, epochs: int) -> None:
+        """Starts the bar of a seed anew."""
         self.seed, self.tasks, self.epochs = seed, tasks, epochs
         self.progress.reset(self.bar, total=tasks * epochs, description=f"train seed {seed}, task 1/{tasks}")
 
     def on_epoch(self, task: int, epoch: int) -> None:
+        """Moves the bar on."""
         self.progress.update(
             self.bar,
             completed=task * self.epochs + epoch + 1,
@@ -45,6 +47,7 @@ class TrainingProgress:
         )
 
     def on_task(self, task: int, row: NDArray[np.float64]) -> None:
+        """Where there is no terminal, prints the row of R."""
         if not self.console.is_terminal:
             done = f"seed {self.seed}: task {task + 1}/{self.tasks} learned"
             label = " (routing leaks the task)" if self.leaks else ""

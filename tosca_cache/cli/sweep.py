@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -126,13 +126,14 @@ def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
 
     file = None if given["space"] is None else read_space(given["space"])
     seeds, report_seeds = (
-        check_value("seeds", given[name], where=f"--{name.replace('_', '-')}") for name in ("seeds", "report_seeds")
+        cast(tuple[int, ...], check_value("seeds", given[name], where=f"--{name.replace('_', '-')}"))
+        for name in ("seeds", "report_seeds")
     )
     return SweepRequest(
         base=base,
         space=merge(file, parse_set(given["assignments"] or [])),
-        seeds=seeds,  # type: ignore[arg-type]
-        report_seeds=report_seeds,  # type: ignore[arg-type]
+        seeds=seeds,
+        report_seeds=report_seeds,
         fraction=given["val_fraction"],
         other_store=given["tune_store"] is not None,
         time_budget=None if given["time_budget"] is None else seconds_of(given["time_budget"]),

@@ -45,6 +45,7 @@ class SweepProgress:
         self.progress.stop()
 
     def on_stage(self, name: str, cells: int, finished: int) -> None:
+        """Ends the last stage and starts the bar of this one."""
         self._end_stage()
         self.stage, self.cells, self.done, self.lost, self.begun = name, cells, finished, 0, monotonic()
         self.best = self.best if name == "search" else ""
@@ -52,6 +53,7 @@ class SweepProgress:
         self.progress.update(self.bar, best=f"best {self.best}" if self.best else "")
 
     def on_finished(self, finished: Sequence[Finished]) -> None:
+        """Moves the bar on; names the first few cells that came to nothing."""
         self.done += len(finished)
         for cell in finished:
             if cell.state != DONE:
@@ -61,13 +63,16 @@ class SweepProgress:
         self.progress.update(self.bar, completed=self.done)
 
     def on_task(self, done: int, tasks: int) -> None:
+        """Shows how far the running block is."""
         self.progress.update(self.bar, description=f"{self.stage}, task {done + 1}/{tasks} of a block")
 
     def on_best(self, text: str) -> None:
+        """Shows the best setting so far."""
         self.best = text
         self.progress.update(self.bar, best=f"best {text}")
 
     def on_note(self, text: str) -> None:
+        """Prints a line above the bar."""
         self.console.print(text, soft_wrap=True)
 
     def _end_stage(self) -> None:

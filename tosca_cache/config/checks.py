@@ -56,9 +56,11 @@ class Integer:
 
     @property
     def expected(self) -> str:
+        """What is taken, in words."""
         return f"an integer of at least {self.low}" + ("" if self.high is None else f" and at most {self.high}")
 
     def accept(self, value: object) -> int:
+        """The value, if it is taken; see `Check.accept`."""
         # bool is an int to Python, but `epochs = true` is a mistake.
         if isinstance(value, bool) or not isinstance(value, int):
             raise RefusedError
@@ -78,12 +80,14 @@ class Number:
 
     @property
     def expected(self) -> str:
+        """What is taken, in words."""
         text = f"a number {'above' if self.open_low else 'of at least'} {self.low:g}"
         if math.isfinite(self.high):
             text += f" and {'below' if self.open_high else 'at most'} {self.high:g}"
         return text
 
     def accept(self, value: object) -> float:
+        """The value, if it is taken; see `Check.accept`."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RefusedError
         try:
@@ -104,6 +108,7 @@ class Flag:
     expected: str = "true or false"
 
     def accept(self, value: object) -> bool:
+        """The value, if it is taken; see `Check.accept`."""
         if not isinstance(value, bool):
             raise RefusedError
         return value
@@ -117,9 +122,11 @@ class Choice:
 
     @property
     def expected(self) -> str:
+        """What is taken, in words."""
         return "one of " + ", ".join(self.names)
 
     def accept(self, value: object) -> str:
+        """The value, if it is taken; see `Check.accept`."""
         if not isinstance(value, str):
             raise RefusedError
         if value not in self.names:
@@ -136,6 +143,7 @@ class Text:
     aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def accept(self, value: object) -> str:
+        """The value, if it is taken; see `Check.accept`."""
         if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
             raise RefusedError
         # Control characters and lone surrogates could not be written to a TOML file and read back.
@@ -153,9 +161,11 @@ class OrNone:
 
     @property
     def expected(self) -> str:
+        """What is taken, in words."""
         return f'{self.inner.expected}, or "{self.word}"'
 
     def accept(self, value: object) -> object:
+        """The value, if it is taken; see `Check.accept`."""
         return None if value is None or value == self.word else self.inner.accept(value)
 
 
@@ -169,11 +179,13 @@ class Integers:
 
     @property
     def expected(self) -> str:
+        """What is taken, in words."""
         count = "integers" if self.least == 0 else "one or more integers"
         order = "in increasing order" if self.increasing else "all different"
         return f"{count}, each {self.item.expected}, {order}"
 
     def accept(self, value: object) -> tuple[int, ...]:
+        """The value, if it is taken; see `Check.accept`."""
         numbers = tuple(self.item.accept(number) for number in _flatten(value))
         if len(numbers) < self.least or len(set(numbers)) < len(numbers):
             raise RefusedError

@@ -53,6 +53,7 @@ class Replayed(Tosca):
         self.recorded = recorded
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        """Takes over what was recorded of this task, and fits the router."""
         recorded, number = self.recorded, task.number
         self.bank.modules.append(Luca(*(t.to(self.device) for t in recorded.modules[number])))
         self.bank.head = Head(*(t.to(self.device) for t in recorded.heads[number]))
@@ -77,41 +78,65 @@ def learn_stacked(
         members: their lane is the number of their source; batch size, epochs and hidden sizes are the same for all.
         on_task: called with the number of each task that all have learned.
     """
-    records = [Recorded() for _ in members]
-    # Those of one flow and optimizer together, so that they are computed as one.
-    active = sorted(
-        range(len(members)), key=lambda m: (members[m].settings.flow, members[m].settings.optimizer, members[m].lane)
-    )
+    stack = _Stack(sources, members, device, engine, [Recorded() for _ in members])
     for number in range(len(sources[0].stream)):
-        if active:
-            _learn_task(sources, members, records, active, number, device, engine)
-            active = [m for m in active if records[m].diverged is None]
+        if active := stack.active():
+            stack.learn(number, active)
         if on_task is not None:
             on_task(number)
-    return records
+    return stack.records
 
 
-def _learn_task(
-    sources: Sequence[Source],
-    members: Sequence[Member],
-    records: Sequence[Recorded],
-    active: Sequence[int],
-    number: int,
-    device: torch.device,
-    engine: Engine,
-) -> None:
-    used = sorted({members[m].lane for m in active})
-    lanes = [_lane(sources[lane], number, members[active[0]].settings, device) for lane in used]
-    stacked = [Member(members[m].settings, used.index(members[m].lane)) for m in active]
-    parameters = _start(sources, members, records, active, number, device)
-    classes = sources[0].stream.classes(number)
-    learned = learn_task(parameters, lanes, stacked, classes, engine)
-    for place, (m, losses) in enumerate(zip(active, learned.losses, strict=True)):
-        record, part = records[m], slice(place, place + 1)
-        record.losses.append(losses)
-        record.diverged = _divergence(losses, parameters.flat[place], number)
-        record.modules.append(Luca(*(t[part].detach().cpu().clone() for t in parameters.luca)))
-        record.heads.append(Head(*(t[part].detach().cpu().clone() for t in parameters.head)))
+@dataclass(frozen=True)
+class _Stack:
+    """Members on their way through their streams, and what they have learned so far."""
+
+    sources: Sequence[Source]
+    members: Sequence[Member]
+    device: torch.device
+    engine: Engine
+    records: list[Recorded]
+
+    def active(self) -> list[int]:
+        """Members that have not diverged; those of one flow and optimizer together, to be computed as one."""
+
+        def kind(m: int) -> tuple[str, str, int]:
+            settings, lane = self.members[m]
+            return settings.flow, settings.optimizer, lane
+
+        return sorted((m for m, record in enumerate(self.records) if record.diverged is None), key=kind)
+
+    def learn(self, number: int, active: Sequence[int]) -> None:
+        """Learns one task and records what came of it."""
+        members = [self.members[m] for m in active]
+        used = sorted({member.lane for member in members})
+        lanes = [_lane(self.sources[lane], number, members[0].settings, self.device) for lane in used]
+        stacked = [Member(member.settings, used.index(member.lane)) for member in members]
+        parameters = self._start(number, active)
+        classes = self.sources[0].stream.classes(number)
+        learned = learn_task(parameters, lanes, stacked, classes, self.engine)
+        for place, (m, losses) in enumerate(zip(active, learned.losses, strict=True)):
+            record, part = self.records[m], slice(place, place + 1)
+            record.losses.append(losses)
+            record.diverged = _divergence(losses, parameters.flat[place], number)
+            record.modules.append(Luca(*(t[part].detach().cpu().clone() for t in parameters.luca)))
+            record.heads.append(Head(*(t[part].detach().cpu().clone() for t in parameters.head)))
+
+    def _start(self, number: int, active: Sequence[int]) -> Parameters:
+        """Fresh modules by seed, and the heads so far grown by zero rows (drawn by seed before the first task)."""
+        stream, settings = self.sources[0].stream, self.members[active[0]].settings
+        shape = LucaShape.from_ratios(stream.dim, settings.mlp_ratio, settings.se_ratio)
+        classes = stream.classes(number).stop
+        parameters = Parameters(shape, classes, models=len(active), device=self.device, dtype=torch.float32)
+        seeds = [self.sources[self.members[m].lane].seed for m in active]
+        lucas = {seed: initial_luca(shape, seed, number) for seed in set(seeds)}
+        heads = [
+            self.records[m].heads[-1] if number else initial_head(stream.dim, classes, seed)
+            for m, seed in zip(active, seeds, strict=True)
+        ]
+        parameters.set_luca(Luca(*(torch.cat(parts) for parts in zip(*(lucas[seed] for seed in seeds), strict=True))))
+        parameters.set_head(Head(*(torch.cat(parts) for parts in zip(*heads, strict=True))))
+        return parameters
 
 
 def _lane(source: Source, number: int, settings: Settings, device: torch.device) -> Lane:
@@ -122,29 +147,6 @@ def _lane(source: Source, number: int, settings: Settings, device: torch.device)
     )
     features = torch.from_numpy(rows.features).to(device).float()
     return Lane(features, torch.from_numpy(rows.labels).to(device), list(batches))
-
-
-def _start(
-    sources: Sequence[Source],
-    members: Sequence[Member],
-    records: Sequence[Recorded],
-    active: Sequence[int],
-    number: int,
-    device: torch.device,
-) -> Parameters:
-    """Fresh modules by seed, and the heads so far grown by zero rows (drawn by seed before the first task)."""
-    stream, settings = sources[0].stream, members[active[0]].settings
-    shape = LucaShape.from_ratios(stream.dim, settings.mlp_ratio, settings.se_ratio)
-    parameters = Parameters(shape, stream.classes(number).stop, models=len(active), device=device, dtype=torch.float32)
-    seeds = [sources[members[m].lane].seed for m in active]
-    lucas = {seed: initial_luca(shape, seed, number) for seed in set(seeds)}
-    heads = [
-        records[m].heads[-1] if number else initial_head(stream.dim, parameters.classes, seed)
-        for m, seed in zip(active, seeds, strict=True)
-    ]
-    parameters.set_luca(Luca(*(torch.cat(parts) for parts in zip(*(lucas[seed] for seed in seeds), strict=True))))
-    parameters.set_head(Head(*(torch.cat(parts) for parts in zip(*heads, strict=True))))
-    return parameters
 
 
 def _divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:

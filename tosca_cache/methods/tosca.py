@@ -64,6 +64,7 @@ class Tosca(Method):
         self.losses: list[NDArray[np.float64]] = []
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        """Learns a task from a start and over steps that both follow from the seed."""
         n, views, d = task.train.features.shape
         settings = self.settings
         luca = initial_luca(self.shape(d), self.seed, task.number)
@@ -109,6 +110,7 @@ class Tosca(Method):
         return watch.scores()
 
     def watch(self) -> AdaptedRows:
+        """Test rows whose adapted features are kept."""
         return AdaptedRows(self)
 
     def route(self, evidence: Evidence) -> Tensor:
@@ -139,6 +141,7 @@ class AdaptedRows(Watch):
         self.seconds = {"adapt": 0.0, "head": 0.0}
 
     def add(self, features: FloatArray) -> None:
+        """Adds clean test features, [n, d]."""
         self.rows.append(self.method.tensor(features))
         self.adapted.append([])
 
@@ -160,6 +163,7 @@ class AdaptedRows(Watch):
         return Evidence(torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction), blocks, self.logits)
 
     def predict(self) -> Prediction:
+        """The answers of the routed modules for all rows added."""
         evidence = self.evidence()
         modules = self.method.route(evidence)
         labels = evidence.prediction.gather(0, modules.unsqueeze(0))[0]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing.base import Evidence, Router, register_router
@@ -34,29 +36,41 @@ class Classifier(Protocol):
 
 
 class ByClassifier(Router):
-    """The module whose task holds the predicted class."""
+    """The module whose task holds the predicted class. make: gives a fresh classifier."""
+
+    make: ClassVar[Callable[[], Classifier]]
 
     def __init__(self) -> None:
-        self.classifier = self.make()
-
-    @abstractmethod
-    def make(self) -> Classifier:
-        """A fresh classifier."""
+        self.classifier = type(self).make()
 
     def fit(self, task: Task, bank: Bank) -> None:
+        """Adds the clean train rows of a task."""
         clean = torch.from_numpy(task.train.features[:, 0])
         self.classifier.observe(clean, torch.from_numpy(task.train.labels), task.classes.stop)
 
     def route(self, evidence: Evidence) -> Tensor:
+        """The task of each predicted class, [n]."""
         predicted = self.classifier.scores(evidence.features.cpu()).argmax(1)
         tasks = torch.cat([torch.full((len(block),), t) for t, block in enumerate(evidence.blocks)])
         return tasks[predicted].to(evidence.features.device)
 
     def state(self) -> dict[str, Tensor]:
+        """The classifier's."""
         return self.classifier.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
+        """The classifier's."""
         self.classifier.load_state(state)
+
+
+@register_router
+class PrototypeRouter(ByClassifier):
+    """The nearest class mean."""
+
+    name = "prototype"
+    source = "SimpleCIL (arXiv 2303.07338) as a router; methods.md 1"
+    stores = "a mean of each class, [C, d]"
+    make = NearestMean
 
 
 @register_router
@@ -66,9 +80,7 @@ class RidgeRouter(ByClassifier):
     name = "ridge"
     source = "RanPAC without projection (arXiv 2307.02251) as a router; methods.md 5 and 16"
     stores = "sums over all rows, [d, d] and [d, C]"
-
-    def make(self) -> Classifier:
-        return Ridge()
+    make = Ridge
 
 
 @register_router
@@ -78,9 +90,7 @@ class RandomRidgeRouter(ByClassifier):
     name = "ridge-random"
     source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA; methods.md 5 and 16.1"
     stores = "sums over all rows, [M, M] and [M, C]; the projection is its seed"
-
-    def make(self) -> Classifier:
-        return Ridge(EXPANSION)
+    make = staticmethod(partial(Ridge, EXPANSION))
 
 
 @register_router
@@ -90,6 +100,4 @@ class LdaRouter(ByClassifier):
     name = "lda"
     source = "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance; methods.md 2"
     stores = "sums over all rows, [d, d] and [C, d]"
-
-    def make(self) -> Classifier:
-        return Lda()
+    make = Lda

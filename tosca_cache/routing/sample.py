@@ -15,4 +15,5 @@ class SampleEntropy(Router):
     source = "TOSCA (TMLR 2026), inference, without the mean over the test batch"
 
     def route(self, evidence: Evidence) -> Tensor:
+        """The module of least entropy, [n]."""
         return evidence.entropy.argmin(0)

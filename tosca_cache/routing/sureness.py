@@ -20,6 +20,7 @@ class Surest(Router):
     """argmax_t of a number that each module gives."""
 
     def route(self, evidence: Evidence) -> Tensor:
+        """The surest module, [n]."""
         each = [self.sureness(evidence.logits(t), block) for t, block in enumerate(evidence.blocks)]
         return torch.stack(each).argmax(0)
 
@@ -49,6 +50,7 @@ class OwnEntropy(Surest):
     source = "ConTraCon (arXiv 2308.11357), on one view; normalised for tasks of unequal size"
 
     def sureness(self, logits: Tensor, block: range) -> Tensor:
+        """Minus the normalised entropy, [n]."""
         asked = own(logits, block) if len(block) > 1 else logits
         return -entropy_and_prediction(asked)[0] / log(max(asked.shape[1], 2))
 
@@ -61,6 +63,7 @@ class MaxCosine(Surest):
     source = "a variant tried for ridge-routed LuCA (methods.md 16.2)"
 
     def sureness(self, logits: Tensor, block: range) -> Tensor:
+        """The largest logit of the own classes, [n]."""
         return own(logits, block).amax(1)
 
 
@@ -72,6 +75,7 @@ class Margin(Surest):
     source = "a variant tried for ridge-routed LuCA (methods.md 16.2)"
 
     def sureness(self, logits: Tensor, block: range) -> Tensor:
+        """The gap between the two largest probabilities, [n]."""
         top = torch.softmax(logits, -1).topk(min(2, logits.shape[1]), dim=1).values
         return top[:, 0] - (top[:, 1] if top.shape[1] > 1 else 0)
 
@@ -87,4 +91,5 @@ class Energy(Surest):
     source = "energy-based out-of-distribution detection (Liu et al., NeurIPS 2020), normalised by log K"
 
     def sureness(self, logits: Tensor, block: range) -> Tensor:
+        """Log-mean-exp of the own logits, [n]."""
         return torch.logsumexp(own(logits, block), 1) - log(len(block))

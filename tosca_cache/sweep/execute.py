@@ -48,6 +48,7 @@ class InProcess:
     wave: int = 1
 
     def run(self, blocks: Sequence[Block]) -> Iterator[list[Finished]]:
+        """The results of each block, as they come."""
         for block in blocks:
             yield run_block(block, self.data, self.engine, on_task=self.on_task)
 
@@ -78,6 +79,7 @@ class OnWorkers:
         self._folder = ""
 
     def run(self, blocks: Sequence[Block]) -> Iterator[list[Finished]]:
+        """The results of each block, as they come."""
         left, deaths = dict(enumerate(blocks)), 0
         while left:
             path = str(self.store.path.resolve())  # a worker may stand in another folder

@@ -43,19 +43,19 @@ class Silent:
     """Reports nothing."""
 
     def on_stage(self, name: str, cells: int, finished: int) -> None:
-        pass
+        """Says nothing."""
 
     def on_finished(self, finished: Sequence[Finished]) -> None:
-        pass
+        """Says nothing."""
 
     def on_task(self, done: int, tasks: int) -> None:
-        pass
+        """Says nothing."""
 
     def on_best(self, text: str) -> None:
-        pass
+        """Says nothing."""
 
     def on_note(self, text: str) -> None:
-        pass
+        """Says nothing."""
 
 
 @dataclass

@@ -53,12 +53,14 @@ class Sgd:
         self.decay = column([s.weight_decay for s in settings], flat) if any(s.weight_decay for s in settings) else None
 
     def step(self, lr: Tensor, number: Tensor) -> None:
+        """One update of its models; see `StackedOptimizer.step`."""
         if self.decay is not None:
             self.grad.addcmul_(self.flat, self.decay)
         self.velocity.mul_(self.momentum).add_(self.grad)
         self.flat.addcmul_(self.velocity, lr, value=-1)
 
     def state(self) -> list[Tensor]:
+        """All that `step` remembers."""
         return [self.velocity]
 
 
@@ -73,6 +75,7 @@ class Adam:
         self.decay = column([s.weight_decay for s in settings], flat) if any(s.weight_decay for s in settings) else None
 
     def step(self, lr: Tensor, number: Tensor) -> None:
+        """One update of its models; see `StackedOptimizer.step`."""
         if self.decay is not None and self.decoupled:
             self.flat.mul_(1 - lr * self.decay)
         elif self.decay is not None:
@@ -85,6 +88,7 @@ class Adam:
         self.flat.addcmul_(self.mean.div(denominator), rate, value=-1)
 
     def state(self) -> list[Tensor]:
+        """All that `step` remembers."""
         return [self.mean, self.square]
 
 

@@ -68,12 +68,13 @@ class GridSampler:
         self._next = 0
 
     def ask(self, n: int) -> list[Point]:
+        """The next points of the grid."""
         round_ = list(self._points[self._next : self._next + max(n, 0)])
         self._next += len(round_)
         return round_
 
     def tell(self, points: Sequence[Point], scores: Sequence[float | None]) -> None:
-        pass
+        """A grid learns nothing."""
 
 
 class RandomSampler:
@@ -84,6 +85,7 @@ class RandomSampler:
         self._left = math.inf if trials is None else trials
 
     def ask(self, n: int) -> list[Point]:
+        """Points that were not drawn before."""
         round_: list[Point] = []
         while len(round_) < min(n, self._left) and (point := self._draws.new()) is not None:
             round_.append(point)
@@ -91,4 +93,4 @@ class RandomSampler:
         return round_
 
     def tell(self, points: Sequence[Point], scores: Sequence[float | None]) -> None:
-        pass
+        """Random draws learn nothing."""

@@ -47,6 +47,7 @@ class TpeSampler:
         self._study = self._optuna.create_study(direction="maximize", sampler=sampler)
 
     def ask(self, n: int) -> list[Point]:
+        """The next points; an untried random one where the estimator repeats itself."""
         round_: list[Point] = []
         while len(round_) < min(n, self._left) and (point := self._propose()) is not None:
             round_.append(point)
@@ -54,6 +55,7 @@ class TpeSampler:
         return round_
 
     def tell(self, points: Sequence[Point], scores: Sequence[float | None]) -> None:
+        """Scores of points that were asked for; raises `KeyError` for others."""
         for point, score in zip(points, scores, strict=True):
             trial = self._open.pop(name_of(point))
             if score is None or not math.isfinite(score):
