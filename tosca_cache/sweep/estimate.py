@@ -9,7 +9,7 @@ import torch
 
 from tosca_cache.devices import one_thread
 from tosca_cache.luca.initialise import initial_head, initial_luca
-from tosca_cache.luca.module import cosine_logits, entropy_and_prediction
+from tosca_cache.luca.module import normalise
 from tosca_cache.luca.parameters import Head, Luca, Parameters
 from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.plan import Group, Sizes
@@ -41,7 +41,7 @@ def estimate(group: Group, engine: Engine, device: torch.device) -> Estimate:
     members = min(group.most, len(group.cells))
     each = _step_seconds(group, engine, device, members, classes) / members
     at_a_time = engine.threads if engine.name == "native" else 1
-    scored = _scoring_seconds(sizes, classes, device) / at_a_time
+    scored = _scoring_seconds(sizes, engine, classes, device) / at_a_time
     return Estimate(len(group.cells) * sizes.steps * each, len(group.cells) * scored)
 
 
@@ -68,13 +68,14 @@ def _step_seconds(group: Group, engine: Engine, device: torch.device, members: i
 
 @one_thread()
 @torch.inference_mode()
-def _scoring_seconds(sizes: Sizes, classes: int, device: torch.device) -> float:
+def _scoring_seconds(sizes: Sizes, engine: Engine, classes: int, device: torch.device) -> float:
     """Every module meets every test row once, and then, after every task, every row of the classes seen the head."""
-    rows = torch.randn(1, ROWS, sizes.shape.dim, device=device)
-    head = Head(*(t.to(device) for t in initial_head(sizes.shape.dim, classes, 0)))
-    entropy_and_prediction(cosine_logits(head, rows))
+    rows = normalise(torch.randn(ROWS, sizes.shape.dim, device=device))
+    directions = normalise(initial_head(sizes.shape.dim, classes, 0).weight[0].to(device))
+    sigma = torch.ones(1, device=device)
+    engine.entropy_and_prediction([rows], directions, sigma)
     start = perf_counter()
-    entropy_and_prediction(cosine_logits(head, rows))
+    engine.entropy_and_prediction([rows], directions, sigma)
     each = (perf_counter() - start) / ROWS / classes
     seen = 0
     total = 0

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from tosca_cache.devices import resolve_device
 from tosca_cache.store import Store
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.sweep.share import SharedFeatures, shared_data
-from tosca_cache.train.engines import Engine
+from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.workers import ClusterLost, WorkerDied, Workers, threads_here
 
 Block = tuple[Cell, ...]
@@ -109,5 +110,7 @@ class OnWorkers:
 
 
 def run_job(store: str, folder: str, engine: str, number: int, block: Block) -> tuple[int, list[Finished]]:
-    """What a worker runs: a block, with its number."""
-    return number, run_block(block, shared_data(store, folder), Engine(engine, threads_here()))
+    """What a worker runs: a block, with its number. Raises `UsageError` if this machine cannot compile what was chosen."""
+    device = resolve_device(block[0].config.device)
+    here = choose_engine(engine, device, steps=0, threads=threads_here())
+    return number, run_block(block, shared_data(store, folder), here)
