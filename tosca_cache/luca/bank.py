@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -68,10 +69,28 @@ class Bank:
 
         if self.head is None:
             raise RunError("the bank has no module to save", where=path, remedy="train at least one task first")
-        stacked = {f"module.{name}": torch.cat(parts).cpu() for name, parts in _by_name(self.modules).items()}
-        head = {"prototypes": self.head.weight[0].cpu().contiguous(), "sigma": self.head.sigma[0].cpu().contiguous()}
         metadata = {"flow": self.flow, "task_sizes": ",".join(map(str, task_sizes))}
-        path.write_bytes(save(stacked | head, metadata))  # Python's own writing, for its plain OSError
+        path.write_bytes(save(self.state(), metadata))  # Python's own writing, for its plain OSError
+
+    def state(self) -> dict[str, Tensor]:
+        """Modules (stacked, [T, ...]), prototypes [C, d] and sigma [1] by name, on the CPU; {} before any task."""
+        if self.head is None:
+            return {}
+        stacked = {f"module.{name}": torch.cat(parts).cpu() for name, parts in _by_name(self.modules).items()}
+        return stacked | {
+            "prototypes": self.head.weight[0].cpu().contiguous(),
+            "sigma": self.head.sigma[0].cpu().contiguous(),
+        }
+
+    @classmethod
+    def from_state(cls, flow: str, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Bank:
+        """The bank that `state` described; raises `KeyError` if something is missing."""
+        bank = cls(flow)
+        if state:
+            stacked = Luca(*(state[f"module.{name}"].to(device) for name in Luca._fields))
+            bank.modules = [Luca(*(t[i : i + 1] for t in stacked)) for i in range(len(stacked.norm_weight))]
+            bank.head = Head(state["prototypes"].to(device).unsqueeze(0), state["sigma"].to(device).unsqueeze(0))
+        return bank
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> tuple[Bank, list[int]]:
@@ -82,15 +101,12 @@ class Bank:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            bank = cls(metadata["flow"])
             sizes = [int(size) for size in metadata["task_sizes"].split(",")]
-            stacked = Luca(*(tensors[f"module.{name}"] for name in Luca._fields))
-            bank.head = Head(tensors["prototypes"].unsqueeze(0), tensors["sigma"].unsqueeze(0))
+            bank = cls.from_state(metadata["flow"], tensors, device)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise RunError(
                 f"not a readable bank of modules: {error}", where=path, remedy="train the run again"
             ) from error
-        bank.modules = [Luca(*(t[i : i + 1] for t in stacked)) for i in range(len(stacked.norm_weight))]
         return bank, sizes
 
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from tosca_cache.errors import UsageError
 from tosca_cache.tasks import Task
+from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
+from tosca_cache.train.settings import Settings
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
@@ -47,15 +53,45 @@ class Watch:
 class Method(ABC):
     """A class-incremental learner on cached features.
 
+    name: as in `--methods`. source: where it comes from.
     rehearsal: True if it keeps train rows of earlier tasks.
+    transductive: True if its answer for a row may depend on the other rows it is asked about.
+    bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
+
+    Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
+        seed: of everything random; a learner draws by (seed, what for, task), never from a stream that goes on between
+            tasks, so that a learner that was saved and loaded goes on as if it had not been.
+        settings: of what it trains by gradient, if anything; the defaults are TOSCA's published ones.
+        device: where it computes. engine: what trains LuCA modules; PyTorch if None.
     """
 
     name: ClassVar[str]
+    source: ClassVar[str]
     rehearsal: ClassVar[bool] = False
+    transductive: ClassVar[bool] = False
+    bound: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1993,
+        settings: Settings | None = None,
+        device: torch.device | str = "cpu",
+        engine: Engine | None = None,
+    ) -> None:
+        self.seed, self.device = seed, torch.device(device)
+        self.settings = Settings() if settings is None else settings
+        self.engine = engine or Engine()
 
     @abstractmethod
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Learns from the rows of one task; tasks come in order, each once."""
+
+    @classmethod
+    def observe_together(cls, learners: Sequence[Self], tasks: Sequence[Task]) -> None:
+        """One task for each of several learners that differ in their seed; the default lets them learn one by one."""
+        for learner, task in zip(learners, tasks, strict=True):
+            learner.observe(task)
 
     @abstractmethod
     def scores(self, features: FloatArray) -> FloatArray:
@@ -64,3 +100,39 @@ class Method(ABC):
     def watch(self) -> Watch:
         """Test rows to be asked about repeatedly."""
         return Watch(self)
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """All that was learned so far, on the CPU; what a seed gives again (a random projection) is left out."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on where another learner of the same arguments was."""
+
+    @property
+    def stored_numbers(self) -> int:
+        """How many numbers it has to keep between tasks."""
+        return sum(tensor.numel() for tensor in self.state().values())
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many numbers the last task trained by gradient; 0 for closed forms."""
+        return 0
+
+
+METHODS: dict[str, type[Method]] = {}
+
+
+def register_method(method: type[Method]) -> type[Method]:
+    """Class decorator: makes a learner known by its `name`."""
+    METHODS[method.name] = method
+    return method
+
+
+def method_type(name: str) -> type[Method]:
+    """The class of a learner; raises `UsageError` if the name is unknown."""
+    if name not in METHODS:
+        raise UsageError(
+            f"unknown method {name!r}", where="--methods", remedy=f"choose of {', '.join(sorted(METHODS))}"
+        )
+    return METHODS[name]

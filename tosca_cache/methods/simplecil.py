@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean
-from tosca_cache.methods.base import FloatArray, Method
+from tosca_cache.methods.base import FloatArray, Method, register_method
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
 
+@register_method
 class SimpleCil(Method):
     """Stores the class means [C, d]. The "nearest class mean" of our tables."""
 
     name = "simplecil"
+    source = "SimpleCIL (arXiv 2303.07338); methods.md 1.2"
 
-    def __init__(self) -> None:
+    def __init__(self, **common: Any) -> None:
+        super().__init__(**common)
         self.classifier = NearestMean()
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
@@ -27,3 +34,11 @@ class SimpleCil(Method):
         """Cosines with all class means, [n, C]."""
         scores: FloatArray = self.classifier.scores(torch.from_numpy(features)).numpy()
         return scores
+
+    def state(self) -> dict[str, Tensor]:
+        """The class means."""
+        return self.classifier.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over class means."""
+        self.classifier.load_state(dict(state))

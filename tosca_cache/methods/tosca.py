@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +15,7 @@ from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
-from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch
+from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch, register_method
 from tosca_cache.routing import Evidence, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
@@ -29,6 +29,7 @@ ROWS_AT_ONCE = 4096
 BATCH_ROUTER = "batch"
 
 
+@register_method
 class Tosca(Method):
     """The published method on cached features.
 
@@ -42,6 +43,7 @@ class Tosca(Method):
     """
 
     name = "tosca"
+    source = "TOSCA (TMLR 2026); reference/tosca.md"
 
     def __init__(
         self,
@@ -54,9 +56,8 @@ class Tosca(Method):
         dtype: torch.dtype = torch.float32,
         engine: Engine | None = None,
     ) -> None:
-        self.settings = Settings() if settings is None else settings
-        self.seed, self.device, self.dtype = seed, torch.device(device), dtype
-        self.engine = engine or Engine()
+        super().__init__(seed=seed, settings=settings, device=device, engine=engine)
+        self.dtype = dtype
         self.router = None if router == BATCH_ROUTER else make_router(router)
         self.routing_batch_size = routing_batch_size
         self.bank = Bank(self.settings.flow)
@@ -119,6 +120,26 @@ class Tosca(Method):
             return self.router.route(evidence)
         chosen = batch_modules(evidence.entropy.cpu().numpy(), self.routing_batch_size)
         return torch.from_numpy(chosen).to(evidence.entropy.device)
+
+    def state(self) -> dict[str, Tensor]:
+        """Modules, head, classes of each task, and what the router has learned."""
+        blocks = torch.tensor([[block.start, block.stop] for block in self.blocks])
+        router = {} if self.router is None else self.router.state()
+        return self.bank.state() | {"blocks": blocks} | {f"router.{name}": t for name, t in router.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes all of that over; losses are not kept."""
+        self.bank = Bank.from_state(self.settings.flow, state, self.device)
+        self.blocks = [range(start, stop) for start, stop in state["blocks"].tolist()]
+        if self.router is not None:
+            mine = "router."
+            self.router.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
+
+    @property
+    def trainable_parameters(self) -> int:
+        """One module, the head and its scale."""
+        head = self.bank.head
+        return 0 if head is None else sum(t.numel() for t in (*self.bank.modules[-1], *head))
 
     def tensor(self, features: FloatArray) -> Tensor:
         """Features on the device of training, in its dtype."""

@@ -1,9 +1,11 @@
-"""Which module answers for a sample: one file a router."""
+"""Which module answers for a sample: one file a router, or a family of them."""
 
-from tosca_cache.routing import classifier as _classifier  # importing a file registers its routers
-from tosca_cache.routing import sample as _sample
-from tosca_cache.routing import sureness as _sureness
+from importlib import import_module
+from pkgutil import iter_modules
+
 from tosca_cache.routing.base import ROUTERS, Evidence, Router, make_router, register_router
 
 __all__ = ["ROUTERS", "Evidence", "Router", "make_router", "register_router"]
-_ = (_classifier, _sample, _sureness)
+
+for _file in iter_modules(__path__):  # importing a file registers its routers
+    import_module(f"{__name__}.{_file.name}")

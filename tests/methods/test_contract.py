@@ -1,0 +1,141 @@
+"""What every registered learner must do: on unequal tasks, one-class tasks, one task, and a row or two of each class."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+from tosca_cache.methods import METHODS
+from tosca_cache.tasks import Arrays, Task, TaskStream
+from tosca_cache.train.settings import Settings
+
+QUICK = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
+OPTIONS = {}  # what makes a learner small enough for these streams: {name: {argument: value}}
+CLASSES, DIM = 8, 6
+# increment, first task, train rows of each class
+STREAMS = {
+    "equal": (2, None, 9),
+    "unequal": (3, 2, 9),
+    "single classes": (1, None, 9),
+    "one task": (8, None, 9),
+    "one row a class": (2, None, 1),
+    "five rows a class": (3, None, 5),
+}
+
+
+def make_stream(increment, init_cls, rows, *, seed=3):
+    generator = np.random.default_rng(5)
+    means = 2 * generator.normal(size=(CLASSES, DIM))
+
+    def split(each):
+        labels = np.repeat(np.arange(CLASSES), each)
+        noise = generator.normal(size=(CLASSES * each, 3, DIM))
+        return Arrays((means[labels][:, None] + 0.7 * noise).astype(np.float32), labels)
+
+    names = [str(c) for c in range(CLASSES)]
+    return TaskStream(split(rows), split(5), class_names=names, increment=increment, init_cls=init_cls, seed=seed)
+
+
+def make(name):
+    return METHODS[name](seed=7, settings=QUICK, **OPTIONS.get(name, {}))
+
+
+def rows_of(stream, tasks):
+    return np.concatenate([stream.test(t).features[:, 0] for t in range(tasks)])
+
+
+def learned(name, stream):
+    learner = make(name)
+    for task in stream:
+        learner.observe(task)
+    return learner
+
+
+@pytest.fixture(scope="module", params=STREAMS)
+def stream(request):
+    return make_stream(*STREAMS[request.param])
+
+
+def test_every_class_seen_has_a_score(any_method, stream):
+    learner = make(any_method)
+    for task in stream:
+        learner.observe(task)
+        scores = learner.scores(rows_of(stream, task.number + 1))
+        assert scores.shape == (len(rows_of(stream, task.number + 1)), task.classes.stop)
+        assert np.isfinite(scores).all()
+
+
+def test_the_same_seed_gives_the_same_numbers(any_method, stream):
+    rows = rows_of(stream, len(stream))
+    first, second = (learned(any_method, stream).scores(rows) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_saved_and_loaded_in_the_middle_it_ends_the_same(any_method, stream):
+    whole, half = learned(any_method, stream), make(any_method)
+    for task in stream:
+        half.observe(task)
+        again = make(any_method)
+        again.load_state({name: tensor.clone() for name, tensor in half.state().items()})
+        half = again
+    rows = rows_of(stream, len(stream))
+    np.testing.assert_allclose(half.scores(rows), whole.scores(rows), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_a_task_are_let_go_unless_it_says_so(any_method):
+    stream = make_stream(*STREAMS["equal"])
+    learner, task = make(any_method), stream.task(0)
+    kept = weakref.ref(task.train.features)
+    learner.observe(task)
+    del task
+    gc.collect()
+    if not METHODS[any_method].rehearsal:
+        assert kept() is None
+        assert learner.stored_numbers < 10**6
+
+
+def test_a_row_alone_decides_its_scores_unless_it_says_so(any_method, stream):
+    if METHODS[any_method].transductive:
+        pytest.skip("it says that it is transductive")
+    learner, rows = learned(any_method, stream), rows_of(stream, len(stream))
+    order = np.random.default_rng(0).permutation(len(rows))
+    parts = [learner.scores(rows[part]) for part in np.array_split(order, 3)]
+    np.testing.assert_allclose(np.concatenate(parts), learner.scores(rows)[order], rtol=1e-4, atol=1e-5)
+
+
+def test_it_learns(any_method):
+    """Far better than chance on the first task of well separated classes, whatever it does to them later."""
+    stream, learner = make_stream(4, None, 9), make(any_method)
+    learner.observe(stream.task(0))
+    test = stream.test(0)
+    assert (learner.scores(test.features[:, 0]).argmax(1) == test.labels).mean() > 0.6
+
+
+def test_several_seeds_together_learn_what_each_learns_alone(any_method):
+    streams = [make_stream(2, None, 9, seed=seed) for seed in (3, 4)]
+    kind = METHODS[any_method]
+    together = [kind(seed=seed, settings=QUICK, **OPTIONS.get(any_method, {})) for seed in (3, 4)]
+    for number in range(len(streams[0])):
+        kind.observe_together(together, [stream.task(number) for stream in streams])
+    for seed, stream, learner in zip((3, 4), streams, together, strict=True):
+        alone = kind(seed=seed, settings=QUICK, **OPTIONS.get(any_method, {}))
+        for task in stream:
+            alone.observe(task)
+        rows = rows_of(stream, len(stream))
+        np.testing.assert_allclose(learner.scores(rows), alone.scores(rows), rtol=1e-4, atol=1e-5)
+
+
+def test_it_says_what_it_is(any_method):
+    kind, stream = METHODS[any_method], make_stream(*STREAMS["equal"])
+    assert kind.name == any_method
+    assert kind.source
+    learner = learned(any_method, stream)
+    assert learner.stored_numbers > 0
+    assert learner.trainable_parameters >= 0
+    assert isinstance(stream.task(0), Task)
+
+
+def pytest_generate_tests(metafunc):
+    if "any_method" in metafunc.fixturenames:
+        metafunc.parametrize("any_method", sorted(METHODS))
