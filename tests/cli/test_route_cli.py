@@ -18,7 +18,7 @@ def tosca(*arguments):
 
 @pytest.fixture
 def run(make_store, tmp_path):
-    make_store(tmp_path / "store", noise=2.0)
+    make_store(tmp_path / "store", noise=2.0, test_views=2)
     trained = tosca(
         "train",
         "--store",
@@ -68,6 +68,20 @@ def test_a_router_gives_what_training_with_it_gives(run, tmp_path):
     seeds = measured(next(other.iterdir()))
     for entry in json.loads(tosca("route", run, "--routers", "lda", "--json").output):
         assert entry["routers"]["lda"]["last_accuracy"] == pytest.approx(seeds[str(entry["seed"])]["last_accuracy"])
+
+
+def test_a_store_without_test_views_has_all_other_routers(make_store, tmp_path):
+    make_store(tmp_path / "store")
+    trained = tosca("train", "--store", tmp_path / "store", "--runs", tmp_path / "runs", "--seed", "1", *SHORT)
+    assert trained.exit_code == 0, trained.output
+    run = next((tmp_path / "runs").iterdir())
+    result = tosca("route", run, "--json")
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)[0]["routers"]) == set(ROUTERS) - {"contracon"}
+    assert "left out: contracon" in result.stderr
+    refused = tosca("route", run, "--routers", "contracon")
+    assert refused.exit_code == 2
+    assert "--test-views" in refused.output
 
 
 def test_tables_name_the_leak(run):

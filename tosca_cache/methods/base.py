@@ -42,8 +42,8 @@ class Watch:
         self.parts: list[FloatArray] = []
 
     def add(self, features: FloatArray) -> None:
-        """Adds clean test features, [n, d]."""
-        self.parts.append(features)
+        """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
+        self.parts.append(features if features.ndim == 2 else features[:, 0])
 
     def predict(self) -> Prediction:
         """Predictions for all rows added, in the order of adding."""

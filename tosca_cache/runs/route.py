@@ -20,7 +20,7 @@ from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
 from tosca_cache.luca.bank import Bank
 from tosca_cache.methods.tosca import Tosca
-from tosca_cache.routing import Evidence, make_router
+from tosca_cache.routing import Answer, Evidence, make_router
 from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
 from tosca_cache.store import Store, open_store
 from tosca_cache.tasks import TaskStream, load_splits
@@ -90,13 +90,18 @@ def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: 
         )
     method = Tosca(make_settings(config), seed=seed, device=where, engine=make_engine(config, stream, 1))
     method.bank, method.blocks = bank, [stream.classes(number) for number in range(len(stream))]
+    return ask(stream, method, run)
+
+
+def ask(stream: TaskStream, method: Tosca, run: Path = Path()) -> Stored:
+    """What the modules of a learner that has seen a whole stream say of its test rows."""
     watch = method.watch()
     tests = [stream.test(number) for number in range(len(stream))]
     for test in tests:
-        watch.add(test.features[:, 0])
+        watch.add(test.features)
     labels = np.concatenate([test.labels for test in tests])
     tasks = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
-    return Stored(run, seed, stream, method, watch.evidence(), labels, tasks)
+    return Stored(run, method.seed, stream, method, watch.evidence(), labels, tasks)
 
 
 @one_thread()
@@ -112,15 +117,15 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
         router = make_router(name)
         for task in stored.stream:
             router.fit(task, stored.method.bank)
-        modules = router.route(stored.evidence).cpu().numpy()
+        answer = router.answer(stored.evidence)
         seconds = perf_counter() - start
-        found[name] = worth(stored, modules) | {"seconds": seconds}
+        found[name] = worth(stored, answer) | {"seconds": seconds}
     return found
 
 
-def worth(stored: Stored, modules: IntArray) -> dict[str, float]:
-    """What a choice of modules, [n], is worth in percent."""
-    prediction = stored.evidence.prediction.cpu().numpy()[modules, np.arange(len(modules))]
+def worth(stored: Stored, answer: Answer) -> dict[str, float]:
+    """What the modules chosen and the classes answered are worth, in percent."""
+    modules, prediction = answer.modules.cpu().numpy(), answer.labels.cpu().numpy()
     return {
         "last_accuracy": 100 * float((prediction == stored.labels).mean()),
         "task_identification_accuracy": task_identification_accuracy(modules, stored.tasks),
