@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.seeds import numpy_generator
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
@@ -51,6 +52,32 @@ def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> lis
     while sum(sizes) < classes:
         sizes.append(min(increment, classes - sum(sizes)))
     return sizes
+
+
+def few_shot(labels: IntArray, few: IntArray, class_names: Sequence[str], *, shots: int, seed: int) -> IntArray:
+    """Positions in `labels` that a few-shot protocol keeps, ascending: `shots` rows of each class of `few`, all others.
+
+    Which ones is drawn by (seed, class name), so that neither the other classes nor their order change it (methods.md 8;
+    the published shots are listed by file name, and are others).
+
+    Raises `UsageError` if `shots` is below 1 or a class has fewer rows.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))[few]
+    if shots < 1:
+        raise UsageError(f"{shots} shots of each class were asked for", where="shots", remedy="use 1 or more")
+    if len(few) and shots > counts.min():
+        raise UsageError(
+            f"class {class_names[few[counts.argmin()]]} has {counts.min()} train rows, but {shots} of each class of the"
+            f" later tasks were asked for ({int((counts < shots).sum())} classes have fewer)",
+            where="shots",
+            remedy=f"use {counts.min()} shots or fewer, or leave these classes out",
+        )
+    kept = np.ones(len(labels), dtype=bool)
+    for c in few:
+        rows = np.flatnonzero(labels == c)
+        kept[rows] = False
+        kept[numpy_generator(seed, "shots", class_names[c]).choice(rows, shots, replace=False)] = True
+    return np.flatnonzero(kept)
 
 
 @dataclass(frozen=True)
@@ -108,6 +135,7 @@ class TaskStream:
         train, test: the two splits; labels are original class indices.
         class_names: [C].
         increment, init_cls, seed, shuffle: the protocol, see `task_sizes` and `class_order`.
+        shots: few-shot tasks after the first: train rows kept of each of their classes, see `few_shot`; None: all.
     """
 
     def __init__(
@@ -120,22 +148,32 @@ class TaskStream:
         init_cls: int | None = None,
         seed: int = 1993,
         shuffle: bool = True,
+        shots: int | None = None,
     ) -> None:
         classes = len(class_names)
         self.sizes = task_sizes(classes, increment, init_cls)
         self.order = class_order(classes, seed, shuffle=shuffle)
         self.class_names = tuple(class_names[c] for c in self.order)
         self.stops = np.cumsum(self.sizes).tolist()
-        self._train, self._test = train, test
         position = np.empty(classes, dtype=np.int64)
         position[self.order] = np.arange(classes)
         for split, arrays in (("train", train), ("test", test)):
             _check_split(split, arrays, class_names)
+        if shots is not None:
+            train = train.part(few_shot(train.labels, self.order[self.sizes[0] :], class_names, shots=shots, seed=seed))
+        self._train, self._test = train, test
         self._train_labels, self._test_labels = position[train.labels], position[test.labels]
 
     @classmethod
     def from_store(
-        cls, store: Store, *, increment: int, init_cls: int | None = None, seed: int = 1993, shuffle: bool = True
+        cls,
+        store: Store,
+        *,
+        increment: int,
+        init_cls: int | None = None,
+        seed: int = 1993,
+        shuffle: bool = True,
+        shots: int | None = None,
     ) -> TaskStream:
         """Reads both splits of a store once; see `load_splits` to share them between streams."""
         train, test = load_splits(store)
@@ -147,6 +185,7 @@ class TaskStream:
             init_cls=init_cls,
             seed=seed,
             shuffle=shuffle,
+            shots=shots,
         )
 
     def __len__(self) -> int:
