@@ -55,7 +55,8 @@ class Method(ABC):
 
     name: as in `--methods`. source: where it comes from.
     rehearsal: True if it keeps train rows of earlier tasks.
-    transductive: True if its answer for a row may depend on the other rows it is asked about.
+    transductive: True if its answer for a row may depend on the other rows it is asked about; ask the learner itself, whose
+        options may make it so.
     bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
 
     Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
@@ -68,7 +69,7 @@ class Method(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     rehearsal: ClassVar[bool] = False
-    transductive: ClassVar[bool] = False
+    transductive: bool = False
     bound: ClassVar[bool] = False
 
     def __init__(
