@@ -31,9 +31,12 @@ ALLOWED = {
     "methods": BASE | {"train", "closed_form", "routing", "luca", "tasks", "evaluate"},
     "report": set(),
     "runs": BASE | STAGE_TWO | {"report", "extract"},
-    "api": BASE | STAGE_TWO | {"runs", "sweep"},
     "sweep": BASE | STAGE_TWO | {"runs"},
-    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep"},
+    "compare": BASE | STAGE_TWO | {"runs", "sweep"},
+    "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
+    "plugins": {"errors", "methods", "routing"},
+    "api": BASE | STAGE_TWO | {"runs", "sweep", "compare"},
+    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins"},
 }
 
 

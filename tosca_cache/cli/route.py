@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_RUNS, Runs
+from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs, import_plugins
 
 if TYPE_CHECKING:
     from tosca_cache.runs.route import Stored
@@ -24,6 +24,7 @@ def route(
     batch_sizes: Sizes = "8,48,256",
     store: StoreOf = None,
     runs: Runs = DEFAULT_RUNS,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Put the stored modules of runs behind other routers, without training, and audit batch routing beside them."""
@@ -32,6 +33,7 @@ def route(
     from tosca_cache.report.routes import leak_table, routers_table
     from tosca_cache.runs.route import leak_curve, mean_over, route_again
 
+    import_plugins(plugin)
     names, sizes = _router_names(routers), _sizes(batch_sizes)
     stored = _stored(runs_named, runs, store)
     if routers == "all" and not all(s.evidence.asked.view_count for s in stored):
@@ -52,6 +54,7 @@ def audit(
     batch_sizes: Sizes = "8,48,256",
     store: StoreOf = None,
     runs: Runs = DEFAULT_RUNS,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what choosing modules for whole test batches takes from the order of the test file."""
@@ -60,6 +63,7 @@ def audit(
     from tosca_cache.report.routes import leak_table
     from tosca_cache.runs.route import leak_curve, mean_over
 
+    import_plugins(plugin)
     sizes = _sizes(batch_sizes)
     found = [(s, leak_curve(s, sizes)) for s in _stored(runs_named, runs, store)]
     if as_json:
