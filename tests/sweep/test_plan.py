@@ -133,7 +133,7 @@ def test_members_of_one_seed_share_one_copy_of_its_features(make_data, quick, ce
 
 
 def test_routers_of_one_setting_share_one_training(make_data, quick, cell_of):
-    engine, data = Recording(), make_data()
+    engine, data = Recording(), make_data(noise=2.5)
     routers = ("sample", "lda", "ridge", "prototype")
     cells = [cell_of(replace(quick, router=router), seed) for router in routers for seed in (1, 2)]
     (group,) = plan_groups(cells, data, Engine("native", 1), CPU)
