@@ -126,3 +126,13 @@ def test_damaged_runs_are_refused(run, damage):
     result = tosca("route", run)
     assert result.exit_code == 1
     assert "train the run again" in result.output
+
+
+def test_routers_say_what_they_keep():
+    listed = json.loads(tosca("routers", "--json").stdout)
+    assert [facts["name"] for facts in listed] == sorted(ROUTERS)
+    assert [facts["name"] for facts in listed if facts["rehearsal"]] == ["knn"]
+    assert all(facts["summary"] and facts["stores"] and facts["cost"] and facts["source"] for facts in listed)
+    shown = tosca("routers").output
+    assert all(name in shown for name in ROUTERS)
+    assert "[d, d]" in shown

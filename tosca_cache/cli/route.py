@@ -31,6 +31,7 @@ def route(
     from rich.console import Console
 
     from tosca_cache.report.routes import leak_table, routers_table
+    from tosca_cache.routing import ROUTERS
     from tosca_cache.runs.route import leak_curve, mean_over, route_again
 
     import_plugins(plugin)
@@ -38,15 +39,37 @@ def route(
     stored = _stored(runs_named, runs, store)
     if routers == "all" and not all(s.evidence.asked.view_count for s in stored):
         names = _without_views(names)
-    found = [(s, route_again(s, names), leak_curve(s, sizes)) for s in stored]
+    found = []
+    with Console(stderr=True).status("") as status:
+        for s in stored:
+            status.update(f"{len(names)} routers behind {s.run.name}, seed {s.seed}")
+            found.append((s, route_again(s, names), leak_curve(s, sizes)))
     if as_json:
         _print_json([_named(s, {"routers": routed, "conditions": leaks}) for s, routed, leaks in found])
         return
     leaks = mean_over([curve for _, _, curve in found])
     table = {name: mean_over([routed[name] for _, routed, _ in found]) for name in names}
     console = Console()
-    console.print(routers_table(table, leaks["oracle"], len(found)))
+    keeping = [name for name in names if ROUTERS[name].rehearsal]
+    console.print(routers_table(table, leaks["oracle"], len(found), keeping))
     console.print(leak_table(leaks, sizes))
+
+
+def routers(
+    plugin: Plugins = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the routers: what each keeps of the train rows, what it costs a sample, and where it comes from."""
+    from rich.console import Console
+
+    from tosca_cache.report.routes import facts_of, list_table
+    from tosca_cache.routing import ROUTERS
+
+    import_plugins(plugin)
+    if as_json:
+        _print_json([{"name": name} | facts_of(kind) for name, kind in sorted(ROUTERS.items())])
+        return
+    Console().print(list_table(ROUTERS))
 
 
 def audit(
@@ -127,6 +150,7 @@ def _print_json(value: list[dict[str, Any]]) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds both verbs."""
+    """Adds the three verbs."""
+    app.command()(routers)
     app.command()(route)
     app.command()(audit)

@@ -21,6 +21,7 @@ from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identif
 from tosca_cache.luca.bank import Bank
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import Answer, Evidence, make_router
+from tosca_cache.routing.classifier import ByClassifier
 from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
 from tosca_cache.store import Store, open_store
 from tosca_cache.tasks import TaskStream, load_splits
@@ -110,6 +111,7 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
     """For each router: last accuracy, task-identification accuracy, accuracy given the right task (percent), seconds.
 
     Seconds are of fitting on the train rows of all tasks and of routing all test rows; what modules say is computed before.
+    `without_modules` is the last accuracy of a router's own classifier, NaN for a router that has none.
     """
     found = {}
     for name in names:
@@ -119,7 +121,10 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
             router.fit(task, stored.method.bank)
         answer = router.answer(stored.evidence)
         seconds = perf_counter() - start
-        found[name] = worth(stored, answer) | {"seconds": seconds}
+        alone = float("nan")
+        if isinstance(router, ByClassifier):
+            alone = 100 * float((router.alone(stored.evidence).cpu().numpy() == stored.labels).mean())
+        found[name] = worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
     return found
 
 
