@@ -37,7 +37,7 @@ from tosca_cache.train.gradient import Step, Tensors, of_one
 from tosca_cache.train.settings import Settings
 
 TEMPERATURE = 0.8
-PER_BATCH = 5  # vectors of each class in an epoch of alignment, times the batch size
+PER_CLASS = BATCH = 256  # of alignment: vectors of each class in an epoch, and vectors a step
 
 
 class Merging(Training["Mos"]):
@@ -97,9 +97,8 @@ class Mos(Modular):
         self.gaussians = Gaussians()
         self.alignment = None
         if alignment_epochs:
-            size = self.settings.batch_size
-            settings = Settings(lr=alignment_lr, epochs=alignment_epochs, batch_size=size, eta_min=0.0)
-            self.alignment = Alignment(settings, PER_BATCH * size)
+            settings = Settings(lr=alignment_lr, epochs=alignment_epochs, batch_size=BATCH, eta_min=0.0)
+            self.alignment = Alignment(settings, PER_CLASS)
 
     def start(self, task: Task) -> tuple[Tensors, Tensors]:
         """The previous module, and fresh rows for the task's classes."""
