@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing.base import Evidence, Router, register_router
+from tosca_cache.routing.examine import Examination, IntArray
 from tosca_cache.tasks import Task
 
 EXPANSION = 2000  # of random features
@@ -35,29 +36,43 @@ class Classifier(Protocol):
         """Takes that over."""
 
 
-CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
-    "mean": NearestMean,
-    "ridge": Ridge,
-    "ridge-random": partial(Ridge, EXPANSION),
-    "lda": Lda,
+class Kind(NamedTuple):
+    """make: gives a fresh classifier. views: it learns from the augmented views of train rows as well."""
+
+    make: Callable[[], Classifier]
+    views: bool = False
+
+
+CLASSIFIERS: dict[str, Kind] = {
+    "mean": Kind(NearestMean),
+    "ridge": Kind(Ridge),
+    "ridge-random": Kind(partial(Ridge, EXPANSION)),
+    "lda": Kind(Lda),
+    "lda-views": Kind(Lda, views=True),
 }
 
 
 class Judge:
-    """One of `CLASSIFIERS` as it learns task by task; several routers may share it, and each task is learned once."""
+    """One of `CLASSIFIERS` as it learns task by task; several routers may share it, and each task is learned once.
+
+    examination: set before the first task, it asks the classifier about held-out rows of every task (see `examine.py`).
+    """
 
     def __init__(self, name: str) -> None:
-        self.classifier = CLASSIFIERS[name]()
+        self.kind = CLASSIFIERS[name]
+        self.classifier = self.kind.make()
         self.tasks = 0
+        self.examination: Examination | None = None
         self._asked: Evidence | None = None
         self._said = torch.empty(0)
 
     def fit(self, task: Task) -> None:
-        """Adds the clean train rows of a task, unless another router has had them added."""
+        """Adds the train rows of a task, unless another router has had them added."""
         if task.number < self.tasks:
             return
-        clean = torch.from_numpy(task.train.features[:, 0])
-        self.classifier.observe(clean, torch.from_numpy(task.train.labels), task.classes.stop)
+        if self.examination is not None:
+            self.examination.add(task, self._trial)
+        self._learn(self.classifier, task, slice(None))
         self.tasks, self._asked = task.number + 1, None
 
     def scores(self, evidence: Evidence) -> Tensor:
@@ -66,6 +81,22 @@ class Judge:
             self._said = self.classifier.scores(evidence.features.cpu()).to(evidence.features.device)
             self._asked = evidence
         return self._said
+
+    def _trial(self, task: Task, fitted: IntArray, asked: IntArray) -> Tensor:
+        """Scores, [n, C], of some clean rows of a task by what was learned before and other rows of the task."""
+        trial = self.kind.make()
+        trial.load_state(self.classifier.state())
+        self._learn(trial, task, fitted)
+        return trial.scores(torch.from_numpy(task.train.features[asked, 0]))
+
+    def _learn(self, classifier: Classifier, task: Task, rows: IntArray | slice) -> None:
+        features, labels = task.train.features[rows], torch.from_numpy(task.train.labels[rows])
+        if not self.kind.views:
+            classifier.observe(torch.from_numpy(features[:, 0]), labels, task.classes.stop)
+            return
+        n, views, d = features.shape
+        every = torch.from_numpy(features).reshape(n * views, d)
+        classifier.observe(every, labels.repeat_interleave(views), task.classes.stop)
 
 
 class WithJudges(Router):
@@ -160,3 +191,14 @@ class LdaRouter(ByClassifier):
     stores = "sums over all rows, [d, d] and [C, d]"
     cost = "d C"
     uses = ("lda",)
+
+
+@register_router
+class ViewsLdaRouter(ByClassifier):
+    """Linear discriminant analysis of the clean train rows and all their augmented views."""
+
+    name = "lda-views"
+    source = "as `lda`; the views teach the covariance what does not tell classes apart (an own variant)"
+    stores = "sums over all rows and views, [d, d] and [C, d]"
+    cost = "d C"
+    uses = ("lda-views",)

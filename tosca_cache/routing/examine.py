@@ -1,0 +1,63 @@
+"""How good a classifier is, from train rows alone: a part of each task is held out before the task is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tosca_cache.seeds import numpy_generator
+from tosca_cache.tasks import Task
+
+IntArray = NDArray[np.int64]
+Trial = Callable[[Task, IntArray, IntArray], Tensor]
+"""(task, rows to fit on, rows to ask about) -> scores of the latter, [n, C]."""
+
+HELD_OUT = 0.2  # of each class's train rows
+TEMPERATURES = tuple(2.0**power for power in range(-7, 7))
+SEED = 1993
+
+
+class Examination:
+    """Of one classifier over all tasks so far; the rows asked about are the same for every classifier.
+
+    right: held-out rows answered rightly, [1]. surprise: -sum log softmax(scores / tau)[true class] over them, for every
+    tau of `TEMPERATURES`. Sums: no row is kept.
+    """
+
+    def __init__(self) -> None:
+        self.right = torch.zeros(1, dtype=torch.float64)
+        self.surprise = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
+
+    def add(self, task: Task, trial: Trial) -> None:
+        """Asks about a fifth of each class of a task that is about to be learned."""
+        fitted, asked = split(task)
+        if not len(asked):
+            return
+        scores, labels = trial(task, fitted, asked), torch.from_numpy(task.train.labels[asked])
+        self.right = self.right + (scores.argmax(1) == labels).sum()
+        likely = [torch.log_softmax(scores / tau, 1).gather(1, labels.unsqueeze(1)).sum() for tau in TEMPERATURES]
+        self.surprise = self.surprise - torch.stack(likely)
+
+    @property
+    def temperature(self) -> float:
+        """The tau under which the held-out rows are likeliest; 1 if there were none."""
+        return TEMPERATURES[int(self.surprise.argmin())] if bool(self.surprise.any()) else 1.0
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        """By which classifiers are compared: rows answered rightly, then how likely they were at the best tau."""
+        return float(self.right), -float(self.surprise.min())
+
+
+def split(task: Task) -> tuple[IntArray, IntArray]:
+    """Positions of train rows to fit on and to ask about; a class of one row has none to ask about."""
+    generator, asked = numpy_generator(SEED, "examination", task.number), []
+    for c in np.unique(task.train.labels):
+        rows = generator.permutation(np.flatnonzero(task.train.labels == c))
+        asked.append(rows[: min(max(round(HELD_OUT * len(rows)), 1), len(rows) - 1)])
+    held = np.sort(np.concatenate(asked)).astype(np.int64)
+    return np.setdiff1d(np.arange(len(task.train.labels)), held), held
