@@ -83,9 +83,8 @@ def _low_rank(root: Tensor, variances: Tensor, beta: float, even: float) -> Prec
     values, vectors = torch.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
     kept = values > len(values) * torch.finfo(values.dtype).eps * values.max()
     values = values[kept]
-    axes = (
-        vectors.T[kept] @ rows if wide else vectors.T[kept] * values.sqrt().unsqueeze(1)
-    )  # singular directions, scaled
+    vectors = vectors.T[kept]
+    axes = vectors @ rows if wide else vectors * values.sqrt().unsqueeze(1)  # singular directions, scaled
     factors = axes * variances.sqrt() / (beta * (beta + values)).sqrt().unsqueeze(1)
     return Precision(variances / beta, factors, -torch.ones_like(values))
 

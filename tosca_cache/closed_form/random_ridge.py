@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.ridge import VALIDATION, best_lambda_of
-from tosca_cache.closed_form.roots import GROUP, Dual, cholesky, column_major, square_root
+from tosca_cache.closed_form.roots import GROUP, Dual, cholesky, column_major, padded, square_root
 
 
 class RandomRidge:
@@ -66,7 +66,7 @@ class RandomRidge:
     def weights(self) -> Tensor:
         """W, [M, C]; solved when first asked for after a task."""
         if self._weights is None:
-            self._weights = self.dual.solve(self.lam, _padded(self.targets)) if self.sums is None else self._primal()
+            self._weights = self.dual.solve(self.lam, padded(self.targets)) if self.sums is None else self._primal()
         return self._weights
 
     def state(self) -> dict[str, Tensor]:
@@ -114,12 +114,6 @@ class RandomRidge:
 def _products(h: Tensor) -> Tensor:
     wide = h.double()
     return wide @ wide.T
-
-
-def _padded(targets: list[Tensor]) -> Tensor:
-    """All targets over as many classes as the last, [r, C]."""
-    classes = targets[-1].shape[1]
-    return torch.cat([F.pad(target, (0, classes - target.shape[1])) for target in targets])
 
 
 def _factor(G: Tensor, lam: float, dtype: torch.dtype) -> Tensor | None:

@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
-from tosca_cache.closed_form.roots import RATIO
-
-BATCH = 512  # rows of one update
+from tosca_cache.closed_form.roots import GROUP, RATIO, Dual, padded, square_root
 
 
 class RecursiveRidge:
@@ -20,9 +18,10 @@ class RecursiveRidge:
     R = (sum h h^T + gamma I)^-1 and W follow from the ones before by Woodbury's identity: with T = B R for a batch B [b, M]
     and K = (I + T B^T)^-1, R becomes R - T^T K T and W becomes W + T^T K (Y - B W), new classes starting as zero columns.
 
-    While there are at most 1.5 M rows so far, R is kept as V [r, M] with R = (I - V^T V) / gamma: a batch adds the rows
-    sqrt(gamma) D^-1/2 U^T T with I + T B^T = U D U^T. U is thrown away, so V says of the rows what R says. From then on R
-    is kept itself, [M, M].
+    R starts as I / gamma, so that after few rows the same identity gives R = (I - S^T (S S^T + gamma I)^-1 S) / gamma for
+    any S with S^T S = sum h h^T. While there are at most 1.5 M rows, such S and the targets that belong to it are kept
+    instead of R and W, as square roots of the batches' Gram matrices (`roots`), and a batch borders the Cholesky factor of
+    S S^T + gamma I. From then on R [M, M] and W [M, C] are kept themselves.
 
     Arguments:
         features: random features in float64. gamma: the ridge.
@@ -30,19 +29,25 @@ class RecursiveRidge:
 
     def __init__(self, features: RandomFeatures, *, gamma: float) -> None:
         self.features, self.gamma = features, gamma
-        self.V: Tensor | None = None  # [r, M]; one of V and R is there once rows were seen
-        self.R: Tensor | None = None  # [M, M]
-        self.W = torch.empty(0, 0, dtype=torch.float64)  # [M, C]
+        self.dual = Dual()
+        self.targets: list[Tensor] = []  # of each square root, [n, C at its time]
+        self.R: Tensor | None = None  # [M, M], None while square roots are kept
+        self.W: Tensor | None = None  # [M, C], None while it is not solved for
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n] anywhere below `classes`, the number of classes so far."""
         h = self.features.apply(x)
         y = F.one_hot(labels, classes).to(h)
-        if not self.W.numel():
-            self.V, self.W = h[:0], h.new_zeros(h.shape[1], 0)
-        self.W = F.pad(self.W, (0, classes - self.W.shape[1]))
-        for batch, target in zip(h.split(BATCH), y.split(BATCH), strict=True):
-            self._update(batch, target)
+        for batch, target in zip(h.split(GROUP), y.split(GROUP), strict=True):
+            if self.R is None and self.dual.count + len(batch) > RATIO * self.features.size:
+                self._leave_dual(h)
+            if self.R is not None:
+                self._update(batch, target)
+            else:
+                root, mixed = square_root(batch, target, batch @ batch.T)
+                self.dual.append(root)
+                self.targets.append(mixed)
+                self.W = None
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
@@ -50,35 +55,43 @@ class RecursiveRidge:
 
     def scores_of(self, h: Tensor) -> Tensor:
         """Scores of all classes for random features [n, M], [n, C]."""
-        return h @ self.W
+        return h @ self.weights()
+
+    def weights(self) -> Tensor:
+        """W, [M, C]."""
+        if self.W is None:
+            self.W = self.dual.solve(self.gamma, padded(self.targets))
+        return self.W
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""
-        kept = {"V": self.V} if self.R is None else {"R": self.R.clone()}
-        return {name: tensor for name, tensor in kept.items() if tensor is not None} | {"W": self.W}
+        if self.R is not None:
+            return {"R": self.R.clone(), "W": self.weights()}  # R is subtracted from in place
+        pairs = enumerate(zip(self.dual.blocks, self.targets, strict=True))
+        return {name: t for i, (S, Z) in pairs for name, t in ((f"root.{i}", S), (f"target.{i}", Z))}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one with the same features and gamma was."""
-        self.V, self.W = state.get("V"), state["W"]
-        self.R = state["R"].clone() if "R" in state else None
+        groups = range(sum(name.startswith("root.") for name in state))
+        self.dual = Dual(state[f"root.{i}"] for i in groups)
+        self.targets = [state[f"target.{i}"] for i in groups]
+        self.R, self.W = (state["R"].clone(), state["W"]) if "R" in state else (None, None)
+
+    def _leave_dual(self, h: Tensor) -> None:
+        self.W = self.weights() if self.targets else h.new_zeros(h.shape[1], 0)
+        gram = self.gamma * torch.eye(h.shape[1]).to(h)
+        for block in self.dual.blocks:
+            gram.addmm_(block.T, block)
+        self.R = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        self.dual, self.targets = Dual(), []
 
     def _update(self, batch: Tensor, target: Tensor) -> None:
-        if self.V is not None and len(self.V) + len(batch) > RATIO * batch.shape[1]:
-            self.R = (torch.eye(batch.shape[1]).to(batch) - self.V.T @ self.V) / self.gamma
-            self.V = None
-        moved = self._times_inverse(batch)  # T
-        values, vectors = torch.linalg.eigh(torch.eye(len(batch)).to(batch) + moved @ batch.T)
-        whitened = (vectors / values.clamp_min(1).sqrt()).T @ moved  # its square is T^T K T
-        residual = (vectors / values.clamp_min(1).sqrt()).T @ (target - batch @ self.W)
-        self.W = self.W + whitened.T @ residual
-        if self.V is not None:
-            self.V = torch.cat([self.V, self.gamma**0.5 * whitened])
-        elif self.R is not None:
-            self.R.addmm_(whitened.T, whitened, alpha=-1)
-
-    def _times_inverse(self, batch: Tensor) -> Tensor:
-        """B R, [b, M]."""
-        if self.V is None:
-            assert self.R is not None
-            return batch @ self.R
-        return (batch - (batch @ self.V.T) @ self.V) / self.gamma
+        assert self.R is not None
+        weights = self.weights()
+        weights = F.pad(weights, (0, target.shape[1] - weights.shape[1]))
+        moved = batch @ self.R  # T
+        factor = torch.linalg.cholesky(torch.eye(len(batch)).to(batch) + moved @ batch.T)
+        whitened = torch.linalg.solve_triangular(factor, moved, upper=False)  # its square is T^T K T
+        residual = torch.linalg.solve_triangular(factor, target - batch @ weights, upper=False)
+        self.W = weights + whitened.T @ residual
+        self.R.addmm_(whitened.T, whitened, alpha=-1)

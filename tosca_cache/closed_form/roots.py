@@ -2,15 +2,16 @@
 
 The sums G = H^T H [M, M] and Q = H^T Y [M, C] over n < M rows are also S^T S and S^T Z with S = U^T H, Z = U^T Y, where the
 columns of U are the eigenvectors of H H^T. S holds what G holds, in n M numbers instead of M^2: the singular directions of
-H, scaled, but not H itself, because U is thrown away. And (S^T S + lambda I)^-1 S^T Z = S^T (S S^T + lambda I)^-1 Z, a
-system of n equations instead of M.
+H, scaled, but not H itself, because U is thrown away (a single row is its own root, as it is its own column of Q). And
+(S^T S + lambda I)^-1 S^T Z = S^T (S S^T + lambda I)^-1 Z, a system of n equations instead of M.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 GROUP = 512  # rows that are mixed into one square root, at most
@@ -23,6 +24,12 @@ def square_root(h: Tensor, y: Tensor, products: Tensor) -> tuple[Tensor, Tensor]
     """S = U^T h [n, M] and Z = U^T y [n, C] of rows h, their targets y, and products h h^T = U diag U^T [n, n]."""
     mix = torch.linalg.eigh(products).eigenvectors.mT.to(h.dtype)
     return mix @ h, mix @ y.to(h.dtype)
+
+
+def padded(targets: Sequence[Tensor]) -> Tensor:
+    """Targets of several blocks over as many classes as the last, [r, C]."""
+    classes = targets[-1].shape[1]
+    return torch.cat([F.pad(target, (0, classes - target.shape[1])) for target in targets])
 
 
 def cholesky(matrix: Tensor, lam: float) -> Tensor | None:
@@ -52,6 +59,8 @@ class Dual:
         self._products: list[Tensor] = []  # block i: its rows with all rows up to its own, [n_i, n_0 + ... + n_i]
         self._factor: Tensor | None = None
         self._factored: tuple[float, Tensor] | None = None  # lambda and weights of the factor
+        self._halfway: tuple[Tensor, Tensor] | None = None  # L^-1 of the last right-hand side, and that side
+        self._kept = 0  # rows whose part of the factor is that of the last solution
         self._double = False
 
     @property
@@ -69,11 +78,15 @@ class Dual:
         scale = torch.ones_like(targets[:, 0]) if weights is None else weights.sqrt()
         factor = self._factorised(lam, scale)
         scale = scale.to(factor).unsqueeze(1)
-        coefficients = (scale * torch.cholesky_solve(scale * targets.to(factor), factor)).to(self.blocks[0].dtype)
-        solution = self.blocks[0].new_zeros(self.blocks[0].shape[1], targets.shape[1])
+        halfway = self._forward(factor, scale * targets.to(factor))
+        coefficients = scale * torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
+        coefficients = coefficients.to(self.blocks[0].dtype)
+        solution = self.blocks[0].new_zeros(
+            targets.shape[1], self.blocks[0].shape[1]
+        )  # S^T from the right is slow in MKL
         for block, part in zip(self.blocks, coefficients.split([len(block) for block in self.blocks]), strict=True):
-            solution.addmm_(block.T, part)
-        return solution
+            solution.addmm_(part.T, block)
+        return solution.T
 
     def _multiply(self) -> None:
         for i in range(len(self._products), len(self.blocks)):
@@ -83,16 +96,30 @@ class Dual:
     def _cast(self, block: Tensor) -> Tensor:
         return block.double() if self._double else block
 
+    def _forward(self, factor: Tensor, right: Tensor) -> Tensor:
+        """L^-1 of the right-hand side [r, C]; rows solved for before are kept if their part of both is the same."""
+        known, before = self._halfway or (right[:0], right[:0])
+        start, classes = before.shape
+        same = (
+            start <= self._kept and torch.equal(right[:start, :classes], before) and not right[:start, classes:].any()
+        )
+        start = start if same else 0
+        known = F.pad(known[:start], (0, right.shape[1] - known.shape[1]))
+        rest = right[start:] - factor[start:, :start] @ known
+        found = torch.cat([known, torch.linalg.solve_triangular(factor[start:, start:], rest, upper=False)])
+        self._halfway, self._kept = (found, right), len(right)
+        return found
+
     def _factorised(self, lam: float, scale: Tensor) -> Tensor:
         factor = self._extended(lam, scale)
         if factor is None and self._products[0].dtype != torch.float64:
             self._double, self._products, self._factor = True, [], None
             self._multiply()
             factor = self._extended(lam, scale)
-        raised = max(lam, torch.finfo(torch.float64).eps * self._mean_square(scale))
+        floor = torch.finfo(torch.float64).eps * self._mean_square(scale)
         while factor is None:
-            raised *= 10
-            factor = self._extended(raised, scale)
+            lam = 10 * max(lam, floor)
+            factor = self._extended(lam, scale)
         self._factor, self._factored = factor, (lam, scale)
         return factor
 
@@ -103,6 +130,7 @@ class Dual:
         whole = column_major(rows, rows, scale, self._products[0].dtype)
         self._fill(whole, scale.to(whole), start)
         if not start:
+            self._kept = 0
             return cholesky(whole, lam)
         old, below = whole[:start, :start], whole[start:, :start]
         assert self._factor is not None

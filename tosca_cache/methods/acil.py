@@ -1,8 +1,8 @@
 """ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706): recursive least squares on random ReLU features.
 
 G-ACIL is the same recursion on tasks with rows of earlier classes, which `observe` takes. What differs from the official
-code: the backbone is frozen from the start, where there it is trained on the first task; and the inverse autocorrelation is
-kept in a smaller, equal form while rows are fewer than features (`closed_form.recursive`).
+code: the backbone is frozen from the start, where there it is trained on the first task; and while there are at most 1.5
+rows for each random feature, the inverse autocorrelation is kept in a smaller, equal form (`closed_form.recursive`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tosca_cache.seeds import derive_seed
 
 @register_method
 class Acil(Expanded):
-    """Stores the weights [M, C] and the inverse autocorrelation with ridge: [r, M] for r <= 1.5 M rows, then [M, M].
+    """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
 
     Arguments:
         buffer: number M of random features. gamma: the ridge.
