@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import ROUTERS, make_router
 from tosca_cache.routing.base import Evidence
-from tosca_cache.routing.classifier import share_judges
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.settings import Settings
 
@@ -98,10 +97,11 @@ def test_what_a_router_has_learned_can_be_kept(stream, tosca, name):
         assert torch.equal(found, wanted)
 
 
-def test_routers_that_share_their_classifiers_answer_as_alone(stream, tosca):
-    evidence = evidence_of(tosca, rows_of(stream))
+def test_routers_of_a_pool_answer_as_alone(stream, tosca):
+    evidence, pool = evidence_of(tosca, rows_of(stream)), {}
     together = {name: make_router(name) for name in sorted(ROUTERS)}
-    share_judges(list(together.values()))
+    for router in together.values():
+        router.share(pool)
     for task in stream:
         for router in together.values():
             router.fit(task, tosca.bank)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -101,6 +101,12 @@ class Router(ABC):
     cost: ClassVar[str] = "none"
     rehearsal: ClassVar[bool] = False
     needs_views: ClassVar[bool] = False
+
+    def share(self, pool: dict[str, Any]) -> None:  # noqa: B027 (most routers store nothing)
+        """Before any task: learns in common with other routers of a pool what each would learn alike.
+
+        Routers of a pool see the same tasks and the same bank, each in its own order and at its own time.
+        """
 
     def fit(self, task: Task, bank: Bank) -> None:  # noqa: B027 (most routers store nothing)
         """Learns from the train rows of a task just added to the bank; the default learns nothing."""

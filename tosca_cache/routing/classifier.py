@@ -2,130 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import ClassVar, NamedTuple, Protocol
-
-import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.means import NearestMean
-from tosca_cache.closed_form.ridge import Ridge
-from tosca_cache.luca.bank import Bank
-from tosca_cache.routing.base import Evidence, Router, register_router
-from tosca_cache.routing.examine import Examination, IntArray
-from tosca_cache.tasks import Task
-
-EXPANSION = 2000  # of random features
-
-
-class Classifier(Protocol):
-    """A classifier that is exact for any split of the rows into tasks."""
-
-    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
-        """Adds the rows of a task."""
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Scores of all classes, [n, C]."""
-
-    def state(self) -> dict[str, Tensor]:
-        """What it has learned."""
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes that over."""
-
-
-class Kind(NamedTuple):
-    """make: gives a fresh classifier. views: it learns from the augmented views of train rows as well."""
-
-    make: Callable[[], Classifier]
-    views: bool = False
-
-
-CLASSIFIERS: dict[str, Kind] = {
-    "mean": Kind(NearestMean),
-    "ridge": Kind(Ridge),
-    "ridge-random": Kind(partial(Ridge, EXPANSION)),
-    "lda": Kind(Lda),
-    "lda-views": Kind(Lda, views=True),
-}
-
-
-class Judge:
-    """One of `CLASSIFIERS` as it learns task by task; several routers may share it, and each task is learned once.
-
-    examination: set before the first task, it asks the classifier about held-out rows of every task (see `examine.py`).
-    """
-
-    def __init__(self, name: str) -> None:
-        self.kind = CLASSIFIERS[name]
-        self.classifier = self.kind.make()
-        self.tasks = 0
-        self.examination: Examination | None = None
-        self._asked: Evidence | None = None
-        self._said = torch.empty(0)
-
-    def fit(self, task: Task) -> None:
-        """Adds the train rows of a task, unless another router has had them added."""
-        if task.number < self.tasks:
-            return
-        if self.examination is not None:
-            self.examination.add(task, self._trial)
-        self._learn(self.classifier, task, slice(None))
-        self.tasks, self._asked = task.number + 1, None
-
-    def scores(self, evidence: Evidence) -> Tensor:
-        """Scores of all classes, [n, C]; float64."""
-        if self._asked is not evidence:
-            self._said = self.classifier.scores(evidence.features.cpu()).to(evidence.features.device)
-            self._asked = evidence
-        return self._said
-
-    def _trial(self, task: Task, fitted: IntArray, asked: IntArray) -> Tensor:
-        """Scores, [n, C], of some clean rows of a task by what was learned before and other rows of the task."""
-        trial = self.kind.make()
-        trial.load_state(self.classifier.state())
-        self._learn(trial, task, fitted)
-        return trial.scores(torch.from_numpy(task.train.features[asked, 0]))
-
-    def _learn(self, classifier: Classifier, task: Task, rows: IntArray | slice) -> None:
-        features, labels = task.train.features[rows], torch.from_numpy(task.train.labels[rows])
-        if not self.kind.views:
-            classifier.observe(torch.from_numpy(features[:, 0]), labels, task.classes.stop)
-            return
-        n, views, d = features.shape
-        every = torch.from_numpy(features).reshape(n * views, d)
-        classifier.observe(every, labels.repeat_interleave(views), task.classes.stop)
-
-
-class WithJudges(Router):
-    """A router that asks closed-form classifiers. uses: which."""
-
-    uses: ClassVar[tuple[str, ...]]
-
-    def __init__(self) -> None:
-        self.judges = {name: Judge(name) for name in self.uses}
-
-    def share(self, judges: dict[str, Judge]) -> None:
-        """Uses the judges of other routers, before any task, and adds its own to them."""
-        self.judges = {name: judges.setdefault(name, judge) for name, judge in self.judges.items()}
-
-    def fit(self, task: Task, bank: Bank) -> None:
-        """Adds the clean train rows of a task to every classifier."""
-        for judge in self.judges.values():
-            judge.fit(task)
-
-    def state(self) -> dict[str, Tensor]:
-        """Each classifier's."""
-        return {f"{name}.{key}": t for name, j in self.judges.items() for key, t in j.classifier.state().items()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Each classifier's, for judges of its own."""
-        self.judges = {name: Judge(name) for name in self.uses}
-        for name, judge in self.judges.items():
-            mine = f"{name}."
-            judge.classifier.load_state({k.removeprefix(mine): t for k, t in state.items() if k.startswith(mine)})
+from tosca_cache.routing.base import Evidence, register_router
+from tosca_cache.routing.judges import WithJudges
 
 
 class ByClassifier(WithJudges):
@@ -139,14 +19,6 @@ class ByClassifier(WithJudges):
         """The class that the classifier itself predicts, without any module, [n]."""
         (judge,) = self.judges.values()
         return judge.scores(evidence).argmax(1)
-
-
-def share_judges(routers: Sequence[Router]) -> None:
-    """Lets fresh routers learn each closed-form classifier once between them."""
-    judges: dict[str, Judge] = {}
-    for router in routers:
-        if isinstance(router, WithJudges):
-            router.share(judges)
 
 
 @register_router

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.routing.base import Answer, Evidence, register_router
-from tosca_cache.routing.classifier import WithJudges
+from tosca_cache.routing.judges import WithJudges
 
 FLOOR = 1e-12
 

@@ -22,35 +22,42 @@ SEED = 1993
 
 
 class Examination:
-    """Of one classifier over all tasks so far; the rows asked about are the same for every classifier.
+    """Of one classifier after each task; the rows asked about are the same for every classifier.
 
-    right: held-out rows answered rightly, [1]. surprise: -sum log softmax(scores / tau)[true class] over them, for every
-    tau of `TEMPERATURES`. Sums: no row is kept.
+    right: held-out rows answered rightly so far, [T]. surprise: -sum log softmax(scores / tau)[true class] over them, for
+    every tau of `TEMPERATURES`, [T, K]. Sums: no row is kept.
     """
 
     def __init__(self) -> None:
-        self.right = torch.zeros(1, dtype=torch.float64)
-        self.surprise = torch.zeros(len(TEMPERATURES), dtype=torch.float64)
+        self.right = torch.zeros(0, dtype=torch.float64)
+        self.surprise = torch.zeros(0, len(TEMPERATURES), dtype=torch.float64)
 
     def add(self, task: Task, trial: Trial) -> None:
         """Asks about a fifth of each class of a task that is about to be learned."""
+        right, surprise = self._so_far(len(self.right))
         fitted, asked = split(task)
-        if not len(asked):
-            return
-        scores, labels = trial(task, fitted, asked), torch.from_numpy(task.train.labels[asked])
-        self.right = self.right + (scores.argmax(1) == labels).sum()
-        likely = [torch.log_softmax(scores / tau, 1).gather(1, labels.unsqueeze(1)).sum() for tau in TEMPERATURES]
-        self.surprise = self.surprise - torch.stack(likely)
+        if len(asked):
+            scores, labels = trial(task, fitted, asked), torch.from_numpy(task.train.labels[asked])
+            right = right + (scores.argmax(1) == labels).sum()
+            likely = [torch.log_softmax(scores / tau, 1).gather(1, labels.unsqueeze(1)).sum() for tau in TEMPERATURES]
+            surprise = surprise - torch.stack(likely)
+        self.right = torch.cat([self.right, right.view(1)])
+        self.surprise = torch.cat([self.surprise, surprise.view(1, -1)])
 
-    @property
-    def temperature(self) -> float:
-        """The tau under which the held-out rows are likeliest; 1 if there were none."""
-        return TEMPERATURES[int(self.surprise.argmin())] if bool(self.surprise.any()) else 1.0
+    def temperature(self, tasks: int) -> float:
+        """The tau under which the held-out rows of the first tasks are likeliest; 1 if there were none."""
+        surprise = self._so_far(tasks)[1]
+        return TEMPERATURES[int(surprise.argmin())] if bool(surprise.any()) else 1.0
 
-    @property
-    def merit(self) -> tuple[float, float]:
-        """By which classifiers are compared: rows answered rightly, then how likely they were at the best tau."""
-        return float(self.right), -float(self.surprise.min())
+    def merit(self, tasks: int) -> tuple[float, float]:
+        """By which classifiers are compared after some tasks: rows right, then how likely they were at the best tau."""
+        right, surprise = self._so_far(tasks)
+        return float(right), -float(surprise.min())
+
+    def _so_far(self, tasks: int) -> tuple[Tensor, Tensor]:
+        if not tasks:
+            return self.right.new_zeros(()), self.surprise.new_zeros(len(TEMPERATURES))
+        return self.right[tasks - 1], self.surprise[tasks - 1]
 
 
 def split(task: Task) -> tuple[IntArray, IntArray]:

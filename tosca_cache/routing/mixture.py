@@ -8,7 +8,8 @@ log-density of the task's own train rows.
 from __future__ import annotations
 
 from math import log, pi
-from typing import ClassVar, NamedTuple
+from threading import Lock
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -118,20 +119,30 @@ class ByDensity(Router):
 
     def __init__(self) -> None:
         self.signatures: list[Signature] = []
+        self.lock = Lock()
+
+    def share(self, pool: dict[str, Any]) -> None:
+        """Uses the signatures of the pool: calibrated or not, they are the same."""
+        key = f"signatures {'adapted' if self.adapted else 'raw'}"
+        self.signatures, self.lock = pool.setdefault(key, (self.signatures, self.lock))
 
     @torch.no_grad()
     def fit(self, task: Task, bank: Bank) -> None:
         """Adds the signature of a task's clean train rows."""
-        parameters = bank.modules[task.number].norm_weight
-        clean = torch.from_numpy(task.train.features[:, 0]).to(parameters.device, parameters.dtype)
-        rows = bank.adapted(task.number, clean) if self.adapted else normalise(clean)
-        self.signatures.append(fit_signature(rows.cpu(), len(task.classes)))
+        with self.lock:
+            if task.number < len(self.signatures):
+                return  # another router of the pool has added it
+            parameters = bank.modules[task.number].norm_weight
+            clean = torch.from_numpy(task.train.features[:, 0]).to(parameters.device, parameters.dtype)
+            rows = bank.adapted(task.number, clean) if self.adapted else normalise(clean)
+            self.signatures.append(fit_signature(rows.cpu(), len(task.classes)))
 
     def route(self, evidence: Evidence) -> Tensor:
         """The task of greatest density, [n]."""
         rows = None if self.adapted else normalise(evidence.features).cpu().double()
         each = []
-        for t, signature in enumerate(self.signatures):
+        for t in range(len(evidence.blocks)):
+            signature = self.signatures[t]
             x = evidence.asked.adapted_rows(t).cpu().double() if rows is None else rows
             density = signature.log_density(x)
             each.append((density - signature.level) / signature.spread if self.calibrated else density)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from tosca_cache.routing.base import Evidence, register_router
-from tosca_cache.routing.classifier import Judge
 from tosca_cache.routing.combine import Combination
 from tosca_cache.routing.examine import Examination
 
@@ -32,35 +33,35 @@ class Product(Combination):
         super().__init__()
         self._examine()
 
-    def share(self, judges: dict[str, Judge]) -> None:
+    def share(self, pool: dict[str, Any]) -> None:
         """Uses the judges of other routers, and has them examined."""
-        super().share(judges)
+        super().share(pool)
         self._examine()
 
-    @property
-    def chosen(self) -> tuple[str, float]:
-        """The classifier in use, and its tau."""
+    def chosen(self, tasks: int) -> tuple[str, float]:
+        """The classifier in use after some tasks, and its tau."""
         examined = self._examine()
-        name = max(examined, key=lambda name: examined[name].merit)
-        return name, examined[name].temperature
+        name = max(examined, key=lambda name: examined[name].merit(tasks))
+        return name, examined[name].temperature(tasks)
 
     def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
         """The logarithm of the product, [n, C]."""
-        name, tau = self.chosen
+        name, tau = self.chosen(len(evidence.blocks))
         logits = evidence.block_logits.double()
         within = [torch.log_softmax(logits[:, block.start : block.stop], 1) for block in evidence.blocks]
         return torch.log_softmax(scores[self.uses.index(name)] / tau, 1) + torch.cat(within, 1)
 
     def state(self) -> dict[str, Tensor]:
         """Each classifier's, and what its held-out rows said."""
-        said = {f"{name}.examined": torch.cat([e.right, e.surprise]) for name, e in self._examine().items()}
-        return super().state() | said
+        said = {name: torch.cat([e.right.unsqueeze(1), e.surprise], 1) for name, e in self._examine().items()}
+        return super().state() | {f"examined {name}": numbers for name, numbers in said.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Each classifier's, and what its held-out rows said."""
         super().load_state(state)
         for name, examination in self._examine().items():
-            examination.right, examination.surprise = state[f"{name}.examined"].split([1, len(examination.surprise)])
+            numbers = state[f"examined {name}"]  # [T, 1 + K]
+            examination.right, examination.surprise = numbers[:, 0], numbers[:, 1:]
 
     def _examine(self) -> dict[str, Examination]:
         """The examination of each judge, begun if it was not."""

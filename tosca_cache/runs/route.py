@@ -14,17 +14,17 @@ import torch
 from numpy.typing import NDArray
 
 from tosca_cache.config import TrainConfig, resolve
-from tosca_cache.devices import one_thread, resolve_device
+from tosca_cache.devices import on_cores, resolve_device
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
 from tosca_cache.luca.bank import Bank
 from tosca_cache.methods.tosca import Tosca
-from tosca_cache.routing import Answer, Evidence, make_router
-from tosca_cache.routing.classifier import ByClassifier, share_judges
+from tosca_cache.routing import Answer, Evidence, Router, make_router
+from tosca_cache.routing.classifier import ByClassifier
 from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
 from tosca_cache.store import Store, open_store
-from tosca_cache.tasks import TaskStream, load_splits
+from tosca_cache.tasks import Task, TaskStream, load_splits
 
 IntArray = NDArray[np.int64]
 BATCH_SIZES = (8, 48, 256)
@@ -105,29 +105,33 @@ def ask(stream: TaskStream, method: Tosca, run: Path = Path()) -> Stored:
     return Stored(run, method.seed, stream, method, watch.evidence(), labels, tasks)
 
 
-@one_thread()
-@torch.inference_mode()
 def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """For each router: last accuracy, task-identification accuracy, accuracy given the right task (percent), seconds.
 
-    Seconds are of fitting on the train rows of all tasks and of routing all test rows; what modules say is computed before,
-    and a closed-form classifier that several routers ask is fitted once, in the seconds of the first of them.
+    Seconds are of fitting on the train rows of all tasks and of routing all test rows, with one router a core; what modules
+    say is computed before, and what several routers learn alike is in the seconds of the first of them.
     `without_modules` is the last accuracy of a router's own classifier, NaN for a router that has none.
     """
-    found = {}
-    routers = {name: make_router(name) for name in names}
-    share_judges(list(routers.values()))
-    for name, router in routers.items():
-        start = perf_counter()
-        for task in stored.stream:
-            router.fit(task, stored.method.bank)
-        answer = router.answer(stored.evidence)
-        seconds = perf_counter() - start
-        alone = float("nan")
-        if isinstance(router, ByClassifier):
-            alone = 100 * float((router.alone(stored.evidence).cpu().numpy() == stored.labels).mean())
-        found[name] = worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
-    return found
+    routers, pool = {name: make_router(name) for name in names}, dict[str, Any]()
+    for router in routers.values():
+        router.share(pool)
+    tasks = list(stored.stream)
+    threads = torch.get_num_threads() if stored.evidence.features.device.type == "cpu" else 1
+    found = on_cores(lambda router: _routed(stored, router, tasks), routers.values(), threads)
+    return dict(zip(routers, found, strict=True))
+
+
+@torch.inference_mode()
+def _routed(stored: Stored, router: Router, tasks: Sequence[Task]) -> dict[str, float]:
+    start = perf_counter()
+    for task in tasks:
+        router.fit(task, stored.method.bank)
+    answer = router.answer(stored.evidence)
+    seconds = perf_counter() - start
+    alone = float("nan")
+    if isinstance(router, ByClassifier):
+        alone = 100 * float((router.alone(stored.evidence).cpu().numpy() == stored.labels).mean())
+    return worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
 
 
 def worth(stored: Stored, answer: Answer) -> dict[str, float]:
