@@ -6,8 +6,8 @@ code:
 - `classifier="svc"` is the published one-vs-rest linear SVM on unit-length features: scikit-learn's LinearSVC with C = 1
   and tolerance 1e-4 in the primal, which takes minutes on large stores. The default `"hinge"` minimises the same
   objective for all classes side by side (`squared_hinge`), in float32 and to another tolerance. `"ridge"` has the squared
-  error in place of the squared hinge, |W|^2 / 2 + C sum w |y - W(x, 1)|^2, and each class at the same weight: one
-  solution of linear equations, the fastest and the least accurate.
+  error in place of the squared hinge, |W|^2 / 2 + C sum w |y - W(x, 1)|^2 with 0 and 1 as targets and each class at the
+  same weight: one solution of linear equations.
 - All features are brought to unit length; the official code leaves out its first batch of 512.
 - Nearest is by cosine as in the paper; `metric="euclidean"` is as in the official code.
 """
