@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tosca_cache.closed_form.lda import Lda
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.estimate import estimate
 from tosca_cache.sweep.plan import SHAPE_KEYS, free_memory, plan_groups
@@ -143,6 +144,22 @@ def test_routers_of_one_setting_share_one_training(make_data, quick, cell_of):
     alone = measured([finished for cell in cells for finished in run_block([cell], data, Engine())])
     assert measured(found) == alone
     assert len({tuple(map(tuple, result["R"])) for result in alone.values()}) > 2  # routers do differ
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_routers_learn_without_modules_is_learned_once_a_seed(make_data, quick, cell_of, monkeypatch, threads):
+    data, routers = make_data(noise=2.5), ("lda", "mixture", "product", "mixture-adapted")
+    cells = [
+        cell_of(replace(quick, lr=lr, router=router), seed)
+        for router in routers
+        for lr in (0.01, 0.3)
+        for seed in (1, 2)
+    ]
+    alone = measured([finished for cell in cells for finished in run_block([cell], data, Engine("native"))])
+    learned, observe = [], Lda.observe
+    monkeypatch.setattr(Lda, "observe", lambda self, x, *rest: learned.append(len(x)) or observe(self, x, *rest))
+    assert measured(run_block(cells, data, Engine("native", threads))) == alone
+    assert len(learned) == 2 * 3 * 4  # seeds, tasks, and LDA with and without views on a trial and for good
 
 
 @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])

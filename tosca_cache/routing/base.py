@@ -105,7 +105,8 @@ class Router(ABC):
     def share(self, pool: dict[str, Any]) -> None:  # noqa: B027 (most routers store nothing)
         """Before any task: learns in common with other routers of a pool what each would learn alike.
 
-        Routers of a pool see the same tasks and the same bank, each in its own order and at its own time.
+        Routers of a pool see the same tasks, each at its own time, and the same bank. In a pool with a key `remember` banks
+        differ, and all are asked about the same samples after the same tasks.
         """
 
     def fit(self, task: Task, bank: Bank) -> None:  # noqa: B027 (most routers store nothing)

@@ -123,6 +123,8 @@ class ByDensity(Router):
 
     def share(self, pool: dict[str, Any]) -> None:
         """Uses the signatures of the pool: calibrated or not, they are the same."""
+        if self.adapted and "remember" in pool:
+            return  # there are other banks
         key = f"signatures {'adapted' if self.adapted else 'raw'}"
         self.signatures, self.lock = pool.setdefault(key, (self.signatures, self.lock))
 

@@ -63,14 +63,15 @@ def _run(
         on_task=None if on_task is None else lambda number: on_task(number, tasks),
     )
     seconds = (perf_counter() - start) / len(cells)
+    models = [trained.index(cell.trained) for cell in cells]
+    learners = [_learner(cell, records[m], members[m], engine) for cell, m in zip(cells, models, strict=True)]
+    _share([(members[m].lane, learner) for m, learner in zip(models, learners, strict=True)])
 
     def score(place: int) -> Finished:
-        cell = cells[place]
-        model = trained.index(cell.trained)
-        record, member = records[model], members[model]
-        if record.diverged is not None:
-            return Finished(cell.address, "diverged", reason=record.diverged)
-        found = _score(cell, record, sources[member.lane], member, device, engine)
+        cell, learner = cells[place], learners[place]
+        if learner.recorded.diverged is not None:
+            return Finished(cell.address, "diverged", reason=learner.recorded.diverged)
+        found = _score(learner, sources[members[models[place]].lane])
         found["seconds"]["train"] = seconds
         return Finished(cell.address, "done", found | {"engine": engine.name})
 
@@ -78,22 +79,31 @@ def _run(
     return on_cores(score, range(len(cells)), min(threads, len(cells)))
 
 
-def _score(
-    cell: Cell, record: Recorded, source: Source, member: Member, device: torch.device, engine: Engine
-) -> dict[str, Any]:
-    """Evaluates what a cell learned exactly as `tosca train` does: after every task, routed, over all classes seen."""
+def _learner(cell: Cell, record: Recorded, member: Member, engine: Engine) -> Replayed:
     config = cell.config
-    replayed = Replayed(
+    return Replayed(
         record,
         member.settings,
         seed=cell.seed,
         router=config.router,
         routing_batch_size=config.routing_batch_size,
-        device=device,
+        device=resolve_device(config.device),
         engine=engine,
     )
+
+
+def _share(learners: Sequence[tuple[int, Replayed]]) -> None:
+    """What routers learn without the modules is the same for all cells of a source: they learn it once."""
+    pools: dict[int, dict[str, Any]] = {}
+    for source, learner in learners:
+        if learner.router is not None:
+            learner.router.share(pools.setdefault(source, {"remember": True}))
+
+
+def _score(learner: Replayed, source: Source) -> dict[str, Any]:
+    """Evaluates what a cell learned exactly as `tosca train` does: after every task, routed, over all classes seen."""
     start = perf_counter()
-    outcome = run_protocol(replayed, source.stream)
+    outcome = run_protocol(learner, source.stream)
     last = outcome.predictions[-1]
     assert last.modules is not None
     metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
