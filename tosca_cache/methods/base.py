@@ -24,7 +24,10 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """labels: predicted learned labels, [n]; modules: the module that answered, [n], None without modules."""
+    """labels: predicted learned labels (in an `Outcome`: the classes they stand for), [n].
+
+    modules: the module that answered, [n], None without modules.
+    """
 
     labels: IntArray
     modules: IntArray | None = None
@@ -51,7 +54,10 @@ class Watch:
 
 
 class Method(ABC):
-    """A class-incremental learner on cached features.
+    """A learner of one task after another on cached features: of new classes, or of a new domain each.
+
+    Its classes are learned labels, of which each task brings a block of its own. Where tasks are domains, labels of several
+    blocks may stand for one class; a learner is not told, and the evaluation maps its answers (`TaskStream.class_of`).
 
     name: as in `--methods`. source: where it comes from.
     rehearsal: True if it keeps train rows of earlier tasks.

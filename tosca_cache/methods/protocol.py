@@ -20,9 +20,12 @@ TaskDone = Callable[[int, NDArray[np.float64]], None]
 class Outcome:
     """What one pass over a stream gives.
 
+    Classes are as the stream reports them (`TaskStream.class_of`): where tasks are domains, a right class is right whichever
+    domain it was found in.
+
     R: accuracy matrix [T, T] in percent, NaN above the diagonal.
-    labels, tasks, rows: true learned label, true task and store row of every test row, in file order, [n].
-    predictions: after every task, on the test rows of all classes seen.
+    labels, tasks, rows: true class, true task and store row of every test row, in file order, [n].
+    predictions: after every task, on the test rows of all tasks seen.
     counts: test rows of each task, [T].
     seconds: `train` and `evaluate`.
     watch: the watched test rows after the last task.
@@ -45,7 +48,7 @@ def run_protocol(
     on_task: TaskDone | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Observes every task in turn and evaluates on all classes seen after each.
+    """Observes every task in turn and evaluates on the test rows of all tasks seen after each.
 
     Arguments:
         on_task: called with the task's number and its row of R, [number + 1].
@@ -56,7 +59,7 @@ def run_protocol(
     counts = np.array([len(test) for test in tests])
     outcome = Outcome(
         R=np.full((T, T), np.nan),
-        labels=np.concatenate([test.labels for test in tests]),
+        labels=stream.class_of[np.concatenate([test.labels for test in tests])],
         tasks=np.repeat(np.arange(T), counts),
         rows=np.concatenate([test.index for test in tests]),
         counts=counts,
@@ -67,7 +70,8 @@ def run_protocol(
         method.observe(task, on_epoch=None if on_epoch is None else _bind(on_epoch, task.number))
         trained = perf_counter()
         outcome.watch.add(tests[task.number].features[:, 0])
-        prediction = outcome.watch.predict()
+        learned = outcome.watch.predict()
+        prediction = Prediction(stream.class_of[learned.labels], learned.modules)
         n = len(prediction.labels)
         row = accuracy_by_task(prediction.labels, outcome.labels[:n], outcome.tasks[:n], task.number + 1)
         outcome.R[task.number, : task.number + 1] = row

@@ -33,7 +33,8 @@ BATCH_SIZES = (8, 48, 256)
 class Stored:
     """One seed of a run, ready to be asked again.
 
-    evidence: of all test rows after the last task, in file order. labels, tasks: the true ones, [n].
+    evidence: of all test rows after the last task, in file order. labels, tasks: the true ones, [n]; labels are classes as the
+        stream reports them.
     """
 
     run: Path
@@ -43,6 +44,11 @@ class Stored:
     evidence: Evidence
     labels: IntArray
     tasks: IntArray
+
+    @property
+    def prediction(self) -> IntArray:
+        """The class that every module predicts for every test row, as the stream reports it, [T, n]."""
+        return self.stream.class_of[self.evidence.prediction.cpu().numpy()]
 
 
 def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") -> Iterator[Stored]:
@@ -55,9 +61,9 @@ def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") 
     """
     config = resolve(config=run / "config.toml").config
     opened = _store_of(run, store)
-    splits = load_splits(opened)
+    splits = load_splits(opened, config.incremental)
     for seed in config.seeds:
-        stream = make_stream(config, splits, opened.class_names, seed)
+        stream = make_stream(config, splits, opened.class_names, seed, opened.domain_names)
         yield _ask(run, seed, stream, config, device)
 
 
@@ -94,7 +100,7 @@ def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: 
     tests = [stream.test(number) for number in range(len(stream))]
     for test in tests:
         watch.add(test.features[:, 0])
-    labels = np.concatenate([test.labels for test in tests])
+    labels = stream.class_of[np.concatenate([test.labels for test in tests])]
     tasks = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
     return Stored(run, seed, stream, method, watch.evidence(), labels, tasks)
 
@@ -120,7 +126,7 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
 
 def worth(stored: Stored, modules: IntArray) -> dict[str, float]:
     """What a choice of modules, [n], is worth in percent."""
-    prediction = stored.evidence.prediction.cpu().numpy()[modules, np.arange(len(modules))]
+    prediction = stored.prediction[modules, np.arange(len(modules))]
     return {
         "last_accuracy": 100 * float((prediction == stored.labels).mean()),
         "task_identification_accuracy": task_identification_accuracy(modules, stored.tasks),
@@ -130,7 +136,7 @@ def worth(stored: Stored, modules: IntArray) -> dict[str, float]:
 
 def leak_curve(stored: Stored, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[str, float]:
     """Last accuracy (percent) of the same modules per sample, under the true task, and by batch votes of several sizes."""
-    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.evidence.prediction.cpu().numpy()
+    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.prediction
     found: dict[str, float] = {}
     for size in batch_sizes:
         conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)
