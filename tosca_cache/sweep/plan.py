@@ -97,7 +97,9 @@ class Group:
     def describe(self) -> dict[str, object]:
         """The values that its cells have in common and other groups have not."""
         config = self.cells[0].config
-        shape = {key: getattr(config, key) for key in SHAPE_KEYS if key not in config.idle}
+        shape: dict[str, object] = {key: getattr(config, key) for key in SHAPE_KEYS if key not in config.idle}
+        if config.incremental == "domains":
+            shape["classes of each domain"] = tuple(b - a for a, b in pairwise((0, *self.sizes.classes)))
         return {"rows": self.cells[0].scenario.rows} | tasks_of(config) | shape
 
 
