@@ -295,13 +295,13 @@ def test_settings_of_domains_read_back_equal_and_say_nothing_of_sizes(
 def test_sizes_of_tasks_cannot_be_given_where_each_domain_is_one(tmp_path: Path, key: str) -> None:
     path = tmp_path / "both.toml"
     path.write_text(f'[protocol]\nincremental = "domains"\n{key} = 10\n', encoding="utf-8")
-    for given, where in (
+    for layers, where in (
         ({"overrides": {"incremental": "domains", key: 10}}, f"{key} (command line)"),
         ({"config": path}, f"{key} (file {path})"),
         ({"config": "digits-domains", "overrides": {key: 10}}, f"{key} (command line)"),
     ):
         with pytest.raises(ConfigError, match="each domain is a task") as raised:
-            resolve(**cast(Any, given))
+            resolve(**cast(Any, layers))
         assert raised.value.where == where
     with pytest.raises(ConfigError, match="each domain is a task"):
         _build(incremental="domains", **{key: 3})
@@ -309,9 +309,9 @@ def test_sizes_of_tasks_cannot_be_given_where_each_domain_is_one(tmp_path: Path,
 
 def test_domains_asked_for_above_overrule_sizes_from_below() -> None:
     """The shipped config of a dataset, or a file, has an increment that nobody gave beside --incremental domains."""
-    for given in ({"config": "vtab"}, {"overrides": {"dataset": "omnibenchmark"}}):
-        overrides = given.pop("overrides", {}) | {"incremental": "domains"}
-        resolved = resolve(**cast(Any, given), overrides=overrides)
+    for layers in ({"config": "vtab"}, {"overrides": {"dataset": "omnibenchmark"}}):
+        overrides = layers.pop("overrides", {}) | {"incremental": "domains"}
+        resolved = resolve(**cast(Any, layers), overrides=overrides)
         assert (resolved.config.incremental, resolved.config.increment) == ("domains", TrainConfig().increment)
         assert resolved.origin["increment"] == "default"
     back = resolve(config="digits-domains", overrides={"incremental": "classes", "increment": 5}).config

@@ -74,9 +74,7 @@ def test_a_class_stream_reports_its_own_labels(make_stream):
 def test_a_class_stream_does_not_look_at_domains():
     rows = arrays([[2] * 5] * 4)
     options = {"class_names": CLASSES, "increment": 2, "seed": 7}
-    with_domains, without = (
-        TaskStream(each, each, **options) for each in (rows, Arrays(rows.features, rows.labels))
-    )
+    with_domains, without = (TaskStream(each, each, **options) for each in (rows, Arrays(rows.features, rows.labels)))
     for one, other in zip(with_domains, without, strict=True):
         assert one.classes == other.classes
         np.testing.assert_array_equal(one.train.index, other.train.index)
@@ -84,7 +82,9 @@ def test_a_class_stream_does_not_look_at_domains():
 
 
 def test_the_domain_order_does_not_depend_on_sizes_or_classes():
-    orders = {make(counts, 5)[0].domain_names for counts in ([[2] * 5] * 4, [[1, 0, 0, 0, 0]] * 4, np.eye(4, 5, dtype=int))}
+    orders = {
+        make(counts, 5)[0].domain_names for counts in ([[2] * 5] * 4, [[1, 0, 0, 0, 0]] * 4, np.eye(4, 5, dtype=int))
+    }
     assert len(orders) == 1
     assert len({make([[1] * 5] * 4, seed)[0].domain_names for seed in range(20)}) > 5
 

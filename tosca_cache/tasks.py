@@ -1,8 +1,8 @@
 """Tasks over cached features: some classes each, or a domain each.
 
 A `TaskStream` cuts a store into tasks. A learner is only ever handed a `Task`, which holds copies of its own train rows and
-has no way to reach others; test rows are handed out separately, to the evaluation. Labels are numbered in the order in which
-they are learned ("learned labels", see `numbering`): the first class of the first task is 0.
+has no way to reach others; test rows are handed out separately, to the evaluation. Labels are numbered in the order in
+which they are learned ("learned labels", see `numbering`): the first class of the first task is 0.
 """
 
 from __future__ import annotations

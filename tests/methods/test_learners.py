@@ -1,4 +1,4 @@
-"""What every registered learner must do: on unequal tasks, one-class tasks, one task, domains, a row or two of each class."""
+"""What every registered learner must do: on unequal tasks, one-class tasks, one task, domains, few rows of a class."""
 
 import gc
 import weakref

@@ -53,7 +53,7 @@ class Resolved:
 
     origin: for every key of `TrainConfig`: "command line", "file PATH", "preset NAME", "shipped configs/NAME.toml" or
         "default".
-    ignored: keys that have no effect here, with the reason: of a reference's file, and of task sizes where domains decide them.
+    ignored: keys that have no effect here, with the reason: of a reference's file, and sizes of tasks where these are domains.
     """
 
     config: TrainConfig
@@ -133,8 +133,8 @@ def _merge(layers: list[Layer]) -> Resolved:
 def _without_sizes(values: dict[str, object], origin: dict[str, str], places: list[str]) -> dict[str, str]:
     """Puts the sizes of tasks back to their defaults, and returns why they have no effect.
 
-    A place that says that tasks are domains overrules sizes from the places below it. Raises `ConfigError` if sizes are given
-    in the same place or above.
+    A place that says that tasks are domains overrules sizes from the places below it. Raises `ConfigError` if sizes are
+    given in the same place or above.
     """
     above = places[: places.index(origin["incremental"]) + 1]
     for key in TASK_SIZES:

@@ -66,9 +66,7 @@ class TrainConfig:
         "Classes in the first task; by default as in the others.",
     )
     increment: int = _setting(10, "protocol", Integer(1), "Classes in each task.")
-    shuffle: bool = _setting(
-        True, "protocol", Flag(), "Order the classes (or domains) by a permutation from the seed."
-    )
+    shuffle: bool = _setting(True, "protocol", Flag(), "Order the classes (or domains) by a permutation from the seed.")
     seeds: tuple[int, ...] = _setting(
         (1993,), "protocol", _SEEDS, "Seeds of task order, initialisation and minibatches; one training run for each."
     )

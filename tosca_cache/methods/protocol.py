@@ -20,8 +20,8 @@ TaskDone = Callable[[int, NDArray[np.float64]], None]
 class Outcome:
     """What one pass over a stream gives.
 
-    Classes are as the stream reports them (`TaskStream.class_of`): where tasks are domains, a right class is right whichever
-    domain it was found in.
+    Classes are as the stream reports them (`TaskStream.class_of`): where tasks are domains, a right class is right in
+    whichever domain it was found.
 
     R: accuracy matrix [T, T] in percent, NaN above the diagonal.
     labels, tasks, rows: true class, true task and store row of every test row, in file order, [n].

@@ -62,7 +62,7 @@ class Cell:
 
 
 def tasks_of(config: TrainConfig) -> dict[str, str]:
-    """What a cell's address says of its tasks: only domains are named, so that addresses of class streams stay as they are."""
+    """What a cell's address says of its tasks: that they are domains, or nothing, so that older addresses stay as they are."""
     return {} if config.incremental == "classes" else {"incremental": config.incremental}
 
 

@@ -131,9 +131,9 @@ def plan_groups(
 
 @dataclass
 class _SizesOfTasks:
-    """The classes of each task of a cell whose tasks are domains: another seed has another order, which may be of other sizes.
+    """The classes of each task of a cell whose tasks are domains: the order of another seed may have them in other places.
 
-    Cells of class streams have the same sizes for all seeds, and get None.
+    Class streams have the same sizes for all seeds: their cells get None.
     """
 
     data: Data

@@ -5,8 +5,8 @@ first-task   the same, of the classes of the first task alone (methods.md 15, "R
 half-1, -2   one half of the classes, in the store's order: train rows trained on, test rows scored on (methods.md 15)
 test         all train rows trained on, test rows scored on: to report with, or openly as an oracle to choose with
 
-Where tasks are domains, a part of each class of each domain is held out, the first task is the first domain, and a half is one
-half of each domain's classes.
+Where tasks are domains, a part of each class of each domain is held out, the first task is the first domain, and a half is
+one half of each domain's classes.
 """
 
 from __future__ import annotations
