@@ -62,7 +62,7 @@ class Cell:
 
 
 def tasks_of(config: TrainConfig) -> dict[str, str]:
-    """What a cell's address says of its tasks: that they are domains, or nothing, so that older addresses stay as they are."""
+    """What a cell's address says of its tasks: that they are domains; or nothing, so that no older address changes."""
     return {} if config.incremental == "classes" else {"incremental": config.incremental}
 
 
