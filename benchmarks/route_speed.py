@@ -12,7 +12,6 @@ the test rows (entropy and prediction) is computed once for all, and counted.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -23,20 +22,10 @@ from stage_two import CLASSES, DIM, INCREMENT, TEST, TRAIN, VIEWS, synthetic
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import ROUTERS
 from tosca_cache.runs.experiment import train_stream
-from tosca_cache.runs.route import Stored, leak_curve, route_again
+from tosca_cache.runs.route import ask, leak_curve, route_again
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
-
-
-def ask(stream: TaskStream, method: Tosca) -> Stored:
-    """The stored modules with what they say of all test rows."""
-    watch, tests = method.watch(), [stream.test(number) for number in range(len(stream))]
-    for test in tests:
-        watch.add(test.features[:, 0])
-    labels = np.concatenate([test.labels for test in tests])
-    tasks = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
-    return Stored(Path(), method.seed, stream, method, watch.evidence(), labels, tasks)
 
 
 def measure(stream: TaskStream, method: Tosca) -> dict[str, float]:

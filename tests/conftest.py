@@ -55,19 +55,29 @@ def make_store():
     from tosca_cache.store import StoreSpec, StoreWriter
 
     def make(
-        path, *, dataset="shapes", classes=6, dim=12, views=3, backbone="toy", normalize="timm", seed=2, noise=1.0
+        path,
+        *,
+        dataset="shapes",
+        classes=6,
+        dim=12,
+        views=3,
+        test_views=0,
+        backbone="toy",
+        normalize="timm",
+        seed=2,
+        noise=1.0,
     ):
         generator = np.random.default_rng(seed)
         means = 2 * generator.normal(size=(classes, dim))
         counts = {"train": np.full(classes, 9), "test": np.full(classes, 5)}
-        widths = {"train": 1 + views, "test": 1}
+        widths = {"train": 1 + views, "test": 1 + test_views}
         splits = {s: make_arrays(generator, counts[s], dim, widths[s], means, noise) for s in counts}
         rows = {split: len(arrays.labels) for split, arrays in splits.items()}
         spec = StoreSpec(
             dataset={"name": dataset, "listing_digest": "0" * 64, "classes": classes, "splits": rows},
             backbone={"name": backbone, "tag": f"{backbone}.test", "weights_digest": "1" * 64, "dim": dim},
             transform={"image_size": 32, "normalize": normalize},
-            views={"count": views, "seed": 1993, "test_count": 0},
+            views={"count": views, "seed": 1993, "test_count": test_views},
             precision="fp32",
             dtype="float16",
         )

@@ -23,7 +23,7 @@ ALLOWED = {
     "store": BASE | {"datasets"},
     "extract": BASE | {"datasets", "store"},
     "splits": {"errors", "store"},
-    "numbering": {"errors", "config", "splits"},
+    "numbering": {"errors", "seeds", "config", "splits"},
     "tasks": {"store", "splits", "numbering"},
     "luca": BASE | {"tasks"},
     "train": BASE | {"luca", "tasks"},
@@ -33,9 +33,12 @@ ALLOWED = {
     "methods": BASE | {"train", "closed_form", "routing", "luca", "tasks", "evaluate"},
     "report": set(),
     "runs": BASE | STAGE_TWO | {"report", "extract"},
-    "api": BASE | STAGE_TWO | {"runs", "sweep"},
     "sweep": BASE | STAGE_TWO | {"runs"},
-    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep"},
+    "compare": BASE | STAGE_TWO | {"runs", "sweep"},
+    "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
+    "plugins": {"errors", "methods", "routing"},
+    "api": BASE | STAGE_TWO | {"runs", "sweep", "compare"},
+    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins"},
 }
 
 

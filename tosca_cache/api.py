@@ -88,11 +88,12 @@ def train(
 
 
 def route(trained: Trained, features: NDArray[Any], router: str | None = None) -> tuple[IntArray, IntArray]:
-    """Predicted classes [n] and answering modules [n] for clean features [n, d], without training.
+    """Predicted classes [n] and answering modules [n] for test features, without training.
 
     `stream.class_names[label]` is a class's name; the module is the number of a task (see `TaskStream.domain_names`).
 
     Arguments:
+        features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d].
         router: another router than the one trained with; it is fitted on the stream's train rows first.
     """
     method, class_of = trained.method, trained.stream.class_of
@@ -105,10 +106,8 @@ def route(trained: Trained, features: NDArray[Any], router: str | None = None) -
     other = make_router(router)
     for task in trained.stream:
         other.fit(task, method.bank)
-    evidence = watch.evidence()
-    modules = other.route(evidence)
-    labels = evidence.prediction.gather(0, modules.unsqueeze(0))[0]
-    return class_of[labels.cpu().numpy()], modules.cpu().numpy()
+    answer = other.answer(watch.evidence())
+    return class_of[answer.labels.cpu().numpy()], answer.modules.cpu().numpy()
 
 
 def evaluate(trained: Trained) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.config import INCREMENTAL
 from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.seeds import numpy_generator
 from tosca_cache.splits import Arrays, check_every_class, check_labels, checked_domains
 
 IntArray = NDArray[np.int64]
@@ -57,6 +58,32 @@ def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> lis
     return sizes
 
 
+def few_shot(labels: IntArray, few: IntArray, names: Sequence[str], *, shots: int, seed: int) -> IntArray:
+    """Positions in `labels` that a few-shot protocol keeps, ascending: `shots` rows of each label of `few`, all others.
+
+    Which ones is drawn by (seed, name of the label), so that neither the other classes nor their order change it (methods.md
+    8; the published shots are listed by file name, and are others).
+
+    Raises `UsageError` if `shots` is below 1 or a class has fewer rows.
+    """
+    counts = np.bincount(labels, minlength=len(names))[few]
+    if shots < 1:
+        raise UsageError(f"{shots} shots of each class were asked for", where="shots", remedy="use 1 or more")
+    if len(few) and shots > counts.min():
+        raise UsageError(
+            f"class {names[few[counts.argmin()]]} has {counts.min()} train rows, but {shots} of each class of the"
+            f" later tasks were asked for ({int((counts < shots).sum())} classes have fewer)",
+            where="shots",
+            remedy=f"use {counts.min()} shots or fewer, or leave these classes out",
+        )
+    kept = np.ones(len(labels), dtype=bool)
+    for c in few:
+        rows = np.flatnonzero(labels == c)
+        kept[rows] = False
+        kept[numpy_generator(seed, "shots", names[c]).choice(rows, shots, replace=False)] = True
+    return np.flatnonzero(kept)
+
+
 def check_incremental(incremental: str, increment: int | None, init_cls: int | None) -> None:
     """Raises `UsageError` for an unknown kind of stream, for task sizes where domains decide, and for none where needed."""
     if incremental not in INCREMENTAL:
@@ -87,6 +114,16 @@ class Numbering:
     domain_names: tuple[str, ...]
     train: IntArray
     test: IntArray
+
+    @property
+    def learned_names(self) -> tuple[str, ...]:
+        """The name of each learned label, no two alike."""
+        names = [self.class_names[c] for c in self.class_of]
+        if self.domain_names:
+            names = [
+                f"{name} of domain {d}" for name, d in zip(names, np.repeat(self.domain_names, self.sizes), strict=True)
+            ]
+        return tuple(names)
 
 
 def by_class(train: Arrays, test: Arrays, class_names: Sequence[str], sizes: list[int], order: IntArray) -> Numbering:

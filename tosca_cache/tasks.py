@@ -20,6 +20,7 @@ from tosca_cache.numbering import (
     check_incremental,
     class_order,
     domain_order,
+    few_shot,
     task_sizes,
 )
 from tosca_cache.splits import Arrays, FloatArray, load_splits
@@ -36,6 +37,7 @@ __all__ = [
     "TaskStream",
     "class_order",
     "domain_order",
+    "few_shot",
     "load_splits",
     "task_sizes",
 ]
@@ -84,6 +86,7 @@ class TaskStream:
         train, test: the two splits; labels are original class indices.
         class_names: [C].
         increment, init_cls, seed, shuffle: the protocol, see `task_sizes`, `class_order` and `domain_order`.
+        shots: few-shot tasks after the first: train rows kept of each of their classes, see `few_shot`; None: all.
         incremental: what a task brings: `classes` (`increment` of them), or `domains` (one, with all its classes).
         domain_names: of the store's domains; for `domains`.
     """
@@ -98,6 +101,7 @@ class TaskStream:
         init_cls: int | None = None,
         seed: int = 1993,
         shuffle: bool = True,
+        shots: int | None = None,
         incremental: str = "classes",
         domain_names: Sequence[str] = (),
     ) -> None:
@@ -112,6 +116,10 @@ class TaskStream:
         self.stops = np.cumsum(self.sizes).tolist()
         self._train, self._test = train, test
         self._train_labels, self._test_labels = found.train, found.test
+        if shots is not None:
+            later = np.arange(self.sizes[0], len(self.class_of))
+            kept = few_shot(found.train, later, found.learned_names, shots=shots, seed=seed)
+            self._train, self._train_labels = train.part(kept), found.train[kept]
 
     @classmethod
     def from_store(
@@ -122,6 +130,7 @@ class TaskStream:
         init_cls: int | None = None,
         seed: int = 1993,
         shuffle: bool = True,
+        shots: int | None = None,
         incremental: str = "classes",
     ) -> TaskStream:
         """Reads both splits of a store once; see `load_splits` to share them between streams."""
@@ -135,6 +144,7 @@ class TaskStream:
             init_cls=init_cls,
             seed=seed,
             shuffle=shuffle,
+            shots=shots,
             incremental=incremental,
             domain_names=store.domain_names,
         )

@@ -18,7 +18,7 @@ def tosca(*arguments):
 
 @pytest.fixture
 def run(make_store, tmp_path):
-    make_store(tmp_path / "store", noise=2.0)
+    make_store(tmp_path / "store", noise=2.0, test_views=2)
     trained = tosca(
         "train",
         "--store",
@@ -70,6 +70,20 @@ def test_a_router_gives_what_training_with_it_gives(run, tmp_path):
         assert entry["routers"]["lda"]["last_accuracy"] == pytest.approx(seeds[str(entry["seed"])]["last_accuracy"])
 
 
+def test_a_store_without_test_views_has_all_other_routers(make_store, tmp_path):
+    make_store(tmp_path / "store")
+    trained = tosca("train", "--store", tmp_path / "store", "--runs", tmp_path / "runs", "--seed", "1", *SHORT)
+    assert trained.exit_code == 0, trained.output
+    run = next((tmp_path / "runs").iterdir())
+    result = tosca("route", run, "--json")
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)[0]["routers"]) == set(ROUTERS) - {"contracon"}
+    assert "left out: contracon" in result.stderr
+    refused = tosca("route", run, "--routers", "contracon")
+    assert refused.exit_code == 2
+    assert "--test-views" in refused.output
+
+
 def test_tables_name_the_leak(run):
     routed, audited = tosca("route", run, "--routers", "sample,lda"), tosca("audit", run, run)
     for result in (routed, audited):
@@ -112,3 +126,13 @@ def test_damaged_runs_are_refused(run, damage):
     result = tosca("route", run)
     assert result.exit_code == 1
     assert "train the run again" in result.output
+
+
+def test_routers_say_what_they_keep():
+    listed = json.loads(tosca("routers", "--json").stdout)
+    assert [facts["name"] for facts in listed] == sorted(ROUTERS)
+    assert [facts["name"] for facts in listed if facts["rehearsal"]] == ["knn"]
+    assert all(facts["summary"] and facts["stores"] and facts["cost"] and facts["source"] for facts in listed)
+    shown = tosca("routers").output
+    assert all(name in shown for name in ROUTERS)
+    assert "[d, d]" in shown

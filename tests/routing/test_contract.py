@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def tosca(stream):
 
 
 def rows_of(stream):
-    return np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
+    return np.concatenate([stream.test(t).features for t in range(len(stream))])
 
 
 def evidence_of(method, rows):
@@ -77,11 +78,12 @@ def fitted(name, stream, method):
 def test_a_sample_alone_decides(stream, tosca, name, data):
     """Permuting the samples, or asking about them in parts, changes no answer."""
     router, rows = fitted(name, stream, tosca), rows_of(stream)
-    expected = router.route(evidence_of(tosca, rows)).numpy()
+    expected = router.answer(evidence_of(tosca, rows))
     order = np.array(data.draw(st.permutations(range(len(rows)))))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(rows) - 1), max_size=5)))
-    parts = [router.route(evidence_of(tosca, rows[part])).numpy() for part in np.split(order, cuts)]
-    np.testing.assert_array_equal(np.concatenate(parts), expected[order])
+    parts = [router.answer(evidence_of(tosca, rows[part])) for part in np.split(order, cuts)]
+    for found, wanted in zip(zip(*parts, strict=True), expected, strict=True):
+        np.testing.assert_array_equal(torch.cat(found), wanted[order])
 
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))
@@ -89,10 +91,11 @@ def test_only_modules_that_exist_are_chosen(stream, name):
     method, rows = Tosca(QUICK, seed=3, router=name), rows_of(stream)
     for task in stream:
         method.observe(task)
-        modules = method.route(evidence_of(method, rows))
-        assert modules.shape == (len(rows),)
-        assert modules.dtype == torch.int64
+        modules, labels = method.answer(evidence_of(method, rows))
+        assert modules.shape == labels.shape == (len(rows),)
+        assert modules.dtype == labels.dtype == torch.int64
         assert 0 <= int(modules.min()) <= int(modules.max()) <= task.number
+        assert 0 <= int(labels.min()) <= int(labels.max()) < task.classes.stop
 
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))
@@ -100,7 +103,18 @@ def test_what_a_router_has_learned_can_be_kept(stream, tosca, name):
     router, again = fitted(name, stream, tosca), make_router(name)
     again.load_state({key: value.clone() for key, value in router.state().items()})
     evidence = evidence_of(tosca, rows_of(stream))
-    assert torch.equal(again.route(evidence), router.route(evidence))
+    for found, wanted in zip(again.answer(evidence), router.answer(evidence), strict=True):
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", sorted(ROUTERS))
+def test_the_answer_is_the_largest_score(stream, tosca, name):
+    router, evidence = fitted(name, stream, tosca), evidence_of(tosca, rows_of(stream))
+    modules, labels = router.answer(evidence)
+    assert torch.equal(modules, router.route(evidence))
+    scores = router.scores(evidence)
+    assert scores.shape == (len(labels), stream.stops[-1])
+    assert torch.equal(scores.argmax(1), labels)
 
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))
@@ -108,6 +122,7 @@ def test_a_router_says_where_it_comes_from_and_what_it_keeps(name):
     assert ROUTERS[name].name == name
     assert ROUTERS[name].source
     assert ROUTERS[name].stores
+    assert ROUTERS[name].cost
     assert not {field for field in Evidence.__dataclass_fields__ if "label" in field}
 
 
@@ -140,7 +155,8 @@ def test_sureness_is_what_it_says(name, sizes, seed):
     blocks = tuple(range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True))
     logits = 3 * generator.normal(size=(len(sizes), 7, stops[-1]))
     nothing = torch.zeros(len(sizes), 7)
-    evidence = Evidence(torch.zeros(7, 2), nothing, nothing.long(), blocks, lambda t: torch.from_numpy(logits[t]))
+    asked = SimpleNamespace(logits=lambda t: torch.from_numpy(logits[t]))
+    evidence = Evidence(torch.zeros(7, 2), nothing, nothing.long(), blocks, asked)
     chosen = make_router(name).route(evidence).numpy()
     for sample, module in enumerate(chosen):
         scores = plain_choice(name, logits[:, sample], blocks)

@@ -89,10 +89,10 @@ def test_every_cell_is_in_one_block_of_its_own_shape(make_data, quick, cell_of, 
     assert all(len(found) == 1 for found in shapes)
     assert len(set().union(*shapes)) == len(groups)
     for group in groups:
-        sizes = [len(block) for block in group.blocks]
-        assert 1 <= min(sizes) <= max(sizes) <= group.most
-        assert max(sizes) - min(sizes) <= 1
-        assert [c for block in group.blocks for c in block] == list(group.cells)
+        models = [{cell.trained for cell in block} for block in group.blocks]
+        assert 1 <= min(map(len, models)) <= max(map(len, models)) <= group.most
+        assert max(map(len, models)) - min(map(len, models)) <= 1
+        assert len(set().union(*models)) == sum(map(len, models))  # no model is trained in two blocks
         assert group.bytes > 0
 
 
@@ -130,6 +130,19 @@ def test_members_of_one_seed_share_one_copy_of_its_features(make_data, quick, ce
     cells = [cell_of(replace(quick, lr=lr), seed) for lr in (0.01, 0.02, 0.03, 0.04, 0.05) for seed in (1, 2)]
     run_block(cells, data, engine)
     assert engine.given == [(2, 10)] * 3
+
+
+def test_routers_of_one_setting_share_one_training(make_data, quick, cell_of):
+    engine, data = Recording(), make_data(noise=2.5)
+    routers = ("sample", "lda", "ridge", "prototype")
+    cells = [cell_of(replace(quick, router=router), seed) for router in routers for seed in (1, 2)]
+    (group,) = plan_groups(cells, data, Engine("native", 1), CPU)
+    assert [len(block) for block in group.blocks] == [8]
+    found = run_block(group.blocks[0], data, engine)
+    assert engine.given == [(2, 2)] * 3
+    alone = measured([finished for cell in cells for finished in run_block([cell], data, Engine())])
+    assert measured(found) == alone
+    assert len({tuple(map(tuple, result["R"])) for result in alone.values()}) > 2  # routers do differ
 
 
 @pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_RUNS, Runs
+from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs, import_plugins
 
 if TYPE_CHECKING:
     from tosca_cache.runs.route import Stored
@@ -24,24 +24,52 @@ def route(
     batch_sizes: Sizes = "8,48,256",
     store: StoreOf = None,
     runs: Runs = DEFAULT_RUNS,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Put the stored modules of runs behind other routers, without training, and audit batch routing beside them."""
     from rich.console import Console
 
     from tosca_cache.report.routes import leak_table, routers_table
+    from tosca_cache.routing import ROUTERS
     from tosca_cache.runs.route import leak_curve, mean_over, route_again
 
+    import_plugins(plugin)
     names, sizes = _router_names(routers), _sizes(batch_sizes)
-    found = [(s, route_again(s, names), leak_curve(s, sizes)) for s in _stored(runs_named, runs, store)]
+    stored = _stored(runs_named, runs, store)
+    if routers == "all" and not all(s.evidence.asked.view_count for s in stored):
+        names = _without_views(names)
+    found = []
+    with Console(stderr=True).status("") as status:
+        for s in stored:
+            status.update(f"{len(names)} routers behind {s.run.name}, seed {s.seed}")
+            found.append((s, route_again(s, names), leak_curve(s, sizes)))
     if as_json:
         _print_json([_named(s, {"routers": routed, "conditions": leaks}) for s, routed, leaks in found])
         return
     leaks = mean_over([curve for _, _, curve in found])
     table = {name: mean_over([routed[name] for _, routed, _ in found]) for name in names}
     console = Console()
-    console.print(routers_table(table, leaks["oracle"], len(found)))
+    keeping = [name for name in names if ROUTERS[name].rehearsal]
+    console.print(routers_table(table, leaks["oracle"], len(found), keeping))
     console.print(leak_table(leaks, sizes))
+
+
+def routers(
+    plugin: Plugins = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the routers: what each keeps of the train rows, what it costs a sample, and where it comes from."""
+    from rich.console import Console
+
+    from tosca_cache.report.routes import facts_of, list_table
+    from tosca_cache.routing import ROUTERS
+
+    import_plugins(plugin)
+    if as_json:
+        _print_json([{"name": name} | facts_of(kind) for name, kind in sorted(ROUTERS.items())])
+        return
+    Console().print(list_table(ROUTERS))
 
 
 def audit(
@@ -49,6 +77,7 @@ def audit(
     batch_sizes: Sizes = "8,48,256",
     store: StoreOf = None,
     runs: Runs = DEFAULT_RUNS,
+    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what choosing modules for whole test batches takes from the order of the test file."""
@@ -57,6 +86,7 @@ def audit(
     from tosca_cache.report.routes import leak_table
     from tosca_cache.runs.route import leak_curve, mean_over
 
+    import_plugins(plugin)
     sizes = _sizes(batch_sizes)
     found = [(s, leak_curve(s, sizes)) for s in _stored(runs_named, runs, store)]
     if as_json:
@@ -87,6 +117,17 @@ def _router_names(text: str) -> list[str]:
     return names
 
 
+def _without_views(names: list[str]) -> list[str]:
+    """Leaves out what cannot be had from a store without views of test rows, and says so."""
+    from tosca_cache.routing import ROUTERS
+
+    left_out = [name for name in names if ROUTERS[name].needs_views]
+    typer.echo(
+        f"left out: {', '.join(left_out)} (no views of test rows in the store; extract with --test-views 8)", err=True
+    )
+    return [name for name in names if name not in left_out]
+
+
 def _sizes(text: str) -> tuple[int, ...]:
     from tosca_cache.errors import UsageError
 
@@ -109,6 +150,7 @@ def _print_json(value: list[dict[str, Any]]) -> None:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds both verbs."""
+    """Adds the three verbs."""
+    app.command()(routers)
     app.command()(route)
     app.command()(audit)

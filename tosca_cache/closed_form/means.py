@@ -22,7 +22,7 @@ class NearestMean:
 
     def scores(self, x: Tensor) -> Tensor:
         """Cosines with all class means, [n, C]."""
-        return _unit(x.double()) @ _unit(self.means.to(x.device)).T
+        return unit(x.double()) @ unit(self.means.to(x.device)).T
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs."""
@@ -33,5 +33,6 @@ class NearestMean:
         self.means = state["means"]
 
 
-def _unit(rows: Tensor) -> Tensor:
+def unit(rows: Tensor) -> Tensor:
+    """Rows [n, d] at unit length; a zero row stays zero."""
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(FLOOR)

@@ -53,7 +53,7 @@ class Resolved:
 
     origin: for every key of `TrainConfig`: "command line", "file PATH", "preset NAME", "shipped configs/NAME.toml" or
         "default".
-    ignored: keys that have no effect here, with the reason: of a reference's file, or sizes of tasks where these are domains.
+    ignored: keys that have no effect here, with the reason: of a reference's file, or of tasks that are domains.
     """
 
     config: TrainConfig

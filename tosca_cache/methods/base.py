@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tosca_cache.errors import UsageError
-from tosca_cache.tasks import Task
+from tosca_cache.evaluate.metrics import predicted_tasks
+from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.settings import Settings
@@ -24,13 +25,20 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """labels: predicted learned labels (in an `Outcome`: the classes they stand for), [n].
+    """labels: predicted learned labels, [n]; in an `Outcome`: the classes that they stand for.
 
     modules: the module that answered, [n], None without modules.
+    tasks: the task that brought the predicted label, [n]; only in an `Outcome`.
     """
 
     labels: IntArray
     modules: IntArray | None = None
+    tasks: IntArray | None = None
+
+    def reported(self, stream: TaskStream) -> Prediction:
+        """As it is scored: the classes that a stream reports for the learned labels, and the tasks of these."""
+        tasks = predicted_tasks(self.labels, stream.task_of_class())
+        return Prediction(stream.class_of[self.labels], self.modules, tasks)
 
 
 class Watch:
@@ -45,8 +53,8 @@ class Watch:
         self.parts: list[FloatArray] = []
 
     def add(self, features: FloatArray) -> None:
-        """Adds clean test features, [n, d]."""
-        self.parts.append(features)
+        """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
+        self.parts.append(features if features.ndim == 2 else features[:, 0])
 
     def predict(self) -> Prediction:
         """Predictions for all rows added, in the order of adding."""
@@ -61,7 +69,8 @@ class Method(ABC):
 
     name: as in `--methods`. source: where it comes from.
     rehearsal: True if it keeps train rows of earlier tasks.
-    transductive: True if its answer for a row may depend on the other rows it is asked about.
+    transductive: True if its answer for a row may depend on the other rows it is asked about; ask the learner itself, whose
+        options may make it so.
     bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
 
     Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
@@ -74,7 +83,7 @@ class Method(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     rehearsal: ClassVar[bool] = False
-    transductive: ClassVar[bool] = False
+    transductive: bool = False
     bound: ClassVar[bool] = False
 
     def __init__(

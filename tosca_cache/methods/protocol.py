@@ -1,8 +1,8 @@
-"""Runs one method over one task stream and fills R."""
+"""Runs learners over task streams and fills R: one alone, or several of one class side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -54,33 +54,70 @@ def run_protocol(
         on_task: called with the task's number and its row of R, [number + 1].
         on_epoch: called with task and epoch numbers while training.
     """
-    T = len(stream)
-    tests = [stream.test(number) for number in range(T)]
-    counts = np.array([len(test) for test in tests])
-    outcome = Outcome(
-        R=np.full((T, T), np.nan),
-        labels=stream.class_of[np.concatenate([test.labels for test in tests])],
-        tasks=np.repeat(np.arange(T), counts),
-        rows=np.concatenate([test.index for test in tests]),
-        counts=counts,
-        watch=method.watch(),
-    )
+    one = _Pass(method, stream)
     for task in stream:
         start = perf_counter()
         method.observe(task, on_epoch=None if on_epoch is None else _bind(on_epoch, task.number))
-        trained = perf_counter()
-        outcome.watch.add(tests[task.number].features[:, 0])
-        learned = outcome.watch.predict()
-        prediction = Prediction(stream.class_of[learned.labels], learned.modules)
-        n = len(prediction.labels)
-        row = accuracy_by_task(prediction.labels, outcome.labels[:n], outcome.tasks[:n], task.number + 1)
-        outcome.R[task.number, : task.number + 1] = row
-        outcome.predictions.append(prediction)
-        outcome.seconds["train"] += trained - start
-        outcome.seconds["evaluate"] += perf_counter() - trained
+        row = one.evaluate(task.number, perf_counter() - start)
         if on_task is not None:
             on_task(task.number, row)
-    return outcome
+    return one.outcome
+
+
+def run_protocols(
+    methods: Sequence[Method], streams: Sequence[TaskStream], *, on_task: Callable[[int], None] | None = None
+) -> list[Outcome]:
+    """Several learners of one class side by side, each over its own stream; each is evaluated alone.
+
+    Each is told to have trained for its share of the seconds that all took together.
+
+    Arguments:
+        methods: of one class, at least one.
+        streams: as many, of the same number of tasks.
+        on_task: called with the number of each task that all have learned and been evaluated on.
+    """
+    passes = [_Pass(method, stream) for method, stream in zip(methods, streams, strict=True)]
+    for number in range(len(streams[0])):
+        tasks = [stream.task(number) for stream in streams]
+        start = perf_counter()
+        type(methods[0]).observe_together(methods, tasks)
+        seconds = (perf_counter() - start) / len(methods)
+        del tasks  # the rows of all of them, which evaluating needs no more
+        for one in passes:
+            one.evaluate(number, seconds)
+        if on_task is not None:
+            on_task(number)
+    return [one.outcome for one in passes]
+
+
+class _Pass:
+    """One learner on its way through a stream. outcome: what came of it so far."""
+
+    def __init__(self, method: Method, stream: TaskStream) -> None:
+        self.stream = stream
+        self.tests = [stream.test(number) for number in range(len(stream))]
+        counts = np.array([len(test) for test in self.tests])
+        self.outcome = Outcome(
+            R=np.full((len(stream), len(stream)), np.nan),
+            labels=stream.class_of[np.concatenate([test.labels for test in self.tests])],
+            tasks=np.repeat(np.arange(len(stream)), counts),
+            rows=np.concatenate([test.index for test in self.tests]),
+            counts=counts,
+            watch=method.watch(),
+        )
+
+    def evaluate(self, number: int, trained: float) -> NDArray[np.float64]:
+        """Fills the row of R of a task that has been learned in `trained` seconds, and returns it, [number + 1]."""
+        start, outcome = perf_counter(), self.outcome
+        outcome.watch.add(self.tests[number].features)
+        prediction = outcome.watch.predict().reported(self.stream)
+        n = len(prediction.labels)
+        row = accuracy_by_task(prediction.labels, outcome.labels[:n], outcome.tasks[:n], number + 1)
+        outcome.R[number, : number + 1] = row
+        outcome.predictions.append(prediction)
+        outcome.seconds["train"] += trained
+        outcome.seconds["evaluate"] += perf_counter() - start
+        return row
 
 
 def _bind(on_epoch: Callable[[int, int], None], task: int) -> Callable[[int], None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 
 import numpy as np
@@ -16,7 +16,7 @@ from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch, register_method
-from tosca_cache.routing import Evidence, make_router
+from tosca_cache.routing import Answer, Evidence, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
 from tosca_cache.train.engines import Engine
@@ -105,7 +105,7 @@ class Tosca(Method):
         return LucaShape.from_ratios(dim, self.settings.mlp_ratio, self.settings.se_ratio)
 
     def scores(self, features: FloatArray) -> FloatArray:
-        """Logits of the module that the router (or the batch vote) chooses for each row, [n, C]."""
+        """Scores of the module (or modules) that the router chooses for each row, [n, C]."""
         watch = self.watch()
         watch.add(features)
         return watch.scores()
@@ -114,12 +114,13 @@ class Tosca(Method):
         """Test rows whose adapted features are kept."""
         return AdaptedRows(self)
 
-    def route(self, evidence: Evidence) -> Tensor:
-        """The module of each sample, [n]."""
+    def answer(self, evidence: Evidence) -> Answer:
+        """The module and the predicted class of each sample."""
         if self.router is not None:
-            return self.router.route(evidence)
+            return self.router.answer(evidence)
         chosen = batch_modules(evidence.entropy.cpu().numpy(), self.routing_batch_size)
-        return torch.from_numpy(chosen).to(evidence.entropy.device)
+        modules = torch.from_numpy(chosen).to(evidence.entropy.device)
+        return Answer(modules, evidence.labels_of(modules))
 
     def state(self) -> dict[str, Tensor]:
         """Modules, head, classes of each task, and what the router has learned."""
@@ -150,7 +151,8 @@ class AdaptedRows(Watch):
     """Test rows whose adapted features are computed once for every module and kept.
 
     A stored module and a test row never change, so after each task only the new module meets the old rows and only the old
-    modules meet the new rows; what is repeated is the product with the head, whose rows do change.
+    modules meet the new rows; what is repeated is the product with the head, whose rows do change. Augmented views are
+    adapted when a router asks for them.
     """
 
     method: Tosca
@@ -158,18 +160,21 @@ class AdaptedRows(Watch):
     def __init__(self, method: Tosca) -> None:
         super().__init__(method)
         self.rows: list[Tensor] = []  # one [n, d] a part
+        self.views: list[FloatArray] = []  # one [n, V, d] a part, as stored; V may be 0
         self.adapted: list[list[Tensor]] = []  # [part][module], each [n, d], unit length
         self.seconds = {"adapt": 0.0, "head": 0.0}
 
     def add(self, features: FloatArray) -> None:
-        """Adds clean test features, [n, d]."""
-        self.rows.append(self.method.tensor(features))
+        """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
+        every = features[:, None] if features.ndim == 2 else features
+        self.rows.append(self.method.tensor(every[:, 0]))
+        self.views.append(every[:, 1:])
         self.adapted.append([])
 
     @one_thread()
     @torch.inference_mode()
     def evidence(self) -> Evidence:
-        """Entropy and prediction of every module for all rows added, [T, n]."""
+        """Entropy and prediction of every module for all rows added, [T, n], and a way to ask for more."""
         self._adapt()
         start = perf_counter()
         bank = self.method.bank
@@ -180,33 +185,54 @@ class AdaptedRows(Watch):
             entropy.append(h)
             prediction.append(p)
         self.seconds["head"] += perf_counter() - start
-        blocks = tuple(self.method.blocks)
-        return Evidence(torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction), blocks, self.logits)
+        return Evidence(
+            torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction), tuple(self.method.blocks), asked=self
+        )
 
     def predict(self) -> Prediction:
         """The answers of the routed modules for all rows added."""
-        evidence = self.evidence()
-        modules = self.method.route(evidence)
-        labels = evidence.prediction.gather(0, modules.unsqueeze(0))[0]
-        return Prediction(labels.cpu().numpy(), modules.cpu().numpy())
+        answer = self.method.answer(self.evidence())
+        return Prediction(answer.labels.cpu().numpy(), answer.modules.cpu().numpy())
 
     @one_thread()
     @torch.inference_mode()
     def logits(self, module: int) -> Tensor:
         """Logits of one module for all rows added, [n, C]."""
+        bank = self.method.bank
+        return torch.cat([bank.logits(chunk) for chunk in self.adapted_rows(module).split(ROWS_AT_ONCE)])
+
+    @one_thread()
+    @torch.inference_mode()
+    def adapted_rows(self, module: int) -> Tensor:
+        """Unit-length adapted features of one module for all rows added, [n, d]."""
         self._adapt()
-        return torch.cat([self.method.bank.logits(chunk) for chunk in self._chunks(module)])
+        return torch.cat([part[module] for part in self.adapted])
+
+    @property
+    def view_count(self) -> int:
+        """Augmented views of every row added."""
+        return min((part.shape[1] for part in self.views), default=0)
+
+    @one_thread()
+    @torch.inference_mode()
+    def view_logits(self, module: int, view: int) -> Tensor:
+        """Logits of one module for one augmented view (counted from 0) of all rows added, [n, C]."""
+        bank = self.method.bank
+        return torch.cat(
+            [
+                bank.logits(bank.adapted(module, chunk))
+                for part in self.views
+                for chunk in self.method.tensor(part[:, view]).split(ROWS_AT_ONCE)
+            ]
+        )
 
     @torch.inference_mode()
     def scores(self) -> FloatArray:
-        """Logits of the routed module for all rows added, [n, C]."""
-        modules = self.method.route(self.evidence())
-        every = torch.stack([self.logits(module) for module in range(len(self.method.bank))])  # [T, n, C]
-        scores: FloatArray = every[modules, torch.arange(len(modules), device=modules.device)].cpu().numpy()
-        return scores
-
-    def _chunks(self, module: int) -> Iterator[Tensor]:
-        return (chunk for part in self.adapted for chunk in part[module].split(ROWS_AT_ONCE))
+        """What the router makes of the modules' logits for all rows added, [n, C]."""
+        evidence, router = self.evidence(), self.method.router
+        scores = evidence.logits_of(self.method.answer(evidence).modules) if router is None else router.scores(evidence)
+        found: FloatArray = scores.cpu().numpy()
+        return found
 
     def _adapt(self) -> None:
         start = perf_counter()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from math import isfinite
+from typing import Any
 
+from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from tosca_cache.report.tables import with_spread
@@ -13,18 +17,46 @@ COLUMNS = {
     "last_accuracy": "last accuracy",
     "task_identification_accuracy": "task found",
     "accuracy_given_right_task": "given task",
+    "without_modules": "no modules",
 }
 
 
-def routers_table(routers: Mapping[str, Mapping[str, Spread]], oracle: Spread, seeds: int) -> Table:
-    """Every router over the same modules, best first, and the true task's module as their bound."""
+def routers_table(
+    routers: Mapping[str, Mapping[str, Spread]], oracle: Spread, seeds: int, rehearsal: Collection[str] = ()
+) -> Table:
+    """Every router over the same modules, best first, and the true task's module as their bound.
+
+    Arguments:
+        routers: mean and spread of each number of each router. rehearsal: those that keep train rows, to be starred.
+    """
     table = Table("router", title=f"same modules behind each router, percent, {seeds} seeds")
     for title in (*COLUMNS.values(), "seconds"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, values in sorted(routers.items(), key=lambda item: -item[1]["last_accuracy"][0]):
-        table.add_row(name, *(with_spread(*values[key]) for key in COLUMNS), f"{values['seconds'][0]:.2f}")
-    table.add_row("(the true task's module)", with_spread(*oracle), "100.00", with_spread(*oracle), "")
+        cells = (with_spread(*values[key]) if isfinite(values[key][0]) else "" for key in COLUMNS)
+        table.add_row(name + ("*" if name in rehearsal else ""), *cells, f"{values['seconds'][0]:.2f}")
+    table.add_row("(the true task's module)", with_spread(*oracle), "100.00", with_spread(*oracle), "", "")
+    table.caption = "no modules: what the router's own classifier predicts, last accuracy."
+    if set(rehearsal) & set(routers):
+        table.caption += " * keeps train rows (rehearsal)."
     return table
+
+
+def list_table(routers: Mapping[str, type]) -> Table:
+    """What each router is, keeps and costs."""
+    table = Table("router", "", title="routers: each answers from one sample alone", show_lines=True, box=SIMPLE)
+    for name, kind in sorted(routers.items()):
+        facts = facts_of(kind)
+        kept = "keeps train rows (rehearsal)" if facts["rehearsal"] else "exemplar-free"
+        lines = [facts["summary"], f"{kept}; stores {facts['stores']}; multiplications a sample: {facts['cost']}"]
+        table.add_row(name, escape("\n".join([*lines, facts["source"]])))
+    return table
+
+
+def facts_of(kind: type) -> dict[str, Any]:
+    """What a router says of itself."""
+    facts = {name: getattr(kind, name) for name in ("stores", "cost", "rehearsal", "needs_views", "source")}
+    return {"summary": (kind.__doc__ or "").strip().split("\n\n")[0]} | facts
 
 
 def leak_table(conditions: Mapping[str, Spread], sizes: tuple[int, ...]) -> Table:

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.tasks import Task
+
+
+class Asked(Protocol):
+    """What modules say of n samples, computed when asked for."""
+
+    @property
+    def view_count(self) -> int:
+        """Augmented views of every sample; 0 if only the clean one is known."""
+
+    def logits(self, module: int) -> Tensor:
+        """Logits of one module over all classes seen, [n, C]."""
+
+    def adapted_rows(self, module: int) -> Tensor:
+        """Unit-length adapted features of one module, [n, d]."""
+
+    def view_logits(self, module: int, view: int) -> Tensor:
+        """Logits of one module for one augmented view (counted from 0), [n, C]."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +40,57 @@ class Evidence:
     entropy: H = -sum p log(p + 1e-9) of every module over all classes seen, [T, n].
     prediction: most likely class of every module, [T, n].
     blocks: the classes that each module was trained for, [T]; `blocks[-1].stop` is the number of classes seen.
-    logits: gives the logits of one module over all classes seen, [n, C]; computed when asked for.
+    asked: gives logits, adapted features and logits of augmented views.
     """
 
     features: Tensor
     entropy: Tensor
     prediction: Tensor
     blocks: tuple[range, ...]
-    logits: Callable[[int], Tensor]
+    asked: Asked
+
+    def logits(self, module: int) -> Tensor:
+        """Logits of one module over all classes seen, [n, C]."""
+        return self.asked.logits(module)
+
+    @cached_property
+    def block_logits(self) -> Tensor:
+        """Logits of every class by the module that was trained for it, [n, C]."""
+        return torch.cat([self.logits(t)[:, block.start : block.stop] for t, block in enumerate(self.blocks)], 1)
+
+    @cached_property
+    def task_of_class(self) -> Tensor:
+        """The task of every class seen, [C]."""
+        tasks = [torch.full((len(block),), t) for t, block in enumerate(self.blocks)]
+        return torch.cat(tasks).to(self.features.device)
+
+    def labels_of(self, modules: Tensor) -> Tensor:
+        """Most likely class by the module chosen for each sample, [n]."""
+        return self.prediction.gather(0, modules.unsqueeze(0))[0]
+
+    def logits_of(self, modules: Tensor) -> Tensor:
+        """Logits of the module chosen for each sample, [n, C]."""
+        asked = modules.unique().tolist()
+        found = self.logits(asked[0]).clone()
+        for t in asked[1:]:
+            chosen = modules == t
+            found[chosen] = self.logits(t)[chosen]
+        return found
+
+
+class Answer(NamedTuple):
+    """modules: which module answers for each sample, [n]. labels: the class that is answered, [n]."""
+
+    modules: Tensor
+    labels: Tensor
 
 
 class Router(ABC):
     """Maps each sample to a module of the bank.
 
     name: as in `--router`. source: where it comes from. stores: what it keeps of a task besides the module.
+    cost: multiplications a sample besides the modules' own (d features, h hidden, V views, N rows, T tasks, C classes).
+    rehearsal: True if it keeps train rows. needs_views: True if it asks for augmented views of test rows.
 
     A router may not depend on the other samples it is asked about: permuting or splitting them must not change an answer.
     """
@@ -43,6 +98,9 @@ class Router(ABC):
     name: ClassVar[str]
     source: ClassVar[str]
     stores: ClassVar[str] = "nothing"
+    cost: ClassVar[str] = "none"
+    rehearsal: ClassVar[bool] = False
+    needs_views: ClassVar[bool] = False
 
     def fit(self, task: Task, bank: Bank) -> None:  # noqa: B027 (most routers store nothing)
         """Learns from the train rows of a task just added to the bank; the default learns nothing."""
@@ -50,6 +108,15 @@ class Router(ABC):
     @abstractmethod
     def route(self, evidence: Evidence) -> Tensor:
         """Index of the module that answers for each sample, [n]."""
+
+    def answer(self, evidence: Evidence) -> Answer:
+        """The module of each sample, and the class it answers: the likeliest of all classes seen, by that module."""
+        modules = self.route(evidence)
+        return Answer(modules, evidence.labels_of(modules))
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Scores of all classes seen, [n, C], of which the largest is the answer."""
+        return evidence.logits_of(self.route(evidence))
 
     def state(self) -> dict[str, Tensor]:
         """What `fit` has learned so far; the default has learned nothing."""

@@ -35,6 +35,12 @@ class Classifier(Protocol):
         """Takes that over."""
 
 
+def learn_clean(classifier: Classifier, task: Task) -> None:
+    """Adds the clean train rows of a task to a classifier."""
+    clean = torch.from_numpy(task.train.features[:, 0])
+    classifier.observe(clean, torch.from_numpy(task.train.labels), task.classes.stop)
+
+
 class ByClassifier(Router):
     """The module whose task holds the predicted class. make: gives a fresh classifier."""
 
@@ -45,14 +51,15 @@ class ByClassifier(Router):
 
     def fit(self, task: Task, bank: Bank) -> None:
         """Adds the clean train rows of a task."""
-        clean = torch.from_numpy(task.train.features[:, 0])
-        self.classifier.observe(clean, torch.from_numpy(task.train.labels), task.classes.stop)
+        learn_clean(self.classifier, task)
 
     def route(self, evidence: Evidence) -> Tensor:
         """The task of each predicted class, [n]."""
-        predicted = self.classifier.scores(evidence.features.cpu()).argmax(1)
-        tasks = torch.cat([torch.full((len(block),), t) for t, block in enumerate(evidence.blocks)])
-        return tasks[predicted].to(evidence.features.device)
+        return evidence.task_of_class[self.alone(evidence)]
+
+    def alone(self, evidence: Evidence) -> Tensor:
+        """The class that the classifier itself predicts, without any module, [n]."""
+        return self.classifier.scores(evidence.features.cpu()).argmax(1).to(evidence.features.device)
 
     def state(self) -> dict[str, Tensor]:
         """The classifier's."""
@@ -70,6 +77,7 @@ class PrototypeRouter(ByClassifier):
     name = "prototype"
     source = "SimpleCIL (arXiv 2303.07338) as a router; methods.md 1"
     stores = "a mean of each class, [C, d]"
+    cost = "d C"
     make = NearestMean
 
 
@@ -80,6 +88,7 @@ class RidgeRouter(ByClassifier):
     name = "ridge"
     source = "RanPAC without projection (arXiv 2307.02251) as a router; methods.md 5 and 16"
     stores = "sums over all rows, [d, d] and [d, C]"
+    cost = "d C"
     make = Ridge
 
 
@@ -90,6 +99,7 @@ class RandomRidgeRouter(ByClassifier):
     name = "ridge-random"
     source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA; methods.md 5 and 16.1"
     stores = "sums over all rows, [M, M] and [M, C]; the projection is its seed"
+    cost = "M (d + C)"
     make = staticmethod(partial(Ridge, EXPANSION))
 
 
@@ -100,4 +110,5 @@ class LdaRouter(ByClassifier):
     name = "lda"
     source = "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance; methods.md 2"
     stores = "sums over all rows, [d, d] and [C, d]"
+    cost = "d C"
     make = Lda

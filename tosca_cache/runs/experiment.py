@@ -118,8 +118,10 @@ def make_stream(
     class_names: Sequence[str],
     seed: int,
     domain_names: Sequence[str] = (),
+    *,
+    shots: int | None = None,
 ) -> TaskStream:
-    """The task stream of one seed under a configuration's protocol."""
+    """The task stream of one seed under a configuration's protocol, few-shot if `shots` are given."""
     by_class = config.incremental == "classes"
     return TaskStream(
         *splits,
@@ -128,6 +130,7 @@ def make_stream(
         init_cls=config.init_cls,
         seed=seed,
         shuffle=config.shuffle,
+        shots=shots,
         incremental=config.incremental,
         domain_names=domain_names,
     )

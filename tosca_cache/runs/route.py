@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tosca_cache.config import TrainConfig, resolve
 from tosca_cache.devices import one_thread, resolve_device
@@ -20,7 +21,8 @@ from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
 from tosca_cache.luca.bank import Bank
 from tosca_cache.methods.tosca import Tosca
-from tosca_cache.routing import Evidence, make_router
+from tosca_cache.routing import Answer, Evidence, make_router
+from tosca_cache.routing.classifier import ByClassifier
 from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
 from tosca_cache.store import Store, open_store
 from tosca_cache.tasks import TaskStream, load_splits
@@ -45,10 +47,9 @@ class Stored:
     labels: IntArray
     tasks: IntArray
 
-    @property
-    def prediction(self) -> IntArray:
-        """The class that every module predicts for every test row, as the stream reports it, [T, n]."""
-        return self.stream.class_of[self.evidence.prediction.cpu().numpy()]
+    def reported(self, learned: Tensor) -> IntArray:
+        """The classes that learned labels stand for, of any shape."""
+        return self.stream.class_of[learned.cpu().numpy()]
 
 
 def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") -> Iterator[Stored]:
@@ -96,13 +97,18 @@ def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: 
         )
     method = Tosca(make_settings(config), seed=seed, device=where, engine=make_engine(config, stream, 1))
     method.bank, method.blocks = bank, [stream.classes(number) for number in range(len(stream))]
+    return ask(stream, method, run)
+
+
+def ask(stream: TaskStream, method: Tosca, run: Path = Path()) -> Stored:
+    """What the modules of a learner that has seen a whole stream say of its test rows."""
     watch = method.watch()
     tests = [stream.test(number) for number in range(len(stream))]
     for test in tests:
-        watch.add(test.features[:, 0])
+        watch.add(test.features)
     labels = stream.class_of[np.concatenate([test.labels for test in tests])]
     tasks = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
-    return Stored(run, seed, stream, method, watch.evidence(), labels, tasks)
+    return Stored(run, method.seed, stream, method, watch.evidence(), labels, tasks)
 
 
 @one_thread()
@@ -111,6 +117,7 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
     """For each router: last accuracy, task-identification accuracy, accuracy given the right task (percent), seconds.
 
     Seconds are of fitting on the train rows of all tasks and of routing all test rows; what modules say is computed before.
+    `without_modules` is the last accuracy of a router's own classifier, NaN for a router that has none.
     """
     found = {}
     for name in names:
@@ -118,15 +125,18 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
         router = make_router(name)
         for task in stored.stream:
             router.fit(task, stored.method.bank)
-        modules = router.route(stored.evidence).cpu().numpy()
+        answer = router.answer(stored.evidence)
         seconds = perf_counter() - start
-        found[name] = worth(stored, modules) | {"seconds": seconds}
+        alone = float("nan")
+        if isinstance(router, ByClassifier):
+            alone = 100 * float((stored.reported(router.alone(stored.evidence)) == stored.labels).mean())
+        found[name] = worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
     return found
 
 
-def worth(stored: Stored, modules: IntArray) -> dict[str, float]:
-    """What a choice of modules, [n], is worth in percent."""
-    prediction = stored.prediction[modules, np.arange(len(modules))]
+def worth(stored: Stored, answer: Answer) -> dict[str, float]:
+    """What the modules chosen and the classes answered are worth, in percent."""
+    modules, prediction = answer.modules.cpu().numpy(), stored.reported(answer.labels)
     return {
         "last_accuracy": 100 * float((prediction == stored.labels).mean()),
         "task_identification_accuracy": task_identification_accuracy(modules, stored.tasks),
@@ -136,7 +146,7 @@ def worth(stored: Stored, modules: IntArray) -> dict[str, float]:
 
 def leak_curve(stored: Stored, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[str, float]:
     """Last accuracy (percent) of the same modules per sample, under the true task, and by batch votes of several sizes."""
-    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.prediction
+    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.reported(stored.evidence.prediction)
     found: dict[str, float] = {}
     for size in batch_sizes:
         conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)

@@ -13,7 +13,6 @@ from tosca_cache.errors import ToscaError
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.methods.protocol import run_protocol
 from tosca_cache.methods.stacked import Recorded, Replayed, Source, learn_stacked
-from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data, make_scenario
@@ -52,7 +51,8 @@ def _run(
     device = resolve_device(cells[0].config.device)
     seeds = sorted({cell.seed for cell in cells})
     sources = [Source(make_scenario(cells[0].scenario, cells[0].config, data, seed), seed) for seed in seeds]
-    members = [Member(make_settings(cell.config), seeds.index(cell.seed)) for cell in cells]
+    trained = list(dict.fromkeys(cell.trained for cell in cells))  # several cells may ask of one model
+    members = [Member(settings, seeds.index(seed)) for settings, seed in trained]
     tasks = len(sources[0].stream)
     start = perf_counter()
     records = learn_stacked(
@@ -65,7 +65,9 @@ def _run(
     seconds = (perf_counter() - start) / len(cells)
 
     def score(place: int) -> Finished:
-        cell, record, member = cells[place], records[place], members[place]
+        cell = cells[place]
+        model = trained.index(cell.trained)
+        record, member = records[model], members[model]
         if record.diverged is not None:
             return Finished(cell.address, "diverged", reason=record.diverged)
         found = _score(cell, record, sources[member.lane], member, device, engine)

@@ -11,7 +11,9 @@ from typing import Any
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.schema import KEYS
+from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.scenario import Scenario
+from tosca_cache.train.settings import Settings
 
 # Raised whenever a change to the code makes the same cell give other numbers than before (beyond float32 rounding):
 # cells of other versions are then not taken for finished. tests/sweep/test_arithmetic.py notices.
@@ -42,6 +44,11 @@ class Cell:
     def seed(self) -> int:
         """Its one seed."""
         return self.config.seeds[0]
+
+    @property
+    def trained(self) -> tuple[Settings, int]:
+        """What its training depends on, of cells of one shape and scenario; a router is asked afterwards."""
+        return make_settings(self.config), self.seed
 
     @property
     def content(self) -> dict[str, Any]:

@@ -38,11 +38,11 @@ def estimate(group: Group, engine: Engine, device: torch.device) -> Estimate:
     """Times a few steps at the mean number of classes, and the scoring of a few rows, and multiplies."""
     sizes = group.sizes
     classes = max(2, sum(sizes.classes) // len(sizes.classes))
-    members = min(group.most, len(group.cells))
+    members = min(group.most, len(group.models))
     each = _step_seconds(group, engine, device, members, classes) / members
     at_a_time = engine.threads if engine.name == "native" else 1
     scored = _scoring_seconds(sizes, engine, classes, device) / at_a_time
-    return Estimate(len(group.cells) * sizes.steps * each, len(group.cells) * scored)
+    return Estimate(len(group.models) * sizes.steps * each, len(group.cells) * scored)
 
 
 def _step_seconds(group: Group, engine: Engine, device: torch.device, members: int, classes: int) -> float:
@@ -55,7 +55,7 @@ def _step_seconds(group: Group, engine: Engine, device: torch.device, members: i
     parameters = Parameters(sizes.shape, classes, models=members, device=device, dtype=torch.float32)
     parameters.set_luca(Luca(*(t.expand(members, *t.shape[1:]) for t in initial_luca(sizes.shape, 0, 0))))
     parameters.set_head(Head(*(t.expand(members, *t.shape[1:]) for t in initial_head(sizes.shape.dim, classes, 0))))
-    stacked = [Member(make_settings(cell.config)) for cell in group.cells[:members]]
+    stacked = [Member(make_settings(cells[0].config)) for cells in group.models[:members]]
     stacked.sort(key=lambda member: (member.settings.flow, member.settings.optimizer))
     lane = Lane(features, labels, [batch._replace(epoch=0) for batch in batches])
     seconds = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -76,18 +77,26 @@ class Group:
     most: int
     scored: int = 1
 
+    @cached_property
+    def models(self) -> list[tuple[Cell, ...]]:
+        """The cells of each model that is trained: those that differ in nothing but how its modules are routed."""
+        found: dict[object, list[Cell]] = {}
+        for cell in self.cells:
+            found.setdefault(cell.trained, []).append(cell)
+        return [tuple(cells) for cells in found.values()]
+
     @property
     def blocks(self) -> list[tuple[Cell, ...]]:
-        """Blocks of about equal size, settings together with all their seeds as far as they fit."""
-        count = -(-len(self.cells) // self.most)
-        cuts = [round(i * len(self.cells) / count) for i in range(count + 1)]
-        return [self.cells[a:b] for a, b in pairwise(cuts)]
+        """Blocks of about as many models each, settings together with all their seeds as far as they fit."""
+        count = -(-len(self.models) // self.most)
+        cuts = [round(i * len(self.models) / count) for i in range(count + 1)]
+        return [tuple(cell for cells in self.models[a:b] for cell in cells) for a, b in pairwise(cuts)]
 
     @property
     def bytes(self) -> int:
         """Memory that one block takes at most."""
         lanes = len({cell.seed for cell in self.cells})
-        members = min(self.most, len(self.cells))
+        members = min(self.most, len(self.models))
         return (
             members * self.sizes.bytes_a_model
             + min(lanes, members) * self.sizes.bytes_a_lane

@@ -72,7 +72,7 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
 
 
 def _row(group: Group, finished: int, seconds: float) -> tuple[dict[str, Any], int, int, int, int, int, float | None]:
-    models = min(group.most, len(group.cells))
+    models = min(group.most, len(group.models))
     return group.describe(), len(group.cells), finished, models, len(group.blocks), group.bytes, seconds
 
 

@@ -1,0 +1,196 @@
+"""What routers compute, against plain definitions in NumPy and PyTorch's distributions."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tosca_cache.closed_form.lda import Lda
+from tosca_cache.errors import UsageError
+from tosca_cache.luca.bank import Bank
+from tosca_cache.routing import Evidence, make_router
+from tosca_cache.routing.combine import standardised
+from tosca_cache.routing.mixture import fit_signature
+from tosca_cache.tasks import Rows, Task
+
+SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+
+
+def blocks_of(sizes):
+    stops = np.cumsum(sizes)
+    return tuple(range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True))
+
+
+def evidence_of(sizes, seed, *, n=7, d=3, views=0):
+    """Evidence whose logits, views and adapted features are made up: [T, n, C], [T, V, n, C], [T, n, d]."""
+    generator, blocks = np.random.default_rng(seed), blocks_of(sizes)
+    T, C = len(sizes), blocks[-1].stop
+    logits, seen = 3 * generator.normal(size=(T, n, C)), 3 * generator.normal(size=(T, views, n, C))
+    adapted = generator.normal(size=(T, n, d))
+    asked = SimpleNamespace(
+        view_count=views,
+        logits=lambda t: torch.from_numpy(logits[t]),
+        view_logits=lambda t, v: torch.from_numpy(seen[t, v]),
+        adapted_rows=lambda t: torch.from_numpy(adapted[t] / np.linalg.norm(adapted[t], axis=1, keepdims=True)),
+    )
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    entropy, prediction = torch.from_numpy(-(p * np.log(p + 1e-9)).sum(-1)), torch.from_numpy(logits.argmax(-1))
+    features = torch.from_numpy(generator.normal(size=(n, d)))
+    return Evidence(features, entropy, prediction, blocks, asked), logits, seen
+
+
+def tasks_of(sizes, seed, *, rows=6, d=3):
+    generator = np.random.default_rng(seed)
+    for number, block in enumerate(blocks_of(sizes)):
+        labels = np.repeat(np.array(block), rows)
+        features = labels[:, None, None] + generator.normal(size=(len(labels), 1, d))
+        yield Task(number, block, Rows(features.astype(np.float32), labels, np.arange(len(labels))))
+
+
+def softmax(x):
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=SIZES, views=st.integers(1, 3), seed=st.integers(0, 10**6))
+def test_views_are_averaged_before_the_entropy(sizes, views, seed):
+    evidence, logits, seen = evidence_of(sizes, seed, views=views)
+    mean = 0.375 * logits + 0.625 * seen.mean(1)
+    scores = []
+    for t, block in enumerate(evidence.blocks):
+        asked = mean[t][:, block.start : block.stop] if len(block) > 1 else mean[t]
+        p = softmax(asked)
+        scores.append(-(p * np.log(p + 1e-9)).sum(1) / np.log(max(asked.shape[1], 2)))
+    chosen = make_router("contracon").route(evidence).numpy()
+    least = np.array(scores)
+    np.testing.assert_allclose(least[chosen, np.arange(7)], least.min(0), atol=1e-9)
+
+
+def test_views_that_are_not_there_are_an_error():
+    with pytest.raises(UsageError, match="--test-views"):
+        make_router("contracon").route(evidence_of([2, 2], 0)[0])
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(2, 40), d=st.integers(1, 6), clusters=st.integers(1, 4), seed=st.integers(0, 10**6))
+def test_a_signature_is_a_density_of_all_dimensions(rows, d, clusters, seed):
+    """A mixture of Gaussians whose covariances are diagonal within the kept directions, and round in all others."""
+    x = torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, d)))
+    found = fit_signature(x, clusters)
+    basis, outside = found.basis, torch.eye(d, dtype=x.dtype) - found.basis @ found.basis.T
+    covariances = [basis @ torch.diag(v) @ basis.T * found.scale**2 + found.rest * outside for v in found.variances]
+    means = found.mean + (found.means * found.scale) @ basis.T
+    each = [
+        torch.distributions.MultivariateNormal(m, 0.5 * (c + c.T)).log_prob(x)
+        for m, c in zip(means, covariances, strict=True)
+    ]
+    wanted = torch.logsumexp(torch.stack(each) + found.weights.log().unsqueeze(1), 0)
+    np.testing.assert_allclose(found.log_density(x).numpy(), wanted.numpy(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(float(found.level), float(wanted.mean()), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_signature_of_hardly_any_rows_prefers_them(rows):
+    x = torch.nn.functional.normalize(torch.randn(rows, 50, generator=torch.Generator().manual_seed(rows)), dim=1)
+    found = fit_signature(x, 10)
+    away = torch.nn.functional.normalize(torch.randn(20, 50, generator=torch.Generator().manual_seed(9)), dim=1)
+    assert torch.isfinite(found.log_density(away.double())).all()
+    assert found.log_density(x.double()).min() > found.log_density(away.double()).max()
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=SIZES, rows=st.integers(1, 12), seed=st.integers(0, 10**6))
+def test_neighbours_vote_by_class(sizes, rows, seed):
+    evidence, _, _ = evidence_of(sizes, seed)
+    router, kept, labels = make_router("knn"), [], []
+    for task in tasks_of(sizes, seed, rows=rows):
+        router.fit(task, Bank("tosca"))
+        kept.append(task.train.features[:, 0])
+        labels.append(task.train.labels)
+    memory, labels = np.concatenate(kept), np.concatenate(labels)
+    memory = memory / np.linalg.norm(memory, axis=1, keepdims=True)
+    x = evidence.features.numpy().astype(np.float32)
+    cosines = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ memory.T
+    chosen = router.route(evidence).numpy()
+    for sample, row in enumerate(cosines):
+        nearest = np.argsort(-row)[:20]
+        weights = softmax(row[nearest] / 0.1)
+        votes = np.array([weights[labels[nearest] == c].sum() for c in range(evidence.blocks[-1].stop)])
+        best = np.flatnonzero(votes > votes.max() - 1e-5)
+        assert chosen[sample] in {next(t for t, b in enumerate(evidence.blocks) if c in b) for c in best}
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes=SIZES, seed=st.integers(0, 10**6))
+def test_self_refinement_stops_where_a_module_confirms_itself(sizes, seed):
+    evidence, logits, _ = evidence_of(sizes, seed)
+    router, C = make_router("mos"), evidence.blocks[-1].stop
+    means = np.random.default_rng(seed + 1).normal(size=(C, 3))
+    router.load_state({"means": torch.from_numpy(means)})
+    task_of = [next(t for t, b in enumerate(evidence.blocks) if c in b) for c in range(C)]
+    under_0 = evidence.asked.adapted_rows(0).numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    chosen = router.route(evidence).numpy()
+    for sample in range(7):
+        module = task_of[under_0[sample].argmax()]
+        for _ in range(4):
+            following = task_of[logits[module, sample].argmax()]
+            if following == module:
+                break
+            module = following
+        assert chosen[sample] == module
+    ensemble = make_router("mos-ensemble")
+    ensemble.load_state({"means": torch.from_numpy(means)})
+    final = logits[chosen, np.arange(7)]
+    np.testing.assert_allclose(ensemble.scores(evidence), softmax(final) + softmax(len(sizes) * under_0), rtol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes=SIZES, seed=st.integers(0, 10**6))
+def test_soft_combinations_are_probabilities(sizes, seed):
+    evidence, logits, _ = evidence_of(sizes, seed)
+    lda, routers = Lda(), {name: make_router(name) for name in ("soft-lda", "weighted-lda")}
+    for task in tasks_of(sizes, seed):
+        lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
+        for router in routers.values():
+            router.fit(task, Bank("tosca"))
+    posterior = softmax(lda.scores(evidence.features).numpy())
+    tasks = np.stack([posterior[:, b.start : b.stop].sum(1) for b in evidence.blocks], 1)
+    chain = routers["soft-lda"].scores(evidence).numpy()
+    for t, block in enumerate(evidence.blocks):
+        within = softmax(logits[t][:, block.start : block.stop])
+        np.testing.assert_allclose(chain[:, block.start : block.stop], tasks[:, t : t + 1] * within, atol=1e-9)
+    mixed = sum(tasks[:, t : t + 1] * softmax(logits[t]) for t in range(len(sizes)))
+    np.testing.assert_allclose(routers["weighted-lda"].scores(evidence).numpy(), mixed, atol=1e-9)
+    for router in routers.values():
+        np.testing.assert_allclose(router.scores(evidence).sum(1), 1, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100), classes=st.integers(1, 6), seed=st.integers(0, 10**6))
+def test_no_judge_wins_by_its_scale(scale, shift, classes, seed):
+    scores = torch.from_numpy(np.random.default_rng(seed).normal(size=(5, classes)))
+    found = standardised(scores)
+    np.testing.assert_allclose(standardised(scale * scores + shift), found, atol=1e-6)
+    np.testing.assert_allclose(found.mean(1), 0, atol=1e-9)
+    np.testing.assert_allclose(found.square().mean(1), 1 if classes > 1 else 0, atol=1e-6)
+
+
+def test_fused_scores_are_the_sum_over_judges():
+    evidence, logits, _ = evidence_of([2, 3], 4)
+    router, lda = make_router("fused-lda"), Lda()
+    for task in tasks_of([2, 3], 4):
+        router.fit(task, Bank("tosca"))
+        lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
+    modules = np.concatenate([logits[0][:, :2], logits[1][:, 2:]], 1)
+
+    def z(s):
+        return (s - s.mean(1, keepdims=True)) / s.std(1, keepdims=True)
+
+    wanted = z(lda.scores(evidence.features).numpy()) + z(modules)
+    np.testing.assert_allclose(router.scores(evidence).numpy(), wanted, rtol=1e-6)
+    modules_of = router.answer(evidence).modules.numpy()
+    np.testing.assert_array_equal(modules_of, (wanted.argmax(1) >= 2).astype(int))

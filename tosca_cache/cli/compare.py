@@ -1,0 +1,163 @@
+"""`tosca compare`: many learners on one store, one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Plugins, Root, Runs, import_plugins
+from tosca_cache.cli.settings import dataset_of, with_settings
+
+if TYPE_CHECKING:
+    from tosca_cache.compare.request import CompareRequest
+
+TEXT = "text"
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="text, csv, markdown or latex.", show_default="by the suffix of --out (.txt .csv .md .tex)"
+    ),
+]
+Seeds = Annotated[
+    str, typer.Option(help="How many, counted from 1993 (5 are the published ones), or the seeds: 1993,1994.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="METHOD.OPTION=VALUE", help="An option of a learner; may be given often."),
+]
+
+
+def compare(
+    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    methods: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
+    seeds: Seeds = "5",
+    assignments: Assignments = None,
+    shots: Annotated[int | None, typer.Option(help="Few-shot: train rows of each class after the first task.")] = None,
+    config: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-compare.sqlite")
+    ] = None,
+    form: Format = None,
+    out: Annotated[Path | None, typer.Option(help="Write the table here, too.", metavar="FILE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every seed's numbers instead of the table.")] = False,
+    plugin: Plugins = None,
+    root: Root = DEFAULT_ROOT,
+    runs: Runs = DEFAULT_RUNS,
+    **settings: Any,
+) -> None:
+    """Run many learners under one protocol on one store, and print one table of what they reach and what they cost.
+
+    Interrupt it at will: the same command goes on where it was, and what is finished is never run again.
+    """
+    import_plugins(plugin)
+    _check_format(form, out)
+    dataset_of(store, settings, config)
+    request = _request(methods, seeds, assignments or [], shots, config=config, preset=preset, settings=settings)
+    found = _run(request, store, root, ledger or runs / f"{request.config.dataset}-compare.sqlite")
+    _write(found, form, out, as_json=as_json)
+    if any(row["failed"] for row in found["rows"]):
+        raise typer.Exit(1)
+
+
+def _check_format(form: str | None, out: Path | None) -> None:
+    from tosca_cache.errors import UsageError
+    from tosca_cache.report.compare import FORMATS, SUFFIXES
+
+    known = (TEXT, *FORMATS)
+    if form is not None and form not in known:
+        raise UsageError(f"there is no format {form!r}", where="--format", remedy=f"choose of {', '.join(known)}")
+    if out is not None and form is None and out.suffix not in SUFFIXES:
+        raise UsageError(
+            f"{out.suffix or 'no suffix'!r} says no format",
+            where="--out",
+            remedy=f"use {' '.join(SUFFIXES)}, or --format",
+        )
+
+
+def _request(methods: str, seeds: str, assignments: list[str], shots: int | None, **layers: Any) -> CompareRequest:
+    from tosca_cache.compare.learners import method_names, parse_assignments
+    from tosca_cache.compare.request import CompareRequest, parse_seeds
+    from tosca_cache.config import resolve
+
+    names = method_names(methods)
+    base = resolve(config=layers["config"], preset=layers["preset"], overrides=layers["settings"]).config
+    return CompareRequest(base, names, parse_seeds(seeds), parse_assignments(assignments, names), shots)
+
+
+def _run(request: CompareRequest, store: Path | None, root: Path, ledger: Path) -> dict[str, Any]:
+    from rich.console import Console
+
+    from tosca_cache.cli.compare_progress import CompareProgress
+    from tosca_cache.compare.run import run_compare
+    from tosca_cache.runs.stores import wanted_store
+
+    opened = wanted_store(request.config, store, root)
+    console = Console(stderr=True)
+    console.print(f"store: {opened.path}", soft_wrap=True)
+    console.print(f"ledger: {ledger}", soft_wrap=True)
+    try:
+        with CompareProgress(console) as progress:
+            return run_compare(request, opened, ledger, reporter=progress)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
+        raise typer.Exit(130) from None
+
+
+def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json: bool) -> None:
+    import json
+
+    from tosca_cache.errors import RunError
+    from tosca_cache.files import file_errors, write_text
+    from tosca_cache.report.compare import FORMATS, SUFFIXES, comparison
+
+    table = comparison(found)
+    shown = TEXT if form is None else form
+    if out is not None:
+        kind = form or SUFFIXES[out.suffix]
+        with file_errors(out, RunError, option="--out"):
+            write_text(out, _text(table) if kind == TEXT else FORMATS[kind](table))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, allow_nan=False))
+    elif shown != TEXT:
+        typer.echo(FORMATS[shown](table), nl=False)
+    else:
+        _print(table)
+    if out is not None:
+        typer.echo(f"table: {out}", err=True)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    from tosca_cache.report.compare import to_table
+
+    console = Console()
+    if console.is_terminal:
+        console.print(to_table(table))
+    else:
+        typer.echo(_text(table), nl=False)
+
+
+def _text(table: Any) -> str:
+    """The table for a file: no colours, no bold type, as wide as it is."""
+    import io
+
+    from rich.console import Console
+
+    from tosca_cache.report.compare import to_table
+
+    shown = to_table(table, marks=True)
+    shown.caption = None
+    file = io.StringIO()
+    console = Console(file=file, width=10_000)
+    width = console.measure(shown).maximum
+    Console(file=file, width=max(width, len(table.title))).print(shown)
+    return file.getvalue() + "".join(f"{note}\n" for note in ("** best", *table.notes))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(with_settings(compare, without=("seeds",)))

@@ -1,0 +1,141 @@
+"""Learners by name, with their own options: which there are, what they take, and making one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from tosca_cache.config import TrainConfig
+from tosca_cache.config.checks import nearest
+from tosca_cache.errors import UsageError
+from tosca_cache.methods import METHODS, Method, method_type
+from tosca_cache.runs.experiment import make_settings
+from tosca_cache.train.engines import Engine
+
+COMMON = ("seed", "settings", "device", "engine")
+ALL = "all"
+OPTION = "--set"
+_WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
+_PLAIN = (bool, int, float, str, tuple, type(None))
+
+
+def method_names(asked: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of learners, each once: all that are registered, or a list (separated by commas in a text).
+
+    Raises `UsageError` for a name that is not known, with the nearest that is.
+    """
+    names = asked.split(",") if isinstance(asked, str) else list(asked)
+    wanted = list(dict.fromkeys(name.strip() for name in names))
+    if wanted == [ALL]:
+        return tuple(sorted(METHODS))
+    for name in wanted:
+        if name not in METHODS:
+            raise UsageError(
+                f"unknown method {name!r}",
+                where="--methods",
+                remedy=f"did you mean {nearest(name, METHODS)!r}? Known: {', '.join(sorted(METHODS))}, or {ALL}",
+            )
+    return tuple(wanted)
+
+
+def options_of(method: type[Method]) -> dict[str, Any]:
+    """The options of a learner's constructor that can be written down, and their defaults; what all learners take is no
+    option."""
+    found: dict[str, Any] = {}
+    for kind in method.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.name not in (*COMMON, *found) and isinstance(parameter.default, _PLAIN):
+                found[parameter.name] = parameter.default
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break  # it hands nothing on that it does not name
+    return found
+
+
+def parse_assignments(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """{method: {option: value}} of METHOD.OPTION=VALUE texts; a value is read as what the option's default is.
+
+    Raises `UsageError` for a text that is none, a method that is not compared, an option that it has not, and a value
+    that the option cannot have.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        method, dot, option = target.strip().partition(".")
+        if not (equals and dot and method and option):
+            raise UsageError(f"{text!r} sets nothing", where=OPTION, remedy=f"write it as {OPTION} METHOD.OPTION=VALUE")
+        where = f"{OPTION} {text}"
+        if method not in methods:
+            raise UsageError(
+                f"{method!r} is not among the methods compared",
+                where=where,
+                remedy=f"did you mean {nearest(method, methods)!r}? Compared: {', '.join(methods)}",
+            )
+        default = _known_option(method, option, where)
+        found.setdefault(method, {})[option] = _value(value.strip(), default, option, where)
+    return found
+
+
+def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `UsageError` for a method that does not exist, and for an option that it has not."""
+    for method, values in options.items():
+        for option in values:
+            _known_option(method, option, f"{method}.{option}")
+
+
+def _known_option(method: str, option: str, where: str) -> Any:
+    known = options_of(method_type(method))
+    if option not in known:
+        hint = f"did you mean {nearest(option, known)!r}? Its options: {', '.join(known)}" if known else "it has none"
+        raise UsageError(f"{method} has no option {option!r}", where=where, remedy=hint)
+    return known[option]
+
+
+def _value(text: str, default: Any, option: str, where: str) -> Any:
+    if isinstance(default, tuple):
+        return tuple(_literal(part.strip()) for part in text.split(",") if part.strip())
+    if isinstance(default, str):
+        return text
+    value = _literal(text)
+    if default is None or type(value) is type(default):
+        return value
+    if type(default) is float and type(value) is int:
+        return float(value)
+    expected = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+    raise UsageError(
+        f"{option} cannot be {text!r}", where=where, remedy=f"give {expected}, for example {str(default).lower()}"
+    )
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def full_options(name: str, config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of a learner: as given, else as the configuration says under the same name, else its default."""
+    defaults = options_of(method_type(name))
+    return {key: given.get(key, getattr(config, key, default)) for key, default in defaults.items()}
+
+
+def make_learner(
+    name: str, config: TrainConfig, options: Mapping[str, Any], *, seed: int, device: torch.device, engine: Engine
+) -> Method:
+    """A fresh learner under the training settings of a configuration."""
+    return method_type(name)(seed=seed, settings=make_settings(config), device=device, engine=engine, **options)
+
+
+def learns_together(method: type[Method]) -> bool:
+    """Whether learners of several seeds have a way of their own to learn side by side."""
+    return method.observe_together.__func__ is not Method.observe_together.__func__  # type: ignore[attr-defined]

@@ -1,0 +1,121 @@
+"""One learner with some seeds on one store: trained, evaluated after every task, and timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from traceback import extract_tb
+from typing import Any
+
+import numpy as np
+import torch
+
+from tosca_cache.compare.cells import CompareCell
+from tosca_cache.compare.learners import learns_together, make_learner
+from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
+from tosca_cache.evaluate.summary import summarise, to_json
+from tosca_cache.methods import Method, method_type
+from tosca_cache.methods.protocol import Outcome, run_protocol, run_protocols
+from tosca_cache.runs.experiment import make_stream as stream_of
+from tosca_cache.sweep.ledger import Finished
+from tosca_cache.sweep.scenario import Data
+from tosca_cache.tasks import TaskStream
+from tosca_cache.train.engines import Engine
+
+SCORINGS = 3  # of all test rows; the median counts
+OnTask = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What all cells of a store share. on_task: called with the number of the task just learned, and how many there are."""
+
+    data: Data
+    device: torch.device
+    engine: Engine
+    on_task: OnTask = lambda number, tasks: None
+
+
+def blocks_of(cells: Sequence[CompareCell]) -> list[list[CompareCell]]:
+    """Cells of one learner as they are run: all seeds side by side if the learner has a way to, else one by one."""
+    return [list(cells)] if cells and learns_together(method_type(cells[0].method)) else [[cell] for cell in cells]
+
+
+def measure_block(cells: Sequence[CompareCell], place: Workplace) -> list[Finished]:
+    """Runs cells of one learner side by side; where that fails, one by one, so that only those fail that must."""
+    try:
+        return [Finished(cell.address, "done", found) for cell, found in zip(cells, measure(cells, place), strict=True)]
+    except Exception as error:  # a learner may be a user's own, and raise anything; the others go on
+        if len(cells) == 1:
+            return [Finished(cells[0].address, "failed", reason=_reason(error))]
+    # Outside of `except`, where the error would keep everything alive that may not have fitted into memory.
+    return [finished for cell in cells for finished in measure_block([cell], place)]
+
+
+def measure(cells: Sequence[CompareCell], place: Workplace) -> list[dict[str, Any]]:
+    """What each cell gives, as plain JSON values; raises what the learner raises."""
+    streams = [make_stream(cell, place.data) for cell in cells]
+    learners = [
+        make_learner(cell.method, cell.config, cell.options, seed=cell.seed, device=place.device, engine=place.engine)
+        for cell in cells
+    ]
+    tasks = len(streams[0])
+    if len({tuple(stream.sizes) for stream in streams}) == 1 < len(cells):
+        outcomes = run_protocols(learners, streams, on_task=lambda number: place.on_task(number, tasks))
+    else:
+        outcomes = [  # one by one where domains of unequal size come in another order for each seed
+            run_protocol(learner, stream, on_task=lambda number, row: place.on_task(number, tasks))
+            for learner, stream in zip(learners, streams, strict=True)
+        ]
+    found = zip(cells, learners, streams, outcomes, strict=True)
+    return [_plain(_numbers(*one) | {"engine": place.engine.name}) for one in found]
+
+
+def make_stream(cell: CompareCell, data: Data) -> TaskStream:
+    """The task stream of a cell."""
+    splits = data.train, data.test
+    return stream_of(cell.config, splits, data.class_names, cell.seed, data.domain_names, shots=cell.shots)
+
+
+def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
+    last, R, counts = outcome.predictions[-1], outcome.R, outcome.counts
+    modules = last.tasks if last.modules is None else last.modules
+    assert modules is not None
+    few = {"performance_drop": performance_drop(R, counts), "harmonic_mean": harmonic_mean(R, counts)}
+    return {
+        **summarise(R, counts, last.labels, modules, outcome.labels, outcome.tasks),
+        **({} if cell.shots is None else few),
+        "R": R,
+        "stored_numbers": learner.stored_numbers,
+        "trainable_parameters": learner.trainable_parameters,
+        "train_seconds": outcome.seconds["train"],
+        "milliseconds": 1000 * scoring_seconds(learner, stream),
+    }
+
+
+def scoring_seconds(learner: Method, stream: TaskStream) -> float:
+    """Seconds from a test row's features to its prediction: all test rows asked about afresh, a row."""
+    rows = np.concatenate([stream.test(number).features for number in range(len(stream))])
+
+    def once() -> float:
+        start = perf_counter()
+        watch = learner.watch()
+        watch.add(rows)
+        watch.predict()
+        return perf_counter() - start
+
+    return median(once() for _ in range(SCORINGS)) / len(rows)
+
+
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
+    plain = to_json(found)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _reason(error: Exception) -> str:
+    frames = extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

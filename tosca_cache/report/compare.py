@@ -1,0 +1,252 @@
+"""The table of a comparison: one model of it, and four ways to write it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor, isfinite, log10
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+TITLES = {
+    "average_accuracy": "A-bar (%)",
+    "last_accuracy": "A_T (%)",
+    "forgetting": "forgetting",
+    "performance_drop": "PD",
+    "harmonic_mean": "HM (%)",
+    "stored_numbers": "stored numbers",
+    "trainable_parameters": "trainable parameters",
+    "train_seconds": "train s",
+    "milliseconds": "ms a sample",
+}
+LATEX_TITLES = {"average_accuracy": r"$\bar{A}$ (\%)", "last_accuracy": r"$A_T$ (\%)"}
+HIGHEST = ("average_accuracy", "last_accuracy", "harmonic_mean")
+LOWEST = ("forgetting", "performance_drop")
+COUNTS = ("stored_numbers", "trainable_parameters")
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of the table: its text, as it stands everywhere but in CSV, and what it was made of. best: bold."""
+
+    text: str
+    mean: float | None
+    spread: float | None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One learner. name: with its star and the numbers of its notes. row: as in the comparison. bound: below the rule."""
+
+    name: str
+    row: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+    bound: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table of a comparison. columns: names of the measured values. notes: what stands below it."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+
+def comparison(found: Mapping[str, Any]) -> Comparison:
+    """The table of what `tosca compare` found: bounds last, a star and notes where a row needs them, the best marked."""
+    columns, notes = tuple(found["columns"]), list[str]()
+    lines = [_line(row, columns, notes) for row in sorted(found["rows"], key=lambda row: bool(row["bound"]))]
+    lines = [_marked(line, columns, lines) for line in lines]
+    shots = f", {found['shots']} shots" if found["shots"] else ""
+    seeds = ", ".join(map(str, found["seeds"]))
+    return Comparison(
+        f"{found['dataset']}: {_tasks(found)}{shots}, {'seeds' if len(found['seeds']) > 1 else 'seed'} {seeds}",
+        columns,
+        tuple(lines),
+        (*_legend(found["rows"]), *notes),
+    )
+
+
+def _tasks(found: Mapping[str, Any]) -> str:
+    if found.get("incremental") == "domains":
+        return f"{len(found['domains'])} domains, one a task"
+    return f"{len(found['task_sizes'])} tasks, {found['task_sizes'][0]} classes first, {found['increment']} each"
+
+
+def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> Line:
+    """One line; what is to be said of it is added to the notes under a number."""
+    said = []
+    if row["options"]:
+        said.append(", ".join(f"{name} {_plain(value)}" for name, value in row["options"].items()))
+    if row["leaks"]:
+        said.append(f"its routing {row['leaks']}")
+    for reason, seeds in _failures(row["failed"]).items():
+        said.append(f"failed with seed {', '.join(seeds)}: {reason}")
+    numbers = []
+    for text in said:
+        notes.append(f"[{len(notes) + 1}] {row['method']}: {text}")
+        numbers.append(f"[{len(notes)}]")
+    name = row["method"] + ("*" if starred(row) else "") + (f" {''.join(numbers)}" if numbers else "")
+    return Line(name, row, tuple(_entry(row["values"].get(column), column) for column in columns), bool(row["bound"]))
+
+
+def starred(row: Mapping[str, Any]) -> bool:
+    """Whether a learner keeps train rows or looks at other test rows, so that others cannot be held against it."""
+    return bool(row["rehearsal"] or row["transductive"])
+
+
+def _failures(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    by_reason: dict[str, list[str]] = {}
+    for seed, reason in failed.items():
+        by_reason.setdefault(str(reason), []).append(str(seed))
+    return by_reason
+
+
+def _legend(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    said = []
+    for word, meaning in (
+        ("rehearsal", "keeps train rows of earlier tasks (rehearsal)"),
+        ("transductive", "its answer may depend on the other test rows (transductive)"),
+    ):
+        if names := sorted(row["method"] for row in rows if row[word]):
+            said.append(f"* {meaning}: {', '.join(names)}")
+    if bounds := sorted(row["method"] for row in rows if row["bound"]):
+        said.append(f"bounds, not learners to be compared with: {', '.join(bounds)}")
+    return said
+
+
+def _entry(value: Mapping[str, float | None] | None, column: str) -> Entry:
+    mean, spread = (None, None) if value is None else (value["mean"], value["spread"])
+    if mean is None or not isfinite(mean):
+        return Entry(NONE, None, None)
+    if column in COUNTS:
+        shown = f"{mean:,.0f}" + (f" ± {spread:,.0f}" if spread else "")
+    else:
+        places = 2 if column in (*HIGHEST, *LOWEST) else _places(mean)
+        shown = f"{mean:.{places}f}" + ("" if spread is None else f" ± {spread:.{places}f}")
+    return Entry(shown, mean, spread)
+
+
+def _places(mean: float) -> int:
+    """Places behind the point that show three digits, at most six."""
+    return 2 if mean <= 0 else min(max(2 - floor(log10(mean)), 0), 6)
+
+
+def _marked(line: Line, columns: Sequence[str], lines: Sequence[Line]) -> Line:
+    """The line with its best entries marked; bounds do not count. Equal to two places is equal."""
+    if line.bound:
+        return line
+    entries = []
+    for number, (column, entry) in enumerate(zip(columns, line.entries, strict=True)):
+        means = [mean for other in lines if not other.bound and (mean := other.entries[number].mean) is not None]
+        choose = max if column in HIGHEST else min if column in LOWEST else None
+        best = choose is not None and entry.mean is not None and f"{entry.mean:.2f}" == f"{choose(means):.2f}"
+        entries.append(Entry(entry.text, entry.mean, entry.spread, best))
+    return Line(line.name, line.row, tuple(entries), line.bound)
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def to_table(found: Comparison, *, marks: bool = False) -> Table:
+    """For the terminal. marks: write the best **so**, for places that have no bold type."""
+    table = Table("method", title=found.title, caption="\n".join(map(_no_markup, found.notes)), caption_justify="left")
+    for column in found.columns:
+        table.add_column(TITLES[column], justify="right")
+    for line, following in zip(found.lines, (*found.lines[1:], None), strict=True):
+        cells = [_marked_text(entry, marks) for entry in line.entries]
+        ends = following is not None and following.bound and not line.bound
+        table.add_row(Text(line.name), *cells, end_section=ends)
+    return table
+
+
+def _marked_text(entry: Entry, marks: bool) -> Text:
+    return Text(f"**{entry.text}**" if entry.best and marks else entry.text, style="bold" if entry.best else "")
+
+
+def _no_markup(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def to_csv(found: Comparison) -> str:
+    """A line a learner: mean and standard deviation of every column, unrounded; empty where there is none."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    numbers = [f"{column}_{part}" for column in found.columns for part in ("mean", "std")]
+    writer.writerow(["method", *numbers, "seeds", "rehearsal", "transductive", "bound", "options", "failed"])
+    for line in found.lines:
+        row = line.row
+        values = [number for entry in line.entries for number in (entry.mean, entry.spread)]
+        flags = [str(bool(row[flag])).lower() for flag in ("rehearsal", "transductive", "bound")]
+        options = "; ".join(f"{name}={_plain(value)}" for name, value in row["options"].items())
+        failed = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
+        writer.writerow([row["method"], *values, len(row["seeds"]), *flags, options, failed])
+    return text.getvalue()
+
+
+def to_markdown(found: Comparison) -> str:
+    """A table with a caption above and its notes below; the best are bold."""
+    titles = [TITLES[column].replace("_", r"\_") for column in found.columns]
+    lines = [
+        f"**{_markdown(found.title)}**",
+        "",
+        f"| method | {' | '.join(titles)} |",
+        f"|---|{'---:|' * len(titles)}",
+    ]
+    ruled = False
+    for line in found.lines:
+        if line.bound and not ruled:
+            lines.append(f"| *bounds* |{'  |' * len(titles)}")
+            ruled = True
+        entries = [f"**{entry.text}**" if entry.best else entry.text for entry in line.entries]
+        lines.append(f"| {_markdown(line.name)} | {' | '.join(entries)} |")
+    return "\n".join([*lines, "", *(f"{_markdown(note)}  " for note in found.notes)]).rstrip() + "\n"
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_|\[\]<>])", r"\\\1", text)
+
+
+def to_latex(found: Comparison) -> str:
+    """A table float for the package booktabs."""
+    titles = [LATEX_TITLES.get(column, _latex(TITLES[column])) for column in found.columns]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        f"\\caption{{{_latex(found.title)}}}",
+        f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
+        r"\toprule",
+        f"method & {' & '.join(titles)} \\\\",
+        r"\midrule",
+    ]
+    for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
+        if before is not None and line.bound and not before.bound:
+            lines.append(r"\midrule")
+        entries = [f"\\textbf{{{_latex(entry.text)}}}" if entry.best else _latex(entry.text) for entry in line.entries]
+        lines.append(f"{_latex(line.name)} & {' & '.join(entries)} \\\\")
+    notes = [f"\\par\\footnotesize {_latex(note)}" for note in found.notes]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
+_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+FORMATS: Mapping[str, Callable[[Comparison], str]] = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex}
+SUFFIXES = {".txt": "text", ".csv": "csv", ".md": "markdown", ".tex": "latex"}

@@ -1,0 +1,158 @@
+"""Soft combinations: several modules answer together, or a closed-form classifier and the modules do.
+
+Every class is scored by the module that was trained for it. What a combination calls the module of a sample is the one of
+the task of the class that it answers.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.ridge import Ridge
+from tosca_cache.luca.bank import Bank
+from tosca_cache.routing.base import Answer, Evidence, Router, register_router
+from tosca_cache.routing.classifier import EXPANSION, Classifier, learn_clean
+from tosca_cache.tasks import Task
+
+FLOOR = 1e-12
+
+
+class Combination(Router):
+    """Answers the class of largest combined score. makes: give fresh classifiers, in order."""
+
+    makes: ClassVar[tuple[Callable[[], Classifier], ...]]
+
+    def __init__(self) -> None:
+        self.classifiers = [make() for make in type(self).makes]
+
+    def fit(self, task: Task, bank: Bank) -> None:
+        """Adds the clean train rows of a task to every classifier."""
+        for classifier in self.classifiers:
+            learn_clean(classifier, task)
+
+    def route(self, evidence: Evidence) -> Tensor:
+        """The task of the class answered, [n]."""
+        return self.answer(evidence).modules
+
+    def answer(self, evidence: Evidence) -> Answer:
+        """The class of largest combined score, and its task."""
+        labels = self.scores(evidence).argmax(1)
+        return Answer(evidence.task_of_class[labels], labels)
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Combined scores, [n, C]."""
+        x = evidence.features.cpu()
+        scores = [c.scores(x).to(evidence.features.device) for c in self.classifiers]
+        return self.combined(scores, evidence)
+
+    @abstractmethod
+    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+        """What becomes of the scores of each classifier, [n, C] each, and of what the modules say."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Each classifier's."""
+        return {f"{i}.{name}": t for i, c in enumerate(self.classifiers) for name, t in c.state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Each classifier's."""
+        for i, classifier in enumerate(self.classifiers):
+            mine = f"{i}."
+            classifier.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """Each sample's scores in standard deviations from their mean over the classes, [n, C]: one scale for all judges.
+
+    z-score normalisation, Jain, Nandakumar and Ross, Pattern Recognition 38 (2005), section 4.
+    """
+    centred = scores - scores.mean(1, keepdim=True)
+    return centred / centred.square().mean(1, keepdim=True).sqrt().clamp_min(FLOOR)
+
+
+class Fused(Combination):
+    """The sum of the standardised scores of all judges: each closed-form classifier, and the modules as one more."""
+
+    source = "sum rule over standardised class scores (Jain et al., Pattern Recognition 2005); no parameter to choose"
+
+    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+        """The sum, [n, C]."""
+        judges = [*scores, evidence.block_logits]
+        return torch.stack([standardised(judge.double()) for judge in judges]).sum(0)
+
+
+@register_router
+class FusedLda(Fused):
+    """Linear discriminant analysis and the modules."""
+
+    name = "fused-lda"
+    stores = "sums over all rows, [d, d] and [C, d]"
+    cost = "d C"
+    makes = (Lda,)
+
+
+@register_router
+class FusedRidge(Fused):
+    """Ridge regression on 2,000 random ReLU features and the modules."""
+
+    name = "fused-ridge"
+    stores = "sums over all rows, [M, M] and [M, C]"
+    cost = "M (d + C)"
+    makes = (partial(Ridge, EXPANSION),)
+
+
+@register_router
+class FusedAll(Fused):
+    """Linear discriminant analysis, ridge regression on 2,000 random ReLU features, and the modules."""
+
+    name = "fused"
+    stores = "sums over all rows, [d, d], [C, d], [M, M] and [M, C]"
+    cost = "d C + M (d + C)"
+    makes = (Lda, partial(Ridge, EXPANSION))
+
+
+class ByPosterior(Combination):
+    """Takes the probability of each task from linear discriminant analysis."""
+
+    stores = "sums over all rows, [d, d] and [C, d]"
+    cost = "d C"
+    makes = (Lda,)
+
+    def of_tasks(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+        """P(t | x), the sum over the task's classes, [n, T]."""
+        p = torch.softmax(scores[0], 1)
+        return p.new_zeros(len(p), len(evidence.blocks)).index_add_(1, evidence.task_of_class, p)
+
+
+@register_router
+class ChainRule(ByPosterior):
+    """P(c | x) = P(task of c | x) P(c | x, that task): the first factor by LDA, the second by the task's module."""
+
+    name = "soft-lda"
+    source = "the chain rule; linear discriminant analysis as in `lda`"
+
+    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+        """The product, [n, C]."""
+        tasks, logits = self.of_tasks(scores, evidence), evidence.block_logits.double()
+        within = [torch.softmax(logits[:, block.start : block.stop], 1) for block in evidence.blocks]
+        return torch.cat(within, 1) * tasks[:, evidence.task_of_class]
+
+
+@register_router
+class Weighted(ByPosterior):
+    """sum_t P(t | x) softmax(logits of module t): all modules speak on all classes, by their share."""
+
+    name = "weighted-lda"
+    source = "a mixture of experts with linear discriminant analysis as its gate"
+
+    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+        """The weighted mean of probabilities, [n, C]."""
+        tasks = self.of_tasks(scores, evidence)
+        each = (torch.softmax(evidence.logits(t).double(), 1) for t in range(len(evidence.blocks)))
+        return sum((tasks[:, t : t + 1] * p for t, p in enumerate(each)), torch.zeros_like(scores[0]))

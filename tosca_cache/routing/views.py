@@ -1,0 +1,47 @@
+"""Least entropy of what a module says on average of several views of a sample."""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+from torch import Tensor
+
+from tosca_cache.errors import UsageError
+from tosca_cache.luca.module import entropy_and_prediction
+from tosca_cache.routing.base import Evidence, Router, register_router
+
+CLEAN = 6 / 16  # the paper's share of clean copies among its 16 inputs
+
+
+@register_router
+class ViewEntropy(Router):
+    """Least entropy over the module's own classes, of logits averaged over the clean sample and its augmented views.
+
+    Divided by log K, which the paper need not do with its tasks of one size. A block of one class has no entropy: there all
+    classes stand for it, as in `own-entropy`. The clean view counts 6/16 and the augmented ones share the rest, whatever
+    their number; the paper's ten views follow AutoAugment, these are the views of the store (training crops and flips).
+    """
+
+    name = "contracon"
+    source = "ConTraCon, augmentation-based task identification (arXiv 2308.11357); methods.md 10"
+    cost = "V times the modules: 4 T V d h"
+    needs_views = True
+
+    def route(self, evidence: Evidence) -> Tensor:
+        """The module of least entropy, [n]; raises `UsageError` without augmented views of the test rows."""
+        if not evidence.asked.view_count:
+            raise UsageError(
+                f"router {self.name} asks for augmented views of the test rows, and this store has none",
+                where="--router",
+                remedy="extract the dataset with --test-views 8, or choose another router",
+            )
+        return torch.stack([self._entropy(evidence, t) for t in range(len(evidence.blocks))]).argmin(0)
+
+    def _entropy(self, evidence: Evidence, module: int) -> Tensor:
+        count, block = evidence.asked.view_count, evidence.blocks[module]
+        logits = CLEAN * evidence.logits(module)
+        for view in range(count):
+            logits = logits + (1 - CLEAN) / count * evidence.asked.view_logits(module, view)
+        asked = logits[:, block.start : block.stop] if len(block) > 1 else logits
+        return entropy_and_prediction(asked)[0] / log(max(asked.shape[1], 2))
