@@ -7,6 +7,7 @@ stream = tosca.task_stream(store, increment=2, seed=1993)  # or incremental="dom
 trained = tosca.train(stream, l1=5e-4)
 labels, modules = tosca.route(trained, features)
 report = tosca.evaluate(trained)
+table = tosca.compare(store, methods="all", seeds=5, increment=10)
 found = tosca.sweep(store, {"l1": [1e-4, 5e-4], "lr": "log:0.005:0.1:5"}, ledger="runs/cub.sqlite", increment=10)
 """
 
@@ -19,6 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.compare.learners import method_names
+from tosca_cache.compare.request import CompareRequest, seeds_of
+from tosca_cache.compare.run import CompareReporter, run_compare
 from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.summary import to_json
@@ -163,3 +167,33 @@ def sweep(
     )
     resources = Resources(backend, jobs, scheduler)
     return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=reporter)
+
+
+def compare(
+    store: Store,
+    methods: str | Sequence[str] = "all",
+    *,
+    seeds: int | Sequence[int] = 5,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    shots: int | None = None,
+    ledger: str | Path | None = None,
+    reporter: CompareReporter | None = None,
+    **base: Any,
+) -> dict[str, Any]:
+    """Runs many learners under one protocol and returns one table of them, as plain JSON values.
+
+    Keys of the table: dataset, seeds, task_sizes, columns (names of the measured values), rows: best last accuracy first,
+    bounds last. A row has method, rehearsal, transductive, bound, options, values ({column: {mean, spread}}), seeds
+    ({seed: all its numbers}) and failed ({seed: reason}).
+
+    Arguments:
+        methods: names of registered learners, or "all".
+        seeds: how many, counted from 1993 (5 are the published ones), or which.
+        options: {method: {option: value}} for the learners' constructors.
+        shots: few-shot: train rows of each class after the first task.
+        ledger: a SQLite file of results; called again with it, nothing that is finished is run again.
+        base: protocol and training settings of all learners; fields of `TrainConfig`.
+    """
+    config = TrainConfig(**({"dataset": store.spec.dataset["name"]} | base))
+    request = CompareRequest(config, method_names(methods), seeds_of(seeds), options or {}, shots)
+    return run_compare(request, store, None if ledger is None else Path(ledger), reporter=reporter)

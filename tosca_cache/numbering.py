@@ -61,8 +61,8 @@ def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> lis
 def few_shot(labels: IntArray, few: IntArray, names: Sequence[str], *, shots: int, seed: int) -> IntArray:
     """Positions in `labels` that a few-shot protocol keeps, ascending: `shots` rows of each label of `few`, all others.
 
-    Which ones is drawn by (seed, name of the label), so that neither the other classes nor their order change it (methods.md
-    8; the published shots are listed by file name, and are others).
+    Which ones is drawn by (seed, its name), so that neither the other classes nor their order change it (methods.md 8;
+    the published shots are listed by file name, and are others).
 
     Raises `UsageError` if `shots` is below 1 or a class has fewer rows.
     """

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.compare.learners import full_options
+from tosca_cache.compare.learners import FROM_CONFIG, full_options
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
 from tosca_cache.methods import method_type
@@ -32,7 +32,7 @@ class CompareCell:
     @cached_property
     def content(self) -> dict[str, Any]:
         """Everything that its numbers depend on, as plain JSON values, laid out as a sweep's cells are."""
-        setting = {key: value for key, value in setting_of(self.config).items() if key not in _AS_OPTIONS}
+        setting = {key: value for key, value in setting_of(self.config).items() if key not in FROM_CONFIG}
         options = {
             f"{self.method}.{key}": list(value) if isinstance(value, tuple) else value
             for key, value in self.options.items()
@@ -50,9 +50,6 @@ class CompareCell:
     def address(self) -> str:
         """SHA-256 of the content in canonical JSON."""
         return hashlib.sha256(canonical_json(self.content).encode()).hexdigest()
-
-
-_AS_OPTIONS = ("router", "routing_batch_size")  # of learners that have them; others do not depend on them
 
 
 def code_digest(method: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from tosca_cache.runs.experiment import make_settings
 from tosca_cache.train.engines import Engine
 
 COMMON = ("seed", "settings", "device", "engine")
+FROM_CONFIG = ("router", "routing_batch_size")  # settings that only learners with options of these names know
 ALL = "all"
 OPTION = "--set"
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
@@ -41,20 +44,33 @@ def method_names(asked: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def options_of(method: type[Method]) -> dict[str, Any]:
+@cache
+def options_of(method: type[Method]) -> Mapping[str, Any]:
     """The options of a learner's constructor that can be written down, and their defaults; what all learners take is no
-    option."""
+    option, and neither is what a learner settles for the class that it builds on."""
     found: dict[str, Any] = {}
+    own = True
     for kind in method.__mro__:
         if "__init__" not in vars(kind):
             continue
         parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
         for parameter in parameters:
-            if parameter.name not in (*COMMON, *found) and isinstance(parameter.default, _PLAIN):
-                found[parameter.name] = parameter.default
+            name, default = parameter.name, parameter.default
+            if name not in (*COMMON, *found) and isinstance(default, _PLAIN) and (own or _takes(method, name, default)):
+                found[name] = default
+        own = False
         if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break  # it hands nothing on that it does not name
-    return found
+    return MappingProxyType(found)
+
+
+def _takes(method: type[Method], option: str, value: Any) -> bool:
+    """Whether a constructor hands an option on to the class above, instead of settling it itself."""
+    try:
+        method(**{option: value})
+    except TypeError as error:
+        return "multiple values" not in str(error)
+    return True
 
 
 def parse_assignments(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -124,9 +140,9 @@ def _literal(text: str) -> Any:
 
 
 def full_options(name: str, config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option of a learner: as given, else as the configuration says under the same name, else its default."""
-    defaults = options_of(method_type(name))
-    return {key: given.get(key, getattr(config, key, default)) for key, default in defaults.items()}
+    """Every option of a learner: as given, else (a router) as the configuration says, else its default."""
+    settings = {key: getattr(config, key) for key in FROM_CONFIG}
+    return {key: given.get(key, settings.get(key, default)) for key, default in options_of(method_type(name)).items()}
 
 
 def make_learner(

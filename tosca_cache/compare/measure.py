@@ -15,6 +15,7 @@ import torch
 from tosca_cache.compare.cells import CompareCell
 from tosca_cache.compare.learners import learns_together, make_learner
 from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
+from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.methods import Method, method_type
 from tosca_cache.methods.protocol import Outcome, run_protocol, run_protocols
@@ -88,6 +89,7 @@ def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Ou
         **summarise(R, counts, last.labels, modules, outcome.labels, outcome.tasks),
         **({} if cell.shots is None else few),
         "R": R,
+        "accuracy_curve": accuracy_curve(R, counts),
         "stored_numbers": learner.stored_numbers,
         "trainable_parameters": learner.trainable_parameters,
         "train_seconds": outcome.seconds["train"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,9 +44,16 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """
     plain = text.strip()
     if plain.isdecimal() and int(plain) <= MOST_COUNT:
-        if int(plain) == 0:
-            raise UsageError("no seeds were asked for", where="--seeds", remedy="give a count of 1 or more")
-        return tuple(range(PUBLISHED_SEEDS[0], PUBLISHED_SEEDS[0] + int(plain)))
+        return seeds_of(int(plain))
     seeds = check_value("seeds", plain.rstrip(","), where="--seeds")
     assert isinstance(seeds, tuple)
     return seeds
+
+
+def seeds_of(asked: int | Sequence[int]) -> tuple[int, ...]:
+    """So many seeds, counted from the first published one, or these; raises `UsageError` for none."""
+    if not isinstance(asked, int):
+        return tuple(asked)
+    if asked < 1:
+        raise UsageError("no seeds were asked for", where="--seeds", remedy="give a count of 1 or more")
+    return tuple(range(PUBLISHED_SEEDS[0], PUBLISHED_SEEDS[0] + asked))

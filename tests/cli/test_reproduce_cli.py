@@ -1,0 +1,155 @@
+"""`tosca reproduce` on made-up values for the digits, from extraction to the table."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.evaluate.metrics import accuracy_curve, average_accuracy, last_accuracy
+from tosca_cache.methods.protocol import run_protocol
+from tosca_cache.methods.simplecil import SimpleCil
+from tosca_cache.store import list_stores, open_store
+from tosca_cache.tasks import TaskStream
+
+MADE_UP = """
+title = "Made-up values for the digits"
+
+[defaults]
+dataset = "digits"
+method = "{method}"
+increment = 2
+backbone = "vit_nano"
+normalize = "{normalize}"
+image_size = 32
+resize = {resize}
+source = "nobody, table 0"
+
+[[expectation]]
+note = "made up"
+[expectation.values]
+last_accuracy = 90.0
+average_accuracy = 95.0
+accuracy_curve = [100.0, 99.0, 98.0, 97.0, 90.0]
+
+[[expectation]]
+seeds = [1993, 1994]
+values = {{ average_accuracy = 95.0 }}
+spreads = {{ average_accuracy = 0.25 }}
+"""
+
+
+@pytest.fixture
+def made_up(digits_place):
+    """Writes a file of values: (method, normalize, resize) -> its name."""
+
+    def write(method="simplecil", normalize="timm", resize=32):
+        text = MADE_UP.format(method=method, normalize=normalize, resize=resize)
+        Path("mine.toml").write_text(text)
+        return "mine.toml"
+
+    return write
+
+
+def tosca(*arguments):
+    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments)], env={"COLUMNS": "120"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def outcome_of(path):
+    stream = TaskStream.from_store(open_store(path), increment=2, seed=1993)
+    return run_protocol(SimpleCil(), stream)
+
+
+def test_ours_beside_the_published(made_up, digits_cache):
+    result = tosca("--expectation", made_up(), "--dataset", "digits", "--json")
+    assert result.exit_code == 0, result.output
+    assert "extracting" not in result.stderr, "the store that is there has these features"
+    last, average, curve, seeds = json.loads(result.stdout)
+    (summary,) = list_stores(digits_cache)
+    outcome = outcome_of(summary.path)
+    assert last["ours"] == pytest.approx(last_accuracy(outcome.R, outcome.counts))
+    assert last["difference"] == pytest.approx(last["ours"] - 90)
+    assert average["ours"] == pytest.approx(average_accuracy(outcome.R, outcome.counts))
+    ours = accuracy_curve(outcome.R, outcome.counts)
+    np.testing.assert_allclose(curve["ours"], ours)
+    gaps = ours - curve["published"]
+    assert curve["difference"] == pytest.approx(gaps[np.abs(gaps).argmax()])
+    assert seeds["ours_spread"] > 0 and seeds["published_spread"] == 0.25 and seeds["seeds"] == [1993, 1994]
+    assert last["source"] == "nobody, table 0" and last["note"] == "made up"
+
+    table = tosca("--expectation", "mine.toml")
+    words = " ".join(table.stdout.split())
+    assert f"{last['ours']:.2f} │ 90.00 │ {last['difference']:+.2f} │ [1]" in words
+    assert "95.00 ± 0.25" in words and "worst of A_1 to A_5: A_5" in words
+    assert "[1] nobody, table 0 (made up)" in words and "[2] nobody, table 0" in words
+    assert "Made-up values for the digits" in words
+
+
+def test_a_tolerance_decides_the_exit_code(made_up):
+    far = tosca("--expectation", made_up(), "--tolerance", "1")
+    assert far.exit_code == 1 and "beyond the tolerance of 1" in far.stderr and "90.00" in far.stdout
+    near = tosca("--expectation", "mine.toml", "--tolerance", "20")
+    assert near.exit_code == 0 and "within the tolerance of 20" in near.stderr
+
+
+def test_features_of_another_transform_are_extracted(made_up, digits_place):
+    """No normalisation and a resize that crops, as the published numbers of the ViT-B were made, with float32."""
+    asked = ("--expectation", made_up(normalize="none", resize=36), "--root", "made", "--json")
+    result = tosca(*asked)
+    assert result.exit_code == 0, result.output
+    assert "no store in made has these features; extracting them" in result.stderr
+    (summary,) = list_stores(Path("made"))
+    spec = summary.spec
+    assert spec.transform["normalize"] == "none" and spec.transform["resize"] == 36
+    assert spec.precision == "fp32" and spec.views["count"] == 0
+    outcome = outcome_of(summary.path)
+    assert json.loads(result.stdout)[0]["ours"] == pytest.approx(last_accuracy(outcome.R, outcome.counts))
+    again = tosca(*asked)
+    assert "extracting" not in again.stderr and again.stdout == result.stdout
+    assert len(list_stores(Path("made"))) == 1
+
+
+def test_a_store_with_other_features_is_refused(made_up, digits_cache):
+    (summary,) = list_stores(digits_cache)
+    result = tosca("--expectation", made_up(normalize="none"), "--store", summary.path)
+    assert result.exit_code == 1 and 'transform.normalize: asked for "none", it has "timm"' in result.stderr
+
+
+def test_a_learner_that_is_not_there_is_named_before_anything_is_extracted(made_up):
+    result = tosca("--expectation", made_up(method="rampac", normalize="none"))
+    assert result.exit_code == 2
+    assert "the learner 'rampac', which is not registered" in result.stderr and "extracting" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give --paper or --expectation"),
+        (("--paper", "simplecil", "--expectation", "x.toml"), "give --paper or --expectation"),
+        (("--paper", "simplcil"), "did you mean 'simplecil'"),
+        (("--paper", "simplecil", "--dataset", "digits"), "choose of cifar100, cub"),
+        (("--expectation", "none.toml"), "cannot be read"),
+    ],
+)
+def test_wrong_requests(digits_place, arguments, said):
+    result = tosca(*arguments)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
+def test_the_published_images_are_asked_for(digits_place):
+    result = tosca("--paper", "simplecil", "--dataset", "cub")
+    assert result.exit_code == 1
+    assert "the files of cub are missing; wanted: train/CLASS/*.jpg" in result.stderr
+    assert "or say where it is with --data-root" in result.stderr
+
+
+def test_the_list(digits_place):
+    listed = " ".join(tosca("--list").stdout.split())
+    for words in ("--paper simplecil", "A_T 86.77, A-bar 92.24", "repository RanPAC/RanPAC, results table, row 'NCM'"):
+        assert words in listed
+    assert "--paper nmc" not in " ".join(tosca("--list", "--paper", "simplecil").stdout.split())

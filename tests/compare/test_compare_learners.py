@@ -1,0 +1,141 @@
+"""What can be asked of learners by name: options, seeds, and side by side what each gives alone."""
+
+import numpy as np
+import pytest
+
+from tosca_cache.compare.learners import full_options, learns_together, method_names, options_of, parse_assignments
+from tosca_cache.compare.request import CompareRequest, parse_seeds
+from tosca_cache.config import TrainConfig
+from tosca_cache.errors import UsageError
+from tosca_cache.methods import METHODS, method_type
+from tosca_cache.methods.protocol import run_protocol, run_protocols
+from tosca_cache.methods.simplecil import SimpleCil
+from tosca_cache.train.settings import Settings
+
+
+class Optioned(SimpleCil):
+    """Options of every kind; `fixed` is settled by the class below."""
+
+    def __init__(
+        self, *, many=(1, 2), number=2.0, whole=3, flag=False, word="a", free=None, fixed=1, other=object(), **c
+    ):
+        super().__init__(**c)
+
+
+class Below(Optioned):
+    def __init__(self, *, more: int = 1, **common):
+        super().__init__(fixed=2, **common)
+
+
+@pytest.fixture
+def optioned(monkeypatch):
+    monkeypatch.setitem(METHODS, "optioned", Optioned)
+
+
+def test_options_are_those_that_a_user_may_set():
+    free = {"many": (1, 2), "number": 2.0, "whole": 3, "flag": False, "word": "a", "free": None}
+    assert options_of(Optioned) == free | {"fixed": 1}
+    assert options_of(Below) == free | {"more": 1}
+    assert options_of(SimpleCil) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("many=3,x", (3, "x")),
+        ("number=1", 1.0),
+        ("whole=7", 7),
+        ("flag=true", True),
+        ("word=7", "7"),
+        ("free=0.5", 0.5),
+        ("free=none", None),
+    ],
+)
+def test_values_are_read_as_the_default_is(optioned, text, value):
+    found = parse_assignments([f"optioned.{text}"], ["optioned"])["optioned"]
+    assert list(found.values()) == [value] and type(*found.values()) is type(value)
+
+
+@pytest.mark.parametrize("text", ["whole=1.5", "flag=1", "number=true", "whole=true"])
+def test_values_of_another_type_are_refused(optioned, text):
+    with pytest.raises(UsageError, match="cannot be"):
+        parse_assignments([f"optioned.{text}"], ["optioned"])
+
+
+def test_only_a_router_comes_from_the_configuration():
+    config = TrainConfig(router="lda", batch_size=7, momentum=0.1)
+    assert full_options("tosca", config, {}) == {"router": "lda", "routing_batch_size": 48}
+    assert full_options("tosca", config, {"router": "sample"})["router"] == "sample"
+    for name in METHODS:
+        others = {k: v for k, v in full_options(name, config, {}).items() if not k.startswith("rout")}
+        assert others == {k: v for k, v in options_of(method_type(name)).items() if not k.startswith("rout")}
+
+
+def test_names():
+    assert method_names("all") == tuple(sorted(METHODS))
+    assert method_names(" tosca,simplecil,tosca") == ("tosca", "simplecil")
+    with pytest.raises(UsageError, match="simplecil"):
+        method_names(["simple-cil"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("5", (1993, 1994, 1995, 1996, 1997)),
+        ("1", (1993,)),
+        ("1993", (1993,)),
+        ("7,", (7,)),
+        ("3, 4", (3, 4)),
+    ],
+)
+def test_seeds_are_a_count_or_a_list(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+def test_requests_that_cannot_be():
+    with pytest.raises(UsageError, match="no methods"):
+        CompareRequest(TrainConfig(), ())
+    with pytest.raises(UsageError, match="has no option"):
+        CompareRequest(TrainConfig(), ("tosca",), options={"tosca": {"rooter": "x"}})
+    with pytest.raises(UsageError, match="seeds"):
+        CompareRequest(TrainConfig(), ("tosca",), seeds=(1, 1))
+
+
+class Sharing(SimpleCil):
+    """Learns together, and counts how often."""
+
+    together = 0
+
+    @classmethod
+    def observe_together(cls, learners, tasks):
+        cls.together += 1
+        for learner, task in zip(learners, tasks, strict=True):
+            learner.observe(task)
+
+
+def test_side_by_side_gives_what_each_gives_alone(make_stream):
+    assert learns_together(Sharing) and not learns_together(SimpleCil)
+    streams = [make_stream(seed=seed) for seed in (1, 2)]
+    told = []
+    outcomes = run_protocols([Sharing(), Sharing()], streams, on_task=told.append)
+    assert Sharing.together == len(streams[0]) and told == [0, 1, 2]
+    for stream, outcome in zip(streams, outcomes, strict=True):
+        alone = run_protocol(SimpleCil(), stream)
+        assert np.array_equal(outcome.R, alone.R, equal_nan=True)
+        assert np.array_equal(outcome.rows, alone.rows)
+        assert all(
+            np.array_equal(a.labels, b.labels) for a, b in zip(outcome.predictions, alone.predictions, strict=True)
+        )
+        assert set(outcome.seconds) == {"train", "evaluate"}
+    assert outcomes[0].seconds["train"] == outcomes[1].seconds["train"] > 0
+
+
+@pytest.mark.parametrize("name", ["finetune", "tosca"])
+def test_a_learner_of_the_registry_is_measured_side_by_side(make_stream, name):
+    quick = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
+    streams = [make_stream(seed=seed) for seed in (3, 4)]
+    kind = METHODS[name]
+    outcomes = run_protocols([kind(seed=s, settings=quick) for s in (3, 4)], streams)
+    for seed, stream, outcome in zip((3, 4), streams, outcomes, strict=True):
+        alone = run_protocol(kind(seed=seed, settings=quick), stream)
+        np.testing.assert_allclose(outcome.R, alone.R, atol=1e-6)

@@ -1,0 +1,122 @@
+"""Comparisons through Python: the table, the ledger behind it, and learners that fail side by side."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tosca_cache import api
+from tosca_cache.compare.cells import cells_of
+from tosca_cache.compare.request import CompareRequest
+from tosca_cache.config import TrainConfig
+from tosca_cache.errors import UsageError
+from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
+from tosca_cache.methods import METHODS
+from tosca_cache.methods.protocol import run_protocol
+from tosca_cache.methods.simplecil import SimpleCil
+from tosca_cache.report.compare import comparison, to_csv, to_latex, to_markdown
+from tosca_cache.sweep.ledger import Ledger
+
+QUICK = {"increment": 2, "epochs": 2, "batch_size": 8, "mlp_ratio": 4, "se_ratio": 4}
+
+
+@pytest.fixture
+def store(make_store, tmp_path):
+    return make_store(tmp_path / "store", noise=2.0)
+
+
+class Half(SimpleCil):
+    """Side by side it fails; alone it fails with one seed only."""
+
+    name, source = "half", "a test"
+    observed = 0
+
+    @classmethod
+    def observe_together(cls, learners, tasks):
+        raise MemoryError("does not fit")
+
+    def observe(self, task, *, on_epoch=None):
+        type(self).observed += 1
+        if self.seed == 2:
+            raise RuntimeError("seed 2 never works")
+        super().observe(task)
+
+
+def test_the_numbers_are_those_of_the_protocol(store):
+    table = api.compare(store, ["simplecil", "tosca"], seeds=[5, 6], **QUICK)
+    assert json.loads(json.dumps(table, allow_nan=False)) == table
+    rows = {row["method"]: row for row in table["rows"]}
+    for seed in (5, 6):
+        stream = api.task_stream(store, increment=2, seed=seed)
+        outcome = run_protocol(SimpleCil(seed=seed), stream)
+        found = rows["simplecil"]["seeds"][str(seed)]
+        assert found["average_accuracy"] == pytest.approx(average_accuracy(outcome.R, outcome.counts))
+        assert found["last_accuracy"] == pytest.approx(last_accuracy(outcome.R, outcome.counts))
+        assert found["stored_numbers"] == 6 * 12 and found["trainable_parameters"] == 0
+        assert found["train_seconds"] > 0 and found["milliseconds"] > 0
+        trained = api.train(stream, seed=seed, **{k: v for k, v in QUICK.items() if k != "increment"})
+        np.testing.assert_allclose(
+            rows["tosca"]["seeds"][str(seed)]["last_accuracy"], last_accuracy(trained.outcome.R, trained.outcome.counts)
+        )
+    values = [rows["tosca"]["seeds"][s]["last_accuracy"] for s in ("5", "6")]
+    assert rows["tosca"]["values"]["last_accuracy"]["mean"] == pytest.approx(np.mean(values))
+    assert rows["tosca"]["values"]["last_accuracy"]["spread"] == pytest.approx(np.std(values, ddof=1))
+
+
+def test_a_ledger_is_gone_on_with(store, tmp_path, monkeypatch):
+    first = api.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK)
+    monkeypatch.setattr(SimpleCil, "observe", lambda *a, **k: pytest.fail("run again"))
+    assert api.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK) == first
+
+
+def test_addresses_depend_on_what_decides_the_numbers():
+    def address(method="tosca", store="s", seed=1, options=None, shots=None, **config):
+        request = CompareRequest(TrainConfig(**config), (method,), (seed,), {method: options or {}}, shots)
+        return cells_of(request, method, store)[0].address
+
+    same = {address(), address(device="cpu"), address(engine="torch"), address(seeds=(3,)), address(init_cls=10)}
+    assert same == {address(options={"router": "sample"})}
+    others = [
+        *(address("simplecil"), address(store="t"), address(seed=2), address(shots=5), address(increment=5)),
+        *(address(lr=0.1), address(shuffle=False), address(router="lda"), address(options={"router": "margin"})),
+    ]
+    assert len({*others, *same}) == len(others) + 1
+    assert address(router="lda") == address(options={"router": "lda"})
+    assert address("simplecil", router="lda") == address("simplecil"), "it has no router"
+
+
+def test_what_fails_side_by_side_is_tried_alone(store, tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "half", Half)
+    table = api.compare(store, ["half", "simplecil"], seeds=[1, 2, 3], ledger=tmp_path / "l.sqlite", **QUICK)
+    half, other = sorted(table["rows"], key=lambda row: row["method"])
+    assert list(half["seeds"]) == ["1", "3"] and list(half["failed"]) == ["2"]
+    assert "RuntimeError: seed 2 never works" in half["failed"]["2"]
+    assert half["values"]["last_accuracy"]["mean"] == pytest.approx(
+        np.mean([other["seeds"][seed]["last_accuracy"] for seed in ("1", "3")])
+    )
+    with Ledger.open(tmp_path / "l.sqlite") as book:
+        assert book.counts() == {"open": 0, "running": 0, "done": 5, "diverged": 0, "failed": 1}
+    written = comparison(table)
+    for text in (to_csv(written), to_markdown(written), to_latex(written)):
+        assert "seed 2 never works" in text
+
+
+def test_a_learner_that_always_fails_has_a_line_without_numbers(store, monkeypatch):
+    monkeypatch.setitem(METHODS, "half", Half)
+    table = api.compare(store, ["half"], seeds=[2], **QUICK)
+    (line,) = comparison(table).lines
+    assert [entry.text for entry in line.entries] == ["-"] * 7 and line.name == "half [1]"
+
+
+def test_wrong_options_are_found_before_anything_runs(store, tmp_path):
+    with pytest.raises(UsageError, match="unknown router"):
+        api.compare(store, ["simplecil", "tosca"], seeds=[1], ledger=tmp_path / "l.sqlite", router="x", **QUICK)
+    assert not (tmp_path / "l.sqlite").exists()
+
+
+def test_text_that_means_something_in_latex_and_markdown_is_escaped(store):
+    table = api.compare(store, ["simplecil"], seeds=[1], **QUICK)
+    table["rows"][0] |= {"failed": {"2": r"50% of x_1 & y^2 | $z# {~} \n"}, "dataset": "a_b"}
+    latex, markdown = to_latex(comparison(table)), to_markdown(comparison(table))
+    assert r"50\% of x\_1 \& y\textasciicircum{}2 | \$z\# \{\textasciitilde{}\} \textbackslash{}n" in latex
+    assert r"50% of x\_1 & y^2 \| $z#" in markdown

@@ -1,0 +1,119 @@
+"""`tosca reproduce`: published values, and ours beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, import_plugins
+
+if TYPE_CHECKING:
+    from tosca_cache.reproduce.expectation import Paper
+    from tosca_cache.reproduce.features import Places
+
+
+def reproduce(
+    paper: Annotated[str | None, typer.Option(help="Whose published values; --list has all.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="A name of `tosca datasets`, or a folder.")] = None,
+    expectation: Annotated[
+        Path | None, typer.Option(help="A TOML file of values, instead of --paper.", metavar="FILE")
+    ] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="Print all published values, then stop.")] = False,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Points that ours may differ; exit with 1 beyond.", show_default="report only")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="As for extract.", metavar="FILE")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, bf16 or fp16: of the features.", show_default="any that are there, fp32 if they must be made"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything, for a program.")] = False,
+    plugin: Plugins = None,
+    data_root: DataRoot = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Run what was published, on features made with the published transform, and print ours beside it.
+
+    Features that are not there yet are extracted first.
+    """
+    import_plugins(plugin)
+    if list_all:
+        _list(paper, expectation)
+        return
+    from tosca_cache.reproduce.features import Places
+
+    chosen = _chosen(paper, expectation)
+    folder = dataset is not None and Path(dataset).is_dir()
+    name = Path(dataset).resolve().name if dataset is not None and folder else dataset
+    places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
+    _run(chosen, name, places, tolerance, as_json=as_json)
+
+
+def _chosen(paper: str | None, expectation: Path | None) -> Paper:
+    from tosca_cache.errors import UsageError
+    from tosca_cache.reproduce.expectation import find_paper, read_paper, shipped_papers
+
+    if (paper is None) == (expectation is None):
+        raise UsageError(
+            "give --paper or --expectation, one of them",
+            where="--paper",
+            remedy=f"--paper is one of {', '.join(shipped_papers())}",
+        )
+    return read_paper(expectation) if expectation is not None else find_paper(str(paper))
+
+
+def _list(paper: str | None, expectation: Path | None) -> None:
+    from rich.console import Console
+
+    from tosca_cache.methods import METHODS
+    from tosca_cache.report.reproduce import papers_table
+    from tosca_cache.reproduce.expectation import find_paper, shipped_papers
+
+    everything = paper is None and expectation is None
+    papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
+    console = Console()
+    console.print(papers_table(papers, list(METHODS)))
+
+
+def _run(chosen: Paper, dataset: str | None, places: Places, tolerance: float | None, *, as_json: bool) -> None:
+    import json
+
+    from rich.console import Console
+
+    from tosca_cache.cli.compare_progress import CompareProgress
+    from tosca_cache.report.reproduce import beside_table
+    from tosca_cache.reproduce.run import reproduce as run
+
+    console = Console(stderr=True)
+    try:
+        with CompareProgress(console) as progress:
+            entries = run(chosen.of(dataset), places, on_note=progress.on_note, reporter=progress)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again, extraction goes on where it was", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(entries, indent=1, allow_nan=False))
+    else:
+        Console().print(beside_table(entries, chosen.title))
+    _judge(entries, tolerance)
+
+
+def _judge(entries: list[dict[str, Any]], tolerance: float | None) -> None:
+    if tolerance is None:
+        return
+    worst = max(abs(entry["difference"]) for entry in entries)
+    verdict = "beyond" if worst > tolerance else "within"
+    typer.echo(f"largest difference {worst:.2f} points, {verdict} the tolerance of {tolerance:g}", err=True)
+    if worst > tolerance:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(reproduce)

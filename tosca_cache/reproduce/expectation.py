@@ -1,0 +1,166 @@
+"""Published values as data: which learner under which protocol on which features, what came out, and where that stands.
+
+A file has a `title`, optional `[defaults]`, and `[[expectation]]` tables whose keys are the fields of `Expectation`; what a
+table leaves out comes from the defaults.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.config.checks import nearest
+from tosca_cache.errors import ConfigError, UsageError
+
+MEASURES = (
+    "last_accuracy",
+    "average_accuracy",
+    "last_accuracy_over_tasks",
+    "average_accuracy_over_tasks",
+    "forgetting",
+    "accuracy_curve",
+)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What was published of one learner on one dataset.
+
+    dataset: a name of `tosca datasets`, or of a folder. method: name of our learner. options: of its constructor.
+    source: where the values stand. note: what a reader has to know of them.
+    values: percent, by measure (see `MEASURES`; accuracy_curve is a list, one number a task). spreads: their standard
+        deviations over seeds, where published.
+    increment, init_cls, shuffle, seeds: the protocol; values are means over the seeds.
+    backbone, normalize, image_size, resize, interpolation: the features; the clean view is resized to `resize` by its
+        shorter side and cropped to `image_size`.
+    views: augmented views of a train row that the learner needs.
+    """
+
+    dataset: str
+    method: str
+    source: str
+    values: Mapping[str, Any]
+    increment: int
+    backbone: str
+    normalize: str
+    image_size: int
+    resize: int
+    interpolation: str = "bicubic"
+    views: int = 0
+    init_cls: int | None = None
+    shuffle: bool = True
+    seeds: tuple[int, ...] = (1993,)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    spreads: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The published values of one paper. name: as in `--paper`, or the path of a user's own file."""
+
+    name: str
+    title: str
+    expectations: tuple[Expectation, ...]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Datasets that it has values for."""
+        return tuple(dict.fromkeys(one.dataset for one in self.expectations))
+
+    def of(self, dataset: str | None) -> tuple[Expectation, ...]:
+        """The values for a dataset; without a name, those of the only one. Raises `UsageError` if there is none."""
+        if dataset is None and len(self.datasets) == 1:
+            return self.expectations
+        if dataset not in self.datasets:
+            asked = "no dataset was named" if dataset is None else f"{self.name} has no values for {dataset!r}"
+            raise UsageError(asked, where="--dataset", remedy=f"choose of {', '.join(self.datasets)}")
+        return tuple(one for one in self.expectations if one.dataset == dataset)
+
+
+def shipped_papers() -> tuple[str, ...]:
+    """Names of the papers whose values come with the package."""
+    names = [entry.name for entry in _folder().iterdir()]
+    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+
+
+def find_paper(name: str) -> Paper:
+    """The shipped values of a paper; raises `UsageError` if there are none."""
+    known = shipped_papers()
+    if name not in known:
+        raise UsageError(
+            f"there are no published values of {name!r}",
+            where="--paper",
+            remedy=f"did you mean {nearest(name, known)!r}? Known: {', '.join(known)}",
+        )
+    return _read(_folder().joinpath(f"{name}.toml"), name)
+
+
+def read_paper(path: Path) -> Paper:
+    """The values of a user's own file; raises `ConfigError` if it is missing or not as it must be."""
+    return _read(path, str(path))
+
+
+def _folder() -> Traversable:
+    return files("tosca_cache.reproduce").joinpath("values")
+
+
+def _read(source: Traversable | Path, name: str) -> Paper:
+    try:
+        raw = tomllib.loads(source.read_bytes().decode("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the published values cannot be read: {error}",
+            where=name,
+            remedy="give a TOML file; see docs/reproduce.md",
+        ) from error
+    entries, defaults = raw.get("expectation"), raw.get("defaults", {})
+    if not isinstance(entries, list) or not entries or not isinstance(defaults, dict):
+        raise ConfigError("there is no [[expectation]]", where=name, remedy="add one; see docs/reproduce.md")
+    return Paper(
+        name,
+        str(raw.get("title", name)),
+        tuple(_expectation(defaults | entry, f"{name}, expectation {n}") for n, entry in enumerate(entries, 1)),
+    )
+
+
+def _expectation(raw: Mapping[str, Any], where: str) -> Expectation:
+    known = {item.name: item for item in fields(Expectation)}
+    for key in raw:
+        if key not in known:
+            raise ConfigError(f"unknown key {key!r}", where=where, remedy=f"did you mean {nearest(key, known)!r}?")
+    for key, item in known.items():
+        if key not in raw and item.default is MISSING and item.default_factory is MISSING:
+            raise ConfigError(f"{key} is missing", where=where, remedy="add it, or put it under [defaults]")
+    for key, value in raw.items():
+        if not _fits(value, str(known[key].type)):
+            raise ConfigError(f"{key} cannot be {value!r}", where=where, remedy=f"it is {known[key].type}")
+    _check_values(raw["values"], where)
+    _check_values(raw.get("spreads", {}), where)
+    given: dict[str, Any] = dict(raw)
+    if "seeds" in given:
+        given["seeds"] = tuple(given["seeds"])
+    return Expectation(**given)
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a TOML value is of a field's type; the types are written as above."""
+    if kind.startswith("Mapping"):
+        return isinstance(value, dict)
+    if kind.startswith("tuple"):
+        return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+    return type(value).__name__ in kind.split(" | ")
+
+
+def _check_values(values: Mapping[str, Any], where: str) -> None:
+    for name, value in values.items():
+        numbers = value if name == "accuracy_curve" and isinstance(value, list) else [value]
+        if name not in MEASURES or not all(type(number) in (int, float) for number in numbers):
+            raise ConfigError(
+                f"{name} = {value!r} is no value", where=where, remedy=f"give percent, of {', '.join(MEASURES)}"
+            )
