@@ -159,3 +159,14 @@ def test_a_store_of_one_domain_is_refused_by_name(make_store, tmp_path):
     with pytest.raises(StoreError, match="one domain only") as raised:
         TaskStream.from_store(store, incremental="domains")
     assert raised.value.where == str(store.path)
+
+
+def test_shots_are_of_each_class_of_the_later_domains():
+    stream, rows = make([[4] * 5] * 4, seed=1, shots=2)
+    whole, _ = make([[4] * 5] * 4, seed=1)
+    assert stream.train_counts().tolist() == [20, 10, 10, 10]
+    for few, all_rows in zip(stream, whole, strict=True):
+        assert set(few.train.index) <= set(all_rows.train.index)
+        assert (stream.class_of[few.train.labels] == rows.labels[few.train.index]).all()
+    with pytest.raises(UsageError, match="class a of domain .* has 4 train rows, but 5"):
+        make([[4] * 5] * 4, shots=5)

@@ -50,7 +50,19 @@ def place(tmp_path_factory):
     torch.manual_seed(0)
     save_file(timm.create_model("test_vit", num_classes=0).state_dict(), place / "tiny.safetensors")
     extracted = tosca(
-        *("extract", "--dataset", place / "shapes", "--root", place / "cache", "--views", 2, "--img-size", 32),
+        *(
+            "extract",
+            "--dataset",
+            place / "shapes",
+            "--root",
+            place / "cache",
+            "--views",
+            2,
+            "--test-views",
+            2,
+            "--img-size",
+            32,
+        ),
         *("--backbone", "test_vit", "--weights", place / "tiny.safetensors"),
     )
     assert extracted.exit_code == 0, extracted.output
@@ -129,7 +141,7 @@ def test_routers_and_audit_of_stored_modules_find_the_runs_numbers_again(place):
     run = only_run(place)
     routed = tosca("route", run, "--json", "--batch-sizes", "48")
     assert routed.exit_code == 0, routed.output
-    for entry in json.loads(routed.output):
+    for entry in json.loads(routed.stdout):
         seed = metrics_of(run)["seeds"][str(entry["seed"])]
         assert set(entry["routers"]) == set(ROUTERS)
         for key in ("last_accuracy", "task_identification_accuracy", "accuracy_given_right_task"):
@@ -194,3 +206,40 @@ def test_a_search_over_domains(place, tmp_path):
     report = json.loads((tmp_path / "shapes-sweep.report.json").read_text())["report"][0]
     (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert metrics_of(run)["last_accuracy"] == pytest.approx(report["last_accuracy"]["mean"], abs=1e-3)
+
+
+def test_a_table_of_learners_over_domains(place, tmp_path):
+    command = (
+        "compare",
+        "--store",
+        store_of(place),
+        "--incremental",
+        "domains",
+        "--seeds",
+        "1,2,3",
+        "--runs",
+        tmp_path,
+    )
+    options = ("--methods", "tosca,simplecil", *QUICK)
+    result = tosca(*command, *options)
+    assert result.exit_code == 0, result.output
+    assert "shapes: 3 domains, one a task" in " ".join(result.output.split())
+    rows = {row["method"]: row for row in json.loads(tosca(*command, *options, "--json").stdout)["rows"]}
+    for seed, values in metrics_of(only_run(place))["seeds"].items():
+        assert rows["tosca"]["seeds"][seed]["last_accuracy"] == pytest.approx(values["last_accuracy"])
+        floor = rows["simplecil"]["seeds"][seed]
+        assert floor["last_accuracy"] == pytest.approx(values["last_accuracy_by_condition"]["nearest_class_mean"])
+        assert floor["task_identification_accuracy"] == pytest.approx(nearest_domain(place))
+    again = tosca(*command[:3], *command[5:], *options, "--increment", "1")
+    assert "3 tasks, 1 classes first" in " ".join(again.output.split()), "in the same ledger, and another table"
+
+
+def nearest_domain(place):
+    """Percent of test rows whose nearest mean is of their own domain."""
+    store = open_store(store_of(place))
+    train, test = (store.features(split)[:, 0].astype(np.float64) for split in ("train", "test"))
+    keys = store.domains("train") * 3 + store.labels("train")
+    present = np.unique(keys)
+    means = np.stack([train[keys == key].mean(0) for key in present])
+    cosines = (test @ means.T) / np.linalg.norm(means, axis=1)
+    return 100 * np.mean(present[cosines.argmax(1)] // 3 == store.domains("test"))

@@ -24,7 +24,7 @@ COSTS = ("stored_numbers", "trainable_parameters", "train_seconds", "millisecond
 def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) -> dict[str, Any]:
     """The table of a comparison, as plain JSON values.
 
-    Keys: dataset, store, fingerprint, those of `_tasks`, shuffle, shots, seeds; columns: names of the measured values; rows:
+    Keys: dataset, store, fingerprint, those of `_tasks`, shuffle, shots, seeds; columns: names of what was measured; rows:
     one a learner (see `_row`), best last accuracy first, bounds after all others.
     """
     config = request.config
