@@ -14,6 +14,7 @@ from reference.gaussian import make_domain_arrays
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import ROUTERS, make_router
 from tosca_cache.routing.base import Evidence
+from tosca_cache.routing.classifier import share_judges
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.settings import Settings
 
@@ -105,6 +106,18 @@ def test_what_a_router_has_learned_can_be_kept(stream, tosca, name):
     evidence = evidence_of(tosca, rows_of(stream))
     for found, wanted in zip(again.answer(evidence), router.answer(evidence), strict=True):
         assert torch.equal(found, wanted)
+
+
+def test_routers_that_share_their_classifiers_answer_as_alone(stream, tosca):
+    evidence = evidence_of(tosca, rows_of(stream))
+    together = {name: make_router(name) for name in sorted(ROUTERS)}
+    share_judges(list(together.values()))
+    for task in stream:
+        for router in together.values():
+            router.fit(task, tosca.bank)
+    for name, router in together.items():
+        for found, wanted in zip(router.answer(evidence), fitted(name, stream, tosca).answer(evidence), strict=True):
+            assert torch.equal(found, wanted), name
 
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -35,23 +35,70 @@ class Classifier(Protocol):
         """Takes that over."""
 
 
-def learn_clean(classifier: Classifier, task: Task) -> None:
-    """Adds the clean train rows of a task to a classifier."""
-    clean = torch.from_numpy(task.train.features[:, 0])
-    classifier.observe(clean, torch.from_numpy(task.train.labels), task.classes.stop)
+CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
+    "mean": NearestMean,
+    "ridge": Ridge,
+    "ridge-random": partial(Ridge, EXPANSION),
+    "lda": Lda,
+}
 
 
-class ByClassifier(Router):
-    """The module whose task holds the predicted class. make: gives a fresh classifier."""
+class Judge:
+    """One of `CLASSIFIERS` as it learns task by task; several routers may share it, and each task is learned once."""
 
-    make: ClassVar[Callable[[], Classifier]]
+    def __init__(self, name: str) -> None:
+        self.classifier = CLASSIFIERS[name]()
+        self.tasks = 0
+        self._asked: Evidence | None = None
+        self._said = torch.empty(0)
+
+    def fit(self, task: Task) -> None:
+        """Adds the clean train rows of a task, unless another router has had them added."""
+        if task.number < self.tasks:
+            return
+        clean = torch.from_numpy(task.train.features[:, 0])
+        self.classifier.observe(clean, torch.from_numpy(task.train.labels), task.classes.stop)
+        self.tasks, self._asked = task.number + 1, None
+
+    def scores(self, evidence: Evidence) -> Tensor:
+        """Scores of all classes, [n, C]; float64."""
+        if self._asked is not evidence:
+            self._said = self.classifier.scores(evidence.features.cpu()).to(evidence.features.device)
+            self._asked = evidence
+        return self._said
+
+
+class WithJudges(Router):
+    """A router that asks closed-form classifiers. uses: which."""
+
+    uses: ClassVar[tuple[str, ...]]
 
     def __init__(self) -> None:
-        self.classifier = type(self).make()
+        self.judges = {name: Judge(name) for name in self.uses}
+
+    def share(self, judges: dict[str, Judge]) -> None:
+        """Uses the judges of other routers, before any task, and adds its own to them."""
+        self.judges = {name: judges.setdefault(name, judge) for name, judge in self.judges.items()}
 
     def fit(self, task: Task, bank: Bank) -> None:
-        """Adds the clean train rows of a task."""
-        learn_clean(self.classifier, task)
+        """Adds the clean train rows of a task to every classifier."""
+        for judge in self.judges.values():
+            judge.fit(task)
+
+    def state(self) -> dict[str, Tensor]:
+        """Each classifier's."""
+        return {f"{name}.{key}": t for name, j in self.judges.items() for key, t in j.classifier.state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Each classifier's, for judges of its own."""
+        self.judges = {name: Judge(name) for name in self.uses}
+        for name, judge in self.judges.items():
+            mine = f"{name}."
+            judge.classifier.load_state({k.removeprefix(mine): t for k, t in state.items() if k.startswith(mine)})
+
+
+class ByClassifier(WithJudges):
+    """The module whose task holds the class predicted by the one classifier that it uses."""
 
     def route(self, evidence: Evidence) -> Tensor:
         """The task of each predicted class, [n]."""
@@ -59,15 +106,16 @@ class ByClassifier(Router):
 
     def alone(self, evidence: Evidence) -> Tensor:
         """The class that the classifier itself predicts, without any module, [n]."""
-        return self.classifier.scores(evidence.features.cpu()).argmax(1).to(evidence.features.device)
+        (judge,) = self.judges.values()
+        return judge.scores(evidence).argmax(1)
 
-    def state(self) -> dict[str, Tensor]:
-        """The classifier's."""
-        return self.classifier.state()
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """The classifier's."""
-        self.classifier.load_state(state)
+def share_judges(routers: Sequence[Router]) -> None:
+    """Lets fresh routers learn each closed-form classifier once between them."""
+    judges: dict[str, Judge] = {}
+    for router in routers:
+        if isinstance(router, WithJudges):
+            router.share(judges)
 
 
 @register_router
@@ -78,7 +126,7 @@ class PrototypeRouter(ByClassifier):
     source = "SimpleCIL (arXiv 2303.07338) as a router; methods.md 1"
     stores = "a mean of each class, [C, d]"
     cost = "d C"
-    make = NearestMean
+    uses = ("mean",)
 
 
 @register_router
@@ -89,7 +137,7 @@ class RidgeRouter(ByClassifier):
     source = "RanPAC without projection (arXiv 2307.02251) as a router; methods.md 5 and 16"
     stores = "sums over all rows, [d, d] and [d, C]"
     cost = "d C"
-    make = Ridge
+    uses = ("ridge",)
 
 
 @register_router
@@ -100,7 +148,7 @@ class RandomRidgeRouter(ByClassifier):
     source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA; methods.md 5 and 16.1"
     stores = "sums over all rows, [M, M] and [M, C]; the projection is its seed"
     cost = "M (d + C)"
-    make = staticmethod(partial(Ridge, EXPANSION))
+    uses = ("ridge-random",)
 
 
 @register_router
@@ -111,4 +159,4 @@ class LdaRouter(ByClassifier):
     source = "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance; methods.md 2"
     stores = "sums over all rows, [d, d] and [C, d]"
     cost = "d C"
-    make = Lda
+    uses = ("lda",)

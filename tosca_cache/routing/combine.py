@@ -7,35 +7,18 @@ the task of the class that it answers.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.ridge import Ridge
-from tosca_cache.luca.bank import Bank
-from tosca_cache.routing.base import Answer, Evidence, Router, register_router
-from tosca_cache.routing.classifier import EXPANSION, Classifier, learn_clean
-from tosca_cache.tasks import Task
+from tosca_cache.routing.base import Answer, Evidence, register_router
+from tosca_cache.routing.classifier import WithJudges
 
 FLOOR = 1e-12
 
 
-class Combination(Router):
-    """Answers the class of largest combined score. makes: give fresh classifiers, in order."""
-
-    makes: ClassVar[tuple[Callable[[], Classifier], ...]]
-
-    def __init__(self) -> None:
-        self.classifiers = [make() for make in type(self).makes]
-
-    def fit(self, task: Task, bank: Bank) -> None:
-        """Adds the clean train rows of a task to every classifier."""
-        for classifier in self.classifiers:
-            learn_clean(classifier, task)
+class Combination(WithJudges):
+    """Answers the class of largest combined score."""
 
     def route(self, evidence: Evidence) -> Tensor:
         """The task of the class answered, [n]."""
@@ -48,23 +31,11 @@ class Combination(Router):
 
     def scores(self, evidence: Evidence) -> Tensor:
         """Combined scores, [n, C]."""
-        x = evidence.features.cpu()
-        scores = [c.scores(x).to(evidence.features.device) for c in self.classifiers]
-        return self.combined(scores, evidence)
+        return self.combined([judge.scores(evidence) for judge in self.judges.values()], evidence)
 
     @abstractmethod
     def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
         """What becomes of the scores of each classifier, [n, C] each, and of what the modules say."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Each classifier's."""
-        return {f"{i}.{name}": t for i, c in enumerate(self.classifiers) for name, t in c.state().items()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Each classifier's."""
-        for i, classifier in enumerate(self.classifiers):
-            mine = f"{i}."
-            classifier.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
 
 
 def standardised(scores: Tensor) -> Tensor:
@@ -94,7 +65,7 @@ class FusedLda(Fused):
     name = "fused-lda"
     stores = "sums over all rows, [d, d] and [C, d]"
     cost = "d C"
-    makes = (Lda,)
+    uses = ("lda",)
 
 
 @register_router
@@ -104,7 +75,7 @@ class FusedRidge(Fused):
     name = "fused-ridge"
     stores = "sums over all rows, [M, M] and [M, C]"
     cost = "M (d + C)"
-    makes = (partial(Ridge, EXPANSION),)
+    uses = ("ridge-random",)
 
 
 @register_router
@@ -114,7 +85,7 @@ class FusedAll(Fused):
     name = "fused"
     stores = "sums over all rows, [d, d], [C, d], [M, M] and [M, C]"
     cost = "d C + M (d + C)"
-    makes = (Lda, partial(Ridge, EXPANSION))
+    uses = ("lda", "ridge-random")
 
 
 class ByPosterior(Combination):
@@ -122,7 +93,7 @@ class ByPosterior(Combination):
 
     stores = "sums over all rows, [d, d] and [C, d]"
     cost = "d C"
-    makes = (Lda,)
+    uses = ("lda",)
 
     def of_tasks(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
         """P(t | x), the sum over the task's classes, [n, T]."""
