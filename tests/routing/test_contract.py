@@ -39,7 +39,7 @@ def make_stream(increment, init_cls):
 def make_domain_stream():
     generator = np.random.default_rng(5)
     means, shifts = generator.normal(size=(4, 8)), 2 * generator.normal(size=(3, 8))
-    train, test = (make_domain_arrays(generator, DOMAINS, 8, views, means, shifts, noise=0.8) for views in (2, 1))
+    train, test = (make_domain_arrays(generator, DOMAINS, 8, 2, means, shifts, noise=0.8) for _ in range(2))
     return TaskStream(train, test, class_names="abcd", incremental="domains", domain_names="xyz", seed=3)
 
 
