@@ -168,5 +168,5 @@ def test_shots_are_of_each_class_of_the_later_domains():
     for few, all_rows in zip(stream, whole, strict=True):
         assert set(few.train.index) <= set(all_rows.train.index)
         assert (stream.class_of[few.train.labels] == rows.labels[few.train.index]).all()
-    with pytest.raises(UsageError, match="class a of domain .* has 4 train rows, but 5"):
+    with pytest.raises(UsageError, match=r"class a of domain .* has 4 train rows, but 5"):
         make([[4] * 5] * 4, shots=5)
