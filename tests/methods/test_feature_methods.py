@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 from methods.test_learners import QUICK, make_stream
+from sklearn.svm import LinearSVC
 
 from tosca_cache.closed_form.pseudo import balanced_ridge, rows_of_every_class
 from tosca_cache.errors import UsageError
 from tosca_cache.methods import METHODS
+from tosca_cache.methods.codebook import Codebook
 from tosca_cache.methods.film import Film
 from tosca_cache.methods.lame import affinity_matrix, assign
+from tosca_cache.methods.squared_hinge import squared_hinge
 from tosca_cache.tasks import Arrays, TaskStream
 
 
@@ -109,14 +112,14 @@ def make_shifted(rows=9, dim=6):
     return (places[:, None] + cloud - cloud.mean(0)).reshape(-1, 1, dim).astype(np.float32), np.repeat(range(8), rows)
 
 
-@pytest.mark.parametrize("options", [{}, {"metric": "euclidean"}, {"classifier": "svc"}])
+@pytest.mark.parametrize("options", [{}, {"metric": "euclidean"}, {"classifier": "ridge"}, {"classifier": "svc"}])
 def test_fetril_on_one_shifted_cloud_is_training_on_all_rows(options):
     arrays = Arrays(*make_shifted())
     names = [str(c) for c in range(8)]
     stepwise, jointly = (TaskStream(arrays, arrays, class_names=names, increment=step, seed=3) for step in (2, 8))
     rows = rows_of(jointly)
     found, expected = (learn("fetril", stream, **options).scores(rows) for stream in (stepwise, jointly))
-    np.testing.assert_allclose(found, expected, atol=1e-3 if "classifier" in options else 1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
     assert (expected.argmax(1) == jointly_labels(jointly)).mean() > 0.8
 
 
@@ -153,6 +156,17 @@ def test_balanced_ridge_solves_the_weighted_equations():
     expected = np.linalg.solve((h.T * w) @ h + 0.3 * np.eye(6), (h.T * w) @ Y)
     groups = [torch.from_numpy(x[labels == c]) for c in range(3)]
     np.testing.assert_allclose(balanced_ridge(groups, lam=0.3), expected, atol=1e-12)
+
+
+def test_squared_hinge_is_the_linear_svm():
+    """Against scikit-learn at a finer tolerance, on classes that overlap."""
+    generator = np.random.default_rng(2)
+    labels = np.repeat(range(4), (5, 30, 20, 10))
+    x = generator.normal(size=(4, 5))[labels] + generator.normal(size=(65, 5))
+    found = squared_hinge([torch.from_numpy(x[labels == c]) for c in range(4)], C=0.7)
+    svm = LinearSVC(C=0.7, tol=1e-10, dual=False).fit(x, labels)
+    expected = np.concatenate([svm.coef_, svm.intercept_[:, None]], 1).T
+    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("option", ["classifier", "metric"])
@@ -301,3 +315,88 @@ def test_lame_draws_rows_to_their_neighbours():
 def test_lame_knows_what_it_can_stand_on(option):
     with pytest.raises(UsageError):
         METHODS["lame"](**option)
+
+
+# DKVB
+
+SMALL = {"heads": 6, "keys": 8, "key_dim": 3}
+
+
+def fetched_by(learner, task):
+    every = torch.from_numpy(task.train.features).flatten(0, 1)
+    return torch.unique(learner.codebook.codes(every).long())
+
+
+@pytest.mark.parametrize("start", ["kmeans", "random"])
+def test_dkvb_changes_only_values_that_its_rows_fetch(start):
+    stream = make_stream(2, None, 9)
+    learner = METHODS["dkvb"](seed=7, settings=QUICK, start=start, **SMALL)
+    learner.observe(stream.task(0))
+    untouched = 0
+    for number in range(1, len(stream)):
+        keys, before = learner.codebook.keys.clone(), learner.values.clone()
+        learner.observe(stream.task(number))
+        assert torch.equal(learner.codebook.keys, keys)
+        others = torch.ones(len(before), dtype=torch.bool)
+        others[fetched_by(learner, stream.task(number))] = False
+        untouched += int(others.sum())
+        seen = before.shape[1]
+        assert torch.equal(learner.values[others, :seen], before[others])
+        assert not learner.values[others, seen:].any()
+        assert not torch.equal(learner.values[~others, :seen], before[~others])
+    assert untouched > 10
+
+
+def test_dkvb_places_its_keys_without_labels_and_by_the_first_task():
+    stream = make_stream(4, None, 9)
+    first, other = (METHODS["dkvb"](seed=7, settings=QUICK, **SMALL) for _ in range(2))
+    first.observe(stream.task(0))
+    task = stream.task(0)
+    task.train.labels[:] = np.roll(task.train.labels, 5)
+    other.observe(task)
+    assert torch.equal(first.codebook.keys, other.codebook.keys)
+    assert not torch.equal(first.values, other.values)
+
+
+def test_dkvb_step_is_the_gradient_of_the_loss():
+    """One step, against autograd through the mean of the fetched values."""
+    task = make_stream(4, None, 2).task(0)
+    task.train.features[:, 1:] = task.train.features[:, :1]
+    once = QUICK.__class__(epochs=1, batch_size=100)
+    learner = METHODS["dkvb"](seed=7, settings=once, rate=0.2, **SMALL)
+    learner.observe(task)
+    codes = learner.codebook.codes(torch.from_numpy(task.train.features[:, 0])).long()
+    values = torch.zeros(48, 4, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(
+        values[codes].mean(1), torch.from_numpy(task.train.labels), label_smoothing=0.1
+    )
+    (gradient,) = torch.autograd.grad(loss, values)
+    torch.testing.assert_close(learner.values, -0.2 * len(codes) * 6 * gradient)
+
+
+def test_codes_are_the_nearest_keys():
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    book = Codebook(3, 7, 2, seed=4)
+    book.fit(x)
+    u = book.projected(x)
+    assert torch.allclose(book._projection.norm(dim=0), torch.ones(6, dtype=torch.float64))
+    for head in range(3):
+        expected = torch.cdist(u[head], book.keys[head]).argmin(1)
+        assert torch.equal(book.codes(x)[:, head].long(), expected + 7 * head)
+
+
+@pytest.mark.parametrize("start", ["kmeans", "random"])
+def test_keys_lie_among_the_rows(start):
+    """Far better than one key alone: what rows lose to their nearest key is a small part of their variance."""
+    x = 10 + torch.randn(300, 4, generator=torch.Generator().manual_seed(1)).double()
+    book = Codebook(5, 32, 2, seed=4, start=start)
+    book.fit(x)
+    u = book.projected(x)
+    lost = torch.cdist(u, book.keys).amin(2).square().mean()
+    assert lost < 0.2 * (u - u.mean(1, keepdim=True)).square().sum(2).mean()
+
+
+@pytest.mark.parametrize("option", [{"heads": 0}, {"start": "other"}])
+def test_dkvb_knows_its_options(option):
+    with pytest.raises(UsageError):
+        METHODS["dkvb"](**option)

@@ -16,6 +16,7 @@ QUICK = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
 LONGER = replace(QUICK, epochs=5, lr=0.1)  # for a cosine head without prototypes: its scale starts at 1
 OPTIONS = {  # what makes a learner small enough for these streams: {name: {argument: value}}
     "acil": {"buffer": 40},  # fewer than the rows of most streams
+    "dkvb": {"heads": 8, "keys": 16, "key_dim": 3, "rate": 0.1},  # two epochs
     "garm": {"buffer": 40},
     "l2-luca": {"settings": LONGER},
     "lae-luca": {"settings": LONGER},

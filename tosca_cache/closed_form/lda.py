@@ -1,23 +1,33 @@
-"""Linear discriminant analysis from sums: one covariance within classes, shared by all (methods.md 2, "SLDA")."""
+"""Linear discriminant analysis from sums: one covariance, shared by all classes (methods.md 2)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.ridge import solve
+
 SHRINKAGE = 1e-2
 NOTHING = 1e-12  # of the second moment: what rounding leaves of a covariance of zero
 
 
 class Lda:
-    """Scores w_c . x + b_c with w_c = L mu_c, b_c = -mu_c . w_c / 2 and L = ((1 - e) S + e t I)^-1; float64.
+    """Scores w_c . x + b_c with w_c = L mu_c, b_c = -mu_c . w_c / 2 and L = ((1 - e) S + (e t + r) I)^-1; float64.
 
     S is the covariance within classes of all rows so far, t its mean variance (trace / d), so that the shrinkage e does not
-    depend on the scale of the features. Exact for any split of the rows into tasks.
+    depend on the scale of the features. Exact for any split of the rows into tasks. Where S and r leave nothing to invert,
+    L is the least-norm inverse.
+
+    Arguments:
+        shrinkage: e. ridge: r.
+        total: S is the covariance about the mean of all rows instead, sum (x - m)(x - m)^T / (n - 1).
+        relative: False: t is 1.
     """
 
-    def __init__(self, *, shrinkage: float = SHRINKAGE) -> None:
-        self.shrinkage = shrinkage
+    def __init__(
+        self, *, shrinkage: float = SHRINKAGE, ridge: float = 0.0, total: bool = False, relative: bool = True
+    ) -> None:
+        self.shrinkage, self.ridge, self.total, self.relative = shrinkage, ridge, total, relative
         self.second = torch.empty(0, 0, dtype=torch.float64)  # sum x x^T, [d, d]
         self.sums = torch.empty(0, 0, dtype=torch.float64)  # of each class, [C, d]
         self.counts = torch.empty(0, dtype=torch.float64)
@@ -44,15 +54,25 @@ class Lda:
 
     def _solved(self) -> tuple[Tensor, Tensor]:
         means = self.sums / self.counts.unsqueeze(1).clamp_min(1)
-        freedom = max(float(self.counts.sum()) - len(means), 1.0)
-        within = (self.second - (means * self.counts.unsqueeze(1)).T @ means) / freedom
-        scale, whole = float(within.diagonal().mean()), float(self.second.diagonal().mean() / self.counts.sum())
-        # With one row a class there is no covariance, and the nearest mean is what is left.
-        shrunk = identity = torch.eye(len(within), dtype=within.dtype, device=within.device)
-        if scale > NOTHING * whole:
-            shrunk = (1 - self.shrinkage) * within + self.shrinkage * scale * identity
-        weights = torch.linalg.solve(shrunk, means.T)  # [d, C]
+        covariance = self._covariance(means)
+        scale, whole = float(covariance.diagonal().mean()), float(self.second.diagonal().mean() / self.counts.sum())
+        identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+        ridge = self.shrinkage * (scale if self.relative else 1.0) + self.ridge
+        # With one row a class there is no covariance; without a ridge of its own, the nearest mean is what is left.
+        if scale <= NOTHING * whole and (self.relative or not ridge):
+            weights = torch.linalg.solve(identity, means.T)  # [d, C]
+        elif self.relative:
+            weights = torch.linalg.solve((1 - self.shrinkage) * covariance + ridge * identity, means.T)
+        else:
+            weights = solve((1 - self.shrinkage) * covariance, means.T, ridge)
         return weights, -0.5 * (means.T * weights).sum(0)
+
+    def _covariance(self, means: Tensor) -> Tensor:
+        n = float(self.counts.sum())
+        if self.total:
+            mean = self.sums.sum(0) / n
+            return (self.second - n * torch.outer(mean, mean)) / max(n - 1, 1.0)
+        return (self.second - (means * self.counts.unsqueeze(1)).T @ means) / max(n - len(means), 1.0)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs."""

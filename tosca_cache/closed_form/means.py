@@ -1,4 +1,4 @@
-"""The nearest class mean by cosine (SimpleCIL, arXiv 2303.07338; methods.md 1.2)."""
+"""The nearest class mean: by cosine (SimpleCIL, arXiv 2303.07338; methods.md 1.2), or by Euclidean distance (1.1)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ class NearestMean:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Goes on where another one was."""
         self.means = state["means"]
+
+
+class NearestMeanEuclidean(NearestMean):
+    """score_c = -|x - mean of class c|^2; float64."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Minus the squared distances to all class means, [n, C]."""
+        x, means = x.double(), self.means.to(x.device)
+        return 2 * x @ means.T - x.square().sum(1, keepdim=True) - means.square().sum(1)
 
 
 def unit(rows: Tensor) -> Tensor:

@@ -83,11 +83,16 @@ def best_lambda(h: Tensor, y: Tensor) -> float:
     In the dual form, one eigendecomposition serves all lambdas: prediction = K' (K + lambda I)^-1 y, K = h h^T.
     """
     held = max(1, round(VALIDATION * len(h)))
-    fit, y_fit, check, y_check = h[:-held], y[:-held], h[-held:], y[-held:]
-    if not len(fit):
+    fit, check = h[:-held], h[-held:]
+    return best_lambda_of(fit @ fit.T, check @ fit.T, y[:-held], y[-held:])
+
+
+def best_lambda_of(products: Tensor, cross: Tensor, y_fit: Tensor, y_check: Tensor) -> float:
+    """The same from products of rows: K = h h^T of those fitted [n, n], and of those compared with those fitted [m, n]."""
+    if not len(products):
         return 1.0
-    values, vectors = torch.linalg.eigh(fit @ fit.T)
+    values, vectors = torch.linalg.eigh(products)
     values = values.clamp_min(0)
-    left, right = check @ fit.T @ vectors, vectors.T @ y_fit
+    left, right = cross @ vectors, vectors.T @ y_fit
     errors = [float(((left / (values + lam)) @ right - y_check).square().mean()) for lam in LAMBDAS]
     return LAMBDAS[min(range(len(errors)), key=errors.__getitem__)]

@@ -53,9 +53,12 @@ class CompareCell:
 
 
 def code_digest(method: str) -> str:
-    """Digest of the file that a learner is written in: a learner that was edited is another one."""
-    file = inspect.getsourcefile(method_type(method))
-    return "" if file is None else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    """Digest of the file that a learner is written in: a learner that was edited is another one. Empty for one without."""
+    try:
+        file = inspect.getsourcefile(method_type(method))
+    except TypeError:  # defined where there is no file
+        return ""
+    return "" if file is None or not Path(file).is_file() else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def cells_of(request: CompareRequest, method: str, store: str) -> list[CompareCell]:

@@ -1,9 +1,9 @@
 """One Gaussian a class, and heads aligned on samples of them (SLCA, arXiv 2303.05118; methods.md 7).
 
-What is kept of a class is its mean and a factor F of its covariance, F^T F = Sigma_c, with at most n_c - 1 rows: singular
-directions times singular values, by falling size and with a fixed sign. F follows from Sigma_c alone and is none of the
-train rows nor a rotation of them that could be told from the rows' order. (Of a class of two rows, mean and covariance fix
-the rows; of one row the mean is the row: there any statistic gives them away.)
+What is kept of a class is its mean and a factor F of its covariance, F^T F = Sigma_c, with at most n_c - 1 rows: the
+singular directions of the centred rows times their singular values, falling, each with its largest entry positive. That
+follows from Sigma_c alone: all sets of rows of one mean and covariance give the same F. (The mean and covariance of two
+rows fix the rows, and the mean of one row is the row: there every method that keeps these statistics keeps as much.)
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ sweep.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,28 +20,27 @@ from torch import Tensor
 from tosca_cache.methods.base import register_method
 from tosca_cache.methods.heads import LinearKind, LucaKind
 from tosca_cache.methods.learning import OneModel, Training
+from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Step
 
 
 class Anchored(Training["L2"]):
-    """Keeps what the models were after the previous task, and pulls towards it."""
+    """Pulls towards what the models were after the previous task. anchors: copies of that; [] in the first task."""
 
-    def groups(self) -> list[Any]:
-        """Everything; the anchors are taken before the first step."""
-        old = self.classes.start
-        self.anchors = [] if not self.number else [t.clone() for t in self._anchored(old)]
-        return super().groups()
+    def __init__(self, learners: Sequence[L2], tasks: Sequence[Task]) -> None:
+        super().__init__(learners, tasks)
+        self.anchors = [tensor.clone() for tensor in self._anchored()] if self.number else []
 
     def extra(self, step: Step, adapted: Tensor) -> Tensor | float:
         """coefficient * sum (theta - anchor)^2, [M]."""
         if not self.anchors:
             return 0.0
-        pairs = zip(self._anchored(self.classes.start), self.anchors, strict=True)
+        pairs = zip(self._anchored(), self.anchors, strict=True)
         each = [(theta - anchor).square().flatten(1).sum(1) for theta, anchor in pairs]
         return self.first.coefficient * torch.stack(each).sum(0)
 
-    def _anchored(self, old: int) -> list[Tensor]:
-        return [*self.module.values(), *(t[:, :old] for t in self.rows.values())]
+    def _anchored(self) -> list[Tensor]:
+        return [*self.module.values(), *(t[:, : self.classes.start] for t in self.rows.values())]
 
 
 class L2(OneModel):

@@ -42,11 +42,12 @@ class Averaging(Training["Lae"]):
         self.held_back = int(first.held_back * first.settings.epochs) if self.number else 0
         self.offline = None
         if self.number:
-            starts = [learner.offline for learner in learners] if self.module else [of_one(self.rows, m) for m in self]
+            starts = (
+                [learner.offline for learner in learners]
+                if self.module
+                else [of_one(self.rows, m) for m in range(len(learners))]
+            )
             self.offline = stacked(starts, self.device)
-
-    def __iter__(self) -> Any:
-        return iter(range(len(self.learners)))
 
     def groups(self) -> list[Group]:
         """The module is trained after the epochs in which it is held back."""

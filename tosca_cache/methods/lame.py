@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import unit
+from tosca_cache.devices import one_thread
 from tosca_cache.errors import UsageError
 from tosca_cache.methods.base import FloatArray, Method, method_type, register_method
 from tosca_cache.seeds import numpy_generator
@@ -80,6 +81,7 @@ class Lame(Method):
         """Lets the base learner learn."""
         self.base.observe(task, on_epoch=on_epoch)
 
+    @one_thread()
     def scores(self, features: FloatArray) -> FloatArray:
         """Assignments, which add up to 1 for each row, [n, C]."""
         scaled = torch.from_numpy(self.base.scores(features)).double() / self.temperature
@@ -141,17 +143,20 @@ def assign(P: Tensor, K: Tensor, *, monotone: bool = False) -> tuple[Tensor, lis
         K = (K + K.T) / 2
         damping = max(0.0, -float(torch.linalg.eigvalsh(K)[0])) / 2
     unary = P.clamp_min(FLOOR).log()
-    Z = torch.softmax(unary, 1)
-    energies = [energy(Z, unary, K)]
+    log_Z = torch.log_softmax(unary, 1)
+    Z = log_Z.exp()
+    pull = K @ Z
+    energies = [energy(Z, log_Z, unary, pull)]
     for _ in range(ITERATIONS):
-        Z = torch.softmax((unary + K @ Z + damping * Z.clamp_min(1e-300).log()) / (1 + damping), 1)
-        energies.append(energy(Z, unary, K))
+        log_Z = torch.log_softmax((unary + pull + damping * log_Z) / (1 + damping), 1)
+        Z = log_Z.exp()
+        pull = K @ Z
+        energies.append(energy(Z, log_Z, unary, pull))
         if abs(energies[-1] - energies[-2]) <= TOLERANCE * abs(energies[-2]):
             break
     return Z, energies
 
 
-def energy(Z: Tensor, unary: Tensor, K: Tensor) -> float:
-    """sum Z (log Z - log P) - sum_ij K_ij z_i . z_j / 2, with unary = log P."""
-    entropy = torch.special.xlogy(Z, Z)
-    return float((entropy - Z * unary - Z * (K @ Z) / 2).sum())
+def energy(Z: Tensor, log_Z: Tensor, unary: Tensor, pull: Tensor) -> float:
+    """sum Z (log Z - log P) - sum_ij K_ij z_i . z_j / 2, with unary = log P and pull = K Z."""
+    return float((Z * (log_Z - unary - pull / 2)).sum())

@@ -11,7 +11,9 @@ from tosca_cache.luca.parameters import Head
 from tosca_cache.methods.heads import LucaKind, luca_of
 from tosca_cache.methods.learning import GradientMethod, Training
 from tosca_cache.methods.tosca import Tosca
+from tosca_cache.train.engines import Engine
 from tosca_cache.train.gradient import of_one
+from tosca_cache.train.settings import Settings
 
 
 class Modular(GradientMethod, Tosca):
@@ -19,8 +21,19 @@ class Modular(GradientMethod, Tosca):
 
     kind = LucaKind()
 
+    def __init__(
+        self,
+        *,
+        router: str,
+        seed: int = 1993,
+        settings: Settings | None = None,
+        device: torch.device | str = "cpu",
+        engine: Engine | None = None,
+    ) -> None:
+        super().__init__(settings, seed=seed, router=router, device=device, engine=engine)
+
     def freeze(self, training: Training[Any], model: int, weight: Tensor) -> None:
-        """Adds the trained module to the bank, and takes over sigma and the rows of a head.
+        """Adds the trained module to the bank, takes over sigma and the rows of a head, and fits the router.
 
         Arguments:
             weight: rows of all classes seen, [1, C, d].
@@ -29,6 +42,8 @@ class Modular(GradientMethod, Tosca):
         self.bank.modules.append(luca_of(module))
         self.bank.head = Head(weight, module["sigma"])
         self.blocks.append(training.classes)
+        if self.router is not None:
+            self.router.fit(training.tasks[model], self.bank)
 
     @property
     def trainable_parameters(self) -> int:

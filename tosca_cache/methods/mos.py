@@ -31,14 +31,13 @@ from tosca_cache.methods.gaussians import Alignment, Gaussians
 from tosca_cache.methods.heads import joined
 from tosca_cache.methods.learning import Training, named, unnamed
 from tosca_cache.methods.modular import Modular
-from tosca_cache.routing import make_router
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Step, Tensors, of_one
 from tosca_cache.train.settings import Settings
 
 TEMPERATURE = 0.8
-PER_BATCH = 5  # vectors of each class in an epoch of alignment, times the batch size
+PER_CLASS = BATCH = 256  # of alignment: vectors of each class in an epoch, and vectors a step
 
 
 class Merging(Training["Mos"]):
@@ -75,6 +74,7 @@ class Mos(Modular):
         momentum: of the merge; 0 leaves the modules alone.
         orthogonality: weight of that term.
         alignment_epochs, alignment_lr: of the head on Gaussian samples (SGD, cosine); 0 epochs leave it as trained.
+        router: between the modules; another one leaves the paper.
     """
 
     name = "mos"
@@ -89,17 +89,16 @@ class Mos(Modular):
         orthogonality: float = 0.1,
         alignment_epochs: int = 5,
         alignment_lr: float = 0.005,
+        router: str = "mos-ensemble",
         **common: Any,
     ) -> None:
-        super().__init__(**common)
-        self.router = make_router("mos-ensemble")
+        super().__init__(router=router, **common)
         self.momentum, self.orthogonality = momentum, orthogonality
         self.gaussians = Gaussians()
         self.alignment = None
         if alignment_epochs:
-            size = self.settings.batch_size
-            settings = Settings(lr=alignment_lr, epochs=alignment_epochs, batch_size=size, eta_min=0.0)
-            self.alignment = Alignment(settings, PER_BATCH * size)
+            settings = Settings(lr=alignment_lr, epochs=alignment_epochs, batch_size=BATCH, eta_min=0.0)
+            self.alignment = Alignment(settings, PER_CLASS)
 
     def start(self, task: Task) -> tuple[Tensors, Tensors]:
         """The previous module, and fresh rows for the task's classes."""
@@ -132,8 +131,6 @@ class Mos(Modular):
             )
         training.module["sigma"][model] = head["sigma"][0]
         self.freeze(training, model, head["weight"])
-        assert self.router is not None
-        self.router.fit(training.tasks[model], self.bank)
 
     def state(self) -> dict[str, Tensor]:
         """Modules, head, router and Gaussians."""

@@ -28,7 +28,6 @@ from tosca_cache.luca.parameters import Luca
 from tosca_cache.methods.base import register_method
 from tosca_cache.methods.learning import Training
 from tosca_cache.methods.modular import Modular, class_means
-from tosca_cache.routing import make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, Tensors
 
@@ -105,6 +104,7 @@ class Proteus(Modular):
     Arguments:
         mixing_epochs: how many of the epochs train the coefficients alone; at least one is left for the module.
         orthogonality: weight of that term.
+        router: between the modules; another one leaves the paper.
 
     coefficients: a of every later task that this learner was trained on, [t] each. overlaps: the orthogonality term,
     without its weight, before every step of the module. Neither is part of its state.
@@ -115,9 +115,15 @@ class Proteus(Modular):
     own_classes = False
     training = Composing
 
-    def __init__(self, *, mixing_epochs: int = 2, orthogonality: float = 1e-2, **common: Any) -> None:
-        super().__init__(**common)
-        self.router = make_router("mixture-adapted")
+    def __init__(
+        self,
+        *,
+        mixing_epochs: int = 2,
+        orthogonality: float = 1e-2,
+        router: str = "mixture-adapted",
+        **common: Any,
+    ) -> None:
+        super().__init__(router=router, **common)
         self.mixing_epochs, self.orthogonality = mixing_epochs, orthogonality
         self.coefficients: dict[int, Tensor] = {}
         self.overlaps: dict[int, Tensor] = {}
@@ -143,5 +149,3 @@ class Proteus(Modular):
         if training.number:
             self.coefficients[training.number] = training.alpha[model].softmax(0).cpu()
             self.overlaps[training.number] = torch.stack([each[model] for each in training.overlap]).cpu()
-        assert self.router is not None
-        self.router.fit(training.tasks[model], self.bank)

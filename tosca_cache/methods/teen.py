@@ -1,8 +1,8 @@
 """TEEN (arXiv 2312.05229): prototypes of few-shot classes are drawn towards those of similar base classes.
 
-The base session is the first task. Against the paper: the backbone is not trained on the base session (it is the store's),
-so only the calibration is left, which is the whole of the method after the base session. alpha = 0 is SimpleCIL. The
-temperature of the logits changes no prediction and is left out.
+The base session is the first task. Against the paper: the backbone is not trained on the base session (it is the
+store's), so only the calibration is left, which is the whole of the method after the base session. alpha = 0 is
+SimpleCIL. The temperature of the logits changes no prediction and is left out.
 """
 
 from __future__ import annotations

@@ -1,0 +1,95 @@
+"""Ridge regression in which every class weighs the same, however many rows it has (GeneralizedARM, methods.md 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tosca_cache.closed_form.expansion import RandomFeatures
+from tosca_cache.closed_form.roots import RATIO, Dual, cholesky, column_major, square_root
+
+
+class BalancedRidge:
+    """W = (sum_c G_c / n_c + gamma I)^-1 [Q_c / n_c], over all classes c with n_c rows so far; float64.
+
+    G_c is the Gram matrix of the class's random features and Q_c the sum of them. A class may get rows in any task; as n_c
+    then changes, G_c must be known by itself. It is kept as a square root (`roots`) for every task in which the class had
+    rows: as many rows of M numbers as there were train rows, mixed within class and task.
+
+    Arguments:
+        features: random features in float64. gamma: the ridge.
+    """
+
+    def __init__(self, features: RandomFeatures, *, gamma: float) -> None:
+        self.features, self.gamma = features, gamma
+        self.dual = Dual()
+        self.heights: list[Tensor] = []  # of each block's rows: what stands in the column of their class, [n]
+        self.owners: list[Tensor] = []  # of each block's rows: their class, [n]
+        self.counts = torch.empty(0, dtype=torch.int64)  # n_c, [C]
+        self._gram: tuple[Tensor, Tensor] | None = None  # sum_c G_c / n_c, and the weights of all rows in it
+        self._weights: Tensor | None = None
+
+    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds rows: features [n, d], labels [n] anywhere below `classes`, the number of classes so far."""
+        h = self.features.apply(x)
+        self.counts = F.pad(self.counts.to(labels.device), (0, classes - len(self.counts)))
+        self.counts = self.counts + labels.bincount(minlength=classes)
+        roots, heights, owners = [], [], []
+        for owner in labels.unique():
+            rows = h[labels == owner]
+            root, height = square_root(rows, torch.ones_like(rows[:, :1]), rows @ rows.T)
+            roots.append(root)
+            heights.append(height[:, 0])
+            owners.append(owner.expand(len(rows)))
+        self.dual.append(torch.cat(roots))
+        self.heights.append(torch.cat(heights))
+        self.owners.append(torch.cat(owners))
+        self._weights = None
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of all classes for features [n, d], [n, C]."""
+        return self.scores_of(self.features.apply(x))
+
+    def scores_of(self, h: Tensor) -> Tensor:
+        """Scores of all classes for random features [n, M], [n, C]."""
+        return h @ self.weights()
+
+    def weights(self) -> Tensor:
+        """W, [M, C]; solved when first asked for after a task."""
+        if self._weights is None:
+            owners, heights = torch.cat(self.owners), torch.cat(self.heights)
+            targets = F.one_hot(owners, len(self.counts)) * heights.unsqueeze(1)
+            weights = 1 / self.counts[owners].to(heights)
+            few = self.dual.count <= RATIO * self.features.size
+            self._weights = self.dual.solve(self.gamma, targets, weights) if few else self._primal(targets, weights)
+        return self._weights
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that `load_state` needs; the features follow from their seed."""
+        state = {"counts": self.counts}
+        for i, block in enumerate(self.dual.blocks):
+            state |= {f"root.{i}": block, f"height.{i}": self.heights[i], f"owner.{i}": self.owners[i]}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on where another one with the same features and gamma was."""
+        blocks = range(sum(name.startswith("root.") for name in state))
+        self.counts = state["counts"]
+        self.dual = Dual(state[f"root.{i}"] for i in blocks)
+        self.heights, self.owners = ([state[f"{name}.{i}"] for i in blocks] for name in ("height", "owner"))
+        self._gram = self._weights = None
+
+    def _primal(self, targets: Tensor, weights: Tensor) -> Tensor:
+        size, rows = self.features.size, torch.cat(self.dual.blocks)
+        gram, before = self._gram or (weights.new_zeros(size, size), weights[:0])
+        change = weights - F.pad(before, (0, len(weights) - len(before)))
+        changed = change.nonzero()[:, 0]
+        gram.addmm_((rows[changed] * change[changed, None]).T, rows[changed])
+        self._gram = gram, weights
+        whole = column_major(size, size, gram, gram.dtype).copy_(gram)
+        factor = cholesky(whole, self.gamma)
+        assert factor is not None, "gamma is positive"
+        return torch.cholesky_solve(rows.T @ (weights.unsqueeze(1) * targets), factor)

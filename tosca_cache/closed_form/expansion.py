@@ -1,0 +1,38 @@
+"""Random features h = ReLU(x P): one fixed random layer that makes classes easier to separate by a linear map."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LAWS = ("gaussian", "uniform")
+
+
+class RandomFeatures:
+    """h = ReLU(x P) with P [d, M] from a seed; P is drawn when first needed and is no part of any state.
+
+    Arguments:
+        size: M.
+        seed: of P, which is drawn in float64 and then rounded.
+        law: `gaussian`: P ~ N(0, 1) (RanPAC, methods.md 5); `uniform`: P ~ U(-1/sqrt d, 1/sqrt d) (ACIL, methods.md 4).
+        dtype: of P and h.
+    """
+
+    def __init__(self, size: int, *, seed: int, law: str = "gaussian", dtype: torch.dtype = torch.float64) -> None:
+        if law not in LAWS:
+            raise ValueError(f"law is {law!r}; it is one of {', '.join(LAWS)}")
+        self.size, self.seed, self.law, self.dtype = size, seed, law, dtype
+        self._projection: Tensor | None = None
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Random features [n, M] of features [n, d], on the device of `x`."""
+        if self._projection is None:
+            self._projection = self._drawn(x.shape[1]).to(x.device)
+        return (x.to(self.dtype) @ self._projection).relu_()
+
+    def _drawn(self, dim: int) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.law == "gaussian":
+            return torch.randn(dim, self.size, generator=generator, dtype=torch.float64).to(self.dtype)
+        uniform = torch.rand(dim, self.size, generator=generator, dtype=torch.float64)
+        return ((2 * uniform - 1) / dim**0.5).to(self.dtype)

@@ -1,0 +1,127 @@
+"""Ridge regression on many random features, in single precision and without M x M matrices while rows are few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tosca_cache.closed_form.expansion import RandomFeatures
+from tosca_cache.closed_form.ridge import VALIDATION, best_lambda_of
+from tosca_cache.closed_form.roots import GROUP, Dual, cholesky, column_major, square_root
+
+
+class RandomRidge:
+    """W = (G + lambda I)^-1 Q of `ridge.Ridge` (RanPAC, methods.md 5), for M in the ten thousands.
+
+    While all rows so far are at most M, the sums are kept as square roots of the Gram matrices of groups of up to `GROUP`
+    rows of one task (`roots`), r (M + C) numbers; from then on as G and Q themselves, M (M + C) numbers. No row is kept in
+    either form; a group of a single row, which is its own square root, appears as it would in Q.
+
+    Arguments:
+        features: the random features; their dtype is that of all sums and of the solution.
+        seed: of the random order in which a task's rows are split to choose lambda.
+        lam: lambda; None: chosen at each task as `Ridge` does, products of rows and their eigenvalues in float64.
+    """
+
+    def __init__(self, features: RandomFeatures, *, seed: int, lam: float | None = None) -> None:
+        self.features, self.seed, self.fixed = features, seed, lam
+        self.lam = 1.0 if lam is None else lam
+        self.targets: list[Tensor] = []  # of each square root, [n, C at its time]
+        self.sums: tuple[Tensor, Tensor] | None = None  # G and Q
+        self.dual = Dual()
+        self._weights: Tensor | None = None
+
+    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds the rows of a task: features [n, d], labels [n] below `classes`, the number of classes so far."""
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
+        h = self.features.apply(x[order])
+        y = F.one_hot(labels[order], classes).to(h)
+        self._weights = None
+        if self.sums is None and self.dual.count + len(h) > self.features.size:
+            self._leave_dual(h)
+        products = _products(h) if self.sums is None or self.fixed is None else None
+        if products is not None and self.fixed is None:
+            fit = len(h) - max(1, round(VALIDATION * len(h)))
+            self.lam = best_lambda_of(products[:fit, :fit], products[fit:, :fit], y[:fit].double(), y[fit:].double())
+        if self.sums is not None:
+            self._add(h, y)
+            return
+        assert products is not None
+        for part in torch.arange(len(h), device=h.device).tensor_split(-(-len(h) // GROUP)):
+            root, target = square_root(h[part], y[part], products[part][:, part])
+            self.dual.append(root)
+            self.targets.append(target)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of all classes for features [n, d], [n, C]."""
+        return self.scores_of(self.features.apply(x))
+
+    def scores_of(self, h: Tensor) -> Tensor:
+        """Scores of all classes for random features [n, M], [n, C]."""
+        return h @ self.weights()
+
+    def weights(self) -> Tensor:
+        """W, [M, C]; solved when first asked for after a task."""
+        if self._weights is None:
+            self._weights = self.dual.solve(self.lam, _padded(self.targets)) if self.sums is None else self._primal()
+        return self._weights
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that `load_state` needs; the features follow from their seed."""
+        state = {"lambda": torch.tensor(self.lam, dtype=torch.float64)}
+        if self.sums is not None:
+            return state | {"G": self.sums[0].clone(), "Q": self.sums[1].clone()}  # added to in place
+        for i, (root, target) in enumerate(zip(self.dual.blocks, self.targets, strict=True)):
+            state |= {f"root.{i}": root, f"target.{i}": target}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on where another one with the same features and seed was."""
+        self.lam, self._weights = float(state["lambda"]), None
+        self.sums = (state["G"].clone(), state["Q"].clone()) if "G" in state else None
+        groups = range(sum(name.startswith("root.") for name in state))
+        self.dual = Dual(state[f"root.{i}"] for i in groups)
+        self.targets = [state[f"target.{i}"] for i in groups]
+
+    def _leave_dual(self, h: Tensor) -> None:
+        blocks, targets, size = self.dual.blocks, self.targets, self.features.size
+        self.dual, self.targets = Dual(), []
+        self.sums = h.new_zeros(size, size), h.new_zeros(size, 0)
+        for block, target in zip(blocks, targets, strict=True):
+            self._add(block, target)
+
+    def _add(self, h: Tensor, y: Tensor) -> None:
+        assert self.sums is not None
+        G, Q = self.sums
+        Q = F.pad(Q, (0, y.shape[1] - Q.shape[1]))
+        self.sums = G.addmm_(h.T, h), Q.addmm_(h.T, y)
+
+    def _primal(self) -> Tensor:
+        """(G + lambda I)^-1 Q; in float64 where single precision is singular, then with lambda raised by tens."""
+        assert self.sums is not None
+        G, Q = self.sums
+        lam, floor = self.lam, torch.finfo(torch.float64).eps * float(G.diagonal().mean())
+        factor = _factor(G, lam, G.dtype) if G.dtype != torch.float64 else None
+        while factor is None:
+            factor = _factor(G, lam, torch.float64)
+            lam = 10 * max(lam, floor)
+        return torch.cholesky_solve(Q.to(factor), factor).to(Q)
+
+
+def _products(h: Tensor) -> Tensor:
+    wide = h.double()
+    return wide @ wide.T
+
+
+def _padded(targets: list[Tensor]) -> Tensor:
+    """All targets over as many classes as the last, [r, C]."""
+    classes = targets[-1].shape[1]
+    return torch.cat([F.pad(target, (0, classes - target.shape[1])) for target in targets])
+
+
+def _factor(G: Tensor, lam: float, dtype: torch.dtype) -> Tensor | None:
+    whole = column_major(len(G), len(G), G, dtype)
+    return cholesky(whole.copy_(G.T), lam)  # G is symmetric; its transpose is in the memory order of `whole`

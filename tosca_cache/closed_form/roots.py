@@ -1,0 +1,136 @@
+"""Ridge regression from square roots of Gram matrices, while there are fewer rows than features.
+
+The sums G = H^T H [M, M] and Q = H^T Y [M, C] over n < M rows are also S^T S and S^T Z with S = U^T H, Z = U^T Y, where the
+columns of U are the eigenvectors of H H^T. S holds what G holds, in n M numbers instead of M^2: the singular directions of
+H, scaled, but not H itself, because U is thrown away. And (S^T S + lambda I)^-1 S^T Z = S^T (S S^T + lambda I)^-1 Z, a
+system of n equations instead of M.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+GROUP = 512  # rows that are mixed into one square root, at most
+# Rows for each feature up to which the small system is the cheaper one: beyond M rows it grows slowly, and the [M, M] one
+# has to be built first, by about 2 M^3 operations.
+RATIO = 1.5
+
+
+def square_root(h: Tensor, y: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
+    """S = U^T h [n, M] and Z = U^T y [n, C] of rows h, their targets y, and products h h^T = U diag U^T [n, n]."""
+    mix = torch.linalg.eigh(products).eigenvectors.mT.to(h.dtype)
+    return mix @ h, mix @ y.to(h.dtype)
+
+
+def cholesky(matrix: Tensor, lam: float) -> Tensor | None:
+    """Lower factor of `matrix` + lambda I in the place of `matrix`, of which the lower half is read; None if singular."""
+    matrix.diagonal().add_(lam)
+    info = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(matrix, out=(matrix, info))
+    return None if int(info) else matrix
+
+
+def column_major(rows: int, columns: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Zeros in the memory order of LAPACK, which then works in place."""
+    return torch.zeros(columns, rows, dtype=dtype, device=like.device).mT
+
+
+class Dual:
+    """Solves (S^T D S + lambda I) W = S^T D Z for rows S that come in blocks, D = diag(weights).
+
+    The products S S^T are computed once for every pair of rows, in the precision of S. The Cholesky factor is extended by
+    the rows added as long as lambda and the weights of older rows stay; otherwise it is computed anew. Where single
+    precision is not enough to factor, products and factor are computed in float64 from then on; where that is not enough
+    either, lambda is raised by powers of ten until it is.
+    """
+
+    def __init__(self, blocks: Iterable[Tensor] = ()) -> None:
+        self.blocks = list(blocks)  # each [n, M]
+        self._products: list[Tensor] = []  # block i: its rows with all rows up to its own, [n_i, n_0 + ... + n_i]
+        self._factor: Tensor | None = None
+        self._factored: tuple[float, Tensor] | None = None  # lambda and weights of the factor
+        self._double = False
+
+    @property
+    def count(self) -> int:
+        """Rows so far."""
+        return sum(len(block) for block in self.blocks)
+
+    def append(self, rows: Tensor) -> None:
+        """Adds rows, [n, M]."""
+        self.blocks.append(rows)
+
+    def solve(self, lam: float, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """W [M, C] for targets Z [r, C]; weights: [r], 1 if None."""
+        self._multiply()
+        scale = torch.ones_like(targets[:, 0]) if weights is None else weights.sqrt()
+        factor = self._factorised(lam, scale)
+        scale = scale.to(factor).unsqueeze(1)
+        coefficients = (scale * torch.cholesky_solve(scale * targets.to(factor), factor)).to(self.blocks[0].dtype)
+        solution = self.blocks[0].new_zeros(self.blocks[0].shape[1], targets.shape[1])
+        for block, part in zip(self.blocks, coefficients.split([len(block) for block in self.blocks]), strict=True):
+            solution.addmm_(block.T, part)
+        return solution
+
+    def _multiply(self) -> None:
+        for i in range(len(self._products), len(self.blocks)):
+            block = self._cast(self.blocks[i])
+            self._products.append(torch.cat([block @ self._cast(left).T for left in self.blocks[: i + 1]], 1))
+
+    def _cast(self, block: Tensor) -> Tensor:
+        return block.double() if self._double else block
+
+    def _factorised(self, lam: float, scale: Tensor) -> Tensor:
+        factor = self._extended(lam, scale)
+        if factor is None and self._products[0].dtype != torch.float64:
+            self._double, self._products, self._factor = True, [], None
+            self._multiply()
+            factor = self._extended(lam, scale)
+        raised = max(lam, torch.finfo(torch.float64).eps * self._mean_square(scale))
+        while factor is None:
+            raised *= 10
+            factor = self._extended(raised, scale)
+        self._factor, self._factored = factor, (lam, scale)
+        return factor
+
+    def _extended(self, lam: float, scale: Tensor) -> Tensor | None:
+        """The Cholesky factor for all rows: the older rows' part is kept if it is still right."""
+        start = self._reusable(lam, scale)
+        rows = len(scale)
+        whole = column_major(rows, rows, scale, self._products[0].dtype)
+        self._fill(whole, scale.to(whole), start)
+        if not start:
+            return cholesky(whole, lam)
+        old, below = whole[:start, :start], whole[start:, :start]
+        assert self._factor is not None
+        old.copy_(self._factor)
+        below.copy_(torch.linalg.solve_triangular(self._factor, below.mT, upper=False).mT)
+        corner = cholesky((whole[start:, start:] - below @ below.mT).mT.contiguous().mT, lam)
+        if corner is None:
+            self._factor = None
+            return self._extended(lam, scale)
+        whole[start:, start:] = corner
+        return whole
+
+    def _reusable(self, lam: float, scale: Tensor) -> int:
+        """Rows whose part of the factor holds for this lambda and these weights."""
+        if self._factor is None or self._factored is None or self._factor.dtype != self._products[0].dtype:
+            return 0
+        rows = len(self._factor)
+        return rows if self._factored[0] == lam and torch.equal(self._factored[1], scale[:rows]) else 0
+
+    def _fill(self, whole: Tensor, scale: Tensor, start: int) -> None:
+        """Writes the scaled products of the rows from `start` on into the lower half."""
+        first = 0
+        for block in self._products:
+            last = first + len(block)
+            if first >= start:
+                whole[first:last, :last] = scale[first:last, None] * block * scale[:last]
+            first = last
+
+    def _mean_square(self, scale: Tensor) -> float:
+        squares = torch.cat([block[:, -len(block) :].diagonal() for block in self._products])
+        return float((scale.to(squares).square() * squares).mean())
