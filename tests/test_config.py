@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -199,10 +199,11 @@ PUBLISHED = {  # classes (as packaged for the published numbers), classes a task
     "vtab_in_order": (50, 10, 5),
 }
 EMBEDDED = {"digits": (10, 2, 5), "glyphs": (100, 10, 10)}
+DOMAINS = {"digits-domains"}
 
 
 def test_shipped_configs_are_the_published_benchmarks_and_the_embedded_data() -> None:
-    assert shipped_configs() == tuple(sorted(PUBLISHED | EMBEDDED))
+    assert shipped_configs() == tuple(sorted({*PUBLISHED, *EMBEDDED, *DOMAINS}))
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED | EMBEDDED))
@@ -218,6 +219,14 @@ def test_shipped_config(name: str) -> None:
     untouched = set(PRESETS["official"])  # so that --preset official has its full effect beside every shipped config
     assert all(getattr(config, key) == getattr(TrainConfig(), key) for key in untouched)
     assert resolve(config=name, preset="official").config.router == "batch"
+
+
+def test_shipped_config_of_domains() -> None:
+    config = resolve(config="digits-domains").config
+    assert (config.dataset, config.incremental, config.backbone) == ("digits-domains", "domains", "vit_nano")
+    assert config == replace(
+        resolve(config="digits").config, dataset="digits-domains", incremental="domains", increment=10
+    )
 
 
 def test_shipped_configs_say_how_they_are_written() -> None:
@@ -241,6 +250,7 @@ def _any_config() -> st.SearchStrategy[TrainConfig]:
         views=st.none() | st.integers(0, 99),
         init_cls=st.none() | naturals,
         increment=naturals,
+        incremental=st.just("classes"),
         shuffle=st.booleans(),
         seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, unique=True),
         flow=st.sampled_from(FLOWS),
@@ -263,6 +273,49 @@ def test_written_settings_read_back_equal(tmp_path_factory: pytest.TempPathFacto
     resolved = resolve(config=path, preset="official")
     assert resolved.config == config
     assert set(resolved.origin.values()) == {f"file {path}"}  # every key is written, so nothing else has a say
+
+
+@given(config=_any_config())
+def test_settings_of_domains_read_back_equal_and_say_nothing_of_sizes(
+    tmp_path_factory: pytest.TempPathFactory, config: TrainConfig
+) -> None:
+    config = replace(config, incremental="domains", increment=TrainConfig().increment, init_cls=None)
+    path = tmp_path_factory.mktemp("round") / "trip.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    resolved = resolve(config=path, preset="official")
+    assert resolved.config == config
+    assert {key for key, origin in resolved.origin.items() if origin == "default"} == {"increment", "init_cls"}
+    assert set(resolved.ignored) == {"increment", "init_cls"}
+    shown = {key: value for key, value, _ in show(resolved)}
+    assert shown["increment"] == shown["init_cls"] == "(no effect)"
+    assert len(show(resolved)) == len(KEYS)
+
+
+@pytest.mark.parametrize("key", ["increment", "init_cls"])
+def test_sizes_of_tasks_cannot_be_given_where_each_domain_is_one(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "both.toml"
+    path.write_text(f'[protocol]\nincremental = "domains"\n{key} = 10\n', encoding="utf-8")
+    for layers, where in (
+        ({"overrides": {"incremental": "domains", key: 10}}, f"{key} (command line)"),
+        ({"config": path}, f"{key} (file {path})"),
+        ({"config": "digits-domains", "overrides": {key: 10}}, f"{key} (command line)"),
+    ):
+        with pytest.raises(ConfigError, match="each domain is a task") as raised:
+            resolve(**cast(Any, layers))
+        assert raised.value.where == where
+    with pytest.raises(ConfigError, match="each domain is a task"):
+        _build(incremental="domains", **{key: 3})
+
+
+def test_domains_asked_for_above_overrule_sizes_from_below() -> None:
+    """The shipped config of a dataset, or a file, has an increment that nobody gave beside --incremental domains."""
+    for layers in ({"config": "vtab"}, {"overrides": {"dataset": "omnibenchmark"}}):
+        overrides = layers.pop("overrides", {}) | {"incremental": "domains"}
+        resolved = resolve(**cast(Any, layers), overrides=overrides)
+        assert (resolved.config.incremental, resolved.config.increment) == ("domains", TrainConfig().increment)
+        assert resolved.origin["increment"] == "default"
+    back = resolve(config="digits-domains", overrides={"incremental": "classes", "increment": 5}).config
+    assert (back.incremental, back.increment) == ("classes", 5)
 
 
 def test_show_lists_every_setting_with_its_origin() -> None:

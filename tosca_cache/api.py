@@ -3,7 +3,7 @@
 import tosca_cache as tosca
 
 store = tosca.open_store("cache/digits--...")
-stream = tosca.task_stream(store, increment=2, seed=1993)
+stream = tosca.task_stream(store, increment=2, seed=1993)  # or incremental="domains"
 trained = tosca.train(stream, l1=5e-4)
 labels, modules = tosca.route(trained, features)
 report = tosca.evaluate(trained)
@@ -48,10 +48,23 @@ def open_store(path: str | Path) -> Store:
 
 
 def task_stream(
-    store: Store, *, increment: int, init_cls: int | None = None, seed: int = 1993, shuffle: bool = True
+    store: Store,
+    *,
+    increment: int | None = None,
+    init_cls: int | None = None,
+    seed: int = 1993,
+    shuffle: bool = True,
+    incremental: str = "classes",
 ) -> TaskStream:
-    """The tasks of one class order; see `tasks.TaskStream`."""
-    return TaskStream.from_store(store, increment=increment, init_cls=init_cls, seed=seed, shuffle=shuffle)
+    """The tasks of one order of classes, or of domains; see `tasks.TaskStream`.
+
+    Arguments:
+        increment, init_cls: classes of each task, of the first task; for `classes`.
+        incremental: what a task brings: `classes`, or `domains` (one, with all its classes).
+    """
+    return TaskStream.from_store(
+        store, increment=increment, init_cls=init_cls, seed=seed, shuffle=shuffle, incremental=incremental
+    )
 
 
 def train(
@@ -67,7 +80,7 @@ def train(
     """Trains TOSCA over a stream and fills R.
 
     Arguments:
-        seed: of initialisation, batch order and views (the class order is the stream's own).
+        seed: of initialisation, batch order and views (the order of classes or domains is the stream's own).
         router: which module answers for a sample.
         engine: what trains: `native`, `torch`, or `auto`; see `train.engines`.
         settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
@@ -79,24 +92,26 @@ def train(
 
 
 def route(trained: Trained, features: NDArray[Any], router: str | None = None) -> tuple[IntArray, IntArray]:
-    """Predicted learned labels [n] and answering modules [n] for test features, without training.
+    """Predicted classes [n] and answering modules [n] for test features, without training.
+
+    `stream.class_names[label]` is a class's name; the module is the number of a task (see `TaskStream.domain_names`).
 
     Arguments:
         features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d].
         router: another router than the one trained with; it is fitted on the stream's train rows first.
     """
-    method = trained.method
+    method, class_of = trained.method, trained.stream.class_of
     watch = method.watch()
     watch.add(features)
     if router is None:
         prediction = watch.predict()
         assert prediction.modules is not None
-        return prediction.labels, prediction.modules
+        return class_of[prediction.labels], prediction.modules
     other = make_router(router)
     for task in trained.stream:
         other.fit(task, method.bank)
     answer = other.answer(watch.evidence())
-    return answer.labels.cpu().numpy(), answer.modules.cpu().numpy()
+    return class_of[answer.labels.cpu().numpy()], answer.modules.cpu().numpy()
 
 
 def evaluate(trained: Trained) -> dict[str, Any]:

@@ -1,83 +1,46 @@
-"""Class order and task splits over cached features.
+"""Tasks over cached features: some classes each, or a domain each.
 
 A `TaskStream` cuts a store into tasks. A learner is only ever handed a `Task`, which holds copies of its own train rows and
-has no way to reach others; test rows are handed out separately, to the evaluation. Labels are positions in the class order
-("learned labels"): the first class learned is 0.
+has no way to reach others; test rows are handed out separately, to the evaluation. Labels are numbered in the order in
+which they are learned ("learned labels", see `numbering`): the first class of the first task is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.seeds import numpy_generator
+from tosca_cache.numbering import (
+    IntArray,
+    by_class,
+    by_domain,
+    check_incremental,
+    class_order,
+    domain_order,
+    few_shot,
+    task_sizes,
+)
+from tosca_cache.splits import Arrays, FloatArray, load_splits
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[Any]  # float16 or float32, as stored
-
-
-def class_order(classes: int, seed: int, *, shuffle: bool = True) -> IntArray:
-    """The original class index learned at each position, [classes].
-
-    The reference's order: `numpy.random.RandomState(seed).permutation(classes)` (methods.md 18.2), or as listed if not
-    shuffled.
-    """
-    if not shuffle:
-        return np.arange(classes, dtype=np.int64)
-    return np.random.RandomState(seed).permutation(classes).astype(np.int64)
-
-
-def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> list[int]:
-    """Classes in each task: `init_cls` first, then `increment` each; a remainder is a last, smaller task.
-
-    Raises `UsageError` if a size is below 1 or larger than the number of classes.
-    """
-    first = increment if init_cls is None else init_cls
-    for name, value in (("increment", increment), ("init_cls", first)):
-        if not 1 <= value <= classes:
-            raise UsageError(
-                f"{name} is {value}, but the dataset has {classes} classes",
-                where=f"--{name.replace('_', '-')}",
-                remedy=f"choose a value from 1 to {classes}",
-            )
-    sizes = [first]
-    while sum(sizes) < classes:
-        sizes.append(min(increment, classes - sum(sizes)))
-    return sizes
-
-
-def few_shot(labels: IntArray, few: IntArray, class_names: Sequence[str], *, shots: int, seed: int) -> IntArray:
-    """Positions in `labels` that a few-shot protocol keeps, ascending: `shots` rows of each class of `few`, all others.
-
-    Which ones is drawn by (seed, class name), so that neither the other classes nor their order change it (methods.md 8;
-    the published shots are listed by file name, and are others).
-
-    Raises `UsageError` if `shots` is below 1 or a class has fewer rows.
-    """
-    counts = np.bincount(labels, minlength=len(class_names))[few]
-    if shots < 1:
-        raise UsageError(f"{shots} shots of each class were asked for", where="shots", remedy="use 1 or more")
-    if len(few) and shots > counts.min():
-        raise UsageError(
-            f"class {class_names[few[counts.argmin()]]} has {counts.min()} train rows, but {shots} of each class of the"
-            f" later tasks were asked for ({int((counts < shots).sum())} classes have fewer)",
-            where="shots",
-            remedy=f"use {counts.min()} shots or fewer, or leave these classes out",
-        )
-    kept = np.ones(len(labels), dtype=bool)
-    for c in few:
-        rows = np.flatnonzero(labels == c)
-        kept[rows] = False
-        kept[numpy_generator(seed, "shots", class_names[c]).choice(rows, shots, replace=False)] = True
-    return np.flatnonzero(kept)
+__all__ = [
+    "Arrays",
+    "FloatArray",
+    "IntArray",
+    "Rows",
+    "Task",
+    "TaskStream",
+    "class_order",
+    "domain_order",
+    "few_shot",
+    "load_splits",
+    "task_sizes",
+]
 
 
 @dataclass(frozen=True)
@@ -101,7 +64,8 @@ class Rows:
 class Task:
     """What a learner sees of one step: its own train rows and nothing else.
 
-    classes: learned labels of this task's classes; `classes.stop` is the number of classes seen including this task.
+    classes: learned labels of this task, which no other task has; `classes.stop` is their number including this task. Where
+        a task is a domain, another domain's label may stand for the same class: a learner need not know.
     """
 
     number: int
@@ -109,33 +73,22 @@ class Task:
     train: Rows
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """One split of features in memory, or some rows of it.
-
-    features: [N, views, d], held once however many parts of it are in use.
-    labels: original labels of the rows that count, [n].
-    rows: which rows of `features` these are, [n]; None: all of them, in order.
-    """
-
-    features: FloatArray
-    labels: IntArray
-    rows: IntArray | None = None
-
-    def part(self, positions: IntArray, labels: IntArray | None = None) -> Arrays:
-        """Only the rows at some positions of [n], under other labels if given; no feature is copied."""
-        rows = positions if self.rows is None else self.rows[positions]
-        return Arrays(self.features, self.labels[positions] if labels is None else labels, rows)
-
-
 class TaskStream:
-    """The tasks of one class order, over features held once in memory.
+    """The tasks of one order of classes or domains, over features held once in memory.
+
+    sizes: learned labels of each task. stops: their number after each task.
+    class_of: the class that is reported for each learned label, [L]: a class-incremental stream reports the label itself, a
+        domain-incremental one the original class. A prediction is right if its reported class is.
+    order: original class index of each reported class, [C]; class_names: their names.
+    domain_names: the domain of each task; empty in a class-incremental stream.
 
     Arguments:
         train, test: the two splits; labels are original class indices.
         class_names: [C].
-        increment, init_cls, seed, shuffle: the protocol, see `task_sizes` and `class_order`.
+        increment, init_cls, seed, shuffle: the protocol, see `task_sizes`, `class_order` and `domain_order`.
         shots: few-shot tasks after the first: train rows kept of each of their classes, see `few_shot`; None: all.
+        incremental: what a task brings: `classes` (`increment` of them), or `domains` (one, with all its classes).
+        domain_names: of the store's domains; for `domains`.
     """
 
     def __init__(
@@ -144,39 +97,45 @@ class TaskStream:
         test: Arrays,
         *,
         class_names: Sequence[str],
-        increment: int,
+        increment: int | None = None,
         init_cls: int | None = None,
         seed: int = 1993,
         shuffle: bool = True,
         shots: int | None = None,
+        incremental: str = "classes",
+        domain_names: Sequence[str] = (),
     ) -> None:
-        classes = len(class_names)
-        self.sizes = task_sizes(classes, increment, init_cls)
-        self.order = class_order(classes, seed, shuffle=shuffle)
-        self.class_names = tuple(class_names[c] for c in self.order)
+        check_incremental(incremental, increment, init_cls)
+        if increment is None:
+            found = by_domain(train, test, class_names, domain_names, seed=seed, shuffle=shuffle)
+        else:
+            sizes = task_sizes(len(class_names), increment, init_cls)
+            found = by_class(train, test, class_names, sizes, class_order(len(class_names), seed, shuffle=shuffle))
+        self.sizes, self.class_of, self.order = found.sizes, found.class_of, found.order
+        self.class_names, self.domain_names = found.class_names, found.domain_names
         self.stops = np.cumsum(self.sizes).tolist()
-        position = np.empty(classes, dtype=np.int64)
-        position[self.order] = np.arange(classes)
-        for split, arrays in (("train", train), ("test", test)):
-            _check_split(split, arrays, class_names)
-        if shots is not None:
-            train = train.part(few_shot(train.labels, self.order[self.sizes[0] :], class_names, shots=shots, seed=seed))
         self._train, self._test = train, test
-        self._train_labels, self._test_labels = position[train.labels], position[test.labels]
+        self._train_labels, self._test_labels = found.train, found.test
+        if shots is not None:
+            later = np.arange(self.sizes[0], len(self.class_of))
+            kept = few_shot(found.train, later, found.learned_names, shots=shots, seed=seed)
+            self._train, self._train_labels = train.part(kept), found.train[kept]
 
     @classmethod
     def from_store(
         cls,
         store: Store,
         *,
-        increment: int,
+        increment: int | None = None,
         init_cls: int | None = None,
         seed: int = 1993,
         shuffle: bool = True,
         shots: int | None = None,
+        incremental: str = "classes",
     ) -> TaskStream:
         """Reads both splits of a store once; see `load_splits` to share them between streams."""
-        train, test = load_splits(store)
+        check_incremental(incremental, increment, init_cls)
+        train, test = load_splits(store, incremental)
         return cls(
             train,
             test,
@@ -186,6 +145,8 @@ class TaskStream:
             seed=seed,
             shuffle=shuffle,
             shots=shots,
+            incremental=incremental,
+            domain_names=store.domain_names,
         )
 
     def __len__(self) -> int:
@@ -200,7 +161,7 @@ class TaskStream:
         return int(self._train.features.shape[2])
 
     def classes(self, number: int) -> range:
-        """Learned labels of the classes of one task."""
+        """Learned labels of one task."""
         return range(self.stops[number] - self.sizes[number], self.stops[number])
 
     def train_counts(self) -> IntArray:
@@ -222,14 +183,8 @@ class TaskStream:
         return self._test_labels[(self._test_labels >= classes.start) & (self._test_labels < classes.stop)]
 
     def task_of_class(self) -> IntArray:
-        """Task number of every learned label, [C]."""
+        """Task number of every learned label, [L]."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.sizes)
-
-
-def load_splits(store: Store) -> tuple[Arrays, Arrays]:
-    """Train (all views) and test (all views) of a store, read once."""
-    train, test = (Arrays(store.features(split), store.labels(split)) for split in ("train", "test"))
-    return train, test
 
 
 def _rows_of(arrays: Arrays, learned: IntArray, classes: range) -> Rows:
@@ -237,27 +192,3 @@ def _rows_of(arrays: Arrays, learned: IntArray, classes: range) -> Rows:
     chosen = chosen[np.argsort(learned[chosen], kind="stable")]
     rows = chosen if arrays.rows is None else arrays.rows[chosen]
     return Rows(arrays.features[rows], learned[chosen], rows)
-
-
-def _check_split(split: str, arrays: Arrays, class_names: Sequence[str]) -> None:
-    labels, classes = arrays.labels, len(class_names)
-    rows = len(arrays.features) if arrays.rows is None else len(arrays.rows)
-    if len(labels) != rows:
-        raise StoreError(
-            f"{rows} feature rows but {len(labels)} labels",
-            where=f"split {split}",
-            remedy="extract again",
-        )
-    if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
-        raise StoreError(
-            f"labels run from {labels.min()} to {labels.max()}, but there are {classes} classes",
-            where=f"split {split}",
-            remedy="extract the dataset again",
-        )
-    missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
-    if len(missing):
-        raise StoreError(
-            f"class {class_names[missing[0]]} has no {split} rows ({len(missing)} such classes)",
-            where=f"split {split}",
-            remedy="add images of it or remove the class, then extract again",
-        )

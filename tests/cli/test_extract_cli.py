@@ -83,7 +83,7 @@ def test_options_reach_the_fingerprint(run, folder, tmp_path):
 
 
 def test_defaults_go_with_the_dataset(tmp_path):
-    assert default_backbone("digits") == default_backbone("glyphs") == "vit_nano"
+    assert default_backbone("digits") == default_backbone("digits-domains") == default_backbone("glyphs") == "vit_nano"
     assert default_backbone("cub") == default_backbone(str(tmp_path)) == "vit_base_patch16_224_in21k"
     assert default_normalisation("cub", "vit_base_patch16_224_in21k") == "none"
     assert default_normalisation("cifar224", "vit_base_patch16_224") == "none"
@@ -162,7 +162,8 @@ def test_datasets_are_listed(tmp_path):
     result = CliRunner().invoke(app, ["datasets", "--data-root", str(tmp_path), "--json"])
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     assert set(rows) == {
-        *("cifar100", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab", "objectnet", "digits", "glyphs")
+        *("cifar100", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab", "objectnet"),
+        *("digits", "digits-domains", "glyphs"),
     }
     assert rows["digits"]["status"] == "embedded"
     assert rows["vtab"]["status"] == "missing" and rows["vtab"]["folder"] == str(tmp_path / "vtab-cil" / "vtab")

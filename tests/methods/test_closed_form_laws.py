@@ -241,7 +241,11 @@ def test_a_lambda_too_small_for_equal_rows_is_raised(size):
 def test_no_row_is_kept():
     """No stored vector points the way of a row's random features, in tasks of several rows of a class."""
     x, labels = draw(6, [6] * 4, 5)
-    for name, option, kept in (("acil", "buffer", "root."), ("garm", "buffer", "root."), ("ranpac", "expansion", "root.")):
+    for name, option, kept in (
+        ("acil", "buffer", "root."),
+        ("garm", "buffer", "root."),
+        ("ranpac", "expansion", "root."),
+    ):
         learner = learned(name, x, labels, *by_class(labels, [2, 2]), **{option: 40})
         h = random_features(learner, x)
         roots = torch.cat([t for n, t in learner.state().items() if n.startswith(kept)]).double().numpy()

@@ -1,4 +1,4 @@
-"""What every registered learner must do: on unequal tasks, one-class tasks, one task, and a row or two of each class."""
+"""What every registered learner must do: on unequal tasks, one-class tasks, one task, domains, few rows of a class."""
 
 import gc
 import weakref
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from reference.gaussian import make_domain_arrays
 
 from tosca_cache.methods import METHODS
 from tosca_cache.tasks import Arrays, Task, TaskStream
@@ -37,7 +38,10 @@ STREAMS = {
     "one task": (8, None, 9),
     "one row a class": (2, None, 1),
     "five rows a class": (3, None, 5),
+    "domains": None,
 }
+# Rows of each class in each domain: shared classes, and some that not all domains have.
+DOMAINS = np.array([[9, 9, 9, 0], [9, 9, 0, 9], [9, 9, 9, 9]])
 
 
 def make_stream(increment, init_cls, rows, *, seed=3):
@@ -51,6 +55,13 @@ def make_stream(increment, init_cls, rows, *, seed=3):
 
     names = [str(c) for c in range(CLASSES)]
     return TaskStream(split(rows), split(5), class_names=names, increment=increment, init_cls=init_cls, seed=seed)
+
+
+def make_domain_stream(*, seed=3):
+    generator = np.random.default_rng(5)
+    means, shifts = 2 * generator.normal(size=(4, DIM)), generator.normal(size=(3, DIM))
+    train, test = (make_domain_arrays(generator, DOMAINS, DIM, views, means, shifts, noise=0.7) for views in (3, 1))
+    return TaskStream(train, test, class_names="abcd", incremental="domains", domain_names="xyz", seed=seed)
 
 
 def make(name, seed=7):
@@ -80,7 +91,7 @@ def learned(name, stream):
 
 @pytest.fixture(scope="module", params=STREAMS)
 def stream(request):
-    return make_stream(*STREAMS[request.param])
+    return make_domain_stream() if request.param == "domains" else make_stream(*STREAMS[request.param])
 
 
 def test_every_class_seen_has_a_score(any_method, stream):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.gaussian import make_domain_arrays
 
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import ROUTERS, make_router
@@ -17,8 +18,10 @@ from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.settings import Settings
 
 QUICK = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
-# Equal tasks, a large first one and a remainder, one class a task, and all classes in one task.
-SPLITS = {"equal": (3, None), "unequal": (2, 5), "single classes": (1, None), "one task": (12, None)}
+# Equal tasks, a large first one and a remainder, one class a task, all classes in one task, and a domain a task.
+SPLITS = {"equal": (3, None), "unequal": (2, 5), "single classes": (1, None), "one task": (12, None), "domains": None}
+# Rows of each class in each domain: shared classes, and one that a single domain has.
+DOMAINS = np.array([[9, 9, 9, 0], [9, 9, 9, 0], [9, 9, 0, 9]])
 
 
 def make_stream(increment, init_cls):
@@ -32,9 +35,16 @@ def make_stream(increment, init_cls):
     return TaskStream(train, test, class_names=names, increment=increment, init_cls=init_cls, seed=3)
 
 
+def make_domain_stream():
+    generator = np.random.default_rng(5)
+    means, shifts = generator.normal(size=(4, 8)), 2 * generator.normal(size=(3, 8))
+    train, test = (make_domain_arrays(generator, DOMAINS, 8, 2, means, shifts, noise=0.8) for _ in range(2))
+    return TaskStream(train, test, class_names="abcd", incremental="domains", domain_names="xyz", seed=3)
+
+
 @pytest.fixture(scope="module", params=SPLITS)
 def stream(request):
-    return make_stream(*SPLITS[request.param])
+    return make_domain_stream() if request.param == "domains" else make_stream(*SPLITS[request.param])
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def address(config=None, scenario=VAL, store=STORE, seed=1993):
 
 
 def test_every_key_of_a_configuration_is_decided_on():
-    assert set(COUNTS) | set(ELSEWHERE) == set(KEYS)
+    assert set(COUNTS) | set(ELSEWHERE) | {"incremental"} == set(KEYS)
     assert set(cells.SETTING_KEYS) == set(COUNTS)
 
 
@@ -104,6 +104,14 @@ def test_seed_store_rows_and_arithmetic_change_the_address(monkeypatch):
     assert len(found) == 8
     monkeypatch.setattr(cells, "ARITHMETIC", cells.ARITHMETIC + 1)
     assert address() not in found
+
+
+def test_domains_are_another_way_of_scoring_and_class_streams_are_not_named():
+    classes, domains = (Cell(TrainConfig(incremental=kind), VAL, STORE) for kind in ("classes", "domains"))
+    assert classes.address != domains.address
+    assert domains.content["select"] == classes.content["select"] | {"incremental": "domains"}
+    assert "incremental" not in classes.content["select"]
+    assert set(classes.content["setting"]) - set(domains.content["setting"]) == {"increment", "init_cls"}
 
 
 def test_a_fraction_counts_only_where_rows_are_held_out():

@@ -19,7 +19,9 @@ def test_workers_map_what_the_store_holds(make_store, tmp_path):
             assert isinstance(ours.features, np.memmap)
             np.testing.assert_array_equal(ours.features, theirs.features)
             np.testing.assert_array_equal(ours.labels, theirs.labels)
+            np.testing.assert_array_equal(ours.domains, theirs.domains)
         assert mapped.class_names == data.class_names
+        assert mapped.domain_names == data.domain_names
     assert not shared.folder.exists()
     elsewhere = shared_data(str(store.path), str(tmp_path / "not on this machine"))
     np.testing.assert_array_equal(elsewhere.train.features, data.train.features)

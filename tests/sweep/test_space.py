@@ -282,6 +282,7 @@ REFUSED = [
     ("normalize=timm", "normalize cannot be swept", "each store"),
     ("img_size=224", "img_size cannot be swept", "each store"),
     ("views=4,8", "views cannot be swept", "each store"),
+    ("incremental=domains", "incremental cannot be swept", "--incremental"),
     ("seeds=1,2", "seeds cannot be swept", "--seeds"),
     ("seed=1,2", "seed cannot be swept", "--seeds"),
     ("device=cpu", "device cannot be swept", "--device"),

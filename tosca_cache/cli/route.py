@@ -96,7 +96,7 @@ def audit(
     console = Console()
     console.print(leak_table(leaks, sizes))
     console.print(
-        "The reference routes test batches of 48 whose rows come class by class: neighbours share a task, so the batch "
+        "The reference routes test batches of 48 whose rows come task by task: neighbours share a task, so the batch "
         "votes on it. Shuffled, the same vote fails. Only the first line depends on each image alone."
     )
 

@@ -54,6 +54,7 @@ def sweep(
     space: Annotated[Path | None, typer.Option(help="A TOML file of axes; --set adds to it.", metavar="FILE")] = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
     preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    incremental: Annotated[str | None, typer.Option(help="As for train: classes, or domains.")] = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
     sampler: Annotated[str, typer.Option(help="grid, random, or tpe (needs optuna).")] = "grid",
@@ -115,7 +116,7 @@ def _base(given: dict[str, Any]) -> TrainConfig:
         dataset = Path(dataset).resolve().name
     if given["store"] is not None and dataset is None and given["config"] is None:
         dataset = open_store(given["store"]).spec.dataset["name"]
-    overrides = {"dataset": dataset, "device": given["device"], "engine": given["engine"]}
+    overrides = {"dataset": dataset} | {key: given[key] for key in ("incremental", "device", "engine")}
     return resolve(config=given["config"], preset=given["preset"], overrides=overrides).config
 
 

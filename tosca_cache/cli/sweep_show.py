@@ -76,10 +76,14 @@ def _print_lost(console: Console, group: Group) -> None:
 def scored_on(select: dict[str, Any]) -> str:
     """Which rows the cells of a group were scored on, in words."""
     held_out = f"{select.get('fraction', 0):.0%} of the train rows, held out"
-    return {
-        "val": f"scored on {held_out}",
-        "first-task": f"scored on the first task alone, {held_out}",
-        "half-1": "scored on the test rows of the first half of the classes",
-        "half-2": "scored on the test rows of the second half of the classes: a report",
-        "test": "scored on test rows: a report, or an oracle's search",
-    }[select["rows"]]
+    tasks = "each domain a task, " if select.get("incremental") == "domains" else ""
+    return (
+        tasks
+        + {
+            "val": f"scored on {held_out}",
+            "first-task": f"scored on the first task alone, {held_out}",
+            "half-1": "scored on the test rows of the first half of the classes",
+            "half-2": "scored on the test rows of the second half of the classes: a report",
+            "test": "scored on test rows: a report, or an oracle's search",
+        }[select["rows"]]
+    )

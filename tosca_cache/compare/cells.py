@@ -14,7 +14,7 @@ from tosca_cache.compare.learners import FROM_CONFIG, full_options
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
 from tosca_cache.methods import method_type
-from tosca_cache.sweep.cells import ARITHMETIC, setting_of
+from tosca_cache.sweep.cells import ARITHMETIC, setting_of, tasks_of
 from tosca_cache.sweep.ledger.rows import canonical_json
 
 
@@ -40,7 +40,7 @@ class CompareCell:
         return {
             "setting": {"method": self.method, **setting, **options},
             "seed": self.seed,
-            "select": {"rows": "test"} | ({} if self.shots is None else {"shots": self.shots}),
+            "select": {"rows": "test"} | tasks_of(self.config) | ({} if self.shots is None else {"shots": self.shots}),
             "store": self.store,
             "arithmetic": ARITHMETIC,
             "code": code_digest(self.method),

@@ -15,10 +15,11 @@ import torch
 from tosca_cache.compare.cells import CompareCell
 from tosca_cache.compare.learners import learns_together, make_learner
 from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
-from tosca_cache.evaluate.metrics import accuracy_curve, predicted_tasks
+from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.methods import Method, method_type
 from tosca_cache.methods.protocol import Outcome, run_protocol, run_protocols
+from tosca_cache.runs.experiment import make_stream as stream_of
 from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.tasks import TaskStream
@@ -62,32 +63,27 @@ def measure(cells: Sequence[CompareCell], place: Workplace) -> list[dict[str, An
         for cell in cells
     ]
     tasks = len(streams[0])
-    if len(cells) > 1:
+    if len({tuple(stream.sizes) for stream in streams}) == 1 < len(cells):
         outcomes = run_protocols(learners, streams, on_task=lambda number: place.on_task(number, tasks))
     else:
-        outcomes = [run_protocol(learners[0], streams[0], on_task=lambda number, row: place.on_task(number, tasks))]
+        outcomes = [  # one by one where domains of unequal size come in another order for each seed
+            run_protocol(learner, stream, on_task=lambda number, row: place.on_task(number, tasks))
+            for learner, stream in zip(learners, streams, strict=True)
+        ]
     found = zip(cells, learners, streams, outcomes, strict=True)
     return [_plain(_numbers(*one) | {"engine": place.engine.name}) for one in found]
 
 
 def make_stream(cell: CompareCell, data: Data) -> TaskStream:
     """The task stream of a cell."""
-    config = cell.config
-    return TaskStream(
-        data.train,
-        data.test,
-        class_names=data.class_names,
-        increment=config.increment,
-        init_cls=config.init_cls,
-        seed=cell.seed,
-        shuffle=config.shuffle,
-        shots=cell.shots,
-    )
+    splits = data.train, data.test
+    return stream_of(cell.config, splits, data.class_names, cell.seed, data.domain_names, shots=cell.shots)
 
 
 def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
     last, R, counts = outcome.predictions[-1], outcome.R, outcome.counts
-    modules = predicted_tasks(last.labels, stream.task_of_class()) if last.modules is None else last.modules
+    modules = last.tasks if last.modules is None else last.modules
+    assert modules is not None
     few = {"performance_drop": performance_drop(R, counts), "harmonic_mean": harmonic_mean(R, counts)}
     return {
         **summarise(R, counts, last.labels, modules, outcome.labels, outcome.tasks),

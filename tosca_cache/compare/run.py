@@ -88,7 +88,7 @@ def _workplace(
     request: CompareRequest, store: Store, cells: Sequence[Sequence[CompareCell]], told: CompareReporter
 ) -> Workplace:
     """What all cells need; wrong protocols and options are found here, before anything is trained."""
-    data, device = read_data(store), resolve_device(request.config.device)
+    data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
     streams = [make_stream(cell, data) for cell in cells[0]]
     steps = make_settings(request.config).steps(streams[0].train_counts().tolist())
     runs = len(request.methods) * len(request.seeds)

@@ -7,6 +7,7 @@ from typing import Any
 
 from tosca_cache.compare.learners import options_of
 from tosca_cache.compare.request import CompareRequest
+from tosca_cache.config import TrainConfig
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.methods import method_type
@@ -23,8 +24,8 @@ COSTS = ("stored_numbers", "trainable_parameters", "train_seconds", "millisecond
 def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) -> dict[str, Any]:
     """The table of a comparison, as plain JSON values.
 
-    Keys: dataset, store, fingerprint, task_sizes, init_cls, increment, shuffle, shots, seeds; columns: names of the
-    measured values; rows: one a learner (see `_row`), best last accuracy first, bounds after all others.
+    Keys: dataset, store, fingerprint, those of `_tasks`, shuffle, shots, seeds; columns: names of what was measured; rows:
+    one a learner (see `_row`), best last accuracy first, bounds after all others.
     """
     config = request.config
     columns = (*MEASURES, *(FEW_SHOT if request.shots is not None else ()), *COSTS)
@@ -37,9 +38,7 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
             "dataset": config.dataset,
             "store": str(store.path),
             "fingerprint": store.spec.digest(),
-            "task_sizes": task_sizes(len(store.class_names), config.increment, config.init_cls),
-            "init_cls": config.init_cls,
-            "increment": config.increment,
+            **_tasks(config, store),
             "shuffle": config.shuffle,
             "shots": request.shots,
             "seeds": request.seeds,
@@ -49,6 +48,19 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
     )
     assert isinstance(plain, dict)
     return plain
+
+
+def _tasks(config: TrainConfig, store: Store) -> dict[str, Any]:
+    """What tasks are: incremental, and domains (their names, as listed), or task_sizes, init_cls and increment."""
+    if config.incremental == "domains":
+        return {"incremental": "domains", "domains": store.domain_names}
+    sizes = task_sizes(len(store.class_names), config.increment, config.init_cls)
+    return {
+        "incremental": "classes",
+        "task_sizes": sizes,
+        "init_cls": config.init_cls,
+        "increment": config.increment,
+    }
 
 
 def _row(name: str, request: CompareRequest, columns: Sequence[str], cells: Sequence[LedgerCell]) -> dict[str, Any]:

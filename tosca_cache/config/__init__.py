@@ -5,6 +5,7 @@ from tosca_cache.config.render import describe, show, to_toml
 from tosca_cache.config.resolve import PRESETS, Resolved, resolve
 from tosca_cache.config.schema import (
     FLOWS,
+    INCREMENTAL,
     NORMALIZATIONS,
     OPTIMIZERS,
     SCHEDULERS,
@@ -15,6 +16,7 @@ from tosca_cache.config.schema import (
 
 __all__ = [
     "FLOWS",
+    "INCREMENTAL",
     "NORMALIZATIONS",
     "OPTIMIZERS",
     "PRESETS",

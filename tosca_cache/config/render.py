@@ -10,16 +10,19 @@ from tosca_cache.config.schema import KEYS, SECTIONS, TrainConfig, check_of, def
 
 
 def to_toml(config: TrainConfig) -> str:
-    """Every setting as a TOML file of ours; `resolve(config=that file)` gives an equal `TrainConfig` back."""
+    """Every setting that has an effect as a TOML file of ours; `resolve(config=that file)` gives an equal `TrainConfig`."""
     lines = ["# Every setting of one run. Repeat it with: tosca train --config THIS_FILE"]
     for section, keys in SECTIONS.items():
-        lines += ["", f"[{section}]", *(f"{key} = {_toml_value(key, getattr(config, key))}" for key in keys)]
+        written = (key for key in keys if key not in config.idle)
+        lines += ["", f"[{section}]", *(f"{key} = {_toml_value(key, getattr(config, key))}" for key in written)]
     return "\n".join(lines) + "\n"
 
 
 def show(resolved: Resolved) -> list[tuple[str, str, str]]:
-    """Rows (key, value, where it came from) of every setting, then of the keys that had no effect and why."""
-    rows = [(key, _toml_value(key, getattr(resolved.config, key)), resolved.origin[key]) for key in KEYS]
+    """Rows (key, value, where it came from) of every setting that counts, then of the keys without effect and why."""
+    config = resolved.config
+    used = [key for key in KEYS if key not in config.idle]
+    rows = [(key, _toml_value(key, getattr(config, key)), resolved.origin[key]) for key in used]
     return rows + [(key, "(no effect)", reason) for key, reason in resolved.ignored.items()]
 
 

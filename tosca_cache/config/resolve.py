@@ -9,7 +9,15 @@ from typing import Any, cast
 
 from tosca_cache.config.checks import nearest
 from tosca_cache.config.files import Layer, read_config, read_shipped, shipped_configs
-from tosca_cache.config.schema import KEYS, TrainConfig, check_value, default_of, unknown_key
+from tosca_cache.config.schema import (
+    KEYS,
+    TASK_SIZES,
+    TrainConfig,
+    check_value,
+    default_of,
+    sizes_of_domains,
+    unknown_key,
+)
 from tosca_cache.errors import ConfigError
 
 COMMAND_LINE = "command line"
@@ -45,7 +53,7 @@ class Resolved:
 
     origin: for every key of `TrainConfig`: "command line", "file PATH", "preset NAME", "shipped configs/NAME.toml" or
         "default".
-    ignored: keys of a reference's file that have no effect here, with the reason.
+    ignored: keys that have no effect here, with the reason: of a reference's file, or of tasks that are domains.
     """
 
     config: TrainConfig
@@ -112,12 +120,28 @@ def _merge(layers: list[Layer]) -> Resolved:
         values[key] = default_of(key) if layer is None else layer.values[key]
         origin[key] = DEFAULT if layer is None else layer.origin
     ignored = {key: reason for layer in layers for key, reason in layer.ignored.items()}
+    if values["incremental"] == "domains":
+        ignored |= _without_sizes(values, origin, [layer.origin for layer in layers])
     try:
         config = TrainConfig(**cast(dict[str, Any], values))
     except ConfigError as error:  # values are right one by one, but not together
         key = error.where or ""
         raise ConfigError(error.problem, where=_where(key, origin[key]), remedy=error.remedy) from None
     return Resolved(config, origin, ignored)
+
+
+def _without_sizes(values: dict[str, object], origin: dict[str, str], places: list[str]) -> dict[str, str]:
+    """Puts the sizes of tasks back to their defaults, and returns why they have no effect.
+
+    A place that says that tasks are domains overrules sizes from the places below it. Raises `ConfigError` if sizes are
+    given in the same place or above.
+    """
+    above = places[: places.index(origin["incremental"]) + 1]
+    for key in TASK_SIZES:
+        if origin[key] in above and values[key] is not None:
+            raise sizes_of_domains(key, _where(key, origin[key]))
+        values[key], origin[key] = default_of(key), DEFAULT
+    return dict.fromkeys(TASK_SIZES, "each domain is a task")
 
 
 def _where(key: str, origin: str) -> str:

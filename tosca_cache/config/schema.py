@@ -11,12 +11,14 @@ from tosca_cache.errors import ConfigError
 FLOWS = ("tosca", "tosca_r", "adapter", "calibrator")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULERS = ("cosine", "steplr", "constant")
+INCREMENTAL = ("classes", "domains")  # what a task brings
 ENGINES = ("auto", "native", "torch")
 NORMALIZATIONS = ("timm", "none")
 
 DATASET_ALIASES = {"cifar224": "cifar100"}  # the reference's name for CIFAR-100 resized to 224 pixels
 ANY = "any"  # how a file says that it does not mind which store
 
+TASK_SIZES = ("init_cls", "increment")  # without effect where each domain is a task
 _DEVICE = Text("auto, cpu, mps, cuda or cuda:N", r"auto|cpu|mps|cuda(:[0-9]+)?")
 _SEEDS = Integers(Integer(0, 2**32 - 1), least=1)  # the range of numpy.random.RandomState
 
@@ -51,6 +53,12 @@ class TrainConfig:
         None, "store", OrNone(Integer(0), ANY), "Augmented views of each training image that the store must have."
     )
 
+    incremental: str = _setting(
+        "classes",
+        "protocol",
+        Choice(INCREMENTAL),
+        "What a task brings: new classes, or a new domain with all its classes.",
+    )
     init_cls: int | None = _setting(
         None,
         "protocol",
@@ -58,9 +66,9 @@ class TrainConfig:
         "Classes in the first task; by default as in the others.",
     )
     increment: int = _setting(10, "protocol", Integer(1), "Classes in each task.")
-    shuffle: bool = _setting(True, "protocol", Flag(), "Order the classes by a permutation from the seed.")
+    shuffle: bool = _setting(True, "protocol", Flag(), "Order the classes (or domains) by a permutation from the seed.")
     seeds: tuple[int, ...] = _setting(
-        (1993,), "protocol", _SEEDS, "Seeds of class order, initialisation and minibatches; one training run for each."
+        (1993,), "protocol", _SEEDS, "Seeds of task order, initialisation and minibatches; one training run for each."
     )
 
     flow: str = _setting("tosca", "module", Choice(FLOWS), "How adapter and calibrator are joined in the LuCA module.")
@@ -106,6 +114,23 @@ class TrainConfig:
                 where="milestones",
                 remedy="Give the epochs at which the learning rate falls (--milestones 10,15), or another scheduler.",
             )
+        for key in self.idle:
+            if getattr(self, key) != default_of(key):
+                raise sizes_of_domains(key, key)
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Settings that have no effect beside the others, and keep their defaults."""
+        return TASK_SIZES if self.incremental == "domains" else ()
+
+
+def sizes_of_domains(key: str, where: str) -> ConfigError:
+    """The error for a number of classes in a task where the domains decide it."""
+    return ConfigError(
+        f"{key} is given, but incremental is domains: each domain is a task, with all its classes.",
+        where=where,
+        remedy=f"Leave {key} out, or set incremental to classes.",
+    )
 
 
 _FIELDS: dict[str, Field[Any]] = {item.name: item for item in fields(TrainConfig)}

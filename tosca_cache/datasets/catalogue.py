@@ -111,6 +111,10 @@ def _embedded(name: str) -> ImageDataset:
         from tosca_cache.datasets.digits import load_digits_dataset
 
         return load_digits_dataset()
+    if name == "digits-domains":
+        from tosca_cache.datasets.digits_domains import load_digits_domains
+
+        return load_digits_domains()
     from tosca_cache.datasets.glyphs import load_glyphs_dataset
 
     return load_glyphs_dataset()

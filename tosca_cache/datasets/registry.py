@@ -77,6 +77,9 @@ _ALL = (
     _released("vtab", (50, 1796, 8619), "a9c37bde6105a2516c900b0c33a437c1", "vtab-cil/vtab", "vtab"),
     _released("objectnet", (200, 26509, 6628), "63ff7443a47bd682016a8ec59b8cc1bc", "objectnet"),
     KnownDataset("digits", 10, 1258, 539, layout="embedded", published="part of scikit-learn"),
+    KnownDataset(
+        "digits-domains", 10, 1258, 539, layout="embedded", published="part of scikit-learn, under domain shifts"
+    ),
     KnownDataset("glyphs", 100, 6000, 2000, layout="embedded", published="rendered from the fonts of matplotlib"),
 )
 

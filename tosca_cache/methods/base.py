@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tosca_cache.errors import UsageError
-from tosca_cache.tasks import Task
+from tosca_cache.evaluate.metrics import predicted_tasks
+from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.settings import Settings
@@ -24,10 +25,20 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Prediction:
-    """labels: predicted learned labels, [n]; modules: the module that answered, [n], None without modules."""
+    """labels: predicted learned labels, [n]; in an `Outcome`: the classes that they stand for.
+
+    modules: the module that answered, [n], None without modules.
+    tasks: the task that brought the predicted label, [n]; only in an `Outcome`.
+    """
 
     labels: IntArray
     modules: IntArray | None = None
+    tasks: IntArray | None = None
+
+    def reported(self, stream: TaskStream) -> Prediction:
+        """As it is scored: the classes that a stream reports for the learned labels, and the tasks of these."""
+        tasks = predicted_tasks(self.labels, stream.task_of_class())
+        return Prediction(stream.class_of[self.labels], self.modules, tasks)
 
 
 class Watch:
@@ -51,7 +62,10 @@ class Watch:
 
 
 class Method(ABC):
-    """A class-incremental learner on cached features.
+    """A learner of one task after another on cached features: of new classes, or of a new domain each.
+
+    Its classes are learned labels, of which each task brings a block of its own. Where tasks are domains, labels of several
+    blocks may stand for one class; a learner is not told, and the evaluation maps its answers (`TaskStream.class_of`).
 
     name: as in `--methods`. source: where it comes from.
     rehearsal: True if it keeps train rows of earlier tasks.

@@ -20,9 +20,12 @@ TaskDone = Callable[[int, NDArray[np.float64]], None]
 class Outcome:
     """What one pass over a stream gives.
 
+    Classes are as the stream reports them (`TaskStream.class_of`): where tasks are domains, a right class is right in
+    whichever domain it was found.
+
     R: accuracy matrix [T, T] in percent, NaN above the diagonal.
-    labels, tasks, rows: true learned label, true task and store row of every test row, in file order, [n].
-    predictions: after every task, on the test rows of all classes seen.
+    labels, tasks, rows: true class, true task and store row of every test row, in file order, [n].
+    predictions: after every task, on the test rows of all tasks seen.
     counts: test rows of each task, [T].
     seconds: `train` and `evaluate`.
     watch: the watched test rows after the last task.
@@ -45,7 +48,7 @@ def run_protocol(
     on_task: TaskDone | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Observes every task in turn and evaluates on all classes seen after each.
+    """Observes every task in turn and evaluates on the test rows of all tasks seen after each.
 
     Arguments:
         on_task: called with the task's number and its row of R, [number + 1].
@@ -91,11 +94,12 @@ class _Pass:
     """One learner on its way through a stream. outcome: what came of it so far."""
 
     def __init__(self, method: Method, stream: TaskStream) -> None:
+        self.stream = stream
         self.tests = [stream.test(number) for number in range(len(stream))]
         counts = np.array([len(test) for test in self.tests])
         self.outcome = Outcome(
             R=np.full((len(stream), len(stream)), np.nan),
-            labels=np.concatenate([test.labels for test in self.tests]),
+            labels=stream.class_of[np.concatenate([test.labels for test in self.tests])],
             tasks=np.repeat(np.arange(len(stream)), counts),
             rows=np.concatenate([test.index for test in self.tests]),
             counts=counts,
@@ -106,7 +110,7 @@ class _Pass:
         """Fills the row of R of a task that has been learned in `trained` seconds, and returns it, [number + 1]."""
         start, outcome = perf_counter(), self.outcome
         outcome.watch.add(self.tests[number].features)
-        prediction = outcome.watch.predict()
+        prediction = outcome.watch.predict().reported(self.stream)
         n = len(prediction.labels)
         row = accuracy_by_task(prediction.labels, outcome.labels[:n], outcome.tasks[:n], number + 1)
         outcome.R[number, : number + 1] = row

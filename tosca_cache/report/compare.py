@@ -66,16 +66,20 @@ def comparison(found: Mapping[str, Any]) -> Comparison:
     columns, notes = tuple(found["columns"]), list[str]()
     lines = [_line(row, columns, notes) for row in sorted(found["rows"], key=lambda row: bool(row["bound"]))]
     lines = [_marked(line, columns, lines) for line in lines]
-    first = found["task_sizes"][0]
-    sizes = f"{len(found['task_sizes'])} tasks, {first} classes first, {found['increment']} each"
     shots = f", {found['shots']} shots" if found["shots"] else ""
     seeds = ", ".join(map(str, found["seeds"]))
     return Comparison(
-        f"{found['dataset']}: {sizes}{shots}, {'seeds' if len(found['seeds']) > 1 else 'seed'} {seeds}",
+        f"{found['dataset']}: {_tasks(found)}{shots}, {'seeds' if len(found['seeds']) > 1 else 'seed'} {seeds}",
         columns,
         tuple(lines),
         (*_legend(found["rows"]), *notes),
     )
+
+
+def _tasks(found: Mapping[str, Any]) -> str:
+    if found.get("incremental") == "domains":
+        return f"{len(found['domains'])} domains, one a task"
+    return f"{len(found['task_sizes'])} tasks, {found['task_sizes'][0]} classes first, {found['increment']} each"
 
 
 def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> Line:

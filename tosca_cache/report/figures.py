@@ -37,8 +37,9 @@ def _curve(metrics: Mapping[str, Any], path: Path) -> None:
     for seed in metrics["seeds"].values():
         R = np.array(seed["R"], dtype=float)
         axes.plot(tasks, R.diagonal(), color="0.75", linewidth=1, zorder=1)
+    seen = "domains" if metrics.get("incremental") == "domains" else "classes"
     axes.plot([], [], color="0.75", linewidth=1, label="task just learned")
-    axes.plot(tasks, metrics["accuracy_curve"], marker="o", color="C0", label="all classes seen")
+    axes.plot(tasks, metrics["accuracy_curve"], marker="o", color="C0", label=f"all {seen} seen")
     axes.axhline(metrics["average_accuracy"], color="C0", linestyle=":", linewidth=1)
     axes.annotate(
         f"average {metrics['average_accuracy']:.2f}", (1, metrics["average_accuracy"]), color="C0", va="bottom"

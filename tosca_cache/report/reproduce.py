@@ -60,7 +60,9 @@ def papers_table(papers: Sequence[Any], learners: Sequence[str]) -> Table:
     for paper in papers:
         table.add_row(Text(f"--paper {paper.name}", style="bold"))
         for one in paper.expectations:
-            shown = [f"{MEASURES[name]} {value:.2f}" for name, value in one.values.items() if not isinstance(value, list)]
+            shown = [
+                f"{MEASURES[name]} {value:.2f}" for name, value in one.values.items() if not isinstance(value, list)
+            ]
             missing = "" if one.method in learners else " (not registered)"
             first = "" if one.init_cls is None else f", first {one.init_cls}"
             order = "" if one.shuffle else ", in order"

@@ -37,10 +37,20 @@ def router_name(metrics: Mapping[str, Any]) -> str:
     return f"{metrics['router']} (leaks the task)" if metrics.get("leaks") else str(metrics["router"])
 
 
+def tasks_words(metrics: Mapping[str, Any]) -> str:
+    """How many tasks a run has, and what they are."""
+    return f"{len(metrics['R'])} {'domains, one a task' if of_domains(metrics) else 'tasks'}"
+
+
+def of_domains(metrics: Mapping[str, Any]) -> bool:
+    """Whether each task of a run is a domain."""
+    return metrics.get("incremental") == "domains"
+
+
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """The metrics of a run, with their spread over seeds where there are several."""
     seeds = ", ".join(metrics["seeds"])
-    table = Table(title=f"{metrics['dataset']}: {len(metrics['R'])} tasks, router {router_name(metrics)}, seed {seeds}")
+    table = Table(title=f"{metrics['dataset']}: {tasks_words(metrics)}, router {router_name(metrics)}, seed {seeds}")
     table.add_column("metric")
     table.add_column("percent", justify="right")
     for name, title in METRICS.items():
@@ -73,12 +83,14 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 
 
 def last_row_table(metrics: Mapping[str, Any]) -> Table:
-    """R's last row: accuracy on the test rows of every task after the last one."""
+    """R's last row: accuracy on the test rows of every task after the last one; domains of a single seed by their names."""
     title = "accuracy by task after the last task (last row of R)"
     table = Table(title=f"{title}, router {router_name(metrics)}" if metrics.get("leaks") else title)
     row = metrics["R"][-1]
-    for number in range(1, len(row) + 1):
-        table.add_column(str(number), justify="right")
+    orders = [seed.get("domains") for seed in metrics["seeds"].values()]
+    names = orders[0] if len(orders) == 1 and orders[0] else range(1, len(row) + 1)
+    for name in names:
+        table.add_column(str(name), justify="right")
     table.add_row(*(f"{value:.1f}" for value in row))
     return table
 

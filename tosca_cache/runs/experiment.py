@@ -57,7 +57,8 @@ class Evaluation:
 
     metrics: percent, by full name; see `evaluate.summary.summarise`.
     conditions: last accuracy (percent) of the same modules under each routing condition, and of the nearest class mean.
-    entropy, prediction: of every module for every test row after the last task, [T, n], rows in file order.
+    entropy, prediction: of every module for every test row after the last task, [T, n], rows in file order; a prediction is
+        the class that is reported.
     seconds: `train`, `evaluate` (within it `adapt` and `head`), `audit`.
     """
 
@@ -69,7 +70,7 @@ class Evaluation:
 
 
 def train_stream(stream: TaskStream, method: Tosca, reporter: Reporter | None = None) -> Trained:
-    """Observes every task in turn, evaluating on all classes seen after each."""
+    """Observes every task in turn, evaluating on all tasks seen after each."""
     if reporter is None:
         return Trained(stream, method, run_protocol(method, stream))
     reporter.on_seed(method.seed, len(stream), method.settings.epochs)
@@ -84,7 +85,7 @@ def evaluate_trained(trained: Trained) -> Evaluation:
     assert isinstance(watch, AdaptedRows)
     assert last.modules is not None
     evidence = watch.evidence()
-    entropy, prediction = evidence.entropy.cpu().numpy(), evidence.prediction.cpu().numpy()
+    entropy, prediction = evidence.entropy.cpu().numpy(), trained.stream.class_of[evidence.prediction.cpu().numpy()]
     conditions = audit(
         entropy,
         prediction,
@@ -100,25 +101,38 @@ def evaluate_trained(trained: Trained) -> Evaluation:
 
 
 def nearest_class_mean_accuracy(stream: TaskStream, outcome: Outcome) -> float:
-    """Last accuracy (percent) of cosine similarity to the raw class means on the same stream: the floor to beat."""
+    """Last accuracy (percent) of cosine similarity to the raw class means on the same stream: the floor to beat.
+
+    Where tasks are domains, every class of every domain has a mean, and the nearest one's class is the answer.
+    """
     floor = SimpleCil()
     for task in stream:
         floor.observe(task)
     clean = np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))])
-    return 100 * float((floor.scores(clean).argmax(1) == outcome.labels).mean())
+    return 100 * float((stream.class_of[floor.scores(clean).argmax(1)] == outcome.labels).mean())
 
 
 def make_stream(
-    config: TrainConfig, splits: tuple[Arrays, Arrays], class_names: Sequence[str], seed: int
+    config: TrainConfig,
+    splits: tuple[Arrays, Arrays],
+    class_names: Sequence[str],
+    seed: int,
+    domain_names: Sequence[str] = (),
+    *,
+    shots: int | None = None,
 ) -> TaskStream:
-    """The task stream of one seed under a configuration's protocol."""
+    """The task stream of one seed under a configuration's protocol, few-shot if `shots` are given."""
+    by_class = config.incremental == "classes"
     return TaskStream(
         *splits,
         class_names=class_names,
-        increment=config.increment,
+        increment=config.increment if by_class else None,
         init_cls=config.init_cls,
         seed=seed,
         shuffle=config.shuffle,
+        shots=shots,
+        incremental=config.incremental,
+        domain_names=domain_names,
     )
 
 

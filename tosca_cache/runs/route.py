@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tosca_cache.config import TrainConfig, resolve
 from tosca_cache.devices import on_cores, resolve_device
@@ -34,7 +35,8 @@ BATCH_SIZES = (8, 48, 256)
 class Stored:
     """One seed of a run, ready to be asked again.
 
-    evidence: of all test rows after the last task, in file order. labels, tasks: the true ones, [n].
+    evidence: of all test rows after the last task, in file order. labels, tasks: the true ones, [n]; labels are classes as the
+        stream reports them.
     """
 
     run: Path
@@ -44,6 +46,10 @@ class Stored:
     evidence: Evidence
     labels: IntArray
     tasks: IntArray
+
+    def reported(self, learned: Tensor) -> IntArray:
+        """The classes that learned labels stand for, of any shape."""
+        return self.stream.class_of[learned.cpu().numpy()]
 
 
 def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") -> Iterator[Stored]:
@@ -56,9 +62,9 @@ def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") 
     """
     config = resolve(config=run / "config.toml").config
     opened = _store_of(run, store)
-    splits = load_splits(opened)
+    splits = load_splits(opened, config.incremental)
     for seed in config.seeds:
-        stream = make_stream(config, splits, opened.class_names, seed)
+        stream = make_stream(config, splits, opened.class_names, seed, opened.domain_names)
         yield _ask(run, seed, stream, config, device)
 
 
@@ -100,7 +106,7 @@ def ask(stream: TaskStream, method: Tosca, run: Path = Path()) -> Stored:
     tests = [stream.test(number) for number in range(len(stream))]
     for test in tests:
         watch.add(test.features)
-    labels = np.concatenate([test.labels for test in tests])
+    labels = stream.class_of[np.concatenate([test.labels for test in tests])]
     tasks = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
     return Stored(run, method.seed, stream, method, watch.evidence(), labels, tasks)
 
@@ -130,13 +136,13 @@ def _routed(stored: Stored, router: Router, tasks: Sequence[Task]) -> dict[str, 
     seconds = perf_counter() - start
     alone = float("nan")
     if isinstance(router, ByClassifier):
-        alone = 100 * float((router.alone(stored.evidence).cpu().numpy() == stored.labels).mean())
+        alone = 100 * float((stored.reported(router.alone(stored.evidence)) == stored.labels).mean())
     return worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
 
 
 def worth(stored: Stored, answer: Answer) -> dict[str, float]:
     """What the modules chosen and the classes answered are worth, in percent."""
-    modules, prediction = answer.modules.cpu().numpy(), answer.labels.cpu().numpy()
+    modules, prediction = answer.modules.cpu().numpy(), stored.reported(answer.labels)
     return {
         "last_accuracy": 100 * float((prediction == stored.labels).mean()),
         "task_identification_accuracy": task_identification_accuracy(modules, stored.tasks),
@@ -146,7 +152,7 @@ def worth(stored: Stored, answer: Answer) -> dict[str, float]:
 
 def leak_curve(stored: Stored, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[str, float]:
     """Last accuracy (percent) of the same modules per sample, under the true task, and by batch votes of several sizes."""
-    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.evidence.prediction.cpu().numpy()
+    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.reported(stored.evidence.prediction)
     found: dict[str, float] = {}
     for size in batch_sizes:
         conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)

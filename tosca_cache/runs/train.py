@@ -45,8 +45,9 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     config = resolved.config
     device = resolve_device(config.device)
     start = perf_counter()
-    splits = load_splits(store)
-    engine = make_engine(config, make_stream(config, splits, store.class_names, config.seeds[0]), len(config.seeds))
+    splits = load_splits(store, config.incremental)
+    streams = [make_stream(config, splits, store.class_names, seed, store.domain_names) for seed in config.seeds]
+    engine = make_engine(config, streams[0], len(config.seeds))
     make_method(config, config.seeds[0], engine)
     seconds = _extraction_seconds(store) | {"read_store": perf_counter() - start}
     if engine.compile_seconds:
@@ -58,9 +59,8 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     run.write_text("config.toml", to_toml(config))
     run.write_json("provenance.json", provenance(resolved, store, describe_machine(device), engine.name))
     results = []
-    for seed in config.seeds:
+    for seed, stream in zip(config.seeds, streams, strict=True):
         run.log(f"seed {seed} begins")
-        stream = make_stream(config, splits, store.class_names, seed)
         trained = train_stream(stream, make_method(config, seed, engine), reporter)
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, *results[-1])
@@ -131,7 +131,8 @@ def collect_metrics(
         "dataset": config.dataset,
         "router": config.router,
         "leaks": LEAKS if config.router == BATCH_ROUTER else None,
-        "task_sizes": results[0][0].stream.sizes,
+        "incremental": config.incremental,
+        "task_sizes": _common([t.stream.sizes for t, _ in results]),
         "R": np.mean([t.outcome.R for t, _ in results], axis=0),
         "accuracy_curve": np.mean([accuracy_curve(t.outcome.R, t.outcome.counts) for t, _ in results], axis=0),
         **mean,
@@ -147,8 +148,15 @@ def collect_metrics(
     return plain
 
 
+def _common(sizes: Sequence[list[int]]) -> list[int] | None:
+    """The sizes of tasks if all seeds have the same: domains of unequal size come in another order for each."""
+    return sizes[0] if all(each == sizes[0] for each in sizes) else None
+
+
 def _seed_metrics(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
-    return {
+    stream = trained.stream
+    domains = {"domains": stream.domain_names, "task_sizes": stream.sizes} if stream.domain_names else {}
+    return domains | {
         "R": trained.outcome.R,
         "test_rows": trained.outcome.counts,
         **evaluation.metrics,

@@ -19,8 +19,8 @@ from tosca_cache.train.settings import Settings
 # cells of other versions are then not taken for finished. tests/sweep/test_arithmetic.py notices.
 ARITHMETIC = 1
 
-# Said by the store's fingerprint, by the cell's own seed, or of no influence on the numbers.
-_ELSEWHERE = ("dataset", "backbone", "normalize", "img_size", "views", "seeds", "device", "engine")
+# Said by the store's fingerprint, by what is selected on, by the cell's own seed, or of no influence on the numbers.
+_ELSEWHERE = ("dataset", "backbone", "normalize", "img_size", "views", "incremental", "seeds", "device", "engine")
 # Keys that only count while another has a certain value: two settings that differ in no key that counts are one.
 _COUNTS_ONLY = {
     "momentum": ("optimizer", "sgd"),
@@ -56,7 +56,7 @@ class Cell:
         return {
             "setting": setting_of(self.config),
             "seed": self.seed,
-            "select": self.scenario.content(),
+            "select": self.scenario.content() | tasks_of(self.config),
             "store": self.store,
             "arithmetic": ARITHMETIC,
         }
@@ -68,6 +68,11 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def tasks_of(config: TrainConfig) -> dict[str, str]:
+    """What a cell's address says of its tasks: that they are domains; or nothing, so that no older address changes."""
+    return {} if config.incremental == "classes" else {"incremental": config.incremental}
+
+
 def setting_of(config: TrainConfig) -> dict[str, Any]:
     """The keys of a configuration that count, by which settings are told apart."""
     values = {key: getattr(config, key) for key in SETTING_KEYS}
@@ -76,6 +81,7 @@ def setting_of(config: TrainConfig) -> dict[str, Any]:
             del values[key]
     if values["init_cls"] is None:
         values["init_cls"] = values["increment"]
+    values = {key: value for key, value in values.items() if key not in config.idle}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

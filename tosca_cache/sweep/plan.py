@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -12,8 +12,8 @@ import torch
 
 from tosca_cache.luca.parameters import LucaShape
 from tosca_cache.runs.experiment import make_settings
-from tosca_cache.sweep.cells import Cell
-from tosca_cache.sweep.scenario import Data, make_scenario
+from tosca_cache.sweep.cells import Cell, tasks_of
+from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import Engine
 
@@ -106,7 +106,10 @@ class Group:
     def describe(self) -> dict[str, object]:
         """The values that its cells have in common and other groups have not."""
         config = self.cells[0].config
-        return {"rows": self.cells[0].scenario.rows} | {key: getattr(config, key) for key in SHAPE_KEYS}
+        shape: dict[str, object] = {key: getattr(config, key) for key in SHAPE_KEYS if key not in config.idle}
+        if config.incremental == "domains":
+            shape["classes of each domain"] = tuple(b - a for a, b in pairwise((0, *self.sizes.classes)))
+        return {"rows": self.cells[0].scenario.rows} | tasks_of(config) | shape
 
 
 def plan_groups(
@@ -120,8 +123,9 @@ def plan_groups(
     """
     memory = int(free_memory(device) * USABLE) if memory is None else memory
     by_shape: dict[tuple[object, ...], list[Cell]] = {}
+    sizes_of = _SizesOfTasks(data)
     for cell in cells:
-        key = (cell.scenario, *(getattr(cell.config, name) for name in SHAPE_KEYS), cell.config.device)
+        key = (cell.scenario, *(getattr(cell.config, name) for name in SHAPE_KEYS), cell.config.device, sizes_of(cell))
         by_shape.setdefault(key, []).append(cell)
     views = data.train.features.shape[1]
     groups = []
@@ -132,6 +136,25 @@ def plan_groups(
         most = _most(sizes, engine, device, memory // jobs - scored * sizes.bytes_at_scoring)
         groups.append(Group(tuple(members), sizes, most, scored))
     return groups
+
+
+@dataclass
+class _SizesOfTasks:
+    """The classes of each task of a cell whose tasks are domains: the order of another seed may have them in other places.
+
+    Class streams have the same sizes for all seeds: their cells get None.
+    """
+
+    data: Data
+    known: dict[tuple[Scenario, int, bool], tuple[int, ...]] = field(default_factory=dict)
+
+    def __call__(self, cell: Cell) -> tuple[int, ...] | None:
+        if cell.config.incremental == "classes":
+            return None
+        key = (cell.scenario, cell.seed, cell.config.shuffle)
+        if key not in self.known:
+            self.known[key] = tuple(make_scenario(cell.scenario, cell.config, self.data, cell.seed).sizes)
+        return self.known[key]
 
 
 def _most(sizes: Sizes, engine: Engine, device: torch.device, memory: int) -> int:

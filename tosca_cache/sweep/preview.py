@@ -40,7 +40,7 @@ class Preview:
 
 def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> Preview:
     """Plans the first round of a search (all of a grid) and times a few steps of each of its groups; writes nothing."""
-    data, device = read_data(store), resolve_device(request.base.device)
+    data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
     engine = sweep_engine(request, data, device)
     sampler = make_sampler(
         request.sampler, request.space, trials=request.trials, seed=request.sampler_seed, base=asdict(request.base)

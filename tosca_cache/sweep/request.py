@@ -8,6 +8,7 @@ from itertools import chain
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
+from tosca_cache.config.schema import sizes_of_domains
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.methods.tosca import BATCH_ROUTER
@@ -72,6 +73,7 @@ class SweepRequest:
                 remedy="allow more cells, or use fewer --seeds",
             )
         self._check_end()
+        self._check_tasks()
         if self.other_store and self.select != "two-phase":
             raise UsageError(
                 "another store to tune on is part of the two-phase protocol",
@@ -87,6 +89,11 @@ class SweepRequest:
                 where=f"--sampler {self.sampler}",
                 remedy="give --trials, --max-cells or --time-budget",
             )
+
+    def _check_tasks(self) -> None:
+        for axis in self.space.axes:
+            if axis.key in self.base.idle:
+                raise sizes_of_domains(axis.key, axis.where)
 
     @property
     def searched(self) -> tuple[Scenario, ...]:
@@ -106,12 +113,15 @@ class SweepRequest:
     @property
     def how(self) -> str:
         """How settings are chosen, in words."""
-        held_out = f"{self.fraction:.0%} of each class's train rows held out"
+        of_domains = self.base.incremental == "domains"
+        whose = "the train rows of each class of each domain" if of_domains else "each class's train rows"
+        held_out = f"{self.fraction:.0%} of {whose} held out"
+        half = "the first half of each domain's classes" if of_domains else "the first half of the classes"
         leaks = f"; by batch routing, which {LEAKS}" if self.leaks else ""
         return {
             "val": f"chosen on {held_out}",
-            "first-task": f"chosen on the first task alone, {held_out}",
-            "two-phase": "chosen on " + ("another store" if self.other_store else "the first half of the classes"),
+            "first-task": f"chosen on the first {'domain' if of_domains else 'task'} alone, {held_out}",
+            "two-phase": "chosen on " + ("another store" if self.other_store else half),
             "test-oracle": ORACLE,
         }[self.select] + leaks
 

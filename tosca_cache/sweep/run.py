@@ -143,7 +143,7 @@ def _runner(
 ) -> Iterator[Runner]:
     """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
     device = resolve_device(request.base.device)
-    data = read_data(store)
+    data = read_data(store, request.base.incremental)
     for scenario in {*request.searched, request.reported}:
         make_scenario(scenario, request.base, data, request.seeds[0])
     for router in {request.base.router, *request.space.listed("router")}:

@@ -4,10 +4,14 @@ val          a part of each class's train rows is held out and scored on; the re
 first-task   the same, of the classes of the first task alone (methods.md 15, "Related")
 half-1, -2   one half of the classes, in the store's order: train rows trained on, test rows scored on (methods.md 15)
 test         all train rows trained on, test rows scored on: to report with, or openly as an oracle to choose with
+
+Where tasks are domains, a part of each class of each domain is held out, the first task is the first domain, and a half is
+one half of each domain's classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,9 +21,10 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.runs.experiment import make_stream
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.tasks import Arrays, TaskStream, class_order
+from tosca_cache.tasks import Arrays, TaskStream, class_order, domain_order
 
 IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
 HELD_OUT = ("val", "first-task")
 
 
@@ -37,11 +42,12 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Data:
-    """Both splits of a store and the names of its classes."""
+    """Both splits of a store and the names of its classes and domains."""
 
     train: Arrays
     test: Arrays
     class_names: tuple[str, ...]
+    domain_names: tuple[str, ...] = ()
 
     def only(self, classes: IntArray) -> Data:
         """Some classes, renumbered in the given order."""
@@ -53,11 +59,27 @@ class Data:
             chosen = np.flatnonzero(learned >= 0)
             return arrays.part(chosen, learned[chosen])
 
-        return Data(kept(self.train), kept(self.test), tuple(self.class_names[c] for c in classes))
+        return replace(
+            self, train=kept(self.train), test=kept(self.test), class_names=tuple(self.class_names[c] for c in classes)
+        )
+
+    def where(self, chosen: BoolArray) -> Data:
+        """Only some classes of some domains, [domains, C]; classes and domains keep their numbers."""
+        splits = [s.part(np.flatnonzero(chosen[_domains(s), s.labels])) for s in (self.train, self.test)]
+        return replace(self, train=splits[0], test=splits[1])
+
+    def present(self) -> BoolArray:
+        """Which classes of which domains have train rows, [domains, C]."""
+        found = np.zeros((len(self.domain_names), len(self.class_names)), dtype=bool)
+        found[_domains(self.train), self.train.labels] = True
+        return found
 
 
 def make_scenario(scenario: Scenario, config: TrainConfig, data: Data, seed: int) -> TaskStream:
     """The task stream of a cell; its test rows are those that the cell is scored on."""
+    if config.incremental == "domains":
+        data = _of_domains(scenario, config, data, seed)
+        return make_stream(config, (data.train, data.test), data.class_names, seed, data.domain_names)
     if scenario.rows == "first-task":
         first = config.increment if config.init_cls is None else config.init_cls
         data = data.only(class_order(len(data.class_names), seed, shuffle=config.shuffle)[:first])
@@ -72,30 +94,72 @@ def make_scenario(scenario: Scenario, config: TrainConfig, data: Data, seed: int
     return make_stream(config, (data.train, data.test), data.class_names, seed)
 
 
-def hold_out(data: Data, fraction: float, seed: int) -> Data:
+def _of_domains(scenario: Scenario, config: TrainConfig, data: Data, seed: int) -> Data:
+    """The rows of a cell whose tasks are domains."""
+    present = data.present()
+    if scenario.rows == "first-task":
+        first = domain_order(_domains(data.train), seed, shuffle=config.shuffle)[0]
+        data = data.where(present & (np.arange(len(present)) == first)[:, None])
+    if scenario.rows.startswith("half-"):
+        _check_halves(data, present)
+        place, half = present.cumsum(1) - 1, present.sum(1, keepdims=True) // 2
+        start = half if scenario.rows == "half-2" else 0 * half
+        data = data.where(present & (place >= start) & (place < start + half))
+    return hold_out(data, scenario.fraction, seed, by_domain=True) if scenario.rows in HELD_OUT else data
+
+
+def _domains(arrays: Arrays) -> IntArray:
+    return np.zeros(len(arrays.labels), dtype=np.int64) if arrays.domains is None else arrays.domains
+
+
+def hold_out(data: Data, fraction: float, seed: int, *, by_domain: bool = False) -> Data:
     """Train rows with a part of each class taken out, and that part (its clean view is scored on) in place of test rows.
 
-    The rows depend on the seed and the class alone, so all settings of one seed are scored on the same ones.
+    The rows depend on the seed and the class (and domain) alone, so all settings of one seed are scored on the same ones.
 
-    Raises `UsageError` if a class has one row only.
+    Arguments:
+        by_domain: take a part of each class of each domain.
+
+    Raises `UsageError` if a class (of a domain) has one row only.
     """
     kept, held = [], []
-    for c, name in enumerate(data.class_names):
-        rows = np.flatnonzero(data.train.labels == c)
+    for names, rows in _rows_of_domains(data) if by_domain else _rows_of_classes(data):
         if len(rows) < 2:
             raise UsageError(
-                f"class {name!r} has {len(rows)} train rows, of which none can be held out",
+                f"class {' of domain '.join(map(repr, names))} has {len(rows)} train rows, of which none can be held out",
                 where="--select val",
                 remedy="use --select two-phase, which holds out classes",
             )
         count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
-        drawn = numpy_generator(seed, "held out", name).permutation(rows)
+        drawn = numpy_generator(seed, "held out", *names).permutation(rows)
         held.append(drawn[:count])
         kept.append(drawn[count:])
     train = data.train
     return replace(
         data, train=train.part(np.sort(np.concatenate(kept))), test=train.part(np.sort(np.concatenate(held)))
     )
+
+
+def _rows_of_classes(data: Data) -> Iterator[tuple[tuple[str, ...], IntArray]]:
+    for c, name in enumerate(data.class_names):
+        yield (name,), np.flatnonzero(data.train.labels == c)
+
+
+def _rows_of_domains(data: Data) -> Iterator[tuple[tuple[str, ...], IntArray]]:
+    domains = _domains(data.train)
+    for d, c in np.argwhere(data.present()):
+        names = data.class_names[c], data.domain_names[d]
+        yield names, np.flatnonzero((domains == d) & (data.train.labels == c))
+
+
+def _check_halves(data: Data, present: BoolArray) -> None:
+    few = np.flatnonzero(present.sum(1) == 1)
+    if len(few):
+        raise UsageError(
+            f"domain {data.domain_names[few[0]]!r} has one class, which has no half",
+            where="--select two-phase",
+            remedy="tune on another store with --tune-store",
+        )
 
 
 def _check_half(config: TrainConfig, half: int) -> None:

@@ -21,10 +21,10 @@ from tosca_cache.tasks import Arrays, load_splits
 PREFIX = "tosca-sweep-"
 
 
-def read_data(store: Store) -> Data:
-    """Both splits, in this process's own memory."""
-    train, test = load_splits(store)
-    return Data(train, test, tuple(store.class_names))
+def read_data(store: Store, incremental: str = "classes") -> Data:
+    """Both splits, in this process's own memory; raises `StoreError` if tasks are to be domains and there is only one."""
+    train, test = load_splits(store, incremental)
+    return Data(train, test, store.class_names, store.domain_names)
 
 
 class SharedFeatures:
@@ -83,7 +83,9 @@ def shared_data(path: str, folder: str) -> Data:
     if not all(file.exists() for file in files.values()):
         return read_data(store)
     parts = {
-        split: Arrays(np.load(file, mmap_mode="r", allow_pickle=False), store.labels(split))
+        split: Arrays(
+            np.load(file, mmap_mode="r", allow_pickle=False), store.labels(split), domains=store.domains(split)
+        )
         for split, file in files.items()
     }
-    return Data(parts["train"], parts["test"], tuple(store.class_names))
+    return Data(parts["train"], parts["test"], store.class_names, store.domain_names)

@@ -15,9 +15,11 @@ MOST_VALUES = 10_000
 
 _STORE = "It chooses the store, and a sweep runs on one store."
 _STORE_REMEDY = "Run one sweep for each store."
+_TASKS = ("It says what a task is, and scores of different tasks cannot be compared.", "Give it with --incremental.")
 _SEEDS = ("Seeds are not searched: every setting runs with the same ones.", "Give them with --seeds 1993,1994,1995.")
 NOT_SWEPT: dict[str, tuple[str, str]] = {  # key: why it is no axis, and what to do instead
     **dict.fromkeys(("dataset", "backbone", "normalize", "img_size", "views"), (_STORE, _STORE_REMEDY)),
+    "incremental": _TASKS,
     "seeds": _SEEDS,
     "seed": _SEEDS,  # the name that `tosca train --seed` has taught
     "device": ("It says where a sweep runs, not what it runs.", "Give it with --device."),

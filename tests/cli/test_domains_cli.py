@@ -1,0 +1,245 @@
+"""Real images in DOMAIN/train/CLASS through extract, train --incremental domains, show, route, audit and sweep."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.routing import ROUTERS
+from tosca_cache.store import list_stores, open_store
+from tosca_cache.torchvision_compat import ensure_torchvision
+
+QUICK = ["--epochs", "3", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--engine", "torch"]
+CLASSES = {"bright": ("left", "right", "top"), "dark": ("left", "right"), "noisy": ("left", "right", "top")}
+TRAIN, TEST = 4, 3
+
+
+def tosca(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "120"})
+
+
+def draw(generator, domain, name):
+    """Half of an image is lit, on a ground and with a grain that depend on the domain."""
+    pixels = np.full((24, 24), {"bright": 150.0, "dark": 20.0, "noisy": 80.0}[domain])
+    part = {"left": np.s_[:, :12], "right": np.s_[:, 12:], "top": np.s_[:12]}[name]
+    pixels[part] += 90
+    pixels += generator.normal(scale=60 if domain == "noisy" else 10, size=pixels.shape)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).convert("RGB")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder of three domains, of which one lacks a class, its store, and a run of two seeds."""
+    place = tmp_path_factory.mktemp("domains")
+    generator = np.random.default_rng(0)
+    for domain, names in CLASSES.items():
+        for name in names:
+            for split, count in (("train", TRAIN), ("test", TEST)):
+                folder = place / "shapes" / domain / split / name
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    draw(generator, domain, name).save(folder / f"{number}.png")
+    ensure_torchvision()
+    import timm
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), place / "tiny.safetensors")
+    extracted = tosca(
+        *(
+            "extract",
+            "--dataset",
+            place / "shapes",
+            "--root",
+            place / "cache",
+            "--views",
+            2,
+            "--test-views",
+            2,
+            "--img-size",
+            32,
+        ),
+        *("--backbone", "test_vit", "--weights", place / "tiny.safetensors"),
+    )
+    assert extracted.exit_code == 0, extracted.output
+    trained = train(place, "--incremental", "domains", "--seed", "1,2,3")
+    assert trained.exit_code == 0, trained.output
+    return place
+
+
+def train(place, *arguments, runs="runs"):
+    return tosca("train", "--store", store_of(place), "--runs", place / runs, *QUICK, *arguments)
+
+
+def store_of(place):
+    (summary,) = list_stores(place / "cache")
+    return summary.path
+
+
+def only_run(place, runs="runs"):
+    (run,) = (place / runs).iterdir()
+    return run
+
+
+def metrics_of(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_the_store_knows_the_domains(place):
+    store = open_store(store_of(place))
+    assert store.domain_names == ("bright", "dark", "noisy")
+    assert store.class_names == ("left", "right", "top")
+    counts = np.zeros((3, 3), dtype=int)
+    np.add.at(counts, (store.domains("train"), store.labels("train")), 1)
+    assert counts.tolist() == [[4, 4, 4], [4, 4, 0], [4, 4, 4]]
+
+
+def test_a_run_of_domains(place):
+    run = only_run(place)
+    metrics = metrics_of(run)
+    assert metrics["incremental"] == "domains"
+    orders = {seed: values["domains"] for seed, values in metrics["seeds"].items()}
+    for seed, order in orders.items():
+        assert order == [("bright", "dark", "noisy")[d] for d in np.random.RandomState(int(seed)).permutation(3)]
+        assert metrics["seeds"][seed]["task_sizes"] == [len(CLASSES[domain]) for domain in order]
+        assert metrics["seeds"][seed]["test_rows"] == [TEST * len(CLASSES[domain]) for domain in order]
+    same = len({tuple(values["task_sizes"]) for values in metrics["seeds"].values()}) == 1
+    assert (metrics["task_sizes"] is None) != same
+    for seed, values in metrics["seeds"].items():
+        with np.load(run / f"seed-{seed}" / "predictions.npz") as saved:
+            right = saved["prediction_after_2"] == saved["label"]
+            store = open_store(store_of(place))
+            np.testing.assert_array_equal(saved["class_order"][saved["label"]], store.labels("test")[saved["row"]])
+            domains = np.array(store.domain_names)[store.domains("test")[saved["row"]]]
+            assert domains.tolist() == [orders[seed][t] for t in saved["task"]]
+            assert values["last_accuracy"] == pytest.approx(100 * right.mean())
+            found = saved["module_after_2"] == saved["task"]
+            assert values["task_identification_accuracy"] == pytest.approx(100 * found.mean())
+            for j in range(3):
+                assert values["R"][2][j] == pytest.approx(100 * right[saved["task"] == j].mean())
+    text = (run / "config.toml").read_text()
+    assert 'incremental = "domains"' in text
+    assert "increment =" not in text
+
+
+def test_a_run_says_that_tasks_are_domains(place):
+    shown = tosca("show", only_run(place))
+    assert "shapes: 3 domains, one a task" in " ".join(shown.output.split())
+    alone = train(place, "--incremental", "domains", "--seed", "2", runs="alone")
+    assert alone.exit_code == 0, alone.output
+    for name in metrics_of(only_run(place, "alone"))["seeds"]["2"]["domains"]:
+        assert name in alone.output, "a single seed's columns are its domains"
+    again = tosca("train", "--config", only_run(place) / "config.toml", "--store", store_of(place), "--show-config")
+    assert "each domain is a task" in again.output
+
+
+def test_routers_and_audit_of_stored_modules_find_the_runs_numbers_again(place):
+    run = only_run(place)
+    routed = tosca("route", run, "--json", "--batch-sizes", "48")
+    assert routed.exit_code == 0, routed.output
+    for entry in json.loads(routed.stdout):
+        seed = metrics_of(run)["seeds"][str(entry["seed"])]
+        assert set(entry["routers"]) == set(ROUTERS)
+        for key in ("last_accuracy", "task_identification_accuracy", "accuracy_given_right_task"):
+            assert entry["routers"]["sample"][key] == pytest.approx(seed[key])
+        for name, key in (("per_sample", "per_sample"), ("oracle", "oracle"), ("batch_48_in_order", "batch_in_order")):
+            assert entry["conditions"][name] == pytest.approx(seed["last_accuracy_by_condition"][key])
+    audited = tosca("audit", run)
+    assert audited.exit_code == 0, audited.output
+    assert "leaks the task" in audited.output
+
+
+def test_the_same_store_as_new_classes(place):
+    result = train(place, "--increment", "1", "--seed", "1", runs="classes")
+    assert result.exit_code == 0, result.output
+    metrics = metrics_of(only_run(place, "classes"))
+    assert (metrics["incremental"], metrics["task_sizes"]) == ("classes", [1, 1, 1])
+    assert "domains" not in metrics["seeds"]["1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--incremental", "domains", "--increment", "2"), "each domain is a task"),
+        (("--incremental", "domains", "--init-cls", "2"), "each domain is a task"),
+        (("--incremental", "tasks"), "one of classes, domains"),
+    ],
+)
+def test_wrong_requests(place, arguments, said):
+    result = train(place, *arguments, runs="refused")
+    assert result.exit_code == 2, result.output
+    assert said in " ".join(result.output.split())
+    assert not (place / "refused").exists()
+
+
+def test_a_store_of_one_domain_is_named(place, make_store, tmp_path):
+    make_store(tmp_path / "plain")
+    result = tosca("train", "--store", tmp_path / "plain", "--runs", tmp_path / "runs", "--incremental", "domains")
+    assert result.exit_code == 1
+    assert "one domain only" in result.output
+    assert str(tmp_path / "plain") in result.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_search_over_domains(place, tmp_path):
+    command = (
+        *("sweep", "--store", store_of(place), "--incremental", "domains", "--runs", tmp_path, "--seeds", "1,2,3"),
+        *("--set", "lr=0.01,0.05", "--set", "epochs=2", "--set", "mlp_ratio=4", "--set", "se_ratio=4"),
+        *("--report-seeds", "1,2", "--engine", "torch"),
+    )
+    planned = tosca(*command, "--plan")
+    assert planned.exit_code == 0, planned.output
+    assert "2 settings, 6 cells" in planned.output
+    assert "classes of each domain" in planned.output
+    assert "incremental domains" in planned.output
+    result = tosca(*command)
+    assert result.exit_code == 0, result.output
+    assert "each class of each domain" in " ".join(result.output.split())
+    best = tosca(
+        "train", "--config", tmp_path / "shapes-sweep.best.toml", "--store", store_of(place), "--runs", tmp_path
+    )
+    assert best.exit_code == 0, best.output
+    report = json.loads((tmp_path / "shapes-sweep.report.json").read_text())["report"][0]
+    (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    assert metrics_of(run)["last_accuracy"] == pytest.approx(report["last_accuracy"]["mean"], abs=1e-3)
+
+
+def test_a_table_of_learners_over_domains(place, tmp_path):
+    command = (
+        "compare",
+        "--store",
+        store_of(place),
+        "--incremental",
+        "domains",
+        "--seeds",
+        "1,2,3",
+        "--runs",
+        tmp_path,
+    )
+    options = ("--methods", "tosca,simplecil", *QUICK)
+    result = tosca(*command, *options)
+    assert result.exit_code == 0, result.output
+    assert "shapes: 3 domains, one a task" in " ".join(result.output.split())
+    rows = {row["method"]: row for row in json.loads(tosca(*command, *options, "--json").stdout)["rows"]}
+    for seed, values in metrics_of(only_run(place))["seeds"].items():
+        assert rows["tosca"]["seeds"][seed]["last_accuracy"] == pytest.approx(values["last_accuracy"])
+        floor = rows["simplecil"]["seeds"][seed]
+        assert floor["last_accuracy"] == pytest.approx(values["last_accuracy_by_condition"]["nearest_class_mean"])
+        assert floor["task_identification_accuracy"] == pytest.approx(nearest_domain(place))
+    again = tosca(*command[:3], *command[5:], *options, "--increment", "1")
+    assert "3 tasks, 1 classes first" in " ".join(again.output.split()), "in the same ledger, and another table"
+
+
+def nearest_domain(place):
+    """Percent of test rows whose nearest mean is of their own domain."""
+    store = open_store(store_of(place))
+    train, test = (store.features(split)[:, 0].astype(np.float64) for split in ("train", "test"))
+    keys = store.domains("train") * 3 + store.labels("train")
+    present = np.unique(keys)
+    means = np.stack([train[keys == key].mean(0) for key in present])
+    cosines = (test @ means.T) / np.linalg.norm(means, axis=1)
+    return 100 * np.mean(present[cosines.argmax(1)] // 3 == store.domains("test"))

@@ -1,0 +1,175 @@
+"""Which tasks a stream has, and the label that every row is learned under.
+
+Labels are numbered in the order in which they are learned ("learned labels"): the first class of the first task is 0. In a
+class-incremental stream a learned label is a position in the class order. In a domain-incremental stream it is a class of a
+domain: domains with the same classes have labels of their own, so that each has its own prototypes and head rows, and
+whatever learns sees blocks of labels as ever. What is predicted and scored is the class; `Numbering.class_of` says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.config import INCREMENTAL
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.seeds import numpy_generator
+from tosca_cache.splits import Arrays, check_every_class, check_labels, checked_domains
+
+IntArray = NDArray[np.int64]
+
+
+def class_order(classes: int, seed: int, *, shuffle: bool = True) -> IntArray:
+    """The original class index learned at each position, [classes].
+
+    The reference's order: `numpy.random.RandomState(seed).permutation(classes)` (methods.md 18.2), or as listed if not
+    shuffled.
+    """
+    if not shuffle:
+        return np.arange(classes, dtype=np.int64)
+    return np.random.RandomState(seed).permutation(classes).astype(np.int64)
+
+
+def domain_order(domains: IntArray, seed: int, *, shuffle: bool = True) -> IntArray:
+    """The domain of each task, of those that some rows have, [T]: drawn from the seed as a class order is."""
+    present: IntArray = np.unique(domains)
+    return present[class_order(len(present), seed, shuffle=shuffle)]
+
+
+def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> list[int]:
+    """Classes in each task: `init_cls` first, then `increment` each; a remainder is a last, smaller task.
+
+    Raises `UsageError` if a size is below 1 or larger than the number of classes.
+    """
+    first = increment if init_cls is None else init_cls
+    for name, value in (("increment", increment), ("init_cls", first)):
+        if not 1 <= value <= classes:
+            raise UsageError(
+                f"{name} is {value}, but the dataset has {classes} classes",
+                where=f"--{name.replace('_', '-')}",
+                remedy=f"choose a value from 1 to {classes}",
+            )
+    sizes = [first]
+    while sum(sizes) < classes:
+        sizes.append(min(increment, classes - sum(sizes)))
+    return sizes
+
+
+def few_shot(labels: IntArray, few: IntArray, names: Sequence[str], *, shots: int, seed: int) -> IntArray:
+    """Positions in `labels` that a few-shot protocol keeps, ascending: `shots` rows of each label of `few`, all others.
+
+    Which ones is drawn by (seed, its name), so that neither the other classes nor their order change it (methods.md 8;
+    the published shots are listed by file name, and are others).
+
+    Raises `UsageError` if `shots` is below 1 or a class has fewer rows.
+    """
+    counts = np.bincount(labels, minlength=len(names))[few]
+    if shots < 1:
+        raise UsageError(f"{shots} shots of each class were asked for", where="shots", remedy="use 1 or more")
+    if len(few) and shots > counts.min():
+        raise UsageError(
+            f"class {names[few[counts.argmin()]]} has {counts.min()} train rows, but {shots} of each class of the"
+            f" later tasks were asked for ({int((counts < shots).sum())} classes have fewer)",
+            where="shots",
+            remedy=f"use {counts.min()} shots or fewer, or leave these classes out",
+        )
+    kept = np.ones(len(labels), dtype=bool)
+    for c in few:
+        rows = np.flatnonzero(labels == c)
+        kept[rows] = False
+        kept[numpy_generator(seed, "shots", names[c]).choice(rows, shots, replace=False)] = True
+    return np.flatnonzero(kept)
+
+
+def check_incremental(incremental: str, increment: int | None, init_cls: int | None) -> None:
+    """Raises `UsageError` for an unknown kind of stream, for task sizes where domains decide, and for none where needed."""
+    if incremental not in INCREMENTAL:
+        problem, remedy = f"a task cannot bring {incremental!r}", f"choose one of {', '.join(INCREMENTAL)}"
+    elif incremental == "classes" and increment is None:
+        problem, remedy = "how many classes a task brings is not said", "give increment"
+    elif incremental == "domains" and (increment, init_cls) != (None, None):
+        problem, remedy = "each domain is a task, so there is no increment", "leave increment and init_cls out"
+    else:
+        return
+    raise UsageError(problem, where="incremental", remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """Tasks, and learned labels as blocks of them.
+
+    sizes: learned labels of each task, [T]. class_of: the class that is reported for each learned label, [L].
+    order: original class index of each reported class, [C]; class_names: their names.
+    domain_names: the domain of each task; empty in a class-incremental stream.
+    train, test: learned label of every row.
+    """
+
+    sizes: list[int]
+    class_of: IntArray
+    order: IntArray
+    class_names: tuple[str, ...]
+    domain_names: tuple[str, ...]
+    train: IntArray
+    test: IntArray
+
+    @property
+    def learned_names(self) -> tuple[str, ...]:
+        """The name of each learned label, no two alike."""
+        names = [self.class_names[c] for c in self.class_of]
+        if self.domain_names:
+            names = [
+                f"{name} of domain {d}" for name, d in zip(names, np.repeat(self.domain_names, self.sizes), strict=True)
+            ]
+        return tuple(names)
+
+
+def by_class(train: Arrays, test: Arrays, class_names: Sequence[str], sizes: list[int], order: IntArray) -> Numbering:
+    """Learned labels are positions in the class order; raises `StoreError` if a class has no rows in a split."""
+    for split, arrays in (("train", train), ("test", test)):
+        check_labels(split, arrays, class_names)
+        check_every_class(split, arrays, class_names)
+    positions = np.arange(len(class_names), dtype=np.int64)
+    learned = np.empty_like(positions)
+    learned[order] = positions
+    names = tuple(class_names[c] for c in order)
+    return Numbering(sizes, positions, order, names, (), learned[train.labels], learned[test.labels])
+
+
+def by_domain(
+    train: Arrays, test: Arrays, class_names: Sequence[str], domain_names: Sequence[str], *, seed: int, shuffle: bool
+) -> Numbering:
+    """A learned label for each class of each domain: domains in their order, classes as listed within a domain.
+
+    Raises `StoreError` if rows have no domain, or if a class of a domain has rows in one split only.
+    """
+    domains = []
+    for split, arrays in (("train", train), ("test", test)):
+        check_labels(split, arrays, class_names)
+        domains.append(checked_domains(split, arrays, domain_names))
+    tasks, C = domain_order(np.concatenate(domains), seed, shuffle=shuffle), len(class_names)
+    place = np.zeros(len(domain_names), dtype=np.int64)
+    place[tasks] = np.arange(len(tasks))
+    keys = [place[own] * C + arrays.labels for own, arrays in zip(domains, (train, test), strict=True)]
+    present = np.union1d(*keys)
+    for split, found in zip(("train", "test"), keys, strict=True):
+        missing = np.setdiff1d(present, found)
+        if len(missing):
+            task, c = divmod(int(missing[0]), C)
+            raise StoreError(
+                f"class {class_names[c]} of domain {domain_names[tasks[task]]} has no {split} rows "
+                f"({len(missing)} such classes)",
+                where=f"split {split}",
+                remedy="add images of it to that domain or remove the class there, then extract again",
+            )
+    return Numbering(
+        sizes=np.bincount(present // C, minlength=len(tasks)).tolist(),
+        class_of=present % C,
+        order=np.arange(C, dtype=np.int64),
+        class_names=tuple(class_names),
+        domain_names=tuple(domain_names[domain] for domain in tasks),
+        train=np.searchsorted(present, keys[0]),
+        test=np.searchsorted(present, keys[1]),
+    )
