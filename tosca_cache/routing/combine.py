@@ -88,6 +88,16 @@ class FusedAll(Fused):
     uses = ("lda", "ridge-random")
 
 
+@register_router
+class FusedViews(Fused):
+    """The same, and linear discriminant analysis of the augmented views of train rows."""
+
+    name = "fused-views"
+    stores = "sums over all rows and views, [d, d] and [C, d] twice, [M, M] and [M, C]"
+    cost = "2 d C + M (d + C)"
+    uses = ("lda", "lda-views", "ridge-random")
+
+
 class ByPosterior(Combination):
     """Takes the probability of each task from linear discriminant analysis."""
 

@@ -1,7 +1,9 @@
-"""A closed-form classifier, chosen and calibrated on held-out train rows, and the modules, multiplied."""
+"""Closed-form classifiers, calibrated on held-out train rows, and the modules: their probabilities multiplied."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,61 +14,85 @@ from tosca_cache.routing.combine import Combination
 from tosca_cache.routing.examine import Examination
 
 
-@register_router
-class Product(Combination):
-    """log P(c | x) = log softmax_c(s(x) / tau) + log P(c | x, task of c), but for a constant.
+class Calibrated(Combination):
+    """log P(c | x) = what classifiers say + log P(c | x, task of c), but for a constant.
 
-    s are the scores of one closed-form classifier and P(c | x, task of c) is what the module of the task says among its own
-    classes. Which classifier, and tau, follows from train rows alone: before a task is learned, a fifth of each of its
-    classes is held out; every classifier, fitted on all earlier tasks and the other four fifths, is asked about it. The
-    one right most often over all tasks so far is taken (if equal, the likelier), with the tau under which these rows are
-    likeliest. Then the task is learned whole. The modules cannot be calibrated like that: they have seen all train rows.
+    The second term is what the module of the task says among its own classes. A classifier of scores s(x) says
+    log softmax_c(s / tau). How good each one is, and its tau, follow from train rows alone: before a task is learned, a
+    fifth of each of its classes is held out; every classifier, fitted on all earlier tasks and the other four fifths, is
+    asked about it; tau is the one under which these rows are likeliest over all tasks so far. Then the task is learned
+    whole. The modules cannot be calibrated like that: they have seen all train rows.
     """
 
-    name = "product"
-    source = "product of experts (Hinton, Neural Computation 2002); temperature scaling (Guo et al., ICML 2017)"
     stores = "sums over all rows (and views) of three classifiers, [d, d] and [C, d] twice, [M, M] and [M, C]"
-    cost = "d C + M (d + C)"
+    cost = "2 d C + M (d + C)"
     uses = ("lda", "lda-views", "ridge-random")
 
     def __init__(self) -> None:
         super().__init__()
-        self._examine()
+        self.examinations()
 
     def share(self, pool: dict[str, Any]) -> None:
         """Uses the judges of other routers, and has them examined."""
         super().share(pool)
-        self._examine()
-
-    def chosen(self, tasks: int) -> tuple[str, float]:
-        """The classifier in use after some tasks, and its tau."""
-        examined = self._examine()
-        name = max(examined, key=lambda name: examined[name].merit(tasks))
-        return name, examined[name].temperature(tasks)
+        self.examinations()
 
     def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
         """The logarithm of the product, [n, C]."""
-        name, tau = self.chosen(len(evidence.blocks))
-        logits = evidence.block_logits.double()
+        logits, tasks = evidence.block_logits.double(), len(evidence.blocks)
         within = [torch.log_softmax(logits[:, block.start : block.stop], 1) for block in evidence.blocks]
-        return torch.log_softmax(scores[self.uses.index(name)] / tau, 1) + torch.cat(within, 1)
+        examined, found = self.examinations(), torch.cat(within, 1)
+        for name in self.asked(tasks):
+            found = found + torch.log_softmax(scores[self.uses.index(name)] / examined[name].temperature(tasks), 1)
+        return found
+
+    @abstractmethod
+    def asked(self, tasks: int) -> Sequence[str]:
+        """The classifiers in use after some tasks."""
 
     def state(self) -> dict[str, Tensor]:
         """Each classifier's, and what its held-out rows said."""
-        said = {name: torch.cat([e.right.unsqueeze(1), e.surprise], 1) for name, e in self._examine().items()}
+        said = {name: torch.cat([e.right.unsqueeze(1), e.surprise], 1) for name, e in self.examinations().items()}
         return super().state() | {f"examined {name}": numbers for name, numbers in said.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Each classifier's, and what its held-out rows said."""
         super().load_state(state)
-        for name, examination in self._examine().items():
+        for name, examination in self.examinations().items():
             numbers = state[f"examined {name}"]  # [T, 1 + K]
             examination.right, examination.surprise = numbers[:, 0], numbers[:, 1:]
 
-    def _examine(self) -> dict[str, Examination]:
-        """The examination of each judge, begun if it was not."""
+    def examinations(self) -> dict[str, Examination]:
+        """Of each judge, begun if it was not."""
         found = {}
         for name, judge in self.judges.items():
             judge.examination = judge.examination or Examination()
             found[name] = judge.examination
         return found
+
+
+@register_router
+class Product(Calibrated):
+    """The one classifier that was right most often about held-out train rows (if equal, the likelier), and the modules."""
+
+    name = "product"
+    source = "product of experts (Hinton, Neural Computation 2002); temperature scaling (Guo et al., ICML 2017)"
+
+    def asked(self, tasks: int) -> Sequence[str]:
+        """The best one so far."""
+        examined = self.examinations()
+        return [max(examined, key=lambda name: examined[name].merit(tasks))]
+
+
+@register_router
+class Pool(Calibrated):
+    """Linear discriminant analysis with and without views, ridge regression on random features, and the modules."""
+
+    name = "pool"
+    source = (
+        "logarithmic opinion pool (Genest and Zidek, Statistical Science 1986); temperature scaling (Guo et al., 2017)"
+    )
+
+    def asked(self, tasks: int) -> Sequence[str]:
+        """All of them."""
+        return self.uses
