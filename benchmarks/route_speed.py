@@ -51,12 +51,13 @@ def main() -> None:
     arguments = parser.parse_args()
     generator = np.random.default_rng(0)
     means = generator.standard_normal((CLASSES, DIM), dtype=np.float32)
-    train, test = synthetic(generator, means, TRAIN, 1 + VIEWS), synthetic(generator, means, TEST, 1)
+    train, test = synthetic(generator, means, TRAIN, 1 + VIEWS), synthetic(generator, means, TEST, 1 + VIEWS)
     stream = TaskStream(train, test, class_names=[str(c) for c in range(CLASSES)], increment=INCREMENT)
     engine = choose_engine("auto", torch.device("cpu"), steps=Settings().steps(stream.train_counts().tolist()))
     method = train_stream(stream, Tosca(engine=engine)).method
     figures = repeat(lambda: measure(stream, method), arguments.repeats)
-    sizes = {"train": [TRAIN, DIM], "test": [TEST, DIM], "modules": len(stream), "repeats": arguments.repeats}
+    sizes = {"train": [TRAIN, DIM], "test": [TEST, DIM], "views": VIEWS, "modules": len(stream)}
+    sizes |= {"repeats": arguments.repeats}
     lines = [f"CUB-sized, {len(stream)} modules, {len(ROUTERS)} routers, medians of {arguments.repeats}"]
     report("route_speed", sizes, figures, lines + [f"{name:>24} {value:8.2f}" for name, value in figures.items()])
 

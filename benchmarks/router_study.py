@@ -30,6 +30,7 @@ from tosca_cache.devices import describe_machine
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.methods.stacked import Replayed, Source, learn_stacked
 from tosca_cache.routing import ROUTERS
+from tosca_cache.routing.combine import Combination
 from tosca_cache.runs.experiment import make_settings
 from tosca_cache.runs.route import ask, leak_curve, route_again
 from tosca_cache.store import open_store
@@ -41,6 +42,8 @@ from tosca_cache.train.stack import Member
 SEEDS = (1993, 1994, 1995, 1996, 1997)
 HELD_OUT = 0.2
 FOLDER = RESULTS / "router_study"
+CLOSED_FORMS = ("prototype", "ridge", "ridge-random", "lda")
+REPEATED = ("soft-lda alone", "weighted-lda alone", "fused-lda alone", "fused-ridge alone")  # as lda, as ridge-random
 
 
 def main() -> None:
@@ -115,6 +118,7 @@ def columns(studies: list[dict[str, Any]], rows: str) -> Cells:
             for entry in values[rows]:
                 routed = {name: router["last_accuracy"] for name, router in entry["routers"].items()}
                 alone = {f"{name} alone": router["without_modules"] for name, router in entry["routers"].items()}
+                alone = {name: value for name, value in alone.items() if name not in REPEATED}
                 each.append(
                     routed
                     | {name: value for name, value in alone.items() if value is not None}
@@ -147,11 +151,13 @@ def tables(studies: list[dict[str, Any]]) -> list[str]:
     ]
     for title, column in test.items():
         best = max(names, key=lambda name: column[name][0])
-        alone = max((name for name in column if name.endswith(" alone")), key=lambda name: column[name][0])
+        alone = max((f"{name} alone" for name in CLOSED_FORMS), key=lambda name: column[name][0])
+        hard = max((name for name in names if not issubclass(ROUTERS[name], Combination)), key=lambda n: column[n][0])
         lost = column[best][0] - column[chosen][0]
         lines.append(
-            f"| {title} | {column[chosen][0]:.2f} | {column[best][0]:.2f} `{best}` | {lost:.2f} | "
-            f"{column[alone][0]:.2f} `{alone.removesuffix(' alone')}` |"
+            f"| {title} | {column[chosen][0]:.2f} | {column[f'{chosen} alone'][0]:.2f} | "
+            f"{column[best][0]:.2f} `{best}` | {lost:.2f} | {column[alone][0]:.2f} `{alone.removesuffix(' alone')}` | "
+            f"{column[hard][0]:.2f} `{hard}` |"
         )
     for title, cells in (("held-out train rows", held), ("test rows", test)):
         lines += ["", f"Last accuracy (percent) on {title}:", "", *markdown(cells)]

@@ -105,12 +105,12 @@ def test_equal_settings_compare_equal_whatever_they_were_given_as() -> None:
     assert _build(seeds=[1, 2], lr=1, img_size="any") == TrainConfig(seeds=(1, 2), lr=1.0)
 
 
-def test_defaults_are_the_published_hyperparameters_with_routing_per_sample() -> None:
+def test_defaults_are_the_published_hyperparameters_with_another_router() -> None:
     default = asdict(TrainConfig())
     official = PRESETS["official"]
     differing = {key for key, value in official.items() if default[key] != value}
     assert differing == {"router"}
-    assert (default["router"], official["router"], official["routing_batch_size"]) == ("sample", "batch", 48)
+    assert (default["router"], official["router"], official["routing_batch_size"]) == ("auto", "batch", 48)
 
 
 def test_every_setting_has_a_help_sentence() -> None:

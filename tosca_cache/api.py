@@ -71,7 +71,7 @@ def train(
     stream: TaskStream,
     *,
     seed: int = 1993,
-    router: str = "sample",
+    router: str = "auto",
     device: str = "auto",
     engine: str = "auto",
     reporter: Reporter | None = None,

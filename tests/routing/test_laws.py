@@ -13,6 +13,8 @@ from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing import Evidence, make_router
 from tosca_cache.routing.combine import standardised
+from tosca_cache.routing.examine import TEMPERATURES, Examination, split
+from tosca_cache.routing.judges import Judge
 from tosca_cache.routing.mixture import fit_signature
 from tosca_cache.tasks import Rows, Task
 
@@ -194,3 +196,56 @@ def test_fused_scores_are_the_sum_over_judges():
     np.testing.assert_allclose(router.scores(evidence).numpy(), wanted, rtol=1e-6)
     modules_of = router.answer(evidence).modules.numpy()
     np.testing.assert_array_equal(modules_of, (wanted.argmax(1) >= 2).astype(int))
+
+
+def test_classifiers_are_examined_on_rows_that_they_have_not_seen():
+    """Written out: fitted on earlier tasks and four fifths of each class, asked about the rest, summed over tasks."""
+    sizes, examination, lda = [2, 3, 1], Examination(), Lda()
+    right, surprise = 0.0, np.zeros(len(TEMPERATURES))
+    earlier = []
+    for task in tasks_of(sizes, 5, rows=10):
+        fitted, asked = split(task)
+        assert sorted([*fitted, *asked]) == list(range(len(task.train)))
+        assert np.bincount(task.train.labels[asked])[task.classes.start :].tolist() == [2] * len(task.classes)
+        plain = Lda()
+        for x, labels, classes in [*earlier, (*rows_of(task, fitted), task.classes.stop)]:
+            plain.observe(x, labels, classes)
+        x, labels = rows_of(task, asked)
+        scores = plain.scores(x).numpy()
+        right += (scores.argmax(1) == labels.numpy()).sum()
+        surprise -= [np.log(softmax(scores / tau))[np.arange(len(labels)), labels].sum() for tau in TEMPERATURES]
+        judge = Judge("lda")
+        judge.load_state(lda.state())
+        judge.examination = examination
+        judge.fit(task)
+        lda = judge.classifier
+        earlier.append((*rows_of(task, np.arange(len(task.train))), task.classes.stop))
+    assert examination.merit(3)[0] == right
+    np.testing.assert_allclose(examination.surprise[-1], surprise, rtol=1e-6, atol=1e-9)
+    assert examination.temperature(3) == TEMPERATURES[surprise.argmin()]
+    assert examination.temperature(0) == 1
+
+
+def rows_of(task, positions):
+    return torch.from_numpy(task.train.features[positions, 0]), torch.from_numpy(task.train.labels[positions])
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes=SIZES, seed=st.integers(0, 10**6))
+def test_calibrated_products_are_sums_of_logarithms(sizes, seed):
+    evidence, logits, _ = evidence_of(sizes, seed)
+    routers = {name: make_router(name) for name in ("product", "pool", "auto")}
+    for task in tasks_of(sizes, seed):
+        for router in routers.values():
+            router.fit(task, Bank("tosca"))
+    within = np.concatenate([np.log(softmax(logits[t][:, b.start : b.stop])) for t, b in enumerate(evidence.blocks)], 1)
+    examined, T = routers["pool"].examinations(), len(sizes)
+    said = {
+        name: np.log(softmax(judge.scores(evidence).numpy() / examined[name].temperature(T)))
+        for name, judge in routers["pool"].judges.items()
+    }
+    np.testing.assert_allclose(routers["pool"].scores(evidence), within + sum(said.values()), atol=1e-6)
+    np.testing.assert_array_equal(routers["pool"].alone(evidence), sum(said.values()).argmax(1))
+    np.testing.assert_array_equal(routers["auto"].scores(evidence), routers["pool"].scores(evidence))
+    best = max(said, key=lambda name: examined[name].merit(T))
+    np.testing.assert_allclose(routers["product"].scores(evidence), within + said[best], atol=1e-6)

@@ -12,6 +12,7 @@ import torch
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
+from tosca_cache.config.schema import default_of
 from tosca_cache.errors import UsageError
 from tosca_cache.methods import METHODS, Method, method_type
 from tosca_cache.runs.experiment import make_settings
@@ -140,8 +141,11 @@ def _literal(text: str) -> Any:
 
 
 def full_options(name: str, config: TrainConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Every option of a learner: as given, else (a router) as the configuration says, else its default."""
-    settings = {key: getattr(config, key) for key in FROM_CONFIG}
+    """Every option of a learner: as given, else (a router) as the configuration says, else its default.
+
+    A router is its learner's own where the configuration has nothing but the default: `mos` stays MOS.
+    """
+    settings = {key: getattr(config, key) for key in FROM_CONFIG if getattr(config, key) != default_of(key)}
     return {key: given.get(key, settings.get(key, default)) for key, default in options_of(method_type(name)).items()}
 
 

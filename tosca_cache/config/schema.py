@@ -32,7 +32,7 @@ def _setting(default: object, section: str, check: Check, help: str) -> Any:
 class TrainConfig:
     """Settings of one `tosca train`. Raises `ConfigError` if any value is of the wrong type or out of range.
 
-    The defaults are the published hyperparameters of TOSCA (arXiv 2502.14762), except that routing is per sample.
+    The defaults are the published hyperparameters of TOSCA (arXiv 2502.14762), except for the router.
     """
 
     dataset: str = _setting(
@@ -97,10 +97,10 @@ class TrainConfig:
     )
 
     router: str = _setting(
-        "sample",
+        "auto",
         "inference",
         Text("the name of a router"),  # which exist is known to the routing room alone: a router is one file there
-        "Which module answers: chosen per sample, or per batch in file order (leaks the task; reproduction only).",
+        "Which module answers for an image (`tosca routers`), or batch: for 48 in file order (leaks the task).",
     )
     routing_batch_size: int = _setting(48, "inference", Integer(1), "Test images in a batch that is routed together.")
 

@@ -36,7 +36,7 @@ def routers_table(
         cells = (with_spread(*values[key]) if isfinite(values[key][0]) else "" for key in COLUMNS)
         table.add_row(name + ("*" if name in rehearsal else ""), *cells, f"{values['seconds'][0]:.2f}")
     table.add_row("(the true task's module)", with_spread(*oracle), "100.00", with_spread(*oracle), "", "")
-    table.caption = "no modules: what the router's own classifier predicts, last accuracy."
+    table.caption = "no modules: last accuracy of what the router's own classifiers answer."
     if set(rehearsal) & set(routers):
         table.caption += " * keeps train rows (rehearsal)."
     return table
@@ -67,7 +67,7 @@ def leak_table(conditions: Mapping[str, Spread], sizes: tuple[int, ...]) -> Tabl
     table.add_column("shuffled", justify="right")
     table.add_column("in file order (leaks the task)", justify="right")
     alone = with_spread(*conditions["per_sample"])
-    table.add_row("1 (per sample)", alone, alone)
+    table.add_row("1 (per sample, least entropy)", alone, alone)
     for size in sizes:
         table.add_row(str(size), *(with_spread(*conditions[f"batch_{size}_{o}"]) for o in ("shuffled", "in_order")))
     table.caption = f"With the true task's module: {with_spread(*conditions['oracle'])}."

@@ -16,7 +16,7 @@ METRICS = {
     "accuracy_given_right_task": "accuracy given the right task",
 }
 CONDITIONS = {
-    "per_sample": "per sample",
+    "per_sample": "per sample, least entropy",
     "batch_shuffled": "batch, shuffled",
     "batch_in_order": "batch, in file order (leaks the task)",
     "oracle": "oracle: the true task's module",

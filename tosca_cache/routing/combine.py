@@ -7,6 +7,7 @@ the task of the class that it answers.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -47,6 +48,11 @@ def standardised(scores: Tensor) -> Tensor:
     return centred / centred.square().mean(1, keepdim=True).sqrt().clamp_min(FLOOR)
 
 
+def summed(judges: Sequence[Tensor]) -> Tensor:
+    """The sum of the standardised scores of several judges, [n, C]; float64."""
+    return torch.stack([standardised(judge.double()) for judge in judges]).sum(0)
+
+
 class Fused(Combination):
     """The sum of the standardised scores of all judges: each closed-form classifier, and the modules as one more."""
 
@@ -54,8 +60,11 @@ class Fused(Combination):
 
     def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
         """The sum, [n, C]."""
-        judges = [*scores, evidence.block_logits]
-        return torch.stack([standardised(judge.double()) for judge in judges]).sum(0)
+        return summed([*scores, evidence.block_logits])
+
+    def alone(self, evidence: Evidence) -> Tensor:
+        """The class of the largest sum without the modules, [n]."""
+        return summed([judge.scores(evidence) for judge in self.judges.values()]).argmax(1)
 
 
 @register_router
@@ -104,6 +113,10 @@ class ByPosterior(Combination):
     stores = "sums over all rows, [d, d] and [C, d]"
     cost = "d C"
     uses = ("lda",)
+
+    def alone(self, evidence: Evidence) -> Tensor:
+        """The class that linear discriminant analysis predicts, [n]."""
+        return self.judges["lda"].scores(evidence).argmax(1)
 
     def of_tasks(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
         """P(t | x), the sum over the task's classes, [n, T]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from threading import RLock
@@ -127,6 +128,10 @@ class WithJudges(Router):
         self.judges = {name: pool.setdefault(f"judge {name}", judge) for name, judge in self.judges.items()}
         for judge in self.judges.values():
             judge.remembers = "remember" in pool
+
+    @abstractmethod
+    def alone(self, evidence: Evidence) -> Tensor:
+        """The class that its classifiers answer without any module, [n]."""
 
     def fit(self, task: Task, bank: Bank) -> None:
         """Adds the clean train rows of a task to every classifier."""

@@ -39,12 +39,20 @@ class Calibrated(Combination):
 
     def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
         """The logarithm of the product, [n, C]."""
-        logits, tasks = evidence.block_logits.double(), len(evidence.blocks)
+        logits = evidence.block_logits.double()
         within = [torch.log_softmax(logits[:, block.start : block.stop], 1) for block in evidence.blocks]
-        examined, found = self.examinations(), torch.cat(within, 1)
-        for name in self.asked(tasks):
-            found = found + torch.log_softmax(scores[self.uses.index(name)] / examined[name].temperature(tasks), 1)
-        return found
+        return torch.cat(within, 1) + self._said(scores, len(evidence.blocks))
+
+    def alone(self, evidence: Evidence) -> Tensor:
+        """The likeliest class by the classifiers in use, without the modules, [n]."""
+        scores = [judge.scores(evidence) for judge in self.judges.values()]
+        return self._said(scores, len(evidence.blocks)).argmax(1)
+
+    def _said(self, scores: list[Tensor], tasks: int) -> Tensor:
+        """The sum of what the classifiers in use say, [n, C]."""
+        examined, asked = self.examinations(), self.asked(tasks)
+        each = [scores[self.uses.index(name)] / examined[name].temperature(tasks) for name in asked]
+        return torch.stack([torch.log_softmax(judge, 1) for judge in each]).sum(0)
 
     @abstractmethod
     def asked(self, tasks: int) -> Sequence[str]:

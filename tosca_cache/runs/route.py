@@ -22,7 +22,7 @@ from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identif
 from tosca_cache.luca.bank import Bank
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import Answer, Evidence, Router, make_router
-from tosca_cache.routing.classifier import ByClassifier
+from tosca_cache.routing.judges import WithJudges
 from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
 from tosca_cache.store import Store, open_store
 from tosca_cache.tasks import Task, TaskStream, load_splits
@@ -116,7 +116,7 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
 
     Seconds are of fitting on the train rows of all tasks and of routing all test rows, with one router a core; what modules
     say is computed before, and what several routers learn alike is in the seconds of the first of them.
-    `without_modules` is the last accuracy of a router's own classifier, NaN for a router that has none.
+    `without_modules` is the last accuracy of a router's own classifiers, NaN for a router that has none.
     """
     routers, pool = {name: make_router(name) for name in names}, dict[str, Any]()
     for router in routers.values():
@@ -135,7 +135,7 @@ def _routed(stored: Stored, router: Router, tasks: Sequence[Task]) -> dict[str, 
     answer = router.answer(stored.evidence)
     seconds = perf_counter() - start
     alone = float("nan")
-    if isinstance(router, ByClassifier):
+    if isinstance(router, WithJudges):
         alone = 100 * float((stored.reported(router.alone(stored.evidence)) == stored.labels).mean())
     return worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
 
