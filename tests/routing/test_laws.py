@@ -52,6 +52,11 @@ def tasks_of(sizes, seed, *, rows=6, d=3):
         yield Task(number, block, Rows(features.astype(np.float32), labels, np.arange(len(labels))))
 
 
+def log_softmax(x):
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
 def softmax(x):
     e = np.exp(x - x.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
@@ -213,7 +218,7 @@ def test_classifiers_are_examined_on_rows_that_they_have_not_seen():
         x, labels = rows_of(task, asked)
         scores = plain.scores(x).numpy()
         right += (scores.argmax(1) == labels.numpy()).sum()
-        surprise -= [np.log(softmax(scores / tau))[np.arange(len(labels)), labels].sum() for tau in TEMPERATURES]
+        surprise -= [log_softmax(scores / tau)[np.arange(len(labels)), labels].sum() for tau in TEMPERATURES]
         judge = Judge("lda")
         judge.load_state(lda.state())
         judge.examination = examination
@@ -238,10 +243,10 @@ def test_calibrated_products_are_sums_of_logarithms(sizes, seed):
     for task in tasks_of(sizes, seed):
         for router in routers.values():
             router.fit(task, Bank("tosca"))
-    within = np.concatenate([np.log(softmax(logits[t][:, b.start : b.stop])) for t, b in enumerate(evidence.blocks)], 1)
+    within = np.concatenate([log_softmax(logits[t][:, b.start : b.stop]) for t, b in enumerate(evidence.blocks)], 1)
     examined, T = routers["pool"].examinations(), len(sizes)
     said = {
-        name: np.log(softmax(judge.scores(evidence).numpy() / examined[name].temperature(T)))
+        name: log_softmax(judge.scores(evidence).numpy() / examined[name].temperature(T))
         for name, judge in routers["pool"].judges.items()
     }
     np.testing.assert_allclose(routers["pool"].scores(evidence), within + sum(said.values()), atol=1e-6)
