@@ -13,7 +13,16 @@ QUICK = {"epochs": 3, "batch_size": 8, "mlp_ratio": 4, "se_ratio": 4}
 
 @pytest.fixture
 def trained(make_stream):
-    return tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
+    return tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
+
+
+def test_the_recommended_router_is_the_default(make_stream):
+    trained = tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
+    assert trained.method.router.name == "auto"
+    rows = np.concatenate([trained.stream.test(t).features for t in range(len(trained.stream))])
+    labels, modules = tosca.route(trained, rows)
+    assert np.array_equal(tosca.route(trained, rows, router="auto")[0], labels)
+    assert np.array_equal(modules, trained.outcome.predictions[-1].modules)
 
 
 def test_evaluate_gives_plain_json_with_full_names(trained):
@@ -41,7 +50,7 @@ def test_route_gives_what_the_run_gave(trained):
 
 
 def test_same_seed_gives_same_r_and_other_seed_other_modules(make_stream, trained):
-    again = tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
+    again = tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
     assert np.array_equal(again.outcome.R, trained.outcome.R, equal_nan=True)
     other = tosca.train(make_stream(), seed=5, device="cpu", **QUICK)
     assert not np.array_equal(other.method.losses[0], trained.method.losses[0])

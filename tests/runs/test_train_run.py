@@ -38,7 +38,7 @@ def only_run(folder="runs"):
 
 
 def test_a_run_directory_is_complete(place):
-    result = train("--seed", "5")
+    result = train("--seed", "5", "--router", "sample")
     assert result.exit_code == 0, result.output
     run = only_run()
     expected = (

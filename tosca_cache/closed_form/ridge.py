@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.expansion import RandomFeatures
+
 LAMBDAS = tuple(10.0**power for power in range(-8, 9))
+LEAST = 1e-10
 VALIDATION = 0.2  # of a task's rows, on which lambda is chosen
 
 
@@ -22,6 +25,7 @@ class Ridge:
 
     def __init__(self, expansion: int | None = None, *, seed: int = 1993) -> None:
         self.expansion, self.seed = expansion, seed
+        self.features = RandomFeatures(expansion or 0, seed=seed)
         self.G = self.Q = torch.empty(0, 0, dtype=torch.float64)
         self.lam = 1.0
         self._weights: Tensor | None = None
@@ -63,18 +67,20 @@ class Ridge:
         x = x.double()
         if self.expansion is None:
             return x
-        generator = torch.Generator().manual_seed(self.seed)
-        P = torch.randn(x.shape[1], self.expansion, generator=generator, dtype=torch.float64).to(x.device)
-        return torch.relu(x @ P)
+        return self.features.apply(x)
 
 
 def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:
-    """(G + lambda I)^-1 Q; where rounding leaves that singular (rank-deficient G, tiny lambda), the least-norm solution."""
-    regular = G + lam * torch.eye(len(G), dtype=G.dtype, device=G.device)
-    factor, failed = torch.linalg.cholesky_ex(regular)
-    if not int(failed):
-        return torch.cholesky_solve(Q, factor)
-    return torch.linalg.pinv(regular, hermitian=True) @ Q
+    """(G + lambda I)^-1 Q; where rounding leaves that singular (rank-deficient G, tiny lambda), the least-norm one, nearly.
+
+    The least lambda that can be told from rounding, 1e-10 of the mean diagonal of G, stands for a smaller one there.
+    """
+    identity, least = torch.eye(len(G), dtype=G.dtype, device=G.device), LEAST * float(G.diagonal().mean())
+    for tried in (lam, max(lam, least)):
+        factor, failed = torch.linalg.cholesky_ex(G + tried * identity)
+        if not int(failed):
+            return torch.cholesky_solve(Q, factor)
+    return torch.linalg.pinv(G + lam * identity, hermitian=True) @ Q
 
 
 def best_lambda(h: Tensor, y: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from threading import RLock
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -100,8 +101,7 @@ class Judge:
 
     def _trial(self, task: Task, fitted: IntArray, asked: IntArray) -> Tensor:
         """Scores, [n, C], of some clean rows of a task by what was learned before and other rows of the task."""
-        trial = self.kind.make()
-        trial.load_state(self.classifier.state())
+        trial = copy(self.classifier)  # which never changes its sums in place
         self._learn(trial, task, fitted)
         return trial.scores(torch.from_numpy(task.train.features[asked, 0]))
 
