@@ -95,7 +95,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = resolve_device(arguments.device)
     data, increment = make_data(arguments.size)
-    config = TrainConfig(increment=increment, device=arguments.device)
+    config = TrainConfig(increment=increment, device=arguments.device, router="sample")
     cells = make_cells(config, arguments.settings)
     stream = make_scenario(Scenario("test"), config, data, 1993)
     steps = make_settings(config).steps(stream.train_counts().tolist())
