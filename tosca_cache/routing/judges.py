@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from copy import copy
-from functools import partial
+from copy import deepcopy
 from threading import RLock
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import NearestMean
+from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing.base import Evidence, Router
@@ -21,6 +22,7 @@ from tosca_cache.routing.examine import Examination, IntArray
 from tosca_cache.tasks import Task
 
 EXPANSION = 2000  # of random features
+SEED = 1993  # of them
 
 
 class Classifier(Protocol):
@@ -46,10 +48,14 @@ class Kind(NamedTuple):
     views: bool = False
 
 
+def _random_ridge() -> RandomRidge:
+    return RandomRidge(RandomFeatures(EXPANSION, seed=SEED), seed=SEED)
+
+
 CLASSIFIERS: dict[str, Kind] = {
     "mean": Kind(NearestMean),
     "ridge": Kind(Ridge),
-    "ridge-random": Kind(partial(Ridge, EXPANSION)),
+    "ridge-random": Kind(_random_ridge),
     "lda": Kind(Lda),
     "lda-views": Kind(Lda, views=True),
 }
@@ -101,7 +107,8 @@ class Judge:
 
     def _trial(self, task: Task, fitted: IntArray, asked: IntArray) -> Tensor:
         """Scores, [n, C], of some clean rows of a task by what was learned before and other rows of the task."""
-        trial = copy(self.classifier)  # which never changes its sums in place
+        shared = getattr(self.classifier, "features", None)  # a random projection
+        trial = deepcopy(self.classifier, {id(shared): shared})
         self._learn(trial, task, fitted)
         return trial.scores(torch.from_numpy(task.train.features[asked, 0]))
 
