@@ -17,7 +17,9 @@ from tosca_cache.tasks import Arrays
 from tosca_cache.train.engines import Engine
 
 CLASSES, ROWS, TEST_ROWS, VIEWS, DIM = 6, 8, 5, 3, 16
-BASE = TrainConfig(increment=2, epochs=4, batch_size=5, mlp_ratio=4, se_ratio=4, device="cpu", seeds=(1993,))
+BASE = TrainConfig(
+    increment=2, epochs=4, batch_size=5, mlp_ratio=4, se_ratio=4, device="cpu", seeds=(1993,), router="sample"
+)
 CONFIGS = {
     "tosca": replace(BASE, lr=0.05, l1=5e-4),
     "adapter": replace(
