@@ -220,7 +220,7 @@ def test_times_that_are_none(text):
 @pytest.mark.parametrize("more", [(), ("--jobs", "2")])
 def test_ctrl_c_leaves_a_ledger_that_goes_on(place, more):
     """Pressed on a terminal, which tells the command and every process that it has started."""
-    axes = ["--set", "lr=lin:0.005:0.05:8", "--set", "l1=0,1e-4,1e-3", "--set", "epochs=40", "--report-seeds", "1"]
+    axes = ["--set", "lr=lin:0.005:0.05:8", "--set", "l1=0,1e-4,1e-3", "--set", "epochs=200", "--report-seeds", "1"]
     command = ["sweep", "--dataset", "digits", *axes]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, LAUNCHER, *command, *more], start_new_session=True, **pipes)

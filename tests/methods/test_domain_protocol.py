@@ -65,7 +65,7 @@ def test_nearest_class_means_are_those_of_every_domain(stream):
 
 @pytest.fixture(scope="module")
 def trained(stream):
-    return api.train(stream, seed=4, device="cpu", **QUICK)
+    return api.train(stream, seed=4, device="cpu", router="sample", **QUICK)
 
 
 def plain_answers(trained):
@@ -122,6 +122,6 @@ def test_a_right_class_of_another_domain_counts():
     stream = TaskStream(train, test, class_names="abcd", incremental="domains", domain_names="xy", seed=1)
     outcome = run_protocol(SimpleCil(), stream)
     assert outcome.R[1].tolist() == [100, 100]
-    found = evaluate_trained(api.train(stream, seed=1, device="cpu", **QUICK)).metrics
+    found = evaluate_trained(api.train(stream, seed=1, device="cpu", router="sample", **QUICK)).metrics
     assert found["last_accuracy"] > 95
     assert found["task_identification_accuracy"] < 90
