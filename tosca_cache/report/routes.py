@@ -29,7 +29,8 @@ def routers_table(
     Arguments:
         routers: mean and spread of each number of each router. rehearsal: those that keep train rows, to be starred.
     """
-    table = Table("router", title=f"same modules behind each router, percent, {seeds} seeds")
+    table = Table(title=f"same modules behind each router, percent, {seeds} seed{'s' if seeds > 1 else ''}")
+    table.add_column("router", overflow="fold")
     for title in (*COLUMNS.values(), "seconds"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, values in sorted(routers.items(), key=lambda item: -item[1]["last_accuracy"][0]):
