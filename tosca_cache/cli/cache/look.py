@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-cache = typer.Typer(no_args_is_help=True, help="Look at the feature stores.")
 
 
-@cache.command("ls")
 def list_(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """List the feature stores, finished and unfinished."""
     from tosca_cache.store import list_stores
@@ -33,35 +30,23 @@ def list_(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         typer.echo(f"There are no stores in {root}. Make one: tosca extract --dataset digits")
 
 
-@cache.command()
 def info(
-    store: Annotated[str, typer.Argument(help="Path of a store, or its name in --root.")],
+    store: StoreArgument,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Show what a store is: rows, views, the full fingerprint, what was skipped, where it came from."""
-    found = _facts(_locate(store, root))
+    found = _facts(locate(store, root))
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
         _print_facts(found)
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.add_typer(cache, name="cache")
-
-
-def _locate(store: str, root: Path) -> Path:
-    """A path as it is; else a name in the root, or the beginning of exactly one."""
-    from tosca_cache.store import list_stores
-
-    if Path(store).exists():
-        return Path(store)
-    if len(Path(store).parts) > 1:
-        return root / store
-    named = [found.path for found in list_stores(root) if found.path.name.startswith(store)]
-    return named[0] if len(named) == 1 else root / store
+def register(cache: typer.Typer) -> None:
+    """Adds the verbs."""
+    cache.command("ls")(list_)
+    cache.command()(info)
 
 
 def _facts(path: Path) -> dict[str, Any]:
@@ -99,7 +84,7 @@ def _print_list(root: Path, stores: list[StoreSummary]) -> None:
     for name in ("state", "train", "test", "features", "size"):
         table.add_column(name)
     for store in stores:
-        table.add_row(store.path.name, _state(store), *_cells(store), _size(store.size))
+        table.add_row(store.path.name, _state(store), *_cells(store), readable_size(store.size))
     console = Console()
     console.print(table)
     for store in stores:
@@ -128,7 +113,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
 
     table = Table("what", "value", title=facts["name"], show_header=False)
     for key, value in _lines(facts):
-        table.add_row(key, Text(_size(value) if key == "bytes" else _shown(value), overflow="fold"))
+        table.add_row(key, Text(readable_size(value) if key == "bytes" else _shown(value), overflow="fold"))
     Console().print(table)
 
 
@@ -148,11 +133,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return str(value)
-
-
-def _size(size: int) -> str:
-    units = ["B", "kB", "MB", "GB", "TB"]
-    amount = float(size)
-    while amount >= 1000 and len(units) > 1:
-        amount, units = amount / 1000, units[1:]
-    return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
