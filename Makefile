@@ -1,5 +1,7 @@
 # make demo: set up, then extract and train on the embedded digits.  make test: set up, then lint, types and tests.
 PYTHON ?= python3
+# Processes that share the tests out.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -21,7 +23,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 unit: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 $(READY): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tosca_cache needs Python 3.11 or newer")'

@@ -1,9 +1,11 @@
 """Real photos under a real ViT, end to end through the command line; skipped where the shared material is absent.
 
-The backbone sees 98 pixels instead of 224 and one augmented view, to fit into a test; docs/evidence.md has the full size.
+The backbone sees 98 pixels instead of 224, one augmented view and at most 16 photos of a class and split, to fit into a
+test; docs/evidence.md has the full size.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from tosca_cache.cli.app import app
 from tosca_cache.store import open_store
 
 MODEL = "vit_small_patch14_dinov2"
+PHOTOS = 16  # of each class, a split
 
 
 def tosca(*arguments):
@@ -28,18 +31,23 @@ def place(shared, tmp_path_factory):
     if not (photos.is_dir() and weights.is_file()):
         pytest.skip(f"no grocery photos or ViT weights in {shared}")
     folder = tmp_path_factory.mktemp("grocery")
-    source = ("--dataset", photos, "--backbone", MODEL, "--weights", weights)
+    some = folder / "grocery"
+    for kind in sorted(path for path in photos.glob("*/*") if path.is_dir()):
+        (some / kind.relative_to(photos)).mkdir(parents=True)
+        for photo in sorted(kind.glob("*.jpg"))[:PHOTOS]:
+            shutil.copy(photo, some / photo.relative_to(photos))
+    source = ("--dataset", some, "--backbone", MODEL, "--weights", weights)
     tosca("extract", *source, "--img-size", 98, "--views", 1, "--root", folder / "cache")
     return folder
 
 
-def test_store_holds_every_photo(place, shared):
+def test_store_holds_every_photo(place):
     (path,) = (place / "cache").glob("grocery--*")
     store = open_store(path)
     assert len(store.class_names) == 81
     for split in ("train", "test"):
         listed = sorted(
-            p.relative_to(shared / "data" / "grocery").as_posix() for p in (shared / "data").rglob(f"{split}/*/*.jpg")
+            path.relative_to(place / "grocery").as_posix() for path in place.glob(f"grocery/{split}/*/*.jpg")
         )
         assert sorted(store.paths(split)) == listed
     assert store.views("train") == 2
@@ -47,7 +55,8 @@ def test_store_holds_every_photo(place, shared):
 
 
 def test_nine_tasks_of_nine_and_the_routing_conditions(place):
-    tosca("train", "--dataset", "grocery", "--increment", 9, "--root", place / "cache", "--runs", place / "runs")
+    where = ("--root", place / "cache", "--runs", place / "runs")
+    tosca("train", "--dataset", "grocery", "--increment", 9, "--router", "sample", *where)
     (run,) = Path(place / "runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task_sizes"] == [9] * 9
