@@ -30,7 +30,7 @@ def victim(toy, tmp_path_factory):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_flipped_bit_anywhere_is_found(victim, data):
-    name = data.draw(st.sampled_from(sorted(tree(victim))))
+    name = data.draw(st.sampled_from(sorted(set(tree(victim)) - {"manifest.copy.json"})))  # only `verify` reads that
     original = (victim / name).read_bytes()
     place = data.draw(st.integers(0, 8 * len(original) - 1))
     flipped = bytearray(original)
@@ -52,7 +52,7 @@ def test_a_flipped_bit_is_said_with_split_and_shard(copy):
     with pytest.raises(StoreError, match="features of shard 1 of split train") as caught:
         store.features("train")
     assert str(copy) in str(caught.value)
-    assert "tosca extract" in str(caught.value)
+    assert f"tosca cache verify {copy} --repair" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [FEATURES, "train/labels/c.2", "test/paths/c.0", "train/views/c.0.0.0"])

@@ -220,7 +220,7 @@ def test_notes_reach_whoever_finishes_and_are_gone_then(tmp_path):
         assert writer.notes == {"1/2": {"seconds": 1}, "2/2": {"seconds": 2}}
         store = writer.finish({"parts": writer.notes})
     assert sorted(file.name for file in store.path.iterdir()) == [
-        *("manifest.json", "provenance.json", "test", "train", "zarr.json")
+        *("manifest.copy.json", "manifest.json", "provenance.json", "test", "train", "zarr.json")
     ]
 
 

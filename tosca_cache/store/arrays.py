@@ -18,7 +18,15 @@ from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore, MemoryStore
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage, sync_all, temporary_path, write_whole
+from tosca_cache.store.disk import (
+    ObjectRecord,
+    mending,
+    regular_size,
+    storage,
+    sync_all,
+    temporary_path,
+    write_whole,
+)
 from tosca_cache.store.layout import ARRAYS, SPLITS, VIEW_PARAMETERS, Shard, SplitLayout, object_key
 
 IntArray = NDArray[np.int64]
@@ -97,6 +105,38 @@ def write_shard(folder: Path, shard: Shard, rows: ShardRows) -> dict[str, Object
     return {array: store.records[object_key(shard.split, array, shard.index)] for array in ARRAYS}
 
 
+def encode_metadata(layouts: Mapping[str, SplitLayout]) -> dict[str, bytes]:
+    """The metadata objects of a store with these layouts, by key, as `create_arrays` writes them."""
+    store = MemoryStore()
+    root = zarr.create_group(store=store, zarr_format=3)
+    for split in SPLITS:
+        group = root.create_group(split)
+        for array in ARRAYS:
+            _create_array(group, array, layouts[split])
+    return _objects_in(store)
+
+
+def encode_shard(layout: SplitLayout, shard: Shard, values: Mapping[str, Any]) -> dict[str, bytes]:
+    """The objects of a shard, by array, as `write_shard` writes them.
+
+    values: what `ShardRows` has under these names, of all the shard's rows; only the arrays that are given are encoded.
+    """
+    encoded = {}
+    for array, value in values.items():
+        store = MemoryStore()
+        group = zarr.create_group(store=store, zarr_format=3)
+        _create_array(group, array, layout)
+        target = zarr.open_array(store=store, path=array, mode="r+").with_config({"write_empty_chunks": True})
+        target[shard.start : shard.stop] = np.array(value, dtype=object) if array == "paths" else value
+        key = object_key("", array, shard.index).removeprefix("/")
+        encoded[array] = _objects_in(store)[key]
+    return encoded
+
+
+def _objects_in(store: MemoryStore) -> dict[str, bytes]:
+    return {key: value.to_bytes() for key, value in store._store_dict.items()}
+
+
 def read_small(
     folder: Path, split: str, array: str, layout: SplitLayout, start: int = 0, stop: int | None = None
 ) -> NDArray[Any]:
@@ -124,7 +164,7 @@ def damaged(folder: Path, shard: Shard, array: str, what: str) -> StoreError:
         f"The store is damaged: {array} of shard {shard.index} of split {shard.split} "
         f"(rows {shard.start} to {shard.stop - 1}) {what}.",
         where=folder / object_key(shard.split, array, shard.index),
-        remedy=f"Remove the store {folder} and run the `tosca extract` command that made it again.",
+        remedy=mending(folder),
     )
 
 
@@ -157,9 +197,9 @@ def _open_checked(folder: Path, split: str, array: str, layout: SplitLayout) -> 
     try:
         found = zarr.open_array(store=LocalStore(folder, read_only=True), path=f"{split}/{array}", mode="r")
     except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-        raise _foreign(folder / split / array / "zarr.json") from error
+        raise _foreign(folder, split, array) from error
     if _as_text(found) != _expected_metadata(array, layout):
-        raise _foreign(folder / split / array / "zarr.json")
+        raise _foreign(folder, split, array)
     return found
 
 
@@ -183,9 +223,9 @@ def _first_damaged(folder: Path, source: Any, array: str, shards: list[Shard], e
     return damaged(folder, shards[0], array, f"cannot be read ({error})")
 
 
-def _foreign(where: Path) -> StoreError:
+def _foreign(folder: Path, split: str, array: str) -> StoreError:
     return StoreError(
         "The store is damaged: zarr's metadata do not describe the array that the manifest promises.",
-        where=where,
-        remedy="Remove the store and run the `tosca extract` command that made it again.",
+        where=folder / split / array / "zarr.json",
+        remedy=mending(folder),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import SPLITS
-from tosca_cache.store.manifest import MANIFEST, Manifest, Plan, load_manifest
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, Manifest, Plan, load_manifest
 from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
@@ -150,7 +150,7 @@ def _summarise(path: Path) -> StoreSummary | None:
     try:
         if path.name.endswith(".partial"):
             return _unfinished(path)
-        if not (path / MANIFEST).exists():
+        if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY)):
             return None
         manifest = load_manifest(path / MANIFEST)
     except StoreError as error:

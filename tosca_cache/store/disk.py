@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import stat
 from collections.abc import Iterable
@@ -35,6 +36,13 @@ def storage(where: Path) -> AbstractContextManager[None]:
     """Turns a failure of the file system into a `StoreError` that says what to do about it."""
     resume = "then run the same command again: finished shards are kept"
     return file_errors(where, StoreError, option="--root", then=resume)
+
+
+def mending(folder: Path) -> str:
+    """What to do about a store, finished or not, that is damaged."""
+    if folder.name.endswith(".partial"):
+        return "Throw the unfinished store away: run the `tosca extract` command that began it with --restart."
+    return f"Mend it: `tosca cache verify {shlex.quote(str(folder))} --repair`; or remove it and run `tosca extract` again."
 
 
 def temporary_path(path: Path) -> Path:

@@ -3,13 +3,13 @@
 Each step leaves something that the next run can go on from:
 
 1. (only if rows were skipped) PATH.compact is built anew without them; if that is interrupted, it is thrown away.
-2. provenance.json, then manifest.json are written into it: from now on the folder is *sealed*, only step 3 is left.
+2. provenance.json, manifest.copy.json, then manifest.json are written into it: from now on the folder is *sealed*, and
+   only step 3 is left.
 3. The plan, the done-lists and the notes are removed, and the folder is renamed to PATH.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,17 @@ from tosca_cache.store.chunks import read_features
 from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync_folder, write_durably
 from tosca_cache.store.journal import DoneShard, journal_paths
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, metadata_keys, partial_path
-from tosca_cache.store.manifest import MANIFEST, PLAN, PROVENANCE, Manifest, Plan, SkippedRow, seal
+from tosca_cache.store.manifest import (
+    MANIFEST,
+    MANIFEST_COPY,
+    PLAN,
+    PROVENANCE,
+    Manifest,
+    Plan,
+    SkippedRow,
+    seal,
+    seal_provenance,
+)
 from tosca_cache.store.parts import note_paths
 
 
@@ -37,9 +47,10 @@ def seal_store(path: Path, plan: Plan, done: Sequence[DoneShard], provenance: Ma
     with storage(folder):
         metadata = {key: ObjectRecord.of((folder / key).read_bytes()) for key in metadata_keys()}
         manifest = Manifest(plan, {s: tuple(records[s]) for s in SPLITS}, metadata, skipped)
-        text = json.dumps(provenance, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-        write_durably(folder / PROVENANCE, text.encode())
-        write_durably(folder / MANIFEST, seal(manifest.to_dict()))
+        text = seal(manifest.to_dict())
+        write_durably(folder / PROVENANCE, seal_provenance(provenance))
+        write_durably(folder / MANIFEST_COPY, text)
+        write_durably(folder / MANIFEST, text)
     return folder
 
 

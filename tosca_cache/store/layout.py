@@ -2,6 +2,7 @@
 
     PATH.partial, .PATH.compact, .PATH.*lock              while it is being built, and never read as a store
     PATH/manifest.json provenance.json zarr.json          what it is; where it came from; the zarr 3 group
+    PATH/manifest.copy.json                               the same bytes as manifest.json, to restore it from
     PATH/SPLIT/zarr.json                                  one group a split, `train` and `test`
     PATH/SPLIT/ARRAY/zarr.json  c.0 c.1 ...               one object a shard (features, views: c.0.0.0 ...)
 

@@ -3,7 +3,9 @@
 `manifest.json` is written last, when every shard is there; `plan.json` says the same about a store that is still being
 built, as far as it is known before the first row. Both are canonical JSON with their own digest, so that one flipped
 bit, or a file written by hand, is noticed. Neither holds a time or a name of a machine: they are the same for an
-interrupted and an uninterrupted extraction (those facts are in `provenance.json`).
+interrupted and an uninterrupted extraction. Those facts are in `provenance.json`, which therefore cannot be vouched for
+by the manifest; it is sealed in the same way by a digest of its own. `manifest.copy.json` has the manifest's bytes a
+second time: nobody reads it but `verify`, which restores a damaged manifest from it.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage
+from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, metadata_keys
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
 
 MANIFEST = "manifest.json"
+MANIFEST_COPY = "manifest.copy.json"
 PLAN = "plan.json"
 PROVENANCE = "provenance.json"
 MAX_BYTES = 1 << 30
@@ -143,6 +146,28 @@ def seal(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(complete, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
+def seal_provenance(content: Mapping[str, Any]) -> bytes:
+    """The text of a provenance: readable, sorted JSON with its own digest. Raises `ValueError` for what is no JSON."""
+    body = {key: value for key, value in content.items() if key != "digest"}
+    complete = body | {"digest": hashlib.sha256(canonical(body).encode()).hexdigest()}
+    return (json.dumps(complete, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def parse_provenance(data: bytes) -> tuple[dict[str, Any], bool]:
+    """What a provenance says, and whether it is bit for bit as it was sealed; raises `ValueError` if it is no JSON."""
+    try:
+        found = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict):
+        return {}, False
+    try:
+        intact = seal_provenance(found) == data
+    except (ValueError, RecursionError):
+        intact = False
+    return {key: value for key, value in found.items() if key != "digest"}, intact
+
+
 def load_manifest(path: Path) -> Manifest:
     """Reads a manifest; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
     content = _unseal(path)
@@ -181,7 +206,7 @@ def _unseal(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _not_ours(path, str(error)) from error
     if not intact:
-        raise _not_ours(path, "its content does not have the digest that it states")
+        raise _not_ours(path, "it is not, byte for byte, the text that was written with its digest")
     return body
 
 
@@ -189,7 +214,7 @@ def _not_ours(path: Path, why: str) -> StoreError:
     return StoreError(
         f"The store is damaged: its {path.name} cannot be trusted ({why}).",
         where=path,
-        remedy=f"Remove {path.parent} and run the `tosca extract` command that made it again.",
+        remedy=mending(path.parent),
     )
 
 

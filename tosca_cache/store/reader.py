@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,16 @@ from numpy.typing import NDArray
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import IntArray, damaged, read_small
 from tosca_cache.store.chunks import read_features
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage
+from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
-from tosca_cache.store.manifest import MANIFEST, PROVENANCE, Manifest, load_manifest
+from tosca_cache.store.manifest import (
+    MANIFEST,
+    MANIFEST_COPY,
+    PROVENANCE,
+    Manifest,
+    load_manifest,
+    parse_provenance,
+)
 from tosca_cache.store.rows import check_path
 from tosca_cache.store.selection import Selection
 from tosca_cache.store.spec import StoreSpec
@@ -67,12 +73,9 @@ class Store:
             return {}
         try:
             with storage(path):
-                found = json.loads(path.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise StoreError(
-                "This file is no valid JSON.", where=path, remedy="Remove it; the store stays good."
-            ) from error
-        return found if isinstance(found, dict) else {}
+                return parse_provenance(path.read_bytes())[0]
+        except ValueError as error:
+            raise StoreError("This file is no valid JSON.", where=path, remedy=mending(self.path)) from error
 
     def rows(self, split: str) -> int:
         """N, the rows of a split."""
@@ -139,13 +142,13 @@ def open_store(path: str | Path) -> Store:
                 raise StoreError(
                     "The store is damaged: zarr's metadata are not as they were written.",
                     where=path / key,
-                    remedy=f"Remove the store {path} and run the `tosca extract` command that made it again.",
+                    remedy=mending(path),
                 )
     return Store(path, manifest)
 
 
 def _refuse_unfinished(path: Path) -> None:
-    if (path / MANIFEST).exists() and not path.name.endswith(".partial"):
+    if not path.name.endswith(".partial") and any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY)):
         return
     unfinished = path if path.name.endswith(".partial") else partial_path(path)
     if unfinished.is_dir():
