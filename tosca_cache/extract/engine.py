@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tosca_cache.datasets.base import IntArray
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.groups import Group, Rendered, Renderer
+from tosca_cache.extract.known import Mask
 from tosca_cache.extract.memory import keep_freed_memory
 from tosca_cache.workers import threads_here
 
@@ -34,9 +35,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Computed:
-    """What a group became: features [rows * (1+V), d] float32; the other fields as in `Rendered`."""
+    """What a group became: features [made.sum(), d] float32; the other fields as in `Rendered`."""
 
     group: Group
+    made: Mask
     features: NDArray[np.float32]
     views: IntArray
     skipped: dict[int, str]
@@ -44,7 +46,7 @@ class Computed:
     @classmethod
     def of(cls, rendered: Rendered, features: torch.Tensor) -> Computed:
         """Leaves the pixels behind."""
-        return cls(rendered.group, features.numpy(), rendered.views, rendered.skipped)
+        return cls(rendered.group, rendered.made, features.numpy(), rendered.views, rendered.skipped)
 
 
 def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
@@ -68,7 +70,7 @@ def default_workers() -> int:
 def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
     def work(group: Group) -> Computed:
         rendered = renderer(group)
-        return Computed.of(rendered, forward(rendered.pixels))
+        return Computed.of(rendered, _features(forward, rendered.pixels))
 
     keep_freed_memory()
     with _threads_restored(), _pool(workers) as pool:
@@ -80,13 +82,18 @@ def _on_device(groups: Iterable[Group], renderer: Renderer, forward: Forward, wo
     waiting: deque[tuple[Rendered, Callable[[], torch.Tensor]]] = deque()
     with _threads_restored(), _pool(workers) as pool:
         for rendered in _ahead(pool, renderer, groups, workers * AHEAD):
-            waiting.append((rendered, _copy_begun(forward(rendered.pixels))))
+            waiting.append((rendered, _copy_begun(_features(forward, rendered.pixels))))
             if len(waiting) > 1:
                 done, fetch = waiting.popleft()
                 yield Computed.of(done, fetch())
         while waiting:
             done, fetch = waiting.popleft()
             yield Computed.of(done, fetch())
+
+
+def _features(forward: Forward, pixels: torch.Tensor) -> torch.Tensor:
+    """The forward pass, which a group that has all its views from elsewhere does not need."""
+    return forward(pixels) if len(pixels) else torch.empty(0, forward.dim)
 
 
 def _copy_begun(features: torch.Tensor) -> Callable[[], torch.Tensor]:

@@ -1,56 +1,82 @@
-"""What is computed together: a group is a few neighbouring images of one shard with all their views, in one forward pass.
+"""What is computed together: a group is a few neighbouring images of one shard with their views, in one forward pass.
 
-Which images share a pass decides the last bits of their features. So groups follow from the shard and the batch size alone:
-not from the number of workers, not from where an earlier run was interrupted, not from images that cannot be read (their
-places hold zeros, and are left out when the store is finished).
+Which images share a pass decides the last bits of their features. So groups follow from the shard, the batch size and what
+is known of the shard alone: not from the number of workers, not from where an earlier run was interrupted, not from images
+that cannot be read (their places hold zeros, and are left out when the store is finished).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.datasets.transforms import VIEW_COLUMNS, Pixels, TransformSpec, as_rows, image_views, render
 from tosca_cache.errors import ImageError
+from tosca_cache.extract.known import Known, Mask
 from tosca_cache.store import Shard
+
+HEIGHT, WIDTH = VIEW_COLUMNS.index("height"), VIEW_COLUMNS.index("width")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows `start` to `stop` (exclusive) of a shard's split."""
+    """Rows `start` to `stop` (exclusive) of a shard's split; what is known of the shard is not computed."""
 
     shard: Shard
     start: int
     stop: int
+    known: Known | None = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
         """How many images it has."""
         return self.stop - self.start
 
+    @property
+    def place(self) -> slice:
+        """Its rows within the shard."""
+        return slice(self.start - self.shard.start, self.stop - self.shard.start)
+
+    def missing(self, views: int) -> Mask:
+        """Which of `views` views of its rows are to be computed: a fresh mask [rows, views]."""
+        return np.ones((self.rows, views), bool) if self.known is None else self.known.missing[self.place]
+
 
 @dataclass(frozen=True)
 class Rendered:
     """The pixels of a group, ready for the backbone.
 
-    pixels: [rows * (1+V), S, S, 3] bytes, the views of an image behind one another.
-    views: their parameters [rows, 1+V, 6].
+    made: which views are here [rows, 1+V].
+    pixels: [made.sum(), S, S, 3] bytes, the views of an image behind one another.
+    views: parameters [rows, 1+V, 6]; zeros in rows of which nothing is here.
     skipped: row of the split -> why its image could not be read; its pixels are zeros.
     """
 
     group: Group
+    made: Mask
     pixels: torch.Tensor
     views: IntArray
     skipped: dict[int, str]
 
 
+class _OtherImage(Exception):
+    """The image of a row has another size than the one that known views were made from."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
 @dataclass(frozen=True)
 class Renderer:
-    """Opens each image of a group once, and makes all its views.
+    """Opens each image of a group of which views are missing once, and makes those.
+
+    An image that has another size than the one that its known views were made from is another image: all its views are
+    made.
 
     counts: split -> number V of augmented views.
     skip: keep going when an image cannot be read, instead of raising `ImageError`.
@@ -66,38 +92,68 @@ class Renderer:
 
     def __call__(self, group: Group) -> Rendered:
         """Raises `ImageError` for the first image that cannot be read, unless they are skipped."""
-        size, count = self.transform.image_size, 1 + self.counts[group.shard.split]
-        pixels = torch.empty((group.rows * count, size, size, 3), dtype=torch.uint8, pin_memory=self.pinned)
-        images = pixels.numpy().reshape(group.rows, count, size, size, 3)
-        views = np.empty((group.rows, count, len(VIEW_COLUMNS)), dtype=np.int64)
-        skipped: dict[int, str] = {}
-        for number, row in enumerate(range(group.start, group.stop)):
+        wanted = group.missing(1 + self.counts[group.shard.split])
+        while True:
             try:
-                self._render_row(group.shard.split, row, images[number], views[number])
+                return self._render(group, wanted)
+            except _OtherImage as other:
+                wanted[other.number] = True
+
+    def _render(self, group: Group, wanted: Mask) -> Rendered:
+        size, ends = self.transform.image_size, np.cumsum(wanted.sum(axis=1))
+        pixels = torch.empty((int(ends[-1]), size, size, 3), dtype=torch.uint8, pin_memory=self.pinned)
+        images = pixels.numpy()
+        views = np.zeros((*wanted.shape, len(VIEW_COLUMNS)), dtype=np.int64)
+        skipped: dict[int, str] = {}
+        for number in np.flatnonzero(wanted.any(axis=1)).tolist():
+            row, part = group.start + number, images[ends[number] - wanted[number].sum() : ends[number]]
+            try:
+                views[number] = self._render_row(group, number, wanted[number], part)
             except ImageError as error:
                 if not self.skip:
                     raise
-                images[number], views[number] = 0, 0
+                part[:] = 0
                 skipped[row] = error.problem
-        return Rendered(group, pixels, views, skipped)
+        return Rendered(group, wanted, pixels, views, skipped)
 
-    def _render_row(self, split: str, row: int, pixels: Pixels, parameters: IntArray) -> None:
+    def _render_row(self, group: Group, number: int, wanted: NDArray[np.bool_], pixels: Pixels) -> IntArray:
+        split, row = group.shard.split, group.start + number
         image = self.dataset.open(split, row)
+        if group.known is not None and not wanted.all():
+            width, height = image.size
+            if group.known.views[group.place][number, 0, [HEIGHT, WIDTH]].tolist() != [height, width]:
+                raise _OtherImage(number)
         path = self.dataset.splits[split].paths[row]
-        views = image_views(self.transform, image, seed=self.seed, split=split, path=path, count=len(parameters) - 1)
-        for number, view in enumerate(views):
-            pixels[number] = render(self.transform, image, view)
-        parameters[:] = as_rows(views)
+        views = image_views(self.transform, image, seed=self.seed, split=split, path=path, count=len(wanted) - 1)
+        for place, view in enumerate(np.flatnonzero(wanted).tolist()):
+            pixels[place] = render(self.transform, image, views[view])
+        return as_rows(views)
 
 
-def plan_groups(shards: Iterable[Shard], counts: dict[str, int], batch_size: int) -> Iterator[Group]:
-    """The groups of the shards, in order: as many whole images as fit `batch_size` views, at least one."""
+def plan_groups(
+    shards: Iterable[Shard],
+    counts: dict[str, int],
+    batch_size: int,
+    known: Callable[[Shard], Known | None] = lambda shard: None,
+) -> Iterator[Group]:
+    """The groups of the shards, in order: as many images as have at most `batch_size` missing views, at least one.
+
+    known: what of a shard need not be computed; asked when its turn comes. A shard with nothing missing is one group.
+    """
     for shard in shards:
-        images = images_a_group(counts[shard.split], batch_size)
-        for start in range(shard.start, shard.stop, images):
-            yield Group(shard, start, min(start + images, shard.stop))
+        found = known(shard)
+        missing = [1 + counts[shard.split]] * shard.rows if found is None else found.missing.sum(axis=1).tolist()
+        for start, stop in _cut(missing, batch_size):
+            yield Group(shard, shard.start + start, shard.start + stop, found)
 
 
-def images_a_group(count: int, batch_size: int) -> int:
-    """How many images with 1 + `count` views make a batch."""
-    return max(1, batch_size // (1 + count))
+def _cut(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Runs of neighbours whose sizes sum up to `most` at most; a size above that stays by itself."""
+    start = total = 0
+    for number, size in enumerate(sizes):
+        if total and size and total + size > most:
+            yield start, number
+            start, total = number, 0
+        total += size
+    if start < len(sizes):
+        yield start, len(sizes)

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tosca_cache import __version__
-from tosca_cache.datasets.base import ImageDataset, IntArray
-from tosca_cache.datasets.transforms import VIEW_COLUMNS, TransformSpec
+from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.engine import Computed, compute, default_workers
+from tosca_cache.extract.engine import compute, default_workers
 from tosca_cache.extract.fingerprint import numerics, store_spec
 from tosca_cache.extract.groups import Renderer, plan_groups
+from tosca_cache.extract.known import ShardRows, gather
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.probe import probe_pixels, relative_error
 from tosca_cache.extract.progress import ExtractionProgress
-from tosca_cache.store import SPLITS, Part, Shard, Store, StoreSpec, StoreWriter, open_store, store_path
+from tosca_cache.store import SPLITS, Part, Store, StoreSpec, StoreWriter, open_store, store_path
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
 
@@ -149,10 +149,12 @@ class Extraction:
         forward = self.backbone.forward(self.transform)
         # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
         with closing(compute(groups, renderer, forward, self.workers)) as computed:
-            for rows in _gather(computed, self.backbone.dim, progress):
-                self._publish(writer, rows)
-                if stop():
-                    return
+            for part, rows in gather(computed, self.backbone.dim):
+                progress.advance(part.group.rows)
+                if rows is not None:
+                    self._publish(writer, rows)
+                    if stop():
+                        return
 
     def finish(
         self, writer: StoreWriter, source: Mapping[str, Any], error: float | None, last_run: Mapping[str, Any]
@@ -169,7 +171,7 @@ class Extraction:
         notes = writer.notes
         return writer.finish(facts | {"parts": notes} if notes else facts)
 
-    def _publish(self, writer: StoreWriter, rows: _ShardRows) -> None:
+    def _publish(self, writer: StoreWriter, rows: ShardRows) -> None:
         split = self.dataset.splits[rows.shard.split]
         part = slice(rows.shard.start, rows.shard.stop)
         writer.publish(
@@ -203,37 +205,3 @@ def check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int
                 where=dataset.root,
                 remedy="mend the images, then run the same command with --restart",
             )
-
-
-@dataclass(frozen=True)
-class _ShardRows:
-    """The rows of a shard as they fill up: features [n, 1+V, d], views [n, 1+V, 6]."""
-
-    shard: Shard
-    features: NDArray[np.float32]
-    views: IntArray
-    skipped: dict[int, str] = field(default_factory=dict)
-
-    @classmethod
-    def empty(cls, first: Computed, dim: int) -> _ShardRows:
-        shard, views = first.group.shard, first.views.shape[1]
-        features = np.full((shard.rows, views, dim), np.nan, dtype=np.float32)
-        return cls(shard, features, np.zeros((shard.rows, views, len(VIEW_COLUMNS)), dtype=np.int64))
-
-    def put(self, computed: Computed) -> None:
-        part = slice(computed.group.start - self.shard.start, computed.group.stop - self.shard.start)
-        self.features[part] = computed.features.reshape(self.features[part].shape)
-        self.views[part] = computed.views
-        self.skipped.update(computed.skipped)
-
-
-def _gather(computed: Iterable[Computed], dim: int, progress: ExtractionProgress) -> Iterator[_ShardRows]:
-    """Whole shards from their groups, which come in order."""
-    rows: _ShardRows | None = None
-    for part in computed:
-        rows = rows or _ShardRows.empty(part, dim)
-        rows.put(part)
-        progress.advance(part.group.rows)
-        if part.group.stop == rows.shard.stop:
-            yield rows
-            rows = None
