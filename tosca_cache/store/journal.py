@@ -9,7 +9,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,26 @@ _JOURNALS = "done*.jsonl"
 
 @dataclass(frozen=True)
 class DoneShard:
-    """A shard whose five objects are on the disk, and its rows that were skipped: {row of the split: reason}."""
+    """A shard whose five objects are on the disk.
+
+    skipped: {row of the split: reason}. taken: {digest of another store: (rows, views) that it gave}.
+    """
 
     shard: Shard
     objects: Mapping[str, ObjectRecord]
     skipped: Mapping[int, str]
+    taken: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def line(self) -> bytes:
         """One line of the done-list, with a checksum of itself."""
-        body = {
+        body: dict[str, Any] = {
             "split": self.shard.split,
             "index": self.shard.index,
             "objects": {array: asdict(record) for array, record in self.objects.items()},
             "skipped": {str(row): reason for row, reason in sorted(self.skipped.items())},
         }
+        if self.taken:
+            body["taken"] = {digest: list(counts) for digest, counts in self.taken.items()}
         return (canonical({"shard": body, "crc32": zlib.crc32(canonical(body).encode())}) + "\n").encode()
 
     @classmethod
@@ -51,7 +57,8 @@ class DoneShard:
             raise ValueError("no such shard")
         objects = {array: ObjectRecord(**body["objects"][array]) for array in ARRAYS}
         skipped = {int(row): reason for row, reason in body["skipped"].items()}
-        return cls(layout.shard(body["split"], body["index"]), objects, skipped)
+        taken = {digest: (int(rows), int(views)) for digest, (rows, views) in dict(body.get("taken", {})).items()}
+        return cls(layout.shard(body["split"], body["index"]), objects, skipped, taken)
 
 
 class Journal:

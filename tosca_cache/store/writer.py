@@ -129,6 +129,15 @@ class StoreWriter:
         done = sorted(self._done.values(), key=lambda done: done.shard)
         return {split: [row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
 
+    @property
+    def taken(self) -> dict[str, tuple[int, int]]:
+        """(rows, views) that other stores, by their digest, gave to the shards that are done, whoever published them."""
+        sums: dict[str, tuple[int, int]] = {}
+        for digest, (rows, views) in (item for done in self._done.values() for item in done.taken.items()):
+            before = sums.get(digest, (0, 0))
+            sums[digest] = (before[0] + rows, before[1] + views)
+        return dict(sorted(sums.items()))
+
     def pending(self) -> list[Shard]:
         """This writer's shards that are still to be published, train first, in order; any order is good."""
         return [] if self._sealed else [shard for shard in self._shards if shard not in self._done]
@@ -143,12 +152,13 @@ class StoreWriter:
         views: ArrayLike,
         paths: Sequence[str],
         skipped: Mapping[int, str] | None = None,
+        taken: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         """Writes one pending shard of n rows; when this returns, no interruption can lose it. One thread at a time.
 
         features: [n, 1+V, d], floating, all finite. labels, domains: [n]. views: [n, 1+V, 6]. paths: n, relative.
         skipped: {row of the split: reason} of images that could not be read; these rows need all other arguments, too,
-        but will not be in the finished store.
+        but will not be in the finished store. taken: {digest of another store: (rows, views) that it gave}, for `taken`.
 
         Raises `StoreError` for features that are not finite in the stored dtype and if the disk refuses; the shard then
         stays pending. Raises `ValueError` for wrong shapes and shards that are not pending.
@@ -169,7 +179,7 @@ class StoreWriter:
             paths=paths,
             skipped=skipped,
         )
-        done = DoneShard(shard, write_shard(self._folder, shard, rows), skipped)
+        done = DoneShard(shard, write_shard(self._folder, shard, rows), skipped, dict(taken or {}))
         self._journal.append(done)
         self._done[shard] = done
 
