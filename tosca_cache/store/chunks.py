@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
+import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import CRC_BYTES, SplitLayout, object_key
 from tosca_cache.store.selection import Piece, Positions, Selection, count, is_all, pieces_by_shard, positions
 
-MAX_THREADS = 4  # the checksum holds the interpreter's lock, so more do not help
+MAX_THREADS = 4  # page cache and checksum are shared out by a few cores; more wait for each other
 Bytes = NDArray[np.uint8]
 
 
@@ -93,7 +93,7 @@ class _ShardFile:
         """(offset, length) of every chunk, as zarr's sharding codec writes them at the end of a shard."""
         found = np.empty(self.layout.index_bytes, np.uint8)
         self._fill([found], self.size - found.size)
-        if google_crc32c.value(found[:-CRC_BYTES]) != int.from_bytes(found[-CRC_BYTES:].tobytes(), "little"):
+        if crc32c.crc32c(found[:-CRC_BYTES].data) != int.from_bytes(found[-CRC_BYTES:].tobytes(), "little"):
             raise damaged(self.folder, self.shard, "features", "is truncated or fails its checksum")
         index: list[list[int]] = found[:-CRC_BYTES].view("<u8").reshape(-1, 2).tolist()
         return index
@@ -104,7 +104,7 @@ class _ShardFile:
             raise damaged(self.folder, self.shard, "features", f"has no chunk {chunk}")
         checksum = np.empty(CRC_BYTES, np.uint8)
         self._fill([into, checksum], offset)
-        if google_crc32c.value(into) != int.from_bytes(checksum.tobytes(), "little"):
+        if crc32c.crc32c(into.data) != int.from_bytes(checksum.tobytes(), "little"):
             raise damaged(self.folder, self.shard, "features", f"fails its checksum in chunk {chunk}")
 
     def _fill(self, buffers: list[Bytes], offset: int) -> None:
