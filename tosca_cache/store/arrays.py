@@ -69,6 +69,11 @@ class StagingStore(LocalStore):
         write_whole(temporary_path(path), data)
         self.records[key] = ObjectRecord.of(data)
 
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Writes one object unless it has been written: zarr does so for the groups above one that it makes."""
+        if key not in self.records and not (self.root / key).exists():
+            await self.set(key, value)
+
     def commit(self) -> None:
         """Names everything that was written, and returns when the names, too, are on the disk."""
         paths = [self.root / key for key in self.records]
@@ -192,14 +197,19 @@ def _shapes(array: str, layout: SplitLayout) -> tuple[tuple[int, ...], tuple[int
     return (layout.rows, *tail), shard, None
 
 
+def check_metadata(folder: Path, split: str, array: str, layout: SplitLayout) -> None:
+    """Raises `StoreError` unless zarr's metadata of an array say what the layout says."""
+    _open_checked(folder, split, array, layout)
+
+
 def _open_checked(folder: Path, split: str, array: str, layout: SplitLayout) -> Any:
     """The array, if zarr's metadata say what the layout says: no other shape, type, chunks or codecs."""
     try:
         found = zarr.open_array(store=LocalStore(folder, read_only=True), path=f"{split}/{array}", mode="r")
     except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-        raise _foreign(folder, split, array) from error
+        raise foreign(folder, split, array) from error
     if _as_text(found) != _expected_metadata(array, layout):
-        raise _foreign(folder, split, array)
+        raise foreign(folder, split, array)
     return found
 
 
@@ -223,7 +233,8 @@ def _first_damaged(folder: Path, source: Any, array: str, shards: list[Shard], e
     return damaged(folder, shards[0], array, f"cannot be read ({error})")
 
 
-def _foreign(folder: Path, split: str, array: str) -> StoreError:
+def foreign(folder: Path, split: str, array: str) -> StoreError:
+    """The error for metadata of zarr's that are not those of the array that the manifest promises."""
     return StoreError(
         "The store is damaged: zarr's metadata do not describe the array that the manifest promises.",
         where=folder / split / array / "zarr.json",

@@ -22,6 +22,8 @@ from tosca_cache.store.manifest import (
     load_manifest,
     parse_provenance,
 )
+from tosca_cache.store.numbers import read_numbers
+from tosca_cache.store.remote import arrived
 from tosca_cache.store.rows import check_path
 from tosca_cache.store.selection import Selection
 from tosca_cache.store.spec import StoreSpec
@@ -116,7 +118,7 @@ class Store:
 
     def _small(self, split: str, array: str, stop: int | None) -> IntArray:
         layout = self._layout(split)
-        found: IntArray = read_small(self.path, split, array, layout)
+        found = read_numbers(self.path, split, array, layout)
         if stop is not None and found.size and not 0 <= found.min() <= found.max() < stop:
             row = int(np.argmax((found < 0) | (found >= stop)))
             bad = layout.shard(split, row // layout.shard_rows)
@@ -125,13 +127,13 @@ class Store:
 
 
 def open_store(path: str | Path) -> Store:
-    """Opens a finished store.
+    """Opens a finished store; one at an address (`s3://BUCKET/FOLDER/NAME`) or in a mirror is fetched first if it must be.
 
     Checks the manifest, that every object is there with its recorded size, and zarr's metadata; the features' and other
     arrays' bytes are checked when they are read. Raises `StoreError` for a store that is missing, unfinished or damaged.
     """
-    path = Path(path)
-    _refuse_unfinished(path)
+    path = arrived(path)
+    refuse_unfinished(path)
     with storage(path):
         manifest = load_manifest(path / MANIFEST)
         for split in SPLITS:
@@ -147,7 +149,8 @@ def open_store(path: str | Path) -> Store:
     return Store(path, manifest)
 
 
-def _refuse_unfinished(path: Path) -> None:
+def refuse_unfinished(path: Path) -> None:
+    """Raises `StoreError` unless there is a finished store, whatever state it is in."""
     if not path.name.endswith(".partial") and any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY)):
         return
     unfinished = path if path.name.endswith(".partial") else partial_path(path)
