@@ -23,23 +23,6 @@ LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
 QUICK = ("--set", "epochs=2", "--report-seeds", "1,2")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """The folder with the store of the digits."""
-    root = tmp_path_factory.mktemp("cache")
-    result = CliRunner().invoke(app, ["extract", "--dataset", "digits", "--views", "2", "--root", str(root)])
-    assert result.exit_code == 0, result.output
-    return root
-
-
-@pytest.fixture
-def place(cache, tmp_path, monkeypatch):
-    """An empty working directory; stores are found by the environment."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOSCA_CACHE", str(cache))
-    return tmp_path
-
-
 def tosca(*arguments):
     result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -61,7 +44,7 @@ def cells(ledger="runs/digits-sweep.sqlite"):
         return book.cells()
 
 
-def test_the_command_of_the_docs(place):
+def test_the_command_of_the_docs(digits_place):
     axes = ["--set", "l1=1e-4,5e-4,1e-3", "--set", "lr=log:0.005:0.1:5"]
     result = sweep(*axes, "--seeds", "1993,1994,1995")
     assert result.exit_code == 0, result.output
@@ -94,7 +77,7 @@ def table(result):
     return result.stdout[result.stdout.index("best settings") : result.stdout.index("15 settings")]
 
 
-def test_tosca_train_repeats_the_chosen_setting(place):
+def test_tosca_train_repeats_the_chosen_setting(digits_place):
     """Other programs decide other rounding, so that a row in a thousand may be a tie."""
     assert sweep("--set", "lr=0.005,0.05").exit_code == 0
     report = json.loads(Path("runs/digits-sweep.report.json").read_text())
@@ -110,7 +93,7 @@ def test_tosca_train_repeats_the_chosen_setting(place):
         assert chosen[name]["spread"] == pytest.approx(metrics["spread"][name], abs=0.2)
 
 
-def test_an_oracle_is_labelled_in_every_table(place):
+def test_an_oracle_is_labelled_in_every_table(digits_place):
     result = sweep("--set", "lr=0.0001,0.05", "--select", "test-oracle")
     assert result.exit_code == 0
     assert words_of(result).count("chosen on test rows (an oracle: not a result)") == 2
@@ -119,14 +102,14 @@ def test_an_oracle_is_labelled_in_every_table(place):
     assert "oracle" in Path("runs/digits-sweep.report.json").read_text()
 
 
-def test_batch_routing_is_labelled(place):
+def test_batch_routing_is_labelled(digits_place):
     result = sweep("--preset", "official", "--set", "lr=0.005,0.05")
     assert result.exit_code == 0
     first = result.stdout.splitlines()[1]
     assert "leaks the task" in first and words_of(result).count("leaks the task") == 3
 
 
-def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(place):
+def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(digits_place):
     Path("space.toml").write_text("[space]\nlr = [0.05, 1e20]\nl1 = [0.0005]\n")
     result = sweep("--space", "space.toml", "--set", "l1=1e20@lr=1e20", "--ledger", "elsewhere/my.sqlite")
     assert result.exit_code == 0, result.output
@@ -136,20 +119,20 @@ def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(place):
     assert not Path("runs").exists()
 
 
-def test_a_plan_is_printed_and_nothing_written(place, cache):
-    before = sorted(cache.rglob("*"))
+def test_a_plan_is_printed_and_nothing_written(digits_place, digits_cache):
+    before = sorted(digits_cache.rglob("*"))
     result = sweep("--set", "lr=0.005,0.05", "--set", "batch_size=24,48", "--seeds", "1,2,3", "--plan")
     assert result.exit_code == 0
     assert "4 settings, 12 cells; engine " in result.stdout
     for words in ("batch_size", "24", "48", "models", "MiB", "rows val", "epochs 2"):
         assert words in result.stdout
-    assert not list(place.iterdir())
-    assert sorted(cache.rglob("*")) == before
+    assert not list(digits_place.iterdir())
+    assert sorted(digits_cache.rglob("*")) == before
     assert sweep("--set", "lr=0.005", "--set", "batch_size=24,48", "--seeds", "1").exit_code == 0
-    files = contents(place)
+    files = contents(digits_place)
     finished = sweep("--set", "lr=0.005,0.05", "--set", "batch_size=24,48", "--seeds", "1", "--plan")
     assert re.search(r"│ 24 +│ +2 │ +1 │", finished.stdout), finished.stdout
-    assert contents(place) == files
+    assert contents(digits_place) == files
 
 
 def contents(folder):
@@ -193,17 +176,17 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_requests_are_one_message_with_a_remedy(place, cache, case):
+def test_wrong_requests_are_one_message_with_a_remedy(digits_place, digits_cache, case):
     arguments, status, words = WRONG[case]
     Path("notes.txt").write_text("my notes")
-    (store,) = list_stores(cache)
+    (store,) = list_stores(digits_cache)
     result = sweep(*(str(store.path) if word == "STORE" else word for word in arguments))
     assert result.exit_code == status, result.output
     assert result.stderr.startswith("error: ") and "do:" in result.stderr
     for word in words:
         assert word in result.stderr
     assert Path("notes.txt").read_text() == "my notes"
-    assert not list(place.rglob("*.report.json"))
+    assert not list(digits_place.rglob("*.report.json"))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2H", 7200), ("0.5h", 1800)])
@@ -218,7 +201,7 @@ def test_times_that_are_none(text):
 
 
 @pytest.mark.parametrize("more", [(), ("--jobs", "2")])
-def test_ctrl_c_leaves_a_ledger_that_goes_on(place, more):
+def test_ctrl_c_leaves_a_ledger_that_goes_on(digits_place, more):
     """Pressed on a terminal, which tells the command and every process that it has started."""
     axes = ["--set", "lr=lin:0.005:0.05:8", "--set", "l1=0,1e-4,1e-3", "--set", "epochs=200", "--report-seeds", "1"]
     command = ["sweep", "--dataset", "digits", *axes]

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tosca_cache.cli.display import LiveDisplay
 from tosca_cache.sweep.ledger import DONE, Finished
 
 
-class CompareProgress:
+class CompareProgress(LiveDisplay):
     """Shows the learner, its seeds and its task, and how many cells are done; see `compare.run.CompareReporter`."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("cells"),
-            TimeElapsedColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"))
+        live = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+        super().__init__(console, live)
         self.bar = self.progress.add_task("compare", total=None)
         self.running, self.done, self.begun = "", 0, monotonic()
-
-    def __enter__(self) -> CompareProgress:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.stop()
 
     def on_begin(self, cells: int, finished: int) -> None:
         """Sets the bar."""
@@ -64,7 +48,3 @@ class CompareProgress:
         for cell in finished:
             if cell.state != DONE:
                 self.on_note(f"{method} {cell.state}: {cell.reason}")
-
-    def on_note(self, text: str) -> None:
-        """Prints a line above the bar."""
-        self.console.print(text, soft_wrap=True, markup=False, highlight=False)

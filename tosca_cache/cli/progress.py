@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tosca_cache.cli.display import LiveDisplay
 
-class TrainingProgress:
+
+class TrainingProgress(LiveDisplay):
     """Shows epochs done over all tasks of a seed; see `runs.experiment.Reporter`.
 
     leaks: accuracies come from routing that leaks the task, and are labelled so.
     """
 
     def __init__(self, console: Console, *, leaks: bool = False) -> None:
-        self.console, self.leaks, self.seed, self.tasks, self.epochs = console, leaks, 0, 0, 0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        self.progress = Progress(
-            *columns, TextColumn("epochs"), TimeElapsedColumn(), TimeRemainingColumn(), console=console
-        )
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
+        super().__init__(console, Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console))
+        self.leaks, self.seed, self.tasks, self.epochs = leaks, 0, 0, 0
         self.bar = self.progress.add_task("train", total=None)
-
-    def __enter__(self) -> TrainingProgress:
-        self.progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.progress.stop()
 
     def on_seed(self, seed: int, tasks: int, epochs: int) -> None:
         """Starts the bar of a seed anew."""

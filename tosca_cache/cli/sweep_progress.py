@@ -7,42 +7,40 @@ from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
+from tosca_cache.cli.display import LiveDisplay
 from tosca_cache.sweep.ledger import DONE, Finished
 
 
-class SweepProgress:
+class SweepProgress(LiveDisplay):
     """Cells done, the best setting so far with its spread over seeds, and the time that is left."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-        columns = (
+        columns: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}"),
         )
-        self.progress = Progress(
-            *columns,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[best]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        columns += (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}"))
+        super().__init__(console, Progress(*columns, console=console, disable=not console.is_terminal))
         self.bar = self.progress.add_task("sweep", total=None, unit="cells", best="")
         self.stage, self.cells, self.done, self.lost, self.best, self.begun = "", 0, 0, 0, "", monotonic()
-
-    def __enter__(self) -> SweepProgress:
-        self.progress.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end_stage()
-        self.progress.stop()
+        super().__exit__(kind, error, trace)
 
     def on_stage(self, name: str, cells: int, finished: int) -> None:
         """Ends the last stage and starts the bar of this one."""
@@ -70,10 +68,6 @@ class SweepProgress:
         """Shows the best setting so far."""
         self.best = text
         self.progress.update(self.bar, best=f"best {text}")
-
-    def on_note(self, text: str) -> None:
-        """Prints a line above the bar."""
-        self.console.print(text, soft_wrap=True)
 
     def _end_stage(self) -> None:
         if self.stage and not self.console.is_terminal:

@@ -19,6 +19,7 @@ from tosca_cache.luca.initialise import initial_head
 from tosca_cache.luca.module import normalise
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import epoch_batches
+from tosca_cache.train.gradient import make_optimizer
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.settings import Settings
 
@@ -81,7 +82,7 @@ class Film:
 def _fit(leaves: list[Tensor], task: Task, settings: Settings, *, seed: int, on_epoch: EpochDone | None) -> None:
     """Trains gamma, beta, the head's rows and its scale in place, over TOSCA's batches and views."""
     gamma, beta, weight, sigma = leaves
-    optimizer = _optimizer(leaves, settings)
+    optimizer = make_optimizer(leaves, settings)
     features = torch.from_numpy(task.train.features).to(gamma)  # [n, 1+V, d]
     labels = torch.from_numpy(task.train.labels - task.classes.start).to(gamma.device)
     n, views, _ = features.shape
@@ -98,11 +99,3 @@ def _fit(leaves: list[Tensor], task: Task, settings: Settings, *, seed: int, on_
             optimizer.step()
         if on_epoch is not None:
             on_epoch(epoch)
-
-
-def _optimizer(leaves: list[Tensor], settings: Settings) -> torch.optim.Optimizer:
-    lr, decay = settings.lr, settings.weight_decay
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(leaves, lr, momentum=settings.momentum, weight_decay=decay)
-    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
-    return kind(leaves, lr, weight_decay=decay)
