@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+
+def parse_root(given: str | Path) -> Path:
+    """The folder of a root that was named by its path or by its address; raises `UsageError` for a useless address.
+
+    An address must be read as text: a path that is made of it loses a slash.
+    """
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(given)):
+        return Path(given)
+    from tosca_cache.store.remote import local_root
+
+    return local_root(given)
+
+
 Root = Annotated[
-    Path, typer.Option("--root", envvar="TOSCA_CACHE", help="Folder of the feature stores.", show_envvar=True)
+    Path,
+    typer.Option(
+        "--root",
+        envvar="TOSCA_CACHE",
+        help="Folder of the feature stores, or an address: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.",
+        show_envvar=True,
+        parser=parse_root,
+        metavar="PATH|ADDRESS",
+    ),
 ]
 Runs = Annotated[Path, typer.Option("--runs", envvar="TOSCA_RUNS", help="Folder of the runs.", show_envvar=True)]
 DataRoot = Annotated[

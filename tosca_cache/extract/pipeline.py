@@ -26,6 +26,7 @@ from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.probe import probe_pixels, relative_error
 from tosca_cache.extract.progress import ExtractionProgress
 from tosca_cache.store import SPLITS, Part, Store, StoreSpec, StoreWriter, open_store, store_path
+from tosca_cache.store.remote import settle
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
 
@@ -91,7 +92,7 @@ class Extraction:
     @cached_property
     def path(self) -> Path:
         """Where the finished store will be."""
-        return store_path(self.root, self.spec)
+        return settle(store_path(self.root, self.spec))
 
     @property
     def workers(self) -> int:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.errors import FingerprintMismatch, StoreError
+from tosca_cache.errors import FingerprintMismatch, StoreError, ToscaWarning
 from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, Manifest, Plan, load_manifest
 from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
+from tosca_cache.store.remote import Seen, Unreachable, local_root, look, shown
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 from tosca_cache.store.unfinished import Unfinished, read_unfinished
 
@@ -70,17 +72,28 @@ class StoreSummary:
 def store_path(root: Path, spec: StoreSpec) -> Path:
     """Where the store of a specification belongs: ROOT/DATASET--BACKBONE--vV--DIGEST."""
     names = (re.sub(r"[^A-Za-z0-9._-]+", "_", name) for name in (spec.dataset["name"], spec.backbone["name"]))
-    return Path(root) / "--".join([*names, f"v{spec.views['count']}", spec.digest()[:10]])
+    return local_root(root) / "--".join([*names, f"v{spec.views['count']}", spec.digest()[:10]])
 
 
 def list_stores(root: Path) -> list[StoreSummary]:
-    """Every store directly under a root, finished or not, by name; empty if the root does not exist."""
-    root = Path(root)
+    """Every store directly under a root, finished or not, by name; empty if the root does not exist.
+
+    Of a remote root those that are there; if it cannot be looked at, with a `ToscaWarning`, those that its mirror has.
+    """
+    root = local_root(root)
     with storage(root):
         if not root.exists():
             return []
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    return [summary for path in folders if (summary := _summarise(path)) is not None]
+    here = [summary for path in folders if (summary := _summarise(path)) is not None]
+    try:
+        there = look(root)
+    except Unreachable as error:
+        if not here:
+            raise
+        warnings.warn(ToscaWarning(f"{error.problem} Listing what {root} has of it."), stacklevel=2)
+        return here
+    return here if there is None else _with_remote(here, there)
 
 
 def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> Store:
@@ -91,7 +104,7 @@ def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None
     Raises `StoreError` if there is none (with the command that makes it) or several (naming them), and
     `FingerprintMismatch` if there are some but none is as wanted, naming every field that differs with both values.
     """
-    wanted = dict(wanted or {})
+    wanted, root = dict(wanted or {}), local_root(root)
     stores = [(s, s.spec) for s in list_stores(root) if s.spec is not None and s.spec.dataset["name"] == dataset]
     finished = [(s, spec) for s, spec in stores if s.state == FINISHED]
     matching = [s for s, spec in finished if not _unlike(spec, wanted)]
@@ -100,24 +113,24 @@ def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None
     command = extract_command(root, dataset, wanted)
     if matching:
         raise StoreError(
-            f"{len(matching)} stores of {dataset} fit:\n" + "\n".join(f"    {s.path}" for s in matching),
-            where=root,
+            f"{len(matching)} stores of {dataset} fit:\n" + "\n".join(f"    {shown(s.path)}" for s in matching),
+            where=shown(root),
             remedy="Name the one you mean with --store PATH.",
         )
     if finished:
         raise FingerprintMismatch(
             f"No store of {dataset} is as asked for:\n"
-            + "\n".join("\n".join([f"  {s.path}", *_lines(_unlike(spec, wanted))]) for s, spec in finished),
-            where=root,
+            + "\n".join("\n".join([f"  {shown(s.path)}", *_lines(_unlike(spec, wanted))]) for s, spec in finished),
+            where=shown(root),
             remedy=f"Ask for what a store has, or make the one asked for: {command}",
         )
     if stores:
         raise StoreError(
             f"The store of {dataset} is unfinished.",
-            where=stores[0][0].path,
+            where=shown(stores[0][0].path),
             remedy="Run the `tosca extract` command that began it again; what is done is kept.",
         )
-    raise StoreError(f"There is no store of {dataset} yet.", where=root, remedy=f"Make it: {command}")
+    raise StoreError(f"There is no store of {dataset} yet.", where=shown(root), remedy=f"Make it: {command}")
 
 
 def check_store(store: Store, wanted: Mapping[str, Any]) -> None:
@@ -142,7 +155,7 @@ def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None =
     for key, option in _OPTIONS.items():
         words += [option, str(given[key])] if key in given else []
     if Path(root) != Path("cache"):
-        words += ["--root", str(root)]
+        words += ["--root", shown(root)]
     return shlex.join(words)
 
 
@@ -156,6 +169,24 @@ def _summarise(path: Path) -> StoreSummary | None:
     except StoreError as error:
         return StoreSummary(path, DAMAGED, problem=error.problem)
     return _of_manifest(path, FINISHED, manifest)
+
+
+def _with_remote(here: Sequence[StoreSummary], there: Sequence[Seen]) -> list[StoreSummary]:
+    """The stores of a mirrored root: finished are those that are finished there, unfinished those begun there or here."""
+    local = {summary.path.name: summary for summary in here}
+    found = {name: summary for name, summary in local.items() if name.endswith(".partial")}
+    for seen in there:
+        far = _summarise(seen.copy)
+        if far is None:
+            continue
+        done = far.done_rows if seen.finished else sum(shard.rows for shard in seen.done)
+        far, name = replace(far, path=seen.path, done_rows=done), seen.path.name
+        if seen.finished:
+            found.pop(f"{name}.partial", None)
+        whole = local.get(name.removesuffix(".partial"))  # finished here, and its upload was interrupted
+        near = found.get(name) or (whole and replace(whole, path=seen.path, state=UNFINISHED))
+        found[name] = far if seen.finished or near is None or near.done_rows <= far.done_rows else near
+    return [found[name] for name in sorted(found)]
 
 
 def _unfinished(path: Path) -> StoreSummary | None:

@@ -12,9 +12,12 @@ StoreArgument = Annotated[str, typer.Argument(help="Path of a store, or its name
 
 
 def locate(store: str, root: Path) -> Path:
-    """A path as it is; else a name in the root, or the beginning of exactly one."""
+    """A path or an address as it is; else a name in the root, or the beginning of exactly one."""
     from tosca_cache.store import list_stores
+    from tosca_cache.store.remote import is_address, local_path
 
+    if is_address(store):
+        return local_path(store)
     if Path(store).exists():
         return Path(store)
     if len(Path(store).parts) > 1:
