@@ -22,6 +22,7 @@ class ExtractOptions:
     workers: threads; the cores of this process if None.
     on_error: what to do about an image that cannot be read.
     restart: throw an unfinished store away first.
+    reuse: take what finished stores below the same root already have, instead of computing it again.
 
     Raises `UsageError` for numbers and words that cannot be.
     """
@@ -35,6 +36,7 @@ class ExtractOptions:
     workers: int | None = None
     on_error: str = "fail"
     restart: bool = False
+    reuse: bool = True
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

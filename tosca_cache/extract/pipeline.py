@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.donor_probe import agrees
+from tosca_cache.extract.donors import Wanted
 from tosca_cache.extract.engine import compute, default_workers
 from tosca_cache.extract.fingerprint import numerics, store_spec
 from tosca_cache.extract.groups import Renderer, plan_groups
@@ -25,7 +28,9 @@ from tosca_cache.extract.known import ShardRows, gather
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.probe import probe_pixels, relative_error
 from tosca_cache.extract.progress import ExtractionProgress
-from tosca_cache.store import SPLITS, Part, Store, StoreSpec, StoreWriter, open_store, store_path
+from tosca_cache.extract.reuse import Reuse, choose, describe_taken, recorded_donors, resume
+from tosca_cache.store import SPLITS, Part, Store, StoreSpec, StoreWriter, open_store, partial_path, store_path
+from tosca_cache.store.manifest import PLAN
 from tosca_cache.store.remote import settle
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
@@ -102,7 +107,7 @@ class Extraction:
     def open_writer(self, part: Part | None = None, facts: Mapping[str, Any] | None = None) -> StoreWriter:
         """Begins the store or goes on with it; see `StoreWriter.open` for what it raises.
 
-        facts: what the bits depend on; those of this process if None.
+        facts: what the bits depend on; those of this process, and the stores that something is taken from, if None.
         """
         return StoreWriter.open(
             self.path,
@@ -111,24 +116,32 @@ class Extraction:
             domain_names=self.dataset.domain_names,
             rows={split: len(self.dataset.splits[split]) for split in SPLITS},
             views={split: 1 + self.options.counts[split] for split in SPLITS},
-            numerics=facts or numerics(self.path, self.backbone, self.options),
+            numerics=facts or self._facts(),
             restart=self.options.restart,
             part=part,
         )
+
+    def reuse(self, writer: StoreWriter) -> Reuse:
+        """What other stores give: those that were chosen when this one was begun."""
+        digests = recorded_donors(writer.numerics)
+        if digests not in self._reuses:
+            self._reuses[digests] = resume(self.root, self._wanted(writer.numerics), digests)
+        return self._reuses[digests]
 
     def relative_error(self) -> float | None:
         """How far the features of a few images are from float32."""
         return relative_error(self.backbone, self.transform, probe_pixels(self.dataset, self.transform))
 
     def summary(self, writer: StoreWriter, how: str | None = None) -> str:
-        """One line: which images become what, how, and where."""
+        """Which images become what, how, and where; then a line for every store that something is taken from."""
         backbone, facts, done = self.backbone, writer.numerics, writer.done_rows
-        return (
+        first = (
             f"{writer.path}: {writer.total_rows} images, {self.options.views} augmented views, "
             f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
             f"{facts['device']}, batch {facts['batch_size']}, {how or f'{self.workers} workers'}"
             + (f"; {done} images are done already" if done else "")
         )
+        return "\n".join([first, *self.reuse(writer).lines(writer.pending())])
 
     def write_shards(
         self, writer: StoreWriter, progress: ExtractionProgress, stop: Callable[[], bool] = lambda: False
@@ -146,14 +159,15 @@ class Extraction:
             skip=options.on_error == "skip",
             pinned=self.backbone.device.type == "cuda",
         )
-        groups = plan_groups(shards, options.counts, writer.numerics["batch_size"])
+        reuse = self.reuse(writer)
+        groups = plan_groups(shards, options.counts, writer.numerics["batch_size"], reuse.known)
         forward = self.backbone.forward(self.transform)
         # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
         with closing(compute(groups, renderer, forward, self.workers)) as computed:
             for part, rows in gather(computed, self.backbone.dim):
                 progress.advance(part.group.rows)
                 if rows is not None:
-                    self._publish(writer, rows)
+                    self._publish(writer, rows, rows.taken([donor.digest for donor in reuse.donors]))
                     if stop():
                         return
 
@@ -162,17 +176,43 @@ class Extraction:
     ) -> Store:
         """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""
         check_classes_left(self.dataset, writer.skipped)
-        facts = {
+        facts: dict[str, Any] = {
             "tosca_cache": __version__,
+            "begun": _begun(writer),
             "source": {**source, "data": self.dataset.root},
             "relative_error_against_float32": error,
             "machine": describe_machine(self.backbone.device),
             "last_run": dict(last_run),
         }
+        if writer.taken:
+            facts["reused"] = describe_taken(self.root, writer.taken, writer.numerics)
         notes = writer.notes
         return writer.finish(facts | {"parts": notes} if notes else facts)
 
-    def _publish(self, writer: StoreWriter, rows: ShardRows) -> None:
+    def _facts(self) -> dict[str, Any]:
+        """What the bits depend on; an unfinished store keeps to the donors that it was begun with, or to none."""
+        facts = numerics(self.path, self.backbone, self.options)
+        if not self.options.reuse:
+            return facts
+        recorded = None if self.options.restart else StoreWriter.recorded_numerics(self.path)
+        if recorded is None:
+            agreeing = partial(agrees, self.dataset, self.backbone, self.transform)
+            reuse = choose(self.root, self._wanted(facts), agreeing)
+            self._reuses[reuse.digests] = reuse
+            digests = reuse.digests
+        else:
+            digests = recorded_donors(recorded)
+        return facts | ({"reused": list(digests)} if digests else {})
+
+    @cached_property
+    def _reuses(self) -> dict[tuple[str, ...], Reuse]:
+        """Kept, because finding all images in all donors takes a while."""
+        return {}
+
+    def _wanted(self, facts: Mapping[str, Any]) -> Wanted:
+        return Wanted(self.dataset, self.spec, facts)
+
+    def _publish(self, writer: StoreWriter, rows: ShardRows, taken: Mapping[str, tuple[int, int]]) -> None:
         split = self.dataset.splits[rows.shard.split]
         part = slice(rows.shard.start, rows.shard.stop)
         writer.publish(
@@ -183,7 +223,17 @@ class Extraction:
             views=rows.views,
             paths=split.paths[part],
             skipped=rows.skipped,
+            taken=taken,
         )
+
+
+def _begun(writer: StoreWriter) -> str:
+    """When the store was begun, by the clock of its file system: what changed since may not be what was read."""
+    try:
+        seconds = (partial_path(writer.path) / PLAN).stat().st_mtime
+    except OSError:
+        seconds = time.time()
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def describe_error(error: float | None) -> str:

@@ -133,8 +133,9 @@ def command(request: ExtractRequest) -> str:
     for asked, left_out in ((request, ("options",)), (request.options, ("normalise", "restart", "workers"))):
         for item in fields(asked):
             value = getattr(asked, item.name)
+            name = item.name.replace("_", "-").replace("normalise", "normalize")
             if item.name not in left_out and value != item.default:
-                words += [f"--{item.name.replace('_', '-').replace('normalise', 'normalize')}", str(value)]
+                words += [f"--no-{name}"] if value is False else [f"--{name}", str(value)]
     return shlex.join(words)
 
 

@@ -1,0 +1,70 @@
+"""Whether a donor's features are what the backbone gives here: tried on a few of the images that would be taken from it.
+
+A path says which image is meant, not what is in it: another folder of the same name, files replaced under old dates, or
+another way of resizing would go unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from tosca_cache.datasets.base import ImageDataset, IntArray
+from tosca_cache.datasets.transforms import TransformSpec, clean_view, render
+from tosca_cache.errors import ImageError, StoreError
+from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.donors import Donor, warn
+
+IMAGES = 8
+# Relative errors of a feature that another batch size, machine or version may cause; other images are far above.
+LIMITS = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.02}
+
+
+def agrees(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    transform: TransformSpec,
+    donor: Donor,
+    rows: Mapping[str, IntArray],
+) -> bool:
+    """Compares view 0 of at most 8 images, spread evenly over `rows` of each split; warns if they differ.
+
+    What cannot be read, there or here, is left out: that is said when its turn comes.
+    """
+    errors = relative_errors(dataset, backbone, transform, donor, rows)
+    limit = LIMITS[backbone.precision]
+    wrong = [error for error in errors if not error <= limit]
+    if wrong:
+        warn(
+            f"nothing is taken from {donor.name}: of {len(errors)} images that were tried, {len(wrong)} have other "
+            f"features here (relative error up to {max(wrong):.2g}, allowed is {limit:g})"
+        )
+    return not wrong
+
+
+def relative_errors(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    transform: TransformSpec,
+    donor: Donor,
+    rows: Mapping[str, IntArray],
+) -> list[float]:
+    """||theirs - ours|| / ||ours|| of view 0 of the images that were tried."""
+    places = [(split, int(row)) for split, found in rows.items() for row in found]
+    chosen = {round(place) for place in np.linspace(0, len(places) - 1, IMAGES)} if places else set()
+    pixels, theirs = [], []
+    for split, row in (places[number] for number in sorted(chosen)):
+        try:
+            feature, image = donor.clean_feature(split, row), dataset.open(split, row)
+        except (ImageError, StoreError):
+            continue
+        theirs.append(feature)
+        pixels.append(render(transform, image, clean_view(image.height, image.width)))
+    if not pixels:
+        return []
+    ours = backbone.forward(transform)(torch.from_numpy(np.stack(pixels))).cpu().numpy()
+    norms = np.maximum(np.linalg.norm(ours, axis=1), np.finfo(np.float32).tiny)
+    errors: list[float] = (np.linalg.norm(np.stack(theirs) - ours, axis=1) / norms).tolist()
+    return errors
