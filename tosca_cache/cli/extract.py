@@ -33,6 +33,12 @@ Normalize = Annotated[
 TestFraction = Annotated[
     float | None, typer.Option(help="Share of each class for the test split, for one folder of classes.")
 ]
+Reuse = Annotated[
+    bool,
+    typer.Option(
+        "--reuse/--no-reuse", help="Take what finished stores in --root already have, or compute everything anew."
+    ),
+]
 PartOption = Annotated[
     str | None,
     typer.Option(
@@ -80,6 +86,7 @@ def extract(
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
+    reuse: Reuse = True,
     part: PartOption = None,
     join: Join = False,
     jobs: Jobs = None,
