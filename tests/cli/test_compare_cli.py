@@ -13,6 +13,7 @@ from pathlib import Path
 
 import plugin_files
 import pytest
+import write_method_docs
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
@@ -245,3 +246,19 @@ def test_a_router_in_one_file(digits_place, plugin):
     routed = tosca("route", run, "--routers", "first,sample", "--plugin", path, "--json")
     routers = json.loads(routed.stdout)[0]["routers"]
     assert routers["first"]["task_identification_accuracy"] < 25 < routers["sample"]["task_identification_accuracy"]
+
+
+def test_the_learners_are_listed_with_what_they_say_of_themselves(plugin):
+    path = plugin(plugin_files.RECENT)
+    listed = {facts["name"]: facts for facts in json.loads(tosca("methods", "--plugin", path, "--json").stdout)}
+    assert listed.keys() == METHODS.keys() and "recent" in listed
+    assert listed["recent"]["options"] == {"weight": 0.0}
+    assert listed["ranpac"]["options"]["expansion"] == 10_000
+    assert listed["adanpc"]["rehearsal"] and listed["lame"]["transductive"] and listed["joint-luca"]["bound"]
+    words = " ".join(tosca("methods").stdout.split())
+    assert all(name in words for name in listed)
+
+
+def test_the_page_of_learners_is_up_to_date():
+    page = write_method_docs.TARGET.read_text(encoding="utf-8")
+    assert page == write_method_docs.document(), "run: python tools/write_method_docs.py"

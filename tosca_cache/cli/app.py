@@ -9,7 +9,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from tosca_cache.cli import cache, compare, conformance, datasets, extract, reproduce, route, show, sweep, train
+from tosca_cache.cli import (
+    cache,
+    compare,
+    conformance,
+    datasets,
+    extract,
+    methods,
+    reproduce,
+    route,
+    show,
+    sweep,
+    train,
+)
 from tosca_cache.errors import ToscaError, ToscaWarning
 
 
@@ -63,5 +75,5 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for verb in (extract, train, sweep, compare, reproduce, show, route, datasets, cache, conformance):
+for verb in (extract, train, sweep, compare, methods, reproduce, show, route, datasets, cache, conformance):
     verb.register(app)

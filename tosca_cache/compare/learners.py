@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
@@ -159,3 +161,27 @@ def make_learner(
 def learns_together(method: type[Method]) -> bool:
     """Whether learners of several seeds have a way of their own to learn side by side."""
     return method.observe_together.__func__ is not Method.observe_together.__func__  # type: ignore[attr-defined]
+
+
+def facts_of(method: type[Method]) -> dict[str, Any]:
+    """What a learner says of itself: name, what it is, source, options with their defaults, and how it may be compared."""
+    module, own = sys.modules[method.__module__].__doc__ or "", method.__doc__ or ""
+    return {
+        "name": method.name,
+        "what": _first_paragraph(module),
+        "keeps": _first_paragraph(own),
+        "source": method.source,
+        "options": dict(options_of(method)),
+        "rehearsal": method.rehearsal,
+        "transductive": _may_be_transductive(method),
+        "bound": method.bound,
+    }
+
+
+def _may_be_transductive(method: type[Method]) -> bool:
+    return isinstance(method.transductive, property) or bool(method.transductive)
+
+
+def _first_paragraph(text: str) -> str:
+    paragraph = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    return re.sub(r" \((?:arXiv [0-9.]+; )?methods\.md [^)]*\)|; methods\.md [0-9.]+", "", paragraph)

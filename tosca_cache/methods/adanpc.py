@@ -39,7 +39,7 @@ class AdaNpc(Method):
     """
 
     name = "adanpc"
-    source = "AdaNPC (arXiv 2304.12566), without updates by test rows unless told otherwise; methods.md 13.1"
+    source = "AdaNPC (arXiv 2304.12566), without updates by test rows unless told otherwise"
     rehearsal = True
 
     def __init__(

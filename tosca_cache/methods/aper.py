@@ -98,7 +98,7 @@ class AperLuca(Aper):
     """With the LuCA module that TOSCA trains on the first task."""
 
     name = "aper-luca"
-    source = "APER (arXiv 2303.07338) in feature space, with LuCA; methods.md 1.3"
+    source = "APER (arXiv 2303.07338) in feature space, with LuCA"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -129,7 +129,7 @@ class AperFilm(Aper):
     """With a gain and a shift for each channel."""
 
     name = "aper-film"
-    source = "APER (arXiv 2303.07338) in feature space, with FiLM; methods.md 1.3"
+    source = "APER (arXiv 2303.07338) in feature space, with FiLM"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -46,7 +46,7 @@ class Dkvb(Method):
     """
 
     name = "dkvb"
-    source = "DKVB (arXiv 2207.11240), with fewer heads and keys; methods.md 9"
+    source = "DKVB (arXiv 2207.11240), with fewer heads and keys"
 
     def __init__(
         self,

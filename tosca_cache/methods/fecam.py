@@ -29,7 +29,7 @@ class FeCam(ClosedForm):
 
     classifier: ClassCovariances
     name = "fecam"
-    source = "FeCAM (arXiv 2309.14062), the scripts for vision transformers; methods.md 6"
+    source = "FeCAM (arXiv 2309.14062), the scripts for vision transformers"
 
     def __init__(self, *, a1: float = 1.0, a2: float = 0.0, **common: Any) -> None:
         super().__init__(**common)

@@ -27,7 +27,7 @@ class FeCamCommon(ClosedForm):
     """
 
     name = "fecam-common"
-    source = "FeCAM (arXiv 2309.14062), common covariance; methods.md 6"
+    source = "FeCAM (arXiv 2309.14062), common covariance"
 
     def __init__(self, *, a1: float = 1.0, a2: float = 0.0, **common: Any) -> None:
         super().__init__(**common)

@@ -44,7 +44,7 @@ class FeTril(Method):
     """
 
     name = "fetril"
-    source = "FeTrIL (arXiv 2211.13131); methods.md 3"
+    source = "FeTrIL (arXiv 2211.13131)"
 
     def __init__(self, *, classifier: str = "hinge", metric: str = "cosine", C: float = 1.0, **common: Any) -> None:
         super().__init__(**common)

@@ -32,7 +32,7 @@ class FsaLda(ClosedForm):
     """
 
     name = "fsa-lda"
-    source = "First Session Adaptation (arXiv 2303.13199), the LDA head; methods.md 2"
+    source = "First Session Adaptation (arXiv 2303.13199), the LDA head"
 
     def __init__(self, *, ridge: float = 1.0, film: bool = False, **common: Any) -> None:
         super().__init__(**common)

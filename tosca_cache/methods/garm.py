@@ -26,7 +26,7 @@ class Garm(Expanded):
     """
 
     name = "garm"
-    source = "AIR's GeneralizedARM (arXiv 2408.10349); methods.md 4"
+    source = "AIR's GeneralizedARM (arXiv 2408.10349)"
 
     def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, projection: str = "uniform", **common: Any) -> None:
         super().__init__(**common)

@@ -76,7 +76,7 @@ class JointLogistic(Joint):
     """
 
     name = "joint-logistic"
-    source = "multinomial logistic regression on all rows; methods.md 17.1"
+    source = "multinomial logistic regression on all rows"
 
     def __init__(self, *, c: float | None = None, **common: Any) -> None:
         super().__init__(**common)
@@ -133,7 +133,7 @@ class JointLuca(Joint):
     """One LuCA module and its prototypes, trained on all rows seen: what TOSCA gives when all classes are one task."""
 
     name = "joint-luca"
-    source = "TOSCA on all classes as one task; the bound of one module (methods.md 17.1)"
+    source = "TOSCA on all classes as one task; the bound of one module"
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

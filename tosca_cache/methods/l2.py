@@ -46,7 +46,7 @@ class Anchored(Training["L2"]):
 class L2(OneModel):
     """Arguments: coefficient: of the squared distance to the parameters after the previous task."""
 
-    source = "L2 regularisation towards the previous model (arXiv 2203.17269); methods.md 14.3"
+    source = "L2 regularisation towards the previous model (arXiv 2203.17269)"
     own_classes = False
     training = Anchored
 

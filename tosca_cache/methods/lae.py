@@ -68,7 +68,7 @@ class Lae(OneModel):
         held_back: part of the epochs in which the module is not trained, from the second task on.
     """
 
-    source = "LAE (arXiv 2303.10070); methods.md 14.2"
+    source = "LAE (arXiv 2303.10070)"
     own_classes = True
     training = Averaging
 

@@ -46,7 +46,7 @@ class Lame(Method):
     """
 
     name = "lame"
-    source = "LAME (arXiv 2201.05718), over a learner on cached features; methods.md 13.2"
+    source = "LAME (arXiv 2201.05718), over a learner on cached features"
     transductive = True
 
     def __init__(

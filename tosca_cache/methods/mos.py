@@ -68,7 +68,7 @@ class Merging(Training["Mos"]):
 
 @register_method
 class Mos(Modular):
-    """One module a task, merged with the earlier ones; see the head of this file.
+    """One module a task, merged with the earlier ones.
 
     Arguments:
         momentum: of the merge; 0 leaves the modules alone.
@@ -78,7 +78,7 @@ class Mos(Modular):
     """
 
     name = "mos"
-    source = "MOS-style merging of modules with self-refined retrieval (arXiv 2412.09441); methods.md 12"
+    source = "MOS-style merging of modules with self-refined retrieval (arXiv 2412.09441)"
     own_classes = True
     training = Merging
 

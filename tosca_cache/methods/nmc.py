@@ -19,7 +19,7 @@ class Nmc(ClosedForm):
     """Stores the class means [C, d]."""
 
     name = "nmc"
-    source = "A Simple Baseline that Questions the Use of Pretrained Models in CL (arXiv 2210.04428); methods.md 1.1"
+    source = "A Simple Baseline that Questions the Use of Pretrained Models in CL (arXiv 2210.04428)"
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

@@ -21,7 +21,7 @@ class OracleLuca(Tosca):
     """
 
     name = "oracle-luca"
-    source = "TOSCA's modules with the true task given; a bound of routing (methods.md 17.1)"
+    source = "TOSCA's modules with the true task given; a bound of routing"
     bound = True
 
     def __init__(self, **common: Any) -> None:

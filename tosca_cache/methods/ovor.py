@@ -106,7 +106,7 @@ class Ovor(OneModel):
         around_origin: draw around the origin instead, as the published code does.
     """
 
-    source = "OVOR (arXiv 2402.04129); methods.md 14.1"
+    source = "OVOR (arXiv 2402.04129)"
     own_classes = True
     training = WithOutliers
 

@@ -99,7 +99,7 @@ class Composing(Training["Proteus"]):
 
 @register_method
 class Proteus(Modular):
-    """One module a task, started from the earlier ones; see the head of this file.
+    """One module a task, started from the earlier ones.
 
     Arguments:
         mixing_epochs: how many of the epochs train the coefficients alone; at least one is left for the module.
@@ -111,7 +111,7 @@ class Proteus(Modular):
     """
 
     name = "proteus"
-    source = "PROTEUS-style composition and density retrieval (arXiv 2603.13235); methods.md 11"
+    source = "PROTEUS-style composition and density retrieval (arXiv 2603.13235)"
     own_classes = False
     training = Composing
 

@@ -35,7 +35,7 @@ class RanPac(Expanded):
     """
 
     name = "ranpac"
-    source = "RanPAC without phase 1 (arXiv 2307.02251); methods.md 5"
+    source = "RanPAC without phase 1 (arXiv 2307.02251)"
 
     def __init__(
         self,

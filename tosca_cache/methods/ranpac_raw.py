@@ -15,7 +15,7 @@ class RanPacRaw(ClosedForm):
     """Stores sum x x^T [d, d] and class sums [d, C]; lambda is chosen at each task from its own rows; float64."""
 
     name = "ranpac-raw"
-    source = "RanPAC without projection and phase 1 (arXiv 2307.02251); methods.md 5"
+    source = "RanPAC without projection and phase 1 (arXiv 2307.02251)"
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

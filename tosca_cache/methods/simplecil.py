@@ -19,7 +19,7 @@ class SimpleCil(Method):
     """Stores the class means [C, d]. The "nearest class mean" of our tables."""
 
     name = "simplecil"
-    source = "SimpleCIL (arXiv 2303.07338); methods.md 1.2"
+    source = "SimpleCIL (arXiv 2303.07338)"
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

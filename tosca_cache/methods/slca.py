@@ -42,7 +42,7 @@ class Slca(OneModel):
     """
 
     name = "slca"
-    source = "SLCA (arXiv 2303.05118), classifier alignment on a frozen backbone; methods.md 7"
+    source = "SLCA (arXiv 2303.05118), classifier alignment on a frozen backbone"
     kind = LinearKind()
     own_classes = True
 

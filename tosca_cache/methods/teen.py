@@ -31,7 +31,7 @@ class Teen(Method):
     """
 
     name = "teen"
-    source = "TEEN (arXiv 2312.05229), post hoc on frozen features; methods.md 8"
+    source = "TEEN (arXiv 2312.05229), post hoc on frozen features"
 
     def __init__(self, *, alpha: float = 0.5, tau: float = 16.0, **common: Any) -> None:
         super().__init__(**common)

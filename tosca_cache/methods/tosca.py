@@ -43,7 +43,7 @@ class Tosca(Method):
     """
 
     name = "tosca"
-    source = "TOSCA (TMLR 2026); reference/tosca.md"
+    source = "TOSCA (TMLR 2026)"
 
     def __init__(
         self,

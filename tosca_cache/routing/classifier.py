@@ -26,7 +26,7 @@ class PrototypeRouter(ByClassifier):
     """The nearest class mean."""
 
     name = "prototype"
-    source = "SimpleCIL (arXiv 2303.07338) as a router; methods.md 1"
+    source = "SimpleCIL (arXiv 2303.07338) as a router"
     stores = "a mean of each class, [C, d]"
     cost = "d C"
     uses = ("mean",)
@@ -37,7 +37,7 @@ class RidgeRouter(ByClassifier):
     """Ridge regression on the raw features, lambda chosen on each task's train rows."""
 
     name = "ridge"
-    source = "RanPAC without projection (arXiv 2307.02251) as a router; methods.md 5 and 16"
+    source = "RanPAC without projection (arXiv 2307.02251) as a router"
     stores = "sums over all rows, [d, d] and [d, C]"
     cost = "d C"
     uses = ("ridge",)
@@ -48,7 +48,7 @@ class RandomRidgeRouter(ByClassifier):
     """Ridge regression on 2,000 random ReLU features, lambda chosen on each task's train rows."""
 
     name = "ridge-random"
-    source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA; methods.md 5 and 16.1"
+    source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA"
     stores = "sums over all rows, [M, M] and [M, C]; the projection is its seed"
     cost = "M (d + C)"
     uses = ("ridge-random",)
@@ -59,7 +59,7 @@ class LdaRouter(ByClassifier):
     """Linear discriminant analysis with the covariance within classes."""
 
     name = "lda"
-    source = "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance; methods.md 2"
+    source = "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance"
     stores = "sums over all rows, [d, d] and [C, d]"
     cost = "d C"
     uses = ("lda",)

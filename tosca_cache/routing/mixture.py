@@ -165,7 +165,7 @@ class Mixture(ByDensity):
     """Densities of the raw features, compared as they are."""
 
     name = "mixture"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on raw features; methods.md 11 (a)"
+    source = "PROTEUS-style signatures (arXiv 2603.13235) on raw features"
     adapted = False
     calibrated = False
 
@@ -175,7 +175,7 @@ class CalibratedMixture(ByDensity):
     """Densities of the raw features, calibrated task by task."""
 
     name = "mixture-calibrated"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on raw features, calibrated; methods.md 11 (a, b)"
+    source = "PROTEUS-style signatures (arXiv 2603.13235) on raw features, calibrated"
     adapted = False
     calibrated = True
 
@@ -185,7 +185,7 @@ class AdaptedMixture(ByDensity):
     """Densities of the features that each module adapts, calibrated task by task."""
 
     name = "mixture-adapted"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on adapted features, calibrated; methods.md 11 (b)"
+    source = "PROTEUS-style signatures (arXiv 2603.13235) on adapted features, calibrated"
     adapted = True
     calibrated = True
 
@@ -195,6 +195,6 @@ class UncalibratedAdaptedMixture(ByDensity):
     """Densities of the features that each module adapts, compared as they are."""
 
     name = "mixture-adapted-uncalibrated"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on adapted features, as in the paper; methods.md 11 (b)"
+    source = "PROTEUS-style signatures (arXiv 2603.13235) on adapted features, as in the paper"
     adapted = True
     calibrated = False

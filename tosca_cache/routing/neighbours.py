@@ -20,7 +20,7 @@ class NearestRows(Router):
     """The task of the class with most weight among the 20 nearest train rows by cosine, weighted by softmax(cos / 0.1)."""
 
     name = "knn"
-    source = "the memory of AdaNPC (arXiv 2304.12566) without its updates; methods.md 13.1 (there k = 100)"
+    source = "the memory of AdaNPC (arXiv 2304.12566) without its updates (there k = 100)"
     stores = "all clean train rows, [N, d]"
     cost = "d N"
     rehearsal = True

@@ -22,7 +22,7 @@ class SelfRefined(Router):
     """
 
     name = "mos"
-    source = "MOS, self-refined adapter retrieval (arXiv 2412.09441); methods.md 12"
+    source = "MOS, self-refined adapter retrieval (arXiv 2412.09441)"
     stores = "a mean of each class under module 0, [C, d]"
     cost = "d C"
 
@@ -67,7 +67,7 @@ class TwoBranches(SelfRefined):
     """
 
     name = "mos-ensemble"
-    source = "MOS, two-stage ensemble (arXiv 2412.09441); methods.md 12"
+    source = "MOS, two-stage ensemble (arXiv 2412.09441)"
 
     def answer(self, evidence: Evidence) -> Answer:
         """The module of the loop, and the class of largest summed probability."""

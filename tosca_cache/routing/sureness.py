@@ -60,7 +60,7 @@ class MaxCosine(Surest):
     """Largest cosine with a prototype of the module's own classes (sigma is the same for all modules)."""
 
     name = "max-cosine"
-    source = "a variant tried for ridge-routed LuCA (methods.md 16.2)"
+    source = "a variant tried for ridge-routed LuCA"
 
     def sureness(self, logits: Tensor, block: range) -> Tensor:
         """The largest logit of the own classes, [n]."""
@@ -72,7 +72,7 @@ class Margin(Surest):
     """Largest gap between the two largest probabilities over all classes seen; with one class, that probability."""
 
     name = "margin"
-    source = "a variant tried for ridge-routed LuCA (methods.md 16.2)"
+    source = "a variant tried for ridge-routed LuCA"
 
     def sureness(self, logits: Tensor, block: range) -> Tensor:
         """The gap between the two largest probabilities, [n]."""

@@ -24,7 +24,7 @@ class ViewEntropy(Router):
     """
 
     name = "contracon"
-    source = "ConTraCon, augmentation-based task identification (arXiv 2308.11357); methods.md 10"
+    source = "ConTraCon, augmentation-based task identification (arXiv 2308.11357)"
     cost = "V times the modules: 4 T V d h"
     needs_views = True
 

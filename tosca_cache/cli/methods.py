@@ -1,0 +1,35 @@
+"""`tosca methods`: the learners that `tosca compare` knows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tosca_cache.cli.options import Plugins, import_plugins
+
+
+def methods(
+    plugin: Plugins = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the learners of `tosca compare`: what each is and keeps, where it comes from, and its options for --set."""
+    import json
+
+    from rich.console import Console
+
+    from tosca_cache.compare.learners import facts_of
+    from tosca_cache.methods import METHODS
+    from tosca_cache.report.learners import learners_table
+
+    import_plugins(plugin)
+    found = [facts_of(kind) for _, kind in sorted(METHODS.items())]
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        Console().print(learners_table(found))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(methods)

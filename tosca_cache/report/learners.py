@@ -1,0 +1,44 @@
+"""What there is to compare: a line a learner, for the terminal and for the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
+
+Facts = Mapping[str, Any]  # of a learner; see `compare.learners.facts_of`
+
+
+def learners_table(learners: Iterable[Facts]) -> Table:
+    """What each learner is, keeps and takes."""
+    table = Table("method", "", title="learners on cached features", show_lines=True, box=SIMPLE)
+    for facts in learners:
+        lines = [facts["what"], facts["keeps"], _notes(facts), f"source: {facts['source']}", _options(facts, "")]
+        table.add_row(facts["name"], escape("\n".join(line for line in lines if line)))
+    return table
+
+
+def learners_markdown(learners: Iterable[Facts]) -> str:
+    """The same as a table of Markdown."""
+    rows = ["| method | what it is | keeps, or differs in | options and defaults |", "|---|---|---|---|"]
+    for facts in learners:
+        what = " ".join(part for part in (facts["what"], f"*{_notes(facts)}*" if _notes(facts) else "") if part)
+        cells = [f"`{facts['name']}`", what, facts["keeps"], _options(facts, "`")]
+        rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _notes(facts: Facts) -> str:
+    notes = {
+        "rehearsal": "keeps train rows (rehearsal)",
+        "transductive": "its answer may depend on the other test rows (transductive)",
+        "bound": "a bound, not a learner",
+    }
+    return "; ".join(text for name, text in notes.items() if facts[name])
+
+
+def _options(facts: Facts, mark: str) -> str:
+    return ", ".join(f"{mark}{facts['name']}.{name}={value}{mark}" for name, value in facts["options"].items())
