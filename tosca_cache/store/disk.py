@@ -83,6 +83,14 @@ def sync_folder(folder: Path) -> None:
     _sync(folder)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and its parents, where there are none, and waits until their names are on the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
 def remove_tree(folder: Path, *first: str) -> None:
     """Removes a folder if it exists; the files that vouch for its content go before the content."""
     if folder.exists():

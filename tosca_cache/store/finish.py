@@ -57,7 +57,8 @@ def seal_store(path: Path, plan: Plan, done: Sequence[DoneShard], provenance: Ma
 def publish_sealed(folder: Path, path: Path) -> None:
     """Step 3."""
     with storage(path):
-        for file in (folder / PLAN, *journal_paths(folder), *note_paths(folder)):
+        litter = folder.glob(".*.tmp")  # of a part that was killed when it left a note
+        for file in (folder / PLAN, *journal_paths(folder), *note_paths(folder), *litter):
             file.unlink(missing_ok=True)
         sync_folder(folder)
         folder.rename(path)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage
+from tosca_cache.store.disk import ObjectRecord, regular_size, storage, sync_folder
 from tosca_cache.store.layout import ARRAYS, Shard, SplitLayout, object_key
 from tosca_cache.store.parts import Part
 from tosca_cache.store.spec import canonical
@@ -68,6 +68,7 @@ class Journal:
         self.path = path
         self.entries: list[DoneShard] = []
         self._length = 0
+        self._named = False  # whether its name is known to be on the disk; an earlier writer may have died before that
         with storage(self.path):
             data = self.path.read_bytes() if self.path.exists() else b""
         for line in data.splitlines(keepends=True):
@@ -92,6 +93,9 @@ class Journal:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if not self._named:
+                sync_folder(self.path.parent)
+                self._named = True
         self._length += len(line)
         self.entries.append(done)
 

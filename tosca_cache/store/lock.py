@@ -10,7 +10,7 @@ import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tosca_cache.store.disk import storage
+from tosca_cache.store.disk import make_folder, storage
 
 
 class Held(Exception):
@@ -30,7 +30,7 @@ class FileLock:
     def acquire(cls, path: Path, *, wait: bool = False) -> FileLock:
         """Takes the lock at once, or waits for it; raises `Held` if it is held, `StoreError` if the disk refuses."""
         with storage(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             while True:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
                 lock = cls(path, descriptor)
@@ -49,7 +49,8 @@ class FileLock:
         """Gives the lock back; does nothing in a forked child, and the second time."""
         if self._descriptor is not None:
             try:
-                self.path.unlink(missing_ok=True)
+                with storage(self.path):
+                    self.path.unlink(missing_ok=True)
             finally:
                 self._forget()
 

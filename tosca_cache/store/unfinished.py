@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def begin_or_check(folder: Path, plan: Plan) -> None:
         folder.mkdir()
         create_arrays(folder, plan.layouts)
         write_durably(folder / PLAN, seal(plan.to_dict()))
-        sync_folder(folder.parent)
+        _sync_names(folder)
         return
     lost = [key for key in metadata_keys() if regular_size(folder / key) is None]
     if lost:
@@ -112,6 +113,15 @@ def begin_or_check(folder: Path, plan: Plan) -> None:
             where=folder,
             remedy="Give the settings that it was begun with, or throw it away with --restart.",
         )
+    _sync_names(folder)  # whoever began it may have died before that
+
+
+def _sync_names(folder: Path) -> None:
+    """Waits until the plan's name, the folder's and the root's are on the disk."""
+    sync_folder(folder)
+    sync_folder(folder.parent)
+    with suppress(PermissionError):  # the root's own folder may be closed to us, and then the root is old
+        sync_folder(folder.parent.parent)
 
 
 def _short(value: object) -> str:

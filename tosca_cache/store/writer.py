@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import write_shard
 from tosca_cache.store.claims import claim, deciding
-from tosca_cache.store.disk import remove_tree, storage
+from tosca_cache.store.disk import remove_tree, storage, sync_folder
 from tosca_cache.store.finish import publish_sealed, seal_store
 from tosca_cache.store.journal import DoneShard, Journal, finished_shards, is_there, journal_path
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, partial_path
@@ -266,6 +266,7 @@ def _finished(path: Path) -> StoreError:
     """The error for a final name that is taken; what a crash left beside a finished store is swept up on the way."""
     if not (path / MANIFEST).exists():
         return StoreError("Something that is no store is in the way.", where=path, remedy="Move it, then run again.")
+    sync_folder(path.parent)  # whoever finished it may have died before that
     remove_tree(partial_path(path), MANIFEST, PLAN)
     remove_tree(compact_path(path), MANIFEST)
     return StoreError(

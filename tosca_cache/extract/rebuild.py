@@ -1,0 +1,139 @@
+"""From a finished store back to what it was made from: its dataset, its backbone, and how they were used.
+
+The fingerprint says what they were, the provenance where they lay. Nothing is computed before their digests are found to be
+those of the fingerprint: features of other weights or images cannot be compared with the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.datasets import ImageDataset, known, load_dataset
+from tosca_cache.devices import resolve_device
+from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.extract.backbone import Backbone, load_backbone
+from tosca_cache.extract.fingerprint import numerics
+from tosca_cache.extract.names import LOCAL_TAG
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.store import StoreSpec
+from tosca_cache.store.manifest import Plan
+from tosca_cache.store.spec import canonical
+
+RENAMED = "dataset.name"  # a folder that has been renamed is the same dataset, if its listing is
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where images and weights of a store lie, if not where its provenance says; None for what it says.
+
+    dataset: a name or a folder. data_root: where named datasets lie. test_fraction: as in `tosca extract`, for stores that
+    do not say. weights: a file. device: where to compute; None for the kind of device that made the store.
+    """
+
+    dataset: str | None = None
+    data_root: Path | None = None
+    test_fraction: float | None = None
+    weights: Path | None = None
+    device: str | None = None
+
+
+def rebuild_dataset(spec: StoreSpec, provenance: Mapping[str, Any], sources: Sources) -> ImageDataset:
+    """Lists the images of a store's dataset again; raises `DatasetError` or `UsageError` if they are not to be found.
+
+    Their listing may differ from the store's.
+    """
+    _refuse_imported(spec)
+    recorded = _recorded(provenance)
+    fraction = recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction
+    how: dict[str, Any] = {"data_root": sources.data_root, "seed": spec.views["seed"], "test_fraction": fraction}
+    if sources.dataset is not None:
+        return load_dataset(sources.dataset, **how)
+    name, folder = str(spec.dataset["name"]), recorded.get("data")
+    if known(name) is None and folder is None:
+        raise DatasetError(
+            "The store does not say where its images lie.", where=name, remedy="Give their folder with --dataset."
+        )
+    if known(name) is not None:
+        try:
+            return load_dataset(name, **how)
+        except DatasetError:
+            if folder is None or not Path(folder).is_dir() or sources.data_root is not None:
+                raise
+    return load_dataset(str(Path(str(folder)).absolute()), **how)
+
+
+def rebuild_backbone(
+    spec: StoreSpec, made: Mapping[str, Any], provenance: Mapping[str, Any], sources: Sources
+) -> Backbone:
+    """Loads a store's backbone again; raises `BackboneError` or `UsageError` if it is not to be had.
+
+    made: the numerics of the store, which say on what kind of device it was made. The weights may differ from the store's.
+    """
+    _refuse_imported(spec)
+    name, tag, recorded = spec.backbone["name"], spec.backbone["tag"], _recorded(provenance).get("weights")
+    weights = sources.weights
+    if weights is None and isinstance(recorded, str) and recorded != "published":
+        weights = Path(recorded)
+    return load_backbone(
+        name if tag in ("", LOCAL_TAG) else f"{name}.{tag}",
+        weights=weights,
+        img_size=spec.transform.get("image_size"),
+        device=resolve_device(sources.device or ("cpu" if made.get("device") == "cpu" else "auto")),
+        precision=spec.precision,
+    )
+
+
+def rebuild(path: Path, plan: Plan, provenance: Mapping[str, Any], sources: Sources) -> Extraction:
+    """The extraction that made the store at `path`, ready to compute some of it again.
+
+    Raises `FingerprintMismatch`, naming every field with both values, if dataset or backbone are not those of the store;
+    and what loading them raises.
+    """
+    spec = plan.spec
+    dataset = rebuild_dataset(spec, provenance, sources)
+    backbone = rebuild_backbone(spec, plan.numerics, provenance, sources)
+    options = ExtractOptions(
+        views=spec.views["count"],
+        test_views=spec.views["test_count"],
+        seed=spec.views["seed"],
+        normalise=spec.transform.get("normalize") == "timm",
+        store_dtype=spec.dtype,
+        batch_size=plan.numerics.get("batch_size"),
+    )
+    extraction = Extraction(dataset, backbone, path.parent, options)
+    differing = [found for found in spec.differences(extraction.spec) if found[0] != RENAMED]
+    if differing:
+        raise FingerprintMismatch(
+            "What there is now is not what the store was made from, so nothing was computed:\n"
+            + "\n".join(
+                f"    {name}: the store has {canonical(a)}, here it is {canonical(b)}" for name, a, b in differing
+            ),
+            where=path,
+            remedy="Say where the right ones are: --weights FILE, --dataset NAME or FOLDER, --data-root DIR"
+            + ("; --images says which images differ." if any(d[0].startswith("dataset.") for d in differing) else "."),
+        )
+    return extraction
+
+
+def other_numerics(plan: Plan, extraction: Extraction) -> list[str]:
+    """What is different here of what the last bits depend on: one line each, with both values."""
+    here = numerics(extraction.root, extraction.backbone, replace(extraction.options, restart=True))
+    pairs = [(key, plan.numerics.get(key), value) for key, value in here.items()]
+    return [f"{key}: the store has {canonical(a)}, here it is {canonical(b)}" for key, a, b in pairs if a != b]
+
+
+def _recorded(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = provenance.get("source")
+    return found if isinstance(found, dict) else {}
+
+
+def _refuse_imported(spec: StoreSpec) -> None:
+    if spec.imported:
+        raise StoreError(
+            "The features of this store were imported: there are no images and no backbone that they could be compared with.",
+            remedy="Import the file again to have them anew.",
+        )

@@ -1,0 +1,161 @@
+"""Mending a finished store where it lies: what is damaged is replaced, file by file, and nothing else is touched.
+
+Every file gets its name when it is whole and on the disk, so a reader finds the damaged one or the mended one. The writer's
+lock is held. A manifest that has to change (bytes computed again on another machine may differ in their last bits) is
+written after the objects that it describes and before its copy: whatever is interrupted, `verify_store` finds what is still
+to be done, and mending it again does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store.arrays import ShardRows, encode_shard
+from tosca_cache.store.claims import claim, deciding
+from tosca_cache.store.disk import ObjectRecord, make_folder, regular_size, storage, write_durably
+from tosca_cache.store.layout import SPLITS, Shard, object_key
+from tosca_cache.store.manifest import (
+    MANIFEST,
+    MANIFEST_COPY,
+    PROVENANCE,
+    Manifest,
+    parse_provenance,
+    seal,
+    seal_provenance,
+)
+from tosca_cache.store.verify import Progress, Verification, verify_store
+from tosca_cache.store.verify.folder import expected_metadata, linked_folders
+from tosca_cache.store.verify.problems import COPY_BAD, LITTER, MANIFEST_BAD, METADATA_BAD, PROVENANCE_BAD
+
+REPAIRS = "repairs"  # the key of the provenance under which changed digests are recorded
+
+
+class StoreRepair:
+    """A finished store that is being mended by this process alone; see `repairing`.
+
+    path: its folder. found: what was wrong with it when it was taken. manifest: what it must be.
+    done: what has been mended, in words. changed: keys of objects whose digests in the manifest are others than before.
+    """
+
+    def __init__(self, path: Path, found: Verification, manifest: Manifest) -> None:
+        self.path, self.found, self.manifest = path, found, manifest
+        self.done: list[str] = []
+        self.changed: list[str] = []
+
+    def mend_files(self, machine: Mapping[str, Any]) -> None:
+        """Everything but the shards: the manifest from its copy or the copy from it, zarr's metadata, the provenance.
+
+        machine: which one this is, for the provenance.
+        """
+        kinds = {problem.kind for problem in self.found.problems}
+        with storage(self.path):
+            for problem in self.found.problems:
+                if problem.kind == LITTER:
+                    (self.path / problem.where).unlink(missing_ok=True)
+                    self.done.append(f"{problem.where} removed")
+            if MANIFEST_BAD in kinds:
+                self._write(MANIFEST, seal(self.manifest.to_dict()))
+                self.done.append(f"{MANIFEST} restored from {MANIFEST_COPY}")
+            if COPY_BAD in kinds:
+                self._write(MANIFEST_COPY, seal(self.manifest.to_dict()))
+                self.done.append(f"{MANIFEST_COPY} restored from {MANIFEST}")
+            if METADATA_BAD in kinds:
+                self._mend_metadata(machine)
+            if PROVENANCE_BAD in kinds:
+                said = self._provenance()
+                note = "it was damaged and sealed again as far as it could be read" if said else "it was lost"
+                self._write(PROVENANCE, seal_provenance(said | {"damaged": note}))
+                self.done.append(f"{PROVENANCE} sealed again: what it says may have been changed by the damage")
+
+    def put(self, rows: ShardRows, shard: Shard, arrays: frozenset[str], machine: Mapping[str, Any]) -> None:
+        """Replaces the objects of some arrays of a shard, and the manifest if their bytes are not those that it records.
+
+        rows: all rows of the shard, in their stored types; fields of other arrays are not looked at.
+        """
+        layout = self.manifest.plan.layouts[shard.split]
+        encoded = encode_shard(layout, shard, {array: getattr(rows, array) for array in sorted(arrays)})
+        records = {array: ObjectRecord.of(data) for array, data in encoded.items()}
+        with storage(self.path):
+            for array, data in encoded.items():
+                self._write(object_key(shard.split, array, shard.index), data)
+        recorded = self.manifest.shards[shard.split][shard.index]
+        other = {array: record for array, record in records.items() if record != recorded[array]}
+        if other:
+            shards = list(self.manifest.shards[shard.split])
+            shards[shard.index] = {**recorded, **other}
+            manifest = replace(self.manifest, shards={**self.manifest.shards, shard.split: tuple(shards)})
+            self._replace_manifest(manifest, [object_key(shard.split, a, shard.index) for a in other], machine)
+        self.done.append(f"shard {shard.index} of split {shard.split} computed again ({', '.join(sorted(arrays))})")
+
+    def _mend_metadata(self, machine: Mapping[str, Any]) -> None:
+        expected = expected_metadata(*(self.manifest.plan.layouts[split] for split in SPLITS))
+        keys = [problem.where for problem in self.found.problems if problem.kind == METADATA_BAD]
+        for key in keys:
+            self._write(key, expected[key])
+            self.done.append(f"{key} written again")
+        records = {key: ObjectRecord.of(expected[key]) for key in keys}
+        other = [key for key in keys if records[key] != self.manifest.metadata[key]]
+        if other:
+            metadata = {**self.manifest.metadata, **records}
+            self._replace_manifest(replace(self.manifest, metadata=metadata), other, machine)
+
+    def _replace_manifest(self, manifest: Manifest, keys: list[str], machine: Mapping[str, Any]) -> None:
+        """Writes a manifest with other digests of some objects, which are there already, and says so in the provenance."""
+        said = self._provenance()
+        earlier = [entry for entry in said.get(REPAIRS, []) if isinstance(entry, dict) and entry.get("objects") != keys]
+        said[REPAIRS] = [*earlier, {"objects": keys, "machine": dict(machine)}]
+        text = seal(manifest.to_dict())
+        with storage(self.path):
+            self._write(PROVENANCE, seal_provenance(said))
+            self._write(MANIFEST, text)
+            self._write(MANIFEST_COPY, text)
+        self.manifest = manifest
+        self.changed += keys
+
+    def _provenance(self) -> dict[str, Any]:
+        path = self.path / PROVENANCE
+        if regular_size(path) is None:
+            return {}
+        try:
+            return parse_provenance(path.read_bytes())[0]
+        except ValueError:
+            return {}
+
+    def _write(self, key: str, data: bytes) -> None:
+        """Puts a file in its place, whatever was there; its folders are made where they are gone."""
+        path = self.path / key
+        make_folder(path.parent)
+        write_durably(path, data)
+
+
+@contextmanager
+def repairing(path: Path, *, progress: Progress | None = None) -> Iterator[StoreRepair]:
+    """Takes a finished store for mending, as its only writer, and verifies it first.
+
+    Raises `StoreBusy` while somebody else writes it; `StoreError` if there is no finished store, neither its manifest nor
+    the copy can be believed, folders of it are links (what is behind them is not the store's), or the disk refuses.
+    """
+    with deciding(path):
+        lock = claim(path, None)
+    try:
+        found = verify_store(path, progress=progress)
+        if found.manifest is None:
+            raise StoreError(
+                "Neither the manifest nor its copy can be read, so nobody knows what this store must be.",
+                where=path,
+                remedy="Remove the store and run the `tosca extract` command that made it again.",
+            )
+        if linked := linked_folders(path):
+            raise StoreError(
+                "A folder within the store is a link.",
+                where=path / min(linked),
+                remedy="Put the real folder there, or remove the link; then repair again.",
+            )
+        yield StoreRepair(path, found, found.manifest)
+    finally:
+        lock.release()
