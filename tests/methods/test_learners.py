@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reference.gaussian import make_domain_arrays
 
-from tosca_cache.methods import METHODS
+from tosca_cache.methods import METHODS, protocol
 from tosca_cache.tasks import Arrays, Task, TaskStream
 from tosca_cache.train.settings import Settings
 
@@ -175,3 +175,25 @@ def test_it_says_what_it_is(any_method):
 def pytest_generate_tests(metafunc):
     if "any_method" in metafunc.fixturenames:
         metafunc.parametrize("any_method", sorted(METHODS))
+
+
+def test_settling_changes_no_answer(any_method, stream):
+    asked_late, settled = learned(any_method, stream), make(any_method)
+    for task in stream:
+        settled.observe(task)
+        settled.settle()
+    first, second = (scores_of(learner, stream, len(stream)) for learner in (asked_late, settled))
+    np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["joint-luca", "joint-logistic", "ranpac", "ranpac-raw", "acil", "garm", "slda"])
+def test_what_is_put_off_counts_as_learning(name, monkeypatch):
+    stream, clock, settle = make_stream(*STREAMS["equal"]), [0], METHODS[name].settle
+
+    def one_second(self):
+        clock[0] += 1
+        settle(self)
+
+    monkeypatch.setattr(METHODS[name], "settle", one_second)
+    monkeypatch.setattr(protocol, "perf_counter", lambda: clock[0])
+    assert protocol.run_protocol(make(name), stream).seconds["train"] == len(stream)

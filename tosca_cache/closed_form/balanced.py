@@ -49,6 +49,10 @@ class BalancedRidge:
         self.owners.append(torch.cat(owners))
         self._weights = None
 
+    def settle(self) -> None:
+        """Solves for W, if that has not been done since the last rows."""
+        self.weights()
+
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
         return self.scores_of(self.features.apply(x))

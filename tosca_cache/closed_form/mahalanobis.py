@@ -190,12 +190,17 @@ class CommonCovariance:
         self.means = torch.cat([self.means.reshape(-1, x.shape[1]).to(x), means])
         self._precision = None
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Minus the distances to all classes, [n, C]."""
+    def settle(self) -> None:
+        """Inverts the covariance, if that has not been done since the last task."""
         if self._precision is None:
             size = float(self.means.square().mean())
             self._precision = shrunk_precision(self.covariance, self.a1, self.a2, size=size)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Minus the distances to all classes, [n, C]."""
+        self.settle()
         p = self._precision
+        assert p is not None
         rows, means = x.double(), self.means
         along, centres = rows @ p.factors.T, means @ p.factors.T
         squares = rows.square() @ p.plain + along.square() @ p.signs

@@ -48,10 +48,15 @@ class Ridge:
         self.lam = best_lambda(h[order], y[order])
         self._weights = None
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Scores of all classes, [n, C]."""
+    def settle(self) -> None:
+        """Solves for W, if that has not been done since the last task."""
         if self._weights is None:
             self._weights = solve(self.G, self.Q, self.lam)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of all classes, [n, C]."""
+        self.settle()
+        assert self._weights is not None
         return self._expanded(x) @ self._weights
 
     def state(self) -> dict[str, Tensor]:

@@ -108,6 +108,10 @@ class Method(ABC):
         for learner, task in zip(learners, tasks, strict=True):
             learner.observe(task)
 
+    def settle(self) -> None:
+        """Does what `observe` left to the first question asked (a solve, a fit), so that it counts as learning."""
+        return
+
     @abstractmethod
     def scores(self, features: FloatArray) -> FloatArray:
         """Scores of clean features [n, d] over all classes seen, [n, C]; the largest is the prediction."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -32,6 +32,14 @@ class Classifier(Protocol):
         """Takes that over."""
 
 
+@runtime_checkable
+class Lazy(Protocol):
+    """A classifier that solves for its weights when they are first asked for."""
+
+    def settle(self) -> None:
+        """Solves for them, if that has not been done since the last task."""
+
+
 class ClosedForm(Method):
     """A learner that is a classifier on the clean features, or on what `prepared` makes of them."""
 
@@ -43,9 +51,18 @@ class ClosedForm(Method):
         self._learn(task)
 
     @one_thread()
+    def settle(self) -> None:
+        """Solves, where the classifier has put it off."""
+        self._settle()
+
+    @one_thread()
     def scores(self, features: FloatArray) -> FloatArray:
         """Scores of all classes, [n, C]."""
         return self._score(features)
+
+    def _settle(self) -> None:
+        if isinstance(self.classifier, Lazy):
+            self.classifier.settle()
 
     def _learn(self, task: Task) -> None:
         labels = torch.from_numpy(task.train.labels).to(self.device)
@@ -78,6 +95,10 @@ class Expanded(ClosedForm):
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the clean rows of a task; their labels may be of earlier classes."""
         self._learn(task)
+
+    def settle(self) -> None:
+        """Solves, where the classifier has put it off."""
+        self._settle()
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Scores of all classes, [n, C]."""

@@ -1,6 +1,6 @@
 """Joint bounds: learners that keep all rows and learn all tasks at once, from scratch (methods.md 17.1).
 
-They are trained when they are asked, on all rows seen so far; a task that nobody asks about costs nothing.
+They are trained when they are asked or told to settle, on all rows seen so far; tasks in between cost nothing.
 """
 
 from __future__ import annotations
@@ -92,13 +92,18 @@ class JointLogistic(Joint):
         """Drops the solution."""
         self.solution = None
 
-    def scores(self, features: FloatArray) -> FloatArray:
-        """Logits, [n, C]."""
+    def settle(self) -> None:
+        """Fits all rows seen, if that has not been done."""
         if self.solution is None:
             x = self.rows[:, 0].double().to(self.device)
             self.mean, self.std = x.mean(0), x.std(0, correction=0)
             self.std[self.std == 0] = 1
             self.solution = self._trained((x - self.mean) / self.std)
+
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Logits, [n, C]."""
+        self.settle()
+        assert self.solution is not None
         asked = torch.from_numpy(np.ascontiguousarray(features)).double().to(self.device)
         found: FloatArray = self.solution.logits((asked - self.mean) / self.std).cpu().numpy()
         return found
@@ -147,12 +152,17 @@ class JointLuca(Joint):
         """Drops the module."""
         self.trained = None
 
-    def scores(self, features: FloatArray) -> FloatArray:
-        """Logits of the module, [n, C]."""
+    def settle(self) -> None:
+        """Trains the module on all rows seen, if that has not been done."""
         if self.trained is None:
             self.trained = Tosca(self.settings, seed=self.seed, device=self.device, engine=self.engine)
             rows = Rows(self.rows.numpy(), self.labels.numpy(), np.arange(len(self.labels)))
             self.trained.observe(Task(0, range(self.classes), rows))
+
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Logits of the module, [n, C]."""
+        self.settle()
+        assert self.trained is not None
         return self.trained.scores(features)
 
     @property

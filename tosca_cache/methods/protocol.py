@@ -58,6 +58,7 @@ def run_protocol(
     for task in stream:
         start = perf_counter()
         method.observe(task, on_epoch=None if on_epoch is None else _bind(on_epoch, task.number))
+        method.settle()
         row = one.evaluate(task.number, perf_counter() - start)
         if on_task is not None:
             on_task(task.number, row)
@@ -81,6 +82,8 @@ def run_protocols(
         tasks = [stream.task(number) for stream in streams]
         start = perf_counter()
         type(methods[0]).observe_together(methods, tasks)
+        for method in methods:
+            method.settle()
         seconds = (perf_counter() - start) / len(methods)
         del tasks  # the rows of all of them, which evaluating needs no more
         for one in passes:
