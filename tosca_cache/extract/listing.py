@@ -18,8 +18,8 @@ Identity = tuple[str | None, str | None]  # names of class and domain; None wher
 class ListingDifference:
     """What has become of a store's images, `SPLIT: PATH` each, sorted.
 
-    same: whether the digest of the listing is the store's. added, removed: images that only the dataset, only the store has;
-    rows that were skipped count as the store's. relabelled: image -> its class and domain in the store, and now.
+    same: whether the digest of the listing is the store's. added, removed: images that only the dataset, only the store
+    has; rows that were skipped count as the store's. relabelled: image -> its class and domain in the store, and now.
     names: what is wrong with class and domain names as such.
     """
 
@@ -92,7 +92,7 @@ def _rows_now(dataset: ImageDataset) -> dict[str, Identity]:
 
 
 def _differ(there: Identity, here: Identity) -> bool:
-    return there != (None, None) and there != here
+    return there not in ((None, None), here)
 
 
 def _change(there: Identity, here: Identity) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset
@@ -26,7 +27,7 @@ from tosca_cache.extract.fingerprint import numerics, store_spec
 from tosca_cache.extract.groups import Renderer, plan_groups
 from tosca_cache.extract.known import ShardRows, gather
 from tosca_cache.extract.options import ExtractOptions
-from tosca_cache.extract.probe import probe_pixels, relative_error
+from tosca_cache.extract.probe import batch_deviation, probe_pixels, relative_error
 from tosca_cache.extract.progress import ExtractionProgress
 from tosca_cache.extract.reuse import Reuse, choose, describe_taken, recorded_donors, resume
 from tosca_cache.store import SPLITS, Part, Store, StoreSpec, StoreWriter, open_store, partial_path, store_path
@@ -130,7 +131,11 @@ class Extraction:
 
     def relative_error(self) -> float | None:
         """How far the features of a few images are from float32."""
-        return relative_error(self.backbone, self.transform, probe_pixels(self.dataset, self.transform))
+        return relative_error(self.backbone, self.transform, self._probe)
+
+    @cached_property
+    def _probe(self) -> torch.Tensor:
+        return probe_pixels(self.dataset, self.transform)
 
     def summary(self, writer: StoreWriter, how: str | None = None) -> str:
         """Which images become what, how, and where; then a line for every store that something is taken from."""
@@ -181,6 +186,9 @@ class Extraction:
             "begun": _begun(writer),
             "source": {**source, "data": self.dataset.root},
             "relative_error_against_float32": error,
+            "relative_deviation_across_batch_sizes": batch_deviation(
+                self.backbone, self.transform, self._probe, writer.numerics["batch_size"]
+            ),
             "machine": describe_machine(self.backbone.device),
             "last_run": dict(last_run),
         }

@@ -134,6 +134,6 @@ def _recorded(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
 def _refuse_imported(spec: StoreSpec) -> None:
     if spec.imported:
         raise StoreError(
-            "The features of this store were imported: there are no images and no backbone that they could be compared with.",
+            "The features of this store were imported: there are no images and no backbone to compute them from.",
             remedy="Import the file again to have them anew.",
         )

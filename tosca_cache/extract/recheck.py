@@ -96,8 +96,7 @@ def _recheck_batch(
             )
             continue
         pixels.append(render(transform, image, made))
-    features = forward(torch.from_numpy(np.stack(pixels))).cpu().numpy() if pixels else np.empty(0)
-    again = iter(features)
+    again = iter(list(forward(torch.from_numpy(np.stack(pixels))).cpu().numpy()) if pixels else [])
     for one in found:
         yield one if one.problem else _compared(store, one, next(again))
 

@@ -11,7 +11,6 @@ import torch
 from tosca_cache.datasets import ImageDataset
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import FingerprintMismatch, StoreError
-from tosca_cache.extract.listing import compare_listing
 from tosca_cache.extract.rebuild import Sources, other_numerics, rebuild, rebuild_dataset
 from tosca_cache.extract.recheck import Recomputation
 from tosca_cache.store import Shard, Store
@@ -46,11 +45,11 @@ def repair_store(
 ) -> Repaired:
     """Mends what is damaged of a finished store; what is not stays as it is. May be interrupted, and then run again.
 
-    sources: where images and weights lie now. progress: of the verification. on_shard: called with the number of shards that
-    have been computed again, and how many there are.
+    sources: where images and weights lie now. progress: of the verification. on_shard: called with the number of shards
+    that have been computed again, and how many there are.
 
-    Raises what `repairing` raises; `FingerprintMismatch` if dataset or backbone are not those of the store, and what loading
-    them raises, after everything has been mended that needs neither; `DatasetError` if an image is gone.
+    Raises what `repairing` raises; `FingerprintMismatch` if dataset or backbone are not those of the store, and what
+    loading them raises, after everything has been mended that needs neither; `DatasetError` if an image is gone.
     """
     path = Path(path)
     with repairing(path, progress=progress) as repair:

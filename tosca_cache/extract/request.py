@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from tosca_cache.datasets import ImageDataset, known, load_dataset
 from tosca_cache.devices import resolve_device
@@ -122,9 +123,10 @@ def prepare(request: ExtractRequest) -> Extraction:
     return Extraction(dataset, backbone, request.root, replace(request.options, normalise=normalise == "timm"))
 
 
-def source(request: ExtractRequest) -> dict[str, str]:
-    """Where the weights come from, for the provenance."""
-    return {"weights": str(request.weights) if request.weights else "published"}
+def source(request: ExtractRequest) -> dict[str, Any]:
+    """Where the weights come from, and how the images were split if they were, for the provenance."""
+    weights = {"weights": str(Path(request.weights).absolute()) if request.weights else "published"}
+    return weights if request.test_fraction is None else weights | {"test_fraction": request.test_fraction}
 
 
 def command(request: ExtractRequest) -> str:
