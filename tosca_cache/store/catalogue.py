@@ -224,6 +224,8 @@ def _summary(path: Path, state: str, plan: Plan, done_rows: int, size: int) -> S
 def _unlike(spec: StoreSpec, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """(field, wanted value, the store's value) of every wanted field that the store does not have."""
     flat = spec.flat()
+    if spec.imported:  # no images were transformed, so that whoever asks for a transform does not mean these features
+        wanted = {field: value for field, value in wanted.items() if not field.startswith("transform.")}
     pairs = [(field, value, flat.get(field, ABSENT)) for field, value in sorted(wanted.items())]
     return [(field, value, has) for field, value, has in pairs if canonical(value) != canonical(has)]
 

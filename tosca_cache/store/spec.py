@@ -11,6 +11,7 @@ from typing import Any
 
 FORMAT = 1
 PRECISIONS = ("fp32", "bf16", "fp16")
+UNKNOWN = "unknown"  # the precision of features that were computed elsewhere
 DTYPES = ("float16", "float32")
 ABSENT = "(absent)"
 
@@ -33,6 +34,9 @@ class StoreSpec:
     precision: arithmetic of the forward pass, `fp32`, `bf16` or `fp16`.
     dtype: how features are stored, `float16` or `float32`.
     format: version of the store's layout.
+    source: None for features that were extracted here. For imported ones, which say little about how they came about:
+        `kind` (`imported`), and by what else two imports can differ (names and SHA-256 of the files, their arrays' roles).
+        Their transform is empty, and their precision may be `unknown`.
 
     Raises `ValueError` for missing keys and for values that are not plain JSON; may hold further keys inside the groups.
     """
@@ -44,6 +48,7 @@ class StoreSpec:
     precision: str
     dtype: str
     format: int = FORMAT
+    source: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for group, required in _REQUIRED.items():
@@ -54,22 +59,40 @@ class StoreSpec:
                 if type(value.get(key)) is not kind:
                     raise ValueError(f"{group}.{key} must be {kind.__name__}, not {value.get(key, ABSENT)!r}")
             object.__setattr__(self, group, value)
-        _check_choice("precision", self.precision, PRECISIONS)
+        self._check_source()
         _check_choice("dtype", self.dtype, DTYPES)
         if type(self.format) is not int:
             raise ValueError(f"format must be int, not {self.format!r}")
+
+    def _check_source(self) -> None:
+        if self.source is None:
+            _check_choice("precision", self.precision, PRECISIONS)
+            return
+        source = plain(self.source, "source")
+        if not isinstance(source, dict) or type(source.get("kind")) is not str:
+            raise ValueError(f"source must be a mapping with a kind, not {source!r}")
+        object.__setattr__(self, "source", source)
+        _check_choice("precision", self.precision, (*PRECISIONS, UNKNOWN))
+
+    @property
+    def imported(self) -> bool:
+        """Whether the features come from a file of arrays and not from images: then there is no transform to speak of."""
+        return self.source is not None
 
     @classmethod
     def from_dict(cls, value: Any) -> StoreSpec:
         """The inverse of `to_dict`; raises `ValueError` for anything else."""
         names = {field.name for field in fields(cls)}
-        if not isinstance(value, dict) or set(value) != names:
+        if not isinstance(value, dict) or set(value) | {"source"} != names or value.get("source", value) is None:
             raise ValueError(f"a specification has the keys {', '.join(sorted(names))}")
         return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:
-        """A sorted, nested copy of plain JSON values."""
-        copied = plain({field.name: getattr(self, field.name) for field in fields(self)}, "specification")
+        """A sorted, nested copy of plain JSON values; `source` is left out where there is none."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.source is None:
+            del values["source"]
+        copied = plain(values, "specification")
         assert isinstance(copied, dict)
         return copied
 

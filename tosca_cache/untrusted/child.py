@@ -25,7 +25,12 @@ RATE = 1 << 20
 MAX_JSON = 8 << 20
 MAX_TEXTS = 256 << 20  # bytes of one reply of texts, as JSON
 _START = "import sys; sys.path.insert(0, {root!r}); from tosca_cache.untrusted.serve import main; main({descriptor})"
-_QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "HDF5_PLUGIN_PRELOAD": "::", "HDF5_USE_FILE_LOCKING": "0"}
+_QUIET = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "HDF5_PLUGIN_PRELOAD": "::",
+    "HDF5_USE_FILE_LOCKING": "0",
+}
 _DAMAGED = "Use a sound copy of the file, or write it again."
 
 

@@ -9,7 +9,16 @@ from typing import IO, Any
 
 import numpy as np
 
-from tosca_cache.untrusted.headers import BFLOAT16, MAX_ARRAYS, MAX_NAME, TEXT, TEXT_BYTES, Header, Refused, number_dtype
+from tosca_cache.untrusted.headers import (
+    BFLOAT16,
+    MAX_ARRAYS,
+    MAX_NAME,
+    TEXT,
+    TEXT_BYTES,
+    Header,
+    Refused,
+    number_dtype,
+)
 
 MAX_DIRECTORY = 1 << 20  # bytes of the list of members
 _KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from tosca_cache.cli.cache import look
+from tosca_cache.cli.cache import exchange, look
 
-VERBS = (look,)
+VERBS = (look, exchange)
 
 
 def register(app: typer.Typer) -> None:

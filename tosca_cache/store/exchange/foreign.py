@@ -1,0 +1,200 @@
+"""Foreign features into a store of their own, whose fingerprint says that they were imported and from where."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tosca_cache import __version__
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.store.catalogue import store_path
+from tosca_cache.store.exchange.compose import Composed, Division, check_features, compose
+from tosca_cache.store.exchange.form import STORE_NAME
+from tosca_cache.store.exchange.given import Given
+from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS, Shard
+from tosca_cache.store.reader import Store, open_store
+from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
+from tosca_cache.store.writer import StoreWriter
+
+IMPORTED = "imported"
+MAX_NAME = 80
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What the store of foreign features is to be called.
+
+    dataset: name that it is asked for by. backbone: what made the features, `arch` or `arch.tag`.
+    store_dtype: `float16` or `float32`; None for the one that keeps every value.
+
+    Raises `UsageError` for names that cannot be part of a folder's name.
+    """
+
+    dataset: str
+    backbone: str = IMPORTED
+    store_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, name in (("--dataset", self.dataset), ("--backbone", self.backbone)):
+            if not STORE_NAME.fullmatch(name) or len(name) > MAX_NAME:
+                raise UsageError(
+                    f"{ascii(name)[:100]} is no name",
+                    where=option,
+                    remedy=f"use letters, digits, dots, dashes and underscores, {MAX_NAME} of them at most",
+                )
+        if self.store_dtype not in (None, *DTYPES):
+            raise UsageError(
+                f"features cannot be stored as {self.store_dtype!r}",
+                where="--store-dtype",
+                remedy=f"use {' or '.join(DTYPES)}",
+            )
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The store, whether it was there already, and what a user should know about how it came about, a sentence each."""
+
+    store: Store
+    was_there: bool
+    notes: tuple[str, ...]
+
+
+def import_given(
+    given: Given,
+    root: Path,
+    naming: Naming,
+    division: Division,
+    source: Mapping[str, Any],
+    *,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Imported:
+    """Makes the store; goes on with one whose import was killed.
+
+    source: by what this import differs from others (`StoreSpec.source`). facts: for the provenance.
+    progress: is told how many more rows are written.
+
+    Raises `UsageError` for features, labels or splits that cannot make a store, before anything is written.
+    """
+    composed = compose(given, division)
+    features = [rows.features for rows in composed.splits.values()]
+    exact = "float16" if all(each.exact_dtype == "float16" for each in features) else "float32"
+    dtype = naming.store_dtype or exact
+    spec = _spec(composed, naming, dtype, source, division)
+    path = store_path(root, spec)
+    if path.exists():
+        return Imported(open_store(path), True, composed.notes)
+    for split in SPLITS:
+        check_features(composed.splits[split], split, dtype)
+    notes = list(composed.notes)
+    if any(each.clean.dtype.itemsize == 8 for each in features):
+        notes.append(f"float64 features are rounded to {dtype}")
+    store = _write(composed, path, spec, {"tosca_cache": __version__, "source": dict(facts or {})}, progress)
+    return Imported(store, False, tuple(notes))
+
+
+def digest_of(given: Given) -> str:
+    """SHA-256 of arrays in memory: what stands for the file's where there is none."""
+    digest = hashlib.sha256()
+
+    def add(name: str, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "UTO":
+            little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+            digest.update(f"{name} {little.dtype.str} {little.shape}\n".encode())
+            digest.update(little.reshape(-1).view(np.uint8).data)
+        else:
+            digest.update(f"{name} {json.dumps([str(item) for item in value])}\n".encode())
+
+    for split, part in given.parts.items():
+        add(f"{split}.features", part.features.clean)
+        add(f"{split}.views", part.features.views)
+        add(f"{split}.labels", part.labels)
+        add(f"{split}.domains", part.domains)
+        add(f"{split}.paths", part.paths)
+    for number, value in enumerate(given.split if isinstance(given.split, tuple) else (given.split,)):
+        add(f"split.{number}", value)
+    add("class_names", given.class_names)
+    add("domain_names", given.domain_names)
+    return digest.hexdigest()
+
+
+def _spec(composed: Composed, naming: Naming, dtype: str, source: Mapping[str, Any], division: Division) -> StoreSpec:
+    arch, _, tag = naming.backbone.partition(".")
+    counts = {split: composed.splits[split].features.width - 1 for split in SPLITS}
+    divided: dict[str, Any] = (
+        {} if division.fraction is None else {"test_fraction": division.fraction, "seed": division.seed}
+    )
+    if division.values is not None:
+        divided["split_values"] = list(division.values)
+    return StoreSpec(
+        dataset={
+            "name": naming.dataset,
+            "listing_digest": _listing_digest(composed),
+            "classes": len(composed.class_names),
+            "splits": {split: len(composed.splits[split].rows) for split in SPLITS},
+        },
+        backbone={"name": arch, "tag": tag, "weights_digest": UNKNOWN, "dim": composed.dim},
+        transform={},
+        views={"count": counts["train"], "seed": 0, "test_count": counts["test"]},
+        precision=UNKNOWN,
+        dtype=dtype,
+        source={"kind": IMPORTED, **source, **divided},
+    )
+
+
+def _listing_digest(composed: Composed) -> str:
+    """As `ImageDataset.listing_digest` has it."""
+    listing = {
+        "classes": composed.class_names,
+        "domains": composed.domain_names,
+        "splits": {
+            name: [rows.paths, rows.labels.tolist(), rows.domains.tolist()]
+            for name, rows in sorted(composed.splits.items())
+        },
+    }
+    return hashlib.sha256(json.dumps(listing, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _write(
+    composed: Composed, path: Path, spec: StoreSpec, provenance: dict[str, Any], progress: Progress | None
+) -> Store:
+    writer = StoreWriter.open(
+        path,
+        spec,
+        class_names=composed.class_names,
+        domain_names=composed.domain_names,
+        rows={split: len(composed.splits[split].rows) for split in SPLITS},
+        views={split: composed.splits[split].features.width for split in SPLITS},
+        numerics={},
+    )
+    with writer:
+        for shard in writer.pending():
+            _publish(writer, composed, shard)
+            if progress is not None:
+                progress(shard.rows)
+        return writer.finish(provenance)
+
+
+def _publish(writer: StoreWriter, composed: Composed, shard: Shard) -> None:
+    split = composed.splits[shard.split]
+    span = slice(shard.start, shard.stop)
+    features = split.features.rows(split.rows[span]).astype(writer.spec.dtype)
+    if not np.isfinite(features).all():
+        raise StoreError("The features have changed while they were read.", where=writer.path, remedy="Run it again.")
+    writer.publish(
+        shard,
+        features=features,
+        labels=split.labels[span],
+        domains=split.domains[span],
+        views=np.zeros((shard.rows, split.features.width, VIEW_PARAMETERS), dtype=np.int64),
+        paths=split.paths[span],
+    )
