@@ -23,7 +23,7 @@ from tosca_cache.store.layout import Shard, SplitLayout
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, PROVENANCE, load_manifest
 from tosca_cache.store.remote.access import PATIENT, Access, in_threads
 from tosca_cache.store.remote.fetch import arrived
-from tosca_cache.store.remote.lease import Lease
+from tosca_cache.store.remote.lease import Lease, sweep
 from tosca_cache.store.remote.progress import transfer
 from tosca_cache.store.remote.state import (
     DONE,
@@ -53,6 +53,7 @@ def settle(path: Path) -> Path:
     if MANIFEST in there:
         if PLAN in there or DONE in there or SEALED in there:
             clear_away(access, name)
+        sweep(access, name)
         return arrived(path)
     sealed = SEALED in there and MANIFEST in access.children(f"{name}/{SEALED}")
     if sealed or (path / MANIFEST).exists():

@@ -69,6 +69,7 @@ class Lease:
                     who = holder(access, lease_key(name, other))
                     if who is not None:
                         raise _busy(access, name, other, who)
+                    access.remove(lease_key(name, other))
         except BaseException:
             lease.release()
             raise
@@ -130,6 +131,13 @@ def leases(access: Access, name: str) -> list[Part | None]:
     pattern = re.compile(rf"\.{re.escape(name)}\.(part-[0-9]+-of-[0-9]+\.)?lock")
     found = [match[1] for key in access.children("") if (match := pattern.fullmatch(key))]
     return [None if part is None else Part.named_in(part) for part in found]
+
+
+def sweep(access: Access, name: str) -> None:
+    """Removes what dead and stale holders have left of a store that nobody has to write any more."""
+    for part in leases(access, name):
+        if holder(access, lease_key(name, part)) is None:
+            access.remove(lease_key(name, part))
 
 
 def holder(access: Access, key: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tosca_cache.errors import StoreError
 from tosca_cache.store.manifest import MANIFEST, PLAN
 from tosca_cache.store.remote.access import PATIENT, Access
-from tosca_cache.store.remote.lease import Lease, lease_key, leases
+from tosca_cache.store.remote.lease import Lease
 from tosca_cache.store.remote.mirror import mirror_of
 from tosca_cache.store.remote.state import SEALED
 from tosca_cache.store.remote.url import STORE_NAME
@@ -30,9 +30,6 @@ def delete_store(root: Path, name: str) -> int:
         keys = access.objects(name)
         access.remove(*(f"{name}/{key}" for key in (MANIFEST, f"{SEALED}/{MANIFEST}", PLAN) if key in keys))
         access.remove_all(f"{name}/{key}" for key in keys)
-        for part in leases(access, name):
-            if part is not None:  # stale, or this lease could not have been taken
-                access.remove(lease_key(name, part))
     finally:
         lease.release()
     for seen in (access.mirror.seen(name), access.mirror.seen(f"{name}.partial")):

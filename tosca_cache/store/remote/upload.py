@@ -44,7 +44,7 @@ class Uploader:
     def __init__(self, access: Access, path: Path, part: Part | None, lease: Lease) -> None:
         self.access, self.path, self.part, self.lease = access, path, part, lease
         self.name, self.folder = path.name, partial_path(path)
-        self._error: StoreError | None = None
+        self._error: BaseException | None = None
         self._stop = threading.Event()
         self._queue: queue.Queue[DoneShard] = queue.Queue()
         self._sent = 0  # bytes
@@ -145,7 +145,7 @@ class Uploader:
             try:
                 if self._error is None:
                     self._upload(done)
-            except StoreError as error:
+            except BaseException as error:  # raised where somebody waits for it
                 self._error = error
             finally:
                 self._queue.task_done()
