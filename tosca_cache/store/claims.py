@@ -13,6 +13,7 @@ writes the plan, and the others find it.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,6 +86,15 @@ def writers(store: Path) -> list[tuple[Part | None, str]]:
         if who is not None:
             found.append((part, who))
     return found
+
+
+def wait_until_free(store: Path, part: Part | None, pause: float = 0.5) -> None:
+    """Returns as soon as all of a store, or a part, could be claimed; somebody else may be quicker then."""
+    while True:
+        with deciding(store):
+            if not any(_exclude(part, other) for other, _ in writers(store)):
+                return
+        time.sleep(pause)
 
 
 def _path(store: Path, part: Part | None) -> Path:

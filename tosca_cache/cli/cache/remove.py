@@ -1,0 +1,164 @@
+"""`tosca cache rm`, `prune` and `du`: removing stores and what killed processes left, and how much room they take."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tosca_cache.cli.cache.common import AsJson, readable_size
+from tosca_cache.cli.options import DEFAULT_ROOT, Root
+
+if TYPE_CHECKING:
+    from tosca_cache.store import StoreSummary
+    from tosca_cache.store.leftovers import Leftover
+    from tosca_cache.store.remove import Usage
+
+Stores = Annotated[list[str], typer.Argument(help="Paths of stores, or their names in --root, or beginnings of them.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        help="Only what has not changed for so long: 30m, 12h, 7d.", metavar="AGE", show_default="whatever its age"
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def rm(stores: Stores, root: Root = DEFAULT_ROOT, yes: Yes = False) -> None:
+    """Remove feature stores, finished, unfinished or damaged; asks before, unless --yes.
+
+    A store that is being written is not removed.
+    """
+    from tosca_cache.store.remove import remove_store
+
+    paths = list(dict.fromkeys(_named(store, Path(root)) for store in stores))
+    if not yes:
+        for path in paths:
+            typer.echo(_loss(path))
+        typer.confirm(f"Remove {'it' if len(paths) == 1 else f'these {len(paths)} stores'}?", abort=True)
+    for path in paths:
+        typer.echo(f"removed {path} ({readable_size(remove_store(path))})")
+
+
+def prune(root: Root = DEFAULT_ROOT, yes: Yes = False, older_than: OlderThan = None, dry_run: DryRun = False) -> None:
+    """Remove unfinished stores and what killed processes have left; finished stores stay. Asks before, unless --yes.
+
+    What is being written is never touched.
+    """
+    from tosca_cache.store import remove
+
+    seconds = 0.0 if older_than is None else _seconds(older_than)
+    found = remove.prune(Path(root), older_than=seconds, dry_run=True)
+    for leftover in found.kept:
+        typer.echo(f"kept:   {leftover.path.name}: {leftover.kind}, in use by {leftover.busy}")
+    if not found.removed:
+        typer.echo(f"nothing to remove in {root}")
+        return
+    for leftover in found.removed:
+        typer.echo(f"remove: {_shown(leftover)}")
+    if dry_run:
+        typer.echo(f"{readable_size(found.size)} would be freed")
+        return
+    if not yes:
+        typer.confirm(f"Remove these {len(found.removed)} ({readable_size(found.size)})?", abort=True)
+    done = remove.prune(Path(root), older_than=seconds)
+    typer.echo(f"removed {len(done.removed)}, {readable_size(done.size)} freed")
+
+
+def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+    """Show how much room the feature stores take, and what is free on their disk."""
+    from tosca_cache.store.remove import usage
+
+    found = usage(Path(root))
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        _print_usage(Path(root), found)
+
+
+def register(cache: typer.Typer) -> None:
+    """Adds the verbs."""
+    cache.command()(rm)
+    cache.command()(prune)
+    cache.command()(du)
+
+
+def _named(store: str, root: Path) -> Path:
+    """The store of a path, a name, or the beginning of exactly one name; raises `UsageError` naming several."""
+    from tosca_cache.errors import UsageError
+    from tosca_cache.store import list_stores
+
+    exact = (Path(store), root / store, root / f"{store}.partial")
+    for path in exact:
+        if path.exists():
+            return path
+    names = {found.path.name.removesuffix(".partial") for found in list_stores(root)}
+    fitting = sorted(name for name in names if name.startswith(store))
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{len(fitting)} stores begin with {store}:\n" + "\n".join(f"    {name}" for name in fitting),
+            where=store,
+            remedy="give more of the name, or all of these names",
+        )
+    return _named(fitting[0], root) if fitting else root / store
+
+
+def _loss(path: Path) -> str:
+    """What removing a store loses, in one line."""
+    from tosca_cache.store import list_stores
+    from tosca_cache.store.leftovers import folder_size
+
+    size = readable_size(folder_size(path))
+    for found in list_stores(path.parent):
+        if found.path.name == path.name:
+            return f"{path.name}: {_content(found)}; {size}"
+    return f"{path.name}: {size}"
+
+
+def _content(store: StoreSummary) -> str:
+    if store.spec is None or store.rows is None or store.views is None:
+        return f"{store.state} ({store.problem})"
+    rows, views = sum(store.rows.values()), store.views["train"]
+    what = f"{rows} images of {store.spec.dataset['name']}, {views} views a train image, {store.spec.backbone['name']}"
+    return f"{what}; {store.done_rows} of them are done" if store.state == "unfinished" else what
+
+
+def _shown(leftover: Leftover) -> str:
+    hours = leftover.age / 3600
+    age = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours" if hours >= 1 else "less than an hour"
+    return f"{leftover.path.name}: {leftover.kind}, {readable_size(leftover.size)}, {age} old"
+
+
+def _seconds(age: str) -> float:
+    from tosca_cache.errors import UsageError
+
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])", age)
+    if found is None:
+        raise UsageError(
+            f"{age!r} is not an age", where="--older-than", remedy="give a whole number and s, m, h or d, such as 7d"
+        )
+    return float(int(found[1]) * _UNITS[found[2]])
+
+
+def _print_usage(root: Path, found: Usage) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"room that {root} takes")
+    table.add_column("store", overflow="fold")
+    for name in ("state", "features", "views", "other", "in all", "on disk"):
+        table.add_column(name, justify="left" if name == "state" else "right")
+    for store in found.stores:
+        sizes = (store.features, store.views, store.other, store.size, store.on_disk)
+        table.add_row(store.name, store.state, *map(readable_size, sizes))
+    console = Console()
+    console.print(table)
+    sums = found.to_dict()["total"]
+    words = ", ".join(f"{kind} {readable_size(size)}" for kind, size in sums.items() if size and kind != "bytes")
+    total = f"in all {readable_size(sums['bytes'])}" + (f" ({words})" if words else "")
+    console.print(f"{total}; free on this disk: {readable_size(found.free)}", soft_wrap=True, highlight=False)
