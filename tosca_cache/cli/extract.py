@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tosca_cache.extract.request import ExtractRequest, Outcome
     from tosca_cache.store import Store
 
+HOW = ("part", "join", "jobs", "backend", "scheduler")  # options that say only who does it
 SHOWN = 10  # skipped images that are printed; the manifest lists all
 
 
@@ -49,6 +50,9 @@ PartOption = Annotated[
     ),
 ]
 Join = Annotated[bool, typer.Option("--join", help="Check that all parts are there, and finish the store.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="If another process is writing this store, wait for its end, then go on.")
+]
 Jobs = Annotated[
     int | None, typer.Option(help="Worker processes that share the work out.", show_default="this process alone")
 ]
@@ -87,6 +91,7 @@ def extract(
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
     reuse: Reuse = True,
+    wait: Wait = False,
     part: PartOption = None,
     join: Join = False,
     jobs: Jobs = None,
@@ -99,10 +104,11 @@ def extract(
     several workers (--jobs, or --part and --join).
     """
     given = dict(locals())
-    how = {name: given.pop(name) for name in ("part", "join", "jobs", "backend", "scheduler")}
+    how = {name: given[name] for name in HOW}
     _refuse_mixtures(how)
+    run = _run_waiting if given["wait"] else _run
     try:
-        _run(_request(given), **how)
+        run(request_of(given), **how)
     except KeyboardInterrupt:
         typer.echo("interrupted: run the same command again, it goes on from the last finished shard", err=True)
         raise typer.Exit(130) from None
@@ -120,13 +126,14 @@ def _refuse_mixtures(how: dict[str, Any]) -> None:
         )
 
 
-def _request(given: dict[str, Any]) -> ExtractRequest:
-    """The options by the names of the fields that they fill."""
+def request_of(given: dict[str, Any]) -> ExtractRequest:
+    """What the options of `extract`, by their names, ask for; raises `UsageError` for what cannot be."""
     from dataclasses import fields
 
     from tosca_cache.extract.options import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
+    given = {name: value for name, value in given.items() if name not in (*HOW, "wait")}
     normalise = given.pop("normalize")  # None goes with the dataset, so it is settled later
     how = {field.name: given.pop(field.name) for field in fields(ExtractOptions) if field.name in given}
     return ExtractRequest(**given, normalise=normalise, options=ExtractOptions(**how))
@@ -148,6 +155,25 @@ def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: An
         typer.echo("this store is finished already; nothing to do")
     _print_skipped(outcome.store)
     typer.echo(f"store: {outcome.store.path}")
+
+
+def _run_waiting(request: ExtractRequest, **how: Any) -> None:
+    """Like `_run`, but whoever else is writing the store is waited for, as often as there is somebody."""
+    import time
+
+    from tosca_cache.store.claims import StoreBusy, wait_until_free
+    from tosca_cache.store.parts import Part
+
+    part = None if how["part"] is None else Part.parse(how["part"])
+    while True:
+        try:
+            return _run(request, **how)
+        except StoreBusy as busy:
+            if busy.where is None:
+                raise
+            typer.echo(f"waiting: {busy.problem}", err=True)
+            time.sleep(1.0)  # also where its locks are not to be seen from here
+            wait_until_free(Path(busy.where), part)
 
 
 def _run_part(request: ExtractRequest, text: str) -> None:
