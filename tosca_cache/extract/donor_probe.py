@@ -16,10 +16,9 @@ from tosca_cache.datasets.transforms import TransformSpec, clean_view, render
 from tosca_cache.errors import ImageError, StoreError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.donors import Donor, warn
+from tosca_cache.extract.probe import TOLERANCE, deviations
 
 IMAGES = 8
-# Relative errors of a feature that another batch size, machine or version may cause; other images are far above.
-LIMITS = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.02}
 
 
 def agrees(
@@ -34,12 +33,12 @@ def agrees(
     What cannot be read, there or here, is left out: that is said when its turn comes.
     """
     errors = relative_errors(dataset, backbone, transform, donor, rows)
-    limit = LIMITS[backbone.precision]
+    limit = TOLERANCE[backbone.precision]  # above what other batch sizes and versions cause, far below other images
     wrong = [error for error in errors if not error <= limit]
     if wrong:
         warn(
             f"nothing is taken from {donor.name}: of {len(errors)} images that were tried, {len(wrong)} have other "
-            f"features here (relative error up to {max(wrong):.2g}, allowed is {limit:g})"
+            f"features here (deviating by up to {max(wrong):.2g}, allowed is {limit:g})"
         )
     return not wrong
 
@@ -51,7 +50,7 @@ def relative_errors(
     donor: Donor,
     rows: Mapping[str, IntArray],
 ) -> list[float]:
-    """||theirs - ours|| / ||ours|| of view 0 of the images that were tried."""
+    """`probe.deviations` of view 0 of the images that were tried, ours from theirs."""
     places = [(split, int(row)) for split, found in rows.items() for row in found]
     chosen = {round(place) for place in np.linspace(0, len(places) - 1, IMAGES)} if places else set()
     pixels, theirs = [], []
@@ -65,6 +64,5 @@ def relative_errors(
     if not pixels:
         return []
     ours = backbone.forward(transform)(torch.from_numpy(np.stack(pixels))).cpu().numpy()
-    norms = np.maximum(np.linalg.norm(ours, axis=1), np.finfo(np.float32).tiny)
-    errors: list[float] = (np.linalg.norm(np.stack(theirs) - ours, axis=1) / norms).tolist()
-    return errors
+    found: list[float] = deviations(ours.astype(donor.store.dtype), np.stack(theirs)).tolist()
+    return found

@@ -1,0 +1,72 @@
+"""What the tests of growing share: pictures under paths, making stores, and comparing them."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tosca_cache.errors import ToscaWarning
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.pipeline import extract
+
+OPTIONS = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
+FEW = ExtractOptions(views=2, test_views=0, store_dtype="float32", batch_size=8, workers=1)
+TOLERANCE = 1e-5  # relative, of float32 features in batches of other sizes; docs/growing.md
+TRIED = 8  # images that a donor is tried on
+
+
+def small_and_quick(monkeypatch):
+    """Shards of 5 rows, 3 of train and 2 of test, without waiting for the disk."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 5)
+
+
+def aged(dataset):
+    """The dataset, whose pictures have lain there for a while."""
+    for path in Path(dataset.root).rglob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    return dataset
+
+
+def draw(path, size=(40, 50), seed=5):
+    """A picture under this path, as old as the others."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    os.utime(path, (1e9, 1e9))
+
+
+def make(dataset, backbone, root, options=OPTIONS):
+    """The store, and no warning on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ToscaWarning)
+        return extract(dataset, backbone, root, options, show_progress=False)
+
+
+def contents(store):
+    """Every file of a store but its provenance."""
+    found = (path for path in store.path.rglob("*") if path.is_file() and path.name != "provenance.json")
+    return {path.relative_to(store.path): path.read_bytes() for path in found}
+
+
+def assert_same(grown, scratch, changed=()):
+    """The same rows, labels and views; features within the tolerance; `changed`: paths of train that may differ."""
+    assert (grown.spec, grown.class_names, grown.domain_names) == (
+        scratch.spec,
+        scratch.class_names,
+        scratch.domain_names,
+    )
+    for split in ("train", "test"):
+        kept = [path not in changed for path in grown.paths(split)]
+        assert grown.paths(split) == scratch.paths(split)
+        for array in ("labels", "domains", "view_parameters"):
+            assert np.array_equal(getattr(grown, array)(split)[kept], getattr(scratch, array)(split)[kept])
+        ours, theirs = grown.features(split)[kept], scratch.features(split)[kept]
+        errors = np.linalg.norm(ours - theirs, axis=-1) / np.linalg.norm(theirs, axis=-1)
+        assert errors.max(initial=0) <= TOLERANCE
+
+
+def reused(store):
+    return [(entry["rows"], entry["views"]) for entry in store.provenance.get("reused", [])]
