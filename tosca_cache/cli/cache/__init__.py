@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from tosca_cache.cli.cache import exchange, look
+from tosca_cache.cli.cache import exchange, look, remove, verify, why
 
-VERBS = (look, exchange)
+VERBS = (look, verify, why, exchange, remove)
 
 
 def register(app: typer.Typer) -> None:
