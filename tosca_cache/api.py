@@ -3,6 +3,7 @@
 import tosca_cache as tosca
 
 store = tosca.open_store("cache/digits--...")
+store = tosca.import_features(embeddings, labels, dataset="birds", test_fraction=0.2)  # computed elsewhere
 stream = tosca.task_stream(store, increment=2, seed=1993)  # or incremental="domains"
 trained = tosca.train(stream, l1=5e-4)
 labels, modules = tosca.route(trained, features)
@@ -25,12 +26,14 @@ from tosca_cache.compare.request import CompareRequest, seeds_of
 from tosca_cache.compare.run import CompareReporter, run_compare
 from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
+from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import make_router
 from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, train_stream
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
+from tosca_cache.store.exchange import Division, Features, Given, Naming, Part, as_values, digest_of, import_given
 from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
 from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
 from tosca_cache.sweep.settle import SweepReporter
@@ -45,6 +48,56 @@ IntArray = NDArray[np.int64]
 def open_store(path: str | Path) -> Store:
     """A finished feature store; raises `StoreError` if it is missing, unfinished or damaged."""
     return _open_store(Path(path))
+
+
+def import_features(
+    features: NDArray[Any],
+    labels: NDArray[Any] | Sequence[str],
+    *,
+    dataset: str,
+    test_features: NDArray[Any] | None = None,
+    test_labels: NDArray[Any] | Sequence[str] | None = None,
+    split: NDArray[Any] | Sequence[str] | None = None,
+    test_fraction: float | None = None,
+    seed: int = 1993,
+    domains: NDArray[Any] | Sequence[str] | None = None,
+    test_domains: NDArray[Any] | Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    domain_names: Sequence[str] | None = None,
+    backbone: str = "imported",
+    store_dtype: str | None = None,
+    root: str | Path = "cache",
+) -> Store:
+    """A store of features that were computed elsewhere, which says so; the one that is there if it is the same.
+
+    Test rows come as `test_features` and `test_labels`, or are chosen by `split` or by `test_fraction`.
+
+    Arguments:
+        features: [n, d], or [n, views, d] with the clean view first; float16, float32 or float64.
+        labels: [n], whole numbers or texts.
+        split: [n], true for test; or texts such as `train` and `test`.
+        test_fraction, seed: share of each class for the test split, and which rows those are.
+        domains: [n], numbers or texts; for `incremental="domains"`.
+        class_names, domain_names: what numbers refer to.
+        backbone: what made the features.
+        store_dtype: `float16` or `float32`; by default the one that keeps them (float64 is rounded to float32).
+
+    Raises `UsageError` for arrays that cannot make a store, `StoreError` if the disk refuses.
+    """
+
+    def part(rows: NDArray[Any], own_labels: Any, own_domains: Any) -> Part:
+        known = None if own_domains is None else as_values(own_domains)
+        return Part(Features(np.asarray(rows)), as_values(own_labels), known)
+
+    parts = {"": part(features, labels, domains)}
+    if (test_features is None) != (test_labels is None):
+        raise UsageError("test features and test labels go together", where="test_features", remedy="give both")
+    if test_features is not None and test_labels is not None:
+        parts = {"train": parts[""], "test": part(test_features, test_labels, test_domains)}
+    given = Given(parts, None if split is None else as_values(split), class_names=class_names, domain_names=domain_names)
+    naming, division = Naming(dataset, backbone, store_dtype), Division(test_fraction, seed)
+    source = {"arrays": "in memory", "sha256": digest_of(given)}
+    return import_given(given, Path(root), naming, division, source).store
 
 
 def task_stream(

@@ -17,6 +17,7 @@ from tosca_cache.store.exchange.foreign import Imported, Naming, digest_of, impo
 from tosca_cache.store.exchange.given import Features, Given, Part
 from tosca_cache.store.exchange.limits import parse_bytes
 from tosca_cache.store.exchange.roles import ROLES, Pair, Roles, parse_choice
+from tosca_cache.store.exchange.values import as_values
 
 __all__ = [
     "ROLES",
@@ -30,6 +31,7 @@ __all__ = [
     "Pair",
     "Part",
     "Roles",
+    "as_values",
     "digest_of",
     "export_store",
     "import_files",

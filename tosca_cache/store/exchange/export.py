@@ -28,6 +28,7 @@ from tosca_cache.store.exchange.form import (
     row_shapes,
     shown,
 )
+from tosca_cache.store.exchange.patient import PatientFile
 from tosca_cache.store.layout import SPLITS, Shard, metadata_keys
 from tosca_cache.store.lock import FileLock, Held
 from tosca_cache.store.manifest import MANIFEST, PROVENANCE
@@ -55,19 +56,23 @@ def export_store(store: Store, target: Path, *, force: bool = False, progress: P
     target = Path(target)
     _check_target(store, target, force=force)
     temporary = temporary_path(target)
-    with _failures(target), _alone(target):
+    with file_errors(target, StoreError, option="another path"), _alone(target):
         temporary.unlink(missing_ok=True)  # of an export that was killed
         _check_space(store, target)
         try:
-            with h5py.File(temporary, "x", libver=("earliest", "v110")) as file:
-                _write(file, store, progress or (lambda rows: None))
+            with temporary.open("x+b", buffering=0) as file:
+                patient = PatientFile(file)
+                with h5py.File(patient, "w", libver=("earliest", "v110")) as inside:
+                    _write(inside, store, patient, progress or (lambda rows: None))
+                patient.check()
+                os.fsync(file.fileno())
             _publish(temporary, target, force=force)
         finally:
             temporary.unlink(missing_ok=True)
     return target
 
 
-def _write(file: Any, store: Store, progress: Progress) -> None:
+def _write(file: Any, store: Store, patient: PatientFile, progress: Progress) -> None:
     plan = store.manifest.plan
     for name, value in (("format", FORMAT), ("name", store.path.name), ("zarr", zarr.__version__)):
         file.attrs[name] = np.bytes_(value)
@@ -84,6 +89,7 @@ def _write(file: Any, store: Store, progress: Progress) -> None:
         _create_rows(file, store, split)
         for shard in plan.layouts[split].iterate(split):
             _write_shard(file, store, shard)
+            patient.check()
             progress(shard.rows)
 
 
@@ -191,8 +197,6 @@ def _check_space(store: Store, target: Path) -> None:
 
 
 def _publish(temporary: Path, target: Path, *, force: bool) -> None:
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
     if not force and os.path.lexists(target):
         raise UsageError("this file has come about meanwhile", where=target, remedy="add --force, or give another name")
     temporary.replace(target)
@@ -209,19 +213,3 @@ def _alone(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _failures(target: Path) -> Iterator[None]:
-    """Failures of the file system in words; h5py's say their number in the text or not at all."""
-    with file_errors(target, StoreError, option="another path"):
-        try:
-            yield
-        except (RuntimeError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise StoreError(
-                f"HDF5 cannot write this file ({str(error)[:200]}).",
-                where=target,
-                remedy="Choose another place for it.",
-            ) from error

@@ -19,6 +19,7 @@ from tosca_cache.store.exchange.form import STORE_NAME
 from tosca_cache.store.exchange.given import Given
 from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS, Shard
 from tosca_cache.store.reader import Store, open_store
+from tosca_cache.store.remote import settle
 from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
 from tosca_cache.store.writer import StoreWriter
 
@@ -88,7 +89,7 @@ def import_given(
     exact = "float16" if all(each.exact_dtype == "float16" for each in features) else "float32"
     dtype = naming.store_dtype or exact
     spec = _spec(composed, naming, dtype, source, division)
-    path = store_path(root, spec)
+    path = settle(store_path(root, spec))
     if path.exists():
         return Imported(open_store(path), True, composed.notes)
     for split in SPLITS:

@@ -38,6 +38,7 @@ from tosca_cache.store.finish import publish_sealed
 from tosca_cache.store.layout import SPLITS, Shard, compact_path, metadata_keys
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, parse_provenance
 from tosca_cache.store.reader import Store, open_store
+from tosca_cache.store.remote import settle
 from tosca_cache.store.rows import checked_rows
 from tosca_cache.store.spec import canonical
 from tosca_cache.untrusted import UntrustedFile
@@ -74,7 +75,7 @@ def restore_store(
     """
     name = _checked_name(file)
     check_promises(file, file.arrays.values(), most)
-    path = Path(root) / name
+    path = settle(Path(root) / name)
     data = file.read(MANIFEST_SET).tobytes()
     manifest = _load(file, data)
     _check_sets(file, manifest)
@@ -95,7 +96,7 @@ def restore_store(
             publish_sealed(folder, path)
     finally:
         lock.release()
-    return Restored(open_store(path), False)
+    return Restored(open_store(settle(path)), False)
 
 
 @contextmanager

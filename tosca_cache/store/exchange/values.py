@@ -28,6 +28,17 @@ def is_text(values: Values) -> bool:
     return not isinstance(values, np.ndarray) or values.dtype.kind in "UT"
 
 
+def as_values(values: Any) -> Values:
+    """What a caller has in memory as numbers or as a list of texts; raises `UsageError` for a mixture of things."""
+    array = np.asarray(values)
+    if array.ndim != 1 or array.dtype.kind not in "USTO":
+        return array
+    texts = [value.decode() if isinstance(value, bytes) else value for value in array.tolist()]
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError("values are neither numbers nor texts", where=str(array.dtype), remedy="use one of both")
+    return texts
+
+
 def whole_numbers(values: NDArray[Any], what: str) -> IntArray:
     """Numbers [n] or [n, 1] as int64; raises `UsageError` for other shapes, and for any that is not whole."""
     flat = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
