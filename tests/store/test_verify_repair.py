@@ -1,0 +1,188 @@
+"""Mending a store's files: whatever interrupts it, `verify` judges what is left, and mending it again ends the same."""
+
+import json
+import os
+import random
+import shutil
+
+import numpy as np
+import pytest
+from test_resume import PowerLossError, crashing
+from toy_store import build, open_writer, read_everything, toy_arrays, tree
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store import StoreBusy, open_store
+from tosca_cache.store.arrays import ShardRows
+from tosca_cache.store.repair import repairing
+from tosca_cache.store.verify import verify_store
+
+SIZES = {"rows": {"train": 9, "test": 4}, "views": {"train": 2, "test": 1}, "shard_rows": 5}
+MANIFEST, COPY = "manifest.json", "manifest.copy.json"
+
+
+@pytest.fixture
+def small(tmp_path):
+    return build(tmp_path / "s", **SIZES).path
+
+
+def mend(path, shift=0.0):
+    """Mends everything; `shift` is added to what is computed again, as another machine might."""
+    with repairing(path) as repair:
+        repair.mend_files({"machine": "m"})
+        for shard, arrays in repair.found.damaged.items():
+            values = toy_arrays(shard.split, SIZES["rows"], SIZES["views"])
+            part = {name: value[shard.start : shard.stop] for name, value in values.items()}
+            part["features"] = (part["features"] + shift).astype(np.float16)
+            repair.put(ShardRows(**part), shard, arrays, {"machine": "m"})
+        return repair
+
+
+def everything(path):
+    return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
+
+
+def damage(path, *names):
+    for name in names:
+        data = bytearray((path / name).read_bytes())
+        data[len(data) // 3] ^= 16
+        (path / name).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (MANIFEST,),
+        (COPY,),
+        ("zarr.json", "train/zarr.json", "test/views/zarr.json"),
+        ("train/features/c.1.0.0",),
+        ("train/labels/c.0", "train/features/c.0.0.0", "test/paths/c.0", MANIFEST),
+    ],
+)
+def test_what_is_mended_is_as_it_was(small, names):
+    before = everything(small)
+    damage(small, *names)
+    repair = mend(small)
+    assert everything(small) == before and repair.changed == []
+    assert len(repair.done) >= 1
+
+
+def test_gone_folders_links_and_litter_are_mended(small, tmp_path):
+    before = everything(small)
+    shutil.rmtree(small / "train" / "labels")
+    shutil.move(small / "test/views/c.0.0.0", tmp_path / "elsewhere")
+    (small / "test/views/c.0.0.0").symlink_to(tmp_path / "elsewhere")
+    (small / "train/.zarr.json.tmp").write_text("{")
+    kept = (tmp_path / "elsewhere").read_bytes()
+    mend(small)
+    assert everything(small) == before and not (small / "test/views/c.0.0.0").is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == kept
+
+
+@pytest.mark.parametrize("text", ['{"seconds": 1', '{"seconds": 2}'])
+def test_a_damaged_provenance_is_sealed_as_far_as_it_can_be_read(small, text):
+    (small / "provenance.json").write_text(text)
+    assert not verify_store(small).ok
+    mend(small)
+    assert verify_store(small).ok
+    said = open_store(small).provenance
+    assert "damaged" in said and said.get("seconds") == (2 if text.endswith("}") else None)
+
+
+def test_other_bytes_are_recorded(small):
+    before = everything(small)
+    damage(small, "train/features/c.1.0.0")
+    repair = mend(small, shift=0.25)
+    assert repair.changed == ["train/features/c.1.0.0"]
+    assert verify_store(small).ok
+    changed = {name for name, data in everything(small).items() if data != before[name]}
+    assert changed == {"train/features/c.1.0.0", MANIFEST, COPY, "provenance.json"}
+    (entry,) = open_store(small).provenance["repairs"]
+    assert entry == {"objects": ["train/features/c.1.0.0"], "machine": {"machine": "m"}}
+
+
+def test_undamaged_objects_of_a_damaged_shard_are_left_alone(small):
+    inode = (small / "train/features/c.0.0.0").stat().st_ino
+    damage(small, "train/labels/c.0")
+    mend(small, shift=0.25)
+    assert (small / "train/features/c.0.0.0").stat().st_ino == inode and verify_store(small).ok
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25], ids=["same bytes", "other bytes"])
+def test_a_crash_at_any_step_of_mending_loses_nothing(tmp_path, monkeypatch, shift):
+    names = (MANIFEST, "test/zarr.json", "train/features/c.0.0.0", "train/labels/c.1")
+    whole = build(tmp_path / "whole", **SIZES).path
+
+    def broken(name):
+        path = shutil.copytree(whole, tmp_path / name)
+        damage(path, *names)
+        return path
+
+    path = broken("counted")
+    with monkeypatch.context() as patch:
+        calls = crashing(patch, 10**9)
+        mend(path, shift)
+        steps = next(calls)
+    expected = tree(path)
+    assert (expected == tree(whole)) == (shift == 0.0)
+    for step in sorted(random.Random(0).sample(range(steps), min(steps, 24))):
+        path = broken(f"s{step}")
+        with monkeypatch.context() as patch:
+            crashing(patch, step)
+            with pytest.raises(PowerLossError):
+                mend(path, shift)
+        if not verify_store(path).ok:
+            mend(path, shift)
+        left = {name: data for name, data in tree(path).items() if not name.endswith(".tmp")}
+        assert left == expected, f"step {step} of {steps}"
+        assert verify_store(path).ok
+        read_everything(open_store(path))
+        shutil.rmtree(path)
+
+
+def test_one_mends_and_nobody_else_writes(small):
+    with repairing(small):
+        with pytest.raises(StoreBusy, match=f"process {os.getpid()}"), repairing(small):
+            pass
+        with pytest.raises(StoreBusy):
+            open_writer(small, **SIZES)
+    with pytest.raises(StoreError, match="finished"):
+        open_writer(small, **SIZES)
+
+
+def test_a_reader_keeps_what_it_has_opened(small):
+    damage(small, "train/labels/c.0")
+    store = open_store(small)
+    expected = store.features("train")
+    mend(small)
+    np.testing.assert_array_equal(store.features("train"), expected)
+    store.labels("train")
+
+
+def test_what_cannot_be_mended_is_refused(small, tmp_path):
+    shutil.move(small / "test", tmp_path / "test")
+    (small / "test").symlink_to(tmp_path / "test")
+    with pytest.raises(StoreError, match="link"), repairing(small):
+        pass
+    (small / "test").unlink()
+    shutil.move(tmp_path / "test", small / "test")
+    damage(small, MANIFEST, COPY)
+    with pytest.raises(StoreError, match="Neither the manifest nor its copy"), repairing(small):
+        pass
+
+
+def test_metadata_of_another_version_of_zarr(small, monkeypatch):
+    """What this version would write has other bytes: it is written all the same, and recorded."""
+    from tosca_cache.store import repair as module
+
+    original = module.expected_metadata
+
+    def otherwise(*layouts):
+        written = dict(original(*layouts))
+        written["train/zarr.json"] = json.dumps(json.loads(written["train/zarr.json"]), indent=7).encode()
+        return written
+
+    monkeypatch.setattr(module, "expected_metadata", otherwise)
+    damage(small, "train/zarr.json")
+    assert mend(small).changed == ["train/zarr.json"]
+    assert verify_store(small).ok
+    read_everything(open_store(small))
