@@ -16,6 +16,7 @@ See layout.py for what lies where, and spec.py for what a store says it is.
 from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path
 from tosca_cache.store.claims import StoreBusy, is_shared_out, sharing_out
 from tosca_cache.store.layout import SPLITS, Shard, partial_path
+from tosca_cache.store.leftovers import sweep_up
 from tosca_cache.store.manifest import Manifest, SkippedRow
 from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
@@ -45,4 +46,5 @@ __all__ = [
     "read_unfinished",
     "sharing_out",
     "store_path",
+    "sweep_up",
 ]

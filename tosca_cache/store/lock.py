@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -49,11 +50,9 @@ class FileLock:
     def release(self) -> None:
         """Gives the lock back; does nothing in a forked child, and the second time."""
         if self._descriptor is not None:
-            try:
-                with storage(self.path):
-                    self.path.unlink(missing_ok=True)
-            finally:
-                self._forget()
+            with suppress(OSError):  # its file is only in the way; closed it must be
+                self.path.unlink(missing_ok=True)
+            self._forget()
 
     @property
     def held(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import create_arrays
-from tosca_cache.store.disk import regular_size, remove_tree, sync_folder, write_durably
+from tosca_cache.store.disk import regular_size, remove_tree, sync_all, sync_folder, write_durably
 from tosca_cache.store.journal import DoneShard, finished_shards, journal_paths
 from tosca_cache.store.layout import SPLITS, Shard, metadata_keys
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, load_manifest, load_plan, seal
@@ -113,7 +113,8 @@ def begin_or_check(folder: Path, plan: Plan) -> None:
             where=folder,
             remedy="Give the settings that it was begun with, or throw it away with --restart.",
         )
-    _sync_names(folder)  # whoever began it may have died before that
+    sync_all(journal_paths(folder))  # whoever wrote them, and began the store, may have died before that
+    _sync_names(folder)
 
 
 def _sync_names(folder: Path) -> None:

@@ -1,0 +1,166 @@
+"""Every step by which a process changes the files below a folder, seen before and after it happens.
+
+    with watched(root, observer):
+        ...            # observer.before(step) and observer.after(step) around each
+
+A step is one call that changes the disk, or waits for it: mkdir, create, write, truncate, sync, rename, link, unlink,
+rmdir. Calls that would change nothing (a folder that is there, a file that is not) are no steps. Linux only: /proc says
+what is open under a descriptor.
+"""
+
+import io
+import os
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+
+@dataclass(frozen=True)
+class Step:
+    """kind, path relative to the root, and what else there is to know: (target,), (offset, data) or (length,)."""
+
+    kind: str
+    path: str
+    more: tuple = ()
+
+    def __str__(self):
+        more = [item if isinstance(item, str | int) else f"{len(item)} bytes" for item in self.more]
+        return " ".join(map(str, (self.kind, self.path or ".", *more)))
+
+
+class Observer:
+    """What is told of steps; either method may raise, or never return."""
+
+    def before(self, step):
+        """The step is about to happen."""
+
+    def after(self, step):
+        """The step has happened."""
+
+
+@contextmanager
+def watched(root, observer):
+    """Tells the observer of every step below a folder; fsync itself is left out, nothing here pulls a real plug."""
+    watch = _Watch(os.path.realpath(root), observer)
+    with mock.patch.multiple(os, **watch.replacements()), mock.patch.object(io, "open", watch.io_open):
+        yield
+
+
+class _Watch:
+    def __init__(self, root, observer):
+        self.root = root
+        self.observer = observer
+        self.lock = threading.RLock()  # steps happen one after the other, also those of several threads
+        self.real = {name: getattr(os, name) for name in _WATCHED} | {"io_open": io.open}
+
+    def replacements(self):
+        return {name: getattr(self, name) for name in _WATCHED}
+
+    def step(self, do, kind, path, *more):
+        with self.lock:
+            step = Step(kind, path, more)
+            self.observer.before(step)
+            found = do()
+            self.observer.after(step)
+            return found
+
+    def inside(self, path, dir_fd=None):
+        """The path relative to the root; None if it is outside."""
+        if isinstance(path, int):
+            path = str(Path(f"/proc/self/fd/{path}").readlink())
+            if path.endswith(" (deleted)"):
+                return None
+        elif dir_fd is not None:
+            path = Path(f"/proc/self/fd/{dir_fd}").readlink() / path
+        path = str(Path(path).absolute())
+        if path == self.root:
+            return ""
+        return path.removeprefix(f"{self.root}/") if path.startswith(f"{self.root}/") else None
+
+    def there(self, path):
+        return os.path.lexists(f"{self.root}/{path}")
+
+    def mkdir(self, path, mode=0o777, *, dir_fd=None):
+        name = self.inside(path, dir_fd)
+        if name is None or self.there(name):
+            return self.real["mkdir"](path, mode, dir_fd=dir_fd)
+        return self.step(lambda: self.real["mkdir"](path, mode, dir_fd=dir_fd), "mkdir", name)
+
+    def open(self, path, flags, mode=0o777, *, dir_fd=None):
+        name = self.inside(path, dir_fd)
+
+        def do():
+            return self.real["open"](path, flags, mode, dir_fd=dir_fd)
+
+        if name is None or not flags & (os.O_CREAT | os.O_TRUNC):
+            return do()
+        if not self.there(name):
+            return self.step(do, "create", name)
+        return self.step(do, "truncate", name, 0) if flags & os.O_TRUNC else do()
+
+    def io_open(self, file, mode="r", buffering=-1, *arguments, **keywords):
+        name = None if isinstance(file, int) or not set(mode) & set("wxa") else self.inside(file)
+        if name is None:
+            return self.real["io_open"](file, mode, buffering, *arguments, **keywords)
+
+        def do():
+            raw = _RawFile(file, mode.replace("b", "").replace("t", ""))
+            raw.watch = self
+            return raw
+
+        if not self.there(name):
+            raw = self.step(do, "create", name)
+        else:
+            raw = self.step(do, "truncate", name, 0) if "w" in mode else do()
+        if buffering == 0:
+            return raw
+        return io.BufferedWriter(raw) if "b" in mode else io.TextIOWrapper(io.BufferedWriter(raw), **keywords)
+
+    def pwrite(self, descriptor, data, offset):
+        name, data = self.inside(descriptor), bytes(data)
+        return self.step(lambda: self.real["pwrite"](descriptor, data, offset), "write", name, offset, data)
+
+    def ftruncate(self, descriptor, length):
+        name = self.inside(descriptor)
+        if os.fstat(descriptor).st_size == length:
+            return
+        self.step(lambda: self.real["ftruncate"](descriptor, length), "truncate", name, length)
+
+    def fsync(self, descriptor):
+        name = self.inside(descriptor)
+        if name is not None:
+            self.step(lambda: None, "sync", name)
+
+    def rename(self, source, target, **keywords):
+        self.step(lambda: self.real["rename"](source, target), "rename", self.inside(source), self.inside(target))
+
+    def replace(self, source, target, **keywords):
+        self.step(lambda: self.real["replace"](source, target), "rename", self.inside(source), self.inside(target))
+
+    def link(self, source, target, **keywords):
+        self.step(lambda: self.real["link"](source, target), "link", self.inside(source), self.inside(target))
+
+    def _gone(self, call, kind, path, dir_fd):
+        name = self.inside(path, dir_fd)
+        if name is None or not self.there(name):
+            return call(path, dir_fd=dir_fd)
+        return self.step(lambda: call(path, dir_fd=dir_fd), kind, name)
+
+    def unlink(self, path, *, dir_fd=None):
+        return self._gone(self.real["unlink"], "unlink", path, dir_fd)
+
+    def rmdir(self, path, *, dir_fd=None):
+        return self._gone(self.real["rmdir"], "rmdir", path, dir_fd)
+
+
+_WATCHED = (*("mkdir", "open", "pwrite", "ftruncate", "fsync", "rename", "replace", "link", "unlink", "rmdir"),)
+
+
+class _RawFile(io.FileIO):
+    """An unbuffered file whose writes are steps."""
+
+    def write(self, data):
+        name, data = self.watch.inside(self.fileno()), bytes(data)
+        return self.watch.step(lambda: super(_RawFile, self).write(data), "write", name, self.tell(), data)

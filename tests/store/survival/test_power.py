@@ -1,0 +1,184 @@
+"""Power cuts: whatever a disk may have lost after any step, nothing wrong looks finished, and what was promised is there.
+
+Runs are recorded and replayed on a disk in memory (power.py). Each state that it may leave is written to a folder, looked
+at, and gone on from. Here a sample of the states is tried; benchmarks/soak_store.py tries them all, and killed runs, too.
+"""
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from power import MODES, Disk, Trace
+from scenes import SCENES, files
+from steps import watched
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store import list_stores, open_store, partial_path, read_unfinished
+
+SAMPLE = 8  # states a scene
+
+
+class Cut(BaseException):
+    """Not an `Exception`: nothing in the product may catch it and tidy up."""
+
+
+class Killed(Trace):
+    """A trace of runs that end, one after the other, when so many steps have happened."""
+
+    def __init__(self, *ends):
+        super().__init__()
+        self.ends = list(ends)
+        self.dead = False
+
+    def before(self, step):
+        if self.dead or (self.ends and len(self.steps) == self.ends[0]):
+            self.dead = True
+            raise Cut
+
+
+def record(scene, folder, *ends, inside="root"):
+    """The steps of a run, killed at each of `ends` and run again."""
+    folder.mkdir()
+    trace = Killed(*ends)
+    with watched(folder, trace):
+        while True:
+            trace.dead = False
+            try:
+                scene.make(folder / inside / "s", trace.promise)
+                return trace
+            except Cut:
+                trace.ends.pop(0)
+
+
+def sample(trace, generator, size):
+    """Some cuts: (steps until then, mode), of which half have random losses."""
+    cuts = [generator.randrange(len(trace.steps) + 1) for _ in range(size)]
+    return [(cut, MODES[k // 2 % 3] if k % 2 else generator.randrange(1000)) for k, cut in enumerate(cuts)]
+
+
+def check(scene, trace, count, mode, target, expected):
+    """One state: what a reader sees, what a writer finds, and what becomes of it."""
+    disk = Disk()
+    for step in trace.steps[:count]:
+        disk.apply(step)
+    disk.materialise(target, mode)
+    path, promised = target / "root" / "s", trace.promised(count)
+    cut = f"after step {count} ({trace.steps[count - 1] if count else 'none'}), {mode}"
+    if path.exists():
+        assert files(path) == expected, f"finished, but something else, {cut}"
+        open_store(path)
+    else:
+        assert promised != "finished", f"finished no more, {cut}"
+        with pytest.raises(StoreError, match=r"unfinished|does not exist"):
+            open_store(path)
+        found = read_unfinished(partial_path(path))
+        assert (found.done_rows if found else 0) >= promised, f"lost what was done, {cut}"
+    assert {found.state for found in list_stores(path.parent)} <= {"finished", "unfinished"}, cut
+    scene.make(path)
+    assert files(path) == expected, cut
+    assert {file.name for file in path.parent.iterdir() if not file.name.endswith("lock")} == {"s"}, cut
+
+
+@pytest.fixture(autouse=True)
+def no_threads(monkeypatch):
+    """Waiting for eight files at once makes no difference here, but starting the threads takes its time."""
+    monkeypatch.setattr("tosca_cache.store.arrays.sync_all", lambda paths: [_sync(path) for path in paths])
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_power_cut_takes_nothing_back_that_was_promised(name, whole, tmp_path):
+    trace = record(SCENES[name], tmp_path / "recorded")
+    assert files(tmp_path / "recorded" / "root" / "s") == whole[name]
+    for count, mode in sample(trace, random.Random(name), SAMPLE):
+        check(SCENES[name], trace, count, mode, tmp_path / "state", whole[name])
+
+
+@pytest.mark.parametrize("name", ["plain", "skipped"])
+def test_a_power_cut_after_a_kill_and_a_resume(name, whole, tmp_path):
+    """What the killed run had named, but not waited for, the next one must wait for before it builds on it."""
+    length = len(record(SCENES[name], tmp_path / "counted").steps)
+    generator = random.Random(name)
+    for _ in range(3):
+        shutil.rmtree(tmp_path / "recorded", ignore_errors=True)
+        trace = record(SCENES[name], tmp_path / "recorded", generator.randrange(length))
+        for count, mode in sample(trace, generator, SAMPLE // 4):
+            check(SCENES[name], trace, count, mode, tmp_path / "state", whole[name])
+
+
+def test_the_disk_in_memory_loses_what_nobody_waited_for(tmp_path):
+    """The simulation finds what it is for: a name that was not waited for, and bytes that were not."""
+
+    class Promise:
+        def make(self, path, promise):
+            path.parent.mkdir()
+            path.mkdir()
+            (path / "careless").write_bytes(b"careless")
+            with (path / "careful").open("wb", buffering=0) as file:
+                file.write(b"careful")
+                os.fsync(file.fileno())
+            for folder in (path, path.parent, path.parent.parent):
+                descriptor = os.open(folder, os.O_RDONLY)
+                os.fsync(descriptor)
+                os.close(descriptor)
+
+    trace = record(Promise(), tmp_path / "recorded")
+    found = []
+    for mode in MODES:
+        disk = Disk()
+        for step in trace.steps:
+            disk.apply(step)
+        disk.materialise(tmp_path / "state", mode)
+        found.append({file.name: file.read_bytes() for file in (tmp_path / "state" / "root" / "s").iterdir()})
+        assert found[-1]["careful"] == b"careful"
+    assert [content["careless"] for content in found] == [b"", b"", bytes(8), b"careless"]
+    disk = Disk()
+    for step in trace.steps[:-1]:
+        disk.apply(step)
+    disk.materialise(tmp_path / "state", "old")
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+CALLS = {
+    "mkdir": ("mkdir", "mkdirat"),
+    "write": ("write", "pwrite64", "writev", "pwritev"),
+    "sync": ("fsync", "fdatasync"),
+    "rename": ("rename", "renameat", "renameat2"),
+    "link": ("link", "linkat", "symlink", "symlinkat"),
+    "removal": ("unlink", "unlinkat", "rmdir"),
+}
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_no_step_is_overlooked(tmp_path):
+    """The recording has as many steps of each kind as the kernel has seen."""
+    (tmp_path / "seen").mkdir()
+    here = Path(__file__).parent
+    command = [sys.executable, "-c", "from scenes import SCENES; import sys; from pathlib import Path;"]
+    command[2] += "SCENES['skipped'].make(Path(sys.argv[1]))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent, here.parents[2])))}
+    names = ["openat", "creat", "ftruncate", *(name for names in CALLS.values() for name in names)]
+    strace = ["strace", "-f", "-y", "-qq", "-z", "-e", f"trace={','.join(names)}", "-o", tmp_path / "log"]
+    done = subprocess.run([*strace, *command, tmp_path / "seen" / "root" / "s"], env=environment, check=False)
+    if done.returncode:
+        pytest.skip("may not trace here")
+    trace = record(SCENES["skipped"], tmp_path / "recorded")
+    lines = [line for line in (tmp_path / "log").read_text().splitlines() if str(tmp_path / "seen") in line]
+    calls = [re.match(r"[0-9]+ +([a-z0-9]+)\(", line)[1] for line in lines]
+    kinds = [{"unlink": "removal", "rmdir": "removal"}.get(step.kind, step.kind) for step in trace.steps]
+    for kind, names in CALLS.items():
+        assert sum(calls.count(name) for name in names) == kinds.count(kind), kind
+    assert sum("O_CREAT" in line for line in lines) >= kinds.count("create")
+    assert {line.split('"')[1].partition("/seen/")[2] for line in lines if "O_CREAT" in line} == {
+        step.path for step in trace.steps if step.kind in ("create", "truncate")
+    }

@@ -1,0 +1,111 @@
+"""Faults at every step of writing a store: the process dies before or after it, or the disk refuses it.
+
+The steps are those that steps.py sees. Steps that are alike (those of the five arrays, of the two splits) are tried once
+here; benchmarks/soak_store.py tries every one.
+"""
+
+import errno
+import os
+import re
+
+import pytest
+from scenes import SCENES, files
+from steps import Observer, watched
+from yard import Yard
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store import open_store
+
+
+class Count(Observer):
+    """All steps, in order."""
+
+    def __init__(self):
+        self.steps = []
+
+    def before(self, step):
+        self.steps.append(step)
+
+
+class Refusal(Observer):
+    """One step fails."""
+
+    def __init__(self, number, code):
+        self.left, self.code = number, code
+
+    def before(self, step):
+        self.left -= 1
+        if self.left == -1:
+            raise OSError(self.code, os.strerror(self.code), step.path)
+
+
+def steps_of(name, root):
+    """All steps of an uninterrupted run."""
+    seen = Count()
+    with watched(root, seen):
+        SCENES[name].make(root / "s")
+    return seen.steps
+
+
+def one_of_each(steps):
+    """The numbers of steps that are not like an earlier one."""
+    found = {}
+    for number, step in enumerate(steps):
+        alike = re.sub(r"\b(train|test)\b", "SPLIT", f"{step.kind} {step.path}")
+        alike = re.sub(r"\b(features|labels|domains|views|paths)\b", "ARRAY", alike)
+        found.setdefault(re.sub(r"c\.[0-9.]+[0-9]|c\.[0-9]", "OBJECT", alike), number)
+    return sorted(found.values())
+
+
+@pytest.fixture(scope="module")
+def yard():
+    with Yard() as started:
+        yield started
+
+
+WAITS = ("sync", "rename", "unlink", "rmdir")  # the steps after which something has changed for whoever comes next
+
+
+@pytest.mark.parametrize(("name", "when"), [("plain", "before"), ("plain", "after"), ("skipped", "before")])
+def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, tmp_path):
+    (tmp_path / "counted").mkdir()
+    steps = steps_of(name, tmp_path / "counted")
+    chosen = one_of_each(steps)
+    if when == "after":
+        chosen = [number for number in chosen if steps[number].kind in WAITS]
+    if name == "skipped":  # only what is not as without skipped rows, and not as in any folder of a store
+        named = [k for k in chosen if steps[k].path.count("/") == 1 or steps[k].path.endswith(".compact")]
+        chosen = [k for k in named if ".compact" in f"{steps[k].path}" or k > named[-6]]
+    for number in chosen:
+        root = tmp_path / str(number)
+        root.mkdir()
+        at = f"{when} step {number}: {steps[number]}"
+        assert yard.run(scene=name, path=root / "s", root=root, die=[number, when]) == -9, at
+        if (root / "s").exists():
+            assert files(root / "s") == whole[name], at
+        else:
+            with pytest.raises(StoreError, match=r"unfinished|does not exist"):
+                open_store(root / "s")
+        SCENES[name].make(root / "s")
+        assert files(root / "s") == whole[name], at
+        assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"s"}, at
+
+
+def test_a_disk_that_refuses_any_step_is_one_clear_error(whole, tmp_path):
+    (tmp_path / "counted").mkdir()
+    steps = steps_of("plain", tmp_path / "counted")
+    for number in one_of_each(steps):
+        root, code = tmp_path / str(number), (errno.ENOSPC, errno.EIO)[number % 2]
+        root.mkdir()
+        at = f"step {number}: {steps[number]}"
+        try:
+            with watched(root, Refusal(number, code)):
+                SCENES["plain"].make(root / "s")
+        except StoreError as error:
+            assert ("disk is full" if code == errno.ENOSPC else "refuses") in error.problem, at
+            assert error.where and "run the same command again" in error.remedy, at
+        else:  # a full disk keeps nobody from a lock, and a lock's file that stays does no harm
+            assert steps[number].path.endswith("lock") and (steps[number].kind == "unlink" or code == errno.ENOSPC), at
+        SCENES["plain"].make(root / "s")
+        assert files(root / "s") == whole["plain"], at
+        assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"s"}, at
