@@ -29,6 +29,14 @@ def environment(address: str) -> dict[str, str]:
     }
 
 
+def keys_in(bucket: str) -> list[str]:
+    """What a bucket of a server in this process holds, without a request."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    return list(s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[bucket].keys)
+
+
 def make_bucket(name: str) -> None:
     """Makes a bucket in the server that the environment names."""
     import os

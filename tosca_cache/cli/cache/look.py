@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
 
 
-
 def list_(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """List the feature stores, finished and unfinished."""
     from tosca_cache.store import list_stores
+    from tosca_cache.store.remote import shown
 
     stores = list_stores(root)
     if as_json:
         typer.echo(json.dumps([store.to_dict() for store in stores], indent=1))
     elif stores:
-        _print_list(root, stores)
+        _print_list(shown(root), stores)
     else:
-        typer.echo(f"There are no stores in {root}. Make one: tosca extract --dataset digits")
+        typer.echo(f"There are no stores in {shown(root)}. Make one: tosca extract --dataset digits")
 
 
 def info(
@@ -75,7 +75,7 @@ def _facts(path: Path) -> dict[str, Any]:
     }
 
 
-def _print_list(root: Path, stores: list[StoreSummary]) -> None:
+def _print_list(root: str, stores: list[StoreSummary]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -79,6 +79,7 @@ def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(found.to_dict(), indent=1))
     else:
         _print_usage(Path(root), found)
+        _print_remote_usage(Path(root))
 
 
 def register(cache: typer.Typer) -> None:
@@ -89,23 +90,26 @@ def register(cache: typer.Typer) -> None:
 
 
 def _named(store: str, root: Path) -> Path:
-    """The store of a path, a name, or the beginning of exactly one name; raises `UsageError` naming several."""
+    """The store of a path, an address, a name, or the beginning of exactly one name; raises `UsageError` naming several."""
     from tosca_cache.errors import UsageError
     from tosca_cache.store import list_stores
+    from tosca_cache.store.remote import is_address, local_path
 
+    if is_address(store):
+        return local_path(store)
     exact = (Path(store), root / store, root / f"{store}.partial")
     for path in exact:
         if path.exists():
             return path
-    names = {found.path.name.removesuffix(".partial") for found in list_stores(root)}
-    fitting = sorted(name for name in names if name.startswith(store))
+    paths = {found.path.name.removesuffix(".partial"): found.path for found in reversed(list_stores(root))}
+    fitting = sorted(name for name in paths if name.startswith(store))
     if len(fitting) > 1:
         raise UsageError(
             f"{len(fitting)} stores begin with {store}:\n" + "\n".join(f"    {name}" for name in fitting),
             where=store,
             remedy="give more of the name, or all of these names",
         )
-    return _named(fitting[0], root) if fitting else root / store
+    return paths[fitting[0]] if fitting else root / store
 
 
 def _loss(path: Path) -> str:
@@ -113,11 +117,11 @@ def _loss(path: Path) -> str:
     from tosca_cache.store import list_stores
     from tosca_cache.store.leftovers import folder_size
 
-    size = readable_size(folder_size(path))
+    size = folder_size(path)
     for found in list_stores(path.parent):
         if found.path.name == path.name:
-            return f"{path.name}: {_content(found)}; {size}"
-    return f"{path.name}: {size}"
+            return f"{path.name}: {_content(found)}; {readable_size(size or found.size)}"
+    return f"{path.name}: {readable_size(size)}"
 
 
 def _content(store: StoreSummary) -> str:
@@ -143,6 +147,15 @@ def _seconds(age: str) -> float:
             f"{age!r} is not an age", where="--older-than", remedy="give a whole number and s, m, h or d, such as 7d"
         )
     return float(int(found[1]) * _UNITS[found[2]])
+
+
+def _print_remote_usage(root: Path) -> None:
+    from tosca_cache.store.remote import mirror_of, shown, sizes
+
+    if mirror_of(root) is not None:
+        there = sizes(root)
+        lines = [f"  {name}: {readable_size(size)}" for name, size in there.items()]
+        typer.echo("\n".join([f"at {shown(root)}: {readable_size(sum(there.values()))}", *lines]))
 
 
 def _print_usage(root: Path, found: Usage) -> None:

@@ -15,26 +15,29 @@ from tosca_cache.store.remote.url import STORE_NAME
 
 
 def delete_store(root: Path, name: str) -> int:
-    """Removes a store, finished or not, from the remote root that `root` mirrors; returns how many objects there were.
+    """Removes a store from the remote root that `root` mirrors; returns the bytes that it took there.
 
-    The files that vouch for the others go first. Copies in the mirror stay; they are `tosca cache rm`'s to remove.
+    name: with `.partial` for an unfinished one only, a finished one of that name then stays. What vouches for the other
+    objects goes first. Copies in the mirror stay; `store.remove.remove_store` removes both.
 
     Raises `StoreBusy` while somebody is writing it, `StoreError` if `root` mirrors nothing or the remote side refuses.
     """
-    access = _access(root)
+    access, unfinished = _access(root), name.endswith(".partial")
     name = name.removesuffix(".partial")
     if not STORE_NAME.fullmatch(name):
         raise StoreError("This is no name of a store.", where=ascii(name), remedy="See `tosca cache ls` for the names.")
     lease = Lease.take(access, name)
     try:
         keys = access.objects(name)
+        if unfinished and MANIFEST in keys:
+            return 0
         access.remove(*(f"{name}/{key}" for key in (MANIFEST, f"{SEALED}/{MANIFEST}", PLAN) if key in keys))
         access.remove_all(f"{name}/{key}" for key in keys)
     finally:
         lease.release()
     for seen in (access.mirror.seen(name), access.mirror.seen(f"{name}.partial")):
         shutil.rmtree(seen, ignore_errors=True)
-    return len(keys)
+    return sum(keys.values())
 
 
 def sizes(root: Path) -> dict[str, int]:
