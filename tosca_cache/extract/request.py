@@ -16,6 +16,7 @@ from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.parts import PartOutcome, extract_part, join
 from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.store import Part, Store
+from tosca_cache.store.remote import shown
 
 NORMALISATIONS = ("timm", "none")
 
@@ -137,7 +138,8 @@ def command(request: ExtractRequest) -> str:
             value = getattr(asked, item.name)
             name = item.name.replace("_", "-").replace("normalise", "normalize")
             if item.name not in left_out and value != item.default:
-                words += [f"--no-{name}"] if value is False else [f"--{name}", str(value)]
+                said = shown(value) if name == "root" else str(value)
+                words += [f"--no-{name}"] if value is False else [f"--{name}", said]
     return shlex.join(words)
 
 
