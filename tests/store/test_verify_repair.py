@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from test_resume import PowerLossError, crashing
 from toy_store import build, open_writer, read_everything, toy_arrays, tree
 
 from tosca_cache.errors import StoreError
@@ -105,6 +104,27 @@ def test_undamaged_objects_of_a_damaged_shard_are_left_alone(small):
     damage(small, "train/labels/c.0")
     mend(small, shift=0.25)
     assert (small / "train/features/c.0.0.0").stat().st_ino == inode and verify_store(small).ok
+
+
+class PowerLossError(BaseException):
+    """Not an `Exception`: nothing in the product may catch it and tidy up."""
+
+
+def crashing(monkeypatch, after):
+    """Lets `after` calls that change the store's files pass, then nothing more; locks die with their process anyway."""
+    calls = iter(range(10**9))
+
+    def guard(function):
+        def guarded(path, *arguments, **keywords):
+            if not str(path).endswith(".lock") and next(calls) >= after:
+                raise PowerLossError
+            return function(path, *arguments, **keywords)
+
+        return guarded
+
+    for name in ("fsync", "replace", "rename", "mkdir"):
+        monkeypatch.setattr(os, name, guard(getattr(os, name)))
+    return calls
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.25], ids=["same bytes", "other bytes"])

@@ -1,0 +1,272 @@
+"""A store against what it was made from: computed again, listed again, mended; and how exactly extraction repeats."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tosca_cache.datasets import load_dataset
+from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.extract import rebuild as rebuilding
+from tosca_cache.extract.backbone import Forward
+from tosca_cache.extract.listing import compare_listing
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.pipeline import extract
+from tosca_cache.extract.probe import TOLERANCE, batch_deviation, deviations, probe_pixels
+from tosca_cache.extract.rebuild import Sources, rebuild
+from tosca_cache.extract.recheck import recheck
+from tosca_cache.extract.repair import repair_store
+from tosca_cache.store import open_store
+from tosca_cache.store.verify import verify_store
+
+OPTIONS = ExtractOptions(views=2, batch_size=8, workers=2)
+
+
+@pytest.fixture(autouse=True)
+def small_shards_and_no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+
+
+@pytest.fixture
+def sources(tiny_weights):
+    return Sources(weights=tiny_weights)
+
+
+@pytest.fixture
+def store(shapes, tiny, tmp_path):
+    return extract(shapes, tiny, tmp_path / "cache", OPTIONS, show_progress=False)
+
+
+def everything(path):
+    return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
+
+
+def without_provenance(path):
+    return {name: data for name, data in everything(path).items() if name != "provenance.json"}
+
+
+def damage(path, *names):
+    for name in names:
+        data = bytearray((path / name).read_bytes())
+        data[len(data) // 3] ^= 16
+        (path / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_extraction_twice_gives_the_same_bytes(shapes, tiny, tmp_path, precision):
+    backbone = replace(tiny, precision=precision)
+    found = [extract(shapes, backbone, tmp_path / name, OPTIONS, show_progress=False).path for name in "ab"]
+    assert without_provenance(found[0]) == without_provenance(found[1])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("size", [1, 3, 8, 20])
+def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, precision, size):
+    backbone = replace(tiny, precision=precision)
+    pixels = probe_pixels(shapes, backbone.transform())
+    found = batch_deviation(backbone, backbone.transform(), pixels, size)
+    assert found["batch_size"] == size
+    assert set(found["others"]) == {"1", "2"} - {str(size)}
+    assert all(0 <= value <= TOLERANCE[precision] for value in found["others"].values())
+
+
+def test_a_deviation_across_batch_sizes_is_seen(shapes, tiny, monkeypatch):
+    original = Forward.__call__
+    monkeypatch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + 0.01 * len(x)))
+    pixels = probe_pixels(shapes, tiny.transform())
+    found = batch_deviation(tiny, tiny.transform(), pixels, 8)["others"]
+    assert found["1"] == pytest.approx(0.07 / 1.08, rel=1e-3) and found["2"] == pytest.approx(0.06 / 1.08, rel=1e-3)
+
+
+def test_the_deviation_is_recorded(store):
+    recorded = store.provenance["relative_deviation_across_batch_sizes"]
+    assert recorded["batch_size"] == 8
+    assert all(0 <= value <= TOLERANCE["fp32"] for value in recorded["others"].values())
+
+
+def test_deviations_of_zeros():
+    assert deviations([[3.0, 4.0], [0, 0], [1, 0]], [[3.0, 4.5], [0, 0], [0, 0]]).tolist() == [
+        pytest.approx(0.5 / 29.25**0.5),
+        0.0,
+        np.inf,
+    ]
+
+
+def again(store, sources):
+    return rebuild(store.path, store.manifest.plan, store.provenance, sources)
+
+
+class TestRecompute:
+    def test_all_views_agree(self, store, sources):
+        found = recheck(again(store, sources), store, 10**6, 1993)
+        assert len(found) == 15 * 3 + 9
+        assert not any(one.problem for one in found)
+        assert max(one.deviation for one in found) <= TOLERANCE["fp32"]
+
+    def test_the_choice_follows_from_the_seed(self, store, sources):
+        extraction = again(store, sources)
+        first, same, other = (recheck(extraction, store, 5, seed) for seed in (1, 1, 2))
+        assert [str(one) for one in first] == [str(one) for one in same] != [str(one) for one in other]
+        assert len({(one.split, one.row, one.view) for one in first}) == 5
+
+    def test_other_features_are_found(self, store, sources, monkeypatch):
+        original = Forward.__call__
+        monkeypatch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + 3 * TOLERANCE["fp32"]))
+        found = recheck(again(store, sources), store, 4, 1993)
+        assert all("deviates by" in one.problem for one in found)
+
+    def test_other_images_are_found(self, store, sources, shapes):
+        from PIL import Image
+
+        Image.new("RGB", (31, 47)).save(Path(shapes.root, "train/class 1/002.png"))
+        Path(shapes.root, "test/class 0/000.png").write_bytes(b"")
+        found = [one for one in recheck(again(store, sources), store, 10**6, 1993) if one.problem]
+        assert {(one.path, one.problem.split(":")[0]) for one in found} == {
+            ("train/class 1/002.png", "the view has other parameters"),
+            ("test/class 0/000.png", "its image cannot be read any more"),
+        }
+
+    def test_other_weights_are_not_compared(self, store, tmp_path, tiny_weights):
+        from safetensors.torch import load_file, save_file
+
+        state = load_file(tiny_weights)
+        state["norm.bias"] = state["norm.bias"] + 1
+        save_file(state, tmp_path / "other.safetensors")
+        with pytest.raises(FingerprintMismatch, match=r"backbone.weights_digest: the store has(.|\n)*--weights"):
+            again(store, Sources(weights=tmp_path / "other.safetensors"))
+
+    def test_another_listing_is_not_compared(self, store, shapes, sources):
+        shutil.copy(Path(shapes.root, "train/class 1/002.png"), Path(shapes.root, "train/class 0/new.png"))
+        with pytest.raises(FingerprintMismatch, match=r"dataset.listing_digest(.|\n)*--images"):
+            again(store, sources)
+
+    def test_a_renamed_folder_is_the_same(self, store, shapes, sources, tmp_path):
+        shutil.move(shapes.root, tmp_path / "renamed")
+        with pytest.raises(DatasetError):
+            again(store, sources)
+        assert again(store, replace(sources, dataset=str(tmp_path / "renamed"))).dataset.name == "renamed"
+
+
+def test_images_that_came_went_and_changed_their_class(store, shapes):
+    root = Path(shapes.root)
+    assert compare_listing(store, shapes).lines() == []
+    shutil.copy(root / "train/class 1/002.png", root / "train/class 1/new.png")
+    (root / "test/class 0/000.png").unlink()
+    found = compare_listing(store, load_dataset(str(root)))
+    assert found.added == ("train: train/class 1/new.png",) and found.removed == ("test: test/class 0/000.png",)
+    assert found.to_dict()["added"] == {"count": 1, "first": ["train: train/class 1/new.png"]}
+    split = shapes.splits["train"]
+    labels = np.where(np.arange(15) == 0, 2, split.labels)
+    relabelled = replace(shapes, splits=shapes.splits | {"train": replace(split, labels=labels)})
+    (line,) = compare_listing(store, relabelled).lines()
+    assert line == "1 relabelled: train: train/class 0/000.png ('class 0' is 'class 2' now)"
+    renamed = replace(shapes, class_names=("class 0", "class 1", "class two"))
+    assert any("classes: 3 in the store, 3 now" in line for line in compare_listing(store, renamed).lines())
+    order = np.arange(15)[::-1]
+    turned = replace(split, paths=split.paths[::-1], labels=split.labels[order], domains=split.domains[order])
+    (line,) = compare_listing(store, replace(shapes, splits=shapes.splits | {"train": turned})).lines()
+    assert "another order" in line
+
+
+class TestRepair:
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("train/features/c.1.0.0",),
+            ("train/features/c.3.0.0", "test/features/c.0.0.0", "train/labels/c.0", "manifest.json"),
+            ("train/views/c.2.0.0", "test/paths/c.1", "train/domains/c.2", "zarr.json"),
+        ],
+    )
+    def test_exactly_what_is_damaged_is_made_again(self, store, sources, names):
+        before = everything(store.path)
+        untouched = {n: (store.path / n).stat().st_ino for n in before if n not in names}
+        damage(store.path, *names)
+        repaired = repair_store(store.path, sources)
+        assert everything(store.path) == before
+        assert {name: (store.path / name).stat().st_ino for name in untouched} == untouched
+        assert repaired.changed == () and repaired.notes == ()
+        assert repair_store(store.path, sources).done == ()
+
+    def test_a_store_that_left_images_out(self, shapes, tiny, tmp_path, sources):
+        gone = Path(shapes.root, "train/class 0/001.png")
+        whole = gone.read_bytes()
+        gone.write_bytes(b"")
+        options = replace(OPTIONS, on_error="skip")
+        store = extract(shapes, tiny, tmp_path / "cache", options, show_progress=False)
+        before = everything(store.path)
+        damage(store.path, "train/features/c.0.0.0", "train/features/c.3.0.0", "train/views/c.1.0.0")
+        gone.write_bytes(whole)  # it can be read by now, but was not part of the store
+        repair_store(store.path, sources)
+        assert everything(store.path) == before
+
+    def test_a_store_that_took_from_another(self, store, shapes, tiny, tmp_path, sources):
+        grown = extract(shapes, tiny, tmp_path / "cache", replace(OPTIONS, views=4), show_progress=False)
+        assert grown.manifest.plan.numerics["reused"]
+        before = everything(grown.path)
+        damage(grown.path, "train/features/c.1.0.0")
+        assert repair_store(grown.path, sources).changed == ()
+        assert everything(grown.path) == before
+
+    def test_what_the_listing_knows_needs_no_backbone(self, store, monkeypatch):
+        before = everything(store.path)
+        damage(store.path, "train/labels/c.1", "test/paths/c.0")
+        monkeypatch.setattr(rebuilding, "load_backbone", lambda *args, **kw: pytest.fail("the backbone was loaded"))
+        repair_store(store.path)
+        assert everything(store.path) == before
+
+    def test_another_machine_may_give_other_bytes(self, store, sources, monkeypatch):
+        """The manifest then says the new ones, and the provenance that it does."""
+        before = everything(store.path)
+        damage(store.path, "train/features/c.1.0.0")
+        original = Forward.__call__
+        with monkeypatch.context() as patch:
+            patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + TOLERANCE["fp32"] / 2))
+            patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+            repaired = repair_store(store.path, sources)
+        assert repaired.changed == ("train/features/c.1.0.0",)
+        assert any("cpu_capability" in note for note in repaired.notes)
+        assert verify_store(store.path).ok
+        changed = {name for name, data in everything(store.path).items() if data != before[name]}
+        assert changed == {"train/features/c.1.0.0", "manifest.json", "manifest.copy.json", "provenance.json"}
+        mended = open_store(store.path)
+        assert mended.provenance["repairs"][0]["objects"] == ["train/features/c.1.0.0"]
+        assert not any(one.problem for one in recheck(again(mended, sources), mended, 10**6, 0))
+
+    def test_interrupted_between_two_shards(self, store, sources):
+        before = everything(store.path)
+        names = ("train/features/c.1.0.0", "train/features/c.2.0.0")
+        damage(store.path, *names)
+
+        def stop(done, total):
+            if done == 1:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            repair_store(store.path, sources, on_shard=stop)
+        assert {problem.where for problem in verify_store(store.path).problems} == {names[1]}
+        repair_store(store.path, sources)
+        assert everything(store.path) == before
+
+    def test_files_are_mended_even_if_there_is_nothing_to_compute_from(self, store, shapes, sources):
+        damage(store.path, "train/features/c.1.0.0", "manifest.json")
+        shutil.rmtree(shapes.root)
+        with pytest.raises(DatasetError):
+            repair_store(store.path, sources)
+        assert {problem.where for problem in verify_store(store.path).problems} == {"train/features/c.1.0.0"}
+
+    def test_images_of_another_size_are_not_put_in_their_place(self, store, sources, shapes):
+        from PIL import Image
+
+        damage(store.path, "train/features/c.1.0.0")
+        before = everything(store.path)
+        Image.new("RGB", (31, 47)).save(Path(shapes.root, store.paths("train")[5]))
+        with pytest.raises(StoreError, match="other sizes"):
+            repair_store(store.path, sources)
+        Path(shapes.root, store.paths("train")[5]).write_bytes(b"")
+        with pytest.raises(DatasetError, match="cannot be read any more"):
+            repair_store(store.path, sources)
+        assert everything(store.path) == before
