@@ -13,7 +13,7 @@ from typing import Any
 from tosca_cache.errors import FingerprintMismatch, StoreError, ToscaWarning
 from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import SPLITS
-from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, Manifest, Plan, load_manifest
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
 from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.remote import Seen, Unreachable, local_root, look, shown
@@ -85,7 +85,7 @@ def list_stores(root: Path) -> list[StoreSummary]:
         if not root.exists():
             return []
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    here = [summary for path in folders if (summary := _summarise(path)) is not None]
+    here = [summary for path in folders if (summary := _summarise(path) or _since(path, folders)) is not None]
     try:
         there = look(root)
     except Unreachable as error:
@@ -159,6 +159,12 @@ def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None =
     return shlex.join(words)
 
 
+def _since(path: Path, seen: Sequence[Path]) -> StoreSummary | None:
+    """The store that an unfinished one has become since the root was listed."""
+    whole = path.with_name(path.name.removesuffix(".partial"))
+    return None if whole in seen else _summarise(whole)
+
+
 def _summarise(path: Path) -> StoreSummary | None:
     try:
         if path.name.endswith(".partial"):
@@ -167,6 +173,8 @@ def _summarise(path: Path) -> StoreSummary | None:
             return None
         manifest = load_manifest(path / MANIFEST)
     except StoreError as error:
+        if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY, PLAN)):
+            return None  # it has been finished or removed while it was looked at
         return StoreSummary(path, DAMAGED, problem=error.problem)
     return _of_manifest(path, FINISHED, manifest)
 

@@ -160,6 +160,8 @@ def refuse_unfinished(path: Path) -> None:
             where=unfinished,
             remedy="Run the same `tosca extract` command again; what is done is kept.",
         )
+    if (path / MANIFEST).exists() and not path.name.endswith(".partial"):
+        return  # it got its name between the two looks
     raise StoreError(
         "There is no feature store here." if path.is_dir() else "This feature store does not exist.",
         where=path,
