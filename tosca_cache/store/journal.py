@@ -19,6 +19,7 @@ from tosca_cache.store.parts import Part
 from tosca_cache.store.spec import canonical
 
 _JOURNALS = "done*.jsonl"
+NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what foreign lines make of `parse`
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,30 @@ class DoneShard:
 
     @classmethod
     def parse(cls, line: bytes, layouts: Mapping[str, SplitLayout]) -> DoneShard:
-        """The inverse of `line`; raises `ValueError`, `KeyError` or `TypeError` for a torn or foreign line."""
+        """The inverse of `line`; raises one of `NOT_OURS` for a torn or foreign line."""
         content = json.loads(line)
         body: dict[str, Any] = content["shard"]
         if zlib.crc32(canonical(body).encode()) != content["crc32"]:
             raise ValueError("checksum")
         layout = layouts[body["split"]]
-        if not 0 <= body["index"] < layout.shards:
+        if type(body["index"]) is not int or not 0 <= body["index"] < layout.shards:
             raise ValueError("no such shard")
         objects = {array: ObjectRecord(**body["objects"][array]) for array in ARRAYS}
         skipped = {int(row): reason for row, reason in body["skipped"].items()}
         taken = {digest: (int(rows), int(views)) for digest, (rows, views) in dict(body.get("taken", {})).items()}
-        return cls(layout.shard(body["split"], body["index"]), objects, skipped, taken)
+        done = cls(layout.shard(body["split"], body["index"]), objects, skipped, taken)
+        done._check_types()
+        if done.line() != line:
+            raise ValueError("not as it was written")
+        return done
+
+    def _check_types(self) -> None:
+        if any(type(r.size) is not int or r.size < 0 or type(r.sha256) is not str for r in self.objects.values()):
+            raise ValueError("no records")
+        if not all(
+            self.shard.start <= row < self.shard.stop and type(reason) is str for row, reason in self.skipped.items()
+        ):
+            raise ValueError("no skipped rows")
 
 
 class Journal:
@@ -76,7 +89,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 self.entries.append(DoneShard.parse(line, layouts))
-            except (ValueError, KeyError, TypeError):
+            except NOT_OURS:
                 break
             self._length += len(line)
 

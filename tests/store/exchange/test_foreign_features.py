@@ -1,0 +1,259 @@
+"""Embeddings in the forms that people have them in become stores, with the rows where they belong."""
+
+import h5py
+import numpy as np
+import pytest
+from toy_store import tree
+
+from tosca_cache import api
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.store import find_store
+from tosca_cache.store.exchange import (
+    Division,
+    ImportRequest,
+    Listener,
+    Naming,
+    import_files,
+    parse_bytes,
+    parse_choice,
+)
+
+N, D = 40, 6
+X = np.random.default_rng(5).normal(size=(N, D)).astype(np.float32)
+Y = np.arange(N) % 4
+TEST = np.arange(N) % 3 == 0
+NAMES = np.array(["ant", "bee", "cat", "dögg"])
+
+
+@pytest.fixture
+def bring(tmp_path):
+    """Saves arrays as .npz, or .h5, and imports them: (arrays, options...) -> Imported."""
+
+    def bring(arrays, *, kind="npz", name="birds", backbone="imported", dtype=None, division=None, heard=None, **more):
+        path = tmp_path / f"file.{kind}"
+        if kind == "npz":
+            np.savez_compressed(path, **arrays)
+        else:
+            with h5py.File(path, "w") as file:
+                for key, value in arrays.items():
+                    file[key] = value.astype(object) if np.asarray(value).dtype.kind == "U" else value
+        listener = Listener(on_roles=lambda path, roles, left: None if heard is None else heard.append((roles, left)))
+        said = {role: parse_choice(role, text) for role, text in more.pop("said", {}).items()}
+        naming = Naming(name, backbone, dtype)
+        request = ImportRequest(path, tmp_path / "root", naming, said=said, division=division or Division(), **more)
+        return import_files(request, listener)
+
+    return bring
+
+
+def check(store, train=~TEST, labels=Y, features=X):
+    for split, mask in (("train", train), ("test", ~train)):
+        assert np.array_equal(store.features(split)[:, 0], features[mask])
+        assert np.array_equal(store.labels(split), labels[mask])
+        assert store.paths(split) == tuple(f"row-{row:08d}" for row in np.flatnonzero(mask))
+
+
+@pytest.mark.parametrize("kind", ["npz", "h5"])
+@pytest.mark.parametrize(
+    ("split", "values"),
+    [
+        ("is_test", TEST),
+        ("train_mask", ~TEST),
+        ("split", TEST.astype(np.int64)),
+        ("subset", np.where(TEST, "test", "train")),
+        ("split", np.where(TEST, "Val", "Train")),
+    ],
+)
+def test_a_split_vector(bring, kind, split, values):
+    heard = []
+    done = bring({"clip_embeddings": X, "y": Y, split: values, "other": X[:3]}, kind=kind, heard=heard)
+    check(done.store)
+    assert done.store.class_names == ("0", "1", "2", "3")
+    (roles, left), *_ = heard
+    assert roles.names == {"features": "clip_embeddings", "labels": "y", "split": split}
+    assert left == ["other"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("Xtrain", "ytrain", "Xtest", "ytest"),
+        ("train/features", "train/labels", "test/features", "test/labels"),
+        ("feats_tr", "labels_tr", "feats_val", "labels_val"),
+    ],
+)
+def test_separate_arrays(bring, names):
+    arrays = dict(zip(names, (X[~TEST], Y[~TEST], X[TEST], Y[TEST]), strict=True))
+    kind = "h5" if "/" in names[0] else "npz"
+    store = bring(arrays, kind=kind).store
+    assert np.array_equal(store.features("train")[:, 0], X[~TEST])
+    assert np.array_equal(store.features("test")[:, 0], X[TEST])
+    assert np.array_equal(store.labels("test"), Y[TEST])
+
+
+def test_two_files(bring, tmp_path):
+    np.savez(tmp_path / "test.npz", features=X[TEST], labels=NAMES[Y[TEST]])
+    done = bring({"features": X[~TEST], "labels": NAMES[Y[~TEST]]}, test_path=tmp_path / "test.npz")
+    assert done.store.class_names == tuple(NAMES)
+    assert np.array_equal(done.store.features("test")[:, 0], X[TEST])
+    assert [file["name"] for file in done.store.spec.source["files"]] == ["file.npz", "test.npz"]
+
+
+def test_row_numbers(bring):
+    arrays = {"x": X, "y": Y, "train_idx": np.flatnonzero(~TEST)[::-1], "test_idx": np.flatnonzero(TEST)}
+    store = bring(arrays, said={"split": "train_idx,test_idx"}).store
+    assert np.array_equal(store.features("train")[:, 0], X[~TEST][::-1])
+    with pytest.raises(UsageError, match="listed twice"):
+        bring(arrays | {"test_idx": np.array([1, 1])}, said={"split": "train_idx,test_idx"})
+
+
+def test_a_fraction_of_each_class_by_seed(bring):
+    one, other = (bring({"x": X, "y": Y}, division=Division(0.3, seed)).store for seed in (1, 2))
+    assert np.bincount(one.labels("test")).tolist() == [3, 3, 3, 3]
+    assert one.paths("test") != other.paths("test")
+    assert not set(one.paths("test")) & set(one.paths("train"))
+    assert one.spec.source["test_fraction"] == 0.3
+
+
+def test_texts_names_domains_and_paths(bring):
+    arrays = {"emb": X, "labels": NAMES[Y], "is_test": TEST, "domain": np.where(Y % 2, "day", "night")}
+    store = bring(arrays | {"files": np.array([f"a/{row}.jpg" for row in range(N)])}).store
+    assert store.class_names == tuple(NAMES)
+    assert store.domain_names == ("day", "night")
+    assert np.array_equal(store.domains("train"), 1 - Y[~TEST] % 2)
+    assert store.paths("test")[1] == "a/3.jpg"
+    again = bring({"emb": X, "labels": Y.astype(float), "is_test": TEST, "classes": np.append(NAMES, "eel")})
+    assert again.store.class_names == tuple(NAMES)
+    assert again.notes == ("1 classes have no rows and are left out: eel",)
+
+
+def test_views_in_one_array_or_beside_it(bring):
+    V = np.random.default_rng(1).normal(size=(N, 2, D)).astype(np.float32)
+    whole = np.concatenate([X[:, None], V], axis=1)
+    one = bring({"features": whole, "y": Y, "is_test": TEST}).store
+    two = bring({"features": X, "views": V, "y": Y, "is_test": TEST}).store
+    for store in (one, two):
+        assert np.array_equal(store.features("train"), whole[~TEST])
+        assert (store.spec.views["count"], store.views("test")) == (2, 3)
+    pair = {"x_train": X, "v": V, "x_test": X[:4], "y_train": Y, "y_test": Y[:4]}
+    uneven = bring(pair, said={"views": "v,"}).store
+    assert (uneven.views("train"), uneven.views("test")) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"), [("f2", "float16"), ("f4", "float32"), ("f8", "float32"), (">f4", "float32")]
+)
+def test_dtypes_keep_values(bring, dtype, stored):
+    store = bring({"x": X.astype(dtype), "y": Y, "is_test": TEST}).store
+    assert store.spec.dtype == stored
+    assert np.array_equal(store.features("test")[:, 0], X.astype(dtype).astype(stored)[TEST])
+
+
+def test_bfloat16_bits(bring):
+    bits = (X.view(np.uint32) >> 16).astype(np.uint16)
+    store = bring({"x": bits, "y": Y, "is_test": TEST}, bfloat16=True).store
+    assert np.array_equal(store.features("test")[:, 0].view(np.uint32), (X.view(np.uint32) & 0xFFFF0000)[TEST])
+    with pytest.raises(UsageError, match="uint16") as caught:
+        bring({"x": bits, "y": Y, "is_test": TEST})
+    assert "--bfloat16" in caught.value.remedy
+
+
+def test_fortran_order_is_the_same_array(bring):
+    check(bring({"x": np.asfortranarray(X), "y": Y, "is_test": TEST}).store)
+
+
+def test_the_fingerprint_says_where_it_is_from_and_is_the_same_twice(bring, tmp_path):
+    arrays = {"x": X, "y": Y, "is_test": TEST}
+    first, second = bring(arrays, backbone="ViT-L-14.openai"), bring(arrays, backbone="ViT-L-14.openai")
+    assert (first.was_there, second.was_there) == (False, True)
+    spec = first.store.spec
+    assert (spec.imported, spec.precision, spec.transform) == (True, "unknown", {})
+    assert (spec.backbone["name"], spec.backbone["tag"]) == ("ViT-L-14", "openai")
+    assert spec.source["files"][0]["name"] == "file.npz"
+    assert len(spec.source["files"][0]["sha256"]) == 64
+    wanted = {"transform.normalize": "none", "transform.image_size": 224, "views.count": 0}
+    assert find_store(tmp_path / "root", "birds", wanted).path == first.store.path
+
+
+def test_from_memory_as_from_a_file(bring, tmp_path):
+    store = bring({"x": X, "y": Y, "is_test": TEST}).store
+    given = {"dataset": "birds", "root": tmp_path / "memory"}
+    same = api.import_features(X, Y.tolist(), split=TEST, **given)
+    apart = api.import_features(X[~TEST], Y[~TEST], test_features=X[TEST], test_labels=Y[TEST], **given)
+    for other in (same, apart):
+        assert np.array_equal(other.features("train"), store.features("train"))
+        assert np.array_equal(other.labels("test"), store.labels("test"))
+        assert other.spec.source["arrays"] == "in memory"
+    assert tree(api.import_features(X, Y.tolist(), split=TEST, **given).path) == tree(same.path)
+    texts = api.import_features(X, [str(NAMES[y]) for y in Y], test_fraction=0.5, **given)
+    assert texts.class_names == tuple(NAMES)
+
+
+BASE = {"x": X, "y": Y, "is_test": TEST}
+
+
+def changed(array, place, value):
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("arrays", "more", "match"),
+    [
+        (BASE | {"x": changed(X, (7, 3), np.nan)}, {}, "not a finite number"),
+        (BASE | {"x": changed(X, (7, 3), -np.inf)}, {}, "not a finite number"),
+        (BASE | {"x": changed(X, 7, 0)}, {}, "all zeros"),
+        (BASE | {"x": changed(X, (7, 3), 7e4)}, {"dtype": "float16"}, "too large for float16"),
+        (BASE | {"x": X.astype(float) * 1e60}, {}, "too large for float32"),
+        (BASE | {"x": changed(X, 7, 1e-9)}, {"dtype": "float16"}, "all zeros in float16"),
+        (BASE | {"x": X.astype(np.int64)}, {}, "features have type int64"),
+        (BASE | {"x": X.astype(complex)}, {}, "not complex128"),
+        (BASE | {"x": X[:, 0]}, {"said": {"features": "x"}}, r"features have shape \[40\]"),
+        (BASE | {"x": X[:30]}, {}, "30 rows of features, but 40 labels"),
+        (BASE | {"y": Y - 1}, {}, "labels run from -1 to 2"),
+        (BASE | {"y": Y + 0.5}, {}, "not whole numbers"),
+        (BASE | {"y": changed(Y.astype(float), 3, np.nan)}, {}, "not whole numbers"),
+        (BASE | {"y": Y.astype(np.uint64) + 2**63}, {}, "not whole numbers"),
+        (BASE | {"y": np.eye(4)[Y]}, {}, "not one value a row"),
+        (BASE | {"classes": NAMES[:3]}, {}, "must be from 0 to 2"),
+        (BASE | {"classes": NAMES[[0, 1, 2, 2]]}, {}, "same name"),
+        (BASE | {"y": np.array(["a\x1b[31m"] * N)}, {}, "cannot be a name"),
+        (BASE | {"y": np.where(TEST, 0, 1)}, {}, "classes have no rows of"),
+        (BASE | {"is_test": TEST[:5]}, {}, "5 values of the split"),
+        (BASE | {"is_test": np.zeros(N, bool)}, {}, "cannot be guessed"),
+        (BASE | {"is_test": np.arange(N) % 3}, {}, "cannot be guessed"),
+        ({"x": X, "y": Y}, {}, "not said"),
+        (BASE, {"division": Division(0.2)}, "a split already"),
+        (BASE | {"paths": np.array([f"/abs/{r}" for r in range(N)])}, {}, "must be relative"),
+        (BASE | {"paths": np.array([f"../{r}" for r in range(N)])}, {}, "must be relative"),
+        (BASE | {"paths": np.array(["same"] * N)}, {}, "same path"),
+        (BASE | {"o": np.array([{}] * N, dtype=object)}, {"said": {"labels": "o"}}, "Python objects"),
+        (BASE, {"said": {"features": "nope"}}, "no array 'nope'"),
+        (BASE, {"name": "../birds"}, "is no name"),
+        (BASE, {"name": ".hidden"}, "is no name"),
+        (BASE, {"backbone": "a/b"}, "is no name"),
+        (BASE, {"dtype": "int8"}, "cannot be stored"),
+        ({"x": X[:0], "y": Y[:0], "is_test": TEST[:0]}, {}, "no rows"),
+    ],
+)
+def test_what_cannot_be_a_store_is_refused_and_leaves_nothing(bring, tmp_path, arrays, more, match):
+    with pytest.raises((UsageError, StoreError), match=match) as caught:
+        bring(arrays, **more)
+    assert caught.value.remedy
+    assert not (tmp_path / "root").exists() or not list((tmp_path / "root").iterdir())
+
+
+def test_overflow_names_the_remedy(bring):
+    with pytest.raises(UsageError) as caught:
+        bring({"x": changed(X, (7, 3), 7e4), "y": Y, "is_test": TEST}, dtype="float16")
+    assert "--store-dtype float32" in caught.value.remedy
+    assert "row 7, view 0, column 3" in caught.value.where
+
+
+def test_sizes():
+    assert [parse_bytes(text) for text in ("17", "20GB", "1.5k", "3 M")] == [17, 20 * 10**9, 1500, 3 * 10**6]
+    for text in ("", "-1", "20 parsecs", "1e9", "9" * 30):
+        with pytest.raises(UsageError, match="no size"):
+            parse_bytes(text)
