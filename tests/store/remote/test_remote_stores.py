@@ -140,14 +140,16 @@ def test_a_crash_at_any_request_loses_nothing_that_is_listed(
 ):
     expected = tree(build(tmp_path / "whole", **SMALL, bad=bad).path)
     with monkeypatch.context() as patch:
+        patch.setattr(lease, "SETTLED", 60.0)  # renewals are not counted
         calls = pulling_the_plug(patch, 10**9)
         extract(f"{memory}/counted", bad)
         steps = next(calls)
     generator = random.Random(len(bad) + 2 * same)
-    for step in sorted({steps - 3, steps - 9, *generator.sample(range(2, steps), 5)}):
+    for step in sorted({steps - 3, steps - 20, steps - 35, *generator.sample(range(2, steps), 4)}):
         address = f"{memory}/{step}"
         machine(f"a{step}")
         with monkeypatch.context() as patch:
+            patch.setattr(lease, "SETTLED", 60.0)
             pulling_the_plug(patch, step)
             with pytest.raises(PowerLossError):
                 extract(address, bad)
@@ -200,6 +202,17 @@ def test_a_finished_store_is_never_written_again(memory, machine):
         machine(name)
         with pytest.raises(StoreError, match="finished"):
             open_writer(local_path(f"{memory}/s"), restart=True)
+
+
+def test_done_objects_without_a_plan_are_believed_by_nobody(memory, plain, machine, objects):
+    arrays = {split: toy_arrays(split) for split in ("train", "test")}
+    with open_writer(local_path(f"{memory}/s")) as writer:
+        publish(writer, writer.pending()[0], arrays)
+    Access(mirror_of(local_root(memory))).remove("s/plan.json")
+    machine("second")
+    with open_writer(local_path(f"{memory}/s"), numerics={"batch_size": 5}) as writer:
+        assert len(writer.pending()) == 8
+    assert not any("/done/" in key for key in objects(memory))
 
 
 def test_a_shard_that_was_damaged_there_is_computed_again(memory, plain, machine, objects):

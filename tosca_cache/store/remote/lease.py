@@ -94,6 +94,7 @@ class Lease:
         with suppress(StoreError):
             if self._is_mine():
                 self.access.remove(self.key)
+        self._lost = "it was given back."
 
     def _keep(self) -> None:
         renewed, pause = time.monotonic(), SETTLED

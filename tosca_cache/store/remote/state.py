@@ -111,9 +111,13 @@ def read_done(access: Access, name: str, shard: Shard, layouts: Mapping[str, Spl
     data = access.read(done_key(name, shard), 0, MAX_DONE_BYTES)
     try:
         done = None if data is None else DoneShard.parse(data, layouts)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return done if done is not None and done.shard == shard else None
+    if done is None or done.shard != shard:
+        return None
+    bounds = {array: layouts[shard.split].object_bounds(array, shard) for array in ARRAYS}
+    sensible = all(least <= done.objects[array].size <= most for array, (least, most) in bounds.items())
+    return done if sensible else None
 
 
 def records_of(done: DoneShard) -> dict[str, ObjectRecord]:

@@ -33,6 +33,8 @@ from tosca_cache.store.remote.state import (
 )
 from tosca_cache.store.unfinished import all_shards, begin_or_check, recorded_plan
 
+PATIENCE = 30.0  # seconds that whoever leaves early waits for the shard that is being uploaded
+
 
 class Uploader:
     """The remote side of a store that is being written, by the one process that holds its lease. Use `Uploader.take`.
@@ -84,6 +86,8 @@ class Uploader:
             self.access.remove_all(f"{self.name}/{key}" for key in self.access.objects(self.name))
         elif PLAN in there:
             self._bring(plan)
+        elif DONE in there:  # of a store whose removal was interrupted: nobody knows what they were to become
+            self.access.remove_all(f"{self.name}/{DONE}/{key}" for key in self.access.children(f"{self.name}/{DONE}"))
 
     def start(self, plan: Plan, done: Iterable[DoneShard]) -> None:
         """Lists the store at the remote root as begun, and begins to upload; first what is done here but not there."""
@@ -133,7 +137,7 @@ class Uploader:
         finally:
             self._stop.set()
             if self._thread.is_alive():
-                self._thread.join()
+                self._thread.join(PATIENCE)
             self.lease.release()
 
     def _run(self) -> None:
