@@ -148,7 +148,7 @@ class TestRecompute:
         shutil.move(shapes.root, tmp_path / "renamed")
         with pytest.raises(DatasetError):
             again(store, sources)
-        assert again(store, replace(sources, dataset=str(tmp_path / "renamed"))).dataset.name == "renamed"
+        assert again(store, replace(sources, dataset=str(tmp_path / "renamed"))).dataset.name == "shapes"
 
 
 def test_images_that_came_went_and_changed_their_class(store, shapes):

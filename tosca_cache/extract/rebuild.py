@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.datasets import ImageDataset, known, load_dataset
+from tosca_cache.datasets.folder_dataset import load_folder
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.backbone import Backbone, load_backbone
@@ -22,8 +23,6 @@ from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.store import StoreSpec
 from tosca_cache.store.manifest import Plan
 from tosca_cache.store.spec import canonical
-
-RENAMED = "dataset.name"  # a folder that has been renamed is the same dataset, if its listing is
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def rebuild_dataset(spec: StoreSpec, provenance: Mapping[str, Any], sources: Sou
     fraction = recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction
     how: dict[str, Any] = {"data_root": sources.data_root, "seed": spec.views["seed"], "test_fraction": fraction}
     if sources.dataset is not None:
-        return load_dataset(sources.dataset, **how)
+        return _named(spec, load_dataset(sources.dataset, **how), fraction)
     name, folder = str(spec.dataset["name"]), recorded.get("data")
     if known(name) is None and folder is None:
         raise DatasetError(
@@ -63,7 +62,7 @@ def rebuild_dataset(spec: StoreSpec, provenance: Mapping[str, Any], sources: Sou
         except DatasetError:
             if folder is None or not Path(folder).is_dir() or sources.data_root is not None:
                 raise
-    return load_dataset(str(Path(str(folder)).absolute()), **how)
+    return _named(spec, load_dataset(str(Path(str(folder)).absolute()), **how), fraction)
 
 
 def rebuild_backbone(
@@ -105,7 +104,7 @@ def rebuild(path: Path, plan: Plan, provenance: Mapping[str, Any], sources: Sour
         batch_size=plan.numerics.get("batch_size"),
     )
     extraction = Extraction(dataset, backbone, path.parent, options)
-    differing = [found for found in spec.differences(extraction.spec) if found[0] != RENAMED]
+    differing = spec.differences(extraction.spec)
     if differing:
         raise FingerprintMismatch(
             "What there is now is not what the store was made from, so nothing was computed:\n"
@@ -124,6 +123,14 @@ def other_numerics(plan: Plan, extraction: Extraction) -> list[str]:
     here = numerics(extraction.root, extraction.backbone, replace(extraction.options, restart=True))
     pairs = [(key, plan.numerics.get(key), value) for key, value in here.items()]
     return [f"{key}: the store has {canonical(a)}, here it is {canonical(b)}" for key, a, b in pairs if a != b]
+
+
+def _named(spec: StoreSpec, dataset: ImageDataset, fraction: float | None) -> ImageDataset:
+    """A folder under the name that it had: without domains of its own that is the name of its only domain, too."""
+    name = str(spec.dataset["name"])
+    if dataset.name == name or dataset.root is None or known(dataset.name) is not None:
+        return dataset
+    return load_folder(Path(dataset.root), name=name, test_fraction=fraction, seed=spec.views["seed"])
 
 
 def _recorded(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
