@@ -33,6 +33,7 @@ class Reuse:
         self.wanted = wanted
         self.donors = tuple(donors)
         self.digests = tuple(donor.digest for donor in donors) if digests is None else tuple(digests)
+        self._gone: set[int] = set()  # numbers of donors that were removed while they were asked
 
     @cached_property
     def source(self) -> dict[str, IntArray]:
@@ -58,11 +59,11 @@ class Reuse:
         for number, donor in enumerate(self.donors):
             for match in donor.matches[shard.split]:
                 wanted = known.missing & match.covers(views, slice(shard.start, shard.stop))
-                if wanted.any():
+                if wanted.any() and number not in self._gone:
                     try:
                         self._take(known, number, shard, match, wanted)
                     except StoreError as error:
-                        warn_damaged(donor.name, error)
+                        self._refused(number, error)
         return known
 
     def lines(self, shards: Iterable[Shard]) -> list[str]:
@@ -96,6 +97,14 @@ class Reuse:
         known.features[rows[row], view] = features[row, view]
         known.views[rows[row], view] = parameters[row, view]
         known.source[rows[row], view] = number
+
+    def _refused(self, number: int, error: StoreError) -> None:
+        donor = self.donors[number]
+        if donor.store.path.exists():
+            warn_damaged(donor.name, error)
+        else:
+            self._gone.add(number)
+            warn(f"{donor.name} is gone; what it would have given is computed")
 
     def _check_seeds(self, store: Store, shard: Shard, rows: IntArray, parameters: IntArray) -> None:
         """Raises `StoreError` unless views [n, k, 6] have the seeds that they would get here."""

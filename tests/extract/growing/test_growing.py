@@ -130,9 +130,8 @@ class TestWhatIsTaken:
             make(three, nano, tmp_path / name, replace(options, views=3)) for name in ("cache", "scratch")
         )
         assert reused(grown) == [(16, 8 * 3 + 8)]
-        ours, theirs = grown.features("train").astype(float), scratch.features("train").astype(float)
-        errors = np.linalg.norm(ours - theirs, axis=-1) / np.linalg.norm(theirs, axis=-1)
-        assert errors.max() <= probe.TOLERANCE["bf16"]
+        found = probe.deviations(grown.features("train"), scratch.features("train"))
+        assert found.max() <= probe.TOLERANCE["bf16"]
 
     def test_rows_that_could_not_be_read_are_tried_again(self, old, tiny, scratch, tmp_path):
         path = Path(old.root, "train", "class 1", "002.png")
