@@ -4,6 +4,7 @@ import tosca_cache as tosca
 
 store = tosca.open_store("cache/digits--...")
 store = tosca.import_features(embeddings, labels, dataset="birds", test_fraction=0.2)  # computed elsewhere
+checked = tosca.verify_store("cache/digits--...")  # checked.ok, checked.problems
 stream = tosca.task_stream(store, increment=2, seed=1993)  # or incremental="domains"
 trained = tosca.train(stream, l1=5e-4)
 labels, modules = tosca.route(trained, features)
@@ -34,6 +35,8 @@ from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, tra
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
 from tosca_cache.store.exchange import Division, Features, Given, Naming, Part, as_values, digest_of, import_given
+from tosca_cache.store.verify import Verification
+from tosca_cache.store.verify import verify_store as _verify_store
 from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
 from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
 from tosca_cache.sweep.settle import SweepReporter
@@ -48,6 +51,15 @@ IntArray = NDArray[np.int64]
 def open_store(path: str | Path) -> Store:
     """A finished feature store; raises `StoreError` if it is missing, unfinished or damaged."""
     return _open_store(Path(path))
+
+
+def verify_store(path: str | Path) -> Verification:
+    """Reads every byte of a finished store, and lists all that is wrong with it (`.ok`, `.problems`); changes nothing.
+
+    `tosca cache verify` also mends stores, and computes parts of them again. Raises `StoreError` if there is no finished
+    store.
+    """
+    return _verify_store(Path(path))
 
 
 def import_features(
@@ -94,7 +106,9 @@ def import_features(
         raise UsageError("test features and test labels go together", where="test_features", remedy="give both")
     if test_features is not None and test_labels is not None:
         parts = {"train": parts[""], "test": part(test_features, test_labels, test_domains)}
-    given = Given(parts, None if split is None else as_values(split), class_names=class_names, domain_names=domain_names)
+    given = Given(
+        parts, None if split is None else as_values(split), class_names=class_names, domain_names=domain_names
+    )
     naming, division = Naming(dataset, backbone, store_dtype), Division(test_fraction, seed)
     source = {"arrays": "in memory", "sha256": digest_of(given)}
     return import_given(given, Path(root), naming, division, source).store

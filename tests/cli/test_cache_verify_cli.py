@@ -97,6 +97,15 @@ def test_what_cannot_be_compared_is_said(store, made, tmp_path):
     assert not facts["ok"] and "no such weights file" in facts["recompute"]["error"]
 
 
+def test_from_python(store):
+    from tosca_cache import api as tosca
+
+    assert tosca.verify_store(str(store)).ok
+    spoil(store / "zarr.json")
+    (problem,) = tosca.verify_store(store).problems
+    assert problem.where == "zarr.json" and problem.mendable
+
+
 def test_no_store(tmp_path):
     result = run("cache", "verify", "nothing", "--root", tmp_path)
     assert result.exit_code == 1 and "does not exist" in result.output

@@ -19,6 +19,11 @@ from tosca_cache.extract.backbone import Backbone
 
 PROBE_IMAGES = 8
 PROBE_BATCHES = (1, 2)  # compared with the batch size in which the store is computed
+# ||ours - theirs|| / ||theirs|| of a feature vector that is allowed between two computations of it, rounding to float16
+# included. Measured as the largest over 32 glyphs and 32 digits (vit_nano) and 8 photos (EfficientNet-lite0, ViT-S/14 at
+# 224 pixels), in batches of 1, 2 and all, with torch 2.13 on AVX-512 and, standing for another machine, with its kernels
+# held to AVX2: fp32 7.0e-5 (1.4e-6 before float16), bf16 1.4e-2, fp16 1.9e-3; across batch sizes alone 0, 1.2e-2, 1.7e-3.
+# The nearest feature of another image is at 0.46. Not measured on a GPU, whose convolutions may use TF32 in fp32.
 TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 3e-2, "fp16": 5e-3})
 
 
