@@ -59,7 +59,7 @@ def verify_store(path: str | Path) -> Verification:
     `tosca cache verify` also mends stores, and computes parts of them again. Raises `StoreError` if there is no finished
     store.
     """
-    return _verify_store(Path(path))
+    return _verify_store(path)
 
 
 def import_features(

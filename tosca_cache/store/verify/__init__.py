@@ -18,6 +18,7 @@ from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import SPLITS, Shard, object_key
 from tosca_cache.store.manifest import MANIFEST
 from tosca_cache.store.reader import refuse_unfinished
+from tosca_cache.store.remote import arrived
 from tosca_cache.store.verify.folder import (
     check_all_metadata,
     check_counts,
@@ -39,11 +40,12 @@ __all__ = ["Problem", "Verification", "verify_store"]
 def verify_store(path: str | Path, *, progress: Progress | None = None, threads: int | None = None) -> Verification:
     """Reads a finished store completely and says everything that is wrong with it; changes nothing.
 
+    path: a folder; or an address, whose store is fetched first, every object checked, and of which the copy is read.
     progress: called with the bytes read so far and in all. threads: that hash; the cores of this process if None.
 
     Raises `StoreError` if there is no store, or an unfinished one, and if the folder cannot be read at all.
     """
-    path, begun = Path(path), time.perf_counter()
+    path, begun = arrived(path), time.perf_counter()
     refuse_unfinished(path)
     with storage(path):
         manifest, problems = read_manifests(path)
@@ -62,7 +64,7 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
     if len(kept) < len(shards):
         problems.append(Problem(FOREIGN, min(linked), "shards behind links were not looked at"))
     total = manifest.size
-    read = objects = sum(record.size for record in manifest.metadata.values())
+    read = sum(record.size for record in manifest.metadata.values())
     objects = len(manifest.metadata)
     paths: list[tuple[Shard, list[str]]] = []
     for checked in _in_threads(ShardChecker(path, manifest), kept, threads or min(threads_here(), MAX_THREADS)):
