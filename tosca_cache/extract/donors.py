@@ -158,7 +158,7 @@ def other_numerics(store: Store, numerics: Mapping[str, Any]) -> dict[str, Any]:
 def begun(store: Store) -> float:
     """When a store was begun, in seconds since the epoch: whatever was read was read after that.
 
-    A store that does not say it was begun when its oldest file was written.
+    One that does not say so counts as begun when its oldest file was written.
     """
     try:
         return datetime.fromisoformat(store.provenance["begun"]).timestamp()
