@@ -1,0 +1,33 @@
+"""docs/comparisons.md says what the recorded tables of benchmarks/results/compare say, about every learner there is."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from tosca_cache.methods import METHODS
+
+ROOT = Path(__file__).parents[2]
+TABLES = sorted((ROOT / "benchmarks" / "results" / "compare").glob("*.csv"))
+PAGE = (ROOT / "docs" / "comparisons.md").read_text(encoding="utf-8")
+
+
+def test_there_are_the_four_stores():
+    assert len(TABLES) == 4
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_the_page_has_the_recorded_numbers(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        recorded = {row["method"]: row for row in csv.DictReader(file)}
+    section = PAGE.split(f"<!-- {path.stem} -->")[1].split("<!--")[0]
+    shown = dict(re.findall(r"^\| ([a-z0-9-]+)(?:\\\*)? \| (.*) \|$", section, re.MULTILINE))
+    shown.pop("method")
+    assert recorded.keys() == shown.keys() == set(METHODS), "every learner there is, and no other"
+    for name, row in recorded.items():
+        numbers = [cell.strip("* ") for cell in shown[name].split("|")[:3]]
+        for text, column in zip(numbers, ("average_accuracy", "last_accuracy", "forgetting"), strict=True):
+            mean, spread = (float(part) for part in text.split(" ± "))
+            assert mean == pytest.approx(float(row[f"{column}_mean"]), abs=0.0051)
+            assert spread == pytest.approx(float(row[f"{column}_std"]), abs=0.0051)
