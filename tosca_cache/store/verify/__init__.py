@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tosca_cache.store.disk import storage
-from tosca_cache.store.layout import SPLITS, Shard, object_key
-from tosca_cache.store.manifest import MANIFEST
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
+from tosca_cache.store.manifest import MANIFEST, Manifest
 from tosca_cache.store.reader import refuse_unfinished
 from tosca_cache.store.remote import arrived
 from tosca_cache.store.verify.folder import (
@@ -58,26 +58,27 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
         problems += check_provenance(path)
         problems += check_all_metadata(path, manifest)
         problems += check_files(path, manifest)
-        linked = linked_folders(path)
-    shards = [s for split in SPLITS for s in manifest.plan.layouts[split].iterate(split)]
-    kept = [shard for shard in shards if not any(key.split("/")[0] == shard.split for key in linked)]
-    if len(kept) < len(shards):
-        problems.append(Problem(FOREIGN, min(linked), "shards behind links were not looked at"))
-    total = manifest.size
-    read = sum(record.size for record in manifest.metadata.values())
-    objects = len(manifest.metadata)
+        shards, behind_links = _reachable(path, manifest)
+    problems += behind_links
+    objects, read = len(manifest.metadata), sum(record.size for record in manifest.metadata.values())
     paths: list[tuple[Shard, list[str]]] = []
-    for checked in _in_threads(ShardChecker(path, manifest), kept, threads or min(threads_here(), MAX_THREADS)):
+    for checked in _in_threads(ShardChecker(path, manifest), shards, threads or min(threads_here(), MAX_THREADS)):
         problems += checked.problems
-        read += checked.bytes
-        objects += len(manifest.shards[checked.shard.split][checked.shard.index])
+        objects, read = objects + len(ARRAYS), read + checked.bytes
         if checked.paths is not None:
             paths.append((checked.shard, checked.paths))
         if progress is not None:
-            progress(read, total)
+            progress(read, manifest.size)
     for split in SPLITS:
         problems += _repeated((shard, found) for shard, found in paths if shard.split == split)
     return Verification(path, manifest, tuple(problems), objects, read, time.perf_counter() - begun)
+
+
+def _reachable(path: Path, manifest: Manifest) -> tuple[list[Shard], list[Problem]]:
+    """The shards whose splits have no folders that are links, and a problem for each split that has."""
+    linked: dict[str, str] = {key.partition("/")[0]: key for key in sorted(linked_folders(path), reverse=True)}
+    shards = [s for split in SPLITS for s in manifest.plan.layouts[split].iterate(split) if split not in linked]
+    return shards, [Problem(FOREIGN, key, f"no shard of {split} was looked at") for split, key in linked.items()]
 
 
 def _in_threads(check: ShardChecker, shards: list[Shard], threads: int) -> Iterator[CheckedShard]:
