@@ -270,3 +270,18 @@ class TestRepair:
         with pytest.raises(DatasetError, match="cannot be read any more"):
             repair_store(store.path, sources)
         assert everything(store.path) == before
+
+
+def test_who_joins_what_another_device_made_measures_nothing(shapes, tiny, tmp_path):
+    from tosca_cache.extract.fingerprint import numerics
+    from tosca_cache.extract.parts import extract_part, join
+    from tosca_cache.extract.pipeline import Extraction
+    from tosca_cache.store import Part
+
+    extraction = Extraction(shapes, tiny, tmp_path / "cache", OPTIONS)
+    facts = numerics(extraction.path, tiny, OPTIONS) | {"device": "Some GPU"}
+    extraction.open_writer(facts=facts).close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: facts)
+        extract_part(extraction, Part(1, 1), show_progress=False)
+    assert join(extraction).provenance["relative_deviation_across_batch_sizes"] is None

@@ -186,9 +186,7 @@ class Extraction:
             "begun": _begun(writer),
             "source": {**source, "data": self.dataset.root},
             "relative_error_against_float32": error,
-            "relative_deviation_across_batch_sizes": batch_deviation(
-                self.backbone, self.transform, self._probe, writer.numerics["batch_size"]
-            ),
+            "relative_deviation_across_batch_sizes": self._batch_deviation(writer.numerics),
             "machine": describe_machine(self.backbone.device),
             "last_run": dict(last_run),
         }
@@ -196,6 +194,12 @@ class Extraction:
             facts["reused"] = describe_taken(self.root, writer.taken, writer.numerics)
         notes = writer.notes
         return writer.finish(facts | {"parts": notes} if notes else facts)
+
+    def _batch_deviation(self, made: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Measured where the features were computed; None for who only joins what another kind of device has made."""
+        if made["device"] != describe_machine(self.backbone.device)["device"]:
+            return None
+        return batch_deviation(self.backbone, self.transform, self._probe, made["batch_size"])
 
     def _facts(self) -> dict[str, Any]:
         """What the bits depend on; an unfinished store keeps to the donors that it was begun with, or to none."""
