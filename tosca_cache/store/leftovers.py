@@ -83,12 +83,10 @@ def busy(store: Path, *, but: str | None = None) -> str | None:
     with storage(store.parent):
         for path in sorted(store.parent.iterdir()):
             found = _LOCK.fullmatch(path.name)
-            if (
-                found is not None
-                and found[1] == store.name
-                and found[2] != but
-                and (who := holder_now(path)) is not None
-            ):
+            if found is None or found[1] != store.name or (but is not None and found[2] == but):
+                continue
+            who = holder_now(path)
+            if who is not None:
                 return who
     return None
 

@@ -50,9 +50,11 @@ class FileLock:
     def release(self) -> None:
         """Gives the lock back; does nothing in a forked child, and the second time."""
         if self._descriptor is not None:
-            with suppress(OSError):  # its file is only in the way; closed it must be
-                self.path.unlink(missing_ok=True)
-            self._forget()
+            try:
+                with suppress(OSError):  # a file that stays does no harm, a lock that is still held does
+                    self.path.unlink(missing_ok=True)
+            finally:
+                self._forget()
 
     @property
     def held(self) -> bool:
@@ -70,15 +72,15 @@ class FileLock:
     def _say_who(self) -> None:
         assert self._descriptor is not None
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        self.text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         try:
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, self.text.encode(), 0)
+            os.pwrite(self._descriptor, text.encode(), 0)
         except OSError as error:
             # Who removes a store to make room must get its lock on a full disk, too; it is held, said or not.
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                self.text = ""
                 raise
+        self.text = text
 
     def _forget(self) -> None:
         if self._descriptor is not None:

@@ -1,0 +1,142 @@
+"""`tosca cache rm`, `prune` and `du`, and `tosca extract --wait`, as a user meets them."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.store import StoreWriter, list_stores, open_store, partial_path
+
+
+@pytest.fixture
+def root(tmp_path, make_store):
+    """Two finished stores and an unfinished one."""
+    for name, seed in (("shapes--a", 1), ("shapes--b", 2)):
+        make_store(tmp_path / name, seed=seed)
+    spec = open_store(tmp_path / "shapes--a").spec
+    how = {
+        "class_names": ["a"] * 6,
+        "domain_names": [""],
+        "rows": {"train": 9, "test": 5},
+        "views": {"train": 4, "test": 1},
+    }
+    StoreWriter.open(tmp_path / "begun", spec, numerics={}, **how).close()
+    return tmp_path
+
+
+def run(*arguments, code=0, typed=None):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=typed)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == code and "Traceback" not in result.output, result.output
+    return result.stdout + result.stderr
+
+
+def names(root):
+    return sorted(path.name for path in root.iterdir())
+
+
+def test_rm_says_what_is_lost_and_asks(root):
+    said = run("cache", "rm", "shapes--a", "--root", root, typed="n\n", code=1)
+    assert "84 images of shapes, 4 views a train image, toy" in said and "kB" in said and "Remove it?" in said
+    assert names(root) == ["begun.partial", "shapes--a", "shapes--b"]
+    assert "removed" in run("cache", "rm", "shapes--a", "begun", "--root", root, typed="y\n")
+    assert names(root) == ["shapes--b"]
+
+
+def test_rm_without_an_answer_removes_nothing(root):
+    run("cache", "rm", "shapes--a", "--root", root, typed="", code=1)
+    assert len(names(root)) == 3
+
+
+def test_rm_by_path_and_by_the_beginning_of_one_name(root):
+    run("cache", "rm", root / "shapes--a", "--yes")
+    run("cache", "rm", "sha", "be", "--yes", "--root", root)
+    assert names(root) == []
+
+
+def test_an_ambiguous_beginning_is_refused_with_the_names(root):
+    said = run("cache", "rm", "shapes", "--yes", "--root", root, code=2)
+    assert "shapes--a" in said and "shapes--b" in said and len(names(root)) == 3
+
+
+def test_what_is_no_store_is_refused(root):
+    assert "no feature store here" in run("cache", "rm", "nothing", "--yes", "--root", root, code=1)
+    (root / "shapes--a" / "thesis.tex").write_text("years of work")
+    assert "thesis.tex" in run("cache", "rm", "shapes--a", "--yes", "--root", root, code=1)
+    assert (root / "shapes--a" / "thesis.tex").exists()
+
+
+def test_prune(root):
+    (root / ".shapes--a.lock").write_text("{}")
+    said = run("cache", "prune", "--root", root, "--dry-run")
+    assert "begun.partial: unfinished store" in said and "lock of nobody" in said and "would be freed" in said
+    assert "nothing to remove" in run("cache", "prune", "--root", root, "--older-than", "1d")
+    run("cache", "prune", "--root", root, typed="n\n", code=1)
+    assert len(names(root)) == 4
+    assert "removed 2" in run("cache", "prune", "--root", root, "--yes")
+    assert names(root) == ["shapes--a", "shapes--b"]
+    assert "is not an age" in run("cache", "prune", "--root", root, "--older-than", "week", code=2)
+
+
+def test_du(root, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    said = json.loads(run("cache", "du", "--root", root, "--json"))
+    assert {store["name"]: store["state"] for store in said["stores"]} == {
+        "begun.partial": "unfinished",
+        "shapes--a": "finished",
+        "shapes--b": "finished",
+    }
+    everything = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    assert said["total"]["bytes"] == everything == said["total"]["finished"] + said["total"]["unfinished"]
+    table = run("cache", "du", "--root", root)
+    assert "shapes--a" in table and "free on this disk" in table
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tosca_cache.store.claims import claim, deciding
+with deciding(Path(sys.argv[1])):
+    lock = claim(Path(sys.argv[1]), None)
+print("ready", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("end", ["finishes", "is killed"])
+def test_wait_waits_for_another_extraction_and_goes_on(tmp_path, end):
+    """The other process holds the store that this command is about to write."""
+    for split in ("train", "test"):
+        for label in ("ant", "bee"):
+            folder = tmp_path / "pictures" / split / label
+            folder.mkdir(parents=True)
+            Image.fromarray(np.full((32, 32, 3), len(label + split) * 9, dtype=np.uint8)).save(folder / "0.png")
+    arguments = ["extract", "--dataset", tmp_path / "pictures", "--backbone", "vit_nano", "--views", "0", "--root"]
+    whole = run(*arguments, tmp_path / "whole")
+    name = Path(re.search(r"store: (.*)", whole)[1]).name
+    store = tmp_path / "cache" / name
+    pause = "1" if end == "finishes" else "60"
+    command = [sys.executable, "-c", HOLDER, store, pause]
+    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "ready\n"
+    refused = run(*arguments, tmp_path / "cache", code=1)
+    assert f"process {other.pid} on" in refused and "since" in refused
+    if end == "is killed":
+        subprocess.Popen(["/bin/sh", "-c", f"sleep 1; kill -9 {other.pid}"])
+    said = run(*arguments, tmp_path / "cache", "--wait")
+    assert f"waiting: Another process is writing this store: process {other.pid} on" in said or end == "finishes"
+    assert "store: " in said
+    other.communicate()
+    assert other.returncode == (0 if end == "finishes" else -signal.SIGKILL)
+    assert not partial_path(store).exists() and len(list_stores(tmp_path / "cache")) == 1
+    theirs, ours = tmp_path / "whole" / name / "manifest.json", store / "manifest.json"
+    assert theirs.read_bytes() == ours.read_bytes()
+    assert names(tmp_path / "cache") == [name]

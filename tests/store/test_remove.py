@@ -1,0 +1,242 @@
+"""Removing stores and what killed processes left: nothing that looks whole stays behind, and nothing of others goes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from survival.steps import Observer, watched
+from toy_store import ROWS, build, build_part, open_writer, publish, read_everything, toy_arrays, tree
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store import Part, StoreBusy, list_stores, open_store, sweep_up
+from tosca_cache.store.leftovers import LOCK, TEMPORARY, UNFINISHED, WAY, busy, leftovers
+from tosca_cache.store.remove import prune, remove_store, usage
+
+ARRAYS = {split: toy_arrays(split) for split in ROWS}
+LONG_AGO = 10 * 86400
+
+
+def begin(path, shards=1):
+    """An unfinished store, as a killed writer leaves it, but for its lock."""
+    with open_writer(path) as writer:
+        for shard in writer.pending()[:shards]:
+            publish(writer, shard, ARRAYS)
+    return path.with_name(f"{path.name}.partial")
+
+
+def grow_old(path):
+    for file in (path, *(path.iterdir() if path.is_dir() else ())):
+        then = file.stat().st_mtime - LONG_AGO
+        os.utime(file, (then, then))
+
+
+@pytest.fixture
+def litter(tmp_path, toy):
+    """A root with a finished store and all that killed processes can leave: name -> kind."""
+    shutil.copytree(toy.path, tmp_path / "whole")
+    begin(tmp_path / "begun")
+    for name in (".whole.compact", ".other.fetching", ".other.removed"):
+        shutil.copytree(toy.path, tmp_path / name)
+    text = json.dumps({"pid": 999_999_999, "host": "elsewhere", "since": "2020"})
+    for name in (".whole.lock", ".begun.part-2-of-3.lock", ".begun.deciding.lock", ".other.fetching.lock"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "whole" / "train" / "labels" / ".c.0.tmp").write_bytes(b"half")
+    (tmp_path / ".old.json.1.tmp").write_bytes(b"half")
+    grow_old(tmp_path / ".old.json.1.tmp")
+    (tmp_path / "notes.txt").write_text("mine")
+    return {
+        "begun.partial": UNFINISHED,
+        **dict.fromkeys((".whole.compact", ".other.fetching", ".other.removed"), WAY),
+        **dict.fromkeys((".whole.lock", ".begun.part-2-of-3.lock", ".begun.deciding.lock"), LOCK),
+        **{".other.fetching.lock": LOCK, ".c.0.tmp": TEMPORARY, ".old.json.1.tmp": TEMPORARY},
+    }
+
+
+class TestRemoveStore:
+    def test_finished(self, tmp_path):
+        store = build(tmp_path / "s")
+        size = sum(len(data) for data in tree(store.path).values()) + (store.path / "provenance.json").stat().st_size
+        assert remove_store(store.path) == size
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("named", ["s", "s.partial"])
+    def test_unfinished_by_either_name(self, tmp_path, named):
+        begin(tmp_path / "s")
+        assert remove_store(tmp_path / named) > 0
+        assert list(tmp_path.iterdir()) == []
+
+    def test_parts(self, tmp_path):
+        build_part(tmp_path / "s", Part(2, 1))
+        remove_store(tmp_path / "s")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_was_built_beside_a_finished_store_goes_alone(self, tmp_path, toy):
+        shutil.copytree(toy.path, tmp_path / "s")
+        shutil.copytree(toy.path, tmp_path / "s.partial")
+        remove_store(tmp_path / "s.partial")
+        assert [path.name for path in tmp_path.iterdir()] == ["s"]
+        read_everything(open_store(tmp_path / "s"))
+
+    @pytest.mark.parametrize("harm", ["manifest.json", "train/features/c.0.0.0", "zarr.json"])
+    def test_damaged(self, tmp_path, toy, harm):
+        shutil.copytree(toy.path, tmp_path / "s")
+        (tmp_path / "s" / harm).write_bytes(b"?")
+        remove_store(tmp_path / "s")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_is_no_store_stays(self, tmp_path, toy):
+        for name, files in {"empty": (), "web": ("manifest.json", "index.html"), "text": ("train",)}.items():
+            (tmp_path / name).mkdir()
+            for file in files:
+                (tmp_path / name / file).write_text("mine")
+        (tmp_path / "link").symlink_to(toy.path)
+        before = sorted(tmp_path.rglob("*"))
+        for name, words in {"empty": "no feature store", "web": "index.html", "text": "no feature store"}.items():
+            with pytest.raises(StoreError, match=words):
+                remove_store(tmp_path / name)
+        with pytest.raises(StoreError, match="link"):
+            remove_store(tmp_path / "link")
+        with pytest.raises(StoreError, match="no feature store here"):
+            remove_store(tmp_path / "nothing")
+        assert sorted(tmp_path.rglob("*")) == before
+        read_everything(toy)
+
+    @pytest.mark.parametrize("part", [None, Part(3, 2)])
+    def test_what_is_being_written_stays_and_the_writer_is_named(self, tmp_path, part):
+        with open_writer(tmp_path / "s", part=part) as writer:
+            publish(writer, writer.pending()[0], ARRAYS)
+            with pytest.raises(StoreBusy, match=f"process {os.getpid()} on"):
+                remove_store(tmp_path / "s")
+            assert busy(tmp_path / "s").startswith(f"process {os.getpid()} on")
+            publish(writer, writer.pending()[0], ARRAYS)
+        assert busy(tmp_path / "s") is None
+
+    def test_killed_at_any_step_it_leaves_no_store_that_looks_whole(self, tmp_path, toy):
+        class Cut(BaseException):
+            pass
+
+        class Ends(Observer):
+            def __init__(self, left):
+                self.left, self.steps = left, []
+
+            def before(self, step):
+                self.steps.append(step)
+                if len(self.steps) > self.left:
+                    raise Cut
+
+        counted = Ends(10**9)
+        shutil.copytree(toy.path, tmp_path / "root" / "s")
+        with watched(tmp_path / "root", counted):
+            remove_store(tmp_path / "root" / "s")
+        for step in (*range(12), *range(12, len(counted.steps), 9)):
+            shutil.copytree(toy.path, tmp_path / "root" / "s")
+            with watched(tmp_path / "root", Ends(step)), pytest.raises(Cut):
+                remove_store(tmp_path / "root" / "s")
+            if (tmp_path / "root" / "s").exists():
+                assert tree(tmp_path / "root" / "s") == tree(toy.path)
+                remove_store(tmp_path / "root" / "s")
+            else:
+                assert list_stores(tmp_path / "root") == []
+            assert prune(tmp_path / "root").kept == []
+            assert list((tmp_path / "root").iterdir()) == []
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tosca_cache.store.claims import claim, deciding
+with deciding(Path(sys.argv[1])):
+    lock = claim(Path(sys.argv[1]), None)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+class TestPrune:
+    def test_finds_everything_and_a_dry_run_touches_nothing(self, tmp_path, litter):
+        before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
+        found = prune(tmp_path, dry_run=True)
+        assert {leftover.path.name: leftover.kind for leftover in found.removed} == litter
+        assert found.kept == [] and found.size > 0
+        assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+    def test_removes_everything_but_finished_stores_and_foreign_files(self, tmp_path, litter, toy):
+        assert len(prune(tmp_path).removed) == len(litter)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "whole"]
+        assert tree(tmp_path / "whole") == tree(toy.path)
+        assert prune(tmp_path).removed == leftovers(tmp_path) == []
+
+    def test_what_is_young_stays_if_asked_to(self, tmp_path, litter):
+        grow_old(tmp_path / "begun.partial")
+        grow_old(tmp_path / ".whole.lock")
+        found = prune(tmp_path, older_than=86400)
+        assert {leftover.path.name for leftover in found.removed} == {"begun.partial", ".whole.lock", ".old.json.1.tmp"}
+        assert (tmp_path / ".whole.compact").exists()
+
+    def test_a_young_temporary_file_of_nobody_known_stays(self, tmp_path):
+        (tmp_path / ".new.json.1.tmp").write_bytes(b"half")
+        assert [leftover.path.name for leftover in prune(tmp_path).kept] == [".new.json.1.tmp"]
+
+    def test_what_is_being_written_is_never_touched(self, tmp_path):
+        """By another process, until it is killed."""
+        folder = begin(tmp_path / "s")
+        shutil.copytree(folder, tmp_path / ".s.compact")
+        grow_old(folder)
+        process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "s"], stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout.readline() == "ready\n"
+            found = prune(tmp_path)
+            assert found.removed == []
+            assert {leftover.path.name for leftover in found.kept} == {"s.partial", ".s.compact"}
+            assert all(f"process {process.pid} on" in leftover.busy for leftover in found.kept)
+        finally:
+            process.kill()
+            process.communicate()
+        assert (tmp_path / ".s.lock").exists()
+        assert len(prune(tmp_path).removed) == 3
+        assert list(tmp_path.iterdir()) == []
+
+    def test_no_root(self, tmp_path):
+        assert prune(tmp_path / "nothing").removed == []
+
+
+def test_usage_counts_every_byte(tmp_path, litter):
+    found = {store.name: store for store in usage(tmp_path).stores}
+    assert {name: store.state for name, store in found.items()} == {"whole": "finished", "begun.partial": "unfinished"}
+    whole = found["whole"]
+    sizes = {
+        path.relative_to(tmp_path / "whole"): path.stat().st_size for path in Path(tmp_path / "whole").rglob("*.*")
+    }
+    files = {path: size for path, size in sizes.items() if (tmp_path / "whole" / path).is_file()}
+    assert whole.size == sum(files.values())
+    assert whole.features == sum(size for path, size in files.items() if "features" in path.parts)
+    assert whole.views == sum(size for path, size in files.items() if "views" in path.parts)
+    said = usage(tmp_path).to_dict()
+    assert said["total"]["bytes"] == sum(s["bytes"] for s in said["stores"]) + said["total"]["litter"]
+    assert said["total"]["litter"] > 3 * whole.features and said["free"] > 0
+    assert usage(tmp_path / "nothing").to_dict()["total"]["bytes"] == 0
+
+
+def test_a_finished_store_is_swept_around(tmp_path, toy):
+    for name in ("s", "s.partial", ".s.compact"):
+        shutil.copytree(toy.path, tmp_path / name)
+    with open_writer(tmp_path / "other"):
+        sweep_up(tmp_path / "s")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.partial", "s"]
+    begin(tmp_path / "t")
+    sweep_up(tmp_path / "t")
+    assert (tmp_path / "t.partial").exists()
+
+
+def test_room_is_made_on_a_full_disk(mounted):
+    folder = mounted("size=600k")
+    build(folder / "s")
+    with (folder / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
+        while True:
+            file.write(bytes(4096))
+    remove_store(folder / "s")
+    assert [path.name for path in folder.iterdir()] == ["ballast"]
