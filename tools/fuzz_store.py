@@ -4,9 +4,9 @@ python tools/fuzz_store.py --reader npz --seconds 60          # manifest, plan, 
 python tools/fuzz_store.py --reader hdf5 --seconds 60 --seed 7
 
 npz, manifest, plan and journal run in this process under atheris, which is guided by coverage (`--engine mutate` does
-without); HDF5 files go the whole way through `import_files`, in whose child libhdf5 may crash as it likes. A reader may
-refuse in our vocabulary of errors. Anything else (another exception, a hang, a file outside the target) stops the run with
-the input kept in the working directory.
+without). HDF5 files go the whole way through `import_files`, in whose child libhdf5 may crash as it likes; such inputs are
+kept as crash-*. A reader may refuse in our vocabulary of errors. Anything else (another exception, a hang, a file outside
+the target) stops the run, and the input is kept as finding-*.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ class Imported(Target):
         self._files, self._open = files, files.open_untrusted
         self._root, self._path = folder / "root", folder / "input"
         self.seeds = {"npz-import": npz_seeds, "hdf5": hdf5_seeds}.get(name, lambda: exported_seeds(folder))()
-        self.crashes = 0
+        self.crashes: list[str] = []
+        self.keep = False
 
     def attempt(self, data: bytes) -> str:
         import shutil
@@ -186,7 +187,10 @@ class Imported(Target):
             outcome = "read"
         except ToscaError as error:
             outcome = error.problem[:60]
-            self.crashes += "crashed" in outcome or "busy" in outcome
+            if any(word in outcome for word in ("crashed", "busy", "gave up")):
+                self.crashes.append(hashlib.sha256(data).hexdigest()[:10])
+                if self.keep:
+                    Path(f"crash-{self.crashes[-1]}").write_bytes(data)
         finally:
             self._files.open_untrusted = self._open
         left = [entry.name for entry in self._root.iterdir()] if self._root.exists() else []
@@ -253,21 +257,21 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
         if not out:
             break
         place = chance.randrange(len(out))
-        match chance.randrange(6):
-            case 0:
+        match chance.randrange(4 if data[:4] == b"\x89HDF" and chance.random() < 0.9 else 7):  # HDF5 knows its length
+            case 0 | 1:
                 out[place] ^= 1 << chance.randrange(8)
-            case 1:
+            case 4:
                 del out[place:]
-            case 2:
+            case 5:
                 out[place : place + chance.randrange(64)] = b""
-            case 3:
+            case 6:
                 start = chance.randrange(len(data))
                 out[place:place] = data[start : start + chance.randrange(256)]
-            case 4:
+            case 2:
                 number = chance.choice((0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1, 10**12, len(data)))
                 width = chance.choice((1, 2, 4, 8))
                 out[place : place + width] = (number % 256**width).to_bytes(width, "little")
-            case 5:
+            case 3:
                 out[place] = chance.randrange(256)
     return bytes(out)
 
@@ -386,6 +390,8 @@ def main() -> None:
             run_atheris(given.reader, Path(folder), given.seconds, given.seed)
             return
         target = TARGETS[given.reader](given.reader, Path(folder))
+        if isinstance(target, Imported):
+            target.keep = True
         try:
             outcomes = run_mutations(target, given.seconds, given.seed)
         finally:
@@ -394,7 +400,7 @@ def main() -> None:
     for outcome, count in outcomes.most_common(25):
         print(f"{count:8d}  {outcome}")
     if isinstance(target, Imported):
-        print(f"{target.crashes:8d}  children that crashed or hung")
+        print(f"{len(target.crashes):8d}  children that crashed or hung, on these inputs: {target.crashes}")
 
 
 if __name__ == "__main__":

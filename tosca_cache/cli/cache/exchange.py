@@ -195,7 +195,8 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     try:
         yield advance
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _train_command(store: Store, root: Path) -> str:
