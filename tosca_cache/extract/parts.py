@@ -12,7 +12,16 @@ from typing import Any
 from tosca_cache.errors import StoreError
 from tosca_cache.extract.pipeline import Extraction, describe_error
 from tosca_cache.extract.progress import ExtractionProgress
-from tosca_cache.store import Part, Store, StoreWriter, Unfinished, open_store, partial_path, read_unfinished
+from tosca_cache.store import (
+    Part,
+    Store,
+    StoreWriter,
+    Unfinished,
+    open_store,
+    partial_path,
+    read_unfinished,
+    sweep_up,
+)
 
 SHOWN = 5  # incomplete parts that a message names
 
@@ -78,6 +87,7 @@ def join(
     """
     path = extraction.path
     if path.exists():
+        sweep_up(path)
         return open_store(path)
     # Nothing is computed here, so it does not matter what the bits would depend on if it were.
     facts = StoreWriter.recorded_numerics(path)

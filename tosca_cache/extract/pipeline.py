@@ -30,7 +30,17 @@ from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.probe import batch_deviation, probe_pixels, relative_error
 from tosca_cache.extract.progress import ExtractionProgress
 from tosca_cache.extract.reuse import Reuse, choose, describe_taken, recorded_donors, resume
-from tosca_cache.store import SPLITS, Part, Store, StoreSpec, StoreWriter, open_store, partial_path, store_path
+from tosca_cache.store import (
+    SPLITS,
+    Part,
+    Store,
+    StoreSpec,
+    StoreWriter,
+    open_store,
+    partial_path,
+    store_path,
+    sweep_up,
+)
 from tosca_cache.store.manifest import PLAN
 from tosca_cache.store.remote import settle
 
@@ -60,6 +70,7 @@ def extract(
     """
     extraction = Extraction(dataset, backbone, root, options or ExtractOptions())
     if extraction.path.exists():
+        sweep_up(extraction.path)
         return open_store(extraction.path)
     begun = time.monotonic()
     with extraction.open_writer() as writer:
