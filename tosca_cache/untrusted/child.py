@@ -24,6 +24,7 @@ PATIENCE = 60.0  # seconds that a child may take, and one more for every RATE by
 RATE = 1 << 20
 MAX_JSON = 8 << 20
 MAX_TEXTS = 256 << 20  # bytes of one reply of texts, as JSON
+TEXTS_FLOOR = 128 << 20  # bytes of all texts of an array that are never too many
 _START = "import sys; sys.path.insert(0, {root!r}); from tosca_cache.untrusted.serve import main; main({descriptor})"
 _QUIET = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -99,7 +100,9 @@ class Reader:
             raise
         if "refused" in content:
             remedy = content.get("remedy")
-            raise StoreError(str(content["refused"]), where=path, remedy=str(remedy) if remedy else _DAMAGED)
+            problem = str(content["refused"])
+            problem = problem if problem.isprintable() else ascii(problem)  # it may quote the file
+            raise StoreError(problem, where=path, remedy=str(remedy) if remedy else _DAMAGED)
         return content, data
 
     def _exchange(self, message: dict[str, Any], files: list[int]) -> tuple[dict[str, Any], bytes]:
@@ -211,9 +214,14 @@ class UntrustedFile:
             raise self._refuse(f"Array {name!r} is no plain list of texts.", "Give an array with one dimension.")
         stop = header.rows if stop is None else stop
         found: list[str] = []
+        left = TEXTS_FLOOR + 8 * self.size + 6 * header.bytes  # JSON may take six bytes for a letter
         for first, last in _blocks(start, stop, header.block_rows()):
+            data = self._reader.ask_rows(self.path, header, first, last)
+            left -= len(data)
+            if left < 0:  # every row may point to the same long text
+                raise self._refuse(f"The texts of array {name!r} are absurdly long.", _DAMAGED)
             try:
-                texts = json.loads(self._reader.ask_rows(self.path, header, first, last))
+                texts = json.loads(data)
             except (ValueError, RecursionError):
                 texts = None
             if type(texts) is not list or len(texts) != last - first or not all(type(t) is str for t in texts):

@@ -55,8 +55,8 @@ class Header:
         for field, kind in kinds.items():
             if type(getattr(self, field)) is not kind:
                 raise ValueError(f"{field} of an array is {getattr(self, field)!r}")
-        if not 0 < len(self.name) <= MAX_NAME or len(self.why) > MAX_NAME:
-            raise ValueError("an array has no name, or an endless one")
+        if not 0 < len(self.name) <= MAX_NAME or not self.name.isprintable() or len(self.why) > MAX_NAME:
+            raise ValueError("an array has no name, an endless one, or one that cannot be printed")
         if len(self.shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < _LIMIT for n in self.shape):
             raise ValueError(f"array {self.name!r} has no possible shape")
         if self.dtype not in ("", TEXT) and number_dtype(np.dtype(self.dtype)) != self.dtype:

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz_store import TARGETS, Finding, mutate
+from fuzz_inputs import mutate
+from fuzz_store import TARGETS, Finding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

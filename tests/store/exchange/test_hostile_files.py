@@ -192,6 +192,29 @@ def test_texts_without_end_in_hdf5(tmp_path, root):
     refuse(save_h5(tmp_path / "b.h5", y=np.array([b"\xff\xfe"] * 12)), root, "no UTF-8")
 
 
+def test_rows_that_all_point_to_one_long_text(tmp_path, root):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, value in GOOD.items():
+            if name != "y":
+                file[name] = value
+        target = file.create_dataset("y", (200_000,), h5py.string_dtype(), chunks=(1000,))
+        target[0] = "a" * 15_000
+        reference = target.id.read_direct_chunk((0,))[1][:16]
+        for start in range(0, 200_000, 1000):
+            target.id.write_direct_chunk((start,), reference * 1000)
+    assert (tmp_path / "a.h5").stat().st_size < 5 << 20
+    refuse(tmp_path / "a.h5", root, "absurdly long")
+
+
+def test_names_of_arrays_do_not_steer_the_terminal(tmp_path, root):
+    refuse(save_npz(tmp_path / "a.npz", GOOD | {"\x1b[2Jx": X}), root, "cannot be printed")
+    with h5py.File(save_h5(tmp_path / "a.h5"), "r+") as file:
+        file["\x1b[2J"] = h5py.SoftLink("/x")
+    with pytest.raises(StoreError, match="is a link") as caught:
+        import_files(ImportRequest(tmp_path / "a.h5", root, Naming("evil")))
+    assert "\x1b" not in str(caught.value)
+
+
 def test_a_compressed_chunk_that_inflates_beyond_its_size(tmp_path, root, readers):
     packer = zlib.compressobj(9)
     start, block = (packer.compress(b"\0" * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))

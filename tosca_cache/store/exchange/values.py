@@ -33,7 +33,7 @@ def as_values(values: Any) -> Values:
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "USTO":
         return array
-    texts = [value.decode() if isinstance(value, bytes) else value for value in array.tolist()]
+    texts = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in array.tolist()]
     if not all(isinstance(text, str) for text in texts):
         raise UsageError("values are neither numbers nor texts", where=str(array.dtype), remedy="use one of both")
     return texts
