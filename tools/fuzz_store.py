@@ -156,7 +156,7 @@ class Imported(Target):
         from tosca_cache.store.exchange import files
         from tosca_cache.untrusted import Reader
 
-        self._reader = Reader(patience=LONGEST / 2)
+        self._reader = Reader(patience=LONGEST / 4)
         self._files, self._open = files, files.open_untrusted
         self._root, self._path = folder / "root", folder / "input"
         self.seeds = {"npz-import": npz_seeds, "hdf5": hdf5_seeds}.get(name, lambda: exported_seeds(folder))()
