@@ -190,6 +190,26 @@ def test_from_memory_as_from_a_file(bring, tmp_path):
     assert texts.class_names == tuple(NAMES)
 
 
+class Stopped(Exception):
+    pass
+
+
+def test_an_import_that_was_interrupted_goes_on(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=Y, is_test=TEST)
+    request, written = ImportRequest(tmp_path / "a.npz", tmp_path / "root", Naming("birds")), []
+
+    def stop(rows):
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        import_files(request, Listener(on_rows=stop))
+    (left,) = (path for path in (tmp_path / "root").iterdir() if path.is_dir())
+    assert left.name.endswith(".partial")
+    done = import_files(request, Listener(on_rows=written.append))
+    assert written == [int(TEST.sum())]  # the train rows are there
+    check(done.store)
+
+
 BASE = {"x": X, "y": Y, "is_test": TEST}
 
 
