@@ -93,10 +93,11 @@ def _run(request: CompareRequest, store: Path | None, root: Path, ledger: Path) 
     from tosca_cache.cli.compare_progress import CompareProgress
     from tosca_cache.compare.run import run_compare
     from tosca_cache.runs.stores import wanted_store
+    from tosca_cache.store.remote import shown
 
     opened = wanted_store(request.config, store, root)
     console = Console(stderr=True)
-    console.print(f"store: {opened.path}", soft_wrap=True)
+    console.print(f"store: {shown(opened.path)}", soft_wrap=True)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     try:
         with CompareProgress(console) as progress:

@@ -141,6 +141,7 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
 
 def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: Any) -> None:
     from tosca_cache.extract.request import run_join, run_request
+    from tosca_cache.store.remote import shown
 
     if part is not None:
         _run_part(request, part)
@@ -154,7 +155,7 @@ def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: An
     if outcome.was_there:
         typer.echo("this store is finished already; nothing to do")
     _print_skipped(outcome.store)
-    typer.echo(f"store: {outcome.store.path}")
+    typer.echo(f"store: {shown(outcome.store.path)}")
 
 
 def _run_waiting(request: ExtractRequest, **how: Any) -> None:
@@ -179,10 +180,11 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
 def _run_part(request: ExtractRequest, text: str) -> None:
     from tosca_cache.extract.request import command, run_part
     from tosca_cache.store.parts import Part
+    from tosca_cache.store.remote import shown
 
     outcome = run_part(request, Part.parse(text))
     if outcome.finished:
-        typer.echo(f"this store is finished already; nothing to do\nstore: {outcome.path}")
+        typer.echo(f"this store is finished already; nothing to do\nstore: {shown(outcome.path)}")
         return
     typer.echo(f"{outcome.part.label} is done; of the whole store {outcome.done} of {outcome.total} shards")
     if outcome.done == outcome.total:

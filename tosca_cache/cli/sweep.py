@@ -91,6 +91,7 @@ def sweep(
 def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.runs.stores import wanted_store
     from tosca_cache.store import open_store
+    from tosca_cache.store.remote import shown
     from tosca_cache.sweep.run import Resources
 
     base = _base(given)
@@ -99,7 +100,7 @@ def _sweep(given: dict[str, Any]) -> None:
     tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
     ledger = given["ledger"] or given["runs"] / f"{base.dataset}-sweep.sqlite"
     resources = Resources(given["backend"], given["jobs"], given["scheduler"])
-    typer.echo(f"store: {opened.path}")
+    typer.echo(f"store: {shown(opened.path)}")
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
     else:

@@ -61,10 +61,11 @@ def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     from tosca_cache.methods.tosca import BATCH_ROUTER
     from tosca_cache.runs.stores import wanted_store
     from tosca_cache.runs.train import train_run
+    from tosca_cache.store.remote import shown
 
     console = Console()
     opened = wanted_store(resolved.config, store, root)
-    console.print(f"store: {opened.path}", soft_wrap=True)
+    console.print(f"store: {shown(opened.path)}", soft_wrap=True)
     with TrainingProgress(console, leaks=resolved.config.router == BATCH_ROUTER) as progress:
         run = train_run(resolved, opened, runs, progress)
     print_run(console, run)

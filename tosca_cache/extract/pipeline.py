@@ -42,7 +42,7 @@ from tosca_cache.store import (
     sweep_up,
 )
 from tosca_cache.store.manifest import PLAN
-from tosca_cache.store.remote import settle
+from tosca_cache.store.remote import settle, shown
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
 
@@ -152,7 +152,7 @@ class Extraction:
         """Which images become what, how, and where; then a line for every store that something is taken from."""
         backbone, facts, done = self.backbone, writer.numerics, writer.done_rows
         first = (
-            f"{writer.path}: {writer.total_rows} images, {self.options.views} augmented views, "
+            f"{shown(writer.path)}: {writer.total_rows} images, {self.options.views} augmented views, "
             f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
             f"{facts['device']}, batch {facts['batch_size']}, {how or f'{self.workers} workers'}"
             + (f"; {done} images are done already" if done else "")

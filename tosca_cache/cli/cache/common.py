@@ -12,18 +12,26 @@ StoreArgument = Annotated[str, typer.Argument(help="Path of a store, or its name
 
 
 def locate(store: str, root: Path) -> Path:
-    """A path or an address as it is; else a name in the root, or the beginning of exactly one."""
+    """A path or an address as it is; else a name in the root, or the beginning of exactly one; `UsageError` names several."""
+    from tosca_cache.errors import UsageError
     from tosca_cache.store import list_stores
     from tosca_cache.store.remote import is_address, local_path
 
     if is_address(store):
         return local_path(store)
-    if Path(store).exists():
-        return Path(store)
-    if len(Path(store).parts) > 1:
-        return root / store
-    named = [found.path for found in list_stores(root) if found.path.name.startswith(store)]
-    return named[0] if len(named) == 1 else root / store
+    exact = (Path(store), root / store, root / f"{store}.partial")
+    for path in exact:
+        if path.exists():
+            return path
+    paths = {found.path.name.removesuffix(".partial"): found.path for found in reversed(list_stores(root))}
+    fitting = sorted(name for name in paths if name.startswith(store))
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{len(fitting)} stores begin with {store}:\n" + "\n".join(f"    {name}" for name in fitting),
+            where=store,
+            remedy="give more of the name, or all of these names",
+        )
+    return paths[fitting[0]] if fitting else root / store
 
 
 def readable_size(size: int) -> str:

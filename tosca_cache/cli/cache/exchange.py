@@ -101,13 +101,7 @@ def import_(
     given = dict(locals())
     request = _request(given)
     done = _import(request)
-    for note in done.notes:
-        typer.echo(f"note: {note}")
-    if done.was_there:
-        typer.echo("this store is there already; nothing to do")
-    typer.echo(f"store: {done.store.path}")
-    if done.store.spec.imported:
-        typer.echo(f"use it: {_train_command(done.store, root)}")
+    _print_imported(done, root)
 
 
 def register(cache: typer.Typer) -> None:
@@ -199,10 +193,23 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
             bar.stop()
 
 
+def _print_imported(done: Imported, root: Path) -> None:
+    from tosca_cache.store.remote import shown
+
+    for note in done.notes:
+        typer.echo(f"note: {note}")
+    if done.was_there:
+        typer.echo("this store is there already; nothing to do")
+    typer.echo(f"store: {shown(done.store.path)}")
+    if done.store.spec.imported:
+        typer.echo(f"use it: {_train_command(done.store, root)}")
+
+
 def _train_command(store: Store, root: Path) -> str:
     """The `tosca train` command that finds this store, whatever the shipped config of a dataset of that name asks for."""
     from tosca_cache.config import resolve
     from tosca_cache.runs.stores import wanted_fields
+    from tosca_cache.store.remote import shown
 
     name, backbone = store.spec.dataset["name"], store.spec.backbone
     words = ["tosca", "train", "--dataset", name]
@@ -212,5 +219,5 @@ def _train_command(store: Store, root: Path) -> str:
     if wanted.get("views.count", store.spec.views["count"]) != store.spec.views["count"]:
         words += ["--views", str(store.spec.views["count"])]
     if root != DEFAULT_ROOT:
-        words += ["--root", str(root)]
+        words += ["--root", shown(root)]
     return shlex.join(words)

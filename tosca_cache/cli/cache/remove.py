@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tosca_cache.cli.cache.common import AsJson, readable_size
+from tosca_cache.cli.cache.common import AsJson, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def rm(stores: Stores, root: Root = DEFAULT_ROOT, yes: Yes = False) -> None:
     """
     from tosca_cache.store.remove import remove_store
 
-    paths = list(dict.fromkeys(_named(store, Path(root)) for store in stores))
+    paths = list(dict.fromkeys(locate(store, Path(root)) for store in stores))
     if not yes:
         for path in paths:
             typer.echo(_loss(path))
@@ -87,29 +87,6 @@ def register(cache: typer.Typer) -> None:
     cache.command()(rm)
     cache.command()(prune)
     cache.command()(du)
-
-
-def _named(store: str, root: Path) -> Path:
-    """The store of a path, an address, a name, or the beginning of exactly one name; raises `UsageError` naming several."""
-    from tosca_cache.errors import UsageError
-    from tosca_cache.store import list_stores
-    from tosca_cache.store.remote import is_address, local_path
-
-    if is_address(store):
-        return local_path(store)
-    exact = (Path(store), root / store, root / f"{store}.partial")
-    for path in exact:
-        if path.exists():
-            return path
-    paths = {found.path.name.removesuffix(".partial"): found.path for found in reversed(list_stores(root))}
-    fitting = sorted(name for name in paths if name.startswith(store))
-    if len(fitting) > 1:
-        raise UsageError(
-            f"{len(fitting)} stores begin with {store}:\n" + "\n".join(f"    {name}" for name in fitting),
-            where=store,
-            remedy="give more of the name, or all of these names",
-        )
-    return paths[fitting[0]] if fitting else root / store
 
 
 def _loss(path: Path) -> str:

@@ -48,10 +48,11 @@ def register(cache: typer.Typer) -> None:
 
 
 def _print(found: list[Comparison], matching: list[Comparison], command: str) -> None:
+    from tosca_cache.store.remote import shown
     from tosca_cache.store.spec import canonical
 
     for comparison in matching:
-        typer.echo(f"matches: {comparison.path}")
+        typer.echo(f"matches: {shown(comparison.path)}")
         if comparison.state == "unfinished":
             typer.echo(f"    it is unfinished; this goes on with it: {command}")
     if matching:
@@ -59,7 +60,7 @@ def _print(found: list[Comparison], matching: list[Comparison], command: str) ->
     typer.echo("no store matches" + (", nearest first:" if found else ": there are none in this root"))
     for comparison in found:
         state = "" if comparison.state == "finished" else f" ({comparison.state})"
-        typer.echo(f"  {comparison.path}{state}" + (f": {comparison.problem}" if comparison.problem else ""))
+        typer.echo(f"  {shown(comparison.path)}{state}" + (f": {comparison.problem}" if comparison.problem else ""))
         for field, asked, has in comparison.differences:
             typer.echo(f"    {field}: asked for {canonical(asked)}, it has {canonical(has)}")
     typer.echo(f"make it: {command}")
