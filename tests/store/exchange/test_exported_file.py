@@ -79,7 +79,7 @@ def test_every_dataset_is_chunked_and_checksummed(exported):
 
 def test_ten_lines_of_the_documentation_read_everything(skipping, exported, tmp_path):
     (code,) = re.findall(r"```python\n(import h5py.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(code.strip().splitlines()) == 10
+    assert len([line for line in code.splitlines() if line]) == 10
     here = {}
     exec(code.replace('"cub.h5"', repr(str(exported))), here)
     assert np.array_equal(here["features"], skipping.features("train"))
