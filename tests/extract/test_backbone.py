@@ -6,7 +6,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +13,8 @@ from tosca_cache.errors import BackboneError, UsageError
 from tosca_cache.extract import precision
 from tosca_cache.extract.backbone import digest, load_backbone
 from tosca_cache.extract.names import resolve_name
+
+TINY = "test_vit"  # what the fixture `tiny_weights` has weights of
 
 
 def pixels(n, size, seed=0):
