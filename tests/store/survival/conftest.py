@@ -7,9 +7,14 @@ from scenes import SCENES, files
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
     """Scene -> every file of the store with its bytes, provenance included."""
-    found = {}
-    for name, scene in SCENES.items():
-        path = tmp_path_factory.mktemp("whole") / "s"
-        scene.make(path)
-        found[name] = files(path)
-    return found
+
+    class Whole(dict):
+        """Made when it is first asked for."""
+
+        def __missing__(self, name):
+            path = tmp_path_factory.mktemp("whole") / "s"
+            SCENES[name].make(path)
+            self[name] = files(path)
+            return self[name]
+
+    return Whole()

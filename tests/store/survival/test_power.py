@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from power import MODES, Disk, Trace
-from scenes import SCENES, files
+from scenes import SCENES, files, without_threads
 from steps import watched
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import list_stores, open_store, partial_path, read_unfinished
+from tosca_cache.store import arrays, list_stores, open_store, partial_path, read_unfinished, unfinished
 
 SAMPLE = 8  # states a scene
 
@@ -86,14 +86,9 @@ def check(scene, trace, count, mode, target, expected):
 
 @pytest.fixture(autouse=True)
 def no_threads(monkeypatch):
-    """Waiting for eight files at once makes no difference here, but starting the threads takes its time."""
-    monkeypatch.setattr("tosca_cache.store.arrays.sync_all", lambda paths: [_sync(path) for path in paths])
-
-
-def _sync(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    for module in (arrays, unfinished):
+        monkeypatch.setattr(module, "sync_all", module.sync_all)  # put back at the end
+    without_threads()
 
 
 @pytest.mark.parametrize("name", SCENES)

@@ -63,7 +63,7 @@ def yard():
         yield started
 
 
-WAITS = ("sync", "rename", "unlink", "rmdir")  # the steps after which something has changed for whoever comes next
+TELLING = ("rename", "unlink")  # steps after which whoever comes next sees something else
 
 
 @pytest.mark.parametrize(("name", "when"), [("plain", "before"), ("plain", "after"), ("skipped", "before")])
@@ -72,10 +72,10 @@ def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, 
     steps = steps_of(name, tmp_path / "counted")
     chosen = one_of_each(steps)
     if when == "after":
-        chosen = [number for number in chosen if steps[number].kind in WAITS]
+        chosen = [number for number in chosen if steps[number].kind in TELLING]
     if name == "skipped":  # only what is not as without skipped rows, and not as in any folder of a store
         named = [k for k in chosen if steps[k].path.count("/") == 1 or steps[k].path.endswith(".compact")]
-        chosen = [k for k in named if ".compact" in f"{steps[k].path}" or k > named[-6]]
+        chosen = [k for k in named if ".compact" in steps[k].path or k > named[-6]]
     for number in chosen:
         root = tmp_path / str(number)
         root.mkdir()

@@ -7,23 +7,29 @@ number belongs to nobody else. `die`: the writer kills itself with
 SIGKILL around that step below `root`. What a writer prints goes nowhere.
 """
 
+import faulthandler
 import json
 import os
+import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from steps import Observer, watched
 
 HERE = Path(__file__).parent
+PATIENCE = 120.0  # seconds; a writer that takes longer hangs, and says where
 
 
 class Yard:
     """A context manager; one writer at a time. cli: load what `tosca extract` needs, too."""
 
     def __init__(self, cli=False):
-        command = [sys.executable, str(HERE / "yard.py"), *(["cli"] if cli else [])]
+        self.log = Path(tempfile.mkdtemp()) / "log"
+        command = [sys.executable, str(HERE / "yard.py"), str(self.log), *(["cli"] if cli else [])]
         paths = [str(HERE), str(HERE.parent), str(HERE.parents[2])]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
@@ -34,12 +40,16 @@ class Yard:
         """Forks a writer; returns its process number."""
         self.process.stdin.write(json.dumps(job, default=str) + "\n")
         self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        self.writer = int(self.process.stdout.readline())
+        return self.writer
 
     def wait(self):
         """How it ended: 0, or minus the signal that killed it."""
         self.process.stdin.write("wait\n")
         self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+            os.kill(self.writer, signal.SIGKILL)
+            raise TimeoutError(f"a writer hangs: {self.log.read_text()}")
         return os.waitstatus_to_exitcode(int(self.process.stdout.readline()))
 
     def run(self, **job):
@@ -54,6 +64,7 @@ class Yard:
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+        shutil.rmtree(self.log.parent)
 
 
 class Death(Observer):
@@ -77,15 +88,18 @@ def _work(job):
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+    log = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    faulthandler.dump_traceback_later(PATIENCE - 10, file=log)
     if "cli" in job:
         from tosca_cache.cli import main
 
         sys.argv = ["tosca", *job["cli"]]
         main()
         return
-    from scenes import SCENES
+    from scenes import SCENES, without_threads
 
     os.fsync = lambda descriptor: None  # what a killed process has written stays written
+    without_threads()
     if "die" in job:
         with watched(job["root"], Death(*job["die"])):
             SCENES[job["scene"]].make(Path(job["path"]))
@@ -113,9 +127,13 @@ def _serve():
 if __name__ == "__main__":
     import scenes  # noqa: F401
 
-    if sys.argv[1:] == ["cli"]:
-        import timm  # noqa: F401
+    if sys.argv[2:] == ["cli"]:
         import torch
+
+        from tosca_cache.torchvision_compat import ensure_torchvision
+
+        ensure_torchvision()
+        import timm  # noqa: F401
 
         import tosca_cache.cli.extract
         import tosca_cache.extract.request  # noqa: F401
