@@ -67,7 +67,7 @@ def build(path: Path, rows: int) -> tuple[Store, float]:
         dtype="float16",
     )
     labels = np.sort(np.arange(rows) % CLASSES)
-    block = np.random.default_rng(0).standard_normal((512, VIEWS, DIM), dtype=np.float32).astype(np.float16)
+    block = np.random.default_rng(0).standard_normal((2048, VIEWS, DIM), dtype=np.float32).astype(np.float16)
     start = perf_counter()
     with StoreWriter.open(
         path,

@@ -8,6 +8,7 @@ a small scratch. The format stays zarr's: tests/store compares the result with w
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,6 +25,7 @@ from tosca_cache.store.layout import CRC_BYTES, SplitLayout, object_key
 from tosca_cache.store.selection import Piece, Positions, Selection, count, is_all, pieces_by_shard, positions
 
 MAX_THREADS = 4  # page cache and checksum are shared out by a few cores; more wait for each other
+PAGE = 4096
 Bytes = NDArray[np.uint8]
 
 
@@ -40,7 +42,7 @@ def read_features(
     """
     chosen = positions(rows, layout.rows, "row")
     columns = positions([int(views)] if isinstance(views, int | np.integer) else views, layout.views, "view")
-    out = np.empty((count(chosen), count(columns), layout.dim), layout.dtype)
+    out = page_aligned((count(chosen), count(columns), layout.dim), layout.dtype)
     if out.size == 0:
         return out
 
@@ -54,6 +56,19 @@ def read_features(
         for _ in pool.map(read_shard, jobs):  # raises what a thread raised
             pass
     return out
+
+
+def page_aligned(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Like `numpy.empty`, from the beginning of a page on.
+
+    A chunk lies 4 bytes a chunk before it further into its file than into the array. Some processors copy an eighth as fast
+    where the target lies 1 to 15 bytes further into its page than the source, as it does for the first chunks of every
+    shard if the array begins 16 bytes into a page, where numpy would have it.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + PAGE, np.uint8)
+    start = -room.ctypes.data % PAGE
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 class _ShardFile:
@@ -84,7 +99,7 @@ class _ShardFile:
             self._read_chunk(piece.chunk, out[piece.target].reshape(-1).view(np.uint8))
             return
         if self.scratch is None:
-            self.scratch = np.empty(layout.chunk_bytes - CRC_BYTES, np.uint8)
+            self.scratch = page_aligned((layout.chunk_bytes - CRC_BYTES,), "uint8")
         self._read_chunk(piece.chunk, self.scratch)
         chunk = self.scratch.view(layout.dtype).reshape(layout.chunk_rows, layout.views, layout.dim)
         out[piece.target] = chunk[piece.local][:, columns]
