@@ -84,7 +84,8 @@ def test_extract_kill_resume_elsewhere_and_train_on_a_third_machine(root, digits
     monkeypatch.setenv("TOSCA_CACHE", root)
     result = run("train", "--dataset", "digits", "--epochs", "1", "--runs", tmp_path / "runs")
     assert result.exit_code == 0, result.output
-    assert str(tmp_path / "third") in result.output
+    assert f"store: {root}/digits--" in result.output
+    assert list((tmp_path / "third").glob("*/digits--*/manifest.json"))
     result = run("cache", "info", f"{root}/{local.name}", "--json")
     assert json.loads(result.output)["state"] == "finished"
     assert f"at {root}: " in run("cache", "du").output

@@ -27,24 +27,26 @@ from toy_store import read_everything
 from tosca_cache.errors import StoreError
 from tosca_cache.store import find_store, list_stores, open_store
 
-path, looks = Path(sys.argv[1]), {}
+root, looks = Path(sys.argv[1]), {}
+NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 print("ready", flush=True)
 while not Path(sys.argv[2]).exists():
-    try:
-        store = open_store(path)
-        read_everything(store)
-        seen = "whole"
-    except StoreError as error:
-        seen = error.problem
-    looks[seen] = looks.get(seen, 0) + 1
-    for found in list_stores(path.parent):
+    for path in (root / "0", root / "1", root / "2"):
+        try:
+            store = open_store(path)
+            read_everything(store)
+            seen = "whole"
+        except StoreError as error:
+            seen = error.problem
+        looks[seen] = looks.get(seen, 0) + 1
+    for found in list_stores(root):
         assert found.state in ("finished", "unfinished"), f"{found.path.name} looks {found.state}: {found.problem}"
         looks[found.state] = looks.get(found.state, 0) + 1
     try:
-        assert find_store(path.parent, "toy").path == path
+        assert find_store(root, "toy").path.parent == root
         looks["found"] = looks.get("found", 0) + 1
     except StoreError as error:
-        assert "no store of toy yet" in error.problem or "unfinished" in error.problem, error.problem
+        assert any(text in error.problem for text in NOT_ONE), error.problem
 print(json.dumps(looks), flush=True)
 """
 ALLOWED = ("whole", "finished", "unfinished", "found", "This store is unfinished", "This feature store does not exist")
@@ -55,25 +57,24 @@ def test_readers_see_nothing_half_written(whole, tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent, here.parents[2])))}
     generator, name = random.Random(3), "skipped"
     stop = tmp_path / "stop"
-    path = tmp_path / "root" / "s"
-    command = [sys.executable, "-c", READER, path, stop]
+    command = [sys.executable, "-c", READER, tmp_path / "root", stop]
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     with Yard() as yard:
         assert reader.stdout.readline() == "ready\n"
-        until = time.monotonic() + 2
-        while time.monotonic() < until:
-            pid = yard.start(scene=name, path=path)
-            time.sleep(generator.uniform(0, 0.3))
-            os.kill(pid, signal.SIGKILL)
-            if yard.wait() == 0:
-                assert files(path) == whole[name]
-                path.rename(tmp_path / f"done{time.monotonic_ns()}")
+        for path in (tmp_path / "root" / str(number) for number in range(3)):
+            finished = False
+            while not finished:
+                pid = yard.start(scene=name, path=path)
+                time.sleep(generator.uniform(0, 0.3))
+                os.kill(pid, signal.SIGKILL)
+                finished = yard.wait() == 0
+            assert files(path) == whole[name]
     stop.touch()
     said, problems = reader.communicate(timeout=60)
     assert reader.returncode == 0, problems
     looks = json.loads(said)
     assert all(look.startswith(ALLOWED) for look in looks), looks
-    assert sum(looks.values()) > 5
+    assert looks.keys() >= {"unfinished", "finished"}
 
 
 def test_a_reader_that_looks_between_any_two_steps_of_finishing(tmp_path):
