@@ -81,13 +81,16 @@ class _Sharing:
 
     @property
     def path(self) -> Path:
+        """Where the finished store will be."""
         return Path(self.begun.path)
 
     @property
     def count(self) -> int:
+        """How many parts the store is cut into."""
         return max(1, min(self.begun.shards, PARTS_A_JOB * self.workers.n_jobs, MOST_PARTS))
 
     def make_all(self, show_progress: bool) -> None:
+        """Gives parts to workers until every shard is done, showing how far they are."""
         found = _read(self.path)
         name = str(found.plan.spec.dataset["name"])
         with (

@@ -109,6 +109,7 @@ class Alignment:
         member = torch.nn.functional.one_hot(task_of, len(blocks)).float().to(device)  # [C, T]
 
         def loss(step: Step) -> Tensor:
+            """Cross-entropy of the samples [1], of normalised logits where there is a temperature."""
             found = logits(step.x)
             if self.tau is not None:
                 squares = found.square() @ member  # of each task's logits, [1, n, T]

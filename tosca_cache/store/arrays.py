@@ -59,6 +59,7 @@ class StagingStore(LocalStore):
         self.records: dict[str, ObjectRecord] = {}
 
     async def set(self, key: str, value: Buffer) -> None:
+        """Writes one object under its temporary name, as zarr asks for it."""
         await asyncio.to_thread(self.set_sync, key, value)
 
     def set_sync(self, key: str, value: Buffer) -> None:

@@ -90,6 +90,7 @@ class _ShardFile:
             raise
 
     def close(self) -> None:
+        """Closes the shard's file."""
         os.close(self.descriptor)
 
     def read(self, piece: Piece, out: NDArray[Any], columns: Positions) -> None:

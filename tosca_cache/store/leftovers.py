@@ -104,6 +104,7 @@ class _Place:
     known: dict[str, str | None]
 
     def who(self, store: str | None) -> str | None:
+        """Who is writing a store of this name; None if nobody is, or there is no name."""
         if store is not None and store not in self.known:
             self.known[store] = busy(self.root / store)
         return None if store is None else self.known[store]

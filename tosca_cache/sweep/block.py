@@ -68,6 +68,7 @@ def _run(
     _share([(members[m].lane, learner) for m, learner in zip(models, learners, strict=True)])
 
     def score(place: int) -> Finished:
+        """Evaluates the cell at a place of the block, unless its training diverged."""
         cell, learner = cells[place], learners[place]
         if learner.recorded.diverged is not None:
             return Finished(cell.address, "diverged", reason=learner.recorded.diverged)

@@ -14,6 +14,7 @@ import numpy as np
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import file_errors
+from tosca_cache.processes import is_alive
 from tosca_cache.store import SPLITS, Store, open_store
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.tasks import Arrays, load_splits
@@ -61,18 +62,8 @@ def _remove_left_over() -> None:
     """Removes the folders of this user's dead processes; those of living ones and of others are left alone."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
         pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdecimal() and folder.lstat().st_uid == os.getuid() and not _alive(int(pid)):
+        if pid.isdecimal() and folder.lstat().st_uid == os.getuid() and not is_alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 @lru_cache(maxsize=2)

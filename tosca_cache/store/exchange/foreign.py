@@ -106,6 +106,7 @@ def digest_of(given: Given) -> str:
     digest = hashlib.sha256()
 
     def add(name: str, value: Any) -> None:
+        """Adds an array, or texts, under its name; nothing for what is not there."""
         if value is None:
             return
         if isinstance(value, np.ndarray) and value.dtype.kind not in "UTO":

@@ -67,6 +67,7 @@ class Access:
         """
 
         def make(path: str) -> bool:
+            """One try, which is repeated where the server was not reached."""
             try:
                 self._fs.pipe_file(path, data, mode="create")
             except FileExistsError:

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
+from tosca_cache.processes import is_alive
 from tosca_cache.store.claims import StoreBusy
 from tosca_cache.store.parts import Part
 from tosca_cache.store.remote.access import Access
@@ -146,7 +147,7 @@ def holder(access: Access, key: str) -> str | None:
     found, written = _read(access, key), access.modified(key)
     if found is None or written is None:
         return None
-    if found.get("machine") == this_machine() and not _is_alive(found.get("pid")):
+    if found.get("machine") == this_machine() and type(pid := found.get("pid")) is int and not is_alive(pid):
         return None
     probe = f"{key}.{secrets.token_hex(4)}.now"
     try:
@@ -164,18 +165,6 @@ def this_machine() -> str:
     with suppress(OSError):
         return f"{socket.gethostname()} {boot.read_text().strip()} {namespace.readlink()}"
     return secrets.token_hex(8)  # not to be told: nobody's process numbers are comparable
-
-
-def _is_alive(pid: Any) -> bool:
-    if type(pid) is not int or pid <= 0:
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def _read(access: Access, key: str) -> dict[str, Any] | None:
