@@ -17,6 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tosca_cache.processes import is_alive
+
 STALE_AFTER = 120.0  # seconds of silence after which an owner that cannot be seen from here counts as dead
 
 _here: set[str] = set()  # owners in this process that have not left; one process may use a ledger several times
@@ -85,7 +87,7 @@ def _start_in_proc(pid: int) -> str | None:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):  # /proc may hide other users' processes
-        return "" if _exists(pid) else None
+        return "" if is_alive(pid) else None
     fields = stat.rpartition(")")[2].split()  # the name before it may contain anything
     return None if fields[0] in "ZX" else fields[19]
 
@@ -95,13 +97,3 @@ def _start_from_ps(pid: int) -> str | None:
     shown = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
     state, _, started = shown.stdout.strip().partition(" ")
     return None if not state or state.startswith("Z") else started.strip()
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)  # sends nothing, but looks for the process
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
