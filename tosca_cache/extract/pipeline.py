@@ -159,6 +159,11 @@ class Extraction:
         )
         return "\n".join([first, *self.reuse(writer).lines(writer.pending())])
 
+    def renderer(self, dataset: ImageDataset, *, skip: bool) -> Renderer:
+        """What makes the views of a dataset's images; skip: leave out those that cannot be read, instead of raising."""
+        options, pinned = self.options, self.backbone.device.type == "cuda"
+        return Renderer(dataset, self.transform, seed=options.seed, counts=options.counts, skip=skip, pinned=pinned)
+
     def write_shards(
         self, writer: StoreWriter, progress: ExtractionProgress, stop: Callable[[], bool] = lambda: False
     ) -> None:
@@ -166,17 +171,9 @@ class Extraction:
         shards = writer.pending()
         if not shards:
             return
-        options = self.options
-        renderer = Renderer(
-            self.dataset,
-            self.transform,
-            seed=options.seed,
-            counts=options.counts,
-            skip=options.on_error == "skip",
-            pinned=self.backbone.device.type == "cuda",
-        )
+        renderer = self.renderer(self.dataset, skip=self.options.on_error == "skip")
         reuse = self.reuse(writer)
-        groups = plan_groups(shards, options.counts, writer.numerics["batch_size"], reuse.known)
+        groups = plan_groups(shards, self.options.counts, writer.numerics["batch_size"], reuse.known)
         forward = self.backbone.forward(self.transform)
         # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
         with closing(compute(groups, renderer, forward, self.workers)) as computed:

@@ -18,7 +18,7 @@ from tosca_cache.datasets.transforms import image_views, render
 from tosca_cache.errors import DatasetError, ImageError, StoreError
 from tosca_cache.extract.donors import Wanted
 from tosca_cache.extract.engine import compute
-from tosca_cache.extract.groups import Renderer, plan_groups
+from tosca_cache.extract.groups import plan_groups
 from tosca_cache.extract.known import ShardRows as ComputedRows
 from tosca_cache.extract.known import gather
 from tosca_cache.extract.pipeline import Extraction
@@ -159,14 +159,7 @@ class Recomputation:
         extraction = self.extraction
         assert extraction is not None  # who has none asks for `listed` only
         options = extraction.options
-        renderer = Renderer(
-            self._readable,
-            extraction.transform,
-            seed=options.seed,
-            counts=options.counts,
-            skip=True,  # which of them may be skipped is seen to when they come
-            pinned=extraction.backbone.device.type == "cuda",
-        )
+        renderer = extraction.renderer(self._readable, skip=True)  # which of them may be is seen to when they come
         wanted = Wanted(self.dataset, self.manifest.plan.spec, self.manifest.plan.numerics)
         reuse = resume(extraction.root, wanted, recorded_donors(self.manifest.plan.numerics))
         groups = plan_groups(shards, options.counts, self._batch_size, reuse.known)
