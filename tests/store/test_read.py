@@ -139,3 +139,12 @@ def test_every_row_is_in_exactly_one_shard_of_bounded_size(rows, views, dim, dty
     assert all(shard.rows >= 1 for shard in shards)
     assert layout.shard_rows <= (shard_rows or max(256, -(-rows // 512)))
     assert layout.chunks * layout.chunk_bytes <= (32 << 20) + 4 * layout.chunks or layout.shard_rows == 1
+
+
+@pytest.mark.parametrize("rows", [None, slice(3, 20), [5, 1, 5], []])
+def test_what_is_read_begins_with_a_page(built, rows):
+    """Where copying is slow is a matter of places within pages; see `chunks.page_aligned`."""
+    store, _ = built
+    found = store.features("train", rows)
+    assert found.ctypes.data % 4096 == 0 or found.size == 0
+    assert found.flags.writeable
