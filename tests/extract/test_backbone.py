@@ -195,14 +195,20 @@ class TestPrecision:
     def test_auto_asks_the_processor(self, tmp_path, monkeypatch, line, expected):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
         monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "cpuinfo")
-        assert precision.resolve_precision("auto", self.CPU) == expected
+        assert precision.resolve_precision("auto", self.CPU, TINY) == expected
+
+    def test_the_tiny_backbone_of_the_examples_is_float32_everywhere(self, tmp_path, monkeypatch):
+        (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512_bf16\n")
+        monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "cpuinfo")
+        assert precision.resolve_precision("auto", self.CPU, "vit_nano") == "fp32"
+        assert precision.resolve_precision("bf16", self.CPU, "vit_nano") == "bf16"
 
     def test_an_explicit_one_is_taken(self):
-        assert precision.resolve_precision("fp16", self.CPU) == "fp16"
+        assert precision.resolve_precision("fp16", self.CPU, TINY) == "fp16"
 
     def test_an_unknown_one(self):
         with pytest.raises(UsageError, match="int8"):
-            precision.resolve_precision("int8", self.CPU)
+            precision.resolve_precision("int8", self.CPU, TINY)
 
 
 class TestSharedWeights:

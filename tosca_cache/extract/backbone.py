@@ -126,7 +126,7 @@ def load_backbone(
         UsageError: there is no such precision.
     """
     device = device or torch.device("cpu")
-    precision = resolve_precision(precision, device)
+    precision = resolve_precision(precision, device, name)
     built = build_model(*resolve_name(name), weights=weights, img_size=img_size)
     model = built.model.eval().requires_grad_(False).float()
     return Backbone(

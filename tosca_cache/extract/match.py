@@ -64,12 +64,13 @@ def compare_stores(request: ExtractRequest) -> tuple[Extraction, list[Comparison
 def _prepared(request: ExtractRequest) -> Extraction:
     """Like `request.prepare`, without moving the weights to the device."""
     device = resolve_device(request.device)
+    name = request.backbone or default_backbone(request.dataset)
     backbone = load_backbone(
-        request.backbone or default_backbone(request.dataset),
+        name,
         weights=request.weights,
         img_size=request.img_size,
         device=torch.device("cpu"),
-        precision=resolve_precision(request.precision, device),
+        precision=resolve_precision(request.precision, device, name),
     )
     normalise = request.normalise or default_normalisation(request.dataset, backbone.name)
     options = replace(request.options, normalise=normalise == "timm")
