@@ -1,6 +1,7 @@
 """What several rooms' tests share: small task streams, and where the shared material lies."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,10 +12,18 @@ from reference.gaussian import make_arrays
 
 from tosca_cache.tasks import TaskStream
 
-# CI tries the same examples every time, developers new ones.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# The same examples every time, however slow the machine is; TOSCA_TEST_RANDOM=1 tries new ones.
+settings.register_profile("same", derandomize=not os.environ.get("TOSCA_TEST_RANDOM"), deadline=None)
+settings.load_profile("same")
+
+# What a process inherits from whoever starts it makes no difference: `nohup`, a shell's `&` and some CI runners ignore signals
+# for their children, and a umask or a TOSCA_ variable of one's own would reach every command that a test starts.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
+os.umask(0o022)
+for name in [name for name in os.environ if name.startswith("TOSCA_") and not name.startswith("TOSCA_TEST_")]:
+    del os.environ[name]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -1,6 +1,7 @@
 """Recorded trajectories replay within tolerance, and a changed recording is found out."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = ("tosca_sgd_cosine", "tosca_r_adam_steplr", "adapter_adamw_cosine", "calibrator_sgd_constant")
 KEYS = [
     "file",
@@ -29,8 +31,8 @@ def run(*arguments):
 
 @pytest.mark.parametrize("engine", ["torch", "native"])
 @pytest.mark.parametrize("name", FILES)
-def test_golden_recording_replays(shared, name, engine):
-    result = run(shared / "golden" / f"{name}.npz", "--json", "--engine", engine)
+def test_golden_recording_replays(name, engine):
+    result = run(GOLDEN / f"{name}.npz", "--json", "--engine", engine)
     assert result.exit_code == 0, result.output
     row = json.loads(result.output)
     assert list(row) == KEYS
@@ -38,8 +40,8 @@ def test_golden_recording_replays(shared, name, engine):
     assert all(row[key] <= 1e-5 for key in KEYS[1:7])
 
 
-def test_several_files_print_a_table_and_one_object_each(shared):
-    files = [shared / "golden" / f"{name}.npz" for name in FILES[:2]]
+def test_several_files_print_a_table_and_one_object_each():
+    files = [GOLDEN / f"{name}.npz" for name in FILES[:2]]
     table = run(*files)
     assert table.exit_code == 0
     assert "worst relative deviation" in table.output
@@ -59,8 +61,8 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("key", CHANGES)
-def test_a_changed_recording_fails_where_it_was_changed(shared, tmp_path, key):
-    with np.load(shared / "golden" / "tosca_sgd_cosine.npz") as file:
+def test_a_changed_recording_fails_where_it_was_changed(tmp_path, key):
+    with np.load(GOLDEN / "tosca_sgd_cosine.npz") as file:
         arrays = dict(file)
     name, change = CHANGES[key]
     arrays[name] = change(arrays[name]).astype(arrays[name].dtype)
@@ -73,8 +75,8 @@ def test_a_changed_recording_fails_where_it_was_changed(shared, tmp_path, key):
     assert others == {key}
 
 
-def test_a_learning_rate_that_is_wrong_is_found_out(shared, tmp_path):
-    with np.load(shared / "golden" / "adapter_adamw_cosine.npz") as file:
+def test_a_learning_rate_that_is_wrong_is_found_out(tmp_path):
+    with np.load(GOLDEN / "adapter_adamw_cosine.npz") as file:
         arrays = dict(file)
     meta = json.loads(str(arrays["meta"]))
     arrays["meta"] = np.array(json.dumps(meta | {"weight_decay": 0.0}))

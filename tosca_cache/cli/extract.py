@@ -78,7 +78,9 @@ def extract(
     test_fraction: TestFraction = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
-    precision: Annotated[str, typer.Option(help="auto (bf16 where there is hardware, fp32 for vit_nano), fp32, bf16 or fp16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bf16 where there is hardware, fp32 for vit_nano), fp32, bf16 or fp16.")
+    ] = "auto",
     store_dtype: Annotated[str, typer.Option(help="float16 or float32: how features are stored.")] = "float16",
     normalize: Normalize = None,
     img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")] = None,
