@@ -7,17 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from campaign import times
+from hypothesis import is_hypothesis_test, settings
 from reference.gaussian import make_arrays
 
 from tosca_cache.tasks import TaskStream
 
 # The same examples every time, however slow the machine is; TOSCA_TEST_RANDOM=1 tries new ones.
-settings.register_profile("same", derandomize=not os.environ.get("TOSCA_TEST_RANDOM"), deadline=None)
+settings.register_profile(
+    "same", derandomize=not os.environ.get("TOSCA_TEST_RANDOM"), deadline=None, max_examples=times(30, 500)
+)
 settings.load_profile("same")
 
-# What a process inherits from whoever starts it makes no difference: `nohup`, a shell's `&` and some CI runners ignore signals
-# for their children, and a umask or a TOSCA_ variable of one's own would reach every command that a test starts.
+
+def pytest_collection_modifyitems(items):
+    """Every law is a campaign: see `campaign`."""
+    for item in items:
+        if is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.campaign)
+
+
+# What the tests inherit makes no difference: `nohup`, a shell's `&` and some CI runners ignore signals for their children,
+# and a umask or a TOSCA_ variable of one's own would reach every command that a test starts.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)

@@ -17,17 +17,18 @@ from tosca_cache.train.engines import choose_engine
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     try:
-        names = [choose_engine(sys.argv[1], torch.device("cpu"), steps=10**6).name for _ in range(3)]
+        names = [choose_engine("auto", torch.device("cpu"), steps=10**6).name for _ in range(3)]
+        choose_engine("native", torch.device("cpu"), steps=10**6)
     except ToscaError as error:
-        names = [error.problem]
-print(names[0], len(caught), *(str(w.message) for w in caught), sep="\\n")
+        names.append(error.problem)
+print(names[0], names[-1].replace("\\n", " "), len(caught), *(str(w.message) for w in caught), sep="\\n")
 """
 
 
-def choose(tmp_path, name, **environment):
-    """Name of the engine (or the problem), the number of warnings, and the warnings, in a process of its own."""
+def choose(tmp_path, **environment):
+    """What `auto` takes, why `native` is refused, the number of warnings, and the warnings, in a process of its own."""
     env = os.environ | {"TOSCA_KERNEL_CACHE": str(tmp_path / "kernels")} | environment
-    result = subprocess.run([sys.executable, "-c", CHOOSE, name], env=env, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", CHOOSE], env=env, capture_output=True, text=True, check=True)
     return result.stdout.splitlines()
 
 
@@ -44,19 +45,17 @@ def test_the_native_engine_is_for_cpus():
 
 
 def test_without_a_compiler_pytorch_trains_with_one_warning(tmp_path):
-    engine, count, *messages = choose(tmp_path, "auto", PATH=str(tmp_path), CXX="")
+    engine, problem, count, *messages = choose(tmp_path, PATH=str(tmp_path), CXX="")
     assert (engine, count) == ("torch", "1")
     assert "no C++ compiler" in messages[0]
-    problem, count, *_ = choose(tmp_path, "native", PATH=str(tmp_path), CXX="")
     assert "no C++ compiler" in problem
-    assert count == "0"
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path):
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\necho 'out of licences' >&2\nexit 1\n")
     compiler.chmod(0o755)
-    engine, count, *messages = choose(tmp_path, "auto", CXX=str(compiler))
+    engine, _, count, *messages = choose(tmp_path, CXX=str(compiler))
     assert (engine, count) == ("torch", "1")
     assert "out of licences" in " ".join(messages)
     assert not list((tmp_path / "kernels").glob("*.so"))
@@ -64,7 +63,7 @@ def test_a_compiler_that_fails_is_quoted(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path):
     (tmp_path / "kernels").write_text("a file is in the way")
-    engine, count, *messages = choose(tmp_path, "auto")
+    engine, _, count, *messages = choose(tmp_path)
     assert (engine, count) == ("torch", "1")
     assert "kept or loaded" in messages[0]
 

@@ -21,7 +21,7 @@ for flow in FLOWS:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="x86 processors")
-@pytest.mark.parametrize("processor", ["-march=haswell", "-march=x86-64"])
+@pytest.mark.parametrize("processor", [pytest.param("-march=haswell", marks=pytest.mark.long), "-march=x86-64"])
 def test_narrower_vectors_give_the_same_numbers(tmp_path, processor):
     command = [sys.executable, "-c", RUN, processor, str(Path(__file__).parent)]
     subprocess.run(command, env=os.environ | {"TOSCA_KERNEL_CACHE": str(tmp_path)}, check=True)
