@@ -1,7 +1,7 @@
 """Real photos under a real ViT, end to end through the command line; skipped where the shared material is absent.
 
-The backbone sees 98 pixels instead of 224, one augmented view and at most 8 photos of a class and split, of every third class
-(16 photos of each class in `make test-long`), to fit into a test; docs/evidence.md has the full size.
+To fit into a test the backbone sees 98 pixels instead of 224, one augmented view, every third class and at most 8 photos of
+it in a split (all classes and 16 photos in `make test-long`); docs/evidence.md has the full size.
 """
 
 import json
