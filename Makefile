@@ -1,35 +1,61 @@
-# make demo: set up, then extract and train on the embedded digits.  make test: set up, then lint, types and tests.
+# make demo: set up, then extract and train on the embedded digits.
+# make test: set up, then lint, types and tests, in minutes.  make test-long: the campaigns (CONTRIBUTING.md says what is where).
 PYTHON ?= python3
 # Processes that share the tests out.
 JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/ready
+# Bytecode is made of what is imported, when it is imported.
+PIP := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+# What is installed: what the product needs, what make test needs besides, what make test-long needs besides.
+RUN := $(VENV)/installed
+DEV := $(VENV)/installed-dev
+LONG := $(VENV)/installed-long
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test test-long lint types unit clean
 
-demo: $(READY)
+demo: $(RUN)
 	$(BIN)/tosca extract --dataset digits
 	$(BIN)/tosca train --dataset digits
 
-test: lint types unit
+# Types are checked on one core while tests start on the other.
+test: $(DEV)
+	$(MAKE) -j2 checks unit
 
-lint: $(READY)
+.PHONY: checks
+checks: lint types
+
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror tosca_cache/train/native/*.[ch]pp benchmarks/*.cpp
 
-types: $(READY)
+types: $(DEV)
 	$(BIN)/mypy
 
-unit: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long"
+unit: $(DEV)
+	$(PYTEST) -m "not long"
 
-$(READY): pyproject.toml setup.py constraints.txt
+test-long: $(LONG)
+	TOSCA_TEST_LONG=1 $(PYTEST) -m "long or campaign"
+
+$(RUN): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tosca_cache needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@echo "installing PyTorch and what else is needed (about a minute)"
+	$(PIP) setuptools
+	$(PIP) --no-build-isolation -e .
+	touch $@
+
+$(DEV): $(RUN)
+	@echo "installing what the tests need"
+	$(PIP) --no-build-isolation -e '.[dev]'
+	touch $@
+
+$(LONG): $(DEV)
+	@echo "installing what the campaigns need"
+	$(PIP) --no-build-isolation -e '.[dev-long]'
 	touch $@
 
 clean:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tosca_cache import api as tosca
+import tosca_cache as tosca
 from tosca_cache.errors import ConfigError, UsageError
 
 QUICK = {"epochs": 3, "batch_size": 8, "mlp_ratio": 4, "se_ratio": 4}

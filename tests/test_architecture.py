@@ -1,6 +1,7 @@
 """Imports point one way, start-up is light, and files keep to the house's sizes."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -76,12 +77,43 @@ def test_imports_follow_the_arrows(room):
             )
 
 
-@pytest.mark.parametrize("code", ["import tosca_cache", "import tosca_cache.cli.app", "import tosca_cache.config"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tosca_cache; tosca_cache.__version__; dir(tosca_cache)",
+        "import tosca_cache.cli.app",
+        "import tosca_cache.config",
+    ],
+)
 def test_start_up_loads_no_heavy_library(code):
     heavy = ("torch", "timm", "torchvision", "sklearn", "matplotlib", "zarr", "numpy", "scipy", "h5py")
     probe = f"{code}\nimport sys\nprint([m for m in {heavy!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_the_functions_of_the_package_are_those_of_the_documentation():
+    code = """
+import tosca_cache.sweep.space, tosca_cache.compare, tosca_cache.evaluate  # rooms with the names of functions
+import tosca_cache as tosca
+from tosca_cache import api
+assert set(api.__all__) | {"ToscaError", "__version__"} == set(tosca.__all__) <= set(dir(tosca))
+assert all(getattr(tosca, name) is getattr(api, name) for name in api.__all__)
+assert isinstance(tosca.__version__, str) and issubclass(tosca.ToscaError, Exception)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    text = (PACKAGE.parent / "docs" / "python.md").read_text(encoding="utf-8")
+    for name in set(re.findall(r"\btosca\.(\w+)\(", text)):
+        assert name in api_names(), f"docs/python.md has tosca.{name}"
+
+
+def api_names():
+    (names,) = (
+        node.value
+        for node in ast.parse((PACKAGE / "api.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    )
+    return ast.literal_eval(names)
 
 
 def test_store_needs_no_torch():

@@ -1,4 +1,4 @@
-"""The wheel: built from a copy of the checkout, installed alone into a clean environment, used from an empty folder."""
+"""The sdist and the wheel that is built from it, installed alone and used from an empty folder, without a compiler."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import tomllib
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -15,31 +17,46 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "tosca_cache", "configs")
+SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "tosca_cache", "configs")
+SDIST = "import sys, setuptools.build_meta as backend; backend.build_sdist(sys.argv[1])"
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.toml"))
 
 
-def _run(*command: str | Path, cwd: Path) -> str:
-    """Standard output of a command; a failure shows all that it printed."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+def _run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """What a command prints, warnings included; a failure shows it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON") and name != "CXX"}
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=clean, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        cwd=cwd,
+        env=clean | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built in a copy so that no build folder is left in the checkout; needs no network."""
-    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("wheel")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, built in a copy so that nothing is left in the checkout; needs no network."""
+    copy, out = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
     for source in (ROOT / name for name in SOURCES):
         if source.is_dir():
             shutil.copytree(source, copy / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-        elif source.exists():
+        else:
             shutil.copy(source, copy)
+    _run(sys.executable, "-c", SDIST, out, cwd=copy)
+    return next(out.glob("tosca_cache-*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from what the sdist holds."""
+    out = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
-    _run(*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", out, ".", cwd=copy)
+    _run(*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", out, sdist, cwd=out)
     return next(out.glob("tosca_cache-*.whl"))
 
 
@@ -51,12 +68,13 @@ class Installed:
     folder: Path
 
     def python(self, code: str) -> str:
-        """Standard output of a piece of Python."""
+        """What a piece of Python prints."""
         return _run(self.bin / "python", "-c", code, cwd=self.folder)
 
     def tosca(self, *arguments: str) -> str:
-        """Standard output of `tosca ARGUMENTS`."""
-        return _run(self.bin / "tosca", *arguments, cwd=self.folder)
+        """What `tosca ARGUMENTS` prints where there is no compiler."""
+        nothing = {"PATH": str(self.bin), "TOSCA_KERNEL_CACHE": str(self.folder / "kernels")}
+        return _run(self.bin / "tosca", *arguments, cwd=self.folder, **nothing)
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +91,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     return Installed(home / "bin", tmp_path_factory.mktemp("empty"))
 
 
+def test_the_sdist_holds_the_licence_and_no_leftovers(sdist: Path) -> None:
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "setup.py", "configs/cub.toml", "tosca_cache/py.typed"} <= names
+    assert not [name for name in names if name.endswith(".pyc")]
+
+
 def test_the_wheel_holds_every_file_and_config(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     package = {path for path in (ROOT / "tosca_cache").rglob("*") if path.is_file() and path.suffix != ".pyc"}
@@ -87,24 +112,25 @@ def test_the_wheel_is_used_and_not_the_checkout(installed: Installed) -> None:
     assert installed.python(code).startswith(str(installed.bin.parent))
 
 
-def test_named_configs_resolve_after_installation(installed: Installed) -> None:
+def test_named_configs_and_the_version_after_installation(installed: Installed) -> None:
     code = (
+        "import tosca_cache\n"
         "from tosca_cache.config import resolve, shipped_configs\n"
+        "print('version', tosca_cache.__version__)\n"
+        "print('origin', resolve(overrides={'dataset': 'cub'}).origin['increment'])\n"
         "for name in shipped_configs(): print(name, resolve(config=name).config.dataset)\n"
     )
-    lines = dict(line.split() for line in installed.python(code).splitlines())
+    lines = dict(line.split(maxsplit=1) for line in installed.python(code).splitlines())
+    assert lines.pop("version") == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert lines.pop("origin") == "shipped configs/cub.toml"
     assert sorted(f"{name}.toml" for name in lines) == CONFIGS
     assert lines["vtab_in_order"] == "vtab"
 
 
-def test_the_config_of_a_dataset_is_found_after_installation(installed: Installed) -> None:
-    code = "from tosca_cache.config import resolve; print(resolve(overrides={'dataset': 'cub'}).origin['increment'])"
-    assert installed.python(code).strip() == "shipped configs/cub.toml"
-
-
-def test_train_with_a_named_config_after_installation(installed: Installed) -> None:
+def test_the_example_without_a_compiler(installed: Installed) -> None:
     installed.tosca("extract", "--dataset", "digits", "--views", "1")
-    shown = installed.tosca("train", "--config", "digits", "--epochs", "2")
+    shown = installed.tosca("train", "--dataset", "digits")
     assert "average accuracy" in shown
+    assert shown.count("warning: training uses PyTorch; compiled kernels would make") == 1
     (run,) = (installed.folder / "runs").iterdir()
     assert 'backbone = "vit_nano"' in (run / "config.toml").read_text()

@@ -1,3 +1,88 @@
-"""tosca_cache: class-incremental learning on a frozen backbone's cached features. From Python: `tosca_cache.api`."""
+"""tosca_cache: class-incremental learning on a frozen backbone's cached features.
 
-__version__ = "0.1.0"
+import tosca_cache as tosca
+
+The functions of `tosca_cache.api` are attributes of the package; they, and torch with them, are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tosca_cache.api import (
+        compare,
+        evaluate,
+        import_features,
+        open_store,
+        route,
+        sweep,
+        task_stream,
+        train,
+        verify_store,
+    )
+    from tosca_cache.errors import ToscaError
+
+    __version__: str
+
+__all__ = [
+    "ToscaError",
+    "__version__",
+    "compare",
+    "evaluate",
+    "import_features",
+    "open_store",
+    "route",
+    "sweep",
+    "task_stream",
+    "train",
+    "verify_store",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name == "ToscaError":
+        from tosca_cache import errors
+
+        value = errors.ToscaError
+    elif name in __all__:
+        from tosca_cache import api
+
+        value = getattr(api, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    """The version of the installed package; of a checkout that is not installed, the one in its pyproject.toml."""
+    from importlib.metadata import PackageNotFoundError, version
+    from pathlib import Path
+
+    try:
+        return version("tosca-cache")
+    except PackageNotFoundError:
+        import tomllib
+
+        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+        return str(tomllib.loads(text)["project"]["version"])
+
+
+class _Package(ModuleType):
+    """Some rooms have a function's name (`tosca_cache.sweep`): importing such a room does not hide `tosca.sweep`."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,4 @@
-"""The package from Python: open a store, build the task stream, train, route, evaluate, each in one call.
+"""The functions of the package: open a store, build the task stream, train, route, evaluate, in one call each.
 
 import tosca_cache as tosca
 
@@ -44,6 +44,18 @@ from tosca_cache.sweep.space import make_space
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
+
+__all__ = [
+    "compare",
+    "evaluate",
+    "import_features",
+    "open_store",
+    "route",
+    "sweep",
+    "task_stream",
+    "train",
+    "verify_store",
+]
 
 IntArray = NDArray[np.int64]
 

@@ -5,7 +5,7 @@ Run it twice: the second time it only reads its ledger. Add a value to an axis, 
 
 import sys
 
-from tosca_cache import api as tosca
+import tosca_cache as tosca
 
 
 def main(path: str, ledger: str = "grid.sqlite") -> None:

@@ -98,7 +98,7 @@ def test_what_cannot_be_compared_is_said(store, made, tmp_path):
 
 
 def test_from_python(store):
-    from tosca_cache import api as tosca
+    import tosca_cache as tosca
 
     assert tosca.verify_store(str(store)).ok
     spoil(store / "zarr.json")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tosca_cache import api
+import tosca_cache as tosca
 from tosca_cache.compare.cells import cells_of
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
@@ -43,18 +43,20 @@ class Half(SimpleCil):
 
 
 def test_the_numbers_are_those_of_the_protocol(store):
-    table = api.compare(store, ["simplecil", "tosca"], seeds=[5, 6], **QUICK)
+    table = tosca.compare(store, ["simplecil", "tosca"], seeds=[5, 6], **QUICK)
     assert json.loads(json.dumps(table, allow_nan=False)) == table
     rows = {row["method"]: row for row in table["rows"]}
     for seed in (5, 6):
-        stream = api.task_stream(store, increment=2, seed=seed)
+        stream = tosca.task_stream(store, increment=2, seed=seed)
         outcome = run_protocol(SimpleCil(seed=seed), stream)
         found = rows["simplecil"]["seeds"][str(seed)]
         assert found["average_accuracy"] == pytest.approx(average_accuracy(outcome.R, outcome.counts))
         assert found["last_accuracy"] == pytest.approx(last_accuracy(outcome.R, outcome.counts))
         assert found["stored_numbers"] == 6 * 12 and found["trainable_parameters"] == 0
         assert found["train_seconds"] > 0 and found["milliseconds"] > 0
-        trained = api.train(stream, seed=seed, router="sample", **{k: v for k, v in QUICK.items() if k != "increment"})
+        trained = tosca.train(
+            stream, seed=seed, router="sample", **{k: v for k, v in QUICK.items() if k != "increment"}
+        )
         np.testing.assert_allclose(
             rows["tosca"]["seeds"][str(seed)]["last_accuracy"], last_accuracy(trained.outcome.R, trained.outcome.counts)
         )
@@ -64,9 +66,9 @@ def test_the_numbers_are_those_of_the_protocol(store):
 
 
 def test_a_ledger_is_gone_on_with(store, tmp_path, monkeypatch):
-    first = api.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK)
+    first = tosca.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK)
     monkeypatch.setattr(SimpleCil, "observe", lambda *a, **k: pytest.fail("run again"))
-    assert api.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK) == first
+    assert tosca.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK) == first
 
 
 def test_addresses_depend_on_what_decides_the_numbers():
@@ -87,7 +89,7 @@ def test_addresses_depend_on_what_decides_the_numbers():
 
 def test_what_fails_side_by_side_is_tried_alone(store, tmp_path, monkeypatch):
     monkeypatch.setitem(METHODS, "half", Half)
-    table = api.compare(store, ["half", "simplecil"], seeds=[1, 2, 3], ledger=tmp_path / "l.sqlite", **QUICK)
+    table = tosca.compare(store, ["half", "simplecil"], seeds=[1, 2, 3], ledger=tmp_path / "l.sqlite", **QUICK)
     half, other = sorted(table["rows"], key=lambda row: row["method"])
     assert list(half["seeds"]) == ["1", "3"] and list(half["failed"]) == ["2"]
     assert "RuntimeError: seed 2 never works" in half["failed"]["2"]
@@ -103,19 +105,19 @@ def test_what_fails_side_by_side_is_tried_alone(store, tmp_path, monkeypatch):
 
 def test_a_learner_that_always_fails_has_a_line_without_numbers(store, monkeypatch):
     monkeypatch.setitem(METHODS, "half", Half)
-    table = api.compare(store, ["half"], seeds=[2], **QUICK)
+    table = tosca.compare(store, ["half"], seeds=[2], **QUICK)
     (line,) = comparison(table).lines
     assert [entry.text for entry in line.entries] == ["-"] * 7 and line.name == "half [1]"
 
 
 def test_wrong_options_are_found_before_anything_runs(store, tmp_path):
     with pytest.raises(UsageError, match="unknown router"):
-        api.compare(store, ["simplecil", "tosca"], seeds=[1], ledger=tmp_path / "l.sqlite", router="x", **QUICK)
+        tosca.compare(store, ["simplecil", "tosca"], seeds=[1], ledger=tmp_path / "l.sqlite", router="x", **QUICK)
     assert not (tmp_path / "l.sqlite").exists()
 
 
 def test_text_that_means_something_in_latex_and_markdown_is_escaped(store):
-    table = api.compare(store, ["simplecil"], seeds=[1], **QUICK)
+    table = tosca.compare(store, ["simplecil"], seeds=[1], **QUICK)
     table["rows"][0] |= {"failed": {"2": r"50% of x_1 & y^2 | $z# {~} \n"}, "dataset": "a_b"}
     latex, markdown = to_latex(comparison(table)), to_markdown(comparison(table))
     assert r"50\% of x\_1 \& y\textasciicircum{}2 | \$z\# \{\textasciitilde{}\} \textbackslash{}n" in latex

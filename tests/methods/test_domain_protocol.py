@@ -5,7 +5,7 @@ import pytest
 import torch
 from reference.gaussian import make_domain_arrays
 
-from tosca_cache import api
+import tosca_cache as tosca
 from tosca_cache.methods.protocol import run_protocol
 from tosca_cache.methods.simplecil import SimpleCil
 from tosca_cache.runs.experiment import evaluate_trained
@@ -65,7 +65,7 @@ def test_nearest_class_means_are_those_of_every_domain(stream):
 
 @pytest.fixture(scope="module")
 def trained(stream):
-    return api.train(stream, seed=4, device="cpu", router="sample", **QUICK)
+    return tosca.train(stream, seed=4, device="cpu", router="sample", **QUICK)
 
 
 def plain_answers(trained):
@@ -106,11 +106,11 @@ def test_route_and_evaluate_report_classes(trained):
     stream = trained.stream
     clean = np.concatenate([stream.test(j).features[:, 0] for j in range(len(stream))])
     for router in (None, "sample"):
-        labels, modules = api.route(trained, clean, router=router)
+        labels, modules = tosca.route(trained, clean, router=router)
         assert labels.tolist() == trained.outcome.predictions[-1].labels.tolist()
         assert modules.tolist() == trained.outcome.predictions[-1].modules.tolist()
     assert {stream.class_names[c] for c in labels} <= set("abcd")
-    report = api.evaluate(trained)
+    report = tosca.evaluate(trained)
     assert report["last_accuracy"] == pytest.approx(100 * (labels == trained.outcome.labels).mean())
 
 
@@ -122,6 +122,6 @@ def test_a_right_class_of_another_domain_counts():
     stream = TaskStream(train, test, class_names="abcd", incremental="domains", domain_names="xy", seed=1)
     outcome = run_protocol(SimpleCil(), stream)
     assert outcome.R[1].tolist() == [100, 100]
-    found = evaluate_trained(api.train(stream, seed=1, device="cpu", router="sample", **QUICK)).metrics
+    found = evaluate_trained(tosca.train(stream, seed=1, device="cpu", router="sample", **QUICK)).metrics
     assert found["last_accuracy"] > 95
     assert found["task_identification_accuracy"] < 90

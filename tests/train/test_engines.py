@@ -77,15 +77,3 @@ def test_two_processes_may_compile_at_once_and_a_third_finds_it_done(tmp_path):
     assert [process.returncode for process in both] == [0, 0]
     assert len(list(tmp_path.iterdir())) == 1
     assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "False\n"
-
-
-def test_the_command_line_prints_the_warning_plainly(make_store, tmp_path):
-    store = make_store(tmp_path / "store")
-    env = os.environ | {"TOSCA_KERNEL_CACHE": str(tmp_path / "kernels"), "PATH": str(tmp_path), "CXX": ""}
-    command = [sys.executable, "-c", "from tosca_cache.cli import main; main()", "sweep", "--store", str(store.path)]
-    axes = ["--set", "increment=2", "--set", "epochs=60", "--set", "batch_size=4", "--set", "lr=0.01,0.02"]
-    command += [*axes, "--report-seeds", "1,2", "--runs", str(tmp_path / "runs")]
-    result = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    lines = [line for line in result.stderr.splitlines() if line]
-    assert len(lines) == 1
-    assert lines[0].startswith("warning: training uses PyTorch, about five times slower")

@@ -17,7 +17,7 @@ from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.luca.parameters import Parameters
 from tosca_cache.train import loop
 from tosca_cache.train.native import fit as native
-from tosca_cache.train.native.library import CannotCompileError, load_library
+from tosca_cache.train.native.library import CannotCompileError, find_compiler, load_library
 from tosca_cache.train.native.score import entropy_and_prediction as native_score
 from tosca_cache.train.stack import Lane, Member
 
@@ -74,6 +74,7 @@ def choose_engine(name: str, device: torch.device, *, steps: int, threads: int =
 
     `auto` is native on a CPU if the whole request has enough steps to pay for compiling and there is a compiler; whether
     the kernels have been compiled before does not matter, so that the same request gives the same numbers every time.
+    Without a compiler it is torch, with one warning.
 
     Arguments:
         steps: training steps of the whole request, over all settings and seeds.
@@ -82,14 +83,15 @@ def choose_engine(name: str, device: torch.device, *, steps: int, threads: int =
     """
     if name == "native" and device.type != "cpu":
         raise UsageError("the native engine trains on a CPU", where="--engine", remedy="use --device cpu, or auto")
-    if name == "native" or (name == "auto" and device.type == "cpu" and steps >= PAYS):
-        problem = _native_problem()
-        if problem is None:
-            return Engine("native", threads)
-        if name == "native":
-            raise UsageError(problem, where="--engine", remedy="install g++ or clang++, or use --engine torch")
+    if name == "torch" or device.type != "cpu":
+        return Engine()
+    pays = name == "native" or steps >= PAYS
+    problem = _native_problem() if pays else _no_compiler()
+    if name == "native" and problem is not None:
+        raise UsageError(problem, where="--engine", remedy="install g++ or clang++, or use --engine torch")
+    if problem is not None:
         _warn_once(problem)
-    return Engine()
+    return Engine("native", threads) if pays and problem is None else Engine()
 
 
 @cache
@@ -101,7 +103,15 @@ def _native_problem() -> str | None:
     return None
 
 
+def _no_compiler() -> str | None:
+    try:
+        find_compiler()
+    except CannotCompileError as error:
+        return str(error)
+    return None
+
+
 @cache
 def _warn_once(problem: str) -> None:
-    message = f"training uses PyTorch, about five times slower than compiled kernels: {problem}"
+    message = f"training uses PyTorch; compiled kernels would make longer training about five times faster: {problem}"
     warnings.warn(message, ToscaWarning, stacklevel=4)

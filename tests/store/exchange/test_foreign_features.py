@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from toy_store import tree
 
-from tosca_cache import api
+import tosca_cache as tosca
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.store import find_store
 from tosca_cache.store.exchange import (
@@ -179,14 +179,14 @@ def test_the_fingerprint_says_where_it_is_from_and_is_the_same_twice(bring, tmp_
 def test_from_memory_as_from_a_file(bring, tmp_path):
     store = bring({"x": X, "y": Y, "is_test": TEST}).store
     given = {"dataset": "birds", "root": tmp_path / "memory"}
-    same = api.import_features(X, Y.tolist(), split=TEST, **given)
-    apart = api.import_features(X[~TEST], Y[~TEST], test_features=X[TEST], test_labels=Y[TEST], **given)
+    same = tosca.import_features(X, Y.tolist(), split=TEST, **given)
+    apart = tosca.import_features(X[~TEST], Y[~TEST], test_features=X[TEST], test_labels=Y[TEST], **given)
     for other in (same, apart):
         assert np.array_equal(other.features("train"), store.features("train"))
         assert np.array_equal(other.labels("test"), store.labels("test"))
         assert other.spec.source["arrays"] == "in memory"
-    assert tree(api.import_features(X, Y.tolist(), split=TEST, **given).path) == tree(same.path)
-    texts = api.import_features(X, [str(NAMES[y]) for y in Y], test_fraction=0.5, **given)
+    assert tree(tosca.import_features(X, Y.tolist(), split=TEST, **given).path) == tree(same.path)
+    texts = tosca.import_features(X, [str(NAMES[y]) for y in Y], test_fraction=0.5, **given)
     assert texts.class_names == tuple(NAMES)
 
 
