@@ -8,6 +8,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+__all__ = [
+    "BackboneError",
+    "ConfigError",
+    "ConformanceError",
+    "DatasetError",
+    "FingerprintMismatch",
+    "ImageError",
+    "RunError",
+    "StoreError",
+    "ToscaError",
+    "ToscaWarning",
+    "UsageError",
+]
+
 
 class ToscaError(Exception):
     """Something the user can mend.

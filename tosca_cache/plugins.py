@@ -14,6 +14,13 @@ from tosca_cache.errors import UsageError
 from tosca_cache.methods import METHODS
 from tosca_cache.routing import ROUTERS
 
+__all__ = [
+    "OPTION",
+    "Registry",
+    "load_plugin",
+    "load_plugins",
+]
+
 OPTION = "--plugin"
 Registry = dict[str, type]
 

@@ -7,6 +7,12 @@ from numpy.typing import ArrayLike
 
 from tosca_cache.evaluate.metrics import Weigh, accuracy_curve, as_matrix, weighted_accuracy
 
+__all__ = [
+    "base_and_new_accuracy",
+    "harmonic_mean",
+    "performance_drop",
+]
+
 
 def performance_drop(R: ArrayLike, counts: ArrayLike, *, weigh: Weigh = "samples") -> float:
     """PD = A_1 - A_T: what was lost from the base task to the last, in percentage points; 0 for one task.

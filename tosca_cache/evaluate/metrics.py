@@ -16,6 +16,30 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "UNDEFINED",
+    "BoolArray",
+    "FloatArray",
+    "IntArray",
+    "Weigh",
+    "accuracy_by_task",
+    "accuracy_curve",
+    "accuracy_given_right_task",
+    "as_matrix",
+    "average_accuracy",
+    "backward_transfer",
+    "forgetting",
+    "forward_transfer",
+    "last_accuracy",
+    "mean_over_tasks",
+    "on_or_below_diagonal",
+    "predicted_tasks",
+    "share",
+    "task_identification_accuracy",
+    "weighted_accuracy",
+    "within_task_accuracy",
+]
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]

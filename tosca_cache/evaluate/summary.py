@@ -7,6 +7,14 @@ from numpy.typing import NDArray
 
 from tosca_cache.evaluate import metrics
 
+__all__ = [
+    "FloatArray",
+    "IntArray",
+    "mean_and_spread",
+    "summarise",
+    "to_json",
+]
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 

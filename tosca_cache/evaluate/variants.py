@@ -20,6 +20,18 @@ from tosca_cache.evaluate.metrics import (
     on_or_below_diagonal,
 )
 
+__all__ = [
+    "FORGETTING",
+    "backward_transfer_continuum",
+    "backward_transfer_continuum_release",
+    "forgetting_avalanche",
+    "forgetting_by_definition",
+    "forgetting_continuum",
+    "forgetting_continuum_release",
+    "forgetting_mammoth",
+    "forgetting_pilot",
+]
+
 
 def _from_best(R: FloatArray, read: FloatArray) -> float:
     """1/(T-1) sum_{j<T} (max_i read[i, j] - R[T, j])."""

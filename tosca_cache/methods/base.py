@@ -19,6 +19,17 @@ from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.settings import Settings
 
+__all__ = [
+    "METHODS",
+    "FloatArray",
+    "IntArray",
+    "Method",
+    "Prediction",
+    "Watch",
+    "method_type",
+    "register_method",
+]
+
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 

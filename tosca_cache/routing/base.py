@@ -14,6 +14,16 @@ from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.tasks import Task
 
+__all__ = [
+    "ROUTERS",
+    "Answer",
+    "Asked",
+    "Evidence",
+    "Router",
+    "make_router",
+    "register_router",
+]
+
 
 class Asked(Protocol):
     """What modules say of n samples, computed when asked for."""
