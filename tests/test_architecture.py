@@ -9,12 +9,25 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tosca_cache"
-BASE = {"errors", "files", "processes", "seeds", "devices", "config", "torchvision_compat", "workers"}
+BASE = {
+    "errors",
+    "files",
+    "processes",
+    "seeds",
+    "devices",
+    "config",
+    "torchvision_compat",
+    "workers",
+    "terminal",
+    "names",
+}
 STAGE_TWO = {"store", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "methods"}
 ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "seeds": set(),
+    "terminal": set(),
+    "names": {"errors"},
     "processes": set(),
     "devices": {"errors"},
     "torchvision_compat": set(),

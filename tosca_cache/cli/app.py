@@ -23,6 +23,7 @@ from tosca_cache.cli import (
     train,
 )
 from tosca_cache.errors import ToscaError, ToscaWarning
+from tosca_cache.terminal import echo, lasting_output
 
 
 class ErrorsWithoutTraceback(TyperGroup):
@@ -30,7 +31,7 @@ class ErrorsWithoutTraceback(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command line."""
-        with warnings.catch_warnings():
+        with lasting_output(), warnings.catch_warnings():
             warnings.showwarning = _printing(warnings.showwarning)
             return self._invoke(ctx)
 
@@ -38,8 +39,7 @@ class ErrorsWithoutTraceback(TyperGroup):
         try:
             return super().invoke(ctx)
         except ToscaError as error:
-            typer.secho("error: ", fg=typer.colors.RED, bold=True, nl=False, err=True)
-            typer.echo(str(error), err=True)
+            echo(str(error), err=True, label="error: ", color="red")
             raise typer.Exit(error.exit_code) from error
 
 
@@ -48,7 +48,7 @@ def _printing(others: Callable[..., None]) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, ToscaWarning):
-            typer.secho(f"warning: {message}", fg=typer.colors.YELLOW, err=True)
+            echo(f"warning: {message}", err=True, color="yellow")
         else:
             others(message, category, *rest, **named)
 
@@ -71,7 +71,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
     if version:
         from tosca_cache import __version__
 
-        typer.echo(f"tosca {__version__}")
+        echo(f"tosca {__version__}")
         raise typer.Exit
 
 

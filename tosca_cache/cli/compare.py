@@ -9,6 +9,8 @@ import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Plugins, Root, Runs, import_plugins
 from tosca_cache.cli.settings import dataset_of, with_settings
+from tosca_cache.names import inside
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.compare.request import CompareRequest
@@ -56,7 +58,7 @@ def compare(
     _check_format(form, out)
     dataset_of(store, settings, config)
     request = _request(methods, seeds, assignments or [], shots, config=config, preset=preset, settings=settings)
-    found = _run(request, store, root, ledger or runs / f"{request.config.dataset}-compare.sqlite")
+    found = _run(request, store, root, ledger or inside(runs, f"{request.config.dataset}-compare.sqlite"))
     _write(found, form, out, as_json=as_json)
     if any(row["failed"] for row in found["rows"]):
         raise typer.Exit(1)
@@ -88,22 +90,20 @@ def _request(methods: str, seeds: str, assignments: list[str], shots: int | None
 
 
 def _run(request: CompareRequest, store: Path | None, root: Path, ledger: Path) -> dict[str, Any]:
-    from rich.console import Console
-
     from tosca_cache.cli.compare_progress import CompareProgress
     from tosca_cache.compare.run import run_compare
     from tosca_cache.runs.stores import wanted_store
     from tosca_cache.store.remote import shown
 
     opened = wanted_store(request.config, store, root)
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     console.print(f"store: {shown(opened.path)}", soft_wrap=True)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     try:
         with CompareProgress(console) as progress:
             return run_compare(request, opened, ledger, reporter=progress)
     except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
+        echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
         raise typer.Exit(130) from None
 
 
@@ -121,41 +121,37 @@ def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json
         with file_errors(out, RunError, option="--out"):
             write_text(out, _text(table) if kind == TEXT else FORMATS[kind](table))
     if as_json:
-        typer.echo(json.dumps(found, indent=1, allow_nan=False))
+        echo(json.dumps(found, indent=1, allow_nan=False))
     elif shown != TEXT:
-        typer.echo(FORMATS[shown](table), nl=False)
+        echo(FORMATS[shown](table), nl=False)
     else:
         _print(table)
     if out is not None:
-        typer.echo(f"table: {out}", err=True)
+        echo(f"table: {out}", err=True)
 
 
 def _print(table: Any) -> None:
-    from rich.console import Console
-
     from tosca_cache.report.compare import to_table
 
-    console = Console()
+    console = make_console()
     if console.is_terminal:
         console.print(to_table(table))
     else:
-        typer.echo(_text(table), nl=False)
+        echo(_text(table), nl=False)
 
 
 def _text(table: Any) -> str:
     """The table for a file: no colours, no bold type, as wide as it is."""
     import io
 
-    from rich.console import Console
-
     from tosca_cache.report.compare import to_table
 
     shown = to_table(table, marks=True)
     shown.caption = None
     file = io.StringIO()
-    console = Console(file=file, width=10_000)
+    console = make_console(file=file, width=10_000)
     width = console.measure(shown).maximum
-    Console(file=file, width=max(width, len(table.title))).print(shown)
+    make_console(file=file, width=max(width, len(table.title))).print(shown)
     return file.getvalue() + "".join(f"{note}\n" for note in ("** best", *table.notes))
 
 

@@ -16,7 +16,12 @@ class CompareProgress(LiveDisplay):
     """Shows the learner, its seeds and its task, and how many cells are done; see `compare.run.CompareReporter`."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("cells"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("cells"),
+        )
         live = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
         super().__init__(console, live)
         self.bar = self.progress.add_task("compare", total=None)

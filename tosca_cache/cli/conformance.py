@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tosca_cache.terminal import echo, make_console
+
 if TYPE_CHECKING:
     from tosca_cache.methods.conformance import Deviation
 
@@ -30,7 +32,7 @@ def conformance(
     deviations = [replay(file, engine=trainer) for file in files]
     if as_json:
         for deviation in deviations:
-            typer.echo(json.dumps(_row(deviation)))
+            echo(json.dumps(_row(deviation)))
     else:
         _print(deviations)
     if not all(deviation.ok for deviation in deviations):
@@ -49,7 +51,6 @@ def _row(deviation: Deviation) -> dict[str, Any]:
 
 def _print(deviations: list[Deviation]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="worst relative deviation from the recording; predictions equal", box=SIMPLE, padding=0)
@@ -59,7 +60,7 @@ def _print(deviations: list[Deviation]) -> None:
     for deviation in deviations:
         _, *values = _row(deviation).values()
         table.add_row(Path(deviation.file).name, *map(_cell, values))
-    Console().print(table)
+    make_console().print(table)
 
 
 def _cell(value: float | bool | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DataRoot
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.datasets import DatasetStatus
@@ -26,7 +27,7 @@ def datasets(
 
     statuses = list_datasets(data_root)
     if as_json:
-        typer.echo(json.dumps([_row(status) for status in statuses], indent=1))
+        echo(json.dumps([_row(status) for status in statuses], indent=1))
     else:
         _print(statuses, str(resolve_data_root(data_root)))
 
@@ -46,10 +47,9 @@ def _row(status: DatasetStatus) -> dict[str, Any]:
 
 
 def _print(statuses: list[DatasetStatus], data_root: str) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = make_console()
     table = Table(title=f"datasets below {data_root}", title_justify="left")
     for name in ("name", "classes", "train", "test", "status", "folder"):
         table.add_column(name, justify="right" if name in ("classes", "train", "test") else "left", overflow="fold")
@@ -62,10 +62,10 @@ def _print(statuses: list[DatasetStatus], data_root: str) -> None:
     absent = [status.known for status in statuses if status.state in ("missing", "counts differ")]
     for source in dict.fromkeys(known.published for known in absent):
         files = ", ".join(k.name + (f" (md5 {k.md5})" if k.md5 else "") for k in absent if k.published == source)
-        console.print(f"\n{files}: from {source}", soft_wrap=True, highlight=False)
+        console.print(f"\n{files}: from {source}", soft_wrap=True)
     for layout in dict.fromkeys(known.layout_wanted for known in absent):
         names = ", ".join(known.name for known in absent if known.layout_wanted == layout)
-        console.print(f"\nwanted for {names}: {layout}", soft_wrap=True, highlight=False)
+        console.print(f"\nwanted for {names}: {layout}", soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
+from tosca_cache.terminal import echo
 
 if TYPE_CHECKING:
     from tosca_cache.extract.request import ExtractRequest, Outcome
@@ -112,7 +113,7 @@ def extract(
     try:
         run(request_of(given), **how)
     except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again, it goes on from the last finished shard", err=True)
+        echo("interrupted: run the same command again, it goes on from the last finished shard", err=True)
         raise typer.Exit(130) from None
 
 
@@ -155,9 +156,9 @@ def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: An
     else:
         outcome = run_request(request)
     if outcome.was_there:
-        typer.echo("this store is finished already; nothing to do")
+        echo("this store is finished already; nothing to do")
     _print_skipped(outcome.store)
-    typer.echo(f"store: {shown(outcome.store.path)}")
+    echo(f"store: {shown(outcome.store.path)}")
 
 
 def _run_waiting(request: ExtractRequest, **how: Any) -> None:
@@ -174,7 +175,7 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
         except StoreBusy as busy:
             if busy.where is None:
                 raise
-            typer.echo(f"waiting: {busy.problem}", err=True)
+            echo(f"waiting: {busy.problem}", err=True)
             time.sleep(1.0)  # also where its locks are not to be seen from here
             wait_until_free(Path(busy.where), part)
 
@@ -186,11 +187,11 @@ def _run_part(request: ExtractRequest, text: str) -> None:
 
     outcome = run_part(request, Part.parse(text))
     if outcome.finished:
-        typer.echo(f"this store is finished already; nothing to do\nstore: {shown(outcome.path)}")
+        echo(f"this store is finished already; nothing to do\nstore: {shown(outcome.path)}")
         return
-    typer.echo(f"{outcome.part.label} is done; of the whole store {outcome.done} of {outcome.total} shards")
+    echo(f"{outcome.part.label} is done; of the whole store {outcome.done} of {outcome.total} shards")
     if outcome.done == outcome.total:
-        typer.echo(f"finish it: {command(request)} --join")
+        echo(f"finish it: {command(request)} --join")
 
 
 def _run_shared(request: ExtractRequest, jobs: int | None, backend: str | None, scheduler: str | None) -> Outcome:
@@ -202,11 +203,11 @@ def _run_shared(request: ExtractRequest, jobs: int | None, backend: str | None, 
 def _print_skipped(store: Store) -> None:
     skipped = [row for rows in store.manifest.skipped.values() for row in rows]
     if skipped:
-        typer.echo(f"{len(skipped)} images could not be read and are not in the store (its manifest lists them):")
+        echo(f"{len(skipped)} images could not be read and are not in the store (its manifest lists them):")
     for row in skipped[:SHOWN]:
-        typer.echo(f"  {row.path}: {row.reason}")
+        echo(f"  {row.path}: {row.reason}")
     if len(skipped) > SHOWN:
-        typer.echo(f"  and {len(skipped) - SHOWN} more")
+        echo(f"  and {len(skipped) - SHOWN} more")
 
 
 def register(app: typer.Typer) -> None:

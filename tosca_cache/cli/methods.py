@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.terminal import echo, make_console
 
 
 def methods(
@@ -16,8 +17,6 @@ def methods(
     """List the learners of `tosca compare`: what each is and keeps, where it comes from, and its options for --set."""
     import json
 
-    from rich.console import Console
-
     from tosca_cache.compare.learners import facts_of
     from tosca_cache.methods import METHODS
     from tosca_cache.report.learners import learners_table
@@ -25,9 +24,9 @@ def methods(
     import_plugins(plugin)
     found = [facts_of(kind) for _, kind in sorted(METHODS.items())]
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        echo(json.dumps(found, indent=1))
     else:
-        Console().print(learners_table(found))
+        make_console().print(learners_table(found))
 
 
 def register(app: typer.Typer) -> None:

@@ -17,7 +17,12 @@ class TrainingProgress(LiveDisplay):
     """
 
     def __init__(self, console: Console, *, leaks: bool = False) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+        )
         super().__init__(console, Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console))
         self.leaks, self.seed, self.tasks, self.epochs = leaks, 0, 0, 0
         self.bar = self.progress.add_task("train", total=None)

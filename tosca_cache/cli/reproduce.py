@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, import_plugins
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.reproduce.expectation import Paper
@@ -69,38 +70,34 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
 
 
 def _list(paper: str | None, expectation: Path | None) -> None:
-    from rich.console import Console
-
     from tosca_cache.methods import METHODS
     from tosca_cache.report.reproduce import papers_table
     from tosca_cache.reproduce.expectation import find_paper, shipped_papers
 
     everything = paper is None and expectation is None
     papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
-    console = Console()
+    console = make_console()
     console.print(papers_table(papers, list(METHODS)))
 
 
 def _run(chosen: Paper, dataset: str | None, places: Places, tolerance: float | None, *, as_json: bool) -> None:
     import json
 
-    from rich.console import Console
-
     from tosca_cache.cli.compare_progress import CompareProgress
     from tosca_cache.report.reproduce import beside_table
     from tosca_cache.reproduce.run import reproduce as run
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     try:
         with CompareProgress(console) as progress:
             entries = run(chosen.of(dataset), places, on_note=progress.on_note, reporter=progress)
     except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again, extraction goes on where it was", err=True)
+        echo("interrupted: run the same command again, extraction goes on where it was", err=True)
         raise typer.Exit(130) from None
     if as_json:
-        typer.echo(json.dumps(entries, indent=1, allow_nan=False))
+        echo(json.dumps(entries, indent=1, allow_nan=False))
     else:
-        Console().print(beside_table(entries, chosen.title))
+        make_console().print(beside_table(entries, chosen.title))
     _judge(entries, tolerance)
 
 
@@ -109,7 +106,7 @@ def _judge(entries: list[dict[str, Any]], tolerance: float | None) -> None:
         return
     worst = max(abs(entry["difference"]) for entry in entries)
     verdict = "beyond" if worst > tolerance else "within"
-    typer.echo(f"largest difference {worst:.2f} points, {verdict} the tolerance of {tolerance:g}", err=True)
+    echo(f"largest difference {worst:.2f} points, {verdict} the tolerance of {tolerance:g}", err=True)
     if worst > tolerance:
         raise typer.Exit(1)
 

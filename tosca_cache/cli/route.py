@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs, import_plugins
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.runs.route import Stored
@@ -28,8 +29,6 @@ def route(
     as_json: AsJson = False,
 ) -> None:
     """Put the stored modules of runs behind other routers, without training, and audit batch routing beside them."""
-    from rich.console import Console
-
     from tosca_cache.report.routes import leak_table, routers_table
     from tosca_cache.routing import ROUTERS
     from tosca_cache.runs.route import leak_curve, mean_over, route_again
@@ -40,7 +39,7 @@ def route(
     if routers == "all" and not all(s.evidence.asked.view_count for s in stored):
         names = _without_views(names)
     found = []
-    with Console(stderr=True).status("") as status:
+    with make_console(stderr=True).status("") as status:
         for s in stored:
             status.update(f"{len(names)} routers behind {s.run.name}, seed {s.seed}")
             found.append((s, route_again(s, names), leak_curve(s, sizes)))
@@ -49,7 +48,7 @@ def route(
         return
     leaks = mean_over([curve for _, _, curve in found])
     table = {name: mean_over([routed[name] for _, routed, _ in found]) for name in names}
-    console = Console()
+    console = make_console()
     keeping = [name for name in names if ROUTERS[name].rehearsal]
     console.print(routers_table(table, leaks["oracle"], len(found), keeping))
     console.print(leak_table(leaks, sizes))
@@ -60,8 +59,6 @@ def routers(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the routers: what each keeps of the train rows, what it costs a sample, and where it comes from."""
-    from rich.console import Console
-
     from tosca_cache.report.routes import facts_of, list_table
     from tosca_cache.routing import ROUTERS
 
@@ -69,7 +66,7 @@ def routers(
     if as_json:
         _print_json([{"name": name} | facts_of(kind) for name, kind in sorted(ROUTERS.items())])
         return
-    Console().print(list_table(ROUTERS))
+    make_console().print(list_table(ROUTERS))
 
 
 def audit(
@@ -81,8 +78,6 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Show what choosing modules for whole test batches takes from the order of the test file."""
-    from rich.console import Console
-
     from tosca_cache.report.routes import leak_table
     from tosca_cache.runs.route import leak_curve, mean_over
 
@@ -93,7 +88,7 @@ def audit(
         _print_json([_named(s, {"conditions": curve}) for s, curve in found])
         return
     leaks = mean_over([curve for _, curve in found])
-    console = Console()
+    console = make_console()
     console.print(leak_table(leaks, sizes))
     console.print(
         "The reference routes test batches of 48 whose rows come task by task: neighbours share a task, so the batch "
@@ -122,9 +117,7 @@ def _without_views(names: list[str]) -> list[str]:
     from tosca_cache.routing import ROUTERS
 
     left_out = [name for name in names if ROUTERS[name].needs_views]
-    typer.echo(
-        f"left out: {', '.join(left_out)} (no views of test rows in the store; extract with --test-views 8)", err=True
-    )
+    echo(f"left out: {', '.join(left_out)} (no views of test rows in the store; extract with --test-views 8)", err=True)
     return [name for name in names if name not in left_out]
 
 
@@ -146,7 +139,7 @@ def _print_json(value: list[dict[str, Any]]) -> None:
 
     from tosca_cache.evaluate.summary import to_json
 
-    typer.echo(json.dumps(to_json(value), indent=1, allow_nan=False))
+    echo(json.dumps(to_json(value), indent=1, allow_nan=False))
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,16 +20,15 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of tables.")] = False,
 ) -> None:
     """Print the tables of a run, or list all runs."""
-    from rich.console import Console
 
     from tosca_cache.runs.directory import METRICS, find_run
 
     if run is None:
-        _list(Console(), runs)
+        _list(make_console(), runs)
     elif as_json:
-        typer.echo((find_run(run, runs) / METRICS).read_text(encoding="utf-8"), nl=False)
+        echo((find_run(run, runs) / METRICS).read_text(encoding="utf-8"), nl=False)
     else:
-        print_run(Console(), find_run(run, runs))
+        print_run(make_console(), find_run(run, runs))
 
 
 def print_run(console: Console, run: Path) -> None:

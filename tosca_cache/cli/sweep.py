@@ -9,6 +9,8 @@ import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Root, Runs
 from tosca_cache.cli.sweep_show import show
+from tosca_cache.names import inside
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.config import TrainConfig
@@ -98,9 +100,9 @@ def _sweep(given: dict[str, Any]) -> None:
     request = _request(given, base)
     opened = wanted_store(base, given["store"], given["root"])
     tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
-    ledger = given["ledger"] or given["runs"] / f"{base.dataset}-sweep.sqlite"
+    ledger = given["ledger"] or inside(given["runs"], f"{base.dataset}-sweep.sqlite")
     resources = Resources(given["backend"], given["jobs"], given["scheduler"])
-    typer.echo(f"store: {shown(opened.path)}")
+    echo(f"store: {shown(opened.path)}")
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
     else:
@@ -163,17 +165,15 @@ def seconds_of(text: str) -> float:
 
 
 def _run(request: SweepRequest, store: Store, tuned: Store | None, ledger: Path, resources: Resources) -> None:
-    from rich.console import Console
-
     from tosca_cache.cli.sweep_progress import SweepProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
-    console = Console()
+    console = make_console()
     try:
         with SweepProgress(console) as progress:
             report = run_sweep(request, store, ledger, tune_store=tuned, resources=resources, reporter=progress)
     except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
+        echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
         raise typer.Exit(130) from None
     _print_report(console, report)
     console.print(f"ledger: {ledger}", soft_wrap=True)
@@ -203,12 +203,10 @@ def _print_report(console: Any, report: Any) -> None:
 
 
 def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> None:
-    from rich.console import Console
-
     from tosca_cache.report.sweeps import duration, plan_table
     from tosca_cache.sweep.preview import preview
 
-    console = Console()
+    console = make_console()
     found = preview(request, store, ledger, resources)
     console.print(plan_table(found.rows))
     note = "" if found.whole else " of the first round"

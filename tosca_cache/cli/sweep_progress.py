@@ -26,12 +26,12 @@ class SweepProgress(LiveDisplay):
 
     def __init__(self, console: Console) -> None:
         columns: tuple[ProgressColumn, ...] = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[unit]}", markup=False),
         )
-        columns += (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}"))
+        columns += (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}", markup=False))
         super().__init__(console, Progress(*columns, console=console, disable=not console.is_terminal))
         self.bar = self.progress.add_task("sweep", total=None, unit="cells", best="")
         self.stage, self.cells, self.done, self.lost, self.best, self.begun = "", 0, 0, 0, "", monotonic()

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tosca_cache.terminal import echo, make_console
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,11 +37,10 @@ def show(
     with Ledger.open(ledger, create=False, read_only=True) as book:
         cells = book.cells()
     if csv or json:
-        typer.echo(to_csv(cells) if csv else to_json(cells), nl=False)
+        echo(to_csv(cells) if csv else to_json(cells), nl=False)
         return
-    from rich.console import Console
 
-    console = Console()
+    console = make_console()
     for group in groups(cells):
         _print_group(console, group, metric, top)
 

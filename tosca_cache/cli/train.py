@@ -9,6 +9,7 @@ import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Plugins, Root, Runs, import_plugins
 from tosca_cache.cli.settings import dataset_of, with_settings
+from tosca_cache.terminal import make_console
 
 
 def train(
@@ -42,7 +43,6 @@ def train(
 
 
 def _print_settings(resolved: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from tosca_cache.config import show
@@ -50,12 +50,10 @@ def _print_settings(resolved: Any) -> None:
     table = Table("setting", "value", "from")
     for row in show(resolved):
         table.add_row(*row)
-    Console().print(table)
+    make_console().print(table)
 
 
 def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
-    from rich.console import Console
-
     from tosca_cache.cli.progress import TrainingProgress
     from tosca_cache.cli.show import print_run
     from tosca_cache.methods.tosca import BATCH_ROUTER
@@ -63,7 +61,7 @@ def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     from tosca_cache.runs.train import train_run
     from tosca_cache.store.remote import shown
 
-    console = Console()
+    console = make_console()
     opened = wanted_store(resolved.config, store, root)
     console.print(f"store: {shown(opened.path)}", soft_wrap=True)
     with TrainingProgress(console, leaks=resolved.config.router == BATCH_ROUTER) as progress:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tosca_cache.terminal import make_console
 
 INTERVAL = 10.0  # seconds between plain lines
 
@@ -20,11 +21,11 @@ class ExtractionProgress:
     """
 
     def __init__(self, name: str, total: int, done: int, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = make_console(stderr=True, quiet=quiet)
         self.name, self.total, self.done, self._before = name, total, done, done
         self._begun = self._said = time.monotonic()
-        rate = TextColumn("{task.fields[rate]:.1f} images/s")
-        columns = (TextColumn("extract {task.description}"), BarColumn(), MofNCompleteColumn(), rate)
+        rate = TextColumn("{task.fields[rate]:.1f} images/s", markup=False)
+        columns = (TextColumn("extract {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), rate)
         self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
         self._task = self._bar.add_task(name, total=total, completed=done, rate=0.0)
 
@@ -57,7 +58,7 @@ class ExtractionProgress:
     def announce(self, text: str) -> None:
         """A line of its own, above the bar; nothing for an empty text."""
         if text:
-            self.console.print(text, soft_wrap=True, highlight=False)
+            self.console.print(text, soft_wrap=True)
 
     def _say(self) -> None:
         self._said = time.monotonic()

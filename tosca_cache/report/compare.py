@@ -160,7 +160,7 @@ def _plain(value: Any) -> str:
 
 def to_table(found: Comparison, *, marks: bool = False) -> Table:
     """For the terminal. marks: write the best **so**, for places that have no bold type."""
-    table = Table("method", title=found.title, caption="\n".join(map(_no_markup, found.notes)), caption_justify="left")
+    table = Table("method", title=found.title, caption="\n".join(found.notes), caption_justify="left")
     for column in found.columns:
         table.add_column(TITLES[column], justify="right")
     for line, following in zip(found.lines, (*found.lines[1:], None), strict=True):
@@ -172,10 +172,6 @@ def to_table(found: Comparison, *, marks: bool = False) -> Table:
 
 def _marked_text(entry: Entry, marks: bool) -> Text:
     return Text(f"**{entry.text}**" if entry.best and marks else entry.text, style="bold" if entry.best else "")
-
-
-def _no_markup(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def to_csv(found: Comparison) -> str:

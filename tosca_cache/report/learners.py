@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.markup import escape
 from rich.table import Table
 
 Facts = Mapping[str, Any]  # of a learner; see `compare.learners.facts_of`
@@ -17,7 +16,7 @@ def learners_table(learners: Iterable[Facts]) -> Table:
     table = Table("method", "", title="learners on cached features", show_lines=True, box=SIMPLE)
     for facts in learners:
         lines = [facts["what"], facts["keeps"], _notes(facts), f"source: {facts['source']}", _options(facts, "")]
-        table.add_row(facts["name"], escape("\n".join(line for line in lines if line)))
+        table.add_row(facts["name"], "\n".join(line for line in lines if line))
     return table
 
 

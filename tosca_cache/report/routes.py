@@ -7,7 +7,6 @@ from math import isfinite
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.markup import escape
 from rich.table import Table
 
 from tosca_cache.report.tables import with_spread
@@ -50,7 +49,7 @@ def list_table(routers: Mapping[str, type]) -> Table:
         facts = facts_of(kind)
         kept = "keeps train rows (rehearsal)" if facts["rehearsal"] else "exemplar-free"
         lines = [facts["summary"], f"{kept}; stores {facts['stores']}; multiplications a sample: {facts['cost']}"]
-        table.add_row(name, escape("\n".join([*lines, facts["source"]])))
+        table.add_row(name, "\n".join([*lines, facts["source"]]))
     return table
 
 

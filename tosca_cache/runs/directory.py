@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import RunError
+from tosca_cache.names import inside
 from tosca_cache.files import file_errors, write_json, write_text
 
 PARTIAL = ".partial"
@@ -38,11 +39,11 @@ class RunDirectory:
         runs: the folder of all runs; made if missing.
         dataset: gives the run its name, with the time.
 
-    Raises `RunError` if the folder cannot be written.
+    Raises `RunError` if the folder cannot be written, `UsageError` if the dataset's name is no name of a folder.
     """
 
     def __init__(self, runs: Path, dataset: str) -> None:
-        self.path = _claim(runs, f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}")
+        self.path = _claim(runs, inside(runs, f"{dataset}-{datetime.now():%Y%m%d-%H%M%S}").name)
         self.final = self.path.with_name(self.path.name.removesuffix(PARTIAL))
         self.log("run begins")
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from tosca_cache.names import name_problem
+
 FORMAT = 1
 PRECISIONS = ("fp32", "bf16", "fp16")
 UNKNOWN = "unknown"  # the precision of features that were computed elsewhere
@@ -38,7 +40,8 @@ class StoreSpec:
         `kind` (`imported`), and by what else two imports can differ (names and SHA-256 of the files, their arrays' roles).
         Their transform is empty, and their precision may be `unknown`.
 
-    Raises `ValueError` for missing keys and for values that are not plain JSON; may hold further keys inside the groups.
+    Raises `ValueError` for missing keys, for values that are not plain JSON, and for a name of the dataset no file can have
+    (runs and ledgers are called by it); may hold further keys inside the groups.
     """
 
     dataset: Mapping[str, Any]
@@ -59,6 +62,8 @@ class StoreSpec:
                 if type(value.get(key)) is not kind:
                     raise ValueError(f"{group}.{key} must be {kind.__name__}, not {value.get(key, ABSENT)!r}")
             object.__setattr__(self, group, value)
+        if problem := name_problem(self.dataset["name"]):
+            raise ValueError(f"dataset.name: {problem}")
         self._check_source()
         _check_choice("dtype", self.dtype, DTYPES)
         if type(self.format) is not int:

@@ -12,6 +12,7 @@ import typer
 
 from tosca_cache.cli.cache.common import StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
@@ -69,7 +70,7 @@ def export(
     opened = open_store(locate(store, root))
     with _progress("export", sum(map(opened.rows, ("train", "test")))) as advance:
         export_store(opened, file, force=force, progress=advance)
-    typer.echo(f"{file}: {readable_size(file.stat().st_size)}")
+    echo(f"{file}: {readable_size(file.stat().st_size)}")
 
 
 def import_(
@@ -156,13 +157,13 @@ def _import(request: ImportRequest) -> Imported:
 
 
 def _print_roles(path: Path, roles: Roles, unused: Sequence[str]) -> None:
-    typer.echo(f"{path}:")
+    echo(f"{path}:")
     for role, name in roles.names.items():
         shown = ", ".join(part or "none" for part in name) if isinstance(name, tuple) else name
-        typer.echo(f"  {role.replace('_', ' ')}: {_safe(shown)}{' (guessed)' if role in roles.guessed else ''}")
+        echo(f"  {role.replace('_', ' ')}: {_safe(shown)}{' (guessed)' if role in roles.guessed else ''}")
     if unused:
         more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
-        typer.echo(f"  not used: {_safe(', '.join(unused[:SHOWN]))}{more}")
+        echo(f"  not used: {_safe(', '.join(unused[:SHOWN]))}{more}")
 
 
 def _safe(text: str) -> str:
@@ -173,11 +174,10 @@ def _safe(text: str) -> str:
 @contextmanager
 def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, once it is worth it."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = make_console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=console)
     task = bar.add_task(f"{what}: rows", total=total)
 
@@ -197,12 +197,12 @@ def _print_imported(done: Imported, root: Path) -> None:
     from tosca_cache.store.remote import shown
 
     for note in done.notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")
     if done.was_there:
-        typer.echo("this store is there already; nothing to do")
-    typer.echo(f"store: {shown(done.store.path)}")
+        echo("this store is there already; nothing to do")
+    echo(f"store: {shown(done.store.path)}")
     if done.store.spec.imported:
-        typer.echo(f"use it: {_train_command(done.store, root)}")
+        echo(f"use it: {_train_command(done.store, root)}")
 
 
 def _train_command(store: Store, root: Path) -> str:

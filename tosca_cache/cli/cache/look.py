@@ -11,6 +11,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
@@ -23,11 +24,11 @@ def list_(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
 
     stores = list_stores(root)
     if as_json:
-        typer.echo(json.dumps([store.to_dict() for store in stores], indent=1))
+        echo(json.dumps([store.to_dict() for store in stores], indent=1))
     elif stores:
         _print_list(shown(root), stores)
     else:
-        typer.echo(f"There are no stores in {shown(root)}. Make one: tosca extract --dataset digits")
+        echo(f"There are no stores in {shown(root)}. Make one: tosca extract --dataset digits")
 
 
 def info(
@@ -38,7 +39,7 @@ def info(
     """Show what a store is: rows, views, the full fingerprint, what was skipped, where it came from."""
     found = _facts(locate(store, root))
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        echo(json.dumps(found, indent=1))
     else:
         _print_facts(found)
 
@@ -76,7 +77,6 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _print_list(root: str, stores: list[StoreSummary]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"stores in {root}")
@@ -85,11 +85,11 @@ def _print_list(root: str, stores: list[StoreSummary]) -> None:
         table.add_column(name)
     for store in stores:
         table.add_row(store.path.name, _state(store), *_cells(store), readable_size(store.size))
-    console = Console()
+    console = make_console()
     console.print(table)
     for store in stores:
         if store.problem is not None:
-            console.print(f"{store.path.name}: {store.problem}", soft_wrap=True, markup=False, highlight=False)
+            console.print(f"{store.path.name}: {store.problem}", soft_wrap=True)
 
 
 def _cells(store: StoreSummary) -> list[str]:
@@ -107,14 +107,13 @@ def _state(store: StoreSummary) -> str:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table("what", "value", title=facts["name"], show_header=False)
     for key, value in _lines(facts):
         table.add_row(key, Text(readable_size(value) if key == "bytes" else _shown(value), overflow="fold"))
-    Console().print(table)
+    make_console().print(table)
 
 
 def _lines(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -11,6 +11,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
@@ -39,10 +40,10 @@ def rm(stores: Stores, root: Root = DEFAULT_ROOT, yes: Yes = False) -> None:
     paths = list(dict.fromkeys(locate(store, Path(root)) for store in stores))
     if not yes:
         for path in paths:
-            typer.echo(_loss(path))
+            echo(_loss(path))
         typer.confirm(f"Remove {'it' if len(paths) == 1 else f'these {len(paths)} stores'}?", abort=True)
     for path in paths:
-        typer.echo(f"removed {path} ({readable_size(remove_store(path))})")
+        echo(f"removed {path} ({readable_size(remove_store(path))})")
 
 
 def prune(root: Root = DEFAULT_ROOT, yes: Yes = False, older_than: OlderThan = None, dry_run: DryRun = False) -> None:
@@ -55,19 +56,19 @@ def prune(root: Root = DEFAULT_ROOT, yes: Yes = False, older_than: OlderThan = N
     seconds = 0.0 if older_than is None else _seconds(older_than)
     found = remove.prune(Path(root), older_than=seconds, dry_run=True)
     for leftover in found.kept:
-        typer.echo(f"kept:   {leftover.path.name}: {leftover.kind}, in use by {leftover.busy}")
+        echo(f"kept:   {leftover.path.name}: {leftover.kind}, in use by {leftover.busy}")
     if not found.removed:
-        typer.echo(f"nothing to remove in {root}")
+        echo(f"nothing to remove in {root}")
         return
     for leftover in found.removed:
-        typer.echo(f"remove: {_shown(leftover)}")
+        echo(f"remove: {_shown(leftover)}")
     if dry_run:
-        typer.echo(f"{readable_size(found.size)} would be freed")
+        echo(f"{readable_size(found.size)} would be freed")
         return
     if not yes:
         typer.confirm(f"Remove these {len(found.removed)} ({readable_size(found.size)})?", abort=True)
     done = remove.prune(Path(root), older_than=seconds)
-    typer.echo(f"removed {len(done.removed)}, {readable_size(done.size)} freed")
+    echo(f"removed {len(done.removed)}, {readable_size(done.size)} freed")
 
 
 def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
@@ -76,7 +77,7 @@ def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
 
     found = usage(Path(root))
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=1))
+        echo(json.dumps(found.to_dict(), indent=1))
     else:
         _print_usage(Path(root), found)
         _print_remote_usage(Path(root))
@@ -132,11 +133,10 @@ def _print_remote_usage(root: Path) -> None:
     if mirror_of(root) is not None:
         there = sizes(root)
         lines = [f"  {name}: {readable_size(size)}" for name, size in there.items()]
-        typer.echo("\n".join([f"at {shown(root)}: {readable_size(sum(there.values()))}", *lines]))
+        echo("\n".join([f"at {shown(root)}: {readable_size(sum(there.values()))}", *lines]))
 
 
 def _print_usage(root: Path, found: Usage) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"room that {root} takes")
@@ -146,9 +146,9 @@ def _print_usage(root: Path, found: Usage) -> None:
     for store in found.stores:
         sizes = (store.features, store.views, store.other, store.size, store.on_disk)
         table.add_row(store.name, store.state, *map(readable_size, sizes))
-    console = Console()
+    console = make_console()
     console.print(table)
     sums = found.to_dict()["total"]
     words = ", ".join(f"{kind} {readable_size(size)}" for kind, size in sums.items() if size and kind != "bytes")
     total = f"in all {readable_size(sums['bytes'])}" + (f" ({words})" if words else "")
-    console.print(f"{total}; free on this disk: {readable_size(found.free)}", soft_wrap=True, highlight=False)
+    console.print(f"{total}; free on this disk: {readable_size(found.free)}", soft_wrap=True)

@@ -13,6 +13,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
+from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.extract.rebuild import Sources
@@ -173,11 +174,10 @@ class _Report:
     @contextmanager
     def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A bar of bytes on a terminal; yields what moves it."""
-        from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        console = make_console(stderr=True)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=console, disable=self.as_json or not console.is_terminal) as progress:
             task = progress.add_task(name, total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -185,7 +185,7 @@ class _Report:
     def say(self, line: str, *, passing: bool = False) -> None:
         """A line; one that is passing goes to standard error."""
         if not self.as_json:
-            typer.echo(line, err=passing)
+            echo(line, err=passing)
 
     def on_verified(self, found: Verification) -> None:
         """The result of reading the store."""
@@ -224,7 +224,7 @@ class _Report:
     def close(self) -> None:
         """The JSON, and the exit code."""
         if self.as_json:
-            typer.echo(json.dumps(self.facts | {"ok": self.good}, indent=1))
+            echo(json.dumps(self.facts | {"ok": self.good}, indent=1))
         if not self.good:
             raise typer.Exit(1)
 

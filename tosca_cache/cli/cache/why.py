@@ -10,6 +10,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson
 from tosca_cache.cli.extract import extract, request_of
+from tosca_cache.terminal import echo
 
 if TYPE_CHECKING:
     from tosca_cache.extract.match import Comparison
@@ -35,7 +36,7 @@ def why(as_json: bool, **given: Any) -> None:
             "stores": [comparison.to_dict() for comparison in found],
             "command": command(request),
         }
-        typer.echo(json.dumps(facts, indent=1))
+        echo(json.dumps(facts, indent=1))
     else:
         _print(found, matching, command(request))
     if not matching:
@@ -52,18 +53,18 @@ def _print(found: list[Comparison], matching: list[Comparison], command: str) ->
     from tosca_cache.store.spec import canonical
 
     for comparison in matching:
-        typer.echo(f"matches: {shown(comparison.path)}")
+        echo(f"matches: {shown(comparison.path)}")
         if comparison.state == "unfinished":
-            typer.echo(f"    it is unfinished; this goes on with it: {command}")
+            echo(f"    it is unfinished; this goes on with it: {command}")
     if matching:
         return
-    typer.echo("no store matches" + (", nearest first:" if found else ": there are none in this root"))
+    echo("no store matches" + (", nearest first:" if found else ": there are none in this root"))
     for comparison in found:
         state = "" if comparison.state == "finished" else f" ({comparison.state})"
-        typer.echo(f"  {shown(comparison.path)}{state}" + (f": {comparison.problem}" if comparison.problem else ""))
+        echo(f"  {shown(comparison.path)}{state}" + (f": {comparison.problem}" if comparison.problem else ""))
         for field, asked, has in comparison.differences:
-            typer.echo(f"    {field}: asked for {canonical(asked)}, it has {canonical(has)}")
-    typer.echo(f"make it: {command}")
+            echo(f"    {field}: asked for {canonical(asked)}, it has {canonical(has)}")
+    echo(f"make it: {command}")
 
 
 def _with_the_options_of_extract() -> None:

@@ -1,0 +1,125 @@
+"""Everything printed goes through here: text is text, never markup, and output that cannot be written costs no run."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# C0 but tab and newline, DEL, C1, line separators, marks that turn the direction of writing, lone surrogates.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """The text with control characters as escapes such as \\u001b, which are valid in JSON, too."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True, label: str = "", color: str | None = None) -> None:
+    """Prints text of any origin.
+
+    Arguments:
+        err: to standard error. nl: ends the line.
+        label, color: what stands before the text, in that colour on a terminal; without a label all is coloured.
+    """
+    shown = printable(text)
+    shown = click.style(label, fg=color, bold=True) + shown if label else click.style(shown, fg=color)
+    click.echo(shown, file=sys.stderr if err else sys.stdout, nl=nl)
+
+
+def make_console(*, stderr: bool = False, **options: Any) -> Console:
+    """A rich console that takes what it is given as text; `options` are those of `rich.console.Console`."""
+    kind: type[Console] = _console_type()
+    return kind(stderr=stderr, markup=False, highlight=False, emoji=False, **options)
+
+
+@cache
+def _console_type() -> Any:
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class TextConsole(Console):
+        """Shows control characters as escapes."""
+
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(printable(text), **options)
+
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for segment in super().render(renderable, options):
+                if segment.control is None and _UNSAFE.search(segment.text):
+                    yield Segment(printable(segment.text), segment.style)
+                else:
+                    yield segment
+
+    return TextConsole
+
+
+@contextmanager
+def lasting_output() -> Iterator[None]:
+    """Within it, standard output and error may fail or be closed: what is written afterwards is dropped, and work goes on.
+
+    Ends with one line on standard error if something was dropped, and then with exit code 1, unless a reader had enough.
+    """
+    streams = sys.stdout, sys.stderr
+    out, err = (_Lasting(stream) for stream in streams)
+    sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        out.flush()
+        sys.stdout, sys.stderr = streams
+    if out.failure is not None:
+        reason = out.failure.strerror or str(out.failure)
+        echo(f"standard output could not be written ({reason}); the work itself is done", err=True, label="warning: ")
+        if out.failure.errno != errno.EPIPE:
+            raise SystemExit(1)
+
+
+class _Lasting:
+    """A text stream that drops everything once it has failed. failure: why."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self.failure: OSError | None = None
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        """Like the stream's own."""
+        if self.failure is None:
+            try:
+                return self._stream.write(text)
+            except OSError as error:
+                self._fail(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Like the stream's own."""
+        if self.failure is None:
+            try:
+                self._stream.flush()
+            except OSError as error:
+                self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        """What is still in the stream's buffer goes nowhere, so that the interpreter's last flush cannot fail."""
+        self.failure = error
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        except (OSError, ValueError):
+            pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
