@@ -47,7 +47,7 @@ ALLOWED = {
     "routing": BASE | {"luca", "tasks", "closed_form"},
     "evaluate": set(),
     "methods": BASE | {"train", "closed_form", "routing", "luca", "tasks", "evaluate"},
-    "report": set(),
+    "report": {"names"},
     "runs": BASE | STAGE_TWO | {"report", "extract"},
     "sweep": BASE | STAGE_TWO | {"runs"},
     "compare": BASE | STAGE_TWO | {"runs", "sweep"},

@@ -1,4 +1,4 @@
-"""Names that come from data and become part of a path: one component, never a way out of the folder."""
+"""Texts that come from data where they become something else: a part of a path, a cell of a spreadsheet."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ def inside(folder: Path, name: str) -> Path:
     if problem := name_problem(name):
         raise UsageError(f"this cannot be the name of a file: {problem}", where=folder, remedy="choose a plain name")
     return folder / name
+
+
+def spreadsheet_text(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: one that begins like a formula gets an apostrophe in front."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

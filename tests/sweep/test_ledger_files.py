@@ -10,7 +10,9 @@ from contextlib import closing
 
 import pytest
 from ledger_help import NAMES, fill, sql
+from typer.testing import CliRunner
 
+from tosca_cache.cli.app import app
 from tosca_cache.errors import RunError
 from tosca_cache.sweep.ledger import DONE, OPEN, Ledger
 from tosca_cache.sweep.ledger import file as ledger_file
@@ -239,3 +241,31 @@ def test_looking_changes_nothing(path):
         ledger.claim(NAMES)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "content = '[]'",
+        "content = '{}'",
+        'content = \'{"setting": [], "seed": 1, "select": {}, "store": "s", "arithmetic": 1}\'',
+        "content = replace(hex(zeroblob(200000)), '00', '[')",
+        "state = 'done', result = NULL",
+        "state = 'done', result = '[1]'",
+        "state = 'done', result = '{\"score\": NaN}'",
+        "state = 'done', result = '{\"score\": Infinity}'",
+        "state = 'done', result = '{\"score\": 1e999}'",
+        "state = 'done', result = '{\"R\": ' || replace(hex(zeroblob(100000)), '00', '[')",
+        "state = 'done', result = x'00ff'",
+        "attempts = 'many'",
+        "address = x'00'",
+    ],
+)
+def test_rows_that_another_program_wrote_are_no_results(path, damage):
+    with Ledger.open(path) as ledger:
+        fill(ledger)
+    sql(path, f"UPDATE cells SET {damage} WHERE address = 'cell-1'")
+    for more in ((), ("--json",), ("--csv",)):
+        result = CliRunner().invoke(app, ["sweep", "show", str(path), *more])
+        assert result.exit_code == 1 and "This ledger is damaged" in result.output, result.output
+        assert "Traceback" not in result.output

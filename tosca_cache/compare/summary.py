@@ -14,6 +14,7 @@ from tosca_cache.methods import method_type
 from tosca_cache.methods.tosca import BATCH_ROUTER
 from tosca_cache.store import Store
 from tosca_cache.sweep.ledger import DONE, LedgerCell
+from tosca_cache.sweep.ledger.rows import number_of
 from tosca_cache.tasks import task_sizes
 
 MEASURES = ("average_accuracy", "last_accuracy", "forgetting")
@@ -97,7 +98,7 @@ def _values(results: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dic
     """Means and sample standard deviations; a value that is not defined for a seed makes the mean undefined."""
     if not results:
         return {}
-    numbers = [{c: float("nan") if r[c] is None else float(r[c]) for c in columns} for r in results]
+    numbers = [{c: float("nan") if (value := number_of(r, c)) is None else value for c in columns} for r in results]
     mean, spread = mean_and_spread(numbers)
     return {column: {"mean": mean[column], "spread": spread[column]} for column in columns}
 

@@ -13,6 +13,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tosca_cache.names import spreadsheet_text
+
 TITLES = {
     "average_accuracy": "A-bar (%)",
     "last_accuracy": "A_T (%)",
@@ -186,7 +188,8 @@ def to_csv(found: Comparison) -> str:
         flags = [str(bool(row[flag])).lower() for flag in ("rehearsal", "transductive", "bound")]
         options = "; ".join(f"{name}={_plain(value)}" for name, value in row["options"].items())
         failed = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
-        writer.writerow([row["method"], *values, len(row["seeds"]), *flags, options, failed])
+        texts = (spreadsheet_text(text) for text in (options, failed))
+        writer.writerow([spreadsheet_text(row["method"]), *values, len(row["seeds"]), *flags, *texts])
     return text.getvalue()
 
 

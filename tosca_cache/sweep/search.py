@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
 from tosca_cache.sweep.cells import Cell, cells_of
+from tosca_cache.sweep.ledger.rows import number_of
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.settle import Runner
@@ -101,12 +102,15 @@ class Search:
         self.sampler.tell([trial.point for trial in trials], [scores.get(id(trial.point)) for trial in trials])
 
     def scored(self, scenario: Scenario, trials: Sequence[Trial] | None = None) -> list[Scored]:
-        """Settings all of whose seeds are known to be done, best first; of equal ones the first tried."""
+        """Settings all of whose seeds are known to be done and scored, best first; of equal ones the first tried."""
         known, found = self.runner.known, []
         for trial in self.trials if trials is None else trials:
             cells = trial.cells[scenario]
             if all(cell.address in known for cell in cells):
-                values = [known[cell.address][self.request.metric] for cell in cells]
+                scores = [number_of(known[cell.address], self.request.metric) for cell in cells]
+                if None in scores:
+                    continue
+                values = [score for score in scores if score is not None]
                 found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
         return sorted(found, key=lambda scored: -scored.mean)
 
@@ -141,6 +145,7 @@ def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, co
     runner.settle(cells)
     results = list(runner.results(cells).values())
     metrics = {
-        metric: mean_spread([result[metric] for result in results if result[metric] is not None]) for metric in REPORTED
+        metric: mean_spread([value for result in results if (value := number_of(result, metric)) is not None])
+        for metric in REPORTED
     }
     return Final(name, point, metrics, len(results), len(cells) - len(results))

@@ -19,7 +19,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tosca_cache.config.schema import KEYS
-from tosca_cache.sweep.ledger.rows import DIVERGED, DONE, LedgerCell
+from tosca_cache.names import spreadsheet_text
+from tosca_cache.sweep.ledger.rows import DIVERGED, DONE, LedgerCell, number_of
 
 MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
 RANGES = 4
@@ -171,7 +172,7 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
     parts = ("seed", "store", "select", "arithmetic")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["address", "state", *parts, *keys, *metrics, "attempts", "reason"])
+    writer.writerow(["address", "state", *parts, *map(_field, (*keys, *metrics)), "attempts", "reason"])
     for cell in cells:
         setting, result = cell.content["setting"], cell.result or {}
         values = [
@@ -179,7 +180,7 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
             *(setting.get(key) for key in keys),
             *(result.get(name) for name in metrics),
         ]
-        writer.writerow([cell.address, cell.state, *map(_field, values), cell.attempts, cell.reason])
+        writer.writerow([cell.address, cell.state, *map(_field, values), cell.attempts, _field(cell.reason)])
     return text.getvalue()
 
 
@@ -192,8 +193,7 @@ def to_json(cells: Sequence[LedgerCell]) -> str:
 
 def score_of(cell: LedgerCell, score: str = "score") -> float | None:
     """A number of a cell's result; None if the cell is not done or the number is not defined."""
-    value = cell.result.get(score) if cell.state == DONE and cell.result is not None else None
-    return float(value) if isinstance(value, int | float) else None
+    return number_of(cell.result, score) if cell.state == DONE and cell.result is not None else None
 
 
 def _check_comparable(cells: Sequence[LedgerCell]) -> None:
@@ -240,7 +240,9 @@ def _label(value: object) -> str:
 
 
 def _field(value: object) -> object:
-    return value if value is None or isinstance(value, str) else _text(value)
+    if isinstance(value, str):
+        return spreadsheet_text(value)
+    return value if value is None else _text(value)
 
 
 def _is_number(value: object) -> bool:

@@ -35,6 +35,7 @@ from tosca_cache.sweep.ledger.rows import (
     Finished,
     LedgerCell,
     canonical_json,
+    checked_cell,
     result_json,
     storable_text,
 )
@@ -177,9 +178,7 @@ class Ledger:
             *2 * (state,),
         )
         try:
-            return [
-                LedgerCell(row[0], json.loads(row[1]), row[2], json.loads(row[3] or "null"), *row[4:]) for row in rows
-            ]
+            return [checked_cell(row) for row in rows]
         except ValueError as error:
             raise damaged(self.path) from error
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 OPEN, RUNNING, DONE, DIVERGED, FAILED = "open", "running", "done", "diverged", "failed"
 STATES = (OPEN, RUNNING, DONE, DIVERGED, FAILED)
@@ -34,6 +35,55 @@ class LedgerCell:
     since: str | None
     finished: str | None
     attempts: int
+
+
+# What a cell's content must have for anybody to read it.
+_CONTENT = {"setting": dict, "seed": int, "select": dict, "store": str, "arithmetic": int}
+DEEPEST = 16  # levels of lists and mappings
+
+
+def checked_cell(row: Sequence[Any]) -> LedgerCell:
+    """The cell in a row of the database (the fields of `LedgerCell` in order); raises `ValueError` for what is no cell."""
+    address, content, state, result, reason, owner, since, finished, attempts = row
+    texts = (address, *(text for text in (reason, owner, since, finished) if text is not None))
+    if not all(type(text) is str for text in texts) or state not in STATES or type(attempts) is not int:
+        raise ValueError("a field of a cell has another type")
+    cell = LedgerCell(address, _mapping(content), state, None, reason, owner, since, finished, attempts)
+    if any(type(cell.content.get(key)) is not kind for key, kind in _CONTENT.items()):
+        raise ValueError("a cell's content lacks what it must have")
+    if result is None and state == DONE:
+        raise ValueError("a cell that is done has a result")
+    return cell if result is None else replace(cell, result=_mapping(result))
+
+
+def _mapping(text: Any) -> dict[str, Any]:
+    """A JSON object of finite numbers that is not nested absurdly; raises `ValueError` for anything else."""
+    if type(text) is not str:
+        raise ValueError("JSON is a text")
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict) or not _is_plain(found, DEEPEST):
+        raise ValueError("not a plain JSON object")
+    return found
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _is_plain(value: Any, levels: int) -> bool:
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return levels > 0 and all(_is_plain(item, levels - 1) for item in inner)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def number_of(result: Mapping[str, Any], name: str) -> float | None:
+    """A number of a result; None if it is missing, not defined, or no number."""
+    value = result.get(name)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True)
