@@ -1,4 +1,7 @@
-"""What a fork of a yard can do besides making a scene; arguments are plain texts and numbers."""
+"""What a fork of a yard can do besides making a scene; arguments are plain texts and numbers.
+
+Who stays until it is killed says so in the file `ready`: looking at a lock instead could keep it from being taken.
+"""
 
 import json
 import os
@@ -15,23 +18,28 @@ from tosca_cache.store.exchange import ImportRequest, Listener, export_store, im
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
 
-def hold(path):
-    """Takes the lock of a store, and keeps it for ever."""
+def hold(path, ready):
+    """Takes the lock of a store, and keeps it."""
     with deciding(Path(path)):
         lock = claim(Path(path), None)
-    signal.pause()
-    lock.release()
+    _stay(ready, lock)
 
 
-def hold_with_a_child(path, child):
-    """As `hold`, in a process whose child outlives it; its number is written to the file `child`."""
+def hold_with_a_child(path, ready):
+    """As `hold`, in a process whose child outlives it; `ready` has the child's number."""
     lock = claim(Path(path), None)
-    pid = os.fork()
-    if pid == 0:
+    child = os.fork()
+    if child == 0:
         signal.pause()
-    Path(child).write_text(str(pid))
-    signal.pause()
-    lock.release()
+    _stay(ready, lock, child)
+
+
+def _stay(ready, lock, text=""):
+    """Does not return, so that `lock` is held."""
+    Path(f"{ready}.new").write_text(str(text))
+    Path(f"{ready}.new").replace(ready)
+    while True:
+        signal.pause()
 
 
 def write_part(path, part):
@@ -39,12 +47,12 @@ def write_part(path, part):
     build_part(path, Part.parse(part), bad=BAD)
 
 
-def publish_one_and_stay(path):
-    """Publishes the first shard of the toy store, and then holds the store for ever."""
+def publish_one_and_stay(path, ready):
+    """Publishes the first shard of the toy store, and then keeps the store."""
     arrays = {split: toy_arrays(split) for split in ROWS}
     with open_writer(path) as writer:
         publish(writer, writer.pending()[0], arrays)
-        signal.pause()
+        _stay(ready, writer)
 
 
 def die_half_way(what, store, file, root):

@@ -22,7 +22,7 @@ def test_two_builds_are_equal_and_the_order_of_shards_does_not_matter(uninterrup
     assert tree(build(tmp_path / "s", bad=BAD, order=-1).path) == uninterrupted
 
 
-@pytest.mark.parametrize("cut", [1, 7, 200])
+@pytest.mark.parametrize("cut", [1, 200])
 def test_a_torn_done_list_is_read_up_to_the_tear(uninterrupted, tmp_path, cut):
     arrays = {split: toy_arrays(split) for split in ROWS}
     with open_writer(tmp_path / "s") as writer:
@@ -36,10 +36,13 @@ def test_a_torn_done_list_is_read_up_to_the_tear(uninterrupted, tmp_path, cut):
     assert tree(build(tmp_path / "s", bad=BAD).path) == uninterrupted
 
 
-@pytest.mark.parametrize("garbage", [b"\x00" * 300, b"{}\n", b'{"shard":{"split":"train"},"crc32":1}\n', b"\xff\n"])
-def test_garbage_in_the_done_list_counts_for_nothing(uninterrupted, tmp_path, garbage):
+def test_garbage_in_the_done_list_counts_for_nothing(uninterrupted, tmp_path):
     open_writer(tmp_path / "s").close()
-    (tmp_path / "s.partial" / "done.jsonl").write_bytes(garbage)
+    for garbage in (b"\x00" * 300, b"{}\n", b'{"shard":{"split":"train"},"crc32":1}\n', b"\xff\n"):
+        (tmp_path / "s.partial" / "done.jsonl").write_bytes(garbage)
+        with open_writer(tmp_path / "s") as writer:
+            assert len(writer.pending()) == 8
+        (tmp_path / "s.partial" / "done.jsonl").write_bytes(garbage)
     assert tree(build(tmp_path / "s", bad=BAD).path) == uninterrupted
 
 

@@ -5,7 +5,6 @@ import os
 
 import pytest
 from s3_server import environment, make_bucket, s3_server
-from toy_store import build
 
 from tosca_cache.store.remote import access, local_root, mirror_of
 from tosca_cache.store.remote.access import Access
@@ -61,15 +60,3 @@ def objects():
         return {key: far.read(key, 0, size) if size else b"" for key, size in far.objects("").items()}
 
     return read
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory):
-    """Folders of finished local toy stores, by how many rows were skipped in them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        root = tmp_path_factory.mktemp("plain")
-        return {len(bad): build(root / f"s{len(bad)}", bad=bad).path for bad in ([], BAD)}
-
-
-BAD = [("train", 7), ("test", 0)]

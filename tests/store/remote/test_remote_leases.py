@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from toy_store import open_writer, publish, toy_arrays
+from toy_store import open_writer, publish, toy_arrays, wait_until
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy
@@ -125,10 +125,3 @@ def test_a_server_without_exclusive_creation_is_looked_at_first(far, monkeypatch
     with pytest.raises(StoreBusy):
         Lease.take(far, "s")
     held.release()
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -9,15 +9,15 @@ import pytest
 from scenes import ROWS, SCENES, files
 from toy_store import BAD, build, open_writer, tree, wait_until
 
-from tosca_cache.store import Part, StoreBusy, list_stores
+from tosca_cache.store import Part, StoreBusy
 from tosca_cache.store.claims import wait_until_free
 from tosca_cache.store.leftovers import busy
 
 
 def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(yard, skipping, tmp_path):
     path = tmp_path / "s"
-    pid = yard.start(deed="publish_one_and_stay", **{"with": [path]})
-    wait_until(lambda: [store.done_rows for store in list_stores(tmp_path)] == [14])
+    pid = yard.start(deed="publish_one_and_stay", **{"with": [path, tmp_path / "ready"]})
+    wait_until((tmp_path / "ready").exists)
     said = f"process {pid} on {socket.gethostname()}, since 20"
     with pytest.raises(StoreBusy, match=said):
         build(path)
