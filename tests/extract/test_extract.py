@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from disk_waits import without_waiting
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.transforms import View, render
@@ -141,19 +142,21 @@ def test_another_request_is_another_store(shapes, tiny, tmp_path):
     assert quietly(shapes, tiny, tmp_path, replace(FLOAT32, views=2)).path == paths[1]
 
 
+@pytest.fixture(scope="session")
+def whole(shapes_folder, tiny, tmp_path_factory):
+    """What comes out in shards of 4 rows without an interruption."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+        return everything(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole")))
+
+
 class TestInterruption:
     """With shards of 4 rows, so that a small dataset has several."""
 
     @pytest.fixture(autouse=True)
     def small_shards(self, monkeypatch):
         monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
-
-    @pytest.fixture(scope="class")
-    def whole(self, shapes_folder, tiny, tmp_path_factory):
-        """What comes out without an interruption."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
-            return everything(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole")))
 
     @pytest.mark.parametrize("stops", [(0,), (9, 11), (5, 4, 6)])
     def test_what_is_done_stays_and_the_end_is_the_same(self, whole, shapes, tiny, tmp_path, stops):

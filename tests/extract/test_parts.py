@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from disk_waits import without_waiting
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError
@@ -27,6 +28,7 @@ def small_shards(monkeypatch):
 def alone(shapes_folder, tiny, tmp_path_factory):
     """The files that one process makes."""
     with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
         patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
         dataset = load_dataset(str(shapes_folder))
         return files(extract(dataset, tiny, tmp_path_factory.mktemp("alone"), OPTIONS, show_progress=False))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from disk_waits import without_waiting
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
@@ -39,6 +40,7 @@ def sources(shapes, tiny_weights):
 def made(shapes_folder, tiny, tmp_path_factory):
     """The store of the pictures; never changed."""
     with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
         patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
         root = tmp_path_factory.mktemp("cache")
         return extract(load_dataset(str(shapes_folder)), tiny, root, OPTIONS, show_progress=False)

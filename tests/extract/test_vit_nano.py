@@ -29,7 +29,7 @@ LOOKALIKES = "AΑАOОΟЗIBuи"
 def pretraining_characters() -> list[str]:
     """The letters that pretraining shows; in `make test` those that it chooses from a sample, in which lookalikes are."""
     letters = glyph_batches.common_letters()
-    sample = [letter for place, letter in enumerate(letters) if place % 10 == 0 or letter in LOOKALIKES]
+    sample = [letter for place, letter in enumerate(letters) if place % 20 == 0 or letter in LOOKALIKES]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(glyph_batches, "common_letters", lambda: times(sample, letters))
         return glyph_batches.pretraining_characters()
@@ -91,7 +91,7 @@ def test_quality_on_digits() -> None:
 
 @pytest.mark.campaign
 def test_pretraining_saw_neither_digits_nor_glyph_classes(pretraining_characters: list[str]) -> None:
-    assert times(50, 500) <= len(pretraining_characters) == len(set(pretraining_characters)) <= 900
+    assert times(25, 500) <= len(pretraining_characters) == len(set(pretraining_characters)) <= 900
     held_out = "0123456789" + GLYPH_CHARACTERS
     assert not set(pretraining_characters) & set(held_out)
     faces = range(len(FACES))

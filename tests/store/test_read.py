@@ -50,7 +50,7 @@ def numpy_selection(values, rows, views):
 
 
 @pytest.mark.campaign
-@settings(max_examples=times(30, 240), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(20, 240), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_selection_equals_numpy_indexing(built, data):
     store, arrays = built
@@ -86,7 +86,7 @@ def test_zarr_reads_the_same(built):
 
 
 @pytest.mark.campaign
-@settings(max_examples=times(6, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(4, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.tuples(st.integers(1, 40), st.integers(0, 9)),
     views=st.tuples(st.integers(1, 4), st.integers(1, 2)),
@@ -128,7 +128,7 @@ def test_reads_only_the_chunks_it_needs(toy, monkeypatch):
 
 
 @pytest.mark.campaign
-@settings(max_examples=times(25, 200))
+@settings(max_examples=times(15, 200))
 @given(
     rows=st.integers(0, 5000) | st.just(1_281_167),
     views=st.integers(1, 33),

@@ -221,7 +221,7 @@ def test_a_finished_store_is_swept_around(tmp_path, toy):
 
 
 def test_room_is_made_on_a_full_disk(mounted):
-    folder = mounted("size=600k")
+    folder = mounted(f"size={150 * os.sysconf('SC_PAGE_SIZE')}")
     build(folder / "s")
     with (folder / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
         while True:

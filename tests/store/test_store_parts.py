@@ -56,16 +56,16 @@ def test_parts_in_any_order_are_one_store(alone, tmp_path, count):
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
-def test_parts_at_the_same_time_are_one_store(alone, tmp_path):
+def test_parts_at_the_same_time_are_one_store(toy, tmp_path):
     writers = [open_writer(tmp_path / "s", part=Part(3, index)) for index in (1, 2, 3)]
     while any(writer.pending() for writer in writers):
         for writer in writers:
             for shard in writer.pending()[:1]:
-                publish(writer, shard, ARRAYS, BAD)
+                publish(writer, shard, ARRAYS)
     for writer in writers:
         assert writer.done_rows == writer.total_rows
         writer.close()
-    assert tree(build(tmp_path / "s").path) == alone
+    assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
 @pytest.mark.campaign
@@ -89,19 +89,19 @@ def test_killed_processes_of_all_parts_lose_nothing(alone, yard, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
-def test_what_is_done_counts_for_other_parts_and_for_one_writer(alone, tmp_path):
+def test_what_is_done_counts_for_other_parts_and_for_one_writer(toy, tmp_path):
     with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
         for shard in writer.pending()[:2]:
-            publish(writer, shard, ARRAYS, BAD)
+            publish(writer, shard, ARRAYS)
     with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
         assert [shard.index for shard in writer.pending()] == [3, 1]  # of its 0, 3, 6, the first is done by part 1/2
-        publish(writer, writer.pending()[0], ARRAYS, BAD)
+        publish(writer, writer.pending()[0], ARRAYS)
     with open_writer(tmp_path / "s") as writer:
         assert len(writer.pending()) == 8 - 3
-        publish(writer, writer.pending()[0], ARRAYS, BAD)
+        publish(writer, writer.pending()[0], ARRAYS)
     with open_writer(tmp_path / "s", part=Part(1, 1)) as writer:
         assert len(writer.pending()) == 8 - 4
-    assert tree(build(tmp_path / "s", bad=BAD).path) == alone
+    assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
 class TestWhoMayWrite:

@@ -17,12 +17,13 @@ from tosca_cache.store import disk
 from tosca_cache.store.claims import claim, deciding
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
+PAGE = os.sysconf("SC_PAGE_SIZE")  # a tmpfs takes as much for the smallest file
 
 
 def test_a_disk_that_is_really_full(mounted, toy):
-    folder = mounted("size=400k")
+    folder = mounted(f"size={100 * PAGE}")
     ballast = folder / "ballast"
-    ballast.write_bytes(b"\0" * 280_000)
+    ballast.write_bytes(bytes(70 * PAGE))
     with pytest.raises(StoreError, match=r"disk is full(.|\n)*same command again"):
         build(folder / "s")
     ballast.unlink()

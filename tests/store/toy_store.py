@@ -76,9 +76,7 @@ def publish(writer: StoreWriter, shard: Shard, arrays, bad=()) -> None:
     writer.publish(shard, **part, skipped=skipped)
 
 
-def build(
-    path, spec=None, *, rows=ROWS, views=VIEWS, dim=DIM, shard_rows=SHARD_ROWS, bad=(), order=1
-) -> Store:
+def build(path, spec=None, *, rows=ROWS, views=VIEWS, dim=DIM, shard_rows=SHARD_ROWS, bad=(), order=1) -> Store:
     """Starts or goes on with the toy store and finishes it."""
     arrays = {split: toy_arrays(split, rows, views, dim) for split in rows}
     spec = spec or toy_spec(rows, views, dim)

@@ -30,7 +30,9 @@ def targets(tmp_path_factory):
             made[name] = TARGETS[name](name, tmp_path_factory.mktemp(name))
         return made[name]
 
-    yield get
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fuzz_store.LONGEST", 600.0)  # on a busy machine even starting a child takes its time
+        yield get
     for target in made.values():
         target.close()
 

@@ -26,7 +26,9 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Makes this process stand on a machine of that name, which has its own mirrors: (name)."""
+    """Makes this process stand on a machine of that name, which has its own mirrors, and no settings for S3: (name)."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
 
     def be(name):
         monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path / name))

@@ -13,7 +13,7 @@ from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store
 
 NAMES = ("plain", "skipped", "parts")
-KILLS = 4  # of one store, before a writer is let through
+KILLS = times(3, 6)  # of one store, before a writer is let through
 
 
 def seconds_of(yard, name, folder):

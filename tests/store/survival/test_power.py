@@ -21,7 +21,7 @@ from steps import watched
 from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store, partial_path, read_unfinished
 
-SAMPLE = times(4, 24)  # states a scene
+SAMPLE = times(3, 24)  # states a scene
 
 
 class Cut(BaseException):
@@ -100,7 +100,7 @@ def test_a_power_cut_after_a_kill_and_a_resume(name, whole, tmp_path):
     """What the killed run had named, but not waited for, the next one must wait for before it builds on it."""
     length = len(record(SCENES[name], tmp_path / "counted").steps)
     generator = random.Random(name)
-    for _ in range(times(2, 9)):
+    for _ in range(times(1, 9)):
         shutil.rmtree(tmp_path / "recorded", ignore_errors=True)
         trace = record(SCENES[name], tmp_path / "recorded", generator.randrange(length))
         for count, mode in sample(trace, generator, 2):
@@ -160,7 +160,18 @@ def test_no_step_is_overlooked(tmp_path):
     command[2] += "SCENES['skipped'].make(Path(sys.argv[1]))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     names = ["openat", "creat", "ftruncate", *(name for names in CALLS.values() for name in names)]
-    strace = ["strace", "--seccomp-bpf", "-f", "-y", "-qq", "-z", "-e", f"trace={','.join(names)}", "-o", tmp_path / "log"]
+    strace = [
+        "strace",
+        "--seccomp-bpf",
+        "-f",
+        "-y",
+        "-qq",
+        "-z",
+        "-e",
+        f"trace={','.join(names)}",
+        "-o",
+        tmp_path / "log",
+    ]
     done = subprocess.run([*strace, *command, tmp_path / "seen" / "root" / "s"], env=environment, check=False)
     if done.returncode:
         pytest.skip("may not trace here")

@@ -58,9 +58,9 @@ def one_of_each(steps):
 
 
 def a_few(steps, numbers):
-    """The last step of each kind among the numbers, and every eighth; in a long run all of them."""
+    """The last step of each kind among the numbers, and every twelfth; in a long run all of them."""
     last = {steps[number].kind: number for number in numbers}
-    return times(sorted({*numbers[::8], *last.values()}), numbers)
+    return times(sorted({*numbers[::12], *last.values()}), numbers)
 
 
 def only_of(name, steps, numbers):
