@@ -34,8 +34,8 @@ from pathlib import Path
 
 from common import report
 
-TESTS = Path(__file__).parents[1] / "tests" / "store"
-sys.path[:0] = [str(TESTS), str(TESTS / "survival")]
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "store"), str(TESTS / "store" / "survival")]
 
 from power import MODES  # noqa: E402
 from scenes import SCENES, files, without_threads  # noqa: E402

@@ -26,6 +26,7 @@ def environment(address: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
+        "no_proxy": "127.0.0.1",
     }
 
 

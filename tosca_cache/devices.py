@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,6 +90,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return version(name)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from campaign import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -82,7 +83,8 @@ def test_seeds_depend_on_everything_that_tells_views_apart():
     assert all(0 < seed < 2**63 for seed in seeds)
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.campaign
+@settings(max_examples=times(50, 500))
 @given(size=SIZES, seed=st.integers(1, 2**63 - 1))
 def test_every_crop_obeys_the_law_of_random_resized_crop(size, seed):
     height, width = size
@@ -99,12 +101,13 @@ def test_every_crop_obeys_the_law_of_random_resized_crop(size, seed):
         assert area <= 1 and (area >= 0.05 * (1 - rounding) or max(size) > 4 * min(size))
 
 
+@pytest.mark.campaign
 def test_crops_are_distributed_as_torchvisions():
     import torch
     from torchvision.transforms import RandomResizedCrop
 
     torch.manual_seed(0)
-    n, (height, width) = 4000, (200, 300)
+    n, (height, width) = times(1000, 4000), (200, 300)
     image = torch.empty(3, height, width)
     peer = np.array([RandomResizedCrop.get_params(image, [0.05, 1.0], [3 / 4, 4 / 3]) for _ in range(n)])
     ours = np.array([draw_view(SPEC, seed, height, width)[1:5] for seed in range(1, n + 1)])

@@ -1,8 +1,11 @@
 """A tiny vision transformer of timm with random weights in a file, and small folders of pictures."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from disk_waits import without_waiting
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -11,6 +14,11 @@ from tosca_cache.extract.backbone import load_backbone
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 TINY = "test_vit"  # 64 wide, 160 pixels, patches of 16
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    without_waiting(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -31,25 +39,21 @@ def tiny(tiny_weights):
     return load_backbone(TINY, weights=tiny_weights, img_size=32, precision="fp32")
 
 
-@pytest.fixture
-def make_folder(tmp_path):
-    """Writes a folder of pictures: (train and test images a class, classes) -> path."""
-
-    def make(train=5, test=3, classes=3, name="shapes"):
-        random = np.random.default_rng(0)
-        for split, count in (("train", train), ("test", test)):
-            for label in range(classes):
-                folder = tmp_path / name / split / f"class {label}"
-                folder.mkdir(parents=True)
-                for number in range(count):
-                    size = (int(random.integers(30, 60)), int(random.integers(30, 60)), 3)
-                    Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number:03d}.png")
-        return tmp_path / name
-
-    return make
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory):
+    """Pictures of 3 classes, 5 of train and 3 of test each; never changed."""
+    root, random = tmp_path_factory.mktemp("pictures") / "shapes", np.random.default_rng(0)
+    for split, count in (("train", 5), ("test", 3)):
+        for label in range(3):
+            folder = root / split / f"class {label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                size = (int(random.integers(30, 60)), int(random.integers(30, 60)), 3)
+                Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number:03d}.png")
+    return root
 
 
 @pytest.fixture
-def shapes(make_folder):
-    """3 classes of 5 train and 3 test images."""
-    return load_dataset(str(make_folder()))
+def shapes(shapes_folder, tmp_path):
+    """The dataset of a copy of them."""
+    return load_dataset(str(shutil.copytree(shapes_folder, tmp_path / "shapes")))

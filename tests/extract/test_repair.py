@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from disk_waits import without_waiting
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
@@ -26,19 +27,29 @@ OPTIONS = ExtractOptions(views=2, batch_size=8, workers=2)
 
 
 @pytest.fixture(autouse=True)
-def small_shards_and_no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+def small_shards(monkeypatch):
     monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
 
 
 @pytest.fixture
-def sources(tiny_weights):
-    return Sources(weights=tiny_weights)
+def sources(shapes, tiny_weights):
+    return Sources(dataset=shapes.root, weights=tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def made(shapes_folder, tiny, tmp_path_factory):
+    """The store of the pictures; never changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+        root = tmp_path_factory.mktemp("cache")
+        return extract(load_dataset(str(shapes_folder)), tiny, root, OPTIONS, show_progress=False)
 
 
 @pytest.fixture
-def store(shapes, tiny, tmp_path):
-    return extract(shapes, tiny, tmp_path / "cache", OPTIONS, show_progress=False)
+def store(made, tmp_path):
+    """A copy of it; `sources` has a copy of the pictures."""
+    return open_store(shutil.copytree(made.path, tmp_path / "cache" / made.path.name))
 
 
 def everything(path):

@@ -1,19 +1,34 @@
-"""A finished toy store to look at, and no waiting for the disk where a test does not pull its plug."""
-
-import os
+"""Finished toy stores to look at, processes that can be killed, and no waiting for the disk but where a plug is pulled."""
 
 import pytest
-from toy_store import build
+from disk_waits import without_waiting
+from toy_store import BAD, build
+from yard import Yard
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    without_waiting(monkeypatch)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """A finished store, shared by the tests of a module, which must not change it."""
+    """A finished store, shared by all tests, which must not change it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
+        without_waiting(patch)
         return build(tmp_path_factory.mktemp("cache") / "toy")
+
+
+@pytest.fixture(scope="session")
+def skipping(tmp_path_factory):
+    """A finished store of which the rows `BAD` were skipped, shared by all tests, which must not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        return build(tmp_path_factory.mktemp("cache") / "toy", bad=BAD)
+
+
+@pytest.fixture(scope="session")
+def yard():
+    """A process that forks others, which can be killed; see yard.py."""
+    with Yard() as started:
+        yield started

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from campaign import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy_store import build, open_writer, read_everything, tree
@@ -27,7 +28,8 @@ def victim(toy, tmp_path_factory):
     return shutil.copytree(toy.path, tmp_path_factory.mktemp("victim") / "s")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.campaign
+@settings(max_examples=times(20, 300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_flipped_bit_anywhere_is_found(victim, data):
     name = data.draw(st.sampled_from(sorted(set(tree(victim)) - {"manifest.copy.json"})))  # only `verify` reads that

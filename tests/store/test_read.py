@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from campaign import times
+from disk_waits import without_waiting
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy_store import CLASSES, DOMAINS, ROWS, VIEWS, build, toy_arrays, toy_spec
@@ -33,7 +35,7 @@ def built(request, tmp_path_factory):
     train, test, views, dim, dtype, shard_rows = request.param
     sizes = {"rows": {"train": train, "test": test}, "views": {"train": views, "test": 1}, "dim": dim}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.fsync", lambda descriptor: None)
+        without_waiting(patch)
         store = build(
             tmp_path_factory.mktemp("cache") / "s", toy_spec(**sizes, dtype=dtype), **sizes, shard_rows=shard_rows
         )
@@ -47,7 +49,8 @@ def numpy_selection(values, rows, views):
     return values[rows][:, views]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.campaign
+@settings(max_examples=times(20, 240), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_selection_equals_numpy_indexing(built, data):
     store, arrays = built
@@ -82,7 +85,8 @@ def test_zarr_reads_the_same(built):
         assert tuple(group[f"{split}/paths"][:]) == store.paths(split)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.campaign
+@settings(max_examples=times(4, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.tuples(st.integers(1, 40), st.integers(0, 9)),
     views=st.tuples(st.integers(1, 4), st.integers(1, 2)),
@@ -123,7 +127,8 @@ def test_reads_only_the_chunks_it_needs(toy, monkeypatch):
     assert sum(read) == layout.index_bytes + layout.chunk_bytes
 
 
-@settings(deadline=None)
+@pytest.mark.campaign
+@settings(max_examples=times(15, 200))
 @given(
     rows=st.integers(0, 5000) | st.just(1_281_167),
     views=st.integers(1, 33),

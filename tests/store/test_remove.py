@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from survival.steps import Observer, watched
-from toy_store import ROWS, build, build_part, open_writer, publish, read_everything, toy_arrays, tree
+from campaign import times
+from steps import Observer, watched
+from toy_store import ROWS, build, build_part, open_writer, publish, read_everything, toy_arrays, tree, wait_until
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy, list_stores, open_store, sweep_up
@@ -115,6 +114,7 @@ class TestRemoveStore:
             publish(writer, writer.pending()[0], ARRAYS)
         assert busy(tmp_path / "s") is None
 
+    @pytest.mark.campaign
     def test_killed_at_any_step_it_leaves_no_store_that_looks_whole(self, tmp_path, toy):
         class Cut(BaseException):
             pass
@@ -132,7 +132,8 @@ class TestRemoveStore:
         shutil.copytree(toy.path, tmp_path / "root" / "s")
         with watched(tmp_path / "root", counted):
             remove_store(tmp_path / "root" / "s")
-        for step in (*range(12), *range(12, len(counted.steps), 9)):
+        steps = len(counted.steps)
+        for step in times((*range(0, 12, 2), *range(12, steps, 18), steps - 1), range(steps)):
             shutil.copytree(toy.path, tmp_path / "root" / "s")
             with watched(tmp_path / "root", Ends(step)), pytest.raises(Cut):
                 remove_store(tmp_path / "root" / "s")
@@ -143,17 +144,6 @@ class TestRemoveStore:
                 assert list_stores(tmp_path / "root") == []
             assert prune(tmp_path / "root").kept == []
             assert list((tmp_path / "root").iterdir()) == []
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from tosca_cache.store.claims import claim, deciding
-with deciding(Path(sys.argv[1])):
-    lock = claim(Path(sys.argv[1]), None)
-print("ready", flush=True)
-time.sleep(60)
-"""
 
 
 class TestPrune:
@@ -181,21 +171,19 @@ class TestPrune:
         (tmp_path / ".new.json.1.tmp").write_bytes(b"half")
         assert [leftover.path.name for leftover in prune(tmp_path).kept] == [".new.json.1.tmp"]
 
-    def test_what_is_being_written_is_never_touched(self, tmp_path):
+    def test_what_is_being_written_is_never_touched(self, yard, tmp_path):
         """By another process, until it is killed."""
         folder = begin(tmp_path / "s")
         shutil.copytree(folder, tmp_path / ".s.compact")
         grow_old(folder)
-        process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "s"], stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout.readline() == "ready\n"
-            found = prune(tmp_path)
-            assert found.removed == []
-            assert {leftover.path.name for leftover in found.kept} == {"s.partial", ".s.compact"}
-            assert all(f"process {process.pid} on" in leftover.busy for leftover in found.kept)
-        finally:
-            process.kill()
-            process.communicate()
+        pid = yard.start(deed="hold", **{"with": [tmp_path / "s", tmp_path / "ready"]})
+        wait_until((tmp_path / "ready").exists)
+        (tmp_path / "ready").unlink()
+        found = prune(tmp_path)
+        assert found.removed == []
+        assert {leftover.path.name for leftover in found.kept} == {"s.partial", ".s.compact"}
+        assert all(f"process {pid} on" in leftover.busy for leftover in found.kept)
+        yard.kill(pid)
         assert (tmp_path / ".s.lock").exists()
         assert len(prune(tmp_path).removed) == 3
         assert list(tmp_path.iterdir()) == []
@@ -233,7 +221,7 @@ def test_a_finished_store_is_swept_around(tmp_path, toy):
 
 
 def test_room_is_made_on_a_full_disk(mounted):
-    folder = mounted("size=600k")
+    folder = mounted(f"size={150 * os.sysconf('SC_PAGE_SIZE')}")
     build(folder / "s")
     with (folder / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
         while True:

@@ -1,125 +1,28 @@
-"""However the writing is interrupted, the finished store is the same, bit for bit."""
+"""However the writing is interrupted, the finished store is the same, bit for bit.
+
+Processes that die at any step, or at random moments: survival/test_steps.py and survival/test_kills.py.
+"""
 
 import os
-import random
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, build_part, open_writer, publish, toy_arrays, toy_spec, tree
+from toy_store import BAD, ROWS, build, open_writer, publish, toy_arrays, toy_spec, tree
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import Part, StoreWriter, open_store
-
-BAD = [("train", 20), ("test", 0)]
-SMALL = {"rows": {"train": 9, "test": 4}, "shard_rows": 5}
+from tosca_cache.store import StoreWriter
 
 
-class PowerLossError(BaseException):
-    """Not an `Exception`: nothing in the product may catch it and tidy up."""
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    return tree(build(tmp_path_factory.mktemp("cache") / "s", bad=BAD).path)
+@pytest.fixture(scope="session")
+def uninterrupted(skipping):
+    return tree(skipping.path)
 
 
 def test_two_builds_are_equal_and_the_order_of_shards_does_not_matter(uninterrupted, tmp_path):
     assert tree(build(tmp_path / "s", bad=BAD, order=-1).path) == uninterrupted
 
 
-def test_killed_processes_lose_nothing(uninterrupted, tmp_path):
-    """kill -9 of real writers at random moments, until one of them gets through."""
-    generator = random.Random(0)
-    path = tmp_path / "s"
-    script = Path(__file__).with_name("toy_store.py")
-    killed = 0
-    for _ in range(6):
-        process = subprocess.Popen([sys.executable, script, path, "0.05"], stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
-        try:
-            process.wait(timeout=generator.uniform(0.05, 0.6))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
-        process.communicate()
-        if process.returncode == 0:
-            break
-    assert killed > 0
-    store = open_store(path) if path.exists() else build(path, bad=BAD)
-    assert tree(store.path) == uninterrupted
-    assert [file.name for file in tmp_path.iterdir() if file.name not in ("s", ".s.lock")] == []
-
-
-def crashing(monkeypatch, after):
-    """Lets `after` calls that change the disk pass, then nothing more."""
-    calls = iter(range(10**9))
-
-    def guard(function):
-        def guarded(*arguments, **keywords):
-            if next(calls) >= after:
-                raise PowerLossError
-            return function(*arguments, **keywords)
-
-        return guarded
-
-    for name in ("fsync", "replace", "rename", "unlink", "mkdir", "pwrite", "ftruncate"):
-        monkeypatch.setattr(os, name, guard(getattr(os, name)))
-    return calls
-
-
-@pytest.mark.parametrize("bad", [[], [("train", 7)]], ids=["clean", "skipped"])
-def test_a_crash_at_any_step_loses_nothing(bad, tmp_path, monkeypatch):
-    """Every step of publishing and finishing in turn is the last one that happens."""
-    expected = tree(build(tmp_path / "whole", **SMALL, bad=bad).path)
-    with monkeypatch.context() as patch:
-        calls = crashing(patch, 10**9)
-        build(tmp_path / "counted", **SMALL, bad=bad)
-        steps = next(calls)
-    generator = random.Random(len(bad))
-    chosen = {*range(steps - 12, steps), *generator.sample(range(steps), 12)}
-    for step in sorted(chosen):
-        path = tmp_path / f"s{step}"
-        with monkeypatch.context() as patch:
-            crashing(patch, step)
-            with pytest.raises(PowerLossError):
-                build(path, **SMALL, bad=bad)
-        if path.exists():
-            assert tree(path) == expected, f"named before it was complete, step {step}"
-        else:
-            with pytest.raises(StoreError):
-                open_store(path)
-            assert tree(build(path, **SMALL, bad=bad).path) == expected, f"step {step} of {steps}"
-
-
-def test_a_crash_at_any_step_of_parts_loses_nothing(tmp_path, monkeypatch):
-    bad, expected = [("train", 7)], tree(build(tmp_path / "whole", bad=[("train", 7)]).path)
-
-    def make(path):
-        for index in (2, 1):
-            build_part(path, Part(2, index), bad=bad)
-        return build(path, bad=bad)
-
-    with monkeypatch.context() as patch:
-        calls = crashing(patch, 10**9)
-        make(tmp_path / "counted")
-        steps = next(calls)
-    for step in random.Random(0).sample(range(steps), 12):
-        path = tmp_path / f"s{step}"
-        with monkeypatch.context() as patch:
-            crashing(patch, step)
-            with pytest.raises(PowerLossError):
-                make(path)
-        if path.exists():
-            assert tree(path) == expected, f"named before it was complete, step {step}"
-        else:
-            assert tree(make(path).path) == expected, f"step {step} of {steps}"
-
-
-@pytest.mark.parametrize("cut", [1, 7, 200])
+@pytest.mark.parametrize("cut", [1, 200])
 def test_a_torn_done_list_is_read_up_to_the_tear(uninterrupted, tmp_path, cut):
     arrays = {split: toy_arrays(split) for split in ROWS}
     with open_writer(tmp_path / "s") as writer:
@@ -133,31 +36,34 @@ def test_a_torn_done_list_is_read_up_to_the_tear(uninterrupted, tmp_path, cut):
     assert tree(build(tmp_path / "s", bad=BAD).path) == uninterrupted
 
 
-@pytest.mark.parametrize("garbage", [b"\x00" * 300, b"{}\n", b'{"shard":{"split":"train"},"crc32":1}\n', b"\xff\n"])
-def test_garbage_in_the_done_list_counts_for_nothing(uninterrupted, tmp_path, garbage):
+def test_garbage_in_the_done_list_counts_for_nothing(toy, tmp_path):
     open_writer(tmp_path / "s").close()
-    (tmp_path / "s.partial" / "done.jsonl").write_bytes(garbage)
-    assert tree(build(tmp_path / "s", bad=BAD).path) == uninterrupted
+    for garbage in (b"\x00" * 300, b"{}\n", b'{"shard":{"split":"train"},"crc32":1}\n', b"\xff\n"):
+        (tmp_path / "s.partial" / "done.jsonl").write_bytes(garbage)
+        with open_writer(tmp_path / "s") as writer:
+            assert len(writer.pending()) == 8
+        (tmp_path / "s.partial" / "done.jsonl").write_bytes(garbage)
+    assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
-def test_a_listed_shard_that_is_cut_or_gone_is_written_again(uninterrupted, tmp_path):
+def test_a_listed_shard_that_is_cut_or_gone_is_written_again(toy, tmp_path):
     arrays = {split: toy_arrays(split) for split in ROWS}
     with open_writer(tmp_path / "s") as writer:
         for shard in writer.pending():
-            publish(writer, shard, arrays, BAD)
+            publish(writer, shard, arrays)
     folder = tmp_path / "s.partial"
     (folder / "train" / "labels" / "c.1").unlink()
     os.truncate(folder / "test" / "features" / "c.0.0.0", 10)
     with open_writer(tmp_path / "s") as writer:
         assert [(shard.split, shard.index) for shard in writer.pending()] == [("train", 1), ("test", 0)]
-    assert tree(build(tmp_path / "s", bad=BAD).path) == uninterrupted
+    assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
-def test_an_unlisted_shard_is_overwritten_whatever_it_holds(uninterrupted, tmp_path):
+def test_an_unlisted_shard_is_overwritten_whatever_it_holds(toy, tmp_path):
     open_writer(tmp_path / "s").close()
     (tmp_path / "s.partial" / "train" / "features" / "c.2.0.0").write_bytes(b"half a shard")
     (tmp_path / "s.partial" / "train" / "features" / ".c.3.0.0.tmp").write_bytes(b"half a shard")
-    assert tree(build(tmp_path / "s", bad=BAD).path) == uninterrupted
+    assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
 def test_skipped_rows_are_in_the_manifest_and_nowhere_else(tmp_path):

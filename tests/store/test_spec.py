@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from campaign import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_store import toy_spec
@@ -26,7 +27,8 @@ def reversed_keys(value):
     return value
 
 
-@settings(deadline=None)
+@pytest.mark.campaign
+@settings(max_examples=times(25, 200))
 @given(GROUPS)
 def test_digest_does_not_depend_on_the_order_of_keys(group):
     spec = toy_spec(transform=group)
@@ -34,7 +36,8 @@ def test_digest_does_not_depend_on_the_order_of_keys(group):
     assert StoreSpec.from_dict(reversed_keys(spec.to_dict())) == spec
 
 
-@settings(deadline=None)
+@pytest.mark.campaign
+@settings(max_examples=times(25, 200))
 @given(GROUPS, GROUPS)
 def test_there_are_differences_exactly_if_the_digests_differ(one, other):
     first, second = toy_spec(transform=one), toy_spec(transform=other)
@@ -43,7 +46,8 @@ def test_there_are_differences_exactly_if_the_digests_differ(one, other):
     assert [(field, b, a) for field, a, b in differences] == second.differences(first)
 
 
-@settings(deadline=None)
+@pytest.mark.campaign
+@settings(max_examples=times(25, 200))
 @given(GROUPS)
 def test_survives_json(group):
     spec = toy_spec(transform=group)
@@ -81,7 +85,8 @@ def test_what_is_no_specification_is_refused(changes):
         StoreSpec(**(toy_spec().to_dict() | changes))
 
 
-@settings(deadline=None)
+@pytest.mark.campaign
+@settings(max_examples=times(25, 200))
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))
 def test_foreign_json_is_refused(value):
     with pytest.raises(ValueError, match="keys"):

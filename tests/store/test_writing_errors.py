@@ -4,38 +4,35 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, toy_spec, tree
+from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, toy_spec, tree, wait_until
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import disk
 from tosca_cache.store.claims import claim, deciding
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
+PAGE = os.sysconf("SC_PAGE_SIZE")  # a tmpfs takes as much for the smallest file
 
 
-def test_a_disk_that_is_really_full(mounted, tmp_path):
-    folder = mounted("size=400k")
+def test_a_disk_that_is_really_full(mounted, toy):
+    folder = mounted(f"size={100 * PAGE}")
     ballast = folder / "ballast"
-    ballast.write_bytes(b"\0" * 280_000)
+    ballast.write_bytes(bytes(70 * PAGE))
     with pytest.raises(StoreError, match=r"disk is full(.|\n)*same command again"):
         build(folder / "s")
     ballast.unlink()
-    assert tree(build(folder / "s").path) == tree(build(tmp_path / "s").path)
+    assert tree(build(folder / "s").path) == tree(toy.path)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("function", ["write_whole", "write_durably", "pwrite"])
-def test_no_space_at_any_kind_of_write(tmp_path, monkeypatch, code, function):
-    expected = tree(build(tmp_path / "expected").path)
-    other = build(tmp_path / "earlier")
-
+def test_no_space_at_any_kind_of_write(toy, tmp_path, monkeypatch, code, function):
     def refuse(*arguments):
         raise OSError(code, os.strerror(code))
 
@@ -54,7 +51,7 @@ def test_no_space_at_any_kind_of_write(tmp_path, monkeypatch, code, function):
         for shard in writer.pending():  # the same writer can go on once there is space
             publish(writer, shard, ARRAYS)
         store = writer.finish({})
-    assert tree(store.path) == expected == tree(other.path)
+    assert tree(store.path) == tree(toy.path)
 
 
 def test_a_line_that_did_not_fit_is_cut_off_again(tmp_path, monkeypatch):
@@ -115,32 +112,19 @@ def test_a_second_writer_is_refused_and_told_who_holds_the_store(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
 
 
-HOLDER = """
-import os, sys, time
-from pathlib import Path
-from tosca_cache.store.claims import claim
-lock = claim(Path(sys.argv[1]), None)
-if os.fork() == 0:
-    print("child", os.getpid(), flush=True)
-    time.sleep(60)
-time.sleep(60)
-"""
-
-
-def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_path):
+def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(yard, tmp_path):
     """A data loader's forked worker may outlive its parent for a while."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path / "s"], stdout=subprocess.PIPE, text=True)
-    child = int(process.stdout.readline().split()[1])
+    pid = yard.start(deed="hold_with_a_child", **{"with": [tmp_path / "s", tmp_path / "ready"]})
+    wait_until((tmp_path / "ready").exists)
+    child = int((tmp_path / "ready").read_text())
     try:
-        with pytest.raises(StoreError, match=f"process {process.pid} on"):
+        with pytest.raises(StoreError, match=f"process {pid} on"):
             claim(tmp_path / "s", None)
-        process.kill()
-        process.wait()
+        yard.kill(pid)
         os.kill(child, 0)
         claim(tmp_path / "s", None).release()
     finally:
         os.kill(child, signal.SIGKILL)
-        process.stdout.close()
 
 
 def test_a_lock_file_that_is_garbage_is_only_a_file(tmp_path):
@@ -268,6 +252,7 @@ def test_everything_is_on_the_disk_before_it_is_named_and_listed(tmp_path, monke
         real["replace"](source, target)
 
     with open_writer(tmp_path / "s") as writer:
+        monkeypatch.setattr("tosca_cache.store.arrays.sync_all", disk.sync_all)
         monkeypatch.setattr(os, "fsync", fsync)
         monkeypatch.setattr(os, "replace", replace)
         publish(writer, writer.pending()[0], ARRAYS)
@@ -280,7 +265,7 @@ def test_everything_is_on_the_disk_before_it_is_named_and_listed(tmp_path, monke
     assert [path.name for _, path in events[-2:]] == ["done.jsonl", "s.partial"]
 
 
-def test_the_manifest_is_the_same_file_for_the_same_content(tmp_path):
-    one, other = build(tmp_path / "one"), build(tmp_path / "other")
+def test_the_manifest_is_the_same_file_for_the_same_content(toy, tmp_path):
+    one, other = toy, build(tmp_path / "other")
     assert (one.path / "manifest.json").read_bytes() == (other.path / "manifest.json").read_bytes()
     assert json.loads((one.path / "manifest.json").read_bytes())["fingerprint"] == toy_spec().to_dict()

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from disk_waits import without_waiting
 from PIL import Image
 
 from tosca_cache.errors import ToscaWarning
@@ -20,7 +21,7 @@ TRIED = 8  # images that a donor is tried on
 
 def small_and_quick(monkeypatch):
     """Shards of 5 rows, 3 of train and 2 of test, without waiting for the disk."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    without_waiting(monkeypatch)
     monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 5)
 
 

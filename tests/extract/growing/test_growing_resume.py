@@ -85,6 +85,7 @@ class TestResume:
         grown = make(old, tiny, cache, replace(OPTIONS, restart=True))
         assert grown.manifest.plan.numerics["reused"] == [later.spec.digest()]
 
+    @pytest.mark.long
     def test_kill_9(self, old, tiny, tiny_weights, cache, tmp_path):
         """A real process that is killed between two shards."""
         shutil.copytree(cache, tmp_path / "again")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from campaign import times
 from fuzz_inputs import mutate
 from fuzz_store import TARGETS, Finding
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 TOOL = Path(__file__).parents[3] / "tools" / "fuzz_store.py"
 EXAMPLES = {"manifest": 60, "plan": 60, "journal": 40, "npz": 150, "npz-import": 25, "hdf5": 25, "exported": 12}
+SHARE = times(0.3, 3)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,9 @@ def targets(tmp_path_factory):
             made[name] = TARGETS[name](name, tmp_path_factory.mktemp(name))
         return made[name]
 
-    yield get
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fuzz_store.LONGEST", 600.0)  # on a busy machine even starting a child takes its time
+        yield get
     for target in made.values():
         target.close()
 
@@ -40,11 +44,12 @@ def test_what_is_sound_is_read(targets, name):
     assert outcomes == ({"3 shards"} if name == "journal" else {"read"})
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_is_broken_is_refused_in_words(targets, name):
     target = targets(name)
 
-    @settings(max_examples=EXAMPLES[name], deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=round(SHARE * EXAMPLES[name]), suppress_health_check=list(HealthCheck), database=None)
     @given(st.sampled_from(target.seeds), st.randoms(use_true_random=False))
     def attempt(seed, chance):
         assert target.attempt(mutate(seed, chance))
@@ -65,6 +70,7 @@ def test_a_finding_is_seen(targets, monkeypatch):
     (exported.folder / "root" / "litter").unlink()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed")
 def test_atheris_runs_for_a_moment(tmp_path):
     command = [sys.executable, str(TOOL), "--reader", "npz", "--seconds", "2"]

@@ -5,7 +5,6 @@ import os
 
 import pytest
 from s3_server import environment, make_bucket, s3_server
-from toy_store import build
 
 from tosca_cache.store.remote import access, local_root, mirror_of
 from tosca_cache.store.remote.access import Access
@@ -27,7 +26,9 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Makes this process stand on a machine of that name, which has its own mirrors: (name)."""
+    """Makes this process stand on a machine of that name, which has its own mirrors, and no settings for S3: (name)."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
 
     def be(name):
         monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path / name))
@@ -61,15 +62,3 @@ def objects():
         return {key: far.read(key, 0, size) if size else b"" for key, size in far.objects("").items()}
 
     return read
-
-
-@pytest.fixture(scope="session")
-def plain(tmp_path_factory):
-    """Folders of finished local toy stores, by how many rows were skipped in them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        root = tmp_path_factory.mktemp("plain")
-        return {len(bad): build(root / f"s{len(bad)}", bad=bad).path for bad in ([], BAD)}
-
-
-BAD = [("train", 7), ("test", 0)]

@@ -1,8 +1,10 @@
 """Fetching, and doing without the remote side: what is read is what the manifest lists, or nothing is."""
 
+import os
 import shutil
 
 import pytest
+from disk_waits import without_waiting
 from toy_store import build, open_writer, read_everything, toy_spec, tree
 
 from tosca_cache.errors import StoreError, ToscaWarning
@@ -13,11 +15,26 @@ from tosca_cache.store.remote.access import Access
 SMALL = {"rows": {"train": 9, "test": 4}, "shard_rows": 5}
 
 
+@pytest.fixture(scope="session")
+def uploaded(tmp_path_factory):
+    """What is left of building the small store `s`: (its folder here, its remote objects); never changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        patch.setenv("TOSCA_CACHE_HOME", str(tmp_path_factory.mktemp("uploaded")))
+        store = build(local_path(f"memory://uploaded-{os.getpid()}/s"), **SMALL)
+        far = Access(mirror_of(store.path.parent), 1)
+        return store.path, {key: far.read(key, 0, size) for key, size in far.objects("").items()}
+
+
 @pytest.fixture
-def far(memory):
-    """A way to the objects of a remote root with the small store `s`."""
-    build(local_path(f"{memory}/s"), **SMALL)
-    return Access(mirror_of(local_root(memory)), 1)
+def far(uploaded, memory):
+    """A way to the objects of a remote root with the small store `s`, which was built on the first machine."""
+    folder, objects = uploaded
+    shutil.copytree(folder, local_path(f"{memory}/s"))
+    far = Access(mirror_of(local_root(memory)), 1)
+    for key, data in objects.items():
+        far.write(key, data)
+    return far
 
 
 @pytest.fixture

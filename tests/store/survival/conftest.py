@@ -1,6 +1,7 @@
 """What an uninterrupted run makes of each scene."""
 
 import pytest
+from disk_waits import without_waiting
 from scenes import SCENES, files
 
 
@@ -13,7 +14,9 @@ def whole(tmp_path_factory):
 
         def __missing__(self, name):
             path = tmp_path_factory.mktemp("whole") / "s"
-            SCENES[name].make(path)
+            with pytest.MonkeyPatch.context() as patch:
+                without_waiting(patch)
+                SCENES[name].make(path)
             self[name] = files(path)
             return self[name]
 

@@ -1,9 +1,9 @@
 """Ways in which one small store comes to be, each a function that can be called again until it gets through."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from disk_waits import sync_in_turn
 from toy_store import open_writer, publish, toy_arrays, tree
 
 from tosca_cache.store import Part, arrays, sweep_up, unfinished
@@ -78,11 +78,4 @@ def files(path):
 
 def without_threads():
     """Waiting for eight files at once makes no difference to what happens here, but to start the threads takes its time."""
-
-    def one_after_the_other(paths):
-        for path in paths:
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
-
-    arrays.sync_all = unfinished.sync_all = one_after_the_other
+    arrays.sync_all = unfinished.sync_all = sync_in_turn

@@ -13,14 +13,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from campaign import times
 from power import MODES, Disk, Trace
-from scenes import SCENES, files, without_threads
+from scenes import SCENES, files
 from steps import watched
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import arrays, list_stores, open_store, partial_path, read_unfinished, unfinished
+from tosca_cache.store import list_stores, open_store, partial_path, read_unfinished
 
-SAMPLE = 8  # states a scene
+SAMPLE = times(3, 24)  # states a scene
 
 
 class Cut(BaseException):
@@ -84,13 +85,7 @@ def check(scene, trace, count, mode, target, expected):
     assert {file.name for file in path.parent.iterdir() if not file.name.endswith("lock")} == {"s"}, cut
 
 
-@pytest.fixture(autouse=True)
-def no_threads(monkeypatch):
-    for module in (arrays, unfinished):
-        monkeypatch.setattr(module, "sync_all", module.sync_all)  # put back at the end
-    without_threads()
-
-
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", SCENES)
 def test_a_power_cut_takes_nothing_back_that_was_promised(name, whole, tmp_path):
     trace = record(SCENES[name], tmp_path / "recorded")
@@ -99,15 +94,16 @@ def test_a_power_cut_takes_nothing_back_that_was_promised(name, whole, tmp_path)
         check(SCENES[name], trace, count, mode, tmp_path / "state", whole[name])
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", ["plain", "skipped"])
 def test_a_power_cut_after_a_kill_and_a_resume(name, whole, tmp_path):
     """What the killed run had named, but not waited for, the next one must wait for before it builds on it."""
     length = len(record(SCENES[name], tmp_path / "counted").steps)
     generator = random.Random(name)
-    for _ in range(3):
+    for _ in range(times(1, 9)):
         shutil.rmtree(tmp_path / "recorded", ignore_errors=True)
         trace = record(SCENES[name], tmp_path / "recorded", generator.randrange(length))
-        for count, mode in sample(trace, generator, SAMPLE // 4):
+        for count, mode in sample(trace, generator, 2):
             check(SCENES[name], trace, count, mode, tmp_path / "state", whole[name])
 
 
@@ -159,11 +155,23 @@ def test_no_step_is_overlooked(tmp_path):
     """The recording has as many steps of each kind as the kernel has seen."""
     (tmp_path / "seen").mkdir()
     here = Path(__file__).parent
+    paths = (here, *here.parents[:3])
     command = [sys.executable, "-c", "from scenes import SCENES; import sys; from pathlib import Path;"]
     command[2] += "SCENES['skipped'].make(Path(sys.argv[1]))"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent, here.parents[2])))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     names = ["openat", "creat", "ftruncate", *(name for names in CALLS.values() for name in names)]
-    strace = ["strace", "-f", "-y", "-qq", "-z", "-e", f"trace={','.join(names)}", "-o", tmp_path / "log"]
+    strace = [
+        "strace",
+        "--seccomp-bpf",
+        "-f",
+        "-y",
+        "-qq",
+        "-z",
+        "-e",
+        f"trace={','.join(names)}",
+        "-o",
+        tmp_path / "log",
+    ]
     done = subprocess.run([*strace, *command, tmp_path / "seen" / "root" / "s"], env=environment, check=False)
     if done.returncode:
         pytest.skip("may not trace here")

@@ -4,77 +4,54 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from campaign import times
 from scenes import SCENES, files
 from steps import Observer, watched
-from toy_store import read_everything
-from yard import Yard
+from toy_store import read_everything, wait_until
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import catalogue, list_stores, open_store
 
 SEEN_BEFORE = ("store is unfinished", "feature store does not exist.")
-READER = """
-import json, sys
-from pathlib import Path
-from scenes import files
-from toy_store import read_everything
-from tosca_cache.errors import StoreError
-from tosca_cache.store import find_store, list_stores, open_store
-
-root, looks = Path(sys.argv[1]), {}
-NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
-print("ready", flush=True)
-while not Path(sys.argv[2]).exists():
-    for path in (root / "0", root / "1", root / "2"):
-        try:
-            store = open_store(path)
-            read_everything(store)
-            seen = "whole"
-        except StoreError as error:
-            seen = error.problem
-        looks[seen] = looks.get(seen, 0) + 1
-    for found in list_stores(root):
-        assert found.state in ("finished", "unfinished"), f"{found.path.name} looks {found.state}: {found.problem}"
-        looks[found.state] = looks.get(found.state, 0) + 1
-    try:
-        assert find_store(root, "toy").path.parent == root
-        looks["found"] = looks.get("found", 0) + 1
-    except StoreError as error:
-        assert any(text in error.problem for text in NOT_ONE), error.problem
-print(json.dumps(looks), flush=True)
-"""
 ALLOWED = ("whole", "finished", "unfinished", "found", "This store is unfinished", "This feature store does not exist")
 
 
-def test_readers_see_nothing_half_written(whole, tmp_path):
-    here = Path(__file__).parent
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (here, here.parent, here.parents[2])))}
+@pytest.mark.campaign
+def test_readers_see_nothing_half_written(yard, whole, tmp_path):
+    """Each store's writer is killed so many times, then it may finish; the reader looks until all of them have."""
     generator, name = random.Random(3), "skipped"
-    stop = tmp_path / "stop"
-    command = [sys.executable, "-c", READER, tmp_path / "root", stop]
-    reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    with Yard() as yard:
-        assert reader.stdout.readline() == "ready\n"
-        for path in (tmp_path / "root" / str(number) for number in range(3)):
-            finished = False
-            while not finished:
+    root, said, stop = tmp_path / "root", tmp_path / "said", tmp_path / "stop"
+    reader = yard.start(deed="look", **{"with": [root, said, stop]})
+
+    def looks():
+        return json.loads(said.read_text()) if said.exists() else {}
+
+    def seen(what):
+        wait_until(lambda: looks().get(what) or looks().get("problem"))
+
+    try:
+        assert yard.run(scene=name, path=root / "0", root=tmp_path, die=[150, "before"]) == -signal.SIGKILL
+        seen("unfinished")
+        for path in (root / str(number) for number in range(3)):
+            for left in reversed(range(times(2, 8))):
                 pid = yard.start(scene=name, path=path)
-                time.sleep(generator.uniform(0, 0.3))
-                os.kill(pid, signal.SIGKILL)
-                finished = yard.wait() == 0
+                if left:
+                    time.sleep(generator.uniform(0, 0.3))
+                    os.kill(pid, signal.SIGKILL)
+                assert yard.wait() in ((0, -signal.SIGKILL) if left else (0,))
             assert files(path) == whole[name]
-    stop.touch()
-    said, problems = reader.communicate(timeout=60)
-    assert reader.returncode == 0, problems
-    looks = json.loads(said)
-    assert all(look.startswith(ALLOWED) for look in looks), looks
-    assert looks.keys() >= {"unfinished", "finished"}
+        seen("finished")
+    finally:
+        stop.touch()
+    ended = yard.wait(reader)
+    assert "problem" not in looks(), looks()
+    assert ended == 0
+    assert all(look.startswith(ALLOWED) for look in looks()), looks()
+    assert looks().keys() >= {"unfinished", "finished"}
 
 
 def test_a_reader_that_looks_between_any_two_steps_of_finishing(tmp_path):

@@ -1,7 +1,7 @@
 """Faults at every step of writing a store: the process dies before or after it, or the disk refuses it.
 
-The steps are those that steps.py sees. Steps that are alike (those of the five arrays, of the two splits) are tried once
-here; benchmarks/soak_store.py tries every one.
+The steps are those that steps.py sees. Steps that are alike (those of the five arrays, of the two splits) are tried once in
+`make test-long`, and a few of each kind in `make test`; benchmarks/soak_store.py tries every one.
 """
 
 import errno
@@ -9,9 +9,9 @@ import os
 import re
 
 import pytest
+from campaign import times
 from scenes import SCENES, files
 from steps import Observer, watched
-from yard import Yard
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import open_store
@@ -57,25 +57,36 @@ def one_of_each(steps):
     return sorted(found.values())
 
 
-@pytest.fixture(scope="module")
-def yard():
-    with Yard() as started:
-        yield started
+def a_few(steps, numbers):
+    """The last step of each kind among the numbers, and every twelfth; in a long run all of them."""
+    last = {steps[number].kind: number for number in numbers}
+    return times(sorted({*numbers[::12], *last.values()}), numbers)
+
+
+def only_of(name, steps, numbers):
+    """Of a scene's steps those that the plain one does not have, and that are not alike in every folder of a store."""
+    if name == "plain":
+        return numbers
+    if name == "parts":
+        return [k for k in numbers if "part-" in f"{steps[k].path} {steps[k].more}"]
+    named = [k for k in numbers if steps[k].path.count("/") == 1 or steps[k].path.endswith(".compact")]
+    return [k for k in named if ".compact" in steps[k].path or k > named[-6]]
 
 
 TELLING = ("rename", "unlink")  # steps after which whoever comes next sees something else
 
 
-@pytest.mark.parametrize(("name", "when"), [("plain", "before"), ("plain", "after"), ("skipped", "before")])
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    ("name", "when"), [("plain", "before"), ("plain", "after"), ("skipped", "before"), ("parts", "before")]
+)
 def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, tmp_path):
     (tmp_path / "counted").mkdir()
     steps = steps_of(name, tmp_path / "counted")
-    chosen = one_of_each(steps)
+    chosen = only_of(name, steps, one_of_each(steps))
     if when == "after":
         chosen = [number for number in chosen if steps[number].kind in TELLING]
-    if name == "skipped":  # only what is not as without skipped rows, and not as in any folder of a store
-        named = [k for k in chosen if steps[k].path.count("/") == 1 or steps[k].path.endswith(".compact")]
-        chosen = [k for k in named if ".compact" in steps[k].path or k > named[-6]]
+    chosen = a_few(steps, chosen)
     for number in chosen:
         root = tmp_path / str(number)
         root.mkdir()
@@ -91,10 +102,11 @@ def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, 
         assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"s"}, at
 
 
+@pytest.mark.campaign
 def test_a_disk_that_refuses_any_step_is_one_clear_error(whole, tmp_path):
     (tmp_path / "counted").mkdir()
     steps = steps_of("plain", tmp_path / "counted")
-    for number in one_of_each(steps):
+    for number in a_few(steps, one_of_each(steps)):
         root, code = tmp_path / str(number), (errno.ENOSPC, errno.EIO)[number % 2]
         root.mkdir()
         at = f"step {number}: {steps[number]}"

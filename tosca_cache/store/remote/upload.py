@@ -48,7 +48,8 @@ class Uploader:
         self.name, self.folder = path.name, partial_path(path)
         self._error: BaseException | None = None
         self._stop = threading.Event()
-        self._queue: queue.Queue[DoneShard] = queue.Queue()
+        self._moved = threading.Event()  # something was uploaded, or could not be
+        self._queue: queue.Queue[DoneShard | None] = queue.Queue()
         self._sent = 0  # bytes
         self._given = 0
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
@@ -116,7 +117,8 @@ class Uploader:
         with transfer(f"uploading what is done of {shown(self.path)}", self._given - before) as advance:
             while self._queue.unfinished_tasks:
                 self._check()
-                self._stop.wait(0.05)
+                self._moved.wait(0.2)  # the lease may be lost meanwhile
+                self._moved.clear()
                 advance(self._sent - before)
                 before = self._sent
         self._check()
@@ -136,16 +138,13 @@ class Uploader:
                         self.access.write(f"{self.name}/{note.name}", note.read_bytes())
         finally:
             self._stop.set()
+            self._queue.put(None)  # so that the thread looks up
             if self._thread.is_alive():
                 self._thread.join(PATIENCE)
             self.lease.release()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                done = self._queue.get(timeout=0.2)
-            except queue.Empty:
-                continue
+        while (done := self._queue.get()) is not None and not self._stop.is_set():
             try:
                 if self._error is None:
                     self._upload(done)
@@ -153,6 +152,7 @@ class Uploader:
                 self._error = error
             finally:
                 self._queue.task_done()
+                self._moved.set()
 
     def _upload(self, done: DoneShard) -> None:
         self.lease.check()

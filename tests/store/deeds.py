@@ -1,0 +1,104 @@
+"""What a fork of a yard can do besides making a scene; arguments are plain texts and numbers.
+
+Who stays until it is killed says so in the file `ready`: looking at a lock instead could keep it from being taken.
+"""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everything, toy_arrays
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store import Part, find_store, list_stores, open_store
+from tosca_cache.store.claims import claim, deciding
+from tosca_cache.store.exchange import ImportRequest, Listener, export_store, import_files
+
+NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
+
+
+def hold(path, ready):
+    """Takes the lock of a store, and keeps it."""
+    with deciding(Path(path)):
+        lock = claim(Path(path), None)
+    _stay(ready, lock)
+
+
+def hold_with_a_child(path, ready):
+    """As `hold`, in a process whose child outlives it; `ready` has the child's number."""
+    lock = claim(Path(path), None)
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    _stay(ready, lock, child)
+
+
+def _stay(ready, lock, text=""):
+    """Does not return, so that `lock` is held."""
+    Path(f"{ready}.new").write_text(str(text))
+    Path(f"{ready}.new").replace(ready)
+    while True:
+        signal.pause()
+
+
+def write_part(path, part):
+    """Makes what is left of a part of the toy store without the rows `BAD`."""
+    build_part(path, Part.parse(part), bad=BAD)
+
+
+def publish_one_and_stay(path, ready):
+    """Publishes the first shard of the toy store, and then keeps the store."""
+    arrays = {split: toy_arrays(split) for split in ROWS}
+    with open_writer(path) as writer:
+        publish(writer, writer.pending()[0], arrays)
+        _stay(ready, writer)
+
+
+def die_half_way(what, store, file, root):
+    """Exports a store or imports a file, until the first rows are written."""
+
+    def die(rows):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if what == "export":
+        export_store(open_store(store), Path(file), force=True, progress=die)
+    import_files(ImportRequest(Path(file), Path(root)), Listener(on_rows=die))
+
+
+def look(root, said, stop):
+    """Opens, lists and finds the stores `0` to `2` of a root until the file `stop` is there.
+
+    After each look the file `said` has what was seen, and how often; at last also what must not be, under "problem".
+    """
+    root, looks = Path(root), {}
+    try:
+        while not Path(stop).exists():
+            _look_once(root, looks)
+            _say(said, looks)
+    except BaseException as error:
+        _say(said, looks | {"problem": repr(error)})
+        raise
+
+
+def _look_once(root, looks):
+    for path in (root / "0", root / "1", root / "2"):
+        try:
+            read_everything(open_store(path))
+            seen = "whole"
+        except StoreError as error:
+            seen = error.problem
+        looks[seen] = looks.get(seen, 0) + 1
+    for found in list_stores(root):
+        assert found.state in ("finished", "unfinished"), f"{found.path.name} looks {found.state}: {found.problem}"
+        looks[found.state] = looks.get(found.state, 0) + 1
+    try:
+        assert find_store(root, "toy").path.parent == root
+        looks["found"] = looks.get("found", 0) + 1
+    except StoreError as error:
+        assert any(text in error.problem for text in NOT_ONE), error.problem
+
+
+def _say(said, looks):
+    Path(f"{said}.new").write_text(json.dumps(looks))
+    Path(f"{said}.new").replace(said)
