@@ -145,3 +145,17 @@ def process_below(pattern):
         if ancestor == os.getpid() != pid and re.match(pattern, command):
             return pid
     raise AssertionError(f"no process is {pattern}: {commands}")
+
+
+def together(owner, method, own, signs):
+    """For `before`: the command calls a method once all commands that do so are about to. own, signs: files that say so."""
+    kind = pkgutil.resolve_name(owner)
+    plain = getattr(kind, method)
+
+    def waiting(*arguments, **options):
+        own.touch()
+        while not all(sign.exists() for sign in signs):
+            time.sleep(0.001)
+        return plain(*arguments, **options)
+
+    setattr(kind, method, waiting)

@@ -53,8 +53,17 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call():
+@pytest.hookimpl(wrapper=True, specname="pytest_runtest_setup")
+def _compiler_for_fixtures(item):
+    return (yield from _compiler())
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_runtest_call")
+def _compiler_for_tests(item):
+    return (yield from _compiler())
+
+
+def _compiler():
     """What asks for the compiled kernels by name is skipped where there is no compiler."""
     try:
         return (yield)
