@@ -112,9 +112,7 @@ def killed(monkeypatch):
 @pytest.mark.parametrize(
     "backend", ["loky", pytest.param("dask", marks=pytest.mark.long), pytest.param("ray", marks=pytest.mark.long)]
 )
-def test_jobs_make_the_same_store_though_a_worker_is_killed(
-    tiny_digits, undisturbed, files, tmp_path, killed, backend
-):
+def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undisturbed, files, tmp_path, killed, backend):
     module = {"dask": "distributed", "ray": "ray"}.get(backend)
     if module is not None and find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
