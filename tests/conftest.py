@@ -1,6 +1,8 @@
-"""What several rooms' tests share: small task streams, and where the shared material lies."""
+"""What several rooms' tests share: small task streams, a store of the digits, and where the shared material lies."""
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -35,6 +37,10 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 os.umask(0o022)
 for name in [name for name in os.environ if name.startswith("TOSCA_") and not name.startswith("TOSCA_TEST_")]:
     del os.environ[name]
+# Nor does the terminal that they are started from: rich and typer ask these whether to write in colour, and how wide.
+COLOURS = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS")
+for name in (*COLOURS, "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERMINAL_WIDTH", "JUPYTER_COLUMNS"):
+    os.environ.pop(name, None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -45,6 +51,92 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no shared material at {SHARED}")
     return SHARED
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_runtest_setup")
+def _compiler_for_fixtures(item):
+    return (yield from _compiler())
+
+
+@pytest.hookimpl(wrapper=True, specname="pytest_runtest_call")
+def _compiler_for_tests(item):
+    return (yield from _compiler())
+
+
+def _compiler():
+    """What asks for the compiled kernels by name is skipped where there is no compiler."""
+    try:
+        return (yield)
+    except Exception as error:
+        if type(error).__name__ == "CannotCompileError" and "there is no C++ compiler" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Makes a folder that all processes of this run of the tests share: (name, make) -> folder.
+
+    The first that asks calls `make(folder)`; the others wait for it. What lies in it is never written to.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
+
+    def once(name, make):
+        folder = shared / name
+        with (shared / f"{name}.lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.seek(0)
+            if lock.read() != "made":
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                lock.write("made")
+                lock.flush()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def digits_cache(made_once):
+    """The folder with a store of the digits, 1 view."""
+    from typer.testing import CliRunner
+
+    from tosca_cache.cli.app import app
+
+    def extract(folder):
+        result = CliRunner().invoke(app, ["extract", "--dataset", "digits", "--views", "1", "--root", str(folder)])
+        assert result.exit_code == 0, result.output
+
+    return made_once("digits-cache", extract)
+
+
+@pytest.fixture
+def digits_place(digits_cache, tmp_path, monkeypatch):
+    """An empty working directory; the store of the digits is found by the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOSCA_CACHE", str(digits_cache))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(made_once):
+    """A file of random weights of timm's test_vit, of 64 features."""
+
+    def make(folder):
+        import torch
+        from safetensors.torch import save_file
+
+        from tosca_cache.torchvision_compat import ensure_torchvision
+
+        ensure_torchvision()
+        import timm
+
+        torch.manual_seed(0)
+        save_file(timm.create_model("test_vit", num_classes=0).state_dict(), folder / "tiny.safetensors")
+
+    return made_once("tiny-weights", make) / "tiny.safetensors"
 
 
 @pytest.fixture
@@ -145,6 +237,12 @@ def mounted(tmp_path):
     yield mount
     for folder in folders:
         subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _eighty_columns():
+    """However wide the terminal is, if there is one."""
+    os.environ |= {"COLUMNS": "80", "LINES": "25"}
 
 
 @pytest.fixture(scope="session", autouse=True)

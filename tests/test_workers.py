@@ -30,11 +30,8 @@ def die_once(number, marker):
     return number
 
 
-def die(number):
-    if number == 2:
-        time.sleep(0.2)
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def look(number):
@@ -42,7 +39,7 @@ def look(number):
     return os.getpid(), threads_here()
 
 
-@pytest.fixture(scope="module", params=["loky", "dask", "ray"])
+@pytest.fixture(scope="module", params=["loky", "dask", pytest.param("ray", marks=pytest.mark.long)])
 def workers(request):
     """Two worker processes of each kind, started once."""
     module = {"dask": "distributed", "ray": "ray"}.get(request.param)
@@ -79,14 +76,13 @@ def test_after_a_death_the_same_workers_run_what_is_left(workers, tmp_path):
                 left.discard(number)
         except WorkerDied:
             deaths += 1
-    assert not left and deaths == (
-        0 if workers.backend == "dask" else 1
-    )  # Dask gives the job to another worker by itself
+    assert not left
+    assert deaths == (0 if workers.backend == "dask" else 1), "Dask gives the job to another worker by itself"
 
 
 def test_a_job_that_always_kills_its_worker_ends_the_run(workers):
     with pytest.raises(WorkerDied, match="ended in the middle of a job"):
-        list(workers.run(die, [(2,), (2,)]))
+        list(workers.run(die, [(), ()]))
 
 
 def test_leaving_early_leaves_the_workers_usable(workers):
@@ -101,7 +97,7 @@ import sys, time
 sys.path[:0] = {path!r}
 from test_workers import look_long
 from tosca_cache.workers import run_jobs
-for pid in run_jobs(look_long, [(0,), (1,), (60,), (60,)], n_jobs=2):
+for pid in run_jobs(look_long, [(0,), (0.2,), (600,), (600,)], n_jobs=2):
     print(pid, flush=True)
 """
 
@@ -117,9 +113,9 @@ def test_loky_workers_do_not_outlive_a_killed_parent():
     process.kill()
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 500
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 

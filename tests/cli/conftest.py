@@ -1,4 +1,4 @@
-"""A store of the digits that several files' commands are tried on, and a way to run a command."""
+"""A small store that extraction is tried on: the digits through a tiny model of timm with random weights."""
 
 import pytest
 from typer.testing import CliRunner
@@ -7,17 +7,34 @@ from tosca_cache.cli.app import app
 
 
 @pytest.fixture(scope="session")
-def digits_cache(tmp_path_factory):
-    """The folder with a store of the digits, 1 view; never written to."""
-    root = tmp_path_factory.mktemp("digits-cache")
-    result = CliRunner().invoke(app, ["extract", "--dataset", "digits", "--views", "1", "--root", str(root)])
-    assert result.exit_code == 0, result.output
-    return root
+def tiny(tiny_weights):
+    """Options of the tiny model at 32 pixels."""
+    return ["--backbone", "test_vit", "--weights", str(tiny_weights), "--img-size", "32"]
 
 
-@pytest.fixture
-def digits_place(digits_cache, tmp_path, monkeypatch):
-    """An empty working directory; the store of the digits is found by the environment."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TOSCA_CACHE", str(digits_cache))
-    return tmp_path
+@pytest.fixture(scope="session")
+def tiny_digits(tiny):
+    """The command that extracts the digits through the tiny model, in 8 shards, but for its --root."""
+    return ["extract", "--dataset", "digits", *tiny, "--views", "2", "--batch-size", "24"]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(made_once, tiny_digits):
+    """The files that `tiny_digits` makes when nothing happens to it, as `files_below` reads them."""
+
+    def extract(folder):
+        result = CliRunner().invoke(app, [*tiny_digits, "--root", str(folder)])
+        assert result.exit_code == 0, result.output
+
+    return files_below(made_once("tiny-digits", extract))
+
+
+def files_below(root):
+    """Every file below a root with its bytes, but for those that say when and by whom a store was made."""
+    found = (path for path in root.rglob("*") if path.is_file() and path.name != "provenance.json")
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+@pytest.fixture(scope="session")
+def files():
+    return files_below

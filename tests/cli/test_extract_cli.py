@@ -2,35 +2,21 @@
 
 import json
 import os
+import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from campaign import times
+from commands import Command, after_shards
 from PIL import Image
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.extract.request import default_backbone, default_normalisation
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.torchvision_compat import ensure_torchvision
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Random weights of a tiny model of timm."""
-    ensure_torchvision()
-    import timm
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), path)
-    return path
 
 
 @pytest.fixture
@@ -46,13 +32,12 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(weights, tmp_path):
+def run(tiny, tmp_path):
     """Runs `tosca extract` on the tiny model with some more arguments."""
 
     def invoke(*arguments):
-        tiny = ["--backbone", "test_vit", "--weights", str(weights), "--img-size", "32", "--views", "2"]
-        root = ["--root", str(tmp_path / "cache")]
-        result = CliRunner().invoke(app, ["extract", *tiny, *root, *map(str, arguments)])
+        options = [*tiny, "--views", "2", "--root", str(tmp_path / "cache"), *map(str, arguments)]
+        result = CliRunner().invoke(app, ["extract", *options])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
 
@@ -172,45 +157,23 @@ def test_datasets_are_listed(tmp_path):
         assert word in table.stdout
 
 
-def test_killed_again_and_again_the_store_is_the_same(weights, tmp_path):
-    """kill -9 of a real process, each time when it has published something more than the one before."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(weights, whole).wait() == 0
-    (expected,) = list_stores(whole)
-    total, done, kills = sum(expected.rows.values()), 0, 0
-    while kills < 3:
-        process = start(weights, killed)
-        reached = wait_for_more(process, killed, done)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-        if reached is None:
-            break
-        done = reached
-    assert kills >= 2 and 0 < done < total
-    assert start(weights, killed).wait() == 0
-    (store,) = list_stores(killed)
-    assert store.state == "finished" and store.path.name == expected.path.name
-    assert sorted(p.relative_to(killed) for p in killed.rglob("*")) == sorted(
-        p.relative_to(whole) for p in whole.rglob("*")
-    )
-    for path in (p for p in expected.path.rglob("*") if p.is_file() and p.name != "provenance.json"):
-        assert (store.path / path.relative_to(expected.path)).read_bytes() == path.read_bytes(), path
+@pytest.mark.campaign
+def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, files, tmp_path):
+    """kill -9 of a real process: when it has published more than the one before, and then at any moment."""
+    moments, done = random.Random(1), 0
+    for shards in (1, 2):
+        command = Command(*tiny_digits, "--root", tmp_path, before=after_shards(shards))
+        command.wait_until(lambda before=done: done_rows(tmp_path) > before)
+        assert command.kill() == -signal.SIGKILL
+        done = done_rows(tmp_path)
+    for _ in range(times(1, 20)):
+        command = Command(*tiny_digits, "--root", tmp_path, before=after_shards(2))
+        time.sleep(moments.uniform(0, 1.5))
+        command.kill()
+    last = CliRunner().invoke(app, [*tiny_digits, "--root", str(tmp_path)])
+    assert last.exit_code == 0, last.output
+    assert files(tmp_path) == undisturbed
 
 
-def start(weights, root):
-    """`tosca extract` of the digits in a process of its own."""
-    launcher = [sys.executable, str(Path(__file__).parents[2] / "cli.py"), "extract"]
-    options = ["--dataset", "digits", "--backbone", "test_vit", "--weights", str(weights), "--img-size", "64"]
-    slow = ["--views", "8", "--batch-size", "9", "--root", str(root)]
-    return subprocess.Popen([*launcher, *options, *slow], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def wait_for_more(process, root, done):
-    """Rows published once they are more than `done`; None if the process ends first."""
-    while process.poll() is None:
-        now = sum(store.done_rows for store in list_stores(root) if store.state == "unfinished")
-        if now > done:
-            return now
-        time.sleep(0.01)
-    return None
+def done_rows(root):
+    return sum(store.done_rows for store in list_stores(root) if store.state == "unfinished")

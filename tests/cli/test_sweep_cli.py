@@ -1,26 +1,24 @@
-"""`tosca sweep` as a user meets it: the example of the docs on the digits, wrong requests, --plan, and Ctrl-C."""
+"""`tosca sweep` as a user meets it: the example of the docs, wrong requests, --plan, and Ctrl-C."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
+from commands import Command, hold
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.cli.sweep import seconds_of
+from tosca_cache.config import TrainConfig, to_toml
 from tosca_cache.errors import RunError, UsageError
 from tosca_cache.store import list_stores
 from tosca_cache.sweep.ledger import Ledger
 
-LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
-QUICK = ("--set", "epochs=2", "--report-seeds", "1,2")
+DIGITS = ("--dataset", "digits", "--set", "epochs=2", "--report-seeds", "1,2")
+QUICK = ("--config", "../quick.toml", "--report-seeds", "1,2")
 
 
 def tosca(*arguments):
@@ -31,7 +29,19 @@ def tosca(*arguments):
 
 
 def sweep(*arguments):
-    return tosca("sweep", "--dataset", "digits", *QUICK, *arguments)
+    return tosca("sweep", *QUICK, *arguments)
+
+
+@pytest.fixture
+def place(make_store, tmp_path, monkeypatch):
+    """An empty working directory; a store of six classes is found by the environment."""
+    make_store(tmp_path / "cache" / "shapes--toy", noise=2.0)
+    quick = {"dataset": "shapes", "increment": 2, "epochs": 2, "batch_size": 8, "mlp_ratio": 4, "se_ratio": 4}
+    (tmp_path / "quick.toml").write_text(to_toml(TrainConfig(**quick)))
+    (tmp_path / "place").mkdir()
+    monkeypatch.chdir(tmp_path / "place")
+    monkeypatch.setenv("TOSCA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "place"
 
 
 def words_of(result):
@@ -39,12 +49,12 @@ def words_of(result):
     return " ".join(result.stdout.split())
 
 
-def cells(ledger="runs/digits-sweep.sqlite"):
+def cells(ledger="runs/shapes-sweep.sqlite"):
     with Ledger.open(Path(ledger), create=False, read_only=True) as book:
         return book.cells()
 
 
-def test_the_command_of_the_docs(digits_place):
+def test_the_command_of_the_docs(place):
     axes = ["--set", "l1=1e-4,5e-4,1e-3", "--set", "lr=log:0.005:0.1:5"]
     result = sweep(*axes, "--seeds", "1993,1994,1995")
     assert result.exit_code == 0, result.output
@@ -53,9 +63,9 @@ def test_the_command_of_the_docs(digits_place):
         "best settings by last accuracy, chosen on 20% of each class's train rows held out",
         "trained afresh, scored on test rows, seeds 1, 2",
         "15 settings, 45 cells in ",
-        "ledger: runs/digits-sweep.sqlite",
-        "report: runs/digits-sweep.report.json",
-        "chosen setting: tosca train --config runs/digits-sweep.best.toml",
+        "ledger: runs/shapes-sweep.sqlite",
+        "report: runs/shapes-sweep.report.json",
+        "chosen setting: tosca train --config runs/shapes-sweep.best.toml",
     ):
         assert words in words_of(result)
     # Not a terminal: no live display, one line a stage.
@@ -79,7 +89,7 @@ def table(result):
 
 def test_tosca_train_repeats_the_chosen_setting(digits_place):
     """Other programs decide other rounding, so that a row in a thousand may be a tie."""
-    assert sweep("--set", "lr=0.005,0.05").exit_code == 0
+    assert tosca("sweep", *DIGITS, "--set", "lr=0.005,0.05", "--set", "router=sample").exit_code == 0
     report = json.loads(Path("runs/digits-sweep.report.json").read_text())
     trained = tosca("train", "--config", "runs/digits-sweep.best.toml", "--runs", "alone")
     assert trained.exit_code == 0, trained.output
@@ -93,23 +103,24 @@ def test_tosca_train_repeats_the_chosen_setting(digits_place):
         assert chosen[name]["spread"] == pytest.approx(metrics["spread"][name], abs=0.2)
 
 
-def test_an_oracle_is_labelled_in_every_table(digits_place):
+def test_an_oracle_is_labelled_in_every_table(place):
     result = sweep("--set", "lr=0.0001,0.05", "--select", "test-oracle")
     assert result.exit_code == 0
     assert words_of(result).count("chosen on test rows (an oracle: not a result)") == 2
     assert "choosing on test rows looks better by " in result.stdout
     assert "honest choice" in result.stdout
-    assert "oracle" in Path("runs/digits-sweep.report.json").read_text()
+    assert "oracle" in Path("runs/shapes-sweep.report.json").read_text()
 
 
-def test_batch_routing_is_labelled(digits_place):
-    result = sweep("--preset", "official", "--set", "lr=0.005,0.05")
+def test_batch_routing_is_labelled(place):
+    setting = ("--set", "lr=0.005,0.05", "--set", "epochs=2", "--set", "increment=2", "--report-seeds", "1,2")
+    result = tosca("sweep", "--dataset", "shapes", "--preset", "official", *setting)
     assert result.exit_code == 0
     first = result.stdout.splitlines()[1]
     assert "leaks the task" in first and words_of(result).count("leaks the task") == 3
 
 
-def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(digits_place):
+def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(place):
     Path("space.toml").write_text("[space]\nlr = [0.05, 1e20]\nl1 = [0.0005]\n")
     result = sweep("--space", "space.toml", "--set", "l1=1e20@lr=1e20", "--ledger", "elsewhere/my.sqlite")
     assert result.exit_code == 0, result.output
@@ -119,20 +130,21 @@ def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(digits_place):
     assert not Path("runs").exists()
 
 
-def test_a_plan_is_printed_and_nothing_written(digits_place, digits_cache):
-    before = sorted(digits_cache.rglob("*"))
-    result = sweep("--set", "lr=0.005,0.05", "--set", "batch_size=24,48", "--seeds", "1,2,3", "--plan")
+def test_a_plan_is_printed_and_nothing_written(place):
+    stores = place.parent / "cache"
+    before = sorted(stores.rglob("*"))
+    result = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1,2,3", "--plan")
     assert result.exit_code == 0
     assert "4 settings, 12 cells; engine " in result.stdout
-    for words in ("batch_size", "24", "48", "models", "MiB", "rows val", "epochs 2"):
+    for words in ("mlp_ratio", "2", "3", "models", "MiB", "rows val", "epochs 2"):
         assert words in result.stdout
-    assert not list(digits_place.iterdir())
-    assert sorted(digits_cache.rglob("*")) == before
-    assert sweep("--set", "lr=0.005", "--set", "batch_size=24,48", "--seeds", "1").exit_code == 0
-    files = contents(digits_place)
-    finished = sweep("--set", "lr=0.005,0.05", "--set", "batch_size=24,48", "--seeds", "1", "--plan")
-    assert re.search(r"│ 24 +│ +2 │ +1 │", finished.stdout), finished.stdout
-    assert contents(digits_place) == files
+    assert not list(place.iterdir())
+    assert sorted(stores.rglob("*")) == before
+    assert sweep("--set", "lr=0.005", "--set", "mlp_ratio=2,3", "--seeds", "1").exit_code == 0
+    files = contents(place)
+    finished = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1", "--plan")
+    assert re.search(r"│ 2 +│ +2 │ +1 │", finished.stdout), finished.stdout
+    assert contents(place) == files
 
 
 def contents(folder):
@@ -180,7 +192,7 @@ def test_wrong_requests_are_one_message_with_a_remedy(digits_place, digits_cache
     arguments, status, words = WRONG[case]
     Path("notes.txt").write_text("my notes")
     (store,) = list_stores(digits_cache)
-    result = sweep(*(str(store.path) if word == "STORE" else word for word in arguments))
+    result = tosca("sweep", *DIGITS, *(str(store.path) if word == "STORE" else word for word in arguments))
     assert result.exit_code == status, result.output
     assert result.stderr.startswith("error: ") and "do:" in result.stderr
     for word in words:
@@ -201,23 +213,18 @@ def test_times_that_are_none(text):
 
 
 @pytest.mark.parametrize("more", [(), ("--jobs", "2")])
-def test_ctrl_c_leaves_a_ledger_that_goes_on(digits_place, more):
-    """Pressed on a terminal, which tells the command and every process that it has started."""
-    axes = ["--set", "lr=lin:0.005:0.05:8", "--set", "l1=0,1e-4,1e-3", "--set", "epochs=200", "--report-seeds", "1"]
-    command = ["sweep", "--dataset", "digits", *axes]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, LAUNCHER, *command, *more], start_new_session=True, **pipes)
-    while process.poll() is None and not states().count("done"):
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130, (out, err)
-    assert "run the same command again" in err and "Traceback" not in err
-    assert 0 < states().count("done") < 24
+def test_ctrl_c_leaves_a_ledger_that_goes_on(place, more):
+    """Pressed on a terminal, which tells the command and every process that it has started, when one block is recorded."""
+    command = ["sweep", *QUICK, "--set", "epochs=1,2,3,4", "--set", "lr=0.005,0.05"]
+    process = Command(*command, *more, before=partial(hold, "tosca_cache.sweep.ledger:Ledger", "record"))
+    process.wait_until(lambda: states().count("done"))
+    assert process.interrupt() == 130, (process.output, process.error)
+    assert "run the same command again" in process.error and "Traceback" not in process.error
+    assert 0 < states().count("done") < 8
     assert "running" not in states()
     result = tosca(*command)
     assert result.exit_code == 0, result.output
-    assert "search: 24/24 cells in " in result.stdout
+    assert "search: 8/8 cells in " in result.stdout
     assert set(states()) == {"done"}
 
 

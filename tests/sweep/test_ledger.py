@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from campaign import times
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -33,8 +34,10 @@ class AgainstModel(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "ledger"
         self.users = [Ledger.open(self.path) for _ in USERS]
         self.model = {}
+        gc.freeze()  # what was there before is not looked through for every ledger that is dropped
 
     def teardown(self):
+        gc.unfreeze()
         for user in self.users:
             user.close()
         self.folder.cleanup()
@@ -100,7 +103,8 @@ class AgainstModel(RuleBasedStateMachine):
 
 
 TestAgainstModel = AgainstModel.TestCase
-TestAgainstModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestAgainstModel.settings = settings(max_examples=times(25, 300), stateful_step_count=25)
+TestAgainstModel.pytestmark = [pytest.mark.campaign]
 
 
 def test_a_cell_says_all_that_is_known_of_it(path):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tosca_cache.closed_form.lda import Lda
@@ -75,7 +75,6 @@ def measured(finished):
     }
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     mixture=CELLS,
     memory=st.none() | st.integers(0, 2**21),
@@ -107,7 +106,6 @@ def test_only_what_changes_shapes_makes_groups(make_data, quick, cell_of, key):
         assert [group.describe()[key] for group in groups] == values
 
 
-@settings(max_examples=20, deadline=None)
 @given(memory=st.integers(0, 2**23), more=st.integers(0, 2**23), jobs=st.integers(1, 4))
 def test_less_memory_makes_smaller_blocks(make_data, quick, cell_of, memory, more, jobs):
     data, cells = make_data(), [cell_of(quick, seed) for seed in range(40)]

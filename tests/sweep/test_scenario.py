@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tosca_cache.errors import UsageError
@@ -39,7 +39,6 @@ def assert_are(found, arrays, rows, names):
     np.testing.assert_array_equal(found[2], arrays.features[rows])
 
 
-@settings(max_examples=40, deadline=None)
 @given(counts=COUNTS, fraction=FRACTIONS, seed=SEEDS, increment=st.integers(1, 4), shuffle=st.booleans())
 def test_val_cuts_the_train_rows_of_every_class_in_two(make_data, quick, counts, fraction, seed, increment, shuffle):
     data = make_data(counts)
@@ -57,7 +56,6 @@ def test_val_cuts_the_train_rows_of_every_class_in_two(make_data, quick, counts,
     assert len(stream) == -(-len(counts) // increment)
 
 
-@settings(max_examples=20, deadline=None)
 @given(counts=COUNTS, seed=SEEDS)
 def test_first_task_is_val_on_the_classes_of_the_first_task(make_data, quick, counts, seed):
     data = make_data(counts)
@@ -85,7 +83,6 @@ def test_held_out_rows_follow_from_the_seed_and_from_nothing_else(make_data, qui
     assert len({tuple(held(seed)) for seed in range(5)}) == 5
 
 
-@settings(max_examples=20, deadline=None)
 @given(counts=COUNTS, seed=SEEDS, rows=st.sampled_from(["half-1", "half-2", "test"]))
 def test_halves_are_disjoint_and_whole_and_test_is_all(make_data, quick, counts, seed, rows):
     data = make_data(counts, test=[1 + n % 3 for n in counts])

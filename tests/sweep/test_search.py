@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from campaign import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ SETTING = st.fixed_dictionaries(
 BAD = {"lr": 1e20, "l1": 1e20}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=times(12, 150))
 @given(
     mixture=st.lists(st.tuples(SETTING, st.integers(0, 3)), min_size=1, max_size=6),
     name=st.sampled_from(["native", "torch"]),

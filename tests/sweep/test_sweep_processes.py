@@ -2,17 +2,17 @@
 
 import os
 import random
-import re
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from campaign import times
+from commands import Command, hold, process_below, together
 
 from tosca_cache import workers
 from tosca_cache.config import to_toml
@@ -24,19 +24,19 @@ from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
 from tosca_cache.sweep.share import read_data
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
+from tosca_cache.train.native.library import load_library
 
-LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
-AXES = ("lr=lin:0.005:0.05:6", "l1=0,0.0005,0.001,0.01")
+AXES = ("epochs=20,30,40,50,60,70", "lr=0.005,0.05", "l1=0,0.01")  # a block for each number of epochs, at least
 SEEDS = (1, 2)
-CELLS = 6 * 4 * 2
-KILLS = 3
+CELLS = 6 * 2 * 2 * 2
+LEDGER = "tosca_cache.sweep.ledger:Ledger"
 
 
 @pytest.fixture(scope="module")
 def base(quick):
-    """Long enough that a block lasts some tenths of a second; the compiled kernels give every cell the very same numbers
-    beside whatever others it is trained."""
-    return replace(quick, dataset="shapes", epochs=2000, engine="native")
+    """The compiled kernels give every cell the very same numbers beside whatever others it is trained."""
+    load_library()
+    return replace(quick, dataset="shapes", engine="native")
 
 
 @pytest.fixture
@@ -52,19 +52,17 @@ def request_of(base):
     return SweepRequest(base, parse_set(AXES), SEEDS, report_seeds=SEEDS)
 
 
-def start(ledger):
+def start(ledger, before=None):
     """The same sweep as a command in a process of its own."""
     axes = [word for axis in AXES for word in ("--set", axis)]
     seeds = ["--seeds", "1,2", "--report-seeds", "1,2"]
-    where = ["--config", "setting.toml", "--store", "store", "--ledger", str(ledger)]
-    command = [sys.executable, LAUNCHER, "sweep", *axes, *seeds, *where]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    where = ["--config", "setting.toml", "--store", "store", "--ledger", ledger]
+    return Command("sweep", *axes, *seeds, *where, before=before)
 
 
-def finish(process):
-    output = process.communicate()[0]
-    assert process.returncode == 0, output
-    return output
+def finish(command):
+    assert command.wait() == 0, command.error
+    return command.output
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +95,21 @@ def recorded(ledger, cells_in):
     return {}
 
 
+@pytest.mark.campaign
 def test_killed_again_and_again_the_same_command_finishes_the_rest(place, results, cells_in):
-    ledger, known, reached = place / "sweep.sqlite", {}, []
-    for _ in range(KILLS):
-        process = start(ledger)
-        while process.poll() is None and len(recorded(ledger, cells_in)) <= len(known):
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    """Once a block more is recorded, and then at any moment."""
+    ledger, known, moments = place / "sweep.sqlite", {}, random.Random(1)
+    for number in range(times(3, 23)):
+        command = start(ledger, partial(hold, LEDGER, "record"))
+        if number < 2:
+            command.wait_until(lambda before=len(known): len(recorded(ledger, cells_in)) > before)
+        else:
+            time.sleep(moments.uniform(0, 0.3))
+        command.kill()
         now = recorded(ledger, cells_in)
         assert {address: now[address] for address in known} == known, "what was recorded stays as it is"
         known = now
-        reached.append(len(known))
-    assert 0 < reached[0] < CELLS
+        assert number > 1 or 0 < len(known) < CELLS
     output = finish(start(ledger))
     assert f"search: {CELLS}/{CELLS} cells" in output
     cells = {cell.address: cell for cell in cells_in(ledger)}
@@ -120,19 +119,14 @@ def test_killed_again_and_again_the_same_command_finishes_the_rest(place, result
 
 
 def test_two_sweeps_on_one_ledger_share_its_cells(place, results, cells_in):
-    ledger = place / "sweep.sqlite"
-    pair = [start(ledger) for _ in range(2)]
-    reports = [finish(process).partition("best settings")[2].partition(" settings, ")[0] for process in pair]
+    """They begin together: neither takes a cell before both are there."""
+    ledger, signs = place / "sweep.sqlite", [place / "first", place / "second"]
+    pair = [start(ledger, partial(together, LEDGER, "claim", own, signs)) for own in signs]
+    reports = [finish(command).partition("best settings")[2].partition(" settings, ")[0] for command in pair]
     assert reports[0] == reports[1] != ""
     cells = cells_in(ledger)
     assert {cell.attempts for cell in cells} == {1}
     assert outcome(cells) == results(cells_in)
-
-
-def test_jobs_give_exactly_what_one_process_gives(place, results, cells_in, base, counting):
-    report = run_on_workers(place, base, Resources(jobs=2), counting())
-    assert report.whole and report.lost == 0
-    assert outcome(cells_in(place / "ledger")) == results(cells_in)
 
 
 def run_on_workers(place, base, resources, reporter):
@@ -171,24 +165,6 @@ def assert_no_cell_is_lost(place, base, resources, reporter, results, cells_in):
     assert sorted(reporter.finished) == sorted(cell.address for cell in cells)
 
 
-def process_below(pattern):
-    """The number of a process that this one has started, or that one of those has, by its command."""
-    parents, commands = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            commands[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    for pid, command in commands.items():
-        ancestor = pid
-        while ancestor in parents and ancestor != os.getpid():
-            ancestor = parents[ancestor]
-        if ancestor == os.getpid() != pid and re.match(pattern, command):
-            return pid
-    raise AssertionError(f"no process is {pattern}: {commands}")
-
-
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
 
 
@@ -208,16 +184,19 @@ def cluster():
         yield running
 
 
+@pytest.mark.long
 def test_a_dask_cluster_gives_exactly_what_one_process_gives(place, results, cells_in, base, cluster, counting):
     run_on_workers(place, base, Resources("dask", None, cluster.scheduler_address), counting())
     assert outcome(cells_in(place / "ledger")) == results(cells_in)
 
 
+@pytest.mark.long
 def test_a_killed_worker_of_dask_loses_no_cell(place, results, cells_in, base, cluster, killing):
     reporter = killing(lambda: next(iter(cluster.workers.values())).pid)
     assert_no_cell_is_lost(place, base, Resources("dask", None, cluster.scheduler_address), reporter, results, cells_in)
 
 
+@pytest.mark.long
 def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(place, cluster, monkeypatch):
     """However few cores the machine has that the command is run on."""
     monkeypatch.setattr(workers, "cores", lambda: 1)
@@ -228,6 +207,7 @@ def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(place, cluster, m
 
 
 @needs_proc
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 def test_ray_gives_exactly_what_one_process_gives_and_a_killed_worker_loses_no_cell(
     place, results, cells_in, base, killing
