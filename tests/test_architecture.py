@@ -20,10 +20,12 @@ BASE = {
     "workers",
     "terminal",
     "names",
+    "text",
 }
 STAGE_TWO = {"store", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "methods"}
 ALLOWED = {
-    "errors": set(),
+    "text": set(),
+    "errors": {"text"},
     "files": {"errors"},
     "seeds": set(),
     "terminal": set(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tosca_cache.text import escaped
 __all__ = [
     "BackboneError",
     "ConfigError",
@@ -43,7 +44,7 @@ class ToscaError(Exception):
     def __str__(self) -> str:
         lines = [self.problem]
         if self.where is not None:
-            lines.append(f"  where: {self.where}")
+            lines.append(f"  where: {escaped(self.where)}")
         if self.remedy is not None:
             lines.append(f"  do:    {self.remedy}")
         return "\n".join(lines)

@@ -9,12 +9,14 @@ import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
 from tosca_cache.terminal import echo
+from tosca_cache.text import escaped
 
 if TYPE_CHECKING:
     from tosca_cache.extract.request import ExtractRequest, Outcome
     from tosca_cache.store import Store
 
 HOW = ("part", "join", "jobs", "backend", "scheduler")  # options that say only who does it
+DEFAULT_MAX_PIXELS = 178_956_970  # `datasets.decoding.MAX_PIXELS`, whose import would cost start-up time
 SHOWN = 10  # skipped images that are printed; the manifest lists all
 
 
@@ -33,7 +35,35 @@ Normalize = Annotated[
     ),
 ]
 TestFraction = Annotated[
-    float | None, typer.Option(help="Share of each class for the test split, for one folder of classes.")
+    float | None,
+    typer.Option(help="Share of each class for the test split, for one folder of classes or a list without splits."),
+]
+Orientation = Annotated[
+    str | None,
+    typer.Option(
+        help="upright: photos are turned by their EXIF orientation; stored: taken as they are stored.",
+        show_default="stored for a named benchmark, otherwise upright",
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLOUR",
+        help="Under transparent pixels: white, #808080, ...; none shows the colours that are stored under them.",
+        show_default="none for a named benchmark, otherwise white",
+    ),
+]
+Depth = Annotated[
+    str | None,
+    typer.Option(
+        help="scaled: pixels of more than 8 bits are scaled to 8; clipped: all above 255 is white.",
+        show_default="clipped for a named benchmark, otherwise scaled",
+    ),
+]
+MaxPixels = Annotated[int, typer.Option(help="Most pixels of an image; one with more cannot be read.")]
+Duplicates = Annotated[
+    str,
+    typer.Option(help="keep, drop or fail: what to do about images that are in train and test, or in several classes."),
 ]
 Reuse = Annotated[
     bool,
@@ -71,7 +101,9 @@ Scheduler = Annotated[
 
 
 def extract(
-    dataset: Annotated[str, typer.Option(help="A name (see `tosca datasets`), or a folder of images.")],
+    dataset: Annotated[
+        str, typer.Option(help="A name (see `tosca datasets`), a folder of images, or a CSV file that lists them.")
+    ],
     backbone: Backbone = None,
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
@@ -84,6 +116,11 @@ def extract(
     ] = "auto",
     store_dtype: Annotated[str, typer.Option(help="float16 or float32: how features are stored.")] = "float16",
     normalize: Normalize = None,
+    orientation: Orientation = None,
+    background: Background = None,
+    depth: Depth = None,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+    duplicates: Duplicates = "keep",
     img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Views in one pass.", show_default="by device and size")
@@ -205,7 +242,7 @@ def _print_skipped(store: Store) -> None:
     if skipped:
         echo(f"{len(skipped)} images could not be read and are not in the store (its manifest lists them):")
     for row in skipped[:SHOWN]:
-        echo(f"  {row.path}: {row.reason}")
+        echo(f"  {escaped(row.path)}: {escaped(row.reason)}")
     if len(skipped) > SHOWN:
         echo(f"  and {len(skipped) - SHOWN} more")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from tosca_cache.datasets.decoding import Decoding
 
 IntArray = NDArray[np.int64]
 
@@ -42,6 +44,10 @@ class ImageDataset:
     splits: `train` and `test`.
     opener: (split, row) -> RGB image; raises `ImageError` with the path if it cannot be decoded. Thread-safe.
     root: the folder it lies in; None for datasets made in memory.
+    listed_in: the CSV file that lists it; None for all others.
+    decoding: how its files are decoded, as `opener` does; None where images are no files of their own.
+    left_out: why -> paths of files and folders beside the rows, which are no rows.
+    unchecked: whether images may stand in both splits or in several classes, and nobody has looked.
     """
 
     name: str
@@ -50,10 +56,19 @@ class ImageDataset:
     splits: Mapping[str, Split]
     opener: Callable[[str, int], Image] = field(repr=False, compare=False)
     root: str | None = None
+    listed_in: str | None = None
+    decoding: Decoding | None = None
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    unchecked: bool = False
 
     def open(self, split: str, row: int) -> Image:
         """The RGB image of one row; raises `ImageError` if it cannot be decoded."""
         return self.opener(split, row)
+
+    def where(self, split: str, row: int) -> str:
+        """The path of one row, below the dataset's folder if it has one."""
+        path = self.splits[split].paths[row]
+        return path if self.root is None else f"{self.root}/{path}"
 
     def listing_digest(self) -> str:
         """SHA-256 over class names, domain names and, per split, every row's path, label and domain."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.cifar import FOLDER, load_cifar100
+from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding
 from tosca_cache.datasets.folder_dataset import check_fraction, load_folder
-from tosca_cache.datasets.folders import LAYOUTS, SPLITS, is_image_name
+from tosca_cache.datasets.folders import LAYOUTS, SPLITS
+from tosca_cache.datasets.lists import is_list, load_list
 from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known, unknown_dataset
+from tosca_cache.datasets.scan import FolderScan
 from tosca_cache.errors import DatasetError, UsageError
 
 DEFAULT_DATA_ROOT = Path("data")
@@ -27,7 +31,7 @@ class DatasetStatus:
     known: what it should be.
     state: `ready`, `embedded` (made by this package), `missing`, or `counts differ`.
     folder: where it was found; for a missing one, the first place looked in; None for embedded ones.
-    found: (classes, train, test) counted in that folder; None where there is nothing to count.
+    found: (classes, train, test) counted in that folder; None where there is nothing to count, or no counting it.
     """
 
     known: KnownDataset
@@ -42,48 +46,69 @@ def resolve_data_root(data_root: Path | None) -> Path:
 
 
 def load_dataset(
-    name_or_folder: str, *, data_root: Path | None = None, test_fraction: float | None = None, seed: int = 1993
+    name_or_path: str,
+    *,
+    data_root: Path | None = None,
+    test_fraction: float | None = None,
+    seed: int = 1993,
+    name: str | None = None,
+    decoding: Mapping[str, Any] | None = None,
 ) -> ImageDataset:
-    """A dataset by its name, or by the path of its folder (which may also lie in the data root).
+    """A dataset by its name, or by the path of its folder or of the CSV file that lists it (also below the data root).
 
     Arguments:
         data_root: where named datasets lie; see `resolve_data_root`.
-        test_fraction, seed: for a folder of classes without a test split; see `load_folder`.
+        test_fraction, seed: for a folder of classes or a list without a test split; see `load_folder`.
+        name: what to call a folder or a list; by default as the folder or file is called.
+        decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
+            and `PUBLISHED` for named datasets.
 
     Raises:
-        UsageError: there is no such name or folder; the test fraction does not fit.
+        UsageError: there is no such name or folder; the test fraction does not fit, or there are no files to decode.
         DatasetError: files are missing, or their layout, classes or counts are not as they must be.
     """
     check_fraction(test_fraction)
     data_root = resolve_data_root(data_root)
-    dataset = known(name_or_folder)
+    dataset = known(name_or_path)
     if dataset is not None:
         if test_fraction is not None:
             raise UsageError(
                 f"{dataset.name} has a test split of its own", where="--test-fraction", remedy="leave the option out"
             )
-        return load_known(dataset, data_root)
-    folder = _folder(name_or_folder, data_root)
-    return load_folder(folder, test_fraction=test_fraction, seed=seed)
+        return load_known(dataset, data_root, decoding)
+    path = _path(name_or_path, data_root)
+    load = load_list if is_list(path) else load_folder
+    how = replace(Decoding(), **(decoding or {}))
+    return load(path, name=name, test_fraction=test_fraction, seed=seed, decoding=how)
 
 
-def _folder(given: str, data_root: Path) -> Path:
-    for folder in (Path(given), data_root / given):
-        if given and folder.exists():
-            return folder
+def _path(given: str, data_root: Path) -> Path:
+    for path in (Path(given), data_root / given):
+        if given and "\0" not in given and path.exists():
+            return path
     if os.sep in given:
         raise DatasetError("the dataset's folder does not exist", where=given, remedy=f"give a folder with {LAYOUTS}")
     raise unknown_dataset(given)
 
 
-def load_known(dataset: KnownDataset, data_root: Path) -> ImageDataset:
-    """A dataset of the registry; raises `DatasetError` if its files are missing or are not the published ones."""
+def load_known(dataset: KnownDataset, data_root: Path, decoding: Mapping[str, Any] | None = None) -> ImageDataset:
+    """A dataset of the registry; raises `DatasetError` if its files are missing or are not the published ones.
+
+    decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files.
+    """
+    how = replace(PUBLISHED, **(decoding or {}))
+    if dataset.layout != "folders" and how.to_record():
+        raise UsageError(
+            f"the images of {dataset.name} are no files of their own, which could be decoded in one way or another",
+            where=", ".join(f"--{field}" for field in how.to_record()),
+            remedy="leave these options out",
+        )
     if dataset.layout == "embedded":
         return _embedded(dataset.name)
     folder = _find(dataset, data_root)
     if folder is None:
         raise _missing(dataset, data_root)
-    loaded = load_cifar100(folder) if dataset.layout == "cifar100" else _load_tree(dataset, folder)
+    loaded = load_cifar100(folder) if dataset.layout == "cifar100" else _load_tree(dataset, folder, how)
     found = (len(loaded.class_names), len(loaded.splits["train"]), len(loaded.splits["test"]))
     wanted = (dataset.classes, dataset.train, dataset.test)
     if found != wanted:
@@ -98,9 +123,9 @@ def load_known(dataset: KnownDataset, data_root: Path) -> ImageDataset:
     return loaded
 
 
-def _load_tree(dataset: KnownDataset, folder: Path) -> ImageDataset:
+def _load_tree(dataset: KnownDataset, folder: Path, decoding: Decoding) -> ImageDataset:
     try:
-        return load_folder(folder, name=dataset.name)
+        return load_folder(folder, name=dataset.name, decoding=decoding, published=True)
     except DatasetError as error:
         remedy = f"{error.remedy}; wanted is {dataset.wanted}; published: {_source(dataset)}"
         raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
@@ -160,13 +185,15 @@ def _status(dataset: KnownDataset, data_root: Path) -> DatasetStatus:
     return DatasetStatus(dataset, "ready" if found == wanted else "counts differ", folder, found)
 
 
-def _count(folder: Path) -> tuple[int, int, int]:
-    images: dict[str, int] = {}
+def _count(folder: Path) -> tuple[int, int, int] | None:
+    """(classes, train, test) as `load_folder` would list them; None for a folder that cannot be listed."""
+    scan, found = FolderScan(folder, IMAGE_SUFFIXES), dict.fromkeys(SPLITS, 0)
     classes: set[str] = set()
-    for split in SPLITS:
-        images[split] = 0
-        for directory, _, names in os.walk(folder / split, followlinks=True):
-            inside = Path(directory).relative_to(folder / split).parts
-            classes.update(inside[:1])
-            images[split] += sum(is_image_name(name) for name in names) if inside else 0
-    return len(classes), images["train"], images["test"]
+    try:
+        for split in SPLITS:
+            for path in scan.class_folders(folder / split) if (folder / split).is_dir() else []:
+                classes.add(path.name)
+                found[split] += len(scan.images(path))
+    except (OSError, DatasetError):
+        return None
+    return len(classes), found["train"], found["test"]

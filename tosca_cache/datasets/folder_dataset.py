@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from tosca_cache.datasets.base import ImageDataset, Split
+from tosca_cache.datasets.base import ImageDataset, IntArray, Split
+from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, Decoding
 from tosca_cache.datasets.folders import (
     SPLITS,
     ClassFiles,
@@ -20,6 +21,8 @@ from tosca_cache.datasets.folders import (
     subfolders,
 )
 from tosca_cache.datasets.images import open_rgb
+from tosca_cache.datasets.names import check_twins, check_unicode
+from tosca_cache.datasets.scan import FolderScan
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.seeds import numpy_generator
 
@@ -38,13 +41,20 @@ class FileOpener:
 
     root: Path
     splits: Mapping[str, Split]
+    decoding: Decoding
 
     def __call__(self, split: str, row: int) -> Image.Image:
-        return open_rgb(self.root / self.splits[split].paths[row])
+        return open_rgb(self.root / self.splits[split].paths[row], self.decoding)
 
 
 def load_folder(
-    root: Path, *, name: str | None = None, test_fraction: float | None = None, seed: int = 1993
+    root: Path,
+    *,
+    name: str | None = None,
+    test_fraction: float | None = None,
+    seed: int = 1993,
+    decoding: Decoding | None = None,
+    published: bool = False,
 ) -> ImageDataset:
     """The dataset in a folder of one of the three layouts of `datasets.folders`; rows sorted by class, then by path.
 
@@ -52,6 +62,8 @@ def load_folder(
         name: what to call it; the folder's own name by default.
         test_fraction: share of each class that becomes its test split; for a folder of classes only.
         seed: which images those are.
+        decoding: how its files are decoded; `Decoding()` by default.
+        published: whether it is a named benchmark, which is taken as it was published: no other suffixes, no remarks.
 
     Raises:
         UsageError: `test_fraction` is out of (0, 1), missing where it is needed, or given where test folders exist.
@@ -59,15 +71,53 @@ def load_folder(
     """
     check_fraction(test_fraction)
     name = name or root.resolve().name or "root"
+    check_unicode(name, root)
+    decoding = decoding or Decoding()
+    scan = FolderScan(root, IMAGE_SUFFIXES if published else decoding.suffixes)
     try:
-        rows = _list_rows(root, name, test_fraction, seed)
+        rows = _list_rows(scan, name, test_fraction, seed)
     except OSError as error:
         raise DatasetError(
             f"the dataset's folder cannot be read: {error.strerror or error}",
             where=error.filename or root,
             remedy="check the permissions",
         ) from error
-    return _dataset(root, name, rows)
+    dataset = build_dataset(root, name, rows, decoding)
+    return dataset if published else replace(dataset, left_out=dict(scan.left_out), unchecked=True)
+
+
+def build_dataset(root: Path, name: str, rows: Mapping[str, list[Row]], decoding: Decoding) -> ImageDataset:
+    """Numbers classes and domains in the order of their names; raises `DatasetError` for names that are one to the eye."""
+    class_names = tuple(sorted({row.class_name for split in rows.values() for row in split}))
+    domain_names = tuple(sorted({row.domain for split in rows.values() for row in split}))
+    check_twins("classes", class_names, root)
+    check_twins("domains", domain_names, root)
+    label_of = {class_name: index for index, class_name in enumerate(class_names)}
+    domain_of = {domain: index for index, domain in enumerate(domain_names)}
+    splits = {
+        split: Split(
+            paths=tuple("/".join(row.path) for row in ordered),
+            labels=np.array([label_of[row.class_name] for row in ordered], dtype=np.int64),
+            domains=np.array([domain_of[row.domain] for row in ordered], dtype=np.int64),
+        )
+        for split, ordered in ((split, sorted(members)) for split, members in rows.items())
+    }
+    for split in splits.values():
+        check_twins("images", split.paths, root)
+    opener = FileOpener(root, splits, decoding)
+    return ImageDataset(name, class_names, domain_names, splits, opener, root=str(root), decoding=decoding)
+
+
+def keep_rows(dataset: ImageDataset, rows: Mapping[str, IntArray]) -> ImageDataset:
+    """A dataset of files with some of its rows, in their order; classes and domains stay as they are numbered."""
+    splits = {
+        name: Split(
+            tuple(split.paths[row] for row in rows[name].tolist()), split.labels[rows[name]], split.domains[rows[name]]
+        )
+        for name, split in dataset.splits.items()
+    }
+    assert isinstance(dataset.opener, FileOpener)
+    return replace(dataset, splits=splits, opener=replace(dataset.opener, splits=splits))
 
 
 def check_fraction(test_fraction: float | None) -> None:
@@ -80,10 +130,10 @@ def check_fraction(test_fraction: float | None) -> None:
         )
 
 
-def _list_rows(root: Path, name: str, test_fraction: float | None, seed: int) -> dict[str, list[Row]]:
-    layout = detect_layout(root)
+def _list_rows(scan: FolderScan, name: str, test_fraction: float | None, seed: int) -> dict[str, list[Row]]:
+    layout, root = detect_layout(scan), scan.root
     if layout == "classes":
-        return _divided(root, name, test_fraction, seed)
+        return _divided(scan, name, test_fraction, seed)
     if test_fraction is not None:
         trains_only = layout == "splits" and not (root / "test").is_dir()
         raise UsageError(
@@ -92,8 +142,8 @@ def _list_rows(root: Path, name: str, test_fraction: float | None, seed: int) ->
             remedy=f"give --dataset {root / 'train'}" if trains_only else "leave --test-fraction out",
         )
     if layout == "splits":
-        return _split_rows(root, root, name)
-    domains = [_split_rows(folder, root, folder.name) for folder in subfolders(root) if _has_split(folder)]
+        return _split_rows(scan, root, name)
+    domains = [_split_rows(scan, folder, folder.name) for folder in subfolders(root) if _has_split(folder)]
     return {split: [row for domain in domains for row in domain[split]] for split in SPLITS}
 
 
@@ -101,55 +151,44 @@ def _has_split(folder: Path) -> bool:
     return any((folder / split).is_dir() for split in SPLITS)
 
 
-def _split_rows(folder: Path, root: Path, domain: str) -> dict[str, list[Row]]:
+def _split_rows(scan: FolderScan, folder: Path, domain: str) -> dict[str, list[Row]]:
     """Rows of FOLDER/train/CLASS and FOLDER/test/CLASS."""
-    classes = {split: list_classes(folder / split, root) for split in SPLITS}
+    classes = {split: list_classes(folder / split, scan) for split in SPLITS}
+    check_twins("classes", [name for files in classes.values() for name in files], folder)
     check_same_classes(classes, folder)
     return {split: _rows(files, domain) for split, files in classes.items()}
 
 
-def _divided(root: Path, name: str, test_fraction: float | None, seed: int) -> dict[str, list[Row]]:
+def _divided(scan: FolderScan, name: str, test_fraction: float | None, seed: int) -> dict[str, list[Row]]:
     """Rows of ROOT/CLASS, of each class a share for the test split."""
+    root = scan.root
     if test_fraction is None:
         raise UsageError(
             "this folder of classes has no test split of its own", where=root, remedy="add --test-fraction 0.2"
         )
     divided: dict[str, ClassFiles] = {split: {} for split in SPLITS}
-    for class_name, files in list_classes(root, root).items():
+    for class_name, files in list_classes(root, scan).items():
         if len(files) < 2:
             raise DatasetError(
                 f"class {class_name!r} has one image, which cannot be in both train and test",
                 where=root / class_name,
                 remedy="add images to the class, or remove it",
             )
-        in_test = _choose(files, test_fraction, seed, class_name)
+        in_test = choose_test(files, test_fraction, seed, class_name)
         divided["train"][class_name] = [file for file in files if file not in in_test]
         divided["test"][class_name] = [file for file in files if file in in_test]
     return {split: _rows(classes, name) for split, classes in divided.items()}
 
 
-def _choose(files: list[str], test_fraction: float, seed: int, class_name: str) -> set[str]:
-    """The nearest whole number to the share, at least one and not all; other classes play no part in which."""
+def choose_test(files: list[str], test_fraction: float, seed: int, *names: str) -> set[str]:
+    """The nearest whole number to the share, at least one and not all; other classes play no part in which.
+
+    names: of the class, and of the domain if there are several.
+    """
     count = min(max(round(test_fraction * len(files)), 1), len(files) - 1)
-    order = numpy_generator(seed, "test-fraction", class_name).permutation(len(files))
+    order = numpy_generator(seed, "test-fraction", *names).permutation(len(files))
     return {files[index] for index in order[:count]}
 
 
 def _rows(classes: ClassFiles, domain: str) -> list[Row]:
     return [Row(name, tuple(file.split("/")), domain) for name, files in classes.items() for file in files]
-
-
-def _dataset(root: Path, name: str, rows: Mapping[str, list[Row]]) -> ImageDataset:
-    class_names = tuple(sorted({row.class_name for split in rows.values() for row in split}))
-    domain_names = tuple(sorted({row.domain for split in rows.values() for row in split}))
-    label_of = {class_name: index for index, class_name in enumerate(class_names)}
-    domain_of = {domain: index for index, domain in enumerate(domain_names)}
-    splits = {
-        split: Split(
-            paths=tuple("/".join(row.path) for row in ordered),
-            labels=np.array([label_of[row.class_name] for row in ordered], dtype=np.int64),
-            domains=np.array([domain_of[row.domain] for row in ordered], dtype=np.int64),
-        )
-        for split, ordered in ((split, sorted(members)) for split, members in rows.items())
-    }
-    return ImageDataset(name, class_names, domain_names, splits, FileOpener(root, splits), root=str(root))

@@ -5,18 +5,20 @@
     ROOT/DOMAIN/train/CLASS/*.jpg   ROOT/DOMAIN/test/CLASS/*.jpg    domains
 
 A class is a folder; its label is the index of its name in lexicographic order, as torchvision's ImageFolder has it. Images
-may lie at any depth within a class; hidden files and folders are ignored, suffixes are compared without regard to case.
+may lie at any depth within a class; hidden files and folders, and what systems leave behind, are ignored, suffixes are
+compared without regard to case.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from tosca_cache.datasets.images import IMAGE_SUFFIXES
+from tosca_cache.datasets.names import check_unicode, counted, is_visible, listed
+from tosca_cache.datasets.scan import LINKS, FolderScan
 from tosca_cache.errors import DatasetError
+from tosca_cache.text import escaped
 
 SPLITS = ("train", "test")
 LAYOUTS = "train/CLASS/ and test/CLASS/, or CLASS/ with --test-fraction, or DOMAIN/train/CLASS/ and DOMAIN/test/CLASS/"
@@ -26,12 +28,13 @@ ClassFiles = dict[str, list[str]]
 """Class name -> paths of its images relative to the dataset's folder, with forward slashes, sorted."""
 
 
-def detect_layout(root: Path) -> FolderLayout:
-    """Which of the three layouts a folder has.
+def detect_layout(scan: FolderScan) -> FolderLayout:
+    """Which of the three layouts the folder of a scan has; folders that belong to no split are noted as left out.
 
     Raises:
         DatasetError: there is no such folder, it has none of the layouts, or it mixes two of them.
     """
+    root = scan.root
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise DatasetError(f"the dataset's folder {what}", where=root, remedy=f"give a folder with {LAYOUTS}")
@@ -39,7 +42,7 @@ def detect_layout(root: Path) -> FolderLayout:
     splits = [folder for folder in folders if folder.name in SPLITS]
     others = [folder for folder in folders if folder.name not in SPLITS]
     domains = [folder for folder in others if any((folder / split).is_dir() for split in SPLITS)]
-    classes = [folder for folder in others if folder not in domains and _holds_images(folder)]
+    classes = [folder for folder in others if folder not in domains and _holds_images(folder, scan)]
     found: dict[FolderLayout, list[Path]] = {"splits": splits, "domains": domains, "classes": classes}
     present = [layout for layout, members in found.items() if members]
     if len(present) > 1:
@@ -48,16 +51,20 @@ def detect_layout(root: Path) -> FolderLayout:
             f"the folder mixes layouts: {examples} do not belong together", where=root, remedy=f"have either {LAYOUTS}"
         )
     if not present:
-        raise DatasetError("no images found", where=root, remedy=f"give a folder with {LAYOUTS}")
+        for folder in folders:
+            scan.images(folder)  # to say what there is instead
+        raise _no_images(root, scan, [], f"give a folder with {LAYOUTS}")
+    if present[0] != "classes":
+        scan.leave_out_folders([folder for folder in folders if folder not in found[present[0]]])
     return present[0]
 
 
 def subfolders(folder: Path) -> list[Path]:
     """The visible folders directly in a folder, sorted by name."""
-    return sorted((path for path in folder.iterdir() if _visible(path.name) and path.is_dir()), key=lambda p: p.name)
+    return sorted((path for path in folder.iterdir() if is_visible(path.name) and path.is_dir()), key=lambda p: p.name)
 
 
-def list_classes(folder: Path, root: Path) -> ClassFiles:
+def list_classes(folder: Path, scan: FolderScan) -> ClassFiles:
     """The images of each class folder in `folder`.
 
     Raises:
@@ -65,15 +72,17 @@ def list_classes(folder: Path, root: Path) -> ClassFiles:
     """
     if not folder.is_dir():
         raise DatasetError("a folder of classes is missing", where=folder, remedy=f"give a folder with {LAYOUTS}")
-    classes = {path.name: _image_files(path, root) for path in subfolders(folder)}
+    classes = {path.name: scan.images(path) for path in scan.class_folders(folder)}
+    for name in classes:
+        check_unicode(name, folder / name)
     if not any(classes.values()):
-        raise DatasetError("no images found", where=folder, remedy="put the images into one folder a class")
+        raise _no_images(folder, scan, classes, "put the images into one folder a class")
     empty = [name for name, files in classes.items() if not files]
     if empty:
         raise DatasetError(
-            f"{_count(empty)} without images: {_shown(empty)}",
+            f"{counted(empty, 'class', 'classes')} without images: {listed(empty)}{_instead(folder, scan, empty)}",
             where=folder,
-            remedy=f"add images ({', '.join(sorted(IMAGE_SUFFIXES))}) or remove the folder",
+            remedy=f"add images ({', '.join(sorted(scan.suffixes))}) or remove the folder",
         )
     return classes
 
@@ -84,50 +93,30 @@ def check_same_classes(splits: Mapping[str, Iterable[str]], where: Path) -> None
     for only, other, names in (("test", "train", test - train), ("train", "test", train - test)):
         if names:
             raise DatasetError(
-                f"{_count(names)} only in {only}: {_shown(names)}",
+                f"{counted(names, 'class', 'classes')} only in {only}: {listed(names)}",
                 where=where / only,
                 remedy=f"add images of them to {where / other}, or remove them from {where / only}",
             )
 
 
-def _count(names: Collection[str]) -> str:
-    return f"{len(names)} class" if len(names) == 1 else f"{len(names)} classes"
-
-
-def _shown(names: Collection[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _image_files(folder: Path, root: Path) -> list[str]:
-    """Images at any depth below a folder, sorted by folder and name, as paths relative to `root`."""
-    files = []
-    for directory, below, names in os.walk(folder, followlinks=True):
-        below[:] = [name for name in below if _visible(name)]
-        files += [Path(directory, name) for name in names if is_image_name(name)]
-    return [_relative(path, root) for path in sorted(files, key=lambda path: path.parts)]
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file of that name is taken for an image."""
-    return _visible(name) and Path(name).suffix.lower() in IMAGE_SUFFIXES
-
-
-def _holds_images(folder: Path) -> bool:
-    return any(is_image_name(path.name) for path in folder.iterdir())
-
-
-def _visible(name: str) -> bool:
-    return not name.startswith(".")
-
-
-def _relative(path: Path, root: Path) -> str:
-    relative = path.relative_to(root).as_posix()
-    if any(
-        "\udc80" <= character <= "\udcff" for character in relative
-    ):  # how Python stands for a byte it cannot decode
-        raise DatasetError(
-            "a file's name is not valid UTF-8",
-            where=relative.encode(errors="surrogateescape").decode(errors="replace"),
-            remedy="rename the file",
+def _no_images(folder: Path, scan: FolderScan, classes: Collection[str], remedy: str) -> DatasetError:
+    links = scan.left_out.get(LINKS, [])
+    if links:
+        remedy = (
+            f"links to folders are not followed ({links[0]}): put real folders there, or list the files in a CSV file"
         )
-    return relative
+    inside = f" in {counted(classes, 'class', 'classes')}: {listed(classes)}" if classes else ""
+    return DatasetError(f"no images found{inside}{_instead(folder, scan, classes)}", where=folder, remedy=remedy)
+
+
+def _instead(folder: Path, scan: FolderScan, classes: Collection[str]) -> str:
+    """What was left out in some classes of a folder, or in all of it."""
+    inside = [folder / name for name in classes] or [folder]
+    prefixes = tuple("" if path == scan.root else escaped(f"{scan.relative(path)}/") for path in inside)
+    found = {why: sum(path.startswith(prefixes) for path in paths) for why, paths in scan.left_out.items()}
+    parts = ", ".join(f"{count} {why}" for why, count in found.items() if count)
+    return f" (left out there: {parts})" if parts else ""
+
+
+def _holds_images(folder: Path, scan: FolderScan) -> bool:
+    return any(scan.is_image(path.name) for path in folder.iterdir())

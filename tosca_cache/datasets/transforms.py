@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tosca_cache.datasets.base import IntArray
+from tosca_cache.datasets.base import ImageDataset, IntArray
+from tosca_cache.errors import ImageError
 from tosca_cache.seeds import derive_seed
 from tosca_cache.torchvision_compat import ensure_torchvision
 
@@ -28,6 +29,7 @@ Pixels = NDArray[np.uint8]
 
 VIEW_COLUMNS = ("seed", "top", "left", "height", "width", "flip")
 REFERENCE_SIZE, REFERENCE_RESIZE = 224, 256
+MAX_RESIZED = 1 << 26  # pixels of a resized image: 256 MiB, as Pillow keeps them
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 
 
@@ -126,6 +128,25 @@ def image_views(spec: TransformSpec, image: Image.Image, *, seed: int, split: st
     width, height = image.size
     seeds = (view_seed(seed, split, path, view) for view in range(1, count + 1))
     return [clean_view(height, width), *(draw_view(spec, s, height, width) for s in seeds)]
+
+
+def open_image(spec: TransformSpec, dataset: ImageDataset, split: str, row: int) -> Image.Image:
+    """The RGB image of a row, of which views can be made.
+
+    Raises `ImageError` if it cannot be decoded, or is so narrow that it would become too large when its shorter side is
+    resized.
+    """
+    image = dataset.open(split, row)
+    short, long = sorted(image.size)
+    longer = spec.resize * long // short
+    if spec.resize * longer > MAX_RESIZED:
+        raise ImageError(
+            f"an image of {image.width:,} x {image.height:,} pixels is too narrow: with {spec.resize} on the shorter "
+            f"side it would have {longer:,} pixels on the other",
+            where=dataset.where(split, row),
+            remedy="cut it into pieces, or leave such files out with --on-error skip",
+        )
+    return image
 
 
 def render(spec: TransformSpec, image: Image.Image, view: View) -> Pixels:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
-from tosca_cache.datasets.transforms import TransformSpec, clean_view, render
+from tosca_cache.datasets.transforms import TransformSpec, clean_view, open_image, render
 from tosca_cache.errors import ImageError, StoreError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.donors import Donor, warn
@@ -56,7 +56,7 @@ def relative_errors(
     pixels, theirs = [], []
     for split, row in (places[number] for number in sorted(chosen)):
         try:
-            feature, image = donor.clean_feature(split, row), dataset.open(split, row)
+            feature, image = donor.clean_feature(split, row), open_image(transform, dataset, split, row)
         except (ImageError, StoreError):
             continue
         theirs.append(feature)

@@ -31,7 +31,7 @@ def store_spec(
             "weights_digest": backbone.weights_digest,
             "dim": backbone.dim,
         },
-        transform=transform.to_dict(),
+        transform=transform.to_dict() | ({} if dataset.decoding is None else dataset.decoding.to_record()),
         views={"count": options.views, "seed": options.seed, "test_count": options.test_views},
         precision=backbone.precision,
         dtype=options.store_dtype,

@@ -15,7 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
-from tosca_cache.datasets.transforms import VIEW_COLUMNS, Pixels, TransformSpec, as_rows, image_views, render
+from tosca_cache.datasets.transforms import (
+    VIEW_COLUMNS,
+    Pixels,
+    TransformSpec,
+    as_rows,
+    image_views,
+    open_image,
+    render,
+)
 from tosca_cache.errors import ImageError
 from tosca_cache.extract.known import Known, Mask
 from tosca_cache.store import Shard
@@ -118,7 +126,7 @@ class Renderer:
 
     def _render_row(self, group: Group, number: int, wanted: NDArray[np.bool_], pixels: Pixels) -> IntArray:
         split, row = group.shard.split, group.start + number
-        image = self.dataset.open(split, row)
+        image = open_image(self.transform, self.dataset, split, row)
         if group.known is not None and not wanted.all():
             width, height = image.size
             if group.known.views[group.place][number, 0, [HEIGHT, WIDTH]].tolist() != [height, width]:

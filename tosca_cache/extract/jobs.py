@@ -53,7 +53,8 @@ def begin(request: ExtractRequest, how: str) -> Begun:
         return Begun(path, True, host)
     with extraction.open_writer() as writer:
         error = extraction.relative_error()
-        lines = (extraction.summary(writer, f"{how} x {extraction.workers} workers"), describe_error(error))
+        summary = extraction.summary(writer, f"{how} x {extraction.workers} workers")
+        lines = (summary, *extraction.remarks(), describe_error(error))
         shards = sum(layout.shards for layout in writer.plan.layouts.values())
     return Begun(path, False, host, shards, lines, error, request.options.workers or threads_here())
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tosca_cache.datasets.decoding import as_published
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import StoreError
 from tosca_cache.extract.backbone import load_backbone
@@ -81,6 +82,9 @@ def _compare(summary: StoreSummary, asked: Mapping[str, Any], made: Mapping[str,
     if summary.spec is None:
         return Comparison(summary.path, summary.state, problem=summary.problem)
     wanted, has = dict(asked), summary.spec.flat()
+    if not summary.spec.imported:  # a fingerprint that does not say how images were decoded means: as published
+        silent = {f"transform.{key}": value for key, value in as_published().items()}
+        wanted, has = silent | wanted, silent | has
     if summary.state == "unfinished":
         try:
             found = read_unfinished(summary.path)

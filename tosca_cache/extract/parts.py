@@ -61,6 +61,7 @@ def extract_part(
         with ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress:
             progress.announce(extraction.summary(writer, f"{part.label}, {extraction.workers} workers"))
             if show_progress and part.index == 1:
+                progress.announce("\n".join(extraction.remarks()))
                 progress.announce(describe_error(extraction.relative_error()))
             extraction.write_shards(writer, progress, stop)
         if writer.done_rows > done:

@@ -16,6 +16,7 @@ import torch
 
 from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.datasets.duplicates import find_duplicates
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
@@ -77,6 +78,7 @@ def extract(
         done, error = writer.done_rows, extraction.relative_error()
         with ExtractionProgress(dataset.name, writer.total_rows, done, quiet=not show_progress) as progress:
             progress.announce(extraction.summary(writer))
+            progress.announce("\n".join(extraction.remarks()))
             progress.announce(describe_error(error))
             extraction.write_shards(writer, progress)
         last_run = {
@@ -159,6 +161,21 @@ class Extraction:
         )
         return "\n".join([first, *self.reuse(writer).lines(writer.pending())])
 
+    def remarks(self) -> list[str]:
+        """What the user may not know of the images: what is no row, and what is there more than once.
+
+        Looking for the latter takes a while where there are many files of the same size.
+        """
+        left_out = {why: paths for why, paths in self.dataset.left_out.items() if paths}
+        parts = [
+            f"{len(paths)} {why} ({paths[0]}{', ...' if len(paths) > 1 else ''})" for why, paths in left_out.items()
+        ]
+        lines = [f"left out: {'; '.join(parts)}"] if parts else []
+        if self.dataset.unchecked:
+            found = find_duplicates(self.dataset).lines()
+            lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"] if found else []
+        return lines
+
     def renderer(self, dataset: ImageDataset, *, skip: bool) -> Renderer:
         """What makes the views of a dataset's images; skip: leave out those that cannot be read, instead of raising."""
         options, pinned = self.options, self.backbone.device.type == "cuda"
@@ -192,7 +209,7 @@ class Extraction:
         facts: dict[str, Any] = {
             "tosca_cache": __version__,
             "begun": _begun(writer),
-            "source": {**source, "data": self.dataset.root},
+            "source": {**source, "data": self.dataset.listed_in or self.dataset.root},
             "relative_error_against_float32": error,
             "relative_deviation_across_batch_sizes": self._batch_deviation(writer.numerics),
             "machine": describe_machine(self.backbone.device),
@@ -201,7 +218,7 @@ class Extraction:
         if writer.taken:
             facts["reused"] = describe_taken(self.root, writer.taken, writer.numerics)
         notes = writer.notes
-        return writer.finish(facts | {"parts": notes} if notes else facts)
+        return writer.finish(facts | {"parts": notes} if notes else facts, left_out=self.dataset.left_out)
 
     def _batch_deviation(self, made: Mapping[str, Any]) -> dict[str, Any] | None:
         """Measured where the features were computed; None for who only joins what another kind of device has made."""

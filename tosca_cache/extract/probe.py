@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.transforms import TransformSpec, clean_view, render
+from tosca_cache.datasets.transforms import TransformSpec, clean_view, open_image, render
 from tosca_cache.devices import one_thread
 from tosca_cache.errors import ImageError
 from tosca_cache.extract.backbone import Backbone
@@ -33,7 +33,7 @@ def probe_pixels(dataset: ImageDataset, transform: TransformSpec) -> torch.Tenso
     pixels = []
     for row in rows:
         try:
-            image = dataset.open("train", int(row))
+            image = open_image(transform, dataset, "train", int(row))
         except ImageError:  # reported when its turn comes
             continue
         pixels.append(render(transform, image, clean_view(image.height, image.width)))

@@ -7,12 +7,13 @@ those of the fingerprint: features of other weights or images cannot be compared
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.datasets import ImageDataset, known, load_dataset
-from tosca_cache.datasets.folder_dataset import load_folder
+from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
+from tosca_cache.datasets.duplicates import DROP, KEEP, without_duplicates
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.backbone import Backbone, load_backbone
@@ -47,22 +48,33 @@ def rebuild_dataset(spec: StoreSpec, provenance: Mapping[str, Any], sources: Sou
     """
     _refuse_imported(spec)
     recorded = _recorded(provenance)
-    fraction = recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction
-    how: dict[str, Any] = {"data_root": sources.data_root, "seed": spec.views["seed"], "test_fraction": fraction}
-    if sources.dataset is not None:
-        return _named(spec, load_dataset(sources.dataset, **how), fraction)
     name, folder = str(spec.dataset["name"]), recorded.get("data")
-    if known(name) is None and folder is None:
+    how: dict[str, Any] = {
+        "data_root": sources.data_root,
+        "seed": spec.views["seed"],
+        "test_fraction": recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction,
+        "name": name,  # without domains of its own that is the name of its only domain, too
+        "decoding": asdict(Decoding.recorded_in(spec.transform))
+        | {"max_pixels": recorded.get("max_pixels", MAX_PIXELS)},
+    }
+    return without_duplicates(_listed(name, folder, how, sources), DROP if recorded.get("duplicates") == DROP else KEEP)
+
+
+def _listed(name: str, folder: Any, how: Mapping[str, Any], sources: Sources) -> ImageDataset:
+    if sources.dataset is not None:
+        return load_dataset(sources.dataset, **how)
+    found = known(name)
+    if found is None and folder is None:
         raise DatasetError(
             "The store does not say where its images lie.", where=name, remedy="Give their folder with --dataset."
         )
-    if known(name) is not None:
+    if found is not None and (folder is None or found.layout != "embedded"):  # else a folder that is called like ours
         try:
             return load_dataset(name, **how)
         except DatasetError:
             if folder is None or not Path(folder).is_dir() or sources.data_root is not None:
                 raise
-    return _named(spec, load_dataset(str(Path(str(folder)).absolute()), **how), fraction)
+    return load_dataset(str(Path(str(folder)).absolute()), **how)
 
 
 def rebuild_backbone(
@@ -123,14 +135,6 @@ def other_numerics(plan: Plan, extraction: Extraction) -> list[str]:
     here = numerics(extraction.root, extraction.backbone, replace(extraction.options, restart=True))
     pairs = [(key, plan.numerics.get(key), value) for key, value in here.items()]
     return [f"{key}: the store has {canonical(a)}, here it is {canonical(b)}" for key, a, b in pairs if a != b]
-
-
-def _named(spec: StoreSpec, dataset: ImageDataset, fraction: float | None) -> ImageDataset:
-    """A folder under the name that it had: without domains of its own that is the name of its only domain, too."""
-    name = str(spec.dataset["name"])
-    if dataset.name == name or dataset.root is None or known(dataset.name) is not None:
-        return dataset
-    return load_folder(Path(dataset.root), name=name, test_fraction=fraction, seed=spec.views["seed"])
 
 
 def _recorded(provenance: Mapping[str, Any]) -> Mapping[str, Any]:

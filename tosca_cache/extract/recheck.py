@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
-from tosca_cache.datasets.transforms import image_views, render
+from tosca_cache.datasets.transforms import image_views, open_image, render
 from tosca_cache.errors import DatasetError, ImageError, StoreError
 from tosca_cache.extract.donors import Wanted
 from tosca_cache.extract.engine import compute
@@ -84,7 +84,7 @@ def _recheck_batch(
         found.append(Rechecked(split, row, view, path, None, ""))
         number = extraction.dataset.splits[split].paths.index(path)
         try:
-            image = extraction.dataset.open(split, number)
+            image = open_image(transform, extraction.dataset, split, number)
         except ImageError as error:
             found[-1] = replace(found[-1], problem=f"its image cannot be read any more: {error.problem}")
             continue

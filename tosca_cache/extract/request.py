@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.datasets import ImageDataset, known, load_dataset
+from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, parse_background
+from tosca_cache.datasets.duplicates import KEEP, POLICIES, without_duplicates
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import Backbone, load_backbone
@@ -19,6 +21,7 @@ from tosca_cache.store import Part, Store
 from tosca_cache.store.remote import shown
 
 NORMALISATIONS = ("timm", "none")
+_CHOICES = {"orientation": ORIENTATIONS, "depth": DEPTHS, "duplicates": POLICIES}
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class ExtractRequest:
     """One `tosca extract`: the fields are its options; see `extract.options` for the rest of them.
 
     backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`.
+    orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
+        published for a named one, otherwise upright, on white, scaled.
+    max_pixels: most pixels of an image. duplicates: `keep`, `drop` or `fail`, see `datasets.duplicates`.
     """
 
     dataset: str
@@ -38,6 +44,11 @@ class ExtractRequest:
     normalise: str | None = None
     img_size: int | None = None
     device: str = "auto"
+    orientation: str | None = None
+    background: str | None = None
+    depth: str | None = None
+    max_pixels: int = MAX_PIXELS
+    duplicates: str = KEEP
     options: ExtractOptions = field(default_factory=ExtractOptions)
 
     def __post_init__(self) -> None:
@@ -53,12 +64,38 @@ class ExtractRequest:
                 where="--normalize",
                 remedy=f"use {' or '.join(NORMALISATIONS)}",
             )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in (None, *choices):
+                raise UsageError(
+                    f"there is no {name} {getattr(self, name)!r}",
+                    where=f"--{name}",
+                    remedy=f"use {' or '.join(choices)}",
+                )
+        if self.background is not None:
+            parse_background(self.background)
+        if self.max_pixels < 1:
+            raise UsageError(
+                f"an image has at least 1 pixel, not {self.max_pixels}",
+                where="--max-pixels",
+                remedy=f"leave it out for {MAX_PIXELS}",
+            )
 
     def load_dataset(self) -> ImageDataset:
         """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
-        return load_dataset(
-            self.dataset, data_root=self.data_root, test_fraction=self.test_fraction, seed=self.options.seed
+        dataset = load_dataset(
+            self.dataset,
+            data_root=self.data_root,
+            test_fraction=self.test_fraction,
+            seed=self.options.seed,
+            decoding=self._decoding(),
         )
+        return without_duplicates(dataset, self.duplicates)
+
+    def _decoding(self) -> dict[str, Any]:
+        """Fields of `Decoding` that are asked for."""
+        background = None if self.background is None else parse_background(self.background)
+        asked = {"orientation": self.orientation, "background": background, "depth": self.depth}
+        return {key: value for key, value in asked.items() if value is not None} | {"max_pixels": self.max_pixels}
 
     def load_backbone(self) -> Backbone:
         """Loads the model; raises `BackboneError` or `UsageError` if it cannot be had."""
@@ -125,9 +162,15 @@ def prepare(request: ExtractRequest) -> Extraction:
 
 
 def source(request: ExtractRequest) -> dict[str, Any]:
-    """Where the weights come from, and how the images were split if they were, for the provenance."""
-    weights = {"weights": str(Path(request.weights).absolute()) if request.weights else "published"}
-    return weights if request.test_fraction is None else weights | {"test_fraction": request.test_fraction}
+    """Where the weights come from, and how the images were chosen if they were, for the provenance."""
+    found: dict[str, Any] = {"weights": str(Path(request.weights).absolute()) if request.weights else "published"}
+    if request.test_fraction is not None:
+        found["test_fraction"] = request.test_fraction
+    if request.duplicates != KEEP:
+        found["duplicates"] = request.duplicates
+    if request.max_pixels != MAX_PIXELS:
+        found["max_pixels"] = request.max_pixels
+    return found
 
 
 def command(request: ExtractRequest) -> str:

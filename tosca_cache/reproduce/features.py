@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from tosca_cache.datasets import known
+from tosca_cache.datasets.decoding import PUBLISHED
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.names import resolve_name
@@ -85,6 +87,7 @@ def wanted_fields(expected: Expectation, precision: str | None = None) -> dict[s
 
 
 def _extract(expected: Expectation, places: Places) -> Store:
+    own = places.dataset is not None and known(places.dataset) is None  # a folder that holds the published images
     request = ExtractRequest(
         dataset=places.dataset or expected.dataset,
         root=places.root,
@@ -95,6 +98,9 @@ def _extract(expected: Expectation, places: Places) -> Store:
         normalise=expected.normalize,
         img_size=expected.image_size,
         device=places.device,
+        orientation=PUBLISHED.orientation if own else None,
+        background=PUBLISHED.background if own else None,
+        depth=PUBLISHED.depth if own else None,
         options=ExtractOptions(views=expected.views),
     )
     asked = prepare(request)

@@ -28,6 +28,7 @@ from tosca_cache.store.manifest import (
     MANIFEST_COPY,
     PLAN,
     PROVENANCE,
+    LeftOut,
     Manifest,
     Plan,
     SkippedRow,
@@ -37,7 +38,13 @@ from tosca_cache.store.manifest import (
 from tosca_cache.store.parts import note_paths
 
 
-def seal_store(path: Path, plan: Plan, done: Sequence[DoneShard], provenance: Mapping[str, Any]) -> Path:
+def seal_store(
+    path: Path,
+    plan: Plan,
+    done: Sequence[DoneShard],
+    provenance: Mapping[str, Any],
+    left_out: Mapping[str, Sequence[str]],
+) -> Path:
     """Steps 1 and 2, for a store whose shards are all done; returns the sealed folder."""
     folder = partial_path(path)
     records = {s: [d.objects for d in sorted(done, key=lambda d: d.shard) if d.shard.split == s] for s in SPLITS}
@@ -46,7 +53,8 @@ def seal_store(path: Path, plan: Plan, done: Sequence[DoneShard], provenance: Ma
         folder, plan, records = _compact(path, plan, skipped)
     with storage(folder):
         metadata = {key: ObjectRecord.of((folder / key).read_bytes()) for key in metadata_keys()}
-        manifest = Manifest(plan, {s: tuple(records[s]) for s in SPLITS}, metadata, skipped)
+        others = {why: LeftOut.of(paths) for why, paths in left_out.items() if paths}
+        manifest = Manifest(plan, {s: tuple(records[s]) for s in SPLITS}, metadata, skipped, others)
         text = seal(manifest.to_dict())
         write_durably(folder / PROVENANCE, seal_provenance(provenance))
         write_durably(folder / MANIFEST_COPY, text)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ PLAN = "plan.json"
 PROVENANCE = "provenance.json"
 MAX_BYTES = 1 << 30
 MAX_METADATA = 1 << 20
+LISTED = 100  # paths of a kind that were left out
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -93,17 +94,32 @@ class SkippedRow:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Files or folders that are no rows of the dataset: how many, and the paths of the first."""
+
+    count: int
+    paths: tuple[str, ...]
+
+    @classmethod
+    def of(cls, paths: Sequence[str]) -> LeftOut:
+        """All of these."""
+        return cls(len(paths), tuple(paths[:LISTED]))
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard. metadata: zarr's own JSON objects by key.
-    skipped: per split, the rows that could not be read, in the listing's order.
+    skipped: per split, the rows that could not be read, in the listing's order. left_out: why -> files and folders of the
+        dataset that are no rows: how many, and up to 100 paths.
     """
 
     plan: Plan
     shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
     metadata: Mapping[str, ObjectRecord]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -119,6 +135,8 @@ class Manifest:
             "shards": {s: [{a: asdict(r) for a, r in shard.items()} for shard in self.shards[s]] for s in SPLITS},
             "metadata": {key: asdict(record) for key, record in self.metadata.items()},
             "skipped": {split: [asdict(row) for row in self.skipped[split]] for split in SPLITS},
+            # Only where there is something, so that manifests stay what they were before there was this.
+            **({"left_out": {why: asdict(found) for why, found in self.left_out.items()}} if self.left_out else {}),
         }
 
     @classmethod
@@ -136,7 +154,8 @@ class Manifest:
         if sorted(metadata) != sorted(metadata_keys()) or any(r.size > MAX_METADATA for r in metadata.values()):
             raise ValueError("metadata must list exactly zarr's own objects, which are small")
         skipped = {split: tuple(_skipped_row(row) for row in value["skipped"][split]) for split in SPLITS}
-        return cls(plan, shards, metadata, skipped)
+        left_out = {why: _left_out(found) for why, found in _mapping(value.get("left_out", {}), "left_out").items()}
+        return cls(plan, shards, metadata, skipped, left_out)
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
@@ -243,6 +262,13 @@ def _skipped_row(found: Any) -> SkippedRow:
     return skipped
 
 
+def _left_out(found: Any) -> LeftOut:
+    left_out = LeftOut(**_mapping(found, "left_out"))
+    if type(left_out.count) is not int or not 0 < len(left_out.paths) <= min(left_out.count, LISTED):
+        raise ValueError(f"{found!r} does not say how many were left out")
+    return LeftOut(left_out.count, _texts(left_out.paths))
+
+
 def _mapping(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{what} must be a mapping")
@@ -251,5 +277,5 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
 
 def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(type(text) is str for text in value):
-        raise ValueError("class_names and domain_names must be lists of texts")
+        raise ValueError(f"{value!r} is no list of texts")
     return tuple(value)

@@ -213,10 +213,11 @@ class StoreWriter:
         """What parts have said: {"i/n": facts}."""
         return read_notes(self._folder)
 
-    def finish(self, provenance: Mapping[str, Any]) -> Store:
+    def finish(self, provenance: Mapping[str, Any], left_out: Mapping[str, Sequence[str]] | None = None) -> Store:
         """Drops skipped rows, writes the manifest, gives the store its final name and the lock back, and opens it.
 
-        provenance: where, when and how long; plain JSON values, kept apart from the manifest.
+        provenance: where, when and how long; plain JSON values, kept apart from the manifest. left_out: why -> paths of
+        what the dataset has besides its rows, for the manifest.
 
         Raises `StoreError` if a shard is missing or not as it was written, if nothing but skipped rows is in a split, or
         if the disk refuses; everything done so far is kept.
@@ -233,7 +234,7 @@ class StoreWriter:
                 del self._done[done.shard]
             if self.pending():
                 raise _incomplete(self._folder, self.pending())
-            folder = seal_store(self.path, self.plan, list(self._done.values()), provenance)
+            folder = seal_store(self.path, self.plan, list(self._done.values()), provenance, left_out or {})
         publish_sealed(folder, self.path)
         if self._remote is not None:
             self._remote.finish()

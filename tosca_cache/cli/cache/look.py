@@ -51,6 +51,7 @@ def register(cache: typer.Typer) -> None:
 
 
 def _facts(path: Path) -> dict[str, Any]:
+    from tosca_cache.datasets.decoding import Decoding
     from tosca_cache.store import SPLITS, list_stores, open_store
 
     for found in list_stores(path.parent):
@@ -58,6 +59,7 @@ def _facts(path: Path) -> dict[str, Any]:
             return found.to_dict()
     store = open_store(path)
     manifest = store.manifest
+    decoding = {} if store.spec.imported else {"decoding": Decoding.recorded_in(store.spec.transform).to_dict()}
     return {
         "path": str(store.path),
         "name": store.path.name,
@@ -71,7 +73,9 @@ def _facts(path: Path) -> dict[str, Any]:
         "fingerprint": store.spec.to_dict(),
         "fingerprint_digest": store.spec.digest(),
         "numerics": dict(manifest.plan.numerics),
+        **decoding,
         "skipped": {split: [vars(row) for row in manifest.skipped[split]] for split in SPLITS},
+        "left_out": {why: {"count": found.count, "paths": list(found.paths)} for why, found in manifest.left_out.items()},
         "provenance": store.provenance,
     }
 
