@@ -49,7 +49,7 @@ def _printing(others: Callable[..., None]) -> Callable[..., None]:
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, ToscaWarning):
             echo(f"warning: {message}", err=True, color="yellow")
-        else:
+        elif category.__name__ != "DecompressionBombWarning":  # Pillow's; the limit is --max-pixels, which says more
             others(message, category, *rest, **named)
 
     return show

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -194,7 +195,7 @@ def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: An
         outcome = run_request(request)
     if outcome.was_there:
         echo("this store is finished already; nothing to do")
-    _print_skipped(outcome.store)
+    _print_skipped(outcome.store, again=outcome.was_there)
     echo(f"store: {shown(outcome.store.path)}")
 
 
@@ -237,7 +238,7 @@ def _run_shared(request: ExtractRequest, jobs: int | None, backend: str | None, 
     return run_shared(request, backend=backend or "loky", n_jobs=jobs, scheduler=scheduler)
 
 
-def _print_skipped(store: Store) -> None:
+def _print_skipped(store: Store, *, again: bool) -> None:
     skipped = [row for rows in store.manifest.skipped.values() for row in rows]
     if skipped:
         echo(f"{len(skipped)} images could not be read and are not in the store (its manifest lists them):")
@@ -245,6 +246,8 @@ def _print_skipped(store: Store) -> None:
         echo(f"  {escaped(row.path)}: {escaped(row.reason)}")
     if len(skipped) > SHOWN:
         echo(f"  and {len(skipped) - SHOWN} more")
+    if skipped and again:
+        echo(f"to try them again: tosca cache rm {shlex.quote(store.path.name)}, then run this command once more")
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.cifar import FOLDER, load_cifar100
-from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding
+from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, as_published
 from tosca_cache.datasets.folder_dataset import check_fraction, load_folder
 from tosca_cache.datasets.folders import LAYOUTS, SPLITS
 from tosca_cache.datasets.lists import is_list, load_list
@@ -100,8 +100,8 @@ def load_known(dataset: KnownDataset, data_root: Path, decoding: Mapping[str, An
     if dataset.layout != "folders" and how.to_record():
         raise UsageError(
             f"the images of {dataset.name} are no files of their own, which could be decoded in one way or another",
-            where=", ".join(f"--{field}" for field in how.to_record()),
-            remedy="leave these options out",
+            where=", ".join(f"--{key}" for key, value in how.to_record().items() if value != as_published()[key]),
+            remedy="leave it out",
         )
     if dataset.layout == "embedded":
         return _embedded(dataset.name)

@@ -59,10 +59,10 @@ class Duplicates:
     def lines(self) -> list[str]:
         """How many there are, naming five."""
         said = (
-            (self.both, f"{self.test_rows} test images are also in train"),
-            (self.classes, f"{len(self.classes)} images stand in several classes"),
+            (self.both, "test images that are also in train", self.test_rows),
+            (self.classes, "images that stand in several classes", len(self.classes)),
         )
-        return [f"{what}: {self._named(groups)}" for groups, what in said if groups]
+        return [f"{what}: {count} ({self._named(groups)})" for groups, what, count in said if groups]
 
     def dropped(self) -> dict[str, list[Place]]:
         """Why -> rows that `drop` leaves out: all of what stands in several classes, and what train has of test."""

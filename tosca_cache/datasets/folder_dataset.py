@@ -155,7 +155,7 @@ def _split_rows(scan: FolderScan, folder: Path, domain: str) -> dict[str, list[R
     """Rows of FOLDER/train/CLASS and FOLDER/test/CLASS."""
     classes = {split: list_classes(folder / split, scan) for split in SPLITS}
     check_twins("classes", [name for files in classes.values() for name in files], folder)
-    check_same_classes(classes, folder)
+    check_same_classes(classes, folder, scan)
     return {split: _rows(files, domain) for split, files in classes.items()}
 
 

@@ -87,26 +87,29 @@ def list_classes(folder: Path, scan: FolderScan) -> ClassFiles:
     return classes
 
 
-def check_same_classes(splits: Mapping[str, Iterable[str]], where: Path) -> None:
+def check_same_classes(splits: Mapping[str, Iterable[str]], where: Path, scan: FolderScan) -> None:
     """Raises `DatasetError` naming the classes that only `train` or only `test` has."""
     train, test = set(splits["train"]), set(splits["test"])
     for only, other, names in (("test", "train", test - train), ("train", "test", train - test)):
         if names:
             raise DatasetError(
-                f"{counted(names, 'class', 'classes')} only in {only}: {listed(names)}",
+                f"{counted(names, 'class', 'classes')} only in {only}: {listed(names)}{_instead(where / other, scan, [])}",
                 where=where / only,
-                remedy=f"add images of them to {where / other}, or remove them from {where / only}",
+                remedy=_remedy(scan) or f"add images of them to {where / other}, or remove them from {where / only}",
             )
 
 
 def _no_images(folder: Path, scan: FolderScan, classes: Collection[str], remedy: str) -> DatasetError:
-    links = scan.left_out.get(LINKS, [])
-    if links:
-        remedy = (
-            f"links to folders are not followed ({links[0]}): put real folders there, or list the files in a CSV file"
-        )
     inside = f" in {counted(classes, 'class', 'classes')}: {listed(classes)}" if classes else ""
-    return DatasetError(f"no images found{inside}{_instead(folder, scan, classes)}", where=folder, remedy=remedy)
+    problem = f"no images found{inside}{_instead(folder, scan, classes)}"
+    return DatasetError(problem, where=folder, remedy=_remedy(scan) or remedy)
+
+
+def _remedy(scan: FolderScan) -> str | None:
+    """What to do about links to folders, if there are any."""
+    links = scan.left_out.get(LINKS, [])
+    said = "put real folders there, or list the images in a CSV file"
+    return f"links to folders are not followed ({links[0]}): {said}" if links else None
 
 
 def _instead(folder: Path, scan: FolderScan, classes: Collection[str]) -> str:
@@ -114,7 +117,7 @@ def _instead(folder: Path, scan: FolderScan, classes: Collection[str]) -> str:
     inside = [folder / name for name in classes] or [folder]
     prefixes = tuple("" if path == scan.root else escaped(f"{scan.relative(path)}/") for path in inside)
     found = {why: sum(path.startswith(prefixes) for path in paths) for why, paths in scan.left_out.items()}
-    parts = ", ".join(f"{count} {why}" for why, count in found.items() if count)
+    parts = ", ".join(f"{why}: {count}" for why, count in found.items() if count)
     return f" (left out there: {parts})" if parts else ""
 
 

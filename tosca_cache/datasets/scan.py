@@ -14,7 +14,7 @@ from tosca_cache.text import escaped
 LINKS = "links to folders"
 BESIDE = "images beside the class folders"
 OTHERS = "folders beside train and test"
-ODD = "neither files nor folders"
+ODD = "pipes, sockets and devices"
 TWICE = "folders that were listed already"
 
 
@@ -107,7 +107,8 @@ class FolderScan:
         if path.exists() and not path.is_file():
             self._leave_out(ODD, path)
         elif not self.is_image(entry.name):
-            self._leave_out(f"{path.suffix.lower() or 'nameless'} files", path)
+            suffix = path.suffix.lower()
+            self._leave_out(f"{suffix} files" if suffix else "files without a suffix", path)
         else:
             return True  # also a link that leads nowhere, so that the image that is missing is named when it is opened
         return False

@@ -166,9 +166,9 @@ class Extraction:
 
         Looking for the latter takes a while where there are many files of the same size.
         """
-        left_out = {why: paths for why, paths in self.dataset.left_out.items() if paths}
         parts = [
-            f"{len(paths)} {why} ({paths[0]}{', ...' if len(paths) > 1 else ''})" for why, paths in left_out.items()
+            f"{why}: {len(paths)} ({paths[0]}{', ...' if len(paths) > 1 else ''})"
+            for why, paths in self.dataset.left_out.items()
         ]
         lines = [f"left out: {'; '.join(parts)}"] if parts else []
         if self.dataset.unchecked:

@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tosca_cache.terminal import make_console
+from tosca_cache.text import escaped
 
 INTERVAL = 10.0  # seconds between plain lines
 
@@ -22,12 +23,12 @@ class ExtractionProgress:
 
     def __init__(self, name: str, total: int, done: int, *, quiet: bool = False) -> None:
         self.console = make_console(stderr=True, quiet=quiet)
-        self.name, self.total, self.done, self._before = name, total, done, done
+        self.name, self.total, self.done, self._before = escaped(name), total, done, done
         self._begun = self._said = time.monotonic()
         rate = TextColumn("{task.fields[rate]:.1f} images/s", markup=False)
         columns = (TextColumn("extract {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), rate)
         self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
-        self._task = self._bar.add_task(name, total=total, completed=done, rate=0.0)
+        self._task = self._bar.add_task(self.name, total=total, completed=done, rate=0.0)
 
     def __enter__(self) -> ExtractionProgress:
         self._begun = self._said = time.monotonic()

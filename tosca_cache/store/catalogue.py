@@ -20,6 +20,7 @@ from tosca_cache.store.remote import Seen, Unreachable, local_root, look, shown
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 from tosca_cache.store.unfinished import Unfinished, read_unfinished
 
+LONGEST_NAME = 220  # of a store's folder: leaves room for what locks and parts add to it
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
 _OPTIONS = {
     "backbone.name": "--backbone",
@@ -70,9 +71,18 @@ class StoreSummary:
 
 
 def store_path(root: Path, spec: StoreSpec) -> Path:
-    """Where the store of a specification belongs: ROOT/DATASET--BACKBONE--vV--DIGEST."""
-    names = (re.sub(r"[^A-Za-z0-9._-]+", "_", name) for name in (spec.dataset["name"], spec.backbone["name"]))
-    return local_root(root) / "--".join([*names, f"v{spec.views['count']}", spec.digest()[:10]])
+    """Where the store of a specification belongs: ROOT/DATASET--BACKBONE--vV--DIGEST.
+
+    Names are cut where the folder's would be too long, and never begin with a dot: such folders are ours, not stores.
+    """
+    dataset, backbone = (re.sub(r"[^A-Za-z0-9._-]+", "_", group["name"]) for group in (spec.dataset, spec.backbone))
+    if dataset.startswith("."):
+        dataset = f"_{dataset[1:]}"
+    rest = f"v{spec.views['count']}--{spec.digest()[:10]}"
+    if len(f"{dataset}--{backbone}--{rest}") > LONGEST_NAME:
+        backbone = backbone[:60]
+        dataset = dataset[: LONGEST_NAME - len(f"--{backbone}--{rest}")]
+    return local_root(root) / f"{dataset}--{backbone}--{rest}"
 
 
 def list_stores(root: Path) -> list[StoreSummary]:
