@@ -92,7 +92,9 @@ class TestPolicies:
         dropped = without_duplicates(copied, "drop")
         assert dropped.splits["train"].paths == ("train/a/2.png", "train/b/0.png", "train/b/1.png")
         assert dropped.splits["train"].labels.tolist() == [0, 1, 1]
-        assert "test/a/copy.png" in dropped.splits["test"].paths and "test/a/other.png" not in dropped.splits["test"].paths
+        assert (
+            "test/a/copy.png" in dropped.splits["test"].paths and "test/a/other.png" not in dropped.splits["test"].paths
+        )
         assert dropped.left_out == {
             "images that stand in several classes": [
                 "test/a/other.png",
@@ -106,7 +108,7 @@ class TestPolicies:
         assert dropped.open("train", 0).tobytes() == copied.open("train", 2).tobytes()
 
     def test_fail(self, copied):
-        with pytest.raises(DatasetError, match="also in train: 2 .*several classes: 2 .*") as raised:
+        with pytest.raises(DatasetError, match=r"also in train: 2 .*several classes: 2 .*") as raised:
             without_duplicates(copied, "fail")
         assert "--duplicates drop" in raised.value.remedy
 

@@ -100,10 +100,23 @@ def tiff(path, values, bits, *, photometric=1, sample_format=1):
     """A TIFF of one strip, as no version of Pillow would write it."""
     data = values if isinstance(values, bytes) else values.tobytes()
     width = len(data) * 8 // bits
-    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 1, 279: len(data), 339: sample_format}
+    tags = {
+        256: width,
+        257: 1,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: 1,
+        278: 1,
+        279: len(data),
+        339: sample_format,
+    }
     padded = data + b"\0" * (len(data) % 2)
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
-    path.write_bytes(struct.pack("<2sHI", b"II", 42, 8 + len(padded)) + padded + struct.pack("<H", len(tags)) + entries + b"\0" * 4)
+    path.write_bytes(
+        struct.pack("<2sHI", b"II", 42, 8 + len(padded)) + padded + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+    )
     return path
 
 
@@ -188,7 +201,12 @@ def test_what_lies_under_transparent_pixels(tmp_path):
 
 
 def test_backgrounds():
-    assert [parse_background(text) for text in ("white", "#abc", "#102030", "none")] == ["#ffffff", "#aabbcc", "#102030", "none"]
+    assert [parse_background(text) for text in ("white", "#abc", "#102030", "none")] == [
+        "#ffffff",
+        "#aabbcc",
+        "#102030",
+        "none",
+    ]
     for text in ("", "pinkish", "#12345", "#11223344", "0"):
         with pytest.raises(UsageError, match="background"):
             parse_background(text)

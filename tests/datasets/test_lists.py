@@ -63,7 +63,9 @@ def test_however_it_is_written(folder, how):
 def test_labels_are_texts_of_any_kind(folder):
     files = [line.split(",")[0] for line in all_of(folder)]
     names = ["10", '"a, b"', "été", "=1+1"] * 2
-    lines = [f"{file},{name},{split}" for file, name, split in zip(files, names, ["train"] * 4 + ["test"] * 4, strict=True)]
+    lines = [
+        f"{file},{name},{split}" for file, name, split in zip(files, names, ["train"] * 4 + ["test"] * 4, strict=True)
+    ]
     assert load_dataset(write(folder, "path,label,split", *lines)).class_names == ("10", "=1+1", "a, b", "été")
 
 
@@ -115,7 +117,7 @@ class TestFraction:
 
     def test_one_image_cannot_be_divided(self, folder):
         path = write(folder, "path,label", "train/a/0.png,a", "train/a/1.png,a", "train/b/0.png,b")
-        with pytest.raises(DatasetError, match="line 4 .* class 'b' has this image only"):
+        with pytest.raises(DatasetError, match=r"line 4 .* class 'b' has this image only"):
             load_dataset(path, test_fraction=0.5)
 
 
@@ -167,16 +169,16 @@ def test_classes_of_a_domain_that_are_in_one_split_only(folder):
 
 def test_not_utf_8(folder):
     (folder / "list.csv").write_bytes(b"path,label,split\ntrain/a/0.png,a,train\ntrain/\xe9.png,a,train\n")
-    with pytest.raises(DatasetError, match="line 3 .* not valid UTF-8"):
+    with pytest.raises(DatasetError, match=r"line 3 .* not valid UTF-8"):
         load_dataset(str(folder / "list.csv"))
     (folder / "list.csv").write_bytes("path,label,split\n".encode("utf-16"))
-    with pytest.raises(DatasetError, match="line 1 .* not valid UTF-8"):
+    with pytest.raises(DatasetError, match=r"line 1 .* not valid UTF-8"):
         load_dataset(str(folder / "list.csv"))
 
 
 @pytest.mark.parametrize("content", [[], [""], ["path,label,split"], ["path,label,split", "", " "]])
 def test_nothing_in_it(folder, content):
-    with pytest.raises(DatasetError, match="no images|lacks the column"):
+    with pytest.raises(DatasetError, match=r"no images|lacks the column"):
         load_dataset(write(folder, *content))
 
 

@@ -185,7 +185,9 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "é") for form in ("NFC", "N
 
 
 class TestNames:
-    @pytest.mark.parametrize("name", ["line\nbreak", "-rf", "[red]", " space ", "x" * 255, "\x1b[31m", DECOMPOSED, "é" * 127])
+    @pytest.mark.parametrize(
+        "name", ["line\nbreak", "-rf", "[red]", " space ", "x" * 255, "\x1b[31m", DECOMPOSED, "é" * 127]
+    )
     def test_of_classes_and_files_are_text(self, tmp_path, name):
         folder = make_splits(tmp_path / "set", ("a", name))
         file = name[:100] + ".png"

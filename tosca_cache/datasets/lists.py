@@ -231,5 +231,5 @@ def _wrong(file: Path, line: int, problem: str) -> DatasetError:
     return DatasetError(
         f"line {line} of the list cannot be used: {escaped(problem)}",
         where=f"{file}:{line}",
-        remedy=f"see docs/images.md: the first line names the columns ({', '.join(REQUIRED)}, perhaps {', '.join(OPTIONAL)})",
+        remedy=f"docs/images.md: the first line names the columns ({', '.join(REQUIRED)}, perhaps {', '.join(OPTIONAL)})",
     )

@@ -1,0 +1,169 @@
+"""What a store says of how its images were decoded, and what it does not hold; and the same when it is made again."""
+
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tosca_cache.datasets import load_dataset
+from tosca_cache.datasets.decoding import PUBLISHED, Decoding
+from tosca_cache.datasets.duplicates import without_duplicates
+from tosca_cache.errors import ImageError
+from tosca_cache.extract.fingerprint import store_spec
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.pipeline import extract
+from tosca_cache.extract.rebuild import Sources, rebuild
+from tosca_cache.extract.recheck import recheck
+from tosca_cache.store import find_store, open_store, store_path
+from tosca_cache.store.verify import verify_store
+
+OPTIONS = ExtractOptions(views=1, batch_size=8, workers=2)
+KEYS = {"orientation", "background", "depth"}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
+def quietly(dataset, backbone, root, options=OPTIONS, **source):
+    return extract(dataset, backbone, root, options, source=source, show_progress=False)
+
+
+@pytest.fixture
+def folder(make_folder):
+    """3 classes of 2 train and 2 test images, among them a photo on its side, a transparent one, and one of 16 bits."""
+    folder = make_folder(train=2, test=2)
+    pixels = np.random.default_rng(1).integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(pixels[..., :3]).save(folder / "train/class 0/000.png", exif=exif)
+    Image.fromarray(pixels).save(folder / "train/class 1/000.png")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / "train/class 2/000.png")
+    return folder
+
+
+class TestFingerprint:
+    def spec(self, dataset, backbone):
+        return store_spec(dataset, backbone, backbone.transform(), OPTIONS)
+
+    def test_of_own_folders_says_how_they_were_decoded(self, folder, tiny):
+        transform = self.spec(load_dataset(str(folder)), tiny).transform
+        assert {key: transform[key] for key in KEYS} == {
+            "orientation": "upright",
+            "background": "#ffffff",
+            "depth": "scaled",
+        }
+
+    def test_as_published_is_what_it_was_before_there_was_a_choice(self, folder, tiny):
+        spec = self.spec(load_dataset(str(folder), decoding=asdict(PUBLISHED)), tiny)
+        assert not KEYS & spec.transform.keys() and Decoding.recorded_in(spec.transform) == PUBLISHED
+
+    def test_of_embedded_images_is_what_it_was(self, tiny):
+        assert not KEYS & self.spec(load_dataset("digits"), tiny).transform.keys()
+
+    @pytest.mark.parametrize("change", [{"orientation": "stored"}, {"background": "none"}, {"depth": "clipped"}])
+    def test_whatever_changes_features_changes_it(self, folder, tiny, tmp_path, change):
+        stores = [quietly(load_dataset(str(folder), decoding=how), tiny, tmp_path / "cache") for how in ({}, change)]
+        assert stores[0].spec.digest() != stores[1].spec.digest()
+        assert Decoding.recorded_in(stores[1].spec.transform) == replace(Decoding(), **change)
+        differing = (stores[0].features("train") != stores[1].features("train")).any(axis=(1, 2))
+        (row,) = np.flatnonzero(differing)
+        number = {"orientation": 0, "background": 1, "depth": 2}[next(iter(change))]
+        assert stores[0].paths("train")[row] == f"train/class {number}/000.png"
+
+    def test_the_limit_of_pixels_plays_no_part(self, folder, tiny):
+        specs = [self.spec(load_dataset(str(folder), decoding=how), tiny) for how in ({}, {"max_pixels": 10**9})]
+        assert specs[0] == specs[1]
+
+
+@pytest.mark.parametrize("how", [{}, {"orientation": "stored", "background": "#102030"}, asdict(PUBLISHED)], ids=str)
+def test_a_store_is_computed_again_as_it_was_made(folder, tiny, tiny_weights, tmp_path, how):
+    shutil.copy(folder / "train/class 0/001.png", folder / "train/class 0/002.gif")  # read by default, not as published
+    store = quietly(load_dataset(str(folder), decoding=how), tiny, tmp_path / "cache")
+    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
+    found = recheck(again, store, 10**6, 1993)
+    assert len(found) == 2 * store.rows("train") + store.rows("test") and not any(one.problem for one in found)
+
+
+def test_a_list_is_found_again(folder, tiny, tiny_weights, tmp_path):
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    lines = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]}" for path in files]
+    (folder / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    store = quietly(load_dataset(str(folder / "list.csv")), tiny, tmp_path / "cache")
+    assert store.path.name.startswith("list.csv--")
+    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
+    assert not any(one.problem for one in recheck(again, store, 3, 1993))
+
+
+def test_what_was_dropped_is_dropped_again(folder, tiny, tiny_weights, tmp_path):
+    shutil.copy(folder / "train/class 0/001.png", folder / "test/class 0/002.png")
+    dataset = without_duplicates(load_dataset(str(folder)), "drop")
+    store = quietly(dataset, tiny, tmp_path / "cache", duplicates="drop")
+    assert store.rows("train") == 5
+    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
+    assert again.dataset.listing_digest() == dataset.listing_digest()
+
+
+class TestLeftOut:
+    def test_the_manifest_says_so(self, folder, tiny, tmp_path):
+        for number in range(120):
+            (folder / "test/class 1" / f"{number:03d}.heic").write_bytes(b"no image")
+        (folder / "train/class 0/loop").symlink_to("..")
+        store = quietly(load_dataset(str(folder)), tiny, tmp_path / "cache")
+        found = open_store(store.path).manifest.left_out
+        assert found["links to folders"].paths == ("train/class 0/loop",)
+        assert found[".heic files"].count == 120 and len(found[".heic files"].paths) == 100
+        assert found[".heic files"].paths[0] == "test/class 1/000.heic"
+        assert verify_store(store.path).ok
+
+    def test_a_store_of_all_there_is_says_nothing(self, folder, tiny, tmp_path):
+        store = quietly(load_dataset(str(folder)), tiny, tmp_path / "cache")
+        assert "left_out" not in store.manifest.to_dict()
+
+
+class TestBadShapes:
+    @pytest.fixture
+    def thin(self, folder):
+        """A picture one pixel wide and a million high: of 4 kB, but of 5 GB when its shorter side has 36."""
+        Image.new("L", (1, 1_000_000)).save(folder / "train/class 0/000.png")
+        return load_dataset(str(folder))
+
+    def test_thin_ones_are_named(self, thin, tiny, tmp_path):
+        with pytest.raises(ImageError, match="1 x 1,000,000 pixels is too narrow") as raised:
+            quietly(thin, tiny, tmp_path / "cache")
+        assert raised.value.where == str(Path(thin.root, "train/class 0/000.png"))
+
+    def test_thin_ones_are_skipped(self, thin, tiny, tmp_path):
+        store = quietly(thin, tiny, tmp_path / "cache", replace(OPTIONS, on_error="skip"))
+        (skipped,) = store.manifest.skipped["train"]
+        assert skipped.path == "train/class 0/000.png" and "too narrow" in skipped.reason
+
+    def test_narrow_ones_are_not(self, folder, tiny, tmp_path):
+        Image.new("L", (3, 1000)).save(folder / "train/class 0/000.png")
+        assert quietly(load_dataset(str(folder)), tiny, tmp_path / "cache").rows("train") == 6
+
+    def test_large_ones_are_skipped(self, folder, tiny, tmp_path):
+        Image.new("1", (300, 400)).save(folder / "train/class 0/000.png")
+        dataset = load_dataset(str(folder), decoding={"max_pixels": 100_000})
+        store = quietly(dataset, tiny, tmp_path / "cache", replace(OPTIONS, on_error="skip"))
+        (skipped,) = store.manifest.skipped["train"]
+        assert "300 x 400 pixels, more than 100,000; --max-pixels" in skipped.reason
+
+
+@pytest.mark.parametrize("name", ["n" * 255, ".hidden", "-rf", "[red]", "line\nbreak", "\x1b[31m", "é" * 127])
+def test_whatever_a_dataset_is_called_its_store_is_found(folder, tiny, tmp_path, name):
+    dataset = load_dataset(str(folder.rename(tmp_path / name)))
+    assert dataset.name == name
+    store = quietly(dataset, tiny, tmp_path / "cache")
+    assert store.path.parent == tmp_path / "cache" and len(store.path.name.encode()) < 255
+    assert find_store(tmp_path / "cache", name).path == store.path
+
+
+def test_long_names_differ_by_the_digest(folder, tiny):
+    dataset = load_dataset(str(folder))
+    specs = [store_spec(replace(dataset, name="n" * 300 + end), tiny, tiny.transform(), OPTIONS) for end in ("x", "y")]
+    assert len({store_path(Path("cache"), spec) for spec in specs}) == 2
