@@ -1,5 +1,6 @@
 """Every mode of Pillow's comes out as the RGB that it stands for: by bit depth, upright, and on white where nothing is."""
 
+import io
 import struct
 
 import numpy as np
@@ -244,6 +245,7 @@ def test_photos_are_turned_upright(tmp_path, orientation, suffix):
             assert np.abs(found - stored).max() <= tolerance
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"nonsense" * 9])
 def test_damaged_exif_data_says_nothing(tmp_path, exif):
     Image.fromarray(CORNERS).save(tmp_path / "x.png", exif=exif)
@@ -309,6 +311,46 @@ class TestLimits:
         with pytest.raises(Exception, match="memory is not enough") as raised:
             open_rgb(tmp_path / "x.png")
         assert not isinstance(raised.value, ImageError)  # which --on-error skip would leave out
+
+
+def some_files():
+    """A small picture in every format that is read, as bytes."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[274] = 6
+    formats = ["JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "TGA"]
+    formats += [name for name, feature in (("AVIF", "avif"), ("JPEG2000", "jpg_2000")) if features.check(feature)]
+    for name in formats:
+        data = io.BytesIO()
+        image.save(data, name, exif=exif)
+        yield data.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore")  # of Pillow's, about what is damaged
+def test_damaged_files_are_bad_images_and_nothing_else(tmp_path):
+    random, path, bad = np.random.default_rng(0), tmp_path / "x", 0
+    for data in some_files():
+        for _ in range(40):
+            damaged = bytearray(data)
+            for place in random.integers(len(data), size=3):
+                damaged[place : place + int(random.integers(1, 9))] = random.bytes(int(random.integers(9)))
+            path.write_bytes(damaged)
+            try:
+                assert open_rgb(path, OWN).mode == "RGB"
+            except ImageError:
+                bad += 1
+    assert bad > 40
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, ZeroDivisionError, TypeError])
+def test_whatever_a_decoder_raises_is_a_bad_image(tmp_path, monkeypatch, error):
+    def refuse(*arguments):
+        raise error("of a codec")
+
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image.Image, "convert", refuse)
+    with pytest.raises(ImageError, match="of a codec"):
+        open_rgb(tmp_path / "x.png")
 
 
 def test_programs_are_not_run(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tosca_cache.datasets import REGISTRY, catalogue, list_datasets, load_dataset
+from tosca_cache.datasets.decoding import PUBLISHED
 from tosca_cache.errors import DatasetError, UsageError
 
 RELEASED = ("cub", "imageneta", "imagenetr", "omnibenchmark", "vtab", "objectnet")
@@ -75,6 +76,25 @@ def test_found_in_the_path_of_the_reference_or_by_its_name(tmp_path, small_vtab)
         dataset = load_dataset("vtab", data_root=tmp_path / place.replace("/", "_"))
         assert dataset.name == "vtab"
         assert dataset.class_names == ("0", "1")
+
+
+def test_files_are_read_as_published_unless_asked_otherwise(tmp_path, small_vtab):
+    make_vtab(tmp_path)
+    folder = tmp_path / "vtab-cil" / "vtab"
+    (folder / "train" / "0" / "more.gif").write_bytes((folder / "train" / "0" / "0.jpg").read_bytes())
+    (folder / "__MACOSX").mkdir()
+    dataset = load_dataset("vtab", data_root=tmp_path)
+    assert dataset.decoding == PUBLISHED and not dataset.left_out and not dataset.unchecked
+    upright = load_dataset("vtab", data_root=tmp_path, decoding={"orientation": "upright", "depth": "scaled"})
+    assert upright.decoding == replace(PUBLISHED, orientation="upright", depth="scaled")
+    assert upright.listing_digest() == dataset.listing_digest()
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-domains", "glyphs", "cifar100"])
+def test_images_that_are_no_files_cannot_be_decoded_otherwise(name):
+    with pytest.raises(UsageError, match="no files of their own") as raised:
+        load_dataset(name, decoding={"background": "#ffffff"})
+    assert raised.value.where == "--background"
 
 
 def test_other_counts_than_published_are_an_error(tmp_path, small_vtab):

@@ -21,7 +21,8 @@ def datasets(
     """List the named datasets: what they hold, whether they are here, where they are published.
 
     Any folder of images can be given instead of a name: train/CLASS and test/CLASS; DOMAIN/train/CLASS and
-    DOMAIN/test/CLASS; or one folder of classes with --test-fraction.
+    DOMAIN/test/CLASS; or one folder of classes with --test-fraction. Or a CSV file that lists them, with columns
+    path and label, and optionally split and domain.
     """
     from tosca_cache.datasets import list_datasets, resolve_data_root
 

@@ -12,8 +12,11 @@ from tosca_cache.datasets.decoding import PUBLISHED, Decoding
 from tosca_cache.datasets.modes import to_rgb
 from tosca_cache.errors import DatasetError, ImageError
 
-# What Pillow's decoders raise for damaged files: most say OSError, some let the error of a parser through.
-_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, Image.DecompressionBombError)
+# What Pillow's decoders raise for damaged files: most say OSError, some let the error of a parser or a codec through.
+_DECODING_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, ArithmeticError, TypeError, RuntimeError),
+    Image.DecompressionBombError,
+)
 _PROGRAMS = ("EPS", "WMF")  # formats that Pillow has another program draw
 
 

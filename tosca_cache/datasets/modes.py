@@ -95,7 +95,8 @@ def _from_floats(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _flattened(image: Image.Image, background: str) -> Image.Image:
     """RGB, with transparent pixels laid on a colour, or with the colours that are stored under them."""
-    image = image.convert(_PREMULTIPLIED.get(image.mode, image.mode))
+    if image.mode in _PREMULTIPLIED:
+        image = image.convert(_PREMULTIPLIED[image.mode])
     if background == NO_BACKGROUND or not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
