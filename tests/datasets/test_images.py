@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -139,7 +140,6 @@ def test_16_bits_of_colour(tmp_path):
 
 def png(path, pixels, *, transparent):
     """A PNG of 16 bits of RGB, which Pillow does not write."""
-    import zlib
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -289,6 +289,14 @@ class TestLimits:
         with pytest.raises(ImageError, match=r"100 x 20 pixels, more than 1,999; --max-pixels") as raised:
             open_rgb(tmp_path / "x.png", Decoding(max_pixels=1999))
         assert raised.value.where == str(tmp_path / "x.png")
+
+    def test_sides(self, tmp_path):
+        # Only the header of a PNG: nothing else is read.
+        header = b"IHDR" + struct.pack(">IIBBBBB", 1, 100_000_000, 8, 0, 0, 0, 0)
+        chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+        (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT\0\0\0\0")
+        with pytest.raises(ImageError, match="1 x 100,000,000 pixels, more than 1,048,576 on a side"):
+            open_rgb(tmp_path / "x.png", OWN)
 
     def test_nothing_is_decoded_to_find_that_out(self, tmp_path):
         Image.new("1", (4000, 4000)).save(tmp_path / "x.png")

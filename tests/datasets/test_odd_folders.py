@@ -10,6 +10,7 @@ from odd_folders import make_image, make_splits
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.decoding import PUBLISHED
+from tosca_cache.datasets.scan import FolderScan
 from tosca_cache.errors import DatasetError, UsageError
 
 
@@ -95,6 +96,14 @@ class TestLinks:
         for row in (2, 3):
             with pytest.raises(DatasetError, match="no such file"):
                 dataset.open("train", row)
+
+
+def test_every_real_folder_is_listed_once(folder):
+    """As where one is mounted at two places, which is no link."""
+    scan = FolderScan(folder, PUBLISHED.suffixes)
+    assert scan.images(folder / "train" / "a") == ["train/a/0.png", "train/a/1.png"]
+    assert scan.images(folder / "train") == ["train/b/0.png", "train/b/1.png"]
+    assert scan.left_out == {"folders that were listed already": ["train/a"]}
 
 
 def test_what_is_no_file_is_not_waited_for(folder):

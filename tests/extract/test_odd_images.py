@@ -89,6 +89,12 @@ def test_a_store_is_computed_again_as_it_was_made(folder, tiny, tiny_weights, tm
     assert len(found) == 2 * store.rows("train") + store.rows("test") and not any(one.problem for one in found)
 
 
+def test_a_folder_that_is_called_like_an_embedded_dataset(folder, tiny, tiny_weights, tmp_path):
+    store = quietly(load_dataset(str(folder.rename(tmp_path / "digits"))), tiny, tmp_path / "cache")
+    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
+    assert again.dataset.root == str(tmp_path / "digits")
+
+
 def test_a_list_is_found_again(folder, tiny, tiny_weights, tmp_path):
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
     lines = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]}" for path in files]

@@ -17,6 +17,7 @@ _DECODING_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, LookupError, ArithmeticError, TypeError, RuntimeError),
     Image.DecompressionBombError,
 )
+MAX_SIDE = 1 << 20  # pixels; Pillow keeps a pointer for every row, so that the number of pixels alone bounds no memory
 _PROGRAMS = ("EPS", "WMF")  # formats that Pillow has another program draw
 
 
@@ -61,6 +62,8 @@ def _check(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"it has {width:,} x {height:,} pixels, more than {max_pixels:,}; --max-pixels allows more")
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"it has {width:,} x {height:,} pixels, more than {MAX_SIDE:,} on a side")
     if image.format in _PROGRAMS:
         raise ValueError(f"it is a program that draws ({image.format}), not an image")
 

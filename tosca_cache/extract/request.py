@@ -65,7 +65,7 @@ class ExtractRequest:
                 remedy=f"use {' or '.join(NORMALISATIONS)}",
             )
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in (None, *choices):
+            if getattr(self, name) not in (choices if name == "duplicates" else (None, *choices)):
                 raise UsageError(
                     f"there is no {name} {getattr(self, name)!r}",
                     where=f"--{name}",
