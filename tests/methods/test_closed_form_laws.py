@@ -182,7 +182,7 @@ def test_ranpac_and_garm_are_acil_where_they_should_be(rows):
 def test_ranpac_is_the_plain_ridge_in_both_of_its_forms(sizes, each, seed, size):
     """Lambda chosen by each task's own rows; weights from roots of Gram matrices or from the sums themselves."""
     x, labels = draw(seed, [each] * sum(sizes), 6)
-    plain = Ridge(size, seed=derive_seed(5, "projection"))
+    plain = Ridge(size, seed=derive_seed(5, "projection"), selection="split")
     ours = METHODS["ranpac"](seed=5, expansion=size, precision="float64")
     for task in tasks_of(x, labels, *by_class(labels, sizes)):
         ours.observe(task)
@@ -197,7 +197,7 @@ def test_ranpac_is_the_plain_ridge_in_both_of_its_forms(sizes, each, seed, size)
 @pytest.mark.parametrize("precision", ["float32", "float64"])
 def test_ranpac_chooses_the_lambda_of_the_plain_ridge(precision):
     x, labels = draw(8, [30] * 4, 6)
-    plain = Ridge(20, seed=derive_seed(5, "projection"))
+    plain = Ridge(20, seed=derive_seed(5, "projection"), selection="split")
     ours = METHODS["ranpac"](seed=5, expansion=20, precision=precision)
     for task in tasks_of(x, labels, *by_class(labels, [2, 2])):
         ours.observe(task)

@@ -228,7 +228,7 @@ def test_classifiers_are_examined_on_rows_that_they_have_not_seen():
     assert examination.merit(3)[0] == right
     np.testing.assert_allclose(examination.surprise[-1], surprise, rtol=1e-6, atol=1e-9)
     assert examination.temperature(3) == TEMPERATURES[surprise.argmin()]
-    assert examination.temperature(0) == 1
+    assert examination.temperature(0) is None
 
 
 def rows_of(task, positions):
@@ -245,12 +245,14 @@ def test_calibrated_products_are_sums_of_logarithms(sizes, seed):
             router.fit(task, Bank("tosca"))
     within = np.concatenate([log_softmax(logits[t][:, b.start : b.stop]) for t, b in enumerate(evidence.blocks)], 1)
     examined, T = routers["pool"].examinations(), len(sizes)
-    said = {
-        name: log_softmax(judge.scores(evidence).numpy() / examined[name].temperature(T))
-        for name, judge in routers["pool"].judges.items()
-    }
-    np.testing.assert_allclose(routers["pool"].scores(evidence), within + sum(said.values()), atol=1e-6)
-    np.testing.assert_array_equal(routers["pool"].alone(evidence), sum(said.values()).argmax(1))
+    said = {}
+    for name, judge in routers["pool"].judges.items():
+        scores, tau = judge.scores(evidence), examined[name].temperature(T)
+        said[name] = log_softmax((standardised(scores) if tau is None else scores / tau).numpy())
+    right = {name: examined[name].merit(T)[0] for name in said}
+    pooled = sum(said[name] for name in said if right[name] >= max(right.values()) - max(right.values()) ** 0.5)
+    np.testing.assert_allclose(routers["pool"].scores(evidence), within + pooled, atol=1e-6)
+    np.testing.assert_array_equal(routers["pool"].alone(evidence), pooled.argmax(1))
     np.testing.assert_array_equal(routers["auto"].scores(evidence), routers["pool"].scores(evidence))
     best = max(said, key=lambda name: examined[name].merit(T))
     np.testing.assert_allclose(routers["product"].scores(evidence), within + said[best], atol=1e-6)

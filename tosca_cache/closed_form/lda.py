@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tosca_cache.closed_form.ridge import solve
 
-SHRINKAGE = 1e-2
+LEAST_SHRINKAGE = 1e-4  # so that a direction in which nothing varies can be divided by
 NOTHING = 1e-12  # of the second moment: what rounding leaves of a covariance of zero
 
 
@@ -19,13 +19,13 @@ class Lda:
     L is the least-norm inverse.
 
     Arguments:
-        shrinkage: e. ridge: r.
+        shrinkage: e; None: what is best in expectation for normal rows of this number, see `oracle_shrinkage`. ridge: r.
         total: S is the covariance about the mean of all rows instead, sum (x - m)(x - m)^T / (n - 1).
         relative: False: t is 1.
     """
 
     def __init__(
-        self, *, shrinkage: float = SHRINKAGE, ridge: float = 0.0, total: bool = False, relative: bool = True
+        self, *, shrinkage: float | None = None, ridge: float = 0.0, total: bool = False, relative: bool = True
     ) -> None:
         self.shrinkage, self.ridge, self.total, self.relative = shrinkage, ridge, total, relative
         self.second = torch.empty(0, 0, dtype=torch.float64)  # sum x x^T, [d, d]
@@ -62,14 +62,17 @@ class Lda:
         covariance = self._covariance(means)
         scale, whole = float(covariance.diagonal().mean()), float(self.second.diagonal().mean() / self.counts.sum())
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-        ridge = self.shrinkage * (scale if self.relative else 1.0) + self.ridge
+        shrinkage = self.shrinkage
+        if shrinkage is None:
+            shrinkage = oracle_shrinkage(covariance, float(self.counts.sum()) - (1 if self.total else len(means)))
+        ridge = shrinkage * (scale if self.relative else 1.0) + self.ridge
         # With one row a class there is no covariance; without a ridge of its own, the nearest mean is what is left.
         if scale <= NOTHING * whole and (self.relative or not ridge):
             weights = torch.linalg.solve(identity, means.T)  # [d, C]
         elif self.relative:
-            weights = torch.linalg.solve((1 - self.shrinkage) * covariance + ridge * identity, means.T)
+            weights = torch.linalg.solve((1 - shrinkage) * covariance + ridge * identity, means.T)
         else:
-            weights = solve((1 - self.shrinkage) * covariance, means.T, ridge)
+            weights = solve((1 - shrinkage) * covariance, means.T, ridge)
         return weights, -0.5 * (means.T * weights).sum(0)
 
     def _covariance(self, means: Tensor) -> Tensor:
@@ -87,3 +90,14 @@ class Lda:
         """Goes on where another one was."""
         self.second, self.sums, self.counts = state["second"], state["sums"], state["counts"]
         self._weights = None
+
+
+def oracle_shrinkage(covariance: Tensor, freedom: float) -> float:
+    """The share of the mean variance in a shrunk covariance S [d, d] of so many degrees of freedom; from S alone.
+
+    OAS: Chen, Wiesel, Eldar and Hero, IEEE Trans. Signal Processing 58 (2010), equation 23; at least `LEAST_SHRINKAGE`.
+    """
+    d, trace, squares = len(covariance), float(covariance.diagonal().sum()), float(covariance.square().sum())
+    spread = (freedom + 1 - 2 / d) * (squares - trace**2 / d)
+    share = ((1 - 2 / d) * squares + trace**2) / spread if spread > 0 else 1.0
+    return min(max(share, LEAST_SHRINKAGE), 1.0)

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
-from tosca_cache.closed_form.ridge import VALIDATION, best_lambda_of
+from tosca_cache.closed_form.gcv import Candidates
+from tosca_cache.closed_form.ridge import best_lambda
 from tosca_cache.closed_form.roots import GROUP, Dual, cholesky, column_major, padded, square_root
 
 
@@ -23,12 +24,15 @@ class RandomRidge:
     Arguments:
         features: the random features; their dtype is that of all sums and of the solution.
         seed: of the random order in which a task's rows are split to choose lambda.
-        lam: lambda; None: chosen at each task as `Ridge` does, products of rows and their eigenvalues in float64.
+        lam: lambda; None: chosen at each task as `Ridge` does, by `selection`, in float64.
+        selection: `split` as published, or `gcv`.
     """
 
-    def __init__(self, features: RandomFeatures, *, seed: int, lam: float | None = None) -> None:
-        self.features, self.seed, self.fixed = features, seed, lam
-        self.lam = 1.0 if lam is None else lam
+    def __init__(
+        self, features: RandomFeatures, *, seed: int, lam: float | None = None, selection: str = "split"
+    ) -> None:
+        self.features, self.seed, self.fixed, self.selection = features, seed, lam, selection
+        self.lam, self.rows = 1.0 if lam is None else lam, 0
         self.targets: list[Tensor] = []  # of each square root, [n, C at its time]
         self.sums: tuple[Tensor, Tensor] | None = None  # G and Q
         self.dual = Dual()
@@ -40,18 +44,16 @@ class RandomRidge:
         h = self.features.apply(x[order])
         y = F.one_hot(labels[order], classes).to(h)
         self._weights = None
+        self.rows += len(h)
         if self.sums is None and self.dual.count + len(h) > self.features.size:
             self._leave_dual(h)
-        products = _products(h) if self.sums is None or self.fixed is None else None
-        if products is not None and self.fixed is None:
-            fit = len(h) - max(1, round(VALIDATION * len(h)))
-            self.lam = best_lambda_of(products[:fit, :fit], products[fit:, :fit], y[:fit].double(), y[fit:].double())
+        if self.fixed is None and self.selection == "split":
+            self.lam = best_lambda(h, y)
         if self.sums is not None:
             self._add(h, y)
             return
-        assert products is not None
         for part in torch.arange(len(h), device=h.device).tensor_split(-(-len(h) // GROUP)):
-            root, target = square_root(h[part], y[part], products[part][:, part])
+            root, target = square_root(h[part], y[part], _products(h[part]))
             self.dual.append(root)
             self.targets.append(target)
 
@@ -69,13 +71,24 @@ class RandomRidge:
 
     def weights(self) -> Tensor:
         """W, [M, C]; solved when first asked for after a task."""
+        if self._weights is None and self.fixed is None and self.selection == "gcv":
+            self._select()
         if self._weights is None:
             self._weights = self.dual.solve(self.lam, padded(self.targets)) if self.sums is None else self._primal()
         return self._weights
 
+    def _select(self) -> None:
+        """Chooses lambda by generalised cross-validation; takes the solution with it where that is of M rows."""
+        if self.sums is None:
+            self.lam, _ = Candidates(self.dual.products(), padded(self.targets).double(), self.rows, dual=True).best()
+            return
+        G, Q = self.sums
+        self.lam, found = Candidates(G.double(), Q.double(), self.rows).best()
+        self._weights = None if found is None else found.to(Q)
+
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""
-        state = {"lambda": torch.tensor(self.lam, dtype=torch.float64)}
+        state = {"lambda": torch.tensor(self.lam, dtype=torch.float64), "rows": torch.tensor(self.rows)}
         if self.sums is not None:
             return state | {"G": self.sums[0].clone(), "Q": self.sums[1].clone()}  # added to in place
         for i, (root, target) in enumerate(zip(self.dual.blocks, self.targets, strict=True)):
@@ -84,7 +97,7 @@ class RandomRidge:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one with the same features and seed was."""
-        self.lam, self._weights = float(state["lambda"]), None
+        self.lam, self.rows, self._weights = float(state["lambda"]), int(state["rows"]), None
         self.sums = (state["G"].clone(), state["Q"].clone()) if "G" in state else None
         groups = range(sum(name.startswith("root.") for name in state))
         self.dual = Dual(state[f"root.{i}"] for i in groups)

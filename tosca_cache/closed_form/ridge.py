@@ -6,28 +6,32 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
+from tosca_cache.closed_form.gcv import Candidates
 
 LAMBDAS = tuple(10.0**power for power in range(-8, 9))
 LEAST = 1e-10
-VALIDATION = 0.2  # of a task's rows, on which lambda is chosen
+VALIDATION = 0.2  # of a task's rows, on which lambda is chosen by `split`
+SELECTIONS = ("split", "gcv")
 
 
 class Ridge:
     """W = (G + lambda I)^-1 Q with G = sum h h^T and Q = sum h y^T over all rows so far; float64.
 
-    lambda is chosen anew at each task, from that task's rows alone: fitted on the first 80 % of them in random order,
-    compared by the squared error on the rest, and then used with all sums.
+    lambda is chosen anew at each task. `gcv`: by generalised cross-validation over all rows so far, from G and Q (`gcv`).
+    `split`, as published: from the task's own rows alone, fitted on the first 80 % of them in random order, compared by the
+    squared error on the rest, and then used with all sums; it fails where all rows are about as many as features.
 
     Arguments:
         expansion: size M of h = ReLU(x P) with P ~ N(0, 1); None: h = x.
         seed: of P and of the random order.
+        selection: `gcv` or `split`.
     """
 
-    def __init__(self, expansion: int | None = None, *, seed: int = 1993) -> None:
-        self.expansion, self.seed = expansion, seed
+    def __init__(self, expansion: int | None = None, *, seed: int = 1993, selection: str = "gcv") -> None:
+        self.expansion, self.seed, self.selection = expansion, seed, selection
         self.features = RandomFeatures(expansion or 0, seed=seed)
         self.G = self.Q = torch.empty(0, 0, dtype=torch.float64)
-        self.lam = 1.0
+        self.lam, self.rows = 1.0, 0
         self._weights: Tensor | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
@@ -44,12 +48,16 @@ class Ridge:
         grown = h.new_zeros(h.shape[1], classes)
         grown[:, : self.Q.shape[1]] = self.Q
         self.G, self.Q = self.G + h.T @ h, grown + h.T @ y
-        order = torch.randperm(len(h), generator=torch.Generator().manual_seed(self.seed)).to(h.device)
-        self.lam = best_lambda(h[order], y[order])
+        self.rows += len(h)
+        if self.selection == "split":
+            order = torch.randperm(len(h), generator=torch.Generator().manual_seed(self.seed)).to(h.device)
+            self.lam = best_lambda(h[order], y[order])
         self._weights = None
 
     def settle(self) -> None:
         """Solves for W, if that has not been done since the last task."""
+        if self._weights is None and self.selection == "gcv":
+            self.lam, self._weights = Candidates(self.G, self.Q, self.rows).best()
         if self._weights is None:
             self._weights = solve(self.G, self.Q, self.lam)
 
@@ -61,11 +69,12 @@ class Ridge:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs."""
-        return {"G": self.G, "Q": self.Q, "lambda": torch.tensor(self.lam, dtype=torch.float64)}
+        numbers = {"lambda": torch.tensor(self.lam, dtype=torch.float64), "rows": torch.tensor(self.rows)}
+        return {"G": self.G, "Q": self.Q} | numbers
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Goes on where another one of the same expansion and seed was."""
-        self.G, self.Q, self.lam = state["G"], state["Q"], float(state["lambda"])
+        self.G, self.Q, self.lam, self.rows = state["G"], state["Q"], float(state["lambda"]), int(state["rows"])
         self._weights = None
 
     def _expanded(self, x: Tensor) -> Tensor:
@@ -89,21 +98,20 @@ def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:
 
 
 def best_lambda(h: Tensor, y: Tensor) -> float:
-    """The lambda of `LAMBDAS` of least squared error on the last fifth of the rows, fitted on the others.
+    """The lambda of `LAMBDAS` of least squared error on the last fifth of the rows [n, M], fitted on the others; float64.
 
-    In the dual form, one eigendecomposition serves all lambdas: prediction = K' (K + lambda I)^-1 y, K = h h^T.
+    Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M.
     """
     held = max(1, round(VALIDATION * len(h)))
-    fit, check = h[:-held], h[-held:]
-    return best_lambda_of(fit @ fit.T, check @ fit.T, y[:-held], y[-held:])
-
-
-def best_lambda_of(products: Tensor, cross: Tensor, y_fit: Tensor, y_check: Tensor) -> float:
-    """The same from products of rows: K = h h^T of those fitted [n, n], and of those compared with those fitted [m, n]."""
-    if not len(products):
+    fit, check, y_fit, y_check = h[:-held].double(), h[-held:].double(), y[:-held].double(), y[-held:].double()
+    if not len(fit):
         return 1.0
-    values, vectors = torch.linalg.eigh(products)
-    values = values.clamp_min(0)
-    left, right = cross @ vectors, vectors.T @ y_fit
-    errors = [float(((left / (values + lam)) @ right - y_check).square().mean()) for lam in LAMBDAS]
+    dual = len(fit) <= fit.shape[1]
+    matrix, right, left = (fit @ fit.T, y_fit, check @ fit.T) if dual else (fit.T @ fit, fit.T @ y_fit, check)
+    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    errors = []
+    for lam in LAMBDAS:
+        factor, failed = torch.linalg.cholesky_ex(matrix + lam * identity)
+        found = left @ torch.cholesky_solve(right, factor) if not int(failed) else y_check + torch.inf
+        errors.append(float((found - y_check).square().mean().nan_to_num(torch.inf)))
     return LAMBDAS[min(range(len(errors)), key=errors.__getitem__)]

@@ -88,6 +88,13 @@ class Dual:
             solution.addmm_(part.T, block)
         return solution.T
 
+    def products(self) -> Tensor:
+        """S S^T, [r, r]; float64."""
+        self._multiply()
+        whole = torch.zeros(self.count, self.count, dtype=torch.float64, device=self.blocks[0].device)
+        self._fill(whole, torch.ones_like(whole[0]), 0)
+        return whole + whole.tril(-1).mT
+
     def _multiply(self) -> None:
         for i in range(len(self._products), len(self.blocks)):
             block = self._cast(self.blocks[i])
@@ -101,7 +108,10 @@ class Dual:
         known, before = self._halfway or (right[:0], right[:0])
         start, classes = before.shape
         same = (
-            start <= self._kept and torch.equal(right[:start, :classes], before) and not right[:start, classes:].any()
+            before.dtype == right.dtype
+            and start <= self._kept
+            and torch.equal(right[:start, :classes], before)
+            and not right[:start, classes:].any()
         )
         start = start if same else 0
         known = F.pad(known[:start], (0, right.shape[1] - known.shape[1]))

@@ -15,6 +15,7 @@ import torch
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.random_ridge import RandomRidge
+from tosca_cache.closed_form.ridge import SELECTIONS
 from tosca_cache.errors import UsageError
 from tosca_cache.methods.base import register_method
 from tosca_cache.methods.closed import Expanded
@@ -27,10 +28,15 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 class RanPac(Expanded):
     """Stores square roots of Gram matrices, [r, M] and [r, C] for r <= M rows in all, then the sums [M, M] and [M, C].
 
+    With the published choice of lambda, accuracy falls apart (by 30 points and more) where all rows so far are about as
+    many as M: use selection=gcv there, or another expansion.
+
     Arguments:
         expansion: number M of random features.
         projection: law of the random weights, `gaussian` as in RanPAC or `uniform` as in ACIL.
-        lam: a fixed lambda; None: chosen at each task from 10^-8 to 10^8.
+        lam: a fixed lambda; None: chosen at each task, by `selection`.
+        selection: `split`, as published: from 10^-8 to 10^8, by a fifth of the last task's rows. `gcv`: by generalised
+            cross-validation over all rows (`closed_form.gcv`).
         precision: of sums and solution, `float32` or `float64`.
     """
 
@@ -43,6 +49,7 @@ class RanPac(Expanded):
         expansion: int = 10_000,
         projection: str = "gaussian",
         lam: float | None = None,
+        selection: str = "split",
         precision: str = "float32",
         **common: Any,
     ) -> None:
@@ -51,6 +58,9 @@ class RanPac(Expanded):
             raise UsageError(
                 f"unknown precision {precision!r}", where="ranpac", remedy=f"choose of {', '.join(PRECISIONS)}"
             )
+        if selection not in SELECTIONS:
+            remedy = f"choose of {', '.join(SELECTIONS)}"
+            raise UsageError(f"unknown selection {selection!r}", where="ranpac", remedy=remedy)
         seed = derive_seed(self.seed, "projection")
         features = RandomFeatures(expansion, seed=seed, law=projection, dtype=PRECISIONS[precision])
-        self.classifier = RandomRidge(features, seed=seed, lam=lam)
+        self.classifier = RandomRidge(features, seed=seed, lam=lam, selection=selection)

@@ -19,4 +19,4 @@ class RanPacRaw(ClosedForm):
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-        self.classifier = Ridge(seed=derive_seed(self.seed, "projection"))
+        self.classifier = Ridge(seed=derive_seed(self.seed, "projection"), selection="split")

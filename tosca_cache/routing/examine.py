@@ -44,10 +44,10 @@ class Examination:
         self.right = torch.cat([self.right, right.view(1)])
         self.surprise = torch.cat([self.surprise, surprise.view(1, -1)])
 
-    def temperature(self, tasks: int) -> float:
-        """The tau under which the held-out rows of the first tasks are likeliest; 1 if there were none."""
+    def temperature(self, tasks: int) -> float | None:
+        """The tau under which the held-out rows of the first tasks are likeliest; None if there were none."""
         surprise = self._so_far(tasks)[1]
-        return TEMPERATURES[int(surprise.argmin())] if bool(surprise.any()) else 1.0
+        return TEMPERATURES[int(surprise.argmin())] if bool(surprise.any()) else None
 
     def merit(self, tasks: int) -> tuple[float, float]:
         """By which classifiers are compared after some tasks: rows right, then how likely they were at the best tau."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.routing.base import Evidence, register_router
-from tosca_cache.routing.combine import Combination
+from tosca_cache.routing.combine import Combination, standardised
 from tosca_cache.routing.examine import Examination
 
 
@@ -20,13 +20,14 @@ class Calibrated(Combination):
     The second term is what the module of the task says among its own classes. A classifier of scores s(x) says
     log softmax_c(s / tau). How good each one is, and its tau, follow from train rows alone: before a task is learned, a
     fifth of each of its classes is held out; every classifier, fitted on all earlier tasks and the other four fifths, is
-    asked about it; tau is the one under which these rows are likeliest over all tasks so far. Then the task is learned
-    whole. The modules cannot be calibrated like that: they have seen all train rows.
+    asked about it; tau is the one under which these rows are likeliest over all tasks so far; where no class has a row to
+    spare, scores are brought to one scale instead. Then the task is learned whole. The modules cannot be calibrated like
+    that: they have seen all train rows.
     """
 
-    stores = "sums over all rows (and views) of three classifiers, [d, d] and [C, d] twice, [M, M] and [M, C]"
-    cost = "2 d C + M (d + C)"
-    uses = ("lda", "lda-views", "ridge-random")
+    stores = "sums over all rows (and views) of four classifiers, [d, d] and [C, d] twice, [M, M] and [M, C], [C, d]"
+    cost = "3 d C + M (d + C)"
+    uses = ("lda", "lda-views", "ridge-random", "mean")
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +52,10 @@ class Calibrated(Combination):
     def _said(self, scores: list[Tensor], tasks: int) -> Tensor:
         """The sum of what the classifiers in use say, [n, C]."""
         examined, asked = self.examinations(), self.asked(tasks)
-        each = [scores[self.uses.index(name)] / examined[name].temperature(tasks) for name in asked]
+        each = []
+        for name in asked:
+            tau, own = examined[name].temperature(tasks), scores[self.uses.index(name)]
+            each.append(standardised(own) if tau is None else own / tau)
         return torch.stack([torch.log_softmax(judge, 1) for judge in each]).sum(0)
 
     @abstractmethod
@@ -94,7 +98,7 @@ class Product(Calibrated):
 
 @register_router
 class Pool(Calibrated):
-    """Linear discriminant analysis with and without views, ridge regression on random features, and the modules."""
+    """LDA with and without views, ridge regression on random features, class means, and the modules."""
 
     name = "pool"
     source = (
@@ -102,5 +106,7 @@ class Pool(Calibrated):
     )
 
     def asked(self, tasks: int) -> Sequence[str]:
-        """All of them."""
-        return self.uses
+        """All but those that held-out rows show to be worse than the best: by more than a standard error of its count."""
+        right = {name: examination.merit(tasks)[0] for name, examination in self.examinations().items()}
+        least = max(right.values()) - max(right.values()) ** 0.5
+        return [name for name in self.uses if right[name] >= least]

@@ -1,0 +1,168 @@
+"""Lambda and shrinkage from sums over all rows: against their definitions, and no interpolation peak anywhere."""
+
+import numpy as np
+import pytest
+import torch
+from campaign import times
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tosca_cache.closed_form.expansion import RandomFeatures
+from tosca_cache.closed_form.gcv import POWERS, Candidates
+from tosca_cache.closed_form.lda import oracle_shrinkage
+from tosca_cache.closed_form.random_ridge import RandomRidge
+from tosca_cache.closed_form.ridge import Ridge
+from tosca_cache.luca.bank import Bank
+from tosca_cache.methods import METHODS
+from tosca_cache.routing import judges, make_router
+from tosca_cache.tasks import Arrays, TaskStream
+
+EXPANSION = 120  # M, small so that rows can be five times as many
+
+
+def problem(seed, rows, dim, classes, noise=1.0):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, rows)
+    x = 2 * generator.normal(size=(classes, dim))[labels] + noise * generator.normal(size=(rows, dim))
+    return torch.from_numpy(x), torch.from_numpy(labels)
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(4, 60), dim=st.integers(2, 30), classes=st.integers(2, 5), seed=st.integers(0, 10**6))
+def test_candidates_are_scored_as_defined_in_both_forms(rows, dim, classes, seed):
+    x, labels = problem(seed, rows, dim, classes)
+    y = torch.nn.functional.one_hot(labels, classes).double()
+    primal, dual = Candidates(x.T @ x, x.T @ y, rows), Candidates(x @ x.T, y, rows, dual=True)
+    for power in POWERS:
+        lam = primal.scale * 10.0**power
+        hat = x @ torch.linalg.solve(x.T @ x + lam * torch.eye(dim, dtype=torch.float64), x.T)
+        error, free = float((y - hat @ y).square().sum()), float(rows - hat.trace())
+        if error > 1e-6 * rows and free > 1e-3 * rows:
+            for form in (primal, dual):
+                assert form._at(power)[0] == pytest.approx(rows * error / free**2, rel=1e-3)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), splits=st.lists(st.integers(1, 3), min_size=1, max_size=4))
+def test_lambda_is_the_same_for_any_split_of_the_rows(seed, splits):
+    """Below, at and above M rows; in single precision as in double, and after saving in the middle."""
+    classes = sum(splits)
+    x, labels = problem(seed, 90, 6, classes)
+    for rows in (30, 40, 50, 90):
+        whole = Ridge(40, seed=3)
+        whole.observe(x[:rows], labels[:rows], classes)
+        for dtype in (torch.float32, torch.float64):
+            parts = RandomRidge(RandomFeatures(40, seed=3, dtype=dtype), seed=3, selection="gcv")
+            start = 0
+            for stop in np.unique([*(rows * np.cumsum(splits) // classes), rows]).tolist():
+                if stop > start:
+                    parts.observe(x[start:stop].to(dtype), labels[start:stop], classes)
+                    again = RandomRidge(RandomFeatures(40, seed=3, dtype=dtype), seed=3, selection="gcv")
+                    again.load_state(parts.state())
+                    parts, start = again, stop
+            scores = parts.scores(x.to(dtype))
+            whole.settle()
+            assert parts.lam == pytest.approx(whole.lam, rel=1e-4)
+            np.testing.assert_allclose(scores, whole.scores(x), atol=1e-2 if dtype == torch.float32 else 1e-6)
+
+
+def test_shrinkage_is_that_of_scikit_learn():
+    from sklearn.covariance import oas
+
+    x = np.random.default_rng(3).normal(size=(30, 12)) * np.linspace(1, 3, 12)
+    x -= x.mean(0)
+    _, wanted = oas(x, assume_centered=True)
+    # It leaves out the terms in 1 / d.
+    assert oracle_shrinkage(torch.from_numpy(x.T @ x / 30), 30) == pytest.approx(wanted, rel=0.05)
+    assert oracle_shrinkage(torch.eye(5, dtype=torch.float64), 9) == 1
+
+
+def stream_of(classes, rows, dim, increment, noise, seed):
+    generator = np.random.default_rng(seed)
+    means = generator.normal(size=(classes, dim))
+
+    def split(each):
+        labels = np.repeat(np.arange(classes), each)
+        return Arrays((means[labels] + noise * generator.normal(size=(len(labels), dim)))[:, None].astype("f4"), labels)
+
+    names = [str(c) for c in range(classes)]
+    tests = max(2, 400 // classes)
+    return TaskStream(split(rows), split(tests), class_names=names, increment=increment, init_cls=None, seed=1)
+
+
+def accuracies(stream, monkeypatch, expansion):
+    """Percent: class means, fsa-lda, and the classifiers of the default router without modules."""
+    monkeypatch.setattr(judges, "EXPANSION", expansion)
+    x = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
+    labels = np.concatenate([stream.test(t).labels for t in range(len(stream))])
+    found = []
+    for name in ("simplecil", "fsa-lda"):
+        learner = METHODS[name](seed=1)
+        for task in stream:
+            learner.observe(task)
+        found.append(100 * (learner.scores(x).argmax(1) == labels).mean())
+    router = make_router("auto")
+    for task in stream:
+        router.fit(task, Bank("tosca"))
+    scores = [judge.classifier.scores(torch.from_numpy(x)) for judge in router.judges.values()]
+    found.append(100 * (router._said(scores, len(stream)).argmax(1).numpy() == labels).mean())
+    return found
+
+
+# Rows of a class, classes, increment: rows in all from 0.2 to 5 times M, tasks of 1 to 50 classes.
+GRID = [(2, 12, 1), (4, 24, 4), (12, 10, 5), (11, 11, 1), (2, 60, 10), (3, 50, 50), (20, 12, 3), (12, 50, 5)]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(("rows", "classes", "increment"), GRID)
+def test_the_default_never_falls_below_the_simple_ones(monkeypatch, rows, classes, increment):
+    """On average of three draws: 400 test rows tell a point and a half from nothing, not less."""
+    draws = [
+        accuracies(stream_of(classes, rows, 40, increment, 1.7, seed), monkeypatch, EXPANSION)
+        for seed in range(times(3, 10))
+    ]
+    differences = [default - max(means, total) for means, total, default in draws]
+    assert np.mean(differences) >= times(-1.5, -1.1), draws
+
+
+@pytest.mark.long
+@settings(max_examples=60, deadline=None)
+@given(
+    share=st.floats(0.2, 5),
+    classes=st.integers(2, 50),
+    increment=st.integers(1, 50),
+    noise=st.floats(0.5, 2.5),
+    seed=st.integers(0, 10**6),
+)
+def test_the_default_never_falls_below_the_simple_ones_anywhere(share, classes, increment, noise, seed):
+    rows = max(2, round(share * EXPANSION / classes))
+    stream = stream_of(classes, rows, 40, min(increment, classes), noise, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        means, total, default = accuracies(stream, patch, EXPANSION)
+    assert default >= max(means, total) - 3, (means, total, default)
+
+
+def test_ranpac_without_its_peak():
+    """As many rows as random features: the published choice falls apart, generalised cross-validation does not."""
+    stream = stream_of(20, 10, 100, 1, 0.7, seed=1)
+    x = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
+    labels = np.concatenate([stream.test(t).labels for t in range(len(stream))])
+    found = {}
+    for selection in ("split", "gcv"):
+        learner = METHODS["ranpac"](seed=1, expansion=200, selection=selection)
+        for task in stream:
+            learner.observe(task)
+        found[selection] = 100 * (learner.scores(x).argmax(1) == labels).mean()
+    assert found["gcv"] > 95 and found["split"] < 60, found
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("selection", ["split", "gcv"])
+def test_rows_that_reach_and_pass_the_number_of_random_features(selection, precision):
+    """One task at a time across M, where single precision may have to be given up."""
+    stream = stream_of(24, 5, 60, 1, 0.7, seed=1)
+    x = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
+    learner = METHODS["ranpac"](seed=1, expansion=100, selection=selection, precision=precision)
+    for task in stream:
+        learner.observe(task)
+        assert np.isfinite(learner.scores(x)).all()

@@ -1,0 +1,85 @@
+"""The ridge parameter by generalised cross-validation, from sums over all rows: no row is kept, and none is held out.
+
+Golub, Heath and Wahba, Technometrics 21 (1979): lambda minimises n RSS / (n - df)^2 with df = tr(A (A + lambda I)^-1). Both
+follow from one solution X = (A + lambda I)^-1 B. The trace is exact for small systems, and by random signs for others
+(Girard, Numerische Mathematik 56 (1989)). Unlike a split of the last rows it sees all rows, so that there is no
+interpolation peak where rows are about as many as features.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+POWERS = range(-8, 5)  # of ten, times the mean square norm of a row
+START = -2
+EXACT = 256  # equations up to which the trace is exact
+PROBES = 64
+SEED = 1993
+LEAST_ERROR = 1e-10  # of a target's mean square: what is less is rounding
+LEAST_FREE = 1e-6  # of the rows: with fewer degrees of freedom left, the error says nothing
+
+
+class Candidates:
+    """Solutions of one ridge system by lambda.
+
+    Arguments:
+        matrix: G = H^T H [M, M], or K = H H^T [n, n] with `dual`; symmetric, float64.
+        right: Q = H^T Y [M, C], or Y [n, C] with `dual` (Z = U^T Y serves as well, with U^T H in the place of H).
+        rows: n; each target is one-hot, so that sum y^2 = n.
+    """
+
+    def __init__(self, matrix: Tensor, right: Tensor, rows: int, *, dual: bool = False) -> None:
+        self.matrix, self.right, self.rows, self.dual = matrix, right, rows, dual
+        self.scale = float(matrix.diagonal().sum()) / max(rows, 1)
+        self._found: dict[int, tuple[float, Tensor | None]] = {}
+
+    def best(self) -> tuple[float, Tensor | None]:
+        """(lambda, X [M or n, C]) of least error, downhill from `START` in powers of ten; X is None if there is none."""
+        if not self.scale > 0:
+            return 1.0, None
+        power = START
+        while True:
+            near = [p for p in (power, power - 1, power + 1) if p in POWERS]
+            step = min(near, key=lambda p: self._at(p)[0])
+            if step == power:
+                return self.scale * 10.0**power, self._at(power)[1]
+            power = step
+
+    def _at(self, power: int) -> tuple[float, Tensor | None]:
+        if power not in self._found:
+            self._found[power] = self._score(self.scale * 10.0**power)
+        return self._found[power]
+
+    def _score(self, lam: float) -> tuple[float, Tensor | None]:
+        size, classes = self.right.shape
+        factor, failed = torch.linalg.cholesky_ex(self.matrix + lam * torch.eye(size).to(self.matrix))
+        if int(failed):
+            return math.inf, None
+        probes = _probes(size).to(self.matrix)
+        solved = torch.cholesky_solve(torch.cat([self.right, probes], 1), factor)
+        x, traced = solved[:, :classes], lam * float((probes * solved[:, classes:]).sum()) / _probe_scale(size)
+        if self.dual:
+            error, free = lam**2 * float(x.square().sum()), traced
+        else:
+            error = self.rows - float((x * self.right).sum()) - lam * float(x.square().sum())
+            free = self.rows - size + traced
+        if not (error > LEAST_ERROR * self.rows and free > LEAST_FREE * self.rows):
+            return math.inf, x
+        return self.rows * error / free**2, x
+
+
+@lru_cache(maxsize=4)
+def _probes(size: int) -> Tensor:
+    """The identity, or random signs [size, PROBES]."""
+    if size <= EXACT:
+        return torch.eye(size, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(SEED)
+    return 2.0 * torch.randint(0, 2, (size, PROBES), generator=generator, dtype=torch.float64) - 1
+
+
+def _probe_scale(size: int) -> int:
+    return 1 if size <= EXACT else PROBES
