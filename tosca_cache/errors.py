@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tosca_cache.text import escaped
+
 __all__ = [
     "BackboneError",
     "ConfigError",
