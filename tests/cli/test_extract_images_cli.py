@@ -5,35 +5,21 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
+from disk_waits import without_waiting
 from PIL import Image
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.cli.extract import DEFAULT_MAX_PIXELS
 from tosca_cache.datasets.decoding import MAX_PIXELS
 from tosca_cache.store import list_stores
-from tosca_cache.torchvision_compat import ensure_torchvision
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    """Random weights of a tiny model of timm."""
-    ensure_torchvision()
-    import timm
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), path)
-    return path
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """2 classes of 3 different images in train and in test; the working directory is its parent."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    without_waiting(monkeypatch)
     random = np.random.default_rng(0)
     for split in ("train", "test"):
         for name in ("a", "b"):
@@ -45,11 +31,11 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(weights, folder):
+def run(tiny_weights, folder):
     """Runs a verb on the tiny model with some more arguments."""
 
     def invoke(*arguments, verb=("extract",)):
-        tiny = ["--backbone", "test_vit", "--weights", str(weights), "--img-size", "32", "--views", "1"]
+        tiny = ["--backbone", "test_vit", "--weights", str(tiny_weights), "--img-size", "32", "--views", "1"]
         result = CliRunner().invoke(app, [*verb, *tiny, *map(str, arguments)])
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result
@@ -142,7 +128,7 @@ def test_skipped_images_can_be_tried_again(run, folder):
     assert f"tosca cache rm {only_store().path.name}" in run("--dataset", "set").stdout
 
 
-@pytest.mark.parametrize("name", ["[red]", "line\nbreak", "\x1b[31m", "n" * 255, "-rf"])
+@pytest.mark.parametrize("name", ["[red]", "line\nbreak", "\x1b[31m", "n" * 200, "-rf"])
 def test_names_are_printed_as_text(run, folder, name):
     (folder / "train" / "a" / "0.png").write_bytes(b"")
     for split in ("train", "test"):

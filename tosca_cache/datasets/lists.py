@@ -16,7 +16,7 @@ from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.decoding import Decoding
 from tosca_cache.datasets.folder_dataset import Row, build_dataset, check_fraction, choose_test
 from tosca_cache.datasets.folders import SPLITS
-from tosca_cache.datasets.names import check_twins, check_unicode, counted, listed
+from tosca_cache.datasets.names import check_dataset_name, check_twins, counted, listed
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.text import escaped
 
@@ -63,7 +63,7 @@ def load_list(
     """
     check_fraction(test_fraction)
     decoding, name = decoding or Decoding(), name or file.name
-    check_unicode(name, file)
+    check_dataset_name(name, file)
     try:
         lines, others = _read(file, name, decoding.suffixes)
     except OSError as error:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tosca_cache.errors import DatasetError
+from tosca_cache.names import name_problem
 from tosca_cache.text import escaped
 
 SHOWN = 5  # names in a message
@@ -39,6 +40,17 @@ def check_unicode(name: str, where: str | Path) -> None:
     """Raises `DatasetError` for a name with bytes that are no UTF-8, for which Python has surrogates."""
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise DatasetError("a file's name is not valid UTF-8", where=str(where), remedy="rename the file or folder")
+
+
+def check_dataset_name(name: str, where: str | Path) -> None:
+    """Raises `DatasetError` for a name that stores, runs and ledgers cannot be called by."""
+    check_unicode(name, where)
+    if problem := name_problem(name):
+        raise DatasetError(
+            f"the dataset is called after its folder or file, and this cannot be the name of another: {problem}",
+            where=str(where),
+            remedy="rename it",
+        )
 
 
 def check_twins(what: str, names: Iterable[str], where: str | Path) -> None:
