@@ -139,7 +139,7 @@ def tiny_weights(made_once):
     return made_once("tiny-weights", make) / "tiny.safetensors"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_stream():
     """Builds a stream of Gaussian classes: (classes, dim, views, increment, init_cls, seed, noise) -> TaskStream."""
 
@@ -161,7 +161,7 @@ def make_stream():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store():
     """Writes a real store of Gaussian classes: (path, classes, dim, views, spec fields...) -> Store."""
     from tosca_cache.store import StoreSpec, StoreWriter
