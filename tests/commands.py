@@ -27,7 +27,8 @@ HANGS = 1800  # seconds; far beyond what any command of a test takes on a slow a
 
 def _start_server():
     """The server finds `warm`, and what the tests import, where this process does."""
-    with patch.dict(os.environ, ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, clear=True):
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONIOENCODING": "utf-8"}
+    with patch.dict(os.environ, ENVIRONMENT | own, clear=True):
         forkserver.ensure_running()
 
 

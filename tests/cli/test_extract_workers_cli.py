@@ -89,7 +89,7 @@ def test_killed_parts_go_on_and_join_to_the_same_store(tiny_digits, undisturbed,
 WORKERS = {
     "loky": loky_worker,
     "dask": partial(process_below, ".*multiprocessing.spawn"),
-    "ray": partial(process_below, "ray::"),
+    "ray": partial(process_below, "ray::_call"),
 }
 
 
