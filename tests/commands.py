@@ -13,11 +13,13 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
+from unittest.mock import patch
 
+ENVIRONMENT = dict(os.environ)  # before any test changes it
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["warm"])
 HANGS = 1800  # seconds; far beyond what any command of a test takes on a slow and busy machine
@@ -25,14 +27,9 @@ HANGS = 1800  # seconds; far beyond what any command of a test takes on a slow a
 
 def _start_server():
     """The server finds `warm`, and what the tests import, where this process does."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    try:
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONIOENCODING": "utf-8"}
+    with patch.dict(os.environ, ENVIRONMENT | own, clear=True):
         forkserver.ensure_running()
-    finally:
-        del os.environ["PYTHONPATH"]
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
 
 
 def _run(arguments, environment, output, error, before):
@@ -127,6 +124,19 @@ def hold(owner, method, calls=1):
 def after_shards(calls):
     """For `before`: an extraction stands still once it has published so many shards."""
     return partial(hold, "tosca_cache.store:StoreWriter", "publish", calls)
+
+
+@contextmanager
+def warm_loky():
+    """Within it, loky starts its workers from the same server."""
+    _start_server()
+    with patch("joblib.externals.loky.backend.context._DEFAULT_START_METHOD", "forkserver"):
+        yield
+
+
+def loky_worker():
+    """The number of a process of loky that this one has started within `warm_loky`."""
+    return multiprocessing.active_children()[0].pid
 
 
 def process_below(pattern):

@@ -30,13 +30,15 @@ def pytest_collection_modifyitems(items):
 
 
 # What the tests inherit makes no difference: `nohup`, a shell's `&` and some CI runners ignore signals for their children,
-# and a umask or a TOSCA_ variable of one's own would reach every command that a test starts.
+# and a umask or a variable of one's own would reach every command that a test starts.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 os.umask(0o022)
-for name in [name for name in os.environ if name.startswith("TOSCA_") and not name.startswith("TOSCA_TEST_")]:
+for name in [name for name in os.environ if name.startswith(("TOSCA_", "AWS_")) and not name.startswith("TOSCA_TEST_")]:
     del os.environ[name]
+for name in ("NO_PROXY", "no_proxy"):  # servers of the tests are on this machine
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 # Nor does the terminal that they are started from: rich and typer ask these whether to write in colour, and how wide.
 COLOURS = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS")
 for name in (*COLOURS, "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERMINAL_WIDTH", "JUPYTER_COLUMNS"):
@@ -139,7 +141,7 @@ def tiny_weights(made_once):
     return made_once("tiny-weights", make) / "tiny.safetensors"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_stream():
     """Builds a stream of Gaussian classes: (classes, dim, views, increment, init_cls, seed, noise) -> TaskStream."""
 
@@ -161,7 +163,7 @@ def make_stream():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store():
     """Writes a real store of Gaussian classes: (path, classes, dim, views, spec fields...) -> Store."""
     from tosca_cache.store import StoreSpec, StoreWriter

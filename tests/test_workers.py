@@ -39,7 +39,9 @@ def look(number):
     return os.getpid(), threads_here()
 
 
-@pytest.fixture(scope="module", params=["loky", "dask", pytest.param("ray", marks=pytest.mark.long)])
+@pytest.fixture(
+    scope="module", params=["loky", *(pytest.param(name, marks=pytest.mark.long) for name in ("dask", "ray"))]
+)
 def workers(request):
     """Two worker processes of each kind, started once."""
     module = {"dask": "distributed", "ray": "ray"}.get(request.param)
@@ -53,6 +55,15 @@ def test_every_result_comes_once(workers):
     seen = []
     results = sorted(workers.run(square, ((number,) for number in range(7)), seen.append))
     assert results == [(number, number**2) for number in range(7)] == sorted(seen)
+
+
+def test_a_cluster_of_dask_in_short():
+    """What the tests with `workers` show of it at length."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
+    with Workers("dask", 2) as started:
+        assert sorted(started.run(square, ((number,) for number in range(7)))) == [(n, n**2) for n in range(7)]
+        with pytest.raises(StoreError, match="no room for"):
+            list(started.run(refuse, [(1,), (2,)]))
 
 
 def test_jobs_run_elsewhere_and_share_the_cores(workers):

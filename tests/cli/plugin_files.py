@@ -1,7 +1,6 @@
 """Files of a user, as texts: learners and a router in one file each."""
 
 HEAD = """
-import time
 from pathlib import Path
 import torch
 from tosca_cache.methods import Method, register_method
@@ -53,21 +52,20 @@ class Failing(SimpleCil):
 '''
 )
 
-SLOW = (
+HALTING = (
     HEAD
     + '''
 
 @register_method
-class Slow(SimpleCil):
-    """Takes its time; with a file `stop` beside it, Ctrl-C is pressed in the second task of the last seed but one."""
+class Halting(SimpleCil):
+    """With a file `stop` beside it, Ctrl-C is pressed in the second task of the last seed but one."""
 
-    name = "slow"
+    name = "halting"
     source = "a test"
 
     def observe(self, task, *, on_epoch=None):
         if self.seed == 1995 and task.number == 1 and Path("stop").exists():
             raise KeyboardInterrupt
-        time.sleep(0.1)
         super().observe(task)
 '''
 )

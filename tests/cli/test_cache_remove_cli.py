@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Command
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -101,40 +102,41 @@ def test_du(root, monkeypatch):
 
 
 HOLDER = """
-import sys, time
+import sys
 from pathlib import Path
 from tosca_cache.store.claims import claim, deciding
 with deciding(Path(sys.argv[1])):
     lock = claim(Path(sys.argv[1]), None)
 print("ready", flush=True)
-time.sleep(float(sys.argv[2]))
+sys.stdin.readline()
 """
 
 
 @pytest.mark.parametrize("end", ["finishes", "is killed"])
-def test_wait_waits_for_another_extraction_and_goes_on(tmp_path, end):
+def test_wait_waits_for_another_extraction_and_goes_on(tiny, tmp_path, end):
     """The other process holds the store that this command is about to write."""
     for split in ("train", "test"):
         for label in ("ant", "bee"):
             folder = tmp_path / "pictures" / split / label
             folder.mkdir(parents=True)
             Image.fromarray(np.full((32, 32, 3), len(label + split) * 9, dtype=np.uint8)).save(folder / "0.png")
-    arguments = ["extract", "--dataset", tmp_path / "pictures", "--backbone", "vit_nano", "--views", "0", "--root"]
+    arguments = ["extract", "--dataset", tmp_path / "pictures", *tiny, "--views", "0", "--root"]
     whole = run(*arguments, tmp_path / "whole")
     name = Path(re.search(r"store: (.*)", whole)[1]).name
     store = tmp_path / "cache" / name
-    pause = "1" if end == "finishes" else "60"
-    command = [sys.executable, "-c", HOLDER, store, pause]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, store], **pipes)
     assert other.stdout.readline() == "ready\n"
     refused = run(*arguments, tmp_path / "cache", code=1)
     assert f"process {other.pid} on" in refused and "since" in refused
+    waiting = Command(*arguments, tmp_path / "cache", "--wait")
+    waiting.wait_until(
+        lambda: f"waiting: Another process is writing this store: process {other.pid} on" in waiting.error
+    )
     if end == "is killed":
-        subprocess.Popen(["/bin/sh", "-c", f"sleep 1; kill -9 {other.pid}"])
-    said = run(*arguments, tmp_path / "cache", "--wait")
-    assert f"waiting: Another process is writing this store: process {other.pid} on" in said or end == "finishes"
-    assert "store: " in said
-    other.communicate()
+        other.kill()
+    other.communicate("end\n")
+    assert waiting.wait() == 0 and "store: " in waiting.output, waiting.error
     assert other.returncode == (0 if end == "finishes" else -signal.SIGKILL)
     assert not partial_path(store).exists() and len(list_stores(tmp_path / "cache")) == 1
     theirs, ours = tmp_path / "whole" / name / "manifest.json", store / "manifest.json"

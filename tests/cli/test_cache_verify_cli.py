@@ -6,32 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.torchvision_compat import ensure_torchvision
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A folder of images, weights, and the store that the options `asked` make of them."""
-    ensure_torchvision()
-    import timm
-
+def made(tmp_path_factory, tiny):
+    """A folder of images, and the store that the options `asked` make of them."""
     folder = tmp_path_factory.mktemp("verify")
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), folder / "tiny.safetensors")
     for number, name in enumerate(("a/0", "a/1", "a/2", "b/0", "b/1", "b/2")):
         for split in ("train", "test"):
             path = folder / "set" / split / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((20, 20, 3), 40 * number, dtype=np.uint8)).save(path)
-    asked = ["--dataset", folder / "set", "--backbone", "test_vit", "--weights", folder / "tiny.safetensors"]
-    asked += ["--img-size", 32, "--views", 1, "--precision", "fp32", "--device", "cpu", "--root", folder / "cache"]
+    asked = ["--dataset", folder / "set", *tiny, "--views", 1, "--precision", "fp32", "--device", "cpu"]
+    asked += ["--root", folder / "cache"]
     run("extract", *asked)
     return folder, asked
 

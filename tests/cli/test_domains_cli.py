@@ -4,15 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.routing import ROUTERS
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.torchvision_compat import ensure_torchvision
 
 QUICK = ["--epochs", "3", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--engine", "torch"]
 CLASSES = {"bright": ("left", "right", "top"), "dark": ("left", "right"), "noisy": ("left", "right", "top")}
@@ -33,7 +30,7 @@ def draw(generator, domain, name):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, tiny):
     """The folder of three domains, of which one lacks a class, its store, and a run of two seeds."""
     place = tmp_path_factory.mktemp("domains")
     generator = np.random.default_rng(0)
@@ -44,27 +41,8 @@ def place(tmp_path_factory):
                 folder.mkdir(parents=True)
                 for number in range(count):
                     draw(generator, domain, name).save(folder / f"{number}.png")
-    ensure_torchvision()
-    import timm
-
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_vit", num_classes=0).state_dict(), place / "tiny.safetensors")
-    extracted = tosca(
-        *(
-            "extract",
-            "--dataset",
-            place / "shapes",
-            "--root",
-            place / "cache",
-            "--views",
-            2,
-            "--test-views",
-            2,
-            "--img-size",
-            32,
-        ),
-        *("--backbone", "test_vit", "--weights", place / "tiny.safetensors"),
-    )
+    asked = ("--dataset", place / "shapes", "--root", place / "cache", "--views", 2, "--test-views", 2)
+    extracted = tosca("extract", *asked, *tiny)
     assert extracted.exit_code == 0, extracted.output
     trained = train(place, "--incremental", "domains", "--seed", "1,2,3")
     assert trained.exit_code == 0, trained.output

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 
-QUICK = ["--epochs", "1", "--mlp-ratio", "2", "--se-ratio", "2", "--engine", "torch", "--increment", "5"]
+SIZE = ["--mlp-ratio", "2", "--se-ratio", "2", "--increment", "5"]
+QUICK = [*SIZE, "--epochs", "1", "--router", "sample", "--engine", "torch"]
 
 
 def tosca(*arguments):
@@ -68,9 +69,7 @@ def test_stage_two_works_on_imported_pixels(imported, tmp_path, monkeypatch):
     compared = tosca("compare", *store, "--methods", "simplecil,slda", "--seeds", "1", "--increment", "5")
     assert compared.exit_code == 0, compared.output
     assert "slda" in compared.output
-    axes = [
-        f"--set={key}={value}" for key, value in (("epochs", 1), ("increment", 5), ("mlp_ratio", 2), ("l1", "0,1e-3"))
-    ]
+    axes = [f"--set={axis}" for axis in ("epochs=1", "increment=5", "mlp_ratio=2", "router=sample", "l1=0,1e-3")]
     swept = tosca("sweep", *store, *axes, "--seeds", "1993", "--report-seeds", "1993", "--engine", "torch")
     assert swept.exit_code == 0, swept.output
     assert "chosen setting" in swept.output

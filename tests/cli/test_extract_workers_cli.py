@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import Command, after_shards, hold, process_below
+from commands import Command, after_shards, hold, loky_worker, process_below, warm_loky
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
@@ -62,8 +62,9 @@ def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, fi
     joined = CliRunner().invoke(app, shlex.split(line.removeprefix("finish it: tosca ")))
     assert joined.exit_code == 0 and joined.stdout.startswith("store: ")
     assert files(tmp_path) == undisturbed
-    for more in (["--part", "1/2"], ["--join"], ["--jobs", "1"], []):
-        again = run(tiny_digits, tmp_path, *more)
+    for more in (["--part", "1/2"], ["--join"], ["--jobs", "2"], []):
+        with warm_loky():
+            again = run(tiny_digits, tmp_path, *more)
         assert again.exit_code == 0 and "finished already" in again.stdout and "store: " in again.stdout
 
 
@@ -85,27 +86,32 @@ def test_killed_parts_go_on_and_join_to_the_same_store(tiny_digits, undisturbed,
     assert files(tmp_path) == undisturbed
 
 
-WORKERS = {"loky": ".*LokyProcess", "dask": ".*multiprocessing.spawn", "ray": "ray::"}
+WORKERS = {
+    "loky": loky_worker,
+    "dask": partial(process_below, ".*multiprocessing.spawn"),
+    "ray": partial(process_below, "ray::_call"),
+}
 
 
 @pytest.fixture
 def killed(monkeypatch):
-    """Kills a worker with -9 as soon as one of a command's parts is made: (pattern) -> list that gets its number."""
+    """Kills a worker with -9 as soon as one of a command's parts is made: (what gives its number) -> list that gets it."""
 
-    def make(pattern):
+    def make(victim):
         numbers, usual = [], Workers.run
 
         def run(self, function, *jobs):
             for result in usual(self, function, *jobs):
                 if function is make_part and not numbers:
-                    numbers.append(process_below(pattern))
+                    numbers.append(victim())
                     os.kill(numbers[0], signal.SIGKILL)
                 yield result
 
         monkeypatch.setattr(Workers, "run", run)
         return numbers
 
-    return make
+    with warm_loky():
+        yield make
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")

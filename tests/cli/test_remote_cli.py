@@ -3,20 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
+from commands import Command, after_shards
 from s3_server import environment, keys_in, make_bucket, s3_server
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.store import open_store
-
-LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
-EXTRACT = ["extract", "--dataset", "digits", "--views", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -43,50 +37,39 @@ def run(*arguments):
     return result
 
 
-def files(path):
-    found = (file for file in path.rglob("*") if file.is_file() and file.name != "provenance.json")
-    return {str(file.relative_to(path)): file.read_bytes() for file in found}
-
-
 def done_shards(root):
     return {key for key in keys_in(root.split("/")[2]) if "/done/" in key}
 
 
-def test_extract_kill_resume_elsewhere_and_train_on_a_third_machine(root, digits_cache, tmp_path, monkeypatch):
-    process = subprocess.Popen(
-        [sys.executable, LAUNCHER, *EXTRACT, "--root", root], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 240
-    while not done_shards(root):
-        assert process.poll() is None, "it was over before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    listed = done_shards(root)
+def test_extract_kill_resume_elsewhere_and_train_on_a_third_machine(
+    root, tiny_digits, undisturbed, files, tmp_path, monkeypatch
+):
+    command = Command(*tiny_digits, "--root", root, before=after_shards(2))
+    command.wait_until(lambda: done_shards(root))
+    assert command.kill() == -signal.SIGKILL
 
     monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path / "second"))
     result = run("cache", "ls", "--root", root, "--json")
     (found,) = json.loads(result.output)
     assert (found["state"], found["done_rows"] > 0) == ("unfinished", True)
-    result = run("train", "--dataset", "digits", "--root", root)
+    result = run("train", "--dataset", "digits", "--backbone", "test_vit", "--root", root)
     assert result.exit_code == 1
     assert "unfinished" in result.output
     assert root in result.output
-    result = run(*EXTRACT, "--root", root)
+    result = run(*tiny_digits, "--root", root)
     assert result.exit_code == 0, result.output
     assert "images are done already" in result.output
-    assert len(listed) > 0
-    (local,) = (path for path in digits_cache.iterdir() if not path.name.startswith("."))
-    assert files(open_store(f"{root}/{local.name}").path) == files(local)
+    name = found["name"].removesuffix(".partial")
+    local = open_store(f"{root}/{name}").path
+    assert {f"{name}/{file}": data for file, data in files(local).items()} == undisturbed
 
     monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path / "third"))
     monkeypatch.setenv("TOSCA_CACHE", root)
-    result = run("train", "--dataset", "digits", "--epochs", "1", "--runs", tmp_path / "runs")
+    result = run("train", "--dataset", "digits", "--backbone", "test_vit", "--epochs", "1", "--runs", tmp_path / "runs")
     assert result.exit_code == 0, result.output
     assert f"store: {root}/digits--" in result.output
     assert list((tmp_path / "third").glob("*/digits--*/manifest.json"))
-    result = run("cache", "info", f"{root}/{local.name}", "--json")
+    result = run("cache", "info", f"{root}/{name}", "--json")
     assert json.loads(result.output)["state"] == "finished"
     assert f"at {root}: " in run("cache", "du").output
     assert "removed" in run("cache", "rm", "digits", "--yes").output

@@ -16,23 +16,20 @@ def tosca(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "120"})
 
 
-@pytest.fixture
-def run(make_store, tmp_path):
-    make_store(tmp_path / "store", noise=2.0, test_views=2)
-    trained = tosca(
-        "train",
-        "--store",
-        tmp_path / "store",
-        "--runs",
-        tmp_path / "runs",
-        "--seed",
-        "1,2",
-        "--engine",
-        "torch",
-        *SHORT,
-    )
+@pytest.fixture(scope="module")
+def place(make_store, tmp_path_factory):
+    """A folder with a store and a run of two seeds; never written to."""
+    place = tmp_path_factory.mktemp("route")
+    make_store(place / "store", noise=2.0, test_views=2)
+    where = ("--store", place / "store", "--runs", place / "runs", "--seed", "1,2", "--engine", "torch")
+    trained = tosca("train", *where, *SHORT)
     assert trained.exit_code == 0, trained.output
-    return next((tmp_path / "runs").iterdir())
+    return place
+
+
+@pytest.fixture
+def run(place):
+    return next((place / "runs").iterdir())
 
 
 def measured(run):
@@ -57,13 +54,11 @@ def test_the_runs_own_numbers_are_found_again(run):
         assert "batch_7_in_order" in entry["conditions"]
 
 
-def test_a_router_gives_what_training_with_it_gives(run, tmp_path):
+def test_a_router_gives_what_training_with_it_gives(run, place, tmp_path):
     """Routers do not change what modules learn."""
     other = tmp_path / "other"
-    trained = tosca(
-        *("train", "--store", tmp_path / "store", "--runs", other, "--seed", "1,2", "--engine", "torch", *SHORT),
-        *("--router", "lda"),
-    )
+    where = ("--store", place / "store", "--runs", other, "--seed", "1,2", "--engine", "torch")
+    trained = tosca("train", *where, *SHORT, "--router", "lda")
     assert trained.exit_code == 0, trained.output
     seeds = measured(next(other.iterdir()))
     for entry in json.loads(tosca("route", run, "--routers", "lda", "--json").output):
@@ -94,12 +89,15 @@ def test_tables_name_the_leak(run):
     assert "Shuffled, the same vote fails" in " ".join(audited.output.split())
 
 
-def test_a_moved_store_is_given_by_hand(run, make_store, tmp_path):
-    shutil.move(tmp_path / "store", tmp_path / "elsewhere")
-    assert tosca("audit", run).exit_code == 1
-    assert tosca("audit", run, "--store", tmp_path / "elsewhere").exit_code == 0
+def test_a_moved_store_is_given_by_hand(run, place, make_store, tmp_path):
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    path = moved / "provenance.json"
+    path.write_text(path.read_text().replace(str(place / "store"), str(tmp_path / "store")))
+    assert tosca("audit", moved).exit_code == 1
+    assert tosca("audit", moved, "--store", place / "store").exit_code == 0
     make_store(tmp_path / "foreign", dataset="others")
-    refused = tosca("audit", run, "--store", tmp_path / "foreign")
+    refused = tosca("audit", moved, "--store", tmp_path / "foreign")
     assert refused.exit_code == 1
     assert "not the store of the run" in refused.output
 
@@ -113,17 +111,18 @@ def test_a_moved_store_is_given_by_hand(run, make_store, tmp_path):
         (("route", "no-such-run"), 1, "no run 'no-such-run'"),
     ],
 )
-def test_wrong_requests_are_named(run, tmp_path, arguments, exit_code, said):
-    result = tosca(*(part.format(run=run) for part in arguments), "--runs", tmp_path / "runs")
+def test_wrong_requests_are_named(run, place, arguments, exit_code, said):
+    result = tosca(*(part.format(run=run) for part in arguments), "--runs", place / "runs")
     assert result.exit_code == exit_code
     assert said in result.output
 
 
 @pytest.mark.parametrize("damage", ["provenance", "bank"])
-def test_damaged_runs_are_refused(run, damage):
-    path = run / "provenance.json" if damage == "provenance" else run / "seed-2" / "bank.safetensors"
-    path.write_bytes(b"{")
-    result = tosca("route", run)
+def test_damaged_runs_are_refused(run, tmp_path, damage):
+    shutil.copytree(run, tmp_path / "run")
+    file = "provenance.json" if damage == "provenance" else "seed-2/bank.safetensors"
+    (tmp_path / "run" / file).write_bytes(b"{")
+    result = tosca("route", tmp_path / "run")
     assert result.exit_code == 1
     assert "train the run again" in result.output
 

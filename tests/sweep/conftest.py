@@ -129,10 +129,10 @@ def cells_in():
     return read
 
 
-@pytest.fixture
-def store(make_store, tmp_path):
-    """Six classes of nine train rows, which are not quite easy to tell apart."""
-    return make_store(tmp_path / "store", noise=2.0)
+@pytest.fixture(scope="session")
+def store(make_store, tmp_path_factory):
+    """Six classes of nine train rows, which are not quite easy to tell apart; never written to."""
+    return make_store(tmp_path_factory.mktemp("store") / "store", noise=2.0)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from campaign import times
-from commands import Command, hold, process_below, together
+from commands import Command, hold, loky_worker, process_below, together, warm_loky
 
 from tosca_cache import workers
 from tosca_cache.config import to_toml
@@ -168,10 +168,10 @@ def assert_no_cell_is_lost(place, base, resources, reporter, results, cells_in):
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
 
 
-@needs_proc
 def test_a_killed_process_of_jobs_loses_no_cell(place, results, cells_in, base, killing):
-    reporter = killing(lambda: process_below(".*LokyProcess"))
-    assert_no_cell_is_lost(place, base, Resources(jobs=2), reporter, results, cells_in)
+    reporter = killing(loky_worker)
+    with warm_loky():
+        assert_no_cell_is_lost(place, base, Resources(jobs=2), reporter, results, cells_in)
 
 
 @pytest.fixture(scope="module")
