@@ -58,6 +58,8 @@ def test_a_compiler_that_fails_is_quoted(tmp_path):
     engine, _, count, *messages = choose(tmp_path, CXX=str(compiler))
     assert (engine, count) == ("torch", "1")
     assert "out of licences" in " ".join(messages)
+    compiler.write_text("#!/bin/sh\nexit 3\n")
+    assert "exit status 3" in choose(tmp_path, CXX=str(compiler))[1]
     assert not list((tmp_path / "kernels").glob("*.so"))
 
 
@@ -68,12 +70,15 @@ def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path):
     assert "kept or loaded" in messages[0]
 
 
-def test_two_processes_may_compile_at_once_and_a_third_finds_it_done(tmp_path):
+def test_two_processes_may_compile_at_once_a_third_finds_it_done_and_half_a_library_is_made_again(tmp_path):
     env = os.environ | {"TOSCA_KERNEL_CACHE": str(tmp_path)}
     code = "from tosca_cache.train.native.library import load_library; print(load_library().seconds > 0)"
     command = [sys.executable, "-c", code]
     both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert "True\n" in [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert len(list(tmp_path.iterdir())) == 1
+    (library,) = tmp_path.glob("*.so")
+    assert len(list(tmp_path.iterdir())) == 2, "the library and its digest"
     assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "False\n"
+    os.truncate(library, 1000)
+    assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "True\n"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
+from tosca_cache.errors import RunError
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def show(
-    run: Annotated[str | None, typer.Argument(help="Path or name of a run; without it, all runs are listed.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="Path or name of a run, or last; without it, all are listed.")
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of tables.")] = False,
 ) -> None:
@@ -55,12 +58,23 @@ def _list(console: Console, runs: Path) -> None:
     from tosca_cache.report.tables import router_name
     from tosca_cache.runs.directory import list_runs, read_metrics
 
-    table = Table("run", "dataset", "router", "seeds", "average accuracy", "last accuracy", title=f"runs in {runs}")
-    for run in list_runs(runs):
-        metrics = read_metrics(run)
+    found, table = list_runs(runs), Table(title=f"runs in {runs}")
+    # Names are there to be copied: never cut, and on one line wherever that is wide enough.
+    table.add_column("run", overflow="fold", min_width=min(max((len(run.name) for run in found), default=3), 60))
+    for title in ("dataset", "router", "seeds", "average accuracy", "last accuracy"):
+        table.add_column(title, overflow="fold")
+    broken = []
+    for run in found:
+        try:
+            metrics = read_metrics(run)
+        except RunError as error:
+            broken.append(f"{error.where}: {error.problem}")
+            continue
         accuracies = (f"{metrics[name]:.2f}" for name in ("average_accuracy", "last_accuracy"))
         table.add_row(run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)
     console.print(table)
+    for line in broken:
+        console.print(line, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

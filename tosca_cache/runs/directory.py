@@ -25,6 +25,10 @@ from tosca_cache.files import file_errors, write_json, write_text
 
 PARTIAL = ".partial"
 METRICS = "metrics.json"
+LATEST = ("last", "latest")
+MAX_BYTES = 256 << 20  # of metrics.json
+_NUMBERS = ("average_accuracy", "last_accuracy")
+_MAPPINGS = ("spread", "seeds", "seconds", "last_accuracy_by_condition", "last_accuracy_by_condition_spread")
 
 
 def run_files(where: Path) -> AbstractContextManager[None]:
@@ -93,7 +97,9 @@ def _claim(runs: Path, name: str) -> Path:
 
 
 def find_run(run: str, runs: Path) -> Path:
-    """A finished run by path, or by name within `runs`; raises `RunError` if there is none."""
+    """A finished run by path, by name within `runs`, or the `last` one there; raises `RunError` if there is none."""
+    if run in LATEST and (made := list_runs(runs)):
+        return made[-1]
     for path in (Path(run), runs / run):
         if (path / METRICS).is_file():
             return path
@@ -115,10 +121,27 @@ def list_runs(runs: Path) -> list[Path]:
 
 def read_metrics(run: Path) -> dict[str, Any]:
     """metrics.json of a run; raises `RunError` if it is damaged."""
+    path = run / METRICS
     try:
-        metrics: dict[str, Any] = json.loads((run / METRICS).read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("the file is far too large")
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise RunError("metrics cannot be read: nested too deeply", where=path, remedy="train the run again") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"metrics cannot be read: {error}", where=run / METRICS, remedy="train the run again") from error
-    if not isinstance(metrics, dict) or "R" not in metrics:
-        raise RunError("metrics.json holds no R", where=run / METRICS, remedy="train the run again")
-    return metrics
+        raise RunError(f"metrics cannot be read: {error}", where=path, remedy="train the run again") from error
+    if not _are_metrics(metrics):
+        raise RunError("this is no metrics.json of a run", where=path, remedy="train the run again")
+    checked: dict[str, Any] = metrics
+    return checked
+
+
+def _are_metrics(found: Any) -> bool:
+    """Whether this has what the tables show, of the right types."""
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in _MAPPINGS):
+        return False
+    rows = found.get("R")
+    if not (isinstance(rows, list) and rows and all(isinstance(row, list) and row for row in rows)):
+        return False
+    numbers = [*rows[-1], *(found.get(key) for key in _NUMBERS)]
+    return type(found.get("dataset")) is str and all(type(number) in (int, float) for number in numbers)

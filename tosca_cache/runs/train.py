@@ -62,6 +62,8 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     for seed, stream in zip(config.seeds, streams, strict=True):
         run.log(f"seed {seed} begins")
         trained = train_stream(stream, make_method(config, seed, engine), reporter)
+        for task, row in enumerate(trained.outcome.R):
+            run.log(f"seed {seed}, after task {task + 1}: {' '.join(f'{a:.2f}' for a in row[: task + 1])}")
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, *results[-1])
     metrics = collect_metrics(config, results, seconds)

@@ -29,6 +29,7 @@ SOURCES = (
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-shared", "-fPIC")
 FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # the second where a compiler does not know the first
+DIGEST = ".sha256"  # suffix of the file beside the kernels that has their digest
 CACHE = "TOSCA_KERNEL_CACHE"  # environment variable: the folder of compiled kernels
 
 
@@ -51,8 +52,8 @@ def load_library() -> Library:
     sources = {name: files(__package__).joinpath(name).read_bytes() for name in SOURCES}
     target = _folder() / f"tosca-{_digest(sources, compiler)}.so"
     start = perf_counter()
-    fresh = not target.exists()
     try:
+        fresh = not _is_whole(target)
         if fresh:
             _compile(compiler, sources, target)
         functions = ctypes.CDLL(str(target))
@@ -73,7 +74,7 @@ def find_compiler() -> str:
 
 
 def _compile(compiler: str, sources: dict[str, bytes], target: Path) -> None:
-    """Compiles beside the target and renames, so that two processes at once do not see half a file."""
+    """Compiles beside the target and renames, so that two processes at once do not see half a file; the digest is last."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         for name, text in sources.items():
@@ -85,10 +86,23 @@ def _compile(compiler: str, sources: dict[str, bytes], target: Path) -> None:
             command = [compiler, *FLAGS, processor, *programs, "-o", str(output)]
             result = subprocess.run(command, capture_output=True, text=True, check=False)
             if result.returncode == 0:
+                with output.open("rb+") as file:
+                    os.fsync(file.fileno())
+                digest = output.with_suffix(DIGEST)
+                digest.write_text(hashlib.sha256(output.read_bytes()).hexdigest(), encoding="ascii")
                 output.replace(target)
+                digest.replace(target.with_suffix(DIGEST))
                 return
-            said = said or result.stderr
-        raise CannotCompileError(f"{compiler} fails: {said.strip()[:400]}")
+            said = said or result.stderr.strip()[:400] or f"exit status {result.returncode}, and not a word"
+        raise CannotCompileError(f"{compiler} fails: {said}")
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether the compiled kernels are there as they were written: half a library would crash whoever loads it."""
+    digest = target.with_suffix(DIGEST)
+    if not (target.is_file() and digest.is_file()):
+        return False
+    return digest.read_bytes() == hashlib.sha256(target.read_bytes()).hexdigest().encode()
 
 
 def _digest(sources: dict[str, bytes], compiler: str) -> str:
