@@ -64,7 +64,7 @@ def _import(name: str, file: Path, shown: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses and typing look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
         raise UsageError(

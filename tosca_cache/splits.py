@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.errors import StoreError
+from tosca_cache.errors import StoreError, ToscaWarning
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[Any]  # float16 or float32, as stored
+LARGEST = 1e15  # of a feature: the square norm of a row, times what sums of rows add, stays far below float32's 3e38
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Arrays:
 def load_splits(store: Store, incremental: str = "classes") -> tuple[Arrays, Arrays]:
     """Train (all views) and test (all views) of a store, read once.
 
-    Raises `StoreError` if tasks are to be domains and the store has only one.
+    Warns of features and classes that there is nothing to learn of. Raises `StoreError` if tasks are to be domains and the
+    store has only one, and for features so large that their products are not finite in float32.
     """
     if incremental == "domains" and len(store.domain_names) < 2:
         raise StoreError(
@@ -54,7 +57,23 @@ def load_splits(store: Store, incremental: str = "classes") -> tuple[Arrays, Arr
     train, test = (
         Arrays(store.features(split), store.labels(split), domains=store.domains(split)) for split in ("train", "test")
     )
+    _check_features(store, train, test)
     return train, test
+
+
+def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
+    clean = train.features[:, 0]
+    largest = max(float(np.abs(arrays.features).max(initial=0)) for arrays in (train, test))
+    if largest > LARGEST:
+        raise StoreError(
+            f"features reach {largest:.3g}, so that their products overflow",
+            where=store.path,
+            remedy=f"scale them below {LARGEST:.0e} (a factor for all changes no accuracy) and import them again",
+        )
+    if len(store.class_names) == 1:
+        warnings.warn("the store has one class: every answer is right, whatever is learned", ToscaWarning, stacklevel=3)
+    elif len(clean) and (clean == clean[:1]).all():
+        warnings.warn("all train features are equal: nothing tells classes apart", ToscaWarning, stacklevel=3)
 
 
 def check_labels(split: str, arrays: Arrays, class_names: Sequence[str]) -> None:

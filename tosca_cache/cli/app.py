@@ -41,6 +41,14 @@ class ErrorsWithoutTraceback(TyperGroup):
         except ToscaError as error:
             echo(str(error), err=True, label="error: ", color="red")
             raise typer.Exit(error.exit_code) from error
+        except SystemExit as error:
+            echo(
+                f"sys.exit({error.code!r}) was called while working, perhaps by a plugin",
+                err=True,
+                label="error: ",
+                color="red",
+            )
+            raise typer.Exit(1) from error
 
 
 def _printing(others: Callable[..., None]) -> Callable[..., None]:

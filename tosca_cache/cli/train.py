@@ -56,7 +56,9 @@ def _print_settings(resolved: Any) -> None:
 def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     from tosca_cache.cli.progress import TrainingProgress
     from tosca_cache.cli.show import print_run
+    from tosca_cache.errors import RunError
     from tosca_cache.methods.tosca import BATCH_ROUTER
+    from tosca_cache.runs.directory import read_metrics
     from tosca_cache.runs.stores import wanted_store
     from tosca_cache.runs.train import train_run
     from tosca_cache.store.remote import shown
@@ -67,6 +69,11 @@ def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     with TrainingProgress(console, leaks=resolved.config.router == BATCH_ROUTER) as progress:
         run = train_run(resolved, opened, runs, progress)
     print_run(console, run)
+    if diverged := read_metrics(run).get("diverged"):
+        seed, reason = next(iter(diverged.items()))
+        raise RunError(
+            f"training diverged (seed {seed}: {reason})", where=run, remedy="train again with a smaller --lr"
+        )
 
 
 def register(app: typer.Typer) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from tosca_cache.compare.cells import CompareCell
 from tosca_cache.compare.learners import learns_together, make_learner
+from tosca_cache.errors import RunError
 from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
@@ -48,7 +49,7 @@ def measure_block(cells: Sequence[CompareCell], place: Workplace) -> list[Finish
     """Runs cells of one learner side by side; where that fails, one by one, so that only those fail that must."""
     try:
         return [Finished(cell.address, "done", found) for cell, found in zip(cells, measure(cells, place), strict=True)]
-    except Exception as error:  # a learner may be a user's own, and raise anything; the others go on
+    except (Exception, SystemExit) as error:  # a learner may be a user's own, and raise anything; the others go on
         if len(cells) == 1:
             return [Finished(cells[0].address, "failed", reason=_reason(error))]
     # Outside of `except`, where the error would keep everything alive that may not have fitted into memory.
@@ -81,6 +82,8 @@ def make_stream(cell: CompareCell, data: Data) -> TaskStream:
 
 
 def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
+    if reason := getattr(learner, "diverged", None):
+        raise RunError(f"training diverged: {reason}", remedy="give a smaller --lr")
     last, R, counts = outcome.predictions[-1], outcome.R, outcome.counts
     modules = last.tasks if last.modules is None else last.modules
     assert modules is not None
@@ -117,7 +120,7 @@ def _plain(found: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     frames = extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

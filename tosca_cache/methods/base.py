@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class Watch:
     can be kept between tasks has a watch of its own.
     """
 
+    classes: int | None = None  # seen so far; set by the protocol, which has scores checked by it
+
     def __init__(self, method: Method) -> None:
         self.method = method
         self.parts: list[FloatArray] = []
@@ -68,8 +71,18 @@ class Watch:
         self.parts.append(features if features.ndim == 2 else features[:, 0])
 
     def predict(self) -> Prediction:
-        """Predictions for all rows added, in the order of adding."""
-        return Prediction(self.method.scores(np.concatenate(self.parts)).argmax(1))
+        """Predictions for all rows added, in the order of adding; raises `UsageError` for scores that cannot be right."""
+        rows = np.concatenate(self.parts)
+        scores = np.asarray(self.method.scores(rows))
+        wanted = (len(rows), self.classes or scores.shape[-1])
+        if scores.shape != wanted or np.isnan(scores).any():
+            found = f"shape {list(scores.shape)}" if scores.shape != wanted else "NaN among them"
+            raise UsageError(
+                f"learner {self.method.name}: its scores have {found}",
+                where=inspect.getsourcefile(type(self.method)),
+                remedy=f"return a number for each row and each class seen so far, here of shape {list(wanted)}",
+            )
+        return Prediction(scores.argmax(1))
 
 
 class Method(ABC):

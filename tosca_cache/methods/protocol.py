@@ -112,6 +112,7 @@ class _Pass:
     def evaluate(self, number: int, trained: float) -> NDArray[np.float64]:
         """Fills the row of R of a task that has been learned in `trained` seconds, and returns it, [number + 1]."""
         start, outcome = perf_counter(), self.outcome
+        outcome.watch.classes = self.stream.classes(number).stop
         outcome.watch.add(self.tests[number].features)
         prediction = outcome.watch.predict().reported(self.stream)
         n = len(prediction.labels)

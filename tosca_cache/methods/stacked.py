@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
-from tosca_cache.methods.tosca import Tosca
+from tosca_cache.methods.tosca import Tosca, divergence
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine
@@ -118,7 +117,7 @@ class _Stack:
         for place, (m, losses) in enumerate(zip(active, learned.losses, strict=True)):
             record, part = self.records[m], slice(place, place + 1)
             record.losses.append(losses)
-            record.diverged = _divergence(losses, parameters.flat[place], number)
+            record.diverged = divergence(losses, parameters.flat[place], number)
             record.modules.append(Luca(*(t[part].detach().cpu().clone() for t in parameters.luca)))
             record.heads.append(Head(*(t[part].detach().cpu().clone() for t in parameters.head)))
 
@@ -147,12 +146,3 @@ def _lane(source: Source, number: int, settings: Settings, device: torch.device)
     )
     features = torch.from_numpy(rows.features).to(device).float()
     return Lane(features, torch.from_numpy(rows.labels).to(device), list(batches))
-
-
-def _divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:
-    wrong = np.flatnonzero(~np.isfinite(losses))
-    if len(wrong):
-        return f"the loss was {losses[wrong[0]]} before step {wrong[0] + 1} of {len(losses)} of task {number + 1}"
-    if not isfinite(float(torch.linalg.vector_norm(flat, float("inf")))):
-        return f"a parameter was not finite after task {number + 1}"
-    return None

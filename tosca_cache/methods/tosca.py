@@ -63,6 +63,7 @@ class Tosca(Method):
         self.bank = Bank(self.settings.flow)
         self.blocks: list[range] = []  # classes of each task
         self.losses: list[NDArray[np.float64]] = []
+        self.diverged: str | None = None  # why training stopped giving numbers, if it did
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Learns a task from a start and over steps that both follow from the seed."""
@@ -94,6 +95,7 @@ class Tosca(Method):
         member = Member(self.settings)
         learned = learn_task(parameters, [lane], [member], task.classes, self.engine, on_epoch=on_epoch)
         self.losses.append(learned.losses[0])
+        self.diverged = self.diverged or divergence(learned.losses[0], parameters.flat[0], task.number)
         self.bank.add(parameters)
         self.blocks.append(task.classes)
         if self.router is not None:
@@ -241,3 +243,13 @@ class AdaptedRows(Watch):
             for module in range(len(done), len(bank)):
                 done.append(torch.cat([bank.adapted(module, chunk) for chunk in rows.split(ROWS_AT_ONCE)]))
         self.seconds["adapt"] += perf_counter() - start
+
+
+def divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:
+    """Why the training of a task gave no numbers, from its losses and parameters; None if it did."""
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if len(wrong):
+        return f"the loss was {losses[wrong[0]]} before step {wrong[0] + 1} of {len(losses)} of task {number + 1}"
+    if not bool(torch.isfinite(flat).all()):
+        return f"a parameter was not finite after task {number + 1}"
+    return None

@@ -55,7 +55,9 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     table.add_column("percent", justify="right")
     for name, title in METRICS.items():
         table.add_row(title, with_spread(metrics[name], metrics["spread"][name]))
-    if metrics.get("leaks"):
+    if metrics.get("diverged"):
+        table.caption = f"DIVERGED: seed {', '.join(metrics['diverged'])}; these numbers mean nothing."
+    elif metrics.get("leaks"):
         table.caption = f"Not comparable with per-sample routing: batch routing {metrics['leaks']}."
     return table
 

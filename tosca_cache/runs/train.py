@@ -62,8 +62,8 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     for seed, stream in zip(config.seeds, streams, strict=True):
         run.log(f"seed {seed} begins")
         trained = train_stream(stream, make_method(config, seed, engine), reporter)
-        for task, row in enumerate(trained.outcome.R):
-            run.log(f"seed {seed}, after task {task + 1}: {' '.join(f'{a:.2f}' for a in row[: task + 1])}")
+        if trained.method.diverged:
+            run.log(f"seed {seed} diverged: {trained.method.diverged}")
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, *results[-1])
     metrics = collect_metrics(config, results, seconds)
@@ -133,6 +133,7 @@ def collect_metrics(
         "dataset": config.dataset,
         "router": config.router,
         "leaks": LEAKS if config.router == BATCH_ROUTER else None,
+        "diverged": {trained.seed: trained.method.diverged for trained, _ in results if trained.method.diverged},
         "incremental": config.incremental,
         "task_sizes": _common([t.stream.sizes for t, _ in results]),
         "R": np.mean([t.outcome.R for t, _ in results], axis=0),

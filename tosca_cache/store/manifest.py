@@ -29,6 +29,7 @@ PLAN = "plan.json"
 PROVENANCE = "provenance.json"
 MAX_BYTES = 1 << 30
 MAX_METADATA = 1 << 20
+MAX_PROVENANCE = 64 << 20
 LISTED = 100  # paths of a kind that were left out
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -69,7 +70,10 @@ class Plan:
             if (layout.dim, layout.dtype) != (spec.backbone["dim"], spec.dtype):
                 raise ValueError(f"the layout of {split} has another width or dtype than the fingerprint")
         numerics = plain(_mapping(value["numerics"], "numerics"), "numerics")
-        return cls(spec, numerics, _texts(value["class_names"]), _texts(value["domain_names"]), layouts)
+        names = _texts(value["class_names"])
+        if len(set(names)) < len(names):
+            raise ValueError("several classes have one name")
+        return cls(spec, numerics, names, _texts(value["domain_names"]), layouts)
 
     def differences(self, other: Plan) -> list[tuple[str, Any, Any]]:
         """(dotted field, ours, theirs) of everything that differs, `fingerprint.` and `numerics.` as prefixes."""

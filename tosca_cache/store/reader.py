@@ -17,6 +17,7 @@ from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, pa
 from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
+    MAX_PROVENANCE,
     PROVENANCE,
     Manifest,
     load_manifest,
@@ -71,13 +72,18 @@ class Store:
     def provenance(self) -> dict[str, Any]:
         """Where and when it was made, and how long it took; empty if that file is not there."""
         path = self.path / PROVENANCE
-        if regular_size(path) is None:
+        size = regular_size(path)
+        if size is None:
             return {}
         try:
+            if size > MAX_PROVENANCE:
+                raise ValueError("far too large")
             with storage(path):
                 return parse_provenance(path.read_bytes())[0]
         except ValueError as error:
-            raise StoreError("This file is no valid JSON.", where=path, remedy=mending(self.path)) from error
+            raise StoreError(
+                "This file is no valid JSON, or far too large.", where=path, remedy=mending(self.path)
+            ) from error
 
     def rows(self, split: str) -> int:
         """N, the rows of a split."""

@@ -16,6 +16,7 @@ from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
     MAX_METADATA,
+    MAX_PROVENANCE,
     PROVENANCE,
     Manifest,
     load_manifest,
@@ -31,8 +32,6 @@ from tosca_cache.store.verify.problems import (
     PROVENANCE_BAD,
     Problem,
 )
-
-MAX_PROVENANCE = 1 << 26
 
 
 def read_manifests(folder: Path) -> tuple[Manifest | None, list[Problem]]:
