@@ -1,4 +1,4 @@
-"""Runs that give no numbers, features and learners that cannot: said, with an exit code, never a table as if all were well."""
+"""Runs that give no numbers, features and learners that cannot: said, with an exit code, never as if all were well."""
 
 import json
 
