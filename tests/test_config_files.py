@@ -142,7 +142,8 @@ def test_reference_json_unchanged(tmp_path: Path) -> None:
         device="auto",
     )
     assert {key for key, origin in resolved.origin.items() if origin == "default"} == {
-        *("img_size", "views", "incremental", "momentum", "eta_min", "gamma", "engine", "router", "routing_batch_size")
+        *("img_size", "views", "incremental", "task_sizes", "class_order", "shots"),
+        *("momentum", "eta_min", "gamma", "engine", "router", "routing_batch_size"),
     }
     assert set(resolved.origin.values()) == {"default", f"file {path}"}
     assert set(resolved.ignored) == {"prefix", "pretrained"}

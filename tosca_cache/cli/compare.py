@@ -36,7 +36,6 @@ def compare(
     methods: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
     seeds: Seeds = "5",
     assignments: Assignments = None,
-    shots: Annotated[int | None, typer.Option(help="Few-shot: train rows of each class after the first task.")] = None,
     config: Annotated[str | None, typer.Option(help="As for train.")] = None,
     preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
     ledger: Annotated[
@@ -57,7 +56,7 @@ def compare(
     import_plugins(plugin)
     _check_format(form, out)
     dataset_of(store, settings, config)
-    request = _request(methods, seeds, assignments or [], shots, config=config, preset=preset, settings=settings)
+    request = _request(methods, seeds, assignments or [], config=config, preset=preset, settings=settings)
     found = _run(request, store, root, ledger or inside(runs, f"{request.config.dataset}-compare.sqlite"))
     _write(found, form, out, as_json=as_json)
     if any(row["failed"] for row in found["rows"]):
@@ -79,14 +78,14 @@ def _check_format(form: str | None, out: Path | None) -> None:
         )
 
 
-def _request(methods: str, seeds: str, assignments: list[str], shots: int | None, **layers: Any) -> CompareRequest:
+def _request(methods: str, seeds: str, assignments: list[str], **layers: Any) -> CompareRequest:
     from tosca_cache.compare.learners import method_names, parse_assignments
     from tosca_cache.compare.request import CompareRequest, parse_seeds
     from tosca_cache.config import resolve
 
     names = method_names(methods)
     base = resolve(config=layers["config"], preset=layers["preset"], overrides=layers["settings"]).config
-    return CompareRequest(base, names, parse_seeds(seeds), parse_assignments(assignments, names), shots)
+    return CompareRequest(base, names, parse_seeds(seeds), parse_assignments(assignments, names))
 
 
 def _run(request: CompareRequest, store: Path | None, root: Path, ledger: Path) -> dict[str, Any]:

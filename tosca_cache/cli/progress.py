@@ -9,6 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tosca_cache.cli.display import LiveDisplay
 
+MOST_NUMBERS = 10  # of a line: of a row with more, the average, the last and the lowest are printed
+
 
 class TrainingProgress(LiveDisplay):
     """Shows epochs done over all tasks of a seed; see `runs.experiment.Reporter`.
@@ -45,4 +47,12 @@ class TrainingProgress(LiveDisplay):
         if not self.console.is_terminal:
             done = f"seed {self.seed}: task {task + 1}/{self.tasks} learned"
             label = " (routing leaks the task)" if self.leaks else ""
-            self.console.print(f"{done}, accuracy by task{label} {' '.join(f'{a:.1f}' for a in row)}", soft_wrap=True)
+            self.console.print(f"{done}, accuracy by task{label} {row_words(row)}", soft_wrap=True)
+
+
+def row_words(row: NDArray[np.float64]) -> str:
+    """A row of R, [tasks]: every number, or of many tasks what matters. The run's log has all of them."""
+    if len(row) <= MOST_NUMBERS:
+        return " ".join(f"{a:.1f}" for a in row)
+    lowest = int(row.argmin())
+    return f"{row.mean():.1f} on average, {row[-1]:.1f} the last, {row[lowest]:.1f} the lowest (task {lowest + 1})"

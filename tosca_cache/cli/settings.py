@@ -9,18 +9,28 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from tosca_cache.config.orders import read_class_order
 from tosca_cache.config.schema import KEYS, TrainConfig, help_text
 
 OPTION_NAMES = {"seeds": "--seed", "shuffle": "--shuffle/--no-shuffle"}
-LISTS = {"seeds": "One or several, comma-separated.", "milestones": "Comma-separated."}
+LISTS = {
+    "seeds": "One or several, comma-separated.",
+    "milestones": "Comma-separated.",
+    "task_sizes": "Comma-separated; increment takes them back.",
+    "class_order": "A text file with the name or index of a class on each line; seed takes it back.",
+}
+STORE = ("backbone", "normalize", "img_size", "views")  # which store is meant, besides its dataset
+TASKS = ("task_sizes", "class_order", "shots")
 
 
-def with_settings(function: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+def with_settings(
+    function: Callable[..., None], *, without: Collection[str] = (), only: Collection[str] = KEYS
+) -> Callable[..., None]:
     """Gives `function` one option for each setting of `TrainConfig`, which is where their names, types and help stand.
 
     Arguments:
         function: takes the settings by **keyword; one that was not given is None.
-        without: settings that get no option.
+        without: settings that get no option. only: those that get one.
     """
     hints = get_type_hints(TrainConfig)
     signature = inspect.signature(function, eval_str=True)
@@ -28,10 +38,12 @@ def with_settings(function: Callable[..., None], *, without: Collection[str] = (
     options = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(key, hints[key]))
         for key in KEYS
-        if key not in without
+        if key in only and key not in without
     ]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fixed]
-    function.__signature__ = signature.replace(parameters=[options[0], *keyword, *options[1:]])  # type: ignore[attr-defined]
+    first = [option for option in options if option.name == "dataset"]
+    parameters = [*first, *keyword, *(option for option in options if option.name != "dataset")]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in [*keyword, *options]}
     return function
 
@@ -49,6 +61,8 @@ def dataset_of(store: Path | None, settings: dict[str, Any], config: str | None)
 def _option(key: str, hint: Any) -> Any:
     name = OPTION_NAMES.get(key, f"--{key.replace('_', '-')}")
     text = f"{help_text(key)} {LISTS.get(key, '')}".strip()
+    if key == "class_order":
+        return Annotated[Any, typer.Option(name, help=text, parser=read_class_order, metavar="FILE")]
     if hint in (bool, int, float):
         return Annotated[hint | None, typer.Option(name, help=text)]
     if hint == int | None:  # a number, or the word that a file has for none

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Root, Runs
+from tosca_cache.cli.settings import STORE, TASKS, dataset_of, with_settings
 from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, make_console
@@ -47,16 +48,13 @@ Budget = Annotated[
 Backend = Annotated[str, typer.Option(help="loky (processes here), dask or ray.")]
 
 
-@app.callback()
 def sweep(
     context: typer.Context,
-    dataset: Annotated[str | None, typer.Option(help="Dataset whose store is searched on.")] = None,
     store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
     assignments: Assignments = None,
     space: Annotated[Path | None, typer.Option(help="A TOML file of axes; --set adds to it.", metavar="FILE")] = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
     preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
-    incremental: Annotated[str | None, typer.Option(help="As for train: classes, or domains.")] = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
     sampler: Annotated[str, typer.Option(help="grid, random, or tpe (needs optuna).")] = "grid",
@@ -77,10 +75,9 @@ def sweep(
     jobs: Annotated[int | None, typer.Option(help="Processes; none: this one, with all its cores.")] = None,
     backend: Backend = "loky",
     scheduler: Annotated[str | None, typer.Option(help="Address of a running cluster: tcp://host:8786.")] = None,
-    device: Annotated[str | None, typer.Option(help="As for train.")] = None,
-    engine: Annotated[str | None, typer.Option(help="As for train.")] = None,
     root: Root = DEFAULT_ROOT,
     runs: Runs = DEFAULT_RUNS,
+    **settings: Any,
 ) -> None:
     """Train many settings side by side on a store, choose one without looking at test rows, and report on it.
 
@@ -88,6 +85,11 @@ def sweep(
     """
     if context.invoked_subcommand is None:
         _sweep(dict(locals()))
+
+
+# What stands under the axes: which store, what a task is, and where it is computed. All else is set by --set.
+SETTINGS = ("dataset", *STORE, "incremental", *TASKS, "device", "engine")
+app.callback()(with_settings(sweep, only=SETTINGS))
 
 
 def _sweep(given: dict[str, Any]) -> None:
@@ -112,15 +114,9 @@ def _sweep(given: dict[str, Any]) -> None:
 def _base(given: dict[str, Any]) -> TrainConfig:
     """The setting under the axes, by the same rules as for `tosca train`."""
     from tosca_cache.config import resolve
-    from tosca_cache.store import open_store
 
-    dataset = given["dataset"]
-    if dataset is not None and Path(dataset).is_dir():
-        dataset = Path(dataset).resolve().name
-    if given["store"] is not None and dataset is None and given["config"] is None:
-        dataset = open_store(given["store"]).spec.dataset["name"]
-    overrides = {"dataset": dataset} | {key: given[key] for key in ("incremental", "device", "engine")}
-    return resolve(config=given["config"], preset=given["preset"], overrides=overrides).config
+    dataset_of(given["store"], given["settings"], given["config"])
+    return resolve(config=given["config"], preset=given["preset"], overrides=given["settings"]).config
 
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
