@@ -88,7 +88,9 @@ def given_order(order: Sequence[int | str], class_names: Sequence[str]) -> IntAr
         c = _class_of(asked, by_name, class_names)
         if c in found:
             again = "" if asked == found[c] else f", as {found[c]!r} and as {asked!r}"
-            raise _wrong_order(f"class {class_names[c]!r} stands twice in the class order{again}", "keep one of the two")
+            raise _wrong_order(
+                f"class {class_names[c]!r} stands twice in the class order{again}", "keep one of the two"
+            )
         found[c] = asked
     missing = [name for c, name in enumerate(class_names) if c not in found]
     if missing:
@@ -107,9 +109,9 @@ def _class_of(asked: int | str, by_name: dict[str, int], class_names: Sequence[s
                 return by_name[name]
         index = int(asked) if asked.strip().isdecimal() and len(asked) < 20 else -1
     else:
-        index = asked
+        index = asked if isinstance(asked, int | np.integer) and not isinstance(asked, bool) else -1
     if 0 <= index < len(class_names):
-        return index
+        return int(index)
     near = get_close_matches(str(asked), class_names, n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise _wrong_order(
@@ -198,7 +200,6 @@ class Protocol:
         if self.class_order is not None:
             return given_order(self.class_order, class_names)
         return class_order(len(class_names), self.seed, shuffle=self.shuffle)
-
 
     def names_of(self, class_names: Sequence[str]) -> list[list[str]]:
         """The names of each task's classes of a class-incremental stream."""

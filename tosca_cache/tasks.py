@@ -92,7 +92,13 @@ class TaskStream:
     """
 
     def __init__(
-        self, train: Arrays, test: Arrays, *, class_names: Sequence[str], domain_names: Sequence[str] = (), **protocol: Any
+        self,
+        train: Arrays,
+        test: Arrays,
+        *,
+        class_names: Sequence[str],
+        domain_names: Sequence[str] = (),
+        **protocol: Any,
     ) -> None:
         self.protocol = asked = Protocol(**protocol)
         if asked.incremental == "domains":

@@ -171,7 +171,7 @@ class OrNone:
 
 @dataclass(frozen=True)
 class Integers:
-    """Several whole numbers, in a list or separated by commas; all different unless `repeated`, in order if `increasing`."""
+    """Whole numbers, in a list or separated by commas; all different unless `repeated`, in order if `increasing`."""
 
     item: Integer
     least: int = 0
