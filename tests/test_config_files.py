@@ -159,6 +159,21 @@ def test_reference_json_is_the_protocol_of_the_shipped_config(tmp_path: Path) ->
         assert (theirs.backbone, theirs.normalize) == (ours.backbone, ours.normalize)
 
 
+def test_what_the_reference_ignores_is_ignored(tmp_path: Path) -> None:
+    """Keys that files of the toolboxes behind the reference have, and that its TOSCA never reads."""
+    lineage: dict[str, object] = {"memory_size": 0, "memory_per_class": 0, "fixed_memory": False}
+    lineage |= {"tuned_epoch": 3, "init_lr": 0.1, "min_lr": 0.0}
+    resolved = resolve(config=_json(tmp_path, **lineage))
+    assert resolved.config == resolve(config=_json(tmp_path)).config
+    assert set(resolved.ignored) == {"prefix", "pretrained", *lineage}
+
+
+def test_a_dataset_of_the_command_line_comes_before_one_that_nobody_knows(tmp_path: Path) -> None:
+    path = _json(tmp_path, dataset="leaves")
+    assert resolve(config=path, overrides={"dataset": "photos"}).config.dataset == "photos"
+    assert "nearest is" in str(_error(path))
+
+
 @pytest.mark.parametrize(
     ("device", "expected"),
     [(["0"], "auto"), (["2", "3"], "cuda:2"), ([1], "cuda:1"), (["-1"], "cpu"), ("0", "auto")],
@@ -183,7 +198,7 @@ def test_reference_values_in_other_forms(tmp_path: Path) -> None:
         ({"dataset": "cifar100"}, "nearest is cifar224"),
         ({"seeds": [1]}, "Did you mean 'seed'"),
         ({"backbone": "x"}, "Did you mean 'backbone_type'"),
-        ({"init_lr": 0.1}, "Unknown key 'init_lr'"),
+        ({"learning_rate": 0.1}, "Unknown key 'learning_rate'"),
         ({"device": []}, "device cannot be []"),
         ({"device": ["cuda"]}, "device cannot be ['cuda']"),
         ({"device": [True]}, "device cannot be [True]"),

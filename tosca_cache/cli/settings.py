@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from tosca_cache.config.orders import read_class_order
 from tosca_cache.config.schema import KEYS, TrainConfig, help_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tosca_cache.config import Resolved
+    from tosca_cache.store import Store
 
 OPTION_NAMES = {"seeds": "--seed", "shuffle": "--shuffle/--no-shuffle"}
 LISTS = {
@@ -19,6 +26,7 @@ LISTS = {
     "task_sizes": "Comma-separated; increment takes them back.",
     "class_order": "A text file with the name or index of a class on each line; seed takes it back.",
 }
+WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())  # of the command that is running
 STORE = ("backbone", "normalize", "img_size", "views")  # which store is meant, besides its dataset
 TASKS = ("task_sizes", "class_order", "shots")
 
@@ -52,10 +60,27 @@ def dataset_of(store: Path | None, settings: dict[str, Any], config: str | None)
     """Settles settings["dataset"]: a folder stands for its name; a store given without a dataset brings its own."""
     if settings["dataset"] is not None and Path(settings["dataset"]).is_dir():
         settings["dataset"] = Path(settings["dataset"]).resolve().name
-    if store is not None and settings["dataset"] is None and config is None:
+    if store is not None and settings["dataset"] is None:
         from tosca_cache.store import open_store
 
         settings["dataset"] = open_store(store).spec.dataset["name"]
+
+
+def store_for(resolved: Resolved, store: Path | None, root: Path, console: Console) -> tuple[Store, Resolved]:
+    """The store that settings ask for, and the settings as they are for it; prints which one, and what does not count.
+
+    Raises what `runs.stores.wanted_store` raises.
+    """
+    from tosca_cache.runs.stores import wanted_store
+    from tosca_cache.store.remote import shown
+
+    opened, resolved, lines = wanted_store(resolved, store, root, command=WORDS.get())
+    foreign = [key for key in resolved.ignored if key not in KEYS]
+    if foreign:
+        lines.append(f"without effect here: {', '.join(foreign)} (--show-config says why)")
+    for line in [f"store: {shown(opened.path)}", *lines]:
+        console.print(line, soft_wrap=True)
+    return opened, resolved
 
 
 def _option(key: str, hint: Any) -> Any:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Root, Runs
-from tosca_cache.cli.settings import STORE, TASKS, dataset_of, with_settings
+from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from tosca_cache.config import TrainConfig
+    from tosca_cache.config import Resolved, TrainConfig
     from tosca_cache.store import Store
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources
@@ -93,30 +93,31 @@ app.callback()(with_settings(sweep, only=SETTINGS))
 
 
 def _sweep(given: dict[str, Any]) -> None:
-    from tosca_cache.runs.stores import wanted_store
+    from dataclasses import replace
+
+    from tosca_cache.runs.stores import FIELDS
     from tosca_cache.store import open_store
-    from tosca_cache.store.remote import shown
     from tosca_cache.sweep.run import Resources
 
-    base = _base(given)
-    request = _request(given, base)
-    opened = wanted_store(base, given["store"], given["root"])
+    resolved = _base(given)
+    request = _request(given, resolved.config)
+    opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
+    request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
     tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
-    ledger = given["ledger"] or inside(given["runs"], f"{base.dataset}-sweep.sqlite")
+    ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-sweep.sqlite")
     resources = Resources(given["backend"], given["jobs"], given["scheduler"])
-    echo(f"store: {shown(opened.path)}")
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
     else:
         _run(request, opened, tuned, ledger, resources)
 
 
-def _base(given: dict[str, Any]) -> TrainConfig:
+def _base(given: dict[str, Any]) -> Resolved:
     """The setting under the axes, by the same rules as for `tosca train`."""
     from tosca_cache.config import resolve
 
     dataset_of(given["store"], given["settings"], given["config"])
-    return resolve(config=given["config"], preset=given["preset"], overrides=given["settings"]).config
+    return resolve(config=given["config"], preset=given["preset"], overrides=given["settings"])
 
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:

@@ -79,7 +79,7 @@ def resolve(
     """
     layers = [_given(overrides or {}, COMMAND_LINE)]
     if config is not None:
-        layers.append(read_config(config))
+        layers.append(read_config(config, layers[0].values))
     if preset is not None:
         layers.append(_preset(preset))
     if config is None:
