@@ -72,6 +72,16 @@ OUT_OF_RANGE = [
     ("dataset", ""),
     ("dataset", "cub\n"),
     ("router", ""),
+    ("task_sizes", ()),
+    ("task_sizes", "2,0"),
+    ("task_sizes", "2;3"),
+    ("seeds", "9" * 5000),
+    ("class_order", ()),
+    ("class_order", "a.txt"),
+    ("class_order", ["a", -1]),
+    ("class_order", ["a", "b\n"]),
+    ("class_order", ["a", 1.5]),
+    ("shots", 0),
 ]
 
 
@@ -284,11 +294,51 @@ def test_settings_of_domains_read_back_equal_and_say_nothing_of_sizes(
     path.write_text(to_toml(config), encoding="utf-8")
     resolved = resolve(config=path, preset="official")
     assert resolved.config == config
-    assert {key for key, origin in resolved.origin.items() if origin == "default"} == {"increment", "init_cls"}
-    assert set(resolved.ignored) == {"increment", "init_cls"}
+    idle = {"increment", "init_cls", "task_sizes", "class_order"}
+    assert {key for key, origin in resolved.origin.items() if origin == "default"} == idle
+    assert set(resolved.ignored) == idle
     shown = {key: value for key, value, _ in show(resolved)}
-    assert shown["increment"] == shown["init_cls"] == "(no effect)"
+    assert {shown[key] for key in idle} == {"(no effect)"}
     assert len(show(resolved)) == len(KEYS)
+
+
+@given(config=_any_config(), sizes=st.lists(st.integers(1, 99), min_size=1), data=st.data())
+def test_tasks_of_ones_own_read_back_equal_and_silence_the_rule(
+    tmp_path_factory: pytest.TempPathFactory, config: TrainConfig, sizes: list[int], data: st.DataObject
+) -> None:
+    names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
+    order = data.draw(st.lists(st.integers(0, 999) | names, min_size=1))
+    config = replace(
+        config, increment=10, init_cls=None, shuffle=True, task_sizes=tuple(sizes), class_order=tuple(order), shots=3
+    )
+    path = tmp_path_factory.mktemp("round") / "trip.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    resolved = resolve(config=path)
+    assert resolved.config == config
+    assert set(resolved.ignored) == {"increment", "init_cls", "shuffle"} == set(config.idle)
+    back = resolve(config=path, overrides={"task_sizes": "increment", "increment": 3, "class_order": "seed"}).config
+    assert (back.task_sizes, back.increment, back.class_order, back.shuffle) == (None, 3, None, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"task_sizes": "2,3", "increment": 5}, "increment"),
+        ({"task_sizes": [2, 3], "init_cls": 5}, "init_cls"),
+        ({"class_order": ["a", 1], "shuffle": False}, "shuffle"),
+    ],
+)
+def test_what_is_said_twice_is_refused(tmp_path: Path, given: dict[str, object], key: str) -> None:
+    decider = next(iter(given))
+    with pytest.raises(ConfigError, match=f"{key} is given, but {decider} says") as raised:
+        resolve(overrides=given)
+    assert raised.value.where == f"{key} (command line)"
+    path = tmp_path / "mine.toml"
+    path.write_text(_toml({decider: given[decider]}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"Leave {key} out, or set {decider} to"):
+        resolve(config=path, overrides={key: given[key]})
+    path.write_text(_toml({key: given[key]}), encoding="utf-8")
+    assert resolve(config=path, overrides={decider: given[decider]}).origin[key] == "default"
 
 
 @pytest.mark.parametrize("key", ["increment", "init_cls"])

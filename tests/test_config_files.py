@@ -142,7 +142,8 @@ def test_reference_json_unchanged(tmp_path: Path) -> None:
         device="auto",
     )
     assert {key for key, origin in resolved.origin.items() if origin == "default"} == {
-        *("img_size", "views", "incremental", "momentum", "eta_min", "gamma", "engine", "router", "routing_batch_size")
+        *("img_size", "views", "incremental", "task_sizes", "class_order", "shots"),
+        *("momentum", "eta_min", "gamma", "engine", "router", "routing_batch_size"),
     }
     assert set(resolved.origin.values()) == {"default", f"file {path}"}
     assert set(resolved.ignored) == {"prefix", "pretrained"}
@@ -156,6 +157,21 @@ def test_reference_json_is_the_protocol_of_the_shipped_config(tmp_path: Path) ->
         ours = resolve(config=theirs.dataset).config
         assert (theirs.dataset, theirs.increment, theirs.shuffle) == (ours.dataset, ours.increment, ours.shuffle)
         assert (theirs.backbone, theirs.normalize) == (ours.backbone, ours.normalize)
+
+
+def test_what_the_reference_ignores_is_ignored(tmp_path: Path) -> None:
+    """Keys that files of the toolboxes behind the reference have, and that its TOSCA never reads."""
+    lineage: dict[str, object] = {"memory_size": 0, "memory_per_class": 0, "fixed_memory": False}
+    lineage |= {"tuned_epoch": 3, "init_lr": 0.1, "min_lr": 0.0}
+    resolved = resolve(config=_json(tmp_path, **lineage))
+    assert resolved.config == resolve(config=_json(tmp_path)).config
+    assert set(resolved.ignored) == {"prefix", "pretrained", *lineage}
+
+
+def test_a_dataset_of_the_command_line_comes_before_one_that_nobody_knows(tmp_path: Path) -> None:
+    path = _json(tmp_path, dataset="leaves")
+    assert resolve(config=path, overrides={"dataset": "photos"}).config.dataset == "photos"
+    assert "nearest is" in str(_error(path))
 
 
 @pytest.mark.parametrize(
@@ -182,7 +198,7 @@ def test_reference_values_in_other_forms(tmp_path: Path) -> None:
         ({"dataset": "cifar100"}, "nearest is cifar224"),
         ({"seeds": [1]}, "Did you mean 'seed'"),
         ({"backbone": "x"}, "Did you mean 'backbone_type'"),
-        ({"init_lr": 0.1}, "Unknown key 'init_lr'"),
+        ({"learning_rate": 0.1}, "Unknown key 'learning_rate'"),
         ({"device": []}, "device cannot be []"),
         ({"device": ["cuda"]}, "device cannot be ['cuda']"),
         ({"device": [True]}, "device cannot be [True]"),

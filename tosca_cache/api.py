@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tosca_cache.compare.learners import method_names
 from tosca_cache.compare.request import CompareRequest, seeds_of
 from tosca_cache.compare.run import CompareReporter, run_compare
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import config_of
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.summary import to_json
@@ -131,6 +131,9 @@ def task_stream(
     *,
     increment: int | None = None,
     init_cls: int | None = None,
+    task_sizes: Sequence[int] | None = None,
+    class_order: Sequence[int | str] | None = None,
+    shots: int | None = None,
     seed: int = 1993,
     shuffle: bool = True,
     incremental: str = "classes",
@@ -138,11 +141,22 @@ def task_stream(
     """The tasks of one order of classes, or of domains; see `tasks.TaskStream`.
 
     Arguments:
-        increment, init_cls: classes of each task, of the first task; for `classes`.
+        increment, init_cls: classes of each task, of the first task. task_sizes: of every task, instead.
+        class_order: the classes in the order in which they are learned, by names or original indices, instead of one
+            drawn from the seed (or, without `shuffle`, that of the store).
+        shots: few-shot: train rows kept of each class after the first task.
         incremental: what a task brings: `classes`, or `domains` (one, with all its classes).
     """
     return TaskStream.from_store(
-        store, increment=increment, init_cls=init_cls, seed=seed, shuffle=shuffle, incremental=incremental
+        store,
+        increment=increment,
+        init_cls=init_cls,
+        task_sizes=task_sizes,
+        class_order=class_order,
+        shots=shots,
+        seed=seed,
+        shuffle=shuffle,
+        incremental=incremental,
     )
 
 
@@ -237,7 +251,7 @@ def sweep(
         base: settings that the axes change; fields of `TrainConfig`.
     """
     request = SweepRequest(
-        base=TrainConfig(**({"dataset": store.spec.dataset["name"]} | base)),
+        base=config_of({"dataset": store.spec.dataset["name"]} | base),
         space=make_space(space),
         seeds=tuple(seeds),
         report_seeds=tuple(report_seeds),
@@ -273,6 +287,6 @@ def compare(
         ledger: a SQLite file of results; called again with it, nothing that is finished is run again.
         base: protocol and training settings of all learners; fields of `TrainConfig`.
     """
-    config = TrainConfig(**({"dataset": store.spec.dataset["name"]} | base))
-    request = CompareRequest(config, method_names(methods), seeds_of(seeds), options or {}, shots)
+    config = config_of({"dataset": store.spec.dataset["name"], "shots": shots} | base)
+    request = CompareRequest(config, method_names(methods), seeds_of(seeds), options or {})
     return run_compare(request, store, None if ledger is None else Path(ledger), reporter=reporter)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,69 @@ def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> lis
     return sizes
 
 
+def given_sizes(sizes: Sequence[int], classes: int) -> list[int]:
+    """Classes in each task, as given; raises `UsageError` unless each has one and all together have every class."""
+    found = [int(size) for size in sizes]
+    problem = None
+    if not found or min(found) < 1:
+        problem = "a task without classes was asked for"
+    elif sum(found) != classes:
+        problem = f"the sizes of the {len(found)} tasks sum up to {sum(found)}, but there are {classes} classes"
+    if problem is not None:
+        raise UsageError(problem, where="--task-sizes", remedy=f"give one number a task, {classes} in all")
+    return found
+
+
+def given_order(order: Sequence[int | str], class_names: Sequence[str]) -> IntArray:
+    """The original class index learned at each position, [classes], of an order that was given.
+
+    Arguments:
+        order: each class once, by its name or its index. A text is a name wherever a class has that name; otherwise, if it
+            is a whole number, an index. So where names are numbers, indices must be given as numbers.
+
+    Raises `UsageError` for a class that is unknown, is there twice, or is missing.
+    """
+    by_name = {name: c for c, name in enumerate(class_names)}
+    found: dict[int, int | str] = {}
+    for asked in order:
+        c = _class_of(asked, by_name, class_names)
+        if c in found:
+            again = "" if asked == found[c] else f", as {found[c]!r} and as {asked!r}"
+            raise _wrong_order(
+                f"class {class_names[c]!r} stands twice in the class order{again}", "keep one of the two"
+            )
+        found[c] = asked
+    missing = [name for c, name in enumerate(class_names) if c not in found]
+    if missing:
+        names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise _wrong_order(
+            f"{len(missing)} of the {len(class_names)} classes are missing from the class order: {names}", "add them"
+        )
+    return np.fromiter(found, dtype=np.int64)
+
+
+def _class_of(asked: int | str, by_name: dict[str, int], class_names: Sequence[str]) -> int:
+    """The index of a class that is named in an order."""
+    if isinstance(asked, str):
+        for name in (asked, asked.strip()):
+            if name in by_name:
+                return by_name[name]
+        index = int(asked) if asked.strip().isdecimal() and len(asked) < 20 else -1
+    else:
+        index = asked if isinstance(asked, int | np.integer) and not isinstance(asked, bool) else -1
+    if 0 <= index < len(class_names):
+        return int(index)
+    near = get_close_matches(str(asked), class_names, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise _wrong_order(
+        f"there is no class {asked!r}", f"{hint}give the classes' names, or indices from 0 to {len(class_names) - 1}"
+    )
+
+
+def _wrong_order(problem: str, remedy: str) -> UsageError:
+    return UsageError(problem, where="--class-order", remedy=remedy)
+
+
 def few_shot(labels: IntArray, few: IntArray, names: Sequence[str], *, shots: int, seed: int) -> IntArray:
     """Positions in `labels` that a few-shot protocol keeps, ascending: `shots` rows of each label of `few`, all others.
 
@@ -84,17 +149,63 @@ def few_shot(labels: IntArray, few: IntArray, names: Sequence[str], *, shots: in
     return np.flatnonzero(kept)
 
 
-def check_incremental(incremental: str, increment: int | None, init_cls: int | None) -> None:
-    """Raises `UsageError` for an unknown kind of stream, for task sizes where domains decide, and for none where needed."""
-    if incremental not in INCREMENTAL:
-        problem, remedy = f"a task cannot bring {incremental!r}", f"choose one of {', '.join(INCREMENTAL)}"
-    elif incremental == "classes" and increment is None:
-        problem, remedy = "how many classes a task brings is not said", "give increment"
-    elif incremental == "domains" and (increment, init_cls) != (None, None):
-        problem, remedy = "each domain is a task, so there is no increment", "leave increment and init_cls out"
-    else:
-        return
-    raise UsageError(problem, where="incremental", remedy=remedy)
+@dataclass(frozen=True)
+class Protocol:
+    """What a task brings, and in which order.
+
+    increment, init_cls: classes of each task, of the first task (see the function `task_sizes`).
+    task_sizes: the classes of every task instead, one number a task.
+    seed, shuffle: what draws the order of classes, or of domains (see the functions `class_order` and `domain_order`).
+    class_order: the classes in their order instead, by names or indices; see `given_order`.
+    shots: few-shot tasks after the first: train rows kept of each of their classes, see `few_shot`; None: all.
+    incremental: what a task brings: `classes`, or `domains` (one, with all its classes).
+
+    Raises `UsageError` for an unknown kind, for sizes or an order where domains decide, and for sizes given twice or not.
+    """
+
+    increment: int | None = None
+    init_cls: int | None = None
+    task_sizes: Sequence[int] | None = None
+    seed: int = 1993
+    shuffle: bool = True
+    class_order: Sequence[int | str] | None = None
+    shots: int | None = None
+    incremental: str = "classes"
+
+    def __post_init__(self) -> None:
+        by_rule, chosen = (self.increment, self.init_cls) != (None, None), self.task_sizes is not None
+        if self.incremental not in INCREMENTAL:
+            problem, remedy = f"a task cannot bring {self.incremental!r}", f"choose one of {', '.join(INCREMENTAL)}"
+        elif self.incremental == "domains" and (by_rule or chosen):
+            problem, remedy = "each domain is a task, so there is no increment", "leave all sizes of tasks out"
+        elif self.incremental == "domains" and self.class_order is not None:
+            problem, remedy = "each domain is a task, with all its classes", "leave the class order out"
+        elif self.incremental == "classes" and by_rule and chosen:
+            problem, remedy = "task_sizes says how many classes each task has", "leave increment and init_cls out"
+        elif self.incremental == "classes" and self.increment is None and not chosen:
+            problem, remedy = "how many classes a task brings is not said", "give increment, or task_sizes"
+        else:
+            return
+        raise UsageError(problem, where="incremental", remedy=remedy)
+
+    def sizes_of(self, classes: int) -> list[int]:
+        """Classes in each task of a class-incremental stream."""
+        if self.task_sizes is not None:
+            return given_sizes(self.task_sizes, classes)
+        assert self.increment is not None
+        return task_sizes(classes, self.increment, self.init_cls)
+
+    def order_of(self, class_names: Sequence[str]) -> IntArray:
+        """The original class index learned at each position, [classes], of a class-incremental stream."""
+        if self.class_order is not None:
+            return given_order(self.class_order, class_names)
+        return class_order(len(class_names), self.seed, shuffle=self.shuffle)
+
+    def names_of(self, class_names: Sequence[str]) -> list[list[str]]:
+        """The names of each task's classes of a class-incremental stream."""
+        stops = np.cumsum(self.sizes_of(len(class_names)))
+        names = [class_names[c] for c in self.order_of(class_names)]
+        return [names[start:stop] for start, stop in pairwise((0, *stops.tolist()))]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tosca_cache.numbering import (
     IntArray,
+    Protocol,
     by_class,
     by_domain,
-    check_incremental,
     class_order,
     domain_order,
     few_shot,
@@ -32,6 +32,7 @@ __all__ = [
     "Arrays",
     "FloatArray",
     "IntArray",
+    "Protocol",
     "Rows",
     "Task",
     "TaskStream",
@@ -81,14 +82,13 @@ class TaskStream:
         domain-incremental one the original class. A prediction is right if its reported class is.
     order: original class index of each reported class, [C]; class_names: their names.
     domain_names: the domain of each task; empty in a class-incremental stream.
+    protocol: what was asked for.
 
     Arguments:
         train, test: the two splits; labels are original class indices.
         class_names: [C].
-        increment, init_cls, seed, shuffle: the protocol, see `task_sizes`, `class_order` and `domain_order`.
-        shots: few-shot tasks after the first: train rows kept of each of their classes, see `few_shot`; None: all.
-        incremental: what a task brings: `classes` (`increment` of them), or `domains` (one, with all its classes).
-        domain_names: of the store's domains; for `domains`.
+        domain_names: of the store's domains; for a protocol whose tasks are domains.
+        protocol: what a task brings, and in which order; see `numbering.Protocol` for its fields.
     """
 
     def __init__(
@@ -97,57 +97,31 @@ class TaskStream:
         test: Arrays,
         *,
         class_names: Sequence[str],
-        increment: int | None = None,
-        init_cls: int | None = None,
-        seed: int = 1993,
-        shuffle: bool = True,
-        shots: int | None = None,
-        incremental: str = "classes",
         domain_names: Sequence[str] = (),
+        **protocol: Any,
     ) -> None:
-        check_incremental(incremental, increment, init_cls)
-        if increment is None:
-            found = by_domain(train, test, class_names, domain_names, seed=seed, shuffle=shuffle)
+        self.protocol = asked = Protocol(**protocol)
+        if asked.incremental == "domains":
+            found = by_domain(train, test, class_names, domain_names, seed=asked.seed, shuffle=asked.shuffle)
         else:
-            sizes = task_sizes(len(class_names), increment, init_cls)
-            found = by_class(train, test, class_names, sizes, class_order(len(class_names), seed, shuffle=shuffle))
+            sizes, order = asked.sizes_of(len(class_names)), asked.order_of(class_names)
+            found = by_class(train, test, class_names, sizes, order)
         self.sizes, self.class_of, self.order = found.sizes, found.class_of, found.order
         self.class_names, self.domain_names = found.class_names, found.domain_names
         self.stops = np.cumsum(self.sizes).tolist()
         self._train, self._test = train, test
         self._train_labels, self._test_labels = found.train, found.test
-        if shots is not None:
+        if asked.shots is not None:
             later = np.arange(self.sizes[0], len(self.class_of))
-            kept = few_shot(found.train, later, found.learned_names, shots=shots, seed=seed)
+            kept = few_shot(found.train, later, found.learned_names, shots=asked.shots, seed=asked.seed)
             self._train, self._train_labels = train.part(kept), found.train[kept]
 
     @classmethod
-    def from_store(
-        cls,
-        store: Store,
-        *,
-        increment: int | None = None,
-        init_cls: int | None = None,
-        seed: int = 1993,
-        shuffle: bool = True,
-        shots: int | None = None,
-        incremental: str = "classes",
-    ) -> TaskStream:
+    def from_store(cls, store: Store, **protocol: Any) -> TaskStream:
         """Reads both splits of a store once; see `load_splits` to share them between streams."""
-        check_incremental(incremental, increment, init_cls)
-        train, test = load_splits(store, incremental)
-        return cls(
-            train,
-            test,
-            class_names=store.class_names,
-            increment=increment,
-            init_cls=init_cls,
-            seed=seed,
-            shuffle=shuffle,
-            shots=shots,
-            incremental=incremental,
-            domain_names=store.domain_names,
-        )
+        asked = Protocol(**protocol)
+        train, test = load_splits(store, asked.incremental)
+        return cls(train, test, class_names=store.class_names, domain_names=store.domain_names, **protocol)
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -163,6 +137,10 @@ class TaskStream:
     def classes(self, number: int) -> range:
         """Learned labels of one task."""
         return range(self.stops[number] - self.sizes[number], self.stops[number])
+
+    def names(self, number: int) -> tuple[str, ...]:
+        """Names of the classes of one task, in the order in which they are learned."""
+        return tuple(self.class_names[self.class_of[label]] for label in self.classes(number))
 
     def train_counts(self) -> IntArray:
         """Train rows of each task, [T]."""

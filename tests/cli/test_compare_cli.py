@@ -225,7 +225,7 @@ def finished_cells():
         (("--methods", "simplecil", "--increment", "11"), "increment is 11"),
         (("--methods", "simplecil", "--format", "html"), "there is no format 'html'"),
         (("--methods", "simplecil", "--out", "table.doc"), "says no format"),
-        (("--methods", "simplecil", "--shots", "0"), "--shots is 0"),
+        (("--methods", "simplecil", "--shots", "0"), "shots cannot be 0"),
         (("--methods", "simplecil", "--plugin", "none.py"), "there is no such file"),
     ],
 )

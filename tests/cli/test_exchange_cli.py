@@ -82,8 +82,8 @@ def test_a_dataset_with_a_shipped_config_takes_its_command(pixels, tmp_path):
 
     done = tosca("cache", "import", pixels, "--dataset", "digits", "--backbone", "pixels", "--root", tmp_path)
     assert f"use it: tosca train --dataset digits --backbone pixels --root {tmp_path}\n" in done.output
-    config = resolve(overrides={"dataset": "digits", "backbone": "pixels"}).config
-    assert wanted_store(config, None, tmp_path).spec.imported
+    settings = resolve(overrides={"dataset": "digits", "backbone": "pixels"})
+    assert wanted_store(settings, None, tmp_path)[0].spec.imported
     refused = tosca("train", "--dataset", "digits", "--root", tmp_path)
     assert "backbone.name: asked for" in refused.output
 

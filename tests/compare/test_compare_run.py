@@ -72,8 +72,8 @@ def test_a_ledger_is_gone_on_with(store, tmp_path, monkeypatch):
 
 
 def test_addresses_depend_on_what_decides_the_numbers():
-    def address(method="tosca", store="s", seed=1, options=None, shots=None, **config):
-        request = CompareRequest(TrainConfig(**config), (method,), (seed,), {method: options or {}}, shots)
+    def address(method="tosca", store="s", seed=1, options=None, **config):
+        request = CompareRequest(TrainConfig(**config), (method,), (seed,), {method: options or {}})
         return cells_of(request, method, store)[0].address
 
     same = {address(), address(device="cpu"), address(engine="torch"), address(seeds=(3,)), address(init_cls=10)}

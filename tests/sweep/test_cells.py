@@ -19,7 +19,9 @@ BATCH = {"router": "batch"}
 COUNTS = {
     "init_cls": (4, {}),
     "increment": (5, {}),
+    "task_sizes": ((2, 8), {}),
     "shuffle": (False, {}),
+    "class_order": ((1, 0), {}),
     "flow": ("adapter", {}),
     "mlp_ratio": (8, {}),
     "se_ratio": (8, {}),
@@ -47,6 +49,8 @@ IDLE = [
     ("eta_min", 1e-5, {"scheduler": "constant"}),
     ("eta_min", 1e-5, STEPS),
     ("routing_batch_size", 16, {"router": "sample"}),
+    ("task_sizes", None, {}),
+    ("class_order", None, {}),
 ]
 # Key: another value; said by the store's fingerprint, by the cell's seed, or without influence on the numbers.
 ELSEWHERE = {
@@ -66,16 +70,22 @@ def address(config=None, scenario=VAL, store=STORE, seed=1993):
 
 
 def test_every_key_of_a_configuration_is_decided_on():
-    assert set(COUNTS) | set(ELSEWHERE) | {"incremental"} == set(KEYS)
+    assert set(COUNTS) | set(ELSEWHERE) | {"incremental", "shots"} == set(KEYS)
     assert set(cells.SETTING_KEYS) == set(COUNTS)
+
+
+def test_ledgers_of_earlier_versions_are_read_on():
+    """This address was made before tasks could have sizes, an order and shots of one's own."""
+    assert address() == "6aaca56eb3593f46fa17f0316f925ff5ab5953157096cba3f04546f530e98a3c"
 
 
 @pytest.mark.parametrize("key", COUNTS)
 def test_what_counts_changes_the_address(key):
     value, where = COUNTS[key]
     base = TrainConfig(**where)
-    assert address(replace(base, **{key: value})) != address(base)
-    assert setting_of(base).keys() >= {key}
+    changed = replace(base, **{key: value})
+    assert address(changed) != address(base)
+    assert setting_of(changed).keys() >= {key}
 
 
 @pytest.mark.parametrize(("key", "value", "where"), IDLE)
@@ -100,8 +110,9 @@ def test_seed_store_rows_and_arithmetic_change_the_address(monkeypatch):
         address(scenario=Scenario("val", 0.25)),
         address(scenario=Scenario("first-task", 0.2)),
         *(address(scenario=Scenario(rows)) for rows in ("half-1", "half-2", "test")),
+        address(TrainConfig(shots=5)),
     }
-    assert len(found) == 8
+    assert len(found) == 9
     monkeypatch.setattr(cells, "ARITHMETIC", cells.ARITHMETIC + 1)
     assert address() not in found
 

@@ -22,12 +22,18 @@ from tosca_cache.cli import (
     sweep,
     train,
 )
+from tosca_cache.cli.settings import WORDS
 from tosca_cache.errors import ToscaError, ToscaWarning
 from tosca_cache.terminal import echo, lasting_output
 
 
 class ErrorsWithoutTraceback(TyperGroup):
     """Turns a `ToscaError` into its message on standard error and its exit code, and a `ToscaWarning` into its message."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keeps the words of the command, for messages that say which other command works."""
+        WORDS.set(("tosca", *args))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command line."""

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Plugins, Root, Runs, import_plugins
-from tosca_cache.cli.settings import dataset_of, with_settings
+from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tosca_cache.compare.request import CompareRequest
+    from tosca_cache.config import TrainConfig
+    from tosca_cache.store import Store
 
 TEXT = "text"
 Format = Annotated[
@@ -36,7 +40,6 @@ def compare(
     methods: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
     seeds: Seeds = "5",
     assignments: Assignments = None,
-    shots: Annotated[int | None, typer.Option(help="Few-shot: train rows of each class after the first task.")] = None,
     config: Annotated[str | None, typer.Option(help="As for train.")] = None,
     preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
     ledger: Annotated[
@@ -54,11 +57,19 @@ def compare(
 
     Interrupt it at will: the same command goes on where it was, and what is finished is never run again.
     """
+    from dataclasses import replace
+
+    from tosca_cache.config import resolve
+
     import_plugins(plugin)
     _check_format(form, out)
     dataset_of(store, settings, config)
-    request = _request(methods, seeds, assignments or [], shots, config=config, preset=preset, settings=settings)
-    found = _run(request, store, root, ledger or inside(runs, f"{request.config.dataset}-compare.sqlite"))
+    resolved = resolve(config=config, preset=preset, overrides=settings)
+    request = _request(resolved.config, methods, seeds, assignments or [])
+    console = make_console(stderr=True)
+    opened, resolved = store_for(resolved, store, root, console)
+    ledger = ledger or inside(runs, f"{resolved.config.dataset}-compare.sqlite")
+    found = _run(replace(request, config=resolved.config), opened, ledger, console)
     _write(found, form, out, as_json=as_json)
     if any(row["failed"] for row in found["rows"]):
         raise typer.Exit(1)
@@ -79,25 +90,18 @@ def _check_format(form: str | None, out: Path | None) -> None:
         )
 
 
-def _request(methods: str, seeds: str, assignments: list[str], shots: int | None, **layers: Any) -> CompareRequest:
+def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
     from tosca_cache.compare.learners import method_names, parse_assignments
     from tosca_cache.compare.request import CompareRequest, parse_seeds
-    from tosca_cache.config import resolve
 
     names = method_names(methods)
-    base = resolve(config=layers["config"], preset=layers["preset"], overrides=layers["settings"]).config
-    return CompareRequest(base, names, parse_seeds(seeds), parse_assignments(assignments, names), shots)
+    return CompareRequest(config, names, parse_seeds(seeds), parse_assignments(assignments, names))
 
 
-def _run(request: CompareRequest, store: Path | None, root: Path, ledger: Path) -> dict[str, Any]:
+def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console) -> dict[str, Any]:
     from tosca_cache.cli.compare_progress import CompareProgress
     from tosca_cache.compare.run import run_compare
-    from tosca_cache.runs.stores import wanted_store
-    from tosca_cache.store.remote import shown
 
-    opened = wanted_store(request.config, store, root)
-    console = make_console(stderr=True)
-    console.print(f"store: {shown(opened.path)}", soft_wrap=True)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     try:
         with CompareProgress(console) as progress:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tosca_cache.cli.display import LiveDisplay
 
-MOST_SHOWN = 10  # tasks whose accuracies are printed one by one
+MOST_NUMBERS = 10  # of a line: of a row with more, the average, the last and the lowest are printed
 
 
 class TrainingProgress(LiveDisplay):
@@ -43,18 +43,16 @@ class TrainingProgress(LiveDisplay):
         )
 
     def on_task(self, task: int, row: NDArray[np.float64]) -> None:
-        """Where there is no terminal, prints the row of R; a long one is summed up."""
+        """Where there is no terminal, prints the row of R."""
         if not self.console.is_terminal:
             done = f"seed {self.seed}: task {task + 1}/{self.tasks} learned"
             label = " (routing leaks the task)" if self.leaks else ""
-            self.console.print(f"{done}, {row_words(row, label)}", soft_wrap=True)
+            self.console.print(f"{done}, accuracy by task{label} {row_words(row)}", soft_wrap=True)
 
 
-def row_words(row: NDArray[np.float64], label: str = "") -> str:
-    """A row of R in words: every task of a few; of many the mean, the last one and the lowest (percent)."""
-    if len(row) <= MOST_SHOWN:
-        return f"accuracy by task{label} {' '.join(f'{a:.1f}' for a in row)}"
+def row_words(row: NDArray[np.float64]) -> str:
+    """A row of R, [tasks]: every number, or of many tasks what matters. The run's log has all of them."""
+    if len(row) <= MOST_NUMBERS:
+        return " ".join(f"{a:.1f}" for a in row)
     lowest = int(row.argmin())
-    return (
-        f"accuracy{label}: mean {row.mean():.1f}, last task {row[-1]:.1f}, lowest {row[lowest]:.1f} (task {lowest + 1})"
-    )
+    return f"{row.mean():.1f} on average, {row[-1]:.1f} the last, {row[lowest]:.1f} the lowest (task {lowest + 1})"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, import_plugins
+from tosca_cache.cli.settings import with_settings
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from tosca_cache.reproduce.expectation import Paper
+    from tosca_cache.reproduce.expectation import Expectation, Paper
     from tosca_cache.reproduce.features import Places
 
 
@@ -38,6 +39,7 @@ def reproduce(
     plugin: Plugins = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
+    **settings: Any,
 ) -> None:
     """Run what was published, on features made with the published transform, and print ours beside it.
 
@@ -53,7 +55,15 @@ def reproduce(
     folder = dataset is not None and Path(dataset).is_dir()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
     places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
-    _run(chosen, name, places, tolerance, as_json=as_json)
+    _run(_under(chosen.of(name), settings), chosen.title, places, tolerance, as_json=as_json)
+
+
+def _under(published: tuple[Expectation, ...], settings: dict[str, Any]) -> list[Expectation]:
+    """The published values beside a run under the tasks of the command line, if it names some."""
+    from tosca_cache.config import config_of
+
+    asked = config_of(settings)
+    return [one.under(asked.task_sizes or (), asked.class_order or ()) for one in published]
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:
@@ -80,7 +90,7 @@ def _list(paper: str | None, expectation: Path | None) -> None:
     console.print(papers_table(papers, list(METHODS)))
 
 
-def _run(chosen: Paper, dataset: str | None, places: Places, tolerance: float | None, *, as_json: bool) -> None:
+def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:
     import json
 
     from tosca_cache.cli.compare_progress import CompareProgress
@@ -90,14 +100,14 @@ def _run(chosen: Paper, dataset: str | None, places: Places, tolerance: float | 
     console = make_console(stderr=True)
     try:
         with CompareProgress(console) as progress:
-            entries = run(chosen.of(dataset), places, on_note=progress.on_note, reporter=progress)
+            entries = run(expected, places, on_note=progress.on_note, reporter=progress)
     except KeyboardInterrupt:
         echo("interrupted: run the same command again, extraction goes on where it was", err=True)
         raise typer.Exit(130) from None
     if as_json:
         echo(json.dumps(entries, indent=1, allow_nan=False))
     else:
-        make_console().print(beside_table(entries, chosen.title))
+        make_console().print(beside_table(entries, title))
     _judge(entries, tolerance)
 
 
@@ -113,4 +123,4 @@ def _judge(entries: list[dict[str, Any]], tolerance: float | None) -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    app.command()(reproduce)
+    app.command()(with_settings(reproduce, only=("task_sizes", "class_order")))

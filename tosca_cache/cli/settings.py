@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from tosca_cache.config.orders import read_class_order
 from tosca_cache.config.schema import KEYS, TrainConfig, help_text
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tosca_cache.config import Resolved
+    from tosca_cache.store import Store
+
 OPTION_NAMES = {"seeds": "--seed", "shuffle": "--shuffle/--no-shuffle"}
-LISTS = {"seeds": "One or several, comma-separated.", "milestones": "Comma-separated."}
+LISTS = {
+    "seeds": "One or several, comma-separated.",
+    "milestones": "Comma-separated.",
+    "task_sizes": "Comma-separated; increment takes them back.",
+    "class_order": "A text file with the name or index of a class on each line; seed takes it back.",
+}
+WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())  # of the command that is running
+STORE = ("backbone", "normalize", "img_size", "views")  # which store is meant, besides its dataset
+TASKS = ("task_sizes", "class_order", "shots")
 
 
-def with_settings(function: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+def with_settings(
+    function: Callable[..., None], *, without: Collection[str] = (), only: Collection[str] = KEYS
+) -> Callable[..., None]:
     """Gives `function` one option for each setting of `TrainConfig`, which is where their names, types and help stand.
 
     Arguments:
         function: takes the settings by **keyword; one that was not given is None.
-        without: settings that get no option.
+        without: settings that get no option. only: those that get one.
     """
     hints = get_type_hints(TrainConfig)
     signature = inspect.signature(function, eval_str=True)
@@ -28,10 +46,12 @@ def with_settings(function: Callable[..., None], *, without: Collection[str] = (
     options = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(key, hints[key]))
         for key in KEYS
-        if key not in without
+        if key in only and key not in without
     ]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fixed]
-    function.__signature__ = signature.replace(parameters=[options[0], *keyword, *options[1:]])  # type: ignore[attr-defined]
+    first = [option for option in options if option.name == "dataset"]
+    parameters = [*first, *keyword, *(option for option in options if option.name != "dataset")]
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in [*keyword, *options]}
     return function
 
@@ -40,15 +60,34 @@ def dataset_of(store: Path | None, settings: dict[str, Any], config: str | None)
     """Settles settings["dataset"]: a folder stands for its name; a store given without a dataset brings its own."""
     if settings["dataset"] is not None and Path(settings["dataset"]).is_dir():
         settings["dataset"] = Path(settings["dataset"]).resolve().name
-    if store is not None and settings["dataset"] is None and config is None:
+    if store is not None and settings["dataset"] is None:
         from tosca_cache.store import open_store
 
         settings["dataset"] = open_store(store).spec.dataset["name"]
 
 
+def store_for(resolved: Resolved, store: Path | None, root: Path, console: Console) -> tuple[Store, Resolved]:
+    """The store that settings ask for, and the settings as they are for it; prints which one, and what does not count.
+
+    Raises what `runs.stores.wanted_store` raises.
+    """
+    from tosca_cache.runs.stores import wanted_store
+    from tosca_cache.store.remote import shown
+
+    opened, resolved, lines = wanted_store(resolved, store, root, command=WORDS.get())
+    foreign = [key for key in resolved.ignored if key not in KEYS]
+    if foreign:
+        lines.append(f"without effect here: {', '.join(foreign)} (--show-config says why)")
+    for line in [f"store: {shown(opened.path)}", *lines]:
+        console.print(line, soft_wrap=True)
+    return opened, resolved
+
+
 def _option(key: str, hint: Any) -> Any:
     name = OPTION_NAMES.get(key, f"--{key.replace('_', '-')}")
     text = f"{help_text(key)} {LISTS.get(key, '')}".strip()
+    if key == "class_order":
+        return Annotated[Any, typer.Option(name, help=text, parser=read_class_order, metavar="FILE")]
     if hint in (bool, int, float):
         return Annotated[hint | None, typer.Option(name, help=text)]
     if hint == int | None:  # a number, or the word that a file has for none

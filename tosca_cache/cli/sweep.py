@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Root, Runs
+from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from tosca_cache.config import TrainConfig
+    from tosca_cache.config import Resolved, TrainConfig
     from tosca_cache.store import Store
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources
@@ -47,16 +48,13 @@ Budget = Annotated[
 Backend = Annotated[str, typer.Option(help="loky (processes here), dask or ray.")]
 
 
-@app.callback()
 def sweep(
     context: typer.Context,
-    dataset: Annotated[str | None, typer.Option(help="Dataset whose store is searched on.")] = None,
     store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
     assignments: Assignments = None,
     space: Annotated[Path | None, typer.Option(help="A TOML file of axes; --set adds to it.", metavar="FILE")] = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
     preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
-    incremental: Annotated[str | None, typer.Option(help="As for train: classes, or domains.")] = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
     sampler: Annotated[str, typer.Option(help="grid, random, or tpe (needs optuna).")] = "grid",
@@ -77,10 +75,9 @@ def sweep(
     jobs: Annotated[int | None, typer.Option(help="Processes; none: this one, with all its cores.")] = None,
     backend: Backend = "loky",
     scheduler: Annotated[str | None, typer.Option(help="Address of a running cluster: tcp://host:8786.")] = None,
-    device: Annotated[str | None, typer.Option(help="As for train.")] = None,
-    engine: Annotated[str | None, typer.Option(help="As for train.")] = None,
     root: Root = DEFAULT_ROOT,
     runs: Runs = DEFAULT_RUNS,
+    **settings: Any,
 ) -> None:
     """Train many settings side by side on a store, choose one without looking at test rows, and report on it.
 
@@ -90,37 +87,37 @@ def sweep(
         _sweep(dict(locals()))
 
 
+# What stands under the axes: which store, what a task is, and where it is computed. All else is set by --set.
+SETTINGS = ("dataset", *STORE, "incremental", *TASKS, "device", "engine")
+app.callback()(with_settings(sweep, only=SETTINGS))
+
+
 def _sweep(given: dict[str, Any]) -> None:
-    from tosca_cache.runs.stores import wanted_store
+    from dataclasses import replace
+
+    from tosca_cache.runs.stores import FIELDS
     from tosca_cache.store import open_store
-    from tosca_cache.store.remote import shown
     from tosca_cache.sweep.run import Resources
 
-    base = _base(given)
-    request = _request(given, base)
-    opened = wanted_store(base, given["store"], given["root"])
+    resolved = _base(given)
+    request = _request(given, resolved.config)
+    opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
+    request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
     tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
-    ledger = given["ledger"] or inside(given["runs"], f"{base.dataset}-sweep.sqlite")
+    ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-sweep.sqlite")
     resources = Resources(given["backend"], given["jobs"], given["scheduler"])
-    echo(f"store: {shown(opened.path)}")
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
     else:
         _run(request, opened, tuned, ledger, resources)
 
 
-def _base(given: dict[str, Any]) -> TrainConfig:
+def _base(given: dict[str, Any]) -> Resolved:
     """The setting under the axes, by the same rules as for `tosca train`."""
     from tosca_cache.config import resolve
-    from tosca_cache.store import open_store
 
-    dataset = given["dataset"]
-    if dataset is not None and Path(dataset).is_dir():
-        dataset = Path(dataset).resolve().name
-    if given["store"] is not None and dataset is None and given["config"] is None:
-        dataset = open_store(given["store"]).spec.dataset["name"]
-    overrides = {"dataset": dataset} | {key: given[key] for key in ("incremental", "device", "engine")}
-    return resolve(config=given["config"], preset=given["preset"], overrides=overrides).config
+    dataset_of(given["store"], given["settings"], given["config"])
+    return resolve(config=given["config"], preset=given["preset"], overrides=given["settings"])
 
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Plugins, Root, Runs, import_plugins
-from tosca_cache.cli.settings import dataset_of, with_settings
+from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.terminal import make_console
 
 
@@ -59,13 +59,10 @@ def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     from tosca_cache.errors import RunError
     from tosca_cache.methods.tosca import BATCH_ROUTER
     from tosca_cache.runs.directory import read_metrics
-    from tosca_cache.runs.stores import wanted_store
     from tosca_cache.runs.train import train_run
-    from tosca_cache.store.remote import shown
 
     console = make_console()
-    opened = wanted_store(resolved.config, store, root)
-    console.print(f"store: {shown(opened.path)}", soft_wrap=True)
+    opened, resolved = store_for(resolved, store, root, console)
     with TrainingProgress(console, leaks=resolved.config.router == BATCH_ROUTER) as progress:
         run = train_run(resolved, opened, runs, progress)
     print_run(console, run)

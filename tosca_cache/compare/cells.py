@@ -26,7 +26,6 @@ class CompareCell:
     method: str
     options: Mapping[str, Any]
     seed: int
-    shots: int | None
     store: str
 
     @cached_property
@@ -40,7 +39,7 @@ class CompareCell:
         return {
             "setting": {"method": self.method, **setting, **options},
             "seed": self.seed,
-            "select": {"rows": "test"} | tasks_of(self.config) | ({} if self.shots is None else {"shots": self.shots}),
+            "select": {"rows": "test"} | tasks_of(self.config),
             "store": self.store,
             "arithmetic": ARITHMETIC,
             "code": code_digest(self.method),
@@ -64,4 +63,4 @@ def code_digest(method: str) -> str:
 def cells_of(request: CompareRequest, method: str, store: str) -> list[CompareCell]:
     """The cells of one learner, one a seed."""
     options = full_options(method, request.config, request.options.get(method, {}))
-    return [CompareCell(request.config, method, options, seed, request.shots, store) for seed in request.seeds]
+    return [CompareCell(request.config, method, options, seed, store) for seed in request.seeds]

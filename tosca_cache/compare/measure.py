@@ -78,7 +78,7 @@ def measure(cells: Sequence[CompareCell], place: Workplace) -> list[dict[str, An
 def make_stream(cell: CompareCell, data: Data) -> TaskStream:
     """The task stream of a cell."""
     splits = data.train, data.test
-    return stream_of(cell.config, splits, data.class_names, cell.seed, data.domain_names, shots=cell.shots)
+    return stream_of(cell.config, splits, data.class_names, cell.seed, data.domain_names)
 
 
 def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Ou
     few = {"performance_drop": performance_drop(R, counts), "harmonic_mean": harmonic_mean(R, counts)}
     return {
         **summarise(R, counts, last.labels, modules, outcome.labels, outcome.tasks),
-        **({} if cell.shots is None else few),
+        **({} if cell.config.shots is None else few),
         "R": R,
         "accuracy_curve": accuracy_curve(R, counts),
         "stored_numbers": learner.stored_numbers,

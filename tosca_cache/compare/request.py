@@ -19,20 +19,16 @@ class CompareRequest:
     """config: protocol and training settings of all learners; its seeds do not count. methods: names, each once.
 
     seeds: of class order and of everything random. options: {method: {option: value}}, see `learners.options_of`.
-    shots: train rows kept of each class after the first task; None: all.
     """
 
     config: TrainConfig
     methods: tuple[str, ...]
     seeds: tuple[int, ...] = PUBLISHED_SEEDS
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    shots: int | None = None
 
     def __post_init__(self) -> None:
         if not self.methods:
             raise UsageError("there are no methods", where="--methods", remedy="give names, or all")
-        if self.shots is not None and self.shots < 1:
-            raise UsageError(f"--shots is {self.shots}", where="--shots", remedy="give 1 or more")
         check_value("seeds", self.seeds, where="--seeds")
         check_options(self.options)
 

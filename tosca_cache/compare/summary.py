@@ -12,10 +12,10 @@ from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.methods import method_type
 from tosca_cache.methods.tosca import BATCH_ROUTER
+from tosca_cache.runs.experiment import protocol_of
 from tosca_cache.store import Store
 from tosca_cache.sweep.ledger import DONE, LedgerCell
 from tosca_cache.sweep.ledger.rows import number_of
-from tosca_cache.tasks import task_sizes
 
 MEASURES = ("average_accuracy", "last_accuracy", "forgetting")
 FEW_SHOT = ("performance_drop", "harmonic_mean")
@@ -29,7 +29,7 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
     one a learner (see `_row`), best last accuracy first, bounds after all others.
     """
     config = request.config
-    columns = (*MEASURES, *(FEW_SHOT if request.shots is not None else ()), *COSTS)
+    columns = (*MEASURES, *(FEW_SHOT if config.shots is not None else ()), *COSTS)
     rows = [
         _row(name, request, columns, [cell for cell in cells if cell.content["setting"]["method"] == name])
         for name in request.methods
@@ -39,9 +39,9 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
             "dataset": config.dataset,
             "store": str(store.path),
             "fingerprint": store.spec.digest(),
-            **_tasks(config, store),
+            **_tasks(config, store, request.seeds),
             "shuffle": config.shuffle,
-            "shots": request.shots,
+            "shots": config.shots,
             "seeds": request.seeds,
             "columns": columns,
             "rows": sorted(rows, key=_place),
@@ -51,16 +51,18 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
     return plain
 
 
-def _tasks(config: TrainConfig, store: Store) -> dict[str, Any]:
-    """What tasks are: incremental, and domains (their names, as listed), or task_sizes, init_cls and increment."""
+def _tasks(config: TrainConfig, store: Store, seeds: Sequence[int]) -> dict[str, Any]:
+    """What tasks are: incremental, and domains (their names, as listed), or task_sizes, init_cls and increment (None where
+    the sizes were given), and tasks: {seed: the names of each task's classes}."""
     if config.incremental == "domains":
         return {"incremental": "domains", "domains": store.domain_names}
-    sizes = task_sizes(len(store.class_names), config.increment, config.init_cls)
+    protocols = {seed: protocol_of(config, seed) for seed in seeds}
     return {
         "incremental": "classes",
-        "task_sizes": sizes,
+        "task_sizes": protocols[seeds[0]].sizes_of(len(store.class_names)),
         "init_cls": config.init_cls,
-        "increment": config.increment,
+        "increment": protocols[seeds[0]].increment,
+        "tasks": {seed: protocol.names_of(store.class_names) for seed, protocol in protocols.items()},
     }
 
 

@@ -2,7 +2,7 @@
 
 from tosca_cache.config.files import find_config, read_config, shipped_configs
 from tosca_cache.config.render import describe, show, to_toml
-from tosca_cache.config.resolve import PRESETS, Resolved, resolve
+from tosca_cache.config.resolve import PRESETS, Resolved, config_of, resolve
 from tosca_cache.config.schema import (
     FLOWS,
     INCREMENTAL,
@@ -24,6 +24,7 @@ __all__ = [
     "Resolved",
     "TrainConfig",
     "check_value",
+    "config_of",
     "describe",
     "find_config",
     "help_text",

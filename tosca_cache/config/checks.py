@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from tosca_cache.errors import ConfigError
 
@@ -171,27 +171,43 @@ class OrNone:
 
 @dataclass(frozen=True)
 class Integers:
-    """Several whole numbers, in a list or separated by commas; all different, and in order if `increasing`."""
+    """Whole numbers, in a list or separated by commas; all different unless `repeated`, in order if `increasing`."""
 
     item: Integer
     least: int = 0
     increasing: bool = False
+    repeated: bool = False
 
     @property
     def expected(self) -> str:
         """What is taken, in words."""
         count = "integers" if self.least == 0 else "one or more integers"
         order = "in increasing order" if self.increasing else "all different"
-        return f"{count}, each {self.item.expected}, {order}"
+        return f"{count}, each {self.item.expected}" + ("" if self.repeated else f", {order}")
 
     def accept(self, value: object) -> tuple[int, ...]:
         """The value, if it is taken; see `Check.accept`."""
         numbers = tuple(self.item.accept(number) for number in _flatten(value))
-        if len(numbers) < self.least or len(set(numbers)) < len(numbers):
+        if len(numbers) < self.least or (len(set(numbers)) < len(numbers) and not self.repeated):
             raise RefusedError
         if self.increasing and list(numbers) != sorted(numbers):
             raise RefusedError
         return numbers
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A list of class names and class indices. Whether there are such classes is known to a store alone."""
+
+    name: Check
+    index: Check = field(default_factory=lambda: Integer(0))
+    expected: str = "a list of class names, or of indices"
+
+    def accept(self, value: object) -> tuple[int | str, ...]:
+        """The value, if it is taken; see `Check.accept`."""
+        if not isinstance(value, list | tuple) or not value:
+            raise RefusedError
+        return tuple(cast(int | str, (self.name if isinstance(v, str) else self.index).accept(v)) for v in value)
 
 
 def _flatten(value: object) -> Iterable[object]:
@@ -204,6 +220,6 @@ def _flatten(value: object) -> Iterable[object]:
 
 
 def _whole(text: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 20:  # Python refuses to read thousands of digits
         raise RefusedError
     return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -67,17 +67,18 @@ def find_config(config: str | Path) -> tuple[Traversable, str]:
     raise ConfigError(problem, where=config, remedy=remedy)
 
 
-def read_config(config: str | Path) -> Layer:
+def read_config(config: str | Path, overruled: Collection[str] = ()) -> Layer:
     """Settings of one config file, checked one by one.
 
     Arguments:
         config: path of a TOML file of ours or a JSON file of the reference, or the name of a shipped config.
+        overruled: settings that are given elsewhere; a dataset of the reference that we do not know is then no error.
 
     Raises `ConfigError` if it is missing, unreadable, not well formed (with line and column), or holds an unknown key
     or a value that the key cannot have.
     """
     source, label = find_config(config)
-    return _read(source, label, f"file {label}")
+    return _read(source, label, f"file {label}", overruled)
 
 
 def read_shipped(name: str) -> Layer:
@@ -86,7 +87,7 @@ def read_shipped(name: str) -> Layer:
     return _read(shipped_folder().joinpath(f"{name}.toml"), label, f"shipped {label}")
 
 
-def _read(source: Traversable, label: str, origin: str) -> Layer:
+def _read(source: Traversable, label: str, origin: str, overruled: Collection[str] = ()) -> Layer:
     decoder = _DECODERS.get(Path(source.name).suffix.lower())
     if decoder is None:
         raise ConfigError("A config file ends in .toml or .json.", where=label, remedy="Rename the file.")
@@ -98,7 +99,7 @@ def _read(source: Traversable, label: str, origin: str) -> Layer:
         raise ConfigError(
             f"The config is not text: byte {error.start} is not UTF-8.", where=label, remedy="Save it as UTF-8."
         ) from error
-    values, ignored = decoder(text, label)
+    values, ignored = decoder(text, label, overruled)
     return Layer(origin, values, ignored)
 
 
@@ -112,7 +113,7 @@ def _excessive(label: str) -> ConfigError:
     return ConfigError(problem, where=label, remedy="Shorten it.")
 
 
-def _decode_toml(text: str, label: str) -> Decoded:
+def _decode_toml(text: str, label: str, overruled: Collection[str]) -> Decoded:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:  # its message ends in (at line L, column C)
@@ -147,7 +148,7 @@ def _misplaced(key: str, label: str) -> ConfigError:
     return ConfigError(f"Unknown section or key {key!r}.", where=label, remedy=remedy)
 
 
-def _decode_json(text: str, label: str) -> Decoded:
+def _decode_json(text: str, label: str, overruled: Collection[str]) -> Decoded:
     try:
         raw = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, label))
     except json.JSONDecodeError as error:
@@ -160,7 +161,7 @@ def _decode_json(text: str, label: str) -> Decoded:
         raise _excessive(label) from error
     if not isinstance(raw, dict):
         raise ConfigError("The config is not a JSON object.", where=label, remedy='Write it as { "key": value, ... }.')
-    return reference.convert(raw, label)
+    return reference.convert(raw, label, overruled)
 
 
 def _unique(pairs: list[tuple[str, object]], label: str) -> dict[str, object]:
@@ -173,4 +174,4 @@ def _unique(pairs: list[tuple[str, object]], label: str) -> dict[str, object]:
     return result
 
 
-_DECODERS: dict[str, Callable[[str, str], Decoded]] = {".toml": _decode_toml, ".json": _decode_json}
+_DECODERS: dict[str, Callable[[str, str, Collection[str]], Decoded]] = {".toml": _decode_toml, ".json": _decode_json}

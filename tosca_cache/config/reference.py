@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from tosca_cache.config.checks import Check, Choice, Flag, Text, accept
 from tosca_cache.config.schema import DATASET_ALIASES, check_value, unknown_key
@@ -28,14 +28,36 @@ KEYS = (
     *("weight_decay", "milestones"),
 )
 
+# What files of the toolboxes that the reference is built on (PyCIL, LAMDA-PILOT) hold, and its TOSCA never reads.
+_LINEAGE = (
+    *(
+        "memory_size",
+        "memory_per_class",
+        "fixed_memory",
+        "tuned_epoch",
+        "trained_epoch",
+        "init_epoch",
+        "init_lr",
+        "min_lr",
+    ),
+    *("init_weight_decay", "init_milestones", "init_lr_decay", "lr_decay", "lrate_decay", "reinit_optimizer"),
+    *("body_lr", "head_lr", "later_lr", "later_epochs", "num_workers", "nb_classes", "nb_tasks", "use_init_ptm"),
+    *("get_original_backbone", "global_pool", "head_type", "freeze", "vpt_type", "prompt_token_num", "ffn_num"),
+    *("use_RP", "M", "print_forget"),
+)
 _IGNORED = {
     "prefix": "names the reference's log files; a run directory has its own name",
     "pretrained": "the weights were chosen when the store was extracted",
-}
+} | dict.fromkeys(_LINEAGE, "the reference's TOSCA does not read it either")
 
 
-def convert(raw: dict[str, object], label: str) -> tuple[dict[str, object], dict[str, str]]:
+def convert(
+    raw: dict[str, object], label: str, overruled: Collection[str] = ()
+) -> tuple[dict[str, object], dict[str, str]]:
     """Settings of ours out of a reference's JSON object.
+
+    Arguments:
+        overruled: our names of settings that are given elsewhere, so that what the file says of them does not count.
 
     Returns the settings by our names, and the keys that have no effect here with the reason.
     Raises `ConfigError` for an unknown key or a value that the key cannot have.
@@ -44,6 +66,8 @@ def convert(raw: dict[str, object], label: str) -> tuple[dict[str, object], dict
     values: dict[str, object] = {"normalize": "none"}
     for key, value in raw.items():
         where = f"{label}, key {key}"
+        if key in _LINEAGE or (key == "dataset" and key in overruled):
+            continue
         if key not in KEYS:
             raise unknown_key(key, KEYS, where)
         if key in _OWN:

@@ -8,6 +8,8 @@ from tosca_cache.config.checks import OrNone
 from tosca_cache.config.resolve import Resolved
 from tosca_cache.config.schema import KEYS, SECTIONS, TrainConfig, check_of, default_of, help_text, section_of
 
+LONGEST = 200  # characters of a value in a table
+
 
 def to_toml(config: TrainConfig) -> str:
     """Every setting that has an effect as a TOML file of ours; `resolve(config=that file)` gives an equal `TrainConfig`."""
@@ -22,7 +24,7 @@ def show(resolved: Resolved) -> list[tuple[str, str, str]]:
     """Rows (key, value, where it came from) of every setting that counts, then of the keys without effect and why."""
     config = resolved.config
     used = [key for key in KEYS if key not in config.idle]
-    rows = [(key, _toml_value(key, getattr(config, key)), resolved.origin[key]) for key in used]
+    rows = [(key, _short(_toml_value(key, getattr(config, key))), resolved.origin[key]) for key in used]
     return rows + [(key, "(no effect)", reason) for key, reason in resolved.ignored.items()]
 
 
@@ -32,6 +34,11 @@ def describe() -> list[tuple[str, str, str, str, str]]:
         (section_of(key), key, _toml_value(key, default_of(key)), check_of(key).expected, help_text(key))
         for key in KEYS
     ]
+
+
+def _short(text: str) -> str:
+    """A value for a table: an order of hundreds of classes is cut."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
 
 
 def _toml_value(key: str, value: object) -> str:

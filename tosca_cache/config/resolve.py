@@ -11,12 +11,13 @@ from tosca_cache.config.checks import nearest
 from tosca_cache.config.files import Layer, read_config, read_shipped, shipped_configs
 from tosca_cache.config.schema import (
     KEYS,
-    TASK_SIZES,
     TrainConfig,
     check_value,
+    deciders,
     default_of,
-    sizes_of_domains,
+    no_effect,
     unknown_key,
+    why_idle,
 )
 from tosca_cache.errors import ConfigError
 
@@ -76,9 +77,9 @@ def resolve(
 
     Raises `ConfigError`, naming the key and where its value came from.
     """
-    layers = [_command_line(overrides or {})]
+    layers = [_given(overrides or {}, COMMAND_LINE)]
     if config is not None:
-        layers.append(read_config(config))
+        layers.append(read_config(config, layers[0].values))
     if preset is not None:
         layers.append(_preset(preset))
     if config is None:
@@ -86,14 +87,19 @@ def resolve(
     return _merge(layers)
 
 
-def _command_line(overrides: Mapping[str, object]) -> Layer:
+def config_of(given: Mapping[str, object]) -> TrainConfig:
+    """The configuration of values given in Python, by key. Raises `ConfigError` as `resolve` does."""
+    return _merge([_given(given, "arguments")]).config
+
+
+def _given(given: Mapping[str, object], origin: str) -> Layer:
     values: dict[str, object] = {}
-    for key, value in overrides.items():
+    for key, value in given.items():
         if key not in KEYS:
-            raise unknown_key(key, KEYS, COMMAND_LINE)
+            raise unknown_key(key, KEYS, origin)
         if value is not None:
-            values[key] = check_value(key, value, where=_where(key, COMMAND_LINE))
-    return Layer(COMMAND_LINE, values)
+            values[key] = check_value(key, value, where=_where(key, origin))
+    return Layer(origin, values)
 
 
 def _preset(name: str) -> Layer:
@@ -120,8 +126,7 @@ def _merge(layers: list[Layer]) -> Resolved:
         values[key] = default_of(key) if layer is None else layer.values[key]
         origin[key] = DEFAULT if layer is None else layer.origin
     ignored = {key: reason for layer in layers for key, reason in layer.ignored.items()}
-    if values["incremental"] == "domains":
-        ignored |= _without_sizes(values, origin, [layer.origin for layer in layers])
+    ignored |= _without_idle(values, origin, [layer.origin for layer in layers])
     try:
         config = TrainConfig(**cast(dict[str, Any], values))
     except ConfigError as error:  # values are right one by one, but not together
@@ -130,18 +135,19 @@ def _merge(layers: list[Layer]) -> Resolved:
     return Resolved(config, origin, ignored)
 
 
-def _without_sizes(values: dict[str, object], origin: dict[str, str], places: list[str]) -> dict[str, str]:
-    """Puts the sizes of tasks back to their defaults, and returns why they have no effect.
+def _without_idle(values: dict[str, object], origin: dict[str, str], places: list[str]) -> dict[str, str]:
+    """Puts settings that have no effect beside others back to their defaults, and returns why they have none.
 
-    A place that says that tasks are domains overrules sizes from the places below it. Raises `ConfigError` if sizes are
-    given in the same place or above.
+    A place that says that tasks are domains, for instance, overrules their sizes from the places below it. Raises
+    `ConfigError` if a setting is given in the place of the one that decides instead, or above.
     """
-    above = places[: places.index(origin["incremental"]) + 1]
-    for key in TASK_SIZES:
+    idle = deciders(values)
+    for key, decider in idle.items():
+        above = places[: places.index(origin[decider]) + 1]
         if origin[key] in above and values[key] is not None:
-            raise sizes_of_domains(key, _where(key, origin[key]))
+            raise no_effect(key, decider, _where(key, origin[key]))
         values[key], origin[key] = default_of(key), DEFAULT
-    return dict.fromkeys(TASK_SIZES, "each domain is a task")
+    return {key: why_idle(decider) for key, decider in idle.items()}
 
 
 def _where(key: str, origin: str) -> str:

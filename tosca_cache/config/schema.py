@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, cast
 
-from tosca_cache.config.checks import Check, Choice, Flag, Integer, Integers, Number, OrNone, Text, accept, nearest
+from tosca_cache.config.checks import (
+    Check,
+    Choice,
+    Flag,
+    Integer,
+    Integers,
+    Labels,
+    Number,
+    OrNone,
+    Text,
+    accept,
+    nearest,
+)
 from tosca_cache.errors import ConfigError
 
 FLOWS = ("tosca", "tosca_r", "adapter", "calibrator")
@@ -18,7 +31,9 @@ NORMALIZATIONS = ("timm", "none")
 DATASET_ALIASES = {"cifar224": "cifar100"}  # the reference's name for CIFAR-100 resized to 224 pixels
 ANY = "any"  # how a file says that it does not mind which store
 
-TASK_SIZES = ("init_cls", "increment")  # without effect where each domain is a task
+ALL = "all"  # how a file says that few-shot tasks have all their rows
+SEED = "seed"  # how a file says that the seed draws the order of classes
+
 _DEVICE = Text("auto, cpu, mps, cuda or cuda:N", r"auto|cpu|mps|cuda(:[0-9]+)?")
 _SEEDS = Integers(Integer(0, 2**32 - 1), least=1)  # the range of numpy.random.RandomState
 
@@ -66,7 +81,25 @@ class TrainConfig:
         "Classes in the first task; by default as in the others.",
     )
     increment: int = _setting(10, "protocol", Integer(1), "Classes in each task.")
+    task_sizes: tuple[int, ...] | None = _setting(
+        None,
+        "protocol",
+        OrNone(Integers(Integer(1), least=1, repeated=True), "increment"),
+        "Classes of each task, one number a task, instead of init_cls and increment.",
+    )
     shuffle: bool = _setting(True, "protocol", Flag(), "Order the classes (or domains) by a permutation from the seed.")
+    class_order: tuple[int | str, ...] | None = _setting(
+        None,
+        "protocol",
+        OrNone(Labels(Text("the name of a class")), SEED),
+        "The classes in the order in which they are learned, instead of one drawn from the seed.",
+    )
+    shots: int | None = _setting(
+        None,
+        "protocol",
+        OrNone(Integer(1), ALL),
+        "Few-shot: train rows of each class after the first task.",
+    )
     seeds: tuple[int, ...] = _setting(
         (1993,), "protocol", _SEEDS, "Seeds of task order, initialisation and minibatches; one training run for each."
     )
@@ -114,22 +147,43 @@ class TrainConfig:
                 where="milestones",
                 remedy="Give the epochs at which the learning rate falls (--milestones 10,15), or another scheduler.",
             )
-        for key in self.idle:
+        for key, decider in deciders(vars(self)).items():
             if getattr(self, key) != default_of(key):
-                raise sizes_of_domains(key, key)
+                raise no_effect(key, decider, key)
 
     @property
     def idle(self) -> tuple[str, ...]:
         """Settings that have no effect beside the others, and keep their defaults."""
-        return TASK_SIZES if self.incremental == "domains" else ()
+        return tuple(deciders(vars(self)))
 
 
-def sizes_of_domains(key: str, where: str) -> ConfigError:
-    """The error for a number of classes in a task where the domains decide it."""
+# What a setting decides, so that other settings have no effect beside it, and how it is taken back.
+_DECIDES = {
+    "incremental": ("incremental is domains: each domain is a task, with all its classes", "classes"),
+    "task_sizes": ("task_sizes says how many classes each task has", "increment"),
+    "class_order": ("class_order says in which order classes are learned", SEED),
+}
+
+
+def deciders(values: Mapping[str, object]) -> dict[str, str]:
+    """{key: the key that decides in its place} of the settings that have no effect beside the others."""
+    if values["incremental"] == "domains":
+        return dict.fromkeys(("init_cls", "increment", "task_sizes", "class_order"), "incremental")
+    sizes = () if values["task_sizes"] is None else ("init_cls", "increment")
+    order = () if values["class_order"] is None else ("shuffle",)
+    return dict.fromkeys(sizes, "task_sizes") | dict.fromkeys(order, "class_order")
+
+
+def why_idle(decider: str) -> str:
+    """Why settings have no effect beside the key that decides in their place."""
+    return _DECIDES[decider][0]
+
+
+def no_effect(key: str, decider: str, where: str) -> ConfigError:
+    """The error for a setting that is given where another one decides in its place."""
+    reason, back = _DECIDES[decider]
     return ConfigError(
-        f"{key} is given, but incremental is domains: each domain is a task, with all its classes.",
-        where=where,
-        remedy=f"Leave {key} out, or set incremental to classes.",
+        f"{key} is given, but {reason}.", where=where, remedy=f"Leave {key} out, or set {decider} to {back}."
     )
 
 

@@ -81,7 +81,10 @@ def comparison(found: Mapping[str, Any]) -> Comparison:
 def _tasks(found: Mapping[str, Any]) -> str:
     if found.get("incremental") == "domains":
         return f"{len(found['domains'])} domains, one a task"
-    return f"{len(found['task_sizes'])} tasks, {found['task_sizes'][0]} classes first, {found['increment']} each"
+    sizes = found["task_sizes"]
+    if found["increment"] is None:
+        return f"{len(sizes)} tasks of {', '.join(map(str, sizes))} classes"
+    return f"{len(sizes)} tasks, {sizes[0]} classes first, {found['increment']} each"
 
 
 def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> Line:

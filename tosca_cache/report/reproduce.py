@@ -64,11 +64,11 @@ def papers_table(papers: Sequence[Any], learners: Sequence[str]) -> Table:
                 f"{MEASURES[name]} {value:.2f}" for name, value in one.values.items() if not isinstance(value, list)
             ]
             missing = "" if one.method in learners else " (not registered)"
-            first = "" if one.init_cls is None else f", first {one.init_cls}"
-            order = "" if one.shuffle else ", in order"
+            sizes = f"increment {one.increment}" + ("" if one.init_cls is None else f", first {one.init_cls}")
+            sizes = f"tasks of {', '.join(map(str, one.task_sizes))}" if one.task_sizes else sizes
+            order = ", an order of its own" if one.class_order else "" if one.shuffle else ", in order"
             seeds = f", {len(one.seeds)} seeds" if len(one.seeds) > 1 else ""
-            protocol = f"increment {one.increment}{first}{order}{seeds}"
-            table.add_row(one.dataset, one.method + missing, protocol, ", ".join(shown))
+            table.add_row(one.dataset, one.method + missing, f"{sizes}{order}{seeds}", ", ".join(shown))
         table.add_section()
     table.caption = Text("\n".join(f"{paper.name}: {source}" for paper in papers for source in _all_sources(paper)))
     table.caption_justify = "left"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -85,16 +85,41 @@ def seconds_table(seconds: Mapping[str, float]) -> Table:
 
 
 def last_row_table(metrics: Mapping[str, Any]) -> Table:
-    """R's last row: accuracy on the test rows of every task after the last one; domains of a single seed by their names."""
+    """R's last row: accuracy on the test rows of every task after the last one, and what the task holds.
+
+    What it holds are its domain or its classes by name, where all seeds have the same ones.
+    """
     title = "accuracy by task after the last task (last row of R)"
     table = Table(title=f"{title}, router {router_name(metrics)}" if metrics.get("leaks") else title)
-    row = metrics["R"][-1]
-    orders = [seed.get("domains") for seed in metrics["seeds"].values()]
-    names = orders[0] if len(orders) == 1 and orders[0] else range(1, len(row) + 1)
-    for name in names:
-        table.add_column(str(name), justify="right")
-    table.add_row(*(f"{value:.1f}" for value in row))
+    row, held = metrics["R"][-1], _held(metrics)
+    for name in ("task", *(held or {}), "percent"):
+        table.add_column(name, justify="right" if name == "percent" else "left", overflow="fold")
+    for t, value in enumerate(row):
+        table.add_row(str(t + 1), *(words[t] for words in (held or {}).values()), f"{value:.1f}")
+    if held is None:
+        table.caption = "each seed has an order of its own: metrics.json, seeds, tasks"
     return table
+
+
+def _held(metrics: Mapping[str, Any]) -> dict[str, list[str]] | None:
+    """{what: in words, for each task}; empty for runs that do not say it, None if it differs between seeds."""
+    found: list[dict[str, list[str]]] = []
+    for seed in metrics["seeds"].values():
+        words = {"domain": list(map(str, seed["domains"]))} if seed.get("domains") else {}
+        if not words and seed.get("tasks"):
+            words = {"classes": [few_names(names) for names in seed["tasks"]]}
+        found.append({what: each for what, each in words.items() if len(each) == len(metrics["R"])})
+    return found[0] if all(each == found[0] for each in found) else None
+
+
+def few_names(names: Sequence[Any], most: int = 60) -> str:
+    """The first of some names, whole, as far as they fit into so many characters, and how many more there are."""
+    shown = [str(names[0])] if names else []
+    for name in names[1:]:
+        if len(", ".join([*shown, str(name)])) > most:
+            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+        shown.append(str(name))
+    return ", ".join(shown)
 
 
 def with_spread(value: float | None, spread: float | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -35,7 +35,8 @@ class Expectation:
     source: where the values stand. note: what a reader has to know of them.
     values: percent, by measure (see `MEASURES`; accuracy_curve is a list, one number a task). spreads: their standard
         deviations over seeds, where published.
-    increment, init_cls, shuffle, seeds: the protocol; values are means over the seeds.
+    increment, init_cls, shuffle, seeds: the protocol; values are means over the seeds. task_sizes, class_order: the
+        classes of each task, and the classes in their order, instead.
     backbone, normalize, image_size, resize, interpolation: the features; the clean view is resized to `resize` by its
         shorter side and cropped to `image_size`.
     views: augmented views of a train row that the learner needs.
@@ -45,19 +46,42 @@ class Expectation:
     method: str
     source: str
     values: Mapping[str, Any]
-    increment: int
     backbone: str
     normalize: str
     image_size: int
     resize: int
     interpolation: str = "bicubic"
     views: int = 0
+    increment: int | None = None
     init_cls: int | None = None
+    task_sizes: tuple[int, ...] = ()
     shuffle: bool = True
+    class_order: tuple[int | str, ...] = ()
     seeds: tuple[int, ...] = (1993,)
     options: Mapping[str, Any] = field(default_factory=dict)
     spreads: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+
+    def under(self, task_sizes: tuple[int, ...], class_order: tuple[int | str, ...]) -> Expectation:
+        """The same values beside a run under other tasks than the published ones, which the note then says.
+
+        Raises `UsageError` for a curve of another number of tasks.
+        """
+        curve = self.values.get("accuracy_curve")
+        if task_sizes and curve is not None and len(curve) != len(task_sizes):
+            raise UsageError(
+                f"the published curve has {len(curve)} tasks, --task-sizes {len(task_sizes)}",
+                where=self.source,
+                remedy="give as many sizes, or values without a curve (--expectation)",
+            )
+        said = [name for name, given in (("task sizes", task_sizes), ("class order", class_order)) if given]
+        if not said:
+            return self
+        note = f"ours with {' and '.join(said)} of our own, not those published"
+        changed: dict[str, Any] = {"note": f"{self.note}; {note}" if self.note else note}
+        if task_sizes:
+            changed |= {"increment": None, "init_cls": None, "task_sizes": task_sizes}
+        return replace(self, **changed, class_order=class_order or self.class_order)
 
 
 @dataclass(frozen=True)
@@ -137,15 +161,25 @@ def _expectation(raw: Mapping[str, Any], where: str) -> Expectation:
     for key, item in known.items():
         if key not in raw and item.default is MISSING and item.default_factory is MISSING:
             raise ConfigError(f"{key} is missing", where=where, remedy="add it, or put it under [defaults]")
+    _check_tasks(raw, where)
     for key, value in raw.items():
         if not _fits(value, str(known[key].type)):
             raise ConfigError(f"{key} cannot be {value!r}", where=where, remedy=f"it is {known[key].type}")
     _check_values(raw["values"], where)
     _check_values(raw.get("spreads", {}), where)
     given: dict[str, Any] = dict(raw)
-    if "seeds" in given:
-        given["seeds"] = tuple(given["seeds"])
+    for key in ("seeds", "task_sizes", "class_order"):
+        if key in given:
+            given[key] = tuple(given[key])
     return Expectation(**given)
+
+
+def _check_tasks(raw: Mapping[str, Any], where: str) -> None:
+    """Raises `ConfigError` unless the sizes of tasks are said, and said once."""
+    if "task_sizes" in raw and {"increment", "init_cls"} & raw.keys():
+        raise ConfigError("task_sizes says how many classes each task has", where=where, remedy="leave increment out")
+    if not {"increment", "task_sizes"} & raw.keys():
+        raise ConfigError("increment is missing", where=where, remedy="add it, or put it under [defaults]")
 
 
 def _fits(value: object, kind: str) -> bool:
@@ -153,7 +187,8 @@ def _fits(value: object, kind: str) -> bool:
     if kind.startswith("Mapping"):
         return isinstance(value, dict)
     if kind.startswith("tuple"):
-        return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+        kinds = kind.removeprefix("tuple[").partition(",")[0].split(" | ")
+        return isinstance(value, list) and bool(value) and all(type(item).__name__ in kinds for item in value)
     return type(value).__name__ in kind.split(" | ")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.compare.run import CompareReporter, run_compare
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import TrainConfig, config_of
 from tosca_cache.errors import RunError, UsageError
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.methods import METHODS
@@ -42,13 +42,7 @@ def reproduce(
         store = features_for(expected, places, on_note=on_note)
         on_note(f"store: {store.path} ({store.spec.precision})")
         request = CompareRequest(
-            TrainConfig(
-                dataset=expected.dataset,
-                increment=expected.increment,
-                init_cls=expected.init_cls,
-                shuffle=expected.shuffle,
-                device=places.device,
-            ),
+            _config(expected, places.device),
             (expected.method,),
             expected.seeds,
             {expected.method: expected.options} if expected.options else {},
@@ -58,6 +52,12 @@ def reproduce(
             raise RunError(reason, where=f"{expected.method}, seed {seed}", remedy="mend that, then run it again")
         found += _beside(expected, list(row["seeds"].values()), str(store.path), store.spec.precision)
     return found
+
+
+def _config(expected: Expectation, device: str) -> TrainConfig:
+    tasks = {key: getattr(expected, key) or None for key in ("increment", "init_cls", "task_sizes", "class_order")}
+    shuffle = {} if expected.class_order else {"shuffle": expected.shuffle}
+    return config_of({"dataset": expected.dataset, "device": device} | tasks | shuffle)
 
 
 def _beside(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +18,14 @@ from tosca_cache.evaluate.summary import summarise
 from tosca_cache.methods.protocol import Outcome, run_protocol
 from tosca_cache.methods.simplecil import SimpleCil
 from tosca_cache.methods.tosca import AdaptedRows, Tosca
-from tosca_cache.tasks import Arrays, TaskStream
+from tosca_cache.tasks import Arrays, Protocol, TaskStream
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.train.settings import Settings
 
 FloatArray = NDArray[np.float64]
 
 
-class Reporter(Protocol):
+class Reporter(Interface):
     """Is told how training goes on."""
 
     def on_seed(self, seed: int, tasks: int, epochs: int) -> None:
@@ -118,21 +119,23 @@ def make_stream(
     class_names: Sequence[str],
     seed: int,
     domain_names: Sequence[str] = (),
-    *,
-    shots: int | None = None,
 ) -> TaskStream:
-    """The task stream of one seed under a configuration's protocol, few-shot if `shots` are given."""
-    by_class = config.incremental == "classes"
-    return TaskStream(
-        *splits,
-        class_names=class_names,
-        increment=config.increment if by_class else None,
+    """The task stream of one seed under a configuration's protocol."""
+    protocol = vars(protocol_of(config, seed))
+    return TaskStream(*splits, class_names=class_names, domain_names=domain_names, **protocol)
+
+
+def protocol_of(config: TrainConfig, seed: int) -> Protocol:
+    """What a task brings, and in which order, with one seed of a configuration."""
+    return Protocol(
+        increment=None if "increment" in config.idle else config.increment,
         init_cls=config.init_cls,
+        task_sizes=config.task_sizes,
         seed=seed,
         shuffle=config.shuffle,
-        shots=shots,
+        class_order=config.class_order,
+        shots=config.shots,
         incremental=config.incremental,
-        domain_names=domain_names,
     )
 
 

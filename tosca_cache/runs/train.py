@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -33,6 +34,7 @@ from tosca_cache.runs.experiment import (
 )
 from tosca_cache.store import Store
 from tosca_cache.tasks import load_splits
+from tosca_cache.terminal import printable
 
 
 def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter | None = None) -> Path:
@@ -115,6 +117,7 @@ def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> N
         )
         _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(trained.method.losses)})
     for t, row in enumerate(outcome.R):
+        run.log(f"seed {trained.seed} task {t}: {printable(json.dumps(trained.stream.names(t), ensure_ascii=False))}")
         run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
 
 
@@ -160,6 +163,7 @@ def _seed_metrics(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
     stream = trained.stream
     domains = {"domains": stream.domain_names, "task_sizes": stream.sizes} if stream.domain_names else {}
     return domains | {
+        "tasks": [stream.names(number) for number in range(len(stream))],
         "R": trained.outcome.R,
         "test_rows": trained.outcome.counts,
         **evaluation.metrics,

@@ -20,7 +20,9 @@ from tosca_cache.train.settings import Settings
 ARITHMETIC = 1
 
 # Said by the store's fingerprint, by what is selected on, by the cell's own seed, or of no influence on the numbers.
-_ELSEWHERE = ("dataset", "backbone", "normalize", "img_size", "views", "incremental", "seeds", "device", "engine")
+_ELSEWHERE = (
+    *("dataset", "backbone", "normalize", "img_size", "views", "incremental", "shots", "seeds", "device", "engine"),
+)
 # Keys that only count while another has a certain value: two settings that differ in no key that counts are one.
 _COUNTS_ONLY = {
     "momentum": ("optimizer", "sgd"),
@@ -68,9 +70,11 @@ class Cell:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def tasks_of(config: TrainConfig) -> dict[str, str]:
-    """What a cell's address says of its tasks: that they are domains; or nothing, so that no older address changes."""
-    return {} if config.incremental == "classes" else {"incremental": config.incremental}
+def tasks_of(config: TrainConfig) -> dict[str, Any]:
+    """What a cell's address says of its tasks: that they are domains, or few-shot; or nothing, so that no older address
+    changes."""
+    domains = {} if config.incremental == "classes" else {"incremental": config.incremental}
+    return domains | ({} if config.shots is None else {"shots": config.shots})
 
 
 def setting_of(config: TrainConfig) -> dict[str, Any]:
@@ -81,6 +85,9 @@ def setting_of(config: TrainConfig) -> dict[str, Any]:
             del values[key]
     if values["init_cls"] is None:
         values["init_cls"] = values["increment"]
+    for key in ("task_sizes", "class_order"):  # nothing where there is none, so that no older address changes
+        if values[key] is None:
+            del values[key]
     values = {key: value for key, value in values.items() if key not in config.idle}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 

@@ -18,7 +18,17 @@ from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import Engine
 
 # What changes the shape of a tensor, or the steps of a loop; all else varies along the model axis.
-SHAPE_KEYS = ("mlp_ratio", "se_ratio", "epochs", "batch_size", "increment", "init_cls", "shuffle")
+SHAPE_KEYS = (
+    "mlp_ratio",
+    "se_ratio",
+    "epochs",
+    "batch_size",
+    "increment",
+    "init_cls",
+    "task_sizes",
+    "shuffle",
+    "class_order",
+)
 SIDE_BY_SIDE = {"native": 4, "torch": 8, "cuda": 512}  # models in a block: a thread, for the caches, to fill a GPU
 FLOAT = 4
 USABLE = 0.6  # of the free memory: the rest is for the store's pages, other processes, and what no estimate knows
@@ -107,6 +117,8 @@ class Group:
         """The values that its cells have in common and other groups have not."""
         config = self.cells[0].config
         shape: dict[str, object] = {key: getattr(config, key) for key in SHAPE_KEYS if key not in config.idle}
+        if config.class_order is not None:
+            shape["class_order"] = "given"
         if config.incremental == "domains":
             shape["classes of each domain"] = tuple(b - a for a, b in pairwise((0, *self.sizes.classes)))
         return {"rows": self.cells[0].scenario.rows} | tasks_of(config) | shape

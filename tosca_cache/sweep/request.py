@@ -8,7 +8,7 @@ from itertools import chain
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
-from tosca_cache.config.schema import sizes_of_domains
+from tosca_cache.config.schema import deciders, no_effect
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.methods.tosca import BATCH_ROUTER
@@ -91,9 +91,10 @@ class SweepRequest:
             )
 
     def _check_tasks(self) -> None:
+        idle = deciders(vars(self.base))
         for axis in self.space.axes:
-            if axis.key in self.base.idle:
-                raise sizes_of_domains(axis.key, axis.where)
+            if axis.key in idle:
+                raise no_effect(axis.key, idle[axis.key], axis.where)
 
     @property
     def searched(self) -> tuple[Scenario, ...]:

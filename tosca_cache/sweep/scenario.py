@@ -13,19 +13,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
-from tosca_cache.runs.experiment import make_stream
+from tosca_cache.numbering import given_order
+from tosca_cache.runs.experiment import make_stream, protocol_of
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.tasks import Arrays, TaskStream, class_order, domain_order
+from tosca_cache.tasks import Arrays, TaskStream, domain_order
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 HELD_OUT = ("val", "first-task")
+_AS_LISTED: dict[str, Any] = {"init_cls": None, "task_sizes": None, "shuffle": False, "class_order": None}
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,16 @@ def make_scenario(scenario: Scenario, config: TrainConfig, data: Data, seed: int
         data = _of_domains(scenario, config, data, seed)
         return make_stream(config, (data.train, data.test), data.class_names, seed, data.domain_names)
     if scenario.rows == "first-task":
-        first = config.increment if config.init_cls is None else config.init_cls
-        data = data.only(class_order(len(data.class_names), seed, shuffle=config.shuffle)[:first])
-        config = replace(config, increment=first, init_cls=None, shuffle=False)
+        asked = protocol_of(config, seed)
+        classes = asked.order_of(data.class_names)[: asked.sizes_of(len(data.class_names))[0]]
+        data = data.only(classes)
+        config = replace(config, **_AS_LISTED, increment=len(classes))
     if scenario.rows.startswith("half-"):
         half = len(data.class_names) // 2
         classes = np.arange(half) + (half if scenario.rows == "half-2" else 0)
-        data = data.only(classes)
         _check_half(config, half)
+        config = _of_half(config, classes, data)
+        data = data.only(classes)
     if scenario.rows in HELD_OUT:
         data = hold_out(data, scenario.fraction, seed)
     return make_stream(config, (data.train, data.test), data.class_names, seed)
@@ -162,7 +167,22 @@ def _check_halves(data: Data, present: BoolArray) -> None:
         )
 
 
+def _of_half(config: TrainConfig, classes: IntArray, data: Data) -> TrainConfig:
+    """The configuration for some of the classes: an order that was given for all is kept among them."""
+    if config.class_order is None:
+        return config
+    order = given_order(config.class_order, data.class_names)
+    kept = order[(order >= classes[0]) & (order <= classes[-1])] - classes[0]
+    return replace(config, class_order=tuple(kept.tolist()))
+
+
 def _check_half(config: TrainConfig, half: int) -> None:
+    if config.task_sizes is not None:
+        raise UsageError(
+            "task_sizes says how many classes each task has, and half of the classes have no such tasks",
+            where="--select two-phase",
+            remedy="use --select val, or --increment in place of --task-sizes, or tune on another store with --tune-store",
+        )
     most = max(config.increment, config.init_cls or 0)
     if most > half:
         raise UsageError(

@@ -20,6 +20,9 @@ _SEEDS = ("Seeds are not searched: every setting runs with the same ones.", "Giv
 NOT_SWEPT: dict[str, tuple[str, str]] = {  # key: why it is no axis, and what to do instead
     **dict.fromkeys(("dataset", "backbone", "normalize", "img_size", "views"), (_STORE, _STORE_REMEDY)),
     "incremental": _TASKS,
+    "task_sizes": (_TASKS[0], "Give them with --task-sizes."),
+    "class_order": (_TASKS[0], "Give it with --class-order."),
+    "shots": (_TASKS[0], "Give them with --shots."),
     "seeds": _SEEDS,
     "seed": _SEEDS,  # the name that `tosca train --seed` has taught
     "device": ("It says where a sweep runs, not what it runs.", "Give it with --device."),

@@ -1,0 +1,86 @@
+"""Which store a command takes: a named one and the command line come first, and one message says all that differs."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+
+QUICK = ["--epochs", "1", "--increment", "3", "--router", "sample"]
+VERBS = {
+    "train": [],
+    "sweep": ["--set", "lr=0.01", "--set", "epochs=1", "--set", "increment=3", "--report-seeds", "1"],
+    "compare": ["--methods", "simplecil", "--seeds", "1", "--increment", "3"],
+}
+REFERENCE = {
+    "prefix": "reproduce",
+    "dataset": "leaves",
+    "memory_size": 0,
+    "shuffle": True,
+    "init_cls": 3,
+    "increment": 3,
+    "model_name": "tosca",
+    "backbone_type": "vit_base_patch16_224_in21k",
+    "pretrained": True,
+    "device": ["-1"],
+    "seed": [1993],
+    "epochs": 1,
+    "init_lr": 0.1,
+}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, make_store):
+    """A working directory with a folder of photos, a store of it by another backbone, and a file of the reference."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    make_store(tmp_path / "cache" / "photos--toy", dataset="photos")
+    (tmp_path / "setting.json").write_text(json.dumps(REFERENCE))
+    return tmp_path
+
+
+def run(*words):
+    result = CliRunner().invoke(app, [*map(str, words)], env={"COLUMNS": "160"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_store_that_is_named_overrules_a_file(place, verb):
+    result = run(verb, "--store", "cache/photos--toy", "--config", "setting.json", *VERBS[verb])
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.output.splitlines() if "does not count" in line or "without effect" in line]
+    assert lines == [
+        "backbone vit_base_patch16_224_in21k (file setting.json) does not count: the store named by --store has toy.toy.test",
+        "normalize none (file setting.json) does not count: the store named by --store has timm",
+        "without effect here: prefix, pretrained, memory_size, init_lr (--show-config says why)",
+    ]
+    if verb == "train":
+        config = next(Path("runs").iterdir()) / "config.toml"
+        assert 'dataset = "photos"' in config.read_text() and 'normalize = "timm"' in config.read_text()
+        assert run("train", "--config", config).exit_code == 0, "without --store it is found"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_one_message_has_all_differences_and_the_command_that_works(place, verb):
+    words = [verb, "--config", "setting.json", "--dataset", "photos", "--views", "8", *VERBS[verb]]
+    refused = run(*words)
+    assert refused.exit_code == 1
+    for field in ("backbone.name", "backbone.tag", "transform.normalize", "views.count"):
+        assert f"{field}: asked for" in refused.output
+    (line,) = [line for line in refused.output.splitlines() if "Train on it as it is: " in line]
+    command = shlex.split(line.partition("as it is: ")[2])
+    assert command[0] == "tosca" and "--views" not in command
+    assert run(*command[1:]).exit_code == 0
+
+
+def test_the_command_line_comes_before_a_store_that_is_named(place):
+    words = ["--store", "cache/photos--toy", *QUICK]
+    refused = run("train", *words, "--views", "8", "--backbone", "vit_nano", "--dataset", "leaves")
+    assert refused.exit_code == 1
+    for text in ('dataset.name: asked for "leaves"', "views.count: asked for 8, it has 3", "backbone.name: asked for"):
+        assert text in refused.output
+    assert run("train", *words, "--views", "3", "--backbone", "toy.toy.test").exit_code == 0

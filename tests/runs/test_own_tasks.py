@@ -1,0 +1,204 @@
+"""Tasks of one's own: sizes, an order of classes, few shots; in every command, in Python, and in what a run records."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import tosca_cache as tosca
+from tosca_cache.cli.app import app
+from tosca_cache.errors import UsageError
+from tosca_cache.numbering import given_order
+from tosca_cache.sweep.ledger import Ledger
+
+QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--router", "sample")
+ORDER = ("class-4", "0", "class-5", "class-1", " class-3 ", "2")  # names, and indices as texts
+NAMES = ["class-4", "class-0", "class-5", "class-1", "class-3", "class-2"]
+SIZES = "1,3,2"
+TASKS = [NAMES[:1], NAMES[1:4], NAMES[4:]]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, make_store):
+    """A folder with one store of six classes and a class order, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cache").mkdir()
+    make_store(tmp_path / "cache" / "shapes--toy")
+    (tmp_path / "order.txt").write_text("\ufeff" + "\r\n".join(ORDER) + "\n\n", encoding="utf-8")
+    return tmp_path
+
+
+OWN = ("--task-sizes", SIZES, "--class-order", "order.txt")
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def metrics_of(runs="runs"):
+    (path,) = Path(runs).glob("*/metrics.json")
+    return path.parent, json.loads(path.read_text())
+
+
+def test_a_run_records_and_repeats_them(place):
+    trained = run("train", "--dataset", "shapes", *QUICK, *OWN, "--shots", "4", "--seed", "7,8")
+    assert trained.exit_code == 0, trained.output
+    path, metrics = metrics_of()
+    assert metrics["task_sizes"] == [1, 3, 2]
+    assert [seed["tasks"] for seed in metrics["seeds"].values()] == [TASKS, TASKS]
+    assert "class-0, class-5, class-1" in trained.output, "what a task holds is shown by name"
+    assert '["class-0", "class-5", "class-1"]' in (path / "log.txt").read_text()
+    with np.load(path / "seed-7" / "losses.npz") as losses:
+        steps = [len(losses[f"task_{t}"]) for t in range(3)]
+    assert steps == [2 * 2, 2 * 2, 2 * 1], "9 rows of the first class, then 4 shots of each class; 2 epochs of batches of 8"
+
+    again = run("train", "--config", path / "config.toml", "--runs", "again")
+    assert again.exit_code == 0, again.output
+    assert metrics_of("again")[1]["R"] == metrics["R"]
+    routed = run("route", path, "--routers", "sample", "--json")
+    assert routed.exit_code == 0, routed.output
+    assert [seed["routers"]["sample"]["last_accuracy"] for seed in json.loads(routed.stdout)] == pytest.approx(
+        [seed["last_accuracy"] for seed in metrics["seeds"].values()]
+    )
+    assert "class-3, class-2" in run("show", path).output
+    shown = run("train", "--config", path / "config.toml", "--show-config").output
+    assert "task_sizes" in shown and "(no effect)" in shown
+
+
+def test_seeds_with_orders_of_their_own_are_not_shown_as_one(place):
+    assert run("train", "--dataset", "shapes", *QUICK, "--increment", "3", "--seed", "1,2").exit_code == 0
+    path, metrics = metrics_of()
+    one, other = (seed["tasks"] for seed in metrics["seeds"].values())
+    assert one != other and sorted(sum(one, [])) == sorted(sum(other, []))
+    shown = run("show", path).output
+    assert "class-0" not in shown and "an order of its own" in " ".join(shown.split())
+
+
+WRONG = {
+    "unknown": (["class-44", *NAMES[1:]], (), "no class 'class-44'", "did you mean 'class-4'"),
+    "no such index": (["6", *NAMES[1:]], (), "no class '6'", "from 0 to 5"),
+    "twice": ([*NAMES, "class-0"], (), "class 'class-0' stands twice", "keep one"),
+    "twice, by name and index": ([*NAMES, "4"], (), "as 'class-4' and as '4'", "keep one"),
+    "missing": (NAMES[:4], (), "2 of the 6 classes are missing", "class-2"),
+    "empty": ([""], (), "is empty", "on each line"),
+    "sizes": (NAMES, ("--task-sizes", "2,2"), "2 tasks sum up to 4, but there are 6 classes", "6 in all"),
+    "zero": (NAMES, ("--task-sizes", "0,6"), "task_sizes cannot be '0,6'", "at least 1"),
+    "no numbers": (NAMES, ("--task-sizes", "a"), "task_sizes cannot be 'a'", "integers"),
+    "sizes twice": (NAMES, ("--increment", "2"), "increment is given, but task_sizes", "Leave increment out"),
+    "first twice": (NAMES, ("--init-cls", "2"), "init_cls is given, but task_sizes", "Leave init_cls out"),
+    "order twice": (NAMES, ("--no-shuffle",), "shuffle is given, but class_order", "Leave shuffle out"),
+    "domains": (NAMES, ("--incremental", "domains"), "task_sizes is given, but incremental", "Leave task_sizes out"),
+    "no file": (NAMES, ("--class-order", "nowhere"), "cannot be read: No such file", "text file"),
+    "a folder": (NAMES, ("--class-order", "cache"), "cannot be read: Is a directory", "text file"),
+    "a name too long": (NAMES, ("--class-order", "n" * 4400), "cannot be read: File name too long", "text file"),
+    "shots": (NAMES, ("--shots", "10"), "9 train rows, but 10", "use 9 shots or fewer"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_before_anything_is_written(place, case):
+    lines, options, problem, remedy = WRONG[case]
+    Path("order.txt").write_text("\n".join(lines))
+    result = run("train", "--dataset", "shapes", *OWN, *options)
+    assert result.exit_code == 2, result.output
+    assert problem in result.output and remedy in result.output
+    assert not Path("runs").exists()
+
+
+def test_a_file_that_is_no_text_is_named_with_its_line(place):
+    Path("order.txt").write_bytes(b"class-0\nclass-\xff\n")
+    result = run("compare", "--dataset", "shapes", *OWN)
+    assert result.exit_code == 2 and "order.txt, line 2" in result.output
+
+
+def test_names_that_are_numbers_come_before_indices():
+    names = ["10", "2", "cat", "0"]
+    assert given_order(["10", "2", "cat", "0"], names).tolist() == [0, 1, 2, 3]
+    assert given_order([0, 1, 2, 3], names).tolist() == [0, 1, 2, 3], "numbers are indices"
+    with pytest.raises(UsageError, match="'2' stands twice in the class order, as '1' and as '2'"):
+        given_order(["1", "2", "cat", "0"], names)
+    with pytest.raises(UsageError, match="no class True"):
+        given_order([True, 0], ["a", "b"])
+
+
+@given(
+    order=st.permutations(range(6)),
+    named=st.sets(st.integers(0, 5)),
+    names=st.permutations(["0", "3", "77", "a", " b", "é"]),
+)
+def test_any_mixture_of_names_and_indices_is_the_order_that_it_says(order, named, names):
+    assert given_order([names[c] if c in named else c for c in order], names).tolist() == list(order)
+
+
+def test_a_comparison_has_them(place):
+    asked = ("compare", "--dataset", "shapes", "--seeds", "2", "--methods", "simplecil", *OWN, "--shots", "3", "--json")
+    result = run(*asked)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["task_sizes"] == [1, 3, 2] and found["shots"] == 3 and found["increment"] is None
+    assert found["tasks"] == {"1993": TASKS, "1994": TASKS}
+    text = run(*asked[:-1]).stdout
+    assert "3 tasks of 1, 3, 2 classes, 3 shots" in text
+    with Ledger.open(Path("runs/shapes-compare.sqlite"), create=False, read_only=True) as book:
+        assert len(book.cells()) == 2
+        assert book.cells()[0].content["setting"]["task_sizes"] == [1, 3, 2]
+    run(*asked[:-3], "--json")
+    with Ledger.open(Path("runs/shapes-compare.sqlite"), create=False, read_only=True) as book:
+        assert len(book.cells()) == 4, "all rows are another protocol than three shots"
+
+
+@pytest.mark.parametrize("select", ["val", "first-task", "two-phase"])
+def test_a_sweep_has_them(place, select):
+    sizes = OWN if select != "two-phase" else (*OWN[2:], "--preset", "official", "--set", "router=sample")
+    quick = ("--set", "epochs=1", "--set", "lr=0.01,0.1", "--report-seeds", "1", "--select", select)
+    store = ("--backbone", "toy", "--img-size", "32", "--normalize", "timm", "--views", "3")
+    increment = () if select != "two-phase" else ("--set", "increment=2")
+    result = run("sweep", "--dataset", "shapes", *store, *sizes, *quick, *increment)
+    assert result.exit_code == 0, result.output
+    best = Path("runs/shapes-sweep.best.toml").read_text()
+    assert '" class-3 "' in best
+    with Ledger.open(Path("runs/shapes-sweep.sqlite"), create=False, read_only=True) as book:
+        (final,) = [cell for cell in book.cells() if cell.content["seed"] == 1 and cell.content["setting"]["lr"] == 0.025]
+    assert len(final.result["R"]) == {"two-phase": 2}.get(select, 3)
+
+
+def test_a_sweep_says_which_choices_do_not_go_together(place):
+    asked = ("sweep", "--dataset", "shapes", "--set", "lr=0.01,0.1")
+    for options, words in (
+        ((*OWN, "--select", "two-phase"), "half of the classes have no such tasks"),
+        ((*OWN, "--set", "increment=1,2"), "increment is given, but task_sizes"),
+        (("--set", "task_sizes=1+3+2,2+2+2"), "Give them with --task-sizes"),
+        (("--set", "class_order=a,b"), "Give it with --class-order"),
+        (("--set", "shots=1,2"), "Give them with --shots"),
+        (("--backbone", "vit_nano"), "backbone.name"),
+        (("--views", "4"), "views.count: asked for 4, it has 3"),
+    ):
+        result = run(*asked, *options)
+        assert result.exit_code in (1, 2) and words in result.output, (options, result.output)
+    assert not list(Path().glob("runs/*.report.json"))
+
+
+def test_from_python(place):
+    store = tosca.open_store("cache/shapes--toy")
+    stream = tosca.task_stream(store, task_sizes=[1, 3, 2], class_order=np.array([4, 0, 5, 1, 3, 2]), shots=4)
+    assert [list(stream.names(number)) for number in range(3)] == TASKS
+    assert stream.train_counts().tolist() == [9, 12, 8]
+    table = tosca.compare(store, ["simplecil"], seeds=1, task_sizes=[1, 3, 2], class_order=list(ORDER), shots=4)
+    assert table["tasks"]["1993"] == TASKS
+    for wrong, words in (
+        ({"task_sizes": [1, 2]}, "sum up to 3"),
+        ({"task_sizes": []}, "task without classes"),
+        ({"task_sizes": [6], "increment": 2}, "leave increment"),
+        ({"increment": 2, "class_order": ["x"]}, "no class 'x'"),
+        ({"incremental": "domains", "task_sizes": [6]}, "each domain is a task"),
+        ({"incremental": "domains", "class_order": NAMES}, "each domain is a task"),
+        ({}, "give increment, or task_sizes"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            tosca.task_stream(store, **wrong)
