@@ -21,12 +21,12 @@ def show(
 ) -> None:
     """Print the tables of a run, or list all runs."""
 
-    from tosca_cache.runs.directory import METRICS, find_run
+    from tosca_cache.runs.directory import find_run
 
     if run is None:
         _list(make_console(), runs)
     elif as_json:
-        echo((find_run(run, runs) / METRICS).read_text(encoding="utf-8"), nl=False)
+        _print_json(find_run(run, runs))
     else:
         print_run(make_console(), find_run(run, runs))
 
@@ -35,7 +35,7 @@ def print_run(console: Console, run: Path) -> None:
     """Metrics, routing conditions, seconds, and where everything is."""
     from tosca_cache.report.figures import CURVE, MATRIX
     from tosca_cache.report.tables import conditions_table, last_row_table, metrics_table, seconds_table
-    from tosca_cache.runs.directory import read_metrics
+    from tosca_cache.runs.metrics_file import read_metrics
 
     metrics = read_metrics(run)
     for table in (
@@ -49,18 +49,36 @@ def print_run(console: Console, run: Path) -> None:
     console.print(f"pictures: {run / CURVE}, {run / MATRIX}", soft_wrap=True)
 
 
+def _print_json(run: Path) -> None:
+    import json
+
+    from tosca_cache.runs.metrics_file import read_metrics
+
+    echo(json.dumps(read_metrics(run), indent=1, allow_nan=False, ensure_ascii=False))
+
+
 def _list(console: Console, runs: Path) -> None:
+    """All runs, and below them those that cannot be read."""
     from rich.table import Table
 
-    from tosca_cache.report.tables import router_name
-    from tosca_cache.runs.directory import list_runs, read_metrics
+    from tosca_cache.errors import RunError
+    from tosca_cache.report.tables import router_name, with_spread
+    from tosca_cache.runs.directory import list_runs
+    from tosca_cache.runs.metrics_file import read_metrics
 
     table = Table("run", "dataset", "router", "seeds", "average accuracy", "last accuracy", title=f"runs in {runs}")
+    broken = []
     for run in list_runs(runs):
-        metrics = read_metrics(run)
-        accuracies = (f"{metrics[name]:.2f}" for name in ("average_accuracy", "last_accuracy"))
+        try:
+            metrics = read_metrics(run)
+        except RunError as error:
+            broken.append(f"{run.name}: {error.problem}")
+            continue
+        accuracies = (with_spread(metrics[name], None) for name in ("average_accuracy", "last_accuracy"))
         table.add_row(run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)
     console.print(table)
+    for line in broken:
+        console.print(line, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

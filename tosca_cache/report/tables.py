@@ -91,7 +91,7 @@ def last_row_table(metrics: Mapping[str, Any]) -> Table:
     names = orders[0] if len(orders) == 1 and orders[0] else range(1, len(row) + 1)
     for name in names:
         table.add_column(str(name), justify="right")
-    table.add_row(*(f"{value:.1f}" for value in row))
+    table.add_row(*("-" if value is None else f"{value:.1f}" for value in row))
     return table
 
 

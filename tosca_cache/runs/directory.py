@@ -13,7 +13,6 @@ seed-S/losses.npz       the loss before every training step, an array a task
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import Any
 
 from tosca_cache.errors import RunError
 from tosca_cache.names import inside
+from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.files import file_errors, write_json, write_text
 
 PARTIAL = ".partial"
-METRICS = "metrics.json"
 
 
 def run_files(where: Path) -> AbstractContextManager[None]:
@@ -111,14 +110,3 @@ def list_runs(runs: Path) -> list[Path]:
     """Finished runs in `runs`, oldest first."""
     found = (path for path in runs.glob("*") if (path / METRICS).is_file() and not path.name.endswith(PARTIAL))
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """metrics.json of a run; raises `RunError` if it is damaged."""
-    try:
-        metrics: dict[str, Any] = json.loads((run / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"metrics cannot be read: {error}", where=run / METRICS, remedy="train the run again") from error
-    if not isinstance(metrics, dict) or "R" not in metrics:
-        raise RunError("metrics.json holds no R", where=run / METRICS, remedy="train the run again")
-    return metrics

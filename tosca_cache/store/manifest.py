@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, metadata_keys
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
@@ -27,8 +28,6 @@ MANIFEST = "manifest.json"
 MANIFEST_COPY = "manifest.copy.json"
 PLAN = "plan.json"
 PROVENANCE = "provenance.json"
-MAX_BYTES = 1 << 30
-MAX_METADATA = 1 << 20
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -133,7 +132,7 @@ class Manifest:
             for split in SPLITS
         }
         metadata = {key: _record(record) for key, record in _mapping(value["metadata"], "metadata").items()}
-        if sorted(metadata) != sorted(metadata_keys()) or any(r.size > MAX_METADATA for r in metadata.values()):
+        if sorted(metadata) != sorted(metadata_keys()) or any(r.size > Limit.METADATA for r in metadata.values()):
             raise ValueError("metadata must list exactly zarr's own objects, which are small")
         skipped = {split: tuple(_skipped_row(row) for row in value["skipped"][split]) for split in SPLITS}
         return cls(plan, shards, metadata, skipped)
@@ -155,16 +154,10 @@ def seal_provenance(content: Mapping[str, Any]) -> bytes:
 
 def parse_provenance(data: bytes) -> tuple[dict[str, Any], bool]:
     """What a provenance says, and whether it is bit for bit as it was sealed; raises `ValueError` if it is no JSON."""
-    try:
-        found = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    found = strict_json(data)
     if not isinstance(found, dict):
         return {}, False
-    try:
-        intact = seal_provenance(found) == data
-    except (ValueError, RecursionError):
-        intact = False
+    intact = seal_provenance(found) == data
     return {key: value for key, value in found.items() if key != "digest"}, intact
 
 
@@ -188,12 +181,12 @@ def load_plan(path: Path) -> Plan:
 
 def _unseal(path: Path) -> dict[str, Any]:
     size = regular_size(path)
-    if size is None or size > MAX_BYTES:
+    if size is None or size > Limit.MANIFEST:
         raise _not_ours(path, "it is missing, no regular file, or far too large")
     with storage(path):
-        data = path.read_bytes()
+        data = read_limited(path, Limit.MANIFEST)
     try:
-        content = json.loads(data)
+        content = strict_json(data)
         version = content["format"]
         if version != FORMAT:
             raise StoreError(
@@ -203,7 +196,7 @@ def _unseal(path: Path) -> dict[str, Any]:
             )
         body = {key: value for key, value in content.items() if key not in ("digest", "format")}
         intact = seal(body) == data
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_ours(path, str(error)) from error
     if not intact:
         raise _not_ours(path, "it is not, byte for byte, the text that was written with its digest")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.arrays import IntArray, damaged, read_small
 from tosca_cache.store.chunks import read_features
 from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
@@ -75,7 +76,7 @@ class Store:
             return {}
         try:
             with storage(path):
-                return parse_provenance(path.read_bytes())[0]
+                return parse_provenance(read_limited(path, Limit.PROVENANCE))[0]
         except ValueError as error:
             raise StoreError("This file is no valid JSON.", where=path, remedy=mending(self.path)) from error
 
