@@ -33,7 +33,7 @@ ALLOWED = {
     "torchvision_compat": set(),
     "clusters": {"errors"},
     "workers": {"errors", "clusters"},
-    "config": {"errors"},
+    "config": {"errors", "files"},
     "datasets": BASE,
     "untrusted": {"errors"},
     "store": BASE | {"datasets", "untrusted"},

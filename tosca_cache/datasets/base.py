@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.errors import DatasetError
+from tosca_cache.names import name_problem
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -42,6 +45,8 @@ class ImageDataset:
     splits: `train` and `test`.
     opener: (split, row) -> RGB image; raises `ImageError` with the path if it cannot be decoded. Thread-safe.
     root: the folder it lies in; None for datasets made in memory.
+
+    Raises `DatasetError` for a name that no file can have: runs and ledgers are called by it.
     """
 
     name: str
@@ -50,6 +55,14 @@ class ImageDataset:
     splits: Mapping[str, Split]
     opener: Callable[[str, int], Image] = field(repr=False, compare=False)
     root: str | None = None
+
+    def __post_init__(self) -> None:
+        if problem := name_problem(self.name):
+            raise DatasetError(
+                f"a dataset cannot be called so: {problem}",
+                where=self.root,
+                remedy="give its folder a plain name",
+            )
 
     def open(self, split: str, row: int) -> Image:
         """The RGB image of one row; raises `ImageError` if it cannot be decoded."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.names import twice
 from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, metadata_keys
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
@@ -67,7 +68,7 @@ class Plan:
             if (layout.dim, layout.dtype) != (spec.backbone["dim"], spec.dtype):
                 raise ValueError(f"the layout of {split} has another width or dtype than the fingerprint")
         numerics = plain(_mapping(value["numerics"], "numerics"), "numerics")
-        return cls(spec, numerics, _texts(value["class_names"]), _texts(value["domain_names"]), layouts)
+        return cls(spec, numerics, _names(value, "class_names"), _names(value, "domain_names"), layouts)
 
     def differences(self, other: Plan) -> list[tuple[str, Any, Any]]:
         """(dotted field, ours, theirs) of everything that differs, `fingerprint.` and `numerics.` as prefixes."""
@@ -242,7 +243,11 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(type(text) is str for text in value):
-        raise ValueError("class_names and domain_names must be lists of texts")
-    return tuple(value)
+def _names(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Names that labels or domains index: a prediction that is one of two equal names would say nothing."""
+    found = value[key]
+    if not isinstance(found, list) or not all(type(text) is str for text in found):
+        raise ValueError(f"{key} must be a list of texts")
+    if (name := twice(tuple(found))) is not None:
+        raise ValueError(f"{key} has {name!r} twice")
+    return tuple(found)
