@@ -46,6 +46,11 @@ _PROBLEMS = {
     errno.EFBIG: ("This file is far too large for what it should be.", "Put the right file there"),
 }
 
+_NO_INODES = (
+    "The file system has no room for further files: all its inodes are in use.",
+    "Remove files that are not needed (`df -i` shows how many there are), or choose another folder with {option}",
+)
+
 
 @contextmanager
 def file_errors(where: Path, error: type[ToscaError], *, option: str, then: str = "") -> Iterator[None]:
@@ -62,9 +67,18 @@ def file_errors(where: Path, error: type[ToscaError], *, option: str, then: str 
         known = _PROBLEMS.get(
             failure.errno or 0, ("The file system refuses.", "Mend it, or choose another with {option}")
         )
+        if failure.errno == errno.ENOSPC and no_inodes(where):
+            known = _NO_INODES
         remedy = known[1].format(option=option) + (f"; {then}." if then else ".")
         cause = failure.strerror or str(failure)
         raise error(f"{known[0]} ({cause})", where=failure.filename or where, remedy=remedy) from failure
+
+
+def no_inodes(path: Path) -> bool:
+    """Whether the file system of a path has as many files as it can; False for one that knows no such limit."""
+    existing = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
+    found = os.statvfs(existing)
+    return found.f_files > 0 and found.f_favail == 0
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,8 @@ NAMES = [f"cell-{number}" for number in range(6)]
 
 
 def content(address):
-    return {"setting": {"lr": 0.1, "milestones": [5, 9]}, "seed": 1, "select": {"rows": "val"}, "of": address}
+    setting = {"lr": 0.1, "milestones": [5, 9]}
+    return {"setting": setting, "seed": 1, "select": {"rows": "val"}, "store": "s", "arithmetic": 1, "of": address}
 
 
 def fill(ledger, addresses=NAMES):

@@ -164,7 +164,7 @@ def test_a_reason_that_is_not_text(path):
 def test_more_addresses_than_a_statement_has_variables(path):
     addresses = [f"{number:064x}" for number in range(40_000)]
     with Ledger.open(path) as ledger:
-        assert ledger.add((address, {"seed": 1}) for address in addresses) == len(addresses)
+        assert fill(ledger, addresses) == len(addresses)
         assert ledger.claim(addresses[::-1], 3) == addresses[:-4:-1]
         taken = ledger.claim(addresses)
         assert taken == addresses[:-3]

@@ -239,3 +239,13 @@ def test_looking_changes_nothing(path):
         ledger.claim(NAMES)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_inodes_left_is_said_as_it_is(mounted):
+    folder = mounted("size=4m,nr_inodes=8")
+    for number in range(8):
+        with contextlib.suppress(OSError):
+            (folder / f"file-{number}").touch()
+    for name in ("ledger", "sub/ledger"):
+        with pytest.raises(RunError, match=r"inodes are in use(.|\n)*df -i(.|\n)*--ledger"):
+            Ledger.open(folder / name)

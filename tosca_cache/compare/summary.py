@@ -28,7 +28,7 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
     one a learner (see `_row`), best last accuracy first, bounds after all others.
     """
     config = request.config
-    columns = (*MEASURES, *(FEW_SHOT if request.shots is not None else ()), *COSTS)
+    columns = columns_of(request)
     rows = [
         _row(name, request, columns, [cell for cell in cells if cell.content["setting"]["method"] == name])
         for name in request.methods
@@ -48,6 +48,11 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
     )
     assert isinstance(plain, dict)
     return plain
+
+
+def columns_of(request: CompareRequest) -> tuple[str, ...]:
+    """The numbers of a cell's result that are columns of the table."""
+    return (*MEASURES, *(FEW_SHOT if request.shots is not None else ()), *COSTS)
 
 
 def _tasks(config: TrainConfig, store: Store) -> dict[str, Any]:

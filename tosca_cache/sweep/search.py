@@ -9,20 +9,13 @@ from dataclasses import asdict, dataclass, field
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
 from tosca_cache.sweep.cells import Cell, cells_of
-from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.request import REPORTED, SweepRequest
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.settle import Runner
 from tosca_cache.sweep.space import Point
 from tosca_cache.sweep.space.samplers import GridSampler, Sampler, make_sampler
 from tosca_cache.sweep.trials import Scored, Trial, distinct, mean_spread
 
-REPORTED = (
-    "last_accuracy",
-    "average_accuracy",
-    "forgetting",
-    "task_identification_accuracy",
-    "accuracy_given_right_task",
-)
 IN_VAIN = 100  # points in a row that differ from earlier ones in no key that counts: there may be endlessly many
 
 
@@ -101,13 +94,14 @@ class Search:
         self.sampler.tell([trial.point for trial in trials], [scores.get(id(trial.point)) for trial in trials])
 
     def scored(self, scenario: Scenario, trials: Sequence[Trial] | None = None) -> list[Scored]:
-        """Settings all of whose seeds are known to be done, best first; of equal ones the first tried."""
+        """Settings all of whose seeds are known to be done and scored, best first; of equal ones the first tried."""
         known, found = self.runner.known, []
         for trial in self.trials if trials is None else trials:
             cells = trial.cells[scenario]
             if all(cell.address in known for cell in cells):
                 values = [known[cell.address][self.request.metric] for cell in cells]
-                found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
+                if None not in values:
+                    found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
         return sorted(found, key=lambda scored: -scored.mean)
 
     def best(self, scenario: Scenario) -> Scored:

@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tosca_cache.processes import is_alive
 
@@ -49,6 +51,14 @@ class Owner:
         owner = cls(uuid.uuid4().hex, socket.gethostname(), this_place(), pid, start_of(pid) or "", time.time())
         _here.add(owner.id)
         return owner
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Owner:
+        """The owner of a row of the table; raises `ValueError` for values of other types."""
+        kinds = (str, str, str, int, str, float)
+        if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
+            raise ValueError("no owner")
+        return cls(*row)
 
     def leave(self) -> None:
         """Says that this owner of this process is done; does no harm the second time."""
