@@ -19,6 +19,7 @@ BASE = {
     "torchvision_compat",
     "workers",
     "terminal",
+    "texts",
     "names",
 }
 STAGE_TWO = {"store", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "methods"}
@@ -27,6 +28,7 @@ ALLOWED = {
     "files": {"errors"},
     "seeds": set(),
     "terminal": set(),
+    "texts": {"terminal"},
     "names": {"errors"},
     "processes": set(),
     "devices": {"errors"},
@@ -47,7 +49,7 @@ ALLOWED = {
     "routing": BASE | {"luca", "tasks", "closed_form"},
     "evaluate": set(),
     "methods": BASE | {"train", "closed_form", "routing", "luca", "tasks", "evaluate"},
-    "report": set(),
+    "report": {"texts"},
     "runs": BASE | STAGE_TWO | {"report", "extract"},
     "sweep": BASE | STAGE_TWO | {"runs"},
     "compare": BASE | STAGE_TWO | {"runs", "sweep"},

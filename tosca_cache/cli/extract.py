@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo
+from tosca_cache.terminal import echo, one_line
 
 if TYPE_CHECKING:
     from tosca_cache.extract.request import ExtractRequest, Outcome
@@ -205,7 +205,7 @@ def _print_skipped(store: Store) -> None:
     if skipped:
         echo(f"{len(skipped)} images could not be read and are not in the store (its manifest lists them):")
     for row in skipped[:SHOWN]:
-        echo(f"  {row.path}: {row.reason}")
+        echo(f"  {one_line(row.path)}: {one_line(row.reason)}")
     if len(skipped) > SHOWN:
         echo(f"  and {len(skipped) - SHOWN} more")
 

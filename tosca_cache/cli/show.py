@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, make_console, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,7 @@ def _list(console: Console, runs: Path) -> None:
         try:
             metrics = read_metrics(run)
         except RunError as error:
-            broken.append(f"{run.name}: {error.problem}")
+            broken.append(f"{one_line(run.name)}: {one_line(error.problem)}")
             continue
         accuracies = (with_spread(metrics[name], None) for name in ("average_accuracy", "last_accuracy"))
         table.add_row(run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)

@@ -7,8 +7,6 @@ a mixture.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from bisect import bisect_left
@@ -20,6 +18,7 @@ from typing import Any
 
 from tosca_cache.config.schema import KEYS
 from tosca_cache.sweep.ledger.rows import DIVERGED, DONE, LedgerCell
+from tosca_cache.texts import csv_text
 
 MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
 RANGES = 4
@@ -169,9 +168,7 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
     }
     metrics = sorted(plain, key=lambda name: (name != "score", name))
     parts = ("seed", "store", "select", "arithmetic")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["address", "state", *parts, *keys, *metrics, "attempts", "reason"])
+    rows: list[list[object]] = [["address", "state", *parts, *keys, *metrics, "attempts", "reason"]]
     for cell in cells:
         setting, result = cell.content["setting"], cell.result or {}
         values = [
@@ -179,8 +176,8 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
             *(setting.get(key) for key in keys),
             *(result.get(name) for name in metrics),
         ]
-        writer.writerow([cell.address, cell.state, *map(_field, values), cell.attempts, cell.reason])
-    return text.getvalue()
+        rows.append([cell.address, cell.state, *map(_field, values), cell.attempts, cell.reason])
+    return csv_text(rows)
 
 
 def to_json(cells: Sequence[LedgerCell]) -> str:
