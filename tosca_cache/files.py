@@ -31,6 +31,7 @@ class Limit(IntEnum):
     CONFIG = 1 << 20  # settings, search spaces, published values
     METRICS = 1 << 28  # of a run
     CELL = 1 << 27  # one row of a ledger
+    KERNELS = 1 << 26  # compiled
 
 
 _PROBLEMS = {

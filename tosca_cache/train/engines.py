@@ -88,7 +88,9 @@ def choose_engine(name: str, device: torch.device, *, steps: int, threads: int =
     pays = name == "native" or steps >= PAYS
     problem = _native_problem() if pays else _no_compiler()
     if name == "native" and problem is not None:
-        raise UsageError(problem, where="--engine", remedy="install g++ or clang++, or use --engine torch")
+        raise UsageError(
+            problem, where="--engine", remedy="install g++ or clang++, set CXX to one that works, or use --engine torch"
+        )
     if problem is not None:
         _warn_once(problem)
     return Engine("native", threads) if pays and problem is None else Engine()
