@@ -1,6 +1,7 @@
 """Jobs on loky, Dask and Ray: every result once, errors as they are, and a worker's death said."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tosca_cache.errors import StoreError, ToscaError, UsageError
+from tosca_cache.processes import MEMORY
 from tosca_cache.workers import WorkerDied, Workers, cores, run_jobs, threads_here
 
 
@@ -111,6 +113,26 @@ from tosca_cache.workers import run_jobs
 for pid in run_jobs(look_long, [(0,), (0.2,), (600,), (600,)], n_jobs=2):
     print(pid, flush=True)
 """
+# A worker reads its job, and is then long about to load what the job needs.
+UNBORN = """
+import os, sys
+sys.path[:0] = {path!r}
+import slow_job
+from tosca_cache.workers import run_jobs
+slow_job.main(run_jobs)
+"""
+SLOW_JOB = """
+import os, pathlib, sys, time
+def job(folder):
+    pathlib.Path(folder, "begun").touch()
+    time.sleep(60)
+def main(run_jobs):
+    os.environ["SLOW_JOB"] = os.path.dirname(__file__)
+    list(run_jobs(job, [(os.path.dirname(__file__),)] * 2, n_jobs=2))
+if "SLOW_JOB" in os.environ:
+    pathlib.Path(os.environ["SLOW_JOB"], f"loading-{os.getpid()}").touch()
+    time.sleep(3)
+"""
 
 
 def look_long(seconds):
@@ -118,16 +140,59 @@ def look_long(seconds):
     return os.getpid()
 
 
+def start_alone(code):
+    """A process with a group of its own, so that it can be killed with or without its helpers."""
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+def gone(pids):
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
 def test_loky_workers_do_not_outlive_a_killed_parent():
-    process = subprocess.Popen([sys.executable, "-c", ORPHANS.format(path=sys.path)], stdout=subprocess.PIPE, text=True)
+    process = start_alone(ORPHANS.format(path=sys.path))
     children = {int(process.stdout.readline()) for _ in range(2)}
     process.kill()
     process.wait()
     process.stdout.close()
-    deadline = time.monotonic() + 500
-    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    wait_for(lambda: gone(children))
+
+
+def test_nor_do_those_that_have_not_begun_their_job(tmp_path):
+    (tmp_path / "slow_job.py").write_text(SLOW_JOB)
+    process = start_alone(UNBORN.format(path=[str(tmp_path), *sys.path]))
+    wait_for(lambda: list(tmp_path.glob("loading-*")))
+    children = {int(path.name.removeprefix("loading-")) for path in tmp_path.glob("loading-*")}
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_for(lambda: gone(children))
+    assert not (tmp_path / "begun").exists()
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="named semaphores are files on Linux only")
+def test_what_a_process_killed_with_all_its_helpers_left_is_removed_by_the_next():
+    process = start_alone(ORPHANS.format(path=sys.path))
+    [process.stdout.readline() for _ in range(2)]
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    foreign = MEMORY / f"sem.loky-{process.pid + 1}-test"
+    foreign.touch()
+    try:
+        assert list(MEMORY.glob(f"*-{process.pid}-*"))
+        assert list(run_jobs(square, [(3,), (4,)], n_jobs=2))
+        assert not [path for path in MEMORY.iterdir() if re.search(f"[-_]{process.pid}([-_]|$)", path.name)]
+        assert foreign.exists() and not (MEMORY / f"tosca-workers-{os.getpid()}").exists()
+    finally:
+        foreign.unlink()
 
 
 def test_one_batch_on_one_worker_of_this_process():

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import ToscaError, UsageError
+from tosca_cache.processes import tidied_memory
 
 PATIENCE = 30  # seconds that a cluster may take to answer, and again until its first worker is there
 _MODULES = {"dask": "distributed", "ray": "ray"}
@@ -63,12 +65,29 @@ def losses(backend: str) -> tuple[type[BaseException], ...]:
 
 
 def loky(stack: ExitStack, threads: int) -> Any:
-    """joblib's own backend of processes, which end when the stack closes and not some minutes later."""
+    """joblib's own backend of processes, which end when the stack closes, or this process, and not some minutes later."""
     from joblib.externals.loky import get_reusable_executor
     from joblib.parallel import LokyBackend
 
+    stack.enter_context(tidied_memory())
     stack.callback(lambda: get_reusable_executor().shutdown(wait=True, kill_workers=True))
-    return LokyBackend(inner_max_num_threads=threads)
+    return LokyBackend(inner_max_num_threads=threads, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker soon after its parent, however that ends; what it was about to begin is not begun then.
+
+    The kernel's own signal (prctl) would come at the end of the thread that started the worker.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getppid() != parent:
+        os._exit(1)
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def dask(stack: ExitStack, n_jobs: int, scheduler: str | None) -> Cluster:

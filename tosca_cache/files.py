@@ -1,16 +1,38 @@
-"""Writing files so that a reader never sees half of one."""
+"""Writing files so that a reader never sees half of one, and reading those that anybody may have written."""
 
 from __future__ import annotations
 
 import errno
 import json
+import math
 import os
+import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tosca_cache.errors import ToscaError
+
+_HUGE = re.compile(r"[eE]\+?[0-9]{3}|[0-9]{300}")  # without one of these no number is larger than all floats
+MAX_DEPTH = 64  # lists within lists: far beyond what any file of ours has, far below what Python can follow
+
+
+class Limit(IntEnum):
+    """Bytes that a file may have that is read whole, by what it is; one that has more is not read."""
+
+    MANIFEST = 1 << 28  # also plans; they list every shard and every skipped row
+    JOURNAL = 1 << 28
+    PROVENANCE = 1 << 26
+    METADATA = 1 << 20  # zarr's own
+    NOTE = 1 << 20  # a part's, a lock's, a mirror's
+    CONFIG = 1 << 20  # settings, search spaces, published values
+    METRICS = 1 << 28  # of a run
+    CELL = 1 << 27  # one row of a ledger
+    KERNELS = 1 << 26  # compiled
+
 
 _PROBLEMS = {
     errno.ENOSPC: ("The disk is full.", "Free space on this disk, or choose another folder with {option}"),
@@ -22,7 +44,13 @@ _PROBLEMS = {
     errno.EEXIST: ("A file is in the way.", "Move it, or choose another folder with {option}"),
     errno.ENOTEMPTY: ("A folder is in the way.", "Move it, or choose another folder with {option}"),
     errno.ENAMETOOLONG: ("This path is too long.", "Choose a folder with a shorter path with {option}"),
+    errno.EFBIG: ("This file is far too large for what it should be.", "Put the right file there"),
 }
+
+_NO_INODES = (
+    "The file system has no room for further files: all its inodes are in use.",
+    "Remove files that are not needed (`df -i` shows how many there are), or choose another folder with {option}",
+)
 
 
 @contextmanager
@@ -40,9 +68,18 @@ def file_errors(where: Path, error: type[ToscaError], *, option: str, then: str 
         known = _PROBLEMS.get(
             failure.errno or 0, ("The file system refuses.", "Mend it, or choose another with {option}")
         )
+        if failure.errno == errno.ENOSPC and no_inodes(where):
+            known = _NO_INODES
         remedy = known[1].format(option=option) + (f"; {then}." if then else ".")
         cause = failure.strerror or str(failure)
         raise error(f"{known[0]} ({cause})", where=failure.filename or where, remedy=remedy) from failure
+
+
+def no_inodes(path: Path) -> bool:
+    """Whether the file system of a path has as many files as it can; False for one that knows no such limit."""
+    existing = next((folder for folder in (path, *path.absolute().parents) if folder.exists()), Path("/"))
+    found = os.statvfs(existing)
+    return found.f_files > 0 and found.f_favail == 0
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,3 +98,56 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Writes strict JSON (no NaN), indented; see `write_text`."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_limited(path: Path, most: int) -> bytes:
+    """The bytes of a regular file that has at most `most` of them (see `Limit`).
+
+    Raises `OSError`, of which `EFBIG` says that there are more, and `EINVAL` that it is a pipe, a device or a socket.
+    """
+    descriptor = os.open(
+        path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    )  # a pipe without a writer must not hold us up
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        data = b"" if found.st_size > most else file.read(most + 1)
+        if found.st_size > most or len(data) > most:
+            raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
+    return data
+
+
+def strict_json(data: bytes | str) -> Any:
+    """What a JSON text says; raises `ValueError` for anything else, for numbers without end, and for endless nesting."""
+    text = data if isinstance(data, str) else data.decode()
+    hooks: dict[str, Any] = {"parse_float": _finite} if _HUGE.search(text) else {}
+    try:
+        found = json.loads(text, parse_constant=_refuse_constant, **hooks)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(found) > MAX_DEPTH:
+        raise ValueError("it is nested too deeply")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is larger than all numbers")
+    return number
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects lie within each other; stops counting beyond `MAX_DEPTH`."""
+    depth, level = 0, [value]
+    while depth <= MAX_DEPTH and (level := [item for item in level if isinstance(item, list | dict)]):
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth

@@ -1,8 +1,21 @@
-"""Processes of this machine by their number."""
+"""Processes of this machine by their number, and what dead ones have left in its memory."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tosca_cache.files import Limit, read_limited
+
+MEMORY = Path("/dev/shm")  # where Linux keeps named semaphores, and joblib what workers share
+_MARK = re.compile(r"tosca-workers-([0-9]+)")
+_LEFT = ("sem.loky-{pid}-*", "joblib_memmapping_folder_{pid}_*")
 
 
 def is_alive(pid: int) -> bool:
@@ -16,3 +29,49 @@ def is_alive(pid: int) -> bool:
     except (OSError, OverflowError):
         return True
     return True
+
+
+def this_place() -> str:
+    """Where the numbers of this process's neighbours mean the same as here."""
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # not Linux: a host has one set of process numbers, and starting times tell its boots apart
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(parts)
+
+
+@contextmanager
+def tidied_memory() -> Iterator[None]:
+    """Within it this process starts workers; what an earlier one left that was killed with all its helpers is removed.
+
+    Who starts workers says so in a file, because other programs' semaphores look the same, and because in another
+    container that shares the memory the same numbers mean other processes.
+    """
+    if not os.access(MEMORY, os.W_OK):  # not Linux: names of semaphores go with their processes
+        yield
+        return
+    _remove_left_over()
+    mark = MEMORY / f"tosca-workers-{os.getpid()}"
+    with suppress(OSError):
+        mark.write_text(this_place(), encoding="utf-8")
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _remove_left_over() -> None:
+    for mark in MEMORY.glob("tosca-workers-*"):
+        found = _MARK.fullmatch(mark.name)
+        with suppress(OSError):  # it is somebody else's, or another process is at it
+            if found is None or mark.lstat().st_uid != os.getuid() or mark.is_symlink() or is_alive(int(found[1])):
+                continue
+            if read_limited(mark, Limit.NOTE) == this_place().encode():
+                for path in _left_by(found[1]):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                mark.unlink()
+
+
+def _left_by(pid: str) -> list[Path]:
+    places = {MEMORY, Path(tempfile.gettempdir())}
+    return [path for place in places for pattern in _LEFT for path in place.glob(pattern.format(pid=pid))]

@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def one_line(text: str) -> str:
+    """A name that stands within a line: with all control characters as escapes, so that it makes no line of its own."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def echo(text: str = "", *, err: bool = False, nl: bool = True, label: str = "", color: str | None = None) -> None:
     """Prints text of any origin.
 

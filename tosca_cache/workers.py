@@ -26,14 +26,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, Self, TypeVar
 
 from tosca_cache import clusters
@@ -132,8 +129,7 @@ class Workers:
         """
         from joblib import Parallel, delayed
 
-        parent = os.getpid() if self.backend == "loky" else None  # Dask and Ray see to it themselves
-        calls = (delayed(_call)(function, self._neighbours, parent, job) for job in jobs)
+        calls = (delayed(_call)(function, self._neighbours, job) for job in jobs)
         # Batches of one, and nothing sent ahead: jobs are long, and one that waits behind another could run elsewhere.
         parallel = Parallel(
             backend=self._joblib,
@@ -182,10 +178,8 @@ def run_jobs(
         yield from workers.run(function, jobs, on_result)
 
 
-def _call(function: Callable[..., R], neighbours: int, parent: int | None, job: tuple[Any, ...]) -> R:
-    """What a worker runs. parent: the process without which it shall not live on."""
-    if parent is not None and os.getppid() == parent:
-        _end_with(parent)
+def _call(function: Callable[..., R], neighbours: int, job: tuple[Any, ...]) -> R:
+    """What a worker runs."""
     threads = max(1, cores() // neighbours)
     token = _threads.set(threads)
     torch = sys.modules.get("torch")  # if the job needs it, its module has imported it; if not, it shall not be loaded
@@ -198,18 +192,6 @@ def _call(function: Callable[..., R], neighbours: int, parent: int | None, job: 
         _threads.reset(token)
         if torch is not None and before is not None:
             torch.set_num_threads(before)
-
-
-@cache
-def _end_with(parent: int) -> None:
-    """Ends this process soon after its parent, however that ends; loky's workers would live on for minutes."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 @contextmanager

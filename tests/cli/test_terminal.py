@@ -35,10 +35,8 @@ def test_a_console_takes_text_as_text(capsys, name):
     assert "\x1b" not in shown
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["[red]", ":smile:", "\u202egnp.exe", "$\\frac$ =1"])
 def test_a_dataset_of_any_name_is_trained_on_and_shown(make_store, tmp_path, name):
-    if "\ud800" in name or "/" in name:
-        name = name.replace("\ud800", "").replace("/", "")
     store = make_store(tmp_path / "store", dataset=name)
     runs = tmp_path / "runs"
     for command in (
@@ -62,14 +60,11 @@ def test_a_dataset_of_any_name_is_trained_on_and_shown(make_store, tmp_path, nam
         ["cache", "verify", store.path],
     ):
         result = CliRunner().invoke(app, [*map(str, command)])
-        if command[0] in ("train", "compare") and set("\x1b\x9b\r") & set(name):
-            assert result.exit_code == 2 and "dataset cannot be" in result.output
-        else:
-            assert result.exit_code == 0, (command, result.output, result.exception)
+        assert result.exit_code == 0, (command, result.output, result.exception)
         assert not set("\x1b\x9b\u202e\r") & set(result.output)
 
 
-@pytest.mark.parametrize("name", ["../../x", "/abs/x", "..", "", "a/b", "a\0b", "x" * 300])
+@pytest.mark.parametrize("name", ["../../x", "/abs/x", "..", "", "a/b", "a\0b", "a\x1b[31mb", "a\nb", "x" * 300])
 def test_a_store_whose_dataset_is_no_name_leads_nowhere(make_store, tmp_path, name):
     """The digest of a manifest is no secret: anybody can seal what is false."""
     import json

@@ -1,5 +1,7 @@
 """Comparisons through Python: the table, the ledger behind it, and learners that fail side by side."""
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -118,7 +120,15 @@ def test_wrong_options_are_found_before_anything_runs(store, tmp_path):
 
 def test_text_that_means_something_in_latex_and_markdown_is_escaped(store):
     table = tosca.compare(store, ["simplecil"], seeds=[1], **QUICK)
-    table["rows"][0] |= {"failed": {"2": r"50% of x_1 & y^2 | $z# {~} \n"}, "dataset": "a_b"}
-    latex, markdown = to_latex(comparison(table)), to_markdown(comparison(table))
-    assert r"50\% of x\_1 \& y\textasciicircum{}2 | \$z\# \{\textasciitilde{}\} \textbackslash{}n" in latex
-    assert r"50% of x\_1 & y^2 \| $z#" in markdown
+    table["rows"][0] |= {"failed": {"2": r"50% of x_1 & y^2 | $z# {~} \n" + "\n\n\x1b[31m"}, "method": "=a*b"}
+    table["dataset"] = "a_b"
+    written = comparison(table)
+    latex, markdown = to_latex(written), to_markdown(written)
+    assert r"50\% of x\_1 \& y\textasciicircum{}2 \textbar{} \$z\# \{\textasciitilde{}\} \textbackslash{}n" in latex
+    assert r"50% of x\_1 \& y^2 \| \$z\# {\~} \\n \\u001b\[31m" in markdown
+    assert r"\caption{a\_b:" in latex and r"**a\_b:" in markdown and "\n=a{*}b {[}1{]} &" in latex
+    (row,) = csv.DictReader(io.StringIO(to_csv(written)))
+    assert (
+        row["method"] == "'=a*b" and float(row["forgetting_mean"]) == table["rows"][0]["values"]["forgetting"]["mean"]
+    )
+    assert "\x1b" not in latex + markdown + to_csv(written)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -95,8 +96,11 @@ class TestWeightsFile:
                 return os.system, (f"touch {tmp_path / 'ran'}",)
 
         torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
-        with pytest.raises(BackboneError, match="cannot be read"):
-            load_backbone(TINY, weights=tmp_path / "trap.pth")
+        (tmp_path / "plain.pth").write_bytes(pickle.dumps(Trap()))
+        for name, problem in (("trap", r"Python objects \(posix.system\)"), ("plain", "a Python pickle")):
+            with pytest.raises(BackboneError, match=f"{problem}.*could run.* code") as raised:
+                load_backbone(TINY, weights=tmp_path / f"{name}.pth")
+            assert "model.state_dict()" in raised.value.remedy and "\n" not in raised.value.problem
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize(
@@ -118,6 +122,22 @@ class TestWeightsFile:
     def test_weights_of_another_model(self, tiny_weights):
         with pytest.raises(BackboneError, match="do not belong to this model"):
             load_backbone("test_efficientnet", weights=tiny_weights)
+
+    @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            (b"epoch 1, loss 2\n" * 20, "plain text"),
+            (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS"),
+            (b"<!DOCTYPE html>", "page of the web"),
+            (b"\xff" * 500, "cut short, or of another kind"),
+        ],
+    )
+    def test_files_of_another_kind_are_called_what_they_are(self, tmp_path, suffix, content, problem):
+        path = (tmp_path / "file").with_suffix(suffix)
+        path.write_bytes(content)
+        with pytest.raises(BackboneError, match=f"this weights file is .*{problem}"):
+            load_backbone(TINY, weights=path)
 
     @pytest.mark.parametrize("name", ["absent.safetensors", "cut.safetensors", "cut.pth", "empty.pth", "weights.onnx"])
     def test_files_that_cannot_be_read(self, tiny_weights, tmp_path, name):

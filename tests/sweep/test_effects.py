@@ -183,3 +183,12 @@ def test_json_of_a_real_ledger(tmp_path):
     assert [row["address"] for row in found] == [c.address for c in GRID]
     assert found[0]["result"] == {"score": None, "R": [[1.0, None]]}
     assert found[1]["state"] == "open"
+
+
+def test_a_spreadsheet_computes_nothing_of_a_ledger():
+    hostile = ["=1+1", "+x", "-x", "@x", "\tx", "\rx", "＝x"]
+    cells = [cell({"=key": text, "lr": -0.5}, -1.5, store=text) for text in hostile]
+    rows = list(csv.DictReader(io.StringIO(to_csv(cells))))
+    for row, text in zip(rows, hostile, strict=True):
+        assert row["'=key"] == row["store"] == "'" + text.replace("\r", "\\u000d")
+        assert (float(row["lr"]), float(row["score"])) == (-0.5, -1.5)

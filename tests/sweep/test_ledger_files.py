@@ -269,3 +269,13 @@ def test_rows_that_another_program_wrote_are_no_results(path, damage):
         result = CliRunner().invoke(app, ["sweep", "show", str(path), *more])
         assert result.exit_code == 1 and "This ledger is damaged" in result.output, result.output
         assert "Traceback" not in result.output
+
+
+def test_no_inodes_left_is_said_as_it_is(mounted):
+    folder = mounted("size=4m,nr_inodes=8")
+    for number in range(8):
+        with contextlib.suppress(OSError):
+            (folder / f"file-{number}").touch()
+    for name in ("ledger", "sub/ledger"):
+        with pytest.raises(RunError, match=r"inodes are in use(.|\n)*df -i(.|\n)*--ledger"):
+            Ledger.open(folder / name)

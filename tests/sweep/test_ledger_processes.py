@@ -28,7 +28,7 @@ from tosca_cache.sweep.ledger import DONE, Finished, Ledger
 ledger_file.MOUNTS = Path(sys.argv[6])
 path, diary, bite, pause = Path(sys.argv[1]), open(sys.argv[2], "ab", buffering=0), int(sys.argv[3]), float(sys.argv[4])
 with Ledger.open(path) as ledger:
-    content = {"setting": {}, "seed": 1, "select": {}, "store": "", "arithmetic": 1}
+    content = {"setting": {}, "seed": 1, "select": {"rows": "val"}, "store": "s", "arithmetic": 1}
     ledger.add((f"{n:064x}", content) for n in range(int(sys.argv[5])))
     wanted = [cell.address for cell in ledger.cells()]
     print("ready", flush=True)
@@ -142,7 +142,7 @@ from tosca_cache.sweep.ledger import Ledger
 
 owners.this_place = lambda: "another host"
 ledger = Ledger.open(Path(sys.argv[1]))
-content = {"setting": {}, "seed": 1, "select": {}, "store": "", "arithmetic": 1}
+content = {"setting": {}, "seed": 1, "select": {"rows": "val"}, "store": "s", "arithmetic": 1}
 ledger.add([("a", content), ("b", content)])
 print(json.dumps(ledger.claim(["a", "b"])), flush=True)
 sys.stdin.readline()

@@ -9,6 +9,7 @@ import torch
 
 from tosca_cache.errors import UsageError
 from tosca_cache.train.engines import PAYS, choose_engine
+from tosca_cache.train.native.library import CannotCompileError, find_compiler, load_library
 
 CHOOSE = """
 import sys, torch, warnings
@@ -20,7 +21,7 @@ with warnings.catch_warnings(record=True) as caught:
         names = [choose_engine("auto", torch.device("cpu"), steps=10**6).name for _ in range(3)]
         choose_engine("native", torch.device("cpu"), steps=10**6)
     except ToscaError as error:
-        names.append(error.problem)
+        names.append(f"{error.problem} {error.remedy}")
 print(names[0], names[-1].replace("\\n", " "), len(caught), *(str(w.message) for w in caught), sep="\\n")
 """
 
@@ -55,12 +56,29 @@ def test_a_compiler_that_fails_is_quoted(tmp_path):
     compiler = tmp_path / "c++"
     compiler.write_text("#!/bin/sh\necho 'out of licences' >&2\nexit 1\n")
     compiler.chmod(0o755)
-    engine, _, count, *messages = choose(tmp_path, CXX=str(compiler))
+    engine, problem, count, *messages = choose(tmp_path, CXX=str(compiler))
     assert (engine, count) == ("torch", "1")
-    assert "out of licences" in " ".join(messages)
-    compiler.write_text("#!/bin/sh\nexit 3\n")
-    assert "exit status 3" in choose(tmp_path, CXX=str(compiler))[1]
+    assert "out of licences" in " ".join(messages) and "set CXX to one that works" in problem
     assert not list((tmp_path / "kernels").glob("*.so"))
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("#!/bin/sh\nexit 3\n", "exit status 3, without a word"),
+        ("#!/bin/sh\nkill -9 $$\n", "ended by signal 9"),
+        ("no program", "cannot be run: Exec format error"),
+    ],
+)
+def test_a_compiler_that_is_none_is_named_with_what_became_of_it(tmp_path, monkeypatch, program, said):
+    compiler = tmp_path / "c++"
+    compiler.write_text(program)
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("TOSCA_KERNEL_CACHE", str(tmp_path / "kernels"))
+    with pytest.raises(CannotCompileError) as raised:
+        load_library.__wrapped__()  # what it found for other tests is kept
+    assert str(compiler) in str(raised.value) and said in str(raised.value)
 
 
 def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path):
@@ -70,15 +88,23 @@ def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path):
     assert "kept or loaded" in messages[0]
 
 
-def test_two_processes_may_compile_at_once_a_third_finds_it_done_and_half_a_library_is_made_again(tmp_path):
-    env = os.environ | {"TOSCA_KERNEL_CACHE": str(tmp_path)}
+def test_two_processes_may_compile_at_once_a_third_finds_it_done_and_a_cut_library_is_made_again(tmp_path):
+    compiler, kernels = tmp_path / "c++", tmp_path / "kernels"
+    compiler.write_text(f'#!/bin/sh\nexec {find_compiler()} "$@" -O0\n')  # quickly
+    compiler.chmod(0o755)
+    env = os.environ | {"TOSCA_KERNEL_CACHE": str(kernels), "CXX": str(compiler)}
     code = "from tosca_cache.train.native.library import load_library; print(load_library().seconds > 0)"
-    command = [sys.executable, "-c", code]
-    both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+
+    def start():
+        return subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+
+    both = [start(), start()]
     assert "True\n" in [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    (library,) = tmp_path.glob("*.so")
-    assert len(list(tmp_path.iterdir())) == 2, "the library and its digest"
-    assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "False\n"
+    (library,) = kernels.iterdir()
+    assert start().communicate()[0] == "False\n"
+    whole = library.read_bytes()
     os.truncate(library, 1000)
-    assert subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout == "True\n"
+    again = start()
+    assert (again.communicate()[0], again.returncode) == ("True\n", 0)
+    assert [path.read_bytes() for path in kernels.iterdir()] == [whole]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo
-from tosca_cache.text import escaped
+from tosca_cache.terminal import echo, one_line
 
 if TYPE_CHECKING:
     from tosca_cache.extract.request import ExtractRequest, Outcome
@@ -243,7 +242,7 @@ def _print_skipped(store: Store, *, again: bool) -> None:
     if skipped:
         echo(f"{len(skipped)} images could not be read and are not in the store (its manifest lists them):")
     for row in skipped[:SHOWN]:
-        echo(f"  {escaped(row.path)}: {escaped(row.reason)}")
+        echo(f"  {one_line(row.path)}: {one_line(row.reason)}")
     if len(skipped) > SHOWN:
         echo(f"  and {len(skipped) - SHOWN} more")
     if skipped and again:

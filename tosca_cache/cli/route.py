@@ -29,6 +29,8 @@ def route(
     as_json: AsJson = False,
 ) -> None:
     """Put the stored modules of runs behind other routers, without training, and audit batch routing beside them."""
+    from rich.text import Text
+
     from tosca_cache.report.routes import leak_table, routers_table
     from tosca_cache.routing import ROUTERS
     from tosca_cache.runs.route import leak_curve, mean_over, route_again
@@ -41,7 +43,8 @@ def route(
     found = []
     with make_console(stderr=True).status("") as status:
         for s in stored:
-            status.update(f"{len(names)} routers behind {s.run.name}, seed {s.seed}")
+            # A spinner takes a string for markup, whatever its console says.
+            status.update(Text(f"{len(names)} routers behind {s.run.name}, seed {s.seed}"))
             found.append((s, route_again(s, names), leak_curve(s, sizes)))
     if as_json:
         _print_json([_named(s, {"routers": routed, "conditions": leaks}) for s, routed, leaks in found])

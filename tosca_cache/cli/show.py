@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
-from tosca_cache.errors import RunError
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, make_console, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,12 +23,12 @@ def show(
 ) -> None:
     """Print the tables of a run, or list all runs."""
 
-    from tosca_cache.runs.directory import METRICS, find_run
+    from tosca_cache.runs.directory import find_run
 
     if run is None:
         _list(make_console(), runs)
     elif as_json:
-        echo((find_run(run, runs) / METRICS).read_text(encoding="utf-8"), nl=False)
+        _print_json(find_run(run, runs))
     else:
         print_run(make_console(), find_run(run, runs))
 
@@ -38,7 +37,7 @@ def print_run(console: Console, run: Path) -> None:
     """Metrics, routing conditions, seconds, and where everything is."""
     from tosca_cache.report.figures import CURVE, MATRIX
     from tosca_cache.report.tables import conditions_table, last_row_table, metrics_table, seconds_table
-    from tosca_cache.runs.directory import read_metrics
+    from tosca_cache.runs.metrics_file import read_metrics
 
     metrics = read_metrics(run)
     for table in (
@@ -52,11 +51,22 @@ def print_run(console: Console, run: Path) -> None:
     console.print(f"pictures: {run / CURVE}, {run / MATRIX}", soft_wrap=True)
 
 
+def _print_json(run: Path) -> None:
+    import json
+
+    from tosca_cache.runs.metrics_file import read_metrics
+
+    echo(json.dumps(read_metrics(run), indent=1, allow_nan=False, ensure_ascii=False))
+
+
 def _list(console: Console, runs: Path) -> None:
+    """All runs, and below them those that cannot be read."""
     from rich.table import Table
 
-    from tosca_cache.report.tables import router_name
-    from tosca_cache.runs.directory import list_runs, read_metrics
+    from tosca_cache.errors import RunError
+    from tosca_cache.report.tables import router_name, with_spread
+    from tosca_cache.runs.directory import list_runs
+    from tosca_cache.runs.metrics_file import read_metrics
 
     found, table = list_runs(runs), Table(title=f"runs in {runs}")
     # Names are there to be copied: never cut, and on one line wherever that is wide enough.
@@ -68,9 +78,9 @@ def _list(console: Console, runs: Path) -> None:
         try:
             metrics = read_metrics(run)
         except RunError as error:
-            broken.append(f"{error.where}: {error.problem}")
+            broken.append(f"{one_line(run.name)}: {one_line(error.problem)}")
             continue
-        accuracies = (f"{metrics[name]:.2f}" for name in ("average_accuracy", "last_accuracy"))
+        accuracies = (with_spread(metrics[name], None) for name in ("average_accuracy", "last_accuracy"))
         table.add_row(run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)
     console.print(table)
     for line in broken:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, make_console, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +69,8 @@ def _print_lost(console: Console, group: Group) -> None:
     lost = [cell for cell in group.cells if cell.state in ("diverged", "failed")]
     for cell in lost[:MOST_LOST]:
         point = {key: value for key, value in cell.content["setting"].items() if key in keys}
-        console.print(f"{cell.state}: {point_words(point)}, seed {cell.content['seed']}: {cell.reason}", soft_wrap=True)
+        words = f"{point_words(point)}, seed {cell.content['seed']}: {cell.reason}"
+        console.print(f"{cell.state}: {one_line(words)}", soft_wrap=True)
     if len(lost) > MOST_LOST:
         console.print(f"and {len(lost) - MOST_LOST} more; --csv lists all")
 

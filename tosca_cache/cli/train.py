@@ -58,7 +58,7 @@ def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     from tosca_cache.cli.show import print_run
     from tosca_cache.errors import RunError
     from tosca_cache.methods.tosca import BATCH_ROUTER
-    from tosca_cache.runs.directory import read_metrics
+    from tosca_cache.runs.metrics_file import read_metrics
     from tosca_cache.runs.train import train_run
 
     console = make_console()

@@ -13,11 +13,12 @@ from tosca_cache.compare.cells import CompareCell, cells_of
 from tosca_cache.compare.learners import make_learner
 from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, measure_block
 from tosca_cache.compare.request import CompareRequest
-from tosca_cache.compare.summary import summary
+from tosca_cache.compare.summary import columns_of, summary
 from tosca_cache.devices import resolve_device
 from tosca_cache.runs.experiment import make_settings
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import FAILED, OPEN, RUNNING, Finished, Ledger
+from tosca_cache.sweep.ledger import FAILED, OPEN, RUNNING, Finished, Ledger, LedgerCell
+from tosca_cache.sweep.ledger.errors import damaged
 from tosca_cache.sweep.settle import POLL
 from tosca_cache.sweep.share import read_data
 from tosca_cache.train.engines import choose_engine
@@ -81,7 +82,16 @@ def run_compare(
     place = _workplace(request, store, cells, told)
     with Ledger.open(ledger) as book:
         _Settling(book, place, told).settle(cells)
-        return summary(request, store, book.cells([cell.address for row in cells for cell in row]))
+        return summary(request, store, _finished(book, [cell for row in cells for cell in row], request))
+
+
+def _finished(book: Ledger, cells: Sequence[CompareCell], request: CompareRequest) -> list[LedgerCell]:
+    """What the ledger has of these cells; raises `RunError` if that is not what was asked, or not what was measured."""
+    contents = {cell.address: cell.content for cell in cells}
+    found = book.cells(list(contents), needs=columns_of(request))
+    if any(cell.content != contents[cell.address] for cell in found):
+        raise damaged(book.path)
+    return found
 
 
 def _workplace(

@@ -15,7 +15,6 @@ from tosca_cache.methods.tosca import BATCH_ROUTER
 from tosca_cache.runs.experiment import protocol_of
 from tosca_cache.store import Store
 from tosca_cache.sweep.ledger import DONE, LedgerCell
-from tosca_cache.sweep.ledger.rows import number_of
 
 MEASURES = ("average_accuracy", "last_accuracy", "forgetting")
 FEW_SHOT = ("performance_drop", "harmonic_mean")
@@ -29,7 +28,7 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
     one a learner (see `_row`), best last accuracy first, bounds after all others.
     """
     config = request.config
-    columns = (*MEASURES, *(FEW_SHOT if config.shots is not None else ()), *COSTS)
+    columns = columns_of(request)
     rows = [
         _row(name, request, columns, [cell for cell in cells if cell.content["setting"]["method"] == name])
         for name in request.methods
@@ -49,6 +48,11 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
     )
     assert isinstance(plain, dict)
     return plain
+
+
+def columns_of(request: CompareRequest) -> tuple[str, ...]:
+    """The numbers of a cell's result that are columns of the table."""
+    return (*MEASURES, *(FEW_SHOT if request.config.shots is not None else ()), *COSTS)
 
 
 def _tasks(config: TrainConfig, store: Store, seeds: Sequence[int]) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def _values(results: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dic
     """Means and sample standard deviations; a value that is not defined for a seed makes the mean undefined."""
     if not results:
         return {}
-    numbers = [{c: float("nan") if (value := number_of(r, c)) is None else value for c in columns} for r in results]
+    numbers = [{c: float("nan") if r[c] is None else float(r[c]) for c in columns} for r in results]
     mean, spread = mean_and_spread(numbers)
     return {column: {"mean": mean[column], "spread": spread[column]} for column in columns}
 

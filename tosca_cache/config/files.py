@@ -15,6 +15,7 @@ from tosca_cache.config import reference
 from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import KEYS, SECTIONS, check_value, section_of, unknown_key
 from tosca_cache.errors import ConfigError
+from tosca_cache.files import Limit, read_limited
 
 Decoded = tuple[dict[str, object], dict[str, str]]  # values, ignored: see Layer
 
@@ -92,7 +93,8 @@ def _read(source: Traversable, label: str, origin: str, overruled: Collection[st
     if decoder is None:
         raise ConfigError("A config file ends in .toml or .json.", where=label, remedy="Rename the file.")
     try:
-        text = source.read_bytes().decode("utf-8-sig")
+        data = read_limited(source, Limit.CONFIG) if isinstance(source, Path) else source.read_bytes()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise _unreadable(label, error) from error
     except UnicodeDecodeError as error:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.errors import DatasetError
+from tosca_cache.names import name_problem
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -48,6 +51,8 @@ class ImageDataset:
     decoding: how its files are decoded, as `opener` does; None where images are no files of their own.
     left_out: why -> paths of files and folders beside the rows, which are no rows.
     unchecked: whether images may stand in both splits or in several classes, and nobody has looked.
+
+    Raises `DatasetError` for a name that no file can have: runs and ledgers are called by it.
     """
 
     name: str
@@ -60,6 +65,14 @@ class ImageDataset:
     decoding: Decoding | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     unchecked: bool = False
+
+    def __post_init__(self) -> None:
+        if problem := name_problem(self.name):
+            raise DatasetError(
+                f"a dataset cannot be called so: {problem}",
+                where=self.root,
+                remedy="give its folder a plain name",
+            )
 
     def open(self, split: str, row: int) -> Image:
         """The RGB image of one row; raises `ImageError` if it cannot be decoded."""

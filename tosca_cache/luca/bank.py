@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tosca_cache.config.schema import FLOWS
 from tosca_cache.errors import RunError
 from tosca_cache.luca.module import adapt, normalise
-from tosca_cache.luca.parameters import Head, Luca, Parameters
+from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 
 
 class Bank:
@@ -38,6 +39,11 @@ class Bank:
 
     def __len__(self) -> int:
         return len(self.modules)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Modules T, rows C of the head and feature size d; zeros before the first task."""
+        return (0, 0, 0) if self.head is None else (len(self), *self.head.weight.shape[1:])
 
     @torch.no_grad()
     def add(self, parameters: Parameters) -> None:
@@ -84,9 +90,10 @@ class Bank:
 
     @classmethod
     def from_state(cls, flow: str, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Bank:
-        """The bank that `state` described; raises `KeyError` if something is missing."""
+        """The bank that `state` described; raises `KeyError` if something is missing, `ValueError` if it does not fit."""
         bank = cls(flow)
         if state:
+            _check(flow, state)
             stacked = Luca(*(state[f"module.{name}"].to(device) for name in Luca._fields))
             bank.modules = [Luca(*(t[i : i + 1] for t in stacked)) for i in range(len(stacked.norm_weight))]
             bank.head = Head(state["prototypes"].to(device).unsqueeze(0), state["sigma"].to(device).unsqueeze(0))
@@ -108,6 +115,21 @@ class Bank:
                 f"not a readable bank of modules: {error}", where=path, remedy="train the run again"
             ) from error
         return bank, sizes
+
+
+def _check(flow: str, state: Mapping[str, Tensor]) -> None:
+    """Raises `ValueError` for tensors that cannot be those of modules of one shape and a head."""
+    norm, hidden, squeezed = (state[f"module.{name}"] for name in ("norm_weight", "down_bias", "squeeze_weight"))
+    dimensions = [tensor.dim() for tensor in (norm, hidden, squeezed, state["prototypes"])]
+    if flow not in FLOWS or dimensions != [2, 2, 3, 2] or not norm.numel():
+        raise ValueError("modules of no flow or of no shape")
+    T, d = norm.shape
+    named = LucaShape(d, hidden.shape[1], squeezed.shape[1]).luca_shapes()
+    expected = {f"module.{name}": (T, *tail) for name, tail in named.items()} | {"sigma": (1,)}
+    expected["prototypes"] = (len(state["prototypes"]), d)
+    wrong = [name for name, shape in expected.items() if tuple(state[name].shape) != shape]
+    if wrong or any(state[name].dtype not in (torch.float32, torch.float64) for name in expected):
+        raise ValueError(f"{', '.join(wrong) or 'tensors'} of another shape or type than the others")
 
 
 def _by_name(modules: list[Luca]) -> dict[str, list[Tensor]]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, isfinite, log10
@@ -13,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tosca_cache.names import spreadsheet_text
+from tosca_cache.texts import csv_text, latex, markdown
 
 TITLES = {
     "average_accuracy": "A-bar (%)",
@@ -181,26 +178,25 @@ def _marked_text(entry: Entry, marks: bool) -> Text:
 
 def to_csv(found: Comparison) -> str:
     """A line a learner: mean and standard deviation of every column, unrounded; empty where there is none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     numbers = [f"{column}_{part}" for column in found.columns for part in ("mean", "std")]
-    writer.writerow(["method", *numbers, "seeds", "rehearsal", "transductive", "bound", "options", "failed"])
+    rows: list[list[object]] = [
+        ["method", *numbers, "seeds", "rehearsal", "transductive", "bound", "options", "failed"]
+    ]
     for line in found.lines:
         row = line.row
         values = [number for entry in line.entries for number in (entry.mean, entry.spread)]
         flags = [str(bool(row[flag])).lower() for flag in ("rehearsal", "transductive", "bound")]
         options = "; ".join(f"{name}={_plain(value)}" for name, value in row["options"].items())
         failed = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
-        texts = (spreadsheet_text(text) for text in (options, failed))
-        writer.writerow([spreadsheet_text(row["method"]), *values, len(row["seeds"]), *flags, *texts])
-    return text.getvalue()
+        rows.append([row["method"], *values, len(row["seeds"]), *flags, options, failed])
+    return csv_text(rows)
 
 
 def to_markdown(found: Comparison) -> str:
     """A table with a caption above and its notes below; the best are bold."""
     titles = [TITLES[column].replace("_", r"\_") for column in found.columns]
     lines = [
-        f"**{_markdown(found.title)}**",
+        f"**{markdown(found.title)}**",
         "",
         f"| method | {' | '.join(titles)} |",
         f"|---|{'---:|' * len(titles)}",
@@ -211,22 +207,18 @@ def to_markdown(found: Comparison) -> str:
             lines.append(f"| *bounds* |{'  |' * len(titles)}")
             ruled = True
         entries = [f"**{entry.text}**" if entry.best else entry.text for entry in line.entries]
-        lines.append(f"| {_markdown(line.name)} | {' | '.join(entries)} |")
-    return "\n".join([*lines, "", *(f"{_markdown(note)}  " for note in found.notes)]).rstrip() + "\n"
-
-
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_|\[\]<>])", r"\\\1", text)
+        lines.append(f"| {markdown(line.name)} | {' | '.join(entries)} |")
+    return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in found.notes)]).rstrip() + "\n"
 
 
 def to_latex(found: Comparison) -> str:
     """A table float for the package booktabs."""
-    titles = [LATEX_TITLES.get(column, _latex(TITLES[column])) for column in found.columns]
+    titles = [LATEX_TITLES.get(column, latex(TITLES[column])) for column in found.columns]
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        f"\\caption{{{_latex(found.title)}}}",
+        f"\\caption{{{latex(found.title)}}}",
         f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
         r"\toprule",
         f"method & {' & '.join(titles)} \\\\",
@@ -235,19 +227,10 @@ def to_latex(found: Comparison) -> str:
     for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
         if before is not None and line.bound and not before.bound:
             lines.append(r"\midrule")
-        entries = [f"\\textbf{{{_latex(entry.text)}}}" if entry.best else _latex(entry.text) for entry in line.entries]
-        lines.append(f"{_latex(line.name)} & {' & '.join(entries)} \\\\")
-    notes = [f"\\par\\footnotesize {_latex(note)}" for note in found.notes]
+        entries = [f"\\textbf{{{latex(entry.text)}}}" if entry.best else latex(entry.text) for entry in line.entries]
+        lines.append(f"{latex(line.name)} & {' & '.join(entries)} \\\\")
+    notes = [f"\\par\\footnotesize {latex(note)}" for note in found.notes]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
-_LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
-_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}"}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 FORMATS: Mapping[str, Callable[[Comparison], str]] = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,12 @@ def _curve(metrics: Mapping[str, Any], path: Path) -> None:
     axes.annotate(
         f"average {metrics['average_accuracy']:.2f}", (1, metrics["average_accuracy"]), color="C0", va="bottom"
     )
-    axes.set(xlabel="tasks learned", ylabel="accuracy (%)", title=_title(metrics))
+    axes.set(xlabel="tasks learned", ylabel="accuracy (%)")
+    _write_title(axes, metrics)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="lower left", frameon=False)
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _matrix(metrics: Mapping[str, Any], path: Path) -> None:
@@ -60,9 +62,21 @@ def _matrix(metrics: Mapping[str, Any], path: Path) -> None:
         for j in range(i + 1):
             dark = image.norm(R[i, j]) < 0.6
             axes.text(j, i, f"{R[i, j]:.0f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    axes.set(xlabel="test rows of task", ylabel="after task", title=_title(metrics))
+    axes.set(xlabel="test rows of task", ylabel="after task")
+    _write_title(axes, metrics)
     ticks = np.arange(T)
     axes.set_xticks(ticks, ticks + 1)
     axes.set_yticks(ticks, ticks + 1)
     figure.colorbar(image, label="accuracy (%)")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _write_title(axes: Any, metrics: Mapping[str, Any]) -> None:
+    """The name of a dataset is text, also if it has dollar signs, which mean formulas to matplotlib."""
+    axes.set_title(_title(metrics)).set_parse_math(False)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font lacks
+        figure.savefig(path, dpi=120)

@@ -95,7 +95,9 @@ def last_row_table(metrics: Mapping[str, Any]) -> Table:
     for name in ("task", *(held or {}), "percent"):
         table.add_column(name, justify="right" if name == "percent" else "left", overflow="fold")
     for t, value in enumerate(row):
-        table.add_row(str(t + 1), *(words[t] for words in (held or {}).values()), f"{value:.1f}")
+        table.add_row(
+            str(t + 1), *(words[t] for words in (held or {}).values()), "-" if value is None else f"{value:.1f}"
+        )
     if held is None:
         table.caption = "each seed has an order of its own: metrics.json, seeds, tasks"
     return table

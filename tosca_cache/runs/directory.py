@@ -13,7 +13,6 @@ seed-S/losses.npz       the loss before every training step, an array a task
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -21,14 +20,11 @@ from typing import Any
 
 from tosca_cache.errors import RunError
 from tosca_cache.names import inside
+from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.files import file_errors, write_json, write_text
 
 PARTIAL = ".partial"
-METRICS = "metrics.json"
 LATEST = ("last", "latest")
-MAX_BYTES = 256 << 20  # of metrics.json
-_NUMBERS = ("average_accuracy", "last_accuracy")
-_MAPPINGS = ("spread", "seeds", "seconds", "last_accuracy_by_condition", "last_accuracy_by_condition_spread")
 
 
 def run_files(where: Path) -> AbstractContextManager[None]:
@@ -117,31 +113,3 @@ def list_runs(runs: Path) -> list[Path]:
     """Finished runs in `runs`, oldest first."""
     found = (path for path in runs.glob("*") if (path / METRICS).is_file() and not path.name.endswith(PARTIAL))
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """metrics.json of a run; raises `RunError` if it is damaged."""
-    path = run / METRICS
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError("the file is far too large")
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise RunError("metrics cannot be read: nested too deeply", where=path, remedy="train the run again") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"metrics cannot be read: {error}", where=path, remedy="train the run again") from error
-    if not _are_metrics(metrics):
-        raise RunError("this is no metrics.json of a run", where=path, remedy="train the run again")
-    checked: dict[str, Any] = metrics
-    return checked
-
-
-def _are_metrics(found: Any) -> bool:
-    """Whether this has what the tables show, of the right types."""
-    if not isinstance(found, dict) or not all(isinstance(found.get(key), dict) for key in _MAPPINGS):
-        return False
-    rows = found.get("R")
-    if not (isinstance(rows, list) and rows and all(isinstance(row, list) and row for row in rows)):
-        return False
-    numbers = [*rows[-1], *(found.get(key) for key in _NUMBERS)]
-    return type(found.get("dataset")) is str and all(type(number) in (int, float) for number in numbers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tosca_cache.devices import on_cores, resolve_device
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.luca.bank import Bank
 from tosca_cache.methods.tosca import Tosca
 from tosca_cache.routing import Answer, Evidence, Router, make_router
@@ -70,7 +70,7 @@ def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") 
 
 def _store_of(run: Path, store: Path | None) -> Store:
     try:
-        recorded: dict[str, Any] = json.loads((run / "provenance.json").read_text(encoding="utf-8"))["store"]
+        recorded = strict_json(read_limited(run / "provenance.json", Limit.PROVENANCE))["store"]
         path, fingerprint = Path(recorded["path"]), str(recorded["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
@@ -89,9 +89,10 @@ def _store_of(run: Path, store: Path | None) -> Store:
 def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: str) -> Stored:
     where = resolve_device(device)
     bank, sizes = Bank.load(run / f"seed-{seed}" / "bank.safetensors", where)
-    if sizes != stream.sizes:
+    if (sizes, bank.shape) != (stream.sizes, (len(sizes), sum(sizes), stream.dim)):
         raise RunError(
-            f"the modules are of tasks of {sizes} classes, the configuration makes {stream.sizes}",
+            f"the modules are of tasks of {sizes} classes (modules, classes and feature size {bank.shape}), the "
+            f"configuration and the store make {stream.sizes} of size {stream.dim}",
             where=run / f"seed-{seed}",
             remedy="train the run again",
         )

@@ -21,7 +21,7 @@ from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.methods.tosca import BATCH_ROUTER
 from tosca_cache.report.figures import save_figures
-from tosca_cache.runs.directory import METRICS, RunDirectory, run_files
+from tosca_cache.runs.directory import RunDirectory, run_files
 from tosca_cache.runs.experiment import (
     Evaluation,
     Reporter,
@@ -32,10 +32,12 @@ from tosca_cache.runs.experiment import (
     make_stream,
     train_stream,
 )
+from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.store import Store
 from tosca_cache.tasks import load_splits
 from tosca_cache.terminal import printable
 
+MOST_SECONDS = 1e10  # centuries
 
 def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter | None = None) -> Path:
     """Trains every seed of a configuration on a store and writes a new run directory.
@@ -79,7 +81,9 @@ def _extraction_seconds(store: Store) -> dict[str, float]:
     """What stage one took, if the store's provenance says so (its last run, if it was interrupted)."""
     last = store.provenance.get("last_run")
     seconds = last.get("seconds") if isinstance(last, dict) else None
-    return {"extract": float(seconds)} if isinstance(seconds, int | float) else {}
+    if not isinstance(seconds, int | float) or not 0 <= seconds < MOST_SECONDS:
+        return {}
+    return {"extract": float(seconds)}
 
 
 def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any], engine: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import lock_path
 from tosca_cache.store.lock import FileLock, holder
@@ -71,7 +72,7 @@ def is_shared_out(store: Path, count: int, text: str) -> bool:
     """Whether the lock of `sharing_out` is there for this process, too, says `text`, and is still held."""
     path = _path(store, Part(count, 0))
     with deciding(store), storage(path):
-        return path.exists() and path.read_text(encoding="utf-8") == text and holder(path) is not None
+        return path.exists() and read_limited(path, Limit.NOTE) == text.encode() and holder(path) is not None
 
 
 def writers(store: Path) -> list[tuple[Part | None, str]]:

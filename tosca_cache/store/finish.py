@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.arrays import ShardRows, create_arrays, read_small, write_shard
 from tosca_cache.store.chunks import read_features
 from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync_folder, write_durably
@@ -52,7 +53,7 @@ def seal_store(
     if any(skipped.values()):
         folder, plan, records = _compact(path, plan, skipped)
     with storage(folder):
-        metadata = {key: ObjectRecord.of((folder / key).read_bytes()) for key in metadata_keys()}
+        metadata = {key: ObjectRecord.of(read_limited(folder / key, Limit.METADATA)) for key in metadata_keys()}
         others = {why: LeftOut.of(paths) for why, paths in left_out.items() if paths}
         manifest = Manifest(plan, {s: tuple(records[s]) for s in SPLITS}, metadata, skipped, others)
         text = seal(manifest.to_dict())

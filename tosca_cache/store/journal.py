@@ -5,7 +5,6 @@ Each writer has a list of its own (`done.jsonl`, or `done.part-I-of-N.jsonl`) an
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Mapping
@@ -13,13 +12,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.store.disk import ObjectRecord, regular_size, storage, sync_folder
 from tosca_cache.store.layout import ARRAYS, Shard, SplitLayout, object_key
 from tosca_cache.store.parts import Part
 from tosca_cache.store.spec import canonical
 
 _JOURNALS = "done*.jsonl"
-NOT_OURS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # what foreign lines make of `parse`
+NOT_OURS = (ValueError, KeyError, TypeError, AttributeError)  # what foreign lines make of `parse`
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class DoneShard:
     @classmethod
     def parse(cls, line: bytes, layouts: Mapping[str, SplitLayout]) -> DoneShard:
         """The inverse of `line`; raises one of `NOT_OURS` for a torn or foreign line."""
-        content = json.loads(line)
+        content = strict_json(line)
         body: dict[str, Any] = content["shard"]
         if zlib.crc32(canonical(body).encode()) != content["crc32"]:
             raise ValueError("checksum")
@@ -83,7 +83,7 @@ class Journal:
         self._length = 0
         self._named = False  # whether its name is known to be on the disk; an earlier writer may have died before that
         with storage(self.path):
-            data = self.path.read_bytes() if self.path.exists() else b""
+            data = read_limited(self.path, Limit.JOURNAL) if self.path.exists() else b""
         for line in data.splitlines(keepends=True):
             try:
                 if not line.endswith(b"\n"):

@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tosca_cache.files import strict_json
 from tosca_cache.store.disk import make_folder, storage
 
 
@@ -120,7 +121,7 @@ def holder_now(path: Path) -> str | None:
 
 def _who(said: bytes) -> str:
     try:
-        facts = json.loads(said)
+        facts = strict_json(said)
         return f"process {int(facts['pid'])} on {facts['host']}, since {facts['since']}"
     except (ValueError, KeyError, TypeError):
         return "a process that has not yet said who it is"

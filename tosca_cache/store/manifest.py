@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.names import twice
 from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, metadata_keys
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
@@ -27,9 +29,6 @@ MANIFEST = "manifest.json"
 MANIFEST_COPY = "manifest.copy.json"
 PLAN = "plan.json"
 PROVENANCE = "provenance.json"
-MAX_BYTES = 1 << 30
-MAX_METADATA = 1 << 20
-MAX_PROVENANCE = 64 << 20
 LISTED = 100  # paths of a kind that were left out
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -70,10 +69,7 @@ class Plan:
             if (layout.dim, layout.dtype) != (spec.backbone["dim"], spec.dtype):
                 raise ValueError(f"the layout of {split} has another width or dtype than the fingerprint")
         numerics = plain(_mapping(value["numerics"], "numerics"), "numerics")
-        names = _texts(value["class_names"])
-        if len(set(names)) < len(names):
-            raise ValueError("several classes have one name")
-        return cls(spec, numerics, names, _texts(value["domain_names"]), layouts)
+        return cls(spec, numerics, _names(value, "class_names"), _names(value, "domain_names"), layouts)
 
     def differences(self, other: Plan) -> list[tuple[str, Any, Any]]:
         """(dotted field, ours, theirs) of everything that differs, `fingerprint.` and `numerics.` as prefixes."""
@@ -155,7 +151,7 @@ class Manifest:
             for split in SPLITS
         }
         metadata = {key: _record(record) for key, record in _mapping(value["metadata"], "metadata").items()}
-        if sorted(metadata) != sorted(metadata_keys()) or any(r.size > MAX_METADATA for r in metadata.values()):
+        if sorted(metadata) != sorted(metadata_keys()) or any(r.size > Limit.METADATA for r in metadata.values()):
             raise ValueError("metadata must list exactly zarr's own objects, which are small")
         skipped = {split: tuple(_skipped_row(row) for row in value["skipped"][split]) for split in SPLITS}
         left_out = {why: _left_out(found) for why, found in _mapping(value.get("left_out", {}), "left_out").items()}
@@ -178,16 +174,10 @@ def seal_provenance(content: Mapping[str, Any]) -> bytes:
 
 def parse_provenance(data: bytes) -> tuple[dict[str, Any], bool]:
     """What a provenance says, and whether it is bit for bit as it was sealed; raises `ValueError` if it is no JSON."""
-    try:
-        found = json.loads(data)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    found = strict_json(data)
     if not isinstance(found, dict):
         return {}, False
-    try:
-        intact = seal_provenance(found) == data
-    except (ValueError, RecursionError):
-        intact = False
+    intact = seal_provenance(found) == data
     return {key: value for key, value in found.items() if key != "digest"}, intact
 
 
@@ -211,12 +201,12 @@ def load_plan(path: Path) -> Plan:
 
 def _unseal(path: Path) -> dict[str, Any]:
     size = regular_size(path)
-    if size is None or size > MAX_BYTES:
+    if size is None or size > Limit.MANIFEST:
         raise _not_ours(path, "it is missing, no regular file, or far too large")
     with storage(path):
-        data = path.read_bytes()
+        data = read_limited(path, Limit.MANIFEST)
     try:
-        content = json.loads(data)
+        content = strict_json(data)
         version = content["format"]
         if version != FORMAT:
             raise StoreError(
@@ -226,7 +216,7 @@ def _unseal(path: Path) -> dict[str, Any]:
             )
         body = {key: value for key, value in content.items() if key not in ("digest", "format")}
         intact = seal(body) == data
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_ours(path, str(error)) from error
     if not intact:
         raise _not_ours(path, "it is not, byte for byte, the text that was written with its digest")
@@ -283,3 +273,13 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(type(text) is str for text in value):
         raise ValueError(f"{value!r} is no list of texts")
     return tuple(value)
+
+
+def _names(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Names that labels or domains index: a prediction that is one of two equal names would say nothing."""
+    found = value[key]
+    if not isinstance(found, list) or not all(type(text) is str for text in found):
+        raise ValueError(f"{key} must be a list of texts")
+    if (name := twice(tuple(found))) is not None:
+        raise ValueError(f"{key} has {name!r} twice")
+    return tuple(found)

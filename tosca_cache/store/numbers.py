@@ -6,13 +6,13 @@ An object is the int64 numbers of its shard, little-endian, padded to a whole sh
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import crc32c
 import numpy as np
 
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.store.arrays import IntArray, damaged, foreign
 from tosca_cache.store.disk import regular_size, storage
 from tosca_cache.store.layout import CRC_BYTES, VIEW_PARAMETERS, Shard, SplitLayout, object_key
@@ -60,7 +60,7 @@ def _described(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> bo
     }
     try:
         with storage(path):
-            found = json.loads(path.read_bytes())
+            found = strict_json(read_limited(path, Limit.METADATA))
         return all(found[key] == value for key, value in expected.items())
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import UsageError
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.store.disk import regular_size, storage, write_durably
 from tosca_cache.store.layout import Shard
 
@@ -73,12 +74,13 @@ def write_note(folder: Path, part: Part, facts: Mapping[str, Any]) -> None:
 def read_note(folder: Path, part: Part) -> dict[str, Any]:
     """What a part says about how it was made; empty if nothing, or nothing that can be read."""
     path = _note_path(folder, part)
-    if regular_size(path) is None:
+    size = regular_size(path)
+    if size is None or size > Limit.NOTE:
         return {}
     try:
         with storage(path):
-            found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+            found = strict_json(read_limited(path, Limit.NOTE))
+    except ValueError:
         return {}  # it is of no account to the store
     return found if isinstance(found, dict) else {}
 

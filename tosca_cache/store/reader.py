@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.arrays import IntArray, damaged, read_small
 from tosca_cache.store.chunks import read_features
 from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
@@ -17,7 +18,6 @@ from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, pa
 from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
-    MAX_PROVENANCE,
     PROVENANCE,
     Manifest,
     load_manifest,
@@ -72,18 +72,13 @@ class Store:
     def provenance(self) -> dict[str, Any]:
         """Where and when it was made, and how long it took; empty if that file is not there."""
         path = self.path / PROVENANCE
-        size = regular_size(path)
-        if size is None:
+        if regular_size(path) is None:
             return {}
         try:
-            if size > MAX_PROVENANCE:
-                raise ValueError("far too large")
             with storage(path):
-                return parse_provenance(path.read_bytes())[0]
+                return parse_provenance(read_limited(path, Limit.PROVENANCE))[0]
         except ValueError as error:
-            raise StoreError(
-                "This file is no valid JSON, or far too large.", where=path, remedy=mending(self.path)
-            ) from error
+            raise StoreError("This file is no valid JSON.", where=path, remedy=mending(self.path)) from error
 
     def rows(self, split: str) -> int:
         """N, the rows of a split."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.arrays import ShardRows, encode_shard
 from tosca_cache.store.claims import claim, deciding
 from tosca_cache.store.disk import ObjectRecord, make_folder, regular_size, storage, write_durably
@@ -123,8 +124,8 @@ class StoreRepair:
         if regular_size(path) is None:
             return {}
         try:
-            return parse_provenance(path.read_bytes())[0]
-        except ValueError:
+            return parse_provenance(read_limited(path, Limit.PROVENANCE))[0]
+        except (ValueError, OSError):
             return {}
 
     def _write(self, key: str, data: bytes) -> None:

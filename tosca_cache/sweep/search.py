@@ -9,21 +9,13 @@ from dataclasses import asdict, dataclass, field
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
 from tosca_cache.sweep.cells import Cell, cells_of
-from tosca_cache.sweep.ledger.rows import number_of
-from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.request import REPORTED, SweepRequest
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.settle import Runner
 from tosca_cache.sweep.space import Point
 from tosca_cache.sweep.space.samplers import GridSampler, Sampler, make_sampler
 from tosca_cache.sweep.trials import Scored, Trial, distinct, mean_spread
 
-REPORTED = (
-    "last_accuracy",
-    "average_accuracy",
-    "forgetting",
-    "task_identification_accuracy",
-    "accuracy_given_right_task",
-)
 IN_VAIN = 100  # points in a row that differ from earlier ones in no key that counts: there may be endlessly many
 
 
@@ -107,11 +99,9 @@ class Search:
         for trial in self.trials if trials is None else trials:
             cells = trial.cells[scenario]
             if all(cell.address in known for cell in cells):
-                scores = [number_of(known[cell.address], self.request.metric) for cell in cells]
-                if None in scores:
-                    continue
-                values = [score for score in scores if score is not None]
-                found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
+                values = [known[cell.address][self.request.metric] for cell in cells]
+                if None not in values:
+                    found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
         return sorted(found, key=lambda scored: -scored.mean)
 
     def best(self, scenario: Scenario) -> Scored:
@@ -145,7 +135,6 @@ def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, co
     runner.settle(cells)
     results = list(runner.results(cells).values())
     metrics = {
-        metric: mean_spread([value for result in results if (value := number_of(result, metric)) is not None])
-        for metric in REPORTED
+        metric: mean_spread([result[metric] for result in results if result[metric] is not None]) for metric in REPORTED
     }
     return Final(name, point, metrics, len(results), len(cells) - len(results))

@@ -13,6 +13,7 @@ from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.execute import Block, Executor
 from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, RUNNING, Finished, Ledger
 from tosca_cache.sweep.plan import plan_groups
+from tosca_cache.sweep.request import METRICS, REPORTED
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.train.engines import Engine
 
@@ -146,6 +147,6 @@ class Runner:
         """What was measured of those cells that are done, by address."""
         asked = [cell.address for cell in cells]
         if unknown := [address for address in asked if address not in self.known]:
-            found = self.ledger.cells(unknown, state=DONE)
+            found = self.ledger.cells(unknown, state=DONE, needs=(*METRICS, *REPORTED))
             self.known |= {cell.address: cell.result for cell in found if cell.result is not None}
         return {address: self.known[address] for address in asked if address in self.known}

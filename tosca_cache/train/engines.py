@@ -89,7 +89,7 @@ def choose_engine(name: str, device: torch.device, *, steps: int, threads: int =
     problem = _native_problem() if pays else _no_compiler()
     if name == "native" and problem is not None:
         raise UsageError(
-            problem, where="--engine", remedy="install g++ or clang++ (CXX=PATH chooses one), or use --engine torch"
+            problem, where="--engine", remedy="install g++ or clang++, set CXX to one that works, or use --engine torch"
         )
     if problem is not None:
         _warn_once(problem)

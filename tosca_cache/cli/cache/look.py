@@ -11,7 +11,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, make_console, one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
@@ -93,7 +93,7 @@ def _print_list(root: str, stores: list[StoreSummary]) -> None:
     console.print(table)
     for store in stores:
         if store.problem is not None:
-            console.print(f"{store.path.name}: {store.problem}", soft_wrap=True)
+            console.print(f"{one_line(store.path.name)}: {one_line(store.problem)}", soft_wrap=True)
 
 
 def _cells(store: StoreSummary) -> list[str]:

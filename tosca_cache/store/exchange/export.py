@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 
 from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.files import file_errors
+from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.store.arrays import read_small
 from tosca_cache.store.disk import regular_size, sync_folder, temporary_path
 from tosca_cache.store.exchange.form import (
@@ -77,11 +77,11 @@ def _write(file: Any, store: Store, patient: PatientFile, progress: Progress) ->
     for name, value in (("format", FORMAT), ("name", store.path.name), ("zarr", zarr.__version__)):
         file.attrs[name] = np.bytes_(value)
     file.attrs["version"] = VERSION
-    _write_bytes(file, MANIFEST_SET, (store.path / MANIFEST).read_bytes())
+    _write_bytes(file, MANIFEST_SET, read_limited(store.path / MANIFEST, Limit.MANIFEST))
     if regular_size(store.path / PROVENANCE) is not None:
-        _write_bytes(file, PROVENANCE_SET, (store.path / PROVENANCE).read_bytes())
+        _write_bytes(file, PROVENANCE_SET, read_limited(store.path / PROVENANCE, Limit.PROVENANCE))
     for key in metadata_keys():
-        _write_bytes(file, f"{METADATA_GROUP}/{key}", (store.path / key).read_bytes())
+        _write_bytes(file, f"{METADATA_GROUP}/{key}", read_limited(store.path / key, Limit.METADATA))
     for name in NAMES:
         texts = [shown(text) for text in getattr(plan, name)]
         _create_texts(file, name, len(texts), _longest(texts))[:] = _encoded(texts)

@@ -7,7 +7,6 @@ killed import left behind is thrown away by the next one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 import zarr
 
 from tosca_cache.errors import StoreError
-from tosca_cache.files import file_errors
+from tosca_cache.files import Limit, file_errors, strict_json
 from tosca_cache.store.arrays import create_arrays, write_shard
 from tosca_cache.store.claims import claim, deciding
 from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, write_durably
@@ -44,7 +43,6 @@ from tosca_cache.store.spec import canonical
 from tosca_cache.untrusted import UntrustedFile
 from tosca_cache.untrusted.headers import TEXT
 
-MAX_PROVENANCE = 64 << 20
 Progress = Callable[[int], None]
 
 
@@ -187,12 +185,12 @@ def _write_metadata(file: UntrustedFile, folder: Path, manifest: Manifest) -> No
 def _same_meaning(theirs: bytes, ours: bytes) -> bool:
     """Whether two metadata objects say the same, but for keys that are empty or of no account in one of them."""
     try:
-        one, other = json.loads(theirs), json.loads(ours)
+        one, other = strict_json(theirs), strict_json(ours)
         keys = one.keys() | other.keys()
         return all(
             canonical(one.get(key)) == canonical(other.get(key)) for key in keys if one.get(key) or other.get(key)
         )
-    except (ValueError, AttributeError, TypeError, RecursionError):
+    except (ValueError, AttributeError, TypeError):
         return False
 
 
@@ -226,7 +224,7 @@ def _provenance(file: UntrustedFile) -> bytes | None:
     header = file.arrays.get(PROVENANCE_SET)
     if header is None:
         return None
-    if header.rows > MAX_PROVENANCE:
+    if header.rows > Limit.PROVENANCE:
         raise _untrue(file, "its provenance is absurdly long")
     data = file.read(PROVENANCE_SET).tobytes()
     try:

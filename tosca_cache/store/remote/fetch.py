@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tosca_cache.errors import StoreError, ToscaWarning
+from tosca_cache.files import Limit
 from tosca_cache.store.disk import (
     ObjectRecord,
     regular_size,
@@ -32,7 +33,6 @@ from tosca_cache.store.remote.progress import transfer
 from tosca_cache.store.remote.state import damaged, load_remote, mirror_and_access, records_in, see_manifest
 
 BLOCK = 8 << 20  # bytes of one request
-MAX_PROVENANCE = 1 << 20
 WANTED = "wanted.json"  # in a folder that is being fetched: the manifest, which gets its name last
 
 
@@ -114,9 +114,9 @@ def _fetch(access: Access, path: Path, copy: Path) -> None:
     _check_space(path, left)
     with transfer(f"fetching {shown(path)}", left) as advance:
         in_threads(lambda key: _fetch_one(access, path, target, key, records[key], advance), records.keys() - here)
-    provenance = access.read(f"{path.name}/{PROVENANCE}", 0, MAX_PROVENANCE + 1) or b""
+    provenance = access.read(f"{path.name}/{PROVENANCE}", 0, Limit.PROVENANCE + 1) or b""
     with storage(target):
-        if 0 < len(provenance) <= MAX_PROVENANCE:
+        if 0 < len(provenance) <= Limit.PROVENANCE:
             write_whole(target / PROVENANCE, provenance)
         write_whole(target / MANIFEST_COPY, wanted)
         if (target / WANTED).exists():

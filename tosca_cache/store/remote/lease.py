@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import strict_json
 from tosca_cache.processes import is_alive
 from tosca_cache.store.claims import StoreBusy
 from tosca_cache.store.parts import Part
@@ -172,8 +173,8 @@ def _read(access: Access, key: str) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
+        found = strict_json(data)
+    except ValueError:
         found = None
     return found if isinstance(found, dict) else {}
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
-from tosca_cache.files import file_errors, write_text
+from tosca_cache.files import Limit, file_errors, read_limited, strict_json, write_text
 from tosca_cache.store.remote.url import STORE_NAME, Url, is_address, parse
 
 MARK = ".remote.json"
@@ -70,11 +70,11 @@ def mirror_of(folder: Path) -> Mirror | None:
     """What a folder mirrors; None if nothing. Raises `StoreError` if its note says what cannot be."""
     mark = Path(folder) / MARK
     try:
-        text = mark.read_bytes()
+        text = read_limited(mark, Limit.NOTE)
     except OSError:
         return None
     try:
-        found = json.loads(text)
+        found = strict_json(text)
         url, endpoint = parse(str(found["url"])), found["endpoint"]
         if isinstance(url, Url) and (endpoint is None or isinstance(endpoint, str)):
             return Mirror(Path(folder), url, endpoint)

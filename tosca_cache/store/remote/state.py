@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit
 from tosca_cache.store.disk import ObjectRecord, storage, write_whole
 from tosca_cache.store.journal import DoneShard
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key
-from tosca_cache.store.manifest import MANIFEST, MAX_BYTES, PLAN, Manifest, Plan, load_manifest, load_plan
+from tosca_cache.store.manifest import MANIFEST, PLAN, Manifest, Plan, load_manifest, load_plan
 from tosca_cache.store.remote.access import QUICK, Access, in_threads
 from tosca_cache.store.remote.mirror import Mirror, mirror_of
 from tosca_cache.store.remote.url import STORE_NAME
@@ -173,7 +174,7 @@ def _see(access: Access, name: str) -> Seen | None:
 
 
 def _see_file(access: Access, name: str, key: str, copy: Path) -> Path | None:
-    data = access.read(f"{name}/{key}", 0, MAX_BYTES)
+    data = access.read(f"{name}/{key}", 0, Limit.MANIFEST)
     if data is None:
         return None
     keep(copy, data)

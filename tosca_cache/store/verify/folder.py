@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.store.arrays import check_metadata, encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, metadata_keys, object_key
 from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
-    MAX_METADATA,
-    MAX_PROVENANCE,
     PROVENANCE,
     Manifest,
     load_manifest,
@@ -48,7 +46,8 @@ def read_manifests(folder: Path) -> tuple[Manifest | None, list[Problem]]:
 
 def _same_bytes(first: Path, second: Path) -> bool:
     with storage(first):
-        return regular_size(first) == regular_size(second) and first.read_bytes() == second.read_bytes()
+        same_size = regular_size(first) == regular_size(second)
+        return same_size and read_limited(first, Limit.MANIFEST) == read_limited(second, Limit.MANIFEST)
 
 
 def _attempt(path: Path, kind: str) -> tuple[Manifest | None, Problem | None]:
@@ -83,12 +82,12 @@ def check_provenance(folder: Path) -> Iterator[Problem]:
     """That the provenance is there and as it was sealed; the manifest knows nothing of it."""
     path = folder / PROVENANCE
     size = regular_size(path)
-    if size is None or size > MAX_PROVENANCE:
+    if size is None or size > Limit.PROVENANCE:
         yield Problem(PROVENANCE_BAD, PROVENANCE, "is missing, no regular file, or far too large")
         return
     try:
         with storage(path):
-            _, intact = parse_provenance(path.read_bytes())
+            _, intact = parse_provenance(read_limited(path, Limit.PROVENANCE))
     except ValueError:
         yield Problem(PROVENANCE_BAD, PROVENANCE, "is no valid JSON")
         return
@@ -104,7 +103,7 @@ def check_all_metadata(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         if size is None:
             yield Problem(METADATA_BAD, key, "is missing or no regular file")
             continue
-        if size != record.size or size > MAX_METADATA:
+        if size != record.size or size > Limit.METADATA:
             yield Problem(METADATA_BAD, key, f"has {size} bytes instead of {record.size}")
             continue
         with storage(folder / key):
@@ -126,9 +125,9 @@ def _says_the_same(folder: Path, key: str, data: bytes, manifest: Manifest) -> b
     parts = key.split("/")
     if len(parts) < 3:
         try:
-            found = json.loads(data)
+            found = strict_json(data)
             return bool((found["zarr_format"], found["node_type"]) == (3, "group"))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return False
     try:
         check_metadata(folder, parts[0], parts[1], manifest.plan.layouts[parts[0]])

@@ -7,8 +7,6 @@ a mixture.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from bisect import bisect_left
@@ -19,8 +17,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tosca_cache.config.schema import KEYS
-from tosca_cache.names import spreadsheet_text
-from tosca_cache.sweep.ledger.rows import DIVERGED, DONE, LedgerCell, number_of
+from tosca_cache.sweep.ledger.rows import DIVERGED, DONE, LedgerCell
+from tosca_cache.texts import csv_text
 
 MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
 RANGES = 4
@@ -170,9 +168,7 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
     }
     metrics = sorted(plain, key=lambda name: (name != "score", name))
     parts = ("seed", "store", "select", "arithmetic")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["address", "state", *parts, *map(_field, (*keys, *metrics)), "attempts", "reason"])
+    rows: list[list[object]] = [["address", "state", *parts, *keys, *metrics, "attempts", "reason"]]
     for cell in cells:
         setting, result = cell.content["setting"], cell.result or {}
         values = [
@@ -180,8 +176,8 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
             *(setting.get(key) for key in keys),
             *(result.get(name) for name in metrics),
         ]
-        writer.writerow([cell.address, cell.state, *map(_field, values), cell.attempts, _field(cell.reason)])
-    return text.getvalue()
+        rows.append([cell.address, cell.state, *map(_field, values), cell.attempts, cell.reason])
+    return csv_text(rows)
 
 
 def to_json(cells: Sequence[LedgerCell]) -> str:
@@ -193,7 +189,8 @@ def to_json(cells: Sequence[LedgerCell]) -> str:
 
 def score_of(cell: LedgerCell, score: str = "score") -> float | None:
     """A number of a cell's result; None if the cell is not done or the number is not defined."""
-    return number_of(cell.result, score) if cell.state == DONE and cell.result is not None else None
+    value = cell.result.get(score) if cell.state == DONE and cell.result is not None else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _check_comparable(cells: Sequence[LedgerCell]) -> None:
@@ -240,9 +237,7 @@ def _label(value: object) -> str:
 
 
 def _field(value: object) -> object:
-    if isinstance(value, str):
-        return spreadsheet_text(value)
-    return value if value is None else _text(value)
+    return value if value is None or isinstance(value, str) else _text(value)
 
 
 def _is_number(value: object) -> bool:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tosca_cache.errors import RunError
-from tosca_cache.files import file_errors
+from tosca_cache.files import file_errors, no_inodes
 
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction; each takes milliseconds
 OPTION = "--ledger"
@@ -23,7 +23,7 @@ def database_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as failure:
         name = error_name(failure)
-        error = _content_error(name, path) or _system_error(name, path, failure)
+        error = _content_error(name, path, failure) or _system_error(name, path, failure)
         if error is None:
             raise
         raise error from failure
@@ -61,10 +61,11 @@ def refusal_code(path: Path) -> int:
     return errno.EROFS if read_only else errno.EACCES
 
 
-def _content_error(name: str, path: Path) -> RunError | None:
+def _content_error(name: str, path: Path, failure: sqlite3.Error) -> RunError | None:
     if name == "SQLITE_NOTADB":
         return not_a_ledger(path)
-    if name.startswith("SQLITE_CORRUPT"):
+    # A text that is no UTF-8 is Python's own complaint and has no name.
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_TOOBIG")) or (not name and "UTF-8" in str(failure)):
         return damaged(path)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return RunError(
@@ -80,7 +81,7 @@ def _system_error(name: str, path: Path, failure: sqlite3.Error) -> RunError | N
     if name == "SQLITE_FULL":
         code = errno.ENOSPC
     elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
-        code = refusal_code(path)
+        code = errno.ENOSPC if no_inodes(path) else refusal_code(path)
     elif name.startswith(("SQLITE_IOERR", "SQLITE_PROTOCOL", "SQLITE_NOLFS")):
         # Shared memory that cannot grow is reported as a failure of the device.
         code = errno.ENOSPC if path.parent.exists() and os.statvfs(path.parent).f_bavail == 0 else errno.EIO

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 
 from tosca_cache.errors import RunError
-from tosca_cache.files import file_errors
+from tosca_cache.files import Limit, file_errors
 from tosca_cache.sweep.ledger.errors import (
     BUSY_SECONDS,
     OPTION,
@@ -89,7 +89,10 @@ def _open_to_write(path: Path, create: bool) -> sqlite3.Connection:
 def _open(path: Path, parameters: str) -> sqlite3.Connection:
     # Transactions are begun explicitly; the threads of a sweep share the connection, one at a time.
     uri = f"{path.absolute().as_uri()}?{parameters}"
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, Limit.CELL)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, create: bool, *, wal: bool) -> sqlite3.Connection:
@@ -129,9 +132,15 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     """Raises `RunError` for a database that is no ledger, one of another version, and a damaged one."""
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise not_a_ledger(path)
+    # Tables that were made otherwise are none of ours: a view in the place of one could go on for ever.
+    made = dict(connection.execute("SELECT sql, type FROM sqlite_master WHERE sql IS NOT NULL").fetchall())
+    if _TABLES[0] not in made:
+        raise damaged(path)
     schema = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     if schema != (str(SCHEMA),):
         raise other_schema(path, schema[0] if schema else "(none)", SCHEMA)
+    if not made.keys() >= set(_TABLES) or {"trigger", "view"} & set(made.values()):
+        raise damaged(path)
     if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         raise damaged(path)
 

@@ -35,7 +35,6 @@ from tosca_cache.sweep.ledger.rows import (
     Finished,
     LedgerCell,
     canonical_json,
-    checked_cell,
     result_json,
     storable_text,
 )
@@ -67,7 +66,11 @@ class Ledger:
         self._turn = threading.RLock()
         self._closed = threading.Event()
         self._owner: Owner | None = None
-        self.id = str(self._read("SELECT value FROM meta WHERE key = 'id'")[0][0])
+        identity = self._read("SELECT value FROM meta WHERE key = 'id'")
+        if not identity or not isinstance(identity[0][0], str):
+            connection.close()
+            raise damaged(path)
+        self.id = identity[0][0]
 
     @classmethod
     def open(
@@ -164,12 +167,17 @@ class Ledger:
                 with self._transaction() as connection:
                     connection.execute("UPDATE owners SET beat = ? WHERE id = ?", (time.time(), self._owner.id))
 
-    def cells(self, addresses: Sequence[str] | None = None, *, state: str | None = None) -> list[LedgerCell]:
+    def cells(
+        self, addresses: Sequence[str] | None = None, *, state: str | None = None, needs: Iterable[str] = ()
+    ) -> list[LedgerCell]:
         """Cells in the order in which they were added.
 
         Arguments:
             addresses: only these; unknown ones are passed over.
             state: only those in this state.
+            needs: what the result of every cell that is done must have, numbers or null.
+
+        Raises `RunError` if one of them is not what a cell can be.
         """
         rows = self._read(
             f"""SELECT {_ROW} FROM cells LEFT JOIN owners ON owners.id = cells.owner
@@ -178,9 +186,13 @@ class Ledger:
             *2 * (state,),
         )
         try:
-            return [checked_cell(row) for row in rows]
+            found = [LedgerCell.of_row(row) for row in rows]
         except ValueError as error:
             raise damaged(self.path) from error
+        needed = set(needs)
+        if any(needed - cell.measured for cell in found if cell.state == DONE):
+            raise damaged(self.path)
+        return found
 
     def counts(self, addresses: Sequence[str] | None = None) -> dict[str, int]:
         """How many cells, or how many of these, are in each of `STATES`."""
@@ -229,7 +241,10 @@ class Ledger:
     def _dead(self) -> list[str]:
         """Owners that are dead, among those that left cells running."""
         running = "SELECT * FROM owners WHERE id IN (SELECT owner FROM cells WHERE state = 'running')"
-        owners = [Owner(*row) for row in self._read(running)]
+        try:
+            owners = [Owner.of_row(row) for row in self._read(running)]
+        except ValueError as error:
+            raise damaged(self.path) from error
         return [owner.id for owner in owners if not owner.alive(self.stale_after)]
 
     def _read(self, statement: str, *values: object) -> list[Any]:

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tosca_cache.processes import is_alive
+from tosca_cache.processes import is_alive, this_place
 
 STALE_AFTER = 120.0  # seconds of silence after which an owner that cannot be seen from here counts as dead
 
@@ -50,6 +51,14 @@ class Owner:
         _here.add(owner.id)
         return owner
 
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> Owner:
+        """The owner of a row of the table; raises `ValueError` for values of other types."""
+        kinds = (str, str, str, int, str, float)
+        if any(type(value) is not kind for value, kind in zip(row, kinds, strict=True)):
+            raise ValueError("no owner")
+        return cls(*row)
+
     def leave(self) -> None:
         """Says that this owner of this process is done; does no harm the second time."""
         _here.discard(self.id)
@@ -66,15 +75,6 @@ class Owner:
             if started != "":
                 return started == self.started and (self.pid != os.getpid() or self.id in _here)
         return time.time() - self.beat <= stale_after
-
-
-def this_place() -> str:
-    """Where the numbers of this process's neighbours mean the same as here."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):  # not Linux: a host has one set of process numbers, and starting times tell its boots apart
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(parts)
 
 
 def start_of(pid: int) -> str | None:

@@ -1,15 +1,19 @@
-"""What stands in one row of a ledger."""
+"""What stands in one row of a ledger, and what can stand there: a file may have been damaged, or made, by anybody."""
 
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from dataclasses import dataclass
+from typing import Any
+
+from tosca_cache.files import strict_json
 
 OPEN, RUNNING, DONE, DIVERGED, FAILED = "open", "running", "done", "diverged", "failed"
 STATES = (OPEN, RUNNING, DONE, DIVERGED, FAILED)
+SCORED_ON = ("val", "first-task", "half-1", "half-2", "test")
+LARGEST = 1e18  # of any result: sums and squares of a few of them are numbers, too
 
 
 @dataclass(frozen=True)
@@ -36,54 +40,59 @@ class LedgerCell:
     finished: str | None
     attempts: int
 
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> LedgerCell:
+        """The cell of a row of the table, content and result as JSON; raises `ValueError` for what no cell can be."""
+        address, content, state, result, *rest = row
+        if not isinstance(content, str) or not isinstance(result, str | None):
+            raise ValueError("content or result is no text")
+        cell = cls(address, strict_json(content), state, None if result is None else strict_json(result), *rest)
+        cell._check()
+        return cell
 
-# What a cell's content must have for anybody to read it.
-_CONTENT = {"setting": dict, "seed": int, "select": dict, "store": str, "arithmetic": int}
-DEEPEST = 16  # levels of lists and mappings
+    @property
+    def measured(self) -> set[str]:
+        """The numbers of its result, also those that are not defined (null)."""
+        return {name for name, value in (self.result or {}).items() if isinstance(value, int | float | None)}
 
-
-def checked_cell(row: Sequence[Any]) -> LedgerCell:
-    """The cell in a row of the database (the fields of `LedgerCell` in order); raises `ValueError` for what is no cell."""
-    address, content, state, result, reason, owner, since, finished, attempts = row
-    texts = (address, *(text for text in (reason, owner, since, finished) if text is not None))
-    if not all(type(text) is str for text in texts) or state not in STATES or type(attempts) is not int:
-        raise ValueError("a field of a cell has another type")
-    cell = LedgerCell(address, _mapping(content), state, None, reason, owner, since, finished, attempts)
-    if any(type(cell.content.get(key)) is not kind for key, kind in _CONTENT.items()):
-        raise ValueError("a cell's content lacks what it must have")
-    if result is None and state == DONE:
-        raise ValueError("a cell that is done has a result")
-    return cell if result is None else replace(cell, result=_mapping(result))
-
-
-def _mapping(text: Any) -> dict[str, Any]:
-    """A JSON object of finite numbers that is not nested absurdly; raises `ValueError` for anything else."""
-    if type(text) is not str:
-        raise ValueError("JSON is a text")
-    try:
-        found = json.loads(text, parse_constant=_refuse)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    if not isinstance(found, dict) or not _is_plain(found, DEEPEST):
-        raise ValueError("not a plain JSON object")
-    return found
+    def _check(self) -> None:
+        texts = (self.reason, self.owner, self.since, self.finished)
+        if not isinstance(self.address, str) or not all(isinstance(text, str | None) for text in texts):
+            raise ValueError("what should be text is none")
+        if self.state not in STATES or type(self.attempts) is not int:
+            raise ValueError(f"no such state: {self.state!r} after {self.attempts!r} attempts")
+        if self.state == DONE and self.result is None:
+            raise ValueError("it is done, but has no result")
+        _check_content(self.content)
+        if self.result is not None:
+            _check_result(self.result, LARGEST if self.state == DONE else sys.float_info.max)
 
 
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+def _check_content(content: Any) -> None:
+    known = {"setting": dict, "seed": int, "select": dict, "store": str, "arithmetic": int}
+    if not isinstance(content, dict) or any(type(content.get(key)) is not kind for key, kind in known.items()):
+        raise ValueError(f"the content of a cell has {', '.join(known)}")
+    select = content["select"]
+    if select.get("rows") not in SCORED_ON or not 0 <= _number(select.get("fraction", 0)) <= 1:
+        raise ValueError(f"no rows are selected so: {select!r}"[:200])
+    for value in (*content["setting"].values(), *select.values(), content["seed"], content["arithmetic"]):
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, str | None):
+                _number(item)
 
 
-def _is_plain(value: Any, levels: int) -> bool:
-    if isinstance(value, dict | list):
-        inner = value.values() if isinstance(value, dict) else value
-        return levels > 0 and all(_is_plain(item, levels - 1) for item in inner)
-    return not isinstance(value, float) or math.isfinite(value)
+def _check_result(result: Any, most: float) -> None:
+    if not isinstance(result, dict):
+        raise ValueError("a result is no mapping")
+    for value in result.values():
+        if not isinstance(value, str | list | dict | None):
+            _number(value, most)
 
 
-def number_of(result: Mapping[str, Any], name: str) -> float | None:
-    """A number of a result; None if it is missing, not defined, or no number."""
-    value = result.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _number(value: Any, most: float = sys.float_info.max) -> float:
+    if not isinstance(value, int | float) or not -most <= value <= most:
+        raise ValueError(f"{value!r}"[:80] + " is no number that a cell can have")
+    return value
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import cast
 
 from tosca_cache.config.checks import Integers, nearest
 from tosca_cache.errors import ConfigError
-from tosca_cache.files import file_errors
+from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.sweep.space.axis import Axis, Condition, check_key, condition, inner_check, values_axis
 from tosca_cache.sweep.space.text import range_axis
 
@@ -50,7 +50,7 @@ def read_axes(path: Path) -> tuple[Axis, ...]:
 
 def _load(path: Path) -> dict[str, object]:
     with file_errors(path, ConfigError, option="--space"):
-        content = path.read_bytes()
+        content = read_limited(path, Limit.CONFIG)
     try:
         return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

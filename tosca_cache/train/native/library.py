@@ -1,4 +1,8 @@
-"""Compiling the training kernels, once a machine, and loading them."""
+"""Compiling the training kernels, once a machine, and loading them.
+
+A library is kept as `tosca-KEY-DIGEST.so`: what it was made of and for, and what its bytes are. One whose bytes are others
+(the disk was full, the file was cut) is not loaded, which would end the process, but made again.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
+
+from tosca_cache.files import Limit, read_limited
 
 PROGRAMS = ("fit.cpp", "score.cpp")
 SOURCES = (
@@ -29,7 +36,7 @@ SOURCES = (
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-shared", "-fPIC")
 FOR_THIS_PROCESSOR = ("-march=native", "-mcpu=native")  # the second where a compiler does not know the first
-DIGEST = ".sha256"  # suffix of the file beside the kernels that has their digest
+PATIENCE = 300  # seconds that a compiler may take
 CACHE = "TOSCA_KERNEL_CACHE"  # environment variable: the folder of compiled kernels
 
 
@@ -50,19 +57,17 @@ def load_library() -> Library:
     """The kernels for this processor; raises `CannotCompileError` if there is no compiler or it fails."""
     compiler = find_compiler()
     sources = {name: files(__package__).joinpath(name).read_bytes() for name in SOURCES}
-    target = _folder() / f"tosca-{_digest(sources, compiler)}.so"
+    folder, key = _folder(), _key(sources, compiler)
     start = perf_counter()
     try:
-        fresh = not _is_whole(target)
-        if fresh:
-            _compile(compiler, sources, target)
-        functions = ctypes.CDLL(str(target))
+        found = _kept(folder, key)
+        functions = ctypes.CDLL(str(found or _compile(compiler, sources, folder, key)))
     except OSError as error:
         raise CannotCompileError(f"the compiled kernels cannot be kept or loaded: {error}") from error
     for function in (functions.tosca_fit, functions.tosca_score):
         function.restype = ctypes.c_int
         function.argtypes = [ctypes.c_void_p]
-    return Library(functions, perf_counter() - start if fresh else 0.0)
+    return Library(functions, 0.0 if found else perf_counter() - start)
 
 
 def find_compiler() -> str:
@@ -73,43 +78,67 @@ def find_compiler() -> str:
     raise CannotCompileError(f"there is no C++ compiler (looked for {', '.join(COMPILERS)})")
 
 
-def _compile(compiler: str, sources: dict[str, bytes], target: Path) -> None:
-    """Compiles beside the target and renames, so that two processes at once do not see half a file; the digest is last."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+def _kept(folder: Path, key: str) -> Path | None:
+    """The library of this key whose bytes are those that its name says; None if there is none. Others are removed."""
+    for path in sorted(folder.glob(f"tosca-{key}-*.so")):
+        with suppress(OSError):
+            if path.stem.endswith(f"-{_digest(path)}"):
+                return path
+            path.unlink()
+    return None
+
+
+def _compile(compiler: str, sources: dict[str, bytes], folder: Path, key: str) -> Path:
+    """Compiles beside the library's place and renames, so that nobody, now or after a crash, sees half a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
         for name, text in sources.items():
-            (Path(folder) / name).write_bytes(text)
-        output = Path(folder) / target.name
-        said = ""
+            (Path(place) / name).write_bytes(text)
+        output, problems = Path(place) / "kernels.so", []
         for processor in FOR_THIS_PROCESSOR:
-            programs = [str(Path(folder) / name) for name in PROGRAMS]
-            command = [compiler, *FLAGS, processor, *programs, "-o", str(output)]
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            programs = [str(Path(place) / name) for name in PROGRAMS]
+            result = _run([compiler, *FLAGS, processor, *programs, "-o", str(output)])
             if result.returncode == 0:
-                with output.open("rb+") as file:
+                with output.open("rb") as file:
                     os.fsync(file.fileno())
-                digest = output.with_suffix(DIGEST)
-                digest.write_text(hashlib.sha256(output.read_bytes()).hexdigest(), encoding="ascii")
-                output.replace(target)
-                digest.replace(target.with_suffix(DIGEST))
-                return
-            said = said or result.stderr.strip()[:400] or f"exit status {result.returncode}, and not a word"
-        raise CannotCompileError(f"{compiler} fails: {said}")
+                return output.replace(folder / f"tosca-{key}-{_digest(output)}.so")
+            problems.append(_problem(result))
+        raise CannotCompileError(f"{compiler} does not compile them: {problems[0]}")
 
 
-def _is_whole(target: Path) -> bool:
-    """Whether the compiled kernels are there as they were written: half a library would crash whoever loads it."""
-    digest = target.with_suffix(DIGEST)
-    if not (target.is_file() and digest.is_file()):
-        return False
-    return digest.read_bytes() == hashlib.sha256(target.read_bytes()).hexdigest().encode()
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotCompileError(f"{command[0]} has not finished after {PATIENCE} seconds") from None
+    except OSError as error:
+        raise CannotCompileError(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
-def _digest(sources: dict[str, bytes], compiler: str) -> str:
+def _problem(result: subprocess.CompletedProcess[str]) -> str:
+    code = result.returncode
+    how = f"exit status {code}" if code > 0 else f"ended by signal {-code}"
+    said = result.stderr.strip() or result.stdout.strip()
+    return f"{how}; it says: {said[:400]}" if said else f"{how}, without a word"
+
+
+def _key(sources: dict[str, bytes], compiler: str) -> str:
     """What the machine code depends on: sources, flags, compiler and processor (a home may be shared between machines)."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
+    version = _run([compiler, "--version"]).stdout.encode()
     parts = [*sources.values(), " ".join(FLAGS).encode(), version, _processor().encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:20]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(read_limited(path, Limit.KERNELS)).hexdigest()[:20]
 
 
 def _processor() -> str:
