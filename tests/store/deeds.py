@@ -6,6 +6,7 @@ Who stays until it is killed says so in the file `ready`: looking at a lock inst
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everything, toy_arrays
@@ -76,6 +77,7 @@ def look(root, said, stop):
         while not Path(stop).exists():
             _look_once(root, looks)
             _say(said, looks)
+            time.sleep(0.01)
     except BaseException as error:
         _say(said, looks | {"problem": repr(error)})
         raise

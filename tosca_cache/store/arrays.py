@@ -19,6 +19,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store.disk import (
+    Bytes,
     ObjectRecord,
     mending,
     regular_size,
@@ -64,9 +65,12 @@ class StagingStore(LocalStore):
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """Writes one object under its temporary name."""
+        self.put(key, np.ascontiguousarray(value.as_numpy_array()).view(np.uint8).data)
+
+    def put(self, key: str, data: Bytes) -> None:
+        """Writes one object under its temporary name."""
         path = self.root / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = np.ascontiguousarray(value.as_numpy_array()).view(np.uint8).data
         write_whole(temporary_path(path), data)
         self.records[key] = ObjectRecord.of(data)
 
@@ -88,11 +92,8 @@ def create_arrays(folder: Path, layouts: Mapping[str, SplitLayout]) -> None:
     """Writes the metadata of all groups and arrays of a new store into an empty folder."""
     store = StagingStore(folder)
     with storage(folder):
-        root = zarr.create_group(store=store, zarr_format=3)
-        for split in SPLITS:
-            group = root.create_group(split)
-            for array in ARRAYS:
-                _create_array(group, array, layouts[split])
+        for key, data in encode_metadata(layouts).items():
+            store.put(key, data)
         store.commit()
 
 
@@ -112,13 +113,18 @@ def write_shard(folder: Path, shard: Shard, rows: ShardRows) -> dict[str, Object
 
 
 def encode_metadata(layouts: Mapping[str, SplitLayout]) -> dict[str, bytes]:
-    """The metadata objects of a store with these layouts, by key, as `create_arrays` writes them."""
+    """The metadata objects of a store with these layouts, by key, as this version of zarr writes them."""
+    return dict(_metadata(*(layouts[split] for split in SPLITS)))
+
+
+@lru_cache
+def _metadata(*layouts: SplitLayout) -> dict[str, bytes]:
     store = MemoryStore()
     root = zarr.create_group(store=store, zarr_format=3)
-    for split in SPLITS:
+    for split, layout in zip(SPLITS, layouts, strict=True):
         group = root.create_group(split)
         for array in ARRAYS:
-            _create_array(group, array, layouts[split])
+            _create_array(group, array, layout)
     return _objects_in(store)
 
 

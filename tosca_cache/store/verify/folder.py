@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
@@ -114,7 +113,6 @@ def check_all_metadata(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(METADATA_BAD, key, "does not describe what the manifest promises")
 
 
-@lru_cache
 def expected_metadata(*layouts: SplitLayout) -> dict[str, bytes]:
     """zarr's objects of a store with the layouts of its splits, as this version of zarr writes them."""
     return encode_metadata(dict(zip(SPLITS, layouts, strict=True)))
