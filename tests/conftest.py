@@ -55,13 +55,13 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.hookimpl(wrapper=True, specname="pytest_runtest_setup")
-def _compiler_for_fixtures(item):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup():
     return (yield from _compiler())
 
 
-@pytest.hookimpl(wrapper=True, specname="pytest_runtest_call")
-def _compiler_for_tests(item):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
     return (yield from _compiler())
 
 
