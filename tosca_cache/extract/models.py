@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from tosca_cache.errors import BackboneError
+from tosca_cache.extract.download import weights_within_reach
 from tosca_cache.extract.names import LOCAL_TAG, VIT_NANO, VIT_NANO_TAG
 from tosca_cache.extract.weights_file import SUFFIXES, load_weights_file
 from tosca_cache.torchvision_compat import ensure_torchvision
@@ -77,7 +79,8 @@ def _timm(arch: str, tag: str, weights: Path | None, img_size: int | None) -> Bu
     if not timm.is_model(name):
         raise _unknown(name, timm.list_models())
     create = partial(timm.create_model, name, pretrained=weights is None, num_classes=0)
-    model = _attempt(partial(_create_sized, create, img_size), name)
+    with nullcontext() if weights is not None else weights_within_reach(name):
+        model = _attempt(partial(_create_sized, create, img_size), name)
     config: dict[str, Any] = dict(model.pretrained_cfg)
     published = config.get("tag") or ""
     return BuiltModel(
