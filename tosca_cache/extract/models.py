@@ -16,6 +16,7 @@ from tosca_cache.errors import BackboneError
 from tosca_cache.extract.download import weights_within_reach
 from tosca_cache.extract.names import LOCAL_TAG, VIT_NANO, VIT_NANO_TAG
 from tosca_cache.extract.weights_file import SUFFIXES, load_weights_file
+from tosca_cache.terminal import shortened
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 Triple = tuple[float, float, float]
@@ -121,10 +122,10 @@ def _attempt(create: Callable[[], Any], name: str) -> Any:
 
 
 def _unknown(name: str, names: list[str]) -> BackboneError:
-    near = difflib.get_close_matches(name.partition(".")[0], [VIT_NANO, *names], n=3)
+    near = difflib.get_close_matches(name.partition(".")[0][:100], [VIT_NANO, *names], n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return BackboneError(
-        f"there is no backbone called {name!r}",
+        f"there is no backbone called {shortened(name)!r}",
         where="--backbone",
         remedy=f"{hint}Use {VIT_NANO} or any model of timm (timm.list_models())",
     )
