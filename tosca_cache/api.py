@@ -42,6 +42,7 @@ from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
 from tosca_cache.sweep.settle import SweepReporter
 from tosca_cache.sweep.space import make_space
 from tosca_cache.tasks import TaskStream
+from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
 
@@ -179,7 +180,9 @@ def train(
         settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
     """
     setting, where = Settings(**settings), resolve_device(device)
-    trainer = choose_engine(engine, where, steps=setting.steps(stream.train_counts().tolist()))
+    counts = stream.train_counts().tolist()
+    check_plan(max(counts), setting.epochs)
+    trainer = choose_engine(engine, where, steps=setting.steps(counts))
     method = Tosca(setting, seed=seed, router=router, device=where, engine=trainer)
     return train_stream(stream, method, reporter)
 

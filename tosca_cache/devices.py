@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,27 @@ def on_cores(function: Callable[[T], R], items: Iterable[T], threads: int) -> li
             return [function(item) for item in items]
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(function, items))
+
+
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that are free on a device, or of this machine; a number beyond all sizes where the system does not say."""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        return 1 << 62
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
+
+
+def _reclaimable() -> int:
+    """Bytes of cached files, which Linux gives up when memory is asked for."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 (not a file of the user's)
+            facts = dict(line.split(":", 1) for line in file)
+        return max(0, int(facts["MemAvailable"].split()[0]) - int(facts["MemFree"].split()[0])) * 1024
+    except (OSError, KeyError, ValueError):
+        return 0
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

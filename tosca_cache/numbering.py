@@ -112,7 +112,7 @@ def _class_of(asked: int | str, by_name: dict[str, int], class_names: Sequence[s
         index = asked if isinstance(asked, int | np.integer) and not isinstance(asked, bool) else -1
     if 0 <= index < len(class_names):
         return int(index)
-    near = get_close_matches(str(asked), class_names, n=3)
+    near = get_close_matches(str(asked)[:100], class_names, n=3)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise _wrong_order(
         f"there is no class {asked!r}", f"{hint}give the classes' names, or indices from 0 to {len(class_names) - 1}"

@@ -21,6 +21,7 @@ from tosca_cache.numbering import (
     class_order,
     domain_order,
     few_shot,
+    given_order,
     task_sizes,
 )
 from tosca_cache.splits import Arrays, FloatArray, load_splits
@@ -39,6 +40,7 @@ __all__ = [
     "class_order",
     "domain_order",
     "few_shot",
+    "given_order",
     "load_splits",
     "task_sizes",
 ]

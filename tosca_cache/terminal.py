@@ -13,6 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from tosca_cache.errors import UsageError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,6 +30,11 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """A name that stands within a line: with all control characters as escapes, so that it makes no line of its own."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """The text, cut if it is longer than so many characters."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True, label: str = "", color: str | None = None) -> None:
@@ -73,31 +80,63 @@ def _console_type() -> Any:
 def lasting_output() -> Iterator[None]:
     """Within it, standard output and error may fail or be closed: what is written afterwards is dropped, and work goes on.
 
-    Ends with one line on standard error if something was dropped, and then with exit code 1, unless a reader had enough.
+    Ends with one line on standard error if something was dropped, and then with exit code 1, unless a reader had enough or
+    there was no standard output from the start.
     """
     streams = sys.stdout, sys.stderr
     out, err = (_Lasting(stream) for stream in streams)
     sys.stdout, sys.stderr = out, err  # type: ignore[assignment]
+    ended: SystemExit | None = None
     try:
         yield
+    except SystemExit as error:
+        ended = error
     finally:
         out.flush()
+        if out.failure is not None:
+            reason = out.failure.strerror or str(out.failure)
+            dropped = f"standard output could not be written ({reason}); it is dropped, and the work went on"
+            echo(dropped, err=True, label="warning: ")
+        err.flush()
         sys.stdout, sys.stderr = streams
-    if out.failure is not None:
-        reason = out.failure.strerror or str(out.failure)
-        echo(f"standard output could not be written ({reason}); the work itself is done", err=True, label="warning: ")
-        if out.failure.errno != errno.EPIPE:
-            raise SystemExit(1)
+    if out.failure is not None and out.failure.errno != errno.EPIPE and (ended is None or not ended.code):
+        raise SystemExit(1)
+    if ended is not None:
+        raise ended
+
+
+@cache
+def _nowhere() -> IO[str]:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (not a file of the user's)
+
+
+def confirm(question: str, *, otherwise: str) -> None:
+    """Asks, and returns if the answer is yes; else ends the command. Raises `UsageError` if there is nobody to answer.
+
+    Arguments:
+        otherwise: what to do without a question.
+    """
+    from typer import confirm as ask
+
+    try:
+        ask(printable(question), abort=True)
+    except (RuntimeError, ValueError) as error:  # standard input is closed; `Abort` is a RuntimeError, too
+        if type(error) not in (RuntimeError, ValueError):
+            raise
+        echo(err=True)
+        raise UsageError(
+            "standard input is closed, so that nobody can answer", where=question, remedy=otherwise
+        ) from None
 
 
 class _Lasting:
     """A text stream that drops everything once it has failed. failure: why."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[str] | None) -> None:
+        self._stream = stream or _nowhere()  # Python has none where the descriptor was closed (`>&-`)
         self.failure: OSError | None = None
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        if hasattr(self._stream, "reconfigure"):
+            self._stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
         """Like the stream's own."""

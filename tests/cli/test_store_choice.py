@@ -54,7 +54,8 @@ def test_a_store_that_is_named_overrules_a_file(place, verb):
     assert result.exit_code == 0, result.output
     lines = [line for line in result.output.splitlines() if "does not count" in line or "without effect" in line]
     assert lines == [
-        "backbone vit_base_patch16_224_in21k (file setting.json) does not count: the store named by --store has toy.toy.test",  # noqa: E501
+        "backbone vit_base_patch16_224_in21k (file setting.json) does not count: "
+        "the store named by --store has toy.toy.test",
         "normalize none (file setting.json) does not count: the store named by --store has timm",
         "without effect here: prefix, pretrained, memory_size, init_lr (--show-config says why)",
     ]

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pickle
+import shutil
+import socket
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tosca_cache.extract import precision
 from tosca_cache.extract.backbone import digest, load_backbone
 from tosca_cache.extract.names import resolve_name
 
+URL_TEMPLATE = "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE"
 TINY = "test_vit"  # what the fixture `tiny_weights` has weights of
 
 
@@ -37,10 +40,36 @@ class TestNames:
         with pytest.raises(BackboneError, match="nonsense"):
             load_backbone(f"{TINY}.nonsense")
 
-    def test_a_download_that_fails_points_at_local_weights(self, monkeypatch):
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(BackboneError, match="--weights FILE"):
-            load_backbone(f"{TINY}.r160_in1k")
+    @pytest.mark.parametrize("network", ["none", "silent", "switched off"])
+    def test_weights_that_cannot_be_fetched_are_named_without_trying_again(self, monkeypatch, tmp_path, network):
+        """A port where nobody listens, one where nobody answers, and a user who wants no network."""
+        monkeypatch.setattr("tosca_cache.extract.download.TIMEOUT", 0.2)
+        monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("a download was tried"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", network == "switched off")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            address = f"http://127.0.0.1:{server.getsockname()[1]}"
+            monkeypatch.setattr(URL_TEMPLATE, address + "/{repo_id}/resolve/{revision}/{filename}")
+            if network == "none":
+                server.close()
+            with pytest.raises(BackboneError) as refused:
+                load_backbone(f"{TINY}.r160_in1k")
+        file = "model.safetensors"
+        assert refused.value.where == f"{address}/timm/{TINY}.r160_in1k/resolve/main/{file}"
+        assert f"{TINY}.r160_in1k are not on this machine" in refused.value.problem
+        assert f"--weights {file}" in refused.value.remedy
+
+    def test_weights_that_are_here_need_no_network(self, monkeypatch, tiny, tiny_weights, tmp_path):
+        """As huggingface_hub keeps them: a snapshot, and what the branch `main` points at."""
+        kept = tmp_path / f"models--timm--{TINY}.r160_in1k"
+        (kept / "refs").mkdir(parents=True)
+        (kept / "refs" / "main").write_text("0" * 40)
+        (kept / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        shutil.copy(tiny_weights, kept / "snapshots" / ("0" * 40) / "model.safetensors")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(URL_TEMPLATE, "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr("timm.models._builder._USE_OLD_CACHE", False)
+        assert load_backbone(f"{TINY}.r160_in1k", img_size=32).weights_digest == tiny.weights_digest
 
 
 class TestWeightsFile:

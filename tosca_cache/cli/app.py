@@ -24,7 +24,7 @@ from tosca_cache.cli import (
 )
 from tosca_cache.cli.settings import WORDS
 from tosca_cache.errors import ToscaError, ToscaWarning
-from tosca_cache.terminal import echo, lasting_output
+from tosca_cache.terminal import echo, lasting_output, shortened
 
 
 class ErrorsWithoutTraceback(TyperGroup):
@@ -35,9 +35,14 @@ class ErrorsWithoutTraceback(TyperGroup):
         WORDS.set(("tosca", *args))
         return super().parse_args(ctx, args)
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Reads and runs the command line; output that cannot be written is dropped, that of --help as well."""
+        with lasting_output():
+            return super().main(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the command line."""
-        with lasting_output(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.showwarning = _printing(warnings.showwarning)
             return self._invoke(ctx)
 
@@ -54,6 +59,12 @@ class ErrorsWithoutTraceback(TyperGroup):
                 label="error: ",
                 color="red",
             )
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.filename is None:  # of a file it is the machine's doing, of anything else a mistake of ours
+                raise
+            where = shortened(str(error.filename))
+            echo(f"{error.strerror}\n  where: {where}", err=True, label="error: ", color="red")
             raise typer.Exit(1) from error
 
 

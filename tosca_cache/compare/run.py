@@ -21,6 +21,7 @@ from tosca_cache.sweep.ledger import FAILED, OPEN, RUNNING, Finished, Ledger, Le
 from tosca_cache.sweep.ledger.errors import damaged
 from tosca_cache.sweep.settle import POLL
 from tosca_cache.sweep.share import read_data
+from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.workers import cores
 
@@ -100,7 +101,9 @@ def _workplace(
     """What all cells need; wrong protocols and options are found here, before anything is trained."""
     data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
     streams = [make_stream(cell, data) for cell in cells[0]]
-    steps = make_settings(request.config).steps(streams[0].train_counts().tolist())
+    counts = streams[0].train_counts().tolist()
+    check_plan(max(counts), request.config.epochs)
+    steps = make_settings(request.config).steps(counts)
     runs = len(request.methods) * len(request.seeds)
     engine = choose_engine(request.config.engine, device, steps=steps * runs, threads=cores())
     if engine.compile_seconds:

@@ -44,7 +44,7 @@ def accept(check: Check, key: str, value: object, where: str) -> object:
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that looks most like `name`, whatever the distance; capitals do not count."""
     folded = {candidate.casefold(): candidate for candidate in known}
-    return folded[difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.0)[0]]
+    return folded[difflib.get_close_matches(name[:100].casefold(), folded, n=1, cutoff=0.0)[0]]
 
 
 @dataclass(frozen=True)

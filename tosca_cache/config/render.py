@@ -7,8 +7,7 @@ import json
 from tosca_cache.config.checks import OrNone
 from tosca_cache.config.resolve import Resolved
 from tosca_cache.config.schema import KEYS, SECTIONS, TrainConfig, check_of, default_of, help_text, section_of
-
-LONGEST = 200  # characters of a value in a table
+from tosca_cache.terminal import shortened
 
 
 def to_toml(config: TrainConfig) -> str:
@@ -24,7 +23,7 @@ def show(resolved: Resolved) -> list[tuple[str, str, str]]:
     """Rows (key, value, where it came from) of every setting that counts, then of the keys without effect and why."""
     config = resolved.config
     used = [key for key in KEYS if key not in config.idle]
-    rows = [(key, _short(_toml_value(key, getattr(config, key))), resolved.origin[key]) for key in used]
+    rows = [(key, shortened(_toml_value(key, getattr(config, key))), resolved.origin[key]) for key in used]
     return rows + [(key, "(no effect)", reason) for key, reason in resolved.ignored.items()]
 
 
@@ -34,11 +33,6 @@ def describe() -> list[tuple[str, str, str, str, str]]:
         (section_of(key), key, _toml_value(key, default_of(key)), check_of(key).expected, help_text(key))
         for key in KEYS
     ]
-
-
-def _short(text: str) -> str:
-    """A value for a table: an order of hundreds of classes is cut."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
 
 
 def _toml_value(key: str, value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 from torch import nn
 
 from tosca_cache.errors import BackboneError
+from tosca_cache.extract.download import weights_within_reach
 from tosca_cache.extract.names import LOCAL_TAG, VIT_NANO, VIT_NANO_TAG
 from tosca_cache.extract.weights_file import SUFFIXES, load_weights_file
+from tosca_cache.terminal import shortened
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 Triple = tuple[float, float, float]
@@ -77,7 +80,8 @@ def _timm(arch: str, tag: str, weights: Path | None, img_size: int | None) -> Bu
     if not timm.is_model(name):
         raise _unknown(name, timm.list_models())
     create = partial(timm.create_model, name, pretrained=weights is None, num_classes=0)
-    model = _attempt(partial(_create_sized, create, img_size), name)
+    with nullcontext() if weights is not None else weights_within_reach(name):
+        model = _attempt(partial(_create_sized, create, img_size), name)
     config: dict[str, Any] = dict(model.pretrained_cfg)
     published = config.get("tag") or ""
     return BuiltModel(
@@ -118,10 +122,10 @@ def _attempt(create: Callable[[], Any], name: str) -> Any:
 
 
 def _unknown(name: str, names: list[str]) -> BackboneError:
-    near = difflib.get_close_matches(name.partition(".")[0], [VIT_NANO, *names], n=3)
+    near = difflib.get_close_matches(name.partition(".")[0][:100], [VIT_NANO, *names], n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return BackboneError(
-        f"there is no backbone called {name!r}",
+        f"there is no backbone called {shortened(name)!r}",
         where="--backbone",
         remedy=f"{hint}Use {VIT_NANO} or any model of timm (timm.list_models())",
     )

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tosca_cache.devices import one_thread
+from tosca_cache.devices import free_memory, one_thread
 from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
@@ -27,6 +27,7 @@ from tosca_cache.train.task import Learned, learn_task
 
 ROWS_AT_ONCE = 4096
 BATCH_ROUTER = "batch"
+MOST_KEPT = 0.25  # of the free memory: how much adapted test rows may take whenever some are added
 
 
 @register_method
@@ -150,11 +151,12 @@ class Tosca(Method):
 
 
 class AdaptedRows(Watch):
-    """Test rows whose adapted features are computed once for every module and kept.
+    """Test rows whose adapted features are computed once for every module and kept, as long as there is memory for them.
 
     A stored module and a test row never change, so after each task only the new module meets the old rows and only the old
-    modules meet the new rows; what is repeated is the product with the head, whose rows do change. Augmented views are
-    adapted when a router asks for them.
+    modules meet the new rows; what is repeated is the product with the head, whose rows do change. What would take more
+    than a part of the memory that is free (`MOST_KEPT`) is computed anew whenever it is needed: the numbers are the same.
+    Augmented views are adapted when a router asks for them.
     """
 
     method: Tosca
@@ -163,7 +165,7 @@ class AdaptedRows(Watch):
         super().__init__(method)
         self.rows: list[Tensor] = []  # one [n, d] a part
         self.views: list[FloatArray] = []  # one [n, V, d] a part, as stored; V may be 0
-        self.adapted: list[list[Tensor]] = []  # [part][module], each [n, d], unit length
+        self.adapted: list[list[Tensor]] = []  # [part][module], each [n, d], unit length; those of first modules
         self.seconds = {"adapt": 0.0, "head": 0.0}
 
     def add(self, features: FloatArray) -> None:
@@ -182,7 +184,7 @@ class AdaptedRows(Watch):
         bank = self.method.bank
         entropy, prediction = [], []
         for module in range(len(bank)):
-            parts = [part[module] for part in self.adapted]
+            parts = self._parts(module)
             h, p = self.method.engine.entropy_and_prediction(parts, *bank.directions)
             entropy.append(h)
             prediction.append(p)
@@ -208,7 +210,7 @@ class AdaptedRows(Watch):
     def adapted_rows(self, module: int) -> Tensor:
         """Unit-length adapted features of one module for all rows added, [n, d]."""
         self._adapt()
-        return torch.cat([part[module] for part in self.adapted])
+        return torch.cat(self._parts(module))
 
     @property
     def view_count(self) -> int:
@@ -237,12 +239,25 @@ class AdaptedRows(Watch):
         return found
 
     def _adapt(self) -> None:
+        """Computes what is to be kept."""
         start = perf_counter()
-        bank = self.method.bank
+        room = MOST_KEPT * free_memory(self.method.device)
         for rows, done in zip(self.rows, self.adapted, strict=True):
-            for module in range(len(done), len(bank)):
-                done.append(torch.cat([bank.adapted(module, chunk) for chunk in rows.split(ROWS_AT_ONCE)]))
+            size = rows.numel() * rows.element_size()
+            for module in range(len(done), len(self.method.bank)):
+                room -= size
+                if room < 0:
+                    break
+                done.append(self._adapted(rows, module))
         self.seconds["adapt"] += perf_counter() - start
+
+    def _parts(self, module: int) -> list[Tensor]:
+        """Adapted features of one module, one [n, d] a part."""
+        parts = zip(self.rows, self.adapted, strict=True)
+        return [done[module] if module < len(done) else self._adapted(rows, module) for rows, done in parts]
+
+    def _adapted(self, rows: Tensor, module: int) -> Tensor:
+        return torch.cat([self.method.bank.adapted(module, chunk) for chunk in rows.split(ROWS_AT_ONCE)])
 
 
 def divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:

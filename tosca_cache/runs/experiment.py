@@ -19,6 +19,7 @@ from tosca_cache.methods.protocol import Outcome, run_protocol
 from tosca_cache.methods.simplecil import SimpleCil
 from tosca_cache.methods.tosca import AdaptedRows, Tosca
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
+from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.train.settings import Settings
 
@@ -145,8 +146,10 @@ def make_settings(config: TrainConfig) -> Settings:
 
 
 def make_engine(config: TrainConfig, stream: TaskStream, runs: int) -> Engine:
-    """What trains `runs` runs of a configuration over streams such as this one."""
-    steps = runs * make_settings(config).steps(stream.train_counts().tolist())
+    """What trains `runs` runs of a configuration over streams such as this one; raises `UsageError` if it cannot fit."""
+    counts = stream.train_counts().tolist()
+    check_plan(max(counts), config.epochs)
+    steps = runs * make_settings(config).steps(counts)
     return choose_engine(config.engine, resolve_device(config.device), steps=steps)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from itertools import pairwise
 
 import torch
 
+from tosca_cache.devices import free_memory
 from tosca_cache.luca.parameters import LucaShape
 from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.cells import Cell, tasks_of
@@ -174,20 +174,3 @@ def _most(sizes: Sizes, engine: Engine, device: torch.device, memory: int) -> in
     fit = memory // (sizes.bytes_a_model + sizes.bytes_a_lane)
     pays = SIDE_BY_SIDE["cuda" if device.type == "cuda" else engine.name] * engine.threads
     return max(1, min(pays, fit))
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
-
-
-def _reclaimable() -> int:
-    """Bytes of cached files, which Linux gives up when memory is asked for."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 (not a file of the user's)
-            facts = dict(line.split(":", 1) for line in file)
-        return max(0, int(facts["MemAvailable"].split()[0]) - int(facts["MemFree"].split()[0])) * 1024
-    except (OSError, KeyError, ValueError):
-        return 0

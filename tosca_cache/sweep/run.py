@@ -27,6 +27,7 @@ from tosca_cache.sweep.settle import Runner, Silent, SweepReporter
 from tosca_cache.sweep.share import read_data
 from tosca_cache.sweep.space import size
 from tosca_cache.sweep.trials import Scored
+from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.workers import cores
 
@@ -164,7 +165,9 @@ def _runner(
 def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Engine:
     """What trains all cells of a request: a choice by its whole size, however much of it is finished already."""
     stream = make_scenario(Scenario("test"), request.base, data, request.seeds[0])
-    steps = make_settings(request.base).steps(stream.train_counts().tolist())
+    counts = stream.train_counts().tolist()
+    check_plan(max(counts), request.base.epochs)
+    steps = make_settings(request.base).steps(counts)
     runs = expected_settings(request) * len(request.seeds) + len(request.report_seeds)
     return choose_engine(request.base.engine, device, steps=steps * runs, threads=cores())
 

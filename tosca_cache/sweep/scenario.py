@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
-from tosca_cache.numbering import given_order
 from tosca_cache.runs.experiment import make_stream, protocol_of
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.tasks import Arrays, TaskStream, domain_order
+from tosca_cache.tasks import Arrays, TaskStream, domain_order, given_order
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]

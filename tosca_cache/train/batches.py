@@ -8,9 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.devices import free_memory
+from tosca_cache.errors import UsageError
 from tosca_cache.seeds import numpy_generator
 
 IntArray = NDArray[np.int64]
+BYTES = 40  # of a row in an epoch while all steps of a task are drawn: its view, its place, and what they are made of
 
 
 class Batch(NamedTuple):
@@ -34,8 +37,21 @@ def view_schedule(rows: int, augmented: int, epochs: int, generator: np.random.G
     return order.transpose(0, 2, 1).reshape(rounds * augmented, rows)[:epochs].astype(np.int64)
 
 
+def check_plan(rows: int, epochs: int) -> None:
+    """Raises `UsageError` if the order of minibatches over so many epochs of so many rows does not fit into memory."""
+    needed, free = BYTES * rows * epochs, free_memory()
+    if needed > free:
+        raise UsageError(
+            f"{epochs} epochs of {rows} rows: their minibatches alone take {needed / 2**30:,.0f} GiB of memory, and "
+            f"{free / 2**30:,.1f} GiB are free",
+            where="--epochs",
+            remedy="train for fewer epochs",
+        )
+
+
 def epoch_batches(rows: int, augmented: int, *, epochs: int, batch_size: int, seed: int, task: int) -> Iterator[Batch]:
     """Every step of one task: rows reshuffled each epoch, the last short batch kept."""
+    check_plan(rows, epochs)
     generator = numpy_generator(seed, "batches", task)
     views = view_schedule(rows, augmented, epochs, generator)
     for epoch in range(epochs):

@@ -11,7 +11,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import confirm, echo, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
@@ -41,7 +41,7 @@ def rm(stores: Stores, root: Root = DEFAULT_ROOT, yes: Yes = False) -> None:
     if not yes:
         for path in paths:
             echo(_loss(path))
-        typer.confirm(f"Remove {'it' if len(paths) == 1 else f'these {len(paths)} stores'}?", abort=True)
+        confirm(f"Remove {'it' if len(paths) == 1 else f'these {len(paths)} stores'}?", otherwise="add --yes")
     for path in paths:
         echo(f"removed {path} ({readable_size(remove_store(path))})")
 
@@ -66,7 +66,7 @@ def prune(root: Root = DEFAULT_ROOT, yes: Yes = False, older_than: OlderThan = N
         echo(f"{readable_size(found.size)} would be freed")
         return
     if not yes:
-        typer.confirm(f"Remove these {len(found.removed)} ({readable_size(found.size)})?", abort=True)
+        confirm(f"Remove these {len(found.removed)} ({readable_size(found.size)})?", otherwise="add --yes")
     done = remove.prune(Path(root), older_than=seconds)
     echo(f"removed {len(done.removed)}, {readable_size(done.size)} freed")
 
