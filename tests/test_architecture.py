@@ -23,7 +23,7 @@ BASE = {
     "names",
     "text",
 }
-STAGE_TWO = {"store", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "methods"}
+STAGE_TWO = {"store", "numbering", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "methods"}
 ALLOWED = {
     "text": set(),
     "errors": {"text"},

@@ -145,7 +145,7 @@ def start_alone(code):
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=500):
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

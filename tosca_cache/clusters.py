@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import ToscaError, UsageError
-from tosca_cache.processes import tidied_memory
+from tosca_cache.processes import is_alive, tidied_memory
 
 PATIENCE = 30  # seconds that a cluster may take to answer, and again until its first worker is there
 _MODULES = {"dask": "distributed", "ray": "ray"}
@@ -75,17 +75,19 @@ def loky(stack: ExitStack, threads: int) -> Any:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this worker soon after its parent, however that ends; what it was about to begin is not begun then.
+    """Ends this worker soon after the process that it works for ends; what it was about to begin is not begun.
 
-    The kernel's own signal (prctl) would come at the end of the thread that started the worker.
+    That is its parent or, where a server starts workers, another one. The kernel's own signal (prctl) would come at the end
+    of the thread that started the worker.
     """
+    starter = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == starter and is_alive(parent):
             time.sleep(1)
         os._exit(1)
 
-    if os.getppid() != parent:
+    if not is_alive(parent):
         os._exit(1)
     threading.Thread(target=watch, name="parent", daemon=True).start()
 

@@ -117,7 +117,7 @@ def test_one_table_in_four_formats(digits_place, plugin):
     latex = compare(*asked, "--format", "latex").stdout
     body = latex[latex.index(r"\midrule") : latex.index(r"\bottomrule")]
     lines = [line.removesuffix(r"\\").split("&") for line in body.splitlines() if "&" in line]
-    check([(line[0].strip(), line[1:]) for line in lines], lambda entry: "textbf" in entry)
+    check([(line[0].strip().replace("{*}", "*"), line[1:]) for line in lines], lambda entry: "textbf" in entry)
     assert body.count(r"\midrule") == 2 and r"\begin{tabular}{lrrrrrrr}" in latex
     assert latex.count("{") == latex.count("}")
 

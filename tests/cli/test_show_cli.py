@@ -50,7 +50,7 @@ def test_a_run_that_cannot_be_read_is_named_and_the_others_are_listed(runs, text
     (first / "metrics.json").write_text(text)
     listed = tosca("show", "--runs", runs)
     assert listed.exit_code == 0 and second.name in listed.output
-    assert f"{first / 'metrics.json'}: " in listed.output
+    assert f"{first.name}: metrics cannot be read" in listed.output
     shown = tosca("show", first.name, "--runs", runs)
     assert shown.exit_code == 1 and "error: " in shown.output and "Traceback" not in shown.output
 

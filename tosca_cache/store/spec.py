@@ -40,8 +40,8 @@ class StoreSpec:
         `kind` (`imported`), and by what else two imports can differ (names and SHA-256 of the files, their arrays' roles).
         Their transform is empty, and their precision may be `unknown`.
 
-    Raises `ValueError` for missing keys, for values that are not plain JSON, and for names of dataset and backbone that no
-    file can have (runs, ledgers and stores are called by them); may hold further keys inside the groups.
+    Raises `ValueError` for missing keys, for values that are not plain JSON, and for a name of the dataset that no
+    file can have (runs and ledgers are called by it); may hold further keys inside the groups.
     """
 
     dataset: Mapping[str, Any]
@@ -62,9 +62,8 @@ class StoreSpec:
                 if type(value.get(key)) is not kind:
                     raise ValueError(f"{group}.{key} must be {kind.__name__}, not {value.get(key, ABSENT)!r}")
             object.__setattr__(self, group, value)
-        for group, named in (("dataset", self.dataset), ("backbone", self.backbone)):
-            if problem := name_problem(named["name"]):
-                raise ValueError(f"{group}.name: {problem}")
+        if problem := name_problem(self.dataset["name"]):
+            raise ValueError(f"dataset.name: {problem}")
         self._check_source()
         _check_choice("dtype", self.dtype, DTYPES)
         if type(self.format) is not int:
