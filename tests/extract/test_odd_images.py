@@ -156,7 +156,7 @@ class TestBadShapes:
         assert "300 x 400 pixels, more than 100,000; --max-pixels" in skipped.reason
 
 
-@pytest.mark.parametrize("name", ["n" * 200, ".hidden", "-rf", "[red]", "line\nbreak", "\x1b[31m", "é" * 100])
+@pytest.mark.parametrize("name", ["n" * 200, ".hidden", "-rf", "[red]", "é" * 100])
 def test_whatever_a_dataset_is_called_its_store_is_found(folder, tiny, tmp_path, name):
     dataset = load_dataset(str(folder.rename(tmp_path / name)))
     assert dataset.name == name
@@ -165,9 +165,17 @@ def test_whatever_a_dataset_is_called_its_store_is_found(folder, tiny, tmp_path,
     assert find_store(tmp_path / "cache", name).path == store.path
 
 
-def test_a_name_that_runs_cannot_have(folder, tmp_path):
-    with pytest.raises(DatasetError, match="has 255 bytes, more than 200"):
-        load_dataset(str(folder.rename(tmp_path / ("n" * 255))))
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("n" * 255, "has 255 bytes, more than 200"),
+        ("line\nbreak", "holds a control character"),
+        ("\x1b[31m", "holds a control character"),
+    ],
+)
+def test_a_name_that_runs_cannot_have(folder, tmp_path, name, words):
+    with pytest.raises(DatasetError, match=words):
+        load_dataset(str(folder.rename(tmp_path / name)))
 
 
 def test_long_names_differ_by_the_digest(folder, tiny):
