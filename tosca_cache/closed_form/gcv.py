@@ -1,9 +1,10 @@
 """The ridge parameter by generalised cross-validation, from sums over all rows: no row is kept, and none is held out.
 
 Golub, Heath and Wahba, Technometrics 21 (1979): lambda minimises n RSS / (n - df)^2 with df = tr(A (A + lambda I)^-1). Both
-follow from one solution X = (A + lambda I)^-1 B. The trace is exact for small systems, and by random signs for others
-(Girard, Numerische Mathematik 56 (1989)). Unlike a split of the last rows it sees all rows, so that there is no
-interpolation peak where rows are about as many as features.
+follow from one solution X = (A + lambda I)^-1 B. The trace is by random signs (Girard, Numerische Mathematik 56 (1989)), or
+exact, from the eigenvalues: for small systems, and for those of fewer rows than equations, where n - df is the small
+difference of large numbers. Unlike a split of the last rows it sees all rows, so that there is no interpolation peak where
+rows are about as many as features.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 POWERS = range(-8, 5)  # of ten, times the mean square norm of a row
 START = -2
-EXACT = 256  # equations up to which the trace is exact
+EXACT = 256  # equations up to which the trace is exact in any case
 PROBES = 64
 SEED = 1993
 LEAST_ERROR = 1e-10  # of a target's mean square: what is less is rounding
@@ -36,6 +37,8 @@ class Candidates:
         self.matrix, self.right, self.rows, self.dual = matrix, right, rows, dual
         self.scale = float(matrix.diagonal().sum()) / max(rows, 1)
         self._found: dict[int, tuple[float, Tensor | None]] = {}
+        exact = len(matrix) <= EXACT or (not dual and rows < len(matrix))
+        self._values = torch.linalg.eigvalsh(matrix).clamp_min(0) if exact else None
 
     def best(self) -> tuple[float, Tensor | None]:
         """(lambda, X [M or n, C]) of least error, downhill from `START` in powers of ten; X is None if there is none."""
@@ -55,31 +58,34 @@ class Candidates:
         return self._found[power]
 
     def _score(self, lam: float) -> tuple[float, Tensor | None]:
-        size, classes = self.right.shape
-        factor, failed = torch.linalg.cholesky_ex(self.matrix + lam * torch.eye(size).to(self.matrix))
+        shifted = self.matrix.clone()
+        shifted.diagonal().add_(lam)
+        factor, failed = torch.linalg.cholesky_ex(shifted)
         if int(failed):
             return math.inf, None
-        probes = _probes(size).to(self.matrix)
-        solved = torch.cholesky_solve(torch.cat([self.right, probes], 1), factor)
-        x, traced = solved[:, :classes], lam * float((probes * solved[:, classes:]).sum()) / _probe_scale(size)
+        x, left = self._solved(factor, lam)
         if self.dual:
-            error, free = lam**2 * float(x.square().sum()), traced
+            error, free = lam**2 * float(x.square().sum()), left
         else:
             error = self.rows - float((x * self.right).sum()) - lam * float(x.square().sum())
-            free = self.rows - size + traced
+            free = self.rows - len(x) + left
         if not (error > LEAST_ERROR * self.rows and free > LEAST_FREE * self.rows):
             return math.inf, x
         return self.rows * error / free**2, x
 
+    def _solved(self, factor: Tensor, lam: float) -> tuple[Tensor, float]:
+        """X, and the trace of lambda (A + lambda I)^-1: the equations that lambda leaves free."""
+        if self._values is not None:
+            return torch.cholesky_solve(self.right, factor), float((lam / (self._values + lam)).sum())
+        probes = _probes(len(factor)).to(factor)
+        x, solved = torch.cholesky_solve(torch.cat([self.right, probes], 1), factor).split(
+            [self.right.shape[1], PROBES], 1
+        )
+        return x, lam * float((probes * solved).sum()) / PROBES
+
 
 @lru_cache(maxsize=4)
 def _probes(size: int) -> Tensor:
-    """The identity, or random signs [size, PROBES]."""
-    if size <= EXACT:
-        return torch.eye(size, dtype=torch.float64)
+    """Random signs, [size, PROBES]."""
     generator = torch.Generator().manual_seed(SEED)
     return 2.0 * torch.randint(0, 2, (size, PROBES), generator=generator, dtype=torch.float64) - 1
-
-
-def _probe_scale(size: int) -> int:
-    return 1 if size <= EXACT else PROBES

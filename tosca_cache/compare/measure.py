@@ -19,7 +19,7 @@ from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.methods import Method, method_type
-from tosca_cache.methods.protocol import Outcome, run_protocol, run_protocols
+from tosca_cache.methods.protocol import Outcome, below_chance, run_protocol, run_protocols
 from tosca_cache.runs.experiment import make_stream as stream_of
 from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data
@@ -93,6 +93,7 @@ def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Ou
         **({} if cell.config.shots is None else few),
         "R": R,
         "accuracy_curve": accuracy_curve(R, counts),
+        "below_chance": below_chance(learner, stream, outcome),
         "stored_numbers": learner.stored_numbers,
         "trainable_parameters": learner.trainable_parameters,
         "train_seconds": outcome.seconds["train"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -9,10 +10,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.evaluate.metrics import accuracy_by_task
+from tosca_cache.errors import ToscaWarning
+from tosca_cache.evaluate.metrics import accuracy_by_task, accuracy_curve
 from tosca_cache.methods.base import IntArray, Method, Prediction, Watch
 from tosca_cache.tasks import TaskStream
 
+ROUNDING = 1e-9  # of percent
 TaskDone = Callable[[int, NDArray[np.float64]], None]
 
 
@@ -39,6 +42,19 @@ class Outcome:
     watch: Watch
     predictions: list[Prediction] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+
+
+def below_chance(method: Method, stream: TaskStream, outcome: Outcome) -> str | None:
+    """After which task a learner was right less often than one that draws a class, in words and as a `ToscaWarning`."""
+    curve = accuracy_curve(outcome.R, outcome.counts)
+    for number, accuracy in enumerate(curve):
+        classes = len(np.unique(stream.class_of[: stream.classes(number).stop]))
+        if accuracy < 100 / classes - ROUNDING:
+            chance = f"less than by chance ({100 / classes:.2f} %)"
+            said = f"after task {number + 1} of {len(curve)}, {accuracy:.2f} % of test rows were answered rightly, {chance}"
+            warnings.warn(f"{method.name}, seed {method.seed}: {said}", ToscaWarning, stacklevel=3)
+            return said
+    return None
 
 
 def run_protocol(

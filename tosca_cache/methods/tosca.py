@@ -17,6 +17,7 @@ from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.methods.base import FloatArray, Method, Prediction, Watch, register_method
 from tosca_cache.routing import Answer, Evidence, make_router
+from tosca_cache.routing.judges import WithJudges
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
 from tosca_cache.train.engines import Engine
@@ -138,6 +139,8 @@ class Tosca(Method):
         if self.router is not None:
             mine = "router."
             self.router.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
+        if isinstance(self.router, WithJudges):
+            self.router.has_learned(len(self.blocks))
 
     @property
     def trainable_parameters(self) -> int:

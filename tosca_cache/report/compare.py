@@ -91,6 +91,8 @@ def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> L
         said.append(", ".join(f"{name} {_plain(value)}" for name, value in row["options"].items()))
     if row["leaks"]:
         said.append(f"its routing {row['leaks']}")
+    for text, seeds in _failures(_below_chance(row)).items():
+        said.append(f"with seed {', '.join(seeds)}, {text}")
     for reason, seeds in _failures(row["failed"]).items():
         said.append(f"failed with seed {', '.join(seeds)}: {reason}")
     numbers = []
@@ -104,6 +106,10 @@ def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> L
 def starred(row: Mapping[str, Any]) -> bool:
     """Whether a learner keeps train rows or looks at other test rows, so that others cannot be held against it."""
     return bool(row["rehearsal"] or row["transductive"])
+
+
+def _below_chance(row: Mapping[str, Any]) -> dict[str, str]:
+    return {seed: found["below_chance"] for seed, found in row["seeds"].items() if found.get("below_chance")}
 
 
 def _failures(failed: Mapping[str, str]) -> dict[str, list[str]]:

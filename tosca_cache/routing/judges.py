@@ -159,3 +159,8 @@ class WithJudges(Router):
         for name, judge in self.judges.items():
             mine = f"{name}."
             judge.load_state({key.removeprefix(mine): t for key, t in state.items() if key.startswith(mine)})
+
+    def has_learned(self, tasks: int) -> None:
+        """Says how many tasks a loaded state knows, so that none of them is added again."""
+        for judge in self.judges.values():
+            judge.tasks = tasks

@@ -15,7 +15,7 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.summary import summarise
-from tosca_cache.methods.protocol import Outcome, run_protocol
+from tosca_cache.methods.protocol import Outcome, below_chance, run_protocol
 from tosca_cache.methods.simplecil import SimpleCil
 from tosca_cache.methods.tosca import AdaptedRows, Tosca
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
@@ -72,11 +72,14 @@ class Evaluation:
 
 
 def train_stream(stream: TaskStream, method: Tosca, reporter: Reporter | None = None) -> Trained:
-    """Observes every task in turn, evaluating on all tasks seen after each."""
+    """Observes every task in turn, evaluating on all tasks seen after each; warns of accuracy below chance."""
     if reporter is None:
-        return Trained(stream, method, run_protocol(method, stream))
-    reporter.on_seed(method.seed, len(stream), method.settings.epochs)
-    return Trained(stream, method, run_protocol(method, stream, on_task=reporter.on_task, on_epoch=reporter.on_epoch))
+        outcome = run_protocol(method, stream)
+    else:
+        reporter.on_seed(method.seed, len(stream), method.settings.epochs)
+        outcome = run_protocol(method, stream, on_task=reporter.on_task, on_epoch=reporter.on_epoch)
+    below_chance(method, stream, outcome)
+    return Trained(stream, method, outcome)
 
 
 def evaluate_trained(trained: Trained) -> Evaluation:
