@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any
@@ -53,6 +53,31 @@ def make_console(*, stderr: bool = False, **options: Any) -> Console:
     """A rich console that takes what it is given as text; `options` are those of `rich.console.Console`."""
     kind: type[Console] = _console_type()
     return kind(stderr=stderr, markup=False, highlight=False, emoji=False, **options)
+
+
+def print_rows(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose first column has names to be copied: they are cut and broken nowhere.
+
+    A terminal that is too narrow for the table gets a line a name, and below it the rest.
+    """
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    width = console.measure(table, options=console.options.update(max_width=100_000)).maximum
+    if width <= console.width:
+        console.print(table)
+        return
+    if not console.is_terminal:
+        make_console(file=console.file, width=width).print(table)
+        return
+    console.print(title, soft_wrap=True)
+    for name, *rest in rows:
+        console.print(name, soft_wrap=True)
+        console.print("    " + ", ".join(f"{c} {v}" for c, v in zip(columns[1:], rest, strict=True)), soft_wrap=True)
 
 
 @cache

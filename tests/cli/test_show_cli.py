@@ -25,9 +25,12 @@ def runs(make_store, tmp_path):
 
 def test_names_are_never_cut_and_the_last_run_has_a_name(runs):
     names = sorted(path.name for path in runs.iterdir())
-    for columns in ("60", "80", "200"):
+    for columns in ("10", "80", "200"):
         shown = tosca("show", "--runs", runs, COLUMNS=columns).output
         assert all(name in shown for name in names) and "…" not in shown
+        shown = tosca("show", "--runs", runs, COLUMNS=columns, FORCE_COLOR="1", TERM="xterm").output
+        assert all(name in shown for name in names) and "…" not in shown
+        assert (shown.splitlines().count(names[0]) == 1) is (columns != "200"), "a line of its own where it is narrow"
     last = tosca("show", "last", "--runs", runs)
     assert "12 tasks" in last.output and last.output == tosca("show", "latest", "--runs", runs).output
     assert tosca("route", "last", "--runs", runs, "--routers", "sample").exit_code == 0

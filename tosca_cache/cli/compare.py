@@ -99,7 +99,7 @@ def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[st
 
 
 def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console) -> dict[str, Any]:
-    from tosca_cache.cli.compare_progress import CompareProgress
+    from tosca_cache.compare.progress import CompareProgress
     from tosca_cache.compare.run import run_compare
 
     console.print(f"ledger: {ledger}", soft_wrap=True)

@@ -93,7 +93,7 @@ def _list(paper: str | None, expectation: Path | None) -> None:
 def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:
     import json
 
-    from tosca_cache.cli.compare_progress import CompareProgress
+    from tosca_cache.compare.progress import CompareProgress
     from tosca_cache.report.reproduce import beside_table
     from tosca_cache.reproduce.run import reproduce as run
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
-from tosca_cache.terminal import echo, make_console, one_line
+from tosca_cache.terminal import echo, make_console, one_line, print_rows
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,28 +61,23 @@ def _print_json(run: Path) -> None:
 
 def _list(console: Console, runs: Path) -> None:
     """All runs, and below them those that cannot be read."""
-    from rich.table import Table
-
     from tosca_cache.errors import RunError
     from tosca_cache.report.tables import router_name, with_spread
     from tosca_cache.runs.directory import list_runs
     from tosca_cache.runs.metrics_file import read_metrics
 
-    found, table = list_runs(runs), Table(title=f"runs in {runs}")
-    # Names are there to be copied: never cut, and on one line wherever that is wide enough.
-    table.add_column("run", overflow="fold", min_width=min(max((len(run.name) for run in found), default=3), 60))
-    for title in ("dataset", "router", "seeds", "average accuracy", "last accuracy"):
-        table.add_column(title, overflow="fold")
-    broken = []
-    for run in found:
+    titles = ("run", "dataset", "router", "seeds", "average accuracy", "last accuracy")
+    rows, broken = [], []
+    for run in list_runs(runs):
         try:
             metrics = read_metrics(run)
         except RunError as error:
             broken.append(f"{one_line(run.name)}: {one_line(error.problem)}")
             continue
         accuracies = (with_spread(metrics[name], None) for name in ("average_accuracy", "last_accuracy"))
-        table.add_row(run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)
-    console.print(table)
+        facts = (run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)
+        rows.append(tuple(map(one_line, facts)))
+    print_rows(console, f"runs in {runs}", titles, rows)
     for line in broken:
         console.print(line, soft_wrap=True)
 

@@ -162,7 +162,7 @@ def seconds_of(text: str) -> float:
 
 
 def _run(request: SweepRequest, store: Store, tuned: Store | None, ledger: Path, resources: Resources) -> None:
-    from tosca_cache.cli.sweep_progress import SweepProgress
+    from tosca_cache.sweep.progress import SweepProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()

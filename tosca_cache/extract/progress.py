@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tosca_cache.bars import Bar
 from tosca_cache.terminal import make_console
 from tosca_cache.text import escaped
 
@@ -27,19 +28,19 @@ class ExtractionProgress:
         self._begun = self._said = time.monotonic()
         rate = TextColumn("{task.fields[rate]:.1f} images/s", markup=False)
         columns = (TextColumn("extract {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), rate)
-        self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
+        self._bar = Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console)
         self._task = self._bar.add_task(self.name, total=total, completed=done, rate=0.0)
 
     def __enter__(self) -> ExtractionProgress:
         self._begun = self._said = time.monotonic()
-        if self.console.is_terminal:
+        if self._bar.shown:
             self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if self._bar.shown:
             self._bar.stop()
         else:
             self._say()
@@ -53,7 +54,7 @@ class ExtractionProgress:
         """Some more images are through the backbone."""
         self.done += images
         self._bar.update(self._task, completed=self.done, rate=self.rate)
-        if not self.console.is_terminal and time.monotonic() - self._said > INTERVAL:
+        if not self._bar.shown and time.monotonic() - self._said > INTERVAL:
             self._say()
 
     def announce(self, text: str) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
-from tosca_cache.terminal import echo, make_console, one_line
+from tosca_cache.terminal import echo, make_console, one_line, print_rows
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
@@ -81,16 +81,9 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _print_list(root: str, stores: list[StoreSummary]) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"stores in {root}")
-    table.add_column("store", overflow="fold")
-    for name in ("state", "train", "test", "features", "size"):
-        table.add_column(name)
-    for store in stores:
-        table.add_row(store.path.name, _state(store), *_cells(store), readable_size(store.size))
+    rows = [(one_line(s.path.name), _state(s), *_cells(s), readable_size(s.size)) for s in stores]
     console = make_console()
-    console.print(table)
+    print_rows(console, f"stores in {root}", ("store", "state", "train", "test", "features", "size"), rows)
     for store in stores:
         if store.problem is not None:
             console.print(f"{one_line(store.path.name)}: {one_line(store.problem)}", soft_wrap=True)

@@ -11,7 +11,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
-from tosca_cache.terminal import confirm, echo, make_console
+from tosca_cache.terminal import confirm, echo, make_console, one_line, print_rows
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
@@ -137,17 +137,12 @@ def _print_remote_usage(root: Path) -> None:
 
 
 def _print_usage(root: Path, found: Usage) -> None:
-    from rich.table import Table
-
-    table = Table(title=f"room that {root} takes")
-    table.add_column("store", overflow="fold")
-    for name in ("state", "features", "views", "other", "in all", "on disk"):
-        table.add_column(name, justify="left" if name == "state" else "right")
+    columns, rows = ("store", "state", "features", "views", "other", "in all", "on disk"), []
     for store in found.stores:
         sizes = (store.features, store.views, store.other, store.size, store.on_disk)
-        table.add_row(store.name, store.state, *map(readable_size, sizes))
+        rows.append((one_line(store.name), store.state, *map(readable_size, sizes)))
     console = make_console()
-    console.print(table)
+    print_rows(console, f"room that {root} takes", columns, rows)
     sums = found.to_dict()["total"]
     words = ", ".join(f"{kind} {readable_size(size)}" for kind, size in sums.items() if size and kind != "bytes")
     total = f"in all {readable_size(sums['bytes'])}" + (f" ({words})" if words else "")

@@ -5,8 +5,8 @@ import re
 
 from rich.console import Console
 
-from tosca_cache.cli.sweep_progress import SweepProgress
 from tosca_cache.sweep.ledger import DIVERGED, DONE, Finished
+from tosca_cache.sweep.progress import SweepProgress
 
 
 def follow(console):

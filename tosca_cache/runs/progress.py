@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tosca_cache.cli.display import LiveDisplay
+from tosca_cache.bars import Bar, LiveDisplay
 
 MOST_NUMBERS = 10  # of a line: of a row with more, the average, the last and the lowest are printed
 
@@ -25,7 +25,7 @@ class TrainingProgress(LiveDisplay):
             MofNCompleteColumn(),
             TextColumn("epochs"),
         )
-        super().__init__(console, Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console))
+        super().__init__(console, Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console))
         self.leaks, self.seed, self.tasks, self.epochs = leaks, 0, 0, 0
         self.bar = self.progress.add_task("train", total=None)
 
@@ -43,8 +43,8 @@ class TrainingProgress(LiveDisplay):
         )
 
     def on_task(self, task: int, row: NDArray[np.float64]) -> None:
-        """Where there is no terminal, prints the row of R."""
-        if not self.console.is_terminal:
+        """Where the bar is not to be seen, prints the row of R."""
+        if not self.progress.shown:
             done = f"seed {self.seed}: task {task + 1}/{self.tasks} learned"
             label = " (routing leaks the task)" if self.leaks else ""
             self.console.print(f"{done}, accuracy by task{label} {row_words(row)}", soft_wrap=True)

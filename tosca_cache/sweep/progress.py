@@ -10,14 +10,13 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from tosca_cache.cli.display import LiveDisplay
+from tosca_cache.bars import Bar, LiveDisplay
 from tosca_cache.sweep.ledger import DONE, Finished
 
 
@@ -32,7 +31,7 @@ class SweepProgress(LiveDisplay):
             TextColumn("{task.fields[unit]}", markup=False),
         )
         columns += (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}", markup=False))
-        super().__init__(console, Progress(*columns, console=console, disable=not console.is_terminal))
+        super().__init__(console, Bar(*columns, console=console, disable=not console.is_terminal))
         self.bar = self.progress.add_task("sweep", total=None, unit="cells", best="")
         self.stage, self.cells, self.done, self.lost, self.best, self.begun = "", 0, 0, 0, "", monotonic()
 
@@ -70,7 +69,7 @@ class SweepProgress(LiveDisplay):
         self.progress.update(self.bar, best=f"best {text}")
 
     def _end_stage(self) -> None:
-        if self.stage and not self.console.is_terminal:
+        if self.stage and not self.progress.shown:
             lost = f", {self.lost} diverged or failed" if self.lost else ""
             best = f"; best {self.best}" if self.best else ""
             seconds = monotonic() - self.begun

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from tosca_cache.cli.display import LiveDisplay
+from tosca_cache.bars import Bar, LiveDisplay
 from tosca_cache.sweep.ledger import DONE, Finished
 
 
@@ -22,7 +22,7 @@ class CompareProgress(LiveDisplay):
             MofNCompleteColumn(),
             TextColumn("cells"),
         )
-        live = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
+        live = Bar(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
         super().__init__(console, live)
         self.bar = self.progress.add_task("compare", total=None)
         self.running, self.done, self.begun = "", 0, monotonic()
@@ -48,7 +48,7 @@ class CompareProgress(LiveDisplay):
         self.done += len(finished)
         self.progress.update(self.bar, completed=self.done)
         accuracies = [f"{cell.result['last_accuracy']:.2f}" for cell in finished if cell.result is not None]
-        if not self.console.is_terminal and accuracies:
+        if not self.progress.shown and accuracies:
             self.on_note(f"{self.running}: A_T {' '.join(accuracies)}, {monotonic() - self.begun:.1f} s")
         for cell in finished:
             if cell.state != DONE:

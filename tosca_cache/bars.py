@@ -1,0 +1,100 @@
+"""Bars of long work: on a terminal, in a notebook, and not at all elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from html import escape
+from importlib import import_module
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from tosca_cache.terminal import printable
+
+REFRESH = 0.1  # seconds between two updates of a bar in a notebook
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+class Bar(Progress):
+    """rich's progress, which also shows in a notebook, with nothing but what every notebook has.
+
+    shown: whether it is to be seen; lines that stand for it are then not needed.
+    """
+
+    def __init__(self, *columns: Any, console: Console, **options: Any) -> None:
+        super().__init__(*columns, console=console, **options)
+        self._notebook = in_notebook() and not console.quiet
+        self._handle: Any = None
+        self._next = 0.0
+        self.shown = console.is_terminal or self._notebook
+
+    def start(self) -> None:
+        """Shows it."""
+        if self._notebook:
+            display = import_module("IPython.display").display
+            self._handle = display(self._bundle(), raw=True, display_id=True)
+        else:
+            super().start()
+
+    def stop(self) -> None:
+        """Leaves it as it is."""
+        if self._notebook:
+            self._show(at_once=True)
+        else:
+            super().stop()
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """Changes the bar; see `rich.progress.Progress.update`."""
+        super().update(task_id, **changes)
+        self._show()
+
+    def reset(self, task_id: TaskID, **changes: Any) -> None:
+        """Begins the bar anew; see `rich.progress.Progress.reset`."""
+        super().reset(task_id, **changes)
+        self._show()
+
+    def _show(self, *, at_once: bool = False) -> None:
+        if self._handle is not None and (at_once or time.monotonic() > self._next):
+            self._next = time.monotonic() + REFRESH
+            self._handle.update(self._bundle(), raw=True)
+
+    def _bundle(self) -> dict[str, str]:
+        """The bar as text and as HTML."""
+        lines, bars = [], []
+        for task in self.tasks:
+            extra = [str(value) for value in task.fields.values() if isinstance(value, str) and value]
+            total = "" if task.total is None else f"/{task.total:g}"
+            words = printable(" ".join([f"{task.description} {task.completed:g}{total}", *extra]))
+            elapsed = f", {task.elapsed:.0f} s" if task.elapsed else ""
+            share = "" if task.total is None else f' value="{task.completed:g}" max="{task.total:g}"'
+            lines.append(words + elapsed)
+            bars.append(f"<div><progress{share}></progress> {escape(words + elapsed)}</div>")
+        return {"text/plain": "\n".join(lines), "text/html": "".join(bars)}
+
+
+class LiveDisplay:
+    """A bar that is shown within a `with` block, and lines above it."""
+
+    def __init__(self, console: Console, progress: Bar) -> None:
+        self.console, self.progress = console, progress
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def on_note(self, text: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
