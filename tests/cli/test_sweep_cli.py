@@ -194,7 +194,7 @@ def test_wrong_requests_are_one_message_with_a_remedy(digits_place, digits_cache
     (store,) = list_stores(digits_cache)
     result = tosca("sweep", *DIGITS, *(str(store.path) if word == "STORE" else word for word in arguments))
     assert result.exit_code == status, result.output
-    assert result.stderr.startswith("error: ") and "do:" in result.stderr
+    assert re.search("^error: ", result.stderr, re.MULTILINE) and "do:" in result.stderr
     for word in words:
         assert word in result.stderr
     assert Path("notes.txt").read_text() == "my notes"
