@@ -71,7 +71,7 @@ def test_the_default_is_not_below_the_simple_ones(place, increment):
 
 def test_tasks_of_nine_and_the_routing_conditions(place):
     where = ("--root", place / "cache", "--runs", place / "runs")
-    tosca("train", "--dataset", "grocery", "--increment", 9, "--batch-size", 8, "--router", "sample", *where)
+    tosca("train", "--dataset", "grocery", "--increment", 9, "--batch-size", times(8, 48), "--router", "sample", *where)
     (run,) = Path(place / "runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task_sizes"] == [9] * (CLASSES // 9)
