@@ -1,7 +1,9 @@
 """Imports point one way, start-up is light, and files keep to the house's sizes."""
 
 import ast
+import importlib
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +135,48 @@ def api_names():
         if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
     )
     return ast.literal_eval(names)
+
+
+@pytest.mark.parametrize("room", ["compare", "evaluate", "sweep", "train"])
+def test_files_of_rooms_that_have_a_functions_name_are_imported_as_any_other(room):
+    (first, *_) = sorted(path.stem for path in (PACKAGE / room).glob("[a-z]*.py"))
+    code = f"""
+import tosca_cache.{room}.{first} as file
+import tosca_cache as tosca
+from tosca_cache import api
+assert file.__name__ == tosca.{room}.{first}.__name__ == "tosca_cache.{room}.{first}"
+assert tosca.{room} is api.{room}
+"""
+    exec(code, {})
+
+
+def test_the_version_of_a_copy_that_is_not_installed(tmp_path):
+    def version(project):
+        if project is not None:
+            (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
+        # -S: no site-packages, so that nothing is installed.
+        command = [sys.executable, "-S", "-c", "import tosca_cache; print(tosca_cache.__version__)"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    (tmp_path / "tosca_cache").mkdir()
+    shutil.copy(PACKAGE / "__init__.py", tmp_path / "tosca_cache")
+    assert version(None) == "0+unknown"
+    assert version('[project]\nname = "another"\nversion = "7"\n') == "0+unknown"
+    assert version('[project]\nname = "tosca-cache"\nversion = "1.2"\n') == "1.2"
+
+
+def test_what_the_documentation_names_is_public():
+    docs = PACKAGE.parent / "docs"
+    for path in [PACKAGE.parent / "README.md", *docs.rglob("*.md"), *docs.rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        imported = re.findall(r"from (tosca_cache(?:\.\w+)+) import (\w+(?:, \w+)*)", text)
+        named = [(module, name) for module, names in imported for name in names.split(", ")]
+        named += re.findall(r"`(tosca_cache(?:\.[a-z_]+)+)\.(\w+)[`(]", text)
+        for module, name in named:
+            if (PACKAGE.parent / module.replace(".", "/") / f"{name}.py").exists():
+                assert importlib.import_module(f"{module}.{name}").__all__
+            else:
+                assert name in importlib.import_module(module).__all__, f"{path.name} has {module}.{name}"
 
 
 def test_store_needs_no_torch():

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "tosca_cache", "configs")
+BESIDE = ("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "constraints.txt")
+SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", *BESIDE, "tosca_cache", "configs")
 SDIST = "import sys, setuptools.build_meta as backend; backend.build_sdist(sys.argv[1])"
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.toml"))
 
@@ -94,7 +95,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 def test_the_sdist_holds_the_licence_and_no_leftovers(sdist: Path) -> None:
     with tarfile.open(sdist) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
-    assert {"LICENSE", "README.md", "pyproject.toml", "setup.py", "configs/cub.toml", "tosca_cache/py.typed"} <= names
+    assert {*BESIDE, "pyproject.toml", "setup.py", "configs/cub.toml", "tosca_cache/py.typed"} <= names
     assert not [name for name in names if name.endswith(".pyc")]
 
 

@@ -53,6 +53,8 @@ def __getattr__(name: str) -> Any:
         from tosca_cache import api
 
         value = getattr(api, name)
+        if (room := sys.modules.get(f"{__name__}.{name}")) is not None:
+            value.__dict__ = vars(room)  # the files of a room of the same name are found through the function
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
@@ -66,19 +68,29 @@ def __dir__() -> list[str]:
 def _version() -> str:
     """The version of the installed package; of a checkout that is not installed, the one in its pyproject.toml."""
     from importlib.metadata import PackageNotFoundError, version
-    from pathlib import Path
 
     try:
         return version("tosca-cache")
     except PackageNotFoundError:
-        import tomllib
+        return _version_of_checkout()
 
+
+def _version_of_checkout() -> str:
+    import tomllib
+    from pathlib import Path
+
+    try:
         text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-        return str(tomllib.loads(text)["project"]["version"])
+        project = tomllib.loads(text)["project"]
+        if project["name"] == "tosca-cache":
+            return str(project["version"])
+    except (OSError, ValueError, KeyError):
+        pass
+    return "0+unknown"  # a copy of the package inside something else
 
 
 class _Package(ModuleType):
-    """Some rooms have a function's name (`tosca_cache.sweep`): importing such a room does not hide `tosca.sweep`."""
+    """Some rooms have a function's name: importing `tosca_cache.sweep` does not hide the function `tosca.sweep`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in __all__ and isinstance(value, ModuleType)):

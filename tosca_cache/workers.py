@@ -36,6 +36,8 @@ from typing import Any, Self, TypeVar
 from tosca_cache import clusters
 from tosca_cache.errors import ToscaError, UsageError
 
+__all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "run_jobs", "threads_here"]
+
 BACKENDS = ("loky", "dask", "ray")
 R = TypeVar("R")
 

@@ -16,6 +16,8 @@ from tosca_cache.extract.models import Triple, build_model
 from tosca_cache.extract.names import resolve_name
 from tosca_cache.extract.precision import DTYPES, resolve_precision
 
+__all__ = ["Backbone", "load_backbone"]
+
 
 @dataclass(frozen=True)
 class Backbone:

@@ -45,6 +45,8 @@ from tosca_cache.store import (
 from tosca_cache.store.manifest import PLAN
 from tosca_cache.store.remote import settle, shown
 
+__all__ = ["extract"]
+
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
 
 

@@ -13,6 +13,8 @@ from tosca_cache.methods.base import FloatArray, Method, register_method
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
+__all__ = ["SimpleCil"]
+
 
 @register_method
 class SimpleCil(Method):

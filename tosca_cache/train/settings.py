@@ -9,6 +9,8 @@ from math import cos, pi
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS, SCHEDULERS
 from tosca_cache.errors import ConfigError
 
+__all__ = ["Settings"]
+
 
 @dataclass(frozen=True)
 class Settings:
