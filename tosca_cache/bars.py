@@ -12,7 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from tosca_cache.terminal import printable
+from tosca_cache.text import printable
 
 REFRESH = 0.1  # seconds between two updates of a bar in a notebook
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tosca_cache.text import escaped
+from tosca_cache.text import one_line
 
 __all__ = [
     "BackboneError",
@@ -45,7 +45,7 @@ class ToscaError(Exception):
     def __str__(self) -> str:
         lines = [self.problem]
         if self.where is not None:
-            lines.append(f"  where: {escaped(self.where)}")
+            lines.append(f"  where: {one_line(self.where)}")
         if self.remedy is not None:
             lines.append(f"  do:    {self.remedy}")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Texts that come from data where they become something else: a part of a path, a cell of a spreadsheet."""
+"""Names from data that become a part of a path: one component, never a way out of the folder."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,27 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from tosca_cache.errors import UsageError
+from tosca_cache.text import UNSAFE, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-# C0 but tab and newline, DEL, C1, line separators, marks that turn the direction of writing, lone surrogates.
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    """The text with control characters as escapes such as \\u001b, which are valid in JSON, too."""
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def one_line(text: str) -> str:
-    """A name that stands within a line: with all control characters as escapes, so that it makes no line of its own."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
-
-
-def shortened(text: str, most: int = 200) -> str:
-    """The text, cut if it is longer than so many characters."""
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True, label: str = "", color: str | None = None) -> None:
@@ -93,7 +75,7 @@ def _console_type() -> Any:
 
         def render(self, renderable: Any, options: Any = None) -> Any:
             for segment in super().render(renderable, options):
-                if segment.control is None and _UNSAFE.search(segment.text):
+                if segment.control is None and UNSAFE.search(segment.text):
                     yield Segment(printable(segment.text), segment.style)
                 else:
                     yield segment

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
-from tosca_cache.terminal import echo, make_console, printable
+from tosca_cache.terminal import echo, make_console
+from tosca_cache.text import printable
 
 LAUNCHER = Path(__file__).parents[2] / "cli.py"
 NAMES = ["[/x]", "[red]", ":smile:", "\x1b[31mred", "a\x9bb", "\u202egnp.exe", "two\rlines", "a\ud800b"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import POWERS, Candidates
-from tosca_cache.closed_form.lda import oracle_shrinkage
+from tosca_cache.closed_form.lda import SHRINKAGES, likely_shrinkage
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.luca.bank import Bank
@@ -66,15 +66,21 @@ def test_lambda_is_the_same_for_any_split_of_the_rows(seed, splits):
             np.testing.assert_allclose(scores, whole.scores(x), atol=1e-2 if dtype == torch.float32 else 1e-6)
 
 
-def test_shrinkage_is_that_of_scikit_learn():
-    from sklearn.covariance import oas
-
-    x = np.random.default_rng(3).normal(size=(30, 12)) * np.linspace(1, 3, 12)
-    x -= x.mean(0)
-    _, wanted = oas(x, assume_centered=True)
-    # It leaves out the terms in 1 / d.
-    assert oracle_shrinkage(torch.from_numpy(x.T @ x / 30), 30) == pytest.approx(wanted, rel=0.05)
-    assert oracle_shrinkage(torch.eye(5, dtype=torch.float64), 9) == 1
+def test_shrinkage_is_the_one_of_likeliest_left_out_rows():
+    """As Theiler (2012) defines it, by determinants and inverses; the mean variance alone where directions are alike."""
+    rows, d = 30, 12
+    x = np.random.default_rng(3).normal(size=(rows, d)) * np.logspace(-2, 1, d)
+    covariance = x.T @ x / rows
+    surprise = []
+    for share in SHRINKAGES:
+        left = (1 - share) / (rows - 1)
+        shrunk = rows * left * covariance + share * np.trace(covariance) / d * np.eye(d)
+        distance = np.trace(np.linalg.solve(shrunk, covariance))
+        free = 1 - left * distance
+        surprise.append(np.log(free) + np.linalg.slogdet(shrunk)[1] + distance / free)
+    assert likely_shrinkage(torch.from_numpy(covariance), rows) == SHRINKAGES[int(np.argmin(surprise))]
+    assert likely_shrinkage(torch.eye(5, dtype=torch.float64), 9) == 1
+    assert likely_shrinkage(torch.from_numpy(covariance), 1) == 1
 
 
 def stream_of(classes, rows, dim, increment, noise, seed):

@@ -24,7 +24,8 @@ from tosca_cache.cli import (
 )
 from tosca_cache.cli.settings import WORDS
 from tosca_cache.errors import ToscaError, ToscaWarning
-from tosca_cache.terminal import echo, lasting_output, shortened
+from tosca_cache.terminal import echo, lasting_output
+from tosca_cache.text import shortened
 
 
 class ErrorsWithoutTraceback(TyperGroup):

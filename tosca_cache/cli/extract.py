@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo, one_line
+from tosca_cache.terminal import echo
+from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.extract.request import ExtractRequest, Outcome

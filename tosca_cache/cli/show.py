@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
-from tosca_cache.terminal import echo, make_console, one_line, print_rows
+from tosca_cache.terminal import echo, make_console, print_rows
+from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.terminal import echo, make_console, one_line
+from tosca_cache.terminal import echo, make_console
+from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tosca_cache.closed_form.ridge import solve
 
-LEAST_SHRINKAGE = 1e-4  # so that a direction in which nothing varies can be divided by
+# From the least, so that a direction in which nothing varies can be divided by, to the mean variance alone.
+SHRINKAGES = tuple(10 ** (step / 10) for step in range(-40, 1))
 NOTHING = 1e-12  # of the second moment: what rounding leaves of a covariance of zero
 
 
@@ -19,7 +20,7 @@ class Lda:
     L is the least-norm inverse.
 
     Arguments:
-        shrinkage: e; None: what is best in expectation for normal rows of this number, see `oracle_shrinkage`. ridge: r.
+        shrinkage: e; None: chosen from S and the number of rows, see `likely_shrinkage`. ridge: r.
         total: S is the covariance about the mean of all rows instead, sum (x - m)(x - m)^T / (n - 1).
         relative: False: t is 1.
     """
@@ -64,7 +65,7 @@ class Lda:
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
         shrinkage = self.shrinkage
         if shrinkage is None:
-            shrinkage = oracle_shrinkage(covariance, float(self.counts.sum()) - (1 if self.total else len(means)))
+            shrinkage = likely_shrinkage(covariance, float(self.counts.sum()) - (1 if self.total else len(means)))
         ridge = shrinkage * (scale if self.relative else 1.0) + self.ridge
         # With one row a class there is no covariance; without a ridge of its own, the nearest mean is what is left.
         if scale <= NOTHING * whole and (self.relative or not ridge):
@@ -92,12 +93,24 @@ class Lda:
         self._weights = None
 
 
-def oracle_shrinkage(covariance: Tensor, freedom: float) -> float:
-    """The share of the mean variance in a shrunk covariance S [d, d] of so many degrees of freedom; from S alone.
+def likely_shrinkage(covariance: Tensor, freedom: float) -> float:
+    """The share of the mean variance in a shrunk covariance S [d, d] that makes left-out rows likeliest; from S alone.
 
-    OAS: Chen, Wiesel, Eldar and Hero, IEEE Trans. Signal Processing 58 (2010), equation 23; at least `LEAST_SHRINKAGE`.
+    Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996), with the mean Mahalanobis distance in place of each row's, so
+    that eigenvalues are enough: Theiler, Proc. SPIE 8391 (2012). The shrinkage of least expected square error (Ledoit and
+    Wolf, OAS) follows the largest variances and drowns directions of small variance, by which classes are told apart.
+
+    Arguments:
+        freedom: degrees of freedom of S; with less than 2 it is 1.
     """
-    d, trace, squares = len(covariance), float(covariance.diagonal().sum()), float(covariance.square().sum())
-    spread = (freedom + 1 - 2 / d) * (squares - trace**2 / d)
-    share = ((1 - 2 / d) * squares + trace**2) / spread if spread > 0 else 1.0
-    return min(max(share, LEAST_SHRINKAGE), 1.0)
+    values = torch.linalg.eigvalsh(covariance).clamp_min(0)
+    mean = values.mean()
+    if freedom < 2 or not float(mean) > 0:
+        return 1.0
+    share = torch.tensor(SHRINKAGES).to(values).unsqueeze(1)  # [K, 1]
+    left = (1 - share) / (freedom - 1)
+    shrunk = freedom * left * values + share * mean  # eigenvalues of G = f b S + e t I, [K, d]
+    distance = (values / shrunk).sum(1)  # tr(S G^-1)
+    free = (1 - left[:, 0] * distance).clamp_min(torch.finfo(values.dtype).tiny)
+    surprise = free.log() + shrunk.log().sum(1) + distance / free
+    return SHRINKAGES[int(surprise.argmin())]

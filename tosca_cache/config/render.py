@@ -7,7 +7,7 @@ import json
 from tosca_cache.config.checks import OrNone
 from tosca_cache.config.resolve import Resolved
 from tosca_cache.config.schema import KEYS, SECTIONS, TrainConfig, check_of, default_of, help_text, section_of
-from tosca_cache.terminal import shortened
+from tosca_cache.text import shortened
 
 
 def to_toml(config: TrainConfig) -> str:

@@ -20,7 +20,7 @@ from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.folder_dataset import keep_rows
 from tosca_cache.datasets.names import SHOWN
 from tosca_cache.errors import DatasetError, UsageError
-from tosca_cache.text import escaped
+from tosca_cache.text import one_line
 
 KEEP, DROP, FAIL = "keep", "drop", "fail"
 POLICIES = (KEEP, DROP, FAIL)
@@ -77,7 +77,7 @@ class Duplicates:
 
     def path(self, place: Place) -> str:
         """The path of a row as text."""
-        return escaped(self.dataset.splits[place.split].paths[place.row])
+        return one_line(self.dataset.splits[place.split].paths[place.row])
 
 
 def find_duplicates(dataset: ImageDataset) -> Duplicates:
@@ -127,7 +127,7 @@ def _refuse_empty(dataset: ImageDataset, kept: ImageDataset) -> None:
     for split, rows in kept.splits.items():
         gone = np.setdiff1d(dataset.splits[split].labels, rows.labels)
         if gone.size:
-            names = ", ".join(f"'{escaped(dataset.class_names[label])}'" for label in gone[:SHOWN])
+            names = ", ".join(f"'{one_line(dataset.class_names[label])}'" for label in gone[:SHOWN])
             raise DatasetError(
                 f"--duplicates drop leaves {gone.size} classes without images in {split}: {names}",
                 where=dataset.listed_in or dataset.root,

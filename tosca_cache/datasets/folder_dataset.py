@@ -21,7 +21,7 @@ from tosca_cache.datasets.folders import (
     subfolders,
 )
 from tosca_cache.datasets.images import open_rgb
-from tosca_cache.datasets.names import check_dataset_name, check_twins
+from tosca_cache.datasets.names import check_twins
 from tosca_cache.datasets.scan import FolderScan
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.seeds import numpy_generator
@@ -71,7 +71,6 @@ def load_folder(
     """
     check_fraction(test_fraction)
     name = name or root.resolve().name or "root"
-    check_dataset_name(name, root)
     decoding = decoding or Decoding()
     scan = FolderScan(root, IMAGE_SUFFIXES if published else decoding.suffixes)
     try:

@@ -18,7 +18,7 @@ from typing import Literal
 from tosca_cache.datasets.names import check_unicode, counted, is_visible, listed
 from tosca_cache.datasets.scan import LINKS, FolderScan
 from tosca_cache.errors import DatasetError
-from tosca_cache.text import escaped
+from tosca_cache.text import one_line
 
 SPLITS = ("train", "test")
 LAYOUTS = "train/CLASS/ and test/CLASS/, or CLASS/ with --test-fraction, or DOMAIN/train/CLASS/ and DOMAIN/test/CLASS/"
@@ -115,7 +115,7 @@ def _remedy(scan: FolderScan) -> str | None:
 def _instead(folder: Path, scan: FolderScan, classes: Collection[str]) -> str:
     """What was left out in some classes of a folder, or in all of it."""
     inside = [folder / name for name in classes] or [folder]
-    prefixes = tuple("" if path == scan.root else escaped(f"{scan.relative(path)}/") for path in inside)
+    prefixes = tuple("" if path == scan.root else one_line(f"{scan.relative(path)}/") for path in inside)
     found = {why: sum(path.startswith(prefixes) for path in paths) for why, paths in scan.left_out.items()}
     parts = ", ".join(f"{why}: {count}" for why, count in found.items() if count)
     return f" (left out there: {parts})" if parts else ""

@@ -16,9 +16,9 @@ from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.decoding import Decoding
 from tosca_cache.datasets.folder_dataset import Row, build_dataset, check_fraction, choose_test
 from tosca_cache.datasets.folders import SPLITS
-from tosca_cache.datasets.names import check_dataset_name, check_twins, counted, listed
+from tosca_cache.datasets.names import check_twins, counted, listed
 from tosca_cache.errors import DatasetError, UsageError
-from tosca_cache.text import escaped
+from tosca_cache.text import one_line
 
 REQUIRED, OPTIONAL = ("path", "label"), ("split", "domain")
 COLUMNS = REQUIRED + OPTIONAL
@@ -63,7 +63,6 @@ def load_list(
     """
     check_fraction(test_fraction)
     decoding, name = decoding or Decoding(), name or file.name
-    check_dataset_name(name, file)
     try:
         lines, others = _read(file, name, decoding.suffixes)
     except OSError as error:
@@ -82,7 +81,7 @@ def load_list(
         rows = {split: [_row(line) for line in lines if line.split == split] for split in SPLITS}
     _check_classes(file, lines, rows)
     dataset = build_dataset(file.parent, name, rows, decoding)
-    left_out = {"columns of the list": [escaped(column) for column in others]} if others else {}
+    left_out = {"columns of the list": [one_line(column) for column in others]} if others else {}
     return replace(dataset, listed_in=str(file), left_out=left_out, unchecked=True)
 
 
@@ -229,7 +228,7 @@ def _alone(rows: Mapping[str, list[Row]]) -> Iterator[tuple[str, str, str, set[s
 
 def _wrong(file: Path, line: int, problem: str) -> DatasetError:
     return DatasetError(
-        f"line {line} of the list cannot be used: {escaped(problem)}",
+        f"line {line} of the list cannot be used: {one_line(problem)}",
         where=f"{file}:{line}",
         remedy=f"docs/images.md: the first line names the columns ({', '.join(REQUIRED)}, perhaps {', '.join(OPTIONAL)})",
     )

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tosca_cache.errors import DatasetError
-from tosca_cache.names import name_problem
-from tosca_cache.text import escaped
+from tosca_cache.text import one_line
 
 SHOWN = 5  # names in a message
 # What archives, file managers and network disks leave behind; those that begin with a dot are hidden anyway.
@@ -27,7 +26,7 @@ def is_visible(name: str) -> bool:
 
 def listed(names: Collection[str]) -> str:
     """The first five names in order, quoted, as text that is safe to print."""
-    shown = ", ".join(f"'{escaped(name)}'" for name in sorted(names)[:SHOWN])
+    shown = ", ".join(f"'{one_line(name)}'" for name in sorted(names)[:SHOWN])
     return shown + (", ..." if len(names) > SHOWN else "")
 
 
@@ -40,17 +39,6 @@ def check_unicode(name: str, where: str | Path) -> None:
     """Raises `DatasetError` for a name with bytes that are no UTF-8, for which Python has surrogates."""
     if any("\ud800" <= character <= "\udfff" for character in name):
         raise DatasetError("a file's name is not valid UTF-8", where=str(where), remedy="rename the file or folder")
-
-
-def check_dataset_name(name: str, where: str | Path) -> None:
-    """Raises `DatasetError` for a name that stores, runs and ledgers cannot be called by."""
-    check_unicode(name, where)
-    if problem := name_problem(name):
-        raise DatasetError(
-            f"the dataset is called after its folder or file, and this cannot be the name of another: {problem}",
-            where=str(where),
-            remedy="rename it",
-        )
 
 
 def check_twins(what: str, names: Iterable[str], where: str | Path) -> None:

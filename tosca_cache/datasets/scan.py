@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tosca_cache.datasets.names import check_unicode, is_visible
 from tosca_cache.errors import DatasetError
-from tosca_cache.text import escaped
+from tosca_cache.text import one_line
 
 LINKS = "links to folders"
 BESIDE = "images beside the class folders"
@@ -114,7 +114,7 @@ class FolderScan:
         return False
 
     def _leave_out(self, why: str, path: Path) -> None:
-        self.left_out[why].append(escaped(path.relative_to(self.root).as_posix()))
+        self.left_out[why].append(one_line(path.relative_to(self.root).as_posix()))
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:

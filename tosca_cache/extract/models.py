@@ -16,7 +16,7 @@ from tosca_cache.errors import BackboneError
 from tosca_cache.extract.download import weights_within_reach
 from tosca_cache.extract.names import LOCAL_TAG, VIT_NANO, VIT_NANO_TAG
 from tosca_cache.extract.weights_file import SUFFIXES, load_weights_file
-from tosca_cache.terminal import shortened
+from tosca_cache.text import shortened
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 Triple = tuple[float, float, float]

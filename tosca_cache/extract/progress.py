@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 
 from tosca_cache.bars import Bar
 from tosca_cache.terminal import make_console
-from tosca_cache.text import escaped
+from tosca_cache.text import one_line
 
 INTERVAL = 10.0  # seconds between plain lines
 
@@ -24,7 +24,7 @@ class ExtractionProgress:
 
     def __init__(self, name: str, total: int, done: int, *, quiet: bool = False) -> None:
         self.console = make_console(stderr=True, quiet=quiet)
-        self.name, self.total, self.done, self._before = escaped(name), total, done, done
+        self.name, self.total, self.done, self._before = one_line(name), total, done, done
         self._begun = self._said = time.monotonic()
         rate = TextColumn("{task.fields[rate]:.1f} images/s", markup=False)
         columns = (TextColumn("extract {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), rate)

@@ -10,11 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.config.schema import FLOWS
+from tosca_cache.errors import RunError
 from tosca_cache.luca.parameters import Head, Luca
 
 NORM_EPS = 1e-5
 COSINE_EPS = 1e-12
 ENTROPY_EPS = 1e-9
+
+
+def finite(x: Tensor) -> Tensor:
+    """These adapted features; raises `RunError` if they are no numbers, because the module diverged."""
+    if not bool(torch.isfinite(x).all()):
+        problem = "training diverged: what a module makes of its features is not finite"
+        raise RunError(problem, where="--lr", remedy="give a smaller learning rate")
+    return x
 
 
 def adapt(luca: Luca, x: Tensor, flow: str) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tosca_cache.luca.module import finite
 from tosca_cache.seeds import derive_seed
 from tosca_cache.train.gradient import Group, Step, cross_entropy, fit
 from tosca_cache.train.settings import Settings
@@ -25,7 +26,7 @@ NORM_FLOOR = 1e-7
 
 def covariance_factor(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [d] and covariance factor F [r, d] of rows [n, d], float64: F^T F is their covariance (divisor n - 1)."""
-    x = x.double()
+    x = finite(x.double())
     mean = x.mean(0)
     _, sizes, directions = torch.linalg.svd((x - mean) / max(len(x) - 1, 1) ** 0.5, full_matrices=False)
     kept = sizes > NEGLIGIBLE * max(float(sizes.max()), float(x.abs().max()), 1e-300)

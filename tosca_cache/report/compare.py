@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from tosca_cache.texts import csv_text, latex, markdown
+from tosca_cache.text import csv_text, latex, markdown
 
 TITLES = {
     "average_accuracy": "A-bar (%)",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.luca.bank import Bank
-from tosca_cache.luca.module import normalise
+from tosca_cache.luca.module import finite, normalise
 from tosca_cache.routing.base import Evidence, Router, register_router
 from tosca_cache.tasks import Task
 
@@ -65,7 +65,7 @@ def fit_signature(x: Tensor, clusters: int) -> Signature:
 
     The number of clusters is inferred by a Dirichlet-process mixture (diagonal covariances) of at most `clusters`.
     """
-    x = x.double()
+    x = finite(x.double())
     mean = x.mean(0)
     centred = x - mean
     _, singular, directions = torch.linalg.svd(centred, full_matrices=False)

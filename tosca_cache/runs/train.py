@@ -35,7 +35,7 @@ from tosca_cache.runs.experiment import (
 from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.store import Store
 from tosca_cache.tasks import load_splits
-from tosca_cache.terminal import printable
+from tosca_cache.text import printable
 
 MOST_SECONDS = 1e10  # centuries
 

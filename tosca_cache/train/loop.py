@@ -70,6 +70,7 @@ def fit(
     number = torch.zeros(1, dtype=torch.float64, device=parameters.flat.device)
 
     def step(k: int | Tensor, size: int | None) -> None:
+        """One step of all models; a tensor `k` where the step is recorded once and replayed."""
         found = loss.with_gradients(*steps.minibatch(k, size))
         number.add_(1)
         with torch.no_grad():

@@ -11,7 +11,8 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
-from tosca_cache.terminal import echo, make_console, one_line, print_rows
+from tosca_cache.terminal import echo, make_console, print_rows
+from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary

@@ -18,7 +18,7 @@ from typing import Any
 
 from tosca_cache.config.schema import KEYS
 from tosca_cache.sweep.ledger.rows import DIVERGED, DONE, LedgerCell
-from tosca_cache.texts import csv_text
+from tosca_cache.text import csv_text
 
 MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
 RANGES = 4

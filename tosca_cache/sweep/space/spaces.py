@@ -62,6 +62,7 @@ class Space:
         placed: dict[str, Axis] = {}
 
         def place(axis: Axis, way: tuple[str, ...]) -> None:
+            """Puts an axis behind those that it asks for; way: the axes that asked for it."""
             if axis.key in way:
                 circle = " -> ".join((*way[way.index(axis.key) :], axis.key))
                 problem = f"Conditions ask for each other in a circle: {circle}."

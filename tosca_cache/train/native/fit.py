@@ -42,6 +42,7 @@ class _LaneArrays(NamedTuple):
 
     @classmethod
     def of(cls, lane: Lane) -> _LaneArrays:
+        """The arrays of a lane, as the kernels read them."""
         n, views, d = lane.features.shape
         features = np.ascontiguousarray(lane.features.reshape(n * views, d).numpy(), dtype=np.float32)
         empty = np.empty(0, dtype=np.int64)
