@@ -22,7 +22,7 @@ def name_problem(name: str, most: int = LONGEST) -> str | None:
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        return f"{name[:80]!r} is no Unicode text"
+        return f"{name[:80]!r} is not valid UTF-8"
     return f"{name[:80]!r}... has {size} bytes, more than {most}" if size > most else None
 
 

@@ -56,7 +56,7 @@ def test_what_is_left_out_is_one_line(run, folder):
     assert result.exit_code == 0 and only_store().rows == {"train": 6, "test": 6}
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("left out: "))
     assert ".heic files: 2 (train/a/1.heic, ...)" in line
-    assert r".txt files: 1 (train/a/notes\x1b.txt)" in line and "links to folders: 1 (train/b/loop)" in line
+    assert r".txt files: 1 (train/a/notes\u001b.txt)" in line and "links to folders: 1 (train/b/loop)" in line
     info = json.loads(CliRunner().invoke(app, ["cache", "info", "set--", "--json"]).stdout)
     assert info["left_out"][".heic files"] == {"count": 2, "paths": ["train/a/1.heic", "train/a/2.heic"]}
 

@@ -78,7 +78,7 @@ def test_domains(folder):
 
 def test_other_columns_are_left_out_with_a_word(folder):
     dataset = load_dataset(write(folder, "width,path,label,split,\x1b", *(f"9,{line},?" for line in all_of(folder))))
-    assert dataset.left_out == {"columns of the list": ["width", r"\x1b"]}
+    assert dataset.left_out == {"columns of the list": ["width", r"\u001b"]}
 
 
 def test_found_below_the_data_root(folder):
