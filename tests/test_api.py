@@ -22,6 +22,7 @@ def test_the_recommended_router_is_the_default(make_stream):
     rows = np.concatenate([trained.stream.test(t).features for t in range(len(trained.stream))])
     labels, modules = tosca.route(trained, rows)
     assert np.array_equal(tosca.route(trained, rows, router="auto")[0], labels)
+    assert np.array_equal(labels, trained.predictions())
     assert np.array_equal(modules, trained.outcome.predictions[-1].modules)
 
 
@@ -42,10 +43,18 @@ def test_evaluate_gives_plain_json_with_full_names(trained):
 def test_route_gives_what_the_run_gave(trained):
     stream = trained.stream
     rows = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
-    labels, modules = tosca.route(trained, rows)
+    labels, modules = tosca.route(trained, rows, labels="positions")
     last = trained.outcome.predictions[-1]
     assert np.array_equal(labels, last.labels)
     assert np.array_equal(modules, last.modules)
+    names, original = (tosca.route(trained, rows, labels=kind)[0] for kind in ("names", "original"))
+    assert list(names) == [f"class {c}" for c in original] == [stream.class_names[c] for c in labels]
+    assert list(tosca.route(trained, rows)[0]) == list(names), "names are what is told unless asked otherwise"
+    assert not np.array_equal(original, labels), "the class order is shuffled"
+    assert np.mean(names == trained.targets()) == pytest.approx(tosca.evaluate(trained)["last_accuracy"] / 100)
+    assert len(trained.predictions(0)) == trained.outcome.counts[0]
+    empty, nobody = tosca.route(trained, rows[:0])
+    assert len(empty) == len(nobody) == 0
     assert np.array_equal(tosca.route(trained, rows, router="sample")[1], modules)
 
 
@@ -94,3 +103,78 @@ def test_a_store_becomes_a_stream(make_store, tmp_path):
     stream = tosca.task_stream(tosca.open_store(tmp_path / "shapes"), increment=4, seed=3)
     assert stream.sizes == [4, 2]
     assert tosca.train(stream, device="cpu", **QUICK).outcome.R.shape == (2, 2)
+
+
+def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
+    store, rows = make_store(tmp_path / "shapes"), np.zeros((3, 12), np.float32)
+    broken = rows.copy()
+    broken[1, 4] = np.nan
+    for call, words in (
+        (lambda: tosca.route(trained, rows[:, :5]), "5 numbers each, and the modules were trained on 12"),
+        (lambda: tosca.route(trained, rows[0]), r"one row is features\[None\]"),
+        (lambda: tosca.route(trained, broken), "1 of 3 rows hold NaN.*row 1"),
+        (lambda: tosca.route(trained, rows.astype(str)), "of type <U"),
+        (lambda: tosca.route(trained, [[1.0], [1.0, 2.0]]), "features are no array"),
+        (lambda: tosca.route(trained, rows, labels="name"), "nearest is names"),
+        (lambda: tosca.route(trained, rows, router="sampel"), "sample"),
+        (lambda: tosca.route(trained.stream, rows), r"tosca.train\(stream\)"),
+        (lambda: tosca.train(trained.stream, lr="a"), "lr cannot be 'a'"),
+        (lambda: tosca.train(trained.stream, lrr=1), "did you mean 'lr'"),
+        (lambda: tosca.train(trained.stream, epochs=1.5), "epochs cannot be 1.5"),
+        (lambda: tosca.train(trained.stream, seed=-1), "seed cannot be -1"),
+        (lambda: tosca.train(trained.stream, reporter=print), "on_seed"),
+        (lambda: tosca.train(store), r"tosca.task_stream\(store"),
+        (tosca.train, "missing a required argument"),
+        (lambda: tosca.evaluate(None), "trained is None"),
+        (lambda: tosca.task_stream(str(store.path), increment=2), r"tosca.open_store\(path\)"),
+        (lambda: tosca.task_stream(store, incrment=2), "did you mean 'increment'"),
+        (lambda: tosca.task_stream(store, increment="2"), "increment cannot be '2'"),
+        (lambda: tosca.task_stream(store, increment=2, shuffle=1), "shuffle cannot be 1"),
+        (lambda: tosca.task_stream(store, task_sizes="2,4"), "task_sizes cannot be '2,4'"),
+        (lambda: tosca.open_store(None), "path cannot be None"),
+        (lambda: tosca.open_store("n" * 4400), "too long|does not exist"),
+        (lambda: tosca.verify_store(3), "path cannot be 3"),
+        (lambda: tosca.compare(store, "simplecill", increment=2), "simplecil"),
+        (lambda: tosca.compare(store, 3), "methods cannot be 3"),
+        (lambda: tosca.compare(store, "simplecil", incrment=2), "increment"),
+        (lambda: tosca.compare(store, "simplecil", seeds="a", increment=2), "seeds cannot be 'a'"),
+        (lambda: tosca.compare(store, "simplecil", options={"simplecil": 3}, increment=2), "simplecil cannot be 3"),
+        (lambda: tosca.sweep(store, {"lr": [0.1]}, ledger=tmp_path / "l", seeds=["a"]), "seeds cannot be"),
+        (lambda: tosca.sweep(store, {"lrr": [0.1]}, ledger=tmp_path / "l"), "lr"),
+        (lambda: tosca.sweep(store, 3, ledger=tmp_path / "l"), "space"),
+        (lambda: tosca.sweep(store, {"lr": [0.1]}, ledger=tmp_path / "l", search={"trails": 3}), "trials"),
+        (lambda: tosca.sweep(store, {"lr": [0.1]}, ledger=tmp_path / "l", jobs=0), "jobs cannot be 0"),
+        (lambda: tosca.import_features(rows, [0, 1, 1], dataset=3), "dataset cannot be 3"),
+    ):
+        with pytest.raises(tosca.ToscaError, match=words) as refused:
+            call()
+        assert refused.value.remedy
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shapes"]
+
+
+def test_numbers_of_numpy_are_numbers(make_store, tmp_path):
+    store = make_store(tmp_path / "shapes")
+    stream = tosca.task_stream(store, increment=np.int64(3), seed=np.int64(2))
+    assert tosca.train(stream, epochs=np.int64(1), lr=np.float32(0.5), device="cpu").seed == 1993
+    table = tosca.compare(store, ("simplecil",), seeds=np.array([1, 2]), increment=np.int64(3))
+    assert table["seeds"] == [1, 2]
+
+
+def test_objects_are_shown_in_one_line_and_a_small_table(trained, make_store, tmp_path):
+    store = make_store(tmp_path / "shapes", dataset="photos <b>&", classes=60, dim=4, views=1)
+    stream, checked = tosca.task_stream(store, increment=20), tosca.verify_store(store.path)
+    report = tosca.evaluate(trained)
+    table = tosca.compare(store, ["simplecil"], seeds=1, increment=20)
+    found = tosca.sweep(store, {"lr": [0.1]}, ledger=tmp_path / "l.sqlite", report_seeds=[1], increment=20, epochs=1)
+    last = trained.outcome.predictions[-1]
+    shown = [store, store.manifest, store.manifest.plan, stream, checked, report, table, found, trained]
+    shown += [trained.outcome, last, stream.task(0), stream.task(0).train]
+    for one in shown:
+        assert "\n" not in repr(one) and len(repr(one)) < 500, type(one)
+    for words in ("photos <b>&", "train=540", "test=300", "classes=60", "dim=4", "toy"):
+        assert words in repr(store)
+    for one in (store, stream, checked, report, table, found, trained):
+        html = one._repr_html_()
+        assert html.startswith("<table>") and html.endswith("</table>") and "<b>" not in html
+    assert "photos &lt;b&gt;&amp;" in store._repr_html_() and "class-59" in stream._repr_html_()
+    assert json.loads(json.dumps(table)) == table and isinstance(table, dict)

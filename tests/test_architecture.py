@@ -22,6 +22,7 @@ BASE = {
     "workers",
     "terminal",
     "bars",
+    "shown",
     "names",
     "text",
 }
@@ -33,6 +34,7 @@ ALLOWED = {
     "seeds": set(),
     "terminal": {"errors", "text"},
     "bars": {"text"},
+    "shown": {"text"},
     "names": {"errors"},
     "processes": {"files"},
     "devices": {"errors"},
@@ -44,9 +46,9 @@ ALLOWED = {
     "untrusted": {"errors"},
     "store": BASE | {"datasets", "untrusted"},
     "extract": BASE | {"datasets", "store"},
-    "splits": {"errors", "store"},
+    "splits": {"errors", "store", "shown"},
     "numbering": {"errors", "seeds", "config", "splits"},
-    "tasks": {"store", "splits", "numbering"},
+    "tasks": {"errors", "store", "splits", "numbering", "shown"},
     "luca": BASE | {"tasks"},
     "train": BASE | {"luca", "tasks"},
     "closed_form": set(),
@@ -59,7 +61,8 @@ ALLOWED = {
     "compare": BASE | STAGE_TWO | {"runs", "sweep"},
     "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
     "plugins": {"errors", "methods", "routing"},
-    "api": BASE | STAGE_TWO | {"runs", "sweep", "compare"},
+    "arguments": {"errors", "config", "text"},
+    "api": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
     "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins"},
 }
 

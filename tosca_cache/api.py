@@ -15,36 +15,66 @@ found = tosca.sweep(store, {"l1": [1e-4, 5e-4], "lr": "log:0.005:0.1:5"}, ledger
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.arguments import (
+    axes,
+    checked,
+    checks,
+    count,
+    feature_rows,
+    flag,
+    instance,
+    items,
+    mapping,
+    optional,
+    path,
+    plain,
+    reporter,
+    seed,
+    unknown,
+)
+from tosca_cache.bars import in_notebook
 from tosca_cache.compare.learners import method_names
+from tosca_cache.compare.progress import CompareProgress
 from tosca_cache.compare.request import CompareRequest, seeds_of
 from tosca_cache.compare.run import CompareReporter, run_compare
-from tosca_cache.config import config_of
+from tosca_cache.compare.summary import MEASURES
+from tosca_cache.config import check_value, config_of
+from tosca_cache.config.checks import Choice, Text
+from tosca_cache.config.schema import ENGINES
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.methods.tosca import Tosca
+from tosca_cache.methods.tosca import BATCH_ROUTER, Tosca
 from tosca_cache.routing import make_router
 from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, train_stream
+from tosca_cache.runs.progress import TrainingProgress
+from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
 from tosca_cache.store.exchange import Division, Features, Given, Naming, Part, as_values, digest_of, import_given
 from tosca_cache.store.verify import Verification
 from tosca_cache.store.verify import verify_store as _verify_store
+from tosca_cache.sweep.progress import SweepProgress
 from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
 from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
 from tosca_cache.sweep.settle import SweepReporter
 from tosca_cache.sweep.space import make_space
-from tosca_cache.tasks import TaskStream
+from tosca_cache.tasks import LABELS, TaskStream
+from tosca_cache.terminal import make_console
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
+
+T = TypeVar("T")
 
 __all__ = [
     "compare",
@@ -60,12 +90,20 @@ __all__ = [
 
 IntArray = NDArray[np.int64]
 
+_STORE = instance(Store, "open it first: tosca.open_store(path)")
+_STREAM = instance(TaskStream, "make one first: tosca.task_stream(store, increment=10)")
+_TRAINED = instance(Trained, "train first: tosca.train(stream)")
+_TEXT = checks(Text("a text"))
+_WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
 
+
+@checked(path=path)
 def open_store(path: str | Path) -> Store:
     """A finished feature store; raises `StoreError` if it is missing, unfinished or damaged."""
-    return _open_store(Path(path))
+    return _open_store(path)
 
 
+@checked(path=path)
 def verify_store(path: str | Path) -> Verification:
     """Reads every byte of a finished store, and lists all that is wrong with it (`.ok`, `.problems`); changes nothing.
 
@@ -75,6 +113,7 @@ def verify_store(path: str | Path) -> Verification:
     return _verify_store(path)
 
 
+@checked(dataset=_TEXT, backbone=_TEXT, seed=seed, root=path, store_dtype=optional(_TEXT))
 def import_features(
     features: NDArray[Any],
     labels: NDArray[Any] | Sequence[str],
@@ -127,6 +166,17 @@ def import_features(
     return import_given(given, Path(root), naming, division, source).store
 
 
+@checked(
+    store=_STORE,
+    increment=optional(count),
+    init_cls=optional(count),
+    task_sizes=optional(items),
+    class_order=optional(items),
+    shots=optional(count),
+    seed=seed,
+    shuffle=flag,
+    incremental=_TEXT,
+)
 def task_stream(
     store: Store,
     *,
@@ -161,6 +211,14 @@ def task_stream(
     )
 
 
+@checked(
+    stream=_STREAM,
+    seed=seed,
+    router=_TEXT,
+    device=_TEXT,
+    engine=checks(Choice(ENGINES)),
+    reporter=optional(reporter("on_seed", "on_epoch", "on_task")),
+)
 def train(
     stream: TaskStream,
     *,
@@ -179,37 +237,52 @@ def train(
         engine: what trains: `native`, `torch`, or `auto`; see `train.engines`.
         settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
     """
-    setting, where = Settings(**settings), resolve_device(device)
+    names = [field.name for field in fields(Settings)]
+    for key in settings:
+        if key not in names:
+            raise unknown(key, [*names, "seed", "router", "device", "engine", "reporter"], "train")
+    setting, where = Settings(**_plain(settings)), resolve_device(device)
     counts = stream.train_counts().tolist()
     check_plan(max(counts), setting.epochs)
     trainer = choose_engine(engine, where, steps=setting.steps(counts))
     method = Tosca(setting, seed=seed, router=router, device=where, engine=trainer)
-    return train_stream(stream, method, reporter)
+    with _told(reporter, lambda: TrainingProgress(make_console(), leaks=router == BATCH_ROUTER)) as told:
+        return train_stream(stream, method, told)
 
 
-def route(trained: Trained, features: NDArray[Any], router: str | None = None) -> tuple[IntArray, IntArray]:
+@checked(trained=_TRAINED, router=optional(_TEXT), labels=checks(Choice(LABELS)))
+def route(
+    trained: Trained, features: NDArray[Any], router: str | None = None, *, labels: str = "names"
+) -> tuple[NDArray[Any], IntArray]:
     """Predicted classes [n] and answering modules [n] for test features, without training.
 
-    `stream.class_names[label]` is a class's name; the module is the number of a task (see `TaskStream.domain_names`).
+    The module is the number of a task (see `TaskStream.names` and `TaskStream.domain_names`).
 
     Arguments:
         features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d].
         router: another router than the one trained with; it is fitted on the stream's train rows first.
+        labels: how classes come: `names`; `original`, the indices of the store's labels; or `positions` in the class order,
+            which is another one for every seed.
     """
-    method, class_of = trained.method, trained.stream.class_of
+    method, stream = trained.method, trained.stream
+    rows = feature_rows(features, stream.dim)
+    if not len(rows):
+        nothing = np.empty(0, dtype=np.int64)
+        return stream.as_labels(nothing, labels), nothing
     watch = method.watch()
-    watch.add(features)
+    watch.add(rows)
     if router is None:
         prediction = watch.predict()
         assert prediction.modules is not None
-        return class_of[prediction.labels], prediction.modules
+        return stream.as_labels(stream.class_of[prediction.labels], labels), prediction.modules
     other = make_router(router)
-    for task in trained.stream:
+    for task in stream:
         other.fit(task, method.bank)
     answer = other.answer(watch.evidence())
-    return class_of[answer.labels.cpu().numpy()], answer.modules.cpu().numpy()
+    return stream.as_labels(stream.class_of[answer.labels.cpu().numpy()], labels), answer.modules.cpu().numpy()
 
 
+@checked(trained=_TRAINED)
 def evaluate(trained: Trained) -> dict[str, Any]:
     """R, every metric by its full name, and last accuracy under each routing condition, as plain JSON values."""
     evaluation = evaluate_trained(trained)
@@ -222,9 +295,21 @@ def evaluate(trained: Trained) -> dict[str, Any]:
         }
     )
     assert isinstance(report, dict)
-    return report
+    rows = [(name, f"{value:.2f}") for name, value in report.items() if isinstance(value, float)]
+    return Report(report, "evaluation", ("metric", "percent"), rows)
 
 
+@checked(
+    store=_STORE,
+    space=axes,
+    ledger=path,
+    seeds=items,
+    report_seeds=items,
+    tune_store=optional(instance(Store, "open it first: tosca.open_store(path)")),
+    **_WHO,
+    search=optional(mapping),
+    reporter=optional(reporter("on_stage", "on_finished", "on_task", "on_best", "on_note")),
+)
 def sweep(
     store: Store,
     space: Mapping[str, Sequence[Any] | str] | Sequence[str],
@@ -254,17 +339,25 @@ def sweep(
         base: settings that the axes change; fields of `TrainConfig`.
     """
     request = SweepRequest(
-        base=config_of({"dataset": store.spec.dataset["name"]} | base),
+        base=config_of({"dataset": store.spec.dataset["name"]} | _plain(base)),
         space=make_space(space),
-        seeds=tuple(seeds),
-        report_seeds=tuple(report_seeds),
+        seeds=_seeds(seeds, "seeds"),
+        report_seeds=_seeds(report_seeds, "report_seeds"),
         other_store=tune_store is not None,
-        **(search or {}),
+        **_of_search(search or {}),
     )
     resources = Resources(backend, jobs, scheduler)
-    return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=reporter)
+    with _told(reporter, lambda: SweepProgress(make_console())) as told:
+        return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
 
 
+@checked(
+    store=_STORE,
+    options=optional(mapping),
+    shots=optional(count),
+    ledger=optional(path),
+    reporter=optional(reporter("on_begin", "on_block", "on_task", "on_finished", "on_note")),
+)
 def compare(
     store: Store,
     methods: str | Sequence[str] = "all",
@@ -290,6 +383,39 @@ def compare(
         ledger: a SQLite file of results; called again with it, nothing that is finished is run again.
         base: protocol and training settings of all learners; fields of `TrainConfig`.
     """
-    config = config_of({"dataset": store.spec.dataset["name"], "shots": shots} | base)
-    request = CompareRequest(config, method_names(methods), seeds_of(seeds), options or {})
-    return run_compare(request, store, None if ledger is None else Path(ledger), reporter=reporter)
+    config = config_of({"dataset": store.spec.dataset["name"], "shots": shots} | _plain(base))
+    names = method_names(methods if isinstance(methods, str) else map(str, items("methods", methods)))
+    given = {name: mapping(f"options of {name}", values) for name, values in (options or {}).items()}
+    chosen = seeds_of(plain(seeds)) if isinstance(plain(seeds), int) else _seeds(seeds, "seeds")
+    request = CompareRequest(config, names, chosen, given)
+    with _told(reporter, lambda: CompareProgress(make_console())) as told:
+        found = run_compare(request, store, None if ledger is None else Path(ledger), reporter=told)
+    rows = [(row["method"], *(_percent(row["values"].get(column)) for column in MEASURES)) for row in found["rows"]]
+    return Report(found, f"comparison on {config.dataset}", ("method", *MEASURES), rows)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: plain(value) for key, value in values.items()}
+
+
+def _percent(value: Mapping[str, float | None] | None) -> str:
+    return "-" if value is None or value["mean"] is None else f"{value['mean']:.2f}"
+
+
+def _seeds(given: Any, name: str) -> tuple[int, ...]:
+    return cast(tuple[int, ...], check_value("seeds", items(name, given), where=name))
+
+
+def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a `SweepRequest` that `search` may have."""
+    taken = ("base", "space", "seeds", "report_seeds", "other_store")
+    known = [field.name for field in fields(SweepRequest) if field.name not in taken]
+    for key in given:
+        if key not in known:
+            raise unknown(key, known, "search")
+    return _plain(given)
+
+
+def _told(given: T | None, bar: Callable[[], AbstractContextManager[T]]) -> AbstractContextManager[T | None]:
+    """Who is told how work goes on: who was given, or in a notebook a bar."""
+    return bar() if given is None and in_notebook() else nullcontext(given)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError, ToscaWarning
+from tosca_cache.shown import Shown
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
@@ -20,8 +21,8 @@ FloatArray = NDArray[Any]  # float16 or float32, as stored
 LARGEST = 1e15  # of a feature: the square norm of a row, times what sums of rows add, stays far below float32's 3e38
 
 
-@dataclass(frozen=True)
-class Arrays:
+@dataclass(frozen=True, repr=False)
+class Arrays(Shown):
     """One split of features in memory, or some rows of it.
 
     features: [N, views, d], held once however many parts of it are in use.
@@ -34,6 +35,11 @@ class Arrays:
     labels: IntArray
     rows: IntArray | None = None
     domains: IntArray | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        _, views, dim = self.features.shape
+        return {"rows": len(self.labels), "views": views, "dim": dim, "dtype": self.features.dtype.name}
 
     def part(self, positions: IntArray, labels: IntArray | None = None) -> Arrays:
         """Only the rows at some positions of [n], under other labels if given; no feature is copied."""

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tosca_cache.errors import UsageError
 from tosca_cache.numbering import (
     IntArray,
     Protocol,
@@ -24,6 +26,7 @@ from tosca_cache.numbering import (
     given_order,
     task_sizes,
 )
+from tosca_cache.shown import Shown, table_html
 from tosca_cache.splits import Arrays, FloatArray, load_splits
 
 if TYPE_CHECKING:
@@ -46,8 +49,11 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Rows:
+LABELS = ("names", "original", "positions")  # how classes are told to users
+
+
+@dataclass(frozen=True, repr=False)
+class Rows(Shown):
     """Some rows of a split.
 
     features: [n, views, d] as stored; view 0 is the clean one.
@@ -58,6 +64,11 @@ class Rows:
     features: FloatArray
     labels: IntArray
     index: IntArray
+
+    def facts(self) -> dict[str, Any]:
+        """What they are."""
+        _, views, dim = self.features.shape
+        return {"rows": len(self), "views": views, "dim": dim, "dtype": self.features.dtype.name}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,7 +87,7 @@ class Task:
     train: Rows
 
 
-class TaskStream:
+class TaskStream(Shown):
     """The tasks of one order of classes or domains, over features held once in memory.
 
     sizes: learned labels of each task. stops: their number after each task.
@@ -125,6 +136,26 @@ class TaskStream:
         train, test = load_splits(store, asked.incremental)
         return cls(train, test, class_names=store.class_names, domain_names=store.domain_names, **protocol)
 
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        return {
+            "tasks": len(self),
+            "domains" if self.domain_names else "classes": len(self.domain_names or self.class_names),
+            "sizes": " ".join(map(str, self.sizes)),
+            "train": len(self._train_labels),
+            "test": len(self._test_labels),
+            "views": self._train.features.shape[1],
+            "dim": self.dim,
+        }
+
+    def _repr_html_(self) -> str:
+        counts, what = self.train_counts(), ("domain",) if self.domain_names else ()
+        rows = [
+            (t + 1, *(self.domain_names[t : t + 1]), ", ".join(self.names(t)), counts[t], len(self.test_labels(t)))
+            for t in range(len(self))
+        ]
+        return table_html(repr(self), ("task", *what, "classes", "train rows", "test rows"), rows)
+
     def __len__(self) -> int:
         return len(self.sizes)
 
@@ -143,6 +174,23 @@ class TaskStream:
     def names(self, number: int) -> tuple[str, ...]:
         """Names of the classes of one task, in the order in which they are learned."""
         return tuple(self.class_names[self.class_of[label]] for label in self.classes(number))
+
+    def as_labels(self, reported: IntArray, labels: str = "names") -> NDArray[Any]:
+        """Reported classes, of any shape, as a user knows them.
+
+        Arguments:
+            labels: `names`; `original`: the indices of the store's labels; or `positions`: places in the class order,
+                as `class_names` and `order` have them (where tasks are domains the same as `original`).
+        """
+        if labels not in LABELS:
+            raise UsageError(
+                f"predictions cannot come as {labels!r}", where="labels", remedy=f"choose one of {', '.join(LABELS)}"
+            )
+        return reported if labels == "positions" else (self.order if labels == "original" else self._names)[reported]
+
+    @property
+    def _names(self) -> NDArray[Any]:
+        return np.array(self.class_names, dtype=object)
 
     def train_counts(self) -> IntArray:
         """Train rows of each task, [T]."""

@@ -120,8 +120,8 @@ def accuracies(stream, monkeypatch, expansion):
 
 # Rows of a class, classes, increment: rows in all at, around and up to 5 times M, tasks of 1 to 50 classes.
 GRID = [(6, 20, 4), (11, 11, 1), (12, 10, 5), (20, 12, 3), (12, 50, 50)]
-# Of two to four rows of a class one is held out: too few to tell by which classifier knows the covariance best; with two rows
-# under a stretched covariance it falls further.
+# Of two to four rows of a class one is held out: too few to tell which classifier knows the covariance. With two
+# rows under a stretched covariance it falls further.
 FEW = [(2, 12, 1), (2, 60, 10), (3, 50, 50), (4, 24, 4)]
 
 

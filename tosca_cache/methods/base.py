@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.metrics import predicted_tasks
+from tosca_cache.shown import Shown
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
@@ -35,8 +36,8 @@ FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
     """labels: predicted learned labels, [n]; in an `Outcome`: the classes that they stand for.
 
     modules: the module that answered, [n], None without modules.
@@ -46,6 +47,10 @@ class Prediction:
     labels: IntArray
     modules: IntArray | None = None
     tasks: IntArray | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        return {"rows": len(self.labels), "modules": self.modules is not None}
 
     def reported(self, stream: TaskStream) -> Prediction:
         """As it is scored: the classes that a stream reports for the learned labels, and the tasks of these."""

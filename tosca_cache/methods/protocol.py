@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,15 @@ from numpy.typing import NDArray
 from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.metrics import accuracy_by_task, accuracy_curve
 from tosca_cache.methods.base import IntArray, Method, Prediction, Watch
+from tosca_cache.shown import Shown
 from tosca_cache.tasks import TaskStream
 
 ROUNDING = 1e-9  # of percent
 TaskDone = Callable[[int, NDArray[np.float64]], None]
 
 
-@dataclass
-class Outcome:
+@dataclass(repr=False)
+class Outcome(Shown):
     """What one pass over a stream gives.
 
     Classes are as the stream reports them (`TaskStream.class_of`): where tasks are domains, a right class is right in
@@ -42,6 +44,10 @@ class Outcome:
     watch: Watch
     predictions: list[Prediction] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+
+    def facts(self) -> dict[str, Any]:
+        """How far it is."""
+        return {"tasks": len(self.R), "evaluated": len(self.predictions), "test": len(self.labels)}
 
 
 def below_chance(method: Method, stream: TaskStream, outcome: Outcome) -> str | None:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.audit import audit
+from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
 from tosca_cache.evaluate.summary import summarise
 from tosca_cache.methods.protocol import Outcome, below_chance, run_protocol
 from tosca_cache.methods.simplecil import SimpleCil
-from tosca_cache.methods.tosca import AdaptedRows, Tosca
+from tosca_cache.methods.tosca import BATCH_ROUTER, AdaptedRows, Tosca
+from tosca_cache.shown import Shown
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
@@ -39,13 +41,33 @@ class Reporter(Interface):
         """A task was learned and evaluated; `row` is its row of R."""
 
 
-@dataclass(frozen=True)
-class Trained:
+@dataclass(frozen=True, repr=False)
+class Trained(Shown):
     """A learner that has seen a whole stream. method: with its bank; outcome: R and all predictions on the way."""
 
     stream: TaskStream
     method: Tosca
     outcome: Outcome
+
+    def targets(self, *, labels: str = "names") -> NDArray[Any]:
+        """The true classes of all test rows, in file order, [n]; see `TaskStream.as_labels`."""
+        return self.stream.as_labels(self.outcome.labels, labels)
+
+    def predictions(self, after: int = -1, *, labels: str = "names") -> NDArray[Any]:
+        """The classes predicted after a task (the last one, if none is named) for the test rows of all tasks seen, [n]."""
+        return self.stream.as_labels(self.outcome.predictions[after].labels, labels)
+
+    def facts(self) -> dict[str, Any]:
+        """What it reached."""
+        return {
+            "method": type(self.method).name,
+            "tasks": len(self.stream),
+            "classes": len(self.stream.class_names),
+            "router": self.method.router.name if self.method.router is not None else BATCH_ROUTER,
+            "seed": self.seed,
+            "last_accuracy": f"{last_accuracy(self.outcome.R, self.outcome.counts):.2f}",
+            "average_accuracy": f"{average_accuracy(self.outcome.R, self.outcome.counts):.2f}",
+        }
 
     @property
     def seed(self) -> int:
@@ -53,8 +75,8 @@ class Trained:
         return self.method.seed
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Shown):
     """What the modules of a trained stream are worth.
 
     metrics: percent, by full name; see `evaluate.summary.summarise`.
@@ -69,6 +91,10 @@ class Evaluation:
     entropy: NDArray[np.floating[Any]]
     prediction: NDArray[np.int64]
     seconds: dict[str, float]
+
+    def facts(self) -> dict[str, Any]:
+        """The metrics."""
+        return {name: f"{value:.2f}" for name, value in self.metrics.items()}
 
 
 def train_stream(stream: TaskStream, method: Tosca, reporter: Reporter | None = None) -> Trained:

@@ -21,6 +21,7 @@ from typing import Any
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.names import twice
+from tosca_cache.shown import Shown
 from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, metadata_keys
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
@@ -33,8 +34,8 @@ LISTED = 100  # paths of a kind that were left out
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Shown):
     """What a store is going to be.
 
     spec: the fingerprint. numerics: what the bits depend on besides it (batch size, threads, device, versions).
@@ -46,6 +47,11 @@ class Plan:
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...]
     layouts: Mapping[str, SplitLayout]
+
+    def facts(self) -> dict[str, Any]:
+        """What it is going to be."""
+        rows = {split: self.layouts[split].rows for split in SPLITS}
+        return {"dataset": self.spec.dataset["name"], **rows, "fingerprint": self.spec.digest()[:10]}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -106,8 +112,8 @@ class LeftOut:
         return cls(len(paths), tuple(paths[:LISTED]))
 
 
-@dataclass(frozen=True)
-class Manifest:
+@dataclass(frozen=True, repr=False)
+class Manifest(Shown):
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard. metadata: zarr's own JSON objects by key.
@@ -120,6 +126,10 @@ class Manifest:
     metadata: Mapping[str, ObjectRecord]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        return {**self.plan.facts(), "bytes": self.size}
 
     @property
     def size(self) -> int:

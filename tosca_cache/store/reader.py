@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
+from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import IntArray, damaged, read_small
 from tosca_cache.store.chunks import read_features
 from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
@@ -30,8 +31,8 @@ from tosca_cache.store.selection import Selection
 from tosca_cache.store.spec import StoreSpec
 
 
-@dataclass(frozen=True)
-class Store:
+@dataclass(frozen=True, repr=False)
+class Store(Shown):
     """A finished store, whose manifest and object sizes have been checked.
 
     path: its folder. manifest: what it says about itself.
@@ -42,6 +43,22 @@ class Store:
 
     path: Path
     manifest: Manifest
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        views = "/".join(str(self.views(split)) for split in SPLITS)
+        domains = {"domains": len(self.domain_names)} if len(self.domain_names) > 1 else {}
+        return {
+            "dataset": self.spec.dataset["name"],
+            **{split: self.rows(split) for split in SPLITS},
+            "classes": len(self.class_names),
+            **domains,
+            "views": views,
+            "dim": self.dim,
+            "dtype": self.dtype.name,
+            "backbone": f"{self.spec.backbone['name']}.{self.spec.backbone.get('tag', '')}",
+            "path": str(self.path),
+        }
 
     @property
     def spec(self) -> StoreSpec:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.runs.experiment import make_method, make_settings
+from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
 from tosca_cache.sweep.execute import Executor, InProcess, OnWorkers
 from tosca_cache.sweep.ledger import Ledger
@@ -48,8 +50,8 @@ class Resources:
         return self.backend == "loky" and self.jobs in (None, 1) and self.scheduler is None
 
 
-@dataclass(frozen=True)
-class SweepReport:
+@dataclass(frozen=True, repr=False)
+class SweepReport(Shown):
     """What a sweep found.
 
     how: how the setting was chosen, in words. settings, cells: how many were tried; lost: cells that diverged or failed.
@@ -70,6 +72,17 @@ class SweepReport:
     gap: float | None
     seconds: dict[str, float]
     report_seeds: tuple[int, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """What it found."""
+        best = self.top[0].words() if self.top else ""
+        tried = {"settings": self.settings, "cells": self.cells, "lost": self.lost}
+        finals = {final.name: f"{final.metrics[self.metric][0]:.2f}" for final in self.finals}
+        return {"metric": self.metric} | tried | {"best": best} | finals
+
+    def _repr_html_(self) -> str:
+        rows = [(", ".join(f"{k} {v}" for k, v in s.point.items()), f"{s.mean:.2f}", s.seeds) for s in self.top]
+        return table_html(f"{self!r}, {self.how}", ("setting", self.metric, "seeds"), rows)
 
 
 def run_sweep(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import cos, pi
 
-from tosca_cache.config.schema import FLOWS, OPTIMIZERS, SCHEDULERS
-from tosca_cache.errors import ConfigError
+from tosca_cache.config import check_value
 
 __all__ = ["Settings"]
 
@@ -23,6 +22,8 @@ class Settings:
     optimizer: `sgd`, `adam`, `adamw` (PyTorch's defaults for everything not named here).
     scheduler: `cosine` (down to `eta_min` at the last epoch), `steplr` (times `gamma` at each of `milestones`), `constant`.
     epochs, batch_size: passes over a task's rows, rows a step; the last short batch is kept.
+
+    Raises `ConfigError` for a value that the setting of that name cannot have.
     """
 
     flow: str = "tosca"
@@ -41,14 +42,8 @@ class Settings:
     batch_size: int = 48
 
     def __post_init__(self) -> None:
-        for name, known in (("flow", FLOWS), ("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}", where=name, remedy=f"choose one of {', '.join(known)}"
-                )
-        for name in ("mlp_ratio", "se_ratio", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}", where=name, remedy="use 1 or more")
+        for field in fields(self):
+            object.__setattr__(self, field.name, check_value(field.name, getattr(self, field.name)))
 
     def steps(self, rows: Iterable[int]) -> int:
         """Training steps over tasks of so many rows."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.shown import Shown
 from tosca_cache.store.layout import Shard
 from tosca_cache.store.manifest import Manifest
 
@@ -69,8 +70,8 @@ class Problem:
         }
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """What looking at every byte of a store has found.
 
     path: the store's folder. manifest: what was believed: the manifest, or its copy where that is damaged; None if both
@@ -83,6 +84,12 @@ class Verification:
     objects: int
     bytes: int
     seconds: float
+
+    def facts(self) -> dict[str, Any]:
+        """What it has found."""
+        found = {"ok": self.ok, "problems": len(self.problems)}
+        first = {"first": str(self.problems[0])} if self.problems else {}
+        return found | first | {"objects": self.objects, "bytes": self.bytes, "path": str(self.path)}
 
     @property
     def ok(self) -> bool:

@@ -1,0 +1,180 @@
+"""Arguments of the Python interface, checked at the door: a wrong one is a `ToscaError` that says what to give instead."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.config.checks import Check, Flag, Integer, accept
+from tosca_cache.errors import UsageError
+from tosca_cache.text import one_line
+
+LONGEST = 255  # bytes of a file's name
+P = ParamSpec("P")
+R = TypeVar("R")
+Take = Callable[[str, Any], Any]  # of an argument's name and its value: the value as it is used
+
+
+def checked(**takes: Take) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: calls a function with its arguments as the given checks return them.
+
+    Raises `UsageError` for an argument that the function has not, for one that is missing, and what the checks raise.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def door(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise _unbound(function.__name__, signature, kwargs, str(error)) from None
+            for name in takes.keys() & bound.arguments.keys():
+                bound.arguments[name] = takes[name](name, bound.arguments[name])
+            return function(*bound.args, **bound.kwargs)
+
+        return door
+
+    return decorate
+
+
+def _unbound(name: str, signature: inspect.Signature, given: Mapping[str, Any], why: str) -> UsageError:
+    known = [p.name for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    for key in given:
+        if key not in known:
+            return unknown(key, known, name)
+    return UsageError(f"{name}: {why}", where=name, remedy=f"its arguments are {', '.join(known)}")
+
+
+def unknown(key: str, known: Sequence[str], where: str) -> UsageError:
+    """The error for a name that does not exist, with those that look like it."""
+    near = get_close_matches(key[:100], known, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return UsageError(
+        f"{where} has no argument {key[:100]!r}", where=where, remedy=f"{hint}there are {', '.join(known)}"
+    )
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy as one of Python, and an array of numpy as a list; anything else as it is."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def checks(check: Check) -> Take:
+    """What a check of a setting takes."""
+    return lambda name, value: accept(check, name, plain(value), name)
+
+
+def optional(take: Take) -> Take:
+    """None, or what another check takes."""
+    return lambda name, value: None if value is None else take(name, value)
+
+
+def instance(kind: type, remedy: str) -> Take:
+    """An object of a type; `remedy` says where to get one."""
+
+    def take(name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise UsageError(f"{name} is {_what(value)}, not a {kind.__name__}", where=name, remedy=remedy)
+        return value
+
+    return take
+
+
+def path(name: str, value: Any) -> Any:
+    """A path, as a text or a `Path`; or an address, as a text."""
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise UsageError(f"{name} cannot be {_what(value)}", where=name, remedy="give a path")
+    if any(len(os.fsencode(part)) > LONGEST for part in Path(value).parts):
+        raise UsageError(f"{name} has a part that is too long: {_what(str(value))}", where=name, remedy="give a path")
+    return value
+
+
+def items(name: str, value: Any) -> list[Any]:
+    """A list, a tuple, a range or an array of one axis."""
+    found = plain(value)
+    if isinstance(found, str | bytes | Mapping) or not isinstance(found, Sequence):
+        raise UsageError(f"{name} cannot be {_what(value)}", where=name, remedy="give a list")
+    return list(found)
+
+
+def axes(name: str, value: Any) -> Any:
+    """A search space: a mapping of settings to values, or a list of texts such as `lr=0.1,0.2`."""
+    if isinstance(value, Mapping):
+        return {key: value if isinstance(value, str) else plain(value) for key, value in mapping(name, value).items()}
+    texts = items(name, value)
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{name} holds more than texts", where=name, remedy="give {setting: values}, or KEY=VALUES")
+    return texts
+
+
+def mapping(name: str, value: Any) -> Any:
+    """A mapping whose keys are texts."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise UsageError(f"{name} cannot be {_what(value)}", where=name, remedy="give a dictionary with texts as keys")
+    return value
+
+
+def reporter(*methods: str) -> Take:
+    """An object with methods that are told how work goes on."""
+
+    def take(name: str, value: Any) -> Any:
+        missing = [method for method in methods if not callable(getattr(value, method, None))]
+        if missing:
+            raise UsageError(
+                f"{name} has no {', '.join(missing)}", where=name, remedy=f"give an object with {', '.join(methods)}"
+            )
+        return value
+
+    return take
+
+
+seed = checks(Integer(0, 2**32 - 1))
+flag = checks(Flag())
+count = checks(Integer(1))
+
+
+def feature_rows(features: Any, dim: int, name: str = "features") -> NDArray[Any]:
+    """Features [n, d] or [n, 1+V, d] as an array of numbers; raises `UsageError` for what no module can be asked about.
+
+    Arguments:
+        dim: d that is wanted.
+    """
+    try:
+        found = np.asarray(features)
+    except (TypeError, ValueError, RuntimeError) as error:
+        remedy = "give one array, on the CPU and without gradient"
+        raise UsageError(f"{name} are no array: {one_line(str(error))[:200]}", where=name, remedy=remedy) from error
+    if found.dtype.kind not in "fiu":
+        raise UsageError(f"{name} are of type {found.dtype}", where=name, remedy="give numbers, such as float32")
+    if found.ndim not in (2, 3) or 0 in found.shape[1:]:
+        one = f"; one row is {name}[None]" if found.ndim == 1 else ""
+        remedy = f"give [n, {dim}], or [n, 1 + views, {dim}] with the clean view first{one}"
+        raise UsageError(f"{name} have the shape {list(found.shape)}", where=name, remedy=remedy)
+    if found.shape[-1] != dim:
+        remedy = f"give features of the backbone that the store was made with: {dim} numbers each"
+        problem = f"{name} have {found.shape[-1]} numbers each, and the modules were trained on {dim}"
+        raise UsageError(problem, where=name, remedy=remedy)
+    rows = found.astype(np.float32, copy=False)
+    bad = np.flatnonzero(~np.isfinite(rows).all(tuple(range(1, rows.ndim))))
+    if len(bad):
+        problem = (
+            f"{len(bad)} of {len(rows)} rows hold NaN, infinity or numbers beyond float32, the first is row {bad[0]}"
+        )
+        raise UsageError(problem, where=name, remedy="leave these rows out, or compute them again")
+    return rows
+
+
+def _what(value: Any) -> str:
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)[:100]
+    return f"a {type(value).__name__}"
