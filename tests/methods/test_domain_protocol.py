@@ -106,7 +106,7 @@ def test_route_and_evaluate_report_classes(trained):
     stream = trained.stream
     clean = np.concatenate([stream.test(j).features[:, 0] for j in range(len(stream))])
     for router in (None, "sample"):
-        labels, modules = tosca.route(trained, clean, router=router)
+        labels, modules = tosca.route(trained, clean, router=router, labels="positions")
         assert labels.tolist() == trained.outcome.predictions[-1].labels.tolist()
         assert modules.tolist() == trained.outcome.predictions[-1].modules.tolist()
     assert {stream.class_names[c] for c in labels} <= set("abcd")

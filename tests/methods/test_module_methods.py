@@ -66,7 +66,7 @@ def test_each_its_own_passes_over_rows_that_fill_up():
 
 def test_a_module_starts_as_a_combination_of_the_earlier_ones():
     """With a rate of zero after the mixing epochs, the combination is what is left."""
-    settings = replace(SETTINGS, scheduler="steplr", milestones=(2,), gamma=0.0, lr=0.5, weight_decay=0.0)
+    settings = replace(SETTINGS, scheduler="steplr", milestones=(2,), gamma=1e-30, lr=0.5, weight_decay=0.0)
     proteus = learn(Proteus(seed=SEED, settings=settings), make_stream())
     first, second, third = proteus.bank.modules
     a = proteus.coefficients[2]
