@@ -27,7 +27,7 @@ from tosca_cache.compare.cells import cells_of
 from tosca_cache.compare.measure import Workplace, measure_block
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
-from tosca_cache.methods import METHODS, Method
+from tosca_cache.learners import LEARNERS, Learner
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.engines import Engine
@@ -40,11 +40,11 @@ def closed_forms() -> list[str]:
     labels = np.repeat(np.arange(4), 12)
     arrays = Arrays(generator.normal(size=(len(labels), 2, 32)).astype(np.float32), labels)
     stream = TaskStream(arrays, arrays, class_names="abcd", increment=2)
-    candidates = [(name, kind) for name, kind in METHODS.items() if not (kind.rehearsal or kind.bound)]
+    candidates = [(name, kind) for name, kind in LEARNERS.items() if not (kind.rehearsal or kind.bound)]
     return sorted(name for name, kind in candidates if not _trains(kind, stream))
 
 
-def _trains(kind: type[Method], stream: TaskStream) -> bool:
+def _trains(kind: type[Learner], stream: TaskStream) -> bool:
     learner = kind(settings=Settings(epochs=1))
     for task in stream:
         learner.observe(task)

@@ -19,7 +19,7 @@ import torch
 from common import repeat, report
 from stage_two import CLASSES, DIM, INCREMENT, TEST, TRAIN, VIEWS, synthetic
 
-from tosca_cache.methods.tosca import Tosca
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import ROUTERS
 from tosca_cache.runs.experiment import train_stream
 from tosca_cache.runs.route import ask, leak_curve, route_again
@@ -28,10 +28,10 @@ from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
 
 
-def measure(stream: TaskStream, method: Tosca) -> dict[str, float]:
+def measure(stream: TaskStream, learner: Tosca) -> dict[str, float]:
     """Seconds of everything that `tosca route` does after it has read the run and the store."""
     start = perf_counter()
-    stored = ask(stream, method)
+    stored = ask(stream, learner)
     asked = perf_counter()
     routed = route_again(stored, sorted(ROUTERS))
     done = perf_counter()
@@ -54,8 +54,8 @@ def main() -> None:
     train, test = synthetic(generator, means, TRAIN, 1 + VIEWS), synthetic(generator, means, TEST, 1 + VIEWS)
     stream = TaskStream(train, test, class_names=[str(c) for c in range(CLASSES)], increment=INCREMENT)
     engine = choose_engine("auto", torch.device("cpu"), steps=Settings().steps(stream.train_counts().tolist()))
-    method = train_stream(stream, Tosca(engine=engine)).method
-    figures = repeat(lambda: measure(stream, method), arguments.repeats)
+    learner = train_stream(stream, Tosca(engine=engine)).learner
+    figures = repeat(lambda: measure(stream, learner), arguments.repeats)
     sizes = {"train": [TRAIN, DIM], "test": [TEST, DIM], "views": VIEWS, "modules": len(stream)}
     sizes |= {"repeats": arguments.repeats}
     lines = [f"CUB-sized, {len(stream)} modules, {len(ROUTERS)} routers, medians of {arguments.repeats}"]

@@ -28,7 +28,7 @@ from common import RESULTS
 from tosca_cache.config import TrainConfig, resolve
 from tosca_cache.devices import describe_machine
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
-from tosca_cache.methods.stacked import Replayed, Source, learn_stacked
+from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, learn_stacked
 from tosca_cache.routing import ROUTERS
 from tosca_cache.routing.combine import Combination
 from tosca_cache.runs.experiment import make_settings
@@ -96,11 +96,11 @@ def measured(config: TrainConfig, data: Data, rows: str) -> Iterator[dict[str, A
         sources, [Member(settings, lane) for lane in range(len(SEEDS))], device=device, engine=engine
     )
     for source, record in zip(sources, records, strict=True):
-        method = Replayed(record, settings, seed=source.seed, engine=engine)
+        learner = PretrainedTosca(record, settings, seed=source.seed, engine=engine)
         for task in source.stream:
-            method.observe(task)
-        stored = ask(source.stream, method)
-        views = stored.evidence.asked.view_count
+            learner.observe(task)
+        stored = ask(source.stream, learner)
+        views = stored.outputs.asked.view_count
         names = [name for name in sorted(ROUTERS) if name != "auto" and (views or not ROUTERS[name].needs_views)]
         yield {"seed": source.seed, "routers": route_again(stored, names), "conditions": leak_curve(stored)}
 

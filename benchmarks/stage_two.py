@@ -20,8 +20,8 @@ import torch
 from common import repeat, report
 
 from tosca_cache.devices import one_thread, resolve_device
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.module import entropy_and_prediction
-from tosca_cache.methods.tosca import Tosca
 from tosca_cache.runs.experiment import Trained, evaluate_trained, train_stream
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.engines import Engine, choose_engine
@@ -40,10 +40,10 @@ def synthetic(generator: np.random.Generator, means: np.ndarray, rows: int, view
 @one_thread()
 def plain_evaluation(trained: Trained) -> float:
     """Seconds to evaluate after every task without keeping any adapted feature."""
-    bank, tests = trained.method.bank, []
+    bank, tests = trained.learner.bank, []
     start = perf_counter()
     for t in range(len(trained.stream)):
-        tests.append(trained.method.tensor(trained.stream.test(t).features[:, 0]))
+        tests.append(trained.learner.tensor(trained.stream.test(t).features[:, 0]))
         rows = torch.cat(tests)
         for module in range(t + 1):
             entropy_and_prediction(bank.logits(bank.adapted(module, rows)))

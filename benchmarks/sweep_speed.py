@@ -26,8 +26,8 @@ from stage_two import synthetic
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
+from tosca_cache.learners.stacked_tosca import Source, learn_stacked
 from tosca_cache.luca.parameters import LucaShape
-from tosca_cache.methods.stacked import Source, learn_stacked
 from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Cell, cells_of, with_point

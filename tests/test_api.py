@@ -18,7 +18,7 @@ def trained(make_stream):
 
 def test_the_recommended_router_is_the_default(make_stream):
     trained = tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
-    assert trained.method.router.name == "auto"
+    assert trained.learner.router.name == "auto"
     rows = np.concatenate([trained.stream.test(t).features for t in range(len(trained.stream))])
     labels, modules = tosca.route(trained, rows)
     assert np.array_equal(tosca.route(trained, rows, router="auto")[0], labels)
@@ -62,7 +62,7 @@ def test_same_seed_gives_same_r_and_other_seed_other_modules(make_stream, traine
     again = tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
     assert np.array_equal(again.outcome.R, trained.outcome.R, equal_nan=True)
     other = tosca.train(make_stream(), seed=5, device="cpu", **QUICK)
-    assert not np.array_equal(other.method.losses[0], trained.method.losses[0])
+    assert not np.array_equal(other.learner.losses[0], trained.learner.losses[0])
 
 
 def test_reporter_hears_every_epoch_and_task(make_stream):

@@ -5,7 +5,7 @@ import pytest
 
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.fewshot import base_and_new_accuracy, performance_drop
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 from tosca_cache.store import open_store
 from tosca_cache.tasks import Arrays, TaskStream
 
@@ -93,7 +93,7 @@ def test_a_learner_and_its_few_shot_metrics(make_stream):
     stream = TaskStream(
         whole._train, whole._test, class_names=whole.class_names, init_cls=4, increment=2, shots=2, seed=1
     )
-    learner = METHODS["teen"]()
+    learner = LEARNERS["teen"]()
     R, counts = np.zeros((3, 3)), [len(stream.test(t)) for t in range(3)]
     for task in stream:
         learner.observe(task)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tosca_cache.compare.learners import facts_of
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 from tosca_cache.report.learners import learners_markdown
 
 TARGET = Path(__file__).parents[1] / "docs" / "methods.md"
 HEADER = """# Learners
 
 Written by `python tools/write_method_docs.py` from what each learner says of itself; `tosca methods` prints the same. All
-work on the cached features of one store, see one task at a time, and stand in `tosca_cache/methods/`, one file each, whose
+work on the cached features of one store, see one task at a time, and stand in `tosca_cache/learners/`, one file each, whose
 head says what differs from the paper. `tosca compare` puts them side by side ([compare.md](compare.md)); an option is set
 by `--set METHOD.OPTION=VALUE`. A learner of your own is one file: see there.
 
@@ -24,7 +24,7 @@ by `--set METHOD.OPTION=VALUE`. A learner of your own is one file: see there.
 
 def document() -> str:
     """The whole of docs/methods.md."""
-    return HEADER + learners_markdown(facts_of(kind) for _, kind in sorted(METHODS.items()))
+    return HEADER + learners_markdown(facts_of(kind) for _, kind in sorted(LEARNERS.items()))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ from tosca_cache.config.schema import ENGINES
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.methods.tosca import BATCH_ROUTER, Tosca
+from tosca_cache.learners.tosca import BATCH_ROUTER, Tosca
 from tosca_cache.routing import make_router
 from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, train_stream
 from tosca_cache.runs.progress import TrainingProgress
@@ -66,7 +66,7 @@ from tosca_cache.store.verify import verify_store as _verify_store
 from tosca_cache.sweep.progress import SweepProgress
 from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
 from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
-from tosca_cache.sweep.settle import SweepReporter
+from tosca_cache.sweep.run_cells import SweepReporter
 from tosca_cache.sweep.space import make_space
 from tosca_cache.tasks import LABELS, TaskStream
 from tosca_cache.terminal import make_console
@@ -245,9 +245,9 @@ def train(
     counts = stream.train_counts().tolist()
     check_plan(max(counts), setting.epochs)
     trainer = choose_engine(engine, where, steps=setting.steps(counts))
-    method = Tosca(setting, seed=seed, router=router, device=where, engine=trainer)
+    learner = Tosca(setting, seed=seed, router=router, device=where, engine=trainer)
     with _told(reporter, lambda: TrainingProgress(make_console(), leaks=router == BATCH_ROUTER)) as told:
-        return train_stream(stream, method, told)
+        return train_stream(stream, learner, told)
 
 
 @checked(trained=_TRAINED, router=optional(_TEXT), labels=checks(Choice(LABELS)))
@@ -264,21 +264,21 @@ def route(
         labels: how classes come: `names`; `original`, the indices of the store's labels; or `positions` in the class order,
             which is another one for every seed.
     """
-    method, stream = trained.method, trained.stream
+    learner, stream = trained.learner, trained.stream
     rows = feature_rows(features, stream.dim)
     if not len(rows):
         nothing = np.empty(0, dtype=np.int64)
         return stream.as_labels(nothing, labels), nothing
-    watch = method.watch()
-    watch.add(rows)
+    test_set = learner.test_set()
+    test_set.add(rows)
     if router is None:
-        prediction = watch.predict()
+        prediction = test_set.predict()
         assert prediction.modules is not None
         return stream.as_labels(stream.class_of[prediction.labels], labels), prediction.modules
     other = make_router(router)
     for task in stream:
-        other.fit(task, method.bank)
-    answer = other.answer(watch.evidence())
+        other.fit(task, learner.bank)
+    answer = other.answer(test_set.outputs())
     return stream.as_labels(stream.class_of[answer.labels.cpu().numpy()], labels), answer.modules.cpu().numpy()
 
 

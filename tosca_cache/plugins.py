@@ -11,7 +11,7 @@ from traceback import extract_tb
 from types import ModuleType
 
 from tosca_cache.errors import UsageError
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 from tosca_cache.routing import ROUTERS
 
 __all__ = [
@@ -42,7 +42,7 @@ def load_plugin(path: Path) -> ModuleType:
     module_name = f"tosca_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     if module_name in sys.modules:
         return sys.modules[module_name]
-    registries: tuple[Registry, ...] = (METHODS, ROUTERS)
+    registries: tuple[Registry, ...] = (LEARNERS, ROUTERS)
     before = [dict(registry) for registry in registries]
     try:
         module = _import(module_name, file, path)
@@ -89,5 +89,5 @@ def _check(registries: Sequence[Registry], before: Sequence[Mapping[str, type]],
         raise UsageError(
             "the plugin registers neither a learner nor a router",
             where=f"{OPTION} {path}",
-            remedy="put @register_method (tosca_cache.methods) or @register_router (tosca_cache.routing) on its class",
+            remedy="put @register_learner (tosca_cache.learners) or @register_router (tosca_cache.routing) on its class",
         )

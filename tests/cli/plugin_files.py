@@ -3,15 +3,15 @@
 HEAD = """
 from pathlib import Path
 import torch
-from tosca_cache.methods import Method, register_method
-from tosca_cache.methods.simplecil import SimpleCil
+from tosca_cache.learners import Learner, register_learner
+from tosca_cache.learners.simplecil import SimpleCil
 """
 
 RECENT = (
     HEAD
     + '''
 
-@register_method
+@register_learner
 class Recent(SimpleCil):
     """Class means; `weight` favours the classes of the last task."""
 
@@ -37,7 +37,7 @@ FAILING = (
     HEAD
     + '''
 
-@register_method
+@register_learner
 class Failing(SimpleCil):
     """Fails with one seed, in its third task."""
 
@@ -56,7 +56,7 @@ HALTING = (
     HEAD
     + '''
 
-@register_method
+@register_learner
 class Halting(SimpleCil):
     """With a file `stop` beside it, Ctrl-C is pressed in the second task of the last seed but one."""
 
@@ -74,7 +74,7 @@ BOUND = (
     HEAD
     + '''
 
-@register_method
+@register_learner
 class Perfect(SimpleCil):
     """A bound that looks at the other test rows."""
 

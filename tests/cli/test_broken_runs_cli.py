@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import tosca_cache
 from tosca_cache.cli.app import app
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 
 QUICK = ("--epochs", "3", "--increment", "3", "--router", "sample")
 
@@ -59,10 +59,10 @@ LEARNER = '''
 import sys
 import numpy as np
 import torch
-from tosca_cache.methods import Method, register_method
+from tosca_cache.learners import Learner, register_learner
 
-@register_method
-class Broken(Method):
+@register_learner
+class Broken(Learner):
     """Keeps nothing."""
     name = "broken"
     source = "a test"
@@ -82,7 +82,7 @@ BROKEN = {
 @pytest.fixture
 def forgotten():
     yield
-    METHODS.pop("broken", None)
+    LEARNERS.pop("broken", None)
 
 
 @pytest.mark.parametrize("scores", BROKEN)

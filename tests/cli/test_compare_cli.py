@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.errors import RunError
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 from tosca_cache.routing import ROUTERS
 from tosca_cache.sweep.ledger import Ledger
 
@@ -29,7 +29,7 @@ QUICK = ("--seeds", "2", "--methods", "simplecil,teen")
 @pytest.fixture(autouse=True)
 def _registries():
     """Plugins are forgotten after each test."""
-    kept = [(registry, dict(registry)) for registry in (METHODS, ROUTERS)]
+    kept = [(registry, dict(registry)) for registry in (LEARNERS, ROUTERS)]
     yield
     for registry, before in kept:
         registry.clear()
@@ -143,7 +143,7 @@ def test_a_learner_in_one_file_with_an_option(digits_place, plugin):
     assert len(cells()) == 3, "an option makes another cell; the other learner's stays"
     path.write_text(plugin_files.RECENT + "\n# edited\n")
     del sys.modules[next(name for name in sys.modules if name.startswith("tosca_plugin_"))]
-    METHODS.pop("recent")
+    LEARNERS.pop("recent")
     compare(*asked)
     assert len(cells()) == 4, "a learner that was edited is another one"
 
@@ -249,7 +249,7 @@ def test_a_router_in_one_file(digits_place, plugin):
 def test_the_learners_are_listed_with_what_they_say_of_themselves(plugin):
     path = plugin(plugin_files.RECENT)
     listed = {facts["name"]: facts for facts in json.loads(tosca("methods", "--plugin", path, "--json").stdout)}
-    assert listed.keys() == METHODS.keys() and "recent" in listed
+    assert listed.keys() == LEARNERS.keys() and "recent" in listed
     assert listed["recent"]["options"] == {"weight": 0.0}
     assert listed["ranpac"]["options"]["expansion"] == 10_000
     assert listed["adanpc"]["rehearsal"] and listed["lame"]["transductive"] and listed["joint-luca"]["bound"]

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.evaluate.metrics import accuracy_curve, average_accuracy, last_accuracy
-from tosca_cache.methods.protocol import run_protocol
-from tosca_cache.methods.simplecil import SimpleCil
+from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.learners.simplecil import SimpleCil
 from tosca_cache.store import list_stores, open_store
 from tosca_cache.tasks import TaskStream
 

@@ -47,7 +47,7 @@ def test_incremental_is_joint(sizes, each, dim, seed):
 def test_ridge_solves_its_equation():
     x, labels = rows(1, 5, 8, 6)
     ridge = in_tasks(Ridge(), x, labels, [2, 3])
-    ridge.settle()
+    ridge.finalize()
     y = torch.nn.functional.one_hot(labels, 5).double()
     weights = torch.linalg.solve(x.T @ x + ridge.lam * torch.eye(6, dtype=torch.float64), x.T @ y)
     torch.testing.assert_close(ridge.scores(x), x @ weights, rtol=1e-9, atol=1e-9)

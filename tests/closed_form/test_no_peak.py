@@ -12,8 +12,8 @@ from tosca_cache.closed_form.gcv import POWERS, Candidates
 from tosca_cache.closed_form.lda import SHRINKAGES, likely_shrinkage
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
+from tosca_cache.learners import LEARNERS
 from tosca_cache.luca.bank import Bank
-from tosca_cache.methods import METHODS
 from tosca_cache.routing import judges, make_router
 from tosca_cache.tasks import Arrays, TaskStream
 
@@ -61,7 +61,7 @@ def test_lambda_is_the_same_for_any_split_of_the_rows(seed, splits):
                     again.load_state(parts.state())
                     parts, start = again, stop
             scores = parts.scores(x.to(dtype))
-            whole.settle()
+            whole.finalize()
             assert parts.lam == pytest.approx(whole.lam, rel=1e-4)
             np.testing.assert_allclose(scores, whole.scores(x), atol=1e-2 if dtype == torch.float32 else 1e-6)
 
@@ -106,7 +106,7 @@ def accuracies(stream, monkeypatch, expansion):
     labels = np.concatenate([stream.test(t).labels for t in range(len(stream))])
     found = []
     for name in ("simplecil", "fsa-lda"):
-        learner = METHODS[name](seed=1)
+        learner = LEARNERS[name](seed=1)
         for task in stream:
             learner.observe(task)
         found.append(100 * (learner.scores(x).argmax(1) == labels).mean())
@@ -173,7 +173,7 @@ def test_ranpac_without_its_peak():
     labels = np.concatenate([stream.test(t).labels for t in range(len(stream))])
     found = {}
     for selection in ("split", "gcv"):
-        learner = METHODS["ranpac"](seed=1, expansion=200, selection=selection)
+        learner = LEARNERS["ranpac"](seed=1, expansion=200, selection=selection)
         for task in stream:
             learner.observe(task)
         found[selection] = 100 * (learner.scores(x).argmax(1) == labels).mean()
@@ -186,7 +186,7 @@ def test_rows_that_reach_and_pass_the_number_of_random_features(selection, preci
     """One task at a time across M, where single precision may have to be given up."""
     stream = stream_of(24, 5, 60, 1, 0.7, seed=1)
     x = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
-    learner = METHODS["ranpac"](seed=1, expansion=100, selection=selection, precision=precision)
+    learner = LEARNERS["ranpac"](seed=1, expansion=100, selection=selection, precision=precision)
     for task in stream:
         learner.observe(task)
         assert np.isfinite(learner.scores(x)).all()

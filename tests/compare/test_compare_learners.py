@@ -7,9 +7,9 @@ from tosca_cache.compare.learners import full_options, learns_together, method_n
 from tosca_cache.compare.request import CompareRequest, parse_seeds
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
-from tosca_cache.methods import METHODS, method_type
-from tosca_cache.methods.protocol import run_protocol, run_protocols
-from tosca_cache.methods.simplecil import SimpleCil
+from tosca_cache.learners import LEARNERS, learner_type
+from tosca_cache.learners.protocol import run_protocol, run_protocols
+from tosca_cache.learners.simplecil import SimpleCil
 from tosca_cache.train.settings import Settings
 
 
@@ -29,7 +29,7 @@ class Below(Optioned):
 
 @pytest.fixture
 def optioned(monkeypatch):
-    monkeypatch.setitem(METHODS, "optioned", Optioned)
+    monkeypatch.setitem(LEARNERS, "optioned", Optioned)
 
 
 def test_options_are_those_that_a_user_may_set():
@@ -68,13 +68,13 @@ def test_only_a_router_comes_from_the_configuration():
     assert full_options("tosca", config, {"router": "sample"})["router"] == "sample"
     own = {name: full_options(name, TrainConfig(), {})["router"] for name in ("tosca", "tosca-auto", "mos")}
     assert own == {"tosca": "sample", "tosca-auto": "auto", "mos": "mos-ensemble"}
-    for name in METHODS:
+    for name in LEARNERS:
         others = {k: v for k, v in full_options(name, config, {}).items() if not k.startswith("rout")}
-        assert others == {k: v for k, v in options_of(method_type(name)).items() if not k.startswith("rout")}
+        assert others == {k: v for k, v in options_of(learner_type(name)).items() if not k.startswith("rout")}
 
 
 def test_names():
-    assert method_names("all") == tuple(sorted(METHODS))
+    assert method_names("all") == tuple(sorted(LEARNERS))
     assert method_names(" tosca,simplecil,tosca") == ("tosca", "simplecil")
     with pytest.raises(UsageError, match="simplecil"):
         method_names(["simple-cil"])
@@ -136,7 +136,7 @@ def test_side_by_side_gives_what_each_gives_alone(make_stream):
 def test_a_learner_of_the_registry_is_measured_side_by_side(make_stream, name):
     quick = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
     streams = [make_stream(seed=seed) for seed in (3, 4)]
-    kind = METHODS[name]
+    kind = LEARNERS[name]
     outcomes = run_protocols([kind(seed=s, settings=quick) for s in (3, 4)], streams)
     for seed, stream, outcome in zip((3, 4), streams, outcomes, strict=True):
         alone = run_protocol(kind(seed=seed, settings=quick), stream)

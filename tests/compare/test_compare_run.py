@@ -13,9 +13,9 @@ from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
-from tosca_cache.methods import METHODS
-from tosca_cache.methods.protocol import run_protocol
-from tosca_cache.methods.simplecil import SimpleCil
+from tosca_cache.learners import LEARNERS
+from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.learners.simplecil import SimpleCil
 from tosca_cache.report.compare import comparison, to_csv, to_latex, to_markdown
 from tosca_cache.sweep.ledger import Ledger
 
@@ -90,7 +90,7 @@ def test_addresses_depend_on_what_decides_the_numbers():
 
 
 def test_what_fails_side_by_side_is_tried_alone(store, tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "half", Half)
+    monkeypatch.setitem(LEARNERS, "half", Half)
     table = tosca.compare(store, ["half", "simplecil"], seeds=[1, 2, 3], ledger=tmp_path / "l.sqlite", **QUICK)
     half, other = sorted(table["rows"], key=lambda row: row["method"])
     assert list(half["seeds"]) == ["1", "3"] and list(half["failed"]) == ["2"]
@@ -106,7 +106,7 @@ def test_what_fails_side_by_side_is_tried_alone(store, tmp_path, monkeypatch):
 
 
 def test_a_learner_that_always_fails_has_a_line_without_numbers(store, monkeypatch):
-    monkeypatch.setitem(METHODS, "half", Half)
+    monkeypatch.setitem(LEARNERS, "half", Half)
     table = tosca.compare(store, ["half"], seeds=[2], **QUICK)
     (line,) = comparison(table).lines
     assert [entry.text for entry in line.entries] == ["-"] * 7 and line.name == "half [1]"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "benchmarks" / "results" / "compare").glob("*.csv"))
@@ -24,7 +24,7 @@ def test_the_page_has_the_recorded_numbers(path):
     section = PAGE.split(f"<!-- {path.stem} -->")[1].split("<!--")[0]
     shown = dict(re.findall(r"^\| ([a-z0-9-]+)(?:\\\*)? \| (.*) \|$", section, re.MULTILINE))
     shown.pop("method")
-    assert recorded.keys() == shown.keys() == set(METHODS), "every learner there is, and no other"
+    assert recorded.keys() == shown.keys() == set(LEARNERS), "every learner there is, and no other"
     for name, row in recorded.items():
         numbers = [cell.strip("* ") for cell in shown[name].split("|")[:3]]
         for text, column in zip(numbers, ("average_accuracy", "last_accuracy", "forgetting"), strict=True):

@@ -8,7 +8,7 @@ import pytest
 from tosca_cache.datasets import known
 from tosca_cache.errors import ConfigError, UsageError
 from tosca_cache.extract.names import resolve_name
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 from tosca_cache.reproduce.expectation import Paper, find_paper, read_paper, shipped_papers
 from tosca_cache.reproduce.features import wanted_fields
 from tosca_cache.tasks import task_sizes
@@ -39,7 +39,7 @@ def test_the_papers():
 def test_every_value_can_be_run(paper, one):
     dataset = known(one.dataset)
     assert dataset is not None and dataset.name == one.dataset
-    assert one.method in METHODS
+    assert one.method in LEARNERS
     sizes = task_sizes(dataset.classes, one.increment, one.init_cls)
     assert resolve_name(one.backbone)[1] in ("augreg_in21k", "augreg_in21k_ft_in1k")
     assert one.normalize == "none" and one.image_size == 224 and one.resize in (224, 256)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.gaussian import make_domain_arrays
 
-from tosca_cache.methods.tosca import Tosca
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import ROUTERS, make_router
-from tosca_cache.routing.base import Evidence
+from tosca_cache.routing.base import ModuleOutputs
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.settings import Settings
 
@@ -53,26 +53,26 @@ def stream(request):
 
 @pytest.fixture(scope="module")
 def tosca(stream):
-    method = Tosca(QUICK, seed=3)
+    learner = Tosca(QUICK, seed=3)
     for task in stream:
-        method.observe(task)
-    return method
+        learner.observe(task)
+    return learner
 
 
 def rows_of(stream):
     return np.concatenate([stream.test(t).features for t in range(len(stream))])
 
 
-def evidence_of(method, rows):
-    watch = method.watch()
-    watch.add(rows)
-    return watch.evidence()
+def evidence_of(learner, rows):
+    test_set = learner.test_set()
+    test_set.add(rows)
+    return test_set.outputs()
 
 
-def fitted(name, stream, method):
+def fitted(name, stream, learner):
     router = make_router(name)
     for task in stream:
-        router.fit(task, method.bank)
+        router.fit(task, learner.bank)
     return router
 
 
@@ -93,10 +93,10 @@ def test_a_sample_alone_decides(stream, tosca, name, data):
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))
 def test_only_modules_that_exist_are_chosen(stream, name):
-    method, rows = Tosca(QUICK, seed=3, router=name), rows_of(stream)
+    learner, rows = Tosca(QUICK, seed=3, router=name), rows_of(stream)
     for task in stream:
-        method.observe(task)
-        modules, labels = method.answer(evidence_of(method, rows))
+        learner.observe(task)
+        modules, labels = learner.answer(evidence_of(learner, rows))
         assert modules.shape == labels.shape == (len(rows),)
         assert modules.dtype == labels.dtype == torch.int64
         assert 0 <= int(modules.min()) <= int(modules.max()) <= task.number
@@ -107,13 +107,13 @@ def test_only_modules_that_exist_are_chosen(stream, name):
 def test_what_a_router_has_learned_can_be_kept(stream, tosca, name):
     router, again = fitted(name, stream, tosca), make_router(name)
     again.load_state({key: value.clone() for key, value in router.state().items()})
-    evidence = evidence_of(tosca, rows_of(stream))
-    for found, wanted in zip(again.answer(evidence), router.answer(evidence), strict=True):
+    outputs = evidence_of(tosca, rows_of(stream))
+    for found, wanted in zip(again.answer(outputs), router.answer(outputs), strict=True):
         assert torch.equal(found, wanted)
 
 
 def test_routers_of_a_pool_answer_as_alone(stream, tosca):
-    evidence, pool = evidence_of(tosca, rows_of(stream)), {}
+    outputs, pool = evidence_of(tosca, rows_of(stream)), {}
     together = {name: make_router(name) for name in sorted(ROUTERS)}
     for router in together.values():
         router.share(pool)
@@ -121,16 +121,16 @@ def test_routers_of_a_pool_answer_as_alone(stream, tosca):
         for router in together.values():
             router.fit(task, tosca.bank)
     for name, router in together.items():
-        for found, wanted in zip(router.answer(evidence), fitted(name, stream, tosca).answer(evidence), strict=True):
+        for found, wanted in zip(router.answer(outputs), fitted(name, stream, tosca).answer(outputs), strict=True):
             assert torch.equal(found, wanted), name
 
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))
 def test_the_answer_is_the_largest_score(stream, tosca, name):
-    router, evidence = fitted(name, stream, tosca), evidence_of(tosca, rows_of(stream))
-    modules, labels = router.answer(evidence)
-    assert torch.equal(modules, router.route(evidence))
-    scores = router.scores(evidence)
+    router, outputs = fitted(name, stream, tosca), evidence_of(tosca, rows_of(stream))
+    modules, labels = router.answer(outputs)
+    assert torch.equal(modules, router.route(outputs))
+    scores = router.scores(outputs)
     assert scores.shape == (len(labels), stream.stops[-1])
     assert torch.equal(scores.argmax(1), labels)
 
@@ -140,7 +140,7 @@ def test_a_router_says_where_it_comes_from_and_what_it_keeps(name):
     assert ROUTERS[name].source
     assert ROUTERS[name].stores
     assert ROUTERS[name].cost
-    assert not {field for field in Evidence.__dataclass_fields__ if "label" in field}
+    assert not {field for field in ModuleOutputs.__dataclass_fields__ if "label" in field}
 
 
 def plain_choice(name, logits, blocks):
@@ -174,8 +174,8 @@ def test_sureness_is_what_it_says(name, sizes, seed):
     logits = 3 * generator.normal(size=(len(sizes), 7, stops[-1]))
     nothing = torch.zeros(len(sizes), 7)
     asked = SimpleNamespace(logits=lambda t: torch.from_numpy(logits[t]))
-    evidence = Evidence(torch.zeros(7, 2), nothing, nothing.long(), blocks, asked)
-    chosen = make_router(name).route(evidence).numpy()
+    outputs = ModuleOutputs(torch.zeros(7, 2), nothing, nothing.long(), blocks, asked)
+    chosen = make_router(name).route(outputs).numpy()
     for sample, module in enumerate(chosen):
         scores = plain_choice(name, logits[:, sample], blocks)
         assert scores[module] >= scores.max() - 1e-9

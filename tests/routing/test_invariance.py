@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tosca_cache.errors import UsageError
-from tosca_cache.methods.simplecil import SimpleCil
-from tosca_cache.methods.tosca import Tosca
+from tosca_cache.learners.simplecil import SimpleCil
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import make_router
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.settings import Settings
@@ -28,10 +28,10 @@ def stream():
 
 
 def learn(stream, **options):
-    method = Tosca(QUICK, seed=3, **options)
+    learner = Tosca(QUICK, seed=3, **options)
     for task in stream:
-        method.observe(task)
-    return method
+        learner.observe(task)
+    return learner
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +85,11 @@ def test_same_seed_twice_gives_the_same_bits(stream, tosca):
 
 
 def test_future_tasks_are_never_chosen(stream):
-    method = Tosca(QUICK, seed=3)
+    learner = Tosca(QUICK, seed=3)
     rows = clean(stream)
     for task in stream:
-        method.observe(task)
-        assert method.scores(rows).shape == (len(rows), task.classes.stop)
+        learner.observe(task)
+        assert learner.scores(rows).shape == (len(rows), task.classes.stop)
 
 
 def test_bank_saved_and_loaded_answers_the_same(stream, tosca, tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
-from tosca_cache.routing import Evidence, make_router
+from tosca_cache.routing import ModuleOutputs, make_router
 from tosca_cache.routing.combine import standardised
 from tosca_cache.routing.examine import TEMPERATURES, Examination, split
 from tosca_cache.routing.judges import Judge
@@ -41,7 +41,7 @@ def evidence_of(sizes, seed, *, n=7, d=3, views=0):
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     entropy, prediction = torch.from_numpy(-(p * np.log(p + 1e-9)).sum(-1)), torch.from_numpy(logits.argmax(-1))
     features = torch.from_numpy(generator.normal(size=(n, d)))
-    return Evidence(features, entropy, prediction, blocks, asked), logits, seen
+    return ModuleOutputs(features, entropy, prediction, blocks, asked), logits, seen
 
 
 def tasks_of(sizes, seed, *, rows=6, d=3):
@@ -65,14 +65,14 @@ def softmax(x):
 @settings(max_examples=30, deadline=None)
 @given(sizes=SIZES, views=st.integers(1, 3), seed=st.integers(0, 10**6))
 def test_views_are_averaged_before_the_entropy(sizes, views, seed):
-    evidence, logits, seen = evidence_of(sizes, seed, views=views)
+    outputs, logits, seen = evidence_of(sizes, seed, views=views)
     mean = 0.375 * logits + 0.625 * seen.mean(1)
     scores = []
-    for t, block in enumerate(evidence.blocks):
+    for t, block in enumerate(outputs.blocks):
         asked = mean[t][:, block.start : block.stop] if len(block) > 1 else mean[t]
         p = softmax(asked)
         scores.append(-(p * np.log(p + 1e-9)).sum(1) / np.log(max(asked.shape[1], 2)))
-    chosen = make_router("contracon").route(evidence).numpy()
+    chosen = make_router("contracon").route(outputs).numpy()
     least = np.array(scores)
     np.testing.assert_allclose(least[chosen, np.arange(7)], least.min(0), atol=1e-9)
 
@@ -112,7 +112,7 @@ def test_a_signature_of_hardly_any_rows_prefers_them(rows):
 @settings(max_examples=20, deadline=None)
 @given(sizes=SIZES, rows=st.integers(1, 12), seed=st.integers(0, 10**6))
 def test_neighbours_vote_by_class(sizes, rows, seed):
-    evidence, _, _ = evidence_of(sizes, seed)
+    outputs, _, _ = evidence_of(sizes, seed)
     router, kept, labels = make_router("knn"), [], []
     for task in tasks_of(sizes, seed, rows=rows):
         router.fit(task, Bank("tosca"))
@@ -120,27 +120,27 @@ def test_neighbours_vote_by_class(sizes, rows, seed):
         labels.append(task.train.labels)
     memory, labels = np.concatenate(kept), np.concatenate(labels)
     memory = memory / np.linalg.norm(memory, axis=1, keepdims=True)
-    x = evidence.features.numpy().astype(np.float32)
+    x = outputs.features.numpy().astype(np.float32)
     cosines = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ memory.T
-    chosen = router.route(evidence).numpy()
+    chosen = router.route(outputs).numpy()
     for sample, row in enumerate(cosines):
         nearest = np.argsort(-row)[:20]
         weights = softmax(row[nearest] / 0.1)
-        votes = np.array([weights[labels[nearest] == c].sum() for c in range(evidence.blocks[-1].stop)])
+        votes = np.array([weights[labels[nearest] == c].sum() for c in range(outputs.blocks[-1].stop)])
         best = np.flatnonzero(votes > votes.max() - 1e-5)
-        assert chosen[sample] in {next(t for t, b in enumerate(evidence.blocks) if c in b) for c in best}
+        assert chosen[sample] in {next(t for t, b in enumerate(outputs.blocks) if c in b) for c in best}
 
 
 @settings(max_examples=30, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
 def test_self_refinement_stops_where_a_module_confirms_itself(sizes, seed):
-    evidence, logits, _ = evidence_of(sizes, seed)
-    router, C = make_router("mos"), evidence.blocks[-1].stop
+    outputs, logits, _ = evidence_of(sizes, seed)
+    router, C = make_router("mos"), outputs.blocks[-1].stop
     means = np.random.default_rng(seed + 1).normal(size=(C, 3))
     router.load_state({"means": torch.from_numpy(means)})
-    task_of = [next(t for t, b in enumerate(evidence.blocks) if c in b) for c in range(C)]
-    under_0 = evidence.asked.adapted_rows(0).numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
-    chosen = router.route(evidence).numpy()
+    task_of = [next(t for t, b in enumerate(outputs.blocks) if c in b) for c in range(C)]
+    under_0 = outputs.asked.adapted_rows(0).numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    chosen = router.route(outputs).numpy()
     for sample in range(7):
         module = task_of[under_0[sample].argmax()]
         for _ in range(4):
@@ -152,28 +152,28 @@ def test_self_refinement_stops_where_a_module_confirms_itself(sizes, seed):
     ensemble = make_router("mos-ensemble")
     ensemble.load_state({"means": torch.from_numpy(means)})
     final = logits[chosen, np.arange(7)]
-    np.testing.assert_allclose(ensemble.scores(evidence), softmax(final) + softmax(len(sizes) * under_0), rtol=1e-6)
+    np.testing.assert_allclose(ensemble.scores(outputs), softmax(final) + softmax(len(sizes) * under_0), rtol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
 def test_soft_combinations_are_probabilities(sizes, seed):
-    evidence, logits, _ = evidence_of(sizes, seed)
+    outputs, logits, _ = evidence_of(sizes, seed)
     lda, routers = Lda(), {name: make_router(name) for name in ("soft-lda", "weighted-lda")}
     for task in tasks_of(sizes, seed):
         lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
         for router in routers.values():
             router.fit(task, Bank("tosca"))
-    posterior = softmax(lda.scores(evidence.features).numpy())
-    tasks = np.stack([posterior[:, b.start : b.stop].sum(1) for b in evidence.blocks], 1)
-    chain = routers["soft-lda"].scores(evidence).numpy()
-    for t, block in enumerate(evidence.blocks):
+    posterior = softmax(lda.scores(outputs.features).numpy())
+    tasks = np.stack([posterior[:, b.start : b.stop].sum(1) for b in outputs.blocks], 1)
+    chain = routers["soft-lda"].scores(outputs).numpy()
+    for t, block in enumerate(outputs.blocks):
         within = softmax(logits[t][:, block.start : block.stop])
         np.testing.assert_allclose(chain[:, block.start : block.stop], tasks[:, t : t + 1] * within, atol=1e-9)
     mixed = sum(tasks[:, t : t + 1] * softmax(logits[t]) for t in range(len(sizes)))
-    np.testing.assert_allclose(routers["weighted-lda"].scores(evidence).numpy(), mixed, atol=1e-9)
+    np.testing.assert_allclose(routers["weighted-lda"].scores(outputs).numpy(), mixed, atol=1e-9)
     for router in routers.values():
-        np.testing.assert_allclose(router.scores(evidence).sum(1), 1, atol=1e-9)
+        np.testing.assert_allclose(router.scores(outputs).sum(1), 1, atol=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
@@ -187,7 +187,7 @@ def test_no_judge_wins_by_its_scale(scale, shift, classes, seed):
 
 
 def test_fused_scores_are_the_sum_over_judges():
-    evidence, logits, _ = evidence_of([2, 3], 4)
+    outputs, logits, _ = evidence_of([2, 3], 4)
     router, lda = make_router("fused-lda"), Lda()
     for task in tasks_of([2, 3], 4):
         router.fit(task, Bank("tosca"))
@@ -197,9 +197,9 @@ def test_fused_scores_are_the_sum_over_judges():
     def z(s):
         return (s - s.mean(1, keepdims=True)) / s.std(1, keepdims=True)
 
-    wanted = z(lda.scores(evidence.features).numpy()) + z(modules)
-    np.testing.assert_allclose(router.scores(evidence).numpy(), wanted, rtol=1e-6)
-    modules_of = router.answer(evidence).modules.numpy()
+    wanted = z(lda.scores(outputs.features).numpy()) + z(modules)
+    np.testing.assert_allclose(router.scores(outputs).numpy(), wanted, rtol=1e-6)
+    modules_of = router.answer(outputs).modules.numpy()
     np.testing.assert_array_equal(modules_of, (wanted.argmax(1) >= 2).astype(int))
 
 
@@ -238,21 +238,21 @@ def rows_of(task, positions):
 @settings(max_examples=15, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
 def test_calibrated_products_are_sums_of_logarithms(sizes, seed):
-    evidence, logits, _ = evidence_of(sizes, seed)
+    outputs, logits, _ = evidence_of(sizes, seed)
     routers = {name: make_router(name) for name in ("product", "pool", "auto")}
     for task in tasks_of(sizes, seed):
         for router in routers.values():
             router.fit(task, Bank("tosca"))
-    within = np.concatenate([log_softmax(logits[t][:, b.start : b.stop]) for t, b in enumerate(evidence.blocks)], 1)
+    within = np.concatenate([log_softmax(logits[t][:, b.start : b.stop]) for t, b in enumerate(outputs.blocks)], 1)
     examined, T = routers["pool"].examinations(), len(sizes)
     said = {}
     for name, judge in routers["pool"].judges.items():
-        scores, tau = judge.scores(evidence), examined[name].temperature(T)
+        scores, tau = judge.scores(outputs), examined[name].temperature(T)
         said[name] = log_softmax((standardised(scores) if tau is None else scores / tau).numpy())
     right = {name: examined[name].merit(T)[0] for name in said}
     pooled = sum(said[name] for name in said if right[name] >= max(right.values()) - max(right.values()) ** 0.5)
-    np.testing.assert_allclose(routers["pool"].scores(evidence), within + pooled, atol=1e-6)
-    np.testing.assert_array_equal(routers["pool"].alone(evidence), pooled.argmax(1))
-    np.testing.assert_array_equal(routers["auto"].scores(evidence), routers["pool"].scores(evidence))
+    np.testing.assert_allclose(routers["pool"].scores(outputs), within + pooled, atol=1e-6)
+    np.testing.assert_array_equal(routers["pool"].alone(outputs), pooled.argmax(1))
+    np.testing.assert_array_equal(routers["auto"].scores(outputs), routers["pool"].scores(outputs))
     best = max(said, key=lambda name: examined[name].merit(T))
-    np.testing.assert_allclose(routers["product"].scores(evidence), within + said[best], atol=1e-6)
+    np.testing.assert_allclose(routers["product"].scores(outputs), within + said[best], atol=1e-6)

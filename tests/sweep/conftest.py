@@ -17,8 +17,8 @@ from tosca_cache.sweep.execute import InProcess
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import run_sweep
+from tosca_cache.sweep.run_cells import Runner, Silent
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
-from tosca_cache.sweep.settle import Runner, Silent
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 

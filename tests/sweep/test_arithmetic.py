@@ -69,7 +69,7 @@ def numbers(config, data, engine, cell_of):
     cell = cell_of(config, 1993, "val")
     stream = make_scenario(cell.scenario, config, data, 1993)
     trained = train_stream(stream, make_method(config, 1993, engine))
-    losses = [[float(task[0]), float(task[-1])] for task in trained.method.losses]
+    losses = [[float(task[0]), float(task[-1])] for task in trained.learner.losses]
     (finished,) = run_block([cell], data, engine)
     R = [value for row in finished.result["R"] for value in row if value is not None]
     return losses, trained.outcome.predictions[-1].labels.tolist(), R

@@ -135,7 +135,7 @@ def test_stacked_seeds_give_what_each_gives_alone(make_runner, cell_of, alone, a
         for rows in ("val", "test")
     ]
     with make_runner(data, engine=engine) as runner:
-        runner.settle(cells)
+        runner.run_cells(cells)
         results = runner.results(cells)
     for cell in cells:
         assert_as_alone(results[cell.address], alone(cell, data, engine))
@@ -189,7 +189,7 @@ def test_a_ledger_of_both_kinds_keeps_them_apart(make_runner, cell_of, tmp_path)
     data, path = make_data(SHARED), tmp_path / "both.sqlite"
     configs = [replace(BASE, incremental="classes", increment=2), BASE]
     with make_runner(data, ledger=path) as runner:
-        runner.settle([cell_of(config, seed, "val") for config in configs for seed in (1, 2)])
+        runner.run_cells([cell_of(config, seed, "val") for config in configs for seed in (1, 2)])
     shown = CliRunner().invoke(app, ["sweep", "show", str(path)], env={"COLUMNS": "120"})
     assert shown.exit_code == 0, shown.output
     assert shown.output.count("scored on 20% of the train rows, held out") == 2

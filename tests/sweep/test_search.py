@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS
 from tosca_cache.errors import RunError, UsageError
-from tosca_cache.sweep import search, settle
+from tosca_cache.sweep import run_cells, search
 from tosca_cache.sweep.preview import preview
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import Resources, report_path
@@ -55,7 +55,7 @@ def test_every_cell_gives_what_tosca_train_gives(
         values = dict(setting)
         cells.append(cell_of(replace(base, **values.pop("schedule"), **values), seed, rows))
     with make_runner(data, engine=engine) as runner:
-        assert runner.settle(cells)
+        assert runner.run_cells(cells)
         results = runner.results(cells)
     assert results.keys() == {cell.address for cell in cells}
     for cell in cells:
@@ -70,7 +70,7 @@ def test_a_diverging_cell_is_reported_and_harms_no_other(
     configs = [replace(quick, lr=0.01), replace(quick, **BAD), replace(quick, flow="adapter")]
     cells = [cell_of(config, seed) for config in configs for seed in (1, 2)]
     with make_runner(data, engine=Engine(name, 2)) as runner:
-        runner.settle(cells)
+        runner.run_cells(cells)
         known = {cell.address: cell for cell in runner.ledger.cells()}
     for cell in cells:
         found = known[cell.address]
@@ -139,7 +139,7 @@ class Clock:
 def test_a_time_budget_ends_the_search_and_the_same_command_goes_on(sweep, cells_in, tmp_path, counting, monkeypatch):
     """Settings of four shapes are four blocks; two of them fit into the time."""
     clock, axes = Clock(), ("epochs=1,2,3,4", "lr=0.001,0.02")
-    monkeypatch.setattr(settle, "time", clock)
+    monkeypatch.setattr(run_cells, "time", clock)
     monkeypatch.setattr(search, "time", clock)
 
     class Slow(counting):

@@ -8,11 +8,11 @@ from reference.gaussian import make_arrays
 from reference.plain import PlainTosca
 
 from tosca_cache.config import OPTIMIZERS, SCHEDULERS
+from tosca_cache.learners.conformance import RECORDED_NAMES
+from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.module import FLOWS
-from tosca_cache.methods.conformance import RECORDED_NAMES
-from tosca_cache.methods.protocol import run_protocol
-from tosca_cache.methods.tosca import Tosca
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.settings import Settings
@@ -83,8 +83,8 @@ def test_training_and_routing_equal_the_plain_code(setting, classes, dim, views,
     torch.testing.assert_close(tosca.bank.head.weight[0], plain.weight, rtol=1e-5, atol=1e-7)
     x = torch.from_numpy(np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))]))
     entropy, labels, modules = plain.route(x)
-    evidence = outcome.watch.evidence()
-    torch.testing.assert_close(evidence.entropy, entropy, rtol=1e-6, atol=1e-8)
+    outputs = outcome.test_set.outputs()
+    torch.testing.assert_close(outputs.entropy, entropy, rtol=1e-6, atol=1e-8)
     gap = entropy.sort(0).values
     clear = torch.ones(len(x), dtype=torch.bool) if len(gap) == 1 else (gap[1] - gap[0]) > 1e-9
     last = outcome.predictions[-1]

@@ -18,11 +18,11 @@ def methods(
     import json
 
     from tosca_cache.compare.learners import facts_of
-    from tosca_cache.methods import METHODS
+    from tosca_cache.learners import LEARNERS
     from tosca_cache.report.learners import learners_table
 
     import_plugins(plugin)
-    found = [facts_of(kind) for _, kind in sorted(METHODS.items())]
+    found = [facts_of(kind) for _, kind in sorted(LEARNERS.items())]
     if as_json:
         echo(json.dumps(found, indent=1))
     else:

@@ -80,14 +80,14 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
 
 
 def _list(paper: str | None, expectation: Path | None) -> None:
-    from tosca_cache.methods import METHODS
+    from tosca_cache.learners import LEARNERS
     from tosca_cache.report.reproduce import papers_table
     from tosca_cache.reproduce.expectation import find_paper, shipped_papers
 
     everything = paper is None and expectation is None
     papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
     console = make_console()
-    console.print(papers_table(papers, list(METHODS)))
+    console.print(papers_table(papers, list(LEARNERS)))
 
 
 def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:

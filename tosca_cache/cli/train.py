@@ -56,7 +56,7 @@ def _print_settings(resolved: Any) -> None:
 def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     from tosca_cache.cli.show import print_run
     from tosca_cache.errors import RunError
-    from tosca_cache.methods.tosca import BATCH_ROUTER
+    from tosca_cache.learners.tosca import BATCH_ROUTER
     from tosca_cache.runs.metrics_file import read_metrics
     from tosca_cache.runs.progress import TrainingProgress
     from tosca_cache.runs.train import train_run

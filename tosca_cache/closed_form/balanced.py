@@ -49,7 +49,7 @@ class BalancedRidge:
         self.owners.append(torch.cat(owners))
         self._weights = None
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Solves for W, if that has not been done since the last rows."""
         self.weights()
 

@@ -46,14 +46,14 @@ class Lda:
         self.counts = torch.cat([self.counts, x.new_zeros(new)]).index_add(0, labels, torch.ones_like(x[:, 0]))
         self._weights = None
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Solves for the weights, if that has not been done since the last rows."""
         if self._weights is None:
             self._weights = self._solved()
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes, [n, C]."""
-        self.settle()
+        self.finalize()
         assert self._weights is not None
         weights, bias = self._weights
         return x.double() @ weights + bias

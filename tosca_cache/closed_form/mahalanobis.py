@@ -190,7 +190,7 @@ class CommonCovariance:
         self.means = torch.cat([self.means.reshape(-1, x.shape[1]).to(x), means])
         self._precision = None
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Inverts the covariance, if that has not been done since the last task."""
         if self._precision is None:
             size = float(self.means.square().mean())
@@ -198,7 +198,7 @@ class CommonCovariance:
 
     def scores(self, x: Tensor) -> Tensor:
         """Minus the distances to all classes, [n, C]."""
-        self.settle()
+        self.finalize()
         p = self._precision
         assert p is not None
         rows, means = x.double(), self.means

@@ -57,7 +57,7 @@ class RandomRidge:
             self.dual.append(root)
             self.targets.append(target)
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Solves for W, if that has not been done since the last rows."""
         self.weights()
 

@@ -49,7 +49,7 @@ class RecursiveRidge:
                 self.targets.append(mixed)
                 self.W = None
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Solves for W, if that has not been done since the last rows."""
         self.weights()
 

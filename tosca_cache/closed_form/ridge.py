@@ -54,7 +54,7 @@ class Ridge:
             self.lam = best_lambda(h[order], y[order])
         self._weights = None
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Solves for W, if that has not been done since the last task."""
         if self._weights is None and self.selection == "gcv":
             self.lam, self._weights = Candidates(self.G, self.Q, self.rows).best()
@@ -63,7 +63,7 @@ class Ridge:
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes, [n, C]."""
-        self.settle()
+        self.finalize()
         assert self._weights is not None
         return self._expanded(x) @ self._weights
 

@@ -13,7 +13,7 @@ from typing import Any
 from tosca_cache.compare.learners import FROM_CONFIG, full_options
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
-from tosca_cache.methods import method_type
+from tosca_cache.learners import learner_type
 from tosca_cache.sweep.cells import ARITHMETIC, setting_of, tasks_of
 from tosca_cache.sweep.ledger.rows import canonical_json
 
@@ -54,7 +54,7 @@ class CompareCell:
 def code_digest(method: str) -> str:
     """Digest of the file that a learner is written in: a learner that was edited is another one. Empty for one without."""
     try:
-        file = inspect.getsourcefile(method_type(method))
+        file = inspect.getsourcefile(learner_type(method))
     except TypeError:  # defined where there is no file
         return ""
     return "" if file is None or not Path(file).is_file() else hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import default_of
 from tosca_cache.errors import UsageError
-from tosca_cache.methods import METHODS, Method, method_type
+from tosca_cache.learners import LEARNERS, Learner, learner_type
 from tosca_cache.runs.experiment import make_settings
 from tosca_cache.train.engines import Engine
 
@@ -36,19 +36,19 @@ def method_names(asked: str | Iterable[str]) -> tuple[str, ...]:
     names = asked.split(",") if isinstance(asked, str) else list(asked)
     wanted = list(dict.fromkeys(name.strip() for name in names))
     if wanted == [ALL]:
-        return tuple(sorted(METHODS))
+        return tuple(sorted(LEARNERS))
     for name in wanted:
-        if name not in METHODS:
+        if name not in LEARNERS:
             raise UsageError(
                 f"unknown method {name!r}",
                 where="--methods",
-                remedy=f"did you mean {nearest(name, METHODS)!r}? Known: {', '.join(sorted(METHODS))}, or {ALL}",
+                remedy=f"did you mean {nearest(name, LEARNERS)!r}? Known: {', '.join(sorted(LEARNERS))}, or {ALL}",
             )
     return tuple(wanted)
 
 
 @cache
-def options_of(method: type[Method]) -> Mapping[str, Any]:
+def options_of(method: type[Learner]) -> Mapping[str, Any]:
     """The options of a learner's constructor that can be written down, and their defaults; what all learners take is no
     option, and neither is what a learner settles for the class that it builds on."""
     found: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def options_of(method: type[Method]) -> Mapping[str, Any]:
     return MappingProxyType(found)
 
 
-def _takes(method: type[Method], option: str, value: Any) -> bool:
+def _takes(method: type[Learner], option: str, value: Any) -> bool:
     """Whether a constructor hands an option on to the class above, instead of settling it itself."""
     try:
         method(**{option: value})
@@ -108,7 +108,7 @@ def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _known_option(method: str, option: str, where: str) -> Any:
-    known = options_of(method_type(method))
+    known = options_of(learner_type(method))
     if option not in known:
         hint = f"did you mean {nearest(option, known)!r}? Its options: {', '.join(known)}" if known else "it has none"
         raise UsageError(f"{method} has no option {option!r}", where=where, remedy=hint)
@@ -148,22 +148,22 @@ def full_options(name: str, config: TrainConfig, given: Mapping[str, Any]) -> di
     A router is its learner's own where the configuration has nothing but the default: `mos` stays MOS.
     """
     settings = {key: getattr(config, key) for key in FROM_CONFIG if getattr(config, key) != default_of(key)}
-    return {key: given.get(key, settings.get(key, default)) for key, default in options_of(method_type(name)).items()}
+    return {key: given.get(key, settings.get(key, default)) for key, default in options_of(learner_type(name)).items()}
 
 
 def make_learner(
     name: str, config: TrainConfig, options: Mapping[str, Any], *, seed: int, device: torch.device, engine: Engine
-) -> Method:
+) -> Learner:
     """A fresh learner under the training settings of a configuration."""
-    return method_type(name)(seed=seed, settings=make_settings(config), device=device, engine=engine, **options)
+    return learner_type(name)(seed=seed, settings=make_settings(config), device=device, engine=engine, **options)
 
 
-def learns_together(method: type[Method]) -> bool:
+def learns_together(method: type[Learner]) -> bool:
     """Whether learners of several seeds have a way of their own to learn side by side."""
-    return method.observe_together.__func__ is not Method.observe_together.__func__  # type: ignore[attr-defined]
+    return method.observe_together.__func__ is not Learner.observe_together.__func__  # type: ignore[attr-defined]
 
 
-def facts_of(method: type[Method]) -> dict[str, Any]:
+def facts_of(method: type[Learner]) -> dict[str, Any]:
     """What a learner says of itself: name, what it is, source, options with their defaults, and how it may be compared."""
     module, own = sys.modules[method.__module__].__doc__ or "", method.__doc__ or ""
     return {
@@ -178,7 +178,7 @@ def facts_of(method: type[Method]) -> dict[str, Any]:
     }
 
 
-def _may_be_transductive(method: type[Method]) -> bool:
+def _may_be_transductive(method: type[Learner]) -> bool:
     return isinstance(method.transductive, property) or bool(method.transductive)
 
 

@@ -18,8 +18,8 @@ from tosca_cache.errors import RunError
 from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
-from tosca_cache.methods import Method, method_type
-from tosca_cache.methods.protocol import Outcome, below_chance, run_protocol, run_protocols
+from tosca_cache.learners import Learner, learner_type
+from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol, run_protocols
 from tosca_cache.runs.experiment import make_stream as stream_of
 from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data
@@ -42,7 +42,7 @@ class Workplace:
 
 def blocks_of(cells: Sequence[CompareCell]) -> list[list[CompareCell]]:
     """Cells of one learner as they are run: all seeds side by side if the learner has a way to, else one by one."""
-    return [list(cells)] if cells and learns_together(method_type(cells[0].method)) else [[cell] for cell in cells]
+    return [list(cells)] if cells and learns_together(learner_type(cells[0].method)) else [[cell] for cell in cells]
 
 
 def measure_block(cells: Sequence[CompareCell], place: Workplace) -> list[Finished]:
@@ -81,7 +81,7 @@ def make_stream(cell: CompareCell, data: Data) -> TaskStream:
     return stream_of(cell.config, splits, data.class_names, cell.seed, data.domain_names)
 
 
-def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
+def _numbers(cell: CompareCell, learner: Learner, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
     if reason := getattr(learner, "diverged", None):
         raise RunError(f"training diverged: {reason}", remedy="give a smaller --lr")
     last, R, counts = outcome.predictions[-1], outcome.R, outcome.counts
@@ -101,15 +101,15 @@ def _numbers(cell: CompareCell, learner: Method, stream: TaskStream, outcome: Ou
     }
 
 
-def scoring_seconds(learner: Method, stream: TaskStream) -> float:
+def scoring_seconds(learner: Learner, stream: TaskStream) -> float:
     """Seconds from a test row's features to its prediction: all test rows asked about afresh, a row."""
     rows = np.concatenate([stream.test(number).features for number in range(len(stream))])
 
     def once() -> float:
         start = perf_counter()
-        watch = learner.watch()
-        watch.add(rows)
-        watch.predict()
+        test_set = learner.test_set()
+        test_set.add(rows)
+        test_set.predict()
         return perf_counter() - start
 
     return median(once() for _ in range(SCORINGS)) / len(rows)

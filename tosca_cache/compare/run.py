@@ -19,7 +19,7 @@ from tosca_cache.runs.experiment import make_settings
 from tosca_cache.store import Store
 from tosca_cache.sweep.ledger import FAILED, OPEN, RUNNING, Finished, Ledger, LedgerCell
 from tosca_cache.sweep.ledger.errors import damaged
-from tosca_cache.sweep.settle import POLL
+from tosca_cache.sweep.run_cells import POLL
 from tosca_cache.sweep.share import read_data
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
@@ -82,7 +82,7 @@ def run_compare(
     cells = [cells_of(request, method, store.spec.digest()) for method in request.methods]
     place = _workplace(request, store, cells, told)
     with Ledger.open(ledger) as book:
-        _Settling(book, place, told).settle(cells)
+        _Settling(book, place, told).run_cells(cells)
         return summary(request, store, _finished(book, [cell for row in cells for cell in row], request))
 
 
@@ -121,7 +121,7 @@ class _Settling:
     place: Workplace
     told: CompareReporter
 
-    def settle(self, cells: Sequence[Sequence[CompareCell]]) -> None:
+    def run_cells(self, cells: Sequence[Sequence[CompareCell]]) -> None:
         """Returns when all are finished. What was taken and not finished is open again, whatever happens."""
         addresses = [cell.address for row in cells for cell in row]
         self.book.add((cell.address, cell.content) for row in cells for cell in row)

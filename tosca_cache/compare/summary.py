@@ -10,8 +10,8 @@ from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
-from tosca_cache.methods import method_type
-from tosca_cache.methods.tosca import BATCH_ROUTER
+from tosca_cache.learners import learner_type
+from tosca_cache.learners.tosca import BATCH_ROUTER
 from tosca_cache.runs.experiment import protocol_of
 from tosca_cache.store import Store
 from tosca_cache.sweep.ledger import DONE, LedgerCell
@@ -75,7 +75,7 @@ def _row(name: str, request: CompareRequest, columns: Sequence[str], cells: Sequ
 
     options: those that differ from the learner's defaults. leaks: what an answer depends on besides its row, in words.
     """
-    kind = method_type(name)
+    kind = learner_type(name)
     options = _changed(name, cells)
     leaks = LEAKS if options.get("router") == BATCH_ROUTER else None
     found = {cell.content["seed"]: cell.result for cell in cells if cell.state == DONE and cell.result is not None}
@@ -95,7 +95,7 @@ def _row(name: str, request: CompareRequest, columns: Sequence[str], cells: Sequ
 
 def _changed(name: str, cells: Sequence[LedgerCell]) -> dict[str, Any]:
     setting = cells[0].content["setting"]
-    defaults = {k: list(v) if isinstance(v, tuple) else v for k, v in options_of(method_type(name)).items()}
+    defaults = {k: list(v) if isinstance(v, tuple) else v for k, v in options_of(learner_type(name)).items()}
     given = {option: setting.get(f"{name}.{option}", default) for option, default in defaults.items()}
     return {option: value for option, value in given.items() if value != defaults[option]}
 

@@ -11,7 +11,7 @@ from tosca_cache.compare.run import CompareReporter, run_compare
 from tosca_cache.config import TrainConfig, config_of
 from tosca_cache.errors import RunError, UsageError
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.methods import METHODS
+from tosca_cache.learners import LEARNERS
 from tosca_cache.reproduce.expectation import Expectation
 from tosca_cache.reproduce.features import Places, features_for
 
@@ -31,11 +31,11 @@ def reproduce(
     Raises `UsageError` before anything is extracted if a learner is not there, `RunError` if one fails.
     """
     for expected in expectations:
-        if expected.method not in METHODS:
+        if expected.method not in LEARNERS:
             raise UsageError(
                 f"the published values are of the learner {expected.method!r}, which is not registered",
                 where=f"method of {expected.dataset}, {expected.source}",
-                remedy=f"registered are {', '.join(sorted(METHODS))}; a learner of your own comes with --plugin FILE.py",
+                remedy=f"registered are {', '.join(sorted(LEARNERS))}; a learner of your own comes with --plugin FILE.py",
             )
     found = []
     for expected in expectations:

@@ -16,16 +16,16 @@ from tosca_cache.tasks import Task
 
 __all__ = [
     "ROUTERS",
-    "Answer",
-    "Asked",
-    "Evidence",
+    "LazyModuleOutputs",
+    "ModuleOutputs",
+    "RoutedPrediction",
     "Router",
     "make_router",
     "register_router",
 ]
 
 
-class Asked(Protocol):
+class LazyModuleOutputs(Protocol):
     """What modules say of n samples, computed when asked for."""
 
     @property
@@ -43,7 +43,7 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ModuleOutputs:
     """What the modules say of n samples; no labels.
 
     features: clean features before any module, [n, d].
@@ -57,7 +57,7 @@ class Evidence:
     entropy: Tensor
     prediction: Tensor
     blocks: tuple[range, ...]
-    asked: Asked
+    asked: LazyModuleOutputs
 
     def logits(self, module: int) -> Tensor:
         """Logits of one module over all classes seen, [n, C]."""
@@ -88,7 +88,7 @@ class Evidence:
         return found
 
 
-class Answer(NamedTuple):
+class RoutedPrediction(NamedTuple):
     """modules: which module answers for each sample, [n]. labels: the class that is answered, [n]."""
 
     modules: Tensor
@@ -123,17 +123,17 @@ class Router(ABC):
         """Learns from the train rows of a task just added to the bank; the default learns nothing."""
 
     @abstractmethod
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """Index of the module that answers for each sample, [n]."""
 
-    def answer(self, evidence: Evidence) -> Answer:
+    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
         """The module of each sample, and the class it answers: the likeliest of all classes seen, by that module."""
-        modules = self.route(evidence)
-        return Answer(modules, evidence.labels_of(modules))
+        modules = self.route(outputs)
+        return RoutedPrediction(modules, outputs.labels_of(modules))
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, outputs: ModuleOutputs) -> Tensor:
         """Scores of all classes seen, [n, C], of which the largest is the answer."""
-        return evidence.logits_of(self.route(evidence))
+        return outputs.logits_of(self.route(outputs))
 
     def state(self) -> dict[str, Tensor]:
         """What `fit` has learned so far; the default has learned nothing."""

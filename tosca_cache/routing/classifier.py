@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tosca_cache.routing.base import Evidence, register_router
+from tosca_cache.routing.base import ModuleOutputs, register_router
 from tosca_cache.routing.judges import WithJudges
 
 
 class ByClassifier(WithJudges):
     """The module whose task holds the class predicted by the one classifier that it uses."""
 
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """The task of each predicted class, [n]."""
-        return evidence.task_of_class[self.alone(evidence)]
+        return outputs.task_of_class[self.alone(outputs)]
 
-    def alone(self, evidence: Evidence) -> Tensor:
+    def alone(self, outputs: ModuleOutputs) -> Tensor:
         """The class that the classifier itself predicts, without any module, [n]."""
         (judge,) = self.judges.values()
-        return judge.scores(evidence).argmax(1)
+        return judge.scores(outputs).argmax(1)
 
 
 @register_router

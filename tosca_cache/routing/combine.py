@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tosca_cache.routing.base import Answer, Evidence, register_router
+from tosca_cache.routing.base import ModuleOutputs, RoutedPrediction, register_router
 from tosca_cache.routing.judges import WithJudges
 
 FLOOR = 1e-12
@@ -21,21 +21,21 @@ FLOOR = 1e-12
 class Combination(WithJudges):
     """Answers the class of largest combined score."""
 
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """The task of the class answered, [n]."""
-        return self.answer(evidence).modules
+        return self.answer(outputs).modules
 
-    def answer(self, evidence: Evidence) -> Answer:
+    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
         """The class of largest combined score, and its task."""
-        labels = self.scores(evidence).argmax(1)
-        return Answer(evidence.task_of_class[labels], labels)
+        labels = self.scores(outputs).argmax(1)
+        return RoutedPrediction(outputs.task_of_class[labels], labels)
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, outputs: ModuleOutputs) -> Tensor:
         """Combined scores, [n, C]."""
-        return self.combined([judge.scores(evidence) for judge in self.judges.values()], evidence)
+        return self.combined([judge.scores(outputs) for judge in self.judges.values()], outputs)
 
     @abstractmethod
-    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+    def combined(self, scores: list[Tensor], outputs: ModuleOutputs) -> Tensor:
         """What becomes of the scores of each classifier, [n, C] each, and of what the modules say."""
 
 
@@ -58,13 +58,13 @@ class Fused(Combination):
 
     source = "sum rule over standardised class scores (Jain et al., Pattern Recognition 2005); no parameter to choose"
 
-    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+    def combined(self, scores: list[Tensor], outputs: ModuleOutputs) -> Tensor:
         """The sum, [n, C]."""
-        return summed([*scores, evidence.block_logits])
+        return summed([*scores, outputs.block_logits])
 
-    def alone(self, evidence: Evidence) -> Tensor:
+    def alone(self, outputs: ModuleOutputs) -> Tensor:
         """The class of the largest sum without the modules, [n]."""
-        return summed([judge.scores(evidence) for judge in self.judges.values()]).argmax(1)
+        return summed([judge.scores(outputs) for judge in self.judges.values()]).argmax(1)
 
 
 @register_router
@@ -114,14 +114,14 @@ class ByPosterior(Combination):
     cost = "d C"
     uses = ("lda",)
 
-    def alone(self, evidence: Evidence) -> Tensor:
+    def alone(self, outputs: ModuleOutputs) -> Tensor:
         """The class that linear discriminant analysis predicts, [n]."""
-        return self.judges["lda"].scores(evidence).argmax(1)
+        return self.judges["lda"].scores(outputs).argmax(1)
 
-    def of_tasks(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+    def of_tasks(self, scores: list[Tensor], outputs: ModuleOutputs) -> Tensor:
         """P(t | x), the sum over the task's classes, [n, T]."""
         p = torch.softmax(scores[0], 1)
-        return p.new_zeros(len(p), len(evidence.blocks)).index_add_(1, evidence.task_of_class, p)
+        return p.new_zeros(len(p), len(outputs.blocks)).index_add_(1, outputs.task_of_class, p)
 
 
 @register_router
@@ -131,11 +131,11 @@ class ChainRule(ByPosterior):
     name = "soft-lda"
     source = "the chain rule; linear discriminant analysis as in `lda`"
 
-    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+    def combined(self, scores: list[Tensor], outputs: ModuleOutputs) -> Tensor:
         """The product, [n, C]."""
-        tasks, logits = self.of_tasks(scores, evidence), evidence.block_logits.double()
-        within = [torch.softmax(logits[:, block.start : block.stop], 1) for block in evidence.blocks]
-        return torch.cat(within, 1) * tasks[:, evidence.task_of_class]
+        tasks, logits = self.of_tasks(scores, outputs), outputs.block_logits.double()
+        within = [torch.softmax(logits[:, block.start : block.stop], 1) for block in outputs.blocks]
+        return torch.cat(within, 1) * tasks[:, outputs.task_of_class]
 
 
 @register_router
@@ -145,8 +145,8 @@ class Weighted(ByPosterior):
     name = "weighted-lda"
     source = "a mixture of experts with linear discriminant analysis as its gate"
 
-    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+    def combined(self, scores: list[Tensor], outputs: ModuleOutputs) -> Tensor:
         """The weighted mean of probabilities, [n, C]."""
-        tasks = self.of_tasks(scores, evidence)
-        each = (torch.softmax(evidence.logits(t).double(), 1) for t in range(len(evidence.blocks)))
+        tasks = self.of_tasks(scores, outputs)
+        each = (torch.softmax(outputs.logits(t).double(), 1) for t in range(len(outputs.blocks)))
         return sum((tasks[:, t : t + 1] * p for t, p in enumerate(each)), torch.zeros_like(scores[0]))

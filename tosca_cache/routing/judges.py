@@ -17,7 +17,7 @@ from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.luca.bank import Bank
-from tosca_cache.routing.base import Evidence, Router
+from tosca_cache.routing.base import ModuleOutputs, Router
 from tosca_cache.routing.examine import Examination, IntArray
 from tosca_cache.tasks import Task
 
@@ -87,10 +87,10 @@ class Judge:
             self._learn(self.classifier, task, slice(None))
             self.tasks = task.number + 1
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, outputs: ModuleOutputs) -> Tensor:
         """Scores of all classes, [n, C]; float64."""
         with self._lock:
-            tasks, features = len(evidence.blocks), evidence.features
+            tasks, features = len(outputs.blocks), outputs.features
             known = self._said.get(tasks)
             if known is not None and (known[0] is features or (self.remembers and torch.equal(known[0], features))):
                 return known[1]
@@ -109,7 +109,7 @@ class Judge:
         """Scores, [n, C], of some clean rows of a task by what was learned before and other rows of the task."""
         shared = getattr(self.classifier, "features", None)  # a random projection
         if task.number and isinstance(self.classifier, RandomRidge):
-            self.classifier.settle()  # its lambda serves for the trial
+            self.classifier.finalize()  # its lambda serves for the trial
         trial = deepcopy(self.classifier, {id(shared): shared})
         if task.number and isinstance(trial, RandomRidge):
             trial.fixed = trial.lam
@@ -141,7 +141,7 @@ class WithJudges(Router):
             judge.remembers = "remember" in pool
 
     @abstractmethod
-    def alone(self, evidence: Evidence) -> Tensor:
+    def alone(self, outputs: ModuleOutputs) -> Tensor:
         """The class that its classifiers answer without any module, [n]."""
 
     def fit(self, task: Task, bank: Bank) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.module import finite, normalise
-from tosca_cache.routing.base import Evidence, Router, register_router
+from tosca_cache.routing.base import ModuleOutputs, Router, register_router
 from tosca_cache.tasks import Task
 
 DIRECTIONS = 64  # principal directions of a task within which its clusters are told apart
@@ -139,16 +139,16 @@ class ByDensity(Router):
             rows = bank.adapted(task.number, clean) if self.adapted else normalise(clean)
             self.signatures.append(fit_signature(rows.cpu(), len(task.classes)))
 
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """The task of greatest density, [n]."""
-        rows = None if self.adapted else normalise(evidence.features).cpu().double()
+        rows = None if self.adapted else normalise(outputs.features).cpu().double()
         each = []
-        for t in range(len(evidence.blocks)):
+        for t in range(len(outputs.blocks)):
             signature = self.signatures[t]
-            x = evidence.asked.adapted_rows(t).cpu().double() if rows is None else rows
+            x = outputs.asked.adapted_rows(t).cpu().double() if rows is None else rows
             density = signature.log_density(x)
             each.append((density - signature.level) / signature.spread if self.calibrated else density)
-        return torch.stack(each).argmax(0).to(evidence.features.device)
+        return torch.stack(each).argmax(0).to(outputs.features.device)
 
     def state(self) -> dict[str, Tensor]:
         """All signatures."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.module import normalise
-from tosca_cache.routing.base import Evidence, Router, register_router
+from tosca_cache.routing.base import ModuleOutputs, Router, register_router
 from tosca_cache.tasks import Task
 
 NEIGHBOURS = 20
@@ -35,11 +35,11 @@ class NearestRows(Router):
         self.memory = torch.cat([self.memory, rows]) if len(self.memory) else rows
         self.labels = torch.cat([self.labels, torch.from_numpy(task.train.labels)])
 
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """The task of the class with most weight, [n]."""
-        rows = normalise(evidence.features.cpu().float())
-        votes = torch.cat([self._votes(part, evidence.blocks[-1].stop) for part in rows.split(ROWS_AT_ONCE)])
-        return evidence.task_of_class[votes.argmax(1).to(evidence.features.device)]
+        rows = normalise(outputs.features.cpu().float())
+        votes = torch.cat([self._votes(part, outputs.blocks[-1].stop) for part in rows.split(ROWS_AT_ONCE)])
+        return outputs.task_of_class[votes.argmax(1).to(outputs.features.device)]
 
     def _votes(self, rows: Tensor, classes: int) -> Tensor:
         cosines, nearest = (rows @ self.memory.T).topk(min(NEIGHBOURS, len(self.memory)), dim=1)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tosca_cache.routing.base import Evidence, register_router
+from tosca_cache.routing.base import ModuleOutputs, register_router
 from tosca_cache.routing.combine import Combination, standardised
 from tosca_cache.routing.examine import Examination
 
@@ -38,16 +38,16 @@ class Calibrated(Combination):
         super().share(pool)
         self.examinations()
 
-    def combined(self, scores: list[Tensor], evidence: Evidence) -> Tensor:
+    def combined(self, scores: list[Tensor], outputs: ModuleOutputs) -> Tensor:
         """The logarithm of the product, [n, C]."""
-        logits = evidence.block_logits.double()
-        within = [torch.log_softmax(logits[:, block.start : block.stop], 1) for block in evidence.blocks]
-        return torch.cat(within, 1) + self._said(scores, len(evidence.blocks))
+        logits = outputs.block_logits.double()
+        within = [torch.log_softmax(logits[:, block.start : block.stop], 1) for block in outputs.blocks]
+        return torch.cat(within, 1) + self._said(scores, len(outputs.blocks))
 
-    def alone(self, evidence: Evidence) -> Tensor:
+    def alone(self, outputs: ModuleOutputs) -> Tensor:
         """The likeliest class by the classifiers in use, without the modules, [n]."""
-        scores = [judge.scores(evidence) for judge in self.judges.values()]
-        return self._said(scores, len(evidence.blocks)).argmax(1)
+        scores = [judge.scores(outputs) for judge in self.judges.values()]
+        return self._said(scores, len(outputs.blocks)).argmax(1)
 
     def _said(self, scores: list[Tensor], tasks: int) -> Tensor:
         """The sum of what the classifiers in use say, [n, C]."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.module import normalise
-from tosca_cache.routing.base import Answer, Evidence, Router, register_router
+from tosca_cache.routing.base import ModuleOutputs, RoutedPrediction, Router, register_router
 from tosca_cache.tasks import Task
 
 ROUNDS = 4
@@ -38,16 +38,16 @@ class SelfRefined(Router):
         means = torch.stack([adapted[labels == c].mean(0) for c in task.classes])
         self.means = torch.cat([self.means.to(means), means]) if len(self.means) else means
 
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """The module that the loop ends at, [n]."""
-        module = evidence.task_of_class[self.prototype_scores(evidence).argmax(1)]
+        module = outputs.task_of_class[self.prototype_scores(outputs).argmax(1)]
         for _ in range(ROUNDS):
-            module = evidence.task_of_class[evidence.labels_of(module)]
+            module = outputs.task_of_class[outputs.labels_of(module)]
         return module
 
-    def prototype_scores(self, evidence: Evidence) -> Tensor:
+    def prototype_scores(self, outputs: ModuleOutputs) -> Tensor:
         """Cosines with the class means under module 0, [n, C]."""
-        adapted = evidence.asked.adapted_rows(0)
+        adapted = outputs.asked.adapted_rows(0)
         return adapted @ normalise(self.means).to(adapted).T
 
     def state(self) -> dict[str, Tensor]:
@@ -69,11 +69,11 @@ class TwoBranches(SelfRefined):
     name = "mos-ensemble"
     source = "MOS, two-stage ensemble (arXiv 2412.09441)"
 
-    def answer(self, evidence: Evidence) -> Answer:
+    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
         """The module of the loop, and the class of largest summed probability."""
-        return Answer(self.route(evidence), self.scores(evidence).argmax(1))
+        return RoutedPrediction(self.route(outputs), self.scores(outputs).argmax(1))
 
-    def scores(self, evidence: Evidence) -> Tensor:
+    def scores(self, outputs: ModuleOutputs) -> Tensor:
         """Summed probabilities, [n, C]."""
-        logits = evidence.logits_of(self.route(evidence))
-        return torch.softmax(logits, 1) + torch.softmax(self.prototype_scores(evidence) * len(evidence.blocks), 1)
+        logits = outputs.logits_of(self.route(outputs))
+        return torch.softmax(logits, 1) + torch.softmax(self.prototype_scores(outputs) * len(outputs.blocks), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tosca_cache.routing.base import Evidence, Router, register_router
+from tosca_cache.routing.base import ModuleOutputs, Router, register_router
 
 
 @register_router
@@ -14,6 +14,6 @@ class SampleEntropy(Router):
     name = "sample"
     source = "TOSCA (TMLR 2026), inference, without the mean over the test batch"
 
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """The module of least entropy, [n]."""
-        return evidence.entropy.argmin(0)
+        return outputs.entropy.argmin(0)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.module import entropy_and_prediction
-from tosca_cache.routing.base import Evidence, Router, register_router
+from tosca_cache.routing.base import ModuleOutputs, Router, register_router
 
 CLEAN = 6 / 16  # the paper's share of clean copies among its 16 inputs
 
@@ -28,20 +28,20 @@ class ViewEntropy(Router):
     cost = "V times the modules: 4 T V d h"
     needs_views = True
 
-    def route(self, evidence: Evidence) -> Tensor:
+    def route(self, outputs: ModuleOutputs) -> Tensor:
         """The module of least entropy, [n]; raises `UsageError` without augmented views of the test rows."""
-        if not evidence.asked.view_count:
+        if not outputs.asked.view_count:
             raise UsageError(
                 f"router {self.name} asks for augmented views of the test rows, and this store has none",
                 where="--router",
                 remedy="extract the dataset with --test-views 8, or choose another router",
             )
-        return torch.stack([self._entropy(evidence, t) for t in range(len(evidence.blocks))]).argmin(0)
+        return torch.stack([self._entropy(outputs, t) for t in range(len(outputs.blocks))]).argmin(0)
 
-    def _entropy(self, evidence: Evidence, module: int) -> Tensor:
-        count, block = evidence.asked.view_count, evidence.blocks[module]
-        logits = CLEAN * evidence.logits(module)
+    def _entropy(self, outputs: ModuleOutputs, module: int) -> Tensor:
+        count, block = outputs.asked.view_count, outputs.blocks[module]
+        logits = CLEAN * outputs.logits(module)
         for view in range(count):
-            logits = logits + (1 - CLEAN) / count * evidence.asked.view_logits(module, view)
+            logits = logits + (1 - CLEAN) / count * outputs.asked.view_logits(module, view)
         asked = logits[:, block.start : block.stop] if len(block) > 1 else logits
         return entropy_and_prediction(asked)[0] / log(max(asked.shape[1], 2))

@@ -16,9 +16,9 @@ from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
 from tosca_cache.evaluate.summary import summarise
-from tosca_cache.methods.protocol import Outcome, below_chance, run_protocol
-from tosca_cache.methods.simplecil import SimpleCil
-from tosca_cache.methods.tosca import BATCH_ROUTER, AdaptedRows, Tosca
+from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
+from tosca_cache.learners.simplecil import SimpleCil
+from tosca_cache.learners.tosca import BATCH_ROUTER, CachedTestFeatures, Tosca
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
 from tosca_cache.train.batches import check_plan
@@ -46,7 +46,7 @@ class Trained(Shown):
     """A learner that has seen a whole stream. method: with its bank; outcome: R and all predictions on the way."""
 
     stream: TaskStream
-    method: Tosca
+    learner: Tosca
     outcome: Outcome
 
     def targets(self, *, labels: str = "names") -> NDArray[Any]:
@@ -60,10 +60,10 @@ class Trained(Shown):
     def facts(self) -> dict[str, Any]:
         """What it reached."""
         return {
-            "method": type(self.method).name,
+            "method": type(self.learner).name,
             "tasks": len(self.stream),
             "classes": len(self.stream.class_names),
-            "router": self.method.router.name if self.method.router is not None else BATCH_ROUTER,
+            "router": self.learner.router.name if self.learner.router is not None else BATCH_ROUTER,
             "seed": self.seed,
             "last_accuracy": f"{last_accuracy(self.outcome.R, self.outcome.counts):.2f}",
             "average_accuracy": f"{average_accuracy(self.outcome.R, self.outcome.counts):.2f}",
@@ -72,7 +72,7 @@ class Trained(Shown):
     @property
     def seed(self) -> int:
         """Seed of initialisation, batch order and views."""
-        return self.method.seed
+        return self.learner.seed
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,37 +97,37 @@ class Evaluation(Shown):
         return {name: f"{value:.2f}" for name, value in self.metrics.items()}
 
 
-def train_stream(stream: TaskStream, method: Tosca, reporter: Reporter | None = None) -> Trained:
+def train_stream(stream: TaskStream, learner: Tosca, reporter: Reporter | None = None) -> Trained:
     """Observes every task in turn, evaluating on all tasks seen after each; warns of accuracy below chance."""
     if reporter is None:
-        outcome = run_protocol(method, stream)
+        outcome = run_protocol(learner, stream)
     else:
-        reporter.on_seed(method.seed, len(stream), method.settings.epochs)
-        outcome = run_protocol(method, stream, on_task=reporter.on_task, on_epoch=reporter.on_epoch)
-    below_chance(method, stream, outcome)
-    return Trained(stream, method, outcome)
+        reporter.on_seed(learner.seed, len(stream), learner.settings.epochs)
+        outcome = run_protocol(learner, stream, on_task=reporter.on_task, on_epoch=reporter.on_epoch)
+    below_chance(learner, stream, outcome)
+    return Trained(stream, learner, outcome)
 
 
 def evaluate_trained(trained: Trained) -> Evaluation:
     """All metrics, and the audit of routing conditions on the test rows of the whole stream."""
-    outcome, method = trained.outcome, trained.method
+    outcome, learner = trained.outcome, trained.learner
     start = perf_counter()
-    watch, last = outcome.watch, outcome.predictions[-1]
-    assert isinstance(watch, AdaptedRows)
+    test_set, last = outcome.test_set, outcome.predictions[-1]
+    assert isinstance(test_set, CachedTestFeatures)
     assert last.modules is not None
-    evidence = watch.evidence()
-    entropy, prediction = evidence.entropy.cpu().numpy(), trained.stream.class_of[evidence.prediction.cpu().numpy()]
+    outputs = test_set.outputs()
+    entropy, prediction = outputs.entropy.cpu().numpy(), trained.stream.class_of[outputs.prediction.cpu().numpy()]
     conditions = audit(
         entropy,
         prediction,
         outcome.labels,
         outcome.tasks,
-        batch_size=method.routing_batch_size,
+        batch_size=learner.routing_batch_size,
         seed=trained.seed,
     )
     conditions["nearest_class_mean"] = nearest_class_mean_accuracy(trained.stream, outcome)
     metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
-    seconds = outcome.seconds | watch.seconds | {"audit": perf_counter() - start}
+    seconds = outcome.seconds | test_set.seconds | {"audit": perf_counter() - start}
     return Evaluation(metrics, conditions, entropy, prediction, seconds)
 
 

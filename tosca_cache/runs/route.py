@@ -20,8 +20,8 @@ from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.luca.bank import Bank
-from tosca_cache.methods.tosca import Tosca
-from tosca_cache.routing import Answer, Evidence, Router, make_router
+from tosca_cache.learners.tosca import Tosca
+from tosca_cache.routing import RoutedPrediction, ModuleOutputs, Router, make_router
 from tosca_cache.routing.judges import WithJudges
 from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
 from tosca_cache.store import Store, open_store
@@ -42,8 +42,8 @@ class Stored:
     run: Path
     seed: int
     stream: TaskStream
-    method: Tosca
-    evidence: Evidence
+    learner: Tosca
+    outputs: ModuleOutputs
     labels: IntArray
     tasks: IntArray
 
@@ -96,20 +96,20 @@ def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: 
             where=run / f"seed-{seed}",
             remedy="train the run again",
         )
-    method = Tosca(make_settings(config), seed=seed, device=where, engine=make_engine(config, stream, 1))
-    method.bank, method.blocks = bank, [stream.classes(number) for number in range(len(stream))]
-    return ask(stream, method, run)
+    learner = Tosca(make_settings(config), seed=seed, device=where, engine=make_engine(config, stream, 1))
+    learner.bank, learner.blocks = bank, [stream.classes(number) for number in range(len(stream))]
+    return ask(stream, learner, run)
 
 
-def ask(stream: TaskStream, method: Tosca, run: Path = Path()) -> Stored:
+def ask(stream: TaskStream, learner: Tosca, run: Path = Path()) -> Stored:
     """What the modules of a learner that has seen a whole stream say of its test rows."""
-    watch = method.watch()
+    test_set = learner.test_set()
     tests = [stream.test(number) for number in range(len(stream))]
     for test in tests:
-        watch.add(test.features)
+        test_set.add(test.features)
     labels = stream.class_of[np.concatenate([test.labels for test in tests])]
     tasks = np.repeat(np.arange(len(tests)), [len(test) for test in tests])
-    return Stored(run, method.seed, stream, method, watch.evidence(), labels, tasks)
+    return Stored(run, learner.seed, stream, learner, test_set.outputs(), labels, tasks)
 
 
 def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -123,7 +123,7 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
     for router in routers.values():
         router.share(pool)
     tasks = list(stored.stream)
-    threads = torch.get_num_threads() if stored.evidence.features.device.type == "cpu" else 1
+    threads = torch.get_num_threads() if stored.outputs.features.device.type == "cpu" else 1
     found = on_cores(lambda router: _routed(stored, router, tasks), routers.values(), threads)
     return dict(zip(routers, found, strict=True))
 
@@ -132,16 +132,16 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
 def _routed(stored: Stored, router: Router, tasks: Sequence[Task]) -> dict[str, float]:
     start = perf_counter()
     for task in tasks:
-        router.fit(task, stored.method.bank)
-    answer = router.answer(stored.evidence)
+        router.fit(task, stored.learner.bank)
+    answer = router.answer(stored.outputs)
     seconds = perf_counter() - start
     alone = float("nan")
     if isinstance(router, WithJudges):
-        alone = 100 * float((stored.reported(router.alone(stored.evidence)) == stored.labels).mean())
+        alone = 100 * float((stored.reported(router.alone(stored.outputs)) == stored.labels).mean())
     return worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
 
 
-def worth(stored: Stored, answer: Answer) -> dict[str, float]:
+def worth(stored: Stored, answer: RoutedPrediction) -> dict[str, float]:
     """What the modules chosen and the classes answered are worth, in percent."""
     modules, prediction = answer.modules.cpu().numpy(), stored.reported(answer.labels)
     return {
@@ -153,7 +153,7 @@ def worth(stored: Stored, answer: Answer) -> dict[str, float]:
 
 def leak_curve(stored: Stored, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[str, float]:
     """Last accuracy (percent) of the same modules per sample, under the true task, and by batch votes of several sizes."""
-    entropy, prediction = stored.evidence.entropy.cpu().numpy(), stored.reported(stored.evidence.prediction)
+    entropy, prediction = stored.outputs.entropy.cpu().numpy(), stored.reported(stored.outputs.prediction)
     found: dict[str, float] = {}
     for size in batch_sizes:
         conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)

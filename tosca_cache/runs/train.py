@@ -19,7 +19,7 @@ from tosca_cache.devices import describe_machine, resolve_device
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
-from tosca_cache.methods.tosca import BATCH_ROUTER
+from tosca_cache.learners.tosca import BATCH_ROUTER
 from tosca_cache.report.figures import save_figures
 from tosca_cache.runs.directory import RunDirectory, run_files
 from tosca_cache.runs.experiment import (
@@ -66,8 +66,8 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     for seed, stream in zip(config.seeds, streams, strict=True):
         run.log(f"seed {seed} begins")
         trained = train_stream(stream, make_method(config, seed, engine), reporter)
-        if trained.method.diverged:
-            run.log(f"seed {seed} diverged: {trained.method.diverged}")
+        if trained.learner.diverged:
+            run.log(f"seed {seed} diverged: {trained.learner.diverged}")
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, *results[-1])
     metrics = collect_metrics(config, results, seconds)
@@ -105,7 +105,7 @@ def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> N
     folder = run.folder(f"seed-{trained.seed}")
     outcome = trained.outcome
     with run_files(folder):
-        trained.method.bank.save(folder / "bank.safetensors", trained.stream.sizes)
+        trained.learner.bank.save(folder / "bank.safetensors", trained.stream.sizes)
         _save_arrays(
             folder / "predictions.npz",
             {
@@ -119,7 +119,7 @@ def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> N
             | {f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)}
             | {f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
         )
-        _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(trained.method.losses)})
+        _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(trained.learner.losses)})
     for t, row in enumerate(outcome.R):
         run.log(f"seed {trained.seed} task {t}: {printable(json.dumps(trained.stream.names(t), ensure_ascii=False))}")
         run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
@@ -140,7 +140,7 @@ def collect_metrics(
         "dataset": config.dataset,
         "router": config.router,
         "leaks": LEAKS if config.router == BATCH_ROUTER else None,
-        "diverged": {trained.seed: trained.method.diverged for trained, _ in results if trained.method.diverged},
+        "diverged": {trained.seed: trained.learner.diverged for trained, _ in results if trained.learner.diverged},
         "incremental": config.incremental,
         "task_sizes": _common([t.stream.sizes for t, _ in results]),
         "R": np.mean([t.outcome.R for t, _ in results], axis=0),

@@ -11,8 +11,8 @@ import torch
 from tosca_cache.devices import on_cores, resolve_device
 from tosca_cache.errors import ToscaError
 from tosca_cache.evaluate.summary import summarise, to_json
-from tosca_cache.methods.protocol import run_protocol
-from tosca_cache.methods.stacked import Recorded, Replayed, Source, learn_stacked
+from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, TrainedModules, learn_stacked
 from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data, make_scenario
@@ -80,9 +80,9 @@ def _run(
     return on_cores(score, range(len(cells)), min(threads, len(cells)))
 
 
-def _learner(cell: Cell, record: Recorded, member: Member, engine: Engine) -> Replayed:
+def _learner(cell: Cell, record: TrainedModules, member: Member, engine: Engine) -> PretrainedTosca:
     config = cell.config
-    return Replayed(
+    return PretrainedTosca(
         record,
         member.settings,
         seed=cell.seed,
@@ -93,7 +93,7 @@ def _learner(cell: Cell, record: Recorded, member: Member, engine: Engine) -> Re
     )
 
 
-def _share(learners: Sequence[tuple[int, Replayed]]) -> None:
+def _share(learners: Sequence[tuple[int, PretrainedTosca]]) -> None:
     """What routers learn without the modules is the same for all cells of a source: they learn it once."""
     pools: dict[int, dict[str, Any]] = {}
     for source, learner in learners:
@@ -101,7 +101,7 @@ def _share(learners: Sequence[tuple[int, Replayed]]) -> None:
             learner.router.share(pools.setdefault(source, {"remember": True}))
 
 
-def _score(learner: Replayed, source: Source) -> dict[str, Any]:
+def _score(learner: PretrainedTosca, source: Source) -> dict[str, Any]:
     """Evaluates what a cell learned exactly as `tosca train` does: after every task, routed, over all classes seen."""
     start = perf_counter()
     outcome = run_protocol(learner, source.stream)

@@ -11,7 +11,7 @@ from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import deciders, no_effect
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.audit import LEAKS
-from tosca_cache.methods.tosca import BATCH_ROUTER
+from tosca_cache.learners.tosca import BATCH_ROUTER
 from tosca_cache.sweep.scenario import Scenario, check_fraction
 from tosca_cache.sweep.space import Space, fixed, size
 

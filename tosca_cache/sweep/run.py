@@ -23,9 +23,9 @@ from tosca_cache.store import Store
 from tosca_cache.sweep.execute import Executor, InProcess, OnWorkers
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.run_cells import Runner, Silent, SweepReporter
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.sweep.search import Final, Search, run_final
-from tosca_cache.sweep.settle import Runner, Silent, SweepReporter
 from tosca_cache.sweep.share import read_data
 from tosca_cache.sweep.space import size
 from tosca_cache.sweep.trials import Scored

@@ -10,8 +10,8 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
 from tosca_cache.sweep.cells import Cell, cells_of
 from tosca_cache.sweep.request import REPORTED, SweepRequest
+from tosca_cache.sweep.run_cells import Runner
 from tosca_cache.sweep.scenario import Scenario
-from tosca_cache.sweep.settle import Runner
 from tosca_cache.sweep.space import Point
 from tosca_cache.sweep.space.samplers import GridSampler, Sampler, make_sampler
 from tosca_cache.sweep.trials import Scored, Trial, distinct, mean_spread
@@ -57,7 +57,7 @@ class Search:
             self.runner.reporter.on_stage("search", len(cells), self.runner.finished(cells))
             self.runner.results(cells)
             self._say_best()
-            self.whole = self.runner.settle(cells, deadline=deadline, after_block=self._say_best)
+            self.whole = self.runner.run_cells(cells, deadline=deadline, after_block=self._say_best)
             self._tell(fresh)
             self._say_best()
             if not self.whole:
@@ -132,7 +132,7 @@ def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, co
     if request.retry:
         runner.ledger.retry([cell.address for cell in cells])
     runner.reporter.on_stage(f"report: {name}", len(cells), runner.finished(cells))
-    runner.settle(cells)
+    runner.run_cells(cells)
     results = list(runner.results(cells).values())
     metrics = {
         metric: mean_spread([result[metric] for result in results if result[metric] is not None]) for metric in REPORTED

@@ -1,0 +1,114 @@
+"""AdaNPC (arXiv 2304.12566): the nearest stored train features vote; confident test rows may join them (methods.md 13.1).
+
+It keeps train features: rehearsal in feature space. Against the paper:
+- There is no training of the backbone with the nearest-neighbour loss.
+- Updates by test rows are off by default (beta = 1.1; the paper's is 0.1). With beta of at most 1 a row's scores depend
+  on the rows asked about before it: the learner then says that it is transductive, takes the rows in a random order that
+  follows from the seed (test rows mostly lie class by class), and forgets them after each question.
+- Confidence is the largest entry of the softmax over the votes, as in the official code. Votes add up to 1, so with C
+  classes it is at most e / (e + C - 1), and a beta above that changes nothing.
+- `per_class` keeps k-means centres in place of all rows of a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tosca_cache.closed_form.means import unit
+from tosca_cache.closed_form.neighbours import votes
+from tosca_cache.errors import UsageError
+from tosca_cache.learners.base import FloatArray, Learner, register_learner
+from tosca_cache.seeds import derive_seed, numpy_generator
+from tosca_cache.tasks import Task
+from tosca_cache.train.loop import EpochDone
+
+
+@register_learner
+class AdaNpc(Learner):
+    """Stores unit-length train features [m, d] and their labels [m].
+
+    Arguments:
+        k, tau: how many neighbours vote, and how much the nearer ones count for more.
+        per_class: at most so many k-means centres of each class; None: all rows.
+        beta: confidence from which a test row joins the memory; above 1: never.
+        batch_size: test rows that are scored before the confident ones of them join.
+    """
+
+    name = "adanpc"
+    source = "AdaNPC (arXiv 2304.12566), without updates by test rows unless told otherwise"
+    rehearsal = True
+
+    def __init__(
+        self,
+        *,
+        k: int = 100,
+        tau: float = 0.1,
+        per_class: int | None = None,
+        beta: float = 1.1,
+        batch_size: int = 32,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        for name, value in (("k", k), ("per_class", per_class), ("batch_size", batch_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}", where=name, remedy="use 1 or more")
+        self.k, self.tau, self.per_class = k, tau, per_class
+        self.beta, self.batch_size = beta, batch_size
+        self.transductive = beta <= 1
+        self.memory = torch.empty(0, 0)  # [m, d]
+        self.labels = torch.empty(0, dtype=torch.int64)
+        self.classes = 0
+
+    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        """Adds the task's clean features, or centres of them."""
+        clean = unit(torch.from_numpy(task.train.features[:, 0]).float())
+        labels = torch.from_numpy(task.train.labels)
+        kept = [self.memory] if self.classes else []
+        for c in task.classes:
+            rows = self.centres(clean[labels == c], c)
+            kept.append(rows)
+            self.labels = torch.cat([self.labels, torch.full((len(rows),), c)])
+        self.memory, self.classes = torch.cat(kept), task.classes.stop
+
+    def centres(self, rows: Tensor, label: int) -> Tensor:
+        """At most `per_class` rows of unit length that stand for the rows of one class."""
+        if self.per_class is None or len(rows) <= self.per_class:
+            return rows
+        from sklearn.cluster import KMeans
+
+        state = derive_seed(self.seed, "adanpc centres", label) % 2**32
+        clusters = KMeans(self.per_class, n_init=1, random_state=state).fit(rows.numpy())
+        return unit(torch.from_numpy(clusters.cluster_centers_).float())
+
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Shares of the votes, [n, C]."""
+        x = unit(torch.from_numpy(features).float()).to(self.device)
+        memory, labels = self.memory.to(self.device), self.labels.to(self.device)
+        scores: FloatArray = (self._online if self.transductive else self._votes)(x, memory, labels).cpu().numpy()
+        return scores
+
+    def _votes(self, x: Tensor, memory: Tensor, labels: Tensor) -> Tensor:
+        return votes(x, memory, labels, self.classes, k=self.k, tau=self.tau)
+
+    def _online(self, x: Tensor, memory: Tensor, labels: Tensor) -> Tensor:
+        scores = x.new_zeros(len(x), self.classes)
+        order = torch.from_numpy(numpy_generator(self.seed, "adanpc order").permutation(len(x))).to(x.device)
+        for rows in order.split(self.batch_size):
+            scores[rows] = self._votes(x[rows], memory, labels)
+            sure = rows[torch.softmax(scores[rows], 1).amax(1) >= self.beta]
+            memory = torch.cat([memory, x[sure]])
+            labels = torch.cat([labels, scores[sure].argmax(1)])
+        return scores
+
+    def state(self) -> dict[str, Tensor]:
+        """The memory and its labels."""
+        return {"memory": self.memory, "labels": self.labels}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes them over."""
+        self.memory, self.labels = state["memory"], state["labels"]
+        self.classes = int(self.labels.max()) + 1 if len(self.labels) else 0

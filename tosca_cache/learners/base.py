@@ -1,0 +1,186 @@
+"""The contract of a learner: it sees one task at a time and scores all classes seen."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tosca_cache.errors import UsageError
+from tosca_cache.evaluate.metrics import predicted_tasks
+from tosca_cache.shown import Shown
+from tosca_cache.tasks import Task, TaskStream
+from tosca_cache.train.engines import Engine
+from tosca_cache.train.loop import EpochDone
+from tosca_cache.train.settings import Settings
+
+__all__ = [
+    "LEARNERS",
+    "FloatArray",
+    "IntArray",
+    "Learner",
+    "Prediction",
+    "TestSet",
+    "learner_type",
+    "register_learner",
+]
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
+    """labels: predicted learned labels, [n]; in an `Outcome`: the classes that they stand for.
+
+    modules: the module that answered, [n], None without modules.
+    tasks: the task that brought the predicted label, [n]; only in an `Outcome`.
+    """
+
+    labels: IntArray
+    modules: IntArray | None = None
+    tasks: IntArray | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        return {"rows": len(self.labels), "modules": self.modules is not None}
+
+    def reported(self, stream: TaskStream) -> Prediction:
+        """As it is scored: the classes that a stream reports for the learned labels, and the tasks of these."""
+        tasks = predicted_tasks(self.labels, stream.task_of_class())
+        return Prediction(stream.class_of[self.labels], self.modules, tasks)
+
+
+class TestSet:
+    """Test rows that are asked about after every task.
+
+    Rows are added as their classes appear; `predict` answers for all rows added so far. A method whose work on fixed rows
+    can be kept between tasks has a watch of its own.
+    """
+
+    classes: int | None = None  # seen so far; set by the protocol, which has scores checked by it
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.parts: list[FloatArray] = []
+
+    def add(self, features: FloatArray) -> None:
+        """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
+        self.parts.append(features if features.ndim == 2 else features[:, 0])
+
+    def predict(self) -> Prediction:
+        """Predictions for all rows added, in the order of adding; raises `UsageError` for scores that cannot be right."""
+        rows = np.concatenate(self.parts)
+        scores = np.asarray(self.learner.scores(rows))
+        wanted = (len(rows), self.classes or scores.shape[-1])
+        if scores.shape != wanted or np.isnan(scores).any():
+            found = f"shape {list(scores.shape)}" if scores.shape != wanted else "NaN among them"
+            raise UsageError(
+                f"learner {self.learner.name}: its scores have {found}",
+                where=inspect.getsourcefile(type(self.learner)),
+                remedy=f"return a number for each row and each class seen so far, here of shape {list(wanted)}",
+            )
+        return Prediction(scores.argmax(1))
+
+
+class Learner(ABC):
+    """A learner of one task after another on cached features: of new classes, or of a new domain each.
+
+    Its classes are learned labels, of which each task brings a block of its own. Where tasks are domains, labels of several
+    blocks may stand for one class; a learner is not told, and the evaluation maps its answers (`TaskStream.class_of`).
+
+    name: as in `--methods`. source: where it comes from.
+    rehearsal: True if it keeps train rows of earlier tasks.
+    transductive: True if its answer for a row may depend on the other rows it is asked about; ask the learner itself, whose
+        options may make it so.
+    bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
+
+    Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
+        seed: of everything random; a learner draws by (seed, what for, task), never from a stream that goes on between
+            tasks, so that a learner that was saved and loaded goes on as if it had not been.
+        settings: of what it trains by gradient, if anything; the defaults are TOSCA's published ones.
+        device: where it computes. engine: what trains LuCA modules; PyTorch if None.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    rehearsal: ClassVar[bool] = False
+    transductive: bool = False
+    bound: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        seed: int = 1993,
+        settings: Settings | None = None,
+        device: torch.device | str = "cpu",
+        engine: Engine | None = None,
+    ) -> None:
+        self.seed, self.device = seed, torch.device(device)
+        self.settings = Settings() if settings is None else settings
+        self.engine = engine or Engine()
+
+    @abstractmethod
+    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        """Learns from the rows of one task; tasks come in order, each once."""
+
+    @classmethod
+    def observe_together(cls, learners: Sequence[Self], tasks: Sequence[Task]) -> None:
+        """One task for each of several learners that differ in their seed; the default lets them learn one by one."""
+        for learner, task in zip(learners, tasks, strict=True):
+            learner.observe(task)
+
+    def finalize(self) -> None:
+        """Does what `observe` left to the first question asked (a solve, a fit), so that it counts as learning."""
+        return
+
+    @abstractmethod
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Scores of clean features [n, d] over all classes seen, [n, C]; the largest is the prediction."""
+
+    def test_set(self) -> TestSet:
+        """Test rows to be asked about repeatedly."""
+        return TestSet(self)
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """All that was learned so far, on the CPU; what a seed gives again (a random projection) is left out."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on where another learner of the same arguments was."""
+
+    @property
+    def stored_numbers(self) -> int:
+        """How many numbers it has to keep between tasks."""
+        return sum(tensor.numel() for tensor in self.state().values())
+
+    @property
+    def trainable_parameters(self) -> int:
+        """How many numbers the last task trained by gradient; 0 for closed forms."""
+        return 0
+
+
+LEARNERS: dict[str, type[Learner]] = {}
+
+
+def register_learner(learner: type[Learner]) -> type[Learner]:
+    """Class decorator: makes a learner known by its `name`."""
+    LEARNERS[learner.name] = learner
+    return learner
+
+
+def learner_type(name: str) -> type[Learner]:
+    """The class of a learner; raises `UsageError` if the name is unknown."""
+    if name not in LEARNERS:
+        raise UsageError(
+            f"unknown method {name!r}", where="--methods", remedy=f"choose of {', '.join(sorted(LEARNERS))}"
+        )
+    return LEARNERS[name]

@@ -1,0 +1,127 @@
+"""Discrete Key-Value Bottleneck (arXiv 2207.11240): local updates of what frozen keys point at (methods.md 9).
+
+A feature is projected into many heads; in each, the nearest of its keys fetches a value with one entry a class; the
+logits are the mean of the fetched values. Keys are placed by the first task's rows, without labels, then frozen; values
+start at zero and only fetched ones change. Against the paper:
+- Sizes: 64 heads of 256 keys; the paper has 256 of 4,096, which at 200 classes is 840 MB of values. Both have 14
+  dimensions.
+- Training: the epochs and batch size of `settings` (20 and 48) with a large rate; the paper has 2,000 epochs at batches of
+  256. `rate` is how far one row's step moves its own logits for one unit of gradient: 0.01, and in the paper
+  lr / (batch size x heads) = 0.3 / (256 x 256) = 4.6e-6. The published clipping of gradients at norm 1 is left out: the
+  norm is never more than sqrt(2 / heads).
+- The softmax is over the classes seen; values grow by zeros for the classes of later tasks.
+- Keys are placed by the first task alone, which is all that a learner may see; the paper also uses other data.
+Scatter-additions are not deterministic on a GPU, so this learner computes on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tosca_cache.devices import one_thread
+from tosca_cache.errors import UsageError
+from tosca_cache.learners.base import FloatArray, Learner, register_learner
+from tosca_cache.learners.codebook import STARTS, Codebook
+from tosca_cache.seeds import numpy_generator
+from tosca_cache.tasks import Task
+from tosca_cache.train.batches import epoch_batches
+from tosca_cache.train.loop import EpochDone
+
+LABEL_SMOOTHING = 0.1
+KEY_ROWS = 2048  # of the first task, all views, by which keys are placed
+
+
+@register_learner
+class Dkvb(Learner):
+    """Stores keys [heads, keys, key_dim] and values [heads x keys, C].
+
+    Arguments:
+        heads, keys, key_dim: sizes of the bottleneck.
+        rate: of learning, see above.
+        start: how keys start, of `STARTS`.
+    """
+
+    name = "dkvb"
+    source = "DKVB (arXiv 2207.11240), with fewer heads and keys"
+
+    def __init__(
+        self,
+        *,
+        heads: int = 64,
+        keys: int = 256,
+        key_dim: int = 14,
+        rate: float = 0.01,
+        start: str = "kmeans",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        for name, value in (("heads", heads), ("keys", keys), ("key_dim", key_dim)):
+            if value < 1:
+                raise UsageError(f"{name} is {value}", where=name, remedy="use 1 or more")
+        if start not in STARTS:
+            raise UsageError(f"start is {start!r}", where="start", remedy=f"choose one of {', '.join(STARTS)}")
+        self.rate = rate
+        self.codebook = Codebook(heads, keys, key_dim, seed=self.seed, start=start)
+        self.values = torch.zeros(heads * keys, 0)
+
+    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        """Trains the values that the task's rows fetch; the first task places the keys before that."""
+        every = torch.from_numpy(task.train.features).flatten(0, 1)  # [n (1+V), d]
+        if not len(self.codebook.keys):
+            chosen = numpy_generator(self.seed, "dkvb", "key rows").permutation(len(every))[:KEY_ROWS]
+            self.codebook.fit(every[torch.from_numpy(chosen)])
+        codes = self.codebook.codes(every).unflatten(0, task.train.features.shape[:2])  # [n, 1+V, heads]
+        grown = self.values.new_zeros(len(self.values), task.classes.stop - self.values.shape[1])
+        self.values = torch.cat([self.values, grown], 1)
+        self.train(codes, torch.from_numpy(task.train.labels), task.number, on_epoch)
+
+    @one_thread()
+    def train(self, codes: Tensor, labels: Tensor, number: int, on_epoch: EpochDone | None) -> None:
+        """SGD on cross-entropy with label smoothing, on fetched values alone.
+
+        Arguments:
+            codes: of rows and views, [n, 1+V, heads]. labels: [n]. number: the task's.
+        """
+        n, views, heads = codes.shape
+        classes = self.values.shape[1]
+        epochs, size = self.settings.epochs, self.settings.batch_size
+        done = 0
+        for batch in epoch_batches(n, views - 1, epochs=epochs, batch_size=size, seed=self.seed, task=number):
+            if batch.epoch != done and on_epoch is not None:
+                on_epoch(done)
+            done = batch.epoch
+            rows = torch.from_numpy(batch.rows)
+            fetched = codes[rows, torch.from_numpy(batch.views)]  # [b, heads]
+            gradient = torch.softmax(self.logits(fetched), 1) - LABEL_SMOOTHING / classes
+            gradient[torch.arange(len(rows)), labels[rows]] -= 1 - LABEL_SMOOTHING
+            step = -self.rate * gradient
+            self.values.index_add_(0, fetched.flatten(), step.repeat_interleave(heads, 0))
+        if on_epoch is not None:
+            on_epoch(done)
+
+    def logits(self, codes: Tensor) -> Tensor:
+        """Mean of the values at codes [n, heads], [n, C]."""
+        return torch.nn.functional.embedding_bag(codes, self.values, mode="mean")
+
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Logits, [n, C]."""
+        scores: FloatArray = self.logits(self.codebook.codes(torch.from_numpy(features))).numpy()
+        return scores
+
+    def state(self) -> dict[str, Tensor]:
+        """Keys and values."""
+        return self.codebook.state() | {"values": self.values.clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes both over."""
+        self.codebook.load_state({"keys": state["keys"]})
+        self.values = state["values"].clone()
+
+    @property
+    def trainable_parameters(self) -> int:
+        """All values, though a task changes those alone that it fetches."""
+        return self.values.numel()

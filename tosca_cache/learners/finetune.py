@@ -1,0 +1,19 @@
+"""Fine-tuning of one linear head, task after task, with nothing against forgetting: the floor.
+
+The head is over all classes seen, the loss too, and all rows are trained: without rows of earlier classes the loss pushes
+their scores down as long as there is anything to gain. The backbone is frozen, so that this is the floor of heads on cached
+features, not of fine-tuned backbones.
+"""
+
+from __future__ import annotations
+
+from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.learning import LinearHead
+
+
+@register_learner
+class FineTune(LinearHead):
+    """One linear head on the raw features, trained by cross-entropy over all classes seen."""
+
+    name = "finetune"
+    source = "sequential fine-tuning of a linear head, the usual lower bound"

@@ -1,0 +1,71 @@
+"""L2 pull towards the parameters after the previous task (arXiv 2203.17269; methods.md 14.3).
+
+loss = cross-entropy over all classes seen + coefficient * sum (theta - anchor)^2, over all that existed after the
+previous task: rows of earlier classes, and for `l2-luca` one module that goes on from task to task, and the scale of
+its cosine head. The first task has no anchor: a fresh LuCA is no point to stay near to, as a pretrained backbone is.
+
+What differs from the paper: it pulls the attention weights of the backbone, and trains by a binary cross-entropy with
+prediction distillation; here is neither. Its coefficient is not known to us: 0.1 is no published value, choose it on a
+sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.heads import LinearKind, LucaKind
+from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.tasks import Task
+from tosca_cache.train.gradient import Step
+
+
+class Anchored(TaskTrainer["L2"]):
+    """Pulls towards what the models were after the previous task. anchors: copies of that; [] in the first task."""
+
+    def __init__(self, learners: Sequence[L2], tasks: Sequence[Task]) -> None:
+        super().__init__(learners, tasks)
+        self.anchors = [tensor.clone() for tensor in self._anchored()] if self.number else []
+
+    def extra(self, step: Step, adapted: Tensor) -> Tensor | float:
+        """coefficient * sum (theta - anchor)^2, [M]."""
+        if not self.anchors:
+            return 0.0
+        pairs = zip(self._anchored(), self.anchors, strict=True)
+        each = [(theta - anchor).square().flatten(1).sum(1) for theta, anchor in pairs]
+        return self.first.coefficient * torch.stack(each).sum(0)
+
+    def _anchored(self) -> list[Tensor]:
+        return [*self.module.values(), *(t[:, : self.classes.start] for t in self.rows.values())]
+
+
+class L2(SingleModuleLearner):
+    """Arguments: coefficient: of the squared distance to the parameters after the previous task."""
+
+    source = "L2 regularisation towards the previous model (arXiv 2203.17269)"
+    own_classes = False
+    training = Anchored
+
+    def __init__(self, *, coefficient: float = 0.1, **common: Any) -> None:
+        super().__init__(**common)
+        self.coefficient = coefficient
+
+
+@register_learner
+class L2Linear(L2):
+    """On a linear head over the raw features."""
+
+    name = "l2-linear"
+    kind = LinearKind()
+
+
+@register_learner
+class L2Luca(L2):
+    """On one LuCA module for all tasks, and its cosine head."""
+
+    name = "l2-luca"
+    kind = LucaKind()

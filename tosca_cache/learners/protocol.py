@@ -1,0 +1,150 @@
+"""Runs learners over task streams and fills R: one alone, or several of one class side by side."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.errors import ToscaWarning
+from tosca_cache.evaluate.metrics import accuracy_by_task, accuracy_curve
+from tosca_cache.learners.base import IntArray, Learner, Prediction, TestSet
+from tosca_cache.shown import Shown
+from tosca_cache.tasks import TaskStream
+
+ROUNDING = 1e-9  # of percent
+TaskDone = Callable[[int, NDArray[np.float64]], None]
+
+
+@dataclass(repr=False)
+class Outcome(Shown):
+    """What one pass over a stream gives.
+
+    Classes are as the stream reports them (`TaskStream.class_of`): where tasks are domains, a right class is right in
+    whichever domain it was found.
+
+    R: accuracy matrix [T, T] in percent, NaN above the diagonal.
+    labels, tasks, rows: true class, true task and store row of every test row, in file order, [n].
+    predictions: after every task, on the test rows of all tasks seen.
+    counts: test rows of each task, [T].
+    seconds: `train` and `evaluate`.
+    watch: the watched test rows after the last task.
+    """
+
+    R: NDArray[np.float64]
+    labels: IntArray
+    tasks: IntArray
+    rows: IntArray
+    counts: IntArray
+    test_set: TestSet
+    predictions: list[Prediction] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+
+    def facts(self) -> dict[str, Any]:
+        """How far it is."""
+        return {"tasks": len(self.R), "evaluated": len(self.predictions), "test": len(self.labels)}
+
+
+def below_chance(learner: Learner, stream: TaskStream, outcome: Outcome) -> str | None:
+    """After which task a learner was right less often than one that draws a class, in words and as a `ToscaWarning`."""
+    curve = accuracy_curve(outcome.R, outcome.counts)
+    for number, accuracy in enumerate(curve):
+        classes = len(np.unique(stream.class_of[: stream.classes(number).stop]))
+        if accuracy < 100 / classes - ROUNDING:
+            chance = f"less than by chance ({100 / classes:.2f} %)"
+            said = f"after task {number + 1} of {len(curve)}, {accuracy:.2f} % of test rows were answered rightly, {chance}"
+            warnings.warn(f"{learner.name}, seed {learner.seed}: {said}", ToscaWarning, stacklevel=3)
+            return said
+    return None
+
+
+def run_protocol(
+    learner: Learner,
+    stream: TaskStream,
+    *,
+    on_task: TaskDone | None = None,
+    on_epoch: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Observes every task in turn and evaluates on the test rows of all tasks seen after each.
+
+    Arguments:
+        on_task: called with the task's number and its row of R, [number + 1].
+        on_epoch: called with task and epoch numbers while training.
+    """
+    one = _Pass(learner, stream)
+    for task in stream:
+        start = perf_counter()
+        learner.observe(task, on_epoch=None if on_epoch is None else _bind(on_epoch, task.number))
+        learner.finalize()
+        row = one.evaluate(task.number, perf_counter() - start)
+        if on_task is not None:
+            on_task(task.number, row)
+    return one.outcome
+
+
+def run_protocols(
+    methods: Sequence[Learner], streams: Sequence[TaskStream], *, on_task: Callable[[int], None] | None = None
+) -> list[Outcome]:
+    """Several learners of one class side by side, each over its own stream; each is evaluated alone.
+
+    Each is told to have trained for its share of the seconds that all took together.
+
+    Arguments:
+        methods: of one class, at least one.
+        streams: as many, of the same number of tasks.
+        on_task: called with the number of each task that all have learned and been evaluated on.
+    """
+    passes = [_Pass(learner, stream) for learner, stream in zip(methods, streams, strict=True)]
+    for number in range(len(streams[0])):
+        tasks = [stream.task(number) for stream in streams]
+        start = perf_counter()
+        type(methods[0]).observe_together(methods, tasks)
+        for learner in methods:
+            learner.finalize()
+        seconds = (perf_counter() - start) / len(methods)
+        del tasks  # the rows of all of them, which evaluating needs no more
+        for one in passes:
+            one.evaluate(number, seconds)
+        if on_task is not None:
+            on_task(number)
+    return [one.outcome for one in passes]
+
+
+class _Pass:
+    """One learner on its way through a stream. outcome: what came of it so far."""
+
+    def __init__(self, learner: Learner, stream: TaskStream) -> None:
+        self.stream = stream
+        self.tests = [stream.test(number) for number in range(len(stream))]
+        counts = np.array([len(test) for test in self.tests])
+        self.outcome = Outcome(
+            R=np.full((len(stream), len(stream)), np.nan),
+            labels=stream.class_of[np.concatenate([test.labels for test in self.tests])],
+            tasks=np.repeat(np.arange(len(stream)), counts),
+            rows=np.concatenate([test.index for test in self.tests]),
+            counts=counts,
+            test_set=learner.test_set(),
+        )
+
+    def evaluate(self, number: int, trained: float) -> NDArray[np.float64]:
+        """Fills the row of R of a task that has been learned in `trained` seconds, and returns it, [number + 1]."""
+        start, outcome = perf_counter(), self.outcome
+        outcome.test_set.classes = self.stream.classes(number).stop
+        outcome.test_set.add(self.tests[number].features)
+        prediction = outcome.test_set.predict().reported(self.stream)
+        n = len(prediction.labels)
+        row = accuracy_by_task(prediction.labels, outcome.labels[:n], outcome.tasks[:n], number + 1)
+        outcome.R[number, : number + 1] = row
+        outcome.predictions.append(prediction)
+        outcome.seconds["train"] += trained
+        outcome.seconds["evaluate"] += perf_counter() - start
+        return row
+
+
+def _bind(on_epoch: Callable[[int, int], None], task: int) -> Callable[[int], None]:
+    return lambda epoch: on_epoch(task, epoch)

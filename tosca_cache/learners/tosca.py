@@ -1,0 +1,273 @@
+"""TOSCA (TMLR 2026): one LuCA module a task, one shared cosine head, and a router between the modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tosca_cache.devices import free_memory, one_thread
+from tosca_cache.evaluate.audit import batch_modules
+from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, register_learner
+from tosca_cache.luca.bank import Bank
+from tosca_cache.luca.initialise import initial_head, initial_luca
+from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
+from tosca_cache.routing.judges import WithJudges
+from tosca_cache.tasks import Task
+from tosca_cache.train.batches import Batch, epoch_batches
+from tosca_cache.train.engines import Engine
+from tosca_cache.train.loop import EpochDone
+from tosca_cache.train.settings import Settings
+from tosca_cache.train.stack import Lane, Member
+from tosca_cache.train.task import Learned, learn_task
+
+ROWS_AT_ONCE = 4096
+BATCH_ROUTER = "batch"
+MOST_KEPT = 0.25  # of the free memory: how much adapted test rows may take whenever some are added
+
+
+@register_learner
+class Tosca(Learner):
+    """The published method on cached features.
+
+    Arguments:
+        settings: of training; the defaults are the published ones.
+        seed: of initialisation, batch order and views.
+        router: name of a router (`tosca_cache.routing.ROUTERS`), or `batch`: the reference's mean entropy over batches of
+            `routing_batch_size` rows in file order, which leaks the task and exists to reproduce published figures.
+        device, dtype: where and in what the module is trained.
+        engine: what trains it; PyTorch if None.
+    """
+
+    name = "tosca"
+    source = "TOSCA (TMLR 2026)"
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        seed: int = 1993,
+        router: str = "sample",
+        routing_batch_size: int = 48,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        engine: Engine | None = None,
+    ) -> None:
+        super().__init__(seed=seed, settings=settings, device=device, engine=engine)
+        self.dtype = dtype
+        self.router = None if router == BATCH_ROUTER else make_router(router)
+        self.routing_batch_size = routing_batch_size
+        self.bank = Bank(self.settings.flow)
+        self.blocks: list[range] = []  # classes of each task
+        self.losses: list[NDArray[np.float64]] = []
+        self.diverged: str | None = None  # why training stopped giving numbers, if it did
+
+    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        """Learns a task from a start and over steps that both follow from the seed."""
+        n, views, d = task.train.features.shape
+        settings = self.settings
+        luca = initial_luca(self.shape(d), self.seed, task.number)
+        head = self.bank.head or initial_head(d, task.classes.stop, self.seed)
+        batches = epoch_batches(
+            n, views - 1, epochs=settings.epochs, batch_size=settings.batch_size, seed=self.seed, task=task.number
+        )
+        self.learn(task, luca, head, batches, on_epoch=on_epoch)
+
+    def learn(
+        self, task: Task, luca: Luca, head: Head, batches: Iterable[Batch], *, on_epoch: EpochDone | None = None
+    ) -> Learned:
+        """Learns a task from a given start over given steps; `observe` draws both from the seed.
+
+        Arguments:
+            luca, head: as they start, [1, ...]; a head over fewer classes is grown by zero rows.
+            batches: rows and views of every step.
+        """
+        features = self.tensor(task.train.features)  # [n, 1+V, d]
+        labels = torch.from_numpy(task.train.labels).to(self.device)
+        shape = self.shape(features.shape[2])
+        parameters = Parameters(shape, task.classes.stop, device=self.device, dtype=self.dtype)
+        parameters.set_luca(luca)
+        parameters.set_head(head)
+        lane = Lane(features, labels, list(batches))
+        member = Member(self.settings)
+        learned = learn_task(parameters, [lane], [member], task.classes, self.engine, on_epoch=on_epoch)
+        self.losses.append(learned.losses[0])
+        self.diverged = self.diverged or divergence(learned.losses[0], parameters.flat[0], task.number)
+        self.bank.add(parameters)
+        self.blocks.append(task.classes)
+        if self.router is not None:
+            self.router.fit(task, self.bank)
+        return learned
+
+    def shape(self, dim: int) -> LucaShape:
+        """Sizes of the modules at feature size `dim`."""
+        return LucaShape.from_ratios(dim, self.settings.mlp_ratio, self.settings.se_ratio)
+
+    def scores(self, features: FloatArray) -> FloatArray:
+        """Scores of the module (or modules) that the router chooses for each row, [n, C]."""
+        test_set = self.test_set()
+        test_set.add(features)
+        return test_set.scores()
+
+    def test_set(self) -> CachedTestFeatures:
+        """Test rows whose adapted features are kept."""
+        return CachedTestFeatures(self)
+
+    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
+        """The module and the predicted class of each sample."""
+        if self.router is not None:
+            return self.router.answer(outputs)
+        chosen = batch_modules(outputs.entropy.cpu().numpy(), self.routing_batch_size)
+        modules = torch.from_numpy(chosen).to(outputs.entropy.device)
+        return RoutedPrediction(modules, outputs.labels_of(modules))
+
+    def state(self) -> dict[str, Tensor]:
+        """Modules, head, classes of each task, and what the router has learned."""
+        blocks = torch.tensor([[block.start, block.stop] for block in self.blocks])
+        router = {} if self.router is None else self.router.state()
+        return self.bank.state() | {"blocks": blocks} | {f"router.{name}": t for name, t in router.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes all of that over; losses are not kept."""
+        self.bank = Bank.from_state(self.settings.flow, state, self.device)
+        self.blocks = [range(start, stop) for start, stop in state["blocks"].tolist()]
+        if self.router is not None:
+            mine = "router."
+            self.router.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
+        if isinstance(self.router, WithJudges):
+            self.router.has_learned(len(self.blocks))
+
+    @property
+    def trainable_parameters(self) -> int:
+        """One module, the head and its scale."""
+        head = self.bank.head
+        return 0 if head is None else sum(t.numel() for t in (*self.bank.modules[-1], *head))
+
+    def tensor(self, features: FloatArray) -> Tensor:
+        """Features on the device of training, in its dtype."""
+        return torch.from_numpy(np.ascontiguousarray(features)).to(self.device).to(self.dtype)
+
+
+class CachedTestFeatures(TestSet):
+    """Test rows whose adapted features are computed once for every module and kept, as long as there is memory for them.
+
+    A stored module and a test row never change, so after each task only the new module meets the old rows and only the old
+    modules meet the new rows; what is repeated is the product with the head, whose rows do change. What would take more
+    than a part of the memory that is free (`MOST_KEPT`) is computed anew whenever it is needed: the numbers are the same.
+    Augmented views are adapted when a router asks for them.
+    """
+
+    learner: Tosca
+
+    def __init__(self, learner: Tosca) -> None:
+        super().__init__(learner)
+        self.rows: list[Tensor] = []  # one [n, d] a part
+        self.views: list[FloatArray] = []  # one [n, V, d] a part, as stored; V may be 0
+        self.adapted: list[list[Tensor]] = []  # [part][module], each [n, d], unit length; those of first modules
+        self.seconds = {"adapt": 0.0, "head": 0.0}
+
+    def add(self, features: FloatArray) -> None:
+        """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
+        every = features[:, None] if features.ndim == 2 else features
+        self.rows.append(self.learner.tensor(every[:, 0]))
+        self.views.append(every[:, 1:])
+        self.adapted.append([])
+
+    @one_thread()
+    @torch.inference_mode()
+    def outputs(self) -> ModuleOutputs:
+        """Entropy and prediction of every module for all rows added, [T, n], and a way to ask for more."""
+        self._adapt()
+        start = perf_counter()
+        bank = self.learner.bank
+        entropy, prediction = [], []
+        for module in range(len(bank)):
+            parts = self._parts(module)
+            h, p = self.learner.engine.entropy_and_prediction(parts, *bank.directions)
+            entropy.append(h)
+            prediction.append(p)
+        self.seconds["head"] += perf_counter() - start
+        return ModuleOutputs(
+            torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction), tuple(self.learner.blocks), asked=self
+        )
+
+    def predict(self) -> Prediction:
+        """The answers of the routed modules for all rows added."""
+        answer = self.learner.answer(self.outputs())
+        return Prediction(answer.labels.cpu().numpy(), answer.modules.cpu().numpy())
+
+    @one_thread()
+    @torch.inference_mode()
+    def logits(self, module: int) -> Tensor:
+        """Logits of one module for all rows added, [n, C]."""
+        bank = self.learner.bank
+        return torch.cat([bank.logits(chunk) for chunk in self.adapted_rows(module).split(ROWS_AT_ONCE)])
+
+    @one_thread()
+    @torch.inference_mode()
+    def adapted_rows(self, module: int) -> Tensor:
+        """Unit-length adapted features of one module for all rows added, [n, d]."""
+        self._adapt()
+        return torch.cat(self._parts(module))
+
+    @property
+    def view_count(self) -> int:
+        """Augmented views of every row added."""
+        return min((part.shape[1] for part in self.views), default=0)
+
+    @one_thread()
+    @torch.inference_mode()
+    def view_logits(self, module: int, view: int) -> Tensor:
+        """Logits of one module for one augmented view (counted from 0) of all rows added, [n, C]."""
+        bank = self.learner.bank
+        return torch.cat(
+            [
+                bank.logits(bank.adapted(module, chunk))
+                for part in self.views
+                for chunk in self.learner.tensor(part[:, view]).split(ROWS_AT_ONCE)
+            ]
+        )
+
+    @torch.inference_mode()
+    def scores(self) -> FloatArray:
+        """What the router makes of the modules' logits for all rows added, [n, C]."""
+        outputs, router = self.outputs(), self.learner.router
+        scores = outputs.logits_of(self.learner.answer(outputs).modules) if router is None else router.scores(outputs)
+        found: FloatArray = scores.cpu().numpy()
+        return found
+
+    def _adapt(self) -> None:
+        """Computes what is to be kept."""
+        start = perf_counter()
+        room = MOST_KEPT * free_memory(self.learner.device)
+        for rows, done in zip(self.rows, self.adapted, strict=True):
+            size = rows.numel() * rows.element_size()
+            for module in range(len(done), len(self.learner.bank)):
+                room -= size
+                if room < 0:
+                    break
+                done.append(self._adapted(rows, module))
+        self.seconds["adapt"] += perf_counter() - start
+
+    def _parts(self, module: int) -> list[Tensor]:
+        """Adapted features of one module, one [n, d] a part."""
+        parts = zip(self.rows, self.adapted, strict=True)
+        return [done[module] if module < len(done) else self._adapted(rows, module) for rows, done in parts]
+
+    def _adapted(self, rows: Tensor, module: int) -> Tensor:
+        return torch.cat([self.learner.bank.adapted(module, chunk) for chunk in rows.split(ROWS_AT_ONCE)])
+
+
+def divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:
+    """Why the training of a task gave no numbers, from its losses and parameters; None if it did."""
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if len(wrong):
+        return f"the loss was {losses[wrong[0]]} before step {wrong[0] + 1} of {len(losses)} of task {number + 1}"
+    if not bool(torch.isfinite(flat).all()):
+        return f"a parameter was not finite after task {number + 1}"
+    return None
