@@ -16,12 +16,12 @@ def trained(make_stream):
     return tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
 
 
-def test_the_recommended_router_is_the_default(make_stream):
+def test_a_sample_at_a_time_is_the_default(make_stream):
     trained = tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
-    assert trained.learner.router.name == "auto"
+    assert trained.learner.router.name == "sample"
     rows = np.concatenate([trained.stream.test(t).features for t in range(len(trained.stream))])
     labels, modules = tosca.route(trained, rows)
-    assert np.array_equal(tosca.route(trained, rows, router="auto")[0], labels)
+    assert np.array_equal(tosca.route(trained, rows, router="sample")[0], labels)
     assert np.array_equal(labels, trained.predictions())
     assert np.array_equal(modules, trained.outcome.predictions[-1].modules)
 

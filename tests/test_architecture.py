@@ -26,7 +26,7 @@ BASE = {
     "names",
     "text",
 }
-STAGE_TWO = {"store", "numbering", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "methods"}
+STAGE_TWO = {"store", "numbering", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "learners"}
 ALLOWED = {
     "text": set(),
     "errors": {"text"},
@@ -51,16 +51,16 @@ ALLOWED = {
     "tasks": {"errors", "store", "splits", "numbering", "shown"},
     "luca": BASE | {"tasks"},
     "train": BASE | {"luca", "tasks"},
-    "closed_form": set(),
+    "closed_form": {"devices", "seeds", "tasks"},
     "routing": BASE | {"luca", "tasks", "closed_form"},
     "evaluate": set(),
-    "methods": BASE | {"train", "closed_form", "routing", "luca", "tasks", "evaluate"},
+    "learners": BASE | {"train", "closed_form", "routing", "luca", "tasks", "evaluate"},
     "report": {"text"},
     "runs": BASE | STAGE_TWO | {"report", "extract"},
     "sweep": BASE | STAGE_TWO | {"runs"},
     "compare": BASE | STAGE_TWO | {"runs", "sweep"},
     "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
-    "plugins": {"errors", "methods", "routing"},
+    "plugins": {"errors", "learners", "routing"},
     "arguments": {"errors", "config", "text"},
     "api": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
     "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins"},

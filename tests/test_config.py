@@ -120,7 +120,7 @@ def test_defaults_are_the_published_hyperparameters_with_another_router() -> Non
     official = PRESETS["official"]
     differing = {key for key, value in official.items() if default[key] != value}
     assert differing == {"router"}
-    assert (default["router"], official["router"], official["routing_batch_size"]) == ("auto", "batch", 48)
+    assert (default["router"], official["router"], official["routing_batch_size"]) == ("sample", "batch", 48)
 
 
 def test_every_setting_has_a_help_sentence() -> None:

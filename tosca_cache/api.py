@@ -223,7 +223,7 @@ def train(
     stream: TaskStream,
     *,
     seed: int = 1993,
-    router: str = "auto",
+    router: str = "sample",
     device: str = "auto",
     engine: str = "auto",
     reporter: Reporter | None = None,
@@ -233,7 +233,7 @@ def train(
 
     Arguments:
         seed: of initialisation, batch order and views (the order of classes or domains is the stream's own).
-        router: which module answers for a sample.
+        router: how the module of a sample is chosen (docs/routers.md).
         engine: what trains: `native`, `torch`, or `auto`; see `train.engines`.
         settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
     """
@@ -278,7 +278,7 @@ def route(
     other = make_router(router)
     for task in stream:
         other.fit(task, learner.bank)
-    answer = other.answer(test_set.outputs())
+    answer = other.predict(test_set.outputs())
     return stream.as_labels(stream.class_of[answer.labels.cpu().numpy()], labels), answer.modules.cpu().numpy()
 
 

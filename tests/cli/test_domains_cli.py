@@ -123,7 +123,7 @@ def test_routers_and_audit_of_stored_modules_find_the_runs_numbers_again(place):
         seed = metrics_of(run)["seeds"][str(entry["seed"])]
         assert set(entry["routers"]) == set(ROUTERS)
         for key in ("last_accuracy", "task_identification_accuracy", "accuracy_given_right_task"):
-            assert entry["routers"]["auto"][key] == pytest.approx(seed[key])
+            assert entry["routers"]["sample"][key] == pytest.approx(seed[key])
         for name, key in (("per_sample", "per_sample"), ("oracle", "oracle"), ("batch_48_in_order", "batch_in_order")):
             assert entry["conditions"][name] == pytest.approx(seed["last_accuracy_by_condition"][key])
     audited = tosca("audit", run)
@@ -198,15 +198,17 @@ def test_a_table_of_learners_over_domains(place, tmp_path):
         "--runs",
         tmp_path,
     )
-    options = ("--methods", "tosca-auto,simplecil", *QUICK)
+    options = ("--methods", "tosca,pool,simplecil", *QUICK)
     result = tosca(*command, *options)
     assert result.exit_code == 0, result.output
     assert "shapes: 3 domains, one a task" in " ".join(result.output.split())
     rows = {row["method"]: row for row in json.loads(tosca(*command, *options, "--json").stdout)["rows"]}
     for seed, values in metrics_of(only_run(place))["seeds"].items():
-        assert rows["tosca-auto"]["seeds"][seed]["last_accuracy"] == pytest.approx(values["last_accuracy"])
+        assert rows["tosca"]["seeds"][seed]["last_accuracy"] == pytest.approx(values["last_accuracy"])
+        without_modules = values["last_accuracy_by_condition"]
+        assert rows["pool"]["seeds"][seed]["last_accuracy"] == pytest.approx(without_modules["pool"])
         floor = rows["simplecil"]["seeds"][seed]
-        assert floor["last_accuracy"] == pytest.approx(values["last_accuracy_by_condition"]["nearest_class_mean"])
+        assert floor["last_accuracy"] == pytest.approx(without_modules["nearest_class_mean"])
         assert floor["task_identification_accuracy"] == pytest.approx(nearest_domain(place))
     again = tosca(*command[:3], *command[5:], *options, "--increment", "1")
     assert "3 tasks, 1 classes first" in " ".join(again.output.split()), "in the same ledger, and another table"

@@ -45,7 +45,7 @@ def test_the_runs_own_numbers_are_found_again(run):
         seed = seeds[str(entry["seed"])]
         assert set(entry["routers"]) == set(ROUTERS)
         for key in ("last_accuracy", "task_identification_accuracy", "accuracy_given_right_task"):
-            assert entry["routers"]["auto"][key] == pytest.approx(seed[key])
+            assert entry["routers"]["sample"][key] == pytest.approx(seed[key])
         conditions = seed["last_accuracy_by_condition"]
         assert entry["conditions"]["per_sample"] == pytest.approx(conditions["per_sample"])
         assert entry["conditions"]["oracle"] == pytest.approx(conditions["oracle"])

@@ -7,14 +7,13 @@ from campaign import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tosca_cache.closed_form import shared
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import POWERS, Candidates
 from tosca_cache.closed_form.lda import SHRINKAGES, likely_shrinkage
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.learners import LEARNERS
-from tosca_cache.luca.bank import Bank
-from tosca_cache.routing import judges, make_router
 from tosca_cache.tasks import Arrays, TaskStream
 
 EXPANSION = 120  # M, small so that rows can be five times as many
@@ -101,20 +100,15 @@ def stream_of(classes, rows, dim, increment, noise, seed, stretch=0.0):
 
 def accuracies(stream, monkeypatch, expansion):
     """Percent: class means, fsa-lda, and the classifiers of the default router without modules."""
-    monkeypatch.setattr(judges, "EXPANSION", expansion)
+    monkeypatch.setattr(shared, "EXPANSION", expansion)
     x = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
     labels = np.concatenate([stream.test(t).labels for t in range(len(stream))])
     found = []
-    for name in ("simplecil", "fsa-lda"):
+    for name in ("simplecil", "fsa-lda", "pool"):
         learner = LEARNERS[name](seed=1)
         for task in stream:
             learner.observe(task)
         found.append(100 * (learner.scores(x).argmax(1) == labels).mean())
-    router = make_router("auto")
-    for task in stream:
-        router.fit(task, Bank("tosca"))
-    scores = [judge.classifier.scores(torch.from_numpy(x)) for judge in router.judges.values()]
-    found.append(100 * (router._said(scores, len(stream)).argmax(1).numpy() == labels).mean())
     return found
 
 

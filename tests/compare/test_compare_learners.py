@@ -66,8 +66,8 @@ def test_only_a_router_comes_from_the_configuration():
     config = TrainConfig(router="lda", batch_size=7, momentum=0.1)
     assert full_options("tosca", config, {}) == {"router": "lda", "routing_batch_size": 48}
     assert full_options("tosca", config, {"router": "sample"})["router"] == "sample"
-    own = {name: full_options(name, TrainConfig(), {})["router"] for name in ("tosca", "tosca-auto", "mos")}
-    assert own == {"tosca": "sample", "tosca-auto": "auto", "mos": "mos-ensemble"}
+    own = {name: full_options(name, TrainConfig(), {})["router"] for name in ("tosca", "mos")}
+    assert own == {"tosca": "sample", "mos": "mos-ensemble"}
     for name in LEARNERS:
         others = {k: v for k, v in full_options(name, config, {}).items() if not k.startswith("rout")}
         assert others == {k: v for k, v in options_of(learner_type(name)).items() if not k.startswith("rout")}

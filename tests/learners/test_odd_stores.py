@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 import pytest
 
+from tosca_cache.closed_form import shared
 from tosca_cache.errors import ToscaWarning, UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import below_chance, run_protocol
-from tosca_cache.routing import judges
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.settings import Settings
 
@@ -95,7 +95,7 @@ def stream_of(store, views=2):
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_every_learner_on_every_store(monkeypatch, name, store):
-    monkeypatch.setattr(judges, "EXPANSION", 20)
+    monkeypatch.setattr(shared, "EXPANSION", 20)
     stream = stream_of(store)
     learner = LEARNERS[name](seed=1, settings=SETTINGS, **SMALL.get(name, {}))
     if (name, store) == ("slca", "huge features"):  # its linear head diverges, and that is said

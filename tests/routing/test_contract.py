@@ -83,10 +83,10 @@ def fitted(name, stream, learner):
 def test_a_sample_alone_decides(stream, tosca, name, data):
     """Permuting the samples, or asking about them in parts, changes no answer."""
     router, rows = fitted(name, stream, tosca), rows_of(stream)
-    expected = router.answer(evidence_of(tosca, rows))
+    expected = router.predict(evidence_of(tosca, rows))
     order = np.array(data.draw(st.permutations(range(len(rows)))))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(rows) - 1), max_size=5)))
-    parts = [router.answer(evidence_of(tosca, rows[part])) for part in np.split(order, cuts)]
+    parts = [router.predict(evidence_of(tosca, rows[part])) for part in np.split(order, cuts)]
     for found, wanted in zip(zip(*parts, strict=True), expected, strict=True):
         np.testing.assert_array_equal(torch.cat(found), wanted[order])
 
@@ -96,7 +96,7 @@ def test_only_modules_that_exist_are_chosen(stream, name):
     learner, rows = Tosca(QUICK, seed=3, router=name), rows_of(stream)
     for task in stream:
         learner.observe(task)
-        modules, labels = learner.answer(evidence_of(learner, rows))
+        modules, labels = learner.route(evidence_of(learner, rows))
         assert modules.shape == labels.shape == (len(rows),)
         assert modules.dtype == labels.dtype == torch.int64
         assert 0 <= int(modules.min()) <= int(modules.max()) <= task.number
@@ -108,27 +108,27 @@ def test_what_a_router_has_learned_can_be_kept(stream, tosca, name):
     router, again = fitted(name, stream, tosca), make_router(name)
     again.load_state({key: value.clone() for key, value in router.state().items()})
     outputs = evidence_of(tosca, rows_of(stream))
-    for found, wanted in zip(again.answer(outputs), router.answer(outputs), strict=True):
+    for found, wanted in zip(again.predict(outputs), router.predict(outputs), strict=True):
         assert torch.equal(found, wanted)
 
 
-def test_routers_of_a_pool_answer_as_alone(stream, tosca):
-    outputs, pool = evidence_of(tosca, rows_of(stream)), {}
+def test_routers_that_share_a_cache_predict_as_alone(stream, tosca):
+    outputs, cache = evidence_of(tosca, rows_of(stream)), {}
     together = {name: make_router(name) for name in sorted(ROUTERS)}
     for router in together.values():
-        router.share(pool)
+        router.share_cache(cache)
     for task in stream:
         for router in together.values():
             router.fit(task, tosca.bank)
     for name, router in together.items():
-        for found, wanted in zip(router.answer(outputs), fitted(name, stream, tosca).answer(outputs), strict=True):
+        for found, wanted in zip(router.predict(outputs), fitted(name, stream, tosca).predict(outputs), strict=True):
             assert torch.equal(found, wanted), name
 
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))
 def test_the_answer_is_the_largest_score(stream, tosca, name):
     router, outputs = fitted(name, stream, tosca), evidence_of(tosca, rows_of(stream))
-    modules, labels = router.answer(outputs)
+    modules, labels = router.predict(outputs)
     assert torch.equal(modules, router.route(outputs))
     scores = router.scores(outputs)
     assert scores.shape == (len(labels), stream.stops[-1])
@@ -143,10 +143,10 @@ def test_a_router_says_where_it_comes_from_and_what_it_keeps(name):
     assert not {field for field in ModuleOutputs.__dataclass_fields__ if "label" in field}
 
 
-def plain_choice(name, logits, blocks):
+def plain_choice(name, logits, task_classes):
     """The definitions, written out in float64: logits [T, C] of one sample."""
     scores = []
-    for row, block in zip(logits, blocks, strict=True):
+    for row, block in zip(logits, task_classes, strict=True):
         mine = row[block.start : block.stop]
         probability = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
         if name == "own-entropy":
@@ -170,14 +170,14 @@ def plain_choice(name, logits, blocks):
 def test_sureness_is_what_it_says(name, sizes, seed):
     generator = np.random.default_rng(seed)
     stops = np.cumsum(sizes)
-    blocks = tuple(range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True))
+    task_classes = tuple(range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True))
     logits = 3 * generator.normal(size=(len(sizes), 7, stops[-1]))
     nothing = torch.zeros(len(sizes), 7)
     asked = SimpleNamespace(logits=lambda t: torch.from_numpy(logits[t]))
-    outputs = ModuleOutputs(torch.zeros(7, 2), nothing, nothing.long(), blocks, asked)
+    outputs = ModuleOutputs(torch.zeros(7, 2), nothing, nothing.long(), task_classes, asked)
     chosen = make_router(name).route(outputs).numpy()
     for sample, module in enumerate(chosen):
-        scores = plain_choice(name, logits[:, sample], blocks)
+        scores = plain_choice(name, logits[:, sample], task_classes)
         assert scores[module] >= scores.max() - 1e-9
 
 

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tosca_cache.closed_form.held_out import TEMPERATURES, HeldOutCalibration, split
 from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.pool import standardised
+from tosca_cache.closed_form.shared import SharedClassifier
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing import ModuleOutputs, make_router
-from tosca_cache.routing.combine import standardised
-from tosca_cache.routing.examine import TEMPERATURES, Examination, split
-from tosca_cache.routing.judges import Judge
 from tosca_cache.routing.mixture import fit_signature
 from tosca_cache.tasks import Rows, Task
 
@@ -28,8 +28,8 @@ def blocks_of(sizes):
 
 def evidence_of(sizes, seed, *, n=7, d=3, views=0):
     """Evidence whose logits, views and adapted features are made up: [T, n, C], [T, V, n, C], [T, n, d]."""
-    generator, blocks = np.random.default_rng(seed), blocks_of(sizes)
-    T, C = len(sizes), blocks[-1].stop
+    generator, task_classes = np.random.default_rng(seed), blocks_of(sizes)
+    T, C = len(sizes), task_classes[-1].stop
     logits, seen = 3 * generator.normal(size=(T, n, C)), 3 * generator.normal(size=(T, views, n, C))
     adapted = generator.normal(size=(T, n, d))
     asked = SimpleNamespace(
@@ -41,7 +41,7 @@ def evidence_of(sizes, seed, *, n=7, d=3, views=0):
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     entropy, prediction = torch.from_numpy(-(p * np.log(p + 1e-9)).sum(-1)), torch.from_numpy(logits.argmax(-1))
     features = torch.from_numpy(generator.normal(size=(n, d)))
-    return ModuleOutputs(features, entropy, prediction, blocks, asked), logits, seen
+    return ModuleOutputs(features, entropy, prediction, task_classes, asked), logits, seen
 
 
 def tasks_of(sizes, seed, *, rows=6, d=3):
@@ -68,7 +68,7 @@ def test_views_are_averaged_before_the_entropy(sizes, views, seed):
     outputs, logits, seen = evidence_of(sizes, seed, views=views)
     mean = 0.375 * logits + 0.625 * seen.mean(1)
     scores = []
-    for t, block in enumerate(outputs.blocks):
+    for t, block in enumerate(outputs.task_classes):
         asked = mean[t][:, block.start : block.stop] if len(block) > 1 else mean[t]
         p = softmax(asked)
         scores.append(-(p * np.log(p + 1e-9)).sum(1) / np.log(max(asked.shape[1], 2)))
@@ -126,20 +126,20 @@ def test_neighbours_vote_by_class(sizes, rows, seed):
     for sample, row in enumerate(cosines):
         nearest = np.argsort(-row)[:20]
         weights = softmax(row[nearest] / 0.1)
-        votes = np.array([weights[labels[nearest] == c].sum() for c in range(outputs.blocks[-1].stop)])
+        votes = np.array([weights[labels[nearest] == c].sum() for c in range(outputs.task_classes[-1].stop)])
         best = np.flatnonzero(votes > votes.max() - 1e-5)
-        assert chosen[sample] in {next(t for t, b in enumerate(outputs.blocks) if c in b) for c in best}
+        assert chosen[sample] in {next(t for t, b in enumerate(outputs.task_classes) if c in b) for c in best}
 
 
 @settings(max_examples=30, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
 def test_self_refinement_stops_where_a_module_confirms_itself(sizes, seed):
     outputs, logits, _ = evidence_of(sizes, seed)
-    router, C = make_router("mos"), outputs.blocks[-1].stop
+    router, C = make_router("mos"), outputs.task_classes[-1].stop
     means = np.random.default_rng(seed + 1).normal(size=(C, 3))
     router.load_state({"means": torch.from_numpy(means)})
-    task_of = [next(t for t, b in enumerate(outputs.blocks) if c in b) for c in range(C)]
-    under_0 = outputs.asked.adapted_rows(0).numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    task_of = [next(t for t, b in enumerate(outputs.task_classes) if c in b) for c in range(C)]
+    under_0 = outputs.lazy.adapted_rows(0).numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
     chosen = router.route(outputs).numpy()
     for sample in range(7):
         module = task_of[under_0[sample].argmax()]
@@ -157,28 +157,24 @@ def test_self_refinement_stops_where_a_module_confirms_itself(sizes, seed):
 
 @settings(max_examples=20, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
-def test_soft_combinations_are_probabilities(sizes, seed):
+def test_the_chain_rule_gives_probabilities(sizes, seed):
     outputs, logits, _ = evidence_of(sizes, seed)
-    lda, routers = Lda(), {name: make_router(name) for name in ("soft-lda", "weighted-lda")}
+    lda, router = Lda(), make_router("soft-lda")
     for task in tasks_of(sizes, seed):
         lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
-        for router in routers.values():
-            router.fit(task, Bank("tosca"))
+        router.fit(task, Bank("tosca"))
     posterior = softmax(lda.scores(outputs.features).numpy())
-    tasks = np.stack([posterior[:, b.start : b.stop].sum(1) for b in outputs.blocks], 1)
-    chain = routers["soft-lda"].scores(outputs).numpy()
-    for t, block in enumerate(outputs.blocks):
+    tasks = np.stack([posterior[:, b.start : b.stop].sum(1) for b in outputs.task_classes], 1)
+    chain = router.scores(outputs).numpy()
+    for t, block in enumerate(outputs.task_classes):
         within = softmax(logits[t][:, block.start : block.stop])
         np.testing.assert_allclose(chain[:, block.start : block.stop], tasks[:, t : t + 1] * within, atol=1e-9)
-    mixed = sum(tasks[:, t : t + 1] * softmax(logits[t]) for t in range(len(sizes)))
-    np.testing.assert_allclose(routers["weighted-lda"].scores(outputs).numpy(), mixed, atol=1e-9)
-    for router in routers.values():
-        np.testing.assert_allclose(router.scores(outputs).sum(1), 1, atol=1e-9)
+    np.testing.assert_allclose(chain.sum(1), 1, atol=1e-9)
 
 
 @settings(max_examples=30, deadline=None)
 @given(scale=st.floats(1e-3, 1e3), shift=st.floats(-100, 100), classes=st.integers(1, 6), seed=st.integers(0, 10**6))
-def test_no_judge_wins_by_its_scale(scale, shift, classes, seed):
+def test_no_classifier_wins_by_its_scale(scale, shift, classes, seed):
     scores = torch.from_numpy(np.random.default_rng(seed).normal(size=(5, classes)))
     found = standardised(scores)
     np.testing.assert_allclose(standardised(scale * scores + shift), found, atol=1e-6)
@@ -186,49 +182,48 @@ def test_no_judge_wins_by_its_scale(scale, shift, classes, seed):
     np.testing.assert_allclose(found.square().mean(1), 1 if classes > 1 else 0, atol=1e-6)
 
 
-def test_fused_scores_are_the_sum_over_judges():
+def test_fused_scores_are_the_sum_of_standardised_ones():
     outputs, logits, _ = evidence_of([2, 3], 4)
-    router, lda = make_router("fused-lda"), Lda()
+    router, lda, ridge = make_router("fused"), Lda(), SharedClassifier("ridge-random")
     for task in tasks_of([2, 3], 4):
         router.fit(task, Bank("tosca"))
+        ridge.fit(task)
         lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
     modules = np.concatenate([logits[0][:, :2], logits[1][:, 2:]], 1)
 
     def z(s):
         return (s - s.mean(1, keepdims=True)) / s.std(1, keepdims=True)
 
-    wanted = z(lda.scores(outputs.features).numpy()) + z(modules)
+    x = outputs.features
+    wanted = z(lda.scores(x).numpy()) + z(ridge.scores(x, 2).numpy()) + z(modules)
     np.testing.assert_allclose(router.scores(outputs).numpy(), wanted, rtol=1e-6)
-    modules_of = router.answer(outputs).modules.numpy()
+    modules_of = router.predict(outputs).modules.numpy()
     np.testing.assert_array_equal(modules_of, (wanted.argmax(1) >= 2).astype(int))
 
 
-def test_classifiers_are_examined_on_rows_that_they_have_not_seen():
+def test_classifiers_are_calibrated_on_rows_that_they_have_not_seen():
     """Written out: fitted on earlier tasks and four fifths of each class, asked about the rest, summed over tasks."""
-    sizes, examination, lda = [2, 3, 1], Examination(), Lda()
-    right, surprise = 0.0, np.zeros(len(TEMPERATURES))
+    sizes, calibration, lda = [2, 3, 1], HeldOutCalibration(), SharedClassifier("lda")
+    lda.calibration = calibration
+    correct, nll = 0.0, np.zeros(len(TEMPERATURES))
     earlier = []
     for task in tasks_of(sizes, 5, rows=10):
-        fitted, asked = split(task)
-        assert sorted([*fitted, *asked]) == list(range(len(task.train)))
-        assert np.bincount(task.train.labels[asked])[task.classes.start :].tolist() == [2] * len(task.classes)
+        fitted, held_out = split(task)
+        assert sorted([*fitted, *held_out]) == list(range(len(task.train)))
+        assert np.bincount(task.train.labels[held_out])[task.classes.start :].tolist() == [2] * len(task.classes)
         plain = Lda()
         for x, labels, classes in [*earlier, (*rows_of(task, fitted), task.classes.stop)]:
             plain.observe(x, labels, classes)
-        x, labels = rows_of(task, asked)
+        x, labels = rows_of(task, held_out)
         scores = plain.scores(x).numpy()
-        right += (scores.argmax(1) == labels.numpy()).sum()
-        surprise -= [log_softmax(scores / tau)[np.arange(len(labels)), labels].sum() for tau in TEMPERATURES]
-        judge = Judge("lda")
-        judge.load_state(lda.state())
-        judge.examination = examination
-        judge.fit(task)
-        lda = judge.classifier
+        correct += (scores.argmax(1) == labels.numpy()).sum()
+        nll -= [log_softmax(scores / tau)[np.arange(len(labels)), labels].sum() for tau in TEMPERATURES]
+        lda.fit(task)
         earlier.append((*rows_of(task, np.arange(len(task.train))), task.classes.stop))
-    assert examination.merit(3)[0] == right
-    np.testing.assert_allclose(examination.surprise[-1], surprise, rtol=1e-6, atol=1e-9)
-    assert examination.temperature(3) == TEMPERATURES[surprise.argmin()]
-    assert examination.temperature(0) is None
+    assert calibration.correct(3) == correct
+    np.testing.assert_allclose(calibration.nll[-1], nll, rtol=1e-6, atol=1e-9)
+    assert calibration.temperature(3) == TEMPERATURES[nll.argmin()]
+    assert calibration.temperature(0) is None
 
 
 def rows_of(task, positions):
@@ -237,22 +232,20 @@ def rows_of(task, positions):
 
 @settings(max_examples=15, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
-def test_calibrated_products_are_sums_of_logarithms(sizes, seed):
+def test_the_pool_is_a_sum_of_calibrated_logarithms(sizes, seed):
     outputs, logits, _ = evidence_of(sizes, seed)
-    routers = {name: make_router(name) for name in ("product", "pool", "auto")}
+    router = make_router("pool")
     for task in tasks_of(sizes, seed):
-        for router in routers.values():
-            router.fit(task, Bank("tosca"))
-    within = np.concatenate([log_softmax(logits[t][:, b.start : b.stop]) for t, b in enumerate(outputs.blocks)], 1)
-    examined, T = routers["pool"].examinations(), len(sizes)
-    said = {}
-    for name, judge in routers["pool"].judges.items():
-        scores, tau = judge.scores(outputs), examined[name].temperature(T)
-        said[name] = log_softmax((standardised(scores) if tau is None else scores / tau).numpy())
-    right = {name: examined[name].merit(T)[0] for name in said}
-    pooled = sum(said[name] for name in said if right[name] >= max(right.values()) - max(right.values()) ** 0.5)
-    np.testing.assert_allclose(routers["pool"].scores(outputs), within + pooled, atol=1e-6)
-    np.testing.assert_array_equal(routers["pool"].alone(outputs), pooled.argmax(1))
-    np.testing.assert_array_equal(routers["auto"].scores(outputs), routers["pool"].scores(outputs))
-    best = max(said, key=lambda name: examined[name].merit(T))
-    np.testing.assert_allclose(routers["product"].scores(outputs), within + said[best], atol=1e-6)
+        router.fit(task, Bank("tosca"))
+    within = np.concatenate(
+        [log_softmax(logits[t][:, b.start : b.stop]) for t, b in enumerate(outputs.task_classes)], 1
+    )
+    log_probs, correct, T = {}, {}, len(sizes)
+    for name, one in router.classifiers.items():
+        scores, tau = one.scores(outputs.features, T), one.calibration.temperature(T)
+        log_probs[name] = log_softmax((standardised(scores) if tau is None else scores / tau).numpy())
+        correct[name] = one.calibration.correct(T)
+    best = max(correct.values())
+    pooled = sum(p for name, p in log_probs.items() if correct[name] >= best - best**0.5)
+    np.testing.assert_allclose(router.scores(outputs), within + pooled, atol=1e-6)
+    np.testing.assert_array_equal(router.classifier_only(outputs), pooled.argmax(1))

@@ -146,7 +146,7 @@ def test_routers_of_one_setting_share_one_training(make_data, quick, cell_of):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_routers_learn_without_modules_is_learned_once_a_seed(make_data, quick, cell_of, monkeypatch, threads):
-    data, routers = make_data(noise=2.5), ("lda", "mixture", "product", "mixture-adapted")
+    data, routers = make_data(noise=2.5), ("lda", "mixture", "pool", "mixture-adapted")
     cells = [
         cell_of(replace(quick, lr=lr, router=router), seed)
         for router in routers

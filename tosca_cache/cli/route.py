@@ -38,7 +38,7 @@ def route(
     import_plugins(plugin)
     names, sizes = _router_names(routers), _sizes(batch_sizes)
     stored = _stored(runs_named, runs, store)
-    if routers == "all" and not all(s.outputs.asked.view_count for s in stored):
+    if routers == "all" and not all(s.outputs.lazy.view_count for s in stored):
         names = _without_views(names)
     found = []
     with make_console(stderr=True).status("") as status:

@@ -13,6 +13,8 @@ from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.ridge import best_lambda
 from tosca_cache.closed_form.roots import GROUP, Dual, cholesky, column_major, padded, square_root
 
+GROWTH = 1.5  # of the rows until `refresh_lambda` chooses again
+
 
 class RandomRidge:
     """W = (G + lambda I)^-1 Q of `ridge.Ridge` (RanPAC, methods.md 5), for M in the ten thousands.
@@ -33,6 +35,7 @@ class RandomRidge:
     ) -> None:
         self.features, self.seed, self.fixed, self.selection = features, seed, lam, selection
         self.lam, self.rows = 1.0 if lam is None else lam, 0
+        self.chosen_at = 0  # rows when lambda was last chosen by `gcv`
         self.targets: list[Tensor] = []  # of each square root, [n, C at its time]
         self.sums: tuple[Tensor, Tensor] | None = None  # G and Q
         self.dual = Dual()
@@ -77,8 +80,14 @@ class RandomRidge:
             self._weights = self.dual.solve(self.lam, padded(self.targets)) if self.sums is None else self._primal()
         return self._weights
 
+    def refresh_lambda(self) -> None:
+        """Chooses lambda if rows have grown by half since it was last chosen: an estimate for trial fits on more rows."""
+        if self.fixed is None and self.selection == "gcv" and self.rows >= GROWTH * self.chosen_at:
+            self._select()
+
     def _select(self) -> None:
         """Chooses lambda by generalised cross-validation; takes the solution with it where that is of M rows."""
+        self.chosen_at = self.rows
         if self.sums is None:
             self.lam, _ = Candidates(self.dual.products(), padded(self.targets).double(), self.rows, dual=True).best()
             return
@@ -89,6 +98,7 @@ class RandomRidge:
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""
         state = {"lambda": torch.tensor(self.lam, dtype=torch.float64), "rows": torch.tensor(self.rows)}
+        state["chosen_at"] = torch.tensor(self.chosen_at)
         if self.sums is not None:
             return state | {"G": self.sums[0].clone(), "Q": self.sums[1].clone()}  # added to in place
         for i, (root, target) in enumerate(zip(self.dual.blocks, self.targets, strict=True)):
@@ -98,6 +108,7 @@ class RandomRidge:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one with the same features and seed was."""
         self.lam, self.rows, self._weights = float(state["lambda"]), int(state["rows"]), None
+        self.chosen_at = int(state["chosen_at"])
         self.sums = (state["G"].clone(), state["Q"].clone()) if "G" in state else None
         groups = range(sum(name.startswith("root.") for name in state))
         self.dual = Dual(state[f"root.{i}"] for i in groups)

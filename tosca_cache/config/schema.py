@@ -130,10 +130,10 @@ class TrainConfig:
     )
 
     router: str = _setting(
-        "auto",
+        "sample",
         "inference",
         Text("the name of a router"),  # which exist is known to the routing room alone: a router is one file there
-        "Which module answers for an image (`tosca routers`), or batch: for 48 in file order (leaks the task).",
+        "How the module of an image is chosen (`tosca routers`), or batch: for 48 in file order (leaks the task).",
     )
     routing_batch_size: int = _setting(48, "inference", Integer(1), "Test images in a batch that is routed together.")
 

@@ -91,7 +91,7 @@ class Alignment:
         tensors: Sequence[Tensor],
         logits: Callable[[Tensor], Tensor],
         gaussians: Gaussians,
-        blocks: Sequence[range],
+        task_classes: Sequence[range],
         *,
         seed: int,
         scales: Tensor | None = None,
@@ -106,8 +106,8 @@ class Alignment:
             scales: of the means, [C]; 1 if None.
         """
         device = tensors[0].device
-        task_of = torch.cat([torch.full((len(block),), t) for t, block in enumerate(blocks)])
-        member = torch.nn.functional.one_hot(task_of, len(blocks)).float().to(device)  # [C, T]
+        task_of = torch.cat([torch.full((len(block),), t) for t, block in enumerate(task_classes)])
+        member = torch.nn.functional.one_hot(task_of, len(task_classes)).float().to(device)  # [C, T]
 
         def loss(step: Step) -> Tensor:
             """Cross-entropy of the samples [1], of normalised logits where there is a temperature."""

@@ -141,7 +141,7 @@ class SingleModuleLearner(GradientMethod):
         super().__init__(**common)
         self.module: Tensors = {}
         self.rows: Tensors = {}
-        self.blocks: list[range] = []
+        self.task_classes: list[range] = []
 
     def start(self, task: Task) -> tuple[Tensors, Tensors]:
         """The module as it is, and fresh rows for the task's classes, after the rows so far if all are trained."""
@@ -155,7 +155,7 @@ class SingleModuleLearner(GradientMethod):
         rows = of_one(training.rows, model)
         self.module = of_one(training.module, model)
         self.rows = joined(self.rows, rows) if self.own_classes else rows
-        self.blocks.append(training.classes)
+        self.task_classes.append(training.classes)
 
     @one_thread()
     @torch.inference_mode()
@@ -176,21 +176,21 @@ class SingleModuleLearner(GradientMethod):
 
     def state(self) -> dict[str, Tensor]:
         """Module, rows, and the classes of each task."""
-        blocks = torch.tensor([[block.start, block.stop] for block in self.blocks])
-        return named("module", self.module) | named("rows", self.rows) | {"blocks": blocks}
+        task_classes = torch.tensor([[block.start, block.stop] for block in self.task_classes])
+        return named("module", self.module) | named("rows", self.rows) | {"blocks": task_classes}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes them over."""
         self.module = unnamed("module", state, self.device)
         self.rows = unnamed("rows", state, self.device)
-        self.blocks = [range(start, stop) for start, stop in state["blocks"].tolist()]
+        self.task_classes = [range(start, stop) for start, stop in state["blocks"].tolist()]
 
     @property
     def trainable_parameters(self) -> int:
         """The module and the rows that the last task trained."""
-        if not self.blocks:
+        if not self.task_classes:
             return 0
-        trained = len(self.blocks[-1]) if self.own_classes else self.blocks[-1].stop
+        trained = len(self.task_classes[-1]) if self.own_classes else self.task_classes[-1].stop
         a_class = sum(t[:, 0].numel() for t in self.rows.values())
         return sum(t.numel() for t in self.module.values()) + trained * a_class
 

@@ -41,7 +41,7 @@ class Modular(GradientMethod, Tosca):
         module = of_one(training.module, model)
         self.bank.modules.append(luca_of(module))
         self.bank.head = Head(weight, module["sigma"])
-        self.blocks.append(training.classes)
+        self.task_classes.append(training.classes)
         if self.router is not None:
             self.router.fit(training.tasks[model], self.bank)
 
@@ -51,7 +51,7 @@ class Modular(GradientMethod, Tosca):
         head = self.bank.head
         if head is None:
             return 0
-        rows = head.weight[:, self.blocks[-1].start :] if self.own_classes else head.weight
+        rows = head.weight[:, self.task_classes[-1].start :] if self.own_classes else head.weight
         return sum(t.numel() for t in (*self.bank.modules[-1], rows, head.sigma))
 
 

@@ -126,7 +126,7 @@ class Mos(Modular):
                 list(head.values()),
                 lambda x: self.kind.logits(x, head, head),
                 self.gaussians,
-                [*self.blocks, training.classes],
+                [*self.task_classes, training.classes],
                 seed=derive_seed(self.seed, "alignment", training.number),
             )
         training.module["sigma"][model] = head["sigma"][0]

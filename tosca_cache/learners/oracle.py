@@ -25,12 +25,12 @@ class OracleLuca(Tosca):
     bound = True
 
     def __init__(self, **common: Any) -> None:
-        super().__init__(router=BATCH_ROUTER, **common)  # no router is fitted; `answer` is another
+        super().__init__(router=BATCH_ROUTER, **common)  # no router is fitted; `route` is another
 
     def scores(self, features: FloatArray) -> FloatArray:
-        """Raises `UsageError`: without their tasks no row can be answered."""
+        """Raises `UsageError`: without their tasks no row can be predicted."""
         raise UsageError(
-            f"{self.name} answers only rows whose task is known",
+            f"{self.name} predicts only rows whose task is known",
             where="scores",
             remedy="add the rows to its watch task by task, and ask the watch",
         )
@@ -39,9 +39,9 @@ class OracleLuca(Tosca):
         """Test rows and their tasks."""
         return RowsOfTasks(self)
 
-    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
-        """The module of the true task, and the class it answers."""
-        test_set = outputs.asked
+    def route(self, outputs: ModuleOutputs) -> RoutedPrediction:
+        """The module of the true task, and the class it predicts."""
+        test_set = outputs.lazy
         assert isinstance(test_set, RowsOfTasks)
         parts = [torch.full((len(rows),), task) for rows, task in zip(test_set.rows, test_set.tasks, strict=True)]
         modules = torch.cat(parts).to(outputs.features.device)

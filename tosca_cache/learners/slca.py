@@ -77,9 +77,9 @@ class Slca(SingleModuleLearner):
                 list(self.aligned.values()),
                 lambda x: self.kind.logits(x, {}, self.aligned),
                 self.gaussians,
-                self.blocks,
+                self.task_classes,
                 seed=derive_seed(self.seed, "alignment", training.number),
-                scales=mean_scales(self.blocks),
+                scales=mean_scales(self.task_classes),
             )
 
     def answers(self, x: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ class Slca(SingleModuleLearner):
         self.gaussians.load_state(unnamed("gaussians", state, torch.device("cpu")))
 
 
-def mean_scales(blocks: list[range]) -> Tensor:
+def mean_scales(task_classes: list[range]) -> Tensor:
     """What the mean of every class is multiplied by, [C]: 1 for classes of the last task, towards 0.9 for earlier ones."""
-    T = len(blocks)
-    scales = [0.9 + 0.1 * (t + 1) / T for t, block in enumerate(blocks) for _ in block]
+    T = len(task_classes)
+    scales = [0.9 + 0.1 * (t + 1) / T for t, block in enumerate(task_classes) for _ in block]
     return torch.tensor(scales, dtype=torch.float64)

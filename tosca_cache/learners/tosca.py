@@ -17,7 +17,6 @@ from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
-from tosca_cache.routing.judges import WithJudges
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
 from tosca_cache.train.engines import Engine
@@ -63,7 +62,7 @@ class Tosca(Learner):
         self.router = None if router == BATCH_ROUTER else make_router(router)
         self.routing_batch_size = routing_batch_size
         self.bank = Bank(self.settings.flow)
-        self.blocks: list[range] = []  # classes of each task
+        self.task_classes: list[range] = []  # classes of each task
         self.losses: list[NDArray[np.float64]] = []
         self.diverged: str | None = None  # why training stopped giving numbers, if it did
 
@@ -99,7 +98,7 @@ class Tosca(Learner):
         self.losses.append(learned.losses[0])
         self.diverged = self.diverged or divergence(learned.losses[0], parameters.flat[0], task.number)
         self.bank.add(parameters)
-        self.blocks.append(task.classes)
+        self.task_classes.append(task.classes)
         if self.router is not None:
             self.router.fit(task, self.bank)
         return learned
@@ -118,29 +117,27 @@ class Tosca(Learner):
         """Test rows whose adapted features are kept."""
         return CachedTestFeatures(self)
 
-    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
+    def route(self, outputs: ModuleOutputs) -> RoutedPrediction:
         """The module and the predicted class of each sample."""
         if self.router is not None:
-            return self.router.answer(outputs)
+            return self.router.predict(outputs)
         chosen = batch_modules(outputs.entropy.cpu().numpy(), self.routing_batch_size)
         modules = torch.from_numpy(chosen).to(outputs.entropy.device)
         return RoutedPrediction(modules, outputs.labels_of(modules))
 
     def state(self) -> dict[str, Tensor]:
         """Modules, head, classes of each task, and what the router has learned."""
-        blocks = torch.tensor([[block.start, block.stop] for block in self.blocks])
+        task_classes = torch.tensor([[block.start, block.stop] for block in self.task_classes])
         router = {} if self.router is None else self.router.state()
-        return self.bank.state() | {"blocks": blocks} | {f"router.{name}": t for name, t in router.items()}
+        return self.bank.state() | {"blocks": task_classes} | {f"router.{name}": t for name, t in router.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes all of that over; losses are not kept."""
         self.bank = Bank.from_state(self.settings.flow, state, self.device)
-        self.blocks = [range(start, stop) for start, stop in state["blocks"].tolist()]
+        self.task_classes = [range(start, stop) for start, stop in state["blocks"].tolist()]
         if self.router is not None:
             mine = "router."
             self.router.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
-        if isinstance(self.router, WithJudges):
-            self.router.has_learned(len(self.blocks))
 
     @property
     def trainable_parameters(self) -> int:
@@ -193,13 +190,17 @@ class CachedTestFeatures(TestSet):
             prediction.append(p)
         self.seconds["head"] += perf_counter() - start
         return ModuleOutputs(
-            torch.cat(self.rows), torch.stack(entropy), torch.stack(prediction), tuple(self.learner.blocks), asked=self
+            torch.cat(self.rows),
+            torch.stack(entropy),
+            torch.stack(prediction),
+            tuple(self.learner.task_classes),
+            lazy=self,
         )
 
     def predict(self) -> Prediction:
-        """The answers of the routed modules for all rows added."""
-        answer = self.learner.answer(self.outputs())
-        return Prediction(answer.labels.cpu().numpy(), answer.modules.cpu().numpy())
+        """Predictions of the routed modules for all rows added."""
+        routed = self.learner.route(self.outputs())
+        return Prediction(routed.labels.cpu().numpy(), routed.modules.cpu().numpy())
 
     @one_thread()
     @torch.inference_mode()
@@ -237,7 +238,7 @@ class CachedTestFeatures(TestSet):
     def scores(self) -> FloatArray:
         """What the router makes of the modules' logits for all rows added, [n, C]."""
         outputs, router = self.outputs(), self.learner.router
-        scores = outputs.logits_of(self.learner.answer(outputs).modules) if router is None else router.scores(outputs)
+        scores = outputs.logits_of(self.learner.route(outputs).modules) if router is None else router.scores(outputs)
         found: FloatArray = scores.cpu().numpy()
         return found
 

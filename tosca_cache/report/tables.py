@@ -20,7 +20,9 @@ CONDITIONS = {
     "batch_shuffled": "batch, shuffled",
     "batch_in_order": "batch, in file order (leaks the task)",
     "oracle": "oracle: the true task's module",
-    "nearest_class_mean": "nearest class mean, no modules",
+    "nearest_class_mean": "no modules: nearest class mean",
+    "lda": "no modules: LDA",
+    "pool": "no modules: opinion pool",
 }
 STAGES = {
     "extract": "stage one: extract (once; kept in the store)",
@@ -29,6 +31,7 @@ STAGES = {
     "train": "stage two: train",
     "evaluate": "stage two: route and evaluate",
     "audit": "audit of routing conditions",
+    "closed_forms": "classifiers without modules",
 }
 
 
@@ -63,8 +66,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def conditions_table(metrics: Mapping[str, Any]) -> Table:
-    """Last accuracy of the same modules under each routing condition."""
-    table = Table(title=f"last accuracy, same modules, batches of {metrics['routing_batch_size']}")
+    """Last accuracy of the same modules under each routing condition, and of classifiers of the same features."""
+    table = Table(title=f"last accuracy, same features, batches of {metrics['routing_batch_size']}")
     table.add_column("routing")
     table.add_column("percent", justify="right")
     spread = metrics["last_accuracy_by_condition_spread"]

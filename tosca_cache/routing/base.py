@@ -1,4 +1,4 @@
-"""The contract of a router: one module index a sample, from that sample alone."""
+"""The contract of a router: it chooses one module for each sample, from that sample alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class LazyModuleOutputs(Protocol):
-    """What modules say of n samples, computed when asked for."""
+    """Outputs of modules for n samples that are computed on demand."""
 
     @property
     def view_count(self) -> int:
@@ -44,34 +44,34 @@ class LazyModuleOutputs(Protocol):
 
 @dataclass(frozen=True)
 class ModuleOutputs:
-    """What the modules say of n samples; no labels.
+    """Outputs of all modules for n samples; no labels.
 
     features: clean features before any module, [n, d].
     entropy: H = -sum p log(p + 1e-9) of every module over all classes seen, [T, n].
     prediction: most likely class of every module, [T, n].
-    blocks: the classes that each module was trained for, [T]; `blocks[-1].stop` is the number of classes seen.
-    asked: gives logits, adapted features and logits of augmented views.
+    task_classes: the classes that each module was trained for, [T]; `task_classes[-1].stop` is the number of classes seen.
+    lazy: logits, adapted features and logits of augmented views.
     """
 
     features: Tensor
     entropy: Tensor
     prediction: Tensor
-    blocks: tuple[range, ...]
-    asked: LazyModuleOutputs
+    task_classes: tuple[range, ...]
+    lazy: LazyModuleOutputs
 
     def logits(self, module: int) -> Tensor:
         """Logits of one module over all classes seen, [n, C]."""
-        return self.asked.logits(module)
+        return self.lazy.logits(module)
 
     @cached_property
     def block_logits(self) -> Tensor:
         """Logits of every class by the module that was trained for it, [n, C]."""
-        return torch.cat([self.logits(t)[:, block.start : block.stop] for t, block in enumerate(self.blocks)], 1)
+        return torch.cat([self.logits(t)[:, block.start : block.stop] for t, block in enumerate(self.task_classes)], 1)
 
     @cached_property
     def task_of_class(self) -> Tensor:
         """The task of every class seen, [C]."""
-        tasks = [torch.full((len(block),), t) for t, block in enumerate(self.blocks)]
+        tasks = [torch.full((len(block),), t) for t, block in enumerate(self.task_classes)]
         return torch.cat(tasks).to(self.features.device)
 
     def labels_of(self, modules: Tensor) -> Tensor:
@@ -80,16 +80,16 @@ class ModuleOutputs:
 
     def logits_of(self, modules: Tensor) -> Tensor:
         """Logits of the module chosen for each sample, [n, C]."""
-        asked = modules.unique().tolist()
-        found = self.logits(asked[0]).clone()
-        for t in asked[1:]:
+        used = modules.unique().tolist()
+        found = self.logits(used[0]).clone()
+        for t in used[1:]:
             chosen = modules == t
             found[chosen] = self.logits(t)[chosen]
         return found
 
 
 class RoutedPrediction(NamedTuple):
-    """modules: which module answers for each sample, [n]. labels: the class that is answered, [n]."""
+    """modules: the module chosen for each sample, [n]. labels: the predicted class, [n]."""
 
     modules: Tensor
     labels: Tensor
@@ -102,7 +102,7 @@ class Router(ABC):
     cost: multiplications a sample besides the modules' own (d features, h hidden, V views, N rows, T tasks, C classes).
     rehearsal: True if it keeps train rows. needs_views: True if it asks for augmented views of test rows.
 
-    A router may not depend on the other samples it is asked about: permuting or splitting them must not change an answer.
+    A router may not depend on the other samples: permuting or splitting them must not change a prediction.
     """
 
     name: ClassVar[str]
@@ -112,11 +112,11 @@ class Router(ABC):
     rehearsal: ClassVar[bool] = False
     needs_views: ClassVar[bool] = False
 
-    def share(self, pool: dict[str, Any]) -> None:  # noqa: B027 (most routers store nothing)
-        """Before any task: learns in common with other routers of a pool what each would learn alike.
+    def share_cache(self, cache: dict[str, Any]) -> None:  # noqa: B027 (most routers store nothing)
+        """Before any task: shares what it fits with other routers, so that each thing is fitted once.
 
-        Routers of a pool see the same tasks, each at its own time, and the same bank. In a pool with a key `remember` banks
-        differ, and all are asked about the same samples after the same tasks.
+        Routers of a cache see the same tasks, each at its own time, and the same bank. A cache with a key `same rows` is of
+        routers with different banks that predict the same samples after the same tasks.
         """
 
     def fit(self, task: Task, bank: Bank) -> None:  # noqa: B027 (most routers store nothing)
@@ -124,15 +124,15 @@ class Router(ABC):
 
     @abstractmethod
     def route(self, outputs: ModuleOutputs) -> Tensor:
-        """Index of the module that answers for each sample, [n]."""
+        """Index of the module chosen for each sample, [n]."""
 
-    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
-        """The module of each sample, and the class it answers: the likeliest of all classes seen, by that module."""
+    def predict(self, outputs: ModuleOutputs) -> RoutedPrediction:
+        """The module of each sample, and its most likely class of all classes seen."""
         modules = self.route(outputs)
         return RoutedPrediction(modules, outputs.labels_of(modules))
 
     def scores(self, outputs: ModuleOutputs) -> Tensor:
-        """Scores of all classes seen, [n, C], of which the largest is the answer."""
+        """Scores of all classes seen, [n, C], of which the largest is the prediction."""
         return outputs.logits_of(self.route(outputs))
 
     def state(self) -> dict[str, Tensor]:

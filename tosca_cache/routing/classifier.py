@@ -1,24 +1,66 @@
-"""The task of the class that a closed-form classifier of the raw features predicts."""
+"""Routers that predict a class by a closed-form classifier of the raw features and take the module of its task."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import Any, ClassVar
+
 from torch import Tensor
 
-from tosca_cache.routing.base import ModuleOutputs, register_router
-from tosca_cache.routing.judges import WithJudges
+from tosca_cache.closed_form.shared import SharedClassifier
+from tosca_cache.luca.bank import Bank
+from tosca_cache.routing.base import ModuleOutputs, Router, register_router
+from tosca_cache.tasks import Task
 
 
-class ByClassifier(WithJudges):
+class ClosedFormRouter(Router):
+    """A router with closed-form classifiers. uses: which."""
+
+    uses: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        self.classifiers = {name: SharedClassifier(name) for name in self.uses}
+
+    def share_cache(self, cache: dict[str, Any]) -> None:
+        """Takes classifiers of the cache, and adds those that are not in it; see `Router.share_cache`."""
+        self.classifiers = {name: cache.setdefault(f"classifier {name}", c) for name, c in self.classifiers.items()}
+        for one in self.classifiers.values():
+            one.keeps_scores = "same rows" in cache
+
+    @abstractmethod
+    def classifier_only(self, outputs: ModuleOutputs) -> Tensor:
+        """The class that its classifiers predict without any module, [n]."""
+
+    def fit(self, task: Task, bank: Bank) -> None:
+        """Adds the train rows of a task to every classifier."""
+        for one in self.classifiers.values():
+            one.fit(task)
+
+    def state(self) -> dict[str, Tensor]:
+        """Each classifier's."""
+        return {f"{name}.{key}": t for name, one in self.classifiers.items() for key, t in one.state().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restores what `state` gave, into classifiers of its own."""
+        self.classifiers = {name: SharedClassifier(name) for name in self.uses}
+        for name, one in self.classifiers.items():
+            one.load_state({k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")})
+
+    def scores_of(self, outputs: ModuleOutputs) -> list[Tensor]:
+        """Scores of each classifier, [n, C] each; float64."""
+        return [one.scores(outputs.features, len(outputs.task_classes)) for one in self.classifiers.values()]
+
+
+class ByClassifier(ClosedFormRouter):
     """The module whose task holds the class predicted by the one classifier that it uses."""
 
     def route(self, outputs: ModuleOutputs) -> Tensor:
         """The task of each predicted class, [n]."""
-        return outputs.task_of_class[self.alone(outputs)]
+        return outputs.task_of_class[self.classifier_only(outputs)]
 
-    def alone(self, outputs: ModuleOutputs) -> Tensor:
-        """The class that the classifier itself predicts, without any module, [n]."""
-        (judge,) = self.judges.values()
-        return judge.scores(outputs).argmax(1)
+    def classifier_only(self, outputs: ModuleOutputs) -> Tensor:
+        """The class that the classifier itself predicts, [n]."""
+        return self.scores_of(outputs)[0].argmax(1)
 
 
 @register_router
@@ -34,7 +76,7 @@ class PrototypeRouter(ByClassifier):
 
 @register_router
 class RidgeRouter(ByClassifier):
-    """Ridge regression on the raw features, lambda chosen on each task's train rows."""
+    """Ridge regression on the raw features; lambda by generalised cross-validation."""
 
     name = "ridge"
     source = "RanPAC without projection (arXiv 2307.02251) as a router"
@@ -45,7 +87,7 @@ class RidgeRouter(ByClassifier):
 
 @register_router
 class RandomRidgeRouter(ByClassifier):
-    """Ridge regression on 2,000 random ReLU features, lambda chosen on each task's train rows."""
+    """Ridge regression on 2,000 random ReLU features; lambda by generalised cross-validation."""
 
     name = "ridge-random"
     source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA"

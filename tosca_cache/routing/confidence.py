@@ -21,7 +21,7 @@ class ConfidenceRouter(Router):
 
     def route(self, outputs: ModuleOutputs) -> Tensor:
         """The surest module, [n]."""
-        each = [self.confidence(outputs.logits(t), block) for t, block in enumerate(outputs.blocks)]
+        each = [self.confidence(outputs.logits(t), block) for t, block in enumerate(outputs.task_classes)]
         return torch.stack(each).argmax(0)
 
     @abstractmethod
@@ -51,8 +51,8 @@ class OwnEntropy(ConfidenceRouter):
 
     def confidence(self, logits: Tensor, block: range) -> Tensor:
         """Minus the normalised entropy, [n]."""
-        asked = own(logits, block) if len(block) > 1 else logits
-        return -entropy_and_prediction(asked)[0] / log(max(asked.shape[1], 2))
+        chosen = own(logits, block) if len(block) > 1 else logits
+        return -entropy_and_prediction(chosen)[0] / log(max(chosen.shape[1], 2))
 
 
 @register_router

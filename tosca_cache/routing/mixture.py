@@ -121,19 +121,19 @@ class ByDensity(Router):
         self.signatures: list[Signature] = []
         self.lock = Lock()
 
-    def share(self, pool: dict[str, Any]) -> None:
-        """Uses the signatures of the pool: calibrated or not, they are the same."""
-        if self.adapted and "remember" in pool:
-            return  # there are other banks
+    def share_cache(self, cache: dict[str, Any]) -> None:
+        """Uses the signatures of the cache: calibrated or not, they are the same."""
+        if self.adapted and "same rows" in cache:
+            return  # banks differ
         key = f"signatures {'adapted' if self.adapted else 'raw'}"
-        self.signatures, self.lock = pool.setdefault(key, (self.signatures, self.lock))
+        self.signatures, self.lock = cache.setdefault(key, (self.signatures, self.lock))
 
     @torch.no_grad()
     def fit(self, task: Task, bank: Bank) -> None:
         """Adds the signature of a task's clean train rows."""
         with self.lock:
             if task.number < len(self.signatures):
-                return  # another router of the pool has added it
+                return  # another router of the cache has added it
             parameters = bank.modules[task.number].norm_weight
             clean = torch.from_numpy(task.train.features[:, 0]).to(parameters.device, parameters.dtype)
             rows = bank.adapted(task.number, clean) if self.adapted else normalise(clean)
@@ -143,9 +143,9 @@ class ByDensity(Router):
         """The task of greatest density, [n]."""
         rows = None if self.adapted else normalise(outputs.features).cpu().double()
         each = []
-        for t in range(len(outputs.blocks)):
+        for t in range(len(outputs.task_classes)):
             signature = self.signatures[t]
-            x = outputs.asked.adapted_rows(t).cpu().double() if rows is None else rows
+            x = outputs.lazy.adapted_rows(t).cpu().double() if rows is None else rows
             density = signature.log_density(x)
             each.append((density - signature.level) / signature.spread if self.calibrated else density)
         return torch.stack(each).argmax(0).to(outputs.features.device)

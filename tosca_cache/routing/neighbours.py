@@ -38,7 +38,7 @@ class NearestRows(Router):
     def route(self, outputs: ModuleOutputs) -> Tensor:
         """The task of the class with most weight, [n]."""
         rows = normalise(outputs.features.cpu().float())
-        votes = torch.cat([self._votes(part, outputs.blocks[-1].stop) for part in rows.split(ROWS_AT_ONCE)])
+        votes = torch.cat([self._votes(part, outputs.task_classes[-1].stop) for part in rows.split(ROWS_AT_ONCE)])
         return outputs.task_of_class[votes.argmax(1).to(outputs.features.device)]
 
     def _votes(self, rows: Tensor, classes: int) -> Tensor:

@@ -17,8 +17,8 @@ ROUNDS = 4
 class SelfRefined(Router):
     """Starts at the task of the nearest class mean under module 0, then follows the modules' own predictions.
 
-    Module a predicts a class of task a'; if a' is another task, its module is asked next; after four rounds the last one
-    answers. The class means are of the train rows as module 0 adapts them, as in the paper's "orig" branch.
+    Module a predicts a class of task a'; if a' is another task, its module predicts next; after four rounds the last one
+    decides. The class means are of the train rows as module 0 adapts them, as in the paper's "orig" branch.
     """
 
     name = "mos"
@@ -47,7 +47,7 @@ class SelfRefined(Router):
 
     def prototype_scores(self, outputs: ModuleOutputs) -> Tensor:
         """Cosines with the class means under module 0, [n, C]."""
-        adapted = outputs.asked.adapted_rows(0)
+        adapted = outputs.lazy.adapted_rows(0)
         return adapted @ normalise(self.means).to(adapted).T
 
     def state(self) -> dict[str, Tensor]:
@@ -69,11 +69,11 @@ class TwoBranches(SelfRefined):
     name = "mos-ensemble"
     source = "MOS, two-stage ensemble (arXiv 2412.09441)"
 
-    def answer(self, outputs: ModuleOutputs) -> RoutedPrediction:
+    def predict(self, outputs: ModuleOutputs) -> RoutedPrediction:
         """The module of the loop, and the class of largest summed probability."""
         return RoutedPrediction(self.route(outputs), self.scores(outputs).argmax(1))
 
     def scores(self, outputs: ModuleOutputs) -> Tensor:
         """Summed probabilities, [n, C]."""
         logits = outputs.logits_of(self.route(outputs))
-        return torch.softmax(logits, 1) + torch.softmax(self.prototype_scores(outputs) * len(outputs.blocks), 1)
+        return torch.softmax(logits, 1) + torch.softmax(self.prototype_scores(outputs) * len(outputs.task_classes), 1)

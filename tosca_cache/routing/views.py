@@ -30,18 +30,18 @@ class ViewEntropy(Router):
 
     def route(self, outputs: ModuleOutputs) -> Tensor:
         """The module of least entropy, [n]; raises `UsageError` without augmented views of the test rows."""
-        if not outputs.asked.view_count:
+        if not outputs.lazy.view_count:
             raise UsageError(
                 f"router {self.name} asks for augmented views of the test rows, and this store has none",
                 where="--router",
                 remedy="extract the dataset with --test-views 8, or choose another router",
             )
-        return torch.stack([self._entropy(outputs, t) for t in range(len(outputs.blocks))]).argmin(0)
+        return torch.stack([self._entropy(outputs, t) for t in range(len(outputs.task_classes))]).argmin(0)
 
     def _entropy(self, outputs: ModuleOutputs, module: int) -> Tensor:
-        count, block = outputs.asked.view_count, outputs.blocks[module]
+        count, block = outputs.lazy.view_count, outputs.task_classes[module]
         logits = CLEAN * outputs.logits(module)
         for view in range(count):
-            logits = logits + (1 - CLEAN) / count * outputs.asked.view_logits(module, view)
-        asked = logits[:, block.start : block.stop] if len(block) > 1 else logits
-        return entropy_and_prediction(asked)[0] / log(max(asked.shape[1], 2))
+            logits = logits + (1 - CLEAN) / count * outputs.lazy.view_logits(module, view)
+        chosen = logits[:, block.start : block.stop] if len(block) > 1 else logits
+        return entropy_and_prediction(chosen)[0] / log(max(chosen.shape[1], 2))

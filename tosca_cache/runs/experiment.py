@@ -1,4 +1,4 @@
-"""One setting with one seed on one task stream: train TOSCA, then report what its modules are worth."""
+"""One setting with one seed on one task stream: train TOSCA, then evaluate it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from tosca_cache.closed_form.pool import OpinionPool
 from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
 from tosca_cache.evaluate.summary import summarise
 from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
-from tosca_cache.learners.simplecil import SimpleCil
 from tosca_cache.learners.tosca import BATCH_ROUTER, CachedTestFeatures, Tosca
+from tosca_cache.routing.combine import Pool
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
 from tosca_cache.train.batches import check_plan
@@ -77,13 +79,14 @@ class Trained(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Evaluation(Shown):
-    """What the modules of a trained stream are worth.
+    """All metrics of a trained stream.
 
     metrics: percent, by full name; see `evaluate.summary.summarise`.
-    conditions: last accuracy (percent) of the same modules under each routing condition, and of the nearest class mean.
+    conditions: last accuracy (percent) of the same modules under each routing condition, and without modules of the nearest
+        class mean, LDA and the opinion pool.
     entropy, prediction: of every module for every test row after the last task, [T, n], rows in file order; a prediction is
         the class that is reported.
-    seconds: `train`, `evaluate` (within it `adapt` and `head`), `audit`.
+    seconds: `train`, `evaluate` (within it `adapt` and `head`), `audit`, `closed_forms`.
     """
 
     metrics: dict[str, float]
@@ -125,22 +128,36 @@ def evaluate_trained(trained: Trained) -> Evaluation:
         batch_size=learner.routing_batch_size,
         seed=trained.seed,
     )
-    conditions["nearest_class_mean"] = nearest_class_mean_accuracy(trained.stream, outcome)
     metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
     seconds = outcome.seconds | test_set.seconds | {"audit": perf_counter() - start}
+    start = perf_counter()
+    conditions |= without_modules(trained)
+    seconds["closed_forms"] = perf_counter() - start
     return Evaluation(metrics, conditions, entropy, prediction, seconds)
 
 
-def nearest_class_mean_accuracy(stream: TaskStream, outcome: Outcome) -> float:
-    """Last accuracy (percent) of cosine similarity to the raw class means on the same stream: the floor to beat.
+def without_modules(trained: Trained) -> dict[str, float]:
+    """Last accuracy (percent) of closed-form classifiers of the raw features on the same stream.
 
-    Where tasks are domains, every class of every domain has a mean, and the nearest one's class is the answer.
+    Where tasks are domains, every class of every domain is a class of its own to them, and counts as the class it is of.
     """
-    floor = SimpleCil()
+    stream, router = trained.stream, trained.learner.router
+    pool = router.pool if isinstance(router, Pool) else _fitted_pool(stream)
+    clean = torch.from_numpy(np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))]))
+    found = {
+        "nearest_class_mean": pool.classifiers["mean"].scores(clean, len(stream)),
+        "lda": pool.classifiers["lda"].scores(clean, len(stream)),
+        "pool": pool.log_probs(clean, len(stream)),
+    }
+    labels = trained.outcome.labels
+    return {n: 100 * float((stream.class_of[s.argmax(1).numpy()] == labels).mean()) for n, s in found.items()}
+
+
+def _fitted_pool(stream: TaskStream) -> OpinionPool:
+    pool = OpinionPool()
     for task in stream:
-        floor.observe(task)
-    clean = np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))])
-    return 100 * float((stream.class_of[floor.scores(clean).argmax(1)] == outcome.labels).mean())
+        pool.fit(task)
+    return pool
 
 
 def make_stream(

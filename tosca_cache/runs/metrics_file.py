@@ -17,7 +17,7 @@ MEASURED = (
     "task_identification_accuracy",
     "accuracy_given_right_task",
 )
-CONDITIONS = ("per_sample", "batch_shuffled", "batch_in_order", "oracle", "nearest_class_mean")
+CONDITIONS = ("per_sample", "batch_shuffled", "batch_in_order", "oracle", "nearest_class_mean", "lda", "pool")
 Check = Callable[[Any], bool]
 
 

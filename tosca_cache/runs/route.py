@@ -22,7 +22,7 @@ from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.luca.bank import Bank
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import RoutedPrediction, ModuleOutputs, Router, make_router
-from tosca_cache.routing.judges import WithJudges
+from tosca_cache.routing.classifier import ClosedFormRouter
 from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
 from tosca_cache.store import Store, open_store
 from tosca_cache.tasks import Task, TaskStream, load_splits
@@ -97,7 +97,7 @@ def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: 
             remedy="train the run again",
         )
     learner = Tosca(make_settings(config), seed=seed, device=where, engine=make_engine(config, stream, 1))
-    learner.bank, learner.blocks = bank, [stream.classes(number) for number in range(len(stream))]
+    learner.bank, learner.task_classes = bank, [stream.classes(number) for number in range(len(stream))]
     return ask(stream, learner, run)
 
 
@@ -119,9 +119,9 @@ def route_again(stored: Stored, names: Sequence[str]) -> dict[str, dict[str, flo
     say is computed before, and what several routers learn alike is in the seconds of the first of them.
     `without_modules` is the last accuracy of a router's own classifiers, NaN for a router that has none.
     """
-    routers, pool = {name: make_router(name) for name in names}, dict[str, Any]()
+    routers, cache = {name: make_router(name) for name in names}, dict[str, Any]()
     for router in routers.values():
-        router.share(pool)
+        router.share_cache(cache)
     tasks = list(stored.stream)
     threads = torch.get_num_threads() if stored.outputs.features.device.type == "cpu" else 1
     found = on_cores(lambda router: _routed(stored, router, tasks), routers.values(), threads)
@@ -133,11 +133,11 @@ def _routed(stored: Stored, router: Router, tasks: Sequence[Task]) -> dict[str, 
     start = perf_counter()
     for task in tasks:
         router.fit(task, stored.learner.bank)
-    answer = router.answer(stored.outputs)
+    answer = router.predict(stored.outputs)
     seconds = perf_counter() - start
     alone = float("nan")
-    if isinstance(router, WithJudges):
-        alone = 100 * float((stored.reported(router.alone(stored.outputs)) == stored.labels).mean())
+    if isinstance(router, ClosedFormRouter):
+        alone = 100 * float((stored.reported(router.classifier_only(stored.outputs)) == stored.labels).mean())
     return worth(stored, answer) | {"without_modules": alone, "seconds": seconds}
 
 

@@ -65,7 +65,7 @@ def _run(
     seconds = (perf_counter() - start) / len(cells)
     models = [trained.index(cell.trained) for cell in cells]
     learners = [_learner(cell, records[m], members[m], engine) for cell, m in zip(cells, models, strict=True)]
-    _share([(members[m].lane, learner) for m, learner in zip(models, learners, strict=True)])
+    _share_caches([(members[m].lane, learner) for m, learner in zip(models, learners, strict=True)])
 
     def score(place: int) -> Finished:
         """Evaluates the cell at a place of the block, unless its training diverged."""
@@ -93,12 +93,12 @@ def _learner(cell: Cell, record: TrainedModules, member: Member, engine: Engine)
     )
 
 
-def _share(learners: Sequence[tuple[int, PretrainedTosca]]) -> None:
-    """What routers learn without the modules is the same for all cells of a source: they learn it once."""
-    pools: dict[int, dict[str, Any]] = {}
+def _share_caches(learners: Sequence[tuple[int, PretrainedTosca]]) -> None:
+    """What routers fit without the modules is the same for all cells of a source, and fitted once."""
+    caches: dict[int, dict[str, Any]] = {}
     for source, learner in learners:
         if learner.router is not None:
-            learner.router.share(pools.setdefault(source, {"remember": True}))
+            learner.router.share_cache(caches.setdefault(source, {"same rows": True}))
 
 
 def _score(learner: PretrainedTosca, source: Source) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Held-out calibration of a classifier: accuracy and temperature from train rows that were kept out of a trial fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tosca_cache.seeds import numpy_generator
+from tosca_cache.tasks import Task
+
+IntArray = NDArray[np.int64]
+TrialFit = Callable[[Task, IntArray, IntArray], Tensor]
+"""(task, rows to fit on, rows to predict) -> scores of the latter, [n, C]."""
+
+HELD_OUT = 0.2  # of each class's train rows
+TEMPERATURES = tuple(2.0**power for power in range(-7, 7))
+SEED = 1993
+
+
+class HeldOutCalibration:
+    """Held-out results of one classifier after each task; the held-out rows are the same for every classifier.
+
+    n_correct: held-out rows predicted correctly so far, [T]. nll: -sum log softmax(scores / tau)[true class] over them, for
+    every tau of `TEMPERATURES`, [T, K]. Only these sums are kept, no rows.
+    """
+
+    def __init__(self) -> None:
+        self.n_correct = torch.zeros(0, dtype=torch.float64)
+        self.nll = torch.zeros(0, len(TEMPERATURES), dtype=torch.float64)
+
+    def add(self, task: Task, trial: TrialFit) -> None:
+        """Predicts a fifth of each class of a task before the task is learned."""
+        correct, nll = self._so_far(len(self.n_correct))
+        fitted, held_out = split(task)
+        if len(held_out):
+            scores, labels = trial(task, fitted, held_out), torch.from_numpy(task.train.labels[held_out])
+            correct = correct + (scores.argmax(1) == labels).sum()
+            log_likelihood = [
+                torch.log_softmax(scores / tau, 1).gather(1, labels.unsqueeze(1)).sum() for tau in TEMPERATURES
+            ]
+            nll = nll - torch.stack(log_likelihood)
+        self.n_correct = torch.cat([self.n_correct, correct.view(1)])
+        self.nll = torch.cat([self.nll, nll.view(1, -1)])
+
+    def temperature(self, tasks: int) -> float | None:
+        """The tau of greatest held-out likelihood after some tasks; None if no row was held out."""
+        nll = self._so_far(tasks)[1]
+        return TEMPERATURES[int(nll.argmin())] if bool(nll.any()) else None
+
+    def correct(self, tasks: int) -> float:
+        """Held-out rows predicted correctly in the first tasks."""
+        return float(self._so_far(tasks)[0])
+
+    def state(self) -> Tensor:
+        """Both as one tensor, [T, 1 + K]."""
+        return torch.cat([self.n_correct.unsqueeze(1), self.nll], 1)
+
+    def load_state(self, state: Tensor) -> None:
+        """Restores what `state` gave."""
+        self.n_correct, self.nll = state[:, 0], state[:, 1:]
+
+    def _so_far(self, tasks: int) -> tuple[Tensor, Tensor]:
+        if not tasks:
+            return self.n_correct.new_zeros(()), self.nll.new_zeros(len(TEMPERATURES))
+        return self.n_correct[tasks - 1], self.nll[tasks - 1]
+
+
+def split(task: Task) -> tuple[IntArray, IntArray]:
+    """Positions of train rows to fit on and to hold out; a class of one row has none to hold out."""
+    generator, held_out = numpy_generator(SEED, "examination", task.number), []
+    for c in np.unique(task.train.labels):
+        rows = generator.permutation(np.flatnonzero(task.train.labels == c))
+        held_out.append(rows[: min(max(round(HELD_OUT * len(rows)), 1), len(rows) - 1)])
+    held = np.sort(np.concatenate(held_out)).astype(np.int64)
+    return np.setdiff1d(np.arange(len(task.train.labels)), held), held

@@ -1,0 +1,82 @@
+"""Logarithmic opinion pool of closed-form classifiers, each calibrated on held-out train rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tosca_cache.closed_form.held_out import HeldOutCalibration
+from tosca_cache.closed_form.shared import SharedClassifier
+from tosca_cache.devices import on_cores
+from tosca_cache.tasks import Task
+
+POOLED = ("lda", "lda-views", "ridge-random", "mean")
+FLOOR = 1e-12
+
+
+class OpinionPool:
+    """log P(c | x) = sum over classifiers of log softmax_c(scores / tau), up to a constant.
+
+    Logarithmic opinion pool: Genest and Zidek, Statistical Science 1 (1986); temperature scaling: Guo et al., ICML 2017.
+    Before a task is learned, a fifth of each of its classes is held out, and every classifier, fitted on all earlier tasks
+    and the other four fifths, predicts it. tau is the temperature of greatest likelihood of all held-out rows so far; if no
+    class has a row to spare, scores are standardised instead. Then the task is learned whole. Classifiers that are
+    significantly worse on the held-out rows than the best one are left out.
+
+    Arguments:
+        classifiers: of `POOLED`; fresh ones by default. Calibration is switched on in all of them.
+    """
+
+    def __init__(self, classifiers: Mapping[str, SharedClassifier] | None = None) -> None:
+        self.classifiers = dict(classifiers or {name: SharedClassifier(name) for name in POOLED})
+        for one in self.classifiers.values():
+            one.calibration = one.calibration or HeldOutCalibration()
+
+    def fit(self, task: Task) -> None:
+        """Adds the train rows of a task to every classifier; one classifier a core."""
+        on_cores(lambda one: one.fit(task), self.classifiers.values(), torch.get_num_threads())
+
+    def finalize(self) -> None:
+        """Solves for the weights of every classifier."""
+        on_cores(lambda one: one.finalize(), self.classifiers.values(), torch.get_num_threads())
+
+    def log_probs(self, features: Tensor, tasks: int) -> Tensor:
+        """Unnormalised log-probabilities of the classes of the first tasks, [n, C]; float64."""
+
+        def calibrated(name: str) -> Tensor:
+            tau = self._calibration(name).temperature(tasks)
+            scores = self.classifiers[name].scores(features, tasks)
+            return torch.log_softmax(standardised(scores) if tau is None else scores / tau, 1)
+
+        return torch.stack(on_cores(calibrated, self.selected(tasks), torch.get_num_threads())).sum(0)
+
+    def selected(self, tasks: int) -> list[str]:
+        """Classifiers within one standard error of the best one's number of correct held-out rows."""
+        correct = {name: self._calibration(name).correct(tasks) for name in self.classifiers}
+        best = max(correct.values())
+        return [name for name, count in correct.items() if count >= best - best**0.5]
+
+    def state(self) -> dict[str, Tensor]:
+        """Each classifier's."""
+        return {f"{name}.{key}": t for name, one in self.classifiers.items() for key, t in one.state().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what `state` gave."""
+        for name, one in self.classifiers.items():
+            one.load_state({k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")})
+
+    def _calibration(self, name: str) -> HeldOutCalibration:
+        found = self.classifiers[name].calibration
+        assert found is not None
+        return found
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """Each sample's scores minus their mean over the classes, divided by their standard deviation, [n, C].
+
+    z-score normalisation, Jain, Nandakumar and Ross, Pattern Recognition 38 (2005), section 4.
+    """
+    centred = scores - scores.mean(1, keepdim=True)
+    return centred / centred.square().mean(1, keepdim=True).sqrt().clamp_min(FLOOR)

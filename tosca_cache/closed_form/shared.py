@@ -1,0 +1,138 @@
+"""Closed-form classifiers of the raw features that learn task by task; several routers may share one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from threading import RLock
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from tosca_cache.closed_form.expansion import RandomFeatures
+from tosca_cache.closed_form.held_out import HeldOutCalibration, IntArray
+from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.means import NearestMean
+from tosca_cache.closed_form.random_ridge import RandomRidge
+from tosca_cache.closed_form.ridge import Ridge
+from tosca_cache.tasks import Task
+
+EXPANSION = 2000  # of random features
+SEED = 1993  # of them
+
+
+class Classifier(Protocol):
+    """A classifier that is exact for any split of the rows into tasks."""
+
+    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds the rows of a task."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of all classes, [n, C]."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything learned, by name."""
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restores it."""
+
+
+class Kind(NamedTuple):
+    """make: gives a fresh classifier. views: it learns from the augmented views of train rows as well."""
+
+    make: Callable[[], Classifier]
+    views: bool = False
+
+
+def _random_ridge() -> RandomRidge:
+    return RandomRidge(RandomFeatures(EXPANSION, seed=SEED), seed=SEED, selection="gcv")
+
+
+CLASSIFIERS: dict[str, Kind] = {
+    "mean": Kind(NearestMean),
+    "ridge": Kind(Ridge),
+    "ridge-random": Kind(_random_ridge),
+    "lda": Kind(Lda),
+    "lda-views": Kind(Lda, views=True),
+}
+
+
+class SharedClassifier:
+    """One of `CLASSIFIERS`; each task is learned once, whichever of its users comes first.
+
+    calibration: set before the first task if held-out results are wanted.
+    keeps_scores: its users predict the same rows after the same tasks, each at its own time, so scores are kept.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.kind = CLASSIFIERS[name]
+        self.classifier = self.kind.make()
+        self.tasks = 0
+        self.calibration: HeldOutCalibration | None = None
+        self.keeps_scores = False
+        self._scores: dict[int, tuple[Tensor, Tensor]] = {}  # by number of tasks: features, and their scores
+        self._lock = RLock()
+
+    def fit(self, task: Task) -> None:
+        """Adds the train rows of a task, unless that has been done."""
+        with self._lock:
+            if task.number < self.tasks:
+                return
+            if self.calibration is not None:
+                self.calibration.add(task, self._trial)
+            self._learn(self.classifier, task, slice(None))
+            self.tasks = task.number + 1
+
+    def scores(self, features: Tensor, tasks: int) -> Tensor:
+        """Scores of all classes of the first tasks, [n, C]; float64, on the device of the features [n, d]."""
+        with self._lock:
+            known = self._scores.get(tasks)
+            if known is not None and (known[0] is features or (self.keeps_scores and torch.equal(known[0], features))):
+                return known[1]
+            found = self.classifier.scores(features.cpu()).to(features.device)
+            if not self.keeps_scores:
+                self._scores.clear()
+            self._scores[tasks] = features, found
+            return found
+
+    def finalize(self) -> None:
+        """Solves for the classifier's weights, if there are any to solve for."""
+        with self._lock:
+            finalize = getattr(self.classifier, "finalize", None)
+            if finalize is not None:
+                finalize()
+
+    def state(self) -> dict[str, Tensor]:
+        """The classifier's, the number of tasks, and the calibration."""
+        state = self.classifier.state() | {"tasks": torch.tensor(self.tasks)}
+        return state if self.calibration is None else state | {"calibration": self.calibration.state()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restores what `state` gave."""
+        self.classifier.load_state({key: t for key, t in state.items() if key not in ("tasks", "calibration")})
+        self.tasks = int(state["tasks"])
+        if "calibration" in state:
+            self.calibration = HeldOutCalibration()
+            self.calibration.load_state(state["calibration"])
+        self._scores.clear()
+
+    def _trial(self, task: Task, fitted: IntArray, held_out: IntArray) -> Tensor:
+        """Scores, [n, C], of held-out clean rows of a task after the earlier tasks and the other rows of this one."""
+        shared = getattr(self.classifier, "features", None)  # a random projection
+        if task.number and isinstance(self.classifier, RandomRidge):
+            self.classifier.refresh_lambda()
+        trial = deepcopy(self.classifier, {id(shared): shared})
+        if task.number and isinstance(trial, RandomRidge):
+            trial.fixed = trial.lam
+        self._learn(trial, task, fitted)
+        return trial.scores(torch.from_numpy(task.train.features[held_out, 0]))
+
+    def _learn(self, classifier: Classifier, task: Task, rows: IntArray | slice) -> None:
+        features, labels = task.train.features[rows], torch.from_numpy(task.train.labels[rows])
+        if not self.kind.views:
+            classifier.observe(torch.from_numpy(features[:, 0]), labels, task.classes.stop)
+            return
+        n, views, d = features.shape
+        every = torch.from_numpy(features).reshape(n * views, d)
+        classifier.observe(every, labels.repeat_interleave(views), task.classes.stop)
