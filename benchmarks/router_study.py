@@ -30,12 +30,12 @@ from tosca_cache.devices import describe_machine
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, learn_stacked
 from tosca_cache.routing import ROUTERS
-from tosca_cache.runs.experiment import make_settings
 from tosca_cache.runs.route import ask, leak_curve, route_again
 from tosca_cache.store import open_store
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.tasks import load_splits
 from tosca_cache.train.engines import choose_engine
+from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Member
 
 SEEDS = (1993, 1994, 1995, 1996, 1997)
@@ -78,7 +78,7 @@ def study(path: Path, increment: int, tuned: Path | None) -> dict[str, Any]:
     start, settings = perf_counter(), {}
     for name, config in configs.items():
         settings[name] = {
-            "setting": vars(make_settings(config)),
+            "setting": vars(Settings.of(config)),
             **{rows: list(measured(config, data, rows)) for rows in ("val", "test")},
         }
         print(f"{path.name}: {name} setting done after {perf_counter() - start:.0f} s", flush=True)
@@ -93,7 +93,7 @@ def measured(config: TrainConfig, data: Data, rows: str) -> Iterator[dict[str, A
     """For each seed, what every router and every way of routing batches is worth after the last task."""
     scenario = Scenario(rows, HELD_OUT)
     sources = [Source(make_scenario(scenario, config, data, seed), seed) for seed in SEEDS]
-    settings, device = make_settings(config), torch.device("cpu")
+    settings, device = Settings.of(config), torch.device("cpu")
     engine = choose_engine("native", device, steps=0)
     records = learn_stacked(
         sources, [Member(settings, lane) for lane in range(len(SEEDS))], device=device, engine=engine

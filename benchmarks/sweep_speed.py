@@ -28,12 +28,12 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.learners.stacked_tosca import Source, learn_stacked
 from tosca_cache.luca.parameters import LucaShape
-from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Cell, cells_of, with_point
 from tosca_cache.sweep.plan import plan_groups
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.train.engines import Engine, choose_engine
+from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Member
 from tosca_cache.workers import cores
 
@@ -62,7 +62,7 @@ def ours(cells: list[Cell], data: Data, engine: Engine, device: torch.device) ->
     start = perf_counter()
     for block in blocks:
         source = Source(make_scenario(block[0].scenario, block[0].config, data, 1993), 1993)
-        members = [Member(make_settings(cell.config)) for cell in block]
+        members = [Member(Settings.of(cell.config)) for cell in block]
         learn_stacked([source], members, device=device, engine=engine)
     trained = perf_counter()
     for block in blocks:
@@ -77,7 +77,7 @@ def peer(cells: list[Cell], data: Data, device: torch.device) -> dict[str, float
     for name, evaluate in (("train", False), ("train and evaluate", True)):
         start = perf_counter()
         for cell in cells:
-            train_and_evaluate(stream, make_settings(cell.config), device, evaluate=evaluate)
+            train_and_evaluate(stream, Settings.of(cell.config), device, evaluate=evaluate)
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds[name] = perf_counter() - start
@@ -98,7 +98,7 @@ def main() -> None:
     config = TrainConfig(increment=increment, device=arguments.device, router="sample")
     cells = make_cells(config, arguments.settings)
     stream = make_scenario(Scenario("test"), config, data, 1993)
-    steps = make_settings(config).steps(stream.train_counts().tolist())
+    steps = Settings.of(config).steps(stream.train_counts().tolist())
     engine = choose_engine(arguments.engine, device, steps=steps * len(cells), threads=cores())
     rounds = [
         (ours(cells, data, engine, device), peer(cells[: arguments.peer], data, device))

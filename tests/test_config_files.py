@@ -143,7 +143,7 @@ def test_reference_json_unchanged(tmp_path: Path) -> None:
     )
     assert {key for key, origin in resolved.origin.items() if origin == "default"} == {
         *("img_size", "views", "incremental", "task_sizes", "class_order", "shots"),
-        *("momentum", "eta_min", "gamma", "engine", "router", "routing_batch_size"),
+        *("method", "options", "momentum", "eta_min", "gamma", "engine", "router", "routing_batch_size"),
     }
     assert set(resolved.origin.values()) == {"default", f"file {path}"}
     assert set(resolved.ignored) == {"prefix", "pretrained"}

@@ -34,6 +34,7 @@ __all__ = [
     "evaluate",
     "import_features",
     "open_store",
+    "predict",
     "route",
     "sweep",
     "task_stream",

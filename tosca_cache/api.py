@@ -42,7 +42,6 @@ from tosca_cache.arguments import (
     unknown,
 )
 from tosca_cache.bars import in_notebook
-from tosca_cache.compare.learners import method_names
 from tosca_cache.compare.progress import CompareProgress
 from tosca_cache.compare.request import CompareRequest, seeds_of
 from tosca_cache.compare.run import CompareReporter, run_compare
@@ -53,6 +52,7 @@ from tosca_cache.config.schema import ENGINES
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.summary import to_json
+from tosca_cache.learners.options import check_options, full_options, make_learner, method_names
 from tosca_cache.learners.tosca import BATCH_ROUTER, Tosca
 from tosca_cache.routing import make_router
 from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, train_stream
@@ -75,12 +75,14 @@ from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
 
 T = TypeVar("T")
+_TRAIN = ("method", "options", "seed", "router", "device", "engine", "reporter")  # besides the training settings
 
 __all__ = [
     "compare",
     "evaluate",
     "import_features",
     "open_store",
+    "predict",
     "route",
     "sweep",
     "task_stream",
@@ -213,6 +215,8 @@ def task_stream(
 
 @checked(
     stream=_STREAM,
+    method=_TEXT,
+    options=optional(mapping),
     seed=seed,
     router=_TEXT,
     device=_TEXT,
@@ -222,6 +226,8 @@ def task_stream(
 def train(
     stream: TaskStream,
     *,
+    method: str = "tosca",
+    options: Mapping[str, Any] | None = None,
     seed: int = 1993,
     router: str = "sample",
     device: str = "auto",
@@ -229,25 +235,46 @@ def train(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Trained:
-    """Trains TOSCA over a stream and fills R.
+    """Trains a learner over a stream and fills R.
 
     Arguments:
+        method: name of the learner (`tosca methods`). options: of it, by name.
         seed: of initialisation, batch order and views (the order of classes or domains is the stream's own).
-        router: how the module of a sample is chosen (docs/routers.md).
+        router: how learners with modules choose one for a sample (docs/routers.md).
         engine: what trains: `native`, `torch`, or `auto`; see `train.engines`.
         settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
     """
     names = [field.name for field in fields(Settings)]
     for key in settings:
         if key not in names:
-            raise unknown(key, [*names, "seed", "router", "device", "engine", "reporter"], "train")
-    setting, where = Settings(**_plain(settings)), resolve_device(device)
-    counts = stream.train_counts().tolist()
-    check_plan(max(counts), setting.epochs)
-    trainer = choose_engine(engine, where, steps=setting.steps(counts))
-    learner = Tosca(setting, seed=seed, router=router, device=where, engine=trainer)
-    with _told(reporter, lambda: TrainingProgress(make_console(), leaks=router == BATCH_ROUTER)) as told:
+            raise unknown(key, [*names, *_TRAIN], "train")
+    config = config_of(_plain(settings) | {"method": method, "router": router})
+    check_options({method_names([method])[0]: options or {}})
+    where, counts = resolve_device(device), stream.train_counts().tolist()
+    check_plan(max(counts), config.epochs)
+    trainer = choose_engine(engine, where, steps=Settings.of(config).steps(counts))
+    chosen = full_options(method, config, _plain(options or {}))
+    learner = make_learner(method, config, chosen, seed=seed, device=where, engine=trainer)
+    leaks = chosen.get("router") == BATCH_ROUTER
+    with _told(reporter, lambda: TrainingProgress(make_console(), leaks=leaks)) as told:
         return train_stream(stream, learner, told)
+
+
+@checked(trained=_TRAINED, labels=checks(Choice(LABELS)))
+def predict(trained: Trained, features: NDArray[Any], *, labels: str = "names") -> NDArray[Any]:
+    """Predicted classes of features, [n].
+
+    Arguments:
+        features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d].
+        labels: how classes come: `names`; `original`, the indices of the store's labels; or `positions` in the class order,
+            which is another one for every seed.
+    """
+    stream, rows = trained.stream, feature_rows(features, trained.stream.dim)
+    if not len(rows):
+        return stream.as_labels(np.empty(0, dtype=np.int64), labels)
+    test_set = trained.learner.test_set()
+    test_set.add(rows)
+    return stream.as_labels(stream.class_of[test_set.predict().labels], labels)
 
 
 @checked(trained=_TRAINED, router=optional(_TEXT), labels=checks(Choice(LABELS)))
@@ -266,20 +293,21 @@ def route(
     """
     learner, stream = trained.learner, trained.stream
     rows = feature_rows(features, stream.dim)
+    if not isinstance(learner, Tosca):
+        raise UsageError(f"{learner.name} has no modules", where="trained", remedy="use predict")
     if not len(rows):
         nothing = np.empty(0, dtype=np.int64)
         return stream.as_labels(nothing, labels), nothing
     test_set = learner.test_set()
     test_set.add(rows)
     if router is None:
-        prediction = test_set.predict()
-        assert prediction.modules is not None
-        return stream.as_labels(stream.class_of[prediction.labels], labels), prediction.modules
-    other = make_router(router)
-    for task in stream:
-        other.fit(task, learner.bank)
-    answer = other.predict(test_set.outputs())
-    return stream.as_labels(stream.class_of[answer.labels.cpu().numpy()], labels), answer.modules.cpu().numpy()
+        found = learner.route(test_set.outputs())
+    else:
+        other = make_router(router)
+        for task in stream:
+            other.fit(task, learner.bank)
+        found = other.predict(test_set.outputs())
+    return stream.as_labels(stream.class_of[found.labels.cpu().numpy()], labels), found.modules.cpu().numpy()
 
 
 @checked(trained=_TRAINED)

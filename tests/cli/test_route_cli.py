@@ -117,10 +117,10 @@ def test_wrong_requests_are_named(run, place, arguments, exit_code, said):
     assert said in result.output
 
 
-@pytest.mark.parametrize("damage", ["provenance", "bank"])
+@pytest.mark.parametrize("damage", ["provenance", "learner"])
 def test_damaged_runs_are_refused(run, tmp_path, damage):
     shutil.copytree(run, tmp_path / "run")
-    file = "provenance.json" if damage == "provenance" else "seed-2/bank.safetensors"
+    file = "provenance.json" if damage == "provenance" else "seed-2/learner.safetensors"
     (tmp_path / "run" / file).write_bytes(b"{")
     result = tosca("route", tmp_path / "run")
     assert result.exit_code == 1

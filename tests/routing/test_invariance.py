@@ -92,18 +92,6 @@ def test_future_tasks_are_never_chosen(stream):
         assert learner.scores(rows).shape == (len(rows), task.classes.stop)
 
 
-def test_bank_saved_and_loaded_answers_the_same(stream, tosca, tmp_path):
-    from tosca_cache.luca.bank import Bank
-
-    rows = clean(stream)
-    tosca.bank.save(tmp_path / "bank.safetensors", stream.sizes)
-    bank, sizes = Bank.load(tmp_path / "bank.safetensors")
-    other = Tosca(QUICK)
-    other.bank = bank
-    assert sizes == stream.sizes
-    assert np.array_equal(other.scores(rows), tosca.scores(rows))
-
-
 def test_unknown_router_is_named_with_the_known_ones():
     with pytest.raises(UsageError, match="sample"):
         make_router("nonsense")

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
-from tosca_cache.luca.bank import Bank
+from tosca_cache.learners.files import load_learner
 
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
 
@@ -72,8 +72,9 @@ def test_a_run_directory_is_complete(place):
         assert 100 * right.mean() == pytest.approx(metrics["last_accuracy"])
         assert saved["entropy"].shape == (3, 30)
         assert sorted(saved["row"].tolist()) == list(range(30))
-    bank, sizes = Bank.load(run / "seed-5" / "bank.safetensors")
-    assert (len(bank), sizes) == (3, [2, 2, 2])
+    learner, facts = load_learner(run / "seed-5" / "learner.safetensors")
+    assert (len(learner.bank), facts["task_sizes"]) == (3, [2, 2, 2])
+    assert facts["class_names"] == [names for task in metrics["seeds"]["5"]["tasks"] for names in task]
     provenance = json.loads((run / "provenance.json").read_text())
     assert provenance["store"]["specification"]["backbone"]["name"] == "toy"
     assert provenance["settings_from"]["epochs"] == "command line"

@@ -11,7 +11,8 @@ import torch
 from reference.gaussian import make_arrays
 
 from tosca_cache.config import TrainConfig
-from tosca_cache.runs.experiment import evaluate_trained, make_method, train_stream
+from tosca_cache.learners.options import configured_learner
+from tosca_cache.runs.experiment import evaluate_trained, train_stream
 from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.execute import InProcess
 from tosca_cache.sweep.ledger import Ledger
@@ -98,7 +99,7 @@ def alone():
 
     def train(cell, data, engine):
         stream = make_scenario(cell.scenario, cell.config, data, cell.seed)
-        trained = train_stream(stream, make_method(cell.config, cell.seed, engine))
+        trained = train_stream(stream, configured_learner(cell.config, cell.seed, "cpu", engine))
         return trained.outcome.R, evaluate_trained(trained).metrics, trained.outcome
 
     return train

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tosca_cache.config import TrainConfig
-from tosca_cache.runs.experiment import make_method, train_stream
+from tosca_cache.learners.options import configured_learner
+from tosca_cache.runs.experiment import train_stream
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import ARITHMETIC
 from tosca_cache.sweep.scenario import Data, make_scenario
@@ -68,7 +69,7 @@ def numbers(config, data, engine, cell_of):
     """Losses, predictions and R of one cell."""
     cell = cell_of(config, 1993, "val")
     stream = make_scenario(cell.scenario, config, data, 1993)
-    trained = train_stream(stream, make_method(config, 1993, engine))
+    trained = train_stream(stream, configured_learner(config, 1993, "cpu", engine))
     losses = [[float(task[0]), float(task[-1])] for task in trained.learner.losses]
     (finished,) = run_block([cell], data, engine)
     R = [value for row in finished.result["R"] for value in row if value is not None]

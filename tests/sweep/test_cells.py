@@ -62,6 +62,8 @@ ELSEWHERE = {
     "seeds": (1, 2),
     "device": "cpu",
     "engine": "torch",
+    "method": "ranpac",
+    "options": ("lam=1",),
 }
 
 

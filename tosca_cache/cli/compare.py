@@ -91,8 +91,8 @@ def _check_format(form: str | None, out: Path | None) -> None:
 
 
 def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
-    from tosca_cache.compare.learners import method_names, parse_assignments
     from tosca_cache.compare.request import CompareRequest, parse_seeds
+    from tosca_cache.learners.options import method_names, parse_assignments
 
     names = method_names(methods)
     return CompareRequest(config, names, parse_seeds(seeds), parse_assignments(assignments, names))
@@ -161,4 +161,4 @@ def _text(table: Any) -> str:
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    app.command()(with_settings(compare, without=("seeds",)))
+    app.command()(with_settings(compare, without=("seeds", "method", "options")))

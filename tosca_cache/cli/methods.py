@@ -17,8 +17,8 @@ def methods(
     """List the learners of `tosca compare`: what each is and keeps, where it comes from, and its options for --set."""
     import json
 
-    from tosca_cache.compare.learners import facts_of
     from tosca_cache.learners import LEARNERS
+    from tosca_cache.learners.options import facts_of
     from tosca_cache.report.learners import learners_table
 
     import_plugins(plugin)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tosca_cache.config import Resolved
     from tosca_cache.store import Store
 
-OPTION_NAMES = {"seeds": "--seed", "shuffle": "--shuffle/--no-shuffle"}
+OPTION_NAMES = {"seeds": "--seed", "shuffle": "--shuffle/--no-shuffle", "options": "--set"}
 LISTS = {
     "seeds": "One or several, comma-separated.",
     "milestones": "Comma-separated.",
@@ -88,6 +88,10 @@ def _option(key: str, hint: Any) -> Any:
     text = f"{help_text(key)} {LISTS.get(key, '')}".strip()
     if key == "class_order":
         return Annotated[Any, typer.Option(name, help=text, parser=read_class_order, metavar="FILE")]
+    if key == "options":
+        return Annotated[
+            list[str] | None, typer.Option(name, help=f"{text} May be given often.", metavar="OPTION=VALUE")
+        ]
     if hint in (bool, int, float):
         return Annotated[hint | None, typer.Option(name, help=text)]
     if hint == int | None:  # a number, or the word that a file has for none

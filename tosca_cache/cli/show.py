@@ -63,11 +63,11 @@ def _print_json(run: Path) -> None:
 def _list(console: Console, runs: Path) -> None:
     """All runs, and below them those that cannot be read."""
     from tosca_cache.errors import RunError
-    from tosca_cache.report.tables import router_name, with_spread
+    from tosca_cache.report.tables import learner_words, with_spread
     from tosca_cache.runs.directory import list_runs
     from tosca_cache.runs.metrics_file import read_metrics
 
-    titles = ("run", "dataset", "router", "seeds", "average accuracy", "last accuracy")
+    titles = ("run", "dataset", "method", "seeds", "average accuracy", "last accuracy")
     rows, broken = [], []
     for run in list_runs(runs):
         try:
@@ -76,7 +76,7 @@ def _list(console: Console, runs: Path) -> None:
             broken.append(f"{one_line(run.name)}: {one_line(error.problem)}")
             continue
         accuracies = (with_spread(metrics[name], None) for name in ("average_accuracy", "last_accuracy"))
-        facts = (run.name, metrics["dataset"], router_name(metrics), str(len(metrics["seeds"])), *accuracies)
+        facts = (run.name, metrics["dataset"], learner_words(metrics), str(len(metrics["seeds"])), *accuracies)
         rows.append(tuple(map(one_line, facts)))
     print_rows(console, f"runs in {runs}", titles, rows)
     for line in broken:

@@ -56,14 +56,14 @@ def _print_settings(resolved: Any) -> None:
 def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
     from tosca_cache.cli.show import print_run
     from tosca_cache.errors import RunError
-    from tosca_cache.learners.tosca import BATCH_ROUTER
+    from tosca_cache.learners.options import leaks_task
     from tosca_cache.runs.metrics_file import read_metrics
     from tosca_cache.runs.progress import TrainingProgress
     from tosca_cache.runs.train import train_run
 
     console = make_console()
     opened, resolved = store_for(resolved, store, root, console)
-    with TrainingProgress(console, leaks=resolved.config.router == BATCH_ROUTER) as progress:
+    with TrainingProgress(console, leaks=leaks_task(resolved.config)) as progress:
         run = train_run(resolved, opened, runs, progress)
     print_run(console, run)
     if diverged := read_metrics(run).get("diverged"):

@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.compare.learners import FROM_CONFIG, full_options
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
 from tosca_cache.learners import learner_type
+from tosca_cache.learners.options import FROM_CONFIG, full_options
 from tosca_cache.sweep.cells import ARITHMETIC, setting_of, tasks_of
 from tosca_cache.sweep.ledger.rows import canonical_json
 

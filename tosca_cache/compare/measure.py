@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from tosca_cache.compare.cells import CompareCell
-from tosca_cache.compare.learners import learns_together, make_learner
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.learners import Learner, learner_type
+from tosca_cache.learners.options import learns_together, make_learner
 from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol, run_protocols
 from tosca_cache.runs.experiment import make_stream as stream_of
 from tosca_cache.sweep.ledger import Finished
@@ -82,7 +82,7 @@ def make_stream(cell: CompareCell, data: Data) -> TaskStream:
 
 
 def _numbers(cell: CompareCell, learner: Learner, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
-    if reason := getattr(learner, "diverged", None):
+    if reason := learner.diverged:
         raise RunError(f"training diverged: {reason}", remedy="give a smaller --lr")
     last, R, counts = outcome.predictions[-1], outcome.R, outcome.counts
     modules = last.tasks if last.modules is None else last.modules

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tosca_cache.compare.learners import check_options
 from tosca_cache.config import TrainConfig, check_value
 from tosca_cache.errors import UsageError
+from tosca_cache.learners.options import check_options
 from tosca_cache.sweep.request import PUBLISHED_SEEDS
 
 MOST_COUNT = 100  # a single larger number is a seed

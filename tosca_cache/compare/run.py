@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tosca_cache.compare.cells import CompareCell, cells_of
-from tosca_cache.compare.learners import make_learner
 from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, measure_block
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.compare.summary import columns_of, summary
 from tosca_cache.devices import resolve_device
-from tosca_cache.runs.experiment import make_settings
+from tosca_cache.learners.options import make_learner
 from tosca_cache.store import Store
 from tosca_cache.sweep.ledger import FAILED, OPEN, RUNNING, Finished, Ledger, LedgerCell
 from tosca_cache.sweep.ledger.errors import damaged
@@ -23,6 +22,7 @@ from tosca_cache.sweep.run_cells import POLL
 from tosca_cache.sweep.share import read_data
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
+from tosca_cache.train.settings import Settings
 from tosca_cache.workers import cores
 
 
@@ -103,7 +103,7 @@ def _workplace(
     streams = [make_stream(cell, data) for cell in cells[0]]
     counts = streams[0].train_counts().tolist()
     check_plan(max(counts), request.config.epochs)
-    steps = make_settings(request.config).steps(counts)
+    steps = Settings.of(request.config).steps(counts)
     runs = len(request.methods) * len(request.seeds)
     engine = choose_engine(request.config.engine, device, steps=steps * runs, threads=cores())
     if engine.compile_seconds:

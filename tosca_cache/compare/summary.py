@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tosca_cache.compare.learners import options_of
 from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import TrainConfig
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.learners import learner_type
+from tosca_cache.learners.options import options_of
 from tosca_cache.learners.tosca import BATCH_ROUTER
 from tosca_cache.runs.experiment import protocol_of
 from tosca_cache.store import Store

@@ -210,6 +210,24 @@ class Labels:
         return tuple(cast(int | str, (self.name if isinstance(v, str) else self.index).accept(v)) for v in value)
 
 
+@dataclass(frozen=True)
+class Texts:
+    """A list of lines of text."""
+
+    item: Text
+
+    @property
+    def expected(self) -> str:
+        """What is taken, in words."""
+        return f"a list, each {self.item.expected}"
+
+    def accept(self, value: object) -> tuple[str, ...]:
+        """The value, if it is taken; see `Check.accept`."""
+        if not isinstance(value, list | tuple):
+            raise RefusedError
+        return tuple(self.item.accept(text) for text in value)
+
+
 def _flatten(value: object) -> Iterable[object]:
     """Integers out of 1993, "1993,1994", [1993, 1994] and ["1993,1994", "1995"]."""
     if isinstance(value, str):

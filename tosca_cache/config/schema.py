@@ -16,6 +16,7 @@ from tosca_cache.config.checks import (
     Number,
     OrNone,
     Text,
+    Texts,
     accept,
     nearest,
 )
@@ -47,7 +48,7 @@ def _setting(default: object, section: str, check: Check, help: str) -> Any:
 class TrainConfig:
     """Settings of one `tosca train`. Raises `ConfigError` if any value is of the wrong type or out of range.
 
-    The defaults are the published hyperparameters of TOSCA (arXiv 2502.14762), except for the router.
+    The defaults are the published hyperparameters of TOSCA (arXiv 2502.14762), its router asked a sample at a time.
     """
 
     dataset: str = _setting(
@@ -102,6 +103,19 @@ class TrainConfig:
     )
     seeds: tuple[int, ...] = _setting(
         (1993,), "protocol", _SEEDS, "Seeds of task order, initialisation and minibatches; one training run for each."
+    )
+
+    method: str = _setting(
+        "tosca",
+        "method",
+        Text("the name of a learner"),  # which exist is known to the room of learners alone
+        "Learner that is trained (`tosca methods`).",
+    )
+    options: tuple[str, ...] = _setting(
+        (),
+        "method",
+        Texts(Text("an option of the learner")),
+        "An option of the learner, as OPTION=VALUE (`tosca methods`).",
     )
 
     flow: str = _setting("tosca", "module", Choice(FLOWS), "How adapter and calibrator are joined in the LuCA module.")

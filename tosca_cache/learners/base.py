@@ -100,6 +100,7 @@ class Learner(ABC):
     rehearsal: True if it keeps train rows of earlier tasks.
     transductive: True if its answer for a row may depend on the other rows it is asked about; ask the learner itself, whose
         options may make it so.
+    diverged: why its training stopped giving numbers, if it did.
     bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
 
     Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
@@ -114,6 +115,7 @@ class Learner(ABC):
     rehearsal: ClassVar[bool] = False
     transductive: bool = False
     bound: ClassVar[bool] = False
+    diverged: str | None = None
 
     def __init__(
         self,

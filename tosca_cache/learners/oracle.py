@@ -14,9 +14,9 @@ from tosca_cache.routing import ModuleOutputs, RoutedPrediction
 
 @register_learner
 class OracleLuca(Tosca):
-    """The module of a row's true task answers, over all classes seen.
+    """The module of a row's true task predicts, over all classes seen.
 
-    Rows are told from the watch: those added after a task was observed are rows of that task, as the protocol adds them,
+    The test set knows the tasks: rows added after a task was observed are rows of that task, as the protocol adds them,
     unless `add` names another. `scores` cannot know the tasks of its rows, and refuses.
     """
 
@@ -26,13 +26,14 @@ class OracleLuca(Tosca):
 
     def __init__(self, **common: Any) -> None:
         super().__init__(router=BATCH_ROUTER, **common)  # no router is fitted; `route` is another
+        self.transductive = False
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Raises `UsageError`: without their tasks no row can be predicted."""
         raise UsageError(
             f"{self.name} predicts only rows whose task is known",
             where="scores",
-            remedy="add the rows to its watch task by task, and ask the watch",
+            remedy="add the rows to its test set task by task, and predict that",
         )
 
     def test_set(self) -> RowsOfTasks:

@@ -60,11 +60,11 @@ class Tosca(Learner):
         super().__init__(seed=seed, settings=settings, device=device, engine=engine)
         self.dtype = dtype
         self.router = None if router == BATCH_ROUTER else make_router(router)
+        self.transductive = self.router is None
         self.routing_batch_size = routing_batch_size
         self.bank = Bank(self.settings.flow)
         self.task_classes: list[range] = []  # classes of each task
         self.losses: list[NDArray[np.float64]] = []
-        self.diverged: str | None = None  # why training stopped giving numbers, if it did
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Learns a task from a start and over steps that both follow from the seed."""
@@ -124,6 +124,11 @@ class Tosca(Learner):
         chosen = batch_modules(outputs.entropy.cpu().numpy(), self.routing_batch_size)
         modules = torch.from_numpy(chosen).to(outputs.entropy.device)
         return RoutedPrediction(modules, outputs.labels_of(modules))
+
+    @property
+    def router_name(self) -> str:
+        """The name of its router."""
+        return BATCH_ROUTER if self.router is None else self.router.name
 
     def state(self) -> dict[str, Tensor]:
         """Modules, head, classes of each task, and what the router has learned."""

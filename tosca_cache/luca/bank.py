@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -69,15 +68,6 @@ class Bank:
         directions, sigma = self.directions
         return sigma * (adapted @ directions.T)
 
-    def save(self, path: Path, task_sizes: list[int]) -> None:
-        """Writes modules, prototypes and sigma as one safetensors file (tensors are stacked, [T, ...])."""
-        from safetensors.torch import save
-
-        if self.head is None:
-            raise RunError("the bank has no module to save", where=path, remedy="train at least one task first")
-        metadata = {"flow": self.flow, "task_sizes": ",".join(map(str, task_sizes))}
-        path.write_bytes(save(self.state(), metadata))  # Python's own writing, for its plain OSError
-
     def state(self) -> dict[str, Tensor]:
         """Modules (stacked, [T, ...]), prototypes [C, d] and sigma [1] by name, on the CPU; {} before any task."""
         if self.head is None:
@@ -98,23 +88,6 @@ class Bank:
             bank.modules = [Luca(*(t[i : i + 1] for t in stacked)) for i in range(len(stacked.norm_weight))]
             bank.head = Head(state["prototypes"].to(device).unsqueeze(0), state["sigma"].to(device).unsqueeze(0))
         return bank
-
-    @classmethod
-    def load(cls, path: Path, device: torch.device | str = "cpu") -> tuple[Bank, list[int]]:
-        """Reads a bank and its task sizes back; raises `RunError` if the file is not one."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            sizes = [int(size) for size in metadata["task_sizes"].split(",")]
-            bank = cls.from_state(metadata["flow"], tensors, device)
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise RunError(
-                f"not a readable bank of modules: {error}", where=path, remedy="train the run again"
-            ) from error
-        return bank, sizes
 
 
 def _check(flow: str, state: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-Facts = Mapping[str, Any]  # of a learner; see `compare.learners.facts_of`
+Facts = Mapping[str, Any]  # of a learner; see `learners.options.facts_of`
 
 
 def learners_table(learners: Iterable[Facts]) -> Table:

@@ -35,9 +35,10 @@ STAGES = {
 }
 
 
-def router_name(metrics: Mapping[str, Any]) -> str:
-    """The router of a run, labelled wherever it is printed if it leaks the task."""
-    return f"{metrics['router']} (leaks the task)" if metrics.get("leaks") else str(metrics["router"])
+def learner_words(metrics: Mapping[str, Any]) -> str:
+    """The learner of a run and its router, labelled wherever it is printed if it leaks the task."""
+    router = f", router {metrics['router']}" if metrics.get("router") else ""
+    return f"{metrics['method']}{router}{' (leaks the task)' if metrics.get('leaks') else ''}"
 
 
 def tasks_words(metrics: Mapping[str, Any]) -> str:
@@ -53,7 +54,7 @@ def of_domains(metrics: Mapping[str, Any]) -> bool:
 def metrics_table(metrics: Mapping[str, Any]) -> Table:
     """The metrics of a run, with their spread over seeds where there are several."""
     seeds = ", ".join(metrics["seeds"])
-    table = Table(title=f"{metrics['dataset']}: {tasks_words(metrics)}, router {router_name(metrics)}, seed {seeds}")
+    table = Table(title=f"{metrics['dataset']}: {tasks_words(metrics)}, {learner_words(metrics)}, seed {seeds}")
     table.add_column("metric")
     table.add_column("percent", justify="right")
     for name, title in METRICS.items():
@@ -67,12 +68,14 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
 
 def conditions_table(metrics: Mapping[str, Any]) -> Table:
     """Last accuracy of the same modules under each routing condition, and of classifiers of the same features."""
-    table = Table(title=f"last accuracy, same features, batches of {metrics['routing_batch_size']}")
-    table.add_column("routing")
+    size = f", batches of {metrics['routing_batch_size']}" if metrics.get("router") else ""
+    table = Table(title=f"last accuracy, same features{size}")
+    table.add_column("routing" if size else "classifier")
     table.add_column("percent", justify="right")
     spread = metrics["last_accuracy_by_condition_spread"]
     for name, title in CONDITIONS.items():
-        table.add_row(title, with_spread(metrics["last_accuracy_by_condition"][name], spread[name]))
+        if (value := metrics["last_accuracy_by_condition"].get(name)) is not None:
+            table.add_row(title, with_spread(value, spread[name]))
     return table
 
 
@@ -93,7 +96,7 @@ def last_row_table(metrics: Mapping[str, Any]) -> Table:
     What it holds are its domain or its classes by name, where all seeds have the same ones.
     """
     title = "accuracy by task after the last task (last row of R)"
-    table = Table(title=f"{title}, router {router_name(metrics)}" if metrics.get("leaks") else title)
+    table = Table(title=f"{title}, {learner_words(metrics)}" if metrics.get("leaks") else title)
     row, held = metrics["R"][-1], _held(metrics)
     for name in ("task", *(held or {}), "percent"):
         table.add_column(name, justify="right" if name == "percent" else "left", overflow="fold")

@@ -5,10 +5,11 @@ metrics.json            R and every metric: mean over seeds, spread, and each se
 provenance.json         code, store fingerprint, libraries, hardware, command line, where each setting came from
 log.txt                 what happened when
 accuracy-curve.png, accuracy-matrix.png
-seed-S/bank.safetensors modules, prototypes, sigma
+seed-S/learner.safetensors
+                        the learner: its numbers, and what it is
 seed-S/predictions.npz  after the last task, in file order: store row, true class and task, predicted class and
-                        module, entropy and prediction of every module; after every task: labels and modules
-seed-S/losses.npz       the loss before every training step, an array a task
+                        module (if it has modules), entropy and prediction of every module; after every task: labels and modules
+seed-S/losses.npz       of TOSCA: the loss before every training step, an array a task
 """
 
 from __future__ import annotations

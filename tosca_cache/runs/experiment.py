@@ -1,4 +1,4 @@
-"""One setting with one seed on one task stream: train TOSCA, then evaluate it."""
+"""One setting with one seed on one task stream: train a learner, then evaluate it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
 from tosca_cache.evaluate.summary import summarise
 from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
-from tosca_cache.learners.tosca import BATCH_ROUTER, CachedTestFeatures, Tosca
+from tosca_cache.learners.base import FloatArray, IntArray, Learner
+from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
 from tosca_cache.routing.combine import Pool
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
@@ -27,7 +28,6 @@ from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.train.settings import Settings
 
-FloatArray = NDArray[np.float64]
 
 
 class Reporter(Interface):
@@ -39,16 +39,16 @@ class Reporter(Interface):
     def on_epoch(self, task: int, epoch: int) -> None:
         """An epoch ended."""
 
-    def on_task(self, task: int, row: FloatArray) -> None:
+    def on_task(self, task: int, row: NDArray[np.float64]) -> None:
         """A task was learned and evaluated; `row` is its row of R."""
 
 
 @dataclass(frozen=True, repr=False)
 class Trained(Shown):
-    """A learner that has seen a whole stream. method: with its bank; outcome: R and all predictions on the way."""
+    """A learner that has seen a whole stream. outcome: R and all predictions on the way."""
 
     stream: TaskStream
-    learner: Tosca
+    learner: Learner
     outcome: Outcome
 
     def targets(self, *, labels: str = "names") -> NDArray[Any]:
@@ -62,10 +62,10 @@ class Trained(Shown):
     def facts(self) -> dict[str, Any]:
         """What it reached."""
         return {
-            "method": type(self.learner).name,
+            "method": self.learner.name,
             "tasks": len(self.stream),
             "classes": len(self.stream.class_names),
-            "router": self.learner.router.name if self.learner.router is not None else BATCH_ROUTER,
+            **({"router": self.learner.router_name} if isinstance(self.learner, Tosca) else {}),
             "seed": self.seed,
             "last_accuracy": f"{last_accuracy(self.outcome.R, self.outcome.counts):.2f}",
             "average_accuracy": f"{average_accuracy(self.outcome.R, self.outcome.counts):.2f}",
@@ -84,15 +84,14 @@ class Evaluation(Shown):
     metrics: percent, by full name; see `evaluate.summary.summarise`.
     conditions: last accuracy (percent) of the same modules under each routing condition, and without modules of the nearest
         class mean, LDA and the opinion pool.
-    entropy, prediction: of every module for every test row after the last task, [T, n], rows in file order; a prediction is
-        the class that is reported.
+    outputs: entropy and prediction of every module for every test row after the last task, [T, n] each, rows in file order;
+        a prediction is the class that is reported. None without modules.
     seconds: `train`, `evaluate` (within it `adapt` and `head`), `audit`, `closed_forms`.
     """
 
     metrics: dict[str, float]
     conditions: dict[str, float]
-    entropy: NDArray[np.floating[Any]]
-    prediction: NDArray[np.int64]
+    outputs: tuple[FloatArray, IntArray] | None
     seconds: dict[str, float]
 
     def facts(self) -> dict[str, Any]:
@@ -100,7 +99,7 @@ class Evaluation(Shown):
         return {name: f"{value:.2f}" for name, value in self.metrics.items()}
 
 
-def train_stream(stream: TaskStream, learner: Tosca, reporter: Reporter | None = None) -> Trained:
+def train_stream(stream: TaskStream, learner: Learner, reporter: Reporter | None = None) -> Trained:
     """Observes every task in turn, evaluating on all tasks seen after each; warns of accuracy below chance."""
     if reporter is None:
         outcome = run_protocol(learner, stream)
@@ -112,28 +111,27 @@ def train_stream(stream: TaskStream, learner: Tosca, reporter: Reporter | None =
 
 
 def evaluate_trained(trained: Trained) -> Evaluation:
-    """All metrics, and the audit of routing conditions on the test rows of the whole stream."""
-    outcome, learner = trained.outcome, trained.learner
-    start = perf_counter()
-    test_set, last = outcome.test_set, outcome.predictions[-1]
-    assert isinstance(test_set, CachedTestFeatures)
-    assert last.modules is not None
-    outputs = test_set.outputs()
-    entropy, prediction = outputs.entropy.cpu().numpy(), trained.stream.class_of[outputs.prediction.cpu().numpy()]
-    conditions = audit(
-        entropy,
-        prediction,
-        outcome.labels,
-        outcome.tasks,
-        batch_size=learner.routing_batch_size,
-        seed=trained.seed,
-    )
-    metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
-    seconds = outcome.seconds | test_set.seconds | {"audit": perf_counter() - start}
+    """All metrics; of modules also the audit of routing conditions on the test rows of the whole stream."""
+    outcome, last = trained.outcome, trained.outcome.predictions[-1]
+    modules = last.tasks if last.modules is None else last.modules
+    assert modules is not None
+    metrics = summarise(outcome.R, outcome.counts, last.labels, modules, outcome.labels, outcome.tasks)
+    seconds, outputs, conditions = dict(outcome.seconds), None, dict[str, float]()
+    if isinstance(outcome.test_set, CachedTestFeatures):
+        start = perf_counter()
+        outputs = _module_outputs(trained.stream, outcome.test_set)
+        size = outcome.test_set.learner.routing_batch_size
+        conditions = audit(*outputs, outcome.labels, outcome.tasks, batch_size=size, seed=trained.seed)
+        seconds |= outcome.test_set.seconds | {"audit": perf_counter() - start}
     start = perf_counter()
     conditions |= without_modules(trained)
     seconds["closed_forms"] = perf_counter() - start
-    return Evaluation(metrics, conditions, entropy, prediction, seconds)
+    return Evaluation(metrics, conditions, outputs, seconds)
+
+
+def _module_outputs(stream: TaskStream, test_set: CachedTestFeatures) -> tuple[FloatArray, IntArray]:
+    outputs = test_set.outputs()
+    return outputs.entropy.cpu().numpy(), stream.class_of[outputs.prediction.cpu().numpy()]
 
 
 def without_modules(trained: Trained) -> dict[str, float]:
@@ -141,7 +139,7 @@ def without_modules(trained: Trained) -> dict[str, float]:
 
     Where tasks are domains, every class of every domain is a class of its own to them, and counts as the class it is of.
     """
-    stream, router = trained.stream, trained.learner.router
+    stream, router = trained.stream, getattr(trained.learner, "router", None)
     pool = router.pool if isinstance(router, Pool) else _fitted_pool(stream)
     clean = torch.from_numpy(np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))]))
     found = {
@@ -186,26 +184,9 @@ def protocol_of(config: TrainConfig, seed: int) -> Protocol:
     )
 
 
-def make_settings(config: TrainConfig) -> Settings:
-    """The part of a configuration that training depends on."""
-    return Settings(**{f.name: getattr(config, f.name) for f in fields(Settings)})
-
-
 def make_engine(config: TrainConfig, stream: TaskStream, runs: int) -> Engine:
     """What trains `runs` runs of a configuration over streams such as this one; raises `UsageError` if it cannot fit."""
     counts = stream.train_counts().tolist()
     check_plan(max(counts), config.epochs)
-    steps = runs * make_settings(config).steps(counts)
+    steps = runs * Settings.of(config).steps(counts)
     return choose_engine(config.engine, resolve_device(config.device), steps=steps)
-
-
-def make_method(config: TrainConfig, seed: int, engine: Engine | None = None) -> Tosca:
-    """A fresh TOSCA learner of a configuration."""
-    return Tosca(
-        make_settings(config),
-        seed=seed,
-        router=config.router,
-        routing_batch_size=config.routing_batch_size,
-        device=resolve_device(config.device),
-        engine=engine,
-    )

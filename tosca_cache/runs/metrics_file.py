@@ -60,7 +60,7 @@ def _matrix(value: Any) -> bool:
 
 
 def _has(names: tuple[str, ...]) -> Check:
-    return lambda value: isinstance(value, dict) and all(name in value and _number(value[name]) for name in names)
+    return lambda value: isinstance(value, dict) and all(_number(value.get(name)) for name in names)
 
 
 def _seeds(value: Any) -> bool:
@@ -76,7 +76,8 @@ def _seed(value: Any) -> bool:
 
 _CHECKS: Mapping[str, Check] = {
     "dataset": lambda value: isinstance(value, str),
-    "router": lambda value: isinstance(value, str),
+    "method": lambda value: isinstance(value, str),
+    "router": _text,
     "leaks": _text,
     "diverged": lambda value: value is None or (isinstance(value, dict) and all(map(_text, value.values()))),
     "incremental": _text,

@@ -19,11 +19,11 @@ from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
 from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.luca.bank import Bank
+from tosca_cache.learners.files import FILE, load_learner
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import RoutedPrediction, ModuleOutputs, Router, make_router
 from tosca_cache.routing.classifier import ClosedFormRouter
-from tosca_cache.runs.experiment import make_engine, make_settings, make_stream
+from tosca_cache.runs.experiment import make_engine, make_stream
 from tosca_cache.store import Store, open_store
 from tosca_cache.tasks import Task, TaskStream, load_splits
 
@@ -88,16 +88,18 @@ def _store_of(run: Path, store: Path | None) -> Store:
 
 def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: str) -> Stored:
     where = resolve_device(device)
-    bank, sizes = Bank.load(run / f"seed-{seed}" / "bank.safetensors", where)
-    if (sizes, bank.shape) != (stream.sizes, (len(sizes), sum(sizes), stream.dim)):
+    path = run / f"seed-{seed}" / FILE
+    learner, facts = load_learner(path, device=where, engine=make_engine(config, stream, 1))
+    if not isinstance(learner, Tosca):
+        raise RunError(f"{learner.name} has no modules to route between", where=run, remedy="choose a run of tosca")
+    sizes, wanted = facts["task_sizes"], (len(stream), sum(stream.sizes), stream.dim)
+    if (sizes, learner.bank.shape) != (stream.sizes, wanted):
         raise RunError(
-            f"the modules are of tasks of {sizes} classes (modules, classes and feature size {bank.shape}), the "
+            f"the modules are of tasks of {sizes} classes (modules, classes and feature size {learner.bank.shape}), the "
             f"configuration and the store make {stream.sizes} of size {stream.dim}",
-            where=run / f"seed-{seed}",
+            where=path,
             remedy="train the run again",
         )
-    learner = Tosca(make_settings(config), seed=seed, device=where, engine=make_engine(config, stream, 1))
-    learner.bank, learner.task_classes = bank, [stream.classes(number) for number in range(len(stream))]
     return ask(stream, learner, run)
 
 

@@ -19,7 +19,9 @@ from tosca_cache.devices import describe_machine, resolve_device
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
-from tosca_cache.learners.tosca import BATCH_ROUTER
+from tosca_cache.learners.files import FILE, save_learner
+from tosca_cache.learners.options import configured_learner, configured_options, leaks_task
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.report.figures import save_figures
 from tosca_cache.runs.directory import RunDirectory, run_files
 from tosca_cache.runs.experiment import (
@@ -28,7 +30,6 @@ from tosca_cache.runs.experiment import (
     Trained,
     evaluate_trained,
     make_engine,
-    make_method,
     make_stream,
     train_stream,
 )
@@ -52,24 +53,24 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     splits = load_splits(store, config.incremental)
     streams = [make_stream(config, splits, store.class_names, seed, store.domain_names) for seed in config.seeds]
     engine = make_engine(config, streams[0], len(config.seeds))
-    make_method(config, config.seeds[0], engine)
+    configured_learner(config, config.seeds[0], device, engine)
     seconds = _extraction_seconds(store) | {"read_store": perf_counter() - start}
     if engine.compile_seconds:
         seconds["compile"] = engine.compile_seconds
         seconds["read_store"] -= engine.compile_seconds
     run = RunDirectory(runs, config.dataset)
-    if config.router == BATCH_ROUTER:
+    if leaks_task(config):
         run.log(f"every accuracy below comes from batch routing, which {LEAKS}")
     run.write_text("config.toml", to_toml(config))
     run.write_json("provenance.json", provenance(resolved, store, describe_machine(device), engine.name))
     results = []
     for seed, stream in zip(config.seeds, streams, strict=True):
         run.log(f"seed {seed} begins")
-        trained = train_stream(stream, make_method(config, seed, engine), reporter)
+        trained = train_stream(stream, configured_learner(config, seed, device, engine), reporter)
         if trained.learner.diverged:
             run.log(f"seed {seed} diverged: {trained.learner.diverged}")
         results.append((trained, evaluate_trained(trained)))
-        write_seed(run, *results[-1])
+        write_seed(run, config, *results[-1])
     metrics = collect_metrics(config, results, seconds)
     run.write_json(METRICS, metrics)
     with run_files(run.path):
@@ -100,12 +101,13 @@ def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any], eng
     }
 
 
-def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> None:
-    """Writes modules, predictions and losses of one seed, and logs its R."""
+def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluation: Evaluation) -> None:
+    """Writes learner, predictions and losses of one seed, and logs its R."""
     folder = run.folder(f"seed-{trained.seed}")
-    outcome = trained.outcome
+    outcome, learner = trained.outcome, trained.learner
     with run_files(folder):
-        trained.learner.bank.save(folder / "bank.safetensors", trained.stream.sizes)
+        save_learner(folder / FILE, learner, configured_options(config), trained.stream)
+        modules = {} if evaluation.outputs is None else dict(zip(("entropy", "module_prediction"), evaluation.outputs))
         _save_arrays(
             folder / "predictions.npz",
             {
@@ -113,13 +115,13 @@ def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> N
                 "label": outcome.labels,
                 "task": outcome.tasks,
                 "class_order": trained.stream.order,
-                "entropy": evaluation.entropy,
-                "module_prediction": evaluation.prediction,
             }
+            | modules
             | {f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)}
             | {f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
         )
-        _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(trained.learner.losses)})
+        if isinstance(learner, Tosca):
+            _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(learner.losses)})
     for t, row in enumerate(outcome.R):
         run.log(f"seed {trained.seed} task {t}: {printable(json.dumps(trained.stream.names(t), ensure_ascii=False))}")
         run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
@@ -138,8 +140,9 @@ def collect_metrics(
     stages = {name: sum(e.seconds[name] for _, e in results) for name in results[0][1].seconds}
     value: dict[str, Any] = {
         "dataset": config.dataset,
-        "router": config.router,
-        "leaks": LEAKS if config.router == BATCH_ROUTER else None,
+        "method": config.method,
+        "router": results[0][0].learner.router_name if isinstance(results[0][0].learner, Tosca) else None,
+        "leaks": LEAKS if leaks_task(config) else None,
         "diverged": {trained.seed: trained.learner.diverged for trained, _ in results if trained.learner.diverged},
         "incremental": config.incremental,
         "task_sizes": _common([t.stream.sizes for t, _ in results]),

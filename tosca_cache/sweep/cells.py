@@ -11,7 +11,6 @@ from typing import Any
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.schema import KEYS
-from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.train.settings import Settings
 
@@ -22,6 +21,7 @@ ARITHMETIC = 1
 # Said by the store's fingerprint, by what is selected on, by the cell's own seed, or of no influence on the numbers.
 _ELSEWHERE = (
     *("dataset", "backbone", "normalize", "img_size", "views", "incremental", "shots", "seeds", "device", "engine"),
+    *("method", "options"),  # a sweep is of TOSCA; other learners are compared
 )
 # Keys that only count while another has a certain value: two settings that differ in no key that counts are one.
 _COUNTS_ONLY = {
@@ -50,7 +50,7 @@ class Cell:
     @property
     def trained(self) -> tuple[Settings, int]:
         """What its training depends on, of cells of one shape and scenario; a router is asked afterwards."""
-        return make_settings(self.config), self.seed
+        return Settings.of(self.config), self.seed
 
     @property
     def content(self) -> dict[str, Any]:

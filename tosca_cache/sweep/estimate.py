@@ -11,10 +11,10 @@ from tosca_cache.devices import one_thread
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.module import normalise
 from tosca_cache.luca.parameters import Head, Luca, Parameters
-from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.plan import Group, Sizes
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine
+from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member
 
 ROWS = 256  # made-up train rows, and made-up test rows
@@ -55,7 +55,7 @@ def _step_seconds(group: Group, engine: Engine, device: torch.device, members: i
     parameters = Parameters(sizes.shape, classes, models=members, device=device, dtype=torch.float32)
     parameters.set_luca(Luca(*(t.expand(members, *t.shape[1:]) for t in initial_luca(sizes.shape, 0, 0))))
     parameters.set_head(Head(*(t.expand(members, *t.shape[1:]) for t in initial_head(sizes.shape.dim, classes, 0))))
-    stacked = [Member(make_settings(cells[0].config)) for cells in group.models[:members]]
+    stacked = [Member(Settings.of(cells[0].config)) for cells in group.models[:members]]
     stacked.sort(key=lambda member: (member.settings.flow, member.settings.optimizer))
     lane = Lane(features, labels, [batch._replace(epoch=0) for batch in batches])
     seconds = []

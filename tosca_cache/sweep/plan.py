@@ -11,11 +11,11 @@ import torch
 
 from tosca_cache.devices import free_memory
 from tosca_cache.luca.parameters import LucaShape
-from tosca_cache.runs.experiment import make_settings
 from tosca_cache.sweep.cells import Cell, tasks_of
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import Engine
+from tosca_cache.train.settings import Settings
 
 # What changes the shape of a tensor, or the steps of a loop; all else varies along the model axis.
 SHAPE_KEYS = (
@@ -52,7 +52,7 @@ class Sizes:
     @classmethod
     def of(cls, cell: Cell, stream: TaskStream, views: int) -> Sizes:
         """Of one cell over its stream."""
-        settings, train = make_settings(cell.config), stream.train_counts().tolist()
+        settings, train = Settings.of(cell.config), stream.train_counts().tolist()
         shape = LucaShape.from_ratios(stream.dim, settings.mlp_ratio, settings.se_ratio)
         test = tuple(len(stream.test_labels(number)) for number in range(len(stream)))
         return cls(shape, tuple(stream.stops), tuple(train), test, views, settings.batch_size, settings.steps(train))

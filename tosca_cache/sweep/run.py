@@ -17,7 +17,7 @@ from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
-from tosca_cache.runs.experiment import make_method, make_settings
+from tosca_cache.learners.options import configured_learner
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
 from tosca_cache.sweep.execute import Executor, InProcess, OnWorkers
@@ -31,6 +31,7 @@ from tosca_cache.sweep.space import size
 from tosca_cache.sweep.trials import Scored
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
+from tosca_cache.train.settings import Settings
 from tosca_cache.workers import cores
 
 ENDLESS = 10_000  # settings, of a search that only a budget ends
@@ -161,7 +162,7 @@ def _runner(
     for scenario in {*request.searched, request.reported}:
         make_scenario(scenario, request.base, data, request.seeds[0])
     for router in {request.base.router, *request.space.listed("router")}:
-        make_method(replace(request.base, router=router), request.seeds[0])
+        configured_learner(replace(request.base, router=router), request.seeds[0], device)
     engine = sweep_engine(request, data, device)
     if engine.compile_seconds:
         reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
@@ -180,7 +181,7 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
     stream = make_scenario(Scenario("test"), request.base, data, request.seeds[0])
     counts = stream.train_counts().tolist()
     check_plan(max(counts), request.base.epochs)
-    steps = make_settings(request.base).steps(counts)
+    steps = Settings.of(request.base).steps(counts)
     runs = expected_settings(request) * len(request.seeds) + len(request.report_seeds)
     return choose_engine(request.base.engine, device, steps=steps * runs, threads=cores())
 

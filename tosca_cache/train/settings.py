@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from math import cos, pi
 
-from tosca_cache.config import check_value
+from tosca_cache.config import TrainConfig, check_value
 
 __all__ = ["Settings"]
 
@@ -44,6 +44,11 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, check_value(field.name, getattr(self, field.name)))
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Settings:
+        """The part of a configuration that training depends on."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
     def steps(self, rows: Iterable[int]) -> int:
         """Training steps over tasks of so many rows."""

@@ -16,9 +16,10 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import default_of
 from tosca_cache.errors import UsageError
-from tosca_cache.learners import LEARNERS, Learner, learner_type
-from tosca_cache.runs.experiment import make_settings
+from tosca_cache.learners.base import LEARNERS, Learner, learner_type
+from tosca_cache.learners.tosca import BATCH_ROUTER
 from tosca_cache.train.engines import Engine
+from tosca_cache.train.settings import Settings
 
 COMMON = ("seed", "settings", "device", "engine")
 FROM_CONFIG = ("router", "routing_batch_size")  # settings that only learners with options of these names know
@@ -100,6 +101,13 @@ def parse_assignments(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
     return found
 
 
+def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
+    """{option: value} of OPTION=VALUE texts (or METHOD.OPTION=VALUE) for one learner; raises as `parse_assignments`."""
+    prefix = f"{method}."
+    whole = [text if text.startswith(prefix) else prefix + text for text in texts]
+    return parse_assignments(whole, [method]).get(method, {})
+
+
 def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises `UsageError` for a method that does not exist, and for an option that it has not."""
     for method, values in options.items():
@@ -151,11 +159,41 @@ def full_options(name: str, config: TrainConfig, given: Mapping[str, Any]) -> di
     return {key: given.get(key, settings.get(key, default)) for key, default in options_of(learner_type(name)).items()}
 
 
+def configured_options(config: TrainConfig) -> dict[str, Any]:
+    """Every option of the learner of a configuration."""
+    if config.method not in LEARNERS:
+        raise UsageError(
+            f"unknown method {config.method!r}",
+            where="--method",
+            remedy=f"did you mean {nearest(config.method, LEARNERS)!r}? Known: {', '.join(sorted(LEARNERS))}",
+        )
+    return full_options(config.method, config, parse_options(config.method, config.options))
+
+
+def leaks_task(config: TrainConfig) -> bool:
+    """Whether predictions of the learner of a configuration use the order of the test rows, which leaks the task."""
+    return bool(configured_options(config).get("router") == BATCH_ROUTER)
+
+
+def configured_learner(
+    config: TrainConfig, seed: int, device: torch.device | str, engine: Engine | None = None
+) -> Learner:
+    """A fresh learner of a configuration, with one seed; raises `UsageError` for a method or option that does not exist."""
+    options = configured_options(config)
+    return make_learner(config.method, config, options, seed=seed, device=device, engine=engine)
+
+
 def make_learner(
-    name: str, config: TrainConfig, options: Mapping[str, Any], *, seed: int, device: torch.device, engine: Engine
+    name: str,
+    config: TrainConfig,
+    options: Mapping[str, Any],
+    *,
+    seed: int,
+    device: torch.device | str,
+    engine: Engine | None,
 ) -> Learner:
     """A fresh learner under the training settings of a configuration."""
-    return learner_type(name)(seed=seed, settings=make_settings(config), device=device, engine=engine, **options)
+    return learner_type(name)(seed=seed, settings=Settings.of(config), device=device, engine=engine, **options)
 
 
 def learns_together(method: type[Learner]) -> bool:

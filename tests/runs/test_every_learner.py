@@ -1,0 +1,82 @@
+"""`tosca train --method NAME`: every learner makes a run that is shown, kept and opened again."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import tosca_cache
+from tosca_cache.cli.app import app
+from tosca_cache.learners import LEARNERS
+from tosca_cache.learners.files import load_learner
+
+QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
+SMALL = {"ranpac": "expansion=40", "acil": "buffer=40", "garm": "buffer=40"}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, make_store):
+    monkeypatch.chdir(tmp_path)
+    make_store(tmp_path / "cache" / "shapes--toy")
+    return tmp_path
+
+
+def tosca(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
+
+
+@pytest.mark.parametrize("name", sorted(LEARNERS))
+def test_a_run_of_any_learner(place, name):
+    options = ("--set", SMALL[name]) if name in SMALL else ()
+    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert f"3 tasks, {name}" in result.output
+    (run,) = Path("runs").iterdir()
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["method"] == name
+    assert metrics["last_accuracy_by_condition"]["pool"] > 0
+    assert name in tosca("show").output
+    learner, facts = load_learner(run / "seed-1993" / "learner.safetensors")
+    assert (facts["method"], facts["task_sizes"], facts["dim"]) == (name, [2, 2, 2], 12)
+    stream = tosca_cache.task_stream(tosca_cache.open_store("cache/shapes--toy"), increment=2)
+    test_set = learner.test_set()
+    for number in range(len(stream)):
+        rows = stream.test(number).features
+        test_set.add(rows, number) if name == "oracle-luca" else test_set.add(rows)
+    with np.load(run / "seed-1993" / "predictions.npz") as saved:
+        assert np.array_equal(stream.class_of[test_set.predict().labels], saved["prediction_after_2"])
+    again = tosca("train", "--config", run / "config.toml", "--store", "cache/shapes--toy", "--show-config")
+    assert f'"{name}"' in again.output
+    routed = tosca("route", run)
+    assert (routed.exit_code == 0) == ("router" in metrics and metrics["router"] is not None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--method", "ranpak"), "did you mean 'ranpac'"),
+        (("--method", "ranpac", "--set", "expanse=3"), "ranpac has no option 'expanse'"),
+        (("--method", "ranpac", "--set", "expansion=many"), "expansion cannot be 'many'"),
+        (("--method", "ranpac", "--set", "expansion"), "sets nothing"),
+        (("--method", "ranpac", "--set", "acil.expansion=3"), "has no option"),
+    ],
+)
+def test_what_does_not_exist_is_named(place, arguments, words):
+    result = tosca("train", "--dataset", "shapes", *arguments, *QUICK)
+    assert result.exit_code != 0
+    assert words in " ".join(result.output.split())
+    assert not Path("runs").exists()
+
+
+def test_python_trains_any_learner(make_stream):
+    trained = tosca_cache.train(make_stream(), method="slda", options={"shrinkage": 0.1}, device="cpu")
+    rows = np.concatenate([trained.stream.test(t).features for t in range(len(trained.stream))])
+    assert tosca_cache.predict(trained, rows).tolist() == trained.predictions().tolist()
+    assert tosca_cache.evaluate(trained)["last_accuracy"] > 0
+    assert "slda" in repr(trained)
+    with pytest.raises(tosca_cache.ToscaError, match="has no modules"):
+        tosca_cache.route(trained, rows)
+    with pytest.raises(tosca_cache.ToscaError, match="did you mean 'shrinkage'"):
+        tosca_cache.train(make_stream(), method="slda", options={"shrinking": 0.1})
