@@ -60,7 +60,16 @@ from tosca_cache.runs.progress import TrainingProgress
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
-from tosca_cache.store.exchange import Division, Features, Given, Naming, Part, as_values, digest_of, import_given
+from tosca_cache.store.exchange import (
+    ArraySource,
+    Features,
+    Part,
+    SplitRule,
+    StoreName,
+    as_values,
+    digest_of,
+    import_arrays,
+)
 from tosca_cache.store.verify import Verification
 from tosca_cache.store.verify import verify_store as _verify_store
 from tosca_cache.sweep.progress import SweepProgress
@@ -115,7 +124,7 @@ def verify_store(path: str | Path) -> Verification:
     return _verify_store(path)
 
 
-@checked(dataset=_TEXT, backbone=_TEXT, seed=seed, root=path, store_dtype=optional(_TEXT))
+@checked(dataset=_TEXT, backbone=_TEXT, seed=seed, root=path, store_dtype=optional(_TEXT), drop_bad=flag)
 def import_features(
     features: NDArray[Any],
     labels: NDArray[Any] | Sequence[str],
@@ -132,6 +141,7 @@ def import_features(
     domain_names: Sequence[str] | None = None,
     backbone: str = "imported",
     store_dtype: str | None = None,
+    drop_bad: bool = False,
     root: str | Path = "cache",
 ) -> Store:
     """A store of features that were computed elsewhere, which says so; the one that is there if it is the same.
@@ -146,6 +156,7 @@ def import_features(
         domains: [n], numbers or texts; for `incremental="domains"`.
         class_names, domain_names: what numbers refer to.
         backbone: what made the features.
+        drop_bad: leave out rows of NaN, infinity or zeros, instead of an error.
         store_dtype: `float16` or `float32`; by default the one that keeps them (float64 is rounded to float32).
 
     Raises `UsageError` for arrays that cannot make a store, `StoreError` if the disk refuses.
@@ -160,12 +171,12 @@ def import_features(
         raise UsageError("test features and test labels go together", where="test_features", remedy="give both")
     if test_features is not None and test_labels is not None:
         parts = {"train": parts[""], "test": part(test_features, test_labels, test_domains)}
-    given = Given(
+    source = ArraySource(
         parts, None if split is None else as_values(split), class_names=class_names, domain_names=domain_names
     )
-    naming, division = Naming(dataset, backbone, store_dtype), Division(test_fraction, seed)
-    source = {"arrays": "in memory", "sha256": digest_of(given)}
-    return import_given(given, Path(root), naming, division, source).store
+    name, rule = StoreName(dataset, backbone, store_dtype), SplitRule(test_fraction, seed)
+    described = {"arrays": "in memory", "sha256": digest_of(source)}
+    return import_arrays(source, Path(root), name, rule, described, drop_bad=drop_bad).store
 
 
 @checked(

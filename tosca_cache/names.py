@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
 from tosca_cache.errors import UsageError
 
+STORE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")  # one visible folder, nowhere else
 LONGEST = 200  # bytes in UTF-8: file systems take 255, and names of runs and ledgers are longer by a date or a suffix
 LONGER = 235  # bytes of such a longer name, which gets `.partial` or `-journal` behind it
 

@@ -14,7 +14,6 @@ from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everythi
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, find_store, list_stores, open_store
 from tosca_cache.store.claims import claim, deciding
-from tosca_cache.store.exchange import ImportRequest, Listener, export_store, import_files
 
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
@@ -54,17 +53,6 @@ def publish_one_and_stay(path, ready):
     with open_writer(path) as writer:
         publish(writer, writer.pending()[0], arrays)
         _stay(ready, writer)
-
-
-def die_half_way(what, store, file, root):
-    """Exports a store or imports a file, until the first rows are written."""
-
-    def die(rows):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if what == "export":
-        export_store(open_store(store), Path(file), force=True, progress=die)
-    import_files(ImportRequest(Path(file), Path(root)), Listener(on_rows=die))
 
 
 def look(root, said, stop):

@@ -11,7 +11,7 @@ import typer
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from tosca_cache.learners.conformance import Deviation
+    from tosca_cache.runs.conformance import Deviation
 
 
 def conformance(
@@ -25,7 +25,7 @@ def conformance(
     """
     import torch
 
-    from tosca_cache.learners.conformance import replay
+    from tosca_cache.runs.conformance import replay
     from tosca_cache.train.engines import choose_engine
 
     trainer = choose_engine(engine, torch.device("cpu"), steps=0)

@@ -7,7 +7,7 @@ table leaves out comes from the defaults.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -16,6 +16,7 @@ from typing import Any
 
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import ConfigError, UsageError
+from tosca_cache.files import Limit, read_limited
 
 MEASURES = (
     "last_accuracy",
@@ -122,21 +123,21 @@ def find_paper(name: str) -> Paper:
             where="--paper",
             remedy=f"did you mean {nearest(name, known)!r}? Known: {', '.join(known)}",
         )
-    return _read(_folder().joinpath(f"{name}.toml"), name)
+    return _read(_folder().joinpath(f"{name}.toml").read_bytes, name)
 
 
 def read_paper(path: Path) -> Paper:
-    """The values of a user's own file; raises `ConfigError` if it is missing or not as it must be."""
-    return _read(path, str(path))
+    """The values of a user's own file; raises `ConfigError` if it is missing, too large or not as it must be."""
+    return _read(lambda: read_limited(path, Limit.CONFIG), str(path))
 
 
 def _folder() -> Traversable:
     return files("tosca_cache.reproduce").joinpath("values")
 
 
-def _read(source: Traversable | Path, name: str) -> Paper:
+def _read(read: Callable[[], bytes], name: str) -> Paper:
     try:
-        raw = tomllib.loads(source.read_bytes().decode("utf-8"))
+        raw = tomllib.loads(read().decode("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the published values cannot be read: {error}",

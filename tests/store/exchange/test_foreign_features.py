@@ -9,13 +9,13 @@ import tosca_cache as tosca
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.store import find_store
 from tosca_cache.store.exchange import (
-    Division,
     ImportRequest,
     Listener,
-    Naming,
+    SplitRule,
+    StoreName,
     import_files,
     parse_bytes,
-    parse_choice,
+    parse_name,
 )
 
 N, D = 40, 6
@@ -29,7 +29,7 @@ NAMES = np.array(["ant", "bee", "cat", "dögg"])
 def bring(tmp_path):
     """Saves arrays as .npz, or .h5, and imports them: (arrays, options...) -> Imported."""
 
-    def bring(arrays, *, kind="npz", name="birds", backbone="imported", dtype=None, division=None, heard=None, **more):
+    def bring(arrays, *, kind="npz", name="birds", backbone="imported", dtype=None, rule=None, heard=None, **more):
         path = tmp_path / f"file.{kind}"
         if kind == "npz":
             np.savez_compressed(path, **arrays)
@@ -37,10 +37,10 @@ def bring(tmp_path):
             with h5py.File(path, "w") as file:
                 for key, value in arrays.items():
                     file[key] = value.astype(object) if np.asarray(value).dtype.kind == "U" else value
-        listener = Listener(on_roles=lambda path, roles, left: None if heard is None else heard.append((roles, left)))
-        said = {role: parse_choice(role, text) for role, text in more.pop("said", {}).items()}
-        naming = Naming(name, backbone, dtype)
-        request = ImportRequest(path, tmp_path / "root", naming, said=said, division=division or Division(), **more)
+        listener = Listener(lambda path, columns, left: None if heard is None else heard.append((columns, left)))
+        named = {role: parse_name(role, text) for role, text in more.pop("named", {}).items()}
+        called = StoreName(name, backbone, dtype)
+        request = ImportRequest(path, tmp_path / "root", called, named=named, rule=rule or SplitRule(), **more)
         return import_files(request, listener)
 
     return bring
@@ -58,7 +58,7 @@ def check(store, train=~TEST, labels=Y, features=X):
     ("split", "values"),
     [
         ("is_test", TEST),
-        ("train_mask", ~TEST),
+        ("is_train", ~TEST),
         ("split", TEST.astype(np.int64)),
         ("subset", np.where(TEST, "test", "train")),
         ("split", np.where(TEST, "Val", "Train")),
@@ -66,11 +66,11 @@ def check(store, train=~TEST, labels=Y, features=X):
 )
 def test_a_split_vector(bring, kind, split, values):
     heard = []
-    done = bring({"clip_embeddings": X, "y": Y, split: values, "other": X[:3]}, kind=kind, heard=heard)
+    done = bring({"embeddings": X, "y": Y, split: values, "other": X[:3]}, kind=kind, heard=heard)
     check(done.store)
     assert done.store.class_names == ("0", "1", "2", "3")
-    (roles, left), *_ = heard
-    assert roles.names == {"features": "clip_embeddings", "labels": "y", "split": split}
+    (columns, left), *_ = heard
+    assert columns.names == {"features": "embeddings", "labels": "y", "split": split}
     assert left == ["other"]
 
 
@@ -78,9 +78,8 @@ def test_a_split_vector(bring, kind, split, values):
     "names",
     [
         ("x_train", "y_train", "x_test", "y_test"),
-        ("Xtrain", "ytrain", "Xtest", "ytest"),
         ("train/features", "train/labels", "test/features", "test/labels"),
-        ("feats_tr", "labels_tr", "feats_val", "labels_val"),
+        ("train_features", "train_labels", "test_features", "test_labels"),
     ],
 )
 def test_separate_arrays(bring, names):
@@ -102,14 +101,14 @@ def test_two_files(bring, tmp_path):
 
 def test_row_numbers(bring):
     arrays = {"x": X, "y": Y, "train_idx": np.flatnonzero(~TEST)[::-1], "test_idx": np.flatnonzero(TEST)}
-    store = bring(arrays, said={"split": "train_idx,test_idx"}).store
+    store = bring(arrays, named={"split": "train_idx,test_idx"}).store
     assert np.array_equal(store.features("train")[:, 0], X[~TEST][::-1])
     with pytest.raises(UsageError, match="listed twice"):
-        bring(arrays | {"test_idx": np.array([1, 1])}, said={"split": "train_idx,test_idx"})
+        bring(arrays | {"test_idx": np.array([1, 1])}, named={"split": "train_idx,test_idx"})
 
 
 def test_a_fraction_of_each_class_by_seed(bring):
-    one, other = (bring({"x": X, "y": Y}, division=Division(0.3, seed)).store for seed in (1, 2))
+    one, other = (bring({"x": X, "y": Y}, rule=SplitRule(0.3, seed)).store for seed in (1, 2))
     assert np.bincount(one.labels("test")).tolist() == [3, 3, 3, 3]
     assert one.paths("test") != other.paths("test")
     assert not set(one.paths("test")) & set(one.paths("train"))
@@ -118,7 +117,7 @@ def test_a_fraction_of_each_class_by_seed(bring):
 
 def test_texts_names_domains_and_paths(bring):
     arrays = {"emb": X, "labels": NAMES[Y], "is_test": TEST, "domain": np.where(Y % 2, "day", "night")}
-    store = bring(arrays | {"files": np.array([f"a/{row}.jpg" for row in range(N)])}).store
+    store = bring(arrays | {"paths": np.array([f"a/{row}.jpg" for row in range(N)])}).store
     assert store.class_names == tuple(NAMES)
     assert store.domain_names == ("day", "night")
     assert np.array_equal(store.domains("train"), 1 - Y[~TEST] % 2)
@@ -137,7 +136,7 @@ def test_views_in_one_array_or_beside_it(bring):
         assert np.array_equal(store.features("train"), whole[~TEST])
         assert (store.spec.views["count"], store.views("test")) == (2, 3)
     pair = {"x_train": X, "v": V, "x_test": X[:4], "y_train": Y, "y_test": Y[:4]}
-    uneven = bring(pair, said={"views": "v,"}).store
+    uneven = bring(pair, named={"views": "v,"}).store
     assert (uneven.views("train"), uneven.views("test")) == (3, 1)
 
 
@@ -148,15 +147,6 @@ def test_dtypes_keep_values(bring, dtype, stored):
     store = bring({"x": X.astype(dtype), "y": Y, "is_test": TEST}).store
     assert store.spec.dtype == stored
     assert np.array_equal(store.features("test")[:, 0], X.astype(dtype).astype(stored)[TEST])
-
-
-def test_bfloat16_bits(bring):
-    bits = (X.view(np.uint32) >> 16).astype(np.uint16)
-    store = bring({"x": bits, "y": Y, "is_test": TEST}, bfloat16=True).store
-    assert np.array_equal(store.features("test")[:, 0].view(np.uint32), (X.view(np.uint32) & 0xFFFF0000)[TEST])
-    with pytest.raises(UsageError, match="uint16") as caught:
-        bring({"x": bits, "y": Y, "is_test": TEST})
-    assert "--bfloat16" in caught.value.remedy
 
 
 def test_fortran_order_is_the_same_array(bring):
@@ -196,7 +186,7 @@ class Stopped(Exception):
 
 def test_an_import_that_was_interrupted_goes_on(tmp_path):
     np.savez(tmp_path / "a.npz", x=X, y=Y, is_test=TEST)
-    request, written = ImportRequest(tmp_path / "a.npz", tmp_path / "root", Naming("birds")), []
+    request, written = ImportRequest(tmp_path / "a.npz", tmp_path / "root", StoreName("birds")), []
 
     def stop(rows):
         raise Stopped
@@ -222,15 +212,15 @@ def changed(array, place, value):
 @pytest.mark.parametrize(
     ("arrays", "more", "match"),
     [
-        (BASE | {"x": changed(X, (7, 3), np.nan)}, {}, "not a finite number"),
-        (BASE | {"x": changed(X, (7, 3), -np.inf)}, {}, "not a finite number"),
+        (BASE | {"x": changed(X, (7, 3), np.nan)}, {}, "NaN or infinite"),
+        (BASE | {"x": changed(X, (7, 3), -np.inf)}, {}, "NaN or infinite"),
         (BASE | {"x": changed(X, 7, 0)}, {}, "all zeros"),
         (BASE | {"x": changed(X, (7, 3), 7e4)}, {"dtype": "float16"}, "too large for float16"),
         (BASE | {"x": X.astype(float) * 1e60}, {}, "too large for float32"),
         (BASE | {"x": changed(X, 7, 1e-9)}, {"dtype": "float16"}, "all zeros in float16"),
         (BASE | {"x": X.astype(np.int64)}, {}, "features have type int64"),
-        (BASE | {"x": X.astype(complex)}, {}, "not complex128"),
-        (BASE | {"x": X[:, 0]}, {"said": {"features": "x"}}, r"features have shape \[40\]"),
+        (BASE | {"x": X.astype(complex)}, {}, "have type complex128"),
+        (BASE | {"x": X[:, 0]}, {}, r"features have shape \[40\]"),
         (BASE | {"x": X[:30]}, {}, "30 rows of features, but 40 labels"),
         (BASE | {"y": Y - 1}, {}, "labels run from -1 to 2"),
         (BASE | {"y": Y + 0.5}, {}, "not whole numbers"),
@@ -245,12 +235,12 @@ def changed(array, place, value):
         (BASE | {"is_test": np.zeros(N, bool)}, {}, "cannot be guessed"),
         (BASE | {"is_test": np.arange(N) % 3}, {}, "cannot be guessed"),
         ({"x": X, "y": Y}, {}, "not said"),
-        (BASE, {"division": Division(0.2)}, "a split already"),
+        (BASE, {"rule": SplitRule(0.2)}, "a split already"),
         (BASE | {"paths": np.array([f"/abs/{r}" for r in range(N)])}, {}, "must be relative"),
         (BASE | {"paths": np.array([f"../{r}" for r in range(N)])}, {}, "must be relative"),
         (BASE | {"paths": np.array(["same"] * N)}, {}, "same path"),
-        (BASE | {"o": np.array([{}] * N, dtype=object)}, {"said": {"labels": "o"}}, "Python objects"),
-        (BASE, {"said": {"features": "nope"}}, "no array 'nope'"),
+        (BASE | {"o": np.array([{}] * N, dtype=object)}, {"named": {"labels": "o"}}, "Python objects"),
+        (BASE, {"named": {"features": "nope"}}, "no array 'nope'"),
         (BASE, {"name": "../birds"}, "is no name"),
         (BASE, {"name": ".hidden"}, "is no name"),
         (BASE, {"backbone": "a/b"}, "is no name"),
@@ -269,7 +259,7 @@ def test_overflow_names_the_remedy(bring):
     with pytest.raises(UsageError) as caught:
         bring({"x": changed(X, (7, 3), 7e4), "y": Y, "is_test": TEST}, dtype="float16")
     assert "--store-dtype float32" in caught.value.remedy
-    assert "row 7, view 0, column 3" in caught.value.where
+    assert "row 7 of the features (train)" in caught.value.where
 
 
 def test_sizes():

@@ -1,4 +1,4 @@
-"""`tosca cache export` and `import`: a store as one HDF5 file and back, and stores of features from elsewhere."""
+"""`tosca cache export` and `import`: a store as one file of arrays, and stores of features from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import typer
 from tosca_cache.cli.cache.common import StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
 from tosca_cache.terminal import echo, make_console
+from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
-    from tosca_cache.store.exchange import Division, Imported, ImportRequest, Roles
+    from tosca_cache.store.exchange import Columns, Imported, ImportRequest, SplitRule
 
 LARGE = 20_000  # rows from which progress is worth a look
 SHOWN = 8  # unused arrays that are printed
@@ -24,7 +25,7 @@ SHOWN = 8  # unused arrays that are printed
 
 def _array(help: str) -> Any:
     """An option that names an array."""
-    return typer.Option(help=help, metavar="ARRAY", show_default="guessed by its name", rich_help_panel=None)
+    return typer.Option(help=help, metavar="ARRAY", show_default="the one of a usual name", rich_help_panel=None)
 
 
 Features = Annotated[str | None, _array("Features [n, d], or [n, views, d] with the clean view first; or TRAIN,TEST.")]
@@ -59,11 +60,11 @@ MaxBytes = Annotated[
 
 def export(
     store: StoreArgument,
-    file: Annotated[Path, typer.Argument(help="The HDF5 file to write.", metavar="FILE.h5")],
+    file: Annotated[Path, typer.Argument(help="The file to write: .h5, .npz or .parquet.", metavar="FILE")],
     root: Root = DEFAULT_ROOT,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a store into one HDF5 file, with all that it knows about itself; `import` makes exactly that store of it."""
+    """Write features, labels, domains, paths and names of a store into one file (parquet: clean views only)."""
     from tosca_cache.store import open_store
     from tosca_cache.store.exchange import export_store
 
@@ -74,9 +75,11 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="An exported store, or any .npz or .h5 file with features and labels.")],
+    file: Annotated[
+        Path, typer.Argument(help="Features and labels as .npz, .npy, .h5, .csv, .tsv or .parquet.", metavar="FILE")
+    ],
+    dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
     root: Root = DEFAULT_ROOT,
-    dataset: Annotated[str | None, typer.Option(help="Name of the dataset, for features from elsewhere.")] = None,
     backbone: Backbone = "imported",
     features: Features = None,
     labels: Labels = None,
@@ -90,18 +93,22 @@ def import_(
     paths: Paths = None,
     class_names: ClassNames = None,
     domain_names: DomainNames = None,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Features are bits of bfloat16, as uint16.")] = False,
+    drop_bad: Annotated[
+        bool, typer.Option("--drop-bad", help="Leave out rows of NaN, infinity or zeros, instead of an error.")
+    ] = False,
     store_dtype: StoreDtype = None,
     max_bytes: MaxBytes = None,
 ) -> None:
-    """Make a store of a file: of an exported store exactly what it was, of other features one to train on.
+    """Make a store of features that were computed elsewhere.
 
-    An exported store needs no options. Other files need --dataset; which array is what is guessed by the names of arrays
-    where it is not said, and printed. The file is not trusted: see docs/exchange.md for what is refused.
+    Arrays have a usual name (features, labels, split, ...) or are named by an option; which is what is printed. Sizes are
+    looked at before anything is read, and nothing is unpickled: docs/exchange.md.
     """
-    given = dict(locals())
-    request = _request(given)
-    done = _import(request)
+    from tosca_cache.store.exchange import Listener, import_files
+
+    request = _request(dict(locals()))
+    with _progress("import", None) as advance:
+        done = import_files(request, Listener(_print_columns, advance))
     _print_imported(done, root)
 
 
@@ -112,63 +119,44 @@ def register(cache: typer.Typer) -> None:
 
 
 def _request(given: dict[str, Any]) -> ImportRequest:
-    from tosca_cache.errors import UsageError
     from tosca_cache.extract.names import resolve_name
-    from tosca_cache.store.exchange import ROLES, ImportRequest, Naming, parse_bytes, parse_choice
+    from tosca_cache.store.exchange import USUAL, ImportRequest, StoreName, parse_bytes, parse_name
 
-    said = {role: parse_choice(f"--{role.replace('_', '-')}", given[role]) for role in ROLES if given[role] is not None}
-    naming = None
-    if given["dataset"] is not None:
-        arch, tag = resolve_name(given["backbone"])
-        naming = Naming(given["dataset"], f"{arch}.{tag}" if tag else arch, given["store_dtype"])
-    elif given["store_dtype"] is not None or given["backbone"] != "imported":
-        option = "--store-dtype" if given["store_dtype"] is not None else "--backbone"
-        raise UsageError("this goes with --dataset only", where=option, remedy="add --dataset NAME, or leave it out")
+    named = {role: parse_name(f"--{role.replace('_', '-')}", given[role]) for role in USUAL if given[role] is not None}
+    arch, tag = resolve_name(given["backbone"])
     return ImportRequest(
         given["file"],
         given["root"],
-        naming,
+        StoreName(given["dataset"], f"{arch}.{tag}" if tag else arch, given["store_dtype"]),
         test_path=given["test"],
-        said=said,
-        division=_division(given),
-        bfloat16=given["bfloat16"],
+        named=named,
+        rule=_rule(given),
         most=None if given["max_bytes"] is None else parse_bytes(given["max_bytes"]),
+        drop_bad=given["drop_bad"],
     )
 
 
-def _division(given: dict[str, Any]) -> Division:
+def _rule(given: dict[str, Any]) -> SplitRule:
     from tosca_cache.errors import UsageError
-    from tosca_cache.store.exchange import Division
+    from tosca_cache.store.exchange import SplitRule
 
     values = given["split_values"]
     if values is None:
-        return Division(given["test_fraction"], given["seed"])
+        return SplitRule(given["test_fraction"], given["seed"])
     train, comma, test = values.partition(",")
     if not comma:
         raise UsageError(f"{values!r} is no pair", where="--split-values", remedy="give TRAIN,TEST, such as 0,2")
-    return Division(given["test_fraction"], given["seed"], (train.strip(), test.strip()))
+    return SplitRule(given["test_fraction"], given["seed"], (train.strip(), test.strip()))
 
 
-def _import(request: ImportRequest) -> Imported:
-    from tosca_cache.store.exchange import Listener, import_files
-
-    with _progress("import", None) as advance:
-        return import_files(request, Listener(_print_roles, advance))
-
-
-def _print_roles(path: Path, roles: Roles, unused: Sequence[str]) -> None:
+def _print_columns(path: Path, columns: Columns, unused: Sequence[str]) -> None:
     echo(f"{path}:")
-    for role, name in roles.names.items():
+    for role, name in columns.names.items():
         shown = ", ".join(part or "none" for part in name) if isinstance(name, tuple) else name
-        echo(f"  {role.replace('_', ' ')}: {_safe(shown)}{' (guessed)' if role in roles.guessed else ''}")
+        echo(f"  {role.replace('_', ' ')}: {one_line(shown)}")
     if unused:
         more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
-        echo(f"  not used: {_safe(', '.join(unused[:SHOWN]))}{more}")
-
-
-def _safe(text: str) -> str:
-    """Names of arrays come from a file that nobody vouches for, and must not steer the terminal."""
-    return text if text.isprintable() else ascii(text)
+        echo(f"  not used: {one_line(', '.join(unused[:SHOWN]))}{more}")
 
 
 @contextmanager
@@ -201,8 +189,7 @@ def _print_imported(done: Imported, root: Path) -> None:
     if done.was_there:
         echo("this store is there already; nothing to do")
     echo(f"store: {shown(done.store.path)}")
-    if done.store.spec.imported:
-        echo(f"use it: {_train_command(done.store, root)}")
+    echo(f"use it: {_train_command(done.store, root)}")
 
 
 def _train_command(store: Store, root: Path) -> str:

@@ -1,41 +1,44 @@
-"""Stores that travel: one HDF5 file of a whole store and back, and stores of features that were computed elsewhere.
+"""Stores and files of arrays: features from elsewhere become a store, and a store becomes one file.
 
+    import_files(ImportRequest(Path("clip.npz"), root, StoreName("birds", "clip")))
+    import_arrays(ArraySource({"train": Part(...), "test": Part(...)}), ...)     # arrays in memory
     export_store(store, Path("cub.h5"))
-    import_files(ImportRequest(Path("cub.h5"), root))                              # an exported store, as it was
-    import_files(ImportRequest(Path("clip.npz"), root, Naming("birds", "clip")))   # arrays, guessed by their names
-    import_given(Given({"train": Part(...), "test": Part(...)}), ...)              # arrays in memory
 
-Files are hostile until proven otherwise: what parses them is another process (`tosca_cache.untrusted`), and what it hands
-over is checked value by value before a store is made of it. form.py has the layout of the exported file; docs/exchange.md
-says it to users.
+External files are not trusted: sizes are looked at before anything is read, nothing is unpickled, no link is followed.
 """
 
-from tosca_cache.store.exchange.compose import Division
+from tosca_cache.store.exchange.columns import USUAL, Columns, parse_name
+from tosca_cache.store.exchange.compose import ArraySource, Features, Part, SplitRule
 from tosca_cache.store.exchange.export import export_store
-from tosca_cache.store.exchange.files import ImportRequest, Listener, import_files
-from tosca_cache.store.exchange.foreign import Imported, Naming, digest_of, import_given
-from tosca_cache.store.exchange.given import Features, Given, Part
-from tosca_cache.store.exchange.limits import parse_bytes
-from tosca_cache.store.exchange.roles import ROLES, Pair, Roles, parse_choice
+from tosca_cache.store.exchange.importing import (
+    Imported,
+    ImportRequest,
+    Listener,
+    StoreName,
+    digest_of,
+    import_arrays,
+    import_files,
+)
+from tosca_cache.store.exchange.reading import open_external, parse_bytes
 from tosca_cache.store.exchange.values import as_values
 
 __all__ = [
-    "ROLES",
-    "Division",
+    "USUAL",
+    "ArraySource",
+    "Columns",
     "Features",
-    "Given",
     "ImportRequest",
     "Imported",
     "Listener",
-    "Naming",
-    "Pair",
     "Part",
-    "Roles",
+    "SplitRule",
+    "StoreName",
     "as_values",
     "digest_of",
     "export_store",
+    "import_arrays",
     "import_files",
-    "import_given",
+    "open_external",
     "parse_bytes",
-    "parse_choice",
+    "parse_name",
 ]

@@ -1,20 +1,117 @@
-"""From what came to the two splits of a store: which rows are train and test, their labels and domains as numbers."""
+"""From arrays to the two splits of a store: which rows are train and test, their labels and domains as numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tosca_cache.errors import UsageError
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.store.exchange.given import Features, Given, Part
 from tosca_cache.store.exchange.values import IntArray, Values, checked_paths, index_rows, numbered, split_rows
 from tosca_cache.store.layout import SPLITS
 
 BLOCK = 8 << 20  # bytes of features that are looked at together
+_FLOATS = ("<f2", "<f4", "<f8")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Rows of features. clean: [n, d], or [n, v, d] with the clean view first. views: further ones [n, V, d], or None.
+
+    Raises `UsageError` for other shapes and types.
+    """
+
+    clean: NDArray[Any]
+    views: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        for what, array in (("features", self.clean), ("views", self.views)):
+            if array is None:
+                continue
+            if array.dtype.newbyteorder("<").str not in _FLOATS:
+                raise UsageError(
+                    f"{what} have type {array.dtype}", where=what, remedy="save them as float16, float32 or float64"
+                )
+            if array.ndim not in (2, 3) or 0 in array.shape[1:]:
+                raise UsageError(
+                    f"{what} have shape {list(array.shape)}", where=what, remedy="give [rows, d] or [rows, views, d]"
+                )
+        if self.views is not None and (
+            self.views.ndim != 3 or (len(self.views), self.views.shape[-1]) != (len(self.clean), self.clean.shape[-1])
+        ):
+            raise UsageError(
+                f"views of shape {list(self.views.shape)} do not go with features of shape {list(self.clean.shape)}",
+                where="views",
+                remedy="give views [rows, V, d] of the same rows and width",
+            )
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def dim(self) -> int:
+        """Width d."""
+        return int(self.clean.shape[-1])
+
+    @property
+    def width(self) -> int:
+        """1+V: views of a row, the clean one included."""
+        own = self.clean.shape[1] if self.clean.ndim == 3 else 1
+        return int(own + (0 if self.views is None else self.views.shape[1]))
+
+    @property
+    def exact_dtype(self) -> str:
+        """The stored dtype that keeps every value: float16 for float16; float32 else, which float64 is rounded to."""
+        arrays = [array for array in (self.clean, self.views) if array is not None]
+        return "float16" if all(array.dtype.newbyteorder("<").str == "<f2" for array in arrays) else "float32"
+
+    def rows(self, chosen: IntArray) -> NDArray[Any]:
+        """Some rows [k, 1+V, d]."""
+        found = self.clean[chosen]
+        if found.ndim == 2:
+            found = found[:, None]
+        return found if self.views is None else np.concatenate([found, self.views[chosen]], axis=1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that came together: all of them, or those of one split. paths: None to number the rows."""
+
+    features: Features
+    labels: Values
+    domains: Values | None = None
+    paths: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.features):
+            raise UsageError("there are no rows", where="features", remedy="give rows of features")
+        for what, values in (("labels", self.labels), ("domains", self.domains), ("paths", self.paths)):
+            if values is not None and len(values) != len(self.features):
+                raise UsageError(
+                    f"there are {len(self.features)} rows of features, but {len(values)} {what}",
+                    where=what,
+                    remedy="give one of them for each row",
+                )
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """All arrays of an import: one part to be divided, or one for each split.
+
+    parts: {"": part}, or {"train": part, "test": part}. split: a value a row, or (train's, test's) row numbers.
+    split_name: what the split vector is called, which says what true means.
+    """
+
+    parts: dict[str, Part]
+    split: Values | tuple[NDArray[Any], NDArray[Any]] | None = None
+    split_name: str = "split"
+    class_names: Sequence[str] | None = None
+    domain_names: Sequence[str] | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -29,7 +126,7 @@ class SplitRows:
 
 
 @dataclass(frozen=True)
-class Division:
+class SplitRule:
     """How rows without a split of their own are divided, and what a split vector's values mean.
 
     fraction: share of each class for the test split. seed: which rows those are.
@@ -56,59 +153,77 @@ class Composed:
         return self.splits["train"].features.dim
 
 
-def compose(given: Given, division: Division) -> Composed:
+def compose(source: ArraySource, rule: SplitRule) -> Composed:
     """Divides the rows and numbers labels and domains; raises `UsageError` for what cannot be a store to train on."""
-    parts = list(given.parts.values())
+    parts = list(source.parts.values())
     notes: list[str] = []
-    labels, class_names, unused = numbered([part.labels for part in parts], given.class_names, "labels")
+    labels, class_names, unused = numbered([part.labels for part in parts], source.class_names, "labels")
     if unused:
         notes.append(f"{len(unused)} classes have no rows and are left out: {_some(unused)}")
-    domains, domain_names = _domains(parts, given.domain_names)
+    domains, domain_names = _domains(parts, source.domain_names)
     if len(parts) == 2:
-        _refuse_division(given, division)
-        chosen = {split: np.arange(len(part.features)) for split, part in given.parts.items()}
+        _refuse_rule(source, rule)
+        chosen = {split: np.arange(len(part.features)) for split, part in source.parts.items()}
     else:
-        chosen = _divide(given, division, labels[0], class_names, notes)
+        chosen = _divide(source, rule, labels[0], class_names, notes)
     splits = {}
     for number, split in enumerate(SPLITS):
         own = number if len(parts) == 2 else 0
         splits[split] = _rows(parts[own], split, chosen[split], labels[own], domains[own])
-    composed = Composed(splits, class_names, domain_names, tuple(notes))
+    return Composed(splits, class_names, domain_names, tuple(notes))
+
+
+def without_bad_rows(composed: Composed, dtype: str) -> tuple[Composed, dict[str, int]]:
+    """The same without rows that a store cannot hold, and how many those were in each split."""
+    splits, dropped = {}, {}
+    for split, rows in composed.splits.items():
+        kept = np.flatnonzero([not problem for problem in _problems(rows, dtype)])
+        dropped[split] = len(rows.rows) - len(kept)
+        paths = tuple(rows.paths[row] for row in kept.tolist())
+        splits[split] = SplitRows(rows.features, rows.rows[kept], rows.labels[kept], rows.domains[kept], paths)
+    return replace(composed, splits=splits), dropped
+
+
+def check(composed: Composed, dtype: str) -> None:
+    """Raises `UsageError` for rows that a store cannot hold, and for splits that cannot be trained on."""
     _check(composed)
-    return composed
-
-
-def check_features(rows: SplitRows, split: str, dtype: str) -> None:
-    """Raises `UsageError` for rows that are not finite, too large for the stored dtype, or all zeros in it."""
-    step = max(1, BLOCK // (4 * rows.features.width * rows.features.dim))
-    for start in range(0, len(rows.rows), step):
-        chosen = rows.rows[start : start + step]
-        given = rows.features.rows(chosen)
-        with np.errstate(over="ignore", invalid="ignore"):
-            stored = given.astype(dtype)
-        for bad, what, remedy in (
-            (~np.isfinite(given), "is not a finite number", "leave rows with NaN or infinity out"),
-            (~np.isfinite(stored), f"is too large for {dtype}", _larger(dtype)),
-        ):
-            if bad.any():
-                row, view, column = (int(axis[0]) for axis in np.nonzero(bad))
-                raise UsageError(
-                    f"a value {what}: {given[row, view, column]}",
-                    where=f"row {int(chosen[row])}, view {view}, column {column} of the features ({split})",
-                    remedy=remedy,
-                )
-        empty = ~stored.any(axis=2)
-        if empty.any():
-            row, view = (int(axis[0]) for axis in np.nonzero(empty))
-            lost = bool(given[row, view].any())
+    for split, rows in composed.splits.items():
+        problems = _problems(rows, dtype)
+        bad = [number for number, problem in enumerate(problems) if problem]
+        if bad:
+            problem, remedy = problems[bad[0]] or ("", "")
+            more = f" ({len(bad)} such rows)" if len(bad) > 1 else ""
             raise UsageError(
-                f"a feature is all zeros in {dtype}, so that it has no direction",
-                where=f"row {int(chosen[row])}, view {view} of the features ({split})",
-                remedy=_larger(dtype) if lost else "leave such rows out",
+                f"{problem}{more}",
+                where=f"row {int(rows.rows[bad[0]])} of the features ({split})",
+                remedy=f"{remedy}, or add --drop-bad",
             )
 
 
-def _larger(dtype: str) -> str:
+def _problems(rows: SplitRows, dtype: str) -> list[tuple[str, str] | None]:
+    """For each row why a store cannot hold it, and what to do; None for good ones."""
+    found: list[tuple[str, str] | None] = []
+    step = max(1, BLOCK // (4 * rows.features.width * rows.features.dim))
+    for start in range(0, len(rows.rows), step):
+        given = rows.features.rows(rows.rows[start : start + step])
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = given.astype(dtype)
+        not_finite, too_large = (~np.isfinite(array).all(axis=(1, 2)) for array in (given, stored))
+        zero = (stored == 0).all(axis=2).any(axis=1)
+        for row in range(len(given)):
+            lost = f"a view is all zeros in {dtype}, so that it has no direction", _larger(dtype, given[row])
+            reasons = (
+                (not_finite[row], ("a value is NaN or infinite", "leave such rows out")),
+                (too_large[row], (f"a value is too large for {dtype}", _larger(dtype, given[row]))),
+                (zero[row], lost),
+            )
+            found.append(next((reason for holds, reason in reasons if holds), None))
+    return found
+
+
+def _larger(dtype: str, row: NDArray[Any]) -> str:
+    if not row.any():
+        return "leave such rows out"
     return "add --store-dtype float32" if dtype == "float16" else "scale the features"
 
 
@@ -123,23 +238,23 @@ def _domains(parts: Sequence[Part], names: Sequence[str] | None) -> tuple[list[I
     return found, every
 
 
-def _refuse_division(given: Given, division: Division) -> None:
-    for value, option in ((division.fraction, "--test-fraction"), (division.values, "--split-values")):
+def _refuse_rule(source: ArraySource, rule: SplitRule) -> None:
+    for value, option in ((rule.fraction, "--test-fraction"), (rule.values, "--split-values")):
         if value is not None:
             raise UsageError("train and test are separate already", where=option, remedy="leave this option out")
-    if given.split is not None:
+    if source.split is not None:
         raise UsageError("train and test are separate already", where="--split", remedy="leave this option out")
 
 
 def _divide(
-    given: Given, division: Division, labels: IntArray, names: Sequence[str], notes: list[str]
+    source: ArraySource, rule: SplitRule, labels: IntArray, names: Sequence[str], notes: list[str]
 ) -> dict[str, IntArray]:
-    rows, split = len(labels), given.split
+    rows, split = len(labels), source.split
     if split is None:
-        return _by_fraction(division, labels, names)
-    if division.fraction is not None:
+        return _by_fraction(rule, labels, names)
+    if rule.fraction is not None:
         raise UsageError(
-            f"the file has a split already: {given.split_name!r}",
+            f"the file has a split already: {source.split_name!r}",
             where="--test-fraction",
             remedy="leave this option out, or add --split none",
         )
@@ -148,26 +263,26 @@ def _divide(
     if len(split) != rows:
         raise UsageError(
             f"there are {rows} rows of features, but {len(split)} values of the split",
-            where=given.split_name,
+            where=source.split_name,
             remedy="give one of them for each row, or --split none",
         )
-    found, left = split_rows(split, given.split_name, division.values)
+    found, left = split_rows(split, source.split_name, rule.values)
     if left:
         notes.append(f"rows of other splits are left out: {_some([f'{key} ({n} rows)' for key, n in left.items()])}")
     return found
 
 
-def _by_fraction(division: Division, labels: IntArray, names: Sequence[str]) -> dict[str, IntArray]:
+def _by_fraction(rule: SplitRule, labels: IntArray, names: Sequence[str]) -> dict[str, IntArray]:
     """A share of each class, at least one row and not all, drawn by (seed, its name): other classes play no part in it."""
-    if division.fraction is None:
+    if rule.fraction is None:
         raise UsageError(
             "which rows are for testing is not said",
             where="--split",
             remedy="give --split ARRAY, --features TRAIN,TEST and --labels TRAIN,TEST, or --test-fraction 0.2",
         )
-    if not 0 < division.fraction < 1:
+    if not 0 < rule.fraction < 1:
         raise UsageError(
-            f"the test fraction must lie between 0 and 1, not {division.fraction}",
+            f"the test fraction must lie between 0 and 1, not {rule.fraction}",
             where="--test-fraction",
             remedy="give for example --test-fraction 0.2",
         )
@@ -180,8 +295,8 @@ def _by_fraction(division: Division, labels: IntArray, names: Sequence[str]) -> 
                 where="--test-fraction",
                 remedy="leave the class out, or add rows of it",
             )
-        count = min(max(round(division.fraction * len(rows)), 1), len(rows) - 1)
-        in_test[numpy_generator(division.seed, "test-fraction", name).permutation(rows)[:count]] = True
+        count = min(max(round(rule.fraction * len(rows)), 1), len(rows) - 1)
+        in_test[numpy_generator(rule.seed, "test-fraction", name).permutation(rows)[:count]] = True
     return {"train": np.flatnonzero(~in_test), "test": np.flatnonzero(in_test)}
 
 

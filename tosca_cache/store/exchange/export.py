@@ -1,215 +1,141 @@
-"""A finished store as one HDF5 file."""
+"""A finished store as one file of arrays: HDF5, npz or parquet."""
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import zarr
 
 from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.files import Limit, file_errors, read_limited
-from tosca_cache.store.arrays import read_small
-from tosca_cache.store.disk import regular_size, sync_folder, temporary_path
-from tosca_cache.store.exchange.form import (
-    FORMAT,
-    MANIFEST_SET,
-    METADATA_GROUP,
-    NAMES,
-    PROVENANCE_SET,
-    VERSION,
-    is_store_name,
-    row_shapes,
-    shown,
-)
-from tosca_cache.store.exchange.patient import PatientFile
-from tosca_cache.store.layout import SPLITS, Shard, metadata_keys
-from tosca_cache.store.lock import FileLock, Held
-from tosca_cache.store.manifest import MANIFEST, PROVENANCE
+from tosca_cache.files import file_errors
+from tosca_cache.store.disk import temporary_path
+from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.reader import Store
-from tosca_cache.store.rows import check_path
 
-CHUNK_BYTES = 1 << 20
-SPARE = 1 << 20  # bytes for HDF5's own tables, besides one part in SPARE_SHARE
-SPARE_SHARE = 100
+FORMATS = (".h5", ".hdf5", ".npz", ".parquet")
 Progress = Callable[[int], None]
 
 
 def export_store(store: Store, target: Path, *, force: bool = False, progress: Progress | None = None) -> Path:
-    """Writes a store into one HDF5 file (form.py), shard by shard, and returns its path.
+    """Writes features, labels, domains, paths and names of a store into one file, and returns its path.
 
-    The file has its name only when all of it is on the disk; whatever goes wrong before leaves nothing, and an old file as
-    it was. Every byte of the store is checked by its crc32c on the way.
+    The format follows from the suffix (docs/exchange.md). The file gets its name when all of it is on the disk; what goes
+    wrong before leaves nothing, and an old file as it was. Every byte of the store is checked by its crc32c on the way.
 
     Arguments:
-        force: replace a file of that name (a link is replaced, not followed).
+        force: replace a file of that name.
         progress: is told how many more rows are written.
 
-    Raises `UsageError` if the file exists, `StoreError` if the store is damaged or the disk refuses.
+    Raises `UsageError` if the file exists or has another suffix, `StoreError` if the store is damaged or the disk refuses.
     """
-    target = Path(target)
-    _check_target(store, target, force=force)
+    kind = target.suffix.lower()
+    if kind not in FORMATS:
+        raise UsageError(f"{target.name} names no format", where=target, remedy=f"use one of {', '.join(FORMATS)}")
+    if target.exists() and (target.is_dir() or not force):
+        raise UsageError("there is a file of this name", where=target, remedy="add --force, or choose another name")
+    write = {".npz": _write_npz, ".parquet": _write_parquet}.get(kind, _write_hdf5)
     temporary = temporary_path(target)
-    with file_errors(target, StoreError, option="another path"), _alone(target):
-        temporary.unlink(missing_ok=True)  # of an export that was killed
-        _check_space(store, target)
+    with file_errors(target, StoreError, option="another path"):
         try:
-            with temporary.open("x+b", buffering=0) as file:
-                patient = PatientFile(file)
-                with h5py.File(patient, "w", libver=("earliest", "v110")) as inside:
-                    _write(inside, store, patient, progress or (lambda rows: None))
-                patient.check()
+            write(temporary, store, progress or (lambda rows: None))
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            _publish(temporary, target, force=force)
+            temporary.replace(target)
+        except RuntimeError as error:  # how libhdf5 says that the disk is full
+            raise StoreError(
+                f"The file could not be written: {error}", where=target, remedy="Free space on this disk."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
     return target
 
 
-def _write(file: Any, store: Store, patient: PatientFile, progress: Progress) -> None:
-    plan = store.manifest.plan
-    for name, value in (("format", FORMAT), ("name", store.path.name), ("zarr", zarr.__version__)):
-        file.attrs[name] = np.bytes_(value)
-    file.attrs["version"] = VERSION
-    _write_bytes(file, MANIFEST_SET, read_limited(store.path / MANIFEST, Limit.MANIFEST))
-    if regular_size(store.path / PROVENANCE) is not None:
-        _write_bytes(file, PROVENANCE_SET, read_limited(store.path / PROVENANCE, Limit.PROVENANCE))
-    for key in metadata_keys():
-        _write_bytes(file, f"{METADATA_GROUP}/{key}", read_limited(store.path / key, Limit.METADATA))
-    for name in NAMES:
-        texts = [shown(text) for text in getattr(plan, name)]
-        _create_texts(file, name, len(texts), _longest(texts))[:] = _encoded(texts)
-    for split in SPLITS:
-        _create_rows(file, store, split)
-        for shard in plan.layouts[split].iterate(split):
-            _write_shard(file, store, shard)
-            patient.check()
-            progress(shard.rows)
+def _facts(store: Store) -> str:
+    """What the store says of itself, as JSON."""
+    return json.dumps(store.spec.to_dict(), sort_keys=True)
 
 
-def _write_shard(file: Any, store: Store, shard: Shard) -> None:
-    split, rows = shard.split, slice(shard.start, shard.stop)
-    file[f"{split}/features"][rows] = store.features(split, rows)
-    for array, names in (("labels", store.class_names), ("domains", store.domain_names), ("views", None)):
-        found = _small(store, shard, array)
-        if names is not None and not 0 <= found.min() <= found.max() < len(names):
-            raise StoreError(
-                f"The store is damaged: {array} of split {split} hold numbers that have no name.",
-                where=store.path,
-                remedy="Remove the store and extract again.",
+def _columns(store: Store, split: str) -> dict[str, Any]:
+    """Everything that a row of a split has, but for its features."""
+    domains = {"domains": store.domains(split)} if _has_domains(store) else {}
+    return {"labels": store.labels(split), **domains, "paths": list(store.paths(split))}
+
+
+def _has_domains(store: Store) -> bool:
+    return tuple(store.domain_names) != ("",)
+
+
+def _names(store: Store) -> dict[str, list[str]]:
+    domains = {"domain_names": list(store.domain_names)} if _has_domains(store) else {}
+    return {"class_names": list(store.class_names), **domains}
+
+
+def _blocks(store: Store, split: str) -> Iterator[slice]:
+    for shard in store.manifest.plan.layouts[split].iterate(split):
+        yield slice(shard.start, shard.stop)
+
+
+def _write_hdf5(path: Path, store: Store, progress: Progress) -> None:
+    import h5py
+
+    text = h5py.string_dtype()
+    with h5py.File(path, "w") as file:
+        file.attrs["store"] = _facts(store)
+        for name, texts in _names(store).items():
+            file.create_dataset(name, data=texts, dtype=text)
+        for split in SPLITS:
+            shape = (store.rows(split), store.views(split), store.dim)
+            features = file.create_dataset(
+                f"{split}/features", shape, store.dtype, chunks=True, fletcher32=True, maxshape=shape
             )
-        file[f"{split}/{array}"][rows] = found
-    file[f"{split}/paths"][rows] = _encoded(_paths(store, shard))
+            for block in _blocks(store, split):
+                features[block] = store.features(split, block)
+                progress(block.stop - block.start)
+            for name, values in _columns(store, split).items():
+                file.create_dataset(f"{split}/{name}", data=values, dtype=text if name == "paths" else None)
 
 
-def _create_rows(file: Any, store: Store, split: str) -> None:
-    """The five empty datasets of a split; chunks of its features are those of the store."""
-    layout = store.manifest.plan.layouts[split]
-    for name, shape in row_shapes(store.manifest.plan).items():
-        owner, _, array = name.partition("/")
-        if owner != split:
-            continue
-        if array == "paths":
-            shards = layout.iterate(split)
-            _create_texts(file, name, layout.rows, max((_longest(_paths(store, s)) for s in shards), default=1))
-        elif array == "features":
-            _create(file, name, shape, layout.dtype, layout.chunk_rows)
-        else:
-            _create(file, name, shape, "<i8", CHUNK_BYTES // (8 * int(np.prod(shape[1:], dtype=np.int64))))
+def _write_npz(path: Path, store: Store, progress: Progress) -> None:
+    arrays: dict[str, Any] = {name: np.array(texts) for name, texts in _names(store).items()}
+    for split in SPLITS:
+        arrays |= {f"{split}_{name}": np.asarray(values) for name, values in _columns(store, split).items()}
+        arrays[f"{split}_features"] = store.features(split)
+        progress(store.rows(split))
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, store=np.array(_facts(store)), **arrays)
 
 
-def _create(file: Any, name: str, shape: tuple[int, ...], dtype: Any, chunk_rows: int, **more: Any) -> Any:
-    """A dataset with checksums; resizable only because HDF5 otherwise has no chunks for an array without rows."""
-    chunks = (max(1, min(chunk_rows, shape[0] or 1)), *shape[1:])
-    return file.create_dataset(
-        name,
-        shape=shape,
-        maxshape=(None, *shape[1:]),
-        dtype=dtype,
-        chunks=chunks,
-        fletcher32=True,
-        track_times=False,
-        **more,
-    )
-
-
-def _create_texts(file: Any, name: str, rows: int, longest: int) -> Any:
-    dtype = h5py.string_dtype("utf-8", longest)
-    return _create(file, name, (rows,), dtype, CHUNK_BYTES // longest, compression="gzip", compression_opts=1)
-
-
-def _write_bytes(file: Any, name: str, data: bytes) -> None:
-    _create(file, name, (len(data),), "u1", CHUNK_BYTES)[:] = np.frombuffer(data, dtype=np.uint8)
-
-
-def _paths(store: Store, shard: Shard) -> list[str]:
-    found: list[str] = _small(store, shard, "paths").tolist()
-    for path in found:
-        check_path(path)
-    return found
-
-
-def _small(store: Store, shard: Shard, array: str) -> Any:
-    layout = store.manifest.plan.layouts[shard.split]
-    return read_small(store.path, shard.split, array, layout, shard.start, shard.stop)
-
-
-def _encoded(texts: Sequence[str]) -> Any:
-    encoded = [text.encode() for text in texts]
-    return np.array(encoded, dtype=h5py.string_dtype("utf-8", max(map(len, encoded), default=1) or 1))
-
-
-def _longest(texts: Sequence[str]) -> int:
-    return max((len(text.encode()) for text in texts), default=1) or 1
-
-
-def _check_target(store: Store, target: Path, *, force: bool) -> None:
-    if not is_store_name(store.path.name):
-        raise UsageError(
-            f"a store called {store.path.name!r} cannot be imported again",
-            where=store.path,
-            remedy="rename its folder to letters, digits, dots, dashes and underscores",
-        )
-    if target.is_dir():
-        raise UsageError("a folder is in the way", where=target, remedy="give the path of a file, such as store.h5")
-    if os.path.lexists(target) and not force:
-        raise UsageError("this file exists already", where=target, remedy="add --force, or give another name")
-
-
-def _check_space(store: Store, target: Path) -> None:
-    """An export that cannot fit is not begun; how much the texts take is not known before, so they do not count."""
-    texts = [record["paths"].size for shards in store.manifest.shards.values() for record in shards]
-    needed = store.manifest.size - sum(texts)
-    needed += SPARE + needed // SPARE_SHARE
-    free = shutil.disk_usage(target.parent).free
-    if free < needed:
-        raise StoreError(
-            f"The disk is full: about {needed:,} bytes are needed, {free:,} are free.",
-            where=target,
-            remedy="Free space on this disk, or choose another place for the file.",
-        )
-
-
-def _publish(temporary: Path, target: Path, *, force: bool) -> None:
-    if not force and os.path.lexists(target):
-        raise UsageError("this file has come about meanwhile", where=target, remedy="add --force, or give another name")
-    temporary.replace(target)
-    sync_folder(target.parent)
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
+def _write_parquet(path: Path, store: Store, progress: Progress) -> None:
+    """Columns split, label, domain, path and features (lists of d numbers): the clean view."""
     try:
-        lock = FileLock.acquire(target.with_name(f".{target.name}.lock"))
-    except Held as held:
-        raise StoreError(f"Another export writes this file: {held}.", where=target, remedy="Wait for it.") from held
-    try:
-        yield
-    finally:
-        lock.release()
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError as error:
+        remedy = "pip install 'tosca-cache[exchange]', or export to .h5 or .npz"
+        raise UsageError("writing .parquet needs pyarrow, which is not installed", where=path, remedy=remedy) from error
+    value = pa.float16() if store.dtype == np.float16 else pa.float32()
+    kinds = {"split": pa.string(), "label": pa.string(), "path": pa.string()}
+    kinds |= {"domain": pa.string()} if _has_domains(store) else {}
+    schema = pa.schema([*kinds.items(), ("features", pa.list_(value, store.dim))], metadata={"store": _facts(store)})
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for split in SPLITS:
+            labels, paths, domains = store.labels(split), store.paths(split), store.domains(split)
+            for block in _blocks(store, split):
+                rows = range(block.start, block.stop)
+                clean = np.ascontiguousarray(store.features(split, block)[:, 0])
+                columns = {
+                    "split": [split] * len(rows),
+                    "label": [store.class_names[labels[row]] for row in rows],
+                    "path": [paths[row] for row in rows],
+                    "domain": [store.domain_names[domains[row]] for row in rows],
+                }
+                arrays = [pa.array(columns[name], kind) for name, kind in kinds.items()]
+                flat = pa.array(clean.reshape(-1), value)
+                writer.write_table(
+                    pa.table([*arrays, pa.FixedSizeListArray.from_arrays(flat, store.dim)], schema=schema)
+                )
+                progress(len(rows))

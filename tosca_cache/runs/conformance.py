@@ -6,9 +6,7 @@ step; and what came of it: losses, trained parameters, prototypes, logits, entro
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,10 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tosca_cache.errors import ConformanceError
+from tosca_cache.errors import ConformanceError, StoreError, UsageError
 from tosca_cache.evaluate.audit import batch_modules, pick
+from tosca_cache.files import strict_json
 from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
 from tosca_cache.luca.parameters import Head, Luca
+from tosca_cache.store.exchange import open_external
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.batches import Batch
 from tosca_cache.train.engines import Engine
@@ -83,12 +83,13 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with np.load(path, allow_pickle=False) as file:
-                self.arrays: dict[str, Array] = {name: file[name] for name in file.files}
-            self.meta: dict[str, Any] = json.loads(str(self["meta"]))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            with open_external(path) as file:
+                file.check_sizes(file.arrays, None)
+                self.arrays: dict[str, Array] = {name: np.asarray(file.read(name)) for name in file.arrays}
+            self.meta: dict[str, Any] = strict_json(str(self["meta"]))
+        except (StoreError, UsageError, ValueError, AttributeError) as error:
             raise ConformanceError(
-                f"not a readable recording: {error}",
+                f"not a readable recording: {getattr(error, 'problem', error)}",
                 where=path,
                 remedy="give .npz files laid out as the golden trajectories",
             ) from error

@@ -1,0 +1,372 @@
+"""Features that were computed elsewhere as a store of their own, whose fingerprint says that they were imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tosca_cache import __version__
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.files import file_errors
+from tosca_cache.names import STORE_NAME
+from tosca_cache.store.catalogue import store_path
+from tosca_cache.store.exchange.columns import (
+    CLASS_NAMES,
+    DOMAIN_NAMES,
+    DOMAINS,
+    FEATURES,
+    LABELS,
+    NONE,
+    PATHS,
+    SPLIT,
+    VIEWS,
+    Columns,
+    Name,
+    find_columns,
+)
+from tosca_cache.store.exchange.compose import (
+    ArraySource,
+    Composed,
+    Features,
+    Part,
+    SplitRule,
+    check,
+    compose,
+    without_bad_rows,
+)
+from tosca_cache.store.exchange.reading import ExternalFile, open_external
+from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS, Shard
+from tosca_cache.store.reader import Store, open_store
+from tosca_cache.store.remote import settle
+from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
+from tosca_cache.store.writer import StoreWriter
+
+IMPORTED = "imported"
+MAX_NAME = 80
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class StoreName:
+    """What the store of imported features is called.
+
+    dataset: name that it is asked for by. backbone: what made the features, `arch` or `arch.tag`.
+    store_dtype: `float16` or `float32`; None for the one that keeps every value.
+
+    Raises `UsageError` for names that cannot be part of a folder's name.
+    """
+
+    dataset: str
+    backbone: str = IMPORTED
+    store_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, name in (("--dataset", self.dataset), ("--backbone", self.backbone)):
+            if not STORE_NAME.fullmatch(name) or len(name) > MAX_NAME:
+                raise UsageError(
+                    f"{ascii(name)[:100]} is no name",
+                    where=option,
+                    remedy=f"use letters, digits, dots, dashes and underscores, {MAX_NAME} of them at most",
+                )
+        if self.store_dtype not in (None, *DTYPES):
+            raise UsageError(
+                f"features cannot be stored as {self.store_dtype!r}",
+                where="--store-dtype",
+                remedy=f"use {' or '.join(DTYPES)}",
+            )
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """One `tosca cache import`.
+
+    path: the file. test_path: of the test split, where it is a file of its own. named: {role: array, or (train's, test's)};
+    see `columns.find_columns`. most: bytes that the files may claim to hold; see `reading.ExternalFile.check_sizes`.
+    drop_bad: rows that a store cannot hold are left out.
+    """
+
+    path: Path
+    root: Path
+    name: StoreName
+    test_path: Path | None = None
+    named: Mapping[str, Name] = field(default_factory=dict)
+    rule: SplitRule = field(default_factory=SplitRule)
+    most: int | None = None
+    drop_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Is told how an import goes on.
+
+    on_columns: which array of the file at a path is what, and which are not used. on_rows: how many more rows are written.
+    """
+
+    on_columns: Callable[[Path, Columns, Sequence[str]], None] = lambda path, columns, left: None
+    on_rows: Callable[[int], None] = lambda rows: None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The store, whether it was there already, and what a user should know about how it came about, a sentence each."""
+
+    store: Store
+    was_there: bool
+    notes: tuple[str, ...]
+
+
+def import_files(request: ImportRequest, listener: Listener | None = None) -> Imported:
+    """Imports what the request names into its root; raises `UsageError` or `StoreError`, and then leaves nothing there."""
+    listener = listener or Listener()
+    paths = [request.path] + ([] if request.test_path is None else [request.test_path])
+    with ExitStack() as stack:
+        files = [_with_arrays(stack, path, request, number) for number, path in enumerate(paths)]
+        found = [_columns(request, file, number, len(files)) for number, file in enumerate(files)]
+        for file, columns in zip(files, found, strict=True):
+            used = columns.used()
+            listener.on_columns(file.path, columns, [name for name in file.arrays if name not in used])
+            file.check_sizes(used, request.most)
+        source = _load(list(zip(files, found, strict=True)))
+    every = [*paths, *(Path(name) for name in _array_files(request))]
+    described: dict[str, Any] = {
+        "files": [{"name": path.name, "sha256": _digest(path)} for path in every],
+        "arrays": source.columns,
+    }
+    facts = {"files": [str(path.absolute()) for path in every]}
+    return import_arrays(
+        source,
+        request.root,
+        request.name,
+        request.rule,
+        described,
+        facts=facts,
+        progress=listener.on_rows,
+        drop_bad=request.drop_bad,
+    )
+
+
+def _array_files(request: ImportRequest) -> list[str]:
+    """Names of arrays that are files of their own: .npy beside the file."""
+    names = [part for name in request.named.values() for part in (name if isinstance(name, tuple) else (name,))]
+    return list(dict.fromkeys(name for name in names if name.lower().endswith(".npy")))
+
+
+def _with_arrays(stack: ExitStack, path: Path, request: ImportRequest, number: int) -> ExternalFile:
+    file = stack.enter_context(open_external(path))
+    arrays = dict(file.arrays)
+    size = file.size
+    for name in _array_files(request):
+        if name not in arrays:
+            one = stack.enter_context(open_external(Path(name)))
+            arrays[name], size = one.arrays["features"], size + one.size
+    return ExternalFile(file.path, size, arrays)
+
+
+def _columns(request: ImportRequest, file: ExternalFile, number: int, files: int) -> Columns:
+    """The columns of one file; where there are two, a pair names an array of each."""
+    if files == 1:
+        return find_columns(file, request.named)
+    named = {role: name[number] if isinstance(name, tuple) else name for role, name in request.named.items()}
+    columns = find_columns(file, {role: name or NONE for role, name in named.items()} | {SPLIT: NONE})
+    if not columns.separate:
+        return columns
+    split = SPLITS[number]  # the names say the split in both files
+    names = {role: columns.of(role, split) for role in columns.names}
+    return Columns({role: name for role, name in names.items() if name}, columns.found)
+
+
+def _load(files: Sequence[tuple[ExternalFile, Columns]]) -> ArraySource:
+    """Reads everything that has a role. files: one file; or train's and test's."""
+    file, columns = files[0]
+    if len(files) == 2:
+        parts = {split: _part(*one, None) for split, one in zip(SPLITS, files, strict=True)}
+    elif columns.separate:
+        parts = {split: _part(file, columns, split) for split in SPLITS}
+    else:
+        parts = {"": _part(file, columns, None)}
+    name = columns.names.get(SPLIT)
+    split: Any = tuple(map(file.read, name)) if isinstance(name, tuple) else name and file.read(name)
+    names = {role: _names(file, columns.of(role)) for role in (CLASS_NAMES, DOMAIN_NAMES)}
+    described = (
+        columns.to_dict() if len(files) == 1 else {s: c.to_dict() for s, (_, c) in zip(SPLITS, files, strict=True)}
+    )
+    shown = name if isinstance(name, str) else SPLIT
+    return ArraySource(parts, split, shown, names[CLASS_NAMES], names[DOMAIN_NAMES], described)
+
+
+def _part(file: ExternalFile, columns: Columns, split: str | None) -> Part:
+    names = {role: columns.of(role, split) for role in (FEATURES, VIEWS, LABELS, DOMAINS, PATHS)}
+    found = {role: None if name is None else file.read(name) for role, name in names.items()}
+    features, views = np.asarray(found[FEATURES]), found[VIEWS]
+    labels, paths = found[LABELS], found[PATHS]
+    assert labels is not None
+    return Part(
+        Features(features, None if views is None else np.asarray(views)),
+        labels,
+        found[DOMAINS],
+        None if paths is None else _texts(paths, PATHS),
+    )
+
+
+def _names(file: ExternalFile, name: str | None) -> list[str] | None:
+    return None if name is None else _texts(file.read(name), name)
+
+
+def _texts(values: Any, what: str) -> list[str]:
+    if not isinstance(values, list):
+        raise UsageError(f"{what} are no texts", where=what, remedy="save texts, or name another array")
+    return values
+
+
+def import_arrays(
+    source: ArraySource,
+    root: Path,
+    name: StoreName,
+    rule: SplitRule,
+    described: Mapping[str, Any],
+    *,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    drop_bad: bool = False,
+) -> Imported:
+    """Makes the store; goes on with one whose import was killed.
+
+    Arguments:
+        described: by what this import differs from others (`StoreSpec.source`). facts: for the provenance.
+        progress: is told how many more rows are written.
+        drop_bad: leave out rows of NaN, infinity, zeros, or too large for the dtype; they are counted in the fingerprint.
+
+    Raises `UsageError` for features, labels or splits that cannot make a store, before anything is written.
+    """
+    composed, described = compose(source, rule), dict(described)
+    features = [rows.features for rows in composed.splits.values()]
+    exact = "float16" if all(each.exact_dtype == "float16" for each in features) else "float32"
+    dtype, notes = name.store_dtype or exact, list(composed.notes)
+    if drop_bad:
+        composed, dropped = without_bad_rows(composed, dtype)
+        if any(dropped.values()):
+            described["dropped"] = dropped
+            counts = ", ".join(f"{count} of {split}" for split, count in dropped.items())
+            notes.append(f"rows that no store can hold are left out: {counts}")
+    check(composed, dtype)
+    spec = _spec(composed, name, dtype, described, rule)
+    with file_errors(root, StoreError, option="--root"):
+        root.mkdir(parents=True, exist_ok=True)
+    path = settle(store_path(root, spec))
+    if path.exists():
+        return Imported(open_store(path), True, tuple(notes))
+    if any(each.clean.dtype.itemsize == 8 for each in features):
+        notes.append(f"float64 features are rounded to {dtype}")
+    store = _write(composed, path, spec, {"tosca_cache": __version__, "source": dict(facts or {})}, progress)
+    return Imported(store, False, tuple(notes))
+
+
+def digest_of(source: ArraySource) -> str:
+    """SHA-256 of arrays in memory: what stands for the file's where there is none."""
+    digest = hashlib.sha256()
+
+    def add(name: str, value: Any) -> None:
+        """Adds an array, or texts, under its name; nothing for what is not there."""
+        if value is None:
+            return
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "UTO":
+            little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+            digest.update(f"{name} {little.dtype.str} {little.shape}\n".encode())
+            digest.update(little.reshape(-1).view(np.uint8).data)
+        else:
+            digest.update(f"{name} {json.dumps([str(item) for item in value])}\n".encode())
+
+    for split, part in source.parts.items():
+        add(f"{split}.features", part.features.clean)
+        add(f"{split}.views", part.features.views)
+        add(f"{split}.labels", part.labels)
+        add(f"{split}.domains", part.domains)
+        add(f"{split}.paths", part.paths)
+    for number, value in enumerate(source.split if isinstance(source.split, tuple) else (source.split,)):
+        add(f"split.{number}", value)
+    add("class_names", source.class_names)
+    add("domain_names", source.domain_names)
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with file_errors(path, StoreError, option="another path"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _spec(composed: Composed, name: StoreName, dtype: str, source: Mapping[str, Any], rule: SplitRule) -> StoreSpec:
+    arch, _, tag = name.backbone.partition(".")
+    counts = {split: composed.splits[split].features.width - 1 for split in SPLITS}
+    divided: dict[str, Any] = {} if rule.fraction is None else {"test_fraction": rule.fraction, "seed": rule.seed}
+    if rule.values is not None:
+        divided["split_values"] = list(rule.values)
+    return StoreSpec(
+        dataset={
+            "name": name.dataset,
+            "listing_digest": _listing_digest(composed),
+            "classes": len(composed.class_names),
+            "splits": {split: len(composed.splits[split].rows) for split in SPLITS},
+        },
+        backbone={"name": arch, "tag": tag, "weights_digest": UNKNOWN, "dim": composed.dim},
+        transform={},
+        views={"count": counts["train"], "seed": 0, "test_count": counts["test"]},
+        precision=UNKNOWN,
+        dtype=dtype,
+        source={"kind": IMPORTED, **source, **divided},
+    )
+
+
+def _listing_digest(composed: Composed) -> str:
+    """As `ImageDataset.listing_digest` has it."""
+    listing = {
+        "classes": composed.class_names,
+        "domains": composed.domain_names,
+        "splits": {
+            name: [rows.paths, rows.labels.tolist(), rows.domains.tolist()]
+            for name, rows in sorted(composed.splits.items())
+        },
+    }
+    return hashlib.sha256(json.dumps(listing, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _write(
+    composed: Composed, path: Path, spec: StoreSpec, provenance: dict[str, Any], progress: Progress | None
+) -> Store:
+    writer = StoreWriter.open(
+        path,
+        spec,
+        class_names=composed.class_names,
+        domain_names=composed.domain_names,
+        rows={split: len(composed.splits[split].rows) for split in SPLITS},
+        views={split: composed.splits[split].features.width for split in SPLITS},
+        numerics={},
+    )
+    with writer:
+        for shard in writer.pending():
+            _publish(writer, composed, shard)
+            if progress is not None:
+                progress(shard.rows)
+        return writer.finish(provenance)
+
+
+def _publish(writer: StoreWriter, composed: Composed, shard: Shard) -> None:
+    split = composed.splits[shard.split]
+    span = slice(shard.start, shard.stop)
+    features = split.features.rows(split.rows[span]).astype(writer.spec.dtype)
+    if not np.isfinite(features).all():
+        raise StoreError("The features have changed while they were read.", where=writer.path, remedy="Run it again.")
+    writer.publish(
+        shard,
+        features=features,
+        labels=split.labels[span],
+        domains=split.domains[span],
+        views=np.zeros((shard.rows, split.features.width, VIEW_PARAMETERS), dtype=np.int64),
+        paths=split.paths[span],
+    )
