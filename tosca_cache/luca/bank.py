@@ -105,6 +105,8 @@ class Bank:
         from safetensors import SafetensorError, safe_open
 
         try:
+            if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+                raise ValueError("it is no regular file")
             with safe_open(path, framework="pt", device=str(device)) as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
