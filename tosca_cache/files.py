@@ -83,10 +83,13 @@ def no_inodes(path: Path) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a whole file and puts it in place by rename; an old file stays until the new one is on disk."""
+    """Writes a whole file and puts it in place by rename; an old file stays until the new one is on disk.
+
+    A lone surrogate (a name that is no UTF-8 has some) is written as its escape, which JSON reads.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

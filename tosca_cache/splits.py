@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[Any]  # float16 or float32, as stored
+SMALL = 0.1  # root mean square of features: at 0.07 the router `sample` falls from 97.8 to 69.2 % on the digits
+SAMPLED = 10_000  # rows that this is measured on
 LARGEST = 1e15  # of a feature: the square norm of a row, times what sums of rows add, stays far below float32's 3e38
 
 
@@ -51,8 +53,8 @@ class Arrays(Shown):
 def load_splits(store: Store, incremental: str = "classes") -> tuple[Arrays, Arrays]:
     """Train (all views) and test (all views) of a store, read once.
 
-    Warns of features and classes that there is nothing to learn of. Raises `StoreError` if tasks are to be domains and the
-    store has only one, and for features so large that their products are not finite in float32.
+    Warns of features and classes that there is little or nothing to learn of. Raises `StoreError` if tasks are to be
+    domains and the store has only one, and for features that are not finite, or so large that their products are not.
     """
     if incremental == "domains" and len(store.domain_names) < 2:
         raise StoreError(
@@ -69,7 +71,11 @@ def load_splits(store: Store, incremental: str = "classes") -> tuple[Arrays, Arr
 
 def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
     clean = train.features[:, 0]
-    largest = max(float(np.abs(arrays.features).max(initial=0)) for arrays in (train, test))
+    largest = float(np.max([np.abs(arrays.features).max(initial=0) for arrays in (train, test)]))
+    if not np.isfinite(largest):
+        raise StoreError(
+            "some features are NaN or infinite", where=store.path, remedy=f"see which: tosca cache verify {store.path}"
+        )
     if largest > LARGEST:
         raise StoreError(
             f"features reach {largest:.3g}, so that their products overflow",
@@ -80,6 +86,14 @@ def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
         warnings.warn("the store has one class: every answer is right, whatever is learned", ToscaWarning, stacklevel=3)
     elif len(clean) and (clean == clean[:1]).all():
         warnings.warn("all train features are equal: nothing tells classes apart", ToscaWarning, stacklevel=3)
+    some = clean[:: max(1, len(clean) // SAMPLED)].astype(np.float64)
+    if len(some) and 0 < (size := float(np.sqrt(np.square(some).mean()))) < SMALL:
+        warnings.warn(
+            f"features are small (root mean square {size:.2g}): modules expect about 1 and learn little of these; multiply "
+            f"all by one factor, such as {1 / size:.2g}, and import them again",
+            ToscaWarning,
+            stacklevel=3,
+        )
 
 
 def check_labels(split: str, arrays: Arrays, class_names: Sequence[str]) -> None:

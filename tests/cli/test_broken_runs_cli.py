@@ -1,6 +1,7 @@
 """Runs that give no numbers, features and learners that cannot: said, with an exit code, never as if all were well."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -42,6 +43,19 @@ def test_features_whose_products_overflow_are_refused(tmp_path):
     for command in (["train"], ["compare", "--methods", "simplecil", "--seeds", "1"]):
         result = tosca(*command, "--store", store.path, "--runs", tmp_path / "runs", "--increment", "2")
         assert result.exit_code == 1 and "products overflow" in result.output
+
+
+@pytest.mark.parametrize("size", [1e-9, 0.05])
+def test_features_too_small_for_modules_are_said(tmp_path, size):
+    x = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
+    stores = [imported(tmp_path / name, x * scale, np.arange(40) // 2 % 4) for name, scale in (("a", size), ("b", 1.0))]
+    said = [
+        tosca("train", "--store", s.path, "--runs", tmp_path / "runs", *QUICK[:2], "--increment", "2") for s in stores
+    ]
+    assert [result.exit_code for result in said] == [0, 0]
+    factor = re.search("warning: features are small .*such as ([^ ,]+),", " ".join(said[0].output.split()))
+    assert factor and float(factor[1]) == pytest.approx(1 / size, rel=0.3)
+    assert "features are small" not in said[1].output
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def load_learner(
     from safetensors import SafetensorError, safe_open
 
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise ValueError("it is no regular file")
         with safe_open(path, framework="pt") as file:
             facts = strict_json((file.metadata() or {})[KEY].encode())
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

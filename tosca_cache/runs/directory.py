@@ -50,7 +50,7 @@ class RunDirectory:
 
     def log(self, line: str) -> None:
         """Appends one line with the time to log.txt."""
-        with run_files(self.path), (self.path / "log.txt").open("a", encoding="utf-8") as file:
+        with run_files(self.path), (self.path / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
 
     def write_text(self, name: str, text: str) -> None:

@@ -33,7 +33,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _unreadable(where, "it holds no object")
     for key, check in _CHECKS.items():
-        if not check(found.get(key)):
+        if not check(found.get(key)) or (key not in found and key not in _OPTIONAL):
             raise _unreadable(where, f"{key} is missing" if key not in found else f"{key} is not as it must be")
     return found
 
@@ -70,10 +70,15 @@ def _seeds(value: Any) -> bool:
 def _seed(value: Any) -> bool:
     if not isinstance(value, dict) or not _matrix(value.get("R")):
         return False
-    domains = value.get("domains")
-    return domains is None or (isinstance(domains, list) and all(isinstance(name, str) for name in domains))
+    tasks = value.get("tasks")
+    return _names(value.get("domains")) and (tasks is None or (isinstance(tasks, list) and all(map(_names, tasks))))
 
 
+def _names(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+
+
+_OPTIONAL = ("leaks", "diverged", "incremental")
 _CHECKS: Mapping[str, Check] = {
     "dataset": lambda value: isinstance(value, str),
     "method": lambda value: isinstance(value, str),

@@ -1,0 +1,615 @@
+"""Crafted and damaged stores, ledgers, runs and folders of images, through every command that takes them.
+
+Whatever they hold: a command ends with a result or with one message, shows names as text, and writes where it was told to.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import sqlite3
+import tomllib
+from contextlib import closing, contextmanager
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import zarr
+from campaign import times
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
+
+import tosca_cache as tosca
+from tosca_cache.cli.app import app
+from tosca_cache.store.manifest import seal, seal_provenance
+from tosca_cache.store.spec import canonical
+from tosca_cache.text import UNSAFE
+
+ELSEWHERE = Path("/tmp/tosca-hostile-elsewhere")  # where no command has anything to write
+QUICK = ("--epochs", "1", "--increment", "3", "--router", "sample")
+NAMES = [
+    *("../../x", "../x", f"{ELSEWHERE}/x", "..", ".", "", "~", "a/b", "-rf", "C:\\x", "s3://b/x", "file:///x"),
+    *(
+        "[/x]",
+        "[red]",
+        "[link=x]",
+        ":smile:",
+        "\x1b[31mred",
+        "\x1b]0;t\x07",
+        "a\x9bb",
+        "\u202egnp",
+        "a\rb",
+        "a\nb",
+        "a\0b",
+    ),
+    *(
+        "=1+1",
+        "+x",
+        "@x",
+        "\t=1",
+        "$\\frac$",
+        "|x|",
+        "`x`",
+        "<b>",
+        "%s{}{0}",
+        "\ud800",
+        "x" * 300,
+        "é" * 150,
+        "NaN",
+        "null",
+    ),
+]
+HUGE = [10**18, -(10**18), 2**63, 2**64, 10**400, -1, 0]
+texts = st.sampled_from(NAMES) | st.text(max_size=6)
+finite = st.one_of(
+    texts, st.none(), st.booleans(), st.sampled_from(HUGE), st.integers(-3, 300), st.sampled_from([0.5, 1e308, -1e-300])
+)
+values = st.recursive(
+    finite,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=4,
+)
+deep = st.sampled_from([30, 70, 300]).map(lambda depth: json.loads("[" * depth + "]" * depth))
+
+
+def some(few):
+    """So many examples in `make test`, hundreds in `make test-long`."""
+    return settings(max_examples=times(few, 300), suppress_health_check=[HealthCheck.too_slow])
+
+
+def run(*words, may_fail_silently=False):
+    """A command in this process; what holds for every one of them."""
+    result = CliRunner().invoke(app, [*map(str, words)], env={"COLUMNS": "160"})
+    assert result.exception is None or isinstance(result.exception, SystemExit), (words, result.exception)
+    assert result.exit_code in (0, 1, 2), (words, result.exit_code)
+    assert "Traceback" not in result.output
+    assert not UNSAFE.search(result.output), (words, UNSAFE.search(result.output))
+    if result.exit_code and not may_fail_silently:
+        assert "error: " in result.stderr or "Error" in result.stderr, (words, result.output)
+    if "--json" in words and result.exit_code == 0:
+        json.loads(result.stdout, parse_constant=pytest.fail)
+    return result
+
+
+def ask(function, *arguments, **more):
+    """A call of the Python interface, which may refuse what it is given; None if it does."""
+    try:
+        return function(*arguments, **more)
+    except tosca.ToscaError as error:
+        assert error.problem
+        return None
+
+
+def snapshot(folder):
+    """Every path below a folder but those below `out`, with size and time."""
+    found = {}
+    for root, folders, files in os.walk(folder):
+        if "out" in folders:
+            folders.remove("out")
+        for path in (Path(root, name) for name in (*folders, *files)):
+            seen = path.lstat()
+            found[str(path)] = (seen.st_size, seen.st_mtime_ns) if path.is_file() else None
+    return found
+
+
+@contextmanager
+def copied(original, name="given"):
+    """(a copy of a folder or file that may be changed, and then seal(); a folder to write to); nothing else is changed."""
+    with TemporaryDirectory() as base:
+        here = Path(base, "deep", "er", "here")
+        here.mkdir(parents=True)
+        out = here / "out"
+        out.mkdir()
+        given = here / name
+        shutil.copytree(original, given) if original.is_dir() else shutil.copy(original, given)
+        before = os.getcwd()  # noqa: PTH109
+        os.chdir(here)
+        sealed = {}
+        try:
+            yield given, out, lambda: sealed.update(snapshot(base))
+            assert snapshot(base) == sealed
+            assert not ELSEWHERE.exists()
+        finally:
+            os.chdir(before)
+
+
+@st.composite
+def changes(draw, inner=values):
+    """A change of one place of a JSON value, chosen by numbers: a function value -> changed copy."""
+    steps = draw(st.lists(st.integers(0, 997), min_size=1, max_size=9))
+    kind, value, name = draw(st.sampled_from(["replace", "replace", "remove", "add"])), draw(inner), draw(texts)
+
+    def change(original):
+        root = place = deepcopy(original)
+        for number, step in enumerate(steps):
+            if not isinstance(place, dict | list) or not place:
+                return value
+            keys = list(place) if isinstance(place, dict) else range(len(place))
+            key = keys[step % len(keys)]
+            last = number == len(steps) - 1 or not isinstance(place[key], dict | list) or not place[key]
+            if last and kind == "remove":
+                del place[key]
+            elif last and kind == "add":
+                place.update({name: value}) if isinstance(place, dict) else place.append(value)
+            elif last:
+                place[key] = value
+            if last:
+                return root
+            place = place[key]
+        return root
+
+    return change
+
+
+@st.composite
+def damages(draw):
+    """What may happen to any file: a function of its path."""
+    kind = draw(st.sampled_from(["cut", "flip", "empty", "junk", "deep", "gone", "folder", "link", "pipe"]))
+    where, bit = draw(st.floats(0, 1)), draw(st.integers(0, 7))
+
+    def damage(path):
+        data = path.read_bytes()
+        place = min(int(where * len(data)), len(data) - 1)
+        path.unlink()
+        match kind:
+            case "cut":
+                path.write_bytes(data[:place])
+            case "flip":
+                path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+            case "empty" | "junk" | "deep":
+                path.write_bytes({"empty": b"", "junk": b"\xff\xfe\0x" * 99, "deep": b"[" * 100_000}[kind])
+            case "folder":
+                path.mkdir()
+            case "link":
+                path.symlink_to("/etc/passwd")
+            case "pipe":
+                os.mkfifo(path)
+
+    return damage
+
+
+# Stores
+
+
+@pytest.fixture(scope="module")
+def store(make_store, tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("hostile") / "store", views=1).path
+
+
+def reseal(path, change):
+    """Changes the manifest of a store, and seals it as ours are: the seal is no secret."""
+    body = json.loads((path / "manifest.json").read_text())
+    changed = change(
+        {key: value for key, value in body.items() if key not in ("digest", "format", "fingerprint_digest")}
+    )
+    try:
+        if isinstance(changed, dict) and "fingerprint" in changed:
+            text = canonical(changed["fingerprint"])
+            changed["fingerprint_digest"] = hashlib.sha256(text.encode()).hexdigest()
+        data = seal(changed)
+    except (TypeError, ValueError):  # what no JSON object can be
+        data = json.dumps(changed).encode()
+    for name in ("manifest.json", "manifest.copy.json"):
+        (path / name).write_bytes(data)
+
+
+STORE_DOORS = {
+    "info": lambda path, out: run("cache", "info", path),
+    "info --json": lambda path, out: run("cache", "info", path, "--json"),
+    "ls": lambda path, out: run("cache", "ls", "--root", path.parent),
+    "verify": lambda path, out: run("cache", "verify", path, may_fail_silently=True),
+    "train": lambda path, out: run("train", "--store", path, "--runs", out / "a" / "b", *QUICK),
+    "compare": lambda path, out: run(
+        *("compare", "--store", path, "--runs", out / "a" / "b", "--methods", "simplecil", "--seeds", "1"),
+        *("--increment", "3", "--out", out / "table.tex"),
+        may_fail_silently=True,
+    ),
+    "sweep": lambda path, out: run(
+        *("sweep", "--store", path, "--runs", out / "a" / "b", "--select", "test-oracle", "--report-seeds", "1"),
+        *("--set", "lr=0.1", "--set", "epochs=1", "--set", "increment=3", "--set", "router=sample"),
+        may_fail_silently=True,
+    ),
+    "python": lambda path, out: from_python(path),
+}
+
+
+def from_python(path):
+    opened = ask(tosca.open_store, path)
+    ask(tosca.verify_store, path)
+    if opened is not None:
+        stream = ask(tosca.task_stream, opened, increment=3)
+        for shown in filter(None, (opened, opened.manifest, stream)):
+            assert not UNSAFE.search(repr(shown) + shown._repr_html_()) and "\n" not in repr(shown)
+
+
+@some(6)
+@given(change=changes(values | deep), door=st.sampled_from(sorted(STORE_DOORS)))
+def test_stores_of_a_changed_manifest(store, change, door):
+    with copied(store) as (path, out, seal_it):
+        reseal(path, change)
+        seal_it()
+        STORE_DOORS[door](path, out)
+
+
+@some(3)
+@given(
+    name=texts,
+    key=st.sampled_from(["class", "domain", "dataset", "backbone", "tag", "left_out", "numerics", "skipped"]),
+    doors=st.sets(st.sampled_from(sorted(STORE_DOORS)), min_size=1, max_size=2),
+)
+def test_stores_of_odd_names(store, name, key, doors):
+    def change(body):
+        spec = body["fingerprint"]
+        match key:
+            case "class" | "domain":
+                body[f"{key}_names"][0] = name
+            case "dataset" | "backbone":
+                spec[key]["name"] = name
+            case "tag":
+                spec["backbone"]["tag"] = name
+            case "left_out":
+                body["left_out"] = {name: {"count": 1, "paths": [name]}}
+            case "numerics":
+                body["numerics"][name] = name
+            case "skipped":
+                body["skipped"]["train"] = [{"row": 0, "path": name, "reason": name}]
+        return body
+
+    with copied(store) as (path, out, seal_it):
+        reseal(path, change)
+        seal_it()
+        for door in ("info", *doors):
+            STORE_DOORS[door](path, out)
+
+
+@some(6)
+@given(damage=damages(), number=st.integers(0, 997), door=st.sampled_from(sorted(STORE_DOORS)))
+def test_stores_with_a_damaged_file(store, damage, number, door):
+    with copied(store) as (path, out, seal_it):
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        damage(files[number % len(files)])
+        seal_it()
+        STORE_DOORS[door](path, out)
+
+
+@some(3)
+@given(
+    number=st.sampled_from([math.nan, math.inf, -math.inf, 65504.0, 6e-8, 0.0]),
+    rows=st.sampled_from([1, 9, 29]),
+    split=st.sampled_from(["train", "test"]),
+    door=st.sampled_from(["verify", "train", "compare", "sweep", "python"]),
+)
+def test_stores_of_odd_features(store, number, rows, split, door):
+    with copied(store) as (path, out, seal_it):
+        array = zarr.open(str(path / split / "features"), mode="r+")
+        array[:rows] = number
+
+        def change(body):
+            for index, shard in enumerate(body["shards"][split]):
+                data = (path / split / "features" / f"c.{index}.0.0").read_bytes()
+                shard["features"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            return body
+
+        reseal(path, change)
+        seal_it()
+        STORE_DOORS[door](path, out)
+
+
+@some(4)
+@given(
+    change=changes(values | deep),
+    sealed=st.booleans(),
+    door=st.sampled_from(["info", "info --json", "verify", "train"]),
+)
+def test_stores_of_a_changed_provenance(store, change, sealed, door):
+    with copied(store) as (path, out, seal_it):
+        file = path / "provenance.json"
+        changed = change(json.loads(file.read_text()))
+        if sealed and isinstance(changed, dict):
+            file.write_bytes(seal_provenance(changed))
+        else:
+            file.write_text(json.dumps(changed))
+        seal_it()
+        STORE_DOORS[door](path, out)
+
+
+# Ledgers
+
+
+@pytest.fixture(scope="module")
+def ledgers(store, tmp_path_factory):
+    """A sweep's and a comparison's, by command."""
+    out = tmp_path_factory.mktemp("ledgers")
+    return {command: again(command, store, out / f"{command}.sqlite") for command in ("sweep", "compare")}
+
+
+def again(command, store, ledger):
+    """The command whose results a ledger has."""
+    asked = {
+        "sweep": (
+            *("--select", "test-oracle", "--report-seeds", "1", "--set", "lr=0.1,0.2", "--set", "epochs=1"),
+            *("--set", "increment=3", "--set", "router=sample"),
+        ),
+        "compare": ("--methods", "simplecil,slda", "--seeds", "1", "--increment", "3"),
+    }
+    run(command, "--store", store, "--ledger", ledger, *asked[command], may_fail_silently=True)
+    return ledger
+
+
+def shows(ledger):
+    run("sweep", "show", ledger)
+    run("sweep", "show", ledger, "--json")
+    table = run("sweep", "show", ledger, "--csv")
+    if table.exit_code == 0:
+        for cell in (cell for row in csv.reader(io.StringIO(table.stdout)) for cell in row):
+            assert cell[:1] not in tuple("=+-@\t\r") or number(cell), cell
+
+
+def number(text):
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+COLUMNS = ("address", "content", "state", "result", "reason", "owner", "since", "finished", "attempts")
+sqlite = st.one_of(texts.map(lambda text: text.encode("utf-8", "replace").decode()), st.binary(max_size=4), st.none())
+sqlite |= st.sampled_from([0, -1, 2**62, 1e300, math.inf, "open", "running", "done", "diverged", "failed"])
+
+
+@some(5)
+@given(
+    command=st.sampled_from(["sweep", "compare"]),
+    column=st.sampled_from([*COLUMNS, "content", "result", "content", "result"]),
+    change=changes(values | deep),
+    value=sqlite,
+    as_json=st.booleans(),
+    row=st.integers(0, 3),
+)
+def test_ledgers_of_changed_rows(store, ledgers, command, column, change, value, as_json, row):
+    with copied(ledgers[command]) as (given_path, out, seal_it):
+        path = given_path.rename(out / "l.sqlite")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            rows = connection.execute(f"SELECT rowid, {column} FROM cells").fetchall()
+            number, found = rows[row % len(rows)]
+            if column in ("content", "result") and as_json:
+                value = json.dumps(change(json.loads(found)))
+            try:
+                connection.execute(f"UPDATE OR REPLACE cells SET {column} = ? WHERE rowid = ?", (value, number))
+            except sqlite3.IntegrityError:
+                return seal_it()
+        seal_it()
+        shows(path)
+        again(command, store, path)
+
+
+@some(5)
+@given(
+    statement=st.sampled_from(
+        [
+            *("DELETE FROM meta", "DELETE FROM owners", "DELETE FROM cells", "DROP TABLE cells", "DROP TABLE owners"),
+            *("UPDATE meta SET value = '../x'", "UPDATE cells SET state = 'running'", "PRAGMA application_id = 1"),
+            "UPDATE owners SET pid = 1e300, beat = 'x', host = char(27) || '[31m'",
+            "CREATE TRIGGER t AFTER UPDATE ON cells BEGIN DELETE FROM cells; END",
+            "ALTER TABLE cells ADD COLUMN more TEXT",
+        ]
+    ),
+    damage=st.none() | damages(),
+    command=st.sampled_from(["sweep", "compare"]),
+)
+def test_ledgers_of_changed_tables(store, ledgers, statement, damage, command):
+    with copied(ledgers[command]) as (given_path, out, seal_it):
+        path = given_path.rename(out / "l.sqlite")
+        if damage is None:
+            with closing(sqlite3.connect(path)) as connection, connection:
+                connection.execute(statement)
+        else:
+            damage(path)
+        seal_it()
+        shows(path)
+        again(command, store, path)
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    """A run of two seeds."""
+    runs = tmp_path_factory.mktemp("runs")
+    run("train", "--store", store, "--runs", runs, *QUICK, "--seed", "1,2")
+    (path,) = runs.iterdir()
+    return path
+
+
+RUN_DOORS = {
+    "list": lambda path, out: run("show", "--runs", path.parent),
+    "show": lambda path, out: run("show", path),
+    "last": lambda path, out: run("show", "last", "--runs", path.parent),
+    "show --json": lambda path, out: run("show", path, "--json"),
+    "route": lambda path, out: run("route", path, "--routers", "sample"),
+    "audit": lambda path, out: run("audit", path),
+    "repeat": lambda path, out: run("train", "--config", path / "config.toml", "--show-config"),
+}
+
+
+@some(8)
+@given(change=changes(values | deep), damage=st.none() | damages(), door=st.sampled_from(sorted(RUN_DOORS)))
+def test_runs_of_changed_metrics(trained, change, damage, door):
+    with copied(trained) as (path, out, seal_it):
+        file = path / "metrics.json"
+        if damage is None:
+            file.write_text(json.dumps(change(json.loads(file.read_text()))))
+        else:
+            damage(file)
+        seal_it()
+        RUN_DOORS[door](path, out)
+
+
+@some(6)
+@given(
+    change=changes(values),
+    damage=st.none() | damages(),
+    name=st.sampled_from(["config.toml", "provenance.json", "seed-1/learner.safetensors"]),
+    door=st.sampled_from(["route", "audit", "repeat"]),
+)
+def test_runs_of_other_changed_files(trained, change, damage, name, door):
+    with copied(trained) as (path, out, seal_it):
+        file = path / name
+        if damage is not None:
+            damage(file)
+        elif name == "config.toml":
+            file.write_text(toml(change(tomllib.loads(file.read_text()))), encoding="utf-8", errors="replace")
+        elif name == "provenance.json":
+            file.write_text(json.dumps(change(json.loads(file.read_text()))))
+        else:
+            data = file.read_bytes()
+            size = int.from_bytes(data[:8], "little")
+            header = json.dumps(change(json.loads(data[8 : 8 + size]))).encode()
+            file.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
+        seal_it()
+        RUN_DOORS[door](path, out)
+
+
+def toml(value):
+    """Nearly TOML: what JSON writes, a line a key."""
+    sections = value.items() if isinstance(value, dict) else [("x", value)]
+    return "\n".join(
+        "\n".join([f"[{name}]", *(f"{key} = {json.dumps(item)}" for key, item in found.items())])
+        if isinstance(found, dict)
+        else f"{json.dumps(name)} = {json.dumps(found)}"
+        for name, found in sections
+    )
+
+
+REFERENCE = {
+    **{"prefix": "x", "dataset": "cub", "shuffle": True, "init_cls": 3, "increment": 3, "model_name": "tosca"},
+    **{"backbone_type": "vit_nano", "pretrained": True, "device": ["0"], "seed": [1993], "mlp_ratio": 4, "se_ratio": 4},
+    **{"l1": 0.0005, "flow": "tosca", "epochs": 2, "batch_size": 48, "optimizer": "sgd", "scheduler": "steplr"},
+    **{"lr": 0.025, "weight_decay": 0.0005, "milestones": [1], "memory_size": 3},
+}
+
+
+@some(3)
+@given(change=changes(values | deep))
+def test_settings_of_the_reference_that_were_changed(store, change):
+    with copied(store) as (path, out, seal_it):
+        config = path.parent / "x.json"
+        config.write_text(json.dumps(change(REFERENCE)))
+        seal_it()
+        run("train", "--store", path, "--config", config, "--runs", out, "--epochs", "1", may_fail_silently=True)
+
+
+# Folders and lists of images
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos") / "photos"
+    for number, (split, name) in enumerate((s, c) for s in ("train", "test") for c in ("ant", "bee")):
+        (folder / split / name).mkdir(parents=True)
+        for row in range(2):
+            Image.new("RGB", (9, 8), (40 * number, 99 * row, 50)).save(folder / split / name / f"{row}.png")
+    return folder
+
+
+def extracts(dataset, out, *more):
+    run("extract", "--dataset", dataset, "--backbone", "vit_nano", "--views", "1", "--root", out / "cache", *more)
+    for path in out.glob("cache/*"):
+        STORE_DOORS["info"](path, out)
+        STORE_DOORS["train"](path, out)
+
+
+file_names = texts.filter(lambda name: name not in ("", ".", "..") and "/" not in name and "\0" not in name).map(
+    lambda name: os.fsdecode(name.encode("utf-8", "surrogatepass")[:250])
+)
+
+
+@some(3)
+@given(
+    name=file_names,
+    what=st.sampled_from(["class", "file", "more", "domain", "dataset"]),
+    damage=st.none() | damages(),
+    on_error=st.sampled_from(["skip", "fail"]),
+)
+def test_folders_of_odd_names_and_damaged_images(photos, name, what, damage, on_error):
+    with copied(photos) as (given_path, out, seal_it):
+        path = given_path
+        image = path / "train" / "ant" / "1.png"
+        match what:
+            case "class":
+                for split in ("train", "test"):
+                    (path / split / "bee").rename(path / split / name)
+            case "file":
+                image = image.rename(image.with_name(name))
+            case "more":
+                shutil.copy(image, path / "train" / "bee" / f"{name[:100]}.png")
+            case "domain":
+                (path.parent / "domains").mkdir()
+                shutil.copytree(path, path.parent / "domains" / "first")
+                path.rename(path.parent / "domains" / name)
+                path, image = path.parent / "domains", path.parent / "domains" / name / "train" / "ant" / "1.png"
+            case "dataset":
+                path = path.rename(path.with_name(name))
+                image = path / "train" / "ant" / "1.png"
+        if damage is not None and image.exists():
+            damage(image)
+        seal_it()
+        extracts(path, out, "--on-error", on_error)
+
+
+@some(4)
+@given(
+    rows=st.lists(st.tuples(texts, texts), max_size=3),
+    columns=st.sampled_from([("path", "label"), ("path", "label", "split"), ("label", "path"), ("path",), ("x", "y")]),
+    damage=st.none() | damages(),
+)
+def test_lists_of_odd_rows(photos, rows, columns, damage):
+    with copied(photos, "photos") as (path, out, seal_it):
+        file = path.parent / "list.csv"
+        good = [
+            (f"photos/{split}/{name}/{row}.png", name)
+            for split in ("train", "test")
+            for name in ("ant", "bee")
+            for row in "01"
+        ]
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        for given_path, label in [*good, *rows]:
+            split = "test" if "/test/" in given_path else "train"
+            writer.writerow(
+                [{"path": given_path, "label": label, "split": split}.get(column, "") for column in columns]
+            )
+        file.write_text(text.getvalue(), encoding="utf-8", errors="surrogatepass")
+        if damage is not None:
+            damage(file)
+        seal_it()
+        extracts(file, out, "--on-error", "skip", *(() if "split" in columns else ("--test-fraction", "0.5")))
