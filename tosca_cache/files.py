@@ -27,7 +27,7 @@ class Limit(IntEnum):
     JOURNAL = 1 << 28
     PROVENANCE = 1 << 26
     METADATA = 1 << 20  # zarr's own
-    NOTE = 1 << 20  # a part's, a lock's, a mirror's
+    NOTE = 1 << 20  # a part's, a lock's
     CONFIG = 1 << 20  # settings, search spaces, published values
     METRICS = 1 << 28  # of a run
     CELL = 1 << 27  # one row of a ledger

@@ -1,11 +1,10 @@
-"""Stores at a server that speaks S3, as a user meets them: extract, kill -9, go on elsewhere, train on a third machine."""
+"""Stores in a bucket as a user meets them: pushed, pulled, killed on the way, trained on from another machine."""
 
-import json
 import os
 import signal
 
 import pytest
-from commands import Command, after_shards
+from commands import Command
 from s3_server import environment, keys_in, make_bucket, s3_server
 from typer.testing import CliRunner
 
@@ -20,15 +19,14 @@ def server():
 
 
 @pytest.fixture
-def root(server, tmp_path, monkeypatch):
-    """The address of an empty root."""
+def bucket(server, tmp_path, monkeypatch):
+    """The name of an empty bucket."""
     for name, value in environment(server).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path / "first"))
     monkeypatch.chdir(tmp_path)
-    bucket = f"digits-{os.getpid()}"
-    make_bucket(bucket)
-    return f"s3://{bucket}/lab/stores"
+    name = f"digits-{os.getpid()}-{tmp_path.name[-6:].replace('_', '-').lower()}"
+    make_bucket(name)
+    return name
 
 
 def run(*arguments):
@@ -37,57 +35,60 @@ def run(*arguments):
     return result
 
 
-def done_shards(root):
-    return {key for key in keys_in(root.split("/")[2]) if "/done/" in key}
+def same_files(one, other):
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
+    assert all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
 
 
-def test_extract_kill_resume_elsewhere_and_train_on_a_third_machine(
-    root, tiny_digits, undisturbed, files, tmp_path, monkeypatch
-):
-    command = Command(*tiny_digits, "--root", root, before=after_shards(2))
-    command.wait_until(lambda: done_shards(root))
-    assert command.kill() == -signal.SIGKILL
+def test_push_and_pull_and_train_from_an_address(bucket, digits_cache, tmp_path):
+    (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
+    address = f"s3://{bucket}/lab/stores"
+    pushed = run("cache", "push", "digits", address, "--root", digits_cache)
+    assert pushed.exit_code == 0, pushed.output
+    assert pushed.output == f"pushed: {address}/{store.name}\n"
+    assert store.name in run("cache", "ls", "--root", address).output
+    trained = run("train", "--dataset", "digits", "--epochs", "1", "--root", address)
+    assert trained.exit_code == 0, trained.output
+    assert f"store: cache/{store.name}" in trained.output
+    same_files(store, tmp_path / "cache" / store.name)
+    pulled = run("cache", "pull", f"{address}/{store.name}", "--root", "elsewhere")
+    assert pulled.output == f"store: elsewhere/{store.name}\n"
+    same_files(store, tmp_path / "elsewhere" / store.name)
 
-    monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path / "second"))
-    result = run("cache", "ls", "--root", root, "--json")
-    (found,) = json.loads(result.output)
-    assert (found["state"], found["done_rows"] > 0) == ("unfinished", True)
-    result = run("train", "--dataset", "digits", "--backbone", "test_vit", "--root", root)
-    assert result.exit_code == 1
-    assert "unfinished" in result.output
-    assert root in result.output
-    result = run(*tiny_digits, "--root", root)
-    assert result.exit_code == 0, result.output
-    assert "images are done already" in result.output
-    name = found["name"].removesuffix(".partial")
-    local = open_store(f"{root}/{name}").path
-    assert {f"{name}/{file}": data for file, data in files(local).items()} == undisturbed
 
-    monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path / "third"))
-    monkeypatch.setenv("TOSCA_CACHE", root)
-    result = run("train", "--dataset", "digits", "--backbone", "test_vit", "--epochs", "1", "--runs", tmp_path / "runs")
-    assert result.exit_code == 0, result.output
-    assert f"store: {root}/digits--" in result.output
-    assert list((tmp_path / "third").glob("*/digits--*/manifest.json"))
-    result = run("cache", "info", f"{root}/{name}", "--json")
-    assert json.loads(result.output)["state"] == "finished"
-    assert f"at {root}: " in run("cache", "du").output
-    assert "removed" in run("cache", "rm", "digits", "--yes").output
-    assert keys_in(root.split("/")[2]) == []
-    assert f"There are no stores in {root}" in run("cache", "ls").output
+def test_killed_on_the_way_the_same_command_goes_on(bucket, digits_cache, tmp_path):
+    (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
+    address = f"s3://{bucket}/stores"
+    command = Command("cache", "push", store, address)
+    command.wait_until(lambda: keys_in(bucket))
+    assert command.kill() in (-signal.SIGKILL, 0)
+    assert run("cache", "push", store, address).exit_code == 0
+    command = Command("cache", "pull", f"{address}/{store.name}")
+    command.wait_until(lambda: list((tmp_path / "cache").glob(".*.fetching/*")) or open_store_or_none(store.name))
+    assert command.kill() in (-signal.SIGKILL, 0)
+    pulled = run("cache", "pull", f"{address}/{store.name}")
+    assert pulled.exit_code == 0, pulled.output
+    same_files(store, tmp_path / "cache" / store.name)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [store.name]
+
+
+def open_store_or_none(name):
+    return os.path.exists(f"cache/{name}") and open_store(f"cache/{name}")  # noqa: PTH110
 
 
 @pytest.mark.parametrize(
-    "verb", [("cache", "ls"), ("extract", "--dataset", "digits"), ("train", "--dataset", "digits")]
+    ("arguments", "words"),
+    [
+        (("cache", "push", "{store}", "s3://no-such-bucket/x"), "no such bucket"),
+        (("cache", "pull", "s3://{bucket}/nothing"), "There is no finished store here"),
+        (("train", "--dataset", "digits", "--root", "s3://{bucket}/nothing"), "There is no store of digits yet"),
+        (("extract", "--dataset", "digits", "--root", "s3://{bucket}/x"), "tosca cache push"),
+        (("cache", "push", "nothing", "s3://{bucket}/x"), "does not exist"),
+    ],
 )
-def test_useless_addresses_are_refused_without_a_traceback(verb):
-    result = run(*verb, "--root", "ftp://somewhere/else")
-    assert result.exit_code == 2
-    assert "ftp://" in result.output
-    assert "Traceback" not in result.output
-
-
-def test_file_addresses_are_paths(tmp_path):
-    result = run("cache", "ls", "--root", f"file://{tmp_path}")
-    assert result.exit_code == 0
-    assert f"There are no stores in {tmp_path}" in result.output
+def test_what_cannot_be_is_said(bucket, digits_cache, arguments, words):
+    (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
+    result = run(*(argument.format(bucket=bucket, store=store) for argument in arguments))
+    assert result.exit_code in (1, 2)
+    assert words in " ".join(result.output.split())

@@ -208,17 +208,3 @@ def test_metadata_of_another_version_of_zarr(small, monkeypatch):
     assert mend(small).changed == ["train/zarr.json"]
     assert verify_store(small).ok
     read_everything(open_store(small))
-
-
-def test_the_copy_of_a_remote_store_is_fetched_again_not_mended(tmp_path, monkeypatch):
-    from tosca_cache.store.remote import local_root
-
-    monkeypatch.setenv("TOSCA_CACHE_HOME", str(tmp_path))
-    store = build(local_root(f"memory://{tmp_path.name}/stores") / "s", **SIZES)
-    assert verify_store(f"memory://{tmp_path.name}/stores/s").ok
-    damage(store.path, "zarr.json")
-    assert not verify_store(f"memory://{tmp_path.name}/stores/s").ok
-    with pytest.raises(StoreError, match="fetched again"), repairing(store.path):
-        pass
-    shutil.rmtree(store.path)
-    assert verify_store(f"memory://{tmp_path.name}/stores/s").ok

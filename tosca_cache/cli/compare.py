@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Plugins, Root, Runs, import_plugins
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Plugins, Runs, import_plugins
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, make_console
@@ -49,7 +49,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Write the table here, too.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every seed's numbers instead of the table.")] = False,
     plugin: Plugins = None,
-    root: Root = DEFAULT_ROOT,
+    root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
     **settings: Any,
 ) -> None:

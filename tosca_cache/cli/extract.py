@@ -182,7 +182,6 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
 
 def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: Any) -> None:
     from tosca_cache.extract.request import run_join, run_request
-    from tosca_cache.store.remote import shown
 
     if part is not None:
         _run_part(request, part)
@@ -196,7 +195,7 @@ def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: An
     if outcome.was_there:
         echo("this store is finished already; nothing to do")
     _print_skipped(outcome.store, again=outcome.was_there)
-    echo(f"store: {shown(outcome.store.path)}")
+    echo(f"store: {outcome.store.path}")
 
 
 def _run_waiting(request: ExtractRequest, **how: Any) -> None:
@@ -221,11 +220,10 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
 def _run_part(request: ExtractRequest, text: str) -> None:
     from tosca_cache.extract.request import command, run_part
     from tosca_cache.store.parts import Part
-    from tosca_cache.store.remote import shown
 
     outcome = run_part(request, Part.parse(text))
     if outcome.finished:
-        echo(f"this store is finished already; nothing to do\nstore: {shown(outcome.path)}")
+        echo(f"this store is finished already; nothing to do\nstore: {outcome.path}")
         return
     echo(f"{outcome.part.label} is done; of the whole store {outcome.done} of {outcome.total} shards")
     if outcome.done == outcome.total:

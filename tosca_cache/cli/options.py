@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def parse_root(given: str | Path) -> Path:
-    """The folder of a root that was named by its path or by its address; raises `UsageError` for a useless address.
+def local_root(given: str | Path) -> Path:
+    """The folder of a root; raises `UsageError` for an address, where stores are only copied from and to."""
+    from tosca_cache.store.sync import is_address
 
-    An address must be read as text: a path that is made of it loses a slash.
-    """
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(given)):
-        return Path(given)
-    from tosca_cache.store.remote import local_root
+    if is_address(given):
+        from tosca_cache.errors import UsageError
 
-    return local_root(given)
+        remedy = "copy stores with `tosca cache pull ADDRESS/NAME` and `tosca cache push STORE ADDRESS`"
+        raise UsageError(
+            "stores at an address are copies: this works on a folder", where=str(given)[:200], remedy=remedy
+        )
+    return Path(given)
 
 
 Root = Annotated[
@@ -26,9 +27,19 @@ Root = Annotated[
     typer.Option(
         "--root",
         envvar="TOSCA_CACHE",
-        help="Folder of the feature stores, or an address: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.",
+        help="Folder of the feature stores.",
         show_envvar=True,
-        parser=parse_root,
+        parser=local_root,
+        metavar="PATH",
+    ),
+]
+AnyRoot = Annotated[
+    str,
+    typer.Option(
+        "--root",
+        envvar="TOSCA_CACHE",
+        help="Folder of the feature stores; or an address (s3://BUCKET/FOLDER), from which a store is pulled into cache/.",
+        show_envvar=True,
         metavar="PATH|ADDRESS",
     ),
 ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from tosca_cache.cli.options import DEFAULT_ROOT
 from tosca_cache.config.orders import read_class_order
 from tosca_cache.config.schema import KEYS, TrainConfig, help_text
 
@@ -66,21 +67,40 @@ def dataset_of(store: Path | None, settings: dict[str, Any], config: str | None)
         settings["dataset"] = open_store(store).spec.dataset["name"]
 
 
-def store_for(resolved: Resolved, store: Path | None, root: Path, console: Console) -> tuple[Store, Resolved]:
+def store_for(resolved: Resolved, store: Path | None, root: str, console: Console) -> tuple[Store, Resolved]:
     """The store that settings ask for, and the settings as they are for it; prints which one, and what does not count.
 
-    Raises what `runs.stores.wanted_store` raises.
+    One at an address is pulled into the default cache first. Raises what `runs.stores.wanted_store` raises.
     """
     from tosca_cache.runs.stores import wanted_store
-    from tosca_cache.store.remote import shown
+    from tosca_cache.store.sync import is_address
 
-    opened, resolved, lines = wanted_store(resolved, store, root, command=WORDS.get())
+    if store is None and is_address(root):
+        store = _pulled(resolved, root)
+    folder = DEFAULT_ROOT if is_address(root) else Path(root)
+    opened, resolved, lines = wanted_store(resolved, store, folder, command=WORDS.get())
     foreign = [key for key in resolved.ignored if key not in KEYS]
     if foreign:
         lines.append(f"without effect here: {', '.join(foreign)} (--show-config says why)")
-    for line in [f"store: {shown(opened.path)}", *lines]:
+    for line in [f"store: {opened.path}", *lines]:
         console.print(line, soft_wrap=True)
     return opened, resolved
+
+
+def _pulled(resolved: Resolved, address: str) -> Path:
+    from tosca_cache.cli.cache.copies import transfer
+    from tosca_cache.runs.stores import wanted_fields
+    from tosca_cache.store.sync import pull_wanted
+
+    config = resolved.config
+    with transfer("pull") as begin:
+        return pull_wanted(
+            address,
+            DEFAULT_ROOT,
+            config.dataset,
+            wanted_fields(config),
+            lambda found: begin(found.path.name, found.size),
+        )
 
 
 def _option(key: str, hint: Any) -> Any:

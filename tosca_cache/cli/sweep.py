@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Root, Runs
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Runs
 from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
@@ -75,7 +75,7 @@ def sweep(
     jobs: Annotated[int | None, typer.Option(help="Processes; none: this one, with all its cores.")] = None,
     backend: Backend = "loky",
     scheduler: Annotated[str | None, typer.Option(help="Address of a running cluster: tcp://host:8786.")] = None,
-    root: Root = DEFAULT_ROOT,
+    root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
     **settings: Any,
 ) -> None:

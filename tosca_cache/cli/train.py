@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Plugins, Root, Runs, import_plugins
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Plugins, Runs, import_plugins
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.terminal import make_console
 
@@ -21,7 +21,7 @@ def train(
         str | None, typer.Option(help="official: the reference, with batch routing in file order (leaks the task).")
     ] = None,
     show_config: Annotated[bool, typer.Option(help="Print every setting and where it came from, then stop.")] = False,
-    root: Root = DEFAULT_ROOT,
+    root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
     plugin: Plugins = None,
     **settings: Any,
@@ -53,7 +53,7 @@ def _print_settings(resolved: Any) -> None:
     make_console().print(table)
 
 
-def _train(resolved: Any, store: Path | None, root: Path, runs: Path) -> None:
+def _train(resolved: Any, store: Path | None, root: str, runs: Path) -> None:
     from tosca_cache.cli.show import print_run
     from tosca_cache.errors import RunError
     from tosca_cache.learners.options import leaks_task

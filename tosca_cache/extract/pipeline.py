@@ -43,7 +43,6 @@ from tosca_cache.store import (
     sweep_up,
 )
 from tosca_cache.store.manifest import PLAN
-from tosca_cache.store.remote import settle, shown
 
 __all__ = ["extract"]
 
@@ -113,7 +112,7 @@ class Extraction:
     @cached_property
     def path(self) -> Path:
         """Where the finished store will be."""
-        return settle(store_path(self.root, self.spec))
+        return store_path(self.root, self.spec)
 
     @property
     def workers(self) -> int:
@@ -156,7 +155,7 @@ class Extraction:
         """Which images become what, how, and where; then a line for every store that something is taken from."""
         backbone, facts, done = self.backbone, writer.numerics, writer.done_rows
         first = (
-            f"{shown(writer.path)}: {writer.total_rows} images, {self.options.views} augmented views, "
+            f"{writer.path}: {writer.total_rows} images, {self.options.views} augmented views, "
             f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
             f"{facts['device']}, batch {facts['batch_size']}, {how or f'{self.workers} workers'}"
             + (f"; {done} images are done already" if done else "")

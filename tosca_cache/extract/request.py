@@ -18,7 +18,6 @@ from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.parts import PartOutcome, extract_part, join
 from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.store import Part, Store
-from tosca_cache.store.remote import shown
 
 NORMALISATIONS = ("timm", "none")
 _CHOICES = {"orientation": ORIENTATIONS, "depth": DEPTHS, "duplicates": POLICIES}
@@ -181,7 +180,7 @@ def command(request: ExtractRequest) -> str:
             value = getattr(asked, item.name)
             name = item.name.replace("_", "-").replace("normalise", "normalize")
             if item.name not in left_out and value != item.default:
-                said = shown(value) if name == "root" else str(value)
+                said = str(value)
                 words += [f"--no-{name}"] if value is False else [f"--{name}", said]
     return shlex.join(words)
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.errors import FingerprintMismatch, StoreError, ToscaWarning
+from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
 from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
-from tosca_cache.store.remote import Seen, Unreachable, local_root, look, shown
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 from tosca_cache.store.unfinished import Unfinished, read_unfinished
 
@@ -82,28 +80,17 @@ def store_path(root: Path, spec: StoreSpec) -> Path:
     if len(f"{dataset}--{backbone}--{rest}") > LONGEST_NAME:
         backbone = backbone[:60]
         dataset = dataset[: LONGEST_NAME - len(f"--{backbone}--{rest}")]
-    return local_root(root) / f"{dataset}--{backbone}--{rest}"
+    return Path(root) / f"{dataset}--{backbone}--{rest}"
 
 
 def list_stores(root: Path) -> list[StoreSummary]:
-    """Every store directly under a root, finished or not, by name; empty if the root does not exist.
-
-    Of a remote root those that are there; if it cannot be looked at, with a `ToscaWarning`, those that its mirror has.
-    """
-    root = local_root(root)
+    """Every store directly under a root, finished or not, by name; empty if the root does not exist."""
+    root = Path(root)
     with storage(root):
         if not root.exists():
             return []
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    here = [summary for path in folders if (summary := _summarise(path) or _since(path, folders)) is not None]
-    try:
-        there = look(root)
-    except Unreachable as error:
-        if not here:
-            raise
-        warnings.warn(ToscaWarning(f"{error.problem} Listing what {root} has of it."), stacklevel=2)
-        return here
-    return here if there is None else _with_remote(here, there)
+    return [summary for path in folders if (summary := _summarise(path) or _since(path, folders)) is not None]
 
 
 def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> Store:
@@ -114,33 +101,40 @@ def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None
     Raises `StoreError` if there is none (with the command that makes it) or several (naming them), and
     `FingerprintMismatch` if there are some but none is as wanted, naming every field that differs with both values.
     """
-    wanted, root = dict(wanted or {}), local_root(root)
-    stores = [(s, s.spec) for s in list_stores(root) if s.spec is not None and s.spec.dataset["name"] == dataset]
+    return open_store(choose_store(list_stores(root), root, dataset, wanted).path)
+
+
+def choose_store(
+    summaries: Sequence[StoreSummary], root: Path | str, dataset: str, wanted: Mapping[str, Any] | None = None
+) -> StoreSummary:
+    """The one of these stores that `find_store` means; raises what that raises."""
+    wanted = dict(wanted or {})
+    stores = [(s, s.spec) for s in summaries if s.spec is not None and s.spec.dataset["name"] == dataset]
     finished = [(s, spec) for s, spec in stores if s.state == FINISHED]
     matching = [s for s, spec in finished if not _unlike(spec, wanted)]
     if len(matching) == 1:
-        return open_store(matching[0].path)
+        return matching[0]
     command = extract_command(root, dataset, wanted)
     if matching:
         raise StoreError(
-            f"{len(matching)} stores of {dataset} fit:\n" + "\n".join(f"    {shown(s.path)}" for s in matching),
-            where=shown(root),
+            f"{len(matching)} stores of {dataset} fit:\n" + "\n".join(f"    {s.path}" for s in matching),
+            where=root,
             remedy="Name the one you mean with --store PATH.",
         )
     if finished:
         raise FingerprintMismatch(
             f"No store of {dataset} is as asked for:\n"
-            + "\n".join("\n".join([f"  {shown(s.path)}", *_lines(_unlike(spec, wanted))]) for s, spec in finished),
-            where=shown(root),
+            + "\n".join("\n".join([f"  {s.path}", *_lines(_unlike(spec, wanted))]) for s, spec in finished),
+            where=root,
             remedy=f"Ask for what a store has, or make the one asked for: {command}",
         )
     if stores:
         raise StoreError(
             f"The store of {dataset} is unfinished.",
-            where=shown(stores[0][0].path),
+            where=stores[0][0].path,
             remedy="Run the `tosca extract` command that began it again; what is done is kept.",
         )
-    raise StoreError(f"There is no store of {dataset} yet.", where=shown(root), remedy=f"Make it: {command}")
+    raise StoreError(f"There is no store of {dataset} yet.", where=root, remedy=f"Make it: {command}")
 
 
 def check_store(store: Store, wanted: Mapping[str, Any]) -> None:
@@ -154,7 +148,7 @@ def check_store(store: Store, wanted: Mapping[str, Any]) -> None:
         )
 
 
-def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> str:
+def extract_command(root: Path | str, dataset: str, wanted: Mapping[str, Any] | None = None) -> str:
     """The `tosca extract` command that makes a store with the wanted values, as far as it has options for them."""
     given = {field: value for field, value in (wanted or {}).items() if value is not None}
     if (
@@ -164,8 +158,8 @@ def extract_command(root: Path, dataset: str, wanted: Mapping[str, Any] | None =
     words = ["tosca", "extract", "--dataset", dataset]
     for key, option in _OPTIONS.items():
         words += [option, str(given[key])] if key in given else []
-    if Path(root) != Path("cache"):
-        words += ["--root", shown(root)]
+    if str(root) != "cache" and "://" not in str(root):
+        words += ["--root", str(root)]
     return shlex.join(words)
 
 
@@ -186,30 +180,12 @@ def _summarise(path: Path) -> StoreSummary | None:
         if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY, PLAN)):
             return None  # it has been finished or removed while it was looked at
         return StoreSummary(path, DAMAGED, problem=error.problem)
-    return _of_manifest(path, FINISHED, manifest)
-
-
-def _with_remote(here: Sequence[StoreSummary], there: Sequence[Seen]) -> list[StoreSummary]:
-    """The stores of a mirrored root: finished are those that are finished there, unfinished those begun there or here."""
-    local = {summary.path.name: summary for summary in here}
-    found = {name: summary for name, summary in local.items() if name.endswith(".partial")}
-    for seen in there:
-        far = _summarise(seen.copy)
-        if far is None:
-            continue
-        done = far.done_rows if seen.finished else sum(shard.rows for shard in seen.done)
-        far, name = replace(far, path=seen.path, done_rows=done), seen.path.name
-        if seen.finished:
-            found.pop(f"{name}.partial", None)
-        whole = local.get(name.removesuffix(".partial"))  # finished here, and its upload was interrupted
-        near = found.get(name) or (whole and replace(whole, path=seen.path, state=UNFINISHED))
-        found[name] = far if seen.finished or near is None or near.done_rows <= far.done_rows else near
-    return [found[name] for name in sorted(found)]
+    return summary_of(path, FINISHED, manifest)
 
 
 def _unfinished(path: Path) -> StoreSummary | None:
     if (path / MANIFEST).exists():  # only its final name is missing
-        return _of_manifest(path, UNFINISHED, load_manifest(path / MANIFEST))
+        return summary_of(path, UNFINISHED, load_manifest(path / MANIFEST))
     found = read_unfinished(path)
     if found is None:
         return None
@@ -228,7 +204,8 @@ def _parts(found: Unfinished) -> dict[str, str]:
     return states
 
 
-def _of_manifest(path: Path, state: str, manifest: Manifest) -> StoreSummary:
+def summary_of(path: Path, state: str, manifest: Manifest) -> StoreSummary:
+    """The summary of a whole store that a manifest describes."""
     rows = sum(layout.rows for layout in manifest.plan.layouts.values())
     return _summary(path, state, manifest.plan, rows, manifest.size)
 

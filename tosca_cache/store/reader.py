@@ -25,7 +25,6 @@ from tosca_cache.store.manifest import (
     parse_provenance,
 )
 from tosca_cache.store.numbers import read_numbers
-from tosca_cache.store.remote import arrived
 from tosca_cache.store.rows import check_path
 from tosca_cache.store.selection import Selection
 from tosca_cache.store.spec import StoreSpec
@@ -145,12 +144,12 @@ class Store(Shown):
 
 
 def open_store(path: str | Path) -> Store:
-    """Opens a finished store; one at an address (`s3://BUCKET/FOLDER/NAME`) or in a mirror is fetched first if it must be.
+    """Opens a finished store.
 
     Checks the manifest, that every object is there with its recorded size, and zarr's metadata; the features' and other
     arrays' bytes are checked when they are read. Raises `StoreError` for a store that is missing, unfinished or damaged.
     """
-    path = arrived(path)
+    path = Path(path)
     refuse_unfinished(path)
     with storage(path):
         manifest = load_manifest(path / MANIFEST)

@@ -22,7 +22,6 @@ from tosca_cache.store.layout import ARRAYS, SPLITS, compact_path, partial_path
 from tosca_cache.store.leftovers import LOCK, Leftover, busy, folder_size, leftovers
 from tosca_cache.store.leftovers import UNFINISHED as UNFINISHED_STORE
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, PROVENANCE, load_manifest
-from tosca_cache.store.remote import delete_store, mirror_of
 
 _OURS = re.compile(
     "|".join(re.escape(name) for name in (MANIFEST, MANIFEST_COPY, PROVENANCE, PLAN, "zarr.json", *SPLITS))
@@ -80,17 +79,15 @@ class Usage:
 def remove_store(path: Path) -> int:
     """Removes a store, finished, unfinished or damaged, and what is left of its building; returns the bytes of that.
 
-    path: its folder; with `.partial`, or where there is no finished one, the unfinished store. Of a store in a mirror, the
-    remote one goes first, then what the mirror has of it.
+    path: its folder; with `.partial`, or where there is no finished one, the unfinished store.
 
     Raises `StoreBusy`, naming the process, while somebody is writing it; `StoreError` if there is no store, if the folder
     holds anything that no store has, or if the disk refuses.
     """
     path = Path(path)
     store = path.with_name(path.name.removesuffix(".partial"))
-    there = 0 if mirror_of(store.parent) is None else delete_store(store.parent, path.name)
     with storage(store.parent):
-        folders = _folders(path, store, needed=not there)
+        folders = _folders(path, store)
         for folder in folders:
             _check_ours(folder)
         with _alone(store):
@@ -101,7 +98,7 @@ def remove_store(path: Path) -> int:
                 folder.rename(removed)
                 sync_folder(store.parent)
                 remove_tree(removed, *_VOUCHING)
-    return there or size
+    return size
 
 
 def prune(root: Path, *, older_than: float = 0.0, dry_run: bool = False) -> Pruned:
@@ -136,12 +133,12 @@ def usage(root: Path) -> Usage:
         return Usage(stores, litter, shutil.disk_usage(root).free)
 
 
-def _folders(path: Path, store: Path, *, needed: bool) -> list[Path]:
+def _folders(path: Path, store: Path) -> list[Path]:
     whole = [] if path.name.endswith(".partial") else [store]
     found = [folder for folder in (*whole, partial_path(store), compact_path(store)) if folder.is_dir()]
     if path.is_symlink():
         raise StoreError("This is a link to a folder.", where=path, remedy="Name the folder itself.")
-    if not found and needed:
+    if not found:
         raise StoreError(
             "There is no feature store here.", where=path, remedy="See `tosca cache ls` for the stores there are."
         )

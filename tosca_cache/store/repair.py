@@ -29,7 +29,6 @@ from tosca_cache.store.manifest import (
     seal,
     seal_provenance,
 )
-from tosca_cache.store.remote import mirror_of
 from tosca_cache.store.verify import Progress, Verification, verify_store
 from tosca_cache.store.verify.folder import expected_metadata, linked_folders
 from tosca_cache.store.verify.problems import COPY_BAD, LITTER, MANIFEST_BAD, METADATA_BAD, PROVENANCE_BAD
@@ -142,12 +141,6 @@ def repairing(path: Path, *, progress: Progress | None = None) -> Iterator[Store
     Raises `StoreBusy` while somebody else writes it; `StoreError` if there is no finished store, neither its manifest nor
     the copy can be believed, folders of it are links (what is behind them is not the store's), or the disk refuses.
     """
-    if mirror_of(path.parent) is not None:
-        raise StoreError(
-            "This is the copy of a store at a remote root: it is fetched again, not mended.",
-            where=path,
-            remedy="Remove the folder of the copy; the next command that reads the store fetches it.",
-        )
     with deciding(path):
         lock = claim(path, None)
     try:

@@ -22,7 +22,6 @@ from tosca_cache.store.lock import FileLock
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan
 from tosca_cache.store.parts import Part, read_note, read_notes, write_note
 from tosca_cache.store.reader import Store, open_store
-from tosca_cache.store.remote import Uploader, remote_numerics
 from tosca_cache.store.rows import checked_rows
 from tosca_cache.store.spec import StoreSpec, plain
 from tosca_cache.store.unfinished import all_shards, begin_or_check, recorded_plan
@@ -35,9 +34,7 @@ class StoreWriter:
     Use `StoreWriter.open`.
     """
 
-    def __init__(
-        self, path: Path, plan: Plan, lock: FileLock, part: Part | None = None, remote: Uploader | None = None
-    ) -> None:
+    def __init__(self, path: Path, plan: Plan, lock: FileLock, part: Part | None = None) -> None:
         self.path = path
         self.plan = plan
         self.part = part
@@ -48,9 +45,6 @@ class StoreWriter:
         self._done = finished_shards(self._folder, plan.layouts)
         every = all_shards(plan)
         self._shards = every if part is None else part.of(every)
-        self._remote = remote
-        if remote is not None:
-            remote.start(plan, [done for shard, done in self._done.items() if shard in set(self._shards)])
 
     @classmethod
     def open(
@@ -75,7 +69,7 @@ class StoreWriter:
         part: write these shards only, beside processes that write the other parts; `finish` is for a writer without one.
 
         Raises `StoreError` if the store is finished already, if another process is writing it (`StoreBusy`), if an
-        unfinished store is to become something else (naming every field that differs), or if the disk or the remote side
+        unfinished store is to become something else (naming every field that differs), or if the disk
         refuses; and `ValueError` for a part that is to restart, because what it would throw away belongs to others.
         """
         if restart and part is not None:
@@ -85,9 +79,8 @@ class StoreWriter:
         layouts = {s: SplitLayout.plan(rows[s], views[s], dim, spec.dtype, shard_rows) for s in SPLITS}
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
         with deciding(path):
-            lock, remote = claim(path, part), None
+            lock = claim(path, part)
             try:
-                remote = Uploader.take(path, part)
                 with storage(path):
                     if path.exists():
                         raise _finished(path)
@@ -95,25 +88,20 @@ class StoreWriter:
                         remove_tree(compact_path(path), MANIFEST)
                     if restart:
                         remove_tree(partial_path(path), MANIFEST, PLAN)
-                    if remote is not None:
-                        remote.begin(plan, restart=restart)
                     begin_or_check(partial_path(path), plan)
-                return cls(path, plan, lock, part, remote)
+                return cls(path, plan, lock, part)
             except BaseException:
                 lock.release()
-                if remote is not None:
-                    remote.close()
                 raise
 
     @staticmethod
     def recorded_numerics(path: Path) -> dict[str, Any] | None:
         """What an unfinished store at PATH.partial was begun with; None if there is none, `StoreError` if it is damaged.
 
-        For a caller that wants to go on with it whatever its own defaults are now. Below a mirror it may have been begun
-        on another machine.
+        For a caller that wants to go on with it whatever its own defaults are now.
         """
         plan = recorded_plan(partial_path(Path(path)))
-        return remote_numerics(Path(path)) if plan is None else dict(plan.numerics)
+        return None if plan is None else dict(plan.numerics)
 
     @property
     def spec(self) -> StoreSpec:
@@ -194,8 +182,6 @@ class StoreWriter:
         done = DoneShard(shard, write_shard(self._folder, shard, rows), skipped, dict(taken or {}))
         self._journal.append(done)
         self._done[shard] = done
-        if self._remote is not None:
-            self._remote.add(done)
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Keeps what this part says about how it was made, for whoever finishes the store; replaces what it said before."""
@@ -225,8 +211,6 @@ class StoreWriter:
         self._must_hold_the_lock()
         if self.part is not None:
             raise ValueError("a part cannot finish the store")
-        if self._remote is not None:
-            self._remote.drain()
         folder = self._folder
         if not self._sealed:
             lost = [done for done in self._done.values() if not is_there(folder, done)]
@@ -236,27 +220,18 @@ class StoreWriter:
                 raise _incomplete(self._folder, self.pending())
             folder = seal_store(self.path, self.plan, list(self._done.values()), provenance, left_out or {})
         publish_sealed(folder, self.path)
-        if self._remote is not None:
-            self._remote.finish()
         self.close()
         return open_store(self.path)
 
     def close(self) -> None:
-        """Gives the lock back; an unfinished store stays for the next run, and what is not uploaded yet, too."""
-        self._leave(drain=False)
+        """Gives the lock back; an unfinished store stays for the next run."""
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._leave(drain=kind is None)
-
-    def _leave(self, *, drain: bool) -> None:
-        try:
-            if self._remote is not None and self._lock.held:
-                self._remote.close(drain=drain)
-        finally:
-            self._lock.release()
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def _must_hold_the_lock(self) -> None:
         if not self._lock.held:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from tosca_cache.cli.cache import exchange, look, remove, verify, why
+from tosca_cache.cli.cache import copies, exchange, look, remove, verify, why
 
-VERBS = (look, verify, why, exchange, remove)
+VERBS = (look, verify, why, exchange, copies, remove)
 
 
 def register(app: typer.Typer) -> None:

@@ -12,13 +12,10 @@ StoreArgument = Annotated[str, typer.Argument(help="Path of a store, or its name
 
 
 def locate(store: str, root: Path) -> Path:
-    """A path or an address as it is; else a name in the root, or the beginning of exactly one; `UsageError` names several."""
+    """A path as it is; else a name in the root, or the beginning of exactly one; `UsageError` names several."""
     from tosca_cache.errors import UsageError
     from tosca_cache.store import list_stores
-    from tosca_cache.store.remote import is_address, local_path
 
-    if is_address(store):
-        return local_path(store)
     exact = (Path(store), root / store, root / f"{store}.partial")
     for path in exact:
         if path.exists():

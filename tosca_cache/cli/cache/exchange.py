@@ -182,13 +182,12 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def _print_imported(done: Imported, root: Path) -> None:
-    from tosca_cache.store.remote import shown
 
     for note in done.notes:
         echo(f"note: {note}")
     if done.was_there:
         echo("this store is there already; nothing to do")
-    echo(f"store: {shown(done.store.path)}")
+    echo(f"store: {done.store.path}")
     echo(f"use it: {_train_command(done.store, root)}")
 
 
@@ -196,7 +195,6 @@ def _train_command(store: Store, root: Path) -> str:
     """The `tosca train` command that finds this store, whatever the shipped config of a dataset of that name asks for."""
     from tosca_cache.config import resolve
     from tosca_cache.runs.stores import wanted_fields
-    from tosca_cache.store.remote import shown
 
     name, backbone = store.spec.dataset["name"], store.spec.backbone
     words = ["tosca", "train", "--dataset", name]
@@ -206,5 +204,5 @@ def _train_command(store: Store, root: Path) -> str:
     if wanted.get("views.count", store.spec.views["count"]) != store.spec.views["count"]:
         words += ["--views", str(store.spec.views["count"])]
     if root != DEFAULT_ROOT:
-        words += ["--root", shown(root)]
+        words += ["--root", str(root)]
     return shlex.join(words)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
-from tosca_cache.cli.options import DEFAULT_ROOT, Root
+from tosca_cache.cli.options import DEFAULT_ROOT, AnyRoot, Root
 from tosca_cache.terminal import echo, make_console, print_rows
 from tosca_cache.text import one_line
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
 
 
-def list_(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
-    """List the feature stores, finished and unfinished."""
+def list_(root: AnyRoot = str(DEFAULT_ROOT), as_json: AsJson = False) -> None:
+    """List the feature stores, finished and unfinished; at an address those that can be pulled."""
     from tosca_cache.store import list_stores
-    from tosca_cache.store.remote import shown
+    from tosca_cache.store.sync import is_address, list_remote
 
-    stores = list_stores(root)
+    stores = list_remote(root) if is_address(root) else list_stores(Path(root))
     if as_json:
         echo(json.dumps([store.to_dict() for store in stores], indent=1))
     elif stores:
-        _print_list(shown(root), stores)
+        _print_list(root, stores)
     else:
-        echo(f"There are no stores in {shown(root)}. Make one: tosca extract --dataset digits")
+        echo(f"There are no stores in {root}. Make one: tosca extract --dataset digits")
 
 
 def info(

@@ -81,7 +81,6 @@ def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         echo(json.dumps(found.to_dict(), indent=1))
     else:
         _print_usage(Path(root), found)
-        _print_remote_usage(Path(root))
 
 
 def register(cache: typer.Typer) -> None:
@@ -126,15 +125,6 @@ def _seconds(age: str) -> float:
             f"{age!r} is not an age", where="--older-than", remedy="give a whole number and s, m, h or d, such as 7d"
         )
     return float(int(found[1]) * _UNITS[found[2]])
-
-
-def _print_remote_usage(root: Path) -> None:
-    from tosca_cache.store.remote import mirror_of, shown, sizes
-
-    if mirror_of(root) is not None:
-        there = sizes(root)
-        lines = [f"  {name}: {readable_size(size)}" for name, size in there.items()]
-        echo("\n".join([f"at {shown(root)}: {readable_size(sum(there.values()))}", *lines]))
 
 
 def _print_usage(root: Path, found: Usage) -> None:

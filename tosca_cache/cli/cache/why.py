@@ -49,11 +49,10 @@ def register(cache: typer.Typer) -> None:
 
 
 def _print(found: list[Comparison], matching: list[Comparison], command: str) -> None:
-    from tosca_cache.store.remote import shown
     from tosca_cache.store.spec import canonical
 
     for comparison in matching:
-        echo(f"matches: {shown(comparison.path)}")
+        echo(f"matches: {comparison.path}")
         if comparison.state == "unfinished":
             echo(f"    it is unfinished; this goes on with it: {command}")
     if matching:
@@ -61,7 +60,7 @@ def _print(found: list[Comparison], matching: list[Comparison], command: str) ->
     echo("no store matches" + (", nearest first:" if found else ": there are none in this root"))
     for comparison in found:
         state = "" if comparison.state == "finished" else f" ({comparison.state})"
-        echo(f"  {shown(comparison.path)}{state}" + (f": {comparison.problem}" if comparison.problem else ""))
+        echo(f"  {comparison.path}{state}" + (f": {comparison.problem}" if comparison.problem else ""))
         for field, asked, has in comparison.differences:
             echo(f"    {field}: asked for {canonical(asked)}, it has {canonical(has)}")
     echo(f"make it: {command}")

@@ -44,7 +44,6 @@ from tosca_cache.store.exchange.compose import (
 from tosca_cache.store.exchange.reading import ExternalFile, open_external
 from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS, Shard
 from tosca_cache.store.reader import Store, open_store
-from tosca_cache.store.remote import settle
 from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
 from tosca_cache.store.writer import StoreWriter
 
@@ -259,7 +258,7 @@ def import_arrays(
     spec = _spec(composed, name, dtype, described, rule)
     with file_errors(root, StoreError, option="--root"):
         root.mkdir(parents=True, exist_ok=True)
-    path = settle(store_path(root, spec))
+    path = store_path(root, spec)
     if path.exists():
         return Imported(open_store(path), True, tuple(notes))
     if any(each.clean.dtype.itemsize == 8 for each in features):

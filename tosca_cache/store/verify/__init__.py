@@ -18,7 +18,6 @@ from tosca_cache.store.disk import storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
 from tosca_cache.store.manifest import MANIFEST, Manifest
 from tosca_cache.store.reader import refuse_unfinished
-from tosca_cache.store.remote import arrived
 from tosca_cache.store.verify.folder import (
     check_all_metadata,
     check_counts,
@@ -45,7 +44,7 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
 
     Raises `StoreError` if there is no store, or an unfinished one, and if the folder cannot be read at all.
     """
-    path, begun = arrived(path), time.perf_counter()
+    path, begun = Path(path), time.perf_counter()
     refuse_unfinished(path)
     with storage(path):
         manifest, problems = read_manifests(path)

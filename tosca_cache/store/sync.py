@@ -1,0 +1,265 @@
+"""Copies of finished stores on S3, Google Cloud Storage or any other file system of fsspec: pushed and pulled.
+
+At ADDRESS/NAME lie the same objects as in the store's folder. The manifest is written last and read first, so that a torn
+upload is never a store; pulled objects are compared with its digests before the store gets its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.files import Limit
+from tosca_cache.names import STORE_NAME
+from tosca_cache.store.catalogue import FINISHED, StoreSummary, choose_store, summary_of
+from tosca_cache.store.claims import claim, deciding
+from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync_all, sync_folder, write_whole
+from tosca_cache.store.layout import ARRAYS, SPLITS, object_key
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest
+from tosca_cache.store.reader import Store, open_store
+
+THREADS = 8  # objects under way at a time
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
+Progress = Callable[[int], None]
+
+
+def is_address(text: str | Path) -> bool:
+    """Whether this is an address (SCHEME://...) and not a path."""
+    return _ADDRESS.match(str(text)) is not None
+
+
+def push(store: Store, address: str, progress: Progress | None = None) -> str:
+    """Copies a store below an address and returns its own address; what is there of it already is not copied again.
+
+    Every object is compared with its digest on the way.
+
+    Arguments:
+        progress: is told how many more bytes are there.
+
+    Raises `StoreError` if the store is damaged, another one of this name is there, or the other side refuses.
+    """
+    target = f"{address.rstrip('/')}/{store.path.name}"
+    records, told = objects_of(store.manifest), progress or (lambda size: None)
+    with _remote(target) as (fs, base):
+        there = _sizes(fs, base)
+        manifest = (store.path / MANIFEST).read_bytes()
+        if MANIFEST in there and fs.cat_file(f"{base}/{MANIFEST}") != manifest:
+            raise StoreError(
+                "Another store of this name is there.", where=target, remedy="Push to another address, or remove it."
+            )
+
+        def copy(key: str) -> None:
+            """One object, unless it is there."""
+            if there.get(key) != records[key].size:
+                data = (store.path / key).read_bytes()
+                if ObjectRecord.of(data) != records[key]:
+                    remedy = "Mend the store first: `tosca cache verify STORE --repair`."
+                    raise StoreError("The store is damaged.", where=store.path / key, remedy=remedy)
+                if "file" in fs.protocol:  # elsewhere there are no folders, and s3fs would make the bucket
+                    fs.makedirs(f"{base}/{key}".rpartition("/")[0], exist_ok=True)
+                fs.pipe_file(f"{base}/{key}", data)
+            told(records[key].size)
+
+        _in_threads(copy, records)
+        for name in (PROVENANCE, MANIFEST_COPY, MANIFEST):
+            if (store.path / name).exists():
+                fs.pipe_file(f"{base}/{name}", (store.path / name).read_bytes())
+    return target
+
+
+def pull(address: str, root: Path, progress: Progress | None = None) -> Path:
+    """Copies the store at an address (ADDRESS/NAME) into a root and returns its path; one that was begun is gone on with.
+
+    It gets its name when all of it is there, compared with the digests of its manifest, and on the disk.
+
+    Raises `StoreError` if there is no finished store, if an object is missing or damaged, or another store has its name.
+    """
+    name = address.rstrip("/").rpartition("/")[2]
+    if not STORE_NAME.fullmatch(name):
+        raise UsageError(f"{ascii(name)[:100]} is no name of a store", where=address[:200], remedy="give ADDRESS/NAME")
+    path, folder = root / name, root / f".{name}.fetching"
+    with _remote(address) as (fs, base), storage(root):
+        manifest = _read(fs, f"{base}/{MANIFEST}", Limit.MANIFEST)
+        if manifest is None:
+            raise StoreError(
+                "There is no finished store here.", where=address, remedy="See what there is: tosca cache ls --root ..."
+            )
+        if path.exists():
+            return _the_same(path, manifest, address)
+        root.mkdir(parents=True, exist_ok=True)
+        with deciding(path):
+            lock = claim(path, None)
+        try:
+            _fetch(fs, base, folder, manifest, progress or (lambda size: None))
+            folder.rename(path)
+            sync_folder(root)
+        finally:
+            lock.release()
+    return path
+
+
+def list_remote(address: str) -> list[StoreSummary]:
+    """The finished stores at an address, by name; their `path` is the name alone. Unreadable ones are left out."""
+    found = []
+    with _remote(address) as (fs, base), TemporaryDirectory() as scratch:
+        names = sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in _listed(fs, base))
+        for name in names:
+            data = _read(fs, f"{base}/{name}/{MANIFEST}", Limit.MANIFEST) if STORE_NAME.fullmatch(name) else None
+            if data is not None:
+                copy = Path(scratch) / MANIFEST
+                copy.write_bytes(data)
+                try:
+                    found.append(summary_of(Path(name), FINISHED, load_manifest(copy)))
+                except StoreError:
+                    continue
+    return found
+
+
+def pull_wanted(
+    address: str,
+    root: Path,
+    dataset: str,
+    wanted: Mapping[str, Any] | None = None,
+    progress: Callable[[StoreSummary], Progress] | None = None,
+) -> Path:
+    """Pulls the one store of a dataset at an address that has the wanted values; see `catalogue.find_store` for errors."""
+    chosen = choose_store(list_remote(address), address, dataset, wanted)
+    told = None if progress is None else progress(chosen)
+    return pull(f"{address.rstrip('/')}/{chosen.path.name}", root, told)
+
+
+def objects_of(manifest: Manifest) -> dict[str, ObjectRecord]:
+    """Every object that a manifest vouches for, by its key."""
+    found = dict(manifest.metadata)
+    for split in SPLITS:
+        for shard, records in enumerate(manifest.shards[split]):
+            found |= {object_key(split, array, shard): records[array] for array in ARRAYS}
+    return found
+
+
+def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress) -> None:
+    """Brings all objects of a store into a folder, the manifest first; whole ones of an earlier attempt are kept."""
+    if folder.exists() and (not (folder / MANIFEST).exists() or (folder / MANIFEST).read_bytes() != manifest):
+        remove_tree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / MANIFEST, manifest)
+    records = objects_of(load_manifest(folder / MANIFEST))
+    there = _sizes(fs, base)
+
+    def copy(key: str) -> None:
+        """One object, unless it is here whole."""
+        path, record = folder / key, records[key]
+        if regular_size(path) != record.size or ObjectRecord.of(path.read_bytes()) != record:
+            if there.get(key) != record.size:
+                raise _torn(f"{base}/{key}", "is missing" if key not in there else "has another size")
+            data = fs.cat_file(f"{base}/{key}")
+            if ObjectRecord.of(data) != record:
+                raise _torn(f"{base}/{key}", "is not what its manifest says")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+        progress(record.size)
+
+    _in_threads(copy, records)
+    for name, most in ((PROVENANCE, Limit.PROVENANCE), (MANIFEST_COPY, Limit.MANIFEST)):
+        if (data := _read(fs, f"{base}/{name}", most)) is not None:
+            write_whole(folder / name, data)
+    sync_all(path for path in (folder, *folder.rglob("*")))
+
+
+def _the_same(path: Path, manifest: bytes, address: str) -> Path:
+    if (path / MANIFEST).read_bytes() != manifest:
+        raise StoreError(
+            f"Another store of this name is here already: {path}.",
+            where=address,
+            remedy="Pull into another --root, or remove the one that is here.",
+        )
+    return open_store(path).path
+
+
+def _torn(key: str, how: str) -> StoreError:
+    return StoreError(f"The store is damaged: an object {how}.", where=key, remedy="Push the store again.")
+
+
+def _in_threads(copy: Callable[[str], None], keys: Mapping[str, Any]) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for _ in pool.map(copy, keys):  # raises what a thread raised
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _listed(fs: Any, base: str) -> list[dict[str, Any]]:
+    try:
+        found: list[dict[str, Any]] = fs.ls(base, detail=True, refresh=True)
+    except FileNotFoundError:
+        return []
+    return found
+
+
+def _sizes(fs: Any, base: str) -> dict[str, int]:
+    """{key: bytes} of every object below an address."""
+    fs.invalidate_cache()
+    found = fs.find(base, detail=True)
+    start = fs._strip_protocol(base).rstrip("/") + "/"
+    return {name.removeprefix(start): int(entry["size"]) for name, entry in found.items()}
+
+
+def _read(fs: Any, key: str, most: int) -> bytes | None:
+    """An object that has at most so many bytes; None if there is none."""
+    try:
+        size = int(fs.info(key)["size"])
+    except FileNotFoundError:
+        return None
+    if size > most:
+        raise StoreError(f"This object has {size:,} bytes, more than {most:,}.", where=key, remedy="Push it again.")
+    data: bytes = fs.cat_file(key)
+    return data
+
+
+@contextmanager
+def _remote(address: str) -> Iterator[tuple[Any, str]]:
+    """The file system of an address, and the path there; whatever it raises becomes a `StoreError` that says what to do."""
+    import fsspec
+
+    scheme = address.partition("://")[0]
+    try:
+        fs, base = fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        remedy = f"pip install 'tosca-cache[{extra}]'" if extra else f"install what fsspec needs for {scheme}://"
+        raise UsageError(f"{scheme}:// needs a library: {error}", where=address[:200], remedy=remedy) from error
+    except ValueError as error:
+        raise UsageError(
+            f"this is no address: {error}", where=address[:200], remedy="give s3://BUCKET/FOLDER"
+        ) from error
+    try:
+        yield fs, base
+    except (StoreError, UsageError):
+        raise
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"There is no such bucket or folder: {_first_line(error)}", where=address, remedy="Make it, or correct it."
+        ) from error
+    except PermissionError as error:
+        raise StoreError(
+            f"Access was refused: {_first_line(error)}", where=address, remedy="See that you may read and write there."
+        ) from error
+    except Exception as error:  # what the libraries of all these services raise has nothing in common
+        raise StoreError(
+            f"{scheme}:// failed: {_first_line(error)}",
+            where=address,
+            remedy="Check credentials and network, then run the same command again: what is copied is kept.",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return ascii((str(error).strip() or type(error).__name__).splitlines()[0])[1:-1][:300]
