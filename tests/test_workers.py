@@ -74,6 +74,17 @@ def test_jobs_run_elsewhere_and_share_the_cores(workers):
     assert {threads for _, threads in found} == {max(1, cores() // 2)}
 
 
+@pytest.mark.parametrize(
+    ("said", "threads"),
+    [("1", 1), (" 1,4", 1), ("0001", 1), ("999", None), ("0", None), ("-1", None), ("many", None), ("9" * 5000, None)],
+)
+def test_threads_that_the_environment_allows(monkeypatch, said, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setattr("tosca_cache.workers.cores", lambda: 6)
+    assert threads_here() == (threads or 6)
+    assert [found for _, found in run_jobs(look, [(1,)], n_jobs=1)] == [threads or 6]
+
+
 def test_what_a_job_raises_is_raised(workers):
     with pytest.raises(StoreError, match="no room for") as raised:
         list(workers.run(refuse, [(1,), (2,)]))

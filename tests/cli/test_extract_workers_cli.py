@@ -76,6 +76,13 @@ def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, fi
         assert again.exit_code == 0 and "finished already" in again.stdout and "store: " in again.stdout
 
 
+def test_no_more_threads_than_the_environment_allows(tiny_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("tosca_cache.workers.cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert " 1 workers" in run(tiny_digits, tmp_path).stderr
+    assert " 3 workers" in run(tiny_digits, tmp_path / "other", "--workers", "3").stderr
+
+
 def done_rows(root):
     return sum(store.done_rows for store in list_stores(root) if store.state == "unfinished")
 
