@@ -46,7 +46,7 @@ for name in ("NO_PROXY", "no_proxy"):  # servers of the tests are on this machin
     os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
 # Nor does the terminal that they are started from: rich and typer ask these whether to write in colour, and how wide.
 COLOURS = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "CLICOLOR_FORCE", "GITHUB_ACTIONS")
-for name in (*COLOURS, "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERMINAL_WIDTH", "JUPYTER_COLUMNS"):
+for name in (*COLOURS, "OMP_NUM_THREADS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERMINAL_WIDTH", "JUPYTER_COLUMNS"):
     os.environ.pop(name, None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

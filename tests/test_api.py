@@ -65,6 +65,19 @@ def test_same_seed_gives_same_r_and_other_seed_other_modules(make_stream, traine
     assert not np.array_equal(other.learner.losses[0], trained.learner.losses[0])
 
 
+@pytest.mark.parametrize("room", [0, 1])
+def test_where_memory_is_short_test_rows_are_adapted_anew(make_stream, trained, monkeypatch, room):
+    """room: of how many tasks' test rows may be kept what a module makes of them, a time; the numbers are the same."""
+    size = 4 * trained.stream.dim * trained.outcome.counts.max()  # float32
+    monkeypatch.setattr("tosca_cache.learners.tosca.free_memory", lambda device: 4 * room * size)  # a fourth may be used
+    again = tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
+    kept = [sum(map(len, watch.adapted)) for watch in (again.outcome.watch, trained.outcome.watch)]
+    assert room <= kept[0] <= 3 * room and kept[1] == 9, "three tasks, each with three modules"
+    assert np.array_equal(again.outcome.R, trained.outcome.R, equal_nan=True)
+    assert np.array_equal(again.predictions(), trained.predictions())
+    assert tosca.evaluate(again)["last_accuracy_by_condition"] == tosca.evaluate(trained)["last_accuracy_by_condition"]
+
+
 def test_reporter_hears_every_epoch_and_task(make_stream):
     heard = []
 

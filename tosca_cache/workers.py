@@ -19,12 +19,13 @@
   of their jobs. A cluster that was given as `scheduler` is left alone, and finishes the jobs that it has begun.
 
 Threads are shared out so that jobs on one machine do not fight: a job runs under `torch.set_num_threads(threads_here())`,
-which is the cores of its machine divided by the jobs that may run there at a time.
+which is the cores of its machine divided by the jobs that may run there at a time, and never more than OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -58,8 +59,14 @@ def cores() -> int:
 
 
 def threads_here() -> int:
-    """Threads that the calling job may use; outside of a job, all cores."""
-    return _threads.get() or cores()
+    """Threads that the calling job may use; outside of a job, all cores, or fewer if OMP_NUM_THREADS says so."""
+    return _threads.get() or min(cores(), _omp_threads())
+
+
+def _omp_threads() -> int:
+    """Threads that the environment allows a process that computes."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if re.fullmatch("0*[1-9][0-9]{0,8}", first) else sys.maxsize
 
 
 def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> None:
@@ -103,7 +110,7 @@ class Workers:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             if self.backend == "loky":
-                self._joblib = clusters.loky(stack, threads=max(1, cores() // self.n_jobs))
+                self._joblib = clusters.loky(stack, threads=_share(self.n_jobs, _omp_threads()))
             else:
                 start = {"dask": clusters.dask, "ray": clusters.ray}[self.backend]
                 cluster = start(stack, self.n_jobs, self._scheduler)
@@ -131,7 +138,8 @@ class Workers:
         """
         from joblib import Parallel, delayed
 
-        calls = (delayed(_call)(function, self._neighbours, job) for job in jobs)
+        most = _omp_threads()  # here: workers have a variable of their own
+        calls = (delayed(_call)(function, self._neighbours, most, job) for job in jobs)
         # Batches of one, and nothing sent ahead: jobs are long, and one that waits behind another could run elsewhere.
         parallel = Parallel(
             backend=self._joblib,
@@ -180,9 +188,14 @@ def run_jobs(
         yield from workers.run(function, jobs, on_result)
 
 
-def _call(function: Callable[..., R], neighbours: int, job: tuple[Any, ...]) -> R:
-    """What a worker runs."""
-    threads = max(1, cores() // neighbours)
+def _share(jobs: int, most: int) -> int:
+    """Threads of a job on this machine beside others."""
+    return max(1, min(cores() // jobs, most))
+
+
+def _call(function: Callable[..., R], neighbours: int, most: int, job: tuple[Any, ...]) -> R:
+    """What a worker runs. most: threads that the environment of who asked allows."""
+    threads = _share(neighbours, most)
     token = _threads.set(threads)
     torch = sys.modules.get("torch")  # if the job needs it, its module has imported it; if not, it shall not be loaded
     before = None if torch is None else torch.get_num_threads()

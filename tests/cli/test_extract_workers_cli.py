@@ -1,20 +1,28 @@
 """`tosca extract` over several workers as a user meets it: --part and --join, --jobs on loky, Dask and Ray, and kill -9."""
 
 import os
+import re
 import shlex
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import Command, after_shards, hold, loky_worker, process_below, warm_loky
+from commands import Command, after_shards, loky_worker, process_below, warm_loky
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.extract.jobs import make_part
+from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
+from tosca_cache.store.claims import deciding, writers
 from tosca_cache.workers import Workers
+
+LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
 
 
 def run(arguments, root, *more):
@@ -66,6 +74,13 @@ def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, fi
         with warm_loky():
             again = run(tiny_digits, tmp_path, *more)
         assert again.exit_code == 0 and "finished already" in again.stdout and "store: " in again.stdout
+
+
+def test_no_more_threads_than_the_environment_allows(tiny_digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("tosca_cache.workers.cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert " 1 workers" in run(tiny_digits, tmp_path).stderr
+    assert " 3 workers" in run(tiny_digits, tmp_path / "other", "--workers", "3").stderr
 
 
 def done_rows(root):
@@ -133,12 +148,55 @@ def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undistu
     assert (last["jobs"], last["backend"], last["images"]) == (2, backend, 1797)
 
 
-def test_a_killed_command_goes_on_with_what_its_workers_have_done(tiny_digits, undisturbed, files, tmp_path):
-    """It is killed before it joins what they have made; they end when they see it."""
-    before = partial(hold, "tosca_cache.extract.shared:_Sharing", "make_all")
-    command = Command(*tiny_digits, "--root", tmp_path, "--jobs", "2", before=before)
-    command.wait_until(lambda: done_rows(tmp_path) > 0)
-    assert command.kill() == -signal.SIGKILL
-    result = run(tiny_digits, tmp_path, "--jobs", "1", "--wait")
-    assert result.exit_code == 0 and "images are done already" in result.stderr
-    assert files(tmp_path) == undisturbed
+# Every process of Python that is started reads this: a worker stands still once it has published a shard of its part.
+STANDING_STILL = """
+import os, pathlib, time
+if "TOSCA_TEST_HOLD" in os.environ:
+    from tosca_cache.store import StoreWriter
+    plain = StoreWriter.publish
+    def publish(self, *arguments, **more):
+        plain(self, *arguments, **more)
+        pathlib.Path(os.environ["TOSCA_TEST_HOLD"], str(os.getpid())).touch()
+        time.sleep(1800)
+    StoreWriter.publish = publish
+"""
+
+
+def wait_for(condition, seconds=500):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason="looks at processes and named semaphores as Linux has them")
+@pytest.mark.parametrize("whom", ["the command alone", pytest.param("all its processes", marks=pytest.mark.long)])
+def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, files, tmp_path, whom):
+    held, root = tmp_path / "held", tmp_path / "root"
+    held.mkdir()
+    (tmp_path / "sitecustomize.py").write_text(STANDING_STILL)
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    asked = [sys.executable, LAUNCHER, *tiny_digits, "--root", root, "--jobs", "2"]
+    command = subprocess.Popen(  # loky starts no workers below a process of `commands`
+        asked, env=os.environ | {"PYTHONPATH": path, "TOSCA_TEST_HOLD": str(held)}, start_new_session=True
+    )
+    wait_for(lambda: len(list(held.iterdir())) == 2 or command.poll() is not None)
+    workers = [int(path.name) for path in held.iterdir()]
+    partial = next(path for path in root.iterdir() if path.name.endswith(".partial"))
+    store = partial.with_name(partial.name.removesuffix(".partial"))
+    with deciding(store):
+        assert {who.split()[1] for part, who in writers(store) if part.index} == {str(pid) for pid in workers}
+    if whom == "the command alone":
+        command.kill()
+    else:
+        os.killpg(command.pid, signal.SIGKILL)
+    command.wait()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    with deciding(store):
+        assert writers(store) == [], "every part is free"
+    with warm_loky():
+        result = run(tiny_digits, root, "--jobs", "2")
+    assert result.exit_code == 0, result.output
+    assert files(root) == undisturbed
+    left = [path.name for path in MEMORY.iterdir() if re.search(f"[-_]{command.pid}([-_]|$)", path.name)]
+    assert not left

@@ -126,7 +126,7 @@ def extract(
     batch_size: Annotated[
         int | None, typer.Option(help="Views in one pass.", show_default="by device and size")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="the cores")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",

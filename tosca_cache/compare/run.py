@@ -23,7 +23,7 @@ from tosca_cache.sweep.share import read_data
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
-from tosca_cache.workers import cores
+from tosca_cache.workers import threads_here
 
 
 class CompareReporter(Protocol):
@@ -105,7 +105,7 @@ def _workplace(
     check_plan(max(counts), request.config.epochs)
     steps = Settings.of(request.config).steps(counts)
     runs = len(request.methods) * len(request.seeds)
-    engine = choose_engine(request.config.engine, device, steps=steps * runs, threads=cores())
+    engine = choose_engine(request.config.engine, device, steps=steps * runs, threads=threads_here())
     if engine.compile_seconds:
         told.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
     for first, *_ in cells:

@@ -63,7 +63,7 @@ def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, worke
 
 
 def default_workers() -> int:
-    """The cores that this process may use; in a job that shares them with others, its share."""
+    """The cores that this process may use, or OMP_NUM_THREADS; in a job that shares them with others, its share."""
     return threads_here()
 
 

@@ -19,7 +19,7 @@ class ExtractOptions:
     normalise: subtract the backbone's mean and divide by its std; otherwise inputs in [0, 1], as published.
     store_dtype: `float16` or `float32`.
     batch_size: views in one forward pass, at most; by device and image size if None.
-    workers: threads; the cores of this process if None.
+    workers: threads; if None the cores of this process, or fewer if OMP_NUM_THREADS says so.
     on_error: what to do about an image that cannot be read.
     restart: throw an unfinished store away first.
     reuse: take what finished stores below the same root already have, instead of computing it again.

@@ -18,7 +18,7 @@ from tosca_cache.sweep.share import read_data
 from tosca_cache.sweep.space.samplers import make_sampler
 from tosca_cache.sweep.trials import distinct
 from tosca_cache.train.engines import Engine
-from tosca_cache.workers import cores
+from tosca_cache.workers import cores, threads_here
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
     jobs = 1 if resources.in_process else resources.jobs or cores()
     known = _finished(cells, ledger)
     rows, seconds, worst = [], 0.0, 0.0
-    inner = engine if resources.in_process else Engine(engine.name, max(1, cores() // jobs))
+    inner = engine if resources.in_process else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
     for group in plan_groups(cells, data, inner, device, jobs=jobs):
         took = estimate(group, inner, device).seconds / jobs
         finished = sum(cell.address in known for cell in group.cells)

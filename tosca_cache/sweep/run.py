@@ -32,7 +32,7 @@ from tosca_cache.sweep.trials import Scored
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.train.settings import Settings
-from tosca_cache.workers import cores
+from tosca_cache.workers import threads_here
 
 ENDLESS = 10_000  # settings, of a search that only a budget ends
 
@@ -183,7 +183,7 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
     check_plan(max(counts), request.base.epochs)
     steps = Settings.of(request.base).steps(counts)
     runs = expected_settings(request) * len(request.seeds) + len(request.report_seeds)
-    return choose_engine(request.base.engine, device, steps=steps * runs, threads=cores())
+    return choose_engine(request.base.engine, device, steps=steps * runs, threads=threads_here())
 
 
 def expected_settings(request: SweepRequest) -> int:
