@@ -71,7 +71,7 @@ def test_where_memory_is_short_test_rows_are_adapted_anew(make_stream, trained, 
     size = 4 * trained.stream.dim * trained.outcome.counts.max()  # float32
     monkeypatch.setattr("tosca_cache.learners.tosca.free_memory", lambda device: 4 * room * size)  # a fourth may be used
     again = tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
-    kept = [sum(map(len, watch.adapted)) for watch in (again.outcome.watch, trained.outcome.watch)]
+    kept = [sum(map(len, test_set.adapted)) for test_set in (again.outcome.test_set, trained.outcome.test_set)]
     assert room <= kept[0] <= 3 * room and kept[1] == 9, "three tasks, each with three modules"
     assert np.array_equal(again.outcome.R, trained.outcome.R, equal_nan=True)
     assert np.array_equal(again.predictions(), trained.predictions())
