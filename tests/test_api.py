@@ -69,7 +69,9 @@ def test_same_seed_gives_same_r_and_other_seed_other_modules(make_stream, traine
 def test_where_memory_is_short_test_rows_are_adapted_anew(make_stream, trained, monkeypatch, room):
     """room: of how many tasks' test rows may be kept what a module makes of them, a time; the numbers are the same."""
     size = 4 * trained.stream.dim * trained.outcome.counts.max()  # float32
-    monkeypatch.setattr("tosca_cache.learners.tosca.free_memory", lambda device: 4 * room * size)  # a fourth may be used
+    monkeypatch.setattr(
+        "tosca_cache.learners.tosca.free_memory", lambda device: 4 * room * size
+    )  # a fourth may be used
     again = tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
     kept = [sum(map(len, test_set.adapted)) for test_set in (again.outcome.test_set, trained.outcome.test_set)]
     assert room <= kept[0] <= 3 * room and kept[1] == 9, "three tasks, each with three modules"
