@@ -1,4 +1,4 @@
-# make demo: set up, then extract and train on the embedded digits.
+# make demo: set up, then extract and train on the embedded digits.  make docs: the site.
 # make test: set up, then lint, types and tests, in minutes.  make test-long: the campaigns (CONTRIBUTING.md says what is where).
 PYTHON ?= python3
 # Processes that share the tests out.
@@ -12,8 +12,9 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 RUN := $(VENV)/installed
 DEV := $(VENV)/installed-dev
 LONG := $(VENV)/installed-long
+SITE := $(VENV)/installed-docs
 
-.PHONY: demo test test-long lint types unit clean
+.PHONY: demo test test-long docs lint types unit clean
 
 demo: $(RUN)
 	$(BIN)/tosca extract --dataset digits
@@ -40,6 +41,10 @@ unit: $(DEV)
 test-long: $(LONG)
 	TOSCA_TEST_LONG=1 $(PYTEST) -m "long or campaign"
 
+docs: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f tools/mkdocs.yml
+	@echo "the site: build/site/index.html"
+
 $(RUN): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tosca_cache needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +61,11 @@ $(DEV): $(RUN)
 $(LONG): $(DEV)
 	@echo "installing what the campaigns need"
 	$(PIP) --no-build-isolation -e '.[dev-long]'
+	touch $@
+
+$(SITE): $(RUN)
+	@echo "installing what the site needs"
+	$(PIP) --no-build-isolation -e '.[docs]'
 	touch $@
 
 clean:
