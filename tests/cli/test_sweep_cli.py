@@ -130,6 +130,25 @@ def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(place):
     assert not Path("runs").exists()
 
 
+def test_trials_are_copied_to_a_storage_of_optuna(place):
+    import optuna
+
+    options = ("--set", "lr=0.005,0.05", "--set", "milestones=1,1+2", "--set", "scheduler=steplr", "--seeds", "1,2")
+    for _ in range(2):  # a second time nothing is added
+        result = sweep(*options, "--optuna-storage", "sqlite:///study.db")
+        assert result.exit_code == 0, result.output
+    study = optuna.load_study(study_name="shapes-sweep", storage="sqlite:///study.db")
+    assert len(study.trials) == 4
+    assert {trial.params["lr"] for trial in study.trials} == {0.005, 0.05}
+    assert {trial.params["milestones"] for trial in study.trials} == {"(1,)", "(1, 2)"}
+    report = json.loads(Path("runs/shapes-sweep.report.json").read_text())
+    assert study.best_value == pytest.approx(report["top"][0]["mean"])
+    assert all(trial.user_attrs["seeds"] == 2 for trial in study.trials)
+    wrong = sweep(*options, "--optuna-storage", "nothing://x")
+    assert wrong.exit_code == 1
+    assert "sqlite:///study.db" in wrong.output
+
+
 def test_a_plan_is_printed_and_nothing_written(place):
     stores = place.parent / "cache"
     before = sorted(stores.rglob("*"))

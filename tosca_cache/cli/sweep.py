@@ -45,6 +45,10 @@ Budget = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Begin no more of the search after 90s, 10m or 2h; the report comes on top."),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Copy the trials there, for optuna-dashboard: sqlite:///study.db."),
+]
 Backend = Annotated[str, typer.Option(help="loky (processes here), dask or ray.")]
 
 
@@ -57,7 +61,7 @@ def sweep(
     preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
-    sampler: Annotated[str, typer.Option(help="grid, random, or tpe (needs optuna).")] = "grid",
+    sampler: Annotated[str, typer.Option(help="grid, random, or tpe.")] = "grid",
     trials: Annotated[int | None, typer.Option(help="Settings that random or tpe try.")] = None,
     sampler_seed: Annotated[int, typer.Option(help="Of random and tpe.")] = 1993,
     round_size: Annotated[int, typer.Option("--round", help="Settings that tpe proposes at a time.")] = 16,
@@ -75,6 +79,7 @@ def sweep(
     jobs: Annotated[int | None, typer.Option(help="Processes; none: this one, with all its cores.")] = None,
     backend: Backend = "loky",
     scheduler: Annotated[str | None, typer.Option(help="Address of a running cluster: tcp://host:8786.")] = None,
+    optuna_storage: Storage = None,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
     **settings: Any,
@@ -109,7 +114,7 @@ def _sweep(given: dict[str, Any]) -> None:
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
     else:
-        _run(request, opened, tuned, ledger, resources)
+        _run(request, opened, tuned, ledger, resources, given["optuna_storage"])
 
 
 def _base(given: dict[str, Any]) -> Resolved:
@@ -161,14 +166,23 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def _run(request: SweepRequest, store: Store, tuned: Store | None, ledger: Path, resources: Resources) -> None:
+def _run(
+    request: SweepRequest,
+    store: Store,
+    tuned: Store | None,
+    ledger: Path,
+    resources: Resources,
+    storage: str | None,
+) -> None:
     from tosca_cache.sweep.progress import SweepProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()
     try:
         with SweepProgress(console) as progress:
-            report = run_sweep(request, store, ledger, tune_store=tuned, resources=resources, reporter=progress)
+            report = run_sweep(
+                request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
+            )
     except KeyboardInterrupt:
         echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
         raise typer.Exit(130) from None

@@ -28,6 +28,7 @@ from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.sweep.search import Final, Search, run_final
 from tosca_cache.sweep.share import read_data
 from tosca_cache.sweep.space import size
+from tosca_cache.sweep.study import write_study
 from tosca_cache.sweep.trials import Scored
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
@@ -94,21 +95,27 @@ def run_sweep(
     tune_store: Store | None = None,
     resources: Resources | None = None,
     reporter: SweepReporter | None = None,
+    storage: str | None = None,
 ) -> SweepReport:
     """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
 
     Arguments:
         tune_store: for two-phase: where settings are tuned; `store` is then only reported on.
+        storage: of Optuna, which gets a copy of all scored settings, as the study called like the ledger.
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
     resources, reporter = resources or Resources(), reporter or Silent()
     begun = perf_counter()
+    if storage is not None:
+        write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
     if request.leaks:
         reporter.on_note(f"accuracies of batch routing are among those below: it {LEAKS}")
     with Ledger.open(ledger) as book, _runner(request, tune_store or store, book, resources, reporter) as runner:
         search = Search(request, runner, request.searched[0])
         search.run()
+        if storage is not None:
+            write_study(storage, ledger.stem, request.space, search.scored(request.searched[0]), request.metric)
         best = search.best(request.searched[0])
         honest = search.best(request.searched[1]) if len(request.searched) > 1 else None
         middle = perf_counter()
