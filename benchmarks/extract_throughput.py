@@ -37,9 +37,8 @@ from common import report
 from tosca_cache.datasets import ImageDataset, Split, load_dataset
 from tosca_cache.datasets.images import open_rgb
 from tosca_cache.extract.backbone import Backbone, load_backbone
-from tosca_cache.extract.engine import default_workers
+from tosca_cache.extract.engine import default_workers, keep_freed_memory
 from tosca_cache.extract.fingerprint import default_batch_size
-from tosca_cache.extract.memory import keep_freed_memory
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.pipeline import extract
 from tosca_cache.store import StoreWriter

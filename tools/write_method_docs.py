@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tosca_cache.cli.methods import learners_markdown
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.options import facts_of
-from tosca_cache.report.learners import learners_markdown
 
 TARGET = Path(__file__).parents[1] / "docs" / "methods.md"
 HEADER = """# Learners

@@ -6,13 +6,12 @@ import torch
 from learners.test_learners import QUICK, make_stream
 from sklearn.svm import LinearSVC
 
-from tosca_cache.closed_form.pseudo import balanced_ridge, rows_of_every_class
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.codebook import Codebook
+from tosca_cache.learners.fetril import balanced_ridge, rows_of_every_class, squared_hinge
 from tosca_cache.learners.film import Film
 from tosca_cache.learners.lame import affinity_matrix, assign
-from tosca_cache.learners.squared_hinge import squared_hinge
 from tosca_cache.tasks import Arrays, TaskStream
 
 

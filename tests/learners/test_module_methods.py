@@ -10,7 +10,7 @@ from small_stream import CLASSES, DIM, SEED, SETTINGS, asked, learn, make_stream
 
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.heads import LucaKind
-from tosca_cache.learners.joint import GRID, JointLogistic, JointLuca, held_out
+from tosca_cache.learners.joint import GRID, JointLogistic, JointLuca, Logistic, held_out
 from tosca_cache.learners.mos import Mos, each_its_own
 from tosca_cache.learners.oracle import OracleLuca
 from tosca_cache.learners.proteus import Proteus
@@ -19,7 +19,6 @@ from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.module import adapt, normalise
 from tosca_cache.luca.parameters import Luca
 from tosca_cache.train.batches import epoch_batches
-from tosca_cache.train.logistic import Logistic
 
 
 def test_without_momentum_modules_are_trained_apart():

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.sweep.block import run_block
-from tosca_cache.sweep.estimate import estimate
 from tosca_cache.sweep.plan import SHAPE_KEYS, free_memory, plan_groups
+from tosca_cache.sweep.preview import estimate
 from tosca_cache.train.engines import Engine
 
 CPU = torch.device("cpu")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
+from rich.table import Table
 
 from tosca_cache.cli.options import Plugins, import_plugins
 from tosca_cache.terminal import echo, make_console
@@ -17,9 +20,9 @@ def methods(
     """List the learners of `tosca compare`: what each is and keeps, where it comes from, and its options for --set."""
     import json
 
+    from tosca_cache.cli.methods import learners_table
     from tosca_cache.learners import LEARNERS
     from tosca_cache.learners.options import facts_of
-    from tosca_cache.report.learners import learners_table
 
     import_plugins(plugin)
     found = [facts_of(kind) for _, kind in sorted(LEARNERS.items())]
@@ -32,3 +35,38 @@ def methods(
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
     app.command()(methods)
+
+
+Facts = Mapping[str, Any]  # of a learner; see `learners.options.facts_of`
+
+
+def learners_table(learners: Iterable[Facts]) -> Table:
+    """What each learner is, keeps and takes."""
+    table = Table("method", "", title="learners on cached features", show_lines=True, box=SIMPLE)
+    for facts in learners:
+        lines = [facts["what"], facts["keeps"], _notes(facts), f"source: {facts['source']}", _options(facts, "")]
+        table.add_row(facts["name"], "\n".join(line for line in lines if line))
+    return table
+
+
+def learners_markdown(learners: Iterable[Facts]) -> str:
+    """The same as a table of Markdown."""
+    rows = ["| method | what it is | keeps, or differs in | options and defaults |", "|---|---|---|---|"]
+    for facts in learners:
+        what = " ".join(part for part in (facts["what"], f"*{_notes(facts)}*" if _notes(facts) else "") if part)
+        cells = [f"`{facts['name']}`", what, facts["keeps"], _options(facts, "`")]
+        rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _notes(facts: Facts) -> str:
+    notes = {
+        "rehearsal": "keeps train rows (rehearsal)",
+        "transductive": "its answer may depend on the other test rows (transductive)",
+        "bound": "a bound, not a learner",
+    }
+    return "; ".join(text for name, text in notes.items() if facts[name])
+
+
+def _options(facts: Facts, mark: str) -> str:
+    return ", ".join(f"{mark}{facts['name']}.{name}={value}{mark}" for name, value in facts["options"].items())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT
-from tosca_cache.config.orders import read_class_order
-from tosca_cache.config.schema import KEYS, TrainConfig, help_text
+from tosca_cache.config.schema import KEYS, SEED, TrainConfig, help_text
+from tosca_cache.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,3 +121,39 @@ def _option(key: str, hint: Any) -> Any:
 
 def _integer_or_word(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
+
+
+MOST_BYTES = 1 << 24  # a million classes
+
+
+def read_class_order(file: str) -> tuple[str, ...] | str:
+    """The lines of a file, empty ones left out; the word `seed` stands for itself: the order is drawn from the seed.
+
+    What a line means is known with the classes: see `numbering.given_order`. Raises `ConfigError` if the file cannot be
+    read as text, or says nothing.
+    """
+    if file == SEED:
+        return SEED
+    try:
+        with Path(file).open("rb") as stream:
+            text = stream.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise _wrong(f"the class order cannot be read: {reason}", file[:200]) from error
+    if len(text) > MOST_BYTES:
+        raise _wrong(f"the class order has more than {MOST_BYTES} bytes", file)
+    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(line.removesuffix(b"\r").decode())
+        except UnicodeDecodeError as error:
+            raise _wrong("this is not UTF-8 text", f"{file}, line {number}") from error
+    found = [line for line in found if line.strip()]
+    if not found:
+        raise _wrong("the class order is empty", file)
+    return tuple(found)
+
+
+def _wrong(problem: str, where: str) -> ConfigError:
+    return ConfigError(problem, where=where, remedy="give a text file with the name or index of a class on each line")

@@ -10,11 +10,14 @@ GPU: worker threads decode into pinned memory; one thread feeds the device, one 
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -25,7 +28,6 @@ from tosca_cache.datasets.base import IntArray
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.groups import Group, Rendered, Renderer
 from tosca_cache.extract.known import Mask
-from tosca_cache.extract.memory import keep_freed_memory
 from tosca_cache.workers import threads_here
 
 AHEAD = 2  # groups a worker may be ahead of the collector: bounds the memory
@@ -141,3 +143,18 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T],
         begun.append(pool.submit(work, item))
     while begun:
         yield begun.popleft().result()
+
+
+# Names and numbers of <malloc.h>.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_SETTINGS = {_M_MMAP_THRESHOLD: 1 << 30, _M_TRIM_THRESHOLD: (1 << 31) - 1, _M_TOP_PAD: 64 << 20}
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Tells glibc's allocator, for the rest of this process, to keep what is freed; does nothing where there is none.
+
+    The process then stays as large as its largest pass made it. Returns whether the allocator was told.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in _SETTINGS.items())

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import unit
-from tosca_cache.closed_form.neighbours import votes
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.seeds import derive_seed, numpy_generator
@@ -112,3 +111,24 @@ class AdaNpc(Learner):
         """Takes them over."""
         self.memory, self.labels = state["memory"], state["labels"]
         self.classes = int(self.labels.max()) + 1 if len(self.labels) else 0
+
+
+QUERIES_AT_ONCE = 1024
+
+
+def votes(queries: Tensor, memory: Tensor, labels: Tensor, classes: int, *, k: int, tau: float) -> Tensor:
+    """score_c = sum over the k nearest i of softmax_i(cos(x, m_i) / tau) [y_i = c]; a row's scores add up to 1.
+
+    Arguments:
+        queries, memory: rows of unit length, [n, d] and [m, d]; all of the memory is asked if it has fewer than k.
+        labels: of the memory, [m].
+
+    Returns:
+        [n, classes].
+    """
+    found = []
+    for rows in queries.split(QUERIES_AT_ONCE):
+        near = (rows @ memory.T).topk(min(k, len(memory)), dim=1)
+        weights = torch.softmax(near.values / tau, 1)
+        found.append(weights.new_zeros(len(rows), classes).scatter_add_(1, labels[near.indices], weights))
+    return torch.cat(found)

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.calibration import calibrated
-from tosca_cache.closed_form.means import NearestMean
+from tosca_cache.closed_form.means import NearestMean, unit
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.tasks import Task
@@ -65,3 +64,18 @@ class Teen(Learner):
         """Takes both over."""
         self.classifier.load_state({"means": state["means"]})
         self.base = int(state["base"])
+
+
+def calibrated(means: Tensor, base: Tensor, *, alpha: float, tau: float) -> Tensor:
+    """(1 - alpha) c + alpha l2(sum_b w_b p_b), with w = softmax_b(tau cos(c, p_b)); c and p_b have unit length.
+
+    Arguments:
+        means: class means of few rows, [K, d]. base: class means of many rows, [B, d].
+        alpha: share of the base classes. tau: how much the most similar of them count for more.
+
+    Returns:
+        Prototypes [K, d].
+    """
+    new, known = unit(means), unit(base)
+    weights = torch.softmax(tau * new @ known.T, 1)  # [K, B]
+    return (1 - alpha) * new + alpha * unit(weights @ known)
