@@ -104,9 +104,9 @@ def test_du(root, monkeypatch):
 HOLDER = """
 import sys
 from pathlib import Path
-from tosca_cache.store.claims import claim, deciding
-with deciding(Path(sys.argv[1])):
-    lock = claim(Path(sys.argv[1]), None)
+from tosca_cache.store.locks import acquire_lock, registry_lock
+with registry_lock(Path(sys.argv[1])):
+    lock = acquire_lock(Path(sys.argv[1]), None)
 print("ready", flush=True)
 sys.stdin.readline()
 """

@@ -19,7 +19,7 @@ from tosca_cache.cli.app import app
 from tosca_cache.extract.jobs import make_part
 from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.claims import deciding, writers
+from tosca_cache.store.locks import registry_lock, writers
 from tosca_cache.workers import Workers
 
 LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
@@ -184,7 +184,7 @@ def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, und
     workers = [int(path.name) for path in held.iterdir()]
     partial = next(path for path in root.iterdir() if path.name.endswith(".partial"))
     store = partial.with_name(partial.name.removesuffix(".partial"))
-    with deciding(store):
+    with registry_lock(store):
         assert {who.split()[1] for part, who in writers(store) if part.index} == {str(pid) for pid in workers}
     if whom == "the command alone":
         command.kill()
@@ -192,7 +192,7 @@ def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, und
         os.killpg(command.pid, signal.SIGKILL)
     command.wait()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    with deciding(store):
+    with registry_lock(store):
         assert writers(store) == [], "every part is free"
     with warm_loky():
         result = run(tiny_digits, root, "--jobs", "2")

@@ -15,8 +15,8 @@ from tosca_cache.errors import DatasetError, ImageError
 from tosca_cache.extract.fingerprint import store_spec
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.rebuild import Sources, rebuild
-from tosca_cache.extract.recheck import recheck
+from tosca_cache.extract.recompute import recheck
+from tosca_cache.extract.reconstruct import Sources, rebuild
 from tosca_cache.store import find_store, open_store, store_path
 from tosca_cache.store.verify import verify_store
 

@@ -11,14 +11,14 @@ from disk_waits import without_waiting
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
-from tosca_cache.extract import rebuild as rebuilding
+from tosca_cache.extract import reconstruct as rebuilding
 from tosca_cache.extract.backbone import Forward
-from tosca_cache.extract.listing import compare_listing
+from tosca_cache.extract.dataset_index import compare_listing
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.pipeline import extract
 from tosca_cache.extract.probe import TOLERANCE, batch_deviation, deviations, probe_pixels
-from tosca_cache.extract.rebuild import Sources, rebuild
-from tosca_cache.extract.recheck import recheck
+from tosca_cache.extract.recompute import recheck
+from tosca_cache.extract.reconstruct import Sources, rebuild
 from tosca_cache.extract.repair import repair_store
 from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store

@@ -13,21 +13,21 @@ from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everythi
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, find_store, list_stores, open_store
-from tosca_cache.store.claims import claim, deciding
+from tosca_cache.store.locks import acquire_lock, registry_lock
 
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
 
 def hold(path, ready):
     """Takes the lock of a store, and keeps it."""
-    with deciding(Path(path)):
-        lock = claim(Path(path), None)
+    with registry_lock(Path(path)):
+        lock = acquire_lock(Path(path), None)
     _stay(ready, lock)
 
 
 def hold_with_a_child(path, ready):
     """As `hold`, in a process whose child outlives it; `ready` has the child's number."""
-    lock = claim(Path(path), None)
+    lock = acquire_lock(Path(path), None)
     child = os.fork()
     if child == 0:
         signal.pause()

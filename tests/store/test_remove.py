@@ -12,8 +12,8 @@ from toy_store import ROWS, build, build_part, open_writer, publish, read_everyt
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy, list_stores, open_store, sweep_up
-from tosca_cache.store.leftovers import LOCK, TEMPORARY, UNFINISHED, WAY, busy, leftovers
 from tosca_cache.store.remove import prune, remove_store, usage
+from tosca_cache.store.stale_files import IN_TRANSIT, LOCK, TEMPORARY, UNFINISHED, busy, stale_files
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 LONG_AGO = 10 * 86400
@@ -49,7 +49,7 @@ def litter(tmp_path, toy):
     (tmp_path / "notes.txt").write_text("mine")
     return {
         "begun.partial": UNFINISHED,
-        **dict.fromkeys((".whole.compact", ".other.fetching", ".other.removed"), WAY),
+        **dict.fromkeys((".whole.compact", ".other.fetching", ".other.removed"), IN_TRANSIT),
         **dict.fromkeys((".whole.lock", ".begun.part-2-of-3.lock", ".begun.deciding.lock"), LOCK),
         **{".other.fetching.lock": LOCK, ".c.0.tmp": TEMPORARY, ".old.json.1.tmp": TEMPORARY},
     }
@@ -150,7 +150,7 @@ class TestPrune:
     def test_finds_everything_and_a_dry_run_touches_nothing(self, tmp_path, litter):
         before = {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")}
         found = prune(tmp_path, dry_run=True)
-        assert {leftover.path.name: leftover.kind for leftover in found.removed} == litter
+        assert {stale.path.name: stale.kind for stale in found.removed} == litter
         assert found.kept == [] and found.size > 0
         assert {path: path.lstat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -158,18 +158,18 @@ class TestPrune:
         assert len(prune(tmp_path).removed) == len(litter)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "whole"]
         assert tree(tmp_path / "whole") == tree(toy.path)
-        assert prune(tmp_path).removed == leftovers(tmp_path) == []
+        assert prune(tmp_path).removed == stale_files(tmp_path) == []
 
     def test_what_is_young_stays_if_asked_to(self, tmp_path, litter):
         grow_old(tmp_path / "begun.partial")
         grow_old(tmp_path / ".whole.lock")
         found = prune(tmp_path, older_than=86400)
-        assert {leftover.path.name for leftover in found.removed} == {"begun.partial", ".whole.lock", ".old.json.1.tmp"}
+        assert {stale.path.name for stale in found.removed} == {"begun.partial", ".whole.lock", ".old.json.1.tmp"}
         assert (tmp_path / ".whole.compact").exists()
 
     def test_a_young_temporary_file_of_nobody_known_stays(self, tmp_path):
         (tmp_path / ".new.json.1.tmp").write_bytes(b"half")
-        assert [leftover.path.name for leftover in prune(tmp_path).kept] == [".new.json.1.tmp"]
+        assert [stale.path.name for stale in prune(tmp_path).kept] == [".new.json.1.tmp"]
 
     def test_what_is_being_written_is_never_touched(self, yard, tmp_path):
         """By another process, until it is killed."""
@@ -181,8 +181,8 @@ class TestPrune:
         (tmp_path / "ready").unlink()
         found = prune(tmp_path)
         assert found.removed == []
-        assert {leftover.path.name for leftover in found.kept} == {"s.partial", ".s.compact"}
-        assert all(f"process {pid} on" in leftover.busy for leftover in found.kept)
+        assert {stale.path.name for stale in found.kept} == {"s.partial", ".s.compact"}
+        assert all(f"process {pid} on" in stale.busy for stale in found.kept)
         yard.kill(pid)
         assert (tmp_path / ".s.lock").exists()
         assert len(prune(tmp_path).removed) == 3

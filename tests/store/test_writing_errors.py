@@ -14,7 +14,7 @@ from toy_store import ROWS, build, open_writer, publish, read_everything, toy_ar
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import disk
-from tosca_cache.store.claims import claim, deciding
+from tosca_cache.store.locks import acquire_lock, registry_lock
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 PAGE = os.sysconf("SC_PAGE_SIZE")  # a tmpfs takes as much for the smallest file
@@ -119,10 +119,10 @@ def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(yard
     child = int((tmp_path / "ready").read_text())
     try:
         with pytest.raises(StoreError, match=f"process {pid} on"):
-            claim(tmp_path / "s", None)
+            acquire_lock(tmp_path / "s", None)
         yard.kill(pid)
         os.kill(child, 0)
-        claim(tmp_path / "s", None).release()
+        acquire_lock(tmp_path / "s", None).release()
     finally:
         os.kill(child, signal.SIGKILL)
 
@@ -140,8 +140,8 @@ def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
 
     def take(number):
         try:
-            with deciding(tmp_path / "s"):
-                lock = claim(tmp_path / "s", None)
+            with registry_lock(tmp_path / "s"):
+                lock = acquire_lock(tmp_path / "s", None)
         except StoreError:
             return 0
         holders.append(number)

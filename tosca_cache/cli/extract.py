@@ -202,7 +202,7 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
     """Like `_run`, but whoever else is writing the store is waited for, as often as there is somebody."""
     import time
 
-    from tosca_cache.store.claims import StoreBusy, wait_until_free
+    from tosca_cache.store.locks import StoreBusy, wait_until_free
     from tosca_cache.store.parts import Part
 
     part = None if how["part"] is None else Part.parse(how["part"])

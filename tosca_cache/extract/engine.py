@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from tosca_cache.datasets.base import IntArray
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.groups import Group, Rendered, Renderer
-from tosca_cache.extract.known import Mask
+from tosca_cache.extract.shard_buffer import Mask
 from tosca_cache.workers import threads_here
 
 AHEAD = 2  # groups a worker may be ahead of the collector: bounds the memory

@@ -25,7 +25,7 @@ from tosca_cache.datasets.transforms import (
     render,
 )
 from tosca_cache.errors import ImageError
-from tosca_cache.extract.known import Known, Mask
+from tosca_cache.extract.shard_buffer import Mask, ReusedRows
 from tosca_cache.store import Shard
 
 HEIGHT, WIDTH = VIEW_COLUMNS.index("height"), VIEW_COLUMNS.index("width")
@@ -38,7 +38,7 @@ class Group:
     shard: Shard
     start: int
     stop: int
-    known: Known | None = field(default=None, repr=False, compare=False)
+    reused: ReusedRows | None = field(default=None, repr=False, compare=False)
 
     @property
     def rows(self) -> int:
@@ -52,7 +52,7 @@ class Group:
 
     def missing(self, views: int) -> Mask:
         """Which of `views` views of its rows are to be computed: a fresh mask [rows, views]."""
-        return np.ones((self.rows, views), bool) if self.known is None else self.known.missing[self.place]
+        return np.ones((self.rows, views), bool) if self.reused is None else self.reused.missing[self.place]
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Renderer:
     def _render_row(self, group: Group, number: int, wanted: NDArray[np.bool_], pixels: Pixels) -> IntArray:
         split, row = group.shard.split, group.start + number
         image = open_image(self.transform, self.dataset, split, row)
-        if group.known is not None and not wanted.all():
+        if group.reused is not None and not wanted.all():
             width, height = image.size
-            if group.known.views[group.place][number, 0, [HEIGHT, WIDTH]].tolist() != [height, width]:
+            if group.reused.views[group.place][number, 0, [HEIGHT, WIDTH]].tolist() != [height, width]:
                 raise _OtherImage(number)
         path = self.dataset.splits[split].paths[row]
         views = image_views(self.transform, image, seed=self.seed, split=split, path=path, count=len(wanted) - 1)
@@ -142,14 +142,14 @@ def plan_groups(
     shards: Iterable[Shard],
     counts: dict[str, int],
     batch_size: int,
-    known: Callable[[Shard], Known | None] = lambda shard: None,
+    reused: Callable[[Shard], ReusedRows | None] = lambda shard: None,
 ) -> Iterator[Group]:
     """The groups of the shards, in order: as many images as have at most `batch_size` missing views, at least one.
 
     known: what of a shard need not be computed; asked when its turn comes. A shard with nothing missing is one group.
     """
     for shard in shards:
-        found = known(shard)
+        found = reused(shard)
         missing = [1 + counts[shard.split]] * shard.rows if found is None else found.missing.sum(axis=1).tolist()
         for start, stop in _cut(missing, batch_size):
             yield Group(shard, shard.start + start, shard.start + stop, found)

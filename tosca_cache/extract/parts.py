@@ -15,8 +15,8 @@ from tosca_cache.extract.progress import ExtractionProgress
 from tosca_cache.store import (
     Part,
     Store,
+    StoreInProgress,
     StoreWriter,
-    Unfinished,
     open_store,
     partial_path,
     read_unfinished,
@@ -133,7 +133,7 @@ def _sums(writer: StoreWriter) -> dict[str, Any]:
     return sums | {"workers": max((note.get("workers", 0) for note in notes), default=0)}
 
 
-def _incomplete(found: Unfinished, command: str) -> StoreError:
+def _incomplete(found: StoreInProgress, command: str) -> StoreError:
     begun = found.begun
     # What is missing, in the number of parts that it takes the fewest of.
     missing = min((found.missing(count) for count in {part.count for part in begun}), key=len, default={})

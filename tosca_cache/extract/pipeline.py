@@ -21,16 +21,16 @@ from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.donor_probe import agrees
-from tosca_cache.extract.donors import Wanted
 from tosca_cache.extract.engine import compute, default_workers
 from tosca_cache.extract.fingerprint import numerics, store_spec
 from tosca_cache.extract.groups import Renderer, plan_groups
-from tosca_cache.extract.known import ShardRows, gather
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.probe import batch_deviation, probe_pixels, relative_error
 from tosca_cache.extract.progress import ExtractionProgress
-from tosca_cache.extract.reuse import Reuse, choose, describe_taken, recorded_donors, resume
+from tosca_cache.extract.reuse import Reuse, choose_sources, describe_taken, recorded_sources, reopen_sources
+from tosca_cache.extract.shard_buffer import ShardBuffer, gather
+from tosca_cache.extract.source_check import features_match
+from tosca_cache.extract.sources import Target
 from tosca_cache.store import (
     SPLITS,
     Part,
@@ -138,9 +138,9 @@ class Extraction:
 
     def reuse(self, writer: StoreWriter) -> Reuse:
         """What other stores give: those that were chosen when this one was begun."""
-        digests = recorded_donors(writer.numerics)
+        digests = recorded_sources(writer.numerics)
         if digests not in self._reuses:
-            self._reuses[digests] = resume(self.root, self._wanted(writer.numerics), digests)
+            self._reuses[digests] = reopen_sources(self.root, self._wanted(writer.numerics), digests)
         return self._reuses[digests]
 
     def relative_error(self) -> float | None:
@@ -191,14 +191,16 @@ class Extraction:
             return
         renderer = self.renderer(self.dataset, skip=self.options.on_error == "skip")
         reuse = self.reuse(writer)
-        groups = plan_groups(shards, self.options.counts, writer.numerics["batch_size"], reuse.known)
+        groups = plan_groups(shards, self.options.counts, writer.numerics["batch_size"], reuse.reused)
         forward = self.backbone.forward(self.transform)
         # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
         with closing(compute(groups, renderer, forward, self.workers)) as computed:
             for part, rows in gather(computed, self.backbone.dim):
                 progress.advance(part.group.rows)
                 if rows is not None:
-                    self._publish(writer, rows, rows.taken([donor.digest for donor in reuse.donors]))
+                    self._publish(
+                        writer, rows, rows.taken([source_store.digest for source_store in reuse.source_stores])
+                    )
                     if stop():
                         return
 
@@ -228,29 +230,29 @@ class Extraction:
         return batch_deviation(self.backbone, self.transform, self._probe, made["batch_size"])
 
     def _facts(self) -> dict[str, Any]:
-        """What the bits depend on; an unfinished store keeps to the donors that it was begun with, or to none."""
+        """What the bits depend on; an unfinished store keeps to the sources that it was begun with, or to none."""
         facts = numerics(self.path, self.backbone, self.options)
         if not self.options.reuse:
             return facts
         recorded = None if self.options.restart else StoreWriter.recorded_numerics(self.path)
         if recorded is None:
-            agreeing = partial(agrees, self.dataset, self.backbone, self.transform)
-            reuse = choose(self.root, self._wanted(facts), agreeing)
+            agreeing = partial(features_match, self.dataset, self.backbone, self.transform)
+            reuse = choose_sources(self.root, self._wanted(facts), agreeing)
             self._reuses[reuse.digests] = reuse
             digests = reuse.digests
         else:
-            digests = recorded_donors(recorded)
+            digests = recorded_sources(recorded)
         return facts | ({"reused": list(digests)} if digests else {})
 
     @cached_property
     def _reuses(self) -> dict[tuple[str, ...], Reuse]:
-        """Kept, because finding all images in all donors takes a while."""
+        """Kept, because finding all images in all sources takes a while."""
         return {}
 
-    def _wanted(self, facts: Mapping[str, Any]) -> Wanted:
-        return Wanted(self.dataset, self.spec, facts)
+    def _wanted(self, facts: Mapping[str, Any]) -> Target:
+        return Target(self.dataset, self.spec, facts)
 
-    def _publish(self, writer: StoreWriter, rows: ShardRows, taken: Mapping[str, tuple[int, int]]) -> None:
+    def _publish(self, writer: StoreWriter, rows: ShardBuffer, taken: Mapping[str, tuple[int, int]]) -> None:
         split = self.dataset.splits[rows.shard.split]
         part = slice(rows.shard.start, rows.shard.stop)
         writer.publish(

@@ -11,8 +11,8 @@ import torch
 from tosca_cache.datasets import ImageDataset
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import FingerprintMismatch, StoreError
-from tosca_cache.extract.rebuild import Sources, other_numerics, rebuild, rebuild_dataset
-from tosca_cache.extract.recheck import Recomputation
+from tosca_cache.extract.recompute import Recomputation
+from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild, rebuild_dataset
 from tosca_cache.store import Shard, Store
 from tosca_cache.store.arrays import ShardRows, encode_shard
 from tosca_cache.store.disk import ObjectRecord

@@ -1,4 +1,4 @@
-"""Taking from donors what a store that is to be made need not compute, every byte of it checked."""
+"""Rows and views that source stores give to a store that is to be made, every byte of them checked."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ import numpy as np
 from tosca_cache.datasets.base import IntArray
 from tosca_cache.datasets.transforms import VIEW_COLUMNS, view_seed
 from tosca_cache.errors import StoreError
-from tosca_cache.extract.donors import Donor, Match, Wanted, find_donors, other_numerics, warn, warn_damaged
-from tosca_cache.extract.known import COMPUTED, Known, Mask, count
+from tosca_cache.extract.shard_buffer import COMPUTED, Mask, ReusedRows, count
+from tosca_cache.extract.sources import Match, SourceStore, Target, find_sources, other_numerics, warn, warn_damaged
 from tosca_cache.store import SPLITS, Shard, Store, list_stores, open_store
 from tosca_cache.store.arrays import read_small
 
 SEED = VIEW_COLUMNS.index("seed")
 SIZE = [VIEW_COLUMNS.index("height"), VIEW_COLUMNS.index("width")]  # in view 0: those of the image
-Agrees = Callable[[Donor, Mapping[str, IntArray]], bool]
+FeaturesMatch = Callable[[SourceStore, Mapping[str, IntArray]], bool]
 
 
 class Reuse:
-    """The donors of a store in the order in which they are asked: who comes later gives what the earlier ones have not.
+    """The sources of a store in the order in which they are asked: who comes later gives what the earlier ones have not.
 
-    wanted: the store. digests: the fingerprints of its donors as recorded, also of those that are gone.
+    wanted: the store. digests: the fingerprints of its sources as recorded, also of those that are gone.
     """
 
-    def __init__(self, wanted: Wanted, donors: Sequence[Donor], digests: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, wanted: Target, source_stores: Sequence[SourceStore], digests: Sequence[str] | None = None
+    ) -> None:
         self.wanted = wanted
-        self.donors = tuple(donors)
-        self.digests = tuple(donor.digest for donor in donors) if digests is None else tuple(digests)
-        self._gone: set[int] = set()  # numbers of donors that were removed while they were asked
+        self.source_stores = tuple(source_stores)
+        self.digests = (
+            tuple(source_store.digest for source_store in source_stores) if digests is None else tuple(digests)
+        )
+        self._gone: set[int] = set()  # numbers of sources that were removed while they were asked
 
     @cached_property
     def source(self) -> dict[str, IntArray]:
@@ -42,48 +46,52 @@ class Reuse:
         for split in SPLITS:
             views = self.wanted.views(split)
             found[split] = np.full((len(self.wanted.dataset.splits[split]), views), COMPUTED)
-            for number, donor in enumerate(self.donors):
-                found[split][(found[split] == COMPUTED) & donor.covers(split, views)] = number
+            for number, source_store in enumerate(self.source_stores):
+                found[split][(found[split] == COMPUTED) & source_store.covers(split, views)] = number
         return found
 
     def rows_of(self, number: int) -> dict[str, IntArray]:
-        """The rows of each split of which a donor is to give something."""
+        """The rows of each split of which a source is to give something."""
         return {split: np.flatnonzero((source == number).any(axis=1)) for split, source in self.source.items()}
 
-    def known(self, shard: Shard) -> Known | None:
-        """What the donors give to a shard; None if there are no donors. Warns of what is damaged, and leaves it out."""
-        if not self.donors:
+    def reused(self, shard: Shard) -> ReusedRows | None:
+        """What the sources give to a shard; None if there are no sources. Warns of what is damaged, and leaves it out."""
+        if not self.source_stores:
             return None
         spec, views = self.wanted.spec, self.wanted.views(shard.split)
-        known = Known.nothing(shard.rows, views, spec.backbone["dim"], spec.dtype)
-        for number, donor in enumerate(self.donors):
-            for match in donor.matches[shard.split]:
-                wanted = known.missing & match.covers(views, slice(shard.start, shard.stop))
+        reused = ReusedRows.nothing(shard.rows, views, spec.backbone["dim"], spec.dtype)
+        for number, source_store in enumerate(self.source_stores):
+            for match in source_store.matches[shard.split]:
+                wanted = reused.missing & match.covers(views, slice(shard.start, shard.stop))
                 if wanted.any() and number not in self._gone:
                     try:
-                        self._take(known, number, shard, match, wanted)
+                        self._take(reused, number, shard, match, wanted)
                     except StoreError as error:
                         self._refused(number, error)
-        return known
+        return reused
 
     def lines(self, shards: Iterable[Shard]) -> list[str]:
-        """What is taken for these shards from whom, and how much is left to compute; empty if there never was a donor."""
+        """What is taken for these shards from whom, and how much is left to compute; empty if there never was a source."""
         if not self.digests:
             return []
         sources = [self.source[shard.split][shard.start : shard.stop] for shard in shards]
         lines = []
-        for number, donor in enumerate(self.donors):
+        for number, source_store in enumerate(self.source_stores):
             rows, views = _sum(source == number for source in sources)
-            newer = f"; {donor.newer} of its images have changed since and are not taken" if donor.newer else ""
-            lines.append(f"taken from {donor.name}: {views} views of {rows} images{newer}")
-        for digest in sorted(set(self.digests) - {donor.digest for donor in self.donors}):
+            newer = (
+                f"; {source_store.newer} of its images have changed since and are not taken"
+                if source_store.newer
+                else ""
+            )
+            lines.append(f"taken from {source_store.name}: {views} views of {rows} images{newer}")
+        for digest in sorted(set(self.digests) - {source_store.digest for source_store in self.source_stores}):
             lines.append(f"the store {digest[:10]}, from which some were taken when this one was begun, is gone")
         left = _sum(source == COMPUTED for source in sources)
         return [*lines, f"left to compute: {left[1]} views of {left[0]} images"]
 
-    def _take(self, known: Known, number: int, shard: Shard, match: Match, wanted: Mask) -> None:
+    def _take(self, reused: ReusedRows, number: int, shard: Shard, match: Match, wanted: Mask) -> None:
         """Adds the wanted views [n, 1+V] of one match; raises `StoreError` before anything of what is damaged is added."""
-        store = self.donors[number].store
+        store = self.source_stores[number].store
         rows = np.flatnonzero(wanted.any(axis=1))
         theirs = match.rows[shard.start + rows]
         parameters = _view_parameters(store, match.split, theirs)[:, : match.views]
@@ -91,20 +99,20 @@ class Reuse:
         features = store.features(match.split, theirs, slice(0, match.views))
         if not np.isfinite(features).all():
             raise StoreError("Features are not finite numbers.", where=store.path)
-        # Of an image that several donors have seen in different sizes, the first is believed, or the image if it is opened.
-        same = known.missing[rows].all(axis=1) | (parameters[:, 0, SIZE] == known.views[rows, 0][:, SIZE]).all(axis=1)
+        # Of an image that sources have seen in different sizes, the first is believed, or the image if it is opened.
+        same = reused.missing[rows].all(axis=1) | (parameters[:, 0, SIZE] == reused.views[rows, 0][:, SIZE]).all(axis=1)
         row, view = np.nonzero(wanted[rows][:, : match.views] & same[:, None])
-        known.features[rows[row], view] = features[row, view]
-        known.views[rows[row], view] = parameters[row, view]
-        known.source[rows[row], view] = number
+        reused.features[rows[row], view] = features[row, view]
+        reused.views[rows[row], view] = parameters[row, view]
+        reused.source[rows[row], view] = number
 
     def _refused(self, number: int, error: StoreError) -> None:
-        donor = self.donors[number]
-        if donor.store.path.exists():
-            warn_damaged(donor.name, error)
+        source_store = self.source_stores[number]
+        if source_store.store.path.exists():
+            warn_damaged(source_store.name, error)
         else:
             self._gone.add(number)
-            warn(f"{donor.name} is gone; what it would have given is computed")
+            warn(f"{source_store.name} is gone; what it would have given is computed")
 
     def _check_seeds(self, store: Store, shard: Shard, rows: IntArray, parameters: IntArray) -> None:
         """Raises `StoreError` unless views [n, k, 6] have the seeds that they would get here."""
@@ -115,39 +123,46 @@ class Reuse:
                 raise StoreError(f"Its views of {path!r} have other seeds than its fingerprint says.", where=store.path)
 
 
-def choose(root: Path, wanted: Wanted, agrees: Agrees) -> Reuse:
-    """The donors below a root that give something: first those that computed alike, then those that have the most.
+def choose_sources(root: Path, wanted: Target, features_match: FeaturesMatch) -> Reuse:
+    """The sources below a root that give something: first those that computed alike, then those that have the most.
 
-    agrees: whether the features of some of these rows of a donor are what the backbone gives here; others are left out.
+    agrees: whether the features of some of these rows of a source are what the backbone gives here; others are left out.
     """
-    found = [(donor, _size(wanted, donor)) for donor in find_donors(root, wanted)]
+    found = [(source_store, _size(wanted, source_store)) for source_store in find_sources(root, wanted)]
     found.sort(key=lambda item: (bool(other_numerics(item[0].store, wanted.numerics)), -item[1], item[0].digest))
-    candidates = [donor for donor, size in found if size]
+    candidates = [source_store for source_store, size in found if size]
     tried: set[str] = set()
     while True:
         asked = Reuse(wanted, candidates)
-        candidates = [donor for n, donor in enumerate(candidates) if any(map(len, asked.rows_of(n).values()))]
+        candidates = [
+            source_store for n, source_store in enumerate(candidates) if any(map(len, asked.rows_of(n).values()))
+        ]
         reuse = Reuse(wanted, candidates)
-        doubtful = next((n for n, donor in enumerate(candidates) if donor.digest not in tried), None)
+        doubtful = next((n for n, source_store in enumerate(candidates) if source_store.digest not in tried), None)
         if doubtful is None:
             break
         tried.add(candidates[doubtful].digest)
-        if not agrees(candidates[doubtful], reuse.rows_of(doubtful)):
+        if not features_match(candidates[doubtful], reuse.rows_of(doubtful)):
             del candidates[doubtful]
-    for donor, _ in found:
-        if donor.newer and donor.digest not in reuse.digests:
-            warn(f"nothing is taken from {donor.name}: {donor.newer} of its images have changed since it was begun")
+    for source_store, _ in found:
+        if source_store.newer and source_store.digest not in reuse.digests:
+            warn(
+                f"nothing is taken from {source_store.name}: "
+                f"{source_store.newer} of its images have changed since it was begun"
+            )
     return reuse
 
 
-def resume(root: Path, wanted: Wanted, digests: Sequence[str]) -> Reuse:
-    """The recorded donors, as far as they are still there."""
-    found = {donor.digest: donor for donor in find_donors(root, wanted, digests)} if digests else {}
+def reopen_sources(root: Path, wanted: Target, digests: Sequence[str]) -> Reuse:
+    """The recorded sources, as far as they are still there."""
+    found = (
+        {source_store.digest: source_store for source_store in find_sources(root, wanted, digests)} if digests else {}
+    )
     return Reuse(wanted, [found[digest] for digest in digests if digest in found], digests)
 
 
-def recorded_donors(numerics: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fingerprints of the donors that a store was begun with, in their order."""
+def recorded_sources(numerics: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fingerprints of the sources that a store was begun with, in their order."""
     found = numerics.get("reused", ())
     return tuple(digest for digest in found if isinstance(digest, str)) if isinstance(found, list | tuple) else ()
 
@@ -157,7 +172,7 @@ def describe_taken(
 ) -> list[dict[str, Any]]:
     """What was taken from which store, for the provenance; of stores that are still there also their name.
 
-    taken: {digest: (rows, views)}. numerics: the own ones of who took; those of a donor are named where they differ.
+    taken: {digest: (rows, views)}. numerics: the own ones of who took; those of a source are named where they differ.
     """
     found = {s.spec.digest(): s.path for s in list_stores(root) if s.spec is not None and s.state == "finished"}
     described = []
@@ -170,8 +185,8 @@ def describe_taken(
     return described
 
 
-def _size(wanted: Wanted, donor: Donor) -> int:
-    return sum(int(donor.covers(split, wanted.views(split)).sum()) for split in SPLITS)
+def _size(wanted: Target, source_store: SourceStore) -> int:
+    return sum(int(source_store.covers(split, wanted.views(split)).sum()) for split in SPLITS)
 
 
 def _sum(masks: Iterable[Mask]) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from tosca_cache.errors import StoreError, ToscaError
 from tosca_cache.extract.jobs import Begun, begin, finish, make_part
 from tosca_cache.extract.progress import ExtractionProgress
 from tosca_cache.extract.request import ExtractRequest, Outcome
-from tosca_cache.store import Part, StoreBusy, Unfinished, open_store, partial_path, read_unfinished, sharing_out
+from tosca_cache.store import Part, StoreBusy, StoreInProgress, open_store, partial_path, read_unfinished, sharing_out
 from tosca_cache.workers import ClusterLost, WorkerDied, Workers
 
 PARTS_A_JOB = 8  # so that at the end nobody waits long for the slowest
@@ -166,7 +166,7 @@ def _one(workers: Workers, function: Callable[..., T], *job: Any) -> T:
     return next(iter(list(workers.run(function, [job]))))
 
 
-def _read(path: Path) -> Unfinished:
+def _read(path: Path) -> StoreInProgress:
     found = read_unfinished(partial_path(path))
     if found is None:
         raise StoreError(

@@ -21,8 +21,8 @@ from tosca_cache.errors import StoreError
 from tosca_cache.store.disk import (
     Bytes,
     ObjectRecord,
-    mending,
     regular_size,
+    repair_hint,
     storage,
     sync_all,
     temporary_path,
@@ -176,7 +176,7 @@ def damaged(folder: Path, shard: Shard, array: str, what: str) -> StoreError:
         f"The store is damaged: {array} of shard {shard.index} of split {shard.split} "
         f"(rows {shard.start} to {shard.stop - 1}) {what}.",
         where=folder / object_key(shard.split, array, shard.index),
-        remedy=mending(folder),
+        remedy=repair_hint(folder),
     )
 
 
@@ -245,5 +245,5 @@ def foreign(folder: Path, split: str, array: str) -> StoreError:
     return StoreError(
         "The store is damaged: zarr's metadata do not describe the array that the manifest promises.",
         where=folder / split / array / "zarr.json",
-        remedy=mending(folder),
+        remedy=repair_hint(folder),
     )

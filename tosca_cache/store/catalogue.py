@@ -11,12 +11,12 @@ from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store.disk import storage
+from tosca_cache.store.in_progress import StoreInProgress, read_unfinished
 from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
 from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
-from tosca_cache.store.unfinished import Unfinished, read_unfinished
 
 LONGEST_NAME = 220  # of a store's folder: leaves room for what locks and parts add to it
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
@@ -193,7 +193,7 @@ def _unfinished(path: Path) -> StoreSummary | None:
     return replace(_summary(path, UNFINISHED, found.plan, found.done_rows, size), parts=_parts(found))
 
 
-def _parts(found: Unfinished) -> dict[str, str]:
+def _parts(found: StoreInProgress) -> dict[str, str]:
     """{"1/4": "done", "2/4": "begun", "3/4": "not begun"}, of every number of parts that somebody has begun."""
     states = {}
     begun = set(found.begun)

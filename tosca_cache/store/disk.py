@@ -38,7 +38,7 @@ def storage(where: Path) -> AbstractContextManager[None]:
     return file_errors(where, StoreError, option="--root", then=resume)
 
 
-def mending(folder: Path) -> str:
+def repair_hint(folder: Path) -> str:
     """What to do about a store, finished or not, that is damaged."""
     if folder.name.endswith(".partial"):
         return "Throw the unfinished store away: run the `tosca extract` command that began it with --restart."

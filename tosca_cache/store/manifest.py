@@ -22,7 +22,7 @@ from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.names import twice
 from tosca_cache.shown import Shown
-from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
+from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, metadata_keys
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
 
@@ -237,7 +237,7 @@ def _not_ours(path: Path, why: str) -> StoreError:
     return StoreError(
         f"The store is damaged: its {path.name} cannot be trusted ({why}).",
         where=path,
-        remedy=mending(path.parent),
+        remedy=repair_hint(path.parent),
     )
 
 

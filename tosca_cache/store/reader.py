@@ -15,7 +15,7 @@ from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import IntArray, damaged, foreign, read_small
 from tosca_cache.store.chunks import read_features
-from tosca_cache.store.disk import ObjectRecord, mending, regular_size, storage
+from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
 from tosca_cache.store.layout import (
     ARRAYS,
     CRC_BYTES,
@@ -103,7 +103,7 @@ class Store(Shown):
             with storage(path):
                 return parse_provenance(read_limited(path, Limit.PROVENANCE))[0]
         except ValueError as error:
-            raise StoreError("This file is no valid JSON.", where=path, remedy=mending(self.path)) from error
+            raise StoreError("This file is no valid JSON.", where=path, remedy=repair_hint(self.path)) from error
 
     def rows(self, split: str) -> int:
         """N, the rows of a split."""
@@ -170,7 +170,7 @@ def open_store(path: str | Path) -> Store:
                 raise StoreError(
                     "The store is damaged: zarr's metadata are not as they were written.",
                     where=path / key,
-                    remedy=mending(path),
+                    remedy=repair_hint(path),
                 )
     return Store(path, manifest)
 

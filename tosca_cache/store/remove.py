@@ -16,26 +16,26 @@ from typing import Any
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store.catalogue import DAMAGED, FINISHED, UNFINISHED
-from tosca_cache.store.claims import claim, deciding
 from tosca_cache.store.disk import remove_tree, storage, sync_folder
 from tosca_cache.store.layout import ARRAYS, SPLITS, compact_path, partial_path
-from tosca_cache.store.leftovers import LOCK, Leftover, busy, folder_size, leftovers
-from tosca_cache.store.leftovers import UNFINISHED as UNFINISHED_STORE
+from tosca_cache.store.locks import acquire_lock, registry_lock
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, PROVENANCE, load_manifest
+from tosca_cache.store.stale_files import LOCK, StaleFile, busy, folder_size, stale_files
+from tosca_cache.store.stale_files import UNFINISHED as UNFINISHED_STORE
 
 _OURS = re.compile(
     "|".join(re.escape(name) for name in (MANIFEST, MANIFEST_COPY, PROVENANCE, PLAN, "zarr.json", *SPLITS))
     + r"|done(\.part-[0-9]+-of-[0-9]+)?\.jsonl|note\.part-[0-9]+-of-[0-9]+\.json|\..+\.tmp"
 )
-_VOUCHING = (MANIFEST, MANIFEST_COPY, PLAN)
+_CHECKSUM_FILES = (MANIFEST, MANIFEST_COPY, PLAN)
 
 
 @dataclass(frozen=True)
 class Pruned:
     """What `prune` has removed, or would; and what it left because somebody is writing it."""
 
-    removed: list[Leftover]
-    kept: list[Leftover]
+    removed: list[StaleFile]
+    kept: list[StaleFile]
 
     @property
     def size(self) -> int:
@@ -94,10 +94,10 @@ def remove_store(path: Path) -> int:
             size = sum(folder_size(folder) for folder in folders)
             removed = store.with_name(f".{store.name}.removed")
             for folder in folders:
-                remove_tree(removed, *_VOUCHING)  # of an earlier removal
+                remove_tree(removed, *_CHECKSUM_FILES)  # of an earlier removal
                 folder.rename(removed)
                 sync_folder(store.parent)
-                remove_tree(removed, *_VOUCHING)
+                remove_tree(removed, *_CHECKSUM_FILES)
     return size
 
 
@@ -108,17 +108,17 @@ def prune(root: Path, *, older_than: float = 0.0, dry_run: bool = False) -> Prun
 
     What somebody is writing, fetching or mending is never touched. Raises `StoreError` if the disk refuses.
     """
-    found = [leftover for leftover in leftovers(Path(root)) if leftover.age >= older_than]
+    found = [stale for stale in stale_files(Path(root)) if stale.age >= older_than]
     free, kept = [item for item in found if item.busy is None], [item for item in found if item.busy is not None]
     kept = [item for item in kept if item.kind != LOCK]  # a lock that is held is no leftover
     if dry_run:
         return Pruned(free, kept)
     removed = []
-    for leftover in free:
-        if _removed_now(Path(root), leftover):
-            removed.append(leftover)
+    for stale in free:
+        if _removed_now(Path(root), stale):
+            removed.append(stale)
         else:
-            kept.append(leftover)
+            kept.append(stale)
     return Pruned(removed, kept)
 
 
@@ -129,7 +129,7 @@ def usage(root: Path) -> Usage:
         if not root.is_dir():
             return Usage([], 0, 0)
         stores = [_usage(path, state) for path, state in _stores(root)]
-        litter = sum(found.size for found in leftovers(root) if found.kind != UNFINISHED_STORE)
+        litter = sum(found.size for found in stale_files(root) if found.kind != UNFINISHED_STORE)
         return Usage(stores, litter, shutil.disk_usage(root).free)
 
 
@@ -150,7 +150,7 @@ def _check_ours(folder: Path) -> None:
     names = {entry.name for entry in folder.iterdir()}
     foreign = sorted(name for name in names if not _OURS.fullmatch(name))
     built = folder.name.endswith((".partial", ".compact"))
-    if foreign or not (built or names & {*_VOUCHING, "zarr.json"}):
+    if foreign or not (built or names & {*_CHECKSUM_FILES, "zarr.json"}):
         raise StoreError(
             f"This folder holds something that no store has: {foreign[0]}." if foreign else "This is no feature store.",
             where=folder,
@@ -161,24 +161,24 @@ def _check_ours(folder: Path) -> None:
 @contextmanager
 def _alone(store: Path) -> Iterator[None]:
     """Nobody else writes, mends or fetches the store meanwhile; raises `StoreBusy`, naming who does."""
-    with deciding(store):
-        lock = claim(store, None)
+    with registry_lock(store):
+        lock = acquire_lock(store, None)
         try:
             yield
         finally:
             lock.release()
 
 
-def _removed_now(root: Path, leftover: Leftover) -> bool:
+def _removed_now(root: Path, stale: StaleFile) -> bool:
     """Removes a leftover unless somebody has begun to write its store in the meantime."""
-    with storage(leftover.path):
-        if leftover.store is None:
-            leftover.remove()
+    with storage(stale.path):
+        if stale.store is None:
+            stale.remove()
             return True
-        with deciding(root / leftover.store):
-            if busy(root / leftover.store, but="deciding.") is not None:
+        with registry_lock(root / stale.store):
+            if busy(root / stale.store, but="deciding.") is not None:
                 return False
-            leftover.remove()
+            stale.remove()
             return True
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.arrays import ShardRows, encode_shard
-from tosca_cache.store.claims import claim, deciding
 from tosca_cache.store.disk import ObjectRecord, make_folder, regular_size, storage, write_durably
 from tosca_cache.store.layout import SPLITS, Shard, object_key
+from tosca_cache.store.locks import acquire_lock, registry_lock
 from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
@@ -141,8 +141,8 @@ def repairing(path: Path, *, progress: Progress | None = None) -> Iterator[Store
     Raises `StoreBusy` while somebody else writes it; `StoreError` if there is no finished store, neither its manifest nor
     the copy can be believed, folders of it are links (what is behind them is not the store's), or the disk refuses.
     """
-    with deciding(path):
-        lock = claim(path, None)
+    with registry_lock(path):
+        lock = acquire_lock(path, None)
     try:
         found = verify_store(path, progress=progress)
         if found.manifest is None:

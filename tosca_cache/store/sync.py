@@ -18,9 +18,9 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit
 from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import FINISHED, StoreSummary, choose_store, summary_of
-from tosca_cache.store.claims import claim, deciding
 from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync_all, sync_folder, write_whole
 from tosca_cache.store.layout import ARRAYS, SPLITS, object_key
+from tosca_cache.store.locks import acquire_lock, registry_lock
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest
 from tosca_cache.store.reader import Store, open_store
 
@@ -94,8 +94,8 @@ def pull(address: str, root: Path, progress: Progress | None = None) -> Path:
         if path.exists():
             return _the_same(path, manifest, address)
         root.mkdir(parents=True, exist_ok=True)
-        with deciding(path):
-            lock = claim(path, None)
+        with registry_lock(path):
+            lock = acquire_lock(path, None)
         try:
             _fetch(fs, base, folder, manifest, progress or (lambda size: None))
             folder.rename(path)

@@ -13,18 +13,18 @@ from numpy.typing import ArrayLike
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import write_shard
-from tosca_cache.store.claims import claim, deciding
 from tosca_cache.store.disk import remove_tree, storage, sync_folder
+from tosca_cache.store.file_lock import FileLock
 from tosca_cache.store.finish import publish_sealed, seal_store
+from tosca_cache.store.in_progress import all_shards, begin_or_check, recorded_plan
 from tosca_cache.store.journal import DoneShard, Journal, finished_shards, is_there, journal_path
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, partial_path
-from tosca_cache.store.lock import FileLock
+from tosca_cache.store.locks import acquire_lock, registry_lock
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan
 from tosca_cache.store.parts import Part, read_note, read_notes, write_note
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.rows import checked_rows
 from tosca_cache.store.spec import StoreSpec, plain
-from tosca_cache.store.unfinished import all_shards, begin_or_check, recorded_plan
 
 
 class StoreWriter:
@@ -78,8 +78,8 @@ class StoreWriter:
         dim = spec.backbone["dim"]
         layouts = {s: SplitLayout.plan(rows[s], views[s], dim, spec.dtype, shard_rows) for s in SPLITS}
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
-        with deciding(path):
-            lock = claim(path, part)
+        with registry_lock(path):
+            lock = acquire_lock(path, part)
             try:
                 with storage(path):
                     if path.exists():

@@ -16,7 +16,7 @@ from tosca_cache.extract.probe import deviations
 OPTIONS = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
 FEW = ExtractOptions(views=2, test_views=0, store_dtype="float32", batch_size=8, workers=1)
 TOLERANCE = 1e-5  # relative, of float32 features in batches of other sizes; docs/growing.md
-TRIED = 8  # images that a donor is tried on
+TRIED = 8  # images that a source is tried on
 
 
 def small_and_quick(monkeypatch):

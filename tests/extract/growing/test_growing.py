@@ -14,8 +14,8 @@ from tosca_cache.datasets import load_dataset
 from tosca_cache.extract import probe
 from tosca_cache.extract.backbone import load_backbone
 from tosca_cache.extract.groups import plan_groups
-from tosca_cache.extract.known import Known
 from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.shard_buffer import ReusedRows
 from tosca_cache.store import Shard
 
 
@@ -25,7 +25,7 @@ class TestWhatIsTaken:
         grown = make(dataset, tiny, cache)
         assert_same(grown, scratch)
         assert np.array_equal(grown.features("train", views=slice(0, 3)), few.features("train"))
-        # 3 of 6 views of 15 train images, 1 of 2 of 9 test images; every image once, and 8 more for trying the donor.
+        # 3 of 6 views of 15 train images, 1 of 2 of 9 test images; every image once, and 8 more for trying the source.
         assert seen["computed"] == 15 * 3 + 9 * 1 + TRIED
         assert len(seen["opened"]) == 15 + 9 + TRIED
         assert grown.manifest.plan.numerics["reused"] == [few.spec.digest()]
@@ -148,7 +148,7 @@ class TestWhatIsTaken:
         assert_same(make(old, tiny, tmp_path / "cache"), scratch)
 
     def test_an_image_that_cannot_be_read_any_more(self, old, tiny, cache):
-        """The donor has its first views: with the others missing, none of it is in the store."""
+        """The source has its first views: with the others missing, none of it is in the store."""
         path = Path(old.root, "train", "class 1", "002.png")
         path.write_bytes(b"")
         os.utime(path, (1e9, 1e9))
@@ -191,15 +191,15 @@ def test_bit_for_bit_where_the_size_of_a_batch_plays_no_part(old, tiny, cache, s
     ("size", "stops"), [(1, [1, 3, 4, 5, 6]), (6, [3, 4, 5, 6]), (7, [3, 5, 6]), (10, [4, 6]), (17, [6]), (100, [6])]
 )
 def test_batches_are_of_missing_views(size, stops):
-    """Rows that miss 3, 3, 0, 4, 3 and 4 of 5 views; what is not known at all is cut as without donors."""
+    """Rows that miss 3, 3, 0, 4, 3 and 4 of 5 views; what is not known at all is cut as without sources."""
     shard, counts = Shard("train", 0, 10, 16), {"train": 4}
-    known = Known.nothing(6, 5, 2, "float32")
-    assert list(plan_groups([shard], counts, size, lambda shard: known)) == list(plan_groups([shard], counts, size))
+    reused = ReusedRows.nothing(6, 5, 2, "float32")
+    assert list(plan_groups([shard], counts, size, lambda shard: reused)) == list(plan_groups([shard], counts, size))
     for row, missing in enumerate((3, 3, 0, 4, 3, 4)):
-        known.source[row, : 5 - missing] = 0
-    groups = list(plan_groups([shard], counts, size, lambda shard: known))
+        reused.source[row, : 5 - missing] = 0
+    groups = list(plan_groups([shard], counts, size, lambda shard: reused))
     assert [group.stop - 10 for group in groups] == stops
     assert [group.start - 10 for group in groups] == [0, *stops[:-1]]
     assert sum(group.missing(5).sum() for group in groups) == 17
-    known.source[:] = 0
-    assert [(g.start, g.stop) for g in plan_groups([shard], counts, size, lambda shard: known)] == [(10, 16)]
+    reused.source[:] = 0
+    assert [(g.start, g.stop) for g in plan_groups([shard], counts, size, lambda shard: reused)] == [(10, 16)]

@@ -1,4 +1,4 @@
-"""Growing: interrupted, in parts, and without the donor that it began with, the end is the same."""
+"""Growing: interrupted, in parts, and without the source that it began with, the end is the same."""
 
 import shutil
 import signal
@@ -47,23 +47,23 @@ class TestResume:
         assert broken.provenance["reused"] == whole.provenance["reused"]
 
     def test_the_donor_is_gone(self, old, tiny, cache, scratch, capsys):
-        (donor,) = list_stores(cache)
+        (source_store,) = list_stores(cache)
         state = self.interrupted(old, tiny, cache)
-        shutil.rmtree(donor.path)
+        shutil.rmtree(source_store.path)
         grown = extract(old, tiny, cache, OPTIONS)
-        assert f"the store {donor.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
+        assert f"the store {source_store.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
         assert_same(grown, scratch)
         assert grown.provenance["reused"] == [
-            {"store": donor.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
+            {"store": source_store.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
         ]
 
     def test_the_donor_goes_while_it_is_taken_from(self, old, tiny, cache, scratch):
-        (donor,) = list_stores(cache)
+        (source_store,) = list_stores(cache)
         opened = count()
 
         def opener(split, row):
             if next(opened) == 2 * TRIED + 5:
-                shutil.rmtree(donor.path)
+                shutil.rmtree(source_store.path)
             return old.opener(split, row)
 
         with pytest.warns(ToscaWarning, match=r"shapes--.* is gone; what it would have given is computed") as said:
@@ -137,7 +137,7 @@ class TestParts:
             assert extract_part(parts, Part.parse(part), show_progress=False).complete
         extract_part(
             replace(parts), Part.parse("3/3"), show_progress=False
-        )  # a process of its own, as far as donors go
+        )  # a process of its own, as far as sources go
         joined = join(replace(parts))
         assert contents(joined) == contents(alone)
         assert joined.provenance["reused"] == alone.provenance["reused"]

@@ -13,16 +13,16 @@ from PIL import Image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import ToscaWarning
-from tosca_cache.extract.donors import device_kind
 from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.extract.reuse import recorded_donors
+from tosca_cache.extract.reuse import recorded_sources
+from tosca_cache.extract.sources import device_kind
 from tosca_cache.store.layout import object_key
 
 
-def donors(dataset, backbone, root):
+def source_stores(dataset, backbone, root):
     """The fingerprints of the stores that something is taken from."""
     with Extraction(dataset, backbone, root, OPTIONS).open_writer() as writer:
-        return recorded_donors(writer.numerics)
+        return recorded_sources(writer.numerics)
 
 
 class TestWhoGivesNothing:
@@ -38,7 +38,7 @@ class TestWhoGivesNothing:
             facts = {"batch_size": 8, "torch": "2", "device": "NVIDIA H200"}
             patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: dict(facts))
             others.append(make(old, tiny, tmp_path, one))
-        assert donors(old, tiny, tmp_path) == () and len({store.path for store in others}) == 5
+        assert source_stores(old, tiny, tmp_path) == () and len({store.path for store in others}) == 5
         kinds = {name: device_kind({"device": name}) for name in ("NVIDIA H200", "cpu", "mps", 3)}
         assert kinds == {"NVIDIA H200": "gpu", "cpu": "cpu", "mps": "mps", 3: None}
 
@@ -63,10 +63,10 @@ class TestWhoGivesNothing:
         with pytest.warns(
             ToscaWarning, match=r"nothing is taken from shapes--.*8 images that were tried, 8 have other"
         ):
-            assert donors(old, tiny, tmp_path) == ()
+            assert source_stores(old, tiny, tmp_path) == ()
 
 
-LATER = (time.time() + 3600,) * 2  # than any donor, however coarse the times of a file system
+LATER = (time.time() + 3600,) * 2  # than any source, however coarse the times of a file system
 
 
 class TestChangedImages:
@@ -85,7 +85,7 @@ class TestChangedImages:
         for path in Path(old.root).rglob("*.png"):
             os.utime(path, LATER)
         with pytest.warns(ToscaWarning, match="nothing is taken from .*: 24 of its images have changed since"):
-            assert donors(old, tiny, cache) == ()
+            assert source_stores(old, tiny, cache) == ()
 
     def test_another_size_under_an_old_date(self, old, tiny, cache, tmp_path):
         """The image is opened for its missing views anyway; all its views are made again."""
@@ -97,9 +97,9 @@ class TestChangedImages:
 
 
 def make_from_doubtful(dataset, backbone, root):
-    """Makes a store without trying its donors."""
+    """Makes a store without trying its sources."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tosca_cache.extract.donor_probe.IMAGES", 0)
+        patch.setattr("tosca_cache.extract.source_check.IMAGES", 0)
         return make(dataset, backbone, root)
 
 

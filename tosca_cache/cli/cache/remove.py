@@ -16,7 +16,7 @@ from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
-    from tosca_cache.store.leftovers import Leftover
+    from tosca_cache.store.stale_files import StaleFile
     from tosca_cache.store.remove import Usage
 
 Stores = Annotated[list[str], typer.Argument(help="Paths of stores, or their names in --root, or beginnings of them.")]
@@ -56,13 +56,13 @@ def prune(root: Root = DEFAULT_ROOT, yes: Yes = False, older_than: OlderThan = N
 
     seconds = 0.0 if older_than is None else _seconds(older_than)
     found = remove.prune(Path(root), older_than=seconds, dry_run=True)
-    for leftover in found.kept:
-        echo(f"kept:   {leftover.path.name}: {leftover.kind}, in use by {leftover.busy}")
+    for stale in found.kept:
+        echo(f"kept:   {stale.path.name}: {stale.kind}, in use by {stale.busy}")
     if not found.removed:
         echo(f"nothing to remove in {root}")
         return
-    for leftover in found.removed:
-        echo(f"remove: {_shown(leftover)}")
+    for stale in found.removed:
+        echo(f"remove: {_shown(stale)}")
     if dry_run:
         echo(f"{readable_size(found.size)} would be freed")
         return
@@ -93,7 +93,7 @@ def register(cache: typer.Typer) -> None:
 def _loss(path: Path) -> str:
     """What removing a store loses, in one line."""
     from tosca_cache.store import list_stores
-    from tosca_cache.store.leftovers import folder_size
+    from tosca_cache.store.stale_files import folder_size
 
     size = folder_size(path)
     for found in list_stores(path.parent):
@@ -110,10 +110,10 @@ def _content(store: StoreSummary) -> str:
     return f"{what}; {store.done_rows} of them are done" if store.state == "unfinished" else what
 
 
-def _shown(leftover: Leftover) -> str:
-    hours = leftover.age / 3600
+def _shown(stale: StaleFile) -> str:
+    hours = stale.age / 3600
     age = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours" if hours >= 1 else "less than an hour"
-    return f"{leftover.path.name}: {leftover.kind}, {readable_size(leftover.size)}, {age} old"
+    return f"{stale.path.name}: {stale.kind}, {readable_size(stale.size)}, {age} old"
 
 
 def _seconds(age: str) -> float:

@@ -16,7 +16,7 @@ from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from tosca_cache.extract.rebuild import Sources
+    from tosca_cache.extract.reconstruct import Sources
     from tosca_cache.store import Store
     from tosca_cache.store.verify import Verification
 
@@ -59,7 +59,7 @@ def verify(
     """
     asked = _Asked(locate(store, root), recompute, images, repair, seed)
     if recompute or images or repair:
-        from tosca_cache.extract.rebuild import Sources
+        from tosca_cache.extract.reconstruct import Sources
 
         asked.sources = Sources(dataset, data_root, test_fraction, weights, device)
     report = _Report(as_json)
@@ -126,8 +126,8 @@ def _repair_and_verify(asked: _Asked, report: _Report) -> Verification:
 
 
 def _images(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
-    from tosca_cache.extract.listing import compare_listing
-    from tosca_cache.extract.rebuild import Sources, rebuild_dataset
+    from tosca_cache.extract.dataset_index import compare_listing
+    from tosca_cache.extract.reconstruct import Sources, rebuild_dataset
 
     dataset = rebuild_dataset(store.spec, _provenance(store), asked.sources or Sources())
     found = compare_listing(store, dataset)
@@ -136,8 +136,8 @@ def _images(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
 
 def _recompute(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
     from tosca_cache.extract.probe import TOLERANCE
-    from tosca_cache.extract.rebuild import Sources, other_numerics, rebuild
-    from tosca_cache.extract.recheck import recheck
+    from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild
+    from tosca_cache.extract.recompute import recheck
 
     extraction = rebuild(store.path, store.manifest.plan, _provenance(store), asked.sources or Sources())
     found = recheck(extraction, store, asked.recompute, asked.seed)

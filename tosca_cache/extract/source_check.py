@@ -1,4 +1,4 @@
-"""Whether a donor's features are what the backbone gives here: tried on a few of the images that would be taken from it.
+"""Whether the features of a source store are what the backbone gives here, tried on a few images.
 
 A path says which image is meant, not what is in it: another folder of the same name, files replaced under old dates, or
 another way of resizing would go unnoticed.
@@ -15,29 +15,29 @@ from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.datasets.transforms import TransformSpec, clean_view, open_image, render
 from tosca_cache.errors import ImageError, StoreError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.donors import Donor, warn
 from tosca_cache.extract.probe import TOLERANCE, deviations
+from tosca_cache.extract.sources import SourceStore, warn
 
 IMAGES = 8
 
 
-def agrees(
+def features_match(
     dataset: ImageDataset,
     backbone: Backbone,
     transform: TransformSpec,
-    donor: Donor,
+    source_store: SourceStore,
     rows: Mapping[str, IntArray],
 ) -> bool:
     """Compares view 0 of at most 8 images, spread evenly over `rows` of each split; warns if they differ.
 
     What cannot be read, there or here, is left out: that is said when its turn comes.
     """
-    errors = relative_errors(dataset, backbone, transform, donor, rows)
+    errors = relative_errors(dataset, backbone, transform, source_store, rows)
     limit = TOLERANCE[backbone.precision]  # above what other batch sizes and versions cause, far below other images
     wrong = [error for error in errors if not error <= limit]
     if wrong:
         warn(
-            f"nothing is taken from {donor.name}: of {len(errors)} images that were tried, {len(wrong)} have other "
+            f"nothing is taken from {source_store.name}: of {len(errors)} images that were tried, {len(wrong)} have other "
             f"features here (deviating by up to {max(wrong):.2g}, allowed is {limit:g})"
         )
     return not wrong
@@ -47,7 +47,7 @@ def relative_errors(
     dataset: ImageDataset,
     backbone: Backbone,
     transform: TransformSpec,
-    donor: Donor,
+    source_store: SourceStore,
     rows: Mapping[str, IntArray],
 ) -> list[float]:
     """`probe.deviations` of view 0 of the images that were tried, ours from theirs."""
@@ -56,7 +56,7 @@ def relative_errors(
     pixels, theirs = [], []
     for split, row in (places[number] for number in sorted(chosen)):
         try:
-            feature, image = donor.clean_feature(split, row), open_image(transform, dataset, split, row)
+            feature, image = source_store.clean_feature(split, row), open_image(transform, dataset, split, row)
         except (ImageError, StoreError):
             continue
         theirs.append(feature)
@@ -64,5 +64,5 @@ def relative_errors(
     if not pixels:
         return []
     ours = backbone.forward(transform)(torch.from_numpy(np.stack(pixels))).cpu().numpy()
-    found: list[float] = deviations(ours.astype(donor.store.dtype), np.stack(theirs)).tolist()
+    found: list[float] = deviations(ours.astype(source_store.store.dtype), np.stack(theirs)).tolist()
     return found

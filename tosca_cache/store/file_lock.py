@@ -16,7 +16,7 @@ from tosca_cache.files import strict_json
 from tosca_cache.store.disk import make_folder, storage
 
 
-class Held(Exception):
+class LockHeld(Exception):
     """Somebody else has the lock; the text says who."""
 
 
@@ -43,7 +43,7 @@ class FileLock:
                         lock._say_who()
                         return lock
                 except BlockingIOError as error:
-                    raise Held(_who(os.pread(descriptor, 4096, 0))) from error
+                    raise LockHeld(_who(os.pread(descriptor, 4096, 0))) from error
                 finally:
                     if not lock.text:
                         lock._forget()
@@ -89,19 +89,19 @@ class FileLock:
             self._descriptor = None
 
 
-def holder(path: Path) -> str | None:
+def owner(path: Path) -> str | None:
     """Who holds the lock on a file; None if nobody does, and then the file is removed.
 
     Takes the lock for a moment, so it must not happen while somebody else may be taking it.
     """
     try:
         FileLock.acquire(path).release()
-    except Held as held:
+    except LockHeld as held:
         return str(held)
     return None
 
 
-def holder_now(path: Path) -> str | None:
+def owner_now(path: Path) -> str | None:
     """Who holds the lock on a file; None if nobody does. Leaves the file as it is.
 
     Shares the lock for a moment: somebody who takes it just then without waiting may be told that it is held.

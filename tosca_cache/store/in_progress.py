@@ -18,7 +18,7 @@ from tosca_cache.store.spec import canonical
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class StoreInProgress:
     """What there is of an unfinished store.
 
     folder: PATH.partial. sealed: all is there but the final name. done: the shards that are there; all of them if sealed,
@@ -62,15 +62,15 @@ def all_shards(plan: Plan) -> list[Shard]:
     return [shard for split in SPLITS for shard in plan.layouts[split].iterate(split)]
 
 
-def read_unfinished(folder: Path) -> Unfinished | None:
+def read_unfinished(folder: Path) -> StoreInProgress | None:
     """What there is of the unfinished store in PATH.partial; None if none was begun, `StoreError` if it is damaged."""
     if (folder / MANIFEST).exists():
         plan = load_manifest(folder / MANIFEST).plan
-        return Unfinished(folder, plan, True, dict.fromkeys(all_shards(plan)))
+        return StoreInProgress(folder, plan, True, dict.fromkeys(all_shards(plan)))
     if not (folder / PLAN).exists():
         return None
     plan = load_plan(folder / PLAN)
-    return Unfinished(folder, plan, False, finished_shards(folder, plan.layouts))
+    return StoreInProgress(folder, plan, False, finished_shards(folder, plan.layouts))
 
 
 def recorded_plan(folder: Path) -> Plan | None:

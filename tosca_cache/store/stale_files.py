@@ -17,21 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.claims import claim, deciding
 from tosca_cache.store.disk import remove_tree, storage
+from tosca_cache.store.file_lock import owner_now
 from tosca_cache.store.layout import compact_path, partial_path
-from tosca_cache.store.lock import holder_now
+from tosca_cache.store.locks import acquire_lock, registry_lock
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN
 
-UNFINISHED, WAY, LOCK, TEMPORARY = "unfinished store", "remains of a store", "lock of nobody", "temporary file"
+UNFINISHED, IN_TRANSIT, LOCK, TEMPORARY = "unfinished store", "remains of a store", "lock of nobody", "temporary file"
 YOUNG = 3600.0  # seconds; a temporary file of that age may still be somebody's
-_WAY = re.compile(r"\.(.+)\.(compact|fetching|removed|old)")
+_IN_TRANSIT = re.compile(r"\.(.+)\.(compact|fetching|removed|old)")
 _LOCK = re.compile(r"\.(.+?)\.((part-[0-9]+-of-[0-9]+|deciding|fetching)\.)?lock")
-_VOUCHING = (MANIFEST, MANIFEST_COPY, PLAN)
+_CHECKSUM_FILES = (MANIFEST, MANIFEST_COPY, PLAN)
 
 
 @dataclass(frozen=True)
-class Leftover:
+class StaleFile:
     """Something that no finished store needs.
 
     kind: `UNFINISHED`, `WAY`, `LOCK` or `TEMPORARY`. store: the name of the store that it belongs to; None for a file of
@@ -48,12 +48,12 @@ class Leftover:
     def remove(self) -> None:
         """Removes it; what vouches for the content goes first."""
         if self.path.is_dir():
-            remove_tree(self.path, *_VOUCHING)
+            remove_tree(self.path, *_CHECKSUM_FILES)
         else:
             self.path.unlink(missing_ok=True)
 
 
-def leftovers(root: Path) -> list[Leftover]:
+def stale_files(root: Path) -> list[StaleFile]:
     """Everything of that kind below a root, by path; empty if the root does not exist."""
     root = Path(root)
     with storage(root):
@@ -65,12 +65,12 @@ def sweep_up(path: Path) -> None:
     remains = [folder for folder in (partial_path(path), compact_path(path)) if folder.exists()]
     if not remains or not (path / MANIFEST).exists():
         return
-    with suppress(StoreError), deciding(path):
-        lock = claim(path, None)
+    with suppress(StoreError), registry_lock(path):
+        lock = acquire_lock(path, None)
         try:
             with storage(path):
                 for folder in remains:
-                    remove_tree(folder, *_VOUCHING)
+                    remove_tree(folder, *_CHECKSUM_FILES)
         finally:
             lock.release()
 
@@ -85,7 +85,7 @@ def busy(store: Path, *, but: str | None = None) -> str | None:
             found = _LOCK.fullmatch(path.name)
             if found is None or found[1] != store.name or (but is not None and found[2] == but):
                 continue
-            who = holder_now(path)
+            who = owner_now(path)
             if who is not None:
                 return who
     return None
@@ -110,7 +110,7 @@ class _Place:
         return None if store is None else self.known[store]
 
 
-def _find(root: Path) -> Iterator[Leftover]:
+def _find(root: Path) -> Iterator[StaleFile]:
     place = _Place(root, {})
     for path in sorted(root.iterdir()):
         kind, store = _kind(path)
@@ -127,20 +127,20 @@ def _kind(path: Path) -> tuple[str | None, str | None]:
     if path.is_dir():
         if path.name.endswith(".partial") and not path.name.startswith("."):
             return UNFINISHED, path.name.removesuffix(".partial")
-        found = _WAY.fullmatch(path.name)
-        return (None, None) if found is None else (WAY, found[1])
+        found = _IN_TRANSIT.fullmatch(path.name)
+        return (None, None) if found is None else (IN_TRANSIT, found[1])
     if found := _LOCK.fullmatch(path.name):
         return LOCK, found[1]
     return (TEMPORARY, None) if re.fullmatch(r"\..+\.tmp", path.name) else (None, None)
 
 
-def _leftover(path: Path, kind: str, store: str | None, place: _Place) -> Leftover:
+def _leftover(path: Path, kind: str, store: str | None, place: _Place) -> StaleFile:
     size = folder_size(path) if path.is_dir() else _size(path)
     age = max(0.0, time.time() - _changed(path))
     who = place.who(store)
     if kind == TEMPORARY and store is None and age < YOUNG:
         who = "somebody, perhaps: it is young"
-    return Leftover(path, kind, store, size, age, who)
+    return StaleFile(path, kind, store, size, age, who)
 
 
 def _changed(path: Path) -> float:

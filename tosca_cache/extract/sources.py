@@ -1,4 +1,4 @@
-"""Donors: finished stores below the same root that already have some of the rows and views of one that is to be made.
+"""Source stores: finished stores whose rows and views can be reused instead of computed.
 
 A store fits if its fingerprint says the same but for how many views there are, their seed, and which images the dataset of
 that name has (`FREE`), and if it was computed on a device of the same kind. What it can give of an image depends on where
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.errors import StoreError, ToscaWarning
-from tosca_cache.extract.known import Mask
+from tosca_cache.extract.shard_buffer import Mask
 from tosca_cache.store import SPLITS, Store, StoreSpec, list_stores, open_store
 
 FREE = frozenset(
@@ -44,8 +44,8 @@ _STAT_THREADS = 16  # a network's file system answers many at once
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """The store that is to be made, as far as donors are concerned. numerics: what its own bits depend on."""
+class Target:
+    """The store that is to be made, as far as sources are concerned. numerics: what its own bits depend on."""
 
     dataset: ImageDataset
     spec: StoreSpec
@@ -58,7 +58,7 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Images that a donor has in its `split`: its row for every wanted row, or `NONE`, [N]; and their first `views`."""
+    """Images that a source has in its `split`: its row for every wanted row, or `NONE`, [N]; and their first `views`."""
 
     split: str
     rows: IntArray
@@ -71,7 +71,7 @@ class Match:
 
 
 @dataclass(frozen=True, eq=False)
-class Donor:
+class SourceStore:
     """A store that fits. matches: a wanted split -> where it has its images. newer: images that have changed since."""
 
     store: Store
@@ -107,7 +107,7 @@ def device_kind(numerics: Mapping[str, Any]) -> str | None:
     return device if device in ("cpu", "mps", "xpu") else "gpu"
 
 
-def find_donors(root: Path, wanted: Wanted, digests: Collection[str] | None = None) -> Iterator[Donor]:
+def find_sources(root: Path, wanted: Target, digests: Collection[str] | None = None) -> Iterator[SourceStore]:
     """The finished stores directly below `root` that fit; warns of those that are too damaged to be opened.
 
     digests: look at the stores of these fingerprints only.
@@ -127,7 +127,7 @@ def find_donors(root: Path, wanted: Wanted, digests: Collection[str] | None = No
             yield match(wanted, store)
 
 
-def match(wanted: Wanted, store: Store) -> Donor:
+def match(wanted: Target, store: Store) -> SourceStore:
     """Finds the wanted images in a store, by split and path; warns of splits whose paths are damaged."""
     theirs = {split: _rows_by_path(store, split) for split in SPLITS}
     splits = wanted.dataset.splits
@@ -146,7 +146,7 @@ def match(wanted: Wanted, store: Store) -> Donor:
         own[changed] = moved[changed] = NONE
         views = min(wanted.views(split), store.views(split)) if same_seed else 1
         matches[split] = (Match(split, own, views), Match(other, moved, 1))
-    return Donor(store, matches, newer)
+    return SourceStore(store, matches, newer)
 
 
 def other_numerics(store: Store, numerics: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def begun(store: Store) -> float:
 
 
 def warn_damaged(name: str, error: StoreError) -> None:
-    """Says what is damaged of a donor, and that its gift is computed instead."""
+    """Says what is damaged of a source, and that its gift is computed instead."""
     where = f" ({error.where})" if error.where else ""
     warn(
         f"nothing is taken from a damaged part of {name}; what it would have given is computed. {error.problem}{where}"

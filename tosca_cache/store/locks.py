@@ -1,4 +1,4 @@
-"""Who may write a store: one process all of it, or several processes a part each.
+"""Write locks of a store: one for the whole store, or one per part.
 
 The locks lie beside the store and not in it, because its folder is renamed and removed while they are held:
 
@@ -21,8 +21,8 @@ from pathlib import Path
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.disk import storage
+from tosca_cache.store.file_lock import FileLock, owner
 from tosca_cache.store.layout import lock_path
-from tosca_cache.store.lock import FileLock, holder
 from tosca_cache.store.parts import Part
 
 SHOWN = 5  # writers that a message names
@@ -33,7 +33,7 @@ class StoreBusy(StoreError):
 
 
 @contextmanager
-def deciding(store: Path) -> Iterator[None]:
+def registry_lock(store: Path) -> Iterator[None]:
     """Keeps everybody else from taking a lock of this store, and from beginning it; waits for its turn."""
     lock = FileLock.acquire(lock_path(store, "deciding."), wait=True)
     try:
@@ -42,7 +42,7 @@ def deciding(store: Path) -> Iterator[None]:
         lock.release()
 
 
-def claim(store: Path, part: Part | None) -> FileLock:
+def acquire_lock(store: Path, part: Part | None) -> FileLock:
     """Takes all of a store, or a part, for this process; only within `deciding`.
 
     Raises `StoreBusy`, naming the processes, if all of it or this part is being written, or parts of another number.
@@ -60,8 +60,8 @@ def sharing_out(store: Path, count: int) -> Iterator[FileLock]:
 
     Raises `StoreBusy` like `claim`.
     """
-    with deciding(store):
-        lock = claim(store, Part(count, 0))
+    with registry_lock(store):
+        lock = acquire_lock(store, Part(count, 0))
     try:
         yield lock
     finally:
@@ -71,8 +71,8 @@ def sharing_out(store: Path, count: int) -> Iterator[FileLock]:
 def is_shared_out(store: Path, count: int, text: str) -> bool:
     """Whether the lock of `sharing_out` is there for this process, too, says `text`, and is still held."""
     path = _path(store, Part(count, 0))
-    with deciding(store), storage(path):
-        return path.exists() and read_limited(path, Limit.NOTE) == text.encode() and holder(path) is not None
+    with registry_lock(store), storage(path):
+        return path.exists() and read_limited(path, Limit.NOTE) == text.encode() and owner(path) is not None
 
 
 def writers(store: Path) -> list[tuple[Part | None, str]]:
@@ -83,7 +83,7 @@ def writers(store: Path) -> list[tuple[Part | None, str]]:
     parts = sorted(part for name in names if (part := Part.named_in(name.removeprefix(f".{store.name}"))) is not None)
     found: list[tuple[Part | None, str]] = []
     for part in (None, *parts):
-        who = holder(_path(store, part))
+        who = owner(_path(store, part))
         if who is not None:
             found.append((part, who))
     return found
@@ -92,7 +92,7 @@ def writers(store: Path) -> list[tuple[Part | None, str]]:
 def wait_until_free(store: Path, part: Part | None, pause: float = 0.5) -> None:
     """Returns as soon as all of a store, or a part, could be claimed; somebody else may be quicker then."""
     while True:
-        with deciding(store):
+        with registry_lock(store):
             if not any(_exclude(part, other) for other, _ in writers(store)):
                 return
         time.sleep(pause)

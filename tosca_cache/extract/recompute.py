@@ -16,14 +16,13 @@ from PIL import Image
 from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.datasets.transforms import image_views, open_image, render
 from tosca_cache.errors import DatasetError, ImageError, StoreError
-from tosca_cache.extract.donors import Wanted
 from tosca_cache.extract.engine import compute
 from tosca_cache.extract.groups import plan_groups
-from tosca_cache.extract.known import ShardRows as ComputedRows
-from tosca_cache.extract.known import gather
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.probe import TOLERANCE, deviations
-from tosca_cache.extract.reuse import recorded_donors, resume
+from tosca_cache.extract.reuse import recorded_sources, reopen_sources
+from tosca_cache.extract.shard_buffer import ShardBuffer, gather
+from tosca_cache.extract.sources import Target
 from tosca_cache.seeds import numpy_generator
 from tosca_cache.store import SPLITS, Manifest, Shard, Store
 from tosca_cache.store.arrays import ShardRows
@@ -143,26 +142,26 @@ class Recomputation:
             self._refuse_unreadable(rows, here)
             features.append(rows.features[here])
             views.append(rows.views[here])
-        known = self.listed(shard)
+        reused = self.listed(shard)
         return checked_rows(
             self.manifest.plan,
             shard,
             features=np.concatenate(features),
-            labels=known.labels,
-            domains=known.domains,
+            labels=reused.labels,
+            domains=reused.domains,
             views=np.concatenate(views),
-            paths=known.paths,
+            paths=reused.paths,
             skipped={},
         )
 
-    def _compute(self, shards: Sequence[Shard]) -> Iterator[ComputedRows]:
+    def _compute(self, shards: Sequence[Shard]) -> Iterator[ShardBuffer]:
         extraction = self.extraction
         assert extraction is not None  # who has none asks for `listed` only
         options = extraction.options
         renderer = extraction.renderer(self._readable, skip=True)  # which of them may be is seen to when they come
-        wanted = Wanted(self.dataset, self.manifest.plan.spec, self.manifest.plan.numerics)
-        reuse = resume(extraction.root, wanted, recorded_donors(self.manifest.plan.numerics))
-        groups = plan_groups(shards, options.counts, self._batch_size, reuse.known)
+        wanted = Target(self.dataset, self.manifest.plan.spec, self.manifest.plan.numerics)
+        reuse = reopen_sources(extraction.root, wanted, recorded_sources(self.manifest.plan.numerics))
+        groups = plan_groups(shards, options.counts, self._batch_size, reuse.reused)
         forward = extraction.backbone.forward(extraction.transform)
         with closing(compute(groups, renderer, forward, extraction.workers)) as computed:
             for _, rows in gather(computed, extraction.backbone.dim):
@@ -203,7 +202,7 @@ class Recomputation:
             return layout
         return SplitLayout.plan(len(self.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
 
-    def _refuse_unreadable(self, rows: ComputedRows, wanted: IntArray) -> None:
+    def _refuse_unreadable(self, rows: ShardBuffer, wanted: IntArray) -> None:
         for row, reason in rows.skipped.items():
             if row - rows.shard.start in wanted:
                 path = self.dataset.splits[rows.shard.split].paths[row]

@@ -1,4 +1,4 @@
-"""A shard as it fills up: what is known of it before anything is computed, and what has been computed since."""
+"""Buffer of one shard: reused rows first, computed rows as they arrive."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMPUTED = -1  # the source of what does not come from another store
 
 
 @dataclass(frozen=True)
-class Known:
+class ReusedRows:
     """What other stores give to a shard of n rows.
 
     features: [n, 1+V, d]. views: their parameters [n, 1+V, 6]. source: [n, 1+V], the number of the store that gives a view,
@@ -33,7 +33,7 @@ class Known:
     source: IntArray
 
     @classmethod
-    def nothing(cls, rows: int, views: int, dim: int, dtype: str) -> Known:
+    def nothing(cls, rows: int, views: int, dim: int, dtype: str) -> ReusedRows:
         """Of as many rows and views, no view is known."""
         parameters = np.zeros((rows, views, len(VIEW_COLUMNS)), dtype=np.int64)
         return cls(np.zeros((rows, views, dim), dtype), parameters, np.full((rows, views), COMPUTED))
@@ -45,7 +45,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class ShardRows:
+class ShardBuffer:
     """The rows of a shard; see `Known` for the arrays. skipped: row of the split -> why its image could not be read."""
 
     shard: Shard
@@ -55,12 +55,12 @@ class ShardRows:
     skipped: dict[int, str] = field(default_factory=dict)
 
     @classmethod
-    def begun(cls, first: Computed, dim: int) -> ShardRows:
+    def begun(cls, first: Computed, dim: int) -> ShardBuffer:
         """What is known of the shard of its first group; features that are not are NaN."""
-        shard, known = first.group.shard, first.group.known
-        known = known or Known.nothing(shard.rows, first.made.shape[1], dim, "float32")
-        features = np.where(known.missing[..., None], np.float32("nan"), known.features.astype(np.float32))
-        return cls(shard, features, known.views.copy(), known.source.copy())
+        shard, reused = first.group.shard, first.group.reused
+        reused = reused or ReusedRows.nothing(shard.rows, first.made.shape[1], dim, "float32")
+        features = np.where(reused.missing[..., None], np.float32("nan"), reused.features.astype(np.float32))
+        return cls(shard, features, reused.views.copy(), reused.source.copy())
 
     def put(self, computed: Computed) -> None:
         """Adds what was computed of a group; it takes the place of what was known."""
@@ -84,11 +84,11 @@ def count(mask: Mask) -> tuple[int, int]:
     return int(mask.any(axis=1).sum()), int(mask.sum())
 
 
-def gather(computed: Iterator[Computed], dim: int) -> Iterator[tuple[Computed, ShardRows | None]]:
+def gather(computed: Iterator[Computed], dim: int) -> Iterator[tuple[Computed, ShardBuffer | None]]:
     """Every group as it comes, in order; with the last one of a shard the whole shard."""
-    rows: ShardRows | None = None
+    rows: ShardBuffer | None = None
     for part in computed:
-        rows = rows or ShardRows.begun(part, dim)
+        rows = rows or ShardBuffer.begun(part, dim)
         rows.put(part)
         done = part.group.stop == rows.shard.stop
         yield part, rows if done else None
