@@ -26,7 +26,7 @@ BASE = {
     "names",
     "text",
 }
-STAGE_TWO = {"store", "numbering", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "learners"}
+STAGE_TWO = {"store", "class_order", "tasks", "luca", "train", "closed_form", "routing", "evaluate", "learners"}
 ALLOWED = {
     "text": set(),
     "errors": {"text"},
@@ -46,8 +46,8 @@ ALLOWED = {
     "store": BASE | {"datasets"},
     "extract": BASE | {"datasets", "store"},
     "splits": {"errors", "store", "shown"},
-    "numbering": {"errors", "seeds", "config", "splits"},
-    "tasks": {"errors", "store", "splits", "numbering", "shown"},
+    "class_order": {"errors", "seeds", "config", "splits"},
+    "tasks": {"errors", "store", "splits", "class_order", "shown"},
     "luca": BASE | {"tasks"},
     "train": BASE | {"luca", "tasks"},
     "closed_form": {"devices", "seeds", "tasks"},

@@ -1,4 +1,4 @@
-"""Streams whose tasks are domains: their order, learned labels, whose rows a task has, and what is refused."""
+"""Streams whose tasks are domains: their order, class indices, whose rows a task has, and what is refused."""
 
 import numpy as np
 import pytest

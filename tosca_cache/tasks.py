@@ -2,7 +2,7 @@
 
 A `TaskStream` cuts a store into tasks. A learner is only ever handed a `Task`, which holds copies of its own train rows and
 has no way to reach others; test rows are handed out separately, to the evaluation. Labels are numbered in the order in
-which they are learned ("learned labels", see `numbering`): the first class of the first task is 0.
+which they are learned ("class indices", see `class_order`): the first class of the first task is 0.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.errors import UsageError
-from tosca_cache.numbering import (
+from tosca_cache.class_order import (
     IntArray,
     Protocol,
     by_class,
@@ -26,6 +25,7 @@ from tosca_cache.numbering import (
     given_order,
     task_sizes,
 )
+from tosca_cache.errors import UsageError
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.splits import Arrays, FloatArray, load_splits
 
@@ -57,7 +57,7 @@ class Rows(Shown):
     """Some rows of a split.
 
     features: [n, views, d] as stored; view 0 is the clean one.
-    labels: learned labels, [n].
+    labels: class indices, [n].
     index: row numbers in the store, [n].
     """
 
@@ -78,7 +78,7 @@ class Rows(Shown):
 class Task:
     """What a learner sees of one step: its own train rows and nothing else.
 
-    classes: learned labels of this task, which no other task has; `classes.stop` is their number including this task. Where
+    classes: class indices of this task, which no other task has; `classes.stop` is their number including this task. Where
         a task is a domain, another domain's label may stand for the same class: a learner need not know.
     """
 
@@ -90,8 +90,8 @@ class Task:
 class TaskStream(Shown):
     """The tasks of one order of classes or domains, over features held once in memory.
 
-    sizes: learned labels of each task. stops: their number after each task.
-    class_of: the class that is reported for each learned label, [L]: a class-incremental stream reports the label itself, a
+    sizes: class indices of each task. stops: their number after each task.
+    class_of: the class that is reported for each class index, [L]: a class-incremental stream reports the label itself, a
         domain-incremental one the original class. A prediction is right if its reported class is.
     order: original class index of each reported class, [C]; class_names: their names.
     domain_names: the domain of each task; empty in a class-incremental stream.
@@ -101,7 +101,7 @@ class TaskStream(Shown):
         train, test: the two splits; labels are original class indices.
         class_names: [C].
         domain_names: of the store's domains; for a protocol whose tasks are domains.
-        protocol: what a task brings, and in which order; see `numbering.Protocol` for its fields.
+        protocol: what a task brings, and in which order; see `class_order.Protocol` for its fields.
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class TaskStream(Shown):
         return self._test_labels[(self._test_labels >= classes.start) & (self._test_labels < classes.stop)]
 
     def task_of_class(self) -> IntArray:
-        """Task number of every learned label, [L]."""
+        """Task number of every class index, [L]."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.sizes)
 
 

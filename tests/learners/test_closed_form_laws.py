@@ -74,7 +74,7 @@ def random_features(learner, x):
 def test_incremental_is_joint_and_class_order_does_not_matter(name, sizes, each, dim, seed):
     classes = sum(sizes)
     x, labels = draw(seed, [each] * classes, dim)
-    order = np.random.default_rng(seed).permutation(classes)  # learned label of each class
+    order = np.random.default_rng(seed).permutation(classes)  # class index of each class
     joint = learned(name, x, labels, [np.arange(len(x))], [classes]).scores(x[:, 0])
     for relabelled in (labels, order[labels]):
         parts = learned(name, x, relabelled, *by_class(relabelled, sizes)).scores(x[:, 0])

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import tosca_cache as tosca
 from tosca_cache.cli.app import app
 from tosca_cache.errors import UsageError
-from tosca_cache.numbering import given_order
+from tosca_cache.class_order import given_order
 from tosca_cache.sweep.ledger import Ledger
 
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--router", "sample")

@@ -129,7 +129,7 @@ MOST_BYTES = 1 << 24  # a million classes
 def read_class_order(file: str) -> tuple[str, ...] | str:
     """The lines of a file, empty ones left out; the word `seed` stands for itself: the order is drawn from the seed.
 
-    What a line means is known with the classes: see `numbering.given_order`. Raises `ConfigError` if the file cannot be
+    What a line means is known with the classes: see `class_order.given_order`. Raises `ConfigError` if the file cannot be
     read as text, or says nothing.
     """
     if file == SEED:

@@ -38,7 +38,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, repr=False)
 class Prediction(Shown):
-    """labels: predicted learned labels, [n]; in an `Outcome`: the classes that they stand for.
+    """labels: predicted class indices, [n]; in an `Outcome`: the classes that they stand for.
 
     modules: the module that answered, [n], None without modules.
     tasks: the task that brought the predicted label, [n]; only in an `Outcome`.
@@ -53,7 +53,7 @@ class Prediction(Shown):
         return {"rows": len(self.labels), "modules": self.modules is not None}
 
     def reported(self, stream: TaskStream) -> Prediction:
-        """As it is scored: the classes that a stream reports for the learned labels, and the tasks of these."""
+        """As it is scored: the classes that a stream reports for the class indices, and the tasks of these."""
         tasks = predicted_tasks(self.labels, stream.task_of_class())
         return Prediction(stream.class_of[self.labels], self.modules, tasks)
 
@@ -93,7 +93,7 @@ class TestSet:
 class Learner(ABC):
     """A learner of one task after another on cached features: of new classes, or of a new domain each.
 
-    Its classes are learned labels, of which each task brings a block of its own. Where tasks are domains, labels of several
+    Its classes are class indices, of which each task brings a block of its own. Where tasks are domains, labels of several
     blocks may stand for one class; a learner is not told, and the evaluation maps its answers (`TaskStream.class_of`).
 
     name: as in `--methods`. source: where it comes from.

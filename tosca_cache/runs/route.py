@@ -48,7 +48,7 @@ class Stored:
     tasks: IntArray
 
     def reported(self, learned: Tensor) -> IntArray:
-        """The classes that learned labels stand for, of any shape."""
+        """The classes that class indices stand for, of any shape."""
         return self.stream.class_of[learned.cpu().numpy()]
 
 

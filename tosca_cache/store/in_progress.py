@@ -88,7 +88,7 @@ def recorded_plan(folder: Path) -> Plan | None:
 def begin_or_check(folder: Path, plan: Plan) -> None:
     """Makes an empty unfinished store, or checks that the one that is there is to become the same.
 
-    Only while nobody else can: see `claims.deciding`. Raises `StoreError`, naming every field that differs.
+    Only while nobody else can: see `locks.registry_lock`. Raises `StoreError`, naming every field that differs.
     """
     found = recorded_plan(folder)
     if found is None:

@@ -160,5 +160,5 @@ def compact_path(path: Path) -> Path:
 
 
 def lock_path(path: Path, what: str = "") -> Path:
-    """A file that a writer of a store locks; see claims.py for what there is to lock."""
+    """A file that a writer of a store locks; see locks.py for what there is to lock."""
     return path.parent / f".{path.name}.{what}lock"

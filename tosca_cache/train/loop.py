@@ -34,7 +34,7 @@ class Loss:
 
         Arguments:
             x: features, [n, d] or [M, n, d].
-            targets, weights: learned labels, and how much each row counts in the mean, [M or 1, n].
+            targets, weights: class indices, and how much each row counts in the mean, [M or 1, n].
         """
         parameters = self.parameters
         logits = cosine_logits(parameters.head, adapt_stack(parameters.luca, x, self.flows))  # [M, n, C]

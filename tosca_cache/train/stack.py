@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Lane(NamedTuple):
-    """Features [n, views, d] in the dtype of the parameters, view 0 being the clean one; learned labels [n]; all steps."""
+    """Features [n, views, d] in the dtype of the parameters, view 0 being the clean one; class indices [n]; all steps."""
 
     features: Tensor
     labels: Tensor

@@ -1,9 +1,9 @@
 """Which tasks a stream has, and the label that every row is learned under.
 
-Labels are numbered in the order in which they are learned ("learned labels"): the first class of the first task is 0. In a
-class-incremental stream a learned label is a position in the class order. In a domain-incremental stream it is a class of a
+Labels are numbered in the order in which they are learned ("class indices"): the first class of the first task is 0. In a
+class-incremental stream a class index is a position in the class order. In a domain-incremental stream it is a class of a
 domain: domains with the same classes have labels of their own, so that each has its own prototypes and head rows, and
-whatever learns sees blocks of labels as ever. What is predicted and scored is the class; `Numbering.class_of` says it.
+whatever learns sees blocks of labels as ever. What is predicted and scored is the class; `ClassOrder.class_of` says it.
 """
 
 from __future__ import annotations
@@ -209,13 +209,13 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Numbering:
-    """Tasks, and learned labels as blocks of them.
+class ClassOrder:
+    """Tasks, and class indices as blocks of them.
 
-    sizes: learned labels of each task, [T]. class_of: the class that is reported for each learned label, [L].
+    sizes: class indices of each task, [T]. class_of: the class that is reported for each class index, [L].
     order: original class index of each reported class, [C]; class_names: their names.
     domain_names: the domain of each task; empty in a class-incremental stream.
-    train, test: learned label of every row.
+    train, test: class index of every row.
     """
 
     sizes: list[int]
@@ -228,7 +228,7 @@ class Numbering:
 
     @property
     def learned_names(self) -> tuple[str, ...]:
-        """The name of each learned label, no two alike."""
+        """The name of each class index, no two alike."""
         names = [self.class_names[c] for c in self.class_of]
         if self.domain_names:
             names = [
@@ -237,7 +237,7 @@ class Numbering:
         return tuple(names)
 
 
-def by_class(train: Arrays, test: Arrays, class_names: Sequence[str], sizes: list[int], order: IntArray) -> Numbering:
+def by_class(train: Arrays, test: Arrays, class_names: Sequence[str], sizes: list[int], order: IntArray) -> ClassOrder:
     """Learned labels are positions in the class order; raises `StoreError` if a class has no rows in a split."""
     for split, arrays in (("train", train), ("test", test)):
         check_labels(split, arrays, class_names)
@@ -246,13 +246,13 @@ def by_class(train: Arrays, test: Arrays, class_names: Sequence[str], sizes: lis
     learned = np.empty_like(positions)
     learned[order] = positions
     names = tuple(class_names[c] for c in order)
-    return Numbering(sizes, positions, order, names, (), learned[train.labels], learned[test.labels])
+    return ClassOrder(sizes, positions, order, names, (), learned[train.labels], learned[test.labels])
 
 
 def by_domain(
     train: Arrays, test: Arrays, class_names: Sequence[str], domain_names: Sequence[str], *, seed: int, shuffle: bool
-) -> Numbering:
-    """A learned label for each class of each domain: domains in their order, classes as listed within a domain.
+) -> ClassOrder:
+    """A class index for each class of each domain: domains in their order, classes as listed within a domain.
 
     Raises `StoreError` if rows have no domain, or if a class of a domain has rows in one split only.
     """
@@ -275,7 +275,7 @@ def by_domain(
                 where=f"split {split}",
                 remedy="add images of it to that domain or remove the class there, then extract again",
             )
-    return Numbering(
+    return ClassOrder(
         sizes=np.bincount(present // C, minlength=len(tasks)).tolist(),
         class_of=present % C,
         order=np.arange(C, dtype=np.int64),
