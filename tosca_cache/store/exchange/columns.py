@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tosca_cache.errors import UsageError
-from tosca_cache.store.exchange.reading import ExternalFile
+from tosca_cache.store.exchange.external import ExternalFile
 from tosca_cache.store.layout import SPLITS
 
 FEATURES, VIEWS, LABELS, SPLIT, DOMAINS, PATHS = "features", "views", "labels", "split", "domains", "paths"
