@@ -61,7 +61,8 @@ ALLOWED = {
     "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
     "plugins": {"errors", "learners", "routing"},
     "arguments": {"errors", "config", "text"},
-    "api": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
+    "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
+    "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
     "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins"},
 }
 

@@ -15,17 +15,16 @@ found = tosca.sweep(store, {"l1": [1e-4, 5e-4], "lr": "log:0.005:0.1:5"}, ledger
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.api_searches import compare, sweep
 from tosca_cache.arguments import (
-    axes,
     checked,
     checks,
     count,
@@ -36,17 +35,13 @@ from tosca_cache.arguments import (
     mapping,
     optional,
     path,
-    plain,
+    plain_values,
     reporter,
     seed,
     unknown,
 )
-from tosca_cache.bars import in_notebook
-from tosca_cache.compare.progress import CompareProgress
-from tosca_cache.compare.request import CompareRequest, seeds_of
-from tosca_cache.compare.run import CompareReporter, run_compare
-from tosca_cache.compare.summary import MEASURES
-from tosca_cache.config import check_value, config_of
+from tosca_cache.bars import given_or_bar
+from tosca_cache.config import config_of
 from tosca_cache.config.checks import Choice, Text
 from tosca_cache.config.schema import ENGINES
 from tosca_cache.devices import resolve_device
@@ -72,18 +67,12 @@ from tosca_cache.store.exchange import (
 )
 from tosca_cache.store.verify import Verification
 from tosca_cache.store.verify import verify_store as _verify_store
-from tosca_cache.sweep.progress import SweepProgress
-from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
-from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
-from tosca_cache.sweep.run_cells import SweepReporter
-from tosca_cache.sweep.space import make_space
 from tosca_cache.tasks import LABELS, TaskStream
 from tosca_cache.terminal import make_console
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
 
-T = TypeVar("T")
 _TRAIN = ("method", "options", "seed", "router", "device", "engine", "reporter")  # besides the training settings
 
 __all__ = [
@@ -105,7 +94,6 @@ _STORE = instance(Store, "open it first: tosca.open_store(path)")
 _STREAM = instance(TaskStream, "make one first: tosca.task_stream(store, increment=10)")
 _TRAINED = instance(Trained, "train first: tosca.train(stream)")
 _TEXT = checks(Text("a text"))
-_WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
 
 
 @checked(path=path)
@@ -259,15 +247,15 @@ def train(
     for key in settings:
         if key not in names:
             raise unknown(key, [*names, *_TRAIN], "train")
-    config = config_of(_plain(settings) | {"method": method, "router": router})
+    config = config_of(plain_values(settings) | {"method": method, "router": router})
     check_options({method_names([method])[0]: options or {}})
     where, counts = resolve_device(device), stream.train_counts().tolist()
     check_plan(max(counts), config.epochs)
     trainer = choose_engine(engine, where, steps=Settings.of(config).steps(counts))
-    chosen = full_options(method, config, _plain(options or {}))
+    chosen = full_options(method, config, plain_values(options or {}))
     learner = make_learner(method, config, chosen, seed=seed, device=where, engine=trainer)
     leaks = chosen.get("router") == BATCH_ROUTER
-    with _told(reporter, lambda: TrainingProgress(make_console(), leaks=leaks)) as told:
+    with given_or_bar(reporter, lambda: TrainingProgress(make_console(), leaks=leaks)) as told:
         return train_stream(stream, learner, told)
 
 
@@ -336,125 +324,3 @@ def evaluate(trained: Trained) -> dict[str, Any]:
     assert isinstance(report, dict)
     rows = [(name, f"{value:.2f}") for name, value in report.items() if isinstance(value, float)]
     return Report(report, "evaluation", ("metric", "percent"), rows)
-
-
-@checked(
-    store=_STORE,
-    space=axes,
-    ledger=path,
-    seeds=items,
-    report_seeds=items,
-    tune_store=optional(instance(Store, "open it first: tosca.open_store(path)")),
-    **_WHO,
-    search=optional(mapping),
-    reporter=optional(reporter("on_stage", "on_finished", "on_task", "on_best", "on_note")),
-)
-def sweep(
-    store: Store,
-    space: Mapping[str, Sequence[Any] | str] | Sequence[str],
-    *,
-    ledger: str | Path,
-    seeds: Sequence[int] = (1993,),
-    report_seeds: Sequence[int] = PUBLISHED_SEEDS,
-    tune_store: Store | None = None,
-    backend: str = "loky",
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    search: Mapping[str, Any] | None = None,
-    reporter: SweepReporter | None = None,
-    **base: Any,
-) -> SweepReport:
-    """Trains many settings side by side, chooses one without looking at test rows, and reports on fresh runs of it.
-
-    Call it again with the same ledger and nothing that is finished is run again.
-
-    Arguments:
-        space: {key: values, or a range as in `--set`}, or the texts of `--set` themselves.
-        ledger: the SQLite file of results; LEDGER.report.json and LEDGER.best.toml are written beside it.
-        seeds, report_seeds: of the search, and of the report on the chosen setting.
-        tune_store: with select="two-phase": where settings are chosen.
-        backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
-        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, max_cells, time_budget, ...
-        base: settings that the axes change; fields of `TrainConfig`.
-    """
-    request = SweepRequest(
-        base=config_of({"dataset": store.spec.dataset["name"]} | _plain(base)),
-        space=make_space(space),
-        seeds=_seeds(seeds, "seeds"),
-        report_seeds=_seeds(report_seeds, "report_seeds"),
-        other_store=tune_store is not None,
-        **_of_search(search or {}),
-    )
-    resources = Resources(backend, jobs, scheduler)
-    with _told(reporter, lambda: SweepProgress(make_console())) as told:
-        return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
-
-
-@checked(
-    store=_STORE,
-    options=optional(mapping),
-    shots=optional(count),
-    ledger=optional(path),
-    reporter=optional(reporter("on_begin", "on_block", "on_task", "on_finished", "on_note")),
-)
-def compare(
-    store: Store,
-    methods: str | Sequence[str] = "all",
-    *,
-    seeds: int | Sequence[int] = 5,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-    shots: int | None = None,
-    ledger: str | Path | None = None,
-    reporter: CompareReporter | None = None,
-    **base: Any,
-) -> dict[str, Any]:
-    """Runs many learners under one protocol and returns one table of them, as plain JSON values.
-
-    Keys of the table: dataset, seeds, task_sizes, columns (names of the measured values), rows: best last accuracy first,
-    bounds last. A row has method, rehearsal, transductive, bound, options, values ({column: {mean, spread}}), seeds
-    ({seed: all its numbers}) and failed ({seed: reason}).
-
-    Arguments:
-        methods: names of registered learners, or "all".
-        seeds: how many, counted from 1993 (5 are the published ones), or which.
-        options: {method: {option: value}} for the learners' constructors.
-        shots: few-shot: train rows of each class after the first task.
-        ledger: a SQLite file of results; called again with it, nothing that is finished is run again.
-        base: protocol and training settings of all learners; fields of `TrainConfig`.
-    """
-    config = config_of({"dataset": store.spec.dataset["name"], "shots": shots} | _plain(base))
-    names = method_names(methods if isinstance(methods, str) else map(str, items("methods", methods)))
-    given = {name: mapping(f"options of {name}", values) for name, values in (options or {}).items()}
-    chosen = seeds_of(plain(seeds)) if isinstance(plain(seeds), int) else _seeds(seeds, "seeds")
-    request = CompareRequest(config, names, chosen, given)
-    with _told(reporter, lambda: CompareProgress(make_console())) as told:
-        found = run_compare(request, store, None if ledger is None else Path(ledger), reporter=told)
-    rows = [(row["method"], *(_percent(row["values"].get(column)) for column in MEASURES)) for row in found["rows"]]
-    return Report(found, f"comparison on {config.dataset}", ("method", *MEASURES), rows)
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: plain(value) for key, value in values.items()}
-
-
-def _percent(value: Mapping[str, float | None] | None) -> str:
-    return "-" if value is None or value["mean"] is None else f"{value['mean']:.2f}"
-
-
-def _seeds(given: Any, name: str) -> tuple[int, ...]:
-    return cast(tuple[int, ...], check_value("seeds", items(name, given), where=name))
-
-
-def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `SweepRequest` that `search` may have."""
-    taken = ("base", "space", "seeds", "report_seeds", "other_store")
-    known = [field.name for field in fields(SweepRequest) if field.name not in taken]
-    for key in given:
-        if key not in known:
-            raise unknown(key, known, "search")
-    return _plain(given)
-
-
-def _told(given: T | None, bar: Callable[[], AbstractContextManager[T]]) -> AbstractContextManager[T | None]:
-    """Who is told how work goes on: who was given, or in a notebook a bar."""
-    return bar() if given is None and in_notebook() else nullcontext(given)

@@ -69,6 +69,11 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
+def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, each value as `plain` gives it."""
+    return {key: plain(value) for key, value in values.items()}
+
+
 def checks(check: Check) -> Take:
     """What a check of a setting takes."""
     return lambda name, value: accept(check, name, plain(value), name)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from html import escape
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from tosca_cache.text import printable
 
+T = TypeVar("T")
 REFRESH = 0.1  # seconds between two updates of a bar in a notebook
 
 
@@ -98,3 +101,8 @@ class LiveDisplay:
     def on_note(self, text: str) -> None:
         """Prints a line above the bar."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def given_or_bar(given: T | None, bar: Callable[[], AbstractContextManager[T]]) -> AbstractContextManager[T | None]:
+    """The reporter that was given; without one, in a notebook, a bar."""
+    return bar() if given is None and in_notebook() else nullcontext(given)

@@ -1,0 +1,157 @@
+"""Searches and comparisons from Python: `tosca_cache.sweep` and `tosca_cache.compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+from tosca_cache.arguments import (
+    axes,
+    checked,
+    checks,
+    count,
+    instance,
+    items,
+    mapping,
+    optional,
+    path,
+    plain,
+    plain_values,
+    reporter,
+    unknown,
+)
+from tosca_cache.bars import given_or_bar
+from tosca_cache.compare.progress import CompareProgress
+from tosca_cache.compare.request import CompareRequest, seeds_of
+from tosca_cache.compare.run import CompareReporter, run_compare
+from tosca_cache.compare.summary import MEASURES
+from tosca_cache.config import check_value, config_of
+from tosca_cache.config.checks import Text
+from tosca_cache.learners.options import method_names
+from tosca_cache.shown import Report
+from tosca_cache.store import Store
+from tosca_cache.sweep.progress import SweepProgress
+from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
+from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
+from tosca_cache.sweep.run_cells import SweepReporter
+from tosca_cache.sweep.space import make_space
+from tosca_cache.terminal import make_console
+
+_STORE = instance(Store, "open it first: tosca.open_store(path)")
+_TEXT = checks(Text("a text"))
+_WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
+
+
+@checked(
+    store=_STORE,
+    space=axes,
+    ledger=path,
+    seeds=items,
+    report_seeds=items,
+    tune_store=optional(instance(Store, "open it first: tosca.open_store(path)")),
+    **_WHO,
+    search=optional(mapping),
+    reporter=optional(reporter("on_stage", "on_finished", "on_task", "on_best", "on_note")),
+)
+def sweep(
+    store: Store,
+    space: Mapping[str, Sequence[Any] | str] | Sequence[str],
+    *,
+    ledger: str | Path,
+    seeds: Sequence[int] = (1993,),
+    report_seeds: Sequence[int] = PUBLISHED_SEEDS,
+    tune_store: Store | None = None,
+    backend: str = "loky",
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    search: Mapping[str, Any] | None = None,
+    reporter: SweepReporter | None = None,
+    **base: Any,
+) -> SweepReport:
+    """Trains many settings side by side, chooses one without looking at test rows, and reports on fresh runs of it.
+
+    Call it again with the same ledger and nothing that is finished is run again.
+
+    Arguments:
+        space: {key: values, or a range as in `--set`}, or the texts of `--set` themselves.
+        ledger: the SQLite file of results; LEDGER.report.json and LEDGER.best.toml are written beside it.
+        seeds, report_seeds: of the search, and of the report on the chosen setting.
+        tune_store: with select="two-phase": where settings are chosen.
+        backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
+        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, max_cells, time_budget, ...
+        base: settings that the axes change; fields of `TrainConfig`.
+    """
+    request = SweepRequest(
+        base=config_of({"dataset": store.spec.dataset["name"]} | plain_values(base)),
+        space=make_space(space),
+        seeds=_seeds(seeds, "seeds"),
+        report_seeds=_seeds(report_seeds, "report_seeds"),
+        other_store=tune_store is not None,
+        **_of_search(search or {}),
+    )
+    resources = Resources(backend, jobs, scheduler)
+    with given_or_bar(reporter, lambda: SweepProgress(make_console())) as told:
+        return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
+
+
+@checked(
+    store=_STORE,
+    options=optional(mapping),
+    shots=optional(count),
+    ledger=optional(path),
+    reporter=optional(reporter("on_begin", "on_block", "on_task", "on_finished", "on_note")),
+)
+def compare(
+    store: Store,
+    methods: str | Sequence[str] = "all",
+    *,
+    seeds: int | Sequence[int] = 5,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    shots: int | None = None,
+    ledger: str | Path | None = None,
+    reporter: CompareReporter | None = None,
+    **base: Any,
+) -> dict[str, Any]:
+    """Runs many learners under one protocol and returns one table of them, as plain JSON values.
+
+    Keys of the table: dataset, seeds, task_sizes, columns (names of the measured values), rows: best last accuracy first,
+    bounds last. A row has method, rehearsal, transductive, bound, options, values ({column: {mean, spread}}), seeds
+    ({seed: all its numbers}) and failed ({seed: reason}).
+
+    Arguments:
+        methods: names of registered learners, or "all".
+        seeds: how many, counted from 1993 (5 are the published ones), or which.
+        options: {method: {option: value}} for the learners' constructors.
+        shots: few-shot: train rows of each class after the first task.
+        ledger: a SQLite file of results; called again with it, nothing that is finished is run again.
+        base: protocol and training settings of all learners; fields of `TrainConfig`.
+    """
+    config = config_of({"dataset": store.spec.dataset["name"], "shots": shots} | plain_values(base))
+    names = method_names(methods if isinstance(methods, str) else map(str, items("methods", methods)))
+    given = {name: mapping(f"options of {name}", values) for name, values in (options or {}).items()}
+    chosen = seeds_of(plain(seeds)) if isinstance(plain(seeds), int) else _seeds(seeds, "seeds")
+    request = CompareRequest(config, names, chosen, given)
+    with given_or_bar(reporter, lambda: CompareProgress(make_console())) as told:
+        found = run_compare(request, store, None if ledger is None else Path(ledger), reporter=told)
+    rows = [(row["method"], *(_percent(row["values"].get(column)) for column in MEASURES)) for row in found["rows"]]
+    return Report(found, f"comparison on {config.dataset}", ("method", *MEASURES), rows)
+
+
+def _percent(value: Mapping[str, float | None] | None) -> str:
+    return "-" if value is None or value["mean"] is None else f"{value['mean']:.2f}"
+
+
+def _seeds(given: Any, name: str) -> tuple[int, ...]:
+    return cast(tuple[int, ...], check_value("seeds", items(name, given), where=name))
+
+
+def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a `SweepRequest` that `search` may have."""
+    taken = ("base", "space", "seeds", "report_seeds", "other_store")
+    known = [field.name for field in fields(SweepRequest) if field.name not in taken]
+    for key in given:
+        if key not in known:
+            raise unknown(key, known, "search")
+    return plain_values(given)
