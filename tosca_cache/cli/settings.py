@@ -57,8 +57,8 @@ def with_settings(
 
 
 def dataset_of(store: Path | None, settings: dict[str, Any], config: str | None) -> None:
-    """Settles settings["dataset"]: a folder stands for its name; a store given without a dataset brings its own."""
-    if settings["dataset"] is not None and Path(settings["dataset"]).is_dir():
+    """Settles settings["dataset"]: a folder or a list stands for its name; a store given without one brings its own."""
+    if settings["dataset"] is not None and Path(settings["dataset"]).exists():
         settings["dataset"] = Path(settings["dataset"]).resolve().name
     if store is not None and settings["dataset"] is None:
         from tosca_cache.store import open_store

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from tosca_cache.config.schema import SEED
 from tosca_cache.errors import ConfigError
-
-MOST_BYTES = 1 << 24  # a million classes
+from tosca_cache.files import Limit, read_limited
 
 
 def read_class_order(file: str) -> tuple[str, ...] | str:
@@ -19,13 +18,10 @@ def read_class_order(file: str) -> tuple[str, ...] | str:
     if file == SEED:
         return SEED
     try:
-        with Path(file).open("rb") as stream:
-            text = stream.read(MOST_BYTES + 1)
+        text = read_limited(Path(file), Limit.CLASS_ORDER)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise _wrong(f"the class order cannot be read: {reason}", file[:200]) from error
-    if len(text) > MOST_BYTES:
-        raise _wrong(f"the class order has more than {MOST_BYTES} bytes", file)
     lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     found = []
     for number, line in enumerate(lines, 1):

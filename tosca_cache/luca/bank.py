@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tosca_cache.config.schema import FLOWS
 from tosca_cache.errors import RunError
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.luca.module import adapt, normalise
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 
@@ -102,14 +103,13 @@ class Bank:
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> tuple[Bank, list[int]]:
         """Reads a bank and its task sizes back; raises `RunError` if the file is not one."""
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         try:
-            if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-                raise ValueError("it is no regular file")
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            data = read_limited(path, Limit.BANK)
+            tensors = load(data)  # which has checked the header that is read next
+            metadata = strict_json(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
             sizes = [int(size) for size in metadata["task_sizes"].split(",")]
             bank = cls.from_state(metadata["flow"], tensors, device)
         except (SafetensorError, OSError, KeyError, ValueError) as error:

@@ -83,10 +83,12 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            if path.exists() and not path.is_file():  # reading a pipe or a device would have no end
+                raise ValueError("it is no regular file")
             with np.load(path, allow_pickle=False) as file:
                 self.arrays: dict[str, Array] = {name: file[name] for name in file.files}
-            self.meta: dict[str, Any] = json.loads(str(self["meta"]))
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            self.meta: dict[str, Any] = dict(json.loads(str(self["meta"])))
+        except (OSError, ValueError, TypeError, EOFError, RecursionError, zipfile.BadZipFile, AttributeError) as error:
             raise ConformanceError(
                 f"not a readable recording: {error}",
                 where=path,
@@ -146,7 +148,21 @@ class Recording:
 
 
 def replay(path: Path, *, dtype: torch.dtype = torch.float32, engine: Engine | None = None) -> Deviation:
-    """Runs every task of a recording from its recorded start, by PyTorch if no engine is given, and compares the ends."""
+    """Runs every task of a recording from its recorded start, by PyTorch if no engine is given, and compares the ends.
+
+    Raises `ConformanceError` for what is no recording, and for arrays that do not fit each other.
+    """
+    try:
+        return _replay(path, dtype, engine)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ConformanceError(
+            f"the recording cannot be replayed: {type(error).__name__}: {error}",
+            where=path,
+            remedy="record it again with arrays that fit each other",
+        ) from error
+
+
+def _replay(path: Path, dtype: torch.dtype, engine: Engine | None) -> Deviation:
     recording = Recording(path)
     deviation = Deviation(str(path))
     tosca = Tosca(recording.settings(), dtype=dtype, engine=engine)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import ConfigError, UsageError
+from tosca_cache.files import Limit, read_limited
 
 MEASURES = (
     "last_accuracy",
@@ -136,8 +137,9 @@ def _folder() -> Traversable:
 
 def _read(source: Traversable | Path, name: str) -> Paper:
     try:
-        raw = tomllib.loads(source.read_bytes().decode("utf-8"))
-    except (OSError, ValueError) as error:
+        data = read_limited(source, Limit.CONFIG) if isinstance(source, Path) else source.read_bytes()
+        raw = tomllib.loads(data.decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"the published values cannot be read: {error}",
             where=name,
