@@ -72,7 +72,7 @@ class Bar(Progress):
     def _bundle(self) -> dict[str, str]:
         """The bar as text and as HTML."""
         lines, bars = [], []
-        for task in self.tasks:
+        for task in filter(lambda task: task.visible, self.tasks):
             extra = [str(value) for value in task.fields.values() if isinstance(value, str) and value]
             total = "" if task.total is None else f"/{task.total:g}"
             words = printable(" ".join([f"{task.description} {task.completed:g}{total}", *extra]))

@@ -22,6 +22,7 @@ __all__ = [
     "ToscaError",
     "ToscaWarning",
     "UsageError",
+    "short_of_memory",
 ]
 
 
@@ -91,3 +92,12 @@ class RunError(ToscaError):
 
 class ConformanceError(ToscaError):
     """A recorded trajectory cannot be read."""
+
+
+def short_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is not enough: Python's own, or one of torch's."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )

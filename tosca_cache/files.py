@@ -29,7 +29,9 @@ class Limit(IntEnum):
     METADATA = 1 << 20  # zarr's own
     NOTE = 1 << 20  # a part's, a lock's
     CONFIG = 1 << 20  # settings, search spaces, published values
+    CLASS_ORDER = 1 << 24  # a million names
     METRICS = 1 << 28  # of a run
+    LEARNER = 1 << 34  # modules of a run
     CELL = 1 << 27  # one row of a ledger
     KERNELS = 1 << 26  # compiled
 
@@ -45,8 +47,14 @@ _PROBLEMS = {
     errno.ENOTEMPTY: ("A folder is in the way.", "Move it, or choose another folder with {option}"),
     errno.ENAMETOOLONG: ("This path is too long.", "Choose a folder with a shorter path with {option}"),
     errno.EFBIG: ("This file is far too large for what it should be.", "Put the right file there"),
+    errno.EMFILE: ("This process may not have more files open.", "Raise the limit (`ulimit -n 4096`)"),
+    errno.ENFILE: ("This machine may not have more files open.", "End other programs"),
 }
 
+_FULL_FILE = (  # while it was written; one that is too large to be read is told otherwise by `read_limited`
+    "The system allows no file as large as this one.",
+    "Raise the limit (`ulimit -f unlimited`), or choose a folder on another file system with {option}",
+)
 _NO_INODES = (
     "The file system has no room for further files: all its inodes are in use.",
     "Remove files that are not needed (`df -i` shows how many there are), or choose another folder with {option}",
@@ -70,6 +78,8 @@ def file_errors(where: Path, error: type[ToscaError], *, option: str, then: str 
         )
         if failure.errno == errno.ENOSPC and no_inodes(where):
             known = _NO_INODES
+        if failure.errno == errno.EFBIG and failure.strerror == os.strerror(errno.EFBIG):
+            known = _FULL_FILE
         remedy = known[1].format(option=option) + (f"; {then}." if then else ".")
         cause = failure.strerror or str(failure)
         raise error(f"{known[0]} ({cause})", where=failure.filename or where, remedy=remedy) from failure
@@ -115,10 +125,9 @@ def read_limited(path: Path, most: int) -> bytes:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        data = b"" if found.st_size > most else file.read(most + 1)
-        if found.st_size > most or len(data) > most:
+        if found.st_size > most:
             raise OSError(errno.EFBIG, f"more than {most:,} bytes", str(path))
-    return data
+        return file.read(found.st_size)
 
 
 def strict_json(data: bytes | str) -> Any:

@@ -1,13 +1,21 @@
 """Arguments that nobody means: every text and path that a command takes, far too long, and numbers far too large."""
 
+import json
+import os
+import resource
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 import typer
 import write_cli_docs
 from campaign import times
+from commands import Command
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
@@ -104,3 +112,204 @@ def test_a_question_that_nobody_can_answer(place):
         assert done.returncode in (1, 2) and "Traceback" not in done.stderr
         assert ("add --yes" if stdin is None else "Aborted") in done.stderr
     assert (place / "cache" / "shapes--toy").exists()
+
+
+# What was found by trying: each kind once.
+
+
+@contextmanager
+def bounded():
+    """Within it nothing waits for ever."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.alarm(300)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("words", "suffix"),
+    [
+        (("train", "--dataset", "shapes", "--increment", "3", "--class-order"), ".txt"),
+        (("train", "--dataset", "shapes", "--config"), ".toml"),
+        (("train", "--dataset", "shapes", "--plugin"), ".py"),
+        (("sweep", "--dataset", "shapes", "--space"), ".toml"),
+        (("sweep", "show"), ".sqlite"),
+        (("reproduce", "--expectation"), ".toml"),
+        (("conformance",), ".npz"),
+        (("extract", "--backbone", "vit_nano", "--dataset"), ".csv"),
+        (("extract", "--dataset", "digits", "--backbone", "test_vit", "--weights"), ".safetensors"),
+    ],
+    ids=lambda found: found if isinstance(found, str) else " ".join(found),
+)
+def test_a_file_that_is_none_is_not_waited_for(place, words, suffix):
+    os.mkfifo(place / f"pipe{suffix}")
+    (place / f"folder{suffix}").mkdir()
+    (place / f"deep{suffix}").write_text("x = " + "[" * 5000 + "]" * 5000)
+    for name in ("pipe", "folder", "deep", "missing"):
+        with bounded():
+            result = run(*words, f"{name}{suffix}")
+        assert result.exit_code in (1, 2) and "error: " in result.stderr, result.output
+        assert f"{name}{suffix}" in result.stderr or name == "deep"  # which is a text, as a class order must be
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--dataset", "shapes", "--runs", ""),
+        ("train", "--dataset", ""),
+        ("train", "--dataset=", "shapes"),
+        ("extract", "--dataset", "digits", "--root", ""),
+        ("cache", "rm", "", "--yes"),
+        ("show", ""),
+        ("route", "last", "--routers", ""),
+    ],
+)
+def test_an_empty_argument_is_that_of_a_variable_that_is_not_set(place, words):
+    result = run(*words)
+    assert result.exit_code == 2 and "an argument is empty" in result.stderr
+    assert [path.name for path in place.iterdir()] == ["cache"]
+
+
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for words in (("train", "--dataset", "digits"), ("cache", "ls")):
+        result = run(*words)
+        assert result.exit_code == 2 and "working directory does not exist" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), 1, "error: memory is not enough"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "error: memory is not enough"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+    ids=["python", "torch", "ctrl-c"],
+)
+def test_what_may_happen_to_any_command(place, monkeypatch, error, code, words):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("tosca_cache.runs.train.train_run", fails)
+    result = run("train", "--dataset", "shapes", "--increment", "3")
+    assert result.exit_code == code and words in result.stderr
+
+
+def limit(number, most):
+    """For `before`: the command may have files of so many bytes, or so many files open."""
+    resource.setrlimit(number, (most, most))
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "words"),
+    [
+        (resource.RLIMIT_FSIZE, 1000, ("allows no file as large as this", "ulimit -f")),
+        (resource.RLIMIT_NOFILE, 9, ("may not have more files open", "ulimit -n")),
+    ],
+    ids=["size", "number"],
+)
+def test_limits_of_the_shell_are_named(place, number, most, words):
+    command = Command(
+        *("extract", "--dataset", "digits", "--views", "0", "--root", place / "limited"),
+        before=partial(limit, number, most),
+    )
+    assert command.wait() == 1
+    assert "error: " in command.error and all(word in command.error for word in words), command.error
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--views", "1000000"), "--views must be at most 65535"),
+        (("--test-views", "70000"), "--test-views must be at most 65535"),
+        (("--batch-size", str(10**12)), "views of 32 pixels take"),
+        (("--device", "meta"), "device 'meta' is not available"),
+    ],
+)
+def test_extractions_that_cannot_be_leave_nothing(place, options, words):
+    result = run("extract", "--dataset", "digits", "--root", "new", *options)
+    assert result.exit_code == 2 and words in result.stderr, result.output
+    assert not list(place.glob("new/*.partial"))
+
+
+COMPARISON = ("compare", "--dataset", "shapes", "--methods", "simplecil", "--seeds", "1", "--increment", "3")
+
+
+def test_a_table_goes_through_links_and_into_pipes_and_replaces_neither(place):
+    os.mkfifo(place / "pipe")
+    (place / "real.csv").write_text("before")
+    (place / "link.csv").symlink_to("real.csv")
+    reading = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run(*COMPARISON, "--out", "pipe", "--format", "csv").exit_code == 0
+        assert os.read(reading, 100_000).startswith(b"method,")
+    finally:
+        os.close(reading)
+    assert run(*COMPARISON, "--out", "link.csv").exit_code == 0
+    assert (place / "pipe").is_fifo() and (place / "link.csv").is_symlink()
+    assert (place / "real.csv").read_text().startswith("method,")
+
+
+@pytest.mark.parametrize("out", ["nowhere/t.csv", "cache"])
+def test_a_table_that_cannot_be_written_is_said_before_anything_is_trained(place, out):
+    result = run(*COMPARISON, "--out", out, "--format", "csv")
+    assert result.exit_code == 2 and "the table cannot be written" in result.stderr
+    assert not (place / "runs").exists()
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", "./", "cache/.."])
+def test_folders_without_a_name_are_no_stores(place, monkeypatch, path):
+    monkeypatch.chdir(place / "cache")
+    for words in (("rm", path, "--yes"), ("info", path), ("verify", path)):
+        result = run("cache", *words)
+        assert result.exit_code == 1 and "error: " in result.stderr, result.output
+    assert (place / "cache" / "shapes--toy").exists()
+
+
+def test_a_name_means_the_store_and_not_a_folder_that_is_called_like_it(place):
+    (place / "shapes--toy").mkdir()
+    (place / "shapes").mkdir()
+    for name in ("shapes--toy", "shapes"):
+        assert run("cache", "info", name).exit_code == 0
+    trained = run("train", "--dataset", "shapes/", "--increment", "3", "--epochs", "1")
+    assert trained.exit_code == 0
+
+
+def test_a_list_stands_for_its_name_as_a_folder_does(place, make_store):
+    make_store(place / "cache" / "photos", dataset="photos.csv")
+    (place / "lists").mkdir()
+    (place / "lists" / "photos.csv").write_text("path,label\n")
+    for verb in ("train", "compare"):
+        more = ("--epochs", "1") if verb == "train" else COMPARISON[3:7]
+        assert run(verb, "--dataset", "lists/photos.csv", "--increment", "3", *more).exit_code == 0
+
+
+def test_a_path_that_is_no_utf8(place, make_store):
+    odd = os.fsdecode(b"odd\xff")
+    make_store(place / odd / "store")
+    asked = ("--store", f"{odd}/store", "--increment", "3", "--runs", f"{odd}/runs")
+    assert run("train", *asked, "--epochs", "1").exit_code == 0
+    assert run("show", "last", "--runs", f"{odd}/runs").exit_code == 0
+    assert run("route", "last", "--runs", f"{odd}/runs", "--routers", "sample").exit_code == 0
+    ended = run("compare", *asked, "--methods", "simplecil", "--seeds", "1", "--out", f"{odd}/t.md")
+    assert ended.exit_code == 0 and "t.md" in ended.stderr
+
+
+def test_lists_for_programs(place):
+    assert json.loads(run("show", "--json").stdout) == []
+    for _ in range(2):
+        run("train", "--dataset", "shapes", "--increment", "3", "--epochs", "1")
+    first, last = json.loads(run("show", "--json").stdout)
+    (place / "runs" / last["run"] / "metrics.json").write_text("{}")
+    assert json.loads(run("show", "--json").stdout) == [first, {"run": last["run"], "problem": ANY}]
+    assert (first["dataset"], first["seeds"]) == ("shapes", 1) and 0 <= first["last_accuracy"] <= 100
+    ledger = ("--ledger", "l.sqlite", "--set", "lr=0.1,0.2", "--set", "epochs=1", "--set", "increment=3")
+    run("sweep", "--dataset", "shapes", *ledger, "--report-seeds", "1")
+    for wrong in (("--csv", "--json"), ("--top", "-1")):
+        assert run("sweep", "show", "l.sqlite", *wrong).exit_code == 2

@@ -4,6 +4,7 @@ import os
 import signal
 
 import pytest
+import s3fs
 from commands import Command
 from s3_server import environment, keys_in, make_bucket, s3_server
 from typer.testing import CliRunner
@@ -23,6 +24,7 @@ def bucket(server, tmp_path, monkeypatch):
     """The name of an empty bucket."""
     for name, value in environment(server).items():
         monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()  # of a server before this one
     monkeypatch.chdir(tmp_path)
     name = f"digits-{os.getpid()}-{tmp_path.name[-6:].replace('_', '-').lower()}"
     make_bucket(name)

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, PngImagePlugin, features
 
 from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, more_suffixes, parse_background
 from tosca_cache.datasets.images import open_rgb
@@ -365,3 +365,10 @@ def test_programs_are_not_run(tmp_path):
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(ImageError, match="a program that draws"):
         open_rgb(tmp_path / "x.png")
+
+
+def test_a_long_note_in_a_picture_is_no_reason_to_refuse_it(tmp_path):
+    note = PngImagePlugin.PngInfo()
+    note.add_text("how it was drawn", "A" * 5_000_000, zip=True)
+    Image.new("RGB", (2, 1), (1, 2, 3)).save(tmp_path / "a.png", pnginfo=note)
+    assert rgb(tmp_path / "a.png") == [[[1, 2, 3], [1, 2, 3]]]

@@ -93,3 +93,26 @@ def test_files_that_are_no_recordings(tmp_path):
         assert result.exit_code == 1, name
         assert "error:" in result.output
         assert "Traceback" not in result.output
+
+
+MISFITS = {
+    "an array alone": None,
+    "meta is a list": {"meta": np.array("[]")},
+    "narrow rows": {"xtr": np.zeros((60, 5, 3), np.float32)},
+    "labels beyond the classes": {"ytr": np.full(60, 99)},
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_arrays_that_do_not_fit_each_other_are_one_message(tmp_path, case):
+    path = tmp_path / "odd.npz"
+    with np.load(GOLDEN / f"{FILES[0]}.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    if MISFITS[case] is None:
+        with path.open("wb") as opened:
+            np.save(opened, arrays["xtr"])
+    else:
+        np.savez(path, **arrays | MISFITS[case])
+    result = run(path)
+    assert result.exit_code == 1 and result.exception is not None and "error: " in result.output
+    assert isinstance(result.exception, SystemExit), result.exception

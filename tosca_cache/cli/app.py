@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -23,7 +26,7 @@ from tosca_cache.cli import (
     train,
 )
 from tosca_cache.cli.settings import WORDS
-from tosca_cache.errors import ToscaError, ToscaWarning
+from tosca_cache.errors import ToscaError, ToscaWarning, UsageError, short_of_memory
 from tosca_cache.terminal import echo, lasting_output
 from tosca_cache.text import shortened
 
@@ -49,10 +52,22 @@ class ErrorsWithoutTraceback(TyperGroup):
 
     def _invoke(self, ctx: Any) -> Any:
         try:
+            _check_surroundings(WORDS.get()[1:])
             return super().invoke(ctx)
         except ToscaError as error:
             echo(str(error), err=True, label="error: ", color="red")
             raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt:
+            echo("interrupted", err=True)
+            raise typer.Exit(130) from None
+        except (MemoryError, RuntimeError) as error:
+            if not short_of_memory(error):
+                raise
+            remedy = (
+                "ask for less at a time (a smaller --batch-size, fewer --workers or --jobs), or use a larger machine"
+            )
+            echo(f"memory is not enough\n  do:    {remedy}", err=True, label="error: ", color="red")
+            raise typer.Exit(1) from error
         except SystemExit as error:
             echo(
                 f"sys.exit({error.code!r}) was called while working, perhaps by a plugin",
@@ -67,6 +82,22 @@ class ErrorsWithoutTraceback(TyperGroup):
             where = shortened(str(error.filename))
             echo(f"{error.strerror}\n  where: {where}", err=True, label="error: ", color="red")
             raise typer.Exit(1) from error
+
+
+def _check_surroundings(words: Sequence[str]) -> None:
+    """Raises `UsageError` for what no command can work with."""
+    for before, word in pairwise(("tosca", *words)):
+        if word == "" or re.fullmatch("--[a-z-]+=", word):
+            where = word.rstrip("=") or before
+            raise UsageError(
+                "an argument is empty", where=where, remedy="give a value; is a variable of the shell not set?"
+            )
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the working directory does not exist any more", remedy="change into another folder"
+        ) from error
 
 
 def _printing(others: Callable[..., None]) -> Callable[..., None]:

@@ -88,6 +88,9 @@ def _check_format(form: str | None, out: Path | None) -> None:
             where="--out",
             remedy=f"use {' '.join(SUFFIXES)}, or --format",
         )
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        wrong = "this is a folder" if out.is_dir() else "its folder does not exist"
+        raise UsageError(f"the table cannot be written: {wrong}", where=f"--out {out}", remedy="give another path")
 
 
 def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
@@ -122,8 +125,12 @@ def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json
     shown = TEXT if form is None else form
     if out is not None:
         kind = form or SUFFIXES[out.suffix]
+        text = _text(table) if kind == TEXT else FORMATS[kind](table)
         with file_errors(out, RunError, option="--out"):
-            write_text(out, _text(table) if kind == TEXT else FORMATS[kind](table))
+            if out.exists() and not out.is_file():  # a device or a pipe, which stays one
+                out.write_text(text, encoding="utf-8")
+            else:
+                write_text(out.resolve(), text)
     if as_json:
         echo(json.dumps(found, indent=1, allow_nan=False))
     elif shown != TEXT:

@@ -52,7 +52,7 @@ def reproduce(
     from tosca_cache.reproduce.features import Places
 
     chosen = _chosen(paper, expectation)
-    folder = dataset is not None and Path(dataset).is_dir()
+    folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
     places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
     _run(_under(chosen.of(name), settings), chosen.title, places, tolerance, as_json=as_json)

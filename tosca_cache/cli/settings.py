@@ -13,6 +13,7 @@ import typer
 from tosca_cache.cli.options import DEFAULT_ROOT
 from tosca_cache.config.schema import KEYS, SEED, TrainConfig, help_text
 from tosca_cache.errors import ConfigError
+from tosca_cache.files import Limit, read_limited
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,8 +59,8 @@ def with_settings(
 
 
 def dataset_of(store: Path | None, settings: dict[str, Any], config: str | None) -> None:
-    """Settles settings["dataset"]: a folder stands for its name; a store given without a dataset brings its own."""
-    if settings["dataset"] is not None and Path(settings["dataset"]).is_dir():
+    """Settles settings["dataset"]: a folder or a list stands for its name; a store given without one brings its own."""
+    if settings["dataset"] is not None and Path(settings["dataset"]).exists():
         settings["dataset"] = Path(settings["dataset"]).resolve().name
     if store is not None and settings["dataset"] is None:
         from tosca_cache.store import open_store
@@ -123,9 +124,6 @@ def _integer_or_word(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-MOST_BYTES = 1 << 24  # a million classes
-
-
 def read_class_order(file: str) -> tuple[str, ...] | str:
     """The lines of a file, empty ones left out; the word `seed` stands for itself: the order is drawn from the seed.
 
@@ -135,13 +133,10 @@ def read_class_order(file: str) -> tuple[str, ...] | str:
     if file == SEED:
         return SEED
     try:
-        with Path(file).open("rb") as stream:
-            text = stream.read(MOST_BYTES + 1)
+        text = read_limited(Path(file), Limit.CLASS_ORDER)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise _wrong(f"the class order cannot be read: {reason}", file[:200]) from error
-    if len(text) > MOST_BYTES:
-        raise _wrong(f"the class order has more than {MOST_BYTES} bytes", file)
     lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     found = []
     for number, line in enumerate(lines, 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,16 +20,17 @@ def show(
         str | None, typer.Argument(help="Path or name of a run, or last; without it, all are listed.")
     ] = None,
     runs: Runs = DEFAULT_RUNS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json, or the list, as JSON.")] = False,
 ) -> None:
     """Print the tables of a run, or list all runs."""
 
     from tosca_cache.runs.directory import find_run
+    from tosca_cache.runs.metrics_file import read_metrics
 
     if run is None:
-        _list(make_console(), runs)
+        _list(runs, as_json)
     elif as_json:
-        _print_json(find_run(run, runs))
+        _print_json(read_metrics(find_run(run, runs)))
     else:
         print_run(make_console(), find_run(run, runs))
 
@@ -52,35 +53,42 @@ def print_run(console: Console, run: Path) -> None:
     console.print(f"pictures: {run / CURVE}, {run / MATRIX}", soft_wrap=True)
 
 
-def _print_json(run: Path) -> None:
+def _print_json(value: Any) -> None:
     import json
 
-    from tosca_cache.runs.metrics_file import read_metrics
-
-    echo(json.dumps(read_metrics(run), indent=1, allow_nan=False, ensure_ascii=False))
+    echo(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False))
 
 
-def _list(console: Console, runs: Path) -> None:
+def _list(runs: Path, as_json: bool) -> None:
     """All runs, and below them those that cannot be read."""
     from tosca_cache.errors import RunError
     from tosca_cache.report.tables import learner_words, with_spread
     from tosca_cache.runs.directory import list_runs
     from tosca_cache.runs.metrics_file import read_metrics
 
-    titles = ("run", "dataset", "method", "seeds", "average accuracy", "last accuracy")
-    rows, broken = [], []
+    found: list[dict[str, Any]] = []
     for run in list_runs(runs):
         try:
             metrics = read_metrics(run)
         except RunError as error:
-            broken.append(f"{one_line(run.name)}: {one_line(error.problem)}")
+            found.append({"run": run.name, "problem": error.problem})
             continue
-        accuracies = (with_spread(metrics[name], None) for name in ("average_accuracy", "last_accuracy"))
-        facts = (run.name, metrics["dataset"], learner_words(metrics), str(len(metrics["seeds"])), *accuracies)
-        rows.append(tuple(map(one_line, facts)))
+        facts = {"run": run.name, "dataset": metrics["dataset"], "method": learner_words(metrics)}
+        accuracies = {name: metrics[name] for name in ("average_accuracy", "last_accuracy")}
+        found.append(facts | {"seeds": len(metrics["seeds"])} | accuracies)
+    if as_json:
+        _print_json(found)
+        return
+    console, titles = make_console(), ("run", "dataset", "method", "seeds", "average accuracy", "last accuracy")
+    rows = [
+        [one_line(with_spread(v, None) if k.endswith("accuracy") else str(v)) for k, v in run.items()]
+        for run in found
+        if "problem" not in run
+    ]
     print_rows(console, f"runs in {runs}", titles, rows)
-    for line in broken:
-        console.print(line, soft_wrap=True)
+    for one in found:
+        if "problem" in one:
+            console.print(f"{one_line(one['run'])}: {one_line(one['problem'])}", soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -22,7 +22,7 @@ MOST_LOST = 10  # diverged or failed cells that are printed; --csv has all
 def show(
     ledger: Annotated[Path, typer.Argument(help="The ledger of a sweep.")],
     metric: Annotated[str, typer.Option(help="What settings are ranked by.")] = "last_accuracy",
-    top: Annotated[int, typer.Option(help="How many settings are printed.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="How many settings are printed.")] = 10,
     csv: Annotated[bool, typer.Option("--csv", help="One line a cell, for a spreadsheet.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
 ) -> None:
@@ -30,11 +30,14 @@ def show(
 
     Cells that were scored in different ways stand in tables of their own: they say nothing about each other.
     """
+    from tosca_cache.errors import UsageError
     from tosca_cache.sweep.ledger import Ledger
     from tosca_cache.sweep.ledger.effects import groups, to_csv, to_json
     from tosca_cache.sweep.request import check_metric
 
     check_metric(metric)
+    if csv and json:
+        raise UsageError("--csv and --json are two forms", where="--csv", remedy="give one of them")
     with Ledger.open(ledger, create=False, read_only=True) as book:
         cells = book.cells()
     if csv or json:

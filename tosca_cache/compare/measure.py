@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tosca_cache.compare.cells import CompareCell
-from tosca_cache.errors import RunError
+from tosca_cache.errors import RunError, short_of_memory
 from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
@@ -122,6 +122,8 @@ def _plain(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _reason(error: BaseException) -> str:
+    if short_of_memory(error):
+        return "memory is not enough"
     frames = extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

@@ -6,7 +6,7 @@ import stat
 import struct
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from tosca_cache.datasets.decoding import PUBLISHED, Decoding
 from tosca_cache.datasets.modes import to_rgb
@@ -53,7 +53,9 @@ def open_rgb(path: Path, decoding: Decoding = PUBLISHED) -> Image.Image:
 
 
 def _allow(pixels: int) -> None:
-    """Keeps Pillow, whose own limit is one for the process, from refusing or warning of what is allowed here."""
+    """Keeps Pillow, whose limits are one for the process, from refusing or warning of what is allowed here."""
+    # Notes in a picture (of the program that drew it, say) may be as long as Pillow lets all of them be together.
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = pixels
 

@@ -9,9 +9,13 @@ import torch
 
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.transforms import REFERENCE_SIZE, TransformSpec
+from tosca_cache.devices import free_memory
+from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.store import SPLITS, StoreSpec, StoreWriter
+
+PIXEL_BYTES = 4  # float32
 
 
 def store_spec(
@@ -39,9 +43,19 @@ def store_spec(
 
 
 def numerics(path: Path, backbone: Backbone, options: ExtractOptions) -> dict[str, Any]:
-    """What the last bits depend on besides the fingerprint; an unfinished store keeps its batch size if none is given."""
+    """What the last bits depend on besides the fingerprint; an unfinished store keeps its batch size if none is given.
+
+    Raises `UsageError` for a batch whose pixels alone take more memory than is free.
+    """
     recorded = None if options.restart else StoreWriter.recorded_numerics(path)
     batch_size = options.batch_size or (recorded or {}).get("batch_size") or default_batch_size(backbone)
+    needed, free = batch_size * 3 * backbone.image_size**2 * PIXEL_BYTES, free_memory(backbone.device)
+    if needed > free:
+        raise UsageError(
+            f"{batch_size} views of {backbone.image_size} pixels take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free",
+            where="--batch-size",
+            remedy="give fewer, or leave it out; a store that was begun so is begun anew by --restart",
+        )
     facts: dict[str, Any] = {"batch_size": batch_size, "torch": str(torch.__version__)}
     if backbone.device.type == "cuda":
         return facts | {"device": torch.cuda.get_device_name(backbone.device)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tosca_cache.errors import UsageError
 
+MOST_VIEWS = (1 << 16) - 1  # what a store can hold, besides the clean one
 _LEAST = {"views": 0, "test_views": 0, "seed": 0, "batch_size": 1, "workers": 1}
 _CHOICES = {"store_dtype": ("float16", "float32"), "on_error": ("fail", "skip")}
 
@@ -43,6 +44,8 @@ class ExtractOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise _impossible(name, f"at least {least}", value)
+            if name in ("views", "test_views") and value > MOST_VIEWS:
+                raise _impossible(name, f"at most {MOST_VIEWS}", value)
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise _impossible(name, " or ".join(allowed), getattr(self, name))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tosca_cache.errors import RunError
-from tosca_cache.files import strict_json
+from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.learners.base import Learner, learner_type
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import Engine
@@ -49,14 +49,13 @@ def load_learner(
     path: Path, *, device: torch.device | str = "cpu", engine: Engine | None = None
 ) -> tuple[Learner, dict[str, Any]]:
     """The saved learner, and the JSON of its header; raises `RunError` if the file is damaged."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise ValueError("it is no regular file")
-        with safe_open(path, framework="pt") as file:
-            facts = strict_json((file.metadata() or {})[KEY].encode())
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        data = read_limited(path, Limit.LEARNER)
+        state = load(data)  # which has checked the header that is read next
+        facts = strict_json(strict_json(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"][KEY])
         if facts["format"] != FORMAT:
             raise ValueError(f"its format is {facts['format']}, not {FORMAT}")
         options = {name: tuple(v) if isinstance(v, list) else v for name, v in facts["options"].items()}

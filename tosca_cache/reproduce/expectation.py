@@ -137,8 +137,8 @@ def _folder() -> Traversable:
 
 def _read(read: Callable[[], bytes], name: str) -> Paper:
     try:
-        raw = tomllib.loads(read().decode("utf-8"))
-    except (OSError, ValueError) as error:
+        raw = tomllib.loads(read().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"the published values cannot be read: {error}",
             where=name,

@@ -86,8 +86,8 @@ class Recording:
             with open_external(path) as file:
                 file.check_sizes(file.arrays, None)
                 self.arrays: dict[str, Array] = {name: np.asarray(file.read(name)) for name in file.arrays}
-            self.meta: dict[str, Any] = strict_json(str(self["meta"]))
-        except (StoreError, UsageError, ValueError, AttributeError) as error:
+            self.meta: dict[str, Any] = dict(strict_json(str(self["meta"])))
+        except (StoreError, UsageError, ValueError, TypeError, AttributeError) as error:
             raise ConformanceError(
                 f"not a readable recording: {getattr(error, 'problem', error)}",
                 where=path,
@@ -147,7 +147,21 @@ class Recording:
 
 
 def replay(path: Path, *, dtype: torch.dtype = torch.float32, engine: Engine | None = None) -> Deviation:
-    """Runs every task of a recording from its recorded start, by PyTorch if no engine is given, and compares the ends."""
+    """Runs every task of a recording from its recorded start, by PyTorch if no engine is given, and compares the ends.
+
+    Raises `ConformanceError` for what is no recording, and for arrays that do not fit each other.
+    """
+    try:
+        return _replay(path, dtype, engine)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ConformanceError(
+            f"the recording cannot be replayed: {type(error).__name__}: {error}",
+            where=path,
+            remedy="record it again with arrays that fit each other",
+        ) from error
+
+
+def _replay(path: Path, dtype: torch.dtype, engine: Engine | None) -> Deviation:
     recording = Recording(path)
     deviation = Deviation(str(path))
     tosca = Tosca(recording.settings(), dtype=dtype, engine=engine)

@@ -27,12 +27,13 @@ class TrainingProgress(LiveDisplay):
         )
         super().__init__(console, Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console))
         self.leaks, self.seed, self.tasks, self.epochs = leaks, 0, 0, 0
-        self.bar = self.progress.add_task("train", total=None)
+        self.bar = self.progress.add_task("train", total=None, visible=False)
 
     def on_seed(self, seed: int, tasks: int, epochs: int) -> None:
         """Starts the bar of a seed anew."""
         self.seed, self.tasks, self.epochs = seed, tasks, epochs
-        self.progress.reset(self.bar, total=tasks * epochs, description=f"train seed {seed}, task 1/{tasks}")
+        words = f"train seed {seed}, task 1/{tasks}"
+        self.progress.reset(self.bar, total=tasks * epochs, description=words, visible=True)
 
     def on_epoch(self, task: int, epoch: int) -> None:
         """Moves the bar on."""

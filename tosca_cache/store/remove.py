@@ -6,6 +6,7 @@ interrupted leaves no store that looks whole, and `prune` sweeps the rest.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -84,7 +85,11 @@ def remove_store(path: Path) -> int:
     Raises `StoreBusy`, naming the process, while somebody is writing it; `StoreError` if there is no store, if the folder
     holds anything that no store has, or if the disk refuses.
     """
-    path = Path(path)
+    path = Path(os.path.abspath(path))  # noqa: PTH100 (`.` has no name; a link in place of a store stays one)
+    if not path.name:
+        raise StoreError(
+            "There is no feature store here.", where=path, remedy="See `tosca cache ls` for those there are."
+        )
     store = path.with_name(path.name.removesuffix(".partial"))
     with storage(store.parent):
         folders = _folders(path, store)
@@ -127,7 +132,8 @@ def usage(root: Path) -> Usage:
     root = Path(root)
     with storage(root):
         if not root.is_dir():
-            return Usage([], 0, 0)
+            existing = next(folder for folder in root.absolute().parents if folder.exists())
+            return Usage([], 0, shutil.disk_usage(existing).free)
         stores = [_usage(path, state) for path, state in _stores(root)]
         litter = sum(found.size for found in stale_files(root) if found.kind != UNFINISHED_STORE)
         return Usage(stores, litter, shutil.disk_usage(root).free)

@@ -15,11 +15,11 @@ def locate(store: str, root: Path) -> Path:
     """A path as it is; else a name in the root, or the beginning of exactly one; `UsageError` names several."""
     from tosca_cache.errors import UsageError
     from tosca_cache.store import list_stores
+    from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN
 
-    exact = (Path(store), root / store, root / f"{store}.partial")
-    for path in exact:
-        if path.exists():
-            return path
+    exact = [path for path in (Path(store), root / store, root / f"{store}.partial") if path.exists()]
+    if stores := [path for path in exact if any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY, PLAN))]:
+        return stores[0]
     paths = {found.path.name.removesuffix(".partial"): found.path for found in reversed(list_stores(root))}
     fitting = sorted(name for name in paths if name.startswith(store))
     if len(fitting) > 1:
@@ -28,7 +28,7 @@ def locate(store: str, root: Path) -> Path:
             where=store,
             remedy="give more of the name, or all of these names",
         )
-    return paths[fitting[0]] if fitting else root / store
+    return paths[fitting[0]] if fitting else (*exact, root / store)[0]
 
 
 def readable_size(size: int) -> str:
