@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,9 +17,11 @@ from typing import IO, Any
 import numpy as np
 
 from tosca_cache.errors import UsageError
+from tosca_cache.files import strict_json
 from tosca_cache.store.exchange.external import FLOOR, TEXT, ExternalArray, ExternalFile, readable, refusing
 from tosca_cache.store.exchange.tables import TABLES, read_table
 
+PATIENCE, PACE = 60, 1 << 20  # seconds for reading texts of HDF5, and bytes for which there is one more
 MOST_OBJECTS, MOST_DEPTH = 4096, 8  # of an HDF5 file
 HDF5 = (".h5", ".hdf5")
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin")
@@ -151,20 +155,38 @@ def _dataset(name: str, dataset: Any) -> ExternalArray:
     elif text is None:
         return _array(name, shape, dataset.dtype, partial(dataset.__getitem__, ()))
     else:
-        load = partial(_texts, dataset)
+        load = partial(_texts, Path(dataset.file.filename), name)
     return ExternalArray(name, shape, TEXT, prod(shape) * dataset.dtype.itemsize, load)
 
 
-def _texts(dataset: Any, most: int = FLOOR, step: int = 4096) -> list[str]:
-    """Texts of any length, whose bytes no header tells."""
-    found: list[str] = []
-    total = 0
-    for start in range(0, len(dataset), step):
-        part = [
-            text.decode(errors="replace") if isinstance(text, bytes) else text for text in dataset[start : start + step]
-        ]
-        total += sum(map(len, part))
+# Reads texts of any length in a process of its own: in a damaged file libhdf5 may follow its heap in circles, for ever, and
+# nothing but the end of its process stops it.
+_TEXTS = """
+import json, sys, h5py
+path, name, most, total = sys.argv[1], sys.argv[2], int(sys.argv[3]), 0
+with h5py.File(path, "r") as file:
+    dataset, found = file[name], []
+    for start in range(0, len(dataset), 4096):
+        for text in dataset[start : start + 4096]:
+            found.append(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
+            total += len(found[-1])
         if total > most:
-            raise ValueError(f"its texts have more than {most:,} letters")
-        found += part
+            sys.exit(f"its texts have more than {most} letters")
+json.dump(found, sys.stdout)
+"""
+
+
+def _texts(path: Path, name: str) -> list[str]:
+    """Texts of any length, whose bytes no header tells."""
+    patience = PATIENCE + path.stat().st_size / PACE
+    command = [sys.executable, "-c", _TEXTS, str(path), name, str(FLOOR)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=patience, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"its array {name} could not be read in {patience:.0f} s") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ValueError(lines[-1] if lines else f"reading its array {name} ended libhdf5")
+    found = strict_json(done.stdout)
+    assert isinstance(found, list)
     return found
