@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.luca.bank import Bank
+from tosca_cache.store import open_store
 
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
 
@@ -72,6 +73,12 @@ def test_a_run_directory_is_complete(place):
         assert 100 * right.mean() == pytest.approx(metrics["last_accuracy"])
         assert saved["entropy"].shape == (3, 30)
         assert sorted(saved["row"].tolist()) == list(range(30))
+        store = open_store("cache/shapes--toy")
+        assert np.array_equal(saved["label"], store.labels("test")[saved["row"]]), "classes are the store's labels"
+        chosen = saved["module_prediction"][saved["module_after_2"], np.arange(30)]
+        assert np.array_equal(chosen, saved["prediction_after_2"])
+        names = [store.class_names[label] for label in saved["class_order"]]
+        assert names == sum(metrics["seeds"]["5"]["tasks"], []) != sorted(names)
     bank, sizes = Bank.load(run / "seed-5" / "bank.safetensors")
     assert (len(bank), sizes) == (3, [2, 2, 2])
     provenance = json.loads((run / "provenance.json").read_text())

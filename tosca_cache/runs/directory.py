@@ -6,8 +6,9 @@ provenance.json         code, store fingerprint, libraries, hardware, command li
 log.txt                 what happened when
 accuracy-curve.png, accuracy-matrix.png
 seed-S/bank.safetensors modules, prototypes, sigma
-seed-S/predictions.npz  after the last task, in file order: store row, true class and task, predicted class and
-                        module, entropy and prediction of every module; after every task: labels and modules
+seed-S/predictions.npz  after the last task, in file order: store row, true class and task, entropy and prediction of
+                        every module; after every task: predicted class and answering module. Classes are the
+                        store's labels, `class_order` the order in which they were learned
 seed-S/losses.npz       the loss before every training step, an array a task
 """
 

@@ -126,7 +126,9 @@ def evaluate_trained(trained: Trained) -> Evaluation:
         seed=trained.seed,
     )
     conditions["nearest_class_mean"] = nearest_class_mean_accuracy(trained.stream, outcome)
-    metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
+    few_shot = trained.stream.protocol.shots is not None
+    answers = last.labels, last.modules, outcome.labels, outcome.tasks
+    metrics = summarise(outcome.R, outcome.counts, *answers, few_shot=few_shot)
     seconds = outcome.seconds | watch.seconds | {"audit": perf_counter() - start}
     return Evaluation(metrics, conditions, entropy, prediction, seconds)
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -103,20 +104,20 @@ def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any], eng
 def write_seed(run: RunDirectory, trained: Trained, evaluation: Evaluation) -> None:
     """Writes modules, predictions and losses of one seed, and logs its R."""
     folder = run.folder(f"seed-{trained.seed}")
-    outcome = trained.outcome
+    outcome, original = trained.outcome, partial(trained.stream.as_labels, labels="original")
     with run_files(folder):
         trained.method.bank.save(folder / "bank.safetensors", trained.stream.sizes)
         _save_arrays(
             folder / "predictions.npz",
             {
                 "row": outcome.rows,
-                "label": outcome.labels,
+                "label": original(outcome.labels),
                 "task": outcome.tasks,
                 "class_order": trained.stream.order,
                 "entropy": evaluation.entropy,
-                "module_prediction": evaluation.prediction,
+                "module_prediction": original(evaluation.prediction),
             }
-            | {f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)}
+            | {f"prediction_after_{t}": original(p.labels) for t, p in enumerate(outcome.predictions)}
             | {f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
         )
         _save_arrays(folder / "losses.npz", {f"task_{t}": losses for t, losses in enumerate(trained.method.losses)})
