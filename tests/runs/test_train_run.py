@@ -92,6 +92,17 @@ def test_a_run_directory_is_complete(place):
     assert run.name in tosca("show").output
 
 
+def test_a_run_is_not_lost_for_its_pictures(place, monkeypatch):
+    def fails(*_):
+        raise ValueError("Key backend: 'nonsense'\nis not a valid value")
+
+    monkeypatch.setattr("tosca_cache.runs.train.save_figures", fails)
+    result = train("--seed", "5", "--router", "sample")
+    assert result.exit_code == 0 and "warning: the pictures could not be drawn: Key backend: 'nonsense' is" in result.stderr
+    run = only_run()
+    assert "no pictures" in (run / "log.txt").read_text() and "pictures: " not in tosca("show", "last").stdout
+
+
 def test_same_seed_gives_identical_r_and_runs_never_overwrite(place):
     for _ in range(2):
         assert train("--seed", "7").exit_code == 0

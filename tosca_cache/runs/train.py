@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from tosca_cache import __version__
 from tosca_cache.config import Resolved, TrainConfig, to_toml
 from tosca_cache.devices import describe_machine, resolve_device
+from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
@@ -73,9 +75,19 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
         write_seed(run, *results[-1])
     metrics = collect_metrics(config, results, seconds)
     run.write_json(METRICS, metrics)
-    with run_files(run.path):
-        save_figures(metrics, run.path)
+    _draw(run, metrics)
     return run.finish()
+
+
+def _draw(run: RunDirectory, metrics: Mapping[str, Any]) -> None:
+    """The pictures; a run of hours is not lost for those."""
+    try:
+        with run_files(run.path):
+            save_figures(metrics, run.path)
+    except (ImportError, RuntimeError, ValueError) as error:  # matplotlib's settings are anybody's
+        reason = " ".join(str(error).split())[:200]
+        run.log(f"no pictures: {reason}")
+        warnings.warn(f"the pictures could not be drawn: {reason}", ToscaWarning, stacklevel=3)
 
 
 def _extraction_seconds(store: Store) -> dict[str, float]:
