@@ -58,6 +58,12 @@ def test_a_run_records_and_repeats_them(place):
         steps = [len(losses[f"task_{t}"]) for t in range(3)]
     assert steps == [2 * 2, 2 * 2, 2 * 1], "9 rows of the first class, then 4 shots of each class; 2 epochs of batches of 8"
 
+    for seed in metrics["seeds"].values():
+        curve = [np.average(row[: t + 1], weights=[5, 15, 10][: t + 1]) for t, row in enumerate(seed["R"])]
+        assert seed["performance_drop"] == pytest.approx(curve[0] - curve[-1])
+    assert metrics["harmonic_mean"] is not None and metrics["spread"]["harmonic_mean"] is not None
+    assert "performance drop" in trained.output and "harmonic mean" in trained.output
+
     again = run("train", "--config", path / "config.toml", "--runs", "again")
     assert again.exit_code == 0, again.output
     assert metrics_of("again")[1]["R"] == metrics["R"]

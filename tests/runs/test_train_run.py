@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.learners.files import load_learner
+from tosca_cache.store import open_store
 
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
 
@@ -72,6 +73,12 @@ def test_a_run_directory_is_complete(place):
         assert 100 * right.mean() == pytest.approx(metrics["last_accuracy"])
         assert saved["entropy"].shape == (3, 30)
         assert sorted(saved["row"].tolist()) == list(range(30))
+        store = open_store("cache/shapes--toy")
+        assert np.array_equal(saved["label"], store.labels("test")[saved["row"]]), "classes are the store's labels"
+        chosen = saved["module_prediction"][saved["module_after_2"], np.arange(30)]
+        assert np.array_equal(chosen, saved["prediction_after_2"])
+        names = [store.class_names[label] for label in saved["class_order"]]
+        assert names == sum(metrics["seeds"]["5"]["tasks"], []) != sorted(names)
     learner, facts = load_learner(run / "seed-5" / "learner.safetensors")
     assert (len(learner.bank), facts["task_sizes"]) == (3, [2, 2, 2])
     assert facts["class_names"] == [names for task in metrics["seeds"]["5"]["tasks"] for names in task]
@@ -84,6 +91,17 @@ def test_a_run_directory_is_complete(place):
     assert "average accuracy" in shown.output
     assert json.loads(tosca("show", run, "--json").output)["R"] == metrics["R"]
     assert run.name in tosca("show").output
+
+
+def test_a_run_is_not_lost_for_its_pictures(place, monkeypatch):
+    def fails(*_):
+        raise ValueError("Key backend: 'nonsense'\nis not a valid value")
+
+    monkeypatch.setattr("tosca_cache.runs.train.save_figures", fails)
+    result = train("--seed", "5", "--router", "sample")
+    assert result.exit_code == 0 and "warning: the pictures could not be drawn: Key backend: 'nonsense' is" in result.stderr
+    run = only_run()
+    assert "no pictures" in (run / "log.txt").read_text() and "pictures: " not in tosca("show", "last").stdout
 
 
 def test_same_seed_gives_identical_r_and_runs_never_overwrite(place):

@@ -88,6 +88,18 @@ def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path):
     assert "kept or loaded" in messages[0]
 
 
+def test_a_relative_folder_of_the_environment_does_not_count(tmp_path, monkeypatch):
+    compiler = tmp_path / "c++"
+    compiler.write_text(f'#!/bin/sh\nexec {find_compiler()} "$@" -O0\n')  # quickly
+    compiler.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TOSCA_KERNEL_CACHE", raising=False)
+    for name, value in (("XDG_CACHE_HOME", "here"), ("HOME", str(tmp_path / "home")), ("CXX", str(compiler))):
+        monkeypatch.setenv(name, value)
+    load_library.__wrapped__()
+    assert len(list((tmp_path / "home" / ".cache" / "tosca_cache").iterdir())) == 1 and not (tmp_path / "here").exists()
+
+
 def test_two_processes_may_compile_at_once_a_third_finds_it_done_and_a_cut_library_is_made_again(tmp_path):
     compiler, kernels = tmp_path / "c++", tmp_path / "kernels"
     compiler.write_text(f'#!/bin/sh\nexec {find_compiler()} "$@" -O0\n')  # quickly

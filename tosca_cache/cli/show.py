@@ -50,7 +50,8 @@ def print_run(console: Console, run: Path) -> None:
     ):
         console.print(table)
     console.print(f"run: {run}", soft_wrap=True)
-    console.print(f"pictures: {run / CURVE}, {run / MATRIX}", soft_wrap=True)
+    if pictures := [str(run / name) for name in (CURVE, MATRIX) if (run / name).exists()]:
+        console.print(f"pictures: {', '.join(pictures)}", soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:

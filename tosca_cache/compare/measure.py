@@ -14,7 +14,6 @@ import torch
 
 from tosca_cache.compare.cells import CompareCell
 from tosca_cache.errors import RunError, short_of_memory
-from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.learners import Learner, learner_type
@@ -87,10 +86,9 @@ def _numbers(cell: CompareCell, learner: Learner, stream: TaskStream, outcome: O
     last, R, counts = outcome.predictions[-1], outcome.R, outcome.counts
     modules = last.tasks if last.modules is None else last.modules
     assert modules is not None
-    few = {"performance_drop": performance_drop(R, counts), "harmonic_mean": harmonic_mean(R, counts)}
+    few_shot = cell.config.shots is not None
     return {
-        **summarise(R, counts, last.labels, modules, outcome.labels, outcome.tasks),
-        **({} if cell.config.shots is None else few),
+        **summarise(R, counts, last.labels, modules, outcome.labels, outcome.tasks, few_shot=few_shot),
         "R": R,
         "accuracy_curve": accuracy_curve(R, counts),
         "below_chance": below_chance(learner, stream, outcome),

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.evaluate import metrics
+from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
 
 __all__ = [
     "FloatArray",
@@ -20,7 +21,14 @@ IntArray = NDArray[np.int64]
 
 
 def summarise(
-    R: FloatArray, counts: IntArray, prediction: IntArray, modules: IntArray, labels: IntArray, tasks: IntArray
+    R: FloatArray,
+    counts: IntArray,
+    prediction: IntArray,
+    modules: IntArray,
+    labels: IntArray,
+    tasks: IntArray,
+    *,
+    few_shot: bool = False,
 ) -> dict[str, float]:
     """Metrics (percent) from the accuracy matrix and the predictions after the last task.
 
@@ -29,7 +37,9 @@ def summarise(
         counts: test rows of each task, [T].
         prediction, modules: predicted class and answering module of each test row, [n].
         labels, tasks: the true ones, [n].
+        few_shot: whether tasks after the first have a few rows of each class, so that their metrics belong to it.
     """
+    few = {"performance_drop": performance_drop(R, counts), "harmonic_mean": harmonic_mean(R, counts)}
     return {
         "average_accuracy": metrics.average_accuracy(R, counts),
         "last_accuracy": metrics.last_accuracy(R, counts),
@@ -39,6 +49,7 @@ def summarise(
         "backward_transfer": metrics.backward_transfer(R),
         "task_identification_accuracy": metrics.task_identification_accuracy(modules, tasks),
         "accuracy_given_right_task": metrics.accuracy_given_right_task(prediction, labels, modules, tasks),
+        **(few if few_shot else {}),
     }
 
 

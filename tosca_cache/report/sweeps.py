@@ -42,7 +42,8 @@ def final_table(
     for name, _, _, lost in finals:
         table.add_column(f"{name} ({lost} seeds lost)" if lost else name, justify="right")
     for metric, title in METRICS.items():
-        table.add_row(title, *(with_spread(*metrics[metric]) for _, metrics, _, _ in finals))
+        if all(metric in metrics for _, metrics, _, _ in finals):
+            table.add_row(title, *(with_spread(*metrics[metric]) for _, metrics, _, _ in finals))
     return table
 
 

@@ -14,6 +14,8 @@ METRICS = {
     "forgetting": "forgetting",
     "task_identification_accuracy": "task-identification accuracy",
     "accuracy_given_right_task": "accuracy given the right task",
+    "performance_drop": "performance drop",
+    "harmonic_mean": "harmonic mean of first and later classes",
 }
 CONDITIONS = {
     "per_sample": "per sample, least entropy",
@@ -58,7 +60,8 @@ def metrics_table(metrics: Mapping[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("percent", justify="right")
     for name, title in METRICS.items():
-        table.add_row(title, with_spread(metrics[name], metrics["spread"][name]))
+        if name in metrics:  # those of few-shot streams are not in all runs
+            table.add_row(title, with_spread(metrics[name], metrics["spread"].get(name)))
     if metrics.get("diverged"):
         table.caption = f"DIVERGED: seed {', '.join(metrics['diverged'])}; these numbers mean nothing."
     elif metrics.get("leaks"):

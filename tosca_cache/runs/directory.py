@@ -7,8 +7,9 @@ log.txt                 what happened when
 accuracy-curve.png, accuracy-matrix.png
 seed-S/learner.safetensors
                         the learner: its numbers, and what it is
-seed-S/predictions.npz  after the last task, in file order: store row, true class and task, predicted class and
-                        module (if it has modules), entropy and prediction of every module; after every task: labels and modules
+seed-S/predictions.npz  after the last task, in file order: store row, true class and task, entropy and prediction of
+                        every module; after every task: predicted class and module (if there are modules). Classes are the
+                        store's labels, `class_order` the order in which they were learned
 seed-S/losses.npz       of TOSCA: the loss before every training step, an array a task
 """
 

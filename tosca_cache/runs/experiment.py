@@ -115,7 +115,9 @@ def evaluate_trained(trained: Trained) -> Evaluation:
     outcome, last = trained.outcome, trained.outcome.predictions[-1]
     modules = last.tasks if last.modules is None else last.modules
     assert modules is not None
-    metrics = summarise(outcome.R, outcome.counts, last.labels, modules, outcome.labels, outcome.tasks)
+    few_shot = trained.stream.protocol.shots is not None
+    predicted = last.labels, modules, outcome.labels, outcome.tasks
+    metrics = summarise(outcome.R, outcome.counts, *predicted, few_shot=few_shot)
     seconds, outputs, conditions = dict(outcome.seconds), None, dict[str, float]()
     if isinstance(outcome.test_set, CachedTestFeatures):
         start = perf_counter()

@@ -18,6 +18,7 @@ MEASURED = (
     "accuracy_given_right_task",
 )
 CONDITIONS = ("per_sample", "batch_shuffled", "batch_in_order", "oracle", "nearest_class_mean", "lda", "pool")
+FEW_SHOT = ("performance_drop", "harmonic_mean")
 Check = Callable[[Any], bool]
 
 
@@ -60,7 +61,11 @@ def _matrix(value: Any) -> bool:
 
 
 def _has(names: tuple[str, ...]) -> Check:
-    return lambda value: isinstance(value, dict) and all(_number(value.get(name)) for name in names)
+    return lambda value: (
+        isinstance(value, dict)
+        and all(_number(value.get(name)) for name in names)
+        and all(map(_number, value.values()))
+    )
 
 
 def _seeds(value: Any) -> bool:
@@ -78,7 +83,7 @@ def _names(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
-_OPTIONAL = ("leaks", "diverged", "incremental")
+_OPTIONAL = ("leaks", "diverged", "incremental", *FEW_SHOT)
 _CHECKS: Mapping[str, Check] = {
     "dataset": lambda value: isinstance(value, str),
     "method": lambda value: isinstance(value, str),
@@ -88,7 +93,7 @@ _CHECKS: Mapping[str, Check] = {
     "incremental": _text,
     "R": _matrix,
     "accuracy_curve": _numbers,
-    **dict.fromkeys(MEASURED, _number),
+    **dict.fromkeys((*MEASURED, *FEW_SHOT), _number),
     "spread": _has(MEASURED),
     "routing_batch_size": lambda value: type(value) is int,
     "last_accuracy_by_condition": _has(CONDITIONS),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from tosca_cache import __version__
 from tosca_cache.config import Resolved, TrainConfig, to_toml
 from tosca_cache.devices import describe_machine, resolve_device
+from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
@@ -73,9 +76,19 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
         write_seed(run, config, *results[-1])
     metrics = collect_metrics(config, results, seconds)
     run.write_json(METRICS, metrics)
-    with run_files(run.path):
-        save_figures(metrics, run.path)
+    _draw(run, metrics)
     return run.finish()
+
+
+def _draw(run: RunDirectory, metrics: Mapping[str, Any]) -> None:
+    """The pictures; a run of hours is not lost for those."""
+    try:
+        with run_files(run.path):
+            save_figures(metrics, run.path)
+    except (ImportError, RuntimeError, ValueError) as error:  # matplotlib's settings are anybody's
+        reason = " ".join(str(error).split())[:200]
+        run.log(f"no pictures: {reason}")
+        warnings.warn(f"the pictures could not be drawn: {reason}", ToscaWarning, stacklevel=3)
 
 
 def _extraction_seconds(store: Store) -> dict[str, float]:
@@ -105,19 +118,19 @@ def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluat
     """Writes learner, predictions and losses of one seed, and logs its R."""
     folder = run.folder(f"seed-{trained.seed}")
     outcome, learner = trained.outcome, trained.learner
+    original = partial(trained.stream.as_labels, labels="original")
     with run_files(folder):
         save_learner(folder / FILE, learner, configured_options(config), trained.stream)
-        modules = {} if evaluation.outputs is None else dict(zip(("entropy", "module_prediction"), evaluation.outputs))
         _save_arrays(
             folder / "predictions.npz",
             {
                 "row": outcome.rows,
-                "label": outcome.labels,
+                "label": original(outcome.labels),
                 "task": outcome.tasks,
                 "class_order": trained.stream.order,
             }
-            | modules
-            | {f"prediction_after_{t}": p.labels for t, p in enumerate(outcome.predictions)}
+            | _module_arrays(evaluation, original)
+            | {f"prediction_after_{t}": original(p.labels) for t, p in enumerate(outcome.predictions)}
             | {f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
         )
         if isinstance(learner, Tosca):
@@ -125,6 +138,13 @@ def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluat
     for t, row in enumerate(outcome.R):
         run.log(f"seed {trained.seed} task {t}: {printable(json.dumps(trained.stream.names(t), ensure_ascii=False))}")
         run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
+
+
+def _module_arrays(evaluation: Evaluation, original: Callable[[NDArray[np.int64]], NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    if evaluation.outputs is None:
+        return {}
+    entropy, prediction = evaluation.outputs
+    return {"entropy": entropy, "module_prediction": original(prediction)}
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

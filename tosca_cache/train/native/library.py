@@ -154,4 +154,5 @@ def _folder() -> Path:
     """Where compiled kernels are kept: a folder of the user's own, for what lies in it is executed."""
     if os.environ.get(CACHE):
         return Path(os.environ[CACHE])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tosca_cache"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))  # which does not count, says its standard, unless it is absolute
+    return (given if given.is_absolute() else Path.home() / ".cache") / "tosca_cache"
