@@ -23,7 +23,7 @@ def write_study(storage: str, name: str, space: Space, scored: Sequence[Scored],
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
-        study.set_metric_names([metric])
+        study.set_user_attr("metric", metric)
         there = {str(trial.user_attrs.get("setting")) for trial in study.get_trials(deepcopy=False)}
         for one in scored:
             words = ", ".join(f"{key}={value}" for key, value in one.point.items())
