@@ -181,6 +181,7 @@ def cluster():
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, memory_limit=0
     ) as running:
+        running.wait_for_workers(2)  # on a busy machine one may come late, and its slot would not be counted
         yield running
 
 
