@@ -170,7 +170,7 @@ def import_features(
     store=_STORE,
     increment=optional(count),
     init_cls=optional(count),
-    task_sizes=optional(items),
+    task_sizes=optional(lambda name, value: [count(name, size) for size in items(name, value)]),
     class_order=optional(items),
     shots=optional(count),
     seed=seed,
@@ -385,7 +385,7 @@ def compare(
     """
     config = config_of({"dataset": store.spec.dataset["name"], "shots": shots} | _plain(base))
     names = method_names(methods if isinstance(methods, str) else map(str, items("methods", methods)))
-    given = {name: mapping(f"options of {name}", values) for name, values in (options or {}).items()}
+    given = {name: _plain(mapping(f"options of {name}", values)) for name, values in (options or {}).items()}
     chosen = seeds_of(plain(seeds)) if isinstance(plain(seeds), int) else _seeds(seeds, "seeds")
     request = CompareRequest(config, names, chosen, given)
     with _told(reporter, lambda: CompareProgress(make_console())) as told:
