@@ -171,7 +171,7 @@ def import_features(
     store=_STORE,
     increment=optional(count),
     init_cls=optional(count),
-    task_sizes=optional(items),
+    task_sizes=optional(lambda name, value: [count(name, size) for size in items(name, value)]),
     class_order=optional(items),
     shots=optional(count),
     seed=seed,

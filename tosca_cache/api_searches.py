@@ -130,7 +130,7 @@ def compare(
     """
     config = config_of({"dataset": store.spec.dataset["name"], "shots": shots} | plain_values(base))
     names = method_names(methods if isinstance(methods, str) else map(str, items("methods", methods)))
-    given = {name: mapping(f"options of {name}", values) for name, values in (options or {}).items()}
+    given = {name: plain_values(mapping(f"options of {name}", values)) for name, values in (options or {}).items()}
     chosen = seeds_of(plain(seeds)) if isinstance(plain(seeds), int) else _seeds(seeds, "seeds")
     request = CompareRequest(config, names, chosen, given)
     with given_or_bar(reporter, lambda: CompareProgress(make_console())) as told:

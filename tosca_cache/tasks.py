@@ -168,7 +168,10 @@ class TaskStream(Shown):
         return int(self._train.features.shape[2])
 
     def classes(self, number: int) -> range:
-        """Learned labels of one task."""
+        """Learned labels of one task; raises `UsageError` if there is none of that number."""
+        if not isinstance(number, int | np.integer) or not 0 <= number < len(self):
+            remedy = f"they are counted from 0 to {len(self) - 1}"
+            raise UsageError(f"there is no task {number!r}"[:200], where="task", remedy=remedy)
         return range(self.stops[number] - self.sizes[number], self.stops[number])
 
     def names(self, number: int) -> tuple[str, ...]:

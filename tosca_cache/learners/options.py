@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -109,10 +110,14 @@ def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises `UsageError` for a method that does not exist, and for an option that it has not."""
+    """Raises `UsageError` for a method that does not exist, an option that it has not, and a value of another type."""
     for method, values in options.items():
-        for option in values:
-            _known_option(method, option, f"{method}.{option}")
+        learner_type(method)
+        for option, value in values.items():
+            where = f"{method}.{option}"
+            default = _known_option(method, option, where)
+            if not _is_like(value, default):
+                raise _not_like(value, default, option, where)
 
 
 def _known_option(method: str, option: str, where: str) -> Any:
@@ -129,14 +134,33 @@ def _value(text: str, default: Any, option: str, where: str) -> Any:
     if isinstance(default, str):
         return text
     value = _literal(text)
-    if default is None or type(value) is type(default):
-        return value
-    if type(default) is float and type(value) is int:
-        return float(value)
-    expected = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
-    raise UsageError(
-        f"{option} cannot be {text!r}", where=where, remedy=f"give {expected}, for example {str(default).lower()}"
-    )
+    if not _is_like(value, default):
+        raise _not_like(text, default, option, where)
+    return float(value) if type(default) is float else value
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value can stand in the place of a default; whatever it is in the place of None."""
+    if isinstance(default, tuple):
+        return isinstance(value, list | tuple)
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if type(default) is int:
+        return type(value) is int and value >= 0
+    return default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
+
+
+def _not_like(value: Any, default: Any, option: str, where: str) -> UsageError:
+    kinds = {
+        type(None): "a finite number",
+        bool: "true or false",
+        int: "a whole number from 0 on",
+        float: "a finite number",
+        str: "a text",
+        tuple: "a list",
+    }
+    remedy = f"give {kinds[type(default)]}, for example {str(default).lower()}"
+    return UsageError(f"{option} cannot be {value!r}"[:200], where=where, remedy=remedy)
 
 
 def _literal(text: str) -> Any:
@@ -192,8 +216,14 @@ def make_learner(
     device: torch.device | str,
     engine: Engine | None,
 ) -> Learner:
-    """A fresh learner under the training settings of a configuration."""
-    return learner_type(name)(seed=seed, settings=Settings.of(config), device=device, engine=engine, **options)
+    """A fresh learner under the training settings of a configuration; raises `UsageError` if it refuses the options."""
+    settings = Settings.of(config)
+    try:
+        return learner_type(name)(seed=seed, settings=settings, device=device, engine=engine, **options)
+    except (TypeError, ValueError) as error:
+        said = ", ".join(f"{option}={value!r}" for option, value in options.items())
+        remedy = f"change one of {said[:300]}" if said else "mend its constructor"
+        raise UsageError(f"{name} cannot be made: {error}"[:300], where=name, remedy=remedy) from error
 
 
 def learns_together(method: type[Learner]) -> bool:

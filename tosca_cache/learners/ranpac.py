@@ -61,6 +61,8 @@ class RanPac(Expanded):
         if selection not in SELECTIONS:
             remedy = f"choose of {', '.join(SELECTIONS)}"
             raise UsageError(f"unknown selection {selection!r}", where="ranpac", remedy=remedy)
+        if expansion < 1:
+            raise UsageError(f"there cannot be {expansion} random features", where="ranpac", remedy="give at least 1")
         seed = derive_seed(self.seed, "projection")
         features = RandomFeatures(expansion, seed=seed, law=projection, dtype=PRECISIONS[precision])
         self.classifier = RandomRidge(features, seed=seed, lam=lam, selection=selection)

@@ -57,6 +57,8 @@ class Trained(Shown):
 
     def predictions(self, after: int = -1, *, labels: str = "names") -> NDArray[Any]:
         """The classes predicted after a task (the last one, if none is named) for the test rows of all tasks seen, [n]."""
+        if after != -1:
+            self.stream.classes(after)
         return self.stream.as_labels(self.outcome.predictions[after].labels, labels)
 
     def facts(self) -> dict[str, Any]:
