@@ -37,18 +37,19 @@ class TrainingProgress(LiveDisplay):
 
     def on_epoch(self, task: int, epoch: int) -> None:
         """Moves the bar on."""
-        self.progress.update(
-            self.bar,
-            completed=task * self.epochs + epoch + 1,
-            description=f"train seed {self.seed}, task {task + 1}/{self.tasks}",
-        )
+        self._move(task, task * self.epochs + epoch + 1)
 
     def on_task(self, task: int, row: NDArray[np.float64]) -> None:
-        """Where the bar is not to be seen, prints the row of R."""
+        """Moves the bar on, for learners without epochs, too; where it is not to be seen, prints the row of R."""
+        self._move(task, (task + 1) * self.epochs)
         if not self.progress.shown:
             done = f"seed {self.seed}: task {task + 1}/{self.tasks} learned"
             label = " (routing leaks the task)" if self.leaks else ""
             self.console.print(f"{done}, accuracy by task{label} {row_words(row)}", soft_wrap=True)
+
+    def _move(self, task: int, epochs: int) -> None:
+        words = f"train seed {self.seed}, task {task + 1}/{self.tasks}"
+        self.progress.update(self.bar, completed=epochs, description=words)
 
 
 def row_words(row: NDArray[np.float64]) -> str:
