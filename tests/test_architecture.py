@@ -59,11 +59,12 @@ ALLOWED = {
     "sweep": BASE | STAGE_TWO | {"runs"},
     "compare": BASE | STAGE_TWO | {"runs", "sweep"},
     "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
+    "model": BASE | STAGE_TWO | {"extract", "datasets", "runs"},
     "plugins": {"errors", "learners", "routing"},
     "arguments": {"errors", "config", "text"},
     "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
     "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
-    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins"},
+    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins", "model"},
 }
 
 

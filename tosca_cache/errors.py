@@ -17,6 +17,7 @@ __all__ = [
     "DatasetError",
     "FingerprintMismatch",
     "ImageError",
+    "ModelError",
     "RunError",
     "StoreError",
     "ToscaError",
@@ -88,6 +89,10 @@ class FingerprintMismatch(StoreError):
 
 class RunError(ToscaError):
     """A run directory cannot be read or written."""
+
+
+class ModelError(ToscaError):
+    """A model cannot be read, written or asked."""
 
 
 class ConformanceError(ToscaError):

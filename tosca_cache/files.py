@@ -32,6 +32,7 @@ class Limit(IntEnum):
     CLASS_ORDER = 1 << 24  # a million names
     METRICS = 1 << 28  # of a run
     LEARNER = 1 << 34  # modules of a run
+    MODEL_CARD = 1 << 28  # names a million classes
     CELL = 1 << 27  # one row of a ledger
     KERNELS = 1 << 26  # compiled
 

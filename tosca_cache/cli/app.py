@@ -17,8 +17,12 @@ from tosca_cache.cli import (
     compare,
     conformance,
     datasets,
+    evaluate,
     extract,
+    forget,
+    learn,
     methods,
+    predict,
     reproduce,
     route,
     show,
@@ -132,5 +136,9 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
         raise typer.Exit
 
 
-for verb in (extract, train, sweep, compare, methods, reproduce, show, route, datasets, cache, conformance):
+for verb in (
+    *(extract, train, sweep, compare, methods, reproduce, show, route),
+    *(learn, predict, evaluate, forget),
+    *(datasets, cache, conformance),
+):
     verb.register(app)

@@ -18,6 +18,7 @@ TrialFit = Callable[[Task, IntArray, IntArray], Tensor]
 
 HELD_OUT = 0.2  # of each class's train rows
 TEMPERATURES = tuple(2.0**power for power in range(-7, 7))
+NEARLY = 0.5  # nats
 SEED = 1993
 
 
@@ -47,9 +48,13 @@ class HeldOutCalibration:
         self.nll = torch.cat([self.nll, nll.view(1, -1)])
 
     def temperature(self, tasks: int) -> float | None:
-        """The tau of greatest held-out likelihood after some tasks; None if no row was held out."""
+        """The largest tau of nearly the greatest held-out likelihood after some tasks; None if no row was held out.
+
+        Few rows that are all predicted correctly are likeliest under the smallest tau there is, and say nothing for it.
+        """
         nll = self._so_far(tasks)[1]
-        return TEMPERATURES[int(nll.argmin())] if bool(nll.any()) else None
+        likely = (nll <= nll.min() + NEARLY).nonzero()
+        return TEMPERATURES[int(likely.max())] if bool(nll.any()) else None
 
     def correct(self, tasks: int) -> float:
         """Held-out rows predicted correctly in the first tasks."""

@@ -9,16 +9,29 @@ FLOOR = 1e-12
 
 
 class NearestMean:
-    """score_c = cos(x, mean of class c); float64. Exact for any split of the rows into tasks that keeps classes whole."""
+    """score_c = cos(x, mean of class c); float64. Exact for any split of the rows into tasks."""
 
     def __init__(self) -> None:
         self.means = torch.empty(0, 0, dtype=torch.float64)  # [C, d]
+        self.counts = torch.empty(0, dtype=torch.float64)  # rows of each class, [C]
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
-        """Adds the means of the new classes: features [n, d], labels [n]; classes: how many there are with these, C."""
-        x = x.double()
-        new = torch.stack([x[labels == c].mean(0) for c in range(len(self.means), classes)])
-        self.means = torch.cat([self.means.to(x), new]) if len(self.means) else new
+        """Adds rows: features [n, d], labels [n]; classes: how many there are with these, C."""
+        x, old = x.double(), len(self.means)
+        for c in torch.unique(labels[labels < old]).tolist():
+            rows = x[labels == c]
+            total = self.counts[c] + len(rows)
+            self.means[c] += (rows - self.means[c]).sum(0) / total
+            self.counts[c] = total
+        if classes > old:
+            new = torch.stack([x[labels == c].mean(0) for c in range(old, classes)])
+            self.means = torch.cat([self.means.to(x), new]) if old else new
+            counts = torch.bincount(labels, minlength=classes)[old:].to(self.counts)
+            self.counts = torch.cat([self.counts, counts])
+
+    def forget(self, index: int) -> None:
+        """Drops what is known of a class; its scores mean nothing afterwards."""
+        self.means[index], self.counts[index] = 0, 0
 
     def scores(self, x: Tensor) -> Tensor:
         """Cosines with all class means, [n, C]."""
@@ -26,11 +39,11 @@ class NearestMean:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs."""
-        return {"means": self.means}
+        return {"means": self.means, "counts": self.counts}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Goes on where another one was."""
-        self.means = state["means"]
+        self.means, self.counts = state["means"], state["counts"]
 
 
 class NearestMeanEuclidean(NearestMean):

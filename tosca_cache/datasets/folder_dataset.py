@@ -85,6 +85,29 @@ def load_folder(
     return dataset if published else replace(dataset, left_out=dict(scan.left_out), unchecked=True)
 
 
+def load_photos(path: Path, split: str, *, decoding: Decoding | None = None) -> ImageDataset:
+    """All photos of a folder of classes or of a list, as train rows; there are no test rows.
+
+    One with splits of its own gives only the photos of `split`. Raises `DatasetError` as `load_folder` and `load_list` do.
+    """
+    from tosca_cache.datasets.lists import is_list, load_list
+
+    decoding = decoding or Decoding()
+    if is_list(path):
+        return load_list(path, decoding=decoding, only=split)
+    scan, name = FolderScan(path, decoding.suffixes), path.resolve().name or "root"
+    layout = detect_layout(scan)
+    if layout == "classes":
+        rows = _rows(list_classes(path, scan), name)
+    elif layout == "splits":
+        rows = _rows(list_classes(path / split, scan), name)
+    else:
+        folders = [folder for folder in subfolders(path) if (folder / split).is_dir()]
+        rows = [row for folder in folders for row in _rows(list_classes(folder / split, scan), folder.name)]
+    dataset = build_dataset(path, name, {"train": rows, "test": []}, decoding)
+    return replace(dataset, left_out=dict(scan.left_out))
+
+
 def build_dataset(root: Path, name: str, rows: Mapping[str, list[Row]], decoding: Decoding) -> ImageDataset:
     """Numbers classes and domains in the order of their names; raises `DatasetError` for names that are one to the eye."""
     class_names = tuple(sorted({row.class_name for split in rows.values() for row in split}))

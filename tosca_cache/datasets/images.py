@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import struct
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -21,8 +22,8 @@ MAX_SIDE = 1 << 20  # pixels; Pillow keeps a pointer for every row, so that the 
 _PROGRAMS = ("EPS", "WMF")  # formats that Pillow has another program draw
 
 
-def open_rgb(path: Path, decoding: Decoding = PUBLISHED) -> Image.Image:
-    """Decode a file with Pillow to RGB; as the reference does unless told otherwise.
+def open_rgb(path: Path | bytes, decoding: Decoding = PUBLISHED) -> Image.Image:
+    """Decode a file, or the bytes of one, with Pillow to RGB; as the reference does unless told otherwise.
 
     Returns:
         The image, fully decoded; the file is closed again.
@@ -33,21 +34,21 @@ def open_rgb(path: Path, decoding: Decoding = PUBLISHED) -> Image.Image:
     """
     _allow(decoding.max_pixels)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
             raise ValueError("it is no regular file")
-        with Image.open(path) as image:
+        with Image.open(BytesIO(path) if isinstance(path, bytes) else path) as image:
             _check(image, decoding.max_pixels)
             return to_rgb(image, decoding)
     except _DECODING_ERRORS as error:
         raise ImageError(
             f"an image cannot be decoded: {_reason(path, error, decoding)}",
-            where=path,
+            where=_where(path),
             remedy="replace or remove the file, or leave such files out with --on-error skip",
         ) from error
     except MemoryError as error:
         raise DatasetError(
             "memory is not enough to decode an image",
-            where=path,
+            where=_where(path),
             remedy="use fewer --workers, or refuse such images with a lower --max-pixels and --on-error skip",
         ) from error
 
@@ -70,10 +71,14 @@ def _check(image: Image.Image, max_pixels: int) -> None:
         raise ValueError(f"it is a program that draws ({image.format}), not an image")
 
 
-def _reason(path: Path, error: BaseException, decoding: Decoding) -> str:
-    if not path.exists():
+def _where(path: Path | bytes) -> Path | None:
+    return path if isinstance(path, Path) else None
+
+
+def _reason(path: Path | bytes, error: BaseException, decoding: Decoding) -> str:
+    if isinstance(path, Path) and not path.exists():
         return "there is no such file"
-    if path.is_file() and path.stat().st_size == 0:
+    if path == b"" or (isinstance(path, Path) and path.is_file() and path.stat().st_size == 0):
         return "the file is empty (0 bytes)"
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image that Pillow knows"

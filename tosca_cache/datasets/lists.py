@@ -47,6 +47,7 @@ def load_list(
     test_fraction: float | None = None,
     seed: int = 1993,
     decoding: Decoding | None = None,
+    only: str | None = None,
 ) -> ImageDataset:
     """The dataset in a list; paths are relative to the folder that the list lies in, and may not leave it.
 
@@ -56,6 +57,7 @@ def load_list(
     Arguments:
         name: what to call it; the file's own name by default.
         test_fraction, seed: as in `load_folder`, for lists without a column split; of each class in each domain.
+        only: the rows of this split, or all if there is no column split, become train rows; then no fraction.
 
     Raises:
         UsageError: `test_fraction` is missing, or given though there is a column split.
@@ -71,7 +73,10 @@ def load_list(
             where=error.filename or file,
             remedy="check the permissions",
         ) from error
-    if lines[0].split is None:
+    if only is not None:
+        chosen = [_row(line) for line in lines if line.split in (None, only)]
+        rows = {"train": chosen, "test": []}
+    elif lines[0].split is None:
         rows = _divided(file, lines, test_fraction, seed)
     elif test_fraction is not None:
         raise UsageError(
@@ -79,7 +84,8 @@ def load_list(
         )
     else:
         rows = {split: [_row(line) for line in lines if line.split == split] for split in SPLITS}
-    _check_classes(file, lines, rows)
+    if only is None:
+        _check_classes(file, lines, rows)
     dataset = build_dataset(file.parent, name, rows, decoding)
     left_out = {"columns of the list": [one_line(column) for column in others]} if others else {}
     return replace(dataset, listed_in=str(file), left_out=left_out, unchecked=True)

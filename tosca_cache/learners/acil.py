@@ -27,6 +27,7 @@ class Acil(Expanded):
 
     name = "acil"
     source = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706)"
+    adds_rows = True
 
     def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, projection: str = "uniform", **common: Any) -> None:
         super().__init__(**common)

@@ -84,7 +84,7 @@ class Aper(Learner):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes both over."""
         mine = "module."
-        self.classifier.load_state({"means": state["means"]})
+        self.classifier.load_state(dict(state))
         self.load_module({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
 
     @property

@@ -101,6 +101,7 @@ class Learner(ABC):
     transductive: True if its answer for a row may depend on the other rows it is asked about; ask the learner itself, whose
         options may make it so.
     diverged: why its training stopped giving numbers, if it did.
+    adds_rows: True if a task may bring more rows of classes that it knows.
     bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
 
     Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
@@ -115,6 +116,7 @@ class Learner(ABC):
     rehearsal: ClassVar[bool] = False
     transductive: bool = False
     bound: ClassVar[bool] = False
+    adds_rows: bool = False
     diverged: str | None = None
 
     def __init__(
@@ -158,6 +160,13 @@ class Learner(ABC):
     @abstractmethod
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another learner of the same arguments was."""
+
+    def forget_class(self, index: int) -> bool:
+        """Removes what a class left in the state, if that can be told apart; whether it could.
+
+        Scores of the other classes are then what they would be if the class had never been learned.
+        """
+        return False
 
     @property
     def stored_numbers(self) -> int:

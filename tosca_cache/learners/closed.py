@@ -40,6 +40,14 @@ class Lazy(Protocol):
         """Solves for them, if that has not been done since the last task."""
 
 
+@runtime_checkable
+class Forgets(Protocol):
+    """A classifier that keeps classes apart, so that one can be taken out."""
+
+    def forget(self, index: int) -> None:
+        """Drops what is known of a class."""
+
+
 class ClosedForm(Learner):
     """A learner that is a classifier on the clean features, or on what `prepared` makes of them."""
 
@@ -71,6 +79,13 @@ class ClosedForm(Learner):
     def _score(self, features: FloatArray) -> FloatArray:
         scores: FloatArray = self.classifier.scores(self.tensor(features)).cpu().numpy()
         return scores
+
+    def forget_class(self, index: int) -> bool:
+        """Takes a class out, where the classifier keeps classes apart."""
+        if not isinstance(self.classifier, Forgets):
+            return False
+        self.classifier.forget(index)
+        return True
 
     def tensor(self, features: FloatArray) -> Tensor:
         """Features [n, d] on the device, prepared."""

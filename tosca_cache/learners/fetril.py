@@ -83,7 +83,7 @@ class FeTril(Learner):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes both over."""
-        self.prototypes.load_state({"means": state["means"]})
+        self.prototypes.load_state(dict(state))
         self.weights = state["weights"]
 
 

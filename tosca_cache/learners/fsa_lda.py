@@ -33,6 +33,7 @@ class FsaLda(ClosedForm):
 
     name = "fsa-lda"
     source = "First Session Adaptation (arXiv 2303.13199), the LDA head"
+    adds_rows = True
 
     def __init__(self, *, ridge: float = 1.0, film: bool = False, **common: Any) -> None:
         super().__init__(**common)

@@ -27,6 +27,7 @@ class Garm(Expanded):
 
     name = "garm"
     source = "AIR's GeneralizedARM (arXiv 2408.10349)"
+    adds_rows = True
 
     def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, projection: str = "uniform", **common: Any) -> None:
         super().__init__(**common)

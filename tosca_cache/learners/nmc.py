@@ -20,6 +20,7 @@ class Nmc(ClosedForm):
 
     name = "nmc"
     source = "A Simple Baseline that Questions the Use of Pretrained Models in CL (arXiv 2210.04428)"
+    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

@@ -42,6 +42,7 @@ class RanPac(Expanded):
 
     name = "ranpac"
     source = "RanPAC without phase 1 (arXiv 2307.02251)"
+    adds_rows = True
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ class RanPacRaw(ClosedForm):
 
     name = "ranpac-raw"
     source = "RanPAC without projection and phase 1 (arXiv 2307.02251)"
+    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

@@ -23,6 +23,7 @@ class Slda(ClosedForm):
 
     name = "slda"
     source = "Streaming LDA (arXiv 1909.01520)"
+    adds_rows = True
 
     def __init__(self, *, shrinkage: float = 1e-4, **common: Any) -> None:
         super().__init__(**common)

@@ -62,7 +62,7 @@ class Teen(Learner):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes both over."""
-        self.classifier.load_state({"means": state["means"]})
+        self.classifier.load_state(dict(state))
         self.base = int(state["base"])
 
 

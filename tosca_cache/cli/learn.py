@@ -1,0 +1,118 @@
+"""`tosca learn`: teach a model classes from photos, or from a store of features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tosca_cache.cli.extract import Backbone
+from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root, import_plugins
+from tosca_cache.errors import UsageError
+from tosca_cache.terminal import echo
+from tosca_cache.text import one_line
+
+if TYPE_CHECKING:
+    from tosca_cache.model.classifier import Model
+    from tosca_cache.model.records import Taught
+
+SHOWN = 10  # names in a line
+ModelPath = Annotated[Path, typer.Argument(help="Folder of the model (NAME.tosca), or of a run.", metavar="MODEL")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")]
+
+
+def learn(
+    model: ModelPath,
+    photos: Annotated[
+        Path | None, typer.Argument(help="A folder with a folder for each class, or a list (.csv: path, label).")
+    ] = None,
+    store: Annotated[Path | None, typer.Option(help="Learn the train rows of a feature store instead.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Learner of a new model; see `tosca methods`.", show_default="pool")
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="An option of the learner.", metavar="OPTION=VALUE")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of a new model.", show_default="1993")] = None,
+    backbone: Backbone = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the backbone (.safetensors).")] = None,
+    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input, in pixels.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.", show_default="auto")] = None,
+    views: Annotated[
+        int | None, typer.Option(help="Augmented views of every photo, besides itself.", show_default="0")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+    again: Annotated[bool, typer.Option("--again", help="Learn photos that were learned before once more.")] = False,
+    on_error: Annotated[str, typer.Option(help="fail, or skip photos that cannot be read.")] = "fail",
+    with_backbone: Annotated[
+        bool, typer.Option("--with-backbone", help="Keep the backbone's weights in the model's folder.")
+    ] = False,
+    device: Device = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Teach a model classes from photos; it is made if it is not there.
+
+    The features of the photos are kept in the cache, so that nothing is computed twice. Photos that were learned before are
+    left out.
+    """
+    from tosca_cache.model.session import Request, teach
+
+    if (photos is None) == (store is None):
+        raise UsageError("give photos or a store", where="tosca learn", remedy="tosca learn MODEL.tosca PHOTOS")
+    import_plugins(plugin)
+    request = Request(
+        model=model,
+        photos=photos,
+        store=store,
+        method=method,
+        options=tuple(options or ()),
+        seed=seed,
+        backbone=backbone,
+        weights=weights,
+        img_size=img_size,
+        precision=precision,
+        views=views,
+        root=root,
+        again=again,
+        on_error=on_error,
+        with_backbone=with_backbone,
+        device=device,
+    )
+    done = teach(request, note=lambda line: echo(line, err=True))
+    if done.left_out:
+        other = f", {done.otherwise} of them as another class" if done.otherwise else ""
+        echo(f"left out: {done.left_out} photos that were learned before{other} (--again learns them once more)")
+    if done.taught is None:
+        echo("nothing new was learned")
+    else:
+        _print(done.model, done.taught)
+
+
+def _print(model: Model, taught: Taught) -> None:
+    for word, images in (("new", taught.new), ("known", taught.known)):
+        if images:
+            named = ", ".join(f"{one_line(name)} ({count})" for name, count in list(images.items())[:SHOWN])
+            rest = f", and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
+            echo(f"{word}: {_count(images)}: {named}{rest}")
+    echo(f"learned in {taught.seconds:.2f} s: {len(model.class_names)} classes")
+    parts = [
+        *([f"old classes {_percent(taught.before)} before, {_percent(taught.old)} now"] if taught.before else []),
+        *([f"new classes {_percent(taught.new_accuracy)}"] if taught.new else []),
+    ]
+    if model.card.held_out.images:
+        echo(f"accuracy on {model.card.held_out.images} held-out photos: {'; '.join(parts)}")
+    echo(f"model: {model.path}")
+
+
+def _count(images: Any) -> str:
+    return f"{len(images)} class{'es' if len(images) > 1 else ''}, {sum(images.values())} photos"
+
+
+def _percent(value: float | None) -> str:
+    return "not measured (one photo each)" if value is None else f"{value:.1f} %"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(learn)

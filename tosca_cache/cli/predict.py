@@ -1,0 +1,169 @@
+"""`tosca predict`: ask a model what is on photos."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tosca_cache.cli.learn import Device, ModelPath
+from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.errors import UsageError
+from tosca_cache.terminal import echo
+from tosca_cache.text import csv_text, one_line
+
+if TYPE_CHECKING:
+    from tosca_cache.model.answers import Answer
+    from tosca_cache.model.classifier import Model
+
+WIDEST = 48  # characters of a path in the table
+COLUMNS = ("path", "label", "probability", "novelty", "error")
+
+
+def predict(
+    model: ModelPath,
+    photos: Annotated[
+        list[str] | None,
+        typer.Argument(help="Photos, folders, globs, lists (.csv, .txt); - for paths from standard input."),
+    ] = None,
+    features: Annotated[Path | None, typer.Option(help="Ask about all rows of a feature store instead.")] = None,
+    top: Annotated[int, typer.Option(help="How many classes to name.", min=1)] = 3,
+    threshold: Annotated[
+        float, typer.Option(help="Answer unknown below this probability.", min=0.0, max=1.0, metavar="P")
+    ] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a photo.")] = False,
+    table: Annotated[Path | None, typer.Option("--csv", help="Write a CSV file as well.", metavar="FILE")] = None,
+    link: Annotated[
+        Path | None, typer.Option(help="Link the photos into a folder of each class in DIR.", metavar="DIR")
+    ] = None,
+    move: Annotated[Path | None, typer.Option(help="Move them there.", metavar="DIR")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")] = None,
+    device: Device = "auto",
+    plugin: Plugins = None,
+) -> None:
+    """Ask a model what is on photos: classes, calibrated probabilities, and whether a photo looks like none of them.
+
+    A photo that cannot be read is one line with its error; the exit code is 1 then.
+    """
+    from tosca_cache.model.answers import check_sortable, sort_photo
+    from tosca_cache.model.saved import open_model
+
+    if bool(photos) == (features is not None):
+        raise UsageError("give photos or features", where="tosca predict", remedy="tosca predict MODEL PHOTO.jpg")
+    if link is not None and move is not None:
+        raise UsageError("photos are linked or moved", where="--link, --move", remedy="leave one of them out")
+    if features is not None and (link or move):
+        raise UsageError("rows of a store are no files", where="--link, --move", remedy="give photos")
+    import_plugins(plugin)
+    opened, failed = open_model(model, device=device), 0
+    target = move or link
+    if target is not None:
+        check_sortable(opened, target)
+    with ExitStack() as stack:
+        write_row = _csv(stack, table, top)
+        for answer in _answers(stack, opened, photos or [], features, top, threshold, weights):
+            failed += answer.error is not None
+            echo(answer.to_json() if as_json else _line(answer))
+            write_row(answer)
+            if target is not None:
+                sort_photo(answer, target, move=move is not None)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _answers(
+    stack: ExitStack,
+    model: Model,
+    photos: list[str],
+    features: Path | None,
+    top: int,
+    threshold: float,
+    weights: Path | None,
+) -> Iterator[Answer]:
+    from tosca_cache.model.answers import answer_photos, answer_store
+    from tosca_cache.model.inputs import photo_paths
+    from tosca_cache.model.session import encoder_of
+    from tosca_cache.store import open_store
+
+    if features is not None:
+        return answer_store(model, open_store(features), top=top, threshold=threshold)
+    on_progress = stack.enter_context(counting("predict", None)) if not sys.stdout.isatty() else lambda n: None
+    paths = photo_paths(photos, sys.stdin)
+    return answer_photos(
+        model, encoder_of(model, weights), paths, top=top, threshold=threshold, on_progress=on_progress
+    )
+
+
+def counting(what: str, total: int | None) -> Any:
+    """A bar of photos on standard error; within it, a function that is told of some more of them."""
+    from contextlib import contextmanager
+
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    from tosca_cache.bars import Bar
+    from tosca_cache.terminal import make_console
+
+    @contextmanager
+    def shown() -> Iterator[Callable[[int], None]]:
+        bar = Bar(
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=make_console(stderr=True)
+        )
+        task, done = bar.add_task(what, total=total), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar.update(task, completed=done)
+
+        if not bar.shown:
+            yield lambda n: None
+            return
+        bar.start()
+        try:
+            yield advance
+        finally:
+            bar.stop()
+
+    return shown()
+
+
+def _csv(stack: ExitStack, table: Path | None, top: int) -> Callable[[Answer], None]:
+    """What writes a row; the file is there at once, so that nothing is lost if the work is interrupted."""
+    if table is None:
+        return lambda answer: None
+    try:
+        file = stack.enter_context(table.open("w", encoding="utf-8", newline=""))
+    except OSError as error:
+        raise UsageError(
+            f"the table cannot be written: {error.strerror}", where=table, remedy="give another file"
+        ) from error
+    others = [name for number in range(2, top + 1) for name in (f"label{number}", f"probability{number}")]
+    file.write(csv_text([[*COLUMNS, *others]]))
+
+    def write(answer: Answer) -> None:
+        more = [value for pair in answer.top[1:] for value in pair]
+        values = [answer.path, answer.label, answer.probability, answer.novelty, answer.error, *more]
+        file.write(csv_text([values + [None] * (len(COLUMNS) + len(others) - len(values))]))
+
+    return write
+
+
+def _line(answer: Answer) -> str:
+    path = one_line(answer.path)
+    shown = path if len(path) <= WIDEST else f"...{path[3 - WIDEST :]}"
+    if answer.error is not None:
+        return f"{shown}  cannot be read: {one_line(answer.error)}"
+    named = [f"{one_line(name)} {100 * probability:.1f} %" for name, probability in answer.top]
+    if answer.label != answer.top[0][0]:
+        named[0] = f"{answer.label} ({named[0]})"
+    rest = f"  (then {', '.join(named[1:])})" if named[1:] else ""
+    return f"{shown}  {named[0]}{rest}" + ("  looks like none of the classes" if answer.is_novel else "")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(predict)

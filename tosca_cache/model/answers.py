@@ -1,0 +1,119 @@
+"""Answers about photos, one after the other, in bounded memory; as JSON, and as files sorted by class."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.errors import DatasetError, UsageError
+from tosca_cache.files import file_errors
+from tosca_cache.model.classifier import Model
+from tosca_cache.model.encoder import AT_ONCE, Encoder
+from tosca_cache.model.novelty import LIMIT
+from tosca_cache.names import name_problem
+from tosca_cache.store import SPLITS, Store
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of one photo.
+
+    label: the likeliest class, or `unknown` below the threshold; None if the photo cannot be read. top: the likeliest
+    classes and their probabilities. novelty: from 0 to 1. error: why it cannot be read.
+    """
+
+    path: str
+    label: str | None = None
+    probability: float | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    novelty: float | None = None
+    error: str | None = None
+
+    @property
+    def is_novel(self) -> bool:
+        """Whether it looks like none of the classes: fewer than 1 in 20 known photos are as strange."""
+        return self.novelty is not None and self.novelty > LIMIT
+
+    def to_json(self) -> str:
+        """One line."""
+        values: dict[str, Any] = dict(vars(self)) | {"top": [list(pair) for pair in self.top]}
+        return json.dumps(values, ensure_ascii=True, allow_nan=False)
+
+
+def answer_photos(
+    model: Model,
+    encoder: Encoder,
+    paths: Iterable[str],
+    *,
+    top: int,
+    threshold: float = 0.0,
+    on_progress: Callable[[int], None] = lambda n: None,
+) -> Iterator[Answer]:
+    """Answers for photos, in order; one that cannot be read has an error and costs no other."""
+    waiting = iter(paths)
+    while some := list(islice(waiting, AT_ONCE)):
+        encoded = encoder.encode([Path(path) for path in some], on_progress)
+        found = answers(model, some, encoded.features, top=top, threshold=threshold)
+        for place, answer in enumerate(found):
+            error = encoded.errors.get(place)
+            yield answer if error is None else Answer(some[place], error=error)
+
+
+def answer_store(model: Model, store: Store, *, top: int, threshold: float = 0.0) -> Iterator[Answer]:
+    """Answers for all rows of a store; paths are those of its images, below `train` or `test`."""
+    for split in SPLITS:
+        paths = store.paths(split)
+        for start in range(0, len(paths), AT_ONCE):
+            features = store.features(split, rows=slice(start, start + AT_ONCE), views=0)[:, 0]
+            names = [f"{split}/{path}" for path in paths[start : start + AT_ONCE]]
+            yield from answers(model, names, features, top=top, threshold=threshold)
+
+
+def answers(model: Model, paths: list[str], features: Any, *, top: int, threshold: float = 0.0) -> list[Answer]:
+    """Answers for clean features [n, d]."""
+    found = model.predict(features, top=top)
+    result = []
+    for path, labels, probabilities, novelty in zip(
+        paths, found.labels.tolist(), found.probabilities.tolist(), found.novelty.tolist(), strict=True
+    ):
+        label = labels[0] if probabilities[0] >= threshold else UNKNOWN
+        result.append(Answer(path, label, probabilities[0], tuple(zip(labels, probabilities, strict=True)), novelty))
+    return result
+
+
+def check_sortable(model: Model, folder: Path) -> None:
+    """Raises `UsageError` if a class has a name that no folder can have."""
+    for name in (*model.class_names, UNKNOWN):
+        if problem := name_problem(name):
+            raise UsageError(
+                f"photos cannot be sorted into a folder called so: {problem}",
+                where=folder,
+                remedy="leave --link and --move out",
+            )
+
+
+def sort_photo(answer: Answer, folder: Path, *, move: bool) -> None:
+    """Puts a photo (or a link to it) into the folder of its class; one that cannot be read stays where it is.
+
+    A name that is taken gets a number behind it. Raises `DatasetError` if the file system refuses.
+    """
+    if answer.label is None:
+        return
+    source, target = Path(answer.path).absolute(), folder / answer.label
+    with file_errors(target, DatasetError, option="--move" if move else "--link"):
+        target.mkdir(parents=True, exist_ok=True)
+        names = (f"{source.stem}{'' if number == 1 else f'-{number}'}{source.suffix}" for number in range(1, 1_000_000))
+        place = next(
+            target / name for name in names if not (target / name).is_symlink() and not (target / name).exists()
+        )
+        if move:
+            shutil.move(source, place)
+        else:
+            place.symlink_to(source)

@@ -1,0 +1,129 @@
+"""What a model says it is: the schema of `model.json`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from tosca_cache.errors import ModelError
+from tosca_cache.files import strict_json
+from tosca_cache.names import twice
+
+FORMAT = 1
+MOST_CLASSES = 1_000_000
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LearnerCard(_Part):
+    """Which learner, with what; enough to make it again before its state is loaded."""
+
+    method: str
+    options: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    seed: int = 1993
+
+
+class BackboneCard(_Part):
+    """The backbone that turns photos into features, and how photos are prepared for it.
+
+    name, tag, weights_digest: as in a store's fingerprint. weights: the file that they lay in; None for published ones.
+    normalise: whether mean and std of the weights are used. decoding: orientation, background and depth.
+    """
+
+    name: str
+    tag: str
+    weights_digest: str
+    weights: str | None = None
+    image_size: int = Field(ge=1)
+    precision: str = Field(pattern="^(fp32|bf16|fp16)$")
+    normalise: bool = True
+    decoding: dict[str, str] = {}
+
+
+class ClassCard(_Part):
+    """A class that is answered.
+
+    indices: its numbers in the learner: one, or one a domain. images: how many it was taught with.
+    """
+
+    name: str = Field(min_length=1)
+    indices: list[int] = Field(min_length=1)
+    images: int = Field(ge=0)
+
+
+class HeldOutCard(_Part):
+    """What the held-out photos say. accuracy: in percent. temperature, doubt: of `held_out.probabilities`."""
+
+    images: int = 0
+    accuracy: float | None = None
+    temperature: float = Field(default=1.0, gt=0)
+    doubt: float = Field(default=0.0, ge=0, lt=1)
+
+
+class Step(_Part):
+    """One change of a model. store, fingerprint: the features that were learned, if they lie in a store."""
+
+    what: Literal["learn", "forget", "import"]
+    when: str
+    classes: list[str]
+    images: int = 0
+    source: str | None = None
+    store: str | None = None
+    fingerprint: str | None = None
+    exact: bool = True
+    seconds: float = 0.0
+
+
+class ModelCard(_Part):
+    """Everything about a model that is no tensor.
+
+    dim: width d of a feature. views: augmented views of every row that it learns from. dtype: how features are rounded.
+    classes: in the order of the scores. indices: class numbers of the learner, forgotten ones included. tasks: how often
+    it has learned. digest: SHA-256 of state.safetensors.
+    """
+
+    format: int = Field(default=FORMAT, ge=FORMAT, le=FORMAT)
+    learner: LearnerCard
+    dim: int = Field(ge=1)
+    dtype: str = Field(default="float32", pattern="^float(16|32)$")
+    views: int = Field(default=0, ge=0)
+    backbone: BackboneCard | None = None
+    classes: list[ClassCard] = Field(max_length=MOST_CLASSES)
+    indices: int = Field(ge=0, le=MOST_CLASSES)
+    tasks: int = Field(ge=0)
+    held_out: HeldOutCard = HeldOutCard()
+    history: list[Step] = []
+    digest: str = ""
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: list[ClassCard]) -> list[ClassCard]:
+        if name := twice(tuple(one.name for one in classes)):
+            raise ValueError(f"class {name!r} stands twice")
+        if twice(tuple(str(index) for one in classes for index in one.indices)):
+            raise ValueError("two classes have one index")
+        return classes
+
+
+def parse_card(data: bytes, where: Any) -> ModelCard:
+    """A card from the bytes of model.json; raises `ModelError` naming the first entry that cannot be right."""
+    try:
+        card = ModelCard.model_validate(strict_json(data))
+        if any(not 0 <= index < card.indices for one in card.classes for index in one.indices):
+            raise ValueError("a class has an index that the learner has not")
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _damaged(f"{place}: {first['msg']}", where) from error
+    except ValueError as error:
+        raise _damaged(str(error), where) from error
+    return card
+
+
+def _damaged(why: str, where: Any) -> ModelError:
+    remedy = "go back with `tosca undo`, or make the model again with `tosca learn`"
+    return ModelError(f"this is no model of ours, or a damaged one: {why}"[:300], where=where, remedy=remedy)

@@ -1,0 +1,310 @@
+"""A trained classifier that is used: it is asked, taught more, made to forget, and kept as data in a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.devices import resolve_device
+from tosca_cache.errors import ModelError, UsageError
+from tosca_cache.learners.base import Learner, learner_type
+from tosca_cache.learners.options import check_options
+from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step
+from tosca_cache.model.folder import writing
+from tosca_cache.model.held_out import HeldOut, best_temperature, choose_held_out, doubt, probabilities
+from tosca_cache.model.novelty import Novelty
+from tosca_cache.model.records import DIGEST, Answers, Lesson, Taught
+from tosca_cache.shown import Shown
+from tosca_cache.tasks import Rows, Task
+from tosca_cache.train.settings import Settings
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.floating[Any]]
+ROWS_AT_ONCE = 8192
+DEFAULT = "pool"
+
+
+class Model(Shown):
+    """A learner with the names of its classes, what held-out photos say of it, and how photos become its features.
+
+    card: everything that is no tensor. learner: what answers. held_out: None for a model without held-out photos.
+    digests, indices, steps, rows: of every row that was taught: identity [n, 16], class number, step and row of its store.
+    """
+
+    def __init__(self, card: ModelCard, *, device: str = "auto") -> None:
+        self.card, self.device = card, resolve_device(device)
+        self.learner, self.novelty = make_learner(card.learner, self.device), Novelty()
+        self.held_out: HeldOut | None = HeldOut(make_learner(card.learner, self.device))
+        self.digests = np.empty((0, DIGEST), np.uint8)
+        self.indices, self.steps, self.rows = (np.empty(0, np.int64) for _ in range(3))
+        self.path: Path | None = None
+
+    @classmethod
+    def create(
+        cls,
+        dim: int,
+        *,
+        method: str = DEFAULT,
+        options: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        seed: int = 1993,
+        backbone: BackboneCard | None = None,
+        views: int = 0,
+        dtype: str = "float32",
+        device: str = "auto",
+    ) -> Self:
+        """A model that knows nothing yet; raises `UsageError` for a learner or options that do not exist.
+
+        Arguments:
+            method, options, settings, seed: of its learner. dim, views, dtype: of its features.
+        """
+        if learner_type(method).bound:
+            raise UsageError(f"{method} is a bound, and no classifier", where="--method", remedy="see `tosca methods`")
+        check_options({method: dict(options or {})})
+        learner = LearnerCard(method=method, options=dict(options or {}), settings=dict(settings or {}), seed=seed)
+        card = ModelCard(
+            learner=learner, dim=dim, dtype=dtype, views=views, backbone=backbone, classes=[], indices=0, tasks=0
+        )
+        return cls(card, device=device)
+
+    @staticmethod
+    def open(path: str | Path, *, device: str = "auto") -> Model:
+        """A model from its folder, or from a run; raises `ModelError` if it is none, or damaged."""
+        from tosca_cache.model.saved import open_model
+
+        return open_model(Path(path), device=device)
+
+    def save(self, path: str | Path) -> None:
+        """Writes it as the newest version of a folder; the version before is kept there."""
+        from tosca_cache.model.saved import save_model
+
+        with writing(Path(path)):
+            save_model(self, Path(path))
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        images = sum(one.images for one in self.card.classes)
+        return {
+            "method": self.card.learner.method,
+            "classes": len(self.card.classes),
+            "images": images,
+            "dim": self.card.dim,
+            "held_out_accuracy": self.card.held_out.accuracy,
+        }
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Classes in the order of the scores."""
+        return tuple(one.name for one in self.card.classes)
+
+    def known_as(self, digests: NDArray[np.uint8]) -> list[str | None]:
+        """The class that each photo (or row) was taught as, [n]; None for those that are new."""
+        names = {index: one.name for one in self.card.classes for index in one.indices}
+        known = {one.tobytes(): names[index] for one, index in zip(self.digests, self.indices.tolist(), strict=True)}
+        return [known.get(one.tobytes()) for one in digests]
+
+    def learn(self, lesson: Lesson) -> Taught:
+        """Teaches rows: new classes, or more of known ones where the learner can take them.
+
+        Raises `UsageError`, before anything is learned, for rows of known classes where it cannot.
+        """
+        begun, card = time.perf_counter(), self.card
+        names, counts = np.unique(np.asarray(lesson.names, dtype=object), return_counts=True)
+        images, place = dict(zip(names.tolist(), counts.tolist(), strict=True)), self._index_of()
+        known = {name: count for name, count in images.items() if name in place}
+        new = {name: count for name, count in images.items() if name not in place}
+        self.check_known(known)
+        columns, before = self.columns(), self.held_out_accuracy()
+        numbers = place | {name: card.indices + number for number, name in enumerate(new)}
+        indices = np.array([numbers[name] for name in lesson.names], np.int64)
+        self._observe(lesson, indices, range(card.indices, card.indices + len(new)))
+        classes = [one.model_copy(update={"images": one.images + known.get(one.name, 0)}) for one in card.classes]
+        classes += [ClassCard(name=name, indices=[numbers[name]], images=count) for name, count in new.items()]
+        step = Step(
+            what="learn",
+            when=now(),
+            classes=list(images),
+            images=len(indices),
+            source=lesson.source,
+            store=lesson.store,
+            fingerprint=lesson.fingerprint,
+            seconds=round(time.perf_counter() - begun, 3),
+        )
+        self._changed(classes, step, indices=card.indices + len(new), tasks=card.tasks + 1)
+        old, fresh = (self.held_out_accuracy(columns), self.held_out_accuracy(self.columns()[len(columns) :]))
+        return Taught(new, known, time.perf_counter() - begun, before, old, fresh)
+
+    def check_known(self, known: Mapping[str, int]) -> None:
+        """Raises `UsageError` if there are rows of known classes, and the learner cannot take more of them."""
+        if known and not self.learner.adds_rows:
+            some = ", ".join(repr(name) for name in list(known)[:5])
+            raise UsageError(
+                f"{self.learner.name} cannot take more photos of a class that it knows: {some}",
+                where=self.path,
+                remedy="leave these out, or learn anew with --method pool",
+            )
+
+    def predict(self, features: FloatArray, *, top: int = 5) -> Answers:
+        """The likeliest classes of clean features [n, d]; raises `ModelError` for a model that knows no class."""
+        parts = [
+            self._answer(features[i : i + ROWS_AT_ONCE], top) for i in range(0, max(len(features), 1), ROWS_AT_ONCE)
+        ]
+        return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+    def probabilities(self, features: FloatArray) -> NDArray[np.float64]:
+        """Calibrated probabilities of all classes, [n, C]; see `held_out.probabilities`."""
+        return probabilities(self.scores(features), self.card.held_out.temperature, self.card.held_out.doubt)
+
+    def scores(self, features: FloatArray) -> NDArray[np.float64]:
+        """Scores of all classes for clean features [n, d], [n, C]."""
+        if not self.card.classes:
+            raise ModelError(
+                "the model knows no class yet", where=self.path, remedy="teach it: tosca learn MODEL PHOTOS"
+            )
+        if features.ndim != 2 or features.shape[1] != self.card.dim:
+            raise UsageError(
+                f"features of shape {list(features.shape)} are no rows of {self.card.dim} numbers",
+                where=self.path,
+                remedy="give features of the backbone that the model was learned under",
+            )
+        if not len(features):
+            return np.empty((0, len(self.card.classes)))
+        rows = np.ascontiguousarray(features, dtype=self.card.dtype).astype(np.float32)
+        return self._by_class(np.asarray(self.learner.scores(rows), dtype=np.float64))
+
+    def forget(self, name: str) -> bool:
+        """Forgets a class. True: the model is as if it had never been taught; False: it is no longer answered.
+
+        Exact where the learner keeps classes apart, or where all features that were learned are still in their stores: then
+        the others are learned anew. Raises `UsageError` for a class that it does not know.
+        """
+        from tosca_cache.model.teaching import relearned
+
+        begun, kept = time.perf_counter(), [one for one in self.card.classes if one.name != name]
+        if len(kept) == len(self.card.classes):
+            raise UsageError(
+                f"the model knows no class {name!r}"[:200], where=self.path, remedy="see the names in its classes.txt"
+            )
+        gone, history = next(one for one in self.card.classes if one.name == name), self.card.history
+        exact = self._forget_indices(gone.indices)
+        if not exact and (fresh := relearned(self, name)) is not None:
+            vars(self).update(vars(fresh) | {"path": self.path})
+            kept, exact = self.card.classes, True
+        step = Step(what="forget", when=now(), classes=[name], exact=exact, seconds=time.perf_counter() - begun)
+        self.card = self.card.model_copy(update={"history": history})
+        self._changed(kept, step)
+        return exact
+
+    def held_out_accuracy(self, columns: IntArray | None = None) -> float | None:
+        """Accuracy on the held-out photos of some classes (class numbers; all by default) in percent, or None."""
+        if self.held_out is None or not len(self.held_out.indices) or not self.card.classes:
+            return None
+        right = self._classes_of_indices()[self.held_out.indices]
+        answered = self._by_class(self.held_out.all_scores()).argmax(1)
+        asked = np.isin(self.held_out.indices, self.columns() if columns is None else columns)
+        return 100 * float((answered == right)[asked].mean()) if asked.any() else None
+
+    def columns(self) -> IntArray:
+        """All class numbers that are answered."""
+        return np.array([index for one in self.card.classes for index in one.indices], np.int64)
+
+    def _answer(self, features: FloatArray, top: int) -> Answers:
+        probability = self.probabilities(features)
+        k = min(top, probability.shape[1])
+        order = np.argsort(-probability, axis=1, kind="stable")[:, :k]
+        names = np.array(self.class_names, dtype=object)
+        return Answers(names[order], np.take_along_axis(probability, order, 1), self.novelty.of(features))
+
+    def _observe(self, lesson: Lesson, indices: IntArray, classes: range) -> None:
+        """Both learners see the rows, the second one without those that are held out."""
+        features, number = np.ascontiguousarray(lesson.features, dtype=self.card.dtype), self.card.tasks
+        held, out = self.held_out, np.zeros(len(indices), bool)
+        if held is not None:
+            already = {one.name: int(np.isin(held.indices, one.indices).sum()) for one in self.card.classes}
+            out = choose_held_out(lesson.names, already, self.card.learner.seed, number)
+            _teach(held.learner, features[~out], indices[~out], classes, number)
+            held.add(features[out, 0], indices[out])
+        _teach(self.learner, features, indices, classes, number)
+        self.novelty.observe(features[:, 0], indices, classes.stop, held_out=out)
+        self.digests = np.concatenate([self.digests, lesson.digests])
+        self.indices = np.concatenate([self.indices, indices])
+        self.steps = np.concatenate([self.steps, np.full(len(indices), len(self.card.history))])
+        rows = lesson.rows if len(lesson.rows) else np.full(len(indices), -1)
+        self.rows = np.concatenate([self.rows, rows])
+
+    def _forget_indices(self, indices: list[int]) -> bool:
+        """Takes class numbers out of everything that allows it; whether nothing of them is left."""
+        exact = [self.learner.forget_class(index) for index in indices]
+        for index in indices:
+            if self.held_out is not None:
+                self.held_out.forget(index)
+                self.held_out.learner.forget_class(index)
+            self.novelty.forget(index)
+        kept = ~np.isin(self.indices, indices)
+        self.digests, self.indices = self.digests[kept], self.indices[kept]
+        self.steps, self.rows = self.steps[kept], self.rows[kept]
+        return all(exact)
+
+    def _changed(self, classes: list[ClassCard], step: Step, **changes: int) -> None:
+        """Card and calibration after the classes changed."""
+        history = [*self.card.history, step]
+        self.card = self.card.model_copy(update={"classes": classes, "history": history, **changes})
+        self.calibrate()
+
+    def calibrate(self) -> None:
+        """Finds accuracy, temperature and novelty from the held-out rows."""
+        held = self.held_out
+        found = HeldOutCard(doubt=0.0 if held is None else doubt(0))
+        if held is not None and len(held.indices) and self.card.classes:
+            targets = self._classes_of_indices()[held.indices]
+            scores = self._by_class(held.all_scores())
+            accuracy = 100 * float((scores.argmax(1) == targets).mean())
+            temperature = best_temperature(scores, targets)
+            sure = {"temperature": temperature, "doubt": doubt(len(targets))}
+            found = HeldOutCard(images=len(targets), accuracy=accuracy, **sure)
+            self.novelty.calibrate(held.features)
+        self.card = self.card.model_copy(update={"held_out": found})
+
+    def _by_class(self, scores: FloatArray) -> NDArray[np.float64]:
+        """Scores by class number [n, L] as scores of the classes that are answered, [n, C]."""
+        columns = self.columns()
+        if len(columns) == len(self.card.classes):
+            return np.asarray(scores[:, columns], np.float64)
+        parts = [scores[:, one.indices].max(1) for one in self.card.classes]
+        return np.stack(parts, 1).astype(np.float64)
+
+    def _index_of(self) -> dict[str, int]:
+        return {one.name: one.indices[0] for one in self.card.classes}
+
+    def _classes_of_indices(self) -> IntArray:
+        """Place among the classes of each class number, [L]; -1 for forgotten ones."""
+        found = np.full(self.card.indices, -1, np.int64)
+        for place, one in enumerate(self.card.classes):
+            found[one.indices] = place
+        return found
+
+
+def make_learner(card: LearnerCard, device: Any) -> Learner:
+    """A fresh learner as a card says; raises `UsageError` if there is none of that name or with these options."""
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card.options.items()}
+    check_options({card.method: options})
+    settings = Settings(**{**asdict(Settings()), **card.settings})
+    return learner_type(card.method)(seed=card.seed, settings=settings, device=device, **options)
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _teach(learner: Learner, features: FloatArray, indices: IntArray, classes: range, number: int) -> None:
+    order = np.argsort(indices, kind="stable")
+    learner.observe(Task(number, classes, Rows(features[order], indices[order], order)))
+    learner.finalize()

@@ -1,0 +1,139 @@
+"""Photos into features: the backbone of a model, and files that are opened, prepared and taken through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.datasets.base import ImageDataset, Split
+from tosca_cache.datasets.decoding import Decoding
+from tosca_cache.datasets.images import open_rgb
+from tosca_cache.errors import ImageError, ModelError
+from tosca_cache.extract.backbone import Backbone, digest, load_backbone
+from tosca_cache.extract.engine import compute, default_workers
+from tosca_cache.extract.fingerprint import default_batch_size
+from tosca_cache.extract.groups import Renderer, plan_groups
+from tosca_cache.extract.names import LOCAL_TAG
+from tosca_cache.model.card import BackboneCard
+from tosca_cache.store import Shard
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FloatArray = NDArray[np.floating[Any]]
+Photo = Path | bytes
+AT_ONCE = 1024  # photos that are opened as one list
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Features of some photos, [n, d]; zeros for those that cannot be read. errors: their places, and why."""
+
+    features: FloatArray
+    errors: dict[int, str]
+
+
+@dataclass
+class Encoder:
+    """What turns photos into features as a model has learned them.
+
+    card: which backbone, and how. dtype: how features are rounded. weights: the file that they lie in now.
+    """
+
+    card: BackboneCard
+    dtype: str
+    device: Any = None
+    weights: Path | None = None
+    workers: int | None = None
+    _backbone: Backbone | None = field(default=None, repr=False)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The backbone, loaded when it is first asked for.
+
+        Raises `ModelError` if its weights are not those that the model has learned under, and what loading raises.
+        """
+        if self._backbone is None:
+            card = self.card
+            recorded = None if card.weights is None else Path(card.weights)
+            found = load_backbone(
+                card.name if card.tag in ("", LOCAL_TAG) else f"{card.name}.{card.tag}",
+                weights=self.weights or recorded,
+                img_size=card.image_size,
+                device=self.device,
+                precision=card.precision,
+            )
+            if digest(found.model) != card.weights_digest:
+                raise ModelError(
+                    "these are not the weights that the model has learned under",
+                    where=self.weights or recorded or card.name,
+                    remedy="give the file with the right ones: --weights FILE",
+                )
+            self._backbone = found
+        return self._backbone
+
+    def encode(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Encoded:
+        """Features of photos (files, or the bytes of files), [n, d]; a photo that cannot be read costs no other."""
+        parts = list(self.stream(photos, on_progress))
+        features = np.concatenate([part.features for part in parts]) if parts else self.empty()
+        errors: dict[int, str] = {}
+        for number, part in enumerate(parts):
+            errors |= {number * AT_ONCE + place: why for place, why in part.errors.items()}
+        return Encoded(features, errors)
+
+    def stream(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Iterator[Encoded]:
+        """The same in parts of `AT_ONCE` photos, in order."""
+        backbone = self.backbone
+        transform = backbone.transform(self.card.normalise)
+        forward = backbone.forward(transform)
+        for start in range(0, len(photos), AT_ONCE):
+            some = photos[start : start + AT_ONCE]
+            dataset = _dataset(some, _decoding(self.card))
+            renderer = Renderer(dataset, transform, seed=0, counts={SPLIT: 0}, skip=True)
+            groups = plan_groups([Shard(SPLIT, 0, 0, len(some))], {SPLIT: 0}, self._batch(len(some)))
+            features, errors = self.empty(len(some)), dict[int, str]()
+            with closing(compute(groups, renderer, forward, self.workers or default_workers())) as computed:
+                for one in computed:
+                    features[one.group.start : one.group.stop] = one.features
+                    errors |= one.skipped
+                    on_progress(one.group.rows)
+            features[list(errors)] = 0
+            yield Encoded(features, errors)
+
+    def empty(self, rows: int = 0) -> FloatArray:
+        """Zeros [rows, d], rounded as the model's features are."""
+        return np.zeros((rows, self.backbone.dim), self.dtype)
+
+    def _batch(self, photos: int) -> int:
+        """Photos of one pass: on a CPU a core's share, if there are few."""
+        most = default_batch_size(self.backbone)
+        if self.backbone.device.type != "cpu":
+            return most
+        return max(1, min(most, -(-photos // (self.workers or default_workers()))))
+
+
+def _decoding(card: BackboneCard) -> Decoding:
+    how: dict[str, Any] = dict(card.decoding)
+    return Decoding(**how)
+
+
+def _dataset(photos: Sequence[Photo], decoding: Decoding) -> ImageDataset:
+    names = tuple(str(number) if isinstance(photo, bytes) else str(photo) for number, photo in enumerate(photos))
+    nothing = np.zeros(len(photos), dtype=np.int64)
+
+    def open_photo(split: str, row: int) -> Image:
+        photo = photos[row]
+        return open_rgb(photo, decoding)
+
+    splits = {SPLIT: Split(names, nothing, nothing)}
+    return ImageDataset("photos", ("",), ("",), splits, open_photo)
+
+
+__all__ = ["Encoded", "Encoder", "ImageError", "Photo"]

@@ -1,0 +1,236 @@
+"""What a model is taught and tested with: photos through the cache of features, and rows of a store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.datasets.decoding import Decoding
+from tosca_cache.datasets.folder_dataset import keep_rows, load_photos
+from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.pipeline import extract
+from tosca_cache.model.card import BackboneCard
+from tosca_cache.model.classifier import Model
+from tosca_cache.model.records import DIGEST, Lesson
+from tosca_cache.store import Store, open_store
+
+Digests = NDArray[np.uint8]
+FloatArray = NDArray[np.floating[Any]]
+TRAIN = "train"
+_READERS = 8  # files that are read at once
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos with a class each, and what tells them apart, [n, 16] bytes."""
+
+    dataset: ImageDataset
+    digests: Digests
+
+    @property
+    def names(self) -> list[str]:
+        """Class of each photo."""
+        return [self.dataset.class_names[label] for label in self.dataset.splits[TRAIN].labels.tolist()]
+
+    def part(self, kept: NDArray[np.bool_]) -> Photos:
+        """Some of them."""
+        rows = {TRAIN: np.flatnonzero(kept), "test": np.empty(0, np.int64)}
+        return Photos(keep_rows(self.dataset, rows), self.digests[kept])
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = None) -> Photos:
+    """The photos of a folder of classes, or of a list; of one with splits those of `split`.
+
+    Raises `DatasetError` if there are none, or a file cannot be read.
+    """
+    dataset = load_photos(path, split, decoding=Decoding(**(decoding or {})))
+    files = [Path(dataset.where(TRAIN, row)) for row in range(len(dataset.splits[TRAIN]))]
+    if not files:
+        raise DatasetError(
+            f"there are no {split} photos", where=path, remedy="give a folder with a folder for each class"
+        )
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = list(pool.map(_file_digest, files))
+    return Photos(dataset, np.stack(found))
+
+
+def photo_store(
+    photos: Photos, backbone: Backbone, card: BackboneCard, root: Path, options: ExtractOptions, *, show: bool
+) -> Store:
+    """The features of photos in the cache: computed, or found there; raises what `extract.pipeline.extract` raises."""
+    source = {"weights": card.weights or "published"}
+    return extract(photos.dataset, backbone, root, options, source=source, show_progress=show)
+
+
+def photo_lesson(photos: Photos, store: Store, source: Path) -> Lesson:
+    """The rows of a store that `photo_store` has made; photos that could not be read are left out."""
+    place = {path: row for row, path in enumerate(photos.dataset.splits[TRAIN].paths)}
+    kept = [place[path] for path in store.paths(TRAIN)]
+    names = [store.class_names[label] for label in store.labels(TRAIN).tolist()]
+    return Lesson(
+        features=store.features(TRAIN),
+        names=names,
+        digests=photos.digests[kept],
+        source=str(source.absolute()),
+        store=str(store.path.absolute()),
+        fingerprint=store.spec.digest(),
+        rows=np.arange(len(names), dtype=np.int64),
+    )
+
+
+def store_lesson(store: Store, split: str = "train") -> Lesson:
+    """The rows of one split of a store."""
+    features = store.features(split)
+    return Lesson(
+        features=features,
+        names=[store.class_names[label] for label in store.labels(split).tolist()],
+        digests=row_digests(features[:, 0]),
+        source=str(store.path.absolute()),
+        store=str(store.path.absolute()),
+        fingerprint=store.spec.digest(),
+        rows=np.arange(len(features), dtype=np.int64),
+    )
+
+
+def part_of(lesson: Lesson, kept: NDArray[np.bool_]) -> Lesson:
+    """Some rows of a lesson."""
+    names = [name for name, keep in zip(lesson.names, kept.tolist(), strict=True) if keep]
+    rows = lesson.rows[kept] if len(lesson.rows) else lesson.rows
+    return Lesson(
+        lesson.features[kept], names, lesson.digests[kept], lesson.source, lesson.store, lesson.fingerprint, rows
+    )
+
+
+def row_digests(features: FloatArray) -> Digests:
+    """What tells rows [n, d] apart, [n, 16]."""
+    found = [_digest(np.ascontiguousarray(row).tobytes()) for row in features]
+    return np.stack(found) if found else np.empty((0, DIGEST), np.uint8)
+
+
+def backbone_card(backbone: Backbone, weights: Path | None, *, normalise: bool, decoding: Decoding) -> BackboneCard:
+    """The card of a loaded backbone."""
+    return BackboneCard(
+        name=backbone.name,
+        tag=backbone.tag,
+        weights_digest=backbone.weights_digest,
+        weights=None if weights is None else str(weights.absolute()),
+        image_size=backbone.image_size,
+        precision=backbone.precision,
+        normalise=normalise,
+        decoding=decoding.to_dict(),
+    )
+
+
+def store_backbone(store: Store) -> BackboneCard | None:
+    """The card of the backbone that made a store; None for imported features."""
+    spec = store.spec
+    if spec.imported:
+        return None
+    recorded = store.provenance.get("source")
+    weights = recorded.get("weights") if isinstance(recorded, dict) else None
+    return BackboneCard(
+        name=spec.backbone["name"],
+        tag=spec.backbone["tag"],
+        weights_digest=spec.backbone["weights_digest"],
+        weights=weights if isinstance(weights, str) and weights != "published" else None,
+        image_size=spec.transform["image_size"],
+        precision=spec.precision,
+        normalise=spec.transform.get("normalize") == "timm",
+        decoding=Decoding.recorded_in(spec.transform).to_dict(),
+    )
+
+
+def check_store(model: Model, store: Store) -> None:
+    """Raises `FingerprintMismatch` unless the features of a store are of the kind that a model has learned."""
+    mine, theirs = model.card.backbone, store_backbone(store)
+    pairs: list[tuple[str, Any, Any]] = [
+        ("dim", model.card.dim, store.dim),
+        ("views", model.card.views, store.views("train") - 1),
+    ]
+    if mine is not None and theirs is not None:
+        fields = ("name", "weights_digest", "image_size", "precision", "normalise", "decoding")
+        pairs += [(name, getattr(mine, name), getattr(theirs, name)) for name in fields]
+    wrong = [f"{name}: the model has {a!r}, the store {b!r}" for name, a, b in pairs if a != b]
+    if wrong:
+        raise FingerprintMismatch(
+            "the features of the store are not of the kind that the model has learned: " + "; ".join(wrong),
+            where=store.path,
+            remedy="extract the images as the model's card says, or learn another model",
+        )
+
+
+def relearned(model: Model, without: str) -> Model | None:
+    """A model that has learned what another one has, but for one class; None if the features are no longer all there."""
+    card = model.card
+    learner = card.learner
+    fresh = Model.create(
+        card.dim,
+        method=learner.method,
+        options=learner.options,
+        settings=learner.settings,
+        seed=learner.seed,
+        backbone=card.backbone,
+        views=card.views,
+        dtype=card.dtype,
+        device=str(model.device),
+    )
+    names = {index: one.name for one in card.classes for index in one.indices if one.name != without}
+    for number, step in enumerate(card.history):
+        chosen = (model.steps == number) & np.isin(model.indices, list(names))
+        if not chosen.any():
+            continue
+        try:
+            lesson = _again(model, chosen, names, step.store, step.fingerprint)
+        except (StoreError, KeyError):
+            return None
+        if lesson is None:
+            return None
+        fresh.learn(lesson)
+    return fresh
+
+
+def _again(
+    model: Model, chosen: NDArray[np.bool_], names: Mapping[int, str], path: str | None, fingerprint: str | None
+) -> Lesson | None:
+    rows = model.rows[chosen]
+    if path is None or (rows < 0).any():
+        return None
+    store = open_store(path)
+    if store.spec.digest() != fingerprint:
+        return None
+    return Lesson(
+        features=store.features(TRAIN, rows=rows),
+        names=[names[index] for index in model.indices[chosen].tolist()],
+        digests=model.digests[chosen],
+        store=path,
+        fingerprint=fingerprint,
+        rows=rows,
+    )
+
+
+def _file_digest(path: Path) -> Digests:
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").digest()[:DIGEST]
+    except OSError as error:
+        raise DatasetError(
+            f"a photo cannot be read: {error.strerror}", where=path, remedy="replace or remove the file"
+        ) from error
+    return np.frombuffer(found, np.uint8)
+
+
+def _digest(data: bytes) -> Digests:
+    return np.frombuffer(hashlib.sha256(data).digest()[:DIGEST], np.uint8)
