@@ -21,6 +21,7 @@ from tosca_cache.model.readme import readme
 from tosca_cache.model.records import DIGEST, Lesson
 from tosca_cache.model.teaching import store_backbone, store_lesson
 from tosca_cache.store import Store, open_store
+from tosca_cache.text import one_line
 
 MODEL = "model"  # folder within the seed of a run, once it was taught more
 METRICS = "metrics.json"  # what every finished run has
@@ -59,7 +60,7 @@ def save_model(model: Model, folder: Path) -> None:
     state = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in _state(model).items()})
     model.card = model.card.model_copy(update={"digest": hashlib.sha256(state).hexdigest()})
     card = model.card.model_dump_json(indent=1).encode()
-    classes = "".join(f"{name}\n" for name in model.class_names).encode()
+    classes = "".join(f"{one_line(name)}\n" for name in model.class_names).encode()
     write_version(folder, {STATE: state, CARD: card, CLASSES: classes, README: readme(folder.name, model.card)})
     model.path = folder
 

@@ -1,0 +1,265 @@
+"""`tosca learn`, `predict`, `evaluate`, `forget` and `undo` on photos and stores, as a user calls them."""
+
+import json
+import os
+import shutil
+import signal
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from campaign import times
+from commands import Command
+from model.lessons import rows
+from PIL import Image
+from typer.testing import CliRunner
+
+import tosca_cache as tosca
+from tosca_cache.cli.app import app
+from tosca_cache.model.classifier import Model
+
+COLOURS = {
+    "red": (200, 30, 30),
+    "green": (30, 180, 40),
+    "blue": (40, 40, 200),
+    "yellow": (220, 210, 40),
+    "grey": (128,) * 3,
+}
+
+
+def paint(folder, colours, count=8, seed=0):
+    """Photos of noisy colours, a folder each."""
+    generator = np.random.default_rng(seed)
+    for name in colours:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = np.clip(np.array(COLOURS[name]) + generator.normal(0, 25, (40, 40, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{name}-{seed}-{number}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments, code=0, input=None):
+    done = CliRunner().invoke(app, [str(one) for one in arguments], input=input)
+    assert done.exit_code == code, done.output + str(done.exception)
+    return done.output
+
+
+def learn(*arguments, code=0):
+    return run("learn", "shelf.tosca", *arguments, code=code)
+
+
+NANO = ("--backbone", "vit_nano")
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    learn(paint(tmp_path / "photos", ["red", "green", "blue"]), *NANO)
+    return tmp_path / "shelf.tosca"
+
+
+def predict(*arguments, code=0, input=None):
+    lines = run("predict", "shelf.tosca", "--json", *arguments, code=code, input=input).splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_teach_a_class_ask_teach_more_ask_again(shelf, tmp_path):
+    asked = paint(tmp_path / "new", ["red", "yellow"], 3, seed=5)
+    before = predict(asked)
+    assert [one["label"] for one in before[:3]] == ["red"] * 3
+    assert set(before[0]) == {"path", "label", "probability", "top", "novelty", "error"}
+    said = learn(paint(tmp_path / "more", ["yellow", "red"], 4, seed=2))
+    assert "new: 1 class, 4 photos: yellow (4)" in said
+    assert "known: 1 class, 4 photos: red (4)" in said
+    assert [one["label"] for one in predict(asked)] == ["red"] * 3 + ["yellow"] * 3
+    assert (shelf / "classes.txt").read_text().split() == ["blue", "green", "red", "yellow"]
+
+
+def test_the_same_photos_twice_change_nothing(shelf, tmp_path):
+    card = (shelf / "model.json").read_bytes()
+    shutil.copytree(tmp_path / "photos", tmp_path / "copy")
+    for folder in ("photos", "copy"):
+        assert "nothing new was learned" in learn(tmp_path / folder)
+    assert (shelf / "model.json").read_bytes() == card
+    shutil.move(tmp_path / "copy" / "red", tmp_path / "copy" / "crimson")
+    assert "8 of them as another class" in learn(tmp_path / "copy")
+    assert "known: 3 classes, 24 photos" in learn(tmp_path / "photos", "--again")
+
+
+def test_features_are_computed_once(shelf, tmp_path):
+    (shelf / "model.json").unlink()
+    shutil.rmtree(shelf)
+    said = learn(tmp_path / "photos", *NANO)
+    assert "extract photos" not in said  # its store was there
+    assert "learned in" in said
+
+
+def test_photos_that_cannot_be_read_cost_no_other(shelf, tmp_path):
+    folder = paint(tmp_path / "new", ["green"], 3, seed=5)
+    (folder / "green" / "bad.png").write_bytes(b"no picture")
+    (folder / "empty.jpg").write_bytes(b"")
+    found = predict(folder, tmp_path / "missing.png", code=1)
+    assert len(found) == 6
+    assert sum(one["error"] is not None for one in found) == 3
+    assert all(one["label"] == "green" for one in found if one["error"] is None)
+    table = run("predict", "shelf.tosca", folder, "--csv", "out.csv", code=1)
+    assert table.count("cannot be read") == 2
+    assert (tmp_path / "out.csv").read_text().startswith("path,label,probability,novelty,error,label2,probability2")
+    assert "error" in learn(folder, code=1)
+    assert "skipped: green/bad.png" in learn(folder, "--on-error", "skip")
+
+
+def test_every_way_to_name_photos(shelf, tmp_path):
+    folder = paint(tmp_path / "new", ["green", "blue"], 2, seed=5)
+    files = sorted(str(path) for path in folder.rglob("*.png"))
+    (tmp_path / "list.txt").write_text("".join(f"{one}\n" for one in files))
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{one},x\n" for one in files))
+    whole = predict(folder)
+    assert len(whole) == 4
+    for ways in ([*files], [f"{folder}/*/*.png"], ["list.txt"], ["list.csv"]):
+        assert [(one["label"], one["path"]) for one in predict(*ways)] == [(o["label"], o["path"]) for o in whole]
+    assert len(predict("-", input="\n".join(files))) == 4
+    assert "no file is called so" in run("predict", "shelf.tosca", "nothing*.png", code=2)
+
+
+def test_photos_are_sorted_into_the_folders_of_their_classes(shelf, tmp_path):
+    folder = paint(tmp_path / "new", ["green", "blue"], 2, seed=5)
+    run("predict", "shelf.tosca", folder, "--link", "sorted")
+    run("predict", "shelf.tosca", folder, "--link", "sorted")
+    assert len(list((tmp_path / "sorted" / "green").iterdir())) == 4
+    assert all(path.is_symlink() and path.exists() for path in (tmp_path / "sorted").rglob("*.png"))
+    run("predict", "shelf.tosca", folder, "--move", "moved", "--threshold", "1")
+    assert len(list((tmp_path / "moved" / "unknown").iterdir())) == 4
+    assert not list(folder.rglob("*.png"))
+
+
+def test_a_class_cannot_lead_out_of_the_folder(tmp_path):
+    features, _ = rows([0, 1], 6, 0)
+    store = tosca.import_features(
+        features[:, 0],
+        np.repeat([0, 1], 6),
+        dataset="odd",
+        class_names=["../out", "in"],
+        test_fraction=0.2,
+        root="cache",
+    )
+    learn("--store", store.path)
+    assert "cannot be" in run("predict", "shelf.tosca", "x.png", "--link", "sorted", code=2)
+    assert not (tmp_path.parent / "out").exists()
+
+
+def test_forget_and_undo(shelf, tmp_path):
+    never = tmp_path / "never"
+    shutil.copytree(tmp_path / "photos", never, ignore=shutil.ignore_patterns("green*"))
+    said = run("forget", "shelf.tosca", "green")
+    assert "as if it had never learned it" in said  # the features of the others are in the cache
+    run("learn", "never.tosca", never, *NANO)
+    asked = paint(tmp_path / "new", ["green", "red"], 3, seed=5)
+    one = Model.open("shelf.tosca").card
+    other = Model.open("never.tosca").card
+    assert [c.name for c in one.classes] == [c.name for c in other.classes] == ["blue", "red"]
+    features = np.random.default_rng(0).normal(size=(9, one.dim)).astype(np.float32)
+    np.testing.assert_allclose(
+        Model.open("shelf.tosca").scores(features), Model.open("never.tosca").scores(features), rtol=1e-6, atol=1e-6
+    )
+    assert "green" not in {answer["label"] for answer in predict(asked)}
+    run("undo", "shelf.tosca")
+    assert "green" in {answer["label"] for answer in predict(asked)}
+    assert "knows no class" in run("forget", "shelf.tosca", "mauve", code=2)
+    shutil.rmtree(tmp_path / "cache")
+    assert "traces of it remain" in run("forget", "shelf.tosca", "green")
+
+
+def test_evaluate_names_what_is_mistaken(shelf, tmp_path):
+    test = paint(tmp_path / "test", ["red", "green", "yellow"], 5, seed=7)
+    found = json.loads(run("evaluate", "shelf.tosca", test, "--json", "--confusion", "c.csv").splitlines()[-1])
+    assert found["images"] == 10
+    assert found["unknown"]["images"] == 5
+    assert found["accuracy"] == 100
+    table = (tmp_path / "c.csv").read_text().splitlines()
+    assert table[0] == "true,blue,green,red"
+    assert "accuracy 100.0 %" in run("evaluate", "shelf.tosca", test)
+    assert "knows none of the classes" in run("evaluate", "shelf.tosca", paint(tmp_path / "o", ["grey"]), code=2)
+
+
+def test_options_of_another_model_are_refused(shelf, tmp_path):
+    more = paint(tmp_path / "more", ["grey"])
+    for option in (["--method", "nmc"], ["--seed", "5"], ["--views", "3"], ["--img-size", "64"], ["--set", "x=1"]):
+        assert "error" in learn(more, *option, code=2)
+    assert "in the way" in run("learn", tmp_path / "photos", more, *NANO, code=1)
+    assert "does not exist" in run("learn", "other.tosca", "nowhere", *NANO, code=1)
+    assert not (tmp_path / "other.tosca").exists()
+    assert "give photos or a store" in learn(code=2)
+
+
+def test_the_backbone_may_live_in_the_model(tmp_path):
+    learn(paint(tmp_path / "photos", ["red", "blue"]), *NANO, "--with-backbone")
+    assert (tmp_path / "shelf.tosca" / "backbone.safetensors").is_file()
+    assert predict(tmp_path / "photos" / "red")[0]["label"] == "red"
+
+
+def test_a_run_is_a_model():
+    run("extract", "--dataset", "digits", "--views", "0", "--root", "cache")
+    run("train", "--dataset", "digits", "--method", "lda", "--root", "cache", "--runs", "runs")
+    (made,) = Path("runs").iterdir()
+    store = next(Path("cache").iterdir())
+    lines = run("predict", made, "--features", store, "--json").splitlines()
+    labels = [json.loads(line)["label"] for line in lines]
+    opened = tosca.open_store(store)
+    truth = [opened.class_names[c] for split in ("train", "test") for c in opened.labels(split)]
+    assert np.mean(np.array(labels) == np.array(truth)) > 0.9
+    found = json.loads(run("evaluate", made, "--store", store, "--json").splitlines()[-1])
+    last = json.loads((made / "metrics.json").read_text())["last_accuracy"]
+    assert found["accuracy"] == pytest.approx(last)
+
+
+def die_after(calls, names=("fsync", "rename", "replace", "link", "mkdir", "unlink", "rmdir")):
+    """For `before`: the process is killed in the middle of its work on files."""
+    left = [calls]
+
+    def counted(real):
+        def call(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        return call
+
+    for name in names:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+@pytest.mark.campaign
+def test_killed_while_teaching_the_model_opens_as_before_or_after(tmp_path):
+    features, _ = rows(range(4), 8, 0)
+    labels = np.repeat(range(4), 8)
+    root = tmp_path / "cache"
+    old, new = (
+        tosca.import_features(features[part, 0], labels[part] % 2, dataset=name, test_fraction=0.2, root=root)
+        for name, part in (("old", labels < 2), ("new", labels >= 2))
+    )
+    learn("--store", old.path, "--method", "lda")
+    first = Model.open("shelf.tosca")
+    shutil.copytree("shelf.tosca", "start.tosca")
+    seen = set()
+    for calls in range(0, 60, times(14, 1)):
+        shutil.rmtree("shelf.tosca")
+        shutil.copytree("start.tosca", "shelf.tosca")
+        command = Command("learn", "shelf.tosca", "--store", new.path, "--again", before=partial(die_after, calls))
+        assert command.wait() in (0, -signal.SIGKILL)
+        found = Model.open("shelf.tosca")
+        images = sum(one.images for one in found.card.classes)
+        seen.add(images)
+        if images == 12:
+            np.testing.assert_array_equal(found.scores(features[:, 0]), first.scores(features[:, 0]))
+        assert "learned in" in learn("--store", new.path, "--again")  # the next one goes on from there
+        assert not (Path("shelf.tosca") / ".next").exists()
+        assert sum(one.images for one in Model.open("shelf.tosca").card.classes) == images + 12
+    assert seen == {12, 24}
