@@ -60,6 +60,7 @@ ALLOWED = {
     "compare": BASE | STAGE_TWO | {"runs", "sweep"},
     "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
     "model": BASE | STAGE_TWO | {"extract", "datasets", "runs"},
+    "sklearn": {"errors", "model"},
     "plugins": {"errors", "learners", "routing"},
     "arguments": {"errors", "config", "text"},
     "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
@@ -122,7 +123,7 @@ def test_the_functions_of_the_package_are_those_of_the_documentation():
 import tosca_cache.sweep.space, tosca_cache.compare, tosca_cache.evaluate  # rooms with the names of functions
 import tosca_cache as tosca
 from tosca_cache import api
-assert set(api.__all__) | {"ToscaError", "__version__"} == set(tosca.__all__) <= set(dir(tosca))
+assert set(api.__all__) | {"Model", "ToscaError", "__version__"} == set(tosca.__all__) <= set(dir(tosca))
 assert all(getattr(tosca, name) is getattr(api, name) for name in api.__all__)
 assert isinstance(tosca.__version__, str) and issubclass(tosca.ToscaError, Exception)
 """

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
         verify_store,
     )
     from tosca_cache.errors import ToscaError
+    from tosca_cache.model.classifier import Model
 
     __version__: str
 
 __all__ = [
+    "Model",
     "ToscaError",
     "__version__",
     "compare",
@@ -50,6 +52,10 @@ def __getattr__(name: str) -> Any:
         from tosca_cache import errors
 
         value = errors.ToscaError
+    elif name == "Model":
+        from tosca_cache.model.classifier import Model
+
+        value = Model
     elif name in __all__:
         from tosca_cache import api
 

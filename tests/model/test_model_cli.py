@@ -198,6 +198,22 @@ def test_options_of_another_model_are_refused(shelf, tmp_path):
     assert "give photos or a store" in learn(code=2)
 
 
+def test_photos_in_python(shelf, tmp_path):
+    model = tosca.Model.open(shelf)
+    photos = sorted((paint(tmp_path / "new", ["green", "grey"], 2, seed=5)).rglob("*.png"))
+    by_path = model.predict([*photos, str(photos[0])])
+    by_content = model.predict([photos[0].read_bytes(), Image.open(photos[1])])
+    assert by_path.labels[:2, 0].tolist() == ["green", "green"]
+    np.testing.assert_allclose(by_content.probabilities, by_path.probabilities[:2], rtol=1e-4, atol=1e-6)
+    assert model.learn(tmp_path / "new").new == {"grey": 2}
+    with pytest.raises(tosca.ToscaError, match="cannot be read"):
+        model.predict([b"nothing"])
+    with pytest.raises(tosca.ToscaError, match="has learned all these photos"):
+        model.learn(tmp_path / "new")
+    model.save(shelf)
+    assert predict(photos[2])[0]["label"] == "grey"
+
+
 def test_the_backbone_may_live_in_the_model(tmp_path):
     learn(paint(tmp_path / "photos", ["red", "blue"]), *NANO, "--with-backbone")
     assert (tmp_path / "shelf.tosca" / "backbone.safetensors").is_file()

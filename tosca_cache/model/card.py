@@ -82,6 +82,7 @@ class ModelCard(_Part):
     """Everything about a model that is no tensor.
 
     dim: width d of a feature. views: augmented views of every row that it learns from. dtype: how features are rounded.
+    labels: kind of the labels whose texts the names are, in NumPy's letters; U for names.
     classes: in the order of the scores. indices: class numbers of the learner, forgotten ones included. tasks: how often
     it has learned. digest: SHA-256 of state.safetensors.
     """
@@ -90,6 +91,7 @@ class ModelCard(_Part):
     learner: LearnerCard
     dim: int = Field(ge=1)
     dtype: str = Field(default="float32", pattern="^float(16|32)$")
+    labels: str = Field(default="U", pattern="^[iubfU]$")
     views: int = Field(default=0, ge=0)
     backbone: BackboneCard | None = None
     classes: list[ClassCard] = Field(max_length=MOST_CLASSES)

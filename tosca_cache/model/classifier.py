@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.devices import resolve_device
-from tosca_cache.errors import ModelError, UsageError
+from tosca_cache.errors import ImageError, ModelError, UsageError
 from tosca_cache.learners.base import Learner, learner_type
 from tosca_cache.learners.options import check_options
 from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step
@@ -88,6 +88,17 @@ class Model(Shown):
         with writing(Path(path)):
             save_model(self, Path(path))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Its files and where they lie, for processes that work side by side; a folder is how to keep it."""
+        from tosca_cache.model.saved import to_bytes
+
+        return {"files": to_bytes(self, "model"), "path": self.path, "device": str(self.device)}
+
+    def __setstate__(self, kept: Mapping[str, Any]) -> None:
+        from tosca_cache.model.saved import from_bytes
+
+        vars(self).update(vars(from_bytes(kept["files"], Path("model"), kept["device"])) | {"path": kept["path"]})
+
     def facts(self) -> dict[str, Any]:
         """What it is."""
         images = sum(one.images for one in self.card.classes)
@@ -110,11 +121,17 @@ class Model(Shown):
         known = {one.tobytes(): names[index] for one, index in zip(self.digests, self.indices.tolist(), strict=True)}
         return [known.get(one.tobytes()) for one in digests]
 
-    def learn(self, lesson: Lesson) -> Taught:
-        """Teaches rows: new classes, or more of known ones where the learner can take them.
+    def learn(self, lesson: Lesson | str | Path, *, root: str | Path = "cache") -> Taught:
+        """Teaches rows, or the photos of a folder of classes or of a list, whose features are kept in the cache `root`.
+
+        Classes may be new, or known where the learner can take more rows of them.
 
         Raises `UsageError`, before anything is learned, for rows of known classes where it cannot.
         """
+        if not isinstance(lesson, Lesson):
+            from tosca_cache.model.session import folder_lesson
+
+            lesson = folder_lesson(self, Path(lesson), Path(root))
         begun, card = time.perf_counter(), self.card
         names, counts = np.unique(np.asarray(lesson.names, dtype=object), return_counts=True)
         images, place = dict(zip(names.tolist(), counts.tolist(), strict=True)), self._index_of()
@@ -151,8 +168,12 @@ class Model(Shown):
                 remedy="leave these out, or learn anew with --method pool",
             )
 
-    def predict(self, features: FloatArray, *, top: int = 5) -> Answers:
-        """The likeliest classes of clean features [n, d]; raises `ModelError` for a model that knows no class."""
+    def predict(self, asked: FloatArray | Sequence[Any], *, top: int = 5) -> Answers:
+        """The likeliest classes of clean features [n, d], or of photos: paths, bytes of files, or images.
+
+        Raises `ModelError` for a model that knows no class, and `ImageError` for a photo that cannot be read.
+        """
+        features = asked if isinstance(asked, np.ndarray) else self._features(asked)
         parts = [
             self._answer(features[i : i + ROWS_AT_ONCE], top) for i in range(0, max(len(features), 1), ROWS_AT_ONCE)
         ]
@@ -214,6 +235,15 @@ class Model(Shown):
     def columns(self) -> IntArray:
         """All class numbers that are answered."""
         return np.array([index for one in self.card.classes for index in one.indices], np.int64)
+
+    def _features(self, photos: Sequence[Any]) -> FloatArray:
+        from tosca_cache.model.session import encoder_of
+
+        given = [Path(one) if isinstance(one, str) else one for one in photos]
+        found = encoder_of(self).encode(given)
+        for place, why in found.errors.items():
+            raise ImageError(f"a photo cannot be read: {why}", where=str(photos[place])[:200], remedy="leave it out")
+        return found.features
 
     def _answer(self, features: FloatArray, top: int) -> Answers:
         probability = self.probabilities(features)

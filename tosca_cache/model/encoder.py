@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from tosca_cache.datasets.base import ImageDataset, Split
 from tosca_cache.datasets.decoding import Decoding
 from tosca_cache.datasets.images import open_rgb
+from tosca_cache.datasets.modes import to_rgb
 from tosca_cache.errors import ImageError, ModelError
 from tosca_cache.extract.backbone import Backbone, digest, load_backbone
 from tosca_cache.extract.engine import compute, default_workers
@@ -23,11 +25,8 @@ from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 FloatArray = NDArray[np.floating[Any]]
-Photo = Path | bytes
+Photo: TypeAlias = "Path | bytes | Image"
 AT_ONCE = 1024  # photos that are opened as one list
 SPLIT = "test"
 
@@ -80,7 +79,7 @@ class Encoder:
         return self._backbone
 
     def encode(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Encoded:
-        """Features of photos (files, or the bytes of files), [n, d]; a photo that cannot be read costs no other."""
+        """Features of photos (files, bytes of files, or images), [n, d]; one that cannot be read costs no other."""
         parts = list(self.stream(photos, on_progress))
         features = np.concatenate([part.features for part in parts]) if parts else self.empty()
         errors: dict[int, str] = {}
@@ -125,12 +124,12 @@ def _decoding(card: BackboneCard) -> Decoding:
 
 
 def _dataset(photos: Sequence[Photo], decoding: Decoding) -> ImageDataset:
-    names = tuple(str(number) if isinstance(photo, bytes) else str(photo) for number, photo in enumerate(photos))
+    names = tuple(str(photo) if isinstance(photo, Path) else str(number) for number, photo in enumerate(photos))
     nothing = np.zeros(len(photos), dtype=np.int64)
 
     def open_photo(split: str, row: int) -> Image:
         photo = photos[row]
-        return open_rgb(photo, decoding)
+        return to_rgb(photo, decoding) if isinstance(photo, Image) else open_rgb(photo, decoding)
 
     splits = {SPLIT: Split(names, nothing, nothing)}
     return ImageDataset("photos", ("",), ("",), splits, open_photo)

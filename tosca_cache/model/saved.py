@@ -55,29 +55,39 @@ def model_folder(path: Path) -> Path:
 
 def save_model(model: Model, folder: Path) -> None:
     """Makes a model the newest version of a folder; within `folder.writing`."""
-    from safetensors.torch import save
-
-    state = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in _state(model).items()})
-    model.card = model.card.model_copy(update={"digest": hashlib.sha256(state).hexdigest()})
-    card = model.card.model_dump_json(indent=1).encode()
-    classes = "".join(f"{one_line(name)}\n" for name in model.class_names).encode()
-    write_version(folder, {STATE: state, CARD: card, CLASSES: classes, README: readme(folder.name, model.card)})
+    write_version(folder, to_bytes(model, folder.name))
     model.path = folder
 
 
-def _of_folder(folder: Path, device: str) -> Model:
+def to_bytes(model: Model, name: str) -> dict[str, bytes]:
+    """The files of a model called `name`; its card then has the digest of its state."""
+    from safetensors.torch import save
+
+    state = save({key: tensor.detach().cpu().contiguous().clone() for key, tensor in _state(model).items()})
+    model.card = model.card.model_copy(update={"digest": hashlib.sha256(state).hexdigest()})
+    card = model.card.model_dump_json(indent=1).encode()
+    classes = "".join(f"{one_line(one)}\n" for one in model.class_names).encode()
+    return {STATE: state, CARD: card, CLASSES: classes, README: readme(name, model.card)}
+
+
+def from_bytes(files: Mapping[str, bytes], where: Path, device: str) -> Model:
+    """The model of some files; raises `ModelError` if they are damaged or belong to different versions."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    files = read_version(folder)
-    card = parse_card(files[CARD], folder / CARD)
+    card = parse_card(files[CARD], where / CARD)
     if hashlib.sha256(files[STATE]).hexdigest() != card.digest:
-        raise _damaged("state.safetensors belongs to another version", folder)
+        raise _damaged("state.safetensors belongs to another version", where)
     try:
         model = Model(card, device=device)
         _load(model, load(files[STATE]))
     except (SafetensorError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, UsageError) as error:
-        raise _damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, folder) from error
+        raise _damaged(str(error).splitlines()[0] if str(error) else type(error).__name__, where) from error
+    return model
+
+
+def _of_folder(folder: Path, device: str) -> Model:
+    model = from_bytes(read_version(folder), folder, device)
     model.path = folder
     return model
 

@@ -116,13 +116,7 @@ def _teach_photos(request: Request, model: Model | None, folder: Path, note: Cal
     backbone, card = _backbone(request, model)
     if model is None:
         model = _create(request, backbone.dim, card, STORE_DTYPE, request.views or 0)
-    options = ExtractOptions(
-        views=model.card.views,
-        seed=model.card.learner.seed,
-        normalise=card.normalise,
-        store_dtype=STORE_DTYPE,
-        on_error=request.on_error,
-    )
+    options = _options(model, card, request.on_error)
     store = photo_store(photos, backbone, card, request.root, options, show=True)
     for skipped in store.manifest.skipped["train"] if request.on_error == "skip" else ():
         note(f"skipped: {skipped.path}: {skipped.reason}")
@@ -149,6 +143,27 @@ def _learn(request: Request, model: Model, lesson: Lesson, backbone: Backbone | 
             _keep_backbone(folder, backbone)
         save_model(model, folder)
     return Done(model, taught, before.left_out, before.otherwise)
+
+
+def folder_lesson(model: Model, photos: Path, root: Path) -> Lesson:
+    """The photos of a folder or list as a lesson for a model, but for those that it knows."""
+    encoder = encoder_of(model)
+    listed = list_photos(photos, "train", encoder.card.decoding)
+    listed = listed.part(_new(model, listed.digests, listed.names)[0])
+    if not len(listed):
+        raise UsageError("the model has learned all these photos", where=photos, remedy="give others")
+    options = _options(model, encoder.card)
+    return photo_lesson(listed, photo_store(listed, encoder.backbone, encoder.card, root, options, show=False), photos)
+
+
+def _options(model: Model, card: BackboneCard, on_error: str = "fail") -> ExtractOptions:
+    return ExtractOptions(
+        views=model.card.views,
+        seed=model.card.learner.seed,
+        normalise=card.normalise,
+        store_dtype=STORE_DTYPE,
+        on_error=on_error,
+    )
 
 
 def _new(model: Model, digests: NDArray[np.uint8], names: Sequence[str]) -> tuple[NDArray[np.bool_], Done]:
