@@ -13,12 +13,19 @@ class NearestMean:
 
     def __init__(self) -> None:
         self.means = torch.empty(0, 0, dtype=torch.float64)  # [C, d]
+        self._first, self._sums, self._counts = 0, self.means, self.means.sum(1)  # of the last task's classes
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
-        """Adds the means of the new classes: features [n, d], labels [n]; classes: how many there are with these, C."""
+        """Adds rows of new classes, or more of those that came last: features [n, d], labels [n]; C classes with these."""
         x = x.double()
-        new = torch.stack([x[labels == c].mean(0) for c in range(len(self.means), classes)])
-        self.means = torch.cat([self.means.to(x), new]) if len(self.means) else new
+        if classes > len(self.means):
+            self._first, new = len(self.means), classes - len(self.means)
+            self._sums, self._counts = x.new_zeros(new, x.shape[1]), x.new_zeros(new)
+        mine = labels - self._first
+        self._sums = self._sums.index_add(0, mine, x)
+        self._counts = self._counts.index_add(0, mine, torch.ones_like(x[:, 0]))
+        means = self._sums / self._counts.unsqueeze(1)
+        self.means = torch.cat([self.means[: self._first].to(x), means]) if self._first else means
 
     def scores(self, x: Tensor) -> Tensor:
         """Cosines with all class means, [n, C]."""

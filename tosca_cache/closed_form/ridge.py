@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
+from tosca_cache.closed_form.gram import add_gram
 
 LAMBDAS = tuple(10.0**power for power in range(-8, 9))
 LEAST = 1e-10
@@ -47,7 +48,7 @@ class Ridge:
             self.G, self.Q = h.new_zeros(h.shape[1], h.shape[1]), h.new_zeros(h.shape[1], 0)
         grown = h.new_zeros(h.shape[1], classes)
         grown[:, : self.Q.shape[1]] = self.Q
-        self.G, self.Q = self.G + h.T @ h, grown + h.T @ y
+        self.G, self.Q = add_gram(self.G.clone(), h), grown + h.T @ y  # states of before are kept as they are
         self.rows += len(h)
         if self.selection == "split":
             order = torch.randperm(len(h), generator=torch.Generator().manual_seed(self.seed)).to(h.device)
