@@ -66,7 +66,7 @@ class Ridge:
         """Scores of all classes, [n, C]."""
         self.finalize()
         assert self._weights is not None
-        return self._expanded(x) @ self._weights
+        return x.double() @ self._weights if self.expansion is None else self.features.times(x, self._weights)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs."""
