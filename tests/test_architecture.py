@@ -45,7 +45,7 @@ ALLOWED = {
     "datasets": BASE,
     "store": BASE | {"datasets"},
     "extract": BASE | {"datasets", "store"},
-    "splits": {"errors", "store", "shown"},
+    "splits": {"devices", "errors", "store", "shown"},
     "class_order": {"errors", "seeds", "config", "splits"},
     "tasks": {"errors", "store", "splits", "class_order", "shown"},
     "luca": BASE | {"tasks"},

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.tasks import Arrays, TaskStream, class_order, task_sizes
+from tosca_cache import splits
+from tosca_cache.errors import StoreError, ToscaWarning, UsageError
+from tosca_cache.learners import LEARNERS
+from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.splits import StoredFeatures, features_bytes
+from tosca_cache.store import open_store
+from tosca_cache.tasks import Arrays, TaskStream, class_order, load_splits, task_sizes
+from tosca_cache.train.settings import Settings
 
 PUBLISHED = {  # methods.md 18.2: first and last entries at seed 1993
     50: ([43, 41, 23, 14, 13, 40, 42, 22, 16, 45], [29, 49, 33]),
@@ -77,3 +83,36 @@ def test_labels_that_do_not_match_are_refused():
     ):
         with pytest.raises(StoreError, match=message):
             TaskStream(good, bad, class_names=["a", "b"], increment=1)
+
+
+@pytest.mark.parametrize("name", ["tosca", "pool", "lame", "ranpac"])
+def test_a_store_that_does_not_fit_into_memory_is_read_task_by_task(name, make_store, tmp_path):
+    make_store(tmp_path / "store")
+    store = open_store(tmp_path / "store")
+    outcomes = []
+    for most in (None, features_bytes(store) - 1):
+        train, test = load_splits(store, most=most)
+        assert isinstance(train.features, StoredFeatures) == (most is not None)
+        stream = TaskStream(train, test, class_names=store.class_names, increment=2, shots=5)
+        learner = LEARNERS[name](settings=Settings(epochs=2), **({"expansion": 30} if name == "ranpac" else {}))
+        outcomes.append(run_protocol(learner, stream))
+    for held, streamed in zip(outcomes[0].predictions, outcomes[1].predictions, strict=True):
+        np.testing.assert_array_equal(held.labels, streamed.labels)
+    np.testing.assert_array_equal(outcomes[0].rows, outcomes[1].rows)
+
+
+@pytest.mark.parametrize("most", [None, 0])
+def test_features_are_checked_wherever_they_are(most, make_store, tmp_path, monkeypatch):
+    make_store(tmp_path / "store", dim=20)
+    store = open_store(tmp_path / "store")
+    monkeypatch.setattr(splits, "BLOCK_BYTES", 600)
+    largest = max(float(np.abs(store.features(split)).max()) for split in ("train", "test"))
+    monkeypatch.setattr(splits, "LARGEST", 0.99 * largest)
+    with pytest.raises(StoreError, match=f"reach {largest:.3g}"):
+        load_splits(store, most=most)
+    monkeypatch.setattr(splits, "SMALL", 100)
+    monkeypatch.setattr(splits, "LARGEST", np.inf)
+    monkeypatch.setattr(splits, "SAMPLED", 18)  # of 54
+    size = np.sqrt(np.square(store.features("train")[::3, 0].astype(np.float64)).mean())
+    with pytest.warns(ToscaWarning, match=f"root mean square {size:.2g}"):
+        load_splits(store, most=most)

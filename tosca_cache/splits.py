@@ -1,15 +1,16 @@
-"""The splits of a store in memory, and whether a task stream can be made of them."""
+"""The splits of a store, in memory or left in the store, and whether a task stream can be made of them."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.devices import free_memory
 from tosca_cache.errors import StoreError, ToscaWarning
 from tosca_cache.shown import Shown
 
@@ -20,20 +21,46 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[Any]  # float16 or float32, as stored
 SMALL = 0.1  # root mean square of features: at 0.07 the router `sample` falls from 97.8 to 69.2 % on the digits
 SAMPLED = 10_000  # rows that this is measured on
+MOST_HELD = 0.25  # of the free memory: features that take more are left in the store if they may be
+BLOCK_BYTES = 2**26  # of features that are looked at together
 LARGEST = 1e15  # of a feature: the square norm of a row, times what sums of rows add, stays far below float32's 3e38
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """Features of a split that stay in its store, [N, views, d]; rows are read, and checked, when they are asked for."""
+
+    store: Store
+    split: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[N, views, d]."""
+        return self.store.rows(self.split), self.store.views(self.split), self.store.dim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+        return self.store.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: IntArray | slice) -> FloatArray:
+        return self.store.features(self.split, rows)
 
 
 @dataclass(frozen=True, repr=False)
 class Arrays(Shown):
-    """One split of features in memory, or some rows of it.
+    """One split of features, or some rows of it.
 
-    features: [N, views, d], held once however many parts of it are in use.
+    features: [N, views, d], in memory once however many parts of it are in use, or in the store.
     labels: original labels of the rows that count, [n].
     rows: which rows of `features` these are, [n]; None: all of them, in order.
     domains: domain of the rows that count, [n]; None where no stream asks for it.
     """
 
-    features: FloatArray
+    features: FloatArray | StoredFeatures
     labels: IntArray
     rows: IntArray | None = None
     domains: IntArray | None = None
@@ -50,8 +77,12 @@ class Arrays(Shown):
         return Arrays(self.features, self.labels[positions] if labels is None else labels, rows, domains)
 
 
-def load_splits(store: Store, incremental: str = "classes") -> tuple[Arrays, Arrays]:
-    """Train (all views) and test (all views) of a store, read once.
+def load_splits(store: Store, incremental: str = "classes", *, most: float | None = None) -> tuple[Arrays, Arrays]:
+    """Train (all views) and test (all views) of a store.
+
+    Arguments:
+        most: bytes of features that are read once and held in memory; those of a larger store stay in it and are read
+            task by task. None: all are held; see `memory_for_features`.
 
     Warns of features and classes that there is little or nothing to learn of. Raises `StoreError` if tasks are to be
     domains and the store has only one, and for features that are not finite, or so large that their products are not.
@@ -62,16 +93,46 @@ def load_splits(store: Store, incremental: str = "classes") -> tuple[Arrays, Arr
             where=store.path,
             remedy="extract a folder of DOMAIN/train/CLASS and DOMAIN/test/CLASS, or train with --incremental classes",
         )
+    stay = most is not None and features_bytes(store) > most
     train, test = (
-        Arrays(store.features(split), store.labels(split), domains=store.domains(split)) for split in ("train", "test")
+        Arrays(
+            StoredFeatures(store, split) if stay else store.features(split),
+            store.labels(split),
+            domains=store.domains(split),
+        )
+        for split in ("train", "test")
     )
     _check_features(store, train, test)
     return train, test
 
 
+def features_bytes(store: Store) -> int:
+    """Bytes that all features of a store take in memory."""
+    return sum(store.rows(split) * store.views(split) for split in ("train", "test")) * store.dim * store.dtype.itemsize
+
+
+def memory_for_features() -> float:
+    """Bytes of features that may be held in memory, for `load_splits`."""
+    return MOST_HELD * free_memory()
+
+
+def _blocks(features: FloatArray | StoredFeatures) -> Iterator[FloatArray]:
+    """All rows, some at a time."""
+    rows = max(1, BLOCK_BYTES // max(1, int(np.prod(features.shape[1:])) * features.dtype.itemsize))
+    return (features[start : start + rows] for start in range(0, len(features), rows))
+
+
 def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
-    clean = train.features[:, 0]
-    largest = float(np.max([np.abs(arrays.features).max(initial=0) for arrays in (train, test)]))
+    largest, first, equal, every = 0.0, None, True, max(1, len(train.features) // SAMPLED)
+    sampled, start = [np.empty((0, store.dim), dtype=store.dtype)], 0
+    for block in _blocks(train.features):
+        clean, first = block[:, 0], block[:1, 0] if first is None else first
+        largest = float(np.maximum(largest, np.abs(block).max()))
+        equal = equal and bool((clean == first).all())
+        sampled.append(clean[-start % every :: every])
+        start += len(block)
+    for block in _blocks(test.features):
+        largest = float(np.maximum(largest, np.abs(block).max()))
     if not np.isfinite(largest):
         raise StoreError(
             "some features are NaN or infinite", where=store.path, remedy=f"see which: tosca cache verify {store.path}"
@@ -84,9 +145,9 @@ def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
         )
     if len(store.class_names) == 1:
         warnings.warn("the store has one class: every answer is right, whatever is learned", ToscaWarning, stacklevel=3)
-    elif len(clean) and (clean == clean[:1]).all():
+    elif first is not None and equal:
         warnings.warn("all train features are equal: nothing tells classes apart", ToscaWarning, stacklevel=3)
-    some = clean[:: max(1, len(clean) // SAMPLED)].astype(np.float64)
+    some = np.concatenate(sampled).astype(np.float64)
     if len(some) and 0 < (size := float(np.sqrt(np.square(some).mean()))) < SMALL:
         warnings.warn(
             f"features are small (root mean square {size:.2g}): modules expect about 1 and learn little of these; multiply "

@@ -8,6 +8,7 @@ which they are learned ("class indices", see `class_order`): the first class of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from tosca_cache.class_order import (
 )
 from tosca_cache.errors import UsageError
 from tosca_cache.shown import Shown, table_html
-from tosca_cache.splits import Arrays, FloatArray, load_splits
+from tosca_cache.splits import Arrays, FloatArray, StoredFeatures, load_splits, memory_for_features
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
@@ -45,6 +46,7 @@ __all__ = [
     "few_shot",
     "given_order",
     "load_splits",
+    "memory_for_features",
     "task_sizes",
 ]
 
@@ -88,7 +90,7 @@ class Task:
 
 
 class TaskStream(Shown):
-    """The tasks of one order of classes or domains, over features held once in memory.
+    """The tasks of one order of classes or domains, over features held once in memory or left in a store.
 
     sizes: class indices of each task. stops: their number after each task.
     class_of: the class that is reported for each class index, [L]: a class-incremental stream reports the label itself, a
@@ -131,9 +133,9 @@ class TaskStream(Shown):
 
     @classmethod
     def from_store(cls, store: Store, **protocol: Any) -> TaskStream:
-        """Reads both splits of a store once; see `load_splits` to share them between streams."""
+        """Over a store; what does not fit into memory is read task by task. See `load_splits` to share the rest."""
         asked = Protocol(**protocol)
-        train, test = load_splits(store, asked.incremental)
+        train, test = load_splits(store, asked.incremental, most=memory_for_features())
         return cls(train, test, class_names=store.class_names, domain_names=store.domain_names, **protocol)
 
     def facts(self) -> dict[str, Any]:
@@ -160,7 +162,17 @@ class TaskStream(Shown):
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Task]:
-        return (self.task(number) for number in range(len(self)))
+        if not isinstance(self._train.features, StoredFeatures):
+            yield from (self.task(number) for number in range(len(self)))
+            return
+        with ThreadPoolExecutor(1) as ahead:  # reads a task while the one before is learned
+            coming = ahead.submit(self.task, 0)
+            for number in range(len(self)):
+                task = coming.result()
+                if number + 1 < len(self):
+                    coming = ahead.submit(self.task, number + 1)
+                yield task
+                del task
 
     @property
     def dim(self) -> int:
@@ -205,13 +217,17 @@ class TaskStream(Shown):
         return Task(number, self.classes(number), rows)
 
     def test(self, number: int) -> Rows:
-        """The test rows of one task, class by class ("file order" of the reference)."""
+        """The test rows of one task, class by class ("file order" of the reference); see `test_index`."""
         return _rows_of(self._test, self._test_labels, self.classes(number))
 
+    def test_index(self, number: int) -> tuple[IntArray, IntArray]:
+        """Class indices and row numbers in the store of the test rows of one task, [n] each, in their order."""
+        chosen, rows = _chosen(self._test, self._test_labels, self.classes(number))
+        return self._test_labels[chosen], rows
+
     def test_labels(self, number: int) -> IntArray:
-        """Learned labels of the test rows of one task, in no order."""
-        classes = self.classes(number)
-        return self._test_labels[(self._test_labels >= classes.start) & (self._test_labels < classes.stop)]
+        """Class indices of the test rows of one task, class by class."""
+        return self.test_index(number)[0]
 
     def task_of_class(self) -> IntArray:
         """Task number of every class index, [L]."""
@@ -219,7 +235,12 @@ class TaskStream(Shown):
 
 
 def _rows_of(arrays: Arrays, learned: IntArray, classes: range) -> Rows:
+    chosen, rows = _chosen(arrays, learned, classes)
+    return Rows(arrays.features[rows], learned[chosen], rows)
+
+
+def _chosen(arrays: Arrays, learned: IntArray, classes: range) -> tuple[IntArray, IntArray]:
+    """Positions and store rows of some classes, class by class and in store order within a class."""
     chosen = np.flatnonzero((learned >= classes.start) & (learned < classes.stop))
     chosen = chosen[np.argsort(learned[chosen], kind="stable")]
-    rows = chosen if arrays.rows is None else arrays.rows[chosen]
-    return Rows(arrays.features[rows], learned[chosen], rows)
+    return chosen, chosen if arrays.rows is None else arrays.rows[chosen]

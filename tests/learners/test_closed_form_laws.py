@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from reference.closed_form_plain import fecam_distances, lda_scores, ridge_weights
 from sklearn.linear_model import Ridge as SklearnRidge
 
+from tosca_cache.closed_form import expansion
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.mahalanobis import CommonCovariance
 from tosca_cache.closed_form.ridge import Ridge
-from tosca_cache.learners import LEARNERS, closed
+from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Rows, Task
@@ -310,7 +311,7 @@ def test_fecam_common_averages_the_covariances_of_tasks():
 @pytest.mark.parametrize("kept", [2**28, 5000, 0])
 @pytest.mark.parametrize("name", ["acil", "garm", "ranpac", "fecam"])
 def test_watched_rows_get_the_answers_of_asking_anew(name, kept, make_stream, monkeypatch):
-    monkeypatch.setattr(closed, "KEPT_BYTES", kept)
+    monkeypatch.setattr(expansion, "KEPT_BYTES", kept)
     stream = make_stream(classes=6, increment=2)
     options = {"ranpac": {"expansion": 30}, "fecam": {}}.get(name, {"buffer": 30})
     watched, asked = (LEARNERS[name](seed=5, **options) for _ in range(2))

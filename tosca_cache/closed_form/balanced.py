@@ -55,11 +55,7 @@ class BalancedRidge:
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
-        return self.scores_of(self.features.apply(x))
-
-    def scores_of(self, h: Tensor) -> Tensor:
-        """Scores of all classes for random features [n, M], [n, C]."""
-        return h @ self.weights()
+        return self.features.times(x, self.weights())
 
     def weights(self) -> Tensor:
         """W, [M, C]; solved when first asked for after a task."""

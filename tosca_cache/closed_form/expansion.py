@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 LAWS = ("gaussian", "uniform")
+KEPT_BYTES = 2**28  # of random features of rows that are asked about again
+ROWS_AT_ONCE = 2048
 
 
 class RandomFeatures:
@@ -23,12 +25,35 @@ class RandomFeatures:
             raise ValueError(f"law is {law!r}; it is one of {', '.join(LAWS)}")
         self.size, self.seed, self.law, self.dtype = size, seed, law, dtype
         self._projection: Tensor | None = None
+        self._asked: tuple[Tensor, list[Tensor]] | None = None  # rows, and their random features in blocks
 
     def apply(self, x: Tensor) -> Tensor:
         """Random features [n, M] of features [n, d], on the device of `x`."""
         if self._projection is None:
             self._projection = self._drawn(x.shape[1]).to(x.device)
         return (x.to(self.dtype) @ self._projection).relu_()
+
+    def times(self, x: Tensor, weights: Tensor) -> Tensor:
+        """h W [n, C] for features x [n, d] and weights W [M, C].
+
+        Test rows are asked about after every task, each time with more of them at the end: the random features of the
+        first ones, up to `KEPT_BYTES`, are kept. Those of the others are made for a block of rows at a time.
+        """
+        rows, kept = self._asked or (x[:0], [])
+        known = len(rows) if rows.dtype == x.dtype and torch.equal(rows, x[: len(rows)]) else 0
+        kept = kept[:] if known else []
+        parts, room = [h @ weights for h in kept], KEPT_BYTES // (self.size * self.dtype.itemsize) - known
+        for block in x[known:].split(ROWS_AT_ONCE):
+            h = self.apply(block)
+            parts.append(h @ weights)
+            if len(block) <= room:
+                kept.append(h)
+                known, room = known + len(block), room - len(block)
+            else:
+                room = 0
+        if known > len(rows):
+            self._asked = x[:known].clone(), kept
+        return torch.cat(parts)
 
     def _drawn(self, dim: int) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)

@@ -1,10 +1,10 @@
 """The ridge parameter by generalised cross-validation, from sums over all rows: no row is kept, and none is held out.
 
 Golub, Heath and Wahba, Technometrics 21 (1979): lambda minimises n RSS / (n - df)^2 with df = tr(A (A + lambda I)^-1). Both
-follow from one solution X = (A + lambda I)^-1 B. The trace is by random signs (Girard, Numerische Mathematik 56 (1989)), or
-exact, from the eigenvalues: for small systems, and for those of fewer rows than equations, where n - df is the small
-difference of large numbers. Unlike a split of the last rows it sees all rows, so that there is no interpolation peak where
-rows are about as many as features.
+follow from one Cholesky factor of A + lambda I, the trace and tr(B^T X) halfway to the solution X. The trace is by random
+signs (Girard, Numerische Mathematik 56 (1989)), or exact, from the eigenvalues: for small systems, and for those of fewer
+rows than equations, where n - df is the small difference of large numbers. Unlike a split of the last rows it sees all
+rows, so that there is no interpolation peak where rows are about as many as features.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from tosca_cache.closed_form.roots import cholesky, column_major
 
 POWERS = range(-8, 5)  # of ten, times the mean square norm of a row
 START = -2
@@ -40,14 +42,19 @@ class Candidates:
         exact = len(matrix) <= EXACT or (not dual and rows < len(matrix))
         self._values = torch.linalg.eigvalsh(matrix).clamp_min(0) if exact else None
 
-    def best(self) -> tuple[float, Tensor | None]:
-        """(lambda, X [M or n, C]) of least error, downhill from `START` in powers of ten; X is None if there is none."""
+    def best(self, near: float | None = None) -> tuple[float, Tensor | None]:
+        """(lambda, X [M or n, C]) of least error, downhill in powers of ten; X is None if there is none.
+
+        Arguments:
+            near: a lambda to start at, such as that of fewer rows; None: `START`.
+        """
         if not self.scale > 0:
             return 1.0, None
-        power = START
+        power = START if near is None else round(math.log10(near / self.scale))
+        power = min(max(power, POWERS[0]), POWERS[-1])
         while True:
-            near = [p for p in (power, power - 1, power + 1) if p in POWERS]
-            step = min(near, key=lambda p: self._at(p)[0])
+            tried = [p for p in (power, power - 1, power + 1) if p in POWERS]
+            step = min(tried, key=lambda p: self._at(p)[0])
             if step == power:
                 return self.scale * 10.0**power, self._at(power)[1]
             power = step
@@ -58,30 +65,25 @@ class Candidates:
         return self._found[power]
 
     def _score(self, lam: float) -> tuple[float, Tensor | None]:
-        shifted = self.matrix.clone()
-        shifted.diagonal().add_(lam)
-        factor, failed = torch.linalg.cholesky_ex(shifted)
-        if int(failed):
+        size, classes = self.right.shape
+        factor = cholesky(column_major(size, size, self.matrix, self.matrix.dtype).copy_(self.matrix.T), lam)
+        if factor is None:
             return math.inf, None
-        x, left = self._solved(factor, lam)
+        probes = [] if self._values is not None else [_probes(size).to(factor)]
+        halfway = torch.linalg.solve_triangular(factor, torch.cat([self.right, *probes], 1), upper=False)
+        x = torch.linalg.solve_triangular(factor.T, halfway[:, :classes], upper=True)
+        if self._values is not None:
+            left = float((lam / (self._values + lam)).sum())
+        else:
+            left = lam * float(halfway[:, classes:].square().sum()) / PROBES
         if self.dual:
             error, free = lam**2 * float(x.square().sum()), left
         else:
-            error = self.rows - float((x * self.right).sum()) - lam * float(x.square().sum())
-            free = self.rows - len(x) + left
+            error = self.rows - float(halfway[:, :classes].square().sum()) - lam * float(x.square().sum())
+            free = self.rows - size + left
         if not (error > LEAST_ERROR * self.rows and free > LEAST_FREE * self.rows):
             return math.inf, x
         return self.rows * error / free**2, x
-
-    def _solved(self, factor: Tensor, lam: float) -> tuple[Tensor, float]:
-        """X, and the trace of lambda (A + lambda I)^-1: the equations that lambda leaves free."""
-        if self._values is not None:
-            return torch.cholesky_solve(self.right, factor), float((lam / (self._values + lam)).sum())
-        probes = _probes(len(factor)).to(factor)
-        x, solved = torch.cholesky_solve(torch.cat([self.right, probes], 1), factor).split(
-            [self.right.shape[1], PROBES], 1
-        )
-        return x, lam * float((probes * solved).sum()) / PROBES
 
 
 @lru_cache(maxsize=4)

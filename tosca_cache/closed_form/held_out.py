@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,8 +11,6 @@ from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 
 IntArray = NDArray[np.int64]
-TrialFit = Callable[[Task, IntArray, IntArray], Tensor]
-"""(task, rows to fit on, rows to predict) -> scores of the latter, [n, C]."""
 
 HELD_OUT = 0.2  # of each class's train rows
 TEMPERATURES = tuple(2.0**power for power in range(-7, 7))
@@ -33,12 +29,10 @@ class HeldOutCalibration:
         self.n_correct = torch.zeros(0, dtype=torch.float64)
         self.nll = torch.zeros(0, len(TEMPERATURES), dtype=torch.float64)
 
-    def add(self, task: Task, trial: TrialFit) -> None:
-        """Predicts a fifth of each class of a task before the task is learned."""
+    def add(self, scores: Tensor, labels: Tensor) -> None:
+        """Adds the held-out rows of a task, if it has any: their scores [n, C] and true classes [n]."""
         correct, nll = self._so_far(len(self.n_correct))
-        fitted, held_out = split(task)
-        if len(held_out):
-            scores, labels = trial(task, fitted, held_out), torch.from_numpy(task.train.labels[held_out])
+        if len(labels):
             correct = correct + (scores.argmax(1) == labels).sum()
             log_likelihood = [
                 torch.log_softmax(scores / tau, 1).gather(1, labels.unsqueeze(1)).sum() for tau in TEMPERATURES

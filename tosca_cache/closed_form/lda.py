@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.ridge import solve
 
 # From the least, so that a direction in which nothing varies can be divided by, to the mean variance alone.
@@ -41,7 +42,7 @@ class Lda:
             self.second, self.sums = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(0, x.shape[1])
             self.counts = x.new_zeros(0)
         new = classes - len(self.sums)
-        self.second = self.second + x.T @ x
+        self.second = add_gram(self.second.clone(), x)  # states of before are kept as they are
         self.sums = torch.cat([self.sums, x.new_zeros(new, x.shape[1])]).index_add(0, labels, x)
         self.counts = torch.cat([self.counts, x.new_zeros(new)]).index_add(0, labels, torch.ones_like(x[:, 0]))
         self._weights = None
@@ -70,8 +71,6 @@ class Lda:
         # With one row a class there is no covariance; without a ridge of its own, the nearest mean is what is left.
         if scale <= NOTHING * whole and (self.relative or not ridge):
             weights = torch.linalg.solve(identity, means.T)  # [d, C]
-        elif self.relative:
-            weights = torch.linalg.solve((1 - shrinkage) * covariance + ridge * identity, means.T)
         else:
             weights = solve((1 - shrinkage) * covariance, means.T, ridge)
         return weights, -0.5 * (means.T * weights).sum(0)

@@ -17,12 +17,12 @@ class NearestMean:
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n]; classes: how many there are with these, C."""
-        x, old = x.double(), len(self.means)
+        x, old, self.means = x.double(), len(self.means), self.means.clone()
         for c in torch.unique(labels[labels < old]).tolist():
             rows = x[labels == c]
-            total = self.counts[c] + len(rows)
+            total = float(self.counts[c]) + len(rows)
             self.means[c] += (rows - self.means[c]).sum(0) / total
-            self.counts[c] = total
+            self.counts = self.counts.index_fill(0, torch.tensor(c), total)
         if classes > old:
             new = torch.stack([x[labels == c].mean(0) for c in range(old, classes)])
             self.means = torch.cat([self.means.to(x), new]) if old else new
@@ -31,6 +31,7 @@ class NearestMean:
 
     def forget(self, index: int) -> None:
         """Drops what is known of a class; its scores mean nothing afterwards."""
+        self.means, self.counts = self.means.clone(), self.counts.clone()
         self.means[index], self.counts[index] = 0, 0
 
     def scores(self, x: Tensor) -> Tensor:

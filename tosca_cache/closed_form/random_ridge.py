@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
+from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.ridge import best_lambda
 from tosca_cache.closed_form.roots import GROUP, Dual, cholesky, column_major, padded, square_root
 
-GROWTH = 1.5  # of the rows until `refresh_lambda` chooses again
+GROWTH = 1.5  # of the rows until `lambda_kept` chooses again
 
 
 class RandomRidge:
@@ -66,11 +68,7 @@ class RandomRidge:
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
-        return self.scores_of(self.features.apply(x))
-
-    def scores_of(self, h: Tensor) -> Tensor:
-        """Scores of all classes for random features [n, M], [n, C]."""
-        return h @ self.weights()
+        return self.features.times(x, self.weights())
 
     def weights(self) -> Tensor:
         """W, [M, C]; solved when first asked for after a task."""
@@ -80,19 +78,25 @@ class RandomRidge:
             self._weights = self.dual.solve(self.lam, padded(self.targets)) if self.sums is None else self._primal()
         return self._weights
 
-    def refresh_lambda(self) -> None:
-        """Chooses lambda if rows have grown by half since it was last chosen: an estimate for trial fits on more rows."""
-        if self.fixed is None and self.selection == "gcv" and self.rows >= GROWTH * self.chosen_at:
+    @contextmanager
+    def lambda_kept(self) -> Iterator[None]:
+        """For fits on a part of a task: lambda stays, once it has been chosen if rows have grown by half since then."""
+        before = self.fixed
+        if before is None and self.selection == "gcv" and self.rows >= GROWTH * self.chosen_at:
             self._select()
+        self.fixed = self.lam
+        yield
+        self.fixed, self._weights = before, None
 
     def _select(self) -> None:
         """Chooses lambda by generalised cross-validation; takes the solution with it where that is of M rows."""
-        self.chosen_at = self.rows
+        before, self.chosen_at = self.lam if self.chosen_at else None, self.rows
         if self.sums is None:
-            self.lam, _ = Candidates(self.dual.products(), padded(self.targets).double(), self.rows, dual=True).best()
+            products, targets = self.dual.products(), padded(self.targets).double()
+            self.lam, _ = Candidates(products, targets, self.rows, dual=True).best(before)
             return
         G, Q = self.sums
-        self.lam, found = Candidates(G.double(), Q.double(), self.rows).best()
+        self.lam, found = Candidates(G.double(), Q.double(), self.rows).best(before)
         self._weights = None if found is None else found.to(Q)
 
     def state(self) -> dict[str, Tensor]:
@@ -125,7 +129,7 @@ class RandomRidge:
         assert self.sums is not None
         G, Q = self.sums
         Q = F.pad(Q, (0, y.shape[1] - Q.shape[1]))
-        self.sums = G.addmm_(h.T, h), Q.addmm_(h.T, y)
+        self.sums = add_gram(G, h), Q.addmm_(h.T, y)
 
     def _primal(self) -> Tensor:
         """(G + lambda I)^-1 Q; in float64 where single precision is singular, then with lambda raised by tens."""

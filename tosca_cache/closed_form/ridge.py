@@ -7,11 +7,14 @@ from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
+from tosca_cache.closed_form.gram import add_gram
+from tosca_cache.closed_form.roots import cholesky, column_major
 
 LAMBDAS = tuple(10.0**power for power in range(-8, 9))
 LEAST = 1e-10
 VALIDATION = 0.2  # of a task's rows, on which lambda is chosen by `split`
 SELECTIONS = ("split", "gcv")
+AT_ONCE = 1024  # rows or columns that are converted to float64 together
 
 
 class Ridge:
@@ -47,7 +50,7 @@ class Ridge:
             self.G, self.Q = h.new_zeros(h.shape[1], h.shape[1]), h.new_zeros(h.shape[1], 0)
         grown = h.new_zeros(h.shape[1], classes)
         grown[:, : self.Q.shape[1]] = self.Q
-        self.G, self.Q = self.G + h.T @ h, grown + h.T @ y
+        self.G, self.Q = add_gram(self.G.clone(), h), grown + h.T @ y  # states of before are kept as they are
         self.rows += len(h)
         if self.selection == "split":
             order = torch.randperm(len(h), generator=torch.Generator().manual_seed(self.seed)).to(h.device)
@@ -65,7 +68,7 @@ class Ridge:
         """Scores of all classes, [n, C]."""
         self.finalize()
         assert self._weights is not None
-        return self._expanded(x) @ self._weights
+        return x.double() @ self._weights if self.expansion is None else self.features.times(x, self._weights)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs."""
@@ -100,18 +103,40 @@ def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:
 def best_lambda(h: Tensor, y: Tensor) -> float:
     """The lambda of `LAMBDAS` of least squared error on the last fifth of the rows [n, M], fitted on the others; float64.
 
-    Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M.
+    Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M. Classes without rows have
+    no error with any lambda, and are left out.
     """
     held = max(1, round(VALIDATION * len(h)))
-    fit, check, y_fit, y_check = h[:-held].double(), h[-held:].double(), y[:-held].double(), y[-held:].double()
+    fit, check, y = h[:-held], h[-held:], y[:, y.any(0)].double()
+    y_fit, y_check = y[:-held], y[-held:]
     if not len(fit):
         return 1.0
-    dual = len(fit) <= fit.shape[1]
-    matrix, right, left = (fit @ fit.T, y_fit, check @ fit.T) if dual else (fit.T @ fit, fit.T @ y_fit, check)
-    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    errors = []
+    matrix, right, left = _dual(fit, y_fit, check) if len(fit) <= fit.shape[1] else _primal(fit, y_fit, check)
+    errors, work = [], column_major(len(matrix), len(matrix), matrix, matrix.dtype)
     for lam in LAMBDAS:
-        factor, failed = torch.linalg.cholesky_ex(matrix + lam * identity)
-        found = left @ torch.cholesky_solve(right, factor) if not int(failed) else y_check + torch.inf
+        factor = cholesky(work.copy_(matrix.T), lam)
+        found = y_check + torch.inf if factor is None else left @ torch.cholesky_solve(right, factor)
         errors.append(float((found - y_check).square().mean().nan_to_num(torch.inf)))
     return LAMBDAS[min(range(len(errors)), key=errors.__getitem__)]
+
+
+def _dual(fit: Tensor, y: Tensor, check: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """H H^T, Y and the products of other rows with H, in float64; rows are converted some columns at a time."""
+    matrix = fit.new_zeros(len(fit), len(fit), dtype=torch.float64)
+    left = fit.new_zeros(len(check), len(fit), dtype=torch.float64)
+    for some, others in zip(fit.split(AT_ONCE, 1), check.split(AT_ONCE, 1), strict=True):
+        wide = some.double()
+        add_gram(matrix, wide.T)
+        left.addmm_(others.double(), wide.T)
+    return matrix, y, left
+
+
+def _primal(fit: Tensor, y: Tensor, check: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """H^T H, H^T Y and other rows, in float64; rows are converted some at a time."""
+    matrix = fit.new_zeros(fit.shape[1], fit.shape[1], dtype=torch.float64)
+    right = fit.new_zeros(fit.shape[1], y.shape[1], dtype=torch.float64)
+    for some, targets in zip(fit.split(AT_ONCE), y.split(AT_ONCE), strict=True):
+        wide = some.double()
+        add_gram(matrix, wide)
+        right.addmm_(wide.T, targets)
+    return matrix, right, check.double()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
+from contextlib import nullcontext
 from threading import RLock
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
-from tosca_cache.closed_form.held_out import HeldOutCalibration, IntArray
+from tosca_cache.closed_form.held_out import HeldOutCalibration, IntArray, split
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.random_ridge import RandomRidge
@@ -75,13 +76,20 @@ class SharedClassifier:
         self._lock = RLock()
 
     def fit(self, task: Task) -> None:
-        """Adds the train rows of a task, unless that has been done."""
+        """Adds the train rows of a task, unless that has been done.
+
+        With a calibration, all but the held-out rows are added first and the held-out rows predicted, then they are added.
+        """
         with self._lock:
             if task.number < self.tasks:
                 return
-            if self.calibration is not None:
-                self.calibration.add(task, self._trial)
-            self._learn(self.classifier, task, slice(None))
+            if self.calibration is None:
+                self._learn(task, slice(None))
+            else:
+                fitted, held_out = split(task)
+                scores = self._trial(task, fitted, held_out)
+                self.calibration.add(scores, torch.from_numpy(task.train.labels[held_out]))
+                self._learn(task, held_out)
             self.tasks = task.number + 1
 
     def scores(self, features: Tensor, tasks: int) -> Tensor:
@@ -118,21 +126,19 @@ class SharedClassifier:
         self._scores.clear()
 
     def _trial(self, task: Task, fitted: IntArray, held_out: IntArray) -> Tensor:
-        """Scores, [n, C], of held-out clean rows of a task after the earlier tasks and the other rows of this one."""
-        shared = getattr(self.classifier, "features", None)  # a random projection
-        if task.number and isinstance(self.classifier, RandomRidge):
-            self.classifier.refresh_lambda()
-        trial = deepcopy(self.classifier, {id(shared): shared})
-        if task.number and isinstance(trial, RandomRidge):
-            trial.fixed = trial.lam
-        self._learn(trial, task, fitted)
-        return trial.scores(torch.from_numpy(task.train.features[held_out, 0]))
+        """Learns a part of a task's rows; scores of the other rows then, [n, C]."""
+        ridge = self.classifier if isinstance(self.classifier, RandomRidge) and task.number else None
+        with nullcontext() if ridge is None else ridge.lambda_kept():
+            self._learn(task, fitted)
+            if not len(held_out):
+                return torch.empty(0, task.classes.stop)
+            return self.classifier.scores(torch.from_numpy(task.train.features[held_out, 0]))
 
-    def _learn(self, classifier: Classifier, task: Task, rows: IntArray | slice) -> None:
+    def _learn(self, task: Task, rows: IntArray | slice) -> None:
         features, labels = task.train.features[rows], torch.from_numpy(task.train.labels[rows])
-        if not self.kind.views:
-            classifier.observe(torch.from_numpy(features[:, 0]), labels, task.classes.stop)
+        if not len(labels):
             return
         n, views, d = features.shape
-        every = torch.from_numpy(features).reshape(n * views, d)
-        classifier.observe(every, labels.repeat_interleave(views), task.classes.stop)
+        used = views if self.kind.views else 1
+        x = torch.from_numpy(np.ascontiguousarray(features[:, :used])).reshape(n * used, d)
+        self.classifier.observe(x, labels.repeat_interleave(used), task.classes.stop)

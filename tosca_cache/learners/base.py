@@ -32,6 +32,8 @@ __all__ = [
     "register_learner",
 ]
 
+SCORES_AT_ONCE = 2**22  # of test rows, in memory together
+LEAST_ROWS = 256
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 
@@ -73,11 +75,16 @@ class TestSet:
 
     def add(self, features: FloatArray) -> None:
         """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
-        self.parts.append(features if features.ndim == 2 else features[:, 0])
+        self.parts.append(features if features.ndim == 2 else np.ascontiguousarray(features[:, 0]))
 
     def predict(self) -> Prediction:
         """Predictions for all rows added, in the order of adding; raises `UsageError` for scores that cannot be right."""
         rows = np.concatenate(self.parts)
+        count, at_once = max(1, len(rows)), max(LEAST_ROWS, SCORES_AT_ONCE // (self.classes or 1))
+        starts = range(0, count, count if self.learner.transductive else at_once)
+        return Prediction(np.concatenate([self._labels(rows[start:][: starts.step]) for start in starts]))
+
+    def _labels(self, rows: FloatArray) -> IntArray:
         scores = np.asarray(self.learner.scores(rows))
         wanted = (len(rows), self.classes or scores.shape[-1])
         if scores.shape != wanted or np.isnan(scores).any():
@@ -87,7 +94,8 @@ class TestSet:
                 where=inspect.getsourcefile(type(self.learner)),
                 remedy=f"return a number for each row and each class seen so far, here of shape {list(wanted)}",
             )
-        return Prediction(scores.argmax(1))
+        labels: IntArray = scores.argmax(1)
+        return labels
 
 
 class Learner(ABC):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from tosca_cache.devices import one_thread
-from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet
+from tosca_cache.learners.base import FloatArray, Learner
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
-
-KEPT_BYTES = 2**28  # of random features of watched rows
 
 
 class Classifier(Protocol):
@@ -118,38 +116,3 @@ class Expanded(ClosedForm):
     def scores(self, features: FloatArray) -> FloatArray:
         """Scores of all classes, [n, C]."""
         return self._score(features)
-
-    def test_set(self) -> TestSet:
-        """Test rows whose random features are kept."""
-        return ExpandedRows(self)
-
-
-class ExpandedRows(TestSet):
-    """Test rows whose random features are kept, up to `KEPT_BYTES` of them; the others' are computed when asked for.
-
-    The learner's classifier has `features` (`closed_form.expansion`) and `scores_of`.
-    """
-
-    def __init__(self, learner: Expanded) -> None:
-        super().__init__(learner)
-        self.classifier: Any = learner.classifier
-        self.expanded: list[Tensor | None] = []  # of each part
-
-    def add(self, features: FloatArray) -> None:
-        """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
-        super().add(features)
-        random = self.classifier.features
-        kept = sum(h.nbytes for h in self.expanded if h is not None)
-        small = kept + len(self.parts[-1]) * random.size * random.dtype.itemsize <= KEPT_BYTES
-        self.expanded.append(self._features(self.parts[-1]) if small else None)
-
-    def predict(self) -> Prediction:
-        """Predictions for all rows added, in the order of adding."""
-        parts = zip(self.parts, self.expanded, strict=True)
-        labels = [self.classifier.scores_of(self._features(x) if h is None else h).argmax(1) for x, h in parts]
-        return Prediction(torch.cat(labels).cpu().numpy())
-
-    def _features(self, features: FloatArray) -> Tensor:
-        assert isinstance(self.learner, Expanded)
-        h: Tensor = self.classifier.features.apply(self.learner.tensor(features))
-        return h

@@ -120,13 +120,13 @@ class _Pass:
 
     def __init__(self, learner: Learner, stream: TaskStream) -> None:
         self.stream = stream
-        self.tests = [stream.test(number) for number in range(len(stream))]
-        counts = np.array([len(test) for test in self.tests])
+        labels, rows = zip(*(stream.test_index(number) for number in range(len(stream))), strict=True)
+        counts = np.array([len(part) for part in rows])
         self.outcome = Outcome(
             R=np.full((len(stream), len(stream)), np.nan),
-            labels=stream.class_of[np.concatenate([test.labels for test in self.tests])],
+            labels=stream.class_of[np.concatenate(labels)],
             tasks=np.repeat(np.arange(len(stream)), counts),
-            rows=np.concatenate([test.index for test in self.tests]),
+            rows=np.concatenate(rows),
             counts=counts,
             test_set=learner.test_set(),
         )
@@ -135,7 +135,7 @@ class _Pass:
         """Fills the row of R of a task that has been learned in `trained` seconds, and returns it, [number + 1]."""
         start, outcome = perf_counter(), self.outcome
         outcome.test_set.classes = self.stream.classes(number).stop
-        outcome.test_set.add(self.tests[number].features)
+        outcome.test_set.add(self.stream.test(number).features)
         prediction = outcome.test_set.predict().reported(self.stream)
         n = len(prediction.labels)
         row = accuracy_by_task(prediction.labels, outcome.labels[:n], outcome.tasks[:n], number + 1)

@@ -2,9 +2,9 @@
 
 Lambda is chosen at each task from that task's rows alone, as in the official code; a random split of them is drawn from the
 seed. Sums and solution are in single precision as there, `precision="float64"` excepted; the split's errors are computed in
-float64 from one eigendecomposition for all lambdas. What differs: the sums are kept as square roots of Gram matrices while
-rows are fewer than features (`closed_form.random_ridge`), which changes nothing but rounding, and a lambda too small to
-solve for is raised until it is not. Phase 1, which adapts the backbone on the first task, cannot be had from a cache.
+float64. What differs: the sums are kept as square roots of Gram matrices while rows are fewer than features
+(`closed_form.random_ridge`), which changes nothing but rounding, and a lambda too small to solve for is raised until it is
+not. Phase 1, which adapts the backbone on the first task, cannot be had from a cache.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tosca_cache.devices import free_memory, one_thread
+from tosca_cache.devices import free_memory, on_cores, one_thread
 from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, register_learner
 from tosca_cache.luca.bank import Bank
@@ -159,48 +159,38 @@ class CachedTestFeatures(TestSet):
     """Test rows whose adapted features are computed once for every module and kept, as long as there is memory for them.
 
     A stored module and a test row never change, so after each task only the new module meets the old rows and only the old
-    modules meet the new rows; what is repeated is the product with the head, whose rows do change. What would take more
-    than a part of the memory that is free (`MOST_KEPT`) is computed anew whenever it is needed: the numbers are the same.
-    Augmented views are adapted when a router asks for them.
+    modules meet the new rows; what is repeated is the product with the head, whose rows (and sigma) all go on training: see
+    "Consequences" in reference/tosca.md. What would take more than a part of the memory that is free (`MOST_KEPT`) is
+    computed anew whenever it is needed: the numbers are the same. Augmented views are adapted when a router asks for them.
     """
 
     learner: Tosca
 
     def __init__(self, learner: Tosca) -> None:
         super().__init__(learner)
-        self.rows: list[Tensor] = []  # one [n, d] a part
+        self.rows: list[Tensor] = []  # one [n, d] a part, as stored
         self.views: list[FloatArray] = []  # one [n, V, d] a part, as stored; V may be 0
         self.adapted: list[list[Tensor]] = []  # [part][module], each [n, d], unit length; those of first modules
         self.seconds = {"adapt": 0.0, "head": 0.0}
+        self._known: tuple[Tensor, int, Tensor, Tensor] | None = None  # directions, parts; their entropy and prediction
 
     def add(self, features: FloatArray) -> None:
         """Adds test features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d]."""
         every = features[:, None] if features.ndim == 2 else features
-        self.rows.append(self.learner.tensor(every[:, 0]))
+        self.rows.append(torch.from_numpy(np.ascontiguousarray(every[:, 0])).to(self.learner.device))
         self.views.append(every[:, 1:])
         self.adapted.append([])
 
-    @one_thread()
     @torch.inference_mode()
     def outputs(self) -> ModuleOutputs:
         """Entropy and prediction of every module for all rows added, [T, n], and a way to ask for more."""
-        self._adapt()
-        start = perf_counter()
-        bank = self.learner.bank
-        entropy, prediction = [], []
-        for module in range(len(bank)):
-            parts = self._parts(module)
-            h, p = self.learner.engine.entropy_and_prediction(parts, *bank.directions)
-            entropy.append(h)
-            prediction.append(p)
-        self.seconds["head"] += perf_counter() - start
-        return ModuleOutputs(
-            torch.cat(self.rows),
-            torch.stack(entropy),
-            torch.stack(prediction),
-            tuple(self.learner.task_classes),
-            lazy=self,
-        )
+        threads = torch.get_num_threads() if self.learner.device.type == "cpu" else 1
+        with one_thread():
+            directions, parts = self.learner.bank.directions[0], len(self.rows)
+            if self._known is None or self._known[0] is not directions or self._known[1] != parts:
+                self._known = directions, parts, *self._entropy_and_prediction(threads)
+            features = torch.cat(self.rows).to(self.learner.dtype)
+            return ModuleOutputs(features, *self._known[2:], tuple(self.learner.task_classes), lazy=self)
 
     def predict(self) -> Prediction:
         """Predictions of the routed modules for all rows added."""
@@ -218,8 +208,8 @@ class CachedTestFeatures(TestSet):
     @torch.inference_mode()
     def adapted_rows(self, module: int) -> Tensor:
         """Unit-length adapted features of one module for all rows added, [n, d]."""
-        self._adapt()
-        return torch.cat(self._parts(module))
+        self._adapt(1)
+        return torch.cat([self._adapted(part, module) for part in range(len(self.rows))])
 
     @property
     def view_count(self) -> int:
@@ -247,26 +237,56 @@ class CachedTestFeatures(TestSet):
         found: FloatArray = scores.cpu().numpy()
         return found
 
-    def _adapt(self) -> None:
-        """Computes what is to be kept."""
+    def _entropy_and_prediction(self, threads: int) -> tuple[Tensor, Tensor]:
+        """[T, n] each; some rows by one module on each core at a time, and nothing of size [T, n, C] is made."""
+        self._adapt(threads)
+        start, bank, groups = perf_counter(), self.learner.bank, self._groups()
+        pairs = [(module, group) for module in range(len(bank)) for group in groups]
+        found = on_cores(self._scored, pairs, threads)
+        entropy, prediction = (torch.cat(each).unflatten(0, (len(bank), -1)) for each in zip(*found, strict=True))
+        self.seconds["head"] += perf_counter() - start
+        return entropy, prediction
+
+    @torch.inference_mode()
+    def _scored(self, pair: tuple[int, range]) -> tuple[Tensor, Tensor]:
+        module, group = pair
+        parts = [self._adapted(part, module) for part in group]
+        return self.learner.engine.entropy_and_prediction(parts, *self.learner.bank.directions)
+
+    def _groups(self) -> list[range]:
+        """The parts, in runs of about `ROWS_AT_ONCE` rows."""
+        at_once = ROWS_AT_ONCE * (16 if self.learner.device.type == "cuda" else 1)
+        groups, start, rows = [], 0, 0
+        for part, mine in enumerate(self.rows):
+            rows += len(mine)
+            if rows >= at_once or part + 1 == len(self.rows):
+                groups.append(range(start, part + 1))
+                start, rows = part + 1, 0
+        return groups
+
+    def _adapt(self, threads: int) -> None:
+        """Computes what is to be kept, a part of the rows by one module a core at a time."""
         start = perf_counter()
         room = MOST_KEPT * free_memory(self.learner.device)
-        for rows, done in zip(self.rows, self.adapted, strict=True):
-            size = rows.numel() * rows.element_size()
-            for module in range(len(done), len(self.learner.bank)):
-                room -= size
-                if room < 0:
-                    break
-                done.append(self._adapted(rows, module))
+        missing = []
+        for part, done in enumerate(self.adapted):
+            size = self.rows[part].numel() * torch.finfo(self.learner.dtype).bits // 8
+            count = min(len(self.learner.bank) - len(done), int(room // max(size, 1)))
+            missing += [(part, module) for module in range(len(done), len(done) + count)]
+            room -= count * size
+        for (part, _), rows in zip(missing, on_cores(self._computed, missing, threads), strict=True):
+            self.adapted[part].append(rows)
         self.seconds["adapt"] += perf_counter() - start
 
-    def _parts(self, module: int) -> list[Tensor]:
-        """Adapted features of one module, one [n, d] a part."""
-        parts = zip(self.rows, self.adapted, strict=True)
-        return [done[module] if module < len(done) else self._adapted(rows, module) for rows, done in parts]
+    def _adapted(self, part: int, module: int) -> Tensor:
+        done = self.adapted[part]
+        return done[module] if module < len(done) else self._computed((part, module))
 
-    def _adapted(self, rows: Tensor, module: int) -> Tensor:
-        return torch.cat([self.learner.bank.adapted(module, chunk) for chunk in rows.split(ROWS_AT_ONCE)])
+    @torch.inference_mode()
+    def _computed(self, pair: tuple[int, int]) -> Tensor:
+        part, module = pair
+        chunks = self.rows[part].split(ROWS_AT_ONCE)
+        return torch.cat([self.learner.bank.adapted(module, chunk.to(self.learner.dtype)) for chunk in chunks])
 
 
 def divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:

@@ -25,7 +25,7 @@ from tosca_cache.routing import RoutedPrediction, ModuleOutputs, Router, make_ro
 from tosca_cache.routing.classifier import ClosedFormRouter
 from tosca_cache.runs.experiment import make_engine, make_stream
 from tosca_cache.store import Store, open_store
-from tosca_cache.tasks import Task, TaskStream, load_splits
+from tosca_cache.tasks import Task, TaskStream, load_splits, memory_for_features
 
 IntArray = NDArray[np.int64]
 BATCH_SIZES = (8, 48, 256)
@@ -62,7 +62,7 @@ def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") 
     """
     config = resolve(config=run / "config.toml").config
     opened = _store_of(run, store)
-    splits = load_splits(opened, config.incremental)
+    splits = load_splits(opened, config.incremental, most=memory_for_features())
     for seed in config.seeds:
         stream = make_stream(config, splits, opened.class_names, seed, opened.domain_names)
         yield _ask(run, seed, stream, config, device)

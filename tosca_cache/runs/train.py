@@ -38,7 +38,7 @@ from tosca_cache.runs.experiment import (
 )
 from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.store import Store
-from tosca_cache.tasks import load_splits
+from tosca_cache.tasks import load_splits, memory_for_features
 from tosca_cache.text import printable
 
 MOST_SECONDS = 1e10  # centuries
@@ -53,7 +53,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     config = resolved.config
     device = resolve_device(config.device)
     start = perf_counter()
-    splits = load_splits(store, config.incremental)
+    splits = load_splits(store, config.incremental, most=memory_for_features())
     streams = [make_stream(config, splits, store.class_names, seed, store.domain_names) for seed in config.seeds]
     engine = make_engine(config, streams[0], len(config.seeds))
     configured_learner(config, config.seeds[0], device, engine)

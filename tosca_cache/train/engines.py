@@ -21,7 +21,8 @@ from tosca_cache.train.native.library import CannotCompileError, find_compiler, 
 from tosca_cache.train.native.score import entropy_and_prediction as native_score
 from tosca_cache.train.stack import Lane, Member
 
-ROWS_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 16}  # whose logits are in memory together
+LOGITS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}  # in memory together; on a CPU in a core's cache
+LEAST_ROWS = 128
 PAYS = 3000  # steps; compiling takes about two seconds, once a machine, and a step then about a millisecond and a half less
 
 
@@ -63,7 +64,8 @@ class Engine:
             return native_score(parts, directions, float(sigma))
         if directions.is_cuda:  # one large piece of work instead of many small ones
             parts = [torch.cat(list(parts))]
-        size = ROWS_AT_ONCE["cuda" if directions.is_cuda else "cpu"]
+        at_once = LOGITS_AT_ONCE["cuda" if directions.is_cuda else "cpu"]
+        size = max(LEAST_ROWS, at_once // len(directions))
         chunks = [chunk for part in parts for chunk in part.split(size)]
         found = [entropy_and_prediction(sigma * (chunk @ directions.T)) for chunk in chunks]
         return torch.cat([h for h, _ in found]), torch.cat([p for _, p in found])

@@ -72,12 +72,15 @@ static inline void outer_tile(const float* a, long a_row, long a_depth, const fl
 template <class Use>
 static inline void outer(const float* a, long a_row, long a_depth, long rows, const float* b, long ldb, long columns,
                          long depth, Use&& use) {
-    for (long n = 0; n < columns;)
-        if (columns - n >= 3 * LANES) {
-            for (long m = 0; m < rows; m += ROWS) outer_tile<3>(a, a_row, a_depth, b, ldb, depth, m, n, use);
-            n += 3 * LANES;
-        } else {
-            for (long m = 0; m < rows; m += ROWS) outer_tile<1>(a, a_row, a_depth, b, ldb, depth, m, n, use);
-            n += LANES;
-        }
+    for (long n = 0; n < columns;) {
+        long left = (columns - n) / LANES, taken = left < 3 ? left : 3;
+        for (long m = 0; m < rows; m += ROWS)
+            if (taken == 3)
+                outer_tile<3>(a, a_row, a_depth, b, ldb, depth, m, n, use);
+            else if (taken == 2)
+                outer_tile<2>(a, a_row, a_depth, b, ldb, depth, m, n, use);
+            else
+                outer_tile<1>(a, a_row, a_depth, b, ldb, depth, m, n, use);
+        n += taken * LANES;
+    }
 }

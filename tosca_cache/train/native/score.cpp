@@ -13,7 +13,8 @@ struct Rows {
     int64_t* prediction;
 };
 
-constexpr long BATCH = 8 * ROWS;  // rows whose logits stay in a core's cache
+constexpr long BATCH = 8 * ROWS;   // rows whose logits stay in a core's cache
+constexpr long WIDTH = 3 * LANES;  // classes of a tile
 
 // H = -sum p log(p + 1e-9), and the first of the most likely classes; `logits` is overwritten.
 static void entropy_of(float* logits, long classes, long width, float sigma, float* entropy, int64_t* prediction) {
@@ -44,30 +45,44 @@ static void entropy_of(float* logits, long classes, long width, float sigma, flo
     *prediction = best;
 }
 
+// The head as panels of WIDTH classes, each [dim, WIDTH]: what a tile reads of it lies one after the other.
+static void pack(const Rows& task, float* panels) {
+    for (long first = 0; first < task.classes; first += WIDTH) {
+        long count = task.classes - first < WIDTH ? task.classes - first : WIDTH;
+        const float* head = task.directions + first * task.dim;
+        for (long k = 0; k < task.dim; k++, panels += WIDTH)
+            for (long c = 0; c < count; c++) panels[c] = head[c * task.dim + k];
+    }
+}
+
 // 0, or 1 if there is not enough memory.
 extern "C" int tosca_score(const Rows* task) {
-    Matrix head, rows, logits;
-    head.rows = task->classes, head.columns = task->dim, head.stride = stride_of(task->dim);
-    rows.rows = BATCH, rows.columns = task->dim, rows.stride = stride_of(task->dim);
-    logits.rows = BATCH, logits.columns = task->classes, logits.stride = stride_of(padded(task->classes, ROWS));
-    size_t floats = head.size() + rows.size() + logits.size();
-    float* memory = nullptr;
-    if (posix_memalign((void**)&memory, 64, floats * sizeof(float)))
+    long dim = task->dim, classes = task->classes;
+    Matrix rows, logits;
+    rows.rows = BATCH, rows.columns = dim, rows.stride = stride_of(dim);
+    logits.rows = BATCH, logits.columns = classes, logits.stride = stride_of(padded(classes, WIDTH));
+    size_t head = padded(padded(classes, WIDTH) * dim, 16), floats = head + rows.size() + logits.size();
+    float* panels = nullptr;
+    if (posix_memalign((void**)&panels, 64, floats * sizeof(float)))
         return 1;
-    std::memset(memory, 0, floats * sizeof(float));
-    head.w = memory, rows.w = head.w + head.size(), logits.w = rows.w + rows.size();
-    for (long c = 0; c < task->classes; c++) std::memcpy(head.row(c), task->directions + c * task->dim, task->dim * 4);
+    std::memset(panels, 0, floats * sizeof(float));
+    rows.w = panels + head, logits.w = rows.w + rows.size();
+    pack(*task, panels);
     float* entropy = task->entropy;
     int64_t* prediction = task->prediction;
     for (long part = 0; part < task->parts; part++)
         for (long first = 0; first < task->rows[part]; first += BATCH) {
             long count = task->rows[part] - first < BATCH ? task->rows[part] - first : BATCH;
             for (long i = 0; i < count; i++)
-                std::memcpy(rows.row(i), task->adapted[part] + (first + i) * task->dim, task->dim * 4);
-            times_transposed(rows, count, head, logits);
+                std::memcpy(rows.row(i), task->adapted[part] + (first + i) * dim, dim * sizeof(float));
+            for (long c = 0; c < classes; c += WIDTH) {
+                long width = logits.width() - c < WIDTH ? logits.width() - c : WIDTH;
+                outer(rows.w, rows.stride, 1, padded(count, ROWS), panels + c * dim, WIDTH, width, dim,
+                      [&](long i, long n, vec sums) { store(logits.row(i) + c + n, sums); });
+            }
             for (long i = 0; i < count; i++)
-                entropy_of(logits.row(i), task->classes, logits.width(), task->sigma, entropy++, prediction++);
+                entropy_of(logits.row(i), classes, logits.width(), task->sigma, entropy++, prediction++);
         }
-    std::free(memory);
+    std::free(panels);
     return 0;
 }
