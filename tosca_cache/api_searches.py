@@ -32,11 +32,12 @@ from tosca_cache.config.checks import Text
 from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
+from tosca_cache.sweep.cells import PUBLISHED_SEEDS
+from tosca_cache.sweep.parse import make_space
 from tosca_cache.sweep.progress import SweepProgress
-from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
+from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
-from tosca_cache.sweep.run_cells import SweepReporter
-from tosca_cache.sweep.space import make_space
+from tosca_cache.sweep.runner import SweepReporter
 from tosca_cache.terminal import make_console
 
 _STORE = instance(Store, "open it first: tosca.open_store(path)")

@@ -14,19 +14,18 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.experiment import evaluate_trained, train_stream
 from tosca_cache.sweep.cells import Cell
-from tosca_cache.sweep.execute import InProcess
 from tosca_cache.sweep.ledger import Ledger
+from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import run_sweep
-from tosca_cache.sweep.run_cells import Runner, Silent
+from tosca_cache.sweep.runner import Runner, SweepReporter, in_process
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
-from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
 QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4, device="cpu")
 
 
-class Counting(Silent):
+class Counting(SweepReporter):
     """Remembers what it is told."""
 
     def __init__(self):
@@ -73,14 +72,13 @@ def make_data():
 
 @pytest.fixture(scope="session")
 def make_runner():
-    """A runner in this process: (data, engine, path of the ledger, reporter, executor) -> context manager, a Runner."""
+    """A runner in this process: (data, engine, path of the ledger) -> context manager, a Runner."""
 
     @contextmanager
-    def make(data, *, engine=None, ledger=None, reporter=None, executor=None):
+    def make(data, *, engine=None, ledger=None):
         engine = engine or Engine("native")
         with TemporaryDirectory() as folder, Ledger.open(ledger or Path(folder) / "ledger") as book:
-            executor = executor or InProcess(data, engine)
-            yield Runner(data, "a store", executor, engine, torch.device("cpu"), book, reporter or Silent())
+            yield Runner(data, "a store", in_process(data, engine), engine, torch.device("cpu"), book)
 
     return make
 

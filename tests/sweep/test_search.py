@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS
 from tosca_cache.errors import RunError, UsageError
-from tosca_cache.sweep import run_cells, search
+from tosca_cache.sweep import runner as runner_file
+from tosca_cache.sweep import search
+from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.preview import preview
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import Resources, report_path
-from tosca_cache.sweep.search import distinct
-from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
 SETTING = st.fixed_dictionaries(
@@ -139,7 +139,7 @@ class Clock:
 def test_a_time_budget_ends_the_search_and_the_same_command_goes_on(sweep, cells_in, tmp_path, counting, monkeypatch):
     """Settings of four shapes are four blocks; two of them fit into the time."""
     clock, axes = Clock(), ("epochs=1,2,3,4", "lr=0.001,0.02")
-    monkeypatch.setattr(run_cells, "time", clock)
+    monkeypatch.setattr(runner_file, "time", clock)
     monkeypatch.setattr(search, "time", clock)
 
     class Slow(counting):
@@ -168,8 +168,6 @@ def test_no_time_at_all_is_said(sweep, tmp_path):
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_rounds_of_a_sampler_are_the_same_again(sweep, sampler):
-    if sampler == "tpe":
-        pytest.importorskip("optuna")
     how = {"sampler": sampler, "trials": 14, "round_size": 6, "seeds": (1,)}
     axes = ("lr=log:0.0001:0.1", "flow=tosca,adapter", "optimizer=sgd,adam", "momentum=lin:0.1:0.9@optimizer=sgd")
     first, told = sweep(*axes, **how)
@@ -228,12 +226,6 @@ def test_a_preview_counts_what_the_sweep_runs_and_writes_nothing(sweep, store, t
     sweep("lr=0.001,0.02", "epochs=1,2,3")
     finished = preview(request, store, ledger, Resources())
     assert [row[2] for row in finished.rows] == [4, 4, 4] and finished.seconds == 0
-
-
-def test_points_are_told_apart_by_what_counts(quick):
-    adam = replace(quick, optimizer="adam")
-    assert distinct([{"momentum": 0.1}, {"momentum": 0.2}, {"lr": 0.5}], [], adam) == [{"momentum": 0.1}, {"lr": 0.5}]
-    assert distinct([{"momentum": 0.1}], [{"momentum": 0.2}], adam) == []
 
 
 def test_an_axis_of_one_value_holds_for_the_base_setting_too(sweep, cells_in, tmp_path):

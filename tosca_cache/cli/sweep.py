@@ -127,8 +127,9 @@ def _base(given: dict[str, Any]) -> Resolved:
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
     from tosca_cache.config.schema import check_value
+    from tosca_cache.sweep.parse import parse_set, read_space
     from tosca_cache.sweep.request import SweepRequest
-    from tosca_cache.sweep.space import merge, parse_set, read_space
+    from tosca_cache.sweep.space import merge
 
     file = None if given["space"] is None else read_space(given["space"])
     seeds, report_seeds = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,20 +20,18 @@ from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
-from tosca_cache.sweep.execute import Executor, InProcess, OnWorkers
+from tosca_cache.sweep.cells import Scored
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.run_cells import Runner, Silent, SweepReporter
-from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
+from tosca_cache.sweep.runner import Runner, SweepReporter, in_process, on_workers
+from tosca_cache.sweep.samplers import write_study
+from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
 from tosca_cache.sweep.search import Final, Search, run_final
-from tosca_cache.sweep.share import read_data
-from tosca_cache.sweep.space import size
-from tosca_cache.sweep.study import write_study
-from tosca_cache.sweep.trials import Scored
+from tosca_cache.sweep.space import grid
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.train.settings import Settings
-from tosca_cache.workers import threads_here
+from tosca_cache.workers import Workers, threads_here
 
 ENDLESS = 10_000  # settings, of a search that only a budget ends
 
@@ -105,18 +103,18 @@ def run_sweep(
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
-    resources, reporter = resources or Resources(), reporter or Silent()
+    resources, reporter = resources or Resources(), reporter or SweepReporter()
     begun = perf_counter()
     if storage is not None:
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
     if request.leaks:
         reporter.on_note(f"accuracies of batch routing are among those below: it {LEAKS}")
     with Ledger.open(ledger) as book, _runner(request, tune_store or store, book, resources, reporter) as runner:
-        search = Search(request, runner, request.searched[0])
+        search = Search(request, runner)
         search.run()
         if storage is not None:
-            write_study(storage, ledger.stem, request.space, search.scored(request.searched[0]), request.metric)
-        best = search.best(request.searched[0])
+            write_study(storage, ledger.stem, request.space, search.scored(), request.metric)
+        best = search.best()
         honest = search.best(request.searched[1]) if len(request.searched) > 1 else None
         middle = perf_counter()
         if tune_store is None:
@@ -139,7 +137,7 @@ def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, g
         cells=len(cells),
         lost=runner.finished(cells) - len(runner.results(cells)),
         whole=search.whole,
-        top=search.scored(request.searched[0])[:10],
+        top=search.scored()[:10],
         finals=finals,
         gap=_mean(finals[0], request) - _mean(finals[1], request) if gap else None,
         seconds=seconds | {"compile": runner.engine.compile_seconds},
@@ -173,14 +171,13 @@ def _runner(
     engine = sweep_engine(request, data, device)
     if engine.compile_seconds:
         reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
-    executor: Executor
+    digest = store.spec.digest()
     if resources.in_process:
-        executor = InProcess(data, engine, reporter.on_task)
+        yield Runner(data, digest, in_process(data, engine, reporter.on_task), engine, device, ledger, reporter)
     else:
-        executor = OnWorkers(store, data, engine, **asdict(resources))
-    with executor:
-        jobs = max(1, executor.wave // 2)
-        yield Runner(data, store.spec.digest(), executor, engine, device, ledger, reporter, jobs)
+        workers = Workers(resources.backend, resources.jobs, resources.scheduler)
+        with on_workers(store, data, engine, workers) as run_blocks:
+            yield Runner(data, digest, run_blocks, engine, device, ledger, reporter, workers.n_jobs)
 
 
 def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Engine:
@@ -195,10 +192,8 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
 
 def expected_settings(request: SweepRequest) -> int:
     """How many settings the search will try, as far as that can be known before; a large number where it cannot."""
-    points = request.trials or ENDLESS
-    if request.sampler == "grid":
-        points = size(request.space, asdict(request.base)) or 1
-    return points if request.max_cells is None else min(points, request.max_cells // len(request.seeds))
+    points = len(grid(request.space, request.base)) if request.sampler == "grid" else request.trials or ENDLESS
+    return points if request.most is None else min(points, request.most)
 
 
 def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig) -> None:
