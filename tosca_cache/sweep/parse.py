@@ -39,9 +39,9 @@ _FLAGS = {"true": True, "false": False}
 _HOW = "Write a list of values, a range in quotes, or a table with values or range (and when)."
 
 _STORE = ("It chooses the store, and a sweep runs on one store.", "Run one sweep for each store.")
-_TASKS = ("It says what a task is, and scores of different tasks cannot be compared.", "Give it as an option: --{}.")
+_TASKS = ("It says what a task is, and scores of different tasks cannot be compared.", "Give it with --{}.")
 _SEEDS = ("Seeds are not searched: every setting runs with the same ones.", "Give them with --seeds 1993,1994,1995.")
-_WHERE = ("It says where or how a sweep computes, not what.", "Give it as an option: --{}.")
+_WHERE = ("It says where or how a sweep computes, not what.", "Give it with --{}.")
 NOT_SWEPT: dict[str, tuple[str, str]] = {  # key: why it is no axis, and what to do instead
     **dict.fromkeys(("dataset", "backbone", "normalize", "img_size", "views"), _STORE),
     **dict.fromkeys(("incremental", "task_sizes", "class_order", "shots"), _TASKS),
