@@ -104,7 +104,7 @@ def test_two_phases_use_disjoint_classes(sweep, tmp_path, counting, cells_in):
     report, told = sweep("lr=0.001,0.02", select="two-phase", report_seeds=(4, 5))
     assert "first half of the classes" in report.how
     rows = [cell.content["select"] for cell in cells_in(tmp_path / "sweep.sqlite")]
-    assert rows.count({"rows": "half-1"}) == 4
+    assert rows.count({"rows": "half-1", "evaluated": "last"}) == 4
     assert rows.count({"rows": "half-2"}) == len(rows) - 4 == len(told.finished) - 4
     assert {"rows": "test"} not in rows
 

@@ -37,7 +37,7 @@ BAD = {"lr": 1e20, "l1": 1e20}
 
 @settings(max_examples=times(12, 150))
 @given(
-    mixture=st.lists(st.tuples(SETTING, st.integers(0, 3)), min_size=1, max_size=6),
+    mixture=st.lists(st.tuples(SETTING, st.integers(0, 3), st.booleans()), min_size=1, max_size=6),
     name=st.sampled_from(["native", "torch"]),
     threads=st.integers(1, 3),
     rows=st.sampled_from(["test", "val", "half-1"]),
@@ -51,9 +51,9 @@ def test_every_cell_gives_what_tosca_train_gives(
     data, engine = make_data(counts, (5,) * 7), Engine(name, threads)
     base = replace(quick, increment=tasks[0], init_cls=tasks[1])
     cells = []
-    for setting, seed in mixture:
+    for setting, seed, curve in mixture:
         values = dict(setting)
-        cells.append(cell_of(replace(base, **values.pop("schedule"), **values), seed, rows))
+        cells.append(cell_of(replace(base, **values.pop("schedule"), **values), seed, rows, curve=curve))
     with make_runner(data, engine=engine) as runner:
         assert runner.run_cells(cells)
         results = runner.results(cells)
@@ -96,6 +96,24 @@ def test_nothing_finished_is_run_again_and_a_new_value_runs_only_its_own_cells(s
     assert more.settings == 6
     _, told = sweep("lr=0.001,0.02,0.1", "l1=0,0.001", seeds=(1, 2, 3))
     assert told.stages[0] == ("search", 18, 12)
+
+
+def test_a_search_measures_what_it_needs_and_more_serves_less(sweep, cells_in, tmp_path):
+    """By the last accuracy one evaluation is enough; what has been evaluated after every task is not run again for it."""
+    for metric, curve in (("last_accuracy", False), ("average_accuracy", True)):
+        sweep("lr=0.001,0.02", metric=metric, ledger=metric)
+        cells = cells_in(tmp_path / f"{metric}.sqlite", rows="val")
+        assert [("R" in cell.result, "average_accuracy" in cell.result) for cell in cells] == [(curve, curve)] * 4
+        assert all("R" in cell.result for cell in cells_in(tmp_path / f"{metric}.sqlite", rows="test"))
+    report, told = sweep("lr=0.001,0.02", metric="last_accuracy", ledger="average_accuracy")
+    assert told.stages[0] == ("search", 4, 4)
+    assert report.top == sweep("lr=0.001,0.02", ledger="last_accuracy")[0].top
+
+
+def test_few_shot_metrics_are_reported(sweep, quick):
+    report, _ = sweep("lr=0.001,0.02", base=replace(quick, shots=3))
+    for final in report.finals:
+        assert 0 <= final.metrics["harmonic_mean"][0] <= 100 and "performance_drop" in final.metrics
 
 
 def test_settings_that_differ_in_no_key_that_counts_are_one(sweep):

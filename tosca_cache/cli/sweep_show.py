@@ -83,6 +83,7 @@ def scored_on(select: dict[str, Any]) -> str:
     """Which rows the cells of a group were scored on, in words."""
     held_out = f"{select.get('fraction', 0):.0%} of the train rows, held out"
     tasks = "each domain a task, " if select.get("incremental") == "domains" else ""
+    tasks += "after the last task, " if select.get("evaluated") == "last" else ""
     return (
         tasks
         + {

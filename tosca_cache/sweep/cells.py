@@ -20,7 +20,9 @@ from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.train.settings import Settings
 
 PUBLISHED_SEEDS = (1993, 1994, 1995, 1996, 1997)
+LAST = ("last_accuracy", "last_accuracy_over_tasks")  # what one evaluation after the last task tells
 METRICS = ("last_accuracy", "average_accuracy", "last_accuracy_over_tasks", "average_accuracy_over_tasks")
+FEW_SHOT = ("performance_drop", "harmonic_mean")  # reported as well where later tasks have a few rows of each class
 REPORTED = (
     "last_accuracy",
     "average_accuracy",
@@ -51,11 +53,15 @@ SETTING_KEYS = tuple(key for key in KEYS if key not in _ELSEWHERE)
 
 @dataclass(frozen=True)
 class Cell:
-    """config: with one seed. scenario: which rows. store: digest of the fingerprint of the store."""
+    """config: with one seed. scenario: which rows. store: digest of the fingerprint of the store.
+
+    curve: whether it is evaluated after every task; otherwise after the last one alone, for the last accuracy.
+    """
 
     config: TrainConfig
     scenario: Scenario
     store: str
+    curve: bool = True
 
     @property
     def seed(self) -> int:
@@ -70,7 +76,7 @@ class Cell:
     @property
     def measures(self) -> tuple[str, ...]:
         """The numbers that its result has, or null where they are not defined."""
-        return METRICS + REPORTED
+        return METRICS + REPORTED if self.curve else LAST
 
     @property
     def content(self) -> dict[str, Any]:
@@ -78,7 +84,7 @@ class Cell:
         return {
             "setting": setting_of(self.config),
             "seed": self.seed,
-            "select": self.scenario.content() | tasks_of(self.config),
+            "select": self.scenario.content() | tasks_of(self.config) | ({} if self.curve else {"evaluated": "last"}),
             "store": self.store,
             "arithmetic": ARITHMETIC,
         }
@@ -120,9 +126,11 @@ def with_point(base: TrainConfig, point: Mapping[str, Any]) -> TrainConfig:
         raise ConfigError(error.problem, where=f"the point {words}", remedy=error.remedy) from None
 
 
-def cells_of(config: TrainConfig, seeds: Sequence[int], scenario: Scenario, store: str) -> list[Cell]:
+def cells_of(
+    config: TrainConfig, seeds: Sequence[int], scenario: Scenario, store: str, *, curve: bool = True
+) -> list[Cell]:
     """One setting with several seeds."""
-    return [Cell(replace(config, seeds=(seed,)), scenario, store) for seed in seeds]
+    return [Cell(replace(config, seeds=(seed,)), scenario, store, curve) for seed in seeds]
 
 
 @dataclass(frozen=True)

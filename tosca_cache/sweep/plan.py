@@ -121,7 +121,8 @@ class Group:
             shape["class_order"] = "given"
         if config.incremental == "domains":
             shape["classes of each domain"] = tuple(b - a for a, b in pairwise((0, *self.sizes.classes)))
-        return {"rows": self.cells[0].scenario.rows} | tasks_of(config) | shape
+        evaluated = "after every task" if self.cells[0].curve else "after the last task"
+        return {"rows": self.cells[0].scenario.rows, "evaluated": evaluated} | tasks_of(config) | shape
 
 
 def plan_groups(
@@ -137,7 +138,13 @@ def plan_groups(
     by_shape: dict[tuple[object, ...], list[Cell]] = {}
     sizes_of = _SizesOfTasks(data)
     for cell in cells:
-        key = (cell.scenario, *(getattr(cell.config, name) for name in SHAPE_KEYS), cell.config.device, sizes_of(cell))
+        key = (
+            cell.scenario,
+            cell.curve,
+            *(getattr(cell.config, name) for name in SHAPE_KEYS),
+            cell.config.device,
+            sizes_of(cell),
+        )
         by_shape.setdefault(key, []).append(cell)
     views = data.train.features.shape[1]
     groups = []

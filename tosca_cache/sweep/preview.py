@@ -103,7 +103,7 @@ def estimate(group: Group, engine: Engine, device: torch.device) -> Estimate:
     members = min(group.most, len(group.models))
     each = _step_seconds(group, engine, device, members, classes) / members
     at_a_time = engine.threads if engine.name == "native" else 1
-    scored = _scoring_seconds(sizes, engine, classes, device) / at_a_time
+    scored = _scoring_seconds(sizes, engine, classes, device, curve=group.cells[0].curve) / at_a_time
     return Estimate(len(group.models) * sizes.steps * each, len(group.cells) * scored)
 
 
@@ -130,8 +130,9 @@ def _step_seconds(group: Group, engine: Engine, device: torch.device, members: i
 
 @one_thread()
 @torch.inference_mode()
-def _scoring_seconds(sizes: Sizes, engine: Engine, classes: int, device: torch.device) -> float:
-    """Every module meets every test row once, and then, after every task, every row of the classes seen the head."""
+def _scoring_seconds(sizes: Sizes, engine: Engine, classes: int, device: torch.device, *, curve: bool) -> float:
+    """Every module meets every test row once, and then every row of the classes seen the head: after every task (`curve`),
+    or after the last one."""
     rows = normalise(torch.randn(ROWS, sizes.shape.dim, device=device))
     directions = normalise(initial_head(sizes.shape.dim, classes, 0).weight[0].to(device))
     sigma = torch.ones(1, device=device)
@@ -143,7 +144,8 @@ def _scoring_seconds(sizes: Sizes, engine: Engine, classes: int, device: torch.d
     total = 0
     for number, (test, stop) in enumerate(zip(sizes.test, sizes.classes, strict=True)):
         seen += test
-        total += (number + 1) * seen * stop
+        if curve or number == len(sizes.test) - 1:
+            total += (number + 1) * seen * stop
     hidden = 2 * (sizes.shape.mlp_hidden + sizes.shape.se_hidden)
     adapted = len(sizes.classes) * seen * hidden  # as many products a row as a head of so many classes
     return each * (total + adapted)

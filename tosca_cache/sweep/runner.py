@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,8 @@ class Runner:
 
         Raises what a worker raises; cells that were begun and not finished are then open again.
         """
-        by_address = {cell.address: cell for cell in cells}
+        self.results(cells)
+        by_address = {cell.address: cell for cell in cells if cell.address not in self.known}
 
         def run(left: set[str]) -> bool:
             wanted = [cell for address, cell in by_address.items() if address in left]
@@ -157,18 +158,21 @@ class Runner:
 
     def finished(self, cells: Sequence[Cell]) -> int:
         """How many of these are finished already."""
-        counts = self.ledger.counts([cell.address for cell in cells])
-        return sum(counts[state] for state in FINISHED)
+        known = self.results(cells)
+        counts = self.ledger.counts([cell.address for cell in cells if cell.address not in known])
+        return len(known) + sum(counts[state] for state in FINISHED)
 
     def results(self, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
-        """What was measured of those cells that are done, by address."""
-        asked = [cell.address for cell in cells]
-        unknown = [cell for cell in cells if cell.address not in self.known]
-        for needs in {cell.measures for cell in unknown}:
-            addresses = [cell.address for cell in unknown if cell.measures == needs]
-            found = self.ledger.cells(addresses, state=DONE, needs=needs)
-            self.known |= {cell.address: cell.result for cell in found if cell.result is not None}
-        return {address: self.known[address] for address in asked if address in self.known}
+        """What was measured of those cells that are done, by address; a cell with the whole curve serves one without."""
+        for curve in (False, True):
+            unknown = [cell for cell in cells if cell.address not in self.known and cell.curve <= curve]
+            asked = {replace(cell, curve=curve).address: cell.address for cell in unknown}
+            if asked:
+                needs = replace(unknown[0], curve=curve).measures
+                for found in self.ledger.cells(list(asked), state=DONE, needs=needs):
+                    self.known[asked[found.address]] = found.result or {}
+        addresses = [cell.address for cell in cells]
+        return {address: self.known[address] for address in addresses if address in self.known}
 
 
 def in_process(data: Data, engine: Engine, on_task: Callable[[int, int], None] | None = None) -> RunBlocks:

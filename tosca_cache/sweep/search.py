@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
-from tosca_cache.sweep.cells import REPORTED, Cell, Scored, cells_of, mean_spread, with_point
+from tosca_cache.sweep.cells import FEW_SHOT, LAST, REPORTED, Cell, Scored, cells_of, mean_spread, with_point
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.runner import Runner
 from tosca_cache.sweep.scenario import Scenario
@@ -27,7 +27,9 @@ class Trial:
     def of(cls, point: Point, request: SweepRequest, store: str) -> Trial:
         """The trial of a point; store: digest of the fingerprint of the store."""
         config = with_point(request.base, point)
-        return cls(point, config, {s: cells_of(config, request.seeds, s, store) for s in request.searched})
+        curve = request.metric not in LAST
+        cells = {s: cells_of(config, request.seeds, s, store, curve=curve) for s in request.searched}
+        return cls(point, config, cells)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, co
     runner.reporter.on_stage(f"report: {name}", len(cells), runner.finished(cells))
     runner.run_cells(cells)
     results = list(runner.results(cells).values())
-    metrics = {
-        metric: mean_spread([result[metric] for result in results if result[metric] is not None]) for metric in REPORTED
-    }
+    few_shot = [metric for metric in FEW_SHOT if any(metric in result for result in results)]
+    values = {metric: [result.get(metric) for result in results] for metric in (*REPORTED, *few_shot)}
+    metrics = {metric: mean_spread([v for v in found if v is not None]) for metric, found in values.items()}
     return Final(name, point, metrics, len(results), len(cells) - len(results))
