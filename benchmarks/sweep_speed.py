@@ -2,7 +2,8 @@
 
 Measures: a grid of lr x l1 on synthetic features of a real dataset's size (cub: 9,430 x 9 x 768 in 20 tasks of 10;
 cifar100: 50,000 x 9 x 768 in 20 tasks of 5), 20 epochs, batch 48, tensors in memory: seconds of training, and of training
-with all evaluation, for the blocks that `tosca sweep` runs, and as a search by last accuracy runs them, evaluated once. Compiling the kernels (once a machine) is shown apart.
+with all evaluation, for the blocks that `tosca sweep` runs, and with one evaluation at the end, as a search by last
+accuracy has it. Compiling the kernels (once a machine) is shown apart.
 Against: benchmarks/plain_loop.py, one setting at a time, same tensors, same threads. It runs --peer settings of the grid,
 which all cost the same, and is multiplied; both sides take turns.
 Beside it the roofline: operations and bytes counted, rates measured on this machine, the fraction reached.
@@ -51,12 +52,12 @@ def make_data(size: str) -> tuple[Data, int]:
     return Data(*parts, tuple(map(str, range(classes)))), increment
 
 
-def make_cells(config: TrainConfig, count: int, *, curve: bool) -> list[Cell]:
+def make_cells(config: TrainConfig, count: int) -> list[Cell]:
     side = max(1, round(count**0.5))
     rates, weights = np.geomspace(0.005, 0.1, side), np.geomspace(1e-4, 1e-3, -(-count // side))
     points = [{"lr": float(lr), "l1": float(l1)} for lr in rates for l1 in weights][:count]
     settings = [with_point(config, point) for point in points]
-    return [cell for s in settings for cell in cells_of(s, (1993,), Scenario("test"), "synthetic", curve=curve)]
+    return [cell for s in settings for cell in cells_of(s, (1993,), Scenario("test"), "synthetic")]
 
 
 def ours(cells: list[Cell], data: Data, engine: Engine, device: torch.device) -> dict[str, float]:
@@ -103,7 +104,7 @@ def main() -> None:
     device = resolve_device(arguments.device)
     data, increment = make_data(arguments.size)
     config = TrainConfig(increment=increment, device=arguments.device, router="sample")
-    cells = make_cells(config, arguments.settings, curve=True)
+    cells = make_cells(config, arguments.settings)
     stream = make_scenario(Scenario("test"), config, data, 1993)
     steps = Settings.of(config).steps(stream.train_counts().tolist())
     engine = choose_engine(arguments.engine, device, steps=steps * len(cells), threads=cores())

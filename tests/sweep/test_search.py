@@ -13,9 +13,8 @@ from tosca_cache.errors import RunError, UsageError
 from tosca_cache.sweep import runner as runner_file
 from tosca_cache.sweep import search
 from tosca_cache.sweep.parse import parse_set
-from tosca_cache.sweep.preview import preview
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.run import Resources, report_path
+from tosca_cache.sweep.run import Resources, preview, report_path
 from tosca_cache.train.engines import Engine
 
 SETTING = st.fixed_dictionaries(

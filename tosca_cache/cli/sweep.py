@@ -216,7 +216,7 @@ def _print_report(console: Any, report: Any) -> None:
 
 def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> None:
     from tosca_cache.report.sweeps import duration, plan_table
-    from tosca_cache.sweep.preview import preview
+    from tosca_cache.sweep.run import preview
 
     console = make_console()
     found = preview(request, store, ledger, resources)

@@ -57,11 +57,10 @@ def _print_group(console: Console, group: Group, metric: str, top: int) -> None:
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     console.rule(f"{scored_on(group.select)}; store {group.store[:10]}")
     console.print(counted, soft_wrap=True)
-    best = [(b.setting, b.mean, b.spread, b.seeds) for b in best_settings(group.cells, metric)]
+    best = best_settings(group.cells, metric)
     console.print(top_table(best[:top], metric=metric, how=f"{len(best)} settings"))
     for effect in main_effects(group.cells, metric) if len(best) >= LEAST_SETTINGS else ():
-        levels = [(level.label, level.mean, level.spread, level.n, level.best) for level in effect.levels]
-        console.print(effects_table(effect.key, levels))
+        console.print(effects_table(effect.key, effect.levels))
     _print_lost(console, group)
 
 

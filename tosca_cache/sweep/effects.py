@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tosca_cache.config.schema import KEYS
 from tosca_cache.sweep.cells import mean_spread
@@ -33,28 +33,17 @@ class Group:
     cells: tuple[LedgerCell, ...]
 
 
-@dataclass(frozen=True)
-class BestSetting:
-    """One setting over its seeds.
-
-    setting: the keys that vary within the group; a key that this setting does not have is left out.
-    mean, spread: of the score; the spread is the sample standard deviation, NaN for one seed.
-    seeds: how many have a score. diverged: how many of its cells diverged, which the mean does not know of.
-    """
+class BestSetting(NamedTuple):
+    """One setting over its seeds: the keys that vary within the group, and its score; spread is NaN for one seed."""
 
     setting: dict[str, Any]
     mean: float
     spread: float
     seeds: int
-    diverged: int
 
 
-@dataclass(frozen=True)
-class Level:
-    """All scored cells with one value of a key, or with a value in one range.
-
-    label: the value or the range, for people. mean, spread, n, best: of the scores; the spread is NaN for one.
-    """
+class Level(NamedTuple):
+    """All scored cells with one value of a key, or with a value in one range; label: that, for people."""
 
     label: str
     mean: float
@@ -63,15 +52,11 @@ class Level:
     best: float
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What one key does on its own, all other keys left to vary as they do.
-
-    levels: ascending in the value. reach: largest mean of a level minus the smallest.
-    """
+class Effect(NamedTuple):
+    """What one key does on its own; levels ascend in the value. reach: largest mean of a level minus the smallest."""
 
     key: str
-    levels: tuple[Level, ...]
+    levels: list[Level]
     reach: float
 
 
@@ -99,10 +84,9 @@ def best_settings(cells: Sequence[LedgerCell], score: str) -> list[BestSetting]:
         scores = [value for cell in members if (value := score_of(cell, score)) is not None]
         if scores:
             whole = members[0].content["setting"]
-            diverged = sum(cell.state == DIVERGED for cell in members)
-            setting = {key: whole[key] for key in keys if key in whole}
-            found.append(BestSetting(setting, *mean_spread(scores), len(scores), diverged))
-    return sorted(found, key=lambda best: (best.diverged > 0, -best.mean, _text(best.setting)))
+            best = BestSetting({key: whole[key] for key in keys if key in whole}, *mean_spread(scores), len(scores))
+            found.append((any(cell.state == DIVERGED for cell in members), -best.mean, _text(best.setting), best))
+    return [best for *_, best in sorted(found, key=lambda entry: entry[:3])]
 
 
 def main_effects(cells: Sequence[LedgerCell], score: str) -> list[Effect]:
@@ -115,7 +99,7 @@ def main_effects(cells: Sequence[LedgerCell], score: str) -> list[Effect]:
     effects = []
     for key in varying_keys(scored):
         having = [cell for cell in scored if key in cell.content["setting"]]
-        levels = tuple(_level(part, key, score) for part in _by_value(having, key))
+        levels = [_level(part, key, score) for part in _by_value(having, key)]
         if len(levels) > 1:
             means = [level.mean for level in levels]
             effects.append(Effect(key, levels, max(means) - min(means)))
