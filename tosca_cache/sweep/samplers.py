@@ -16,10 +16,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from tosca_cache.config import TrainConfig
-from tosca_cache.config.checks import nearest
 from tosca_cache.errors import RunError, UsageError
 from tosca_cache.seeds import derive_seed, numpy_generator
-from tosca_cache.sweep.cells import Scored, setting_of, with_point
+from tosca_cache.sweep.cells import Scored, check_choice, setting_of, with_point
 from tosca_cache.sweep.space import Axis, Point, Space, grid, rounded, shown
 
 SAMPLERS = ("grid", "random", "tpe")
@@ -48,9 +47,7 @@ class Sampler:
     """
 
     def __init__(self, name: str, space: Space, base: TrainConfig, *, trials: int | None, seed: int) -> None:
-        if name not in SAMPLERS:
-            remedy = f"Did you mean {nearest(name, SAMPLERS)!r}? Known: {', '.join(SAMPLERS)}."
-            raise UsageError(f"There is no sampler {name!r}.", where="sampler", remedy=remedy)
+        check_choice("--sampler", name, SAMPLERS)
         if trials is not None and trials < 1:
             raise UsageError(f"{trials} trials cannot be run.", where="trials", remedy="Give a number of at least 1.")
         self._space, self._base, self._seed = space, base, seed
