@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tosca_cache.arguments import (
     axes,
@@ -32,12 +32,13 @@ from tosca_cache.config.checks import Text
 from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
+from tosca_cache.sweep.cells import PUBLISHED_SEEDS
 from tosca_cache.sweep.progress import SweepProgress
-from tosca_cache.sweep.request import PUBLISHED_SEEDS, SweepRequest
-from tosca_cache.sweep.run import Resources, SweepReport, run_sweep
-from tosca_cache.sweep.run_cells import SweepReporter
-from tosca_cache.sweep.space import make_space
+from tosca_cache.sweep.runner import SweepReporter
 from tosca_cache.terminal import make_console
+
+if TYPE_CHECKING:
+    from tosca_cache.sweep.run import SweepReport
 
 _STORE = instance(Store, "open it first: tosca.open_store(path)")
 _TEXT = checks(Text("a text"))
@@ -83,6 +84,11 @@ def sweep(
         search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, max_cells, time_budget, ...
         base: settings that the axes change; fields of `TrainConfig`.
     """
+    # Optuna is loaded by who searches.
+    from tosca_cache.sweep.parse import make_space
+    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.run import Resources, run_sweep
+
     request = SweepRequest(
         base=config_of({"dataset": store.spec.dataset["name"]} | plain_values(base)),
         space=make_space(space),
@@ -149,6 +155,8 @@ def _seeds(given: Any, name: str) -> tuple[int, ...]:
 
 def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a `SweepRequest` that `search` may have."""
+    from tosca_cache.sweep.request import SweepRequest
+
     taken = ("base", "space", "seeds", "report_seeds", "other_store")
     known = [field.name for field in fields(SweepRequest) if field.name not in taken]
     for key in given:

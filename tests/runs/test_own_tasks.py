@@ -179,9 +179,9 @@ def test_a_sweep_says_which_choices_do_not_go_together(place):
     for options, words in (
         ((*OWN, "--select", "two-phase"), "half of the classes have no such tasks"),
         ((*OWN, "--set", "increment=1,2"), "increment is given, but task_sizes"),
-        (("--set", "task_sizes=1+3+2,2+2+2"), "Give them with --task-sizes"),
+        (("--set", "task_sizes=1+3+2,2+2+2"), "Give it with --task-sizes"),
         (("--set", "class_order=a,b"), "Give it with --class-order"),
-        (("--set", "shots=1,2"), "Give them with --shots"),
+        (("--set", "shots=1,2"), "Give it with --shots"),
         (("--backbone", "vit_nano"), "backbone.name"),
         (("--views", "4"), "views.count: asked for 4, it has 3"),
     ):

@@ -12,7 +12,7 @@ def content(address):
 
 
 def fill(ledger, addresses=NAMES):
-    return ledger.add((address, content(address)) for address in addresses)
+    ledger.add((address, content(address)) for address in addresses)
 
 
 def sql(path, statement, *values):

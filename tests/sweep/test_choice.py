@@ -11,12 +11,11 @@ import pytest
 from tosca_cache.config import resolve
 from tosca_cache.errors import RunError, UsageError
 from tosca_cache.sweep.cells import Cell
+from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import ORACLE, SweepRequest
 from tosca_cache.sweep.run import best_path, report_path
-from tosca_cache.sweep.scenario import Scenario
+from tosca_cache.sweep.scenario import Scenario, read_data
 from tosca_cache.sweep.search import Search, run_final
-from tosca_cache.sweep.share import read_data
-from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import class_order
 from tosca_cache.train.engines import Engine
 
@@ -105,7 +104,7 @@ def test_two_phases_use_disjoint_classes(sweep, tmp_path, counting, cells_in):
     report, told = sweep("lr=0.001,0.02", select="two-phase", report_seeds=(4, 5))
     assert "first half of the classes" in report.how
     rows = [cell.content["select"] for cell in cells_in(tmp_path / "sweep.sqlite")]
-    assert rows.count({"rows": "half-1"}) == 4
+    assert rows.count({"rows": "half-1", "evaluated": "last"}) == 4
     assert rows.count({"rows": "half-2"}) == len(rows) - 4 == len(told.finished) - 4
     assert {"rows": "test"} not in rows
 
@@ -141,9 +140,9 @@ def test_the_first_task_alone_decides(make_data, make_runner, quick):
             later = np.isin(data.train.labels, class_order(6, 3)[2:])
             data.train.features[later] = np.nan
         with make_runner(data) as runner:
-            search = Search(request, runner, request.searched[0])
+            search = Search(request, runner)
             search.run()
-            tables.append([(s.point, s.mean) for s in search.scored(request.searched[0])])
+            tables.append([(s.point, s.mean) for s in search.scored()])
     assert len(tables[0]) == 2 and tables[0] == tables[1]
 
 

@@ -12,11 +12,11 @@ from reference.gaussian import make_domain_arrays
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import ConfigError, StoreError, UsageError
+from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.plan import plan_groups
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.sweep.search import Search
-from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import domain_order
 from tosca_cache.train.engines import Engine
 
@@ -158,9 +158,9 @@ def test_seeds_whose_domains_come_in_other_sizes_are_other_groups(cell_of):
 def test_every_choice_works_and_says_what_it_was_made_on(make_runner, select):
     request = SweepRequest(BASE, parse_set(["lr=0.001,0.05"]), seeds=(1, 2), select=select)
     with make_runner(make_data(UNEQUAL, noise=2.0)) as runner:
-        search = Search(request, runner, request.searched[0])
+        search = Search(request, runner)
         assert search.run()
-        assert len(search.scored(request.searched[0])) == 2
+        assert len(search.scored()) == 2
     said = {
         "val": "chosen on 20% of the train rows of each class of each domain held out",
         "first-task": "chosen on the first domain alone, 20% of the train rows of each class of each domain held out",

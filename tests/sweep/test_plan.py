@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.sweep.block import run_block
-from tosca_cache.sweep.plan import SHAPE_KEYS, free_memory, plan_groups
-from tosca_cache.sweep.preview import estimate
+from tosca_cache.sweep.plan import SHAPE_KEYS, estimate, free_memory, plan_groups
 from tosca_cache.train.engines import Engine
 
 CPU = torch.device("cpu")
@@ -202,6 +201,4 @@ def test_time_is_estimated_for_all_cells_of_a_group(make_data, quick, cell_of):
     cells = [cell_of(replace(quick, lr=lr, flow=flow)) for lr in (0.01, 0.02) for flow in ("tosca", "adapter")]
     for engine in (Engine("torch"), Engine("native", 2)):
         (group,) = plan_groups(cells, make_data(), engine, CPU)
-        found = estimate(group, engine, CPU)
-        assert found.train > 0 and found.score > 0
-        assert found.seconds == found.train + found.score
+        assert estimate(group, engine, CPU) > 0

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tosca_cache.errors import UsageError
+from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Scenario, check_fraction, make_scenario
 from tosca_cache.sweep.search import Search
-from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import class_order
 
 COUNTS = st.lists(st.integers(2, 12), min_size=4, max_size=8)
@@ -135,9 +135,9 @@ def test_a_search_works_where_test_features_are_no_numbers(make_data, make_runne
         if spoiled:
             data.test.features[:] = np.nan
         with make_runner(data) as runner:
-            search = Search(request, runner, request.searched[0])
+            search = Search(request, runner)
             assert search.run()
-            tables.append([(s.point, s.mean, s.spread) for s in search.scored(request.searched[0])])
+            tables.append([(s.point, s.mean, s.spread) for s in search.scored()])
     assert len(tables[0]) == 4
     assert np.isfinite([mean for _, mean, _ in tables[0]]).all()
     assert tables[0] == tables[1]

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS
 from tosca_cache.errors import RunError, UsageError
-from tosca_cache.sweep import run_cells, search
-from tosca_cache.sweep.preview import preview
+from tosca_cache.sweep import runner as runner_file
+from tosca_cache.sweep import search
+from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.run import Resources, report_path
-from tosca_cache.sweep.search import distinct
-from tosca_cache.sweep.space import parse_set
+from tosca_cache.sweep.run import Resources, preview, report_path
 from tosca_cache.train.engines import Engine
 
 SETTING = st.fixed_dictionaries(
@@ -37,7 +36,7 @@ BAD = {"lr": 1e20, "l1": 1e20}
 
 @settings(max_examples=times(12, 150))
 @given(
-    mixture=st.lists(st.tuples(SETTING, st.integers(0, 3)), min_size=1, max_size=6),
+    mixture=st.lists(st.tuples(SETTING, st.integers(0, 3), st.booleans()), min_size=1, max_size=6),
     name=st.sampled_from(["native", "torch"]),
     threads=st.integers(1, 3),
     rows=st.sampled_from(["test", "val", "half-1"]),
@@ -51,9 +50,9 @@ def test_every_cell_gives_what_tosca_train_gives(
     data, engine = make_data(counts, (5,) * 7), Engine(name, threads)
     base = replace(quick, increment=tasks[0], init_cls=tasks[1])
     cells = []
-    for setting, seed in mixture:
+    for setting, seed, curve in mixture:
         values = dict(setting)
-        cells.append(cell_of(replace(base, **values.pop("schedule"), **values), seed, rows))
+        cells.append(cell_of(replace(base, **values.pop("schedule"), **values), seed, rows, curve=curve))
     with make_runner(data, engine=engine) as runner:
         assert runner.run_cells(cells)
         results = runner.results(cells)
@@ -98,6 +97,24 @@ def test_nothing_finished_is_run_again_and_a_new_value_runs_only_its_own_cells(s
     assert told.stages[0] == ("search", 18, 12)
 
 
+def test_a_search_measures_what_it_needs_and_more_serves_less(sweep, cells_in, tmp_path):
+    """By the last accuracy one evaluation is enough; what has been evaluated after every task is not run again for it."""
+    for metric, curve in (("last_accuracy", False), ("average_accuracy", True)):
+        sweep("lr=0.001,0.02", metric=metric, ledger=metric)
+        cells = cells_in(tmp_path / f"{metric}.sqlite", rows="val")
+        assert [("R" in cell.result, "average_accuracy" in cell.result) for cell in cells] == [(curve, curve)] * 4
+        assert all("R" in cell.result for cell in cells_in(tmp_path / f"{metric}.sqlite", rows="test"))
+    report, told = sweep("lr=0.001,0.02", metric="last_accuracy", ledger="average_accuracy")
+    assert told.stages[0] == ("search", 4, 4)
+    assert report.top == sweep("lr=0.001,0.02", ledger="last_accuracy")[0].top
+
+
+def test_few_shot_metrics_are_reported(sweep, quick):
+    report, _ = sweep("lr=0.001,0.02", base=replace(quick, shots=3))
+    for final in report.finals:
+        assert 0 <= final.metrics["harmonic_mean"][0] <= 100 and "performance_drop" in final.metrics
+
+
 def test_settings_that_differ_in_no_key_that_counts_are_one(sweep):
     report, told = sweep("optimizer=sgd,adam", "momentum=0.5,0.9")
     assert report.settings == 3
@@ -139,7 +156,7 @@ class Clock:
 def test_a_time_budget_ends_the_search_and_the_same_command_goes_on(sweep, cells_in, tmp_path, counting, monkeypatch):
     """Settings of four shapes are four blocks; two of them fit into the time."""
     clock, axes = Clock(), ("epochs=1,2,3,4", "lr=0.001,0.02")
-    monkeypatch.setattr(run_cells, "time", clock)
+    monkeypatch.setattr(runner_file, "time", clock)
     monkeypatch.setattr(search, "time", clock)
 
     class Slow(counting):
@@ -168,8 +185,6 @@ def test_no_time_at_all_is_said(sweep, tmp_path):
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_rounds_of_a_sampler_are_the_same_again(sweep, sampler):
-    if sampler == "tpe":
-        pytest.importorskip("optuna")
     how = {"sampler": sampler, "trials": 14, "round_size": 6, "seeds": (1,)}
     axes = ("lr=log:0.0001:0.1", "flow=tosca,adapter", "optimizer=sgd,adam", "momentum=lin:0.1:0.9@optimizer=sgd")
     first, told = sweep(*axes, **how)
@@ -228,12 +243,6 @@ def test_a_preview_counts_what_the_sweep_runs_and_writes_nothing(sweep, store, t
     sweep("lr=0.001,0.02", "epochs=1,2,3")
     finished = preview(request, store, ledger, Resources())
     assert [row[2] for row in finished.rows] == [4, 4, 4] and finished.seconds == 0
-
-
-def test_points_are_told_apart_by_what_counts(quick):
-    adam = replace(quick, optimizer="adam")
-    assert distinct([{"momentum": 0.1}, {"momentum": 0.2}, {"lr": 0.5}], [], adam) == [{"momentum": 0.1}, {"lr": 0.5}]
-    assert distinct([{"momentum": 0.1}], [{"momentum": 0.2}], adam) == []
 
 
 def test_an_axis_of_one_value_holds_for_the_base_setting_too(sweep, cells_in, tmp_path):

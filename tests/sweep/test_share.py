@@ -6,14 +6,15 @@ import tempfile
 
 import numpy as np
 
-from tosca_cache.sweep.share import SharedFeatures, read_data, shared_data
+from tosca_cache.sweep.runner import shared_data, shared_features
+from tosca_cache.sweep.scenario import read_data
 
 
 def test_workers_map_what_the_store_holds(make_store, tmp_path):
     store = make_store(tmp_path / "store")
     data = read_data(store)
-    with SharedFeatures(data) as shared:
-        mapped = shared_data(str(store.path), str(shared.folder))
+    with shared_features(data) as folder:
+        mapped = shared_data(str(store.path), str(folder))
         for split in ("train", "test"):
             ours, theirs = getattr(mapped, split), getattr(data, split)
             assert isinstance(ours.features, np.memmap)
@@ -22,7 +23,7 @@ def test_workers_map_what_the_store_holds(make_store, tmp_path):
             np.testing.assert_array_equal(ours.domains, theirs.domains)
         assert mapped.class_names == data.class_names
         assert mapped.domain_names == data.domain_names
-    assert not shared.folder.exists()
+    assert not folder.exists()
     elsewhere = shared_data(str(store.path), str(tmp_path / "not on this machine"))
     np.testing.assert_array_equal(elsewhere.train.features, data.train.features)
 
@@ -33,8 +34,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next(make_store, tmp_path,
     dead.wait()
     (tmp_path / f"tosca-sweep-{dead.pid}-left").mkdir()
     (tmp_path / "tosca-sweep-x-other").mkdir()
-    with SharedFeatures(read_data(make_store(tmp_path / "store"))) as first:
+    with shared_features(read_data(make_store(tmp_path / "store"))) as first:
         names = {path.name for path in tmp_path.glob("tosca-sweep-*")}
-        assert names == {first.folder.name, "tosca-sweep-x-other"}
-        with SharedFeatures(read_data(make_store(tmp_path / "second"))):
-            assert first.folder.exists()
+        assert names == {first.name, "tosca-sweep-x-other"}
+        with shared_features(read_data(make_store(tmp_path / "second"))):
+            assert first.exists()

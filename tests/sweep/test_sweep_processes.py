@@ -18,12 +18,9 @@ from tosca_cache import workers
 from tosca_cache.config import to_toml
 from tosca_cache.errors import RunError
 from tosca_cache.store import open_store
-from tosca_cache.sweep.execute import OnWorkers
+from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
-from tosca_cache.sweep.share import read_data
-from tosca_cache.sweep.space import parse_set
-from tosca_cache.train.engines import Engine
 from tosca_cache.train.native.library import load_library
 
 AXES = ("epochs=20,30,40,50,60,70", "lr=0.005,0.05", "l1=0,0.01")  # a block for each number of epochs, at least
@@ -198,13 +195,11 @@ def test_a_killed_worker_of_dask_loses_no_cell(place, results, cells_in, base, c
 
 
 @pytest.mark.long
-def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(place, cluster, monkeypatch):
+def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(cluster, monkeypatch):
     """However few cores the machine has that the command is run on."""
     monkeypatch.setattr(workers, "cores", lambda: 1)
-    store = open_store(Path("store"))
-    address = cluster.scheduler_address
-    with OnWorkers(store, read_data(store), Engine(), backend="dask", jobs=None, scheduler=address) as executor:
-        assert executor.wave == 2 * 2
+    with workers.Workers("dask", None, cluster.scheduler_address) as started:
+        assert started.n_jobs == 2
 
 
 @needs_proc

@@ -127,8 +127,9 @@ def _base(given: dict[str, Any]) -> Resolved:
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
     from tosca_cache.config.schema import check_value
+    from tosca_cache.sweep.parse import parse_set, read_space
     from tosca_cache.sweep.request import SweepRequest
-    from tosca_cache.sweep.space import merge, parse_set, read_space
+    from tosca_cache.sweep.space import merge
 
     file = None if given["space"] is None else read_space(given["space"])
     seeds, report_seeds = (
@@ -215,7 +216,7 @@ def _print_report(console: Any, report: Any) -> None:
 
 def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> None:
     from tosca_cache.report.sweeps import duration, plan_table
-    from tosca_cache.sweep.preview import preview
+    from tosca_cache.sweep.run import preview
 
     console = make_console()
     found = preview(request, store, ledger, resources)

@@ -13,7 +13,7 @@ from tosca_cache.text import one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tosca_cache.sweep.ledger.effects import Group
+    from tosca_cache.sweep.effects import Group
 
 LEAST_SETTINGS = 4  # effects of a parameter mean nothing where one or two settings differ in everything
 MOST_LOST = 10  # diverged or failed cells that are printed; --csv has all
@@ -31,9 +31,9 @@ def show(
     Cells that were scored in different ways stand in tables of their own: they say nothing about each other.
     """
     from tosca_cache.errors import UsageError
+    from tosca_cache.sweep.cells import check_metric
+    from tosca_cache.sweep.effects import groups, to_csv, to_json
     from tosca_cache.sweep.ledger import Ledger
-    from tosca_cache.sweep.ledger.effects import groups, to_csv, to_json
-    from tosca_cache.sweep.request import check_metric
 
     check_metric(metric)
     if csv and json:
@@ -51,23 +51,22 @@ def show(
 
 def _print_group(console: Console, group: Group, metric: str, top: int) -> None:
     from tosca_cache.report.sweeps import effects_table, top_table
-    from tosca_cache.sweep.ledger.effects import best_settings, main_effects
+    from tosca_cache.sweep.effects import best_settings, main_effects
 
     states = [cell.state for cell in group.cells]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     console.rule(f"{scored_on(group.select)}; store {group.store[:10]}")
     console.print(counted, soft_wrap=True)
-    best = [(b.setting, b.mean, b.spread, len(b.seeds)) for b in best_settings(group.cells, metric)]
+    best = best_settings(group.cells, metric)
     console.print(top_table(best[:top], metric=metric, how=f"{len(best)} settings"))
     for effect in main_effects(group.cells, metric) if len(best) >= LEAST_SETTINGS else ():
-        levels = [(level.label, level.mean, level.spread, level.n, level.best) for level in effect.levels]
-        console.print(effects_table(effect.key, levels))
+        console.print(effects_table(effect.key, effect.levels))
     _print_lost(console, group)
 
 
 def _print_lost(console: Console, group: Group) -> None:
     from tosca_cache.report.sweeps import point_words
-    from tosca_cache.sweep.ledger.effects import varying_keys
+    from tosca_cache.sweep.effects import varying_keys
 
     keys = varying_keys(group.cells)
     lost = [cell for cell in group.cells if cell.state in ("diverged", "failed")]
@@ -83,6 +82,7 @@ def scored_on(select: dict[str, Any]) -> str:
     """Which rows the cells of a group were scored on, in words."""
     held_out = f"{select.get('fraction', 0):.0%} of the train rows, held out"
     tasks = "each domain a task, " if select.get("incremental") == "domains" else ""
+    tasks += "after the last task, " if select.get("evaluated") == "last" else ""
     return (
         tasks
         + {

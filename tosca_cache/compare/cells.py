@@ -15,7 +15,7 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.learners import learner_type
 from tosca_cache.learners.options import FROM_CONFIG, full_options
 from tosca_cache.sweep.cells import ARITHMETIC, setting_of, tasks_of
-from tosca_cache.sweep.ledger.rows import canonical_json
+from tosca_cache.sweep.ledger import canonical_json
 
 
 @dataclass(frozen=True)

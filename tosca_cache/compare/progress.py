@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
 from tosca_cache.bars import Bar, LiveDisplay
+from tosca_cache.compare.run import CompareReporter
 from tosca_cache.sweep.ledger import DONE, Finished
 
 
-class CompareProgress(LiveDisplay):
+class CompareProgress(LiveDisplay, CompareReporter):
     """Shows the learner, its seeds and its task, and how many cells are done; see `compare.run.CompareReporter`."""
 
     def __init__(self, console: Console) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from tosca_cache.config import TrainConfig, check_value
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.options import check_options
-from tosca_cache.sweep.request import PUBLISHED_SEEDS
+from tosca_cache.sweep.cells import PUBLISHED_SEEDS
 
 MOST_COUNT = 100  # a single larger number is a seed
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tosca_cache.compare.cells import CompareCell, cells_of
 from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, measure_block
@@ -16,18 +14,18 @@ from tosca_cache.compare.summary import columns_of, summary
 from tosca_cache.devices import resolve_device
 from tosca_cache.learners.options import make_learner
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import FAILED, OPEN, RUNNING, Finished, Ledger, LedgerCell
-from tosca_cache.sweep.ledger.errors import damaged
-from tosca_cache.sweep.run_cells import POLL
-from tosca_cache.sweep.share import read_data
+from tosca_cache.sweep.ledger import FAILED, Finished, Ledger, LedgerCell
+from tosca_cache.sweep.ledger_file import damaged
+from tosca_cache.sweep.runner import FINISHED, finish_cells
+from tosca_cache.sweep.scenario import read_data
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.settings import Settings
 from tosca_cache.workers import threads_here
 
 
-class CompareReporter(Protocol):
-    """Is told how a comparison goes on."""
+class CompareReporter:
+    """Is told how a comparison goes on; this one says nothing of it."""
 
     def on_begin(self, cells: int, finished: int) -> None:
         """So many cells, of which so many were finished before."""
@@ -45,25 +43,6 @@ class CompareReporter(Protocol):
         """Something that the user should know."""
 
 
-class Silent:
-    """Reports nothing."""
-
-    def on_begin(self, cells: int, finished: int) -> None:
-        """Says nothing."""
-
-    def on_block(self, method: str, seeds: Sequence[int]) -> None:
-        """Says nothing."""
-
-    def on_task(self, number: int, tasks: int) -> None:
-        """Says nothing."""
-
-    def on_finished(self, method: str, finished: Sequence[Finished]) -> None:
-        """Says nothing."""
-
-    def on_note(self, text: str) -> None:
-        """Says nothing."""
-
-
 def run_compare(
     request: CompareRequest, store: Store, ledger: Path | None = None, *, reporter: CompareReporter | None = None
 ) -> dict[str, Any]:
@@ -78,11 +57,11 @@ def run_compare(
     if ledger is None:
         with tempfile.TemporaryDirectory() as folder:
             return run_compare(request, store, Path(folder) / "compare.sqlite", reporter=reporter)
-    told = reporter or Silent()
+    told = reporter or CompareReporter()
     cells = [cells_of(request, method, store.spec.digest()) for method in request.methods]
     place = _workplace(request, store, cells, told)
     with Ledger.open(ledger) as book:
-        _Settling(book, place, told).run_cells(cells)
+        _run_cells(cells, book, place, told)
         return summary(request, store, _finished(book, [cell for row in cells for cell in row], request))
 
 
@@ -113,44 +92,24 @@ def _workplace(
     return Workplace(data, device, engine, told.on_task)
 
 
-@dataclass
-class _Settling:
-    """Getting cells finished: what the ledger knows is not run again, what another process runs is waited for."""
+def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Workplace, told: CompareReporter) -> None:
+    """Returns when all are finished; those that failed are run again."""
+    contents = {cell.address: cell.content for row in cells for cell in row}
+    addresses = list(contents)
 
-    book: Ledger
-    place: Workplace
-    told: CompareReporter
+    def run(left: set[str]) -> bool:
+        for row in cells:
+            for block in blocks_of([cell for cell in row if cell.address in left]):
+                taken = book.claim([cell.address for cell in block])
+                mine = [cell for cell in block if cell.address in taken]
+                if mine:  # others may be running it, or have finished it meanwhile
+                    told.on_block(mine[0].method, [cell.seed for cell in mine])
+                    finished = measure_block(mine, place)
+                    book.record(finished)
+                    told.on_finished(mine[0].method, finished)
+        return True
 
-    def run_cells(self, cells: Sequence[Sequence[CompareCell]]) -> None:
-        """Returns when all are finished. What was taken and not finished is open again, whatever happens."""
-        addresses = [cell.address for row in cells for cell in row]
-        self.book.add((cell.address, cell.content) for row in cells for cell in row)
-        self.book.retry([cell.address for cell in self.book.cells(addresses, state=FAILED)])
-        self.told.on_begin(len(addresses), len(addresses) - len(self._unfinished(addresses)))
-        noted = False
-        try:
-            while left := self._unfinished(addresses):
-                for row in cells:
-                    for block in blocks_of([cell for cell in row if cell.address in left]):
-                        self._run(block)
-                if others := self._unfinished(addresses):
-                    if not noted:
-                        self.told.on_note(f"waiting for {len(others)} cells that another process is running")
-                        noted = True
-                    time.sleep(POLL)
-        finally:
-            self.book.release()
-
-    def _unfinished(self, addresses: Sequence[str]) -> set[str]:
-        return {cell.address for state in (OPEN, RUNNING) for cell in self.book.cells(addresses, state=state)}
-
-    def _run(self, block: Sequence[CompareCell]) -> None:
-        """Runs those of a block that nobody else is running or has finished meanwhile."""
-        taken = set(self.book.claim([cell.address for cell in block]))
-        mine = [cell for cell in block if cell.address in taken]
-        if not mine:
-            return
-        self.told.on_block(mine[0].method, [cell.seed for cell in mine])
-        finished = measure_block(mine, self.place)
-        self.book.record(finished)
-        self.told.on_finished(mine[0].method, finished)
+    book.retry([cell.address for cell in book.cells(addresses, state=FAILED)])
+    counts = book.counts(addresses)
+    told.on_begin(len(addresses), sum(counts[state] for state in FINISHED))
+    finish_cells(book, contents, run, told.on_note)

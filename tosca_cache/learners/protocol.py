@@ -69,10 +69,12 @@ def run_protocol(
     *,
     on_task: TaskDone | None = None,
     on_epoch: Callable[[int, int], None] | None = None,
+    curve: bool = True,
 ) -> Outcome:
     """Observes every task in turn and evaluates on the test rows of all tasks seen after each.
 
     Arguments:
+        curve: if false, evaluates after the last task only: the other rows of R are NaN, and `on_task` is not called.
         on_task: called with the task's number and its row of R, [number + 1].
         on_epoch: called with task and epoch numbers while training.
     """
@@ -81,9 +83,11 @@ def run_protocol(
         start = perf_counter()
         learner.observe(task, on_epoch=None if on_epoch is None else _bind(on_epoch, task.number))
         learner.finalize()
-        row = one.evaluate(task.number, perf_counter() - start)
-        if on_task is not None:
-            on_task(task.number, row)
+        one.outcome.seconds["train"] += perf_counter() - start
+        if curve or task.number == len(stream) - 1:
+            row = one.evaluate(task.number)
+            if curve and on_task is not None:
+                on_task(task.number, row)
     return one.outcome
 
 
@@ -109,17 +113,19 @@ def run_protocols(
         seconds = (perf_counter() - start) / len(methods)
         del tasks  # the rows of all of them, which evaluating needs no more
         for one in passes:
-            one.evaluate(number, seconds)
+            one.outcome.seconds["train"] += seconds
+            one.evaluate(number)
         if on_task is not None:
             on_task(number)
     return [one.outcome for one in passes]
 
 
 class _Pass:
-    """One learner on its way through a stream. outcome: what came of it so far."""
+    """One learner on its way through a stream. outcome: what came of it so far. added: tasks whose test rows it has."""
 
     def __init__(self, learner: Learner, stream: TaskStream) -> None:
         self.stream = stream
+        self.added = 0  # tasks whose test rows are asked about
         labels, rows = zip(*(stream.test_index(number) for number in range(len(stream))), strict=True)
         counts = np.array([len(part) for part in rows])
         self.outcome = Outcome(
@@ -131,17 +137,18 @@ class _Pass:
             test_set=learner.test_set(),
         )
 
-    def evaluate(self, number: int, trained: float) -> NDArray[np.float64]:
-        """Fills the row of R of a task that has been learned in `trained` seconds, and returns it, [number + 1]."""
+    def evaluate(self, number: int) -> NDArray[np.float64]:
+        """Fills the row of R of the task that was learned last, and returns it, [number + 1]."""
         start, outcome = perf_counter(), self.outcome
         outcome.test_set.classes = self.stream.classes(number).stop
-        outcome.test_set.add(self.stream.test(number).features)
+        for added in range(self.added, number + 1):
+            outcome.test_set.add(self.stream.test(added).features)
+        self.added = number + 1
         prediction = outcome.test_set.predict().reported(self.stream)
         n = len(prediction.labels)
         row = accuracy_by_task(prediction.labels, outcome.labels[:n], outcome.tasks[:n], number + 1)
         outcome.R[number, : number + 1] = row
         outcome.predictions.append(prediction)
-        outcome.seconds["train"] += trained
         outcome.seconds["evaluate"] += perf_counter() - start
         return row
 

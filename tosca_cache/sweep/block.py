@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
 from tosca_cache.devices import on_cores, resolve_device
@@ -13,7 +14,7 @@ from tosca_cache.errors import ToscaError
 from tosca_cache.evaluate.summary import summarise, to_json
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, TrainedModules, learn_stacked
-from tosca_cache.sweep.cells import Cell
+from tosca_cache.sweep.cells import LAST, Cell
 from tosca_cache.sweep.ledger import Finished
 from tosca_cache.sweep.scenario import Data, make_scenario
 from tosca_cache.train.engines import Engine
@@ -72,7 +73,7 @@ def _run(
         cell, learner = cells[place], learners[place]
         if learner.recorded.diverged is not None:
             return Finished(cell.address, "diverged", reason=learner.recorded.diverged)
-        found = _score(learner, sources[members[models[place]].lane])
+        found = _score(cell, learner, sources[members[models[place]].lane])
         found["seconds"]["train"] = seconds
         return Finished(cell.address, "done", found | {"engine": engine.name})
 
@@ -101,13 +102,18 @@ def _share_caches(learners: Sequence[tuple[int, PretrainedTosca]]) -> None:
             learner.router.share_cache(caches.setdefault(source, {"same rows": True}))
 
 
-def _score(learner: PretrainedTosca, source: Source) -> dict[str, Any]:
-    """Evaluates what a cell learned exactly as `tosca train` does: after every task, routed, over all classes seen."""
+def _score(cell: Cell, learner: PretrainedTosca, source: Source) -> dict[str, Any]:
+    """Evaluates what a cell learned as `tosca train` does: routed, over all classes seen; only as often as is needed."""
     start = perf_counter()
-    outcome = run_protocol(learner, source.stream)
+    outcome = run_protocol(learner, source.stream, curve=cell.curve)
     last = outcome.predictions[-1]
     assert last.modules is not None
-    metrics = summarise(outcome.R, outcome.counts, last.labels, last.modules, outcome.labels, outcome.tasks)
-    plain = to_json(metrics | {"R": outcome.R, "seconds": {"evaluate": perf_counter() - start}})
+    answers = last.labels, last.modules, outcome.labels, outcome.tasks
+    metrics = summarise(outcome.R, outcome.counts, *answers, few_shot=cell.config.shots is not None)
+    if cell.curve:
+        found: dict[str, Any] = metrics | {"R": outcome.R}
+    else:  # what needs the rows of R before the last is not defined
+        found = {name: value for name, value in metrics.items() if np.isfinite(value) or name in LAST}
+    plain = to_json(found | {"seconds": {"evaluate": perf_counter() - start}})
     assert isinstance(plain, dict)
     return plain

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import nan
 from typing import Any
 
+import numpy as np
+
 from tosca_cache.config import TrainConfig
+from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import KEYS
+from tosca_cache.errors import ConfigError, UsageError
+from tosca_cache.sweep.ledger import canonical_json
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.train.settings import Settings
+
+PUBLISHED_SEEDS = (1993, 1994, 1995, 1996, 1997)
+LAST = ("last_accuracy", "last_accuracy_over_tasks")  # what one evaluation after the last task tells
+METRICS = ("last_accuracy", "average_accuracy", "last_accuracy_over_tasks", "average_accuracy_over_tasks")
+FEW_SHOT = ("performance_drop", "harmonic_mean")  # reported as well where later tasks have a few rows of each class
+REPORTED = (
+    "last_accuracy",
+    "average_accuracy",
+    "forgetting",
+    "task_identification_accuracy",
+    "accuracy_given_right_task",
+)
 
 # Raised whenever a change to the code makes the same cell give other numbers than before (beyond float32 rounding):
 # cells of other versions are then not taken for finished. tests/sweep/test_arithmetic.py notices.
@@ -36,11 +53,15 @@ SETTING_KEYS = tuple(key for key in KEYS if key not in _ELSEWHERE)
 
 @dataclass(frozen=True)
 class Cell:
-    """config: with one seed. scenario: which rows. store: digest of the fingerprint of the store."""
+    """config: with one seed. scenario: which rows. store: digest of the fingerprint of the store.
+
+    curve: whether it is evaluated after every task; otherwise after the last one alone, for the last accuracy.
+    """
 
     config: TrainConfig
     scenario: Scenario
     store: str
+    curve: bool = True
 
     @property
     def seed(self) -> int:
@@ -53,12 +74,17 @@ class Cell:
         return Settings.of(self.config), self.seed
 
     @property
+    def measures(self) -> tuple[str, ...]:
+        """The numbers that its result has, or null where they are not defined."""
+        return METRICS + REPORTED if self.curve else LAST
+
+    @property
     def content(self) -> dict[str, Any]:
         """Everything that its numbers depend on, as plain JSON values."""
         return {
             "setting": setting_of(self.config),
             "seed": self.seed,
-            "select": self.scenario.content() | tasks_of(self.config),
+            "select": self.scenario.content() | tasks_of(self.config) | ({} if self.curve else {"evaluated": "last"}),
             "store": self.store,
             "arithmetic": ARITHMETIC,
         }
@@ -66,8 +92,7 @@ class Cell:
     @cached_property
     def address(self) -> str:
         """SHA-256 of the content in canonical JSON."""
-        text = json.dumps(self.content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(canonical_json(self.content).encode()).hexdigest()
 
 
 def tasks_of(config: TrainConfig) -> dict[str, Any]:
@@ -93,10 +118,54 @@ def setting_of(config: TrainConfig) -> dict[str, Any]:
 
 
 def with_point(base: TrainConfig, point: Mapping[str, Any]) -> TrainConfig:
-    """The base setting with the values of a point."""
-    return replace(base, **point)
+    """The base setting with the values of a point; raises `ConfigError` that names the point if it cannot be trained."""
+    try:
+        return replace(base, **point)
+    except ConfigError as error:
+        words = ", ".join(f"{key}={value}" for key, value in point.items())
+        raise ConfigError(error.problem, where=f"the point {words}", remedy=error.remedy) from None
 
 
-def cells_of(config: TrainConfig, seeds: Sequence[int], scenario: Scenario, store: str) -> list[Cell]:
+def cells_of(
+    config: TrainConfig, seeds: Sequence[int], scenario: Scenario, store: str, *, curve: bool = True
+) -> list[Cell]:
     """One setting with several seeds."""
-    return [Cell(replace(config, seeds=(seed,)), scenario, store) for seed in seeds]
+    return [Cell(replace(config, seeds=(seed,)), scenario, store, curve) for seed in seeds]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A setting and what it reached. point: what the space says of it. mean, spread: of the metric, over its seeds."""
+
+    point: dict[str, Any]
+    config: TrainConfig
+    mean: float
+    spread: float
+    seeds: int
+
+    def words(self) -> str:
+        """The point and its score."""
+        values = ", ".join(f"{key} {value}" for key, value in self.point.items()) or "the base setting"
+        return f"{self.mean:.2f} ± {self.spread:.2f}: {values}" if self.seeds > 1 else f"{self.mean:.2f}: {values}"
+
+
+def mean_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; NaN where there are too few."""
+    if not values:
+        return nan, nan
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else nan
+
+
+def check_metric(metric: str) -> None:
+    """Raises `UsageError` if settings cannot be ranked by it."""
+    check_choice("--metric", metric, METRICS)
+
+
+def check_choice(option: str, value: str, known: Sequence[str]) -> None:
+    """Raises `UsageError` that names the nearest if an option has a value that it cannot have."""
+    if value not in known:
+        raise UsageError(
+            f"{option} cannot be {value!r}",
+            where=option,
+            remedy=f"did you mean {nearest(value, known)!r}? Known: {', '.join(known)}",
+        )

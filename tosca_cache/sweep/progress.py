@@ -18,9 +18,10 @@ from rich.progress import (
 
 from tosca_cache.bars import Bar, LiveDisplay
 from tosca_cache.sweep.ledger import DONE, Finished
+from tosca_cache.sweep.runner import SweepReporter
 
 
-class SweepProgress(LiveDisplay):
+class SweepProgress(LiveDisplay, SweepReporter):
     """Cells done, the best setting so far with its spread over seeds, and the time that is left."""
 
     def __init__(self, console: Console) -> None:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from tosca_cache.config import TrainConfig
-from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import deciders, no_effect
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.learners.tosca import BATCH_ROUTER
+from tosca_cache.sweep.cells import PUBLISHED_SEEDS, check_choice, check_metric
+from tosca_cache.sweep.samplers import Sampler
 from tosca_cache.sweep.scenario import Scenario, check_fraction
-from tosca_cache.sweep.space import Space, fixed, size
+from tosca_cache.sweep.space import MOST_POINTS, Space, fixed
 
 SELECTIONS = ("val", "first-task", "two-phase", "test-oracle")
-METRICS = ("last_accuracy", "average_accuracy", "last_accuracy_over_tasks", "average_accuracy_over_tasks")
-REPORTED = (
-    "last_accuracy",
-    "average_accuracy",
-    "forgetting",
-    "task_identification_accuracy",
-    "accuracy_given_right_task",
-)
-PUBLISHED_SEEDS = (1993, 1994, 1995, 1996, 1997)
 ORACLE = "chosen on test rows (an oracle: not a result)"
 
 
@@ -35,7 +26,7 @@ class SweepRequest:
     base: the setting that the points of the space change; its seeds do not count. An axis with one value and no condition
         becomes part of it, so that it holds for the base setting of the report, too.
     seeds: of every cell of the search. report_seeds: of the chosen setting's final runs on all train rows.
-    sampler, trials, sampler_seed: see `samplers.make_sampler`. round_size: points that tpe proposes at a time.
+    sampler, trials, sampler_seed: see `samplers.Sampler`. round_size: points that tpe proposes at a time.
     select: how settings are chosen, one of `SELECTIONS`. fraction: of each class's train rows that is held out.
     other_store: for two-phase: whether settings are tuned on another store instead of on one half of the classes.
     metric: what is maximised, as a mean over seeds.
@@ -64,7 +55,7 @@ class SweepRequest:
         point, space = fixed(self.space)
         object.__setattr__(self, "base", replace(self.base, **point))
         object.__setattr__(self, "space", space)
-        _one_of("--select", self.select, SELECTIONS)
+        check_choice("--select", self.select, SELECTIONS)
         check_metric(self.metric)
         check_fraction(self.fraction)
         if not self.seeds or not self.report_seeds:
@@ -90,7 +81,7 @@ class SweepRequest:
 
     def _check_end(self) -> None:
         bounds = (self.trials, self.max_cells, self.time_budget)
-        if self.sampler != "grid" and bounds == (None, None, None) and size(self.space, asdict(self.base)) is None:
+        if self.sampler != "grid" and bounds == (None, None, None) and not self.space.finite:
             raise UsageError(
                 "the space has a continuous range, so that the search never ends",
                 where=f"--sampler {self.sampler}",
@@ -102,6 +93,21 @@ class SweepRequest:
         for axis in self.space.axes:
             if axis.key in idle:
                 raise no_effect(axis.key, idle[axis.key], axis.where)
+
+    def make_sampler(self) -> Sampler:
+        """What chooses the settings that are tried."""
+        return Sampler(self.sampler, self.space, self.base, trials=self.trials, seed=self.sampler_seed)
+
+    @property
+    def most(self) -> int | None:
+        """Settings that the search may try, as far as its cells are limited."""
+        return None if self.max_cells is None else self.max_cells // len(self.seeds) // len(self.searched)
+
+    @property
+    def round(self) -> int:
+        """Settings that are tried at a time: all of a grid or of counted random draws."""
+        everything = self.sampler == "grid" or (self.sampler == "random" and self.trials)
+        return MOST_POINTS if everything else self.round_size
 
     @property
     def searched(self) -> tuple[Scenario, ...]:
@@ -138,17 +144,3 @@ class SweepRequest:
         """Whether any setting of the search, or the base setting, is scored by batch routing."""
         values = [axis.values or () for axis in self.space.axes if axis.key == "router"]
         return BATCH_ROUTER in (self.base.router, *chain.from_iterable(values))
-
-
-def check_metric(metric: str) -> None:
-    """Raises `UsageError` if settings cannot be ranked by it."""
-    _one_of("--metric", metric, METRICS)
-
-
-def _one_of(option: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(
-            f"{option} cannot be {value!r}",
-            where=option,
-            remedy=f"did you mean {nearest(value, known)!r}? Known: {', '.join(known)}",
-        )

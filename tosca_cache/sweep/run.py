@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,21 +20,21 @@ from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
-from tosca_cache.sweep.execute import Executor, InProcess, OnWorkers
+from tosca_cache.sweep.cells import Cell, Scored
 from tosca_cache.sweep.ledger import Ledger
+from tosca_cache.sweep.plan import estimate, plan_groups
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.run_cells import Runner, Silent, SweepReporter
-from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
-from tosca_cache.sweep.search import Final, Search, run_final
-from tosca_cache.sweep.share import read_data
-from tosca_cache.sweep.space import size
-from tosca_cache.sweep.study import write_study
-from tosca_cache.sweep.trials import Scored
+from tosca_cache.sweep.runner import FINISHED, Runner, SweepReporter, in_process, on_workers
+from tosca_cache.sweep.samplers import write_study
+from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
+from tosca_cache.sweep.search import Final, Search, Trial, run_final
+from tosca_cache.sweep.space import grid
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.train.settings import Settings
-from tosca_cache.workers import threads_here
+from tosca_cache.workers import Workers, cores, threads_here
 
+Row = tuple[dict[str, Any], int, int, int, int, int, float | None]  # see `report.sweeps.plan_table`
 ENDLESS = 10_000  # settings, of a search that only a budget ends
 
 
@@ -105,18 +105,18 @@ def run_sweep(
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
-    resources, reporter = resources or Resources(), reporter or Silent()
+    resources, reporter = resources or Resources(), reporter or SweepReporter()
     begun = perf_counter()
     if storage is not None:
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
     if request.leaks:
         reporter.on_note(f"accuracies of batch routing are among those below: it {LEAKS}")
     with Ledger.open(ledger) as book, _runner(request, tune_store or store, book, resources, reporter) as runner:
-        search = Search(request, runner, request.searched[0])
+        search = Search(request, runner)
         search.run()
         if storage is not None:
-            write_study(storage, ledger.stem, request.space, search.scored(request.searched[0]), request.metric)
-        best = search.best(request.searched[0])
+            write_study(storage, ledger.stem, request.space, search.scored(), request.metric)
+        best = search.best()
         honest = search.best(request.searched[1]) if len(request.searched) > 1 else None
         middle = perf_counter()
         if tune_store is None:
@@ -139,7 +139,7 @@ def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, g
         cells=len(cells),
         lost=runner.finished(cells) - len(runner.results(cells)),
         whole=search.whole,
-        top=search.scored(request.searched[0])[:10],
+        top=search.scored()[:10],
         finals=finals,
         gap=_mean(finals[0], request) - _mean(finals[1], request) if gap else None,
         seconds=seconds | {"compile": runner.engine.compile_seconds},
@@ -173,14 +173,13 @@ def _runner(
     engine = sweep_engine(request, data, device)
     if engine.compile_seconds:
         reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
-    executor: Executor
+    digest = store.spec.digest()
     if resources.in_process:
-        executor = InProcess(data, engine, reporter.on_task)
+        yield Runner(data, digest, in_process(data, engine, reporter.on_task), engine, device, ledger, reporter)
     else:
-        executor = OnWorkers(store, data, engine, **asdict(resources))
-    with executor:
-        jobs = max(1, executor.wave // 2)
-        yield Runner(data, store.spec.digest(), executor, engine, device, ledger, reporter, jobs)
+        workers = Workers(resources.backend, resources.jobs, resources.scheduler)
+        with on_workers(store, data, engine, workers) as run_blocks:
+            yield Runner(data, digest, run_blocks, engine, device, ledger, reporter, workers.n_jobs)
 
 
 def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Engine:
@@ -195,10 +194,56 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
 
 def expected_settings(request: SweepRequest) -> int:
     """How many settings the search will try, as far as that can be known before; a large number where it cannot."""
-    points = request.trials or ENDLESS
-    if request.sampler == "grid":
-        points = size(request.space, asdict(request.base)) or 1
-    return points if request.max_cells is None else min(points, request.max_cells // len(request.seeds))
+    points = len(grid(request.space, request.base)) if request.sampler == "grid" else request.trials or ENDLESS
+    return points if request.most is None else min(points, request.most)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """rows: a group each, as `report.sweeps.plan_table` takes them. whole: whether these are all cells that there will be.
+
+    seconds, report_seconds: of the search's cells that are not finished, and of the report on two settings.
+    """
+
+    rows: list[Row]
+    settings: int
+    cells: int
+    whole: bool
+    engine: str
+    jobs: int
+    seconds: float
+    report_seconds: float
+
+
+def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> Preview:
+    """Plans the first round of a search (all of a grid) and times a few steps of each of its groups; writes nothing."""
+    data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
+    engine = sweep_engine(request, data, device)
+    points = request.make_sampler().ask(request.round if request.most is None else min(request.round, request.most))
+    trials = [Trial.of(point, request, store.spec.digest()) for point in points]
+    cells = [cell for scenario in request.searched for trial in trials for cell in trial.cells[scenario]]
+    jobs = 1 if resources.in_process else resources.jobs or cores()
+    known = _finished(cells, ledger)
+    rows: list[Row] = []
+    seconds, worst = 0.0, 0.0
+    inner = engine if resources.in_process else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
+    for group in plan_groups(cells, data, inner, device, jobs=jobs):
+        took = estimate(group, inner, device) / jobs
+        finished = sum(cell.address in known for cell in group.cells)
+        left = took * (1 - finished / len(group.cells))
+        seconds, worst = seconds + left, max(worst, took / len(group.cells))
+        models = min(group.most, len(group.models))
+        rows.append((group.describe(), len(group.cells), finished, models, len(group.blocks), group.bytes, left))
+    report = 2 * len(request.report_seeds) * worst
+    whole = request.sampler == "grid" or request.max_cells is not None
+    return Preview(rows, len(points), len(cells), whole, engine.name, jobs, seconds, report)
+
+
+def _finished(cells: list[Cell], ledger: Path) -> set[str]:
+    if not ledger.exists():
+        return set()
+    with Ledger.open(ledger, read_only=True) as book:
+        return {cell.address for cell in book.cells([cell.address for cell in cells]) if cell.state in FINISHED}
 
 
 def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig) -> None:
@@ -211,7 +256,7 @@ def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chose
             "cells": report.cells,
             "diverged_or_failed": report.lost,
             "whole": report.whole,
-            "top": [{"point": s.point, "mean": s.mean, "spread": s.spread, "seeds": s.seeds} for s in report.top],
+            "top": [{name: getattr(s, name) for name in ("point", "mean", "spread", "seeds")} for s in report.top],
             "report": [
                 {"name": f.name, "point": f.point, "seeds": f.seeds, "lost": f.lost}
                 | {metric: {"mean": mean, "spread": spread} for metric, (mean, spread) in f.metrics.items()}

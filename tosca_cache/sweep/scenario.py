@@ -22,7 +22,8 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.runs.experiment import make_stream, protocol_of
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.tasks import Arrays, TaskStream, domain_order, given_order
+from tosca_cache.store import Store
+from tosca_cache.tasks import Arrays, TaskStream, domain_order, given_order, load_splits
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -75,6 +76,12 @@ class Data:
         found = np.zeros((len(self.domain_names), len(self.class_names)), dtype=bool)
         found[_domains(self.train), self.train.labels] = True
         return found
+
+
+def read_data(store: Store, incremental: str = "classes") -> Data:
+    """Both splits, in this process's own memory; raises `StoreError` if tasks are to be domains and there is only one."""
+    train, test = load_splits(store, incremental)
+    return Data(train, test, store.class_names, store.domain_names)
 
 
 def make_scenario(scenario: Scenario, config: TrainConfig, data: Data, seed: int) -> TaskStream:

@@ -1,22 +1,35 @@
-"""A whole sweep: rounds of points, the choice, and the report on fresh runs of what was chosen."""
+"""A search: rounds of settings, their scores, the choice, and fresh runs of what was chosen."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError
-from tosca_cache.sweep.cells import Cell, cells_of
-from tosca_cache.sweep.request import REPORTED, SweepRequest
-from tosca_cache.sweep.run_cells import Runner
+from tosca_cache.sweep.cells import FEW_SHOT, LAST, REPORTED, Cell, Scored, cells_of, mean_spread, with_point
+from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.runner import Runner
 from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.space import Point
-from tosca_cache.sweep.space.samplers import GridSampler, Sampler, make_sampler
-from tosca_cache.sweep.trials import Scored, Trial, distinct, mean_spread
 
-IN_VAIN = 100  # points in a row that differ from earlier ones in no key that counts: there may be endlessly many
+
+@dataclass(frozen=True)
+class Trial:
+    """A point, the setting that it leads to, and its cells in every scenario of the search, one a seed."""
+
+    point: Point
+    config: TrainConfig
+    cells: Mapping[Scenario, Sequence[Cell]]
+
+    @classmethod
+    def of(cls, point: Point, request: SweepRequest, store: str) -> Trial:
+        """The trial of a point; store: digest of the fingerprint of the store."""
+        config = with_point(request.base, point)
+        curve = request.metric not in LAST
+        cells = {s: cells_of(config, request.seeds, s, store, curve=curve) for s in request.searched}
+        return cls(point, config, cells)
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,6 @@ class Search:
 
     request: SweepRequest
     runner: Runner
-    scenario: Scenario
     trials: list[Trial] = field(default_factory=list)
     whole: bool = True
 
@@ -45,11 +57,15 @@ class Search:
         return [cell for scenario in self.request.searched for trial in trials for cell in trial.cells[scenario]]
 
     def run(self) -> bool:
-        """Tries points until there are no more; false if the time budget ended it."""
-        request = self.request
+        """Tries settings until there are no more; false if the time budget ended it."""
+        request, sampler = self.request, self.request.make_sampler()
         deadline = None if request.time_budget is None else time.monotonic() + request.time_budget
-        for points in self.rounds():
-            fresh = [Trial.of(point, request, self.runner.store) for point in points]
+        most = request.most
+        while self.whole and (most is None or len(self.trials) < most):
+            left = request.round if most is None else min(request.round, most - len(self.trials))
+            fresh = [Trial.of(point, request, self.runner.store) for point in sampler.ask(left)]
+            if not fresh:
+                break
             self.trials += fresh
             cells = self.cells(fresh)
             if request.retry:
@@ -58,44 +74,21 @@ class Search:
             self.runner.results(cells)
             self._say_best()
             self.whole = self.runner.run_cells(cells, deadline=deadline, after_block=self._say_best)
-            self._tell(fresh)
+            self.runner.results(cells)
+            scores = {id(scored.point): scored.mean for scored in self.scored(trials=fresh)}
+            sampler.tell([trial.point for trial in fresh], [scores.get(id(trial.point)) for trial in fresh])
             self._say_best()
-            if not self.whole:
-                break
         return self.whole
 
-    def rounds(self) -> Iterator[list[Point]]:
-        """Rounds of points: all of a grid or of counted random draws at once, otherwise `round_size` at a time."""
-        request = self.request
-        self.sampler: Sampler = make_sampler(
-            request.sampler,
-            request.space,
-            trials=request.trials,
-            seed=request.sampler_seed,
-            base=asdict(request.base),
-        )
-        left = None if request.max_cells is None else request.max_cells // len(request.seeds) // len(request.searched)
-        vain = 0
-        everything = isinstance(self.sampler, GridSampler) or (request.sampler == "random" and request.trials)
-        while left is None or left > 0:
-            size = 10**6 if everything else request.round_size
-            asked = self.sampler.ask(size if left is None else min(size, left))
-            points = distinct(asked, [trial.point for trial in self.trials], request.base)
-            vain = 0 if points else vain + len(asked)
-            if not asked or vain > IN_VAIN:
-                return
-            if points:
-                left = None if left is None else left - len(points)
-                yield points
+    def scored(self, scenario: Scenario | None = None, trials: Sequence[Trial] | None = None) -> list[Scored]:
+        """Settings all of whose seeds are known to be done and scored, best first; of equal ones the first tried.
 
-    def _tell(self, trials: Sequence[Trial]) -> None:
-        self.runner.results(self.cells(trials))
-        scores = {id(scored.point): scored.mean for scored in self.scored(self.scenario, trials)}
-        self.sampler.tell([trial.point for trial in trials], [scores.get(id(trial.point)) for trial in trials])
-
-    def scored(self, scenario: Scenario, trials: Sequence[Trial] | None = None) -> list[Scored]:
-        """Settings all of whose seeds are known to be done and scored, best first; of equal ones the first tried."""
+        Arguments:
+            scenario: whose scores count; the first, which decides, if None.
+            trials: only these.
+        """
         known, found = self.runner.known, []
+        scenario = scenario or self.request.searched[0]
         for trial in self.trials if trials is None else trials:
             cells = trial.cells[scenario]
             if all(cell.address in known for cell in cells):
@@ -104,7 +97,7 @@ class Search:
                     found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
         return sorted(found, key=lambda scored: -scored.mean)
 
-    def best(self, scenario: Scenario) -> Scored:
+    def best(self, scenario: Scenario | None = None) -> Scored:
         """The best setting; raises `RunError` if not one has all its seeds done."""
         scored = self.scored(scenario)
         if not scored and not self.whole:
@@ -122,7 +115,7 @@ class Search:
         return scored[0]
 
     def _say_best(self) -> None:
-        if scored := self.scored(self.scenario):
+        if scored := self.scored():
             self.runner.reporter.on_best(scored[0].words())
 
 
@@ -134,7 +127,7 @@ def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, co
     runner.reporter.on_stage(f"report: {name}", len(cells), runner.finished(cells))
     runner.run_cells(cells)
     results = list(runner.results(cells).values())
-    metrics = {
-        metric: mean_spread([result[metric] for result in results if result[metric] is not None]) for metric in REPORTED
-    }
+    few_shot = [metric for metric in FEW_SHOT if any(metric in result for result in results)]
+    values = {metric: [result.get(metric) for result in results] for metric in (*REPORTED, *few_shot)}
+    metrics = {metric: mean_spread([v for v in found if v is not None]) for metric, found in values.items()}
     return Final(name, point, metrics, len(results), len(cells) - len(results))

@@ -1,0 +1,188 @@
+"""What a sweep found: its best settings and the effect of each parameter, from the cells of its ledger.
+
+Everything here is a pure function of cells. A larger score is a better one. Cells that were scored in different ways, on
+different stores or by different arithmetic say nothing about each other: `groups` parts them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from tosca_cache.config.schema import KEYS
+from tosca_cache.sweep.cells import mean_spread
+from tosca_cache.sweep.ledger import DIVERGED, DONE, LedgerCell
+from tosca_cache.text import csv_text
+
+MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
+RANGES = 4
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that may be compared: same store, same way of selecting, same arithmetic; in the order of the ledger."""
+
+    store: str
+    select: dict[str, Any]
+    arithmetic: int
+    cells: tuple[LedgerCell, ...]
+
+
+class BestSetting(NamedTuple):
+    """One setting over its seeds: the keys that vary within the group, and its score; spread is NaN for one seed."""
+
+    setting: dict[str, Any]
+    mean: float
+    spread: float
+    seeds: int
+
+
+class Level(NamedTuple):
+    """All scored cells with one value of a key, or with a value in one range; label: that, for people."""
+
+    label: str
+    mean: float
+    spread: float
+    n: int
+    best: float
+
+
+class Effect(NamedTuple):
+    """What one key does on its own; levels ascend in the value. reach: largest mean of a level minus the smallest."""
+
+    key: str
+    levels: list[Level]
+    reach: float
+
+
+def groups(cells: Iterable[LedgerCell]) -> list[Group]:
+    """Parts cells by store, way of selecting and arithmetic; groups are in the order of their first cells."""
+    names = ("store", "select", "arithmetic")
+    parted = _parted(cells, lambda cell: _text([cell.content[name] for name in names]))
+    return [Group(**{name: found[0].content[name] for name in names}, cells=tuple(found)) for found in parted]
+
+
+def varying_keys(cells: Sequence[LedgerCell]) -> list[str]:
+    """Keys that do not have one and the same value in all cells, in the order of `tosca train --help`."""
+    settings = [cell.content["setting"] for cell in cells]
+    return [key for key in _keys(settings) if len({_text([s[key]] if key in s else []) for s in settings}) > 1]
+
+
+def best_settings(cells: Sequence[LedgerCell], score: str) -> list[BestSetting]:
+    """Every scored setting of a group, best mean first, but those of which a cell diverged after all others.
+
+    Arguments:
+        score: which number of a result to rank by.
+    """
+    keys, found = varying_keys(cells), []
+    for members in _parted(cells, lambda cell: _text(cell.content["setting"])):
+        scores = [value for cell in members if (value := score_of(cell, score)) is not None]
+        if scores:
+            whole = members[0].content["setting"]
+            best = BestSetting({key: whole[key] for key in keys if key in whole}, *mean_spread(scores), len(scores))
+            found.append((any(cell.state == DIVERGED for cell in members), -best.mean, _text(best.setting), best))
+    return [best for *_, best in sorted(found, key=lambda entry: entry[:3])]
+
+
+def main_effects(cells: Sequence[LedgerCell], score: str) -> list[Effect]:
+    """The effect of every key of a group with at least two values among scored cells, furthest reach first.
+
+    Arguments:
+        score: which number of a result to average.
+    """
+    scored = [cell for cell in cells if score_of(cell, score) is not None]
+    effects = []
+    for key in varying_keys(scored):
+        having = [cell for cell in scored if key in cell.content["setting"]]
+        levels = [_level(part, key, score) for part in _by_value(having, key)]
+        if len(levels) > 1:
+            means = [level.mean for level in levels]
+            effects.append(Effect(key, levels, max(means) - min(means)))
+    return sorted(effects, key=lambda effect: (-effect.reach, effect.key))
+
+
+def to_csv(cells: Sequence[LedgerCell]) -> str:
+    """One row a cell, cells of all groups: what it is, its whole setting, its metrics, why it has none.
+
+    Columns: address, state, seed, store, select, arithmetic; every key of a setting; every metric (R and seconds left to
+    `to_json`); attempts, reason. What a cell does not have is empty; lists are JSON.
+    """
+    keys = _keys(cell.content["setting"] for cell in cells)
+    results = [cell.result or {} for cell in cells]
+    metrics = sorted({name for found in results for name in found if not isinstance(found[name], dict | list)})
+    parts = ("seed", "store", "select", "arithmetic")
+    rows: list[list[object]] = [["address", "state", *parts, *keys, *metrics, "attempts", "reason"]]
+    for cell, result in zip(cells, results, strict=True):
+        values = [cell.content[part] for part in parts]
+        values += [cell.content["setting"].get(key) for key in keys] + [result.get(name) for name in metrics]
+        plain = [value if value is None or isinstance(value, str) else _text(value) for value in values]
+        rows.append([cell.address, cell.state, *plain, cell.attempts, cell.reason])
+    return csv_text(rows)
+
+
+def to_json(cells: Sequence[LedgerCell]) -> str:
+    """All that the ledger knows of these cells, as a JSON list with a line for each; what is not defined is null."""
+    lines = ",\n".join(json.dumps(asdict(cell), allow_nan=False, ensure_ascii=False) for cell in cells)
+    return f"[\n{lines}\n]"
+
+
+def score_of(cell: LedgerCell, score: str) -> float | None:
+    """A number of a cell's result; None if the cell is not done or the number is not defined."""
+    value = cell.result.get(score) if cell.state == DONE and cell.result is not None else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All keys of these settings, in the order of `tosca train --help`; unknown ones of other versions come last."""
+    found = {key for setting in settings for key in setting}
+    return [key for key in KEYS if key in found] + sorted(found.difference(KEYS))
+
+
+def _parted(cells: Iterable[LedgerCell], by: Callable[[LedgerCell], Hashable]) -> list[list[LedgerCell]]:
+    """Cells with equal keys together, in the order of their first ones."""
+    parted: dict[Hashable, list[LedgerCell]] = defaultdict(list)
+    for cell in cells:
+        parted[by(cell)].append(cell)
+    return list(parted.values())
+
+
+def _by_value(cells: Sequence[LedgerCell], key: str) -> list[list[LedgerCell]]:
+    """Cells with equal values of a key together, ascending; many different numbers are joined to ranges of equal size."""
+
+    def place(cell: LedgerCell) -> tuple[bool, float, str]:
+        value = cell.content["setting"][key]
+        if not _is_number(value):
+            return True, 0.0, _text(value)
+        return False, bisect_left(ends, value) if ranges else value, ""
+
+    numbers = sorted(value for cell in cells if _is_number(value := cell.content["setting"][key]))
+    ranges = RANGES if len(set(numbers)) > MOST_VALUES else 0
+    # The last value of each range but the last one: equal values are never parted.
+    ends = [numbers[math.ceil(len(numbers) * part / ranges) - 1] for part in range(1, ranges)]
+    return _parted(sorted(cells, key=place), place)
+
+
+def _level(cells: Sequence[LedgerCell], key: str, score: str) -> Level:
+    """The level made of these cells, whose values of `key` are equal, or numbers of one range."""
+    values = [cell.content["setting"][key] for cell in cells]
+    scores = [value for cell in cells if (value := score_of(cell, score)) is not None]
+    if not _is_number(values[0]):
+        label = values[0] if isinstance(values[0], str) else _text(values[0])
+    else:
+        low, high = min(values), max(values)
+        label = f"{low:g}" if low == high else f"{low:.3g} … {high:.3g}"
+    return Level(label, *mean_spread(scores), len(scores), max(scores))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: object) -> str:
+    """Equal values, and only they, have equal texts."""
+    return json.dumps(value, sort_keys=True)
