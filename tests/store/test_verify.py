@@ -9,15 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from campaign import times
-from toy_store import ROWS, build, open_writer, toy_arrays, tree
+from toy_store import build, open_writer, toy_arrays, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.arrays import ShardRows, encode_metadata
-from tosca_cache.store.manifest import load_manifest, seal
+from tosca_cache.store.arrays import ShardRows
+from tosca_cache.store.manifest import load_manifest
 from tosca_cache.store.repair import StoreRepair
 from tosca_cache.store.verify import verify_store
-from tosca_cache.store.verify.content import decode_paths
 
 FEATURES, MANIFEST, COPY = "train/features/c.1.0.0", "manifest.json", "manifest.copy.json"
 FLIPS = times(120, 1200)
@@ -189,51 +188,11 @@ def test_links_are_not_followed(copy, tmp_path):
     assert ("foreign", "test") in places(verify_store(copy))
 
 
-def edited(path, edit):
-    """The manifest and its copy with another content and a right digest."""
-    content = json.loads((path / MANIFEST).read_bytes())
-    del content["digest"], content["format"]
-    edit(content)
-    for name in (MANIFEST, COPY):
-        (path / name).write_bytes(seal(content))
-
-
-@pytest.mark.parametrize(
-    ("edit", "text"),
-    [
-        (lambda m: m["class_names"].append("eel"), "classes: 5 in one place, 4 in another"),
-        (lambda m: m["skipped"]["test"].append({"row": 99, "path": "x", "reason": "y"}), "rows of test"),
-        (lambda m: m["skipped"]["test"].append({"row": 99, "path": "x", "reason": "y"}), "each once"),
-    ],
-)
-def test_counts_that_do_not_agree(copy, edit, text):
-    edited(copy, edit)
-    found = verify_store(copy)
-    assert any(text in problem.what for problem in found.problems)
-    assert {problem.kind for problem in found.problems} == {"content"}
-
-
 def test_metadata_that_promise_something_else(copy):
     name = "train/labels/zarr.json"
-    data = json.dumps(json.loads((copy / name).read_bytes()) | {"shape": [10**12]}).encode()
-    (copy / name).write_bytes(data)
-    import hashlib
-
-    record = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    edited(copy, lambda m: m["metadata"].update({name: record}))
+    (copy / name).write_text(json.dumps(json.loads((copy / name).read_bytes()) | {"shape": [10**12]}))
     (problem,) = verify_store(copy).problems
-    assert (problem.kind, problem.where) == ("zarr metadata", name) and "promises" in problem.what
-
-
-def test_metadata_written_differently_that_mean_the_same_are_good(copy):
-    name = "train/labels/zarr.json"
-    data = json.dumps(json.loads((copy / name).read_bytes()), indent=4).encode()
-    (copy / name).write_bytes(data)
-    import hashlib
-
-    record = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    edited(copy, lambda m: m["metadata"].update({name: record}))
-    assert verify_store(copy).ok
+    assert (problem.kind, problem.where, problem.mendable) == ("zarr metadata", name, True)
 
 
 def test_either_manifest_is_enough_and_neither_is_not(copy):
@@ -263,25 +222,3 @@ def test_what_is_no_finished_store(tmp_path):
     for path, text in ((tmp_path / "s", "unfinished"), (tmp_path, "no feature store"), (tmp_path / "x", "not exist")):
         with pytest.raises(StoreError, match=text):
             verify_store(path)
-
-
-def test_objects_far_larger_than_any_are_not_read(copy, monkeypatch):
-    monkeypatch.setattr("tosca_cache.store.verify.shards.MAX_OBJECT", 100)
-    assert any("not looked at" in problem.what for problem in verify_store(copy).problems)
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff" * 4, b"\x01\0\0\0", b"\x01\0\0\0\xff\0\0\0a", b"\x01\0\0\0\x01\0\0\0\xff"]
-)
-def test_texts_that_are_none(data):
-    with pytest.raises(ValueError):
-        decode_paths(data, 1)
-    with pytest.raises(ValueError, match="after the last"):
-        decode_paths(b"\0\0\0\0x", 0)
-    assert decode_paths(b"\x01\0\0\0\x02\0\0\0\xc3\xa4", 1) == ["ä"]
-
-
-def test_the_metadata_of_a_store_can_be_written_again(toy):
-    for key, data in encode_metadata(toy.manifest.plan.layouts).items():
-        assert (toy.path / key).read_bytes() == data, key
-    assert set(ROWS) == set(toy.manifest.plan.layouts)

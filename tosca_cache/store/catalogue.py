@@ -11,10 +11,9 @@ from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store.disk import storage
-from tosca_cache.store.in_progress import StoreInProgress, read_unfinished
+from tosca_cache.store.journal import Part, StoreInProgress, read_unfinished
 from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
-from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 

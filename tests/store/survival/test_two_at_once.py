@@ -11,8 +11,7 @@ from scenes import ROWS, SCENES, files
 from toy_store import BAD, build, open_writer, tree, wait_until
 
 from tosca_cache.store import Part, StoreBusy
-from tosca_cache.store.locks import wait_until_free
-from tosca_cache.store.stale_files import busy
+from tosca_cache.store.locks import busy, wait_until_free
 
 
 def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(yard, skipping, tmp_path):
