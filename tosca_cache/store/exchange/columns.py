@@ -23,15 +23,15 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     CLASS_NAMES: ("class_names", "classes", "label_names", "target_names"),
     DOMAIN_NAMES: ("domain_names",),
 }
+PAIRS = ("{name}_{split}", "{split}_{name}", "{split}/{name}")  # how arrays of separate splits are called
 Name = str | tuple[str, str]  # of one array, or of train's and test's
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The array of each role, or a pair (train's, test's). found: roles that were not named by the user."""
+    """The array of each role, or a pair (train's, test's)."""
 
     names: Mapping[str, Name]
-    found: frozenset[str] = frozenset()
 
     @property
     def separate(self) -> bool:
@@ -47,12 +47,17 @@ class Columns:
 
     def used(self) -> list[str]:
         """Every array that is used, once."""
-        found = [part for name in self.names.values() for part in (name if isinstance(name, tuple) else (name,))]
-        return list(dict.fromkeys(name for name in found if name))
+        return each(self.names)
 
     def to_dict(self) -> dict[str, str | list[str]]:
         """Plain JSON values."""
         return {role: list(name) if isinstance(name, tuple) else name for role, name in self.names.items()}
+
+
+def each(names: Mapping[str, Name]) -> list[str]:
+    """Every name of an array, once."""
+    found = [part for name in names.values() for part in (name if isinstance(name, tuple) else (name,))]
+    return list(dict.fromkeys(name for name in found if name and name != NONE))
 
 
 def parse_name(option: str, text: str) -> Name:
@@ -73,27 +78,35 @@ def find_columns(file: ExternalFile, named: Mapping[str, Name]) -> Columns:
 
     Raises `UsageError`, listing what there is, for an array that is missing.
     """
-    for role, choice in named.items():
-        for name in choice if isinstance(choice, tuple) else (choice,):
-            if name not in file.arrays and name not in ("", NONE):
-                raise UsageError(
-                    f"there is no array {name!r}",
-                    where=file.path,
-                    remedy=f"--{role.replace('_', '-')} takes one of: {file.listed()}",
-                )
+    if missing := [name for name in each(named) if name not in file.arrays]:
+        raise UsageError(f"there is no array {missing[0]!r}", where=file.path, remedy=f"name one of: {file.listed()}")
     lower = {name.lower(): name for name in reversed(list(file.arrays))}
     pairs = {role: _usual_pair(lower, role) for role in PER_ROW}
     separate = any(isinstance(named.get(role), tuple) for role in PER_ROW) or (
-        FEATURES not in named and LABELS not in named and pairs[FEATURES] is not None and pairs[LABELS] is not None
+        not named.keys() & {FEATURES, LABELS} and None not in (pairs[FEATURES], pairs[LABELS])
     )
     names: dict[str, Name] = {}
-    for role in USUAL:
-        usual = pairs[role] if separate and role in PER_ROW else _usual(lower, role)
-        if separate and role == SPLIT and role not in named:
-            usual = None
-        chosen = named.get(role, usual)
+    for role, usual in USUAL.items():
+        found: Name | None = next((lower[name] for name in usual if name in lower), None)
+        if separate and role in (*PER_ROW, SPLIT):
+            found = pairs.get(role)
+        chosen = named.get(role, found)
         if chosen is not None and chosen != NONE:
             names[role] = chosen
+    _check(names, separate, file)
+    return Columns(names)
+
+
+def _usual_pair(lower: Mapping[str, str], role: str) -> tuple[str, str] | None:
+    for name in USUAL[role]:
+        for pattern in PAIRS:
+            train, test = (lower.get(pattern.format(name=name, split=split)) for split in SPLITS)
+            if train and test:
+                return train, test
+    return None
+
+
+def _check(names: Mapping[str, Name], separate: bool, file: ExternalFile) -> None:
     for role in (FEATURES, LABELS):
         if role not in names:
             raise UsageError(
@@ -101,35 +114,15 @@ def find_columns(file: ExternalFile, named: Mapping[str, Name]) -> Columns:
                 where=file.path,
                 remedy=f"add --{role} NAME, or --{role} TRAIN,TEST; there are: {file.listed()}",
             )
-    if separate:
-        _check_pairs(names, file)
-    return Columns(names, frozenset(role for role in names if role not in named))
-
-
-def _usual(lower: Mapping[str, str], role: str) -> str | None:
-    return next((lower[name] for name in USUAL[role] if name in lower), None)
-
-
-def _usual_pair(lower: Mapping[str, str], role: str) -> tuple[str, str] | None:
-    for name in USUAL[role]:
-        for pattern in ("{name}_{split}", "{split}_{name}", "{split}/{name}"):
-            both = [lower.get(pattern.format(name=name, split=split)) for split in SPLITS]
-            if both[0] and both[1]:
-                return both[0], both[1]
-    return None
-
-
-def _check_pairs(names: Mapping[str, Name], file: ExternalFile) -> None:
-    for role in PER_ROW:
-        name = names.get(role)
-        needed = role in (FEATURES, LABELS)
-        if isinstance(name, str) or (needed and not all(name or ("",))):
+    for role in PER_ROW if separate else ():
+        name, needed = names.get(role), role in (FEATURES, LABELS)
+        if isinstance(name, str) or (needed and not all(name or ())):
             raise UsageError(
                 f"train and test have separate arrays, but {role} has one: {name!r}",
                 where=file.path,
                 remedy=f"give --{role} TRAIN,TEST" + ("" if needed else f", or --{role} none"),
             )
-    if SPLIT in names:
+    if separate and SPLIT in names:
         raise UsageError(
             f"train and test have separate arrays, and {names[SPLIT]!r} divides them once more",
             where=file.path,
