@@ -215,15 +215,15 @@ def load_plan(path: Path) -> Plan:
 
 
 def _load(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
-    def refused(why: str) -> StoreError:
-        problem = f"The store is damaged: its {path.name} cannot be trusted ({why})."
-        return StoreError(problem, where=path, remedy=repair_hint(path.parent))
-
     size = regular_size(path)
     if size is None or size > Limit.MANIFEST:
-        raise refused("it is missing, no regular file, or far too large")
+        raise _refused(path, "it is missing, no regular file, or far too large")
     with storage(path):
-        data = read_limited(path, Limit.MANIFEST)
+        return unseal(read_limited(path, Limit.MANIFEST), path, parse)
+
+
+def unseal(data: bytes, path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """What the text of a manifest or plan says; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
     try:
         content = strict_json(data)
         if content["format"] != FORMAT:
@@ -236,7 +236,12 @@ def _load(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
             raise ValueError("it is not, byte for byte, the text that was written with its digest")
         return parse(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise refused(str(error)) from error
+        raise _refused(path, str(error)) from error
+
+
+def _refused(path: Path, why: str) -> StoreError:
+    problem = f"The store is damaged: its {path.name} cannot be trusted ({why})."
+    return StoreError(problem, where=path, remedy=repair_hint(path.parent))
 
 
 def _records(found: Any, layout: SplitLayout, shard: Shard) -> dict[str, ObjectRecord]:

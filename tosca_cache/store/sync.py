@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tosca_cache.errors import StoreError, UsageError
@@ -20,7 +19,7 @@ from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import FINISHED, StoreSummary, choose_store, summary_of
 from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync, sync_all, write_whole
 from tosca_cache.store.locks import exclusive
-from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, load_manifest
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, unseal
 from tosca_cache.store.reader import Store, open_store
 
 THREADS = 8  # objects under way at a time
@@ -103,17 +102,13 @@ def pull(address: str, root: Path, progress: Progress | None = None) -> Path:
 def list_remote(address: str) -> list[StoreSummary]:
     """The finished stores at an address, by name; their `path` is the name alone. Unreadable ones are left out."""
     found = []
-    with _remote(address) as (fs, base), TemporaryDirectory() as scratch:
-        names = sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in _listed(fs, base))
-        for name in names:
+    with _remote(address) as (fs, base):
+        for name in sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in _listed(fs, base)):
             data = _read(fs, f"{base}/{name}/{MANIFEST}", Limit.MANIFEST) if STORE_NAME.fullmatch(name) else None
             if data is not None:
-                copy = Path(scratch) / MANIFEST
-                copy.write_bytes(data)
-                try:
-                    found.append(summary_of(Path(name), FINISHED, load_manifest(copy)))
-                except StoreError:
-                    continue
+                with suppress(StoreError):
+                    manifest = unseal(data, Path(name) / MANIFEST, Manifest.from_dict)
+                    found.append(summary_of(Path(name), FINISHED, manifest))
     return found
 
 
@@ -136,7 +131,7 @@ def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress
         remove_tree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MANIFEST, manifest)
-    records = load_manifest(folder / MANIFEST).objects
+    records = unseal(manifest, folder / MANIFEST, Manifest.from_dict).objects
     there = _sizes(fs, base)
 
     def copy(key: str) -> None:
@@ -231,19 +226,11 @@ def _remote(address: str) -> Iterator[tuple[Any, str]]:
         yield fs, base
     except (StoreError, UsageError):
         raise
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"There is no such bucket or folder: {_first_line(error)}", where=address, remedy="Make it, or correct it."
-        ) from error
-    except PermissionError as error:
-        raise StoreError(
-            f"Access was refused: {_first_line(error)}", where=address, remedy="See that you may read and write there."
-        ) from error
     except Exception as error:  # what the libraries of all these services raise has nothing in common
         raise StoreError(
             f"{scheme}:// failed: {_first_line(error)}",
             where=address,
-            remedy="Check credentials and network, then run the same command again: what is copied is kept.",
+            remedy="Check the address, credentials and network, then run the same command again: what is copied is kept.",
         ) from error
 
 

@@ -127,16 +127,12 @@ def test_texts_names_domains_and_paths(bring):
     assert again.notes == ("1 classes have no rows and are left out: eel",)
 
 
-def test_views_in_one_array_or_beside_it(bring):
-    V = np.random.default_rng(1).normal(size=(N, 2, D)).astype(np.float32)
-    whole = np.concatenate([X[:, None], V], axis=1)
-    one = bring({"features": whole, "y": Y, "is_test": TEST}).store
-    two = bring({"features": X, "views": V, "y": Y, "is_test": TEST}).store
-    for store in (one, two):
-        assert np.array_equal(store.features("train"), whole[~TEST])
-        assert (store.spec.views["count"], store.views("test")) == (2, 3)
-    pair = {"x_train": X, "v": V, "x_test": X[:4], "y_train": Y, "y_test": Y[:4]}
-    uneven = bring(pair, named={"views": "v,"}).store
+def test_views(bring):
+    views = np.random.default_rng(1).normal(size=(N, 3, D)).astype(np.float32)
+    store = bring({"features": views, "y": Y, "is_test": TEST}).store
+    assert np.array_equal(store.features("train"), views[~TEST])
+    assert (store.spec.views["count"], store.views("test")) == (2, 3)
+    uneven = bring({"x_train": views, "x_test": X[:4], "y_train": Y, "y_test": Y[:4]}).store
     assert (uneven.views("train"), uneven.views("test")) == (3, 1)
 
 

@@ -8,7 +8,7 @@ External files are not trusted: sizes are looked at before anything is read, not
 """
 
 from tosca_cache.store.exchange.columns import USUAL, Columns, parse_name
-from tosca_cache.store.exchange.compose import ArraySource, Features, Part, SplitRule
+from tosca_cache.store.exchange.compose import ArraySource, Part, SplitRule
 from tosca_cache.store.exchange.export import export_store
 from tosca_cache.store.exchange.external import as_values, open_external, parse_bytes
 from tosca_cache.store.exchange.importing import (
@@ -25,7 +25,6 @@ __all__ = [
     "USUAL",
     "ArraySource",
     "Columns",
-    "Features",
     "ImportRequest",
     "Imported",
     "Listener",

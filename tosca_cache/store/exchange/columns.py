@@ -9,13 +9,12 @@ from tosca_cache.errors import UsageError
 from tosca_cache.store.exchange.external import ExternalFile
 from tosca_cache.store.layout import SPLITS
 
-FEATURES, VIEWS, LABELS, SPLIT, DOMAINS, PATHS = "features", "views", "labels", "split", "domains", "paths"
+FEATURES, LABELS, SPLIT, DOMAINS, PATHS = "features", "labels", "split", "domains", "paths"
 CLASS_NAMES, DOMAIN_NAMES = "class_names", "domain_names"
-PER_ROW = (FEATURES, VIEWS, LABELS, DOMAINS, PATHS)
+PER_ROW = (FEATURES, LABELS, DOMAINS, PATHS)
 NONE = "none"
 USUAL: Mapping[str, tuple[str, ...]] = {
     FEATURES: ("features", "feature", "embeddings", "x", "emb", "f"),
-    VIEWS: ("views",),
     LABELS: ("labels", "label", "y", "targets", "target"),
     SPLIT: ("split", "is_test", "is_train", "subset"),
     DOMAINS: ("domains", "domain"),

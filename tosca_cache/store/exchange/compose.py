@@ -20,69 +20,25 @@ _NOT_FINITE, _TOO_LARGE, _ZERO = 1, 2, 3  # why a store cannot hold a row; 0 for
 
 
 @dataclass(frozen=True)
-class Features:
-    """Rows of features. clean: [n, d], or [n, v, d] with the clean view first. views: further ones [n, V, d], or None.
+class Part:
+    """Rows that came together: all of them, or those of one split. paths: None to number the rows.
 
+    features: [n, d], or [n, 1+V, d] with the clean view first.
     Raises `UsageError` for other shapes and types.
     """
 
-    clean: NDArray[Any]
-    views: NDArray[Any] | None = None
-
-    def __post_init__(self) -> None:
-        for what, array in (("features", self.clean), ("views", self.views)):
-            if array is not None and (array.dtype.kind != "f" or array.dtype.itemsize > 8):
-                remedy = "save them as float16, float32 or float64"
-                raise UsageError(f"{what} have type {array.dtype}", where=what, remedy=remedy)
-            if array is not None and (array.ndim not in (2, 3) or 0 in array.shape[1:]):
-                remedy = "give [rows, d] or [rows, views, d]"
-                raise UsageError(f"{what} have shape {list(array.shape)}", where=what, remedy=remedy)
-        if self.views is not None and (
-            self.views.ndim != 3 or (len(self.views), self.views.shape[-1]) != (len(self.clean), self.clean.shape[-1])
-        ):
-            raise UsageError(
-                f"views of shape {list(self.views.shape)} do not go with features of shape {list(self.clean.shape)}",
-                where="views",
-                remedy="give views [rows, V, d] of the same rows and width",
-            )
-
-    def __len__(self) -> int:
-        return len(self.clean)
-
-    @property
-    def dim(self) -> int:
-        """Width d."""
-        return int(self.clean.shape[-1])
-
-    @property
-    def width(self) -> int:
-        """1+V: views of a row, the clean one included."""
-        own = self.clean.shape[1] if self.clean.ndim == 3 else 1
-        return int(own + (0 if self.views is None else self.views.shape[1]))
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of the widest number: 2, 4 or 8."""
-        return max(array.dtype.itemsize for array in (self.clean, self.views) if array is not None)
-
-    def rows(self, chosen: IntArray) -> NDArray[Any]:
-        """Some rows [k, 1+V, d]."""
-        found = self.clean[chosen]
-        if found.ndim == 2:
-            found = found[:, None]
-        return found if self.views is None else np.concatenate([found, self.views[chosen]], axis=1)
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows that came together: all of them, or those of one split. paths: None to number the rows."""
-
-    features: Features
+    features: NDArray[Any]
     labels: Values
     domains: Values | None = None
     paths: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        if self.features.dtype.kind != "f" or self.features.dtype.itemsize > 8:
+            problem, remedy = f"type {self.features.dtype}", "save them as float16, float32 or float64"
+            raise UsageError(f"features have {problem}", where="features", remedy=remedy)
+        if self.features.ndim not in (2, 3) or 0 in self.features.shape[1:]:
+            problem, remedy = f"shape {list(self.features.shape)}", "give [rows, d] or [rows, views, d]"
+            raise UsageError(f"features have {problem}", where="features", remedy=remedy)
         if not len(self.features):
             raise UsageError("there are no rows", where="features", remedy="give rows of features")
         for what, values in (("labels", self.labels), ("domains", self.domains), ("paths", self.paths)):
@@ -125,9 +81,9 @@ class SplitRule:
 
 @dataclass(frozen=True)
 class SplitRows:
-    """One split: `rows` of `features`, in this order, with label and domain [n] and path of each."""
+    """One split: `rows` of `features` [m, 1+V, d], in this order, with label and domain [n] and path of each."""
 
-    features: Features
+    features: NDArray[Any]
     rows: IntArray
     labels: IntArray
     domains: IntArray
@@ -172,8 +128,9 @@ def compose(source: ArraySource, rule: SplitRule) -> Composed:
         else:
             paths = tuple(parts[own].paths or ())
             checked_paths([paths[row] for row in rows.tolist()], f"paths of {split}")
-        every = np.arange(len(paths))
-        splits[split] = SplitRows(parts[own].features, every, labels[own], domains[own], paths).kept(rows)
+        every, found = np.arange(len(paths)), parts[own].features
+        found = found[:, None] if found.ndim == 2 else found
+        splits[split] = SplitRows(found, every, labels[own], domains[own], paths).kept(rows)
     return Composed(splits, class_names, domain_names, tuple(notes))
 
 
@@ -196,7 +153,7 @@ def check(composed: Composed, dtype: str) -> None:
                 where="--labels",
                 remedy="leave the classes out, or add rows of them",
             )
-    train, test = (composed.splits[split].features.dim for split in SPLITS)
+    train, test = (composed.splits[split].features.shape[-1] for split in SPLITS)
     if train != test:
         raise UsageError(
             f"train features have width {train}, test features {test}",
@@ -223,9 +180,9 @@ def check(composed: Composed, dtype: str) -> None:
 def _problems(rows: SplitRows, dtype: str) -> NDArray[np.int64]:
     """For each row why a store cannot hold it; 0 for good ones."""
     found = np.zeros(len(rows.rows), dtype=np.int64)
-    step = max(1, BLOCK // (4 * rows.features.width * rows.features.dim))
+    step = max(1, BLOCK // (4 * rows.features[0].size))
     for start in range(0, len(found), step):
-        given = rows.features.rows(rows.rows[start : start + step])
+        given = rows.features[rows.rows[start : start + step]]
         with np.errstate(over="ignore", invalid="ignore"):
             stored = given.astype(dtype)
         not_finite, too_large = (~np.isfinite(array).all(axis=(1, 2)) for array in (given, stored))

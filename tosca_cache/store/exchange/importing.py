@@ -31,7 +31,6 @@ from tosca_cache.store.exchange.columns import (
 from tosca_cache.store.exchange.compose import (
     ArraySource,
     Composed,
-    Features,
     Part,
     SplitRule,
     check,
@@ -179,11 +178,10 @@ def _load(file: ExternalFile, columns: Columns) -> ArraySource:
 
 
 def _part(file: ExternalFile, columns: Columns, split: str) -> Part:
-    features, views, labels, domains, paths = (columns.of(role, split or None) for role in PER_ROW)
+    features, labels, domains, paths = (columns.of(role, split or None) for role in PER_ROW)
     assert features is not None and labels is not None
-    further = None if views is None else np.asarray(file.read(views))
     return Part(
-        Features(np.asarray(file.read(features)), further),
+        np.asarray(file.read(features)),
         file.read(labels),
         None if domains is None else file.read(domains),
         _texts(file, paths),
@@ -219,7 +217,7 @@ def import_arrays(
     """
     composed, described = compose(source, rule), dict(described)
     features = [rows.features for rows in composed.splits.values()]
-    widest = max(one.itemsize for one in features)  # float64 is rounded
+    widest = max(one.dtype.itemsize for one in features)  # float64 is rounded
     dtype, notes = name.store_dtype or ("float16" if widest == 2 else "float32"), list(composed.notes)
     if drop_bad:
         composed, dropped = without_bad_rows(composed, dtype)
@@ -241,36 +239,18 @@ def import_arrays(
 
 
 def digest_of(source: ArraySource) -> str:
-    """SHA-256 of arrays in memory: what stands for the file's where there is none."""
+    """SHA-256 of features in memory, where there is no file; all else that they have is in the listing's digest."""
     digest = hashlib.sha256()
-
-    def add(name: str, value: Any) -> None:
-        """Adds an array, or texts, under its name; nothing for what is not there."""
-        if value is None:
-            return
-        if isinstance(value, np.ndarray) and value.dtype.kind not in "UTO":
-            little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
-            digest.update(f"{name} {little.dtype.str} {little.shape}\n".encode())
-            digest.update(little.reshape(-1).view(np.uint8).data)
-        else:
-            digest.update(f"{name} {json.dumps([str(item) for item in value])}\n".encode())
-
     for split, part in source.parts.items():
-        add(f"{split}.features", part.features.clean)
-        add(f"{split}.views", part.features.views)
-        add(f"{split}.labels", part.labels)
-        add(f"{split}.domains", part.domains)
-        add(f"{split}.paths", part.paths)
-    for number, value in enumerate(source.split if isinstance(source.split, tuple) else (source.split,)):
-        add(f"split.{number}", value)
-    add("class_names", source.class_names)
-    add("domain_names", source.domain_names)
+        little = np.ascontiguousarray(part.features, dtype=part.features.dtype.newbyteorder("<"))
+        digest.update(f"{split} {little.dtype.str} {little.shape}\n".encode())
+        digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def _spec(composed: Composed, name: StoreName, dtype: str, source: Mapping[str, Any], rule: SplitRule) -> StoreSpec:
     arch, _, tag = name.backbone.partition(".")
-    counts = {split: composed.splits[split].features.width - 1 for split in SPLITS}
+    counts = {split: composed.splits[split].features.shape[1] - 1 for split in SPLITS}
     divided: dict[str, Any] = {} if rule.fraction is None else {"test_fraction": rule.fraction, "seed": rule.seed}
     if rule.values is not None:
         divided["split_values"] = list(rule.values)
@@ -281,7 +261,12 @@ def _spec(composed: Composed, name: StoreName, dtype: str, source: Mapping[str, 
             "classes": len(composed.class_names),
             "splits": {split: len(composed.splits[split].rows) for split in SPLITS},
         },
-        backbone={"name": arch, "tag": tag, "weights_digest": UNKNOWN, "dim": composed.splits["train"].features.dim},
+        backbone={
+            "name": arch,
+            "tag": tag,
+            "weights_digest": UNKNOWN,
+            "dim": composed.splits["train"].features.shape[-1],
+        },
         transform={},
         views={"count": counts["train"], "seed": 0, "test_count": counts["test"]},
         precision=UNKNOWN,
@@ -312,7 +297,7 @@ def _write(
         class_names=composed.class_names,
         domain_names=composed.domain_names,
         rows={split: len(composed.splits[split].rows) for split in SPLITS},
-        views={split: composed.splits[split].features.width for split in SPLITS},
+        views={split: composed.splits[split].features.shape[1] for split in SPLITS},
         numerics={},
     )
     with writer:
@@ -326,7 +311,7 @@ def _write(
 def _publish(writer: StoreWriter, composed: Composed, shard: Shard) -> None:
     split = composed.splits[shard.split]
     span = slice(shard.start, shard.stop)
-    features = split.features.rows(split.rows[span]).astype(writer.spec.dtype)
+    features = split.features[split.rows[span]].astype(writer.spec.dtype)
     if not np.isfinite(features).all():
         raise StoreError("The features have changed while they were read.", where=writer.path, remedy="Run it again.")
     writer.publish(
@@ -334,6 +319,6 @@ def _publish(writer: StoreWriter, composed: Composed, shard: Shard) -> None:
         features=features,
         labels=split.labels[span],
         domains=split.domains[span],
-        views=np.zeros((shard.rows, split.features.width, VIEW_PARAMETERS), dtype=np.int64),
+        views=np.zeros((shard.rows, split.features.shape[1], VIEW_PARAMETERS), dtype=np.int64),
         paths=split.paths[span],
     )
