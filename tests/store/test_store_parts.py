@@ -1,7 +1,5 @@
 """Several writers, a part each: what they make together is what one makes alone, and nobody writes another's shards."""
 
-import json
-import os
 import random
 import signal
 
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, toy_spec, tree
 
 from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.store import Part, Shard, StoreBusy, is_shared_out, list_stores, sharing_out
+from tosca_cache.store import Part, Shard, list_stores
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 
@@ -100,48 +98,6 @@ def test_what_is_done_counts_for_other_parts_and_for_one_writer(toy, tmp_path):
     with open_writer(tmp_path / "s", part=Part(1, 1)) as writer:
         assert len(writer.pending()) == 8 - 4
     assert tree(build(tmp_path / "s").path) == tree(toy.path)
-
-
-class TestWhoMayWrite:
-    def refused(self, tmp_path, **how):
-        with pytest.raises(StoreBusy) as raised:
-            open_writer(tmp_path / "s", **how)
-        assert f"process {os.getpid()} on" in str(raised.value)
-        return str(raised.value)
-
-    def test_parts_of_one_number_go_together_and_keep_all_others_away(self, tmp_path):
-        with open_writer(tmp_path / "s", part=Part(3, 1)), open_writer(tmp_path / "s", part=Part(3, 3)):
-            assert "part 3/3 of this store" in self.refused(tmp_path, part=Part(3, 3))
-            for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
-                message = self.refused(tmp_path, **how)
-                assert "part 1/3 of this store: process" in message and "(and 1 more)" in message
-            assert "--part I/3" in self.refused(tmp_path, part=Part(4, 2))
-        open_writer(tmp_path / "s", part=Part(4, 2)).close()
-        assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-    def test_one_writer_keeps_parts_away(self, tmp_path):
-        with open_writer(tmp_path / "s"):
-            assert "is writing this store" in self.refused(tmp_path, part=Part(3, 1))
-
-    def test_who_shares_parts_out_is_seen_by_workers_and_keeps_others_away(self, tmp_path):
-        open_writer(tmp_path / "s").close()
-        with sharing_out(tmp_path / "s", 3) as lock:
-            assert is_shared_out(tmp_path / "s", 3, lock.text)
-            assert not is_shared_out(tmp_path / "s", 3, "{}") and not is_shared_out(tmp_path / "s", 4, lock.text)
-            open_writer(tmp_path / "s", part=Part(3, 2)).close()
-            assert "shares 3 parts out" in self.refused(tmp_path)
-            with pytest.raises(StoreBusy), sharing_out(tmp_path / "s", 3):
-                pass
-        assert not is_shared_out(tmp_path / "s", 3, lock.text)
-
-    def test_a_dead_holder_holds_nothing(self, tmp_path):
-        open_writer(tmp_path / "s").close()
-        text = json.dumps({"pid": 1, "host": "elsewhere", "since": "long ago"})
-        for name in (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock"):
-            (tmp_path / name).write_text(text)
-        assert not is_shared_out(tmp_path / "s", 3, text)
-        open_writer(tmp_path / "s").close()
-        assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
 
 
 def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):

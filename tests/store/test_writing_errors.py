@@ -3,17 +3,14 @@
 import errno
 import json
 import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, toy_spec, tree, wait_until
+from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, toy_spec, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import disk
-from tosca_cache.store.locks import acquire_lock, registry_lock
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 PAGE = os.sysconf("SC_PAGE_SIZE")  # a tmpfs takes as much for the smallest file
@@ -95,60 +92,6 @@ def test_something_else_under_the_final_name(tmp_path):
     with pytest.raises(StoreError, match="in the way"):
         open_writer(tmp_path / "s", restart=True)
     assert (tmp_path / "s" / "thesis.tex").exists()
-
-
-def test_a_second_writer_is_refused_and_told_who_holds_the_store(tmp_path):
-    with open_writer(tmp_path / "s") as writer:
-        with pytest.raises(StoreError, match=rf"process {os.getpid()} on .* since 20"):
-            open_writer(tmp_path / "s")
-        publish(writer, writer.pending()[0], ARRAYS)
-    with open_writer(tmp_path / "s") as writer:
-        assert writer.done_rows == 14
-    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-
-def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(yard, tmp_path):
-    """A data loader's forked worker may outlive its parent for a while."""
-    pid = yard.start(deed="hold_with_a_child", **{"with": [tmp_path / "s", tmp_path / "ready"]})
-    wait_until((tmp_path / "ready").exists)
-    child = int((tmp_path / "ready").read_text())
-    try:
-        with pytest.raises(StoreError, match=f"process {pid} on"):
-            acquire_lock(tmp_path / "s", None)
-        yard.kill(pid)
-        os.kill(child, 0)
-        acquire_lock(tmp_path / "s", None).release()
-    finally:
-        os.kill(child, signal.SIGKILL)
-
-
-def test_a_lock_file_that_is_garbage_is_only_a_file(tmp_path):
-    (tmp_path / ".s.lock").write_bytes(b"\xff{")
-    open_writer(tmp_path / "s").close()
-
-
-def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
-    """Releasing removes the file, so a taker must not be left with a lock on a removed one."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    holders = []
-
-    def take(number):
-        try:
-            with registry_lock(tmp_path / "s"):
-                lock = acquire_lock(tmp_path / "s", None)
-        except StoreError:
-            return 0
-        holders.append(number)
-        alone = len(holders) == 1
-        time.sleep(0.0005)
-        holders.remove(number)
-        lock.release()
-        assert alone
-        return 1
-
-    with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(take, range(80))) > 0
 
 
 @pytest.mark.parametrize(
