@@ -218,14 +218,13 @@ def finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> dict[Sh
 class StoreInProgress:
     """What there is of an unfinished store, as anybody sees it who only looks.
 
-    folder: PATH.partial. sealed: all is there but the final name. done: the shards that are there; all of them if sealed,
-    and then without records.
+    folder: PATH.partial. sealed: all is there but the final name. done: the shards that are there; all of them if sealed.
     """
 
     folder: Path
     plan: Plan
     sealed: bool
-    done: Mapping[Shard, DoneShard | None]
+    done: Mapping[Shard, DoneShard]
 
     @property
     def shards(self) -> list[Shard]:
@@ -269,9 +268,9 @@ def recorded_plan(folder: Path) -> Plan | None:
 
 def read_unfinished(folder: Path) -> StoreInProgress | None:
     """What there is of the unfinished store in PATH.partial; None if none was begun, `StoreError` if it is damaged."""
-    plan = recorded_plan(folder)
-    if plan is None:
-        return None
     if (folder / MANIFEST).exists():
-        return StoreInProgress(folder, plan, True, dict.fromkeys(all_shards(plan)))
-    return StoreInProgress(folder, plan, False, finished_shards(folder, plan.layouts))
+        found = load_manifest(folder / MANIFEST)
+        done = {s: DoneShard(s, found.shards[s.split][s.index], {}) for s in all_shards(found.plan)}
+        return StoreInProgress(folder, found.plan, True, done)
+    plan = recorded_plan(folder)
+    return None if plan is None else StoreInProgress(folder, plan, False, finished_shards(folder, plan.layouts))

@@ -14,6 +14,7 @@ from tosca_cache.files import Limit, read_limited
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import IntArray, damaged, encode_metadata, read_small
 from tosca_cache.store.chunks import Selection, read_features
+from tosca_cache.store.content import check_path
 from tosca_cache.store.disk import regular_size, repair_hint, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
 from tosca_cache.store.manifest import (
@@ -24,7 +25,6 @@ from tosca_cache.store.manifest import (
     load_manifest,
     parse_provenance,
 )
-from tosca_cache.store.rows import check_path
 from tosca_cache.store.spec import StoreSpec
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit
 from tosca_cache.names import STORE_NAME
-from tosca_cache.store.catalogue import FINISHED, StoreSummary, choose_store, summary_of
+from tosca_cache.store.catalogue import StoreSummary, choose_store, summary_of
 from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync, sync_all, write_whole
 from tosca_cache.store.locks import exclusive
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, unseal
@@ -108,7 +108,7 @@ def list_remote(address: str) -> list[StoreSummary]:
             if data is not None:
                 with suppress(StoreError):
                     manifest = unseal(data, Path(name) / MANIFEST, Manifest.from_dict)
-                    found.append(summary_of(Path(name), FINISHED, manifest))
+                    found.append(summary_of(Path(name), manifest))
     return found
 
 

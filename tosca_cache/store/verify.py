@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import encode_metadata
+from tosca_cache.store.content import Found, check_object
 from tosca_cache.store.disk import ObjectRecord, regular_size, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, parse_provenance
 from tosca_cache.store.reader import refuse_unfinished
-from tosca_cache.store.verify_content import Found, check_object
 from tosca_cache.workers import threads_here
 
 MANIFEST_BAD = "manifest"  # restored from its copy
@@ -161,16 +162,13 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
     objects, read = len(metadata), sum(map(len, metadata.values()))
     first: dict[tuple[str, str], int] = {}
 
-    def check(shard: Shard) -> _CheckedShard:
-        """All objects of a shard; in any thread."""
-        return _check_shard(path, manifest, shard)
-
     count = max(1, min(threads or min(threads_here(), MAX_THREADS), len(shards)))
     with ThreadPoolExecutor(count, thread_name_prefix="verify") as pool:
         try:
-            for checked in pool.map(check, shards):
-                problems += [*checked.problems, *_repeated(checked, first)]
-                objects, read = objects + len(ARRAYS), read + checked.bytes
+            results = pool.map(partial(_check_shard, path, manifest), shards)
+            for shard, (found, paths, size) in zip(shards, results, strict=True):
+                problems += [*found, *_repeated(shard, paths, first)]
+                objects, read = objects + len(ARRAYS), read + size
                 if progress is not None:
                     progress(read, manifest.size)
         finally:
@@ -247,39 +245,31 @@ def _check_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
                 yield Problem(FOREIGN, key, "does not belong here")
 
 
-@dataclass
-class _CheckedShard:
-    """What was found in one shard. paths: empty if they cannot be read. bytes: how many were read."""
-
-    shard: Shard
-    problems: list[Problem]
-    paths: list[str]
-    bytes: int
-
-
-def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> _CheckedShard:
-    """Everything that is wrong with the five objects of a shard."""
-    checked = _CheckedShard(shard, [], [], 0)
+def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[Problem], list[str], int]:
+    """Everything that is wrong with the five objects of a shard; its paths, if they can be read; the bytes that were."""
+    problems: list[Problem] = []
+    paths: list[str] = []
+    read = 0
     for array, record in manifest.shards[shard.split][shard.index].items():
         key = object_key(shard.split, array, shard.index)
 
         def problem(kind: str, what: str, start: int, stop: int, key: str = key, array: str = array) -> None:
-            checked.problems.append(Problem(kind, key, what, shard, array, (start, stop)))
+            problems.append(Problem(kind, key, what, shard, array, (start, stop)))
 
         data, why = _read(folder / key, record)
         if data is None:
             problem(OBJECT_BAD, why, shard.start, shard.stop)
             continue
-        checked.bytes += len(data)
+        read += len(data)
         intact = ObjectRecord.of(data) == record
         if not intact:
             problem(OBJECT_BAD, "does not have its SHA-256", shard.start, shard.stop)
-        found: Found = check_object(data, array, manifest.plan, shard, checked.paths)
+        found: Found = check_object(data, array, manifest.plan, shard, paths)
         for start, stop, what in found:
             # What is wrong with the content of bytes that are damaged anyway says nothing.
             if intact or "checksum" in what:
                 problem(CONTENT if intact else OBJECT_BAD, what, start, stop)
-    return checked
+    return problems, paths, read
 
 
 def _read(path: Path, record: ObjectRecord) -> tuple[bytes | None, str]:
@@ -295,10 +285,10 @@ def _read(path: Path, record: ObjectRecord) -> tuple[bytes | None, str]:
         return None, f"cannot be read ({error})"
 
 
-def _repeated(checked: _CheckedShard, first: dict[tuple[str, str], int]) -> Iterator[Problem]:
+def _repeated(shard: Shard, paths: list[str], first: dict[tuple[str, str], int]) -> Iterator[Problem]:
     """Paths of a shard that an earlier row of its split has, too. first: the first row of each path, added to."""
-    shard, again = checked.shard, []
-    for row, path in enumerate(checked.paths, shard.start):
+    again = []
+    for row, path in enumerate(paths, shard.start):
         if (before := first.setdefault((shard.split, path), row)) != row:
             again.append((before, row, path))
     if again:

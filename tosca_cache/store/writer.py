@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import write_shard
+from tosca_cache.store.content import checked_rows
 from tosca_cache.store.disk import remove_tree, storage, sync, sync_all, write_durably
 from tosca_cache.store.finish import make_folders, publish_sealed, seal_store
 from tosca_cache.store.journal import (
@@ -31,7 +32,6 @@ from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, p
 from tosca_cache.store.locks import FileLock, acquire_lock, registry_lock
 from tosca_cache.store.manifest import MANIFEST, PLAN, Manifest, Plan, seal
 from tosca_cache.store.reader import Store, open_store
-from tosca_cache.store.rows import checked_rows
 from tosca_cache.store.spec import StoreSpec, canonical, plain
 
 

@@ -104,7 +104,7 @@ def test_a_store_that_gets_its_name_while_it_is_looked_for(tmp_path, monkeypatch
     read_everything(open_store(path))
     path.rename(tmp_path / "t")
     interrupted()
-    just_before(catalogue, "_unfinished")
+    just_before(catalogue, "read_unfinished")
     assert [(found.path.name, found.state) for found in list_stores(tmp_path)] == [("s", "finished"), ("t", "finished")]
 
 

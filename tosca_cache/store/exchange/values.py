@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.names import twice
+from tosca_cache.store.content import check_path
 from tosca_cache.store.exchange.external import Values
 from tosca_cache.store.layout import SPLITS
-from tosca_cache.store.rows import check_path
 
 MAX_NAME = 500
 IntArray = NDArray[np.int64]
