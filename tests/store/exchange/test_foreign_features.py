@@ -140,13 +140,9 @@ def test_views(bring):
     ("dtype", "stored"), [("f2", "float16"), ("f4", "float32"), ("f8", "float32"), (">f4", "float32")]
 )
 def test_dtypes_keep_values(bring, dtype, stored):
-    store = bring({"x": X.astype(dtype), "y": Y, "is_test": TEST}).store
+    store = bring({"x": np.asfortranarray(X.astype(dtype)), "y": Y, "is_test": TEST}).store
     assert store.spec.dtype == stored
     assert np.array_equal(store.features("test")[:, 0], X.astype(dtype).astype(stored)[TEST])
-
-
-def test_fortran_order_is_the_same_array(bring):
-    check(bring({"x": np.asfortranarray(X), "y": Y, "is_test": TEST}).store)
 
 
 def test_the_fingerprint_says_where_it_is_from_and_is_the_same_twice(bring, tmp_path):
@@ -248,14 +244,10 @@ def test_what_cannot_be_a_store_is_refused_and_leaves_nothing(bring, tmp_path, a
     with pytest.raises((UsageError, StoreError), match=match) as caught:
         bring(arrays, **more)
     assert caught.value.remedy
+    if "too large for float16" in match:
+        assert "--store-dtype float32" in caught.value.remedy
+        assert "row 7 of the features (train)" in caught.value.where
     assert not (tmp_path / "root").exists() or not list((tmp_path / "root").iterdir())
-
-
-def test_overflow_names_the_remedy(bring):
-    with pytest.raises(UsageError) as caught:
-        bring({"x": changed(X, (7, 3), 7e4), "y": Y, "is_test": TEST}, dtype="float16")
-    assert "--store-dtype float32" in caught.value.remedy
-    assert "row 7 of the features (train)" in caught.value.where
 
 
 def test_sizes():

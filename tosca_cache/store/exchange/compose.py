@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import UsageError
 from tosca_cache.seeds import numpy_generator
+from tosca_cache.store.exchange.columns import IntArray, checked_paths, index_rows, numbered, split_rows
 from tosca_cache.store.exchange.external import Values
-from tosca_cache.store.exchange.values import IntArray, checked_paths, index_rows, numbered, split_rows
 from tosca_cache.store.layout import SPLITS
 
 BLOCK = 8 << 20  # bytes of features that are looked at together
