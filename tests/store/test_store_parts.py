@@ -122,16 +122,6 @@ def test_parts_must_have_the_same_numerics(tmp_path):
         open_writer(tmp_path / "s", toy_spec(precision="bf16"), part=Part(2, 2))
 
 
-@pytest.mark.parametrize("cut", [1, 200])
-def test_a_torn_done_list_of_a_part_is_read_up_to_the_tear(alone, tmp_path, cut):
-    build_part(tmp_path / "s", Part(2, 1), bad=BAD)
-    listed = tmp_path / "s.partial" / "done.part-1-of-2.jsonl"
-    listed.write_bytes(listed.read_bytes()[:-cut])
-    with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
-        assert len(writer.pending()) == 1
-    assert tree(build(tmp_path / "s", bad=BAD).path) == alone
-
-
 def test_of_two_lists_the_one_is_believed_that_fits_the_objects(alone, tmp_path):
     """A part's shard is lost and made again by another writer, after its images have changed."""
     build_part(tmp_path / "s", Part(2, 1), bad=[("train", 3)])

@@ -1,16 +1,13 @@
 """Full disks, read-only folders, two writers, rows that must not be stored: one clear error, nothing lost."""
 
 import errno
-import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, toy_spec, tree
+from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, tree
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import disk
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 PAGE = os.sysconf("SC_PAGE_SIZE")  # a tmpfs takes as much for the smallest file
@@ -167,34 +164,3 @@ def test_a_shard_of_skipped_rows_only_is_still_written_whole(tmp_path):
     store = build(tmp_path / "s", bad=[("train", row) for row in range(14)])
     assert store.rows("train") == ROWS["train"] - 14
     read_everything(store)
-
-
-def test_everything_is_on_the_disk_before_it_is_named_and_listed(tmp_path, monkeypatch):
-    """The order that makes a loss of power harmless: objects, their names, the line in the done-list."""
-    events = []
-    real = {name: getattr(os, name) for name in ("fsync", "replace")}
-
-    def fsync(descriptor):
-        events.append(("synced", Path(f"/proc/self/fd/{descriptor}").readlink()))
-
-    def replace(source, target):
-        events.append(("named", Path(target)))
-        real["replace"](source, target)
-
-    with open_writer(tmp_path / "s") as writer:
-        monkeypatch.setattr(os, "fsync", fsync)
-        monkeypatch.setattr(os, "replace", replace)
-        publish(writer, writer.pending()[0], ARRAYS)
-    named = [index for index, (what, _) in enumerate(events) if what == "named"]
-    assert len(named) == 5
-    for index in named:
-        target = events[index][1]
-        assert ("synced", disk.temporary_path(target)) in events[:index]
-        assert ("synced", target.parent) in events[index:-2]
-    assert [path.name for _, path in events[-2:]] == ["done.jsonl", "s.partial"]
-
-
-def test_the_manifest_is_the_same_file_for_the_same_content(toy, tmp_path):
-    one, other = toy, build(tmp_path / "other")
-    assert (one.path / "manifest.json").read_bytes() == (other.path / "manifest.json").read_bytes()
-    assert json.loads((one.path / "manifest.json").read_bytes())["fingerprint"] == toy_spec().to_dict()
