@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 import tosca_cache as tosca
 from tosca_cache.cli.app import app
-from tosca_cache.store.manifest import seal, seal_provenance
+from tosca_cache.store.manifest import seal
 from tosca_cache.store.spec import canonical
 from tosca_cache.text import UNSAFE
 
@@ -332,7 +332,7 @@ def test_stores_of_a_changed_provenance(store, change, sealed, door):
         file = path / "provenance.json"
         changed = change(json.loads(file.read_text()))
         if sealed and isinstance(changed, dict):
-            file.write_bytes(seal_provenance(changed))
+            file.write_bytes(seal(changed))
         else:
             file.write_text(json.dumps(changed))
         seal_it()

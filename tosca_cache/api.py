@@ -57,7 +57,6 @@ from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
 from tosca_cache.store.exchange import (
     ArraySource,
-    Features,
     Part,
     SplitRule,
     StoreName,
@@ -152,7 +151,7 @@ def import_features(
 
     def part(rows: NDArray[Any], own_labels: Any, own_domains: Any) -> Part:
         known = None if own_domains is None else as_values(own_domains)
-        return Part(Features(np.asarray(rows)), as_values(own_labels), known)
+        return Part(np.asarray(rows), as_values(own_labels), known)
 
     parts = {"": part(features, labels, domains)}
     if (test_features is None) != (test_labels is None):

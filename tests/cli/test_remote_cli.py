@@ -82,7 +82,7 @@ def open_store_or_none(name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("cache", "push", "{store}", "s3://no-such-bucket/x"), "no such bucket"),
+        (("cache", "push", "{store}", "s3://no-such-bucket/x"), "bucket does not exist"),
         (("cache", "pull", "s3://{bucket}/nothing"), "There is no finished store here"),
         (("train", "--dataset", "digits", "--root", "s3://{bucket}/nothing"), "There is no store of digits yet"),
         (("extract", "--dataset", "digits", "--root", "s3://{bucket}/x"), "tosca cache push"),

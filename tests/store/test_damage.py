@@ -1,20 +1,28 @@
-"""Whatever happens to a finished store's files is noticed, and said with split and shard."""
+"""Whatever happens to a finished store, readers refuse it with its place, and `verify_store` lists all of it."""
 
 import json
 import os
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from campaign import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_store import build, open_writer, read_everything, tree
+from toy_store import build, open_writer, read_everything, toy_arrays, tree
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import open_store
-from tosca_cache.store.manifest import seal
+from tosca_cache.store import list_stores, open_store
+from tosca_cache.store.arrays import ShardRows
+from tosca_cache.store.manifest import load_manifest, seal
+from tosca_cache.store.repair import StoreRepair
+from tosca_cache.store.verify import verify_store
 
-FEATURES = "train/features/c.1.0.0"
+FEATURES, MANIFEST, COPY, PROVENANCE = (
+    *("train/features/c.1.0.0", "manifest.json"),
+    *("manifest.copy.json", "provenance.json"),
+)
 
 
 @pytest.fixture
@@ -28,160 +36,274 @@ def victim(toy, tmp_path_factory):
     return shutil.copytree(toy.path, tmp_path_factory.mktemp("victim") / "s")
 
 
+def flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def places(found):
+    return {(problem.kind, problem.where) for problem in found.problems}
+
+
+def refused(path, match=None):
+    """Whoever opens the store and reads all of it is told what is wrong, and what to do."""
+    with pytest.raises(StoreError, match=match) as caught:
+        read_everything(open_store(path))
+    return caught.value
+
+
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_a_good_store(toy, skipping, threads):
+    moves = []
+    found = verify_store(toy.path, threads=threads, progress=lambda done, total: moves.append((done, total)))
+    assert found.ok and found.problems == () and not found.mendable
+    assert found.bytes == toy.manifest.size and found.objects == len(tree(toy.path)) - 2
+    assert moves[-1] == (toy.manifest.size, toy.manifest.size) and moves == sorted(moves)
+    assert found.manifest == toy.manifest
+    assert verify_store(skipping.path).ok
+
+
 @pytest.mark.campaign
-@settings(max_examples=times(20, 300), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=times(60, 900), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_one_flipped_bit_anywhere_is_found(victim, data):
-    name = data.draw(st.sampled_from(sorted(set(tree(victim)) - {"manifest.copy.json"})))  # only `verify` reads that
+def test_no_flipped_bit_is_missed(victim, data):
+    """Random bits of random files: shards, both manifests, zarr's metadata and the provenance."""
+    name = data.draw(st.sampled_from([*sorted(tree(victim)), PROVENANCE]))
     original = (victim / name).read_bytes()
-    place = data.draw(st.integers(0, 8 * len(original) - 1))
-    flipped = bytearray(original)
-    flipped[place // 8] ^= 1 << place % 8
-    (victim / name).write_bytes(flipped)
+    flip(victim / name, data.draw(st.integers(0, 8 * len(original) - 1)))
     try:
-        with pytest.raises(StoreError):
-            read_everything(open_store(victim))
+        assert name in {problem.where for problem in verify_store(victim, threads=1).problems}
+        if name not in (COPY, PROVENANCE):  # which hold nothing that a reader needs
+            refused(victim)
     finally:
         (victim / name).write_bytes(original)
 
 
+def test_all_problems_are_listed_with_split_shard_and_rows(copy):
+    (copy / "train/labels/c.0").unlink()
+    os.truncate(copy / "test/paths/c.1", 30)
+    flip(copy / FEATURES, 8 * 100)
+    flip(copy / "test/zarr.json", 9)
+    flip(copy / MANIFEST, 999)
+    (copy / PROVENANCE).write_text("{")
+    found = verify_store(copy)
+    assert places(found) == {
+        *(("object", name) for name in ("train/labels/c.0", "test/paths/c.1", FEATURES)),
+        ("zarr metadata", "test/zarr.json"),
+        ("manifest", MANIFEST),
+        ("provenance", PROVENANCE),
+    }
+    chunk = next(p for p in found.problems if p.where == FEATURES and "chunk" in p.what)
+    assert (chunk.shard.split, chunk.shard.index, chunk.array) == ("train", 1, "features")
+    assert chunk.rows == (14, 28) and "rows 14 to 27" in str(chunk)
+    assert {shard.index: arrays for shard, arrays in found.damaged.items() if shard.split == "train"} == {
+        0: {"labels"},
+        1: {"features"},
+    }
+    facts = json.loads(json.dumps(found.to_dict()))
+    assert facts["ok"] is False and {"split", "shard", "rows"} <= facts["problems"][-1].keys()
+
+
 def test_a_flipped_bit_is_said_with_split_and_shard(copy):
-    data = bytearray((copy / FEATURES).read_bytes())
-    data[100] ^= 1
-    (copy / FEATURES).write_bytes(data)
+    flip(copy / FEATURES, 800)
     store = open_store(copy)
     store.features("train", slice(0, 10))  # another shard
     with pytest.raises(StoreError, match="features of shard 1 of split train") as caught:
         store.features("train")
-    assert str(copy) in str(caught.value)
-    assert f"tosca cache verify {copy} --repair" in str(caught.value)
+    assert str(copy) in str(caught.value) and f"tosca cache verify {copy} --repair" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [FEATURES, "train/labels/c.2", "test/paths/c.0", "train/views/c.0.0.0"])
-@pytest.mark.parametrize("keep", [0, 7, -1])
-def test_a_truncated_shard_is_found_when_opening(copy, name, keep):
-    os.truncate(copy / name, keep if keep >= 0 else (copy / name).stat().st_size - 1)
-    with pytest.raises(
-        StoreError, match=rf"{name.split('/')[1]} of shard . of split {name.split('/')[0]}.*bytes instead"
-    ):
-        open_store(copy)
-
-
-@pytest.mark.parametrize("name", [FEATURES, "train/labels/c.0", "test/paths/c.0", "test/views/zarr.json"])
-def test_a_missing_object_is_found_when_opening(copy, name):
-    (copy / name).unlink()
-    with pytest.raises(StoreError, match="damaged"):
-        open_store(copy)
-
-
-@pytest.mark.parametrize("name", [FEATURES, "train/labels/c.1", "train/paths/c.1"])
-@pytest.mark.parametrize("harm", ["truncate", "remove"])
-def test_what_happens_after_opening_is_found_when_reading(copy, name, harm):
-    store = open_store(copy)
-    if harm == "remove":
+@pytest.mark.parametrize("name", [FEATURES, "train/labels/c.1", "train/paths/c.1", "train/views/c.1.0.0"])
+@pytest.mark.parametrize("keep", [None, 0, 7, -1], ids=str)
+@pytest.mark.parametrize("when", ["before opening", "after opening"])
+def test_a_shard_that_is_cut_or_gone(copy, name, keep, when):
+    store = open_store(copy) if when == "after opening" else None
+    if keep is None:
         (copy / name).unlink()
     else:
-        os.truncate(copy / name, 20)
-    with pytest.raises(StoreError, match="of shard 1 of split train"):
-        read_everything(store)
+        os.truncate(copy / name, keep if keep >= 0 else (copy / name).stat().st_size - 1)
+    with pytest.raises(StoreError, match=rf"damaged: {name.split('/')[1]} of shard 1 of split train"):
+        read_everything(store or open_store(copy))
+    assert places(verify_store(copy)) == {("object", name)}
 
 
-def test_links_out_of_the_store_are_refused(copy, tmp_path):
+def test_links_are_not_followed(copy, tmp_path):
     shutil.move(copy / FEATURES, tmp_path / "elsewhere")
     (copy / FEATURES).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match="missing"):
-        open_store(copy)
+    refused(copy, "missing")
+    assert places(verify_store(copy)) == {("foreign", FEATURES), ("object", FEATURES)}
+    (copy / FEATURES).unlink()
+    shutil.move(tmp_path / "elsewhere", copy / FEATURES)
+    shutil.move(copy / "test", tmp_path / "test")
+    (copy / "test").symlink_to(tmp_path / "test")
+    refused(copy, "link")
+    assert ("foreign", "test") in places(verify_store(copy))
 
 
-def test_linked_folders_in_the_store_are_refused(copy, tmp_path):
-    shutil.move(copy / "train", tmp_path / "elsewhere")
-    (copy / "train").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match="link"):
-        open_store(copy)
-
-
-def edits():
-    """Hostile changes of a manifest: (what to do to its content)."""
-    return {
-        "absurd rows": lambda m: m["layout"]["train"].update(rows=10**12),
-        "absurd shards": lambda m: m["layout"]["train"].update(rows=10**12, shard_rows=1 << 24, chunk_rows=1 << 24),
-        "negative rows": lambda m: m["layout"]["train"].update(rows=-1),
-        "boolean views": lambda m: m["layout"]["test"].update(views=True),
-        "chunks that do not fit": lambda m: m["layout"]["train"].update(chunk_rows=7),
-        "other width": lambda m: m["layout"]["train"].update(dim=12),
-        "objects": lambda m: m["layout"]["train"].update(dtype="object"),
-        "more shards": lambda m: m["shards"]["train"].append(m["shards"]["train"][0]),
-        "no split": lambda m: m["shards"].pop("test"),
-        "foreign object": lambda m: m["shards"]["train"][0].update({"../../secret": {"size": 1, "sha256": "0" * 64}}),
-        "foreign metadata": lambda m: m["metadata"].update({"../../secret": {"size": 1, "sha256": "0" * 64}}),
-        "huge metadata": lambda m: m["metadata"]["zarr.json"].update(size=1 << 40),
-        "texts for sizes": lambda m: m["shards"]["test"][0]["labels"].update(size="12"),
-        "other fingerprint": lambda m: m["fingerprint"].update(precision="bf16"),
-        "names": lambda m: m.update(class_names=[1, 2]),
-        "list": lambda m: m.update(numerics=[]),
+def test_what_does_not_belong_into_the_folder(copy, tmp_path):
+    (copy / "notes.txt").write_text("mine")
+    (copy / "train" / "old").mkdir()
+    (copy / "train" / "old" / "c.0").write_bytes(b"x")
+    (copy / "test" / "labels" / "c.9").symlink_to(tmp_path)
+    os.mkfifo(copy / "pipe")
+    (copy / ".manifest.json.tmp").write_text("half")
+    found = verify_store(copy)
+    assert places(found) == {
+        *(("foreign", name) for name in ("notes.txt", "train/old", "test/labels/c.9", "pipe")),
+        ("litter", ".manifest.json.tmp"),
     }
+    assert [problem.kind for problem in found.problems if problem.mendable] == ["litter"]
 
 
-@pytest.mark.parametrize("edit", edits().values(), ids=edits().keys())
+def forge(path, **values):
+    """Puts other content into shard 1 of train, with all digests right."""
+    manifest = load_manifest(path / MANIFEST)
+    shard = manifest.plan.layouts["train"].shard("train", 1)
+    arrays = {name: np.array(v[shard.start : shard.stop]) for name, v in toy_arrays("train").items() if name != "paths"}
+    arrays |= {"features": arrays["features"].astype(np.float16)}
+    rows = ShardRows(**arrays, paths=toy_arrays("train")["paths"][shard.start : shard.stop])
+    for name, change in values.items():
+        if name == "paths":
+            rows = replace(rows, paths=change(rows.paths))
+        else:
+            change(getattr(rows, name))
+    StoreRepair(path, verify_store(path), manifest).put(rows, shard, frozenset(values), {})
+
+
+def at(*place, value):
+    def change(array):
+        array[place] = value
+
+    return change
+
+
+VIEWS = "view parameters that no crop of an image has in row 15"
+CONTENTS = {
+    "NaN": ({"features": at(3, 1, 5, value=np.nan)}, "NaN or infinite features in row 17", (17, 18)),
+    "infinity": ({"features": at(0, 0, 0, value=-np.inf)}, "NaN or infinite features in row 14", (14, 15)),
+    "zeros": ({"features": at(13, 2, value=-0.0)}, "all features are zero in row 27", (27, 28)),
+    "labels": ({"labels": at(slice(2, 4), value=4)}, "labels outside 0 to 3 in 2 rows (16, 17)", (16, 18)),
+    "domains": ({"domains": at(5, value=-1)}, "domains outside 0 to 1 in row 19", (19, 20)),
+    "views, size": ({"views": at(1, 1, 3, value=0)}, VIEWS, (15, 16)),
+    "views, outside": ({"views": at(1, 2, 1, value=39)}, VIEWS, (15, 16)),
+    "views, overflow": ({"views": at(1, 2, 1, value=2**63 - 1)}, VIEWS, (15, 16)),
+    "views, seed": ({"views": at(1, 2, 0, value=-3)}, VIEWS, (15, 16)),
+    "views, clean": ({"views": at(1, 0, 5, value=1)}, VIEWS, (15, 16)),
+    "path twice": ({"paths": lambda p: (p[1], *p[1:])}, "1 paths repeat", (15, 16)),
+    "path of another shard": (
+        {"paths": lambda p: (toy_arrays("train")["paths"][2], *p[1:])},
+        "'train/cat/bild-\\xe42.jpg' in rows 2 and 14",
+        (14, 15),
+    ),
+    "path that leads out": ({"paths": lambda p: ("../../x.jpg", *p[1:])}, "lead out of", (14, 15)),
+}
+
+
+@pytest.mark.parametrize(("change", "text", "rows"), CONTENTS.values(), ids=CONTENTS.keys())
+def test_content_that_cannot_be_is_found_though_all_digests_are_right(copy, change, text, rows):
+    forge(copy, **change)
+    (problem,) = verify_store(copy).problems
+    assert text in problem.what
+    assert (problem.kind, problem.shard.index, problem.rows, problem.mendable) == ("content", 1, rows, False)
+    if change.keys() & {"labels", "domains"} or "lead out" in text:
+        refused(copy)
+
+
+def test_views_whose_parameters_are_not_known_are_good(copy):
+    forge(copy, views=at(slice(None), value=0))
+    assert verify_store(copy).ok
+
+
+HOSTILE = {
+    "absurd rows": lambda m: m["layout"]["train"].update(rows=10**12),
+    "absurd shards": lambda m: m["layout"]["train"].update(rows=10**12, shard_rows=1 << 24, chunk_rows=1 << 24),
+    "negative rows": lambda m: m["layout"]["train"].update(rows=-1),
+    "boolean views": lambda m: m["layout"]["test"].update(views=True),
+    "chunks that do not fit": lambda m: m["layout"]["train"].update(chunk_rows=7),
+    "other width": lambda m: m["layout"]["train"].update(dim=12),
+    "objects": lambda m: m["layout"]["train"].update(dtype="object"),
+    "more shards": lambda m: m["shards"]["train"].append(m["shards"]["train"][0]),
+    "no split": lambda m: m["shards"].pop("test"),
+    "foreign object": lambda m: m["shards"]["train"][0].update({"../../secret": {"size": 1, "sha256": "0" * 64}}),
+    "texts for sizes": lambda m: m["shards"]["test"][0]["labels"].update(size="12"),
+    "other fingerprint": lambda m: m["fingerprint"].update(precision="bf16"),
+    "more classes": lambda m: m["class_names"].append("eel"),
+    "a skipped row": lambda m: m["skipped"]["test"].append({"row": 99, "path": "x", "reason": "y"}),
+    "names": lambda m: m.update(class_names=[1, 2]),
+    "list": lambda m: m.update(numerics=[]),
+}
+
+
+@pytest.mark.parametrize("edit", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_manifest_with_a_good_digest_is_refused(copy, edit):
-    content = json.loads((copy / "manifest.json").read_bytes())
-    del content["digest"], content["format"]
+    content = json.loads((copy / MANIFEST).read_bytes())
     edit(content)
-    (copy / "manifest.json").write_bytes(seal(content))
-    with pytest.raises(StoreError):
-        open_store(copy)
+    for name in (MANIFEST, COPY):
+        (copy / name).write_bytes(seal(content))
+    refused(copy)
+    assert verify_store(copy).manifest is None
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"[]", b"null", b"{" * 100_000, b"[" * 100_000, b'{"format": 1}', b"\xff", b"1e999"]
+    "text", [b"", b"[]", b"null", b"{" * 99_999, b"[" * 99_999, b'{"format": 1}', b"\xff", b"1e999"]
 )
 def test_what_is_no_manifest_is_refused(copy, text):
-    (copy / "manifest.json").write_bytes(text)
-    with pytest.raises(StoreError, match="cannot be trusted"):
-        open_store(copy)
+    (copy / MANIFEST).write_bytes(text)
+    refused(copy, "cannot be trusted")
 
 
 def test_a_newer_format_is_said_so(copy):
-    content = json.loads((copy / "manifest.json").read_bytes()) | {"format": 99}
-    (copy / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(StoreError, match="format 99"):
-        open_store(copy)
+    content = json.loads((copy / MANIFEST).read_bytes()) | {"format": 99}
+    (copy / MANIFEST).write_text(json.dumps(content))
+    refused(copy, "format 99")
 
 
 def test_metadata_that_promise_something_else_are_refused(copy):
-    """Even with all digests right: zarr would allocate what its metadata say."""
-    import hashlib
-
+    """zarr would allocate what its metadata say."""
     name = "train/labels/zarr.json"
-    metadata = json.loads((copy / name).read_bytes()) | {"shape": [10**12]}
-    (copy / name).write_text(json.dumps(metadata))
-    content = json.loads((copy / "manifest.json").read_bytes())
-    del content["digest"], content["format"]
-    data = (copy / name).read_bytes()
-    content["metadata"][name] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (copy / "manifest.json").write_bytes(seal(content))
-    with pytest.raises(StoreError, match="zarr's metadata"):
-        open_store(copy).labels("train")
+    (copy / name).write_text(json.dumps(json.loads((copy / name).read_bytes()) | {"shape": [10**12]}))
+    refused(copy, "zarr's metadata")
+    (problem,) = verify_store(copy).problems
+    assert (problem.kind, problem.where, problem.mendable) == ("zarr metadata", name, True)
 
 
-def test_an_unfinished_store_is_not_opened(tmp_path):
+def test_either_manifest_is_enough_and_neither_is_not(copy):
+    (copy / COPY).unlink()
+    assert places(verify_store(copy)) == {("manifest copy", COPY)}
+    shutil.copy(copy / MANIFEST, copy / COPY)
+    (copy / MANIFEST).unlink()
+    found = verify_store(copy)
+    assert places(found) == {("manifest", MANIFEST)} and found.bytes > 0
+    assert f"tosca cache verify {copy} --repair" in refused(copy).remedy
+    assert [summary.state for summary in list_stores(copy.parent)] == ["damaged"]
+    flip(copy / COPY, 77)
+    found = verify_store(copy)
+    assert found.manifest is None and not found.ok and not found.mendable
+
+
+def test_two_good_manifests_that_differ(copy):
+    before = (copy / MANIFEST).read_bytes()
+    forge(copy, labels=at(0, value=1))
+    (copy / MANIFEST).write_bytes(before)
+    assert {problem.kind for problem in verify_store(copy).problems} == {"manifest copy", "object"}
+
+
+@pytest.mark.parametrize("look", [open_store, verify_store])
+def test_what_is_no_finished_store(tmp_path, look):
     open_writer(tmp_path / "s").close()
     for path in (tmp_path / "s", tmp_path / "s.partial"):
         with pytest.raises(StoreError, match=r"unfinished(.|\n)*tosca extract"):
-            open_store(path)
-
-
-def test_no_store_at_all(tmp_path):
-    with pytest.raises(StoreError, match="does not exist"):
-        open_store(tmp_path / "nothing")
-    with pytest.raises(StoreError, match="no feature store"):
-        open_store(tmp_path)
+            look(path)
+    for path, text in ((tmp_path, "no feature store"), (tmp_path / "x", "does not exist")):
+        with pytest.raises(StoreError, match=text):
+            look(path)
 
 
 def test_provenance_that_is_no_json_does_not_hide_the_features(tmp_path):
     store = build(tmp_path / "s")
     assert set(store.provenance) == {"seconds"}
-    (store.path / "provenance.json").write_text("{")
+    (store.path / PROVENANCE).write_text("{")
     read_everything(open_store(store.path))
     with pytest.raises(StoreError, match="no valid JSON"):
         _ = store.provenance

@@ -1,7 +1,5 @@
 """Several writers, a part each: what they make together is what one makes alone, and nobody writes another's shards."""
 
-import json
-import os
 import random
 import signal
 
@@ -12,8 +10,7 @@ from hypothesis import strategies as st
 from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, toy_spec, tree
 
 from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.store import Part, Shard, StoreBusy, is_shared_out, list_stores, sharing_out
-from tosca_cache.store.parts import missing_by_part
+from tosca_cache.store import Part, Shard, list_stores
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
 
@@ -34,7 +31,6 @@ def test_every_shard_belongs_to_one_part(count, train, test):
     sizes = [len(part.of(shards)) for part in parts]
     assert max(sizes) - min(sizes) <= 1
     assert Part(count, 0).of(shards) == []
-    assert missing_by_part(parts, shards, shards) == {}
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "x", "", "1", "1/0", "-1/4", "1/4/2", "1/x", "1.0/4", "²/4"])
@@ -104,54 +100,6 @@ def test_what_is_done_counts_for_other_parts_and_for_one_writer(toy, tmp_path):
     assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
-class TestWhoMayWrite:
-    def refused(self, tmp_path, **how):
-        with pytest.raises(StoreBusy) as raised:
-            open_writer(tmp_path / "s", **how)
-        assert f"process {os.getpid()} on" in str(raised.value)
-        return str(raised.value)
-
-    def test_parts_of_one_number_go_together_and_keep_all_others_away(self, tmp_path):
-        with open_writer(tmp_path / "s", part=Part(3, 1)), open_writer(tmp_path / "s", part=Part(3, 3)):
-            assert "part 3/3 of this store" in self.refused(tmp_path, part=Part(3, 3))
-            for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
-                message = self.refused(tmp_path, **how)
-                assert "part 1/3: process" in message and "part 3/3: process" in message
-            assert "--part I/3" in self.refused(tmp_path, part=Part(4, 2))
-        open_writer(tmp_path / "s", part=Part(4, 2)).close()
-        assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-    def test_one_writer_keeps_parts_away(self, tmp_path):
-        with open_writer(tmp_path / "s"):
-            assert "is writing this store" in self.refused(tmp_path, part=Part(3, 1))
-
-    def test_many_writers_are_not_all_named(self, tmp_path):
-        writers = [open_writer(tmp_path / "s", part=Part(8, index)) for index in range(1, 9)]
-        assert "and 3 more" in self.refused(tmp_path)
-        for writer in writers:
-            writer.close()
-
-    def test_who_shares_parts_out_is_seen_by_workers_and_keeps_others_away(self, tmp_path):
-        open_writer(tmp_path / "s").close()
-        with sharing_out(tmp_path / "s", 3) as lock:
-            assert is_shared_out(tmp_path / "s", 3, lock.text)
-            assert not is_shared_out(tmp_path / "s", 3, "{}") and not is_shared_out(tmp_path / "s", 4, lock.text)
-            open_writer(tmp_path / "s", part=Part(3, 2)).close()
-            assert "shares 3 parts out" in self.refused(tmp_path)
-            with pytest.raises(StoreBusy), sharing_out(tmp_path / "s", 3):
-                pass
-        assert not is_shared_out(tmp_path / "s", 3, lock.text)
-
-    def test_a_dead_holder_holds_nothing(self, tmp_path):
-        open_writer(tmp_path / "s").close()
-        text = json.dumps({"pid": 1, "host": "elsewhere", "since": "long ago"})
-        for name in (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock"):
-            (tmp_path / name).write_text(text)
-        assert not is_shared_out(tmp_path / "s", 3, text)
-        open_writer(tmp_path / "s").close()
-        assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-
 def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):
     with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
         with pytest.raises(ValueError, match="another part"):
@@ -172,16 +120,6 @@ def test_parts_must_have_the_same_numerics(tmp_path):
     assert "device" not in str(raised.value)
     with pytest.raises(StoreError, match=r'fingerprint.precision: begun with "fp32", now "bf16"'):
         open_writer(tmp_path / "s", toy_spec(precision="bf16"), part=Part(2, 2))
-
-
-@pytest.mark.parametrize("cut", [1, 200])
-def test_a_torn_done_list_of_a_part_is_read_up_to_the_tear(alone, tmp_path, cut):
-    build_part(tmp_path / "s", Part(2, 1), bad=BAD)
-    listed = tmp_path / "s.partial" / "done.part-1-of-2.jsonl"
-    listed.write_bytes(listed.read_bytes()[:-cut])
-    with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
-        assert len(writer.pending()) == 1
-    assert tree(build(tmp_path / "s", bad=BAD).path) == alone
 
 
 def test_of_two_lists_the_one_is_believed_that_fits_the_objects(alone, tmp_path):
@@ -206,7 +144,6 @@ def test_notes_reach_whoever_finishes_and_are_gone_then(tmp_path):
             assert writer.noted == {}
             writer.note({"seconds": index})
             assert writer.noted == {"seconds": index}
-    (tmp_path / "s.partial" / "note.part-9-of-9.json").write_bytes(b"\xff")
     with open_writer(tmp_path / "s") as writer:
         assert writer.notes == {"1/2": {"seconds": 1}, "2/2": {"seconds": 2}}
         store = writer.finish({"parts": writer.notes})

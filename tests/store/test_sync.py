@@ -8,7 +8,7 @@ from tosca_cache.errors import FingerprintMismatch, StoreError, UsageError
 from tosca_cache.store import open_store
 from tosca_cache.store.layout import object_key
 from tosca_cache.store.manifest import MANIFEST
-from tosca_cache.store.sync import is_address, list_remote, objects_of, pull, pull_wanted, push
+from tosca_cache.store.sync import is_address, list_remote, pull, pull_wanted, push
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -106,7 +106,7 @@ def test_an_interrupted_download_goes_on(address, store, tmp_path, after, monkey
     path = pull(f"{address}/{store.path.name}", tmp_path / "root")
     assert tree(path) == tree(store.path)
     objects = [key for key in fetched if key.rpartition("/")[2].startswith(("c.", "zarr"))]
-    assert len(objects) < len(objects_of(store.manifest))
+    assert len(objects) < len(store.manifest.objects)
 
 
 def test_damage_on_the_way_is_seen(address, store, tmp_path):

@@ -26,8 +26,8 @@ from tosca_cache.extract.sources import Target
 from tosca_cache.seeds import numpy_generator
 from tosca_cache.store import SPLITS, Manifest, Shard, Store
 from tosca_cache.store.arrays import ShardRows
+from tosca_cache.store.content import checked_rows
 from tosca_cache.store.layout import SplitLayout
-from tosca_cache.store.rows import checked_rows
 
 
 @dataclass(frozen=True)

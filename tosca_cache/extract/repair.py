@@ -54,7 +54,7 @@ def repair_store(
     path = Path(path)
     with repairing(path, progress=progress) as repair:
         machine = describe_machine(torch.device("cpu"))
-        repair.mend_files(machine)
+        repair.mend_files()
         damaged, notes = repair.found.damaged, []
         if damaged:
             again = _prepared(repair, sources or Sources(), any(arrays & COMPUTED for arrays in damaged.values()))

@@ -1,36 +1,29 @@
-"""The zarr 3 side of a store: its groups and arrays, writing one shard of rows, reading the small arrays."""
+"""The objects of a store: rows as the bytes that zarr 3 reads, and back; every one of them ends with its crc32c.
+
+zarr's metadata follow from the layout alone, so nothing records them: whoever reads compares them with what they must be.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import crc32c
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
-from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore, MemoryStore
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.disk import (
-    Bytes,
-    ObjectRecord,
-    regular_size,
-    repair_hint,
-    storage,
-    sync_all,
-    temporary_path,
-    write_whole,
-)
-from tosca_cache.store.layout import ARRAYS, SPLITS, VIEW_PARAMETERS, Shard, SplitLayout, object_key
+from tosca_cache.store.disk import Bytes, ObjectRecord, regular_size, repair_hint, storage, write_durably
+from tosca_cache.store.layout import ARRAYS, CRC_BYTES, SPLITS, VIEW_PARAMETERS, Shard, SplitLayout, object_key
 
 IntArray = NDArray[np.int64]
+NO_CHUNK = (1 << 64) - 1  # offset and length of a chunk that is not there: one of padding only
+_CODECS: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
 @dataclass(frozen=True)
@@ -48,126 +41,122 @@ class ShardRows:
     paths: tuple[str, ...]
 
 
-class StagingStore(LocalStore):
-    """zarr's local store, whose objects get their names when `commit` is called and all of them are on the disk.
-
-    zarr 3.1's own writes each object to a temporary name and renames it, too, but does not wait for the disk, and the
-    names are random, so that a killed writer leaves litter.
-    """
-
-    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
-        super().__init__(root, read_only=read_only)
-        self.records: dict[str, ObjectRecord] = {}
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Writes one object under its temporary name, as zarr asks for it."""
-        await asyncio.to_thread(self.set_sync, key, value)
-
-    def set_sync(self, key: str, value: Buffer) -> None:
-        """Writes one object under its temporary name."""
-        self.put(key, np.ascontiguousarray(value.as_numpy_array()).view(np.uint8).data)
-
-    def put(self, key: str, data: Bytes) -> None:
-        """Writes one object under its temporary name."""
-        path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(temporary_path(path), data)
-        self.records[key] = ObjectRecord.of(data)
-
-    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Writes one object unless it has been written: zarr does so for the groups above one that it makes."""
-        if key not in self.records and not (self.root / key).exists():
-            await self.set(key, value)
-
-    def commit(self) -> None:
-        """Names everything that was written, and returns when the names, too, are on the disk."""
-        paths = [self.root / key for key in self.records]
-        sync_all([temporary_path(path) for path in paths])
-        for path in paths:
-            temporary_path(path).replace(path)
-        sync_all({path.parent for path in paths})
-
-
-def create_arrays(folder: Path, layouts: Mapping[str, SplitLayout]) -> None:
-    """Writes the metadata of all groups and arrays of a new store into an empty folder."""
-    store = StagingStore(folder)
-    with storage(folder):
-        for key, data in encode_metadata(layouts).items():
-            store.put(key, data)
-        store.commit()
-
-
-def write_shard(folder: Path, shard: Shard, rows: ShardRows) -> dict[str, ObjectRecord]:
+def write_shard(folder: Path, layout: SplitLayout, shard: Shard, rows: ShardRows) -> dict[str, ObjectRecord]:
     """Writes the five objects of a shard, each whole, and waits until they and their names are on the disk."""
-    store = StagingStore(folder)
+    objects = encode_shard(layout, shard, {array: getattr(rows, array) for array in ARRAYS})
     with storage(folder):
-        for array in ARRAYS:
-            # An object that nobody listed may be anything: zarr must not read it to fill in what we do not write.
-            (folder / object_key(shard.split, array, shard.index)).unlink(missing_ok=True)
-            target = zarr.open_array(store=store, path=f"{shard.split}/{array}", mode="r+")
-            target = target.with_config({"write_empty_chunks": True})
-            values = getattr(rows, array)
-            target[shard.start : shard.stop] = np.array(values, dtype=object) if array == "paths" else values
-        store.commit()
-    return {array: store.records[object_key(shard.split, array, shard.index)] for array in ARRAYS}
+        write_durably({folder / object_key(shard.split, array, shard.index): data for array, data in objects.items()})
+    return {array: ObjectRecord.of(data) for array, data in objects.items()}
 
 
-def encode_metadata(layouts: Mapping[str, SplitLayout]) -> dict[str, bytes]:
-    """The metadata objects of a store with these layouts, by key, as this version of zarr writes them."""
-    return dict(_metadata(*(layouts[split] for split in SPLITS)))
-
-
-@lru_cache
-def _metadata(*layouts: SplitLayout) -> dict[str, bytes]:
-    store = MemoryStore()
-    root = zarr.create_group(store=store, zarr_format=3)
-    for split, layout in zip(SPLITS, layouts, strict=True):
-        group = root.create_group(split)
-        for array in ARRAYS:
-            _create_array(group, array, layout)
-    return _objects_in(store)
-
-
-def encode_shard(layout: SplitLayout, shard: Shard, values: Mapping[str, Any]) -> dict[str, bytes]:
-    """The objects of a shard, by array, as `write_shard` writes them.
+def encode_shard(layout: SplitLayout, shard: Shard, values: Mapping[str, Any]) -> dict[str, Bytes]:
+    """The objects of a shard, by array.
 
     values: what `ShardRows` has under these names, of all the shard's rows; only the arrays that are given are encoded.
     """
-    encoded = {}
+    encoded: dict[str, Bytes] = {}
     for array, value in values.items():
-        store = MemoryStore()
-        group = zarr.create_group(store=store, zarr_format=3)
-        _create_array(group, array, layout)
-        target = zarr.open_array(store=store, path=array, mode="r+").with_config({"write_empty_chunks": True})
-        target[shard.start : shard.stop] = np.array(value, dtype=object) if array == "paths" else value
-        key = object_key("", array, shard.index).removeprefix("/")
-        encoded[array] = _objects_in(store)[key]
+        if array == "features":
+            encoded[array] = _encode_features(layout, np.asarray(value))
+        elif array == "paths":
+            texts = [path.encode() for path in (*value, *[""] * (layout.shard_rows - shard.rows))]
+            data = struct.pack("<I", len(texts)) + b"".join(struct.pack("<I", len(text)) + text for text in texts)
+            encoded[array] = data + checksum(data)
+        else:
+            padded = np.full((layout.shard_rows, *_tail(layout, array)), -1, "<i8")
+            padded[: shard.rows] = value
+            encoded[array] = padded.tobytes() + checksum(padded)
     return encoded
 
 
-def _objects_in(store: MemoryStore) -> dict[str, bytes]:
-    return {key: value.to_bytes() for key, value in store._store_dict.items()}
+def _encode_features(layout: SplitLayout, rows: NDArray[Any]) -> Bytes:
+    """Chunks of rows behind one another, then the index that zarr's sharding codec looks for: where each of them is."""
+    index = np.full((layout.chunks, 2), NO_CHUNK, "<u8")
+    data = bytearray()
+    for number, start in enumerate(range(0, len(rows), layout.chunk_rows)):
+        chunk = np.full((layout.chunk_rows, layout.views, layout.dim), np.nan, layout.dtype)
+        chunk[: len(rows) - start] = rows[start : start + layout.chunk_rows]
+        index[number] = len(data), layout.chunk_bytes
+        data += chunk.tobytes() + checksum(chunk)
+    return data + index.tobytes() + checksum(index)
+
+
+def decode_numbers(data: Bytes, layout: SplitLayout, array: str, shard: Shard) -> IntArray:
+    """The numbers of an object of labels or domains [n] or views [n, 1+V, 6]; raises `ValueError` if it is damaged."""
+    found = np.frombuffer(_checked(data), "<i8").astype(np.int64, copy=False)
+    return found.reshape(layout.shard_rows, *_tail(layout, array))[: shard.rows]
+
+
+def decode_paths(data: Bytes, layout: SplitLayout, shard: Shard) -> list[str]:
+    """The texts of an object of `paths`; raises `ValueError` if it is damaged."""
+    body = bytes(_checked(data))
+    texts, place = [], 4
+    try:
+        (count,) = struct.unpack_from("<I", body)
+        if count != layout.shard_rows:
+            raise ValueError(f"holds {count} texts instead of {layout.shard_rows}")
+        for _ in range(count):
+            (length,) = struct.unpack_from("<I", body, place)
+            place += 4 + length
+            texts.append(str(body[place - length : place], "utf-8"))
+    except struct.error as error:
+        raise ValueError(f"holds no texts ({error})") from error
+    if place != len(body):
+        raise ValueError("holds texts of other lengths than it has bytes")
+    return texts[: shard.rows]
 
 
 def read_small(
     folder: Path, split: str, array: str, layout: SplitLayout, start: int = 0, stop: int | None = None
 ) -> NDArray[Any]:
-    """Rows `start` to `stop` of `labels`, `domains`, `views` or `paths`, checked by their crc32c.
+    """Rows `start` to `stop` of `labels`, `domains` [n], `views` [n, 1+V, 6] or `paths` (texts), checked by their crc32c.
 
-    Raises `StoreError` naming the shard that is missing or damaged. zarr takes a missing object for one full of fill
-    values, so each is looked for first; and its metadata are not believed, because they could ask for anything.
+    Raises `StoreError` naming the shard that is missing or damaged.
     """
     stop = layout.rows if stop is None else stop
-    shards = list(layout.iterate(split))[start // layout.shard_rows : -(-stop // layout.shard_rows)]
-    for shard in shards:
-        if regular_size(folder / object_key(split, array, shard.index)) is None:
-            raise damaged(folder, shard, array, "is missing")
-    with storage(folder):
-        source = _open_checked(folder, split, array, layout)
+    out = np.empty((stop - start, *_tail(layout, array)), object if array == "paths" else np.int64)
+    for index in range(start // layout.shard_rows, -(-stop // layout.shard_rows)):
+        shard = layout.shard(split, index)
+        data = _read_object(folder, layout, shard, array)
         try:
-            return np.asarray(source[start:stop])
+            found: Any = (
+                decode_paths(data, layout, shard) if array == "paths" else decode_numbers(data, layout, array, shard)
+            )
         except ValueError as error:
-            raise _first_damaged(folder, source, array, shards, error) from error
+            raise damaged(folder, shard, array, str(error)) from error
+        first, last = max(start, shard.start), min(stop, shard.stop)
+        out[first - start : last - start] = found[first - shard.start : last - shard.start]
+    return out
+
+
+def _read_object(folder: Path, layout: SplitLayout, shard: Shard, array: str) -> bytes:
+    """The bytes of one object; whether it can have so many is known before it is read."""
+    path = folder / object_key(shard.split, array, shard.index)
+    least, most = layout.object_bounds(array, shard)
+    size = regular_size(path)
+    if size is None:
+        raise damaged(folder, shard, array, "is missing")
+    if not least <= size <= most:
+        raise damaged(folder, shard, array, f"has {size} bytes instead of {least}" + (f" to {most}" * (least < most)))
+    with storage(path):
+        return path.read_bytes()
+
+
+def checksum(data: Any) -> bytes:
+    """The crc32c of bytes, as zarr writes it behind them."""
+    return int(crc32c.crc32c(memoryview(data).cast("B"))).to_bytes(CRC_BYTES, "little")
+
+
+def checksum_holds(data: Any) -> bool:
+    """Whether bytes end with the crc32c of all before them."""
+    view = memoryview(data).cast("B")
+    return checksum(view[:-CRC_BYTES]) == view[-CRC_BYTES:]
+
+
+def _checked(data: Bytes) -> memoryview:
+    if not checksum_holds(data):
+        raise ValueError("fails its checksum (crc32c)")
+    return memoryview(data)[:-CRC_BYTES]
 
 
 def damaged(folder: Path, shard: Shard, array: str, what: str) -> StoreError:
@@ -180,70 +169,49 @@ def damaged(folder: Path, shard: Shard, array: str, what: str) -> StoreError:
     )
 
 
-def _create_array(group: zarr.Group, array: str, layout: SplitLayout) -> None:
-    shape, chunks, shards = _shapes(array, layout)
-    fill: Any = {"features": float("nan"), "paths": ""}.get(array, -1)
-    group.create_array(
-        array,
-        shape=shape,
-        chunks=chunks,
-        shards=shards,
-        dtype={"features": layout.dtype, "paths": "str"}.get(array, "int64"),
-        fill_value=fill,
-        compressors=Crc32cCodec(),
-        filters=None,
-        chunk_key_encoding={"name": "default", "separator": "."},
-    )
-
-
-def _shapes(array: str, layout: SplitLayout) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
-    tail = {"features": (layout.views, layout.dim), "views": (layout.views, VIEW_PARAMETERS)}.get(array, ())
-    shard = (layout.shard_rows, *tail)
-    if array == "features":
-        return (layout.rows, *tail), (layout.chunk_rows, *tail), shard
-    return (layout.rows, *tail), shard, None
-
-
-def check_metadata(folder: Path, split: str, array: str, layout: SplitLayout) -> None:
-    """Raises `StoreError` unless zarr's metadata of an array say what the layout says."""
-    _open_checked(folder, split, array, layout)
-
-
-def _open_checked(folder: Path, split: str, array: str, layout: SplitLayout) -> Any:
-    """The array, if zarr's metadata say what the layout says: no other shape, type, chunks or codecs."""
-    try:
-        found = zarr.open_array(store=LocalStore(folder, read_only=True), path=f"{split}/{array}", mode="r")
-    except (ValueError, KeyError, TypeError, zarr.errors.BaseZarrError) as error:
-        raise foreign(folder, split, array) from error
-    if _as_text(found) != _expected_metadata(array, layout):
-        raise foreign(folder, split, array)
-    return found
+def encode_metadata(layouts: Mapping[str, SplitLayout]) -> dict[str, bytes]:
+    """The metadata objects of zarr for a store with these layouts, by key."""
+    return dict(_metadata(*(layouts[split] for split in SPLITS)))
 
 
 @lru_cache
-def _expected_metadata(array: str, layout: SplitLayout) -> str:
-    group = zarr.create_group(store=MemoryStore())
-    _create_array(group, array, layout)
-    return _as_text(group[array])
+def _metadata(*layouts: SplitLayout) -> dict[str, bytes]:
+    group = _json({"attributes": {}, "zarr_format": 3, "node_type": "group"})
+    found = {"zarr.json": group}
+    for split, layout in zip(SPLITS, layouts, strict=True):
+        found[f"{split}/zarr.json"] = group
+        found |= {f"{split}/{array}/zarr.json": _json(_array_metadata(array, layout)) for array in ARRAYS}
+    return found
 
 
-def _as_text(array: Any) -> str:
-    return json.dumps(array.metadata.to_dict(), sort_keys=True, default=repr)
+def _array_metadata(array: str, layout: SplitLayout) -> dict[str, Any]:
+    tail = list(_tail(layout, array))
+    codecs = _CODECS
+    if array == "paths":
+        codecs = [{"name": "vlen-utf8", "configuration": {}}, {"name": "crc32c"}]
+    elif array == "features":
+        inner = {"chunk_shape": [layout.chunk_rows, *tail], "codecs": _CODECS, "index_codecs": _CODECS}
+        codecs = [{"name": "sharding_indexed", "configuration": {**inner, "index_location": "end"}}]
+    fill: dict[str, Any] = {"features": "NaN", "paths": ""}
+    return {
+        "shape": [layout.rows, *tail],
+        "data_type": {"features": layout.dtype, "paths": "string"}.get(array, "int64"),
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [layout.shard_rows, *tail]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": fill.get(array, -1),
+        "codecs": codecs,
+        "attributes": {},
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
 
 
-def _first_damaged(folder: Path, source: Any, array: str, shards: list[Shard], error: ValueError) -> StoreError:
-    for shard in shards:
-        try:
-            source[shard.start : shard.stop]
-        except ValueError:
-            return damaged(folder, shard, array, "fails its checksum")
-    return damaged(folder, shards[0], array, f"cannot be read ({error})")
+def _tail(layout: SplitLayout, array: str) -> tuple[int, ...]:
+    """Lengths of the axes behind the rows."""
+    tails = {"features": (layout.views, layout.dim), "views": (layout.views, VIEW_PARAMETERS)}
+    return tails.get(array, ())
 
 
-def foreign(folder: Path, split: str, array: str) -> StoreError:
-    """The error for metadata of zarr's that are not those of the array that the manifest promises."""
-    return StoreError(
-        "The store is damaged: zarr's metadata do not describe the array that the manifest promises.",
-        where=folder / split / array / "zarr.json",
-        remedy=repair_hint(folder),
-    )
+def _json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=2).encode()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store.disk import storage
-from tosca_cache.store.in_progress import StoreInProgress, read_unfinished
+from tosca_cache.store.journal import Part, StoreInProgress, read_unfinished
 from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
-from tosca_cache.store.parts import Part
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 
@@ -172,25 +171,32 @@ def _since(path: Path, seen: Sequence[Path]) -> StoreSummary | None:
 def _summarise(path: Path) -> StoreSummary | None:
     try:
         if path.name.endswith(".partial"):
-            return _unfinished(path)
+            found = read_unfinished(path)
+            return None if found is None else _unfinished(path, found)
         if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY)):
             return None
-        manifest = load_manifest(path / MANIFEST)
+        return summary_of(path, load_manifest(path / MANIFEST))
     except StoreError as error:
         if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY, PLAN)):
             return None  # it has been finished or removed while it was looked at
         return StoreSummary(path, DAMAGED, problem=error.problem)
-    return summary_of(path, FINISHED, manifest)
 
 
-def _unfinished(path: Path) -> StoreSummary | None:
-    if (path / MANIFEST).exists():  # only its final name is missing
-        return summary_of(path, UNFINISHED, load_manifest(path / MANIFEST))
-    found = read_unfinished(path)
-    if found is None:
-        return None
-    size = sum(record.size for done in found.done.values() if done is not None for record in done.objects.values())
-    return replace(_summary(path, UNFINISHED, found.plan, found.done_rows, size), parts=_parts(found))
+def summary_of(path: Path, manifest: Manifest) -> StoreSummary:
+    """The summary of a whole store that a manifest describes."""
+    rows = sum(layout.rows for layout in manifest.plan.layouts.values())
+    return StoreSummary(path, FINISHED, **_sizes(manifest.plan), done_rows=rows, size=manifest.size)
+
+
+def _unfinished(path: Path, found: StoreInProgress) -> StoreSummary:
+    size = sum(record.size for done in found.done.values() for record in done.objects.values())
+    about, parts = _sizes(found.plan), _parts(found)
+    return StoreSummary(path, UNFINISHED, **about, done_rows=found.done_rows, size=size, parts=parts)
+
+
+def _sizes(plan: Plan) -> dict[str, Any]:
+    rows = {split: plan.layouts[split].rows for split in SPLITS}
+    return {"spec": plan.spec, "rows": rows, "views": {split: plan.layouts[split].views for split in SPLITS}}
 
 
 def _parts(found: StoreInProgress) -> dict[str, str]:
@@ -202,18 +208,6 @@ def _parts(found: StoreInProgress) -> dict[str, str]:
         for part in (Part(count, index) for index in range(1, count + 1)):
             states[str(part)] = "done" if part not in missing else "begun" if part in begun else "not begun"
     return states
-
-
-def summary_of(path: Path, state: str, manifest: Manifest) -> StoreSummary:
-    """The summary of a whole store that a manifest describes."""
-    rows = sum(layout.rows for layout in manifest.plan.layouts.values())
-    return _summary(path, state, manifest.plan, rows, manifest.size)
-
-
-def _summary(path: Path, state: str, plan: Plan, done_rows: int, size: int) -> StoreSummary:
-    rows = {split: plan.layouts[split].rows for split in SPLITS}
-    views = {split: plan.layouts[split].views for split in SPLITS}
-    return StoreSummary(path, state, plan.spec, rows, views, done_rows, size)
 
 
 def _unlike(spec: StoreSpec, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

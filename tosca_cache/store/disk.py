@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -62,25 +62,34 @@ def write_whole(path: Path, data: Bytes) -> None:
         raise
 
 
-def write_durably(path: Path, data: Bytes) -> None:
-    """Writes a file and waits until it, whole and under its name, is on the disk; an old one stays until then."""
-    temporary = temporary_path(path)
-    write_whole(temporary, data)
-    _sync(temporary)
-    temporary.replace(path)
-    sync_folder(path.parent)
+def write_durably(files: Mapping[Path, Bytes]) -> None:
+    """Writes files and waits until all of them, whole and under their names, are on the disk; old ones stay until then."""
+    temporary = {path: temporary_path(path) for path in files}
+    for path, data in files.items():
+        write_whole(temporary[path], data)
+    sync_all(temporary.values())
+    for path in files:
+        temporary[path].replace(path)
+    sync_all({path.parent for path in files})
 
 
 def sync_all(paths: Iterable[Path]) -> None:
     """Waits until files or folders are on the disk, all at once: file systems join what waits together."""
+    waiting = list(paths)
+    if len(waiting) == 1:
+        return sync(waiting[0])
     with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(_sync, paths):  # raises what a thread raised
+        for _ in pool.map(sync, waiting):  # raises what a thread raised
             pass
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames, creations and removals in a folder survive a loss of power."""
-    _sync(folder)
+def sync(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's renames, creations and removals, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_folder(folder: Path) -> None:
@@ -88,7 +97,7 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def remove_tree(folder: Path, *first: str) -> None:
@@ -96,17 +105,9 @@ def remove_tree(folder: Path, *first: str) -> None:
     if folder.exists():
         for name in first:
             (folder / name).unlink(missing_ok=True)
-        sync_folder(folder)
+        sync(folder)
         shutil.rmtree(folder)
-        sync_folder(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder.parent)
 
 
 def regular_size(path: Path) -> int | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 SPLITS = ("train", "test")
-ARRAYS = ("features", "labels", "domains", "views", "paths")
+ARRAYS = ("features", "labels", "domains", "views", "paths")  # as `ShardRows` has them
 VIEW_PARAMETERS = 6  # columns of `views`: seed, top, left, height, width, flip
 CRC_BYTES = 4
 PATH_BYTES = 16 << 10  # longest path of a row, in UTF-8
@@ -125,7 +125,7 @@ class SplitLayout:
             case "views":
                 exact = self.shard_rows * self.views * VIEW_PARAMETERS * 8 + CRC_BYTES
             case _:
-                return CRC_BYTES, (PATH_BYTES + 4) * self.shard_rows + 4 + CRC_BYTES
+                return 4 * self.shard_rows + 4 + CRC_BYTES, (PATH_BYTES + 4) * self.shard_rows + 4 + CRC_BYTES
         return exact, exact
 
     def shard(self, split: str, index: int) -> Shard:
@@ -141,12 +141,6 @@ class SplitLayout:
 def object_key(split: str, array: str, index: int) -> str:
     """Where the object of a shard lies, relative to the store's folder."""
     return f"{split}/{array}/c.{index}" + (".0.0" if array in ("features", "views") else "")
-
-
-def metadata_keys() -> list[str]:
-    """The metadata objects of zarr that every store has."""
-    arrays = [f"{split}/{array}/zarr.json" for split in SPLITS for array in ARRAYS]
-    return ["zarr.json", *(f"{split}/zarr.json" for split in SPLITS), *arrays]
 
 
 def partial_path(path: Path) -> Path:

@@ -1,6 +1,7 @@
-"""Write locks of a store: one for the whole store, or one per part.
+"""Write locks of a store: exclusive for the whole store, or one lock per part.
 
-The locks lie beside the store and not in it, because its folder is renamed and removed while they are held:
+They are flock locks on files of their own, which the operating system takes back when their owner dies, however it dies.
+They lie beside the store and not in it, because its folder is renamed and removed while they are held:
 
     .NAME.lock                  all of it
     .NAME.part-I-of-N.lock      part I of N; part 0: who shares the parts out to workers
@@ -12,30 +13,107 @@ writes the plan, and the others find it.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
+import os
 import re
+import socket
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
-from tosca_cache.files import Limit, read_limited
-from tosca_cache.store.disk import storage
-from tosca_cache.store.file_lock import FileLock, owner
+from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.store.disk import make_folder, storage
+from tosca_cache.store.journal import Part
 from tosca_cache.store.layout import lock_path
-from tosca_cache.store.parts import Part
-
-SHOWN = 5  # writers that a message names
 
 
 class StoreBusy(StoreError):
     """Another process is writing what was to be written."""
 
 
+class FileLock:
+    """An exclusive flock on a file, which also says who holds it; waits for it. `StoreError` if the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self.text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
+        with storage(path):
+            make_folder(path.parent)
+            while self._descriptor is None:
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+                try:
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                    if self._is_current():
+                        self._say_who()
+                    else:
+                        self._forget()
+                except BaseException:
+                    self._forget()
+                    raise
+        _held.add(self)
+
+    def release(self) -> None:
+        """Gives the lock back; does nothing in a forked child, and the second time."""
+        if self._descriptor is not None:
+            try:
+                with suppress(OSError):  # a file that stays does no harm, a lock that is still held does
+                    self.path.unlink(missing_ok=True)
+            finally:
+                self._forget()
+
+    @property
+    def held(self) -> bool:
+        """Whether this process still has the lock."""
+        return self._descriptor is not None
+
+    def _is_current(self) -> bool:
+        """Whether the locked file is still the one under this name: its last owner may just have removed it."""
+        assert self._descriptor is not None
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self.path.lstat())
+        except FileNotFoundError:
+            return False
+
+    def _say_who(self) -> None:
+        assert self._descriptor is not None
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, self.text.encode(), 0)
+        except OSError as error:
+            # Who removes a store to make room must get its lock on a full disk, too; it is held, said or not.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+
+    def _forget(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+# A forked child (a data loader's worker, say) shares the lock's file and would hold the lock after its parent's death.
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for lock in list(_held):
+        lock._forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
 @contextmanager
 def registry_lock(store: Path) -> Iterator[None]:
     """Keeps everybody else from taking a lock of this store, and from beginning it; waits for its turn."""
-    lock = FileLock.acquire(lock_path(store, "deciding."), wait=True)
+    lock = FileLock(lock_path(store, "deciding."))
     try:
         yield
     finally:
@@ -43,79 +121,105 @@ def registry_lock(store: Path) -> Iterator[None]:
 
 
 def acquire_lock(store: Path, part: Part | None) -> FileLock:
-    """Takes all of a store, or a part, for this process; only within `deciding`.
+    """Takes all of a store, or a part, for this process; only within `registry_lock`.
 
-    Raises `StoreBusy`, naming the processes, if all of it or this part is being written, or parts of another number.
+    Raises `StoreBusy`, naming the process, if all of it or this part is being written, or parts of another number.
     """
-    found = writers(store)
-    in_the_way = [(other, who) for other, who in found if _exclude(part, other)]
-    if in_the_way:
-        raise _busy(store, part, in_the_way)
-    return FileLock.acquire(_path(store, part))
+    if others := _in_the_way(store, part):
+        other, who = others[0]
+        what = "this store" if other is None else f"{other.label} of this store"
+        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+        free = part is not None and other is not None and part.count != other.count
+        raise StoreBusy(
+            f"Another process is writing {what}: {who}{more}.",
+            where=store,
+            remedy="Wait until it has finished or stop it, then run the same command again"
+            + (f"; or take another part of that number, --part I/{other.count}." if free and other else "."),
+        )
+    for other in _parts_with_a_file(store) if part is None else ():
+        _path(store, other).unlink(missing_ok=True)  # of the dead
+    return FileLock(_path(store, part))
 
 
 @contextmanager
-def sharing_out(store: Path, count: int) -> Iterator[FileLock]:
-    """Held by who lets workers write the `count` parts of a store; the workers can see the lock's file, and what it says.
-
-    Raises `StoreBusy` like `claim`.
-    """
-    with registry_lock(store):
-        lock = acquire_lock(store, Part(count, 0))
+def exclusive(store: Path, part: Part | None = None) -> Iterator[FileLock]:
+    """Nobody else writes, repairs, fetches or removes the store meanwhile; raises `StoreBusy` if somebody does already."""
+    lock = None
     try:
+        with registry_lock(store):
+            lock = acquire_lock(store, part)
         yield lock
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
+
+
+def sharing_out(store: Path, count: int) -> AbstractContextManager[FileLock]:
+    """Held by who lets workers write the `count` parts of a store; they can see the lock's file, and what it says."""
+    return exclusive(store, Part(count, 0))
 
 
 def is_shared_out(store: Path, count: int, text: str) -> bool:
     """Whether the lock of `sharing_out` is there for this process, too, says `text`, and is still held."""
     path = _path(store, Part(count, 0))
     with registry_lock(store), storage(path):
-        return path.exists() and read_limited(path, Limit.NOTE) == text.encode() and owner(path) is not None
+        return path.exists() and read_limited(path, Limit.NOTE) == text.encode() and _owner(path) is not None
 
 
 def writers(store: Path) -> list[tuple[Part | None, str]]:
-    """Who is writing a store: (part, or None for all of it; who), sorted; only within `deciding`."""
-    pattern = re.compile(rf"\.{re.escape(store.name)}\.part-[0-9]+-of-[0-9]+\.lock")
+    """Who is writing a store: (part, or None for all of it; who), sorted. Leaves every lock as it is.
+
+    Shares each lock for a moment, which nobody notices: who takes one waits for it, within `registry_lock`.
+    """
     with storage(store.parent):
-        names = [path.name for path in store.parent.iterdir() if pattern.fullmatch(path.name)]
-    parts = sorted(part for name in names if (part := Part.named_in(name.removeprefix(f".{store.name}"))) is not None)
-    found: list[tuple[Part | None, str]] = []
-    for part in (None, *parts):
-        who = owner(_path(store, part))
-        if who is not None:
-            found.append((part, who))
-    return found
+        every = (None, *_parts_with_a_file(store))
+        return [(part, who) for part in every if (who := _owner(_path(store, part))) is not None]
+
+
+def busy(store: Path) -> str | None:
+    """Who is writing, fetching, repairing or removing a store; None if nobody is."""
+    return next((who for _, who in writers(store)), None)
 
 
 def wait_until_free(store: Path, part: Part | None, pause: float = 0.5) -> None:
-    """Returns as soon as all of a store, or a part, could be claimed; somebody else may be quicker then."""
-    while True:
-        with registry_lock(store):
-            if not any(_exclude(part, other) for other, _ in writers(store)):
-                return
+    """Returns as soon as all of a store, or a part, could be taken; somebody else may be quicker then."""
+    while _in_the_way(store, part):
         time.sleep(pause)
+
+
+def _in_the_way(store: Path, mine: Part | None) -> list[tuple[Part | None, str]]:
+    return [
+        (other, who)
+        for other, who in writers(store)
+        if mine is None or other is None or mine.count != other.count or mine == other
+    ]
+
+
+def _parts_with_a_file(store: Path) -> list[Part]:
+    pattern = re.compile(rf"\.{re.escape(store.name)}\.(part-[0-9]+-of-[0-9]+)\.lock")
+    names = [path.name for path in store.parent.iterdir()] if store.parent.is_dir() else []
+    found = [Part.named_in(name[1]) for name in map(pattern.fullmatch, names) if name is not None]
+    return sorted(part for part in found if part is not None)
 
 
 def _path(store: Path, part: Part | None) -> Path:
     return lock_path(store, "" if part is None else f"{part.name}.")
 
 
-def _exclude(mine: Part | None, other: Part | None) -> bool:
-    return mine is None or other is None or mine.count != other.count or mine == other
-
-
-def _busy(store: Path, mine: Part | None, others: list[tuple[Part | None, str]]) -> StoreBusy:
-    remedy = "Wait until it has finished or stop it, then run the same command again."
-    part, who = others[0]
-    if part is None:
-        return StoreBusy(f"Another process is writing this store: {who}.", where=store, remedy=remedy)
-    if part == mine:
-        return StoreBusy(f"Another process is writing {part.label} of this store: {who}.", where=store, remedy=remedy)
-    lines = [f"    {other.label}: {who}" for other, who in others[:SHOWN] if other is not None]
-    lines += [f"    and {len(others) - SHOWN} more"] if len(others) > SHOWN else []
-    remedy = "Wait until they have finished or stop them, then run the same command again."
-    if mine is not None:
-        remedy = f"{remedy[:-1]}; or take one of these parts, --part I/{part.count}."
-    return StoreBusy("Parts of this store are being written:\n" + "\n".join(lines), where=store, remedy=remedy)
+def _owner(path: Path) -> str | None:
+    """Who holds the lock on a file; None if nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        try:
+            facts = strict_json(os.pread(descriptor, 4096, 0))
+            return f"process {int(facts['pid'])} on {facts['host']}, since {facts['since']}"
+        except (ValueError, KeyError, TypeError):
+            return "a process that has not yet said who it is"
+    finally:
+        os.close(descriptor)

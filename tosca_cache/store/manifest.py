@@ -4,7 +4,7 @@
 built, as far as it is known before the first row. Both are canonical JSON with their own digest, so that one flipped
 bit, or a file written by hand, is noticed. Neither holds a time or a name of a machine: they are the same for an
 interrupted and an uninterrupted extraction. Those facts are in `provenance.json`, which therefore cannot be vouched for
-by the manifest; it is sealed in the same way by a digest of its own. `manifest.copy.json` has the manifest's bytes a
+by the manifest; it is sealed by a digest of its own. `manifest.copy.json` has the manifest's bytes a
 second time: nobody reads it but `verify`, which restores a damaged manifest from it.
 """
 
@@ -13,17 +13,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.names import twice
 from tosca_cache.shown import Shown
+from tosca_cache.store.arrays import encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, metadata_keys
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
 
 MANIFEST = "manifest.json"
@@ -32,6 +34,7 @@ PLAN = "plan.json"
 PROVENANCE = "provenance.json"
 LISTED = 100  # paths of a kind that were left out
 _SHA256 = re.compile("[0-9a-f]{64}")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,14 +119,13 @@ class LeftOut:
 class Manifest(Shown):
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
-    shards: per split, one mapping of array to `ObjectRecord` a shard. metadata: zarr's own JSON objects by key.
+    shards: per split, one mapping of array to `ObjectRecord` a shard.
     skipped: per split, the rows that could not be read, in the listing's order. left_out: why -> files and folders of the
         dataset that are no rows: how many, and up to 100 paths.
     """
 
     plan: Plan
     shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
-    metadata: Mapping[str, ObjectRecord]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
     left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
@@ -134,18 +136,22 @@ class Manifest(Shown):
     @property
     def size(self) -> int:
         """Bytes of all objects together."""
-        records = [record for shards in self.shards.values() for shard in shards for record in shard.values()]
-        return sum(record.size for record in [*records, *self.metadata.values()])
+        return sum(record.size for record in self.objects.values())
+
+    @cached_property
+    def objects(self) -> dict[str, ObjectRecord]:
+        """The record of every object by its key: zarr's metadata, which follow from the layout, then all shards."""
+        found = {key: ObjectRecord.of(data) for key, data in encode_metadata(self.plan.layouts).items()}
+        for split in SPLITS:
+            for index, records in enumerate(self.shards[split]):
+                found |= {object_key(split, array, index): record for array, record in records.items()}
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        counts = {s: {"rows": self.plan.layouts[s].rows, "skipped": len(self.skipped[s])} for s in SPLITS}
         return self.plan.to_dict() | {
-            "counts": counts,
             "shards": {s: [{a: asdict(r) for a, r in shard.items()} for shard in self.shards[s]] for s in SPLITS},
-            "metadata": {key: asdict(record) for key, record in self.metadata.items()},
             "skipped": {split: [asdict(row) for row in self.skipped[split]] for split in SPLITS},
-            # Only where there is something, so that manifests stay what they were before there was this.
             **({"left_out": {why: asdict(found) for why, found in self.left_out.items()}} if self.left_out else {}),
         }
 
@@ -155,30 +161,38 @@ class Manifest(Shown):
         plan = Plan.from_dict(value)
         shards = {
             split: tuple(
-                _records(found, plan.layouts[split], shard)
-                for shard, found in zip(plan.layouts[split].iterate(split), value["shards"][split], strict=True)
+                _records(found, layout, shard)
+                for shard, found in zip(layout.iterate(split), value["shards"][split], strict=True)
             )
-            for split in SPLITS
+            for split, layout in plan.layouts.items()
         }
-        metadata = {key: _record(record) for key, record in _mapping(value["metadata"], "metadata").items()}
-        if sorted(metadata) != sorted(metadata_keys()) or any(r.size > Limit.METADATA for r in metadata.values()):
-            raise ValueError("metadata must list exactly zarr's own objects, which are small")
-        skipped = {split: tuple(_skipped_row(row) for row in value["skipped"][split]) for split in SPLITS}
+        skipped = {split: tuple(parse_fields(SkippedRow, row) for row in value["skipped"][split]) for split in SPLITS}
         left_out = {why: _left_out(found) for why, found in _mapping(value.get("left_out", {}), "left_out").items()}
-        return cls(plan, shards, metadata, skipped, left_out)
+        manifest = cls(plan, shards, skipped, left_out)
+        manifest.check_counts()
+        return manifest
+
+    def check_counts(self) -> None:
+        """Raises `ValueError` unless the fingerprint and the rest agree on how many classes, views and rows there are."""
+        spec, layouts = self.plan.spec, self.plan.layouts
+        if len(self.plan.class_names) != spec.dataset["classes"]:
+            raise ValueError(f"{len(self.plan.class_names)} class_names, but {spec.dataset['classes']} classes")
+        for split, augmented in (("train", spec.views["count"]), ("test", spec.views["test_count"])):
+            if layouts[split].views != 1 + augmented:
+                raise ValueError(f"{layouts[split].views} views of {split}, but {augmented} besides the clean one")
+            listed, skipped = spec.dataset["splits"].get(split), [row.row for row in self.skipped[split]]
+            if layouts[split].rows + len(skipped) != listed:
+                raise ValueError(
+                    f"{layouts[split].rows} rows of {split} and {len(skipped)} skipped, but {listed} listed"
+                )
+            if skipped != sorted(set(skipped)) or (skipped and not 0 <= skipped[0] <= skipped[-1] < listed):
+                raise ValueError(f"the rows of {split} that were skipped are not rows of it, each once")
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
-    """The text of a manifest or plan: canonical, readable JSON with the format and its own digest."""
-    complete = {"format": FORMAT, **content}
+    """The text of a file that a store writes about itself: readable, sorted JSON with the format and its own digest."""
+    complete = {key: value for key, value in content.items() if key != "digest"} | {"format": FORMAT}
     complete["digest"] = hashlib.sha256(canonical(complete).encode()).hexdigest()
-    return (json.dumps(complete, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
-
-
-def seal_provenance(content: Mapping[str, Any]) -> bytes:
-    """The text of a provenance: readable, sorted JSON with its own digest. Raises `ValueError` for what is no JSON."""
-    body = {key: value for key, value in content.items() if key != "digest"}
-    complete = body | {"digest": hashlib.sha256(canonical(body).encode()).hexdigest()}
     return (json.dumps(complete, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
@@ -187,90 +201,73 @@ def parse_provenance(data: bytes) -> tuple[dict[str, Any], bool]:
     found = strict_json(data)
     if not isinstance(found, dict):
         return {}, False
-    intact = seal_provenance(found) == data
-    return {key: value for key, value in found.items() if key != "digest"}, intact
+    return {key: value for key, value in found.items() if key not in ("digest", "format")}, seal(found) == data
 
 
 def load_manifest(path: Path) -> Manifest:
     """Reads a manifest; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
-    content = _unseal(path)
-    try:
-        return Manifest.from_dict(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _not_ours(path, str(error)) from error
+    return _load(path, Manifest.from_dict)
 
 
 def load_plan(path: Path) -> Plan:
     """Reads a plan; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
-    content = _unseal(path)
-    try:
-        return Plan.from_dict(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _not_ours(path, str(error)) from error
+    return _load(path, Plan.from_dict)
 
 
-def _unseal(path: Path) -> dict[str, Any]:
+def _load(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
     size = regular_size(path)
     if size is None or size > Limit.MANIFEST:
-        raise _not_ours(path, "it is missing, no regular file, or far too large")
+        raise _refused(path, "it is missing, no regular file, or far too large")
     with storage(path):
-        data = read_limited(path, Limit.MANIFEST)
+        return unseal(read_limited(path, Limit.MANIFEST), path, parse)
+
+
+def unseal(data: bytes, path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """What the text of a manifest or plan says; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
     try:
         content = strict_json(data)
-        version = content["format"]
-        if version != FORMAT:
+        if content["format"] != FORMAT:
             raise StoreError(
-                f"This store has format {version!r}, but this version of tosca reads format {FORMAT}.",
+                f"This store has format {content['format']!r}, but this version of tosca reads format {FORMAT}.",
                 where=path,
                 remedy="Use the version of tosca that wrote it, or extract again.",
             )
-        body = {key: value for key, value in content.items() if key not in ("digest", "format")}
-        intact = seal(body) == data
+        if seal(content) != data:
+            raise ValueError("it is not, byte for byte, the text that was written with its digest")
+        return parse(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _not_ours(path, str(error)) from error
-    if not intact:
-        raise _not_ours(path, "it is not, byte for byte, the text that was written with its digest")
-    return body
+        raise _refused(path, str(error)) from error
 
 
-def _not_ours(path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"The store is damaged: its {path.name} cannot be trusted ({why}).",
-        where=path,
-        remedy=repair_hint(path.parent),
-    )
+def _refused(path: Path, why: str) -> StoreError:
+    problem = f"The store is damaged: its {path.name} cannot be trusted ({why})."
+    return StoreError(problem, where=path, remedy=repair_hint(path.parent))
 
 
 def _records(found: Any, layout: SplitLayout, shard: Shard) -> dict[str, ObjectRecord]:
-    records = {array: _record(_mapping(found, "shard")[array]) for array in ARRAYS}
-    if len(found) != len(ARRAYS):
+    if sorted(_mapping(found, "shard")) != sorted(ARRAYS):
         raise ValueError(f"shard {shard.index} lists other arrays than {', '.join(ARRAYS)}")
+    records = {array: parse_fields(ObjectRecord, found[array]) for array in ARRAYS}
     for array, record in records.items():
         least, most = layout.object_bounds(array, shard)
-        if not least <= record.size <= most:
-            raise ValueError(f"{array} of shard {shard.index} cannot have {record.size} bytes")
+        if not least <= record.size <= most or not _SHA256.fullmatch(record.sha256):
+            raise ValueError(f"{array} of shard {shard.index} cannot have {record.size} bytes of {record.sha256!r}")
     return records
 
 
-def _record(found: Any) -> ObjectRecord:
-    record = ObjectRecord(**_mapping(found, "object"))
-    if type(record.size) is not int or type(record.sha256) is not str or not _SHA256.fullmatch(record.sha256):
-        raise ValueError(f"{found!r} is not the size and SHA-256 of an object")
-    return record
-
-
-def _skipped_row(found: Any) -> SkippedRow:
-    skipped = SkippedRow(**_mapping(found, "skipped row"))
-    if (type(skipped.row), type(skipped.path), type(skipped.reason)) != (int, str, str):
-        raise ValueError(f"{found!r} is not a skipped row")
-    return skipped
+def parse_fields(kind: type[T], found: Any) -> T:
+    """A dataclass from a mapping of its fields, which must have exactly the types of `kind`: whole numbers and texts."""
+    types = get_type_hints(kind)
+    if not isinstance(found, dict) or {name: type(value) for name, value in found.items()} != types:
+        raise ValueError(f"{found!r} is not a {kind.__name__}")
+    return kind(**found)
 
 
 def _left_out(found: Any) -> LeftOut:
     left_out = LeftOut(**_mapping(found, "left_out"))
     if type(left_out.count) is not int or not 0 < len(left_out.paths) <= min(left_out.count, LISTED):
         raise ValueError(f"{found!r} does not say how many were left out")
-    return LeftOut(left_out.count, _texts(left_out.paths))
+    return LeftOut(left_out.count, _texts(left_out.paths, "paths"))
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:
@@ -279,17 +276,15 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(type(text) is str for text in value):
-        raise ValueError(f"{value!r} is no list of texts")
+        raise ValueError(f"{what} must be a list of texts")
     return tuple(value)
 
 
 def _names(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
     """Names that labels or domains index: a prediction that is one of two equal names would say nothing."""
-    found = value[key]
-    if not isinstance(found, list) or not all(type(text) is str for text in found):
-        raise ValueError(f"{key} must be a list of texts")
-    if (name := twice(tuple(found))) is not None:
+    found = _texts(value[key], key)
+    if (name := twice(found)) is not None:
         raise ValueError(f"{key} has {name!r} twice")
-    return tuple(found)
+    return found

@@ -6,26 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
-from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.files import Limit, read_limited
 from tosca_cache.shown import Shown
-from tosca_cache.store.arrays import IntArray, damaged, foreign, read_small
-from tosca_cache.store.chunks import read_features
-from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
-from tosca_cache.store.layout import (
-    ARRAYS,
-    CRC_BYTES,
-    SPLITS,
-    VIEW_PARAMETERS,
-    Shard,
-    SplitLayout,
-    object_key,
-    partial_path,
-)
+from tosca_cache.store.arrays import IntArray, damaged, encode_metadata, read_small
+from tosca_cache.store.chunks import Selection, read_features
+from tosca_cache.store.content import check_path
+from tosca_cache.store.disk import regular_size, repair_hint, storage
+from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
 from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
@@ -34,8 +25,6 @@ from tosca_cache.store.manifest import (
     load_manifest,
     parse_provenance,
 )
-from tosca_cache.store.rows import check_path
-from tosca_cache.store.selection import Selection
 from tosca_cache.store.spec import StoreSpec
 
 
@@ -144,7 +133,7 @@ class Store(Shown):
 
     def _small(self, split: str, array: str, stop: int | None) -> IntArray:
         layout = self._layout(split)
-        found = read_numbers(self.path, split, array, layout)
+        found: IntArray = read_small(self.path, split, array, layout)
         if stop is not None and found.size and not 0 <= found.min() <= found.max() < stop:
             row = int(np.argmax((found < 0) | (found >= stop)))
             bad = layout.shard(split, row // layout.shard_rows)
@@ -160,15 +149,14 @@ def open_store(path: str | Path) -> Store:
     """
     path = Path(path)
     refuse_unfinished(path)
+    manifest = load_manifest(path / MANIFEST)
     with storage(path):
-        manifest = load_manifest(path / MANIFEST)
         for split in SPLITS:
             _check_objects(path, split, manifest)
-        for key, record in manifest.metadata.items():
-            # Sizes first: what is read here is as long as the manifest says, and that is not believed to be sensible.
-            if regular_size(path / key) != record.size or ObjectRecord.of((path / key).read_bytes()) != record:
+        for key, expected in encode_metadata(manifest.plan.layouts).items():
+            if regular_size(path / key) != len(expected) or (path / key).read_bytes() != expected:
                 raise StoreError(
-                    "The store is damaged: zarr's metadata are not as they were written.",
+                    "The store is damaged: zarr's metadata do not describe the arrays that the manifest promises.",
                     where=path / key,
                     remedy=repair_hint(path),
                 )
@@ -206,51 +194,3 @@ def _check_objects(path: Path, split: str, manifest: Manifest) -> None:
                 raise damaged(path, shard, array, "is missing")
             if size != records[array].size:
                 raise damaged(path, shard, array, f"has {size} bytes instead of {records[array].size}")
-
-
-def read_numbers(folder: Path, split: str, array: str, layout: SplitLayout) -> IntArray:
-    """All rows of `labels` or `domains`, [N], or of `views`, [N, 1+V, 6].
-
-    Raises `StoreError` naming the shard that is missing or damaged, and for metadata of zarr's that describe another array.
-    """
-    tail = (layout.views, VIEW_PARAMETERS) if array == "views" else ()
-    if not _described(folder / split / array / "zarr.json", (layout.rows, *tail), (layout.shard_rows, *tail)):
-        raise foreign(folder, split, array)
-    out = np.empty((layout.rows, *tail), np.int64)
-    for shard in layout.iterate(split):
-        found = _checked(folder, array, shard, layout).view("<i8").reshape(layout.shard_rows, *tail)
-        out[shard.start : shard.stop] = found[: shard.rows]
-    return out
-
-
-def _checked(folder: Path, array: str, shard: Shard, layout: SplitLayout) -> Any:
-    """The numbers' bytes of one object; its size is known before it is read."""
-    path = folder / object_key(shard.split, array, shard.index)
-    exact, _ = layout.object_bounds(array, shard)
-    size = regular_size(path)
-    if size is None:
-        raise damaged(folder, shard, array, "is missing")
-    if size != exact:
-        raise damaged(folder, shard, array, f"has {size} bytes instead of {exact}")
-    with storage(path):
-        data = path.read_bytes()
-    if len(data) != exact or crc32c.crc32c(data[:-CRC_BYTES]) != int.from_bytes(data[-CRC_BYTES:], "little"):
-        raise damaged(folder, shard, array, "fails its checksum")
-    return np.frombuffer(data[:-CRC_BYTES], np.uint8)
-
-
-def _described(path: Path, shape: tuple[int, ...], chunk: tuple[int, ...]) -> bool:
-    """Whether zarr would read the same: who trusts its metadata must not get other numbers than we do."""
-    expected = {
-        "shape": list(shape),
-        "data_type": "int64",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
-    }
-    try:
-        with storage(path):
-            found = strict_json(read_limited(path, Limit.METADATA))
-        return all(found[key] == value for key, value in expected.items())
-    except (ValueError, KeyError, TypeError):
-        return False

@@ -16,10 +16,10 @@ from typing import Any
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
-from tosca_cache.store.arrays import ShardRows, encode_shard
-from tosca_cache.store.disk import ObjectRecord, make_folder, regular_size, storage, write_durably
-from tosca_cache.store.layout import SPLITS, Shard, object_key
-from tosca_cache.store.locks import acquire_lock, registry_lock
+from tosca_cache.store.arrays import ShardRows, encode_metadata, encode_shard
+from tosca_cache.store.disk import Bytes, ObjectRecord, make_folder, regular_size, storage, write_durably
+from tosca_cache.store.layout import Shard, object_key
+from tosca_cache.store.locks import exclusive
 from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
@@ -27,11 +27,18 @@ from tosca_cache.store.manifest import (
     Manifest,
     parse_provenance,
     seal,
-    seal_provenance,
 )
-from tosca_cache.store.verify import Progress, Verification, verify_store
-from tosca_cache.store.verify.folder import expected_metadata, linked_folders
-from tosca_cache.store.verify.problems import COPY_BAD, LITTER, MANIFEST_BAD, METADATA_BAD, PROVENANCE_BAD
+from tosca_cache.store.verify import (
+    COPY_BAD,
+    LITTER,
+    MANIFEST_BAD,
+    METADATA_BAD,
+    PROVENANCE_BAD,
+    Progress,
+    Verification,
+    linked_folders,
+    verify_store,
+)
 
 REPAIRS = "repairs"  # the key of the provenance under which changed digests are recorded
 
@@ -48,29 +55,28 @@ class StoreRepair:
         self.done: list[str] = []
         self.changed: list[str] = []
 
-    def mend_files(self, machine: Mapping[str, Any]) -> None:
-        """Everything but the shards: the manifest from its copy or the copy from it, zarr's metadata, the provenance.
-
-        machine: which one this is, for the provenance.
-        """
+    def mend_files(self) -> None:
+        """Everything but the shards: the manifest from its copy or the copy from it, zarr's metadata, the provenance."""
+        metadata = encode_metadata(self.manifest.plan.layouts)
         kinds = {problem.kind for problem in self.found.problems}
         with storage(self.path):
             for problem in self.found.problems:
                 if problem.kind == LITTER:
                     (self.path / problem.where).unlink(missing_ok=True)
                     self.done.append(f"{problem.where} removed")
+                elif problem.kind == METADATA_BAD:
+                    self._write(problem.where, metadata[problem.where])
+                    self.done.append(f"{problem.where} written again")
             if MANIFEST_BAD in kinds:
                 self._write(MANIFEST, seal(self.manifest.to_dict()))
                 self.done.append(f"{MANIFEST} restored from {MANIFEST_COPY}")
             if COPY_BAD in kinds:
                 self._write(MANIFEST_COPY, seal(self.manifest.to_dict()))
                 self.done.append(f"{MANIFEST_COPY} restored from {MANIFEST}")
-            if METADATA_BAD in kinds:
-                self._mend_metadata(machine)
             if PROVENANCE_BAD in kinds:
                 said = self._provenance()
                 note = "it was damaged and sealed again as far as it could be read" if said else "it was lost"
-                self._write(PROVENANCE, seal_provenance(said | {"damaged": note}))
+                self._write(PROVENANCE, seal(said | {"damaged": note}))
                 self.done.append(f"{PROVENANCE} sealed again: what it says may have been changed by the damage")
 
     def put(self, rows: ShardRows, shard: Shard, arrays: frozenset[str], machine: Mapping[str, Any]) -> None:
@@ -93,18 +99,6 @@ class StoreRepair:
             self._replace_manifest(manifest, [object_key(shard.split, a, shard.index) for a in other], machine)
         self.done.append(f"shard {shard.index} of split {shard.split} computed again ({', '.join(sorted(arrays))})")
 
-    def _mend_metadata(self, machine: Mapping[str, Any]) -> None:
-        expected = expected_metadata(*(self.manifest.plan.layouts[split] for split in SPLITS))
-        keys = [problem.where for problem in self.found.problems if problem.kind == METADATA_BAD]
-        for key in keys:
-            self._write(key, expected[key])
-            self.done.append(f"{key} written again")
-        records = {key: ObjectRecord.of(expected[key]) for key in keys}
-        other = [key for key in keys if records[key] != self.manifest.metadata[key]]
-        if other:
-            metadata = {**self.manifest.metadata, **records}
-            self._replace_manifest(replace(self.manifest, metadata=metadata), other, machine)
-
     def _replace_manifest(self, manifest: Manifest, keys: list[str], machine: Mapping[str, Any]) -> None:
         """Writes a manifest with other digests of some objects, which are there already, and says so in the provenance."""
         said = self._provenance()
@@ -112,7 +106,7 @@ class StoreRepair:
         said[REPAIRS] = [*earlier, {"objects": keys, "machine": dict(machine)}]
         text = seal(manifest.to_dict())
         with storage(self.path):
-            self._write(PROVENANCE, seal_provenance(said))
+            self._write(PROVENANCE, seal(said))
             self._write(MANIFEST, text)
             self._write(MANIFEST_COPY, text)
         self.manifest = manifest
@@ -127,11 +121,11 @@ class StoreRepair:
         except (ValueError, OSError):
             return {}
 
-    def _write(self, key: str, data: bytes) -> None:
+    def _write(self, key: str, data: Bytes) -> None:
         """Puts a file in its place, whatever was there; its folders are made where they are gone."""
         path = self.path / key
         make_folder(path.parent)
-        write_durably(path, data)
+        write_durably({path: data})
 
 
 @contextmanager
@@ -141,9 +135,7 @@ def repairing(path: Path, *, progress: Progress | None = None) -> Iterator[Store
     Raises `StoreBusy` while somebody else writes it; `StoreError` if there is no finished store, neither its manifest nor
     the copy can be believed, folders of it are links (what is behind them is not the store's), or the disk refuses.
     """
-    with registry_lock(path):
-        lock = acquire_lock(path, None)
-    try:
+    with exclusive(path):
         found = verify_store(path, progress=progress)
         if found.manifest is None:
             raise StoreError(
@@ -158,5 +150,3 @@ def repairing(path: Path, *, progress: Progress | None = None) -> Iterator[Store
                 remedy="Put the real folder there, or remove the link; then repair again.",
             )
         yield StoreRepair(path, found, found.manifest)
-    finally:
-        lock.release()

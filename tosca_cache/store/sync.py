@@ -9,19 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit
 from tosca_cache.names import STORE_NAME
-from tosca_cache.store.catalogue import FINISHED, StoreSummary, choose_store, summary_of
-from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync_all, sync_folder, write_whole
-from tosca_cache.store.layout import ARRAYS, SPLITS, object_key
-from tosca_cache.store.locks import acquire_lock, registry_lock
-from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest
+from tosca_cache.store.catalogue import StoreSummary, choose_store, summary_of
+from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync, sync_all, write_whole
+from tosca_cache.store.locks import exclusive
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, unseal
 from tosca_cache.store.reader import Store, open_store
 
 THREADS = 8  # objects under way at a time
@@ -46,7 +44,7 @@ def push(store: Store, address: str, progress: Progress | None = None) -> str:
     Raises `StoreError` if the store is damaged, another one of this name is there, or the other side refuses.
     """
     target = f"{address.rstrip('/')}/{store.path.name}"
-    records, told = objects_of(store.manifest), progress or (lambda size: None)
+    records, told = store.manifest.objects, progress or (lambda size: None)
     with _remote(target) as (fs, base):
         there = _sizes(fs, base)
         manifest = (store.path / MANIFEST).read_bytes()
@@ -94,31 +92,23 @@ def pull(address: str, root: Path, progress: Progress | None = None) -> Path:
         if path.exists():
             return _the_same(path, manifest, address)
         root.mkdir(parents=True, exist_ok=True)
-        with registry_lock(path):
-            lock = acquire_lock(path, None)
-        try:
+        with exclusive(path):
             _fetch(fs, base, folder, manifest, progress or (lambda size: None))
             folder.rename(path)
-            sync_folder(root)
-        finally:
-            lock.release()
+            sync(root)
     return path
 
 
 def list_remote(address: str) -> list[StoreSummary]:
     """The finished stores at an address, by name; their `path` is the name alone. Unreadable ones are left out."""
     found = []
-    with _remote(address) as (fs, base), TemporaryDirectory() as scratch:
-        names = sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in _listed(fs, base))
-        for name in names:
+    with _remote(address) as (fs, base):
+        for name in sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in _listed(fs, base)):
             data = _read(fs, f"{base}/{name}/{MANIFEST}", Limit.MANIFEST) if STORE_NAME.fullmatch(name) else None
             if data is not None:
-                copy = Path(scratch) / MANIFEST
-                copy.write_bytes(data)
-                try:
-                    found.append(summary_of(Path(name), FINISHED, load_manifest(copy)))
-                except StoreError:
-                    continue
+                with suppress(StoreError):
+                    manifest = unseal(data, Path(name) / MANIFEST, Manifest.from_dict)
+                    found.append(summary_of(Path(name), manifest))
     return found
 
 
@@ -135,22 +125,13 @@ def pull_wanted(
     return pull(f"{address.rstrip('/')}/{chosen.path.name}", root, told)
 
 
-def objects_of(manifest: Manifest) -> dict[str, ObjectRecord]:
-    """Every object that a manifest vouches for, by its key."""
-    found = dict(manifest.metadata)
-    for split in SPLITS:
-        for shard, records in enumerate(manifest.shards[split]):
-            found |= {object_key(split, array, shard): records[array] for array in ARRAYS}
-    return found
-
-
 def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress) -> None:
     """Brings all objects of a store into a folder, the manifest first; whole ones of an earlier attempt are kept."""
     if folder.exists() and (not (folder / MANIFEST).exists() or (folder / MANIFEST).read_bytes() != manifest):
         remove_tree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MANIFEST, manifest)
-    records = objects_of(load_manifest(folder / MANIFEST))
+    records = unseal(manifest, folder / MANIFEST, Manifest.from_dict).objects
     there = _sizes(fs, base)
 
     def copy(key: str) -> None:
@@ -245,19 +226,11 @@ def _remote(address: str) -> Iterator[tuple[Any, str]]:
         yield fs, base
     except (StoreError, UsageError):
         raise
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"There is no such bucket or folder: {_first_line(error)}", where=address, remedy="Make it, or correct it."
-        ) from error
-    except PermissionError as error:
-        raise StoreError(
-            f"Access was refused: {_first_line(error)}", where=address, remedy="See that you may read and write there."
-        ) from error
     except Exception as error:  # what the libraries of all these services raise has nothing in common
         raise StoreError(
             f"{scheme}:// failed: {_first_line(error)}",
             where=address,
-            remedy="Check credentials and network, then run the same command again: what is copied is kept.",
+            remedy="Check the address, credentials and network, then run the same command again: what is copied is kept.",
         ) from error
 
 

@@ -6,6 +6,7 @@ One process builds it; or several, each with a part of the shards, and then one 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,18 +14,25 @@ from numpy.typing import ArrayLike
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import write_shard
-from tosca_cache.store.disk import remove_tree, storage, sync_folder
-from tosca_cache.store.file_lock import FileLock
-from tosca_cache.store.finish import publish_sealed, seal_store
-from tosca_cache.store.in_progress import all_shards, begin_or_check, recorded_plan
-from tosca_cache.store.journal import DoneShard, Journal, finished_shards, is_there, journal_path
+from tosca_cache.store.content import checked_rows
+from tosca_cache.store.disk import remove_tree, storage, sync, sync_all, write_durably
+from tosca_cache.store.finish import make_folders, publish_sealed, seal_store
+from tosca_cache.store.journal import (
+    DoneShard,
+    Journal,
+    Part,
+    all_shards,
+    finished_shards,
+    journal_path,
+    journal_paths,
+    read_notes,
+    recorded_plan,
+)
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, partial_path
-from tosca_cache.store.locks import acquire_lock, registry_lock
-from tosca_cache.store.manifest import MANIFEST, PLAN, Plan
-from tosca_cache.store.parts import Part, read_note, read_notes, write_note
+from tosca_cache.store.locks import FileLock, acquire_lock, registry_lock
+from tosca_cache.store.manifest import MANIFEST, PLAN, Manifest, Plan, seal
 from tosca_cache.store.reader import Store, open_store
-from tosca_cache.store.rows import checked_rows
-from tosca_cache.store.spec import StoreSpec, plain
+from tosca_cache.store.spec import StoreSpec, canonical, plain
 
 
 class StoreWriter:
@@ -70,7 +78,8 @@ class StoreWriter:
 
         Raises `StoreError` if the store is finished already, if another process is writing it (`StoreBusy`), if an
         unfinished store is to become something else (naming every field that differs), or if the disk
-        refuses; and `ValueError` for a part that is to restart, because what it would throw away belongs to others.
+        refuses; and `ValueError` for a part that is to restart, because what it would throw away belongs to others, and
+        for numbers of classes, views or rows that are not those of the specification.
         """
         if restart and part is not None:
             raise ValueError("a part cannot restart a store")
@@ -78,6 +87,7 @@ class StoreWriter:
         dim = spec.backbone["dim"]
         layouts = {s: SplitLayout.plan(rows[s], views[s], dim, spec.dtype, shard_rows) for s in SPLITS}
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
+        Manifest(plan, {}, dict.fromkeys(SPLITS, ())).check_counts()
         with registry_lock(path):
             lock = acquire_lock(path, part)
             try:
@@ -88,7 +98,7 @@ class StoreWriter:
                         remove_tree(compact_path(path), MANIFEST)
                     if restart:
                         remove_tree(partial_path(path), MANIFEST, PLAN)
-                    begin_or_check(partial_path(path), plan)
+                    _begin_or_check(partial_path(path), plan)
                 return cls(path, plan, lock, part)
             except BaseException:
                 lock.release()
@@ -179,7 +189,9 @@ class StoreWriter:
             paths=paths,
             skipped=skipped,
         )
-        done = DoneShard(shard, write_shard(self._folder, shard, rows), skipped, dict(taken or {}))
+        done = DoneShard(
+            shard, write_shard(self._folder, self.plan.layouts[shard.split], shard, rows), skipped, dict(taken or {})
+        )
         self._journal.append(done)
         self._done[shard] = done
 
@@ -187,17 +199,17 @@ class StoreWriter:
         """Keeps what this part says about how it was made, for whoever finishes the store; replaces what it said before."""
         if self.part is None or self._sealed:
             raise ValueError("notes are made by parts, of a store that is not complete")
-        write_note(self._folder, self.part, facts)
+        self._journal.append_note(facts)
 
     @property
     def noted(self) -> dict[str, Any]:
         """What this part said in an earlier run; empty if nothing."""
-        return {} if self.part is None else read_note(self._folder, self.part)
+        return self._journal.note
 
     @property
     def notes(self) -> dict[str, dict[str, Any]]:
         """What parts have said: {"i/n": facts}."""
-        return read_notes(self._folder)
+        return read_notes(self._folder, self.plan.layouts)
 
     def finish(self, provenance: Mapping[str, Any], left_out: Mapping[str, Sequence[str]] | None = None) -> Store:
         """Drops skipped rows, writes the manifest, gives the store its final name and the lock back, and opens it.
@@ -213,9 +225,7 @@ class StoreWriter:
             raise ValueError("a part cannot finish the store")
         folder = self._folder
         if not self._sealed:
-            lost = [done for done in self._done.values() if not is_there(folder, done)]
-            for done in lost:
-                del self._done[done.shard]
+            self._done = {shard: done for shard, done in self._done.items() if done.is_there(folder)}
             if self.pending():
                 raise _incomplete(self._folder, self.pending())
             folder = seal_store(self.path, self.plan, list(self._done.values()), provenance, left_out or {})
@@ -238,11 +248,41 @@ class StoreWriter:
             raise ValueError("this writer has been closed, or belongs to the parent of this process")
 
 
+def _begin_or_check(folder: Path, plan: Plan) -> None:
+    """Makes an empty unfinished store, or checks that the one that is there is to become the same.
+
+    Only within `registry_lock`. Raises `StoreError`, naming every field that differs.
+    """
+    found = recorded_plan(folder)
+    if found is None:
+        remove_tree(folder)  # whatever was there had not got as far as its plan
+        make_folders(folder)
+        write_durably({folder / PLAN: seal(plan.to_dict())})
+    elif differences := found.differences(plan):
+        lines = [f"    {field}: begun with {_short(theirs)}, now {_short(ours)}" for field, theirs, ours in differences]
+        raise StoreError(
+            "An unfinished store is here that was begun with other settings:\n" + "\n".join(lines),
+            where=folder,
+            remedy="Give the settings that it was begun with, or throw it away with --restart.",
+        )
+    else:  # whoever began it, and wrote the lists, may have died before names and lists were on the disk
+        make_folders(folder)
+        sync_all(journal_paths(folder))
+    sync(folder.parent)
+    with suppress(PermissionError):  # the root's own folder may be closed to us, and then the root is old
+        sync(folder.parent.parent)
+
+
+def _short(value: object) -> str:
+    text = canonical(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _finished(path: Path) -> StoreError:
     """The error for a final name that is taken; what a crash left beside a finished store is swept up on the way."""
     if not (path / MANIFEST).exists():
         return StoreError("Something that is no store is in the way.", where=path, remedy="Move it, then run again.")
-    sync_folder(path.parent)  # whoever finished it may have died before that
+    sync(path.parent)  # whoever finished it may have died before that
     remove_tree(partial_path(path), MANIFEST, PLAN)
     remove_tree(compact_path(path), MANIFEST)
     return StoreError(

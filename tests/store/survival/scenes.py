@@ -6,7 +6,7 @@ from pathlib import Path
 from disk_waits import sync_in_turn
 from toy_store import open_writer, publish, toy_arrays, tree
 
-from tosca_cache.store import Part, arrays, in_progress, sweep_up
+from tosca_cache.store import Part, disk, finish, sweep_up, writer
 
 ROWS = {"train": 5, "test": 2}
 SHARD_ROWS = 3
@@ -78,4 +78,4 @@ def files(path):
 
 def without_threads():
     """Waiting for eight files at once makes no difference to what happens here, but to start the threads takes its time."""
-    arrays.sync_all = in_progress.sync_all = sync_in_turn
+    disk.sync_all = finish.sync_all = writer.sync_all = sync_in_turn

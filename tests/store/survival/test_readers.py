@@ -21,10 +21,9 @@ ALLOWED = ("whole", "finished", "unfinished", "found", "This store is unfinished
 
 
 @pytest.mark.campaign
-def test_readers_see_nothing_half_written(yard, whole, tmp_path):
+def test_writers_that_are_killed_at_any_moment_beside_a_reader(yard, whole, tmp_path):
     """Each store's writer is killed so many times, then it may finish; the reader looks until all of them have."""
-    generator, name = random.Random(3), "skipped"
-    root, said, stop = tmp_path / "root", tmp_path / "said", tmp_path / "stop"
+    generator, root, said, stop = random.Random(3), tmp_path / "root", tmp_path / "said", tmp_path / "stop"
     reader = yard.start(deed="look", **{"with": [root, said, stop]})
 
     def looks():
@@ -34,16 +33,21 @@ def test_readers_see_nothing_half_written(yard, whole, tmp_path):
         wait_until(lambda: looks().get(what) or looks().get("problem"))
 
     try:
-        assert yard.run(scene=name, path=root / "0", root=tmp_path, die=[150, "before"]) == -signal.SIGKILL
+        assert yard.run(scene="plain", path=root / "0", root=tmp_path, die=[150, "before"]) == -signal.SIGKILL
         seen("unfinished")
-        for path in (root / str(number) for number in range(3)):
-            for left in reversed(range(times(2, 8))):
+        for path, name in ((root / str(k), name) for k, name in enumerate(("plain", "skipped", "parts"))):
+            done = 0
+            for left in reversed(range(times(4, 40))):
                 pid = yard.start(scene=name, path=path)
                 if left:
                     time.sleep(generator.uniform(0, 0.3))
                     os.kill(pid, signal.SIGKILL)
                 assert yard.wait() in ((0, -signal.SIGKILL) if left else (0,))
+                found = sum(store.done_rows for store in list_stores(root) if path.name in store.path.name)
+                assert path.exists() or found >= done, "what was done is done no more"
+                done = found
             assert files(path) == whole[name]
+        assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"0", "1", "2"}
         seen("finished")
     finally:
         stop.touch()
@@ -100,7 +104,7 @@ def test_a_store_that_gets_its_name_while_it_is_looked_for(tmp_path, monkeypatch
     read_everything(open_store(path))
     path.rename(tmp_path / "t")
     interrupted()
-    just_before(catalogue, "_unfinished")
+    just_before(catalogue, "read_unfinished")
     assert [(found.path.name, found.state) for found in list_stores(tmp_path)] == [("s", "finished"), ("t", "finished")]
 
 

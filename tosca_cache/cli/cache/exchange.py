@@ -30,7 +30,6 @@ def _array(help: str) -> Any:
 
 Features = Annotated[str | None, _array("Features [n, d], or [n, views, d] with the clean view first; or TRAIN,TEST.")]
 Labels = Annotated[str | None, _array("Labels [n], whole numbers or texts; or TRAIN,TEST.")]
-Views = Annotated[str | None, _array("Augmented views [n, V, d] apart from --features; or TRAIN,TEST; or none.")]
 Split = Annotated[str | None, _array("Which rows are for testing: is_test, or train/test as texts; or none.")]
 Domains = Annotated[str | None, _array("Domain of each row, numbers or texts; or TRAIN,TEST; or none.")]
 Paths = Annotated[str | None, _array("Identity of each row, such as the path of its image; or TRAIN,TEST; or none.")]
@@ -88,7 +87,6 @@ def import_(
     test: TestFile = None,
     test_fraction: TestFraction = None,
     seed: Annotated[int, typer.Option(help="Which rows --test-fraction takes.")] = 1993,
-    views: Views = None,
     domains: Domains = None,
     paths: Paths = None,
     class_names: ClassNames = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,19 +15,11 @@ from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
-    from tosca_cache.store.stale_files import StaleFile
-    from tosca_cache.store.remove import Usage
+    from tosca_cache.store.clean import Usage
 
 Stores = Annotated[list[str], typer.Argument(help="Paths of stores, or their names in --root, or beginnings of them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-OlderThan = Annotated[
-    str | None,
-    typer.Option(
-        help="Only what has not changed for so long: 30m, 12h, 7d.", metavar="AGE", show_default="whatever its age"
-    ),
-]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")]
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def rm(stores: Stores, root: Root = DEFAULT_ROOT, yes: Yes = False) -> None:
@@ -36,7 +27,7 @@ def rm(stores: Stores, root: Root = DEFAULT_ROOT, yes: Yes = False) -> None:
 
     A store that is being written is not removed.
     """
-    from tosca_cache.store.remove import remove_store
+    from tosca_cache.store.clean import remove_store
 
     paths = list(dict.fromkeys(locate(store, Path(root)) for store in stores))
     if not yes:
@@ -47,34 +38,33 @@ def rm(stores: Stores, root: Root = DEFAULT_ROOT, yes: Yes = False) -> None:
         echo(f"removed {path} ({readable_size(remove_store(path))})")
 
 
-def prune(root: Root = DEFAULT_ROOT, yes: Yes = False, older_than: OlderThan = None, dry_run: DryRun = False) -> None:
+def prune(root: Root = DEFAULT_ROOT, yes: Yes = False, dry_run: DryRun = False) -> None:
     """Remove unfinished stores and what killed processes have left; finished stores stay. Asks before, unless --yes.
 
     What is being written is never touched.
     """
-    from tosca_cache.store import remove
+    from tosca_cache.store import clean
 
-    seconds = 0.0 if older_than is None else _seconds(older_than)
-    found = remove.prune(Path(root), older_than=seconds, dry_run=True)
+    found = clean.prune(Path(root), dry_run=True)
     for stale in found.kept:
         echo(f"kept:   {stale.path.name}: {stale.kind}, in use by {stale.busy}")
     if not found.removed:
         echo(f"nothing to remove in {root}")
         return
     for stale in found.removed:
-        echo(f"remove: {_shown(stale)}")
+        echo(f"remove: {stale.path.name}: {stale.kind}, {readable_size(stale.size)}")
     if dry_run:
         echo(f"{readable_size(found.size)} would be freed")
         return
     if not yes:
         confirm(f"Remove these {len(found.removed)} ({readable_size(found.size)})?", otherwise="add --yes")
-    done = remove.prune(Path(root), older_than=seconds)
+    done = clean.prune(Path(root))
     echo(f"removed {len(done.removed)}, {readable_size(done.size)} freed")
 
 
 def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """Show how much room the feature stores take, and what is free on their disk."""
-    from tosca_cache.store.remove import usage
+    from tosca_cache.store.clean import usage
 
     found = usage(Path(root))
     if as_json:
@@ -93,7 +83,7 @@ def register(cache: typer.Typer) -> None:
 def _loss(path: Path) -> str:
     """What removing a store loses, in one line."""
     from tosca_cache.store import list_stores
-    from tosca_cache.store.stale_files import folder_size
+    from tosca_cache.store.clean import folder_size
 
     size = folder_size(path)
     for found in list_stores(path.parent):
@@ -110,30 +100,10 @@ def _content(store: StoreSummary) -> str:
     return f"{what}; {store.done_rows} of them are done" if store.state == "unfinished" else what
 
 
-def _shown(stale: StaleFile) -> str:
-    hours = stale.age / 3600
-    age = f"{hours / 24:.0f} days" if hours >= 48 else f"{hours:.0f} hours" if hours >= 1 else "less than an hour"
-    return f"{stale.path.name}: {stale.kind}, {readable_size(stale.size)}, {age} old"
-
-
-def _seconds(age: str) -> float:
-    from tosca_cache.errors import UsageError
-
-    found = re.fullmatch(r"([0-9]{1,9})([smhd])", age)
-    if found is None:
-        raise UsageError(
-            f"{age!r} is not an age", where="--older-than", remedy="give a whole number and s, m, h or d, such as 7d"
-        )
-    return float(int(found[1]) * _UNITS[found[2]])
-
-
 def _print_usage(root: Path, found: Usage) -> None:
-    columns, rows = ("store", "state", "features", "views", "other", "in all", "on disk"), []
-    for store in found.stores:
-        sizes = (store.features, store.views, store.other, store.size, store.on_disk)
-        rows.append((one_line(store.name), store.state, *map(readable_size, sizes)))
+    rows = [(one_line(name), state, readable_size(size)) for name, state, size in found.stores]
     console = make_console()
-    print_rows(console, f"room that {root} takes", columns, rows)
+    print_rows(console, f"room that {root} takes", ("store", "state", "size"), rows)
     sums = found.to_dict()["total"]
     words = ", ".join(f"{kind} {readable_size(size)}" for kind, size in sums.items() if size and kind != "bytes")
     total = f"in all {readable_size(sums['bytes'])}" + (f" ({words})" if words else "")

@@ -7,20 +7,24 @@
 External files are not trusted: sizes are looked at before anything is read, nothing is unpickled, no link is followed.
 """
 
-from tosca_cache.store.exchange.arrays import ArraySource, Features, Part
 from tosca_cache.store.exchange.columns import USUAL, Columns, parse_name
-from tosca_cache.store.exchange.compose import SplitRule
+from tosca_cache.store.exchange.compose import ArraySource, Part, SplitRule
 from tosca_cache.store.exchange.export import export_store
-from tosca_cache.store.exchange.files import ImportRequest, Listener, import_files
-from tosca_cache.store.exchange.importing import Imported, StoreName, digest_of, import_arrays
-from tosca_cache.store.exchange.reading import open_external, parse_bytes
-from tosca_cache.store.exchange.values import as_values
+from tosca_cache.store.exchange.external import as_values, open_external, parse_bytes
+from tosca_cache.store.exchange.importing import (
+    Imported,
+    ImportRequest,
+    Listener,
+    StoreName,
+    digest_of,
+    import_arrays,
+    import_files,
+)
 
 __all__ = [
     "USUAL",
     "ArraySource",
     "Columns",
-    "Features",
     "ImportRequest",
     "Imported",
     "Listener",

@@ -59,19 +59,19 @@ def _facts(store: Store) -> str:
     return json.dumps(store.spec.to_dict(), sort_keys=True)
 
 
-def _columns(store: Store, split: str) -> dict[str, Any]:
-    """Everything that a row of a split has, but for its features."""
-    domains = {"domains": store.domains(split)} if _has_domains(store) else {}
-    return {"labels": store.labels(split), **domains, "paths": list(store.paths(split))}
-
-
 def _has_domains(store: Store) -> bool:
     return tuple(store.domain_names) != ("",)
 
 
-def _names(store: Store) -> dict[str, list[str]]:
-    domains = {"domain_names": list(store.domain_names)} if _has_domains(store) else {}
-    return {"class_names": list(store.class_names), **domains}
+def _arrays(store: Store) -> dict[str, Any]:
+    """Everything but the features: names, and what a row of a split has, as `SPLIT/NAME`."""
+    found: dict[str, Any] = {"class_names": list(store.class_names)}
+    found |= {f"{split}/labels": store.labels(split) for split in SPLITS}
+    found |= {f"{split}/paths": list(store.paths(split)) for split in SPLITS}
+    if _has_domains(store):
+        found["domain_names"] = list(store.domain_names)
+        found |= {f"{split}/domains": store.domains(split) for split in SPLITS}
+    return found
 
 
 def _blocks(store: Store, split: str) -> Iterator[slice]:
@@ -82,27 +82,22 @@ def _blocks(store: Store, split: str) -> Iterator[slice]:
 def _write_hdf5(path: Path, store: Store, progress: Progress) -> None:
     import h5py
 
-    text = h5py.string_dtype()
     with h5py.File(path, "w") as file:
         file.attrs["store"] = _facts(store)
-        for name, texts in _names(store).items():
-            file.create_dataset(name, data=texts, dtype=text)
+        for name, values in _arrays(store).items():
+            file.create_dataset(name, data=values, dtype=h5py.string_dtype() if isinstance(values, list) else None)
         for split in SPLITS:
             shape = (store.rows(split), store.views(split), store.dim)
-            features = file.create_dataset(
-                f"{split}/features", shape, store.dtype, chunks=True, fletcher32=True, maxshape=shape
-            )
+            how = {"chunks": True, "fletcher32": True, "maxshape": shape}
+            features = file.create_dataset(f"{split}/features", shape, store.dtype, **how)
             for block in _blocks(store, split):
                 features[block] = store.features(split, block)
                 progress(block.stop - block.start)
-            for name, values in _columns(store, split).items():
-                file.create_dataset(f"{split}/{name}", data=values, dtype=text if name == "paths" else None)
 
 
 def _write_npz(path: Path, store: Store, progress: Progress) -> None:
-    arrays: dict[str, Any] = {name: np.array(texts) for name, texts in _names(store).items()}
+    arrays = {name.replace("/", "_"): np.asarray(values) for name, values in _arrays(store).items()}
     for split in SPLITS:
-        arrays |= {f"{split}_{name}": np.asarray(values) for name, values in _columns(store, split).items()}
         arrays[f"{split}_features"] = store.features(split)
         progress(store.rows(split))
     with path.open("wb") as file:

@@ -1,11 +1,12 @@
-"""Features that were computed elsewhere as a store of their own, whose fingerprint says that they were imported."""
+"""Features that were computed elsewhere, in files or in memory, as a store that says so."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,27 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import file_errors
 from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import store_path
-from tosca_cache.store.exchange.arrays import ArraySource
-from tosca_cache.store.exchange.compose import Composed, SplitRule, check, compose, without_bad_rows
+from tosca_cache.store.exchange.columns import (
+    CLASS_NAMES,
+    DOMAIN_NAMES,
+    NONE,
+    PER_ROW,
+    SPLIT,
+    Columns,
+    Name,
+    each,
+    find_columns,
+)
+from tosca_cache.store.exchange.compose import (
+    ArraySource,
+    Composed,
+    Part,
+    SplitRule,
+    check,
+    compose,
+    without_bad_rows,
+)
+from tosca_cache.store.exchange.external import ExternalFile, open_external
 from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS, Shard
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
@@ -59,12 +79,120 @@ class StoreName:
 
 
 @dataclass(frozen=True)
+class ImportRequest:
+    """One `tosca cache import`.
+
+    path: the file. test_path: of the test split, where it is a file of its own. named: {role: array, or (train's, test's)};
+    see `columns.find_columns`. most: bytes that the files may claim to hold; see `ExternalFile.check_sizes`.
+    drop_bad: rows that a store cannot hold are left out.
+    """
+
+    path: Path
+    root: Path
+    name: StoreName
+    test_path: Path | None = None
+    named: Mapping[str, Name] = field(default_factory=dict)
+    rule: SplitRule = field(default_factory=SplitRule)
+    most: int | None = None
+    drop_bad: bool = False
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Is told how an import goes on.
+
+    on_columns: which array of the file at a path is what, and which are not used. on_rows: how many more rows are written.
+    """
+
+    on_columns: Callable[[Path, Columns, Sequence[str]], None] = lambda path, columns, left: None
+    on_rows: Callable[[int], None] = lambda rows: None
+
+
+@dataclass(frozen=True)
 class Imported:
     """The store, whether it was there already, and what a user should know about how it came about, a sentence each."""
 
     store: Store
     was_there: bool
     notes: tuple[str, ...]
+
+
+def import_files(request: ImportRequest, listener: Listener | None = None) -> Imported:
+    """Imports what the request names into its root; raises `UsageError` or `StoreError`, and then leaves nothing there."""
+    listener = listener or Listener()
+    paths = [request.path] + ([] if request.test_path is None else [request.test_path])
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_external(path)) for path in paths]
+        file, named = opened[0], request.named
+        if len(opened) == 2:
+            file, named = _joined(opened), {role: _of_splits(name) for role, name in named.items()}
+        for name in each(named):
+            if name.lower().endswith(".npy") and name not in file.arrays:  # an array that is a file of its own
+                one = stack.enter_context(open_external(Path(name)))
+                file = replace(file, size=file.size + one.size, arrays={**file.arrays, name: one.arrays["features"]})
+                paths.append(Path(name))
+        columns = find_columns(file, named)
+        listener.on_columns(file.path, columns, [name for name in file.arrays if name not in columns.used()])
+        file.check_sizes(columns.used(), request.most)
+        source = _load(file, columns)
+    with file_errors(request.path, StoreError, option="another path"):
+        digests = [{"name": path.name, "sha256": _digest(path)} for path in paths]
+    return import_arrays(
+        source,
+        request.root,
+        request.name,
+        request.rule,
+        {"files": digests, "arrays": source.columns},
+        facts={"files": [str(path.absolute()) for path in paths]},
+        progress=listener.on_rows,
+        drop_bad=request.drop_bad,
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _joined(files: Sequence[ExternalFile]) -> ExternalFile:
+    """Train's and test's file as one, whose arrays are called `train/NAME` and `test/NAME`."""
+    arrays = {
+        f"{s}/{name}": array for s, file in zip(SPLITS, files, strict=True) for name, array in file.arrays.items()
+    }
+    return ExternalFile(files[0].path, sum(file.size for file in files), arrays)
+
+
+def _of_splits(name: Name) -> Name:
+    """What an array, or a pair, is called in `_joined` files."""
+    train, test = name if isinstance(name, tuple) else (name, name)
+    return name if name == NONE else (train and f"train/{train}", test and f"test/{test}")
+
+
+def _load(file: ExternalFile, columns: Columns) -> ArraySource:
+    """Reads everything that has a role."""
+    parts = {split: _part(file, columns, split) for split in (SPLITS if columns.separate else ("",))}
+    name = columns.names.get(SPLIT)
+    split: Any = tuple(map(file.read, name)) if isinstance(name, tuple) else name and file.read(name)
+    classes, domains = (_texts(file, columns.of(role)) for role in (CLASS_NAMES, DOMAIN_NAMES))
+    return ArraySource(parts, split, name if isinstance(name, str) else SPLIT, classes, domains, columns.to_dict())
+
+
+def _part(file: ExternalFile, columns: Columns, split: str) -> Part:
+    features, labels, domains, paths = (columns.of(role, split or None) for role in PER_ROW)
+    assert features is not None and labels is not None
+    return Part(
+        np.asarray(file.read(features)),
+        file.read(labels),
+        None if domains is None else file.read(domains),
+        _texts(file, paths),
+    )
+
+
+def _texts(file: ExternalFile, name: str | None) -> list[str] | None:
+    found = None if name is None else file.read(name)
+    if found is None or isinstance(found, list):
+        return found
+    raise UsageError(f"{name} holds no texts", where=file.path, remedy="save texts, or name another array")
 
 
 def import_arrays(
@@ -89,8 +217,8 @@ def import_arrays(
     """
     composed, described = compose(source, rule), dict(described)
     features = [rows.features for rows in composed.splits.values()]
-    exact = "float16" if all(each.exact_dtype == "float16" for each in features) else "float32"
-    dtype, notes = name.store_dtype or exact, list(composed.notes)
+    widest = max(one.dtype.itemsize for one in features)  # float64 is rounded
+    dtype, notes = name.store_dtype or ("float16" if widest == 2 else "float32"), list(composed.notes)
     if drop_bad:
         composed, dropped = without_bad_rows(composed, dtype)
         if any(dropped.values()):
@@ -104,43 +232,25 @@ def import_arrays(
     path = store_path(root, spec)
     if path.exists():
         return Imported(open_store(path), True, tuple(notes))
-    if any(each.clean.dtype.itemsize == 8 for each in features):
+    if widest == 8:
         notes.append(f"float64 features are rounded to {dtype}")
     store = _write(composed, path, spec, {"tosca_cache": __version__, "source": dict(facts or {})}, progress)
     return Imported(store, False, tuple(notes))
 
 
 def digest_of(source: ArraySource) -> str:
-    """SHA-256 of arrays in memory: what stands for the file's where there is none."""
+    """SHA-256 of features in memory, where there is no file; all else that they have is in the listing's digest."""
     digest = hashlib.sha256()
-
-    def add(name: str, value: Any) -> None:
-        """Adds an array, or texts, under its name; nothing for what is not there."""
-        if value is None:
-            return
-        if isinstance(value, np.ndarray) and value.dtype.kind not in "UTO":
-            little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
-            digest.update(f"{name} {little.dtype.str} {little.shape}\n".encode())
-            digest.update(little.reshape(-1).view(np.uint8).data)
-        else:
-            digest.update(f"{name} {json.dumps([str(item) for item in value])}\n".encode())
-
     for split, part in source.parts.items():
-        add(f"{split}.features", part.features.clean)
-        add(f"{split}.views", part.features.views)
-        add(f"{split}.labels", part.labels)
-        add(f"{split}.domains", part.domains)
-        add(f"{split}.paths", part.paths)
-    for number, value in enumerate(source.split if isinstance(source.split, tuple) else (source.split,)):
-        add(f"split.{number}", value)
-    add("class_names", source.class_names)
-    add("domain_names", source.domain_names)
+        little = np.ascontiguousarray(part.features, dtype=part.features.dtype.newbyteorder("<"))
+        digest.update(f"{split} {little.dtype.str} {little.shape}\n".encode())
+        digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
 def _spec(composed: Composed, name: StoreName, dtype: str, source: Mapping[str, Any], rule: SplitRule) -> StoreSpec:
     arch, _, tag = name.backbone.partition(".")
-    counts = {split: composed.splits[split].features.width - 1 for split in SPLITS}
+    counts = {split: composed.splits[split].features.shape[1] - 1 for split in SPLITS}
     divided: dict[str, Any] = {} if rule.fraction is None else {"test_fraction": rule.fraction, "seed": rule.seed}
     if rule.values is not None:
         divided["split_values"] = list(rule.values)
@@ -151,7 +261,12 @@ def _spec(composed: Composed, name: StoreName, dtype: str, source: Mapping[str, 
             "classes": len(composed.class_names),
             "splits": {split: len(composed.splits[split].rows) for split in SPLITS},
         },
-        backbone={"name": arch, "tag": tag, "weights_digest": UNKNOWN, "dim": composed.dim},
+        backbone={
+            "name": arch,
+            "tag": tag,
+            "weights_digest": UNKNOWN,
+            "dim": composed.splits["train"].features.shape[-1],
+        },
         transform={},
         views={"count": counts["train"], "seed": 0, "test_count": counts["test"]},
         precision=UNKNOWN,
@@ -182,7 +297,7 @@ def _write(
         class_names=composed.class_names,
         domain_names=composed.domain_names,
         rows={split: len(composed.splits[split].rows) for split in SPLITS},
-        views={split: composed.splits[split].features.width for split in SPLITS},
+        views={split: composed.splits[split].features.shape[1] for split in SPLITS},
         numerics={},
     )
     with writer:
@@ -196,7 +311,7 @@ def _write(
 def _publish(writer: StoreWriter, composed: Composed, shard: Shard) -> None:
     split = composed.splits[shard.split]
     span = slice(shard.start, shard.stop)
-    features = split.features.rows(split.rows[span]).astype(writer.spec.dtype)
+    features = split.features[split.rows[span]].astype(writer.spec.dtype)
     if not np.isfinite(features).all():
         raise StoreError("The features have changed while they were read.", where=writer.path, remedy="Run it again.")
     writer.publish(
@@ -204,6 +319,6 @@ def _publish(writer: StoreWriter, composed: Composed, shard: Shard) -> None:
         features=features,
         labels=split.labels[span],
         domains=split.domains[span],
-        views=np.zeros((shard.rows, split.features.width, VIEW_PARAMETERS), dtype=np.int64),
+        views=np.zeros((shard.rows, split.features.shape[1], VIEW_PARAMETERS), dtype=np.int64),
         paths=split.paths[span],
     )

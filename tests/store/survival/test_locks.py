@@ -1,0 +1,142 @@
+"""Two writers of one store: one works, the other is told who does, or waits; and the dead hold nothing."""
+
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from scenes import SCENES, files
+from toy_store import BAD, build, open_writer, tree, wait_until
+
+from tosca_cache.errors import StoreError
+from tosca_cache.store import Part, StoreBusy, is_shared_out, sharing_out
+from tosca_cache.store.locks import busy, exclusive, wait_until_free
+
+DEAD = json.dumps({"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00+00:00"})
+
+
+def refused(path, **how):
+    """What a second writer is told."""
+    with pytest.raises(StoreBusy, match=rf"process {os.getpid()} on .* since 20") as raised:
+        open_writer(path, **how)
+    return str(raised.value)
+
+
+def waiting(path):
+    """Somebody who waits for a store, in a thread."""
+    thread = threading.Thread(target=wait_until_free, args=(path, None, 0.02), daemon=True)
+    thread.start()
+    thread.join(0.2)
+    assert thread.is_alive()
+    return thread
+
+
+def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(yard, skipping, tmp_path):
+    path = tmp_path / "s"
+    pid = yard.start(deed="publish_one_and_stay", **{"with": [path, tmp_path / "ready"]})
+    wait_until((tmp_path / "ready").exists)
+    said = f"process {pid} on {socket.gethostname()}, since 20"
+    with pytest.raises(StoreBusy, match=re.escape(said)):
+        build(path)
+    thread = waiting(path)
+    assert said in busy(path)
+    yard.kill(pid)
+    wait_until(lambda: not thread.is_alive())
+    assert busy(path) is None
+    with open_writer(path) as writer:
+        assert writer.done_rows == 14
+    assert tree(build(path, bad=BAD).path) == tree(skipping.path)
+
+
+def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(yard, tmp_path):
+    """A data loader's forked worker may outlive its parent for a while."""
+    pid = yard.start(deed="hold_with_a_child", **{"with": [tmp_path / "s", tmp_path / "ready"]})
+    wait_until((tmp_path / "ready").exists)
+    child = int((tmp_path / "ready").read_text())
+    try:
+        assert f"process {pid} on" in busy(tmp_path / "s")
+        yard.kill(pid)
+        os.kill(child, 0)
+        with exclusive(tmp_path / "s"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("said", [DEAD, "\xff{"])
+def test_a_dead_owner_holds_nothing(whole, tmp_path, said):
+    for name in (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock"):
+        (tmp_path / name).write_text(said)
+    assert busy(tmp_path / "s") is None and not is_shared_out(tmp_path / "s", 3, said)
+    wait_until_free(tmp_path / "s", None)
+    SCENES["plain"].make(tmp_path / "s")
+    assert files(tmp_path / "s") == whole["plain"]
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+def test_one_writer_keeps_all_others_away(tmp_path):
+    with open_writer(tmp_path / "s"):
+        for how in ({}, {"restart": True}, {"part": Part(3, 1)}):
+            assert "is writing this store" in refused(tmp_path / "s", **how)
+    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
+
+
+def test_parts_of_one_number_go_together_and_keep_all_others_away(tmp_path):
+    with open_writer(tmp_path / "s", part=Part(3, 1)), open_writer(tmp_path / "s", part=Part(3, 3)):
+        assert "part 3/3 of this store" in refused(tmp_path / "s", part=Part(3, 3))
+        for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
+            message = refused(tmp_path / "s", **how)
+            assert "part 1/3 of this store: process" in message and "(and 1 more)" in message
+        assert "--part I/3" in refused(tmp_path / "s", part=Part(4, 2))
+        wait_until_free(tmp_path / "s", Part(3, 2))
+        thread = waiting(tmp_path / "s")
+    wait_until(lambda: not thread.is_alive())
+    open_writer(tmp_path / "s", part=Part(4, 2)).close()
+    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
+
+
+def test_who_shares_parts_out_is_seen_by_workers_and_keeps_others_away(tmp_path):
+    open_writer(tmp_path / "s").close()
+    with sharing_out(tmp_path / "s", 3) as lock:
+        assert is_shared_out(tmp_path / "s", 3, lock.text)
+        assert not is_shared_out(tmp_path / "s", 3, "{}") and not is_shared_out(tmp_path / "s", 4, lock.text)
+        open_writer(tmp_path / "s", part=Part(3, 2)).close()
+        assert "shares 3 parts out" in refused(tmp_path / "s")
+        with pytest.raises(StoreBusy), sharing_out(tmp_path / "s", 3):
+            pass
+    assert not is_shared_out(tmp_path / "s", 3, lock.text)
+
+
+def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
+    """Releasing removes the file, so a taker must not be left with a lock on a removed one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    owners = []
+
+    def take(number):
+        try:
+            with exclusive(tmp_path / "s"):
+                owners.append(number)
+                alone = len(owners) == 1
+                time.sleep(0.0005)
+                owners.remove(number)
+        except StoreError:
+            return 0
+        assert alone
+        return 1
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(take, range(80))) > 0
+
+
+def test_many_that_come_at_once_make_one_store(yard, whole, tmp_path):
+    """Of writers that begin together one works; the others are refused or find it finished, and nothing is made twice."""
+    for _ in range(3):
+        writers = [yard.start(scene="plain", path=tmp_path / "s") for _ in range(3)]
+        assert {yard.wait(writer) for writer in writers} <= {0, 1}
+    assert files(tmp_path / "s") == whole["plain"]
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]

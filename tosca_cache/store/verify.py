@@ -1,0 +1,299 @@
+"""Looking at every byte of a finished store: `verify_store`. Everything that is wrong is listed, not only the first thing.
+
+- The manifest and its copy, byte for byte against their canonical text and digest; the provenance against its own.
+- Size and SHA-256 of every object, and the crc32c of every chunk, as zarr wants it; zarr's metadata.
+- Labels and domains, view parameters, NaN, infinities and zeros, paths that repeat or lead elsewhere.
+- Files, folders and links that do not belong to the store.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited
+from tosca_cache.shown import Shown
+from tosca_cache.store.arrays import encode_metadata
+from tosca_cache.store.content import Found, check_object
+from tosca_cache.store.disk import ObjectRecord, regular_size, storage
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, parse_provenance
+from tosca_cache.store.reader import refuse_unfinished
+from tosca_cache.workers import threads_here
+
+MANIFEST_BAD = "manifest"  # restored from its copy
+COPY_BAD = "manifest copy"  # restored from the manifest
+PROVENANCE_BAD = "provenance"  # sealed again, as far as it can be read
+METADATA_BAD = "zarr metadata"  # written again
+OBJECT_BAD = "object"  # computed again
+LITTER = "litter"  # a killed writer's temporary file: removed
+FOREIGN = "foreign"  # a file, folder or link that does not belong here: for its owner to remove
+CONTENT = "content"  # as it was written, but not as it should have been
+MENDABLE = frozenset((MANIFEST_BAD, COPY_BAD, PROVENANCE_BAD, METADATA_BAD, OBJECT_BAD, LITTER))
+SHOWN = 5  # rows, or paths, that a problem names
+MAX_THREADS = 8  # hashing lets go of the interpreter; the memory's bandwidth is used up before that
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    kind: one of the constants above. where: the file or folder, relative to the store. what: what is wrong with it.
+    shard, array: the object concerned, if it is one; rows: the rows concerned, the first and one past the last.
+    """
+
+    kind: str
+    where: str
+    what: str
+    shard: Shard | None = None
+    array: str | None = None
+    rows: tuple[int, int] | None = None
+
+    @property
+    def mendable(self) -> bool:
+        """Whether `repair` can do something about it."""
+        return self.kind in MENDABLE
+
+    def __str__(self) -> str:
+        if self.shard is None:
+            return f"{self.where}: {self.what}"
+        first, stop = self.rows or (self.shard.start, self.shard.stop)
+        rows = f"row {first}" if stop - first == 1 else f"rows {first} to {stop - 1}"
+        return (
+            f"{self.where}: {self.array} of shard {self.shard.index} of split {self.shard.split}, {rows}: {self.what}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `rows` are the first and the last."""
+        rows = self.rows or (None if self.shard is None else (self.shard.start, self.shard.stop))
+        return {
+            "kind": self.kind,
+            "where": self.where,
+            "what": self.what,
+            "mendable": self.mendable,
+            "split": None if self.shard is None else self.shard.split,
+            "shard": None if self.shard is None else self.shard.index,
+            "array": self.array,
+            "rows": None if rows is None else [rows[0], rows[1] - 1],
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
+    """What looking at every byte of a store has found.
+
+    path: the store's folder. manifest: what was believed: the manifest, or its copy where that is damaged; None if both
+    are. problems: all of them. objects, bytes: what was read. seconds: how long it took.
+    """
+
+    path: Path
+    manifest: Manifest | None
+    problems: tuple[Problem, ...]
+    objects: int
+    bytes: int
+    seconds: float
+
+    def facts(self) -> dict[str, Any]:
+        """What it has found."""
+        found = {"ok": self.ok, "problems": len(self.problems)}
+        first = {"first": str(self.problems[0])} if self.problems else {}
+        return found | first | {"objects": self.objects, "bytes": self.bytes, "path": str(self.path)}
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def mendable(self) -> bool:
+        """Whether `repair` can do something about any of it."""
+        return self.manifest is not None and any(problem.mendable for problem in self.problems)
+
+    @property
+    def damaged(self) -> Mapping[Shard, frozenset[str]]:
+        """The arrays of each shard whose objects are not as they were written, train first, in order."""
+        found: dict[Shard, set[str]] = {}
+        for problem in self.problems:
+            if problem.kind == OBJECT_BAD and problem.shard is not None and problem.array is not None:
+                found.setdefault(problem.shard, set()).add(problem.array)
+        ordered = sorted(found, key=lambda shard: (shard.split != "train", shard.index))
+        return {shard: frozenset(found[shard]) for shard in ordered}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "path": str(self.path),
+            "ok": self.ok,
+            "problems": [problem.to_dict() for problem in self.problems],
+            "objects": self.objects,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 4),
+        }
+
+
+def verify_store(path: str | Path, *, progress: Progress | None = None, threads: int | None = None) -> Verification:
+    """Reads a finished store completely and says everything that is wrong with it; changes nothing.
+
+    progress: called with the bytes read so far and in all. threads: that hash; the cores of this process if None.
+
+    Raises `StoreError` if there is no store, or an unfinished one, and if the folder cannot be read at all.
+    """
+    path, begun = Path(path), time.perf_counter()
+    refuse_unfinished(path)
+    with storage(path):
+        manifest, problems = _read_manifests(path)
+        if manifest is None:
+            problems.append(
+                Problem(CONTENT, MANIFEST, "neither it nor its copy can be read: nothing else was looked at")
+            )
+            return Verification(path, None, tuple(problems), 0, 0, time.perf_counter() - begun)
+        metadata = encode_metadata(manifest.plan.layouts)
+        problems += [*_check_provenance(path), *_check_metadata(path, metadata), *_check_files(path, manifest)]
+        linked = {key.partition("/")[0] for key in linked_folders(path)}  # what is in them is not in the store
+        shards = [s for split in SPLITS for s in manifest.plan.layouts[split].iterate(split) if split not in linked]
+    objects, read = len(metadata), sum(map(len, metadata.values()))
+    first: dict[tuple[str, str], int] = {}
+
+    count = max(1, min(threads or min(threads_here(), MAX_THREADS), len(shards)))
+    with ThreadPoolExecutor(count, thread_name_prefix="verify") as pool:
+        try:
+            results = pool.map(partial(_check_shard, path, manifest), shards)
+            for shard, (found, paths, size) in zip(shards, results, strict=True):
+                problems += [*found, *_repeated(shard, paths, first)]
+                objects, read = objects + len(ARRAYS), read + size
+                if progress is not None:
+                    progress(read, manifest.size)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return Verification(path, manifest, tuple(problems), objects, read, time.perf_counter() - begun)
+
+
+def linked_folders(folder: Path) -> set[str]:
+    """The splits and arrays, as `train` or `train/labels`, whose folders are links."""
+    return {key for key in _FOLDERS if (folder / key).is_symlink()}
+
+
+_FOLDERS = frozenset((*SPLITS, *(f"{split}/{array}" for split in SPLITS for array in ARRAYS)))
+
+
+def _read_manifests(folder: Path) -> tuple[Manifest | None, list[Problem]]:
+    """What to believe of a store, the manifest before its copy, and what is wrong with the two."""
+    found: list[Manifest | None] = []
+    problems = []
+    for name, kind in ((MANIFEST, MANIFEST_BAD), (MANIFEST_COPY, COPY_BAD)):
+        try:
+            found.append(load_manifest(folder / name))
+        except StoreError as error:
+            found.append(None)
+            problems.append(Problem(kind, name, error.problem))
+    manifest, copy = found
+    if manifest is not None and copy is not None and manifest != copy:
+        problems.append(Problem(COPY_BAD, MANIFEST_COPY, f"differs from {MANIFEST}, which is believed"))
+    return manifest or copy, problems
+
+
+def _check_provenance(folder: Path) -> Iterator[Problem]:
+    """That the provenance is there and as it was sealed; the manifest knows nothing of it."""
+    path = folder / PROVENANCE
+    size = regular_size(path)
+    if size is None or size > Limit.PROVENANCE:
+        yield Problem(PROVENANCE_BAD, PROVENANCE, "is missing, no regular file, or far too large")
+        return
+    try:
+        if not parse_provenance(read_limited(path, Limit.PROVENANCE))[1]:
+            yield Problem(
+                PROVENANCE_BAD, PROVENANCE, "is not, byte for byte, the text that was written with its digest"
+            )
+    except ValueError:
+        yield Problem(PROVENANCE_BAD, PROVENANCE, "is no valid JSON")
+
+
+def _check_metadata(folder: Path, expected: Mapping[str, bytes]) -> Iterator[Problem]:
+    """zarr's own objects describe what the manifest promises."""
+    for key, data in expected.items():
+        size = regular_size(folder / key)
+        if size is None:
+            yield Problem(METADATA_BAD, key, "is missing or no regular file")
+        elif size != len(data) or (folder / key).read_bytes() != data:
+            yield Problem(METADATA_BAD, key, "does not describe what the manifest promises")
+
+
+def _check_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    """That nothing else is in the store's folder: no further files and folders, no links, no litter of killed writers."""
+    files = {MANIFEST, MANIFEST_COPY, PROVENANCE, *manifest.objects}
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop()
+        for entry in sorted(os.scandir(folder / inside), key=lambda entry: entry.name):
+            key = f"{inside}/{entry.name}" if inside else entry.name
+            meant = f"{inside}/{entry.name[1:-4]}".removeprefix("/")
+            if entry.is_symlink():
+                yield Problem(FOREIGN, key, "is a link")
+            elif entry.is_dir() and key in _FOLDERS:
+                waiting.append(key)
+            elif entry.is_file() and entry.name == f".{entry.name[1:-4]}.tmp" and meant in files:
+                yield Problem(LITTER, key, "was left behind by a writer that was killed")
+            elif entry.is_dir() or key not in files:
+                yield Problem(FOREIGN, key, "does not belong here")
+
+
+def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[Problem], list[str], int]:
+    """Everything that is wrong with the five objects of a shard; its paths, if they can be read; the bytes that were."""
+    problems: list[Problem] = []
+    paths: list[str] = []
+    read = 0
+    for array, record in manifest.shards[shard.split][shard.index].items():
+        key = object_key(shard.split, array, shard.index)
+
+        def problem(kind: str, what: str, start: int, stop: int, key: str = key, array: str = array) -> None:
+            problems.append(Problem(kind, key, what, shard, array, (start, stop)))
+
+        data, why = _read(folder / key, record)
+        if data is None:
+            problem(OBJECT_BAD, why, shard.start, shard.stop)
+            continue
+        read += len(data)
+        intact = ObjectRecord.of(data) == record
+        if not intact:
+            problem(OBJECT_BAD, "does not have its SHA-256", shard.start, shard.stop)
+        found: Found = check_object(data, array, manifest.plan, shard, paths)
+        for start, stop, what in found:
+            # What is wrong with the content of bytes that are damaged anyway says nothing.
+            if intact or "checksum" in what:
+                problem(CONTENT if intact else OBJECT_BAD, what, start, stop)
+    return problems, paths, read
+
+
+def _read(path: Path, record: ObjectRecord) -> tuple[bytes | None, str]:
+    """The bytes of an object; or None, and what is wrong with the file."""
+    size = regular_size(path)
+    if size is None:
+        return None, "is no regular file, but a link, a folder or a device" if os.path.lexists(path) else "is missing"
+    if size != record.size:
+        return None, f"has {size} bytes instead of {record.size}"
+    try:
+        return path.read_bytes(), ""
+    except OSError as error:
+        return None, f"cannot be read ({error})"
+
+
+def _repeated(shard: Shard, paths: list[str], first: dict[tuple[str, str], int]) -> Iterator[Problem]:
+    """Paths of a shard that an earlier row of its split has, too. first: the first row of each path, added to."""
+    again = []
+    for row, path in enumerate(paths, shard.start):
+        if (before := first.setdefault((shard.split, path), row)) != row:
+            again.append((before, row, path))
+    if again:
+        named = ", ".join(f"{path!a} in rows {before} and {row}" for before, row, path in again[:SHOWN])
+        more = ", ..." if len(again) > SHOWN else ""
+        rows = again[0][1], again[-1][1] + 1
+        key = object_key(shard.split, "paths", shard.index)
+        yield Problem(CONTENT, key, f"{len(again)} paths repeat: {named}{more}", shard, "paths", rows)
