@@ -13,9 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tosca_cache.errors import BackboneError, UsageError
-from tosca_cache.extract import precision
+from tosca_cache.extract import names
 from tosca_cache.extract.backbone import digest, load_backbone
-from tosca_cache.extract.names import resolve_name
+from tosca_cache.extract.names import PRECISIONS, resolve_name, resolve_precision
 
 URL_TEMPLATE = "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE"
 TINY = "test_vit"  # what the fixture `tiny_weights` has weights of
@@ -43,7 +43,7 @@ class TestNames:
     @pytest.mark.parametrize("network", ["none", "silent", "switched off"])
     def test_weights_that_cannot_be_fetched_are_named_without_trying_again(self, monkeypatch, tmp_path, network):
         """A port where nobody listens, one where nobody answers, and a user who wants no network."""
-        monkeypatch.setattr("tosca_cache.extract.download.TIMEOUT", 0.2)
+        monkeypatch.setattr("tosca_cache.extract.weights_files.TIMEOUT", 0.2)
         monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("a download was tried"))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", network == "switched off")
@@ -216,7 +216,7 @@ class TestForward:
     @pytest.mark.parametrize("name", ["bf16", "fp16"])
     def test_weights_are_held_in_16_bits_and_features_are_near(self, tiny, name):
         forward, exact = (tiny.forward(tiny.transform(), p) for p in (name, "fp32"))
-        assert {p.dtype for p in forward.model.parameters()} == {precision.DTYPES[name]}
+        assert {p.dtype for p in forward.model.parameters()} == {getattr(torch, PRECISIONS[name])}
         x = pixels(4, 32)
         features = forward(x)
         assert features.dtype == torch.float32
@@ -243,21 +243,21 @@ class TestPrecision:
     )
     def test_auto_asks_the_processor(self, tmp_path, monkeypatch, line, expected):
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
-        monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "cpuinfo")
-        assert precision.resolve_precision("auto", self.CPU, TINY) == expected
+        monkeypatch.setattr(names, "_CPUINFO", tmp_path / "cpuinfo")
+        assert resolve_precision("auto", self.CPU, TINY) == expected
 
     def test_the_tiny_backbone_of_the_examples_is_float32_everywhere(self, tmp_path, monkeypatch):
         (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512_bf16\n")
-        monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "cpuinfo")
-        assert precision.resolve_precision("auto", self.CPU, "vit_nano") == "fp32"
-        assert precision.resolve_precision("bf16", self.CPU, "vit_nano") == "bf16"
+        monkeypatch.setattr(names, "_CPUINFO", tmp_path / "cpuinfo")
+        assert resolve_precision("auto", self.CPU, "vit_nano") == "fp32"
+        assert resolve_precision("bf16", self.CPU, "vit_nano") == "bf16"
 
     def test_an_explicit_one_is_taken(self):
-        assert precision.resolve_precision("fp16", self.CPU, TINY) == "fp16"
+        assert resolve_precision("fp16", self.CPU, TINY) == "fp16"
 
     def test_an_unknown_one(self):
         with pytest.raises(UsageError, match="int8"):
-            precision.resolve_precision("int8", self.CPU, TINY)
+            resolve_precision("int8", self.CPU, TINY)
 
 
 class TestSharedWeights:

@@ -12,10 +12,9 @@ from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.decoding import PUBLISHED, Decoding
 from tosca_cache.datasets.duplicates import without_duplicates
 from tosca_cache.errors import DatasetError, ImageError
-from tosca_cache.extract.fingerprint import store_spec
-from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.compare import recompute_sample
+from tosca_cache.extract.fingerprint import ExtractOptions, store_spec
 from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.recompute import recheck
 from tosca_cache.extract.reconstruct import Sources, rebuild
 from tosca_cache.store import find_store, open_store, store_path
 from tosca_cache.store.verify import verify_store
@@ -81,7 +80,7 @@ def test_a_store_is_computed_again_as_it_was_made(folder, tiny, tiny_weights, tm
     shutil.copy(folder / "train/class 0/001.png", folder / "train/class 0/002.gif")  # read by default, not as published
     store = quietly(load_dataset(str(folder), decoding=how), tiny, tmp_path / "cache")
     again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
-    found = recheck(again, store, 10**6, 1993)
+    found = recompute_sample(again.dataset, again.backbone, store, 10**6, 1993)
     assert len(found) == 2 * store.rows("train") + store.rows("test") and not any(one.problem for one in found)
 
 
@@ -98,7 +97,7 @@ def test_a_list_is_found_again(folder, tiny, tiny_weights, tmp_path):
     store = quietly(load_dataset(str(folder / "list.csv")), tiny, tmp_path / "cache")
     assert store.path.name.startswith("list.csv--")
     again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
-    assert not any(one.problem for one in recheck(again, store, 3, 1993))
+    assert not any(one.problem for one in recompute_sample(again.dataset, again.backbone, store, 3, 1993))
 
 
 def test_what_was_dropped_is_dropped_again(folder, tiny, tiny_weights, tmp_path):

@@ -10,7 +10,7 @@ from disk_waits import without_waiting
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError
 from tosca_cache.extract.backbone import Forward
-from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.parts import extract_part, join
 from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.store import Part, list_stores
@@ -48,7 +48,6 @@ def make(extraction, *parts):
 def test_any_order(alone, shapes, tiny, tmp_path, order):
     parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
     outcomes = make(parts, *order)
-    assert [outcome.complete for outcome in outcomes] == [True] * 3
     assert [outcome.done == outcome.total == 7 for outcome in outcomes] == [False, False, True]
     assert files(join(parts)) == alone
     assert [path.name for path in parts.root.iterdir()] == [parts.path.name]
@@ -57,8 +56,7 @@ def test_any_order(alone, shapes, tiny, tmp_path, order):
 def test_all_at_the_same_time(alone, shapes, tiny, tmp_path):
     parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
     with ThreadPoolExecutor(3) as pool:
-        outcomes = list(pool.map(lambda part: make(parts, part), ["1/3", "2/3", "3/3"]))
-    assert all(outcome.complete for (outcome,) in outcomes)
+        list(pool.map(lambda part: make(parts, part), ["1/3", "2/3", "3/3"]))
     assert files(join(parts)) == alone
 
 
@@ -66,12 +64,9 @@ def test_a_finished_shard_is_not_made_again(shapes, tiny, tmp_path, monkeypatch)
     parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
     asked = iter([False, True])
     first = extract_part(parts, Part.parse("1/2"), show_progress=False, stop=lambda: next(asked))
-    assert (first.complete, first.done) == (False, 2)
+    assert (first.finished, first.done) == (False, 2)
     make(parts, "1/2", "2/2")
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
-    monkeypatch.setattr(
-        "tosca_cache.extract.pipeline.batch_deviation", lambda *args: None
-    )  # of a few images, at the end
     make(parts, "1/2", "3/5")
     store = join(parts)
     assert make(parts, "1/2")[0].finished and join(parts).path == store.path
@@ -132,7 +127,7 @@ def test_one_process_takes_over_from_parts_and_parts_from_one_process(alone, sha
 
     store = extract(replace(shapes, opener=opener), tiny, parts.root, OPTIONS, show_progress=False)
     assert files(store) == alone
-    assert len(opened) == 24 - 7 + 8  # part 2/3 has a shard of 4 rows and one of 3; the probe looks at 8 images
+    assert len(opened) == 24 - 7  # part 2/3 has a shard of 4 rows and one of 3
     assert list(store.provenance["parts"]) == ["2/3"]
 
 

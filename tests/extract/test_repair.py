@@ -13,12 +13,10 @@ from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract import reconstruct as rebuilding
 from tosca_cache.extract.backbone import Forward
-from tosca_cache.extract.dataset_index import compare_listing
-from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
+from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.probe import TOLERANCE, batch_deviation, deviations, probe_pixels
-from tosca_cache.extract.recompute import recheck
-from tosca_cache.extract.reconstruct import Sources, rebuild
+from tosca_cache.extract.reconstruct import Sources, compare_listing, rebuild
 from tosca_cache.extract.repair import repair_store
 from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store
@@ -75,28 +73,14 @@ def test_extraction_twice_gives_the_same_bytes(shapes, tiny, tmp_path, precision
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("size", [1, 3, 8, 20])
-def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, precision, size):
+def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, tmp_path, precision):
     backbone = replace(tiny, precision=precision)
-    pixels = probe_pixels(shapes, backbone.transform())
-    found = batch_deviation(backbone, backbone.transform(), pixels, size)
-    assert found["batch_size"] == size
-    assert set(found["others"]) == {"1", "2"} - {str(size)}
-    assert all(0 <= value <= TOLERANCE[precision] for value in found["others"].values())
-
-
-def test_a_deviation_across_batch_sizes_is_seen(shapes, tiny, monkeypatch):
-    original = Forward.__call__
-    monkeypatch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + 0.01 * len(x)))
-    pixels = probe_pixels(shapes, tiny.transform())
-    found = batch_deviation(tiny, tiny.transform(), pixels, 8)["others"]
-    assert found["1"] == pytest.approx(0.07 / 1.08, rel=1e-3) and found["2"] == pytest.approx(0.06 / 1.08, rel=1e-3)
-
-
-def test_the_deviation_is_recorded(store):
-    recorded = store.provenance["relative_deviation_across_batch_sizes"]
-    assert recorded["batch_size"] == 8
-    assert all(0 <= value <= TOLERANCE["fp32"] for value in recorded["others"].values())
+    stores = [
+        extract(shapes, backbone, tmp_path / str(size), replace(OPTIONS, batch_size=size), show_progress=False)
+        for size in (1, 2, 8, 20)
+    ]
+    for store in stores[1:]:
+        assert deviations(store.features("train"), stores[0].features("train")).max() <= TOLERANCE[precision]
 
 
 def test_deviations_of_zeros():
@@ -109,6 +93,10 @@ def test_deviations_of_zeros():
 
 def again(store, sources):
     return rebuild(store.path, store.manifest.plan, store.provenance, sources)
+
+
+def recheck(extraction, store, count, seed):
+    return recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
 
 
 class TestRecompute:
@@ -163,24 +151,23 @@ class TestRecompute:
 
 
 def test_images_that_came_went_and_changed_their_class(store, shapes):
-    root = Path(shapes.root)
-    assert compare_listing(store, shapes).lines() == []
+    root, nothing = Path(shapes.root), {"added": [], "removed": [], "relabelled": []}
+    assert compare_listing(store, shapes) is None
     shutil.copy(root / "train/class 1/002.png", root / "train/class 1/new.png")
     (root / "test/class 0/000.png").unlink()
     found = compare_listing(store, load_dataset(str(root)))
-    assert found.added == ("train: train/class 1/new.png",) and found.removed == ("test: test/class 0/000.png",)
-    assert found.to_dict()["added"] == {"count": 1, "first": ["train: train/class 1/new.png"]}
+    came = {"added": ["train: train/class 1/new.png"], "removed": ["test: test/class 0/000.png"]}
+    assert found == nothing | came
     split = shapes.splits["train"]
     labels = np.where(np.arange(15) == 0, 2, split.labels)
     relabelled = replace(shapes, splits=shapes.splits | {"train": replace(split, labels=labels)})
-    (line,) = compare_listing(store, relabelled).lines()
-    assert line == "1 relabelled: train: train/class 0/000.png ('class 0' is 'class 2' now)"
+    line = "train: train/class 0/000.png ('class 0' is 'class 2' now)"
+    assert compare_listing(store, relabelled) == nothing | {"relabelled": [line]}
     renamed = replace(shapes, class_names=("class 0", "class 1", "class two"))
-    assert any("classes: 3 in the store, 3 now" in line for line in compare_listing(store, renamed).lines())
+    assert len(compare_listing(store, renamed)["relabelled"]) == 8
     order = np.arange(15)[::-1]
     turned = replace(split, paths=split.paths[::-1], labels=split.labels[order], domains=split.domains[order])
-    (line,) = compare_listing(store, replace(shapes, splits=shapes.splits | {"train": turned})).lines()
-    assert "another order" in line
+    assert compare_listing(store, replace(shapes, splits=shapes.splits | {"train": turned})) == nothing
 
 
 class TestRepair:
@@ -281,18 +268,3 @@ class TestRepair:
         with pytest.raises(DatasetError, match="cannot be read any more"):
             repair_store(store.path, sources)
         assert everything(store.path) == before
-
-
-def test_who_joins_what_another_device_made_measures_nothing(shapes, tiny, tmp_path):
-    from tosca_cache.extract.fingerprint import numerics
-    from tosca_cache.extract.parts import extract_part, join
-    from tosca_cache.extract.pipeline import Extraction
-    from tosca_cache.store import Part
-
-    extraction = Extraction(shapes, tiny, tmp_path / "cache", OPTIONS)
-    facts = numerics(extraction.path, tiny, OPTIONS) | {"device": "Some GPU"}
-    extraction.open_writer(facts=facts).close()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: facts)
-        extract_part(extraction, Part(1, 1), show_progress=False)
-    assert join(extraction).provenance["relative_deviation_across_batch_sizes"] is None

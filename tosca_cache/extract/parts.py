@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
-from tosca_cache.extract.pipeline import Extraction, describe_error
+from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.progress import ExtractionProgress
 from tosca_cache.store import (
     Part,
@@ -30,14 +30,12 @@ SHOWN = 5  # incomplete parts that a message names
 class PartOutcome:
     """What there is after a part.
 
-    path: where the finished store is or will be. finished: it is. complete: all shards of the part are done.
-    done, total: shards of the whole store.
+    path: where the finished store is or will be. finished: it is. done, total: shards of the whole store.
     """
 
     path: Path
     part: Part
     finished: bool
-    complete: bool = True
     done: int = 0
     total: int = 0
 
@@ -56,18 +54,28 @@ def extract_part(
         return PartOutcome(extraction.path, part, finished=True)
     begun = time.monotonic()
     with extraction.open_writer(part) as writer:
-        done = writer.done_rows
-        name = f"{extraction.dataset.name} {part.label}"
+        done, name = writer.done_rows, f"{extraction.dataset.name} {part.label}"
         with ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress:
-            progress.announce(extraction.summary(writer, f"{part.label}, {extraction.workers} workers"))
-            if show_progress and part.index == 1:
-                progress.announce("\n".join(extraction.remarks()))
-                progress.announce(describe_error(extraction.relative_error()))
+            if show_progress:
+                how = f"{part.label}, {extraction.workers} workers"
+                for line in extraction.summary(writer, how, extraction.relative_error()):
+                    progress.announce(line)
             extraction.write_shards(writer, progress, stop)
         if writer.done_rows > done:
-            writer.note(_note(extraction, writer, writer.done_rows - done, time.monotonic() - begun))
-        complete = not writer.pending()
-    return _outcome(extraction.path, part, complete)
+            before = writer.noted
+            writer.note(
+                {
+                    "host": socket.gethostname(),
+                    "device": writer.numerics["device"],
+                    "workers": extraction.workers,
+                    "images": writer.done_rows - done + before.get("images", 0),
+                    "seconds": round(time.monotonic() - begun + before.get("seconds", 0.0), 3),
+                }
+            )
+    found = read_unfinished(partial_path(extraction.path))
+    if found is None:  # somebody has joined it in the meantime
+        return PartOutcome(extraction.path, part, finished=extraction.path.exists())
+    return PartOutcome(extraction.path, part, False, len(found.done), len(found.shards))
 
 
 def join(
@@ -107,24 +115,6 @@ def join(
             raise _incomplete(found, command)
         error = extraction.relative_error() if error is None else error
         return kept.finish(writer, source or {}, error, last_run or _sums(writer))
-
-
-def _outcome(path: Path, part: Part, complete: bool) -> PartOutcome:
-    found = read_unfinished(partial_path(path))
-    if found is None:  # somebody has joined it in the meantime
-        return PartOutcome(path, part, finished=path.exists(), complete=complete)
-    return PartOutcome(path, part, False, complete, len(found.done), len(found.shards))
-
-
-def _note(extraction: Extraction, writer: StoreWriter, images: int, seconds: float) -> dict[str, Any]:
-    before = writer.noted
-    return {
-        "host": socket.gethostname(),
-        "device": writer.numerics["device"],
-        "workers": extraction.workers,
-        "images": images + before.get("images", 0),
-        "seconds": round(seconds + before.get("seconds", 0.0), 3),
-    }
 
 
 def _sums(writer: StoreWriter) -> dict[str, Any]:
