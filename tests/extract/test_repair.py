@@ -11,7 +11,6 @@ from disk_waits import without_waiting
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
-from tosca_cache.extract import reconstruct as rebuilding
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions
@@ -208,13 +207,6 @@ class TestRepair:
         damage(grown.path, "train/features/c.1.0.0")
         assert repair_store(grown.path, sources).changed == ()
         assert everything(grown.path) == before
-
-    def test_what_the_listing_knows_needs_no_backbone(self, store, monkeypatch):
-        before = everything(store.path)
-        damage(store.path, "train/labels/c.1", "test/paths/c.0")
-        monkeypatch.setattr(rebuilding, "load_backbone", lambda *args, **kw: pytest.fail("the backbone was loaded"))
-        repair_store(store.path)
-        assert everything(store.path) == before
 
     def test_another_machine_may_give_other_bytes(self, store, sources, monkeypatch):
         """The manifest then says the new ones, and the provenance that it does."""

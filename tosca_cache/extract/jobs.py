@@ -26,7 +26,6 @@ from tosca_cache.store import (
     Part,
     StoreBusy,
     StoreInProgress,
-    is_shared_out,
     open_store,
     partial_path,
     read_unfinished,
@@ -79,7 +78,7 @@ def run_shared(
     later = replace(asked, options=replace(asked.options, restart=False))
     with Workers(backend, n_jobs, scheduler) as workers:
         begun = _one(workers, begin, asked, f"{workers.n_jobs} jobs ({backend})")
-        _wait_until_seen(begun, begun.path if begun.finished else partial_path(begun.path))
+        _wait_until_seen(begun.path if begun.finished else partial_path(begun.path), begun.host)
         here = request.root / begun.path.name
         if begun.finished:
             return Outcome(open_store(here), True)
@@ -93,7 +92,7 @@ def run_shared(
             "backend": backend,
         }
         _one(workers, finish, later, last_run, begun.error)
-        _wait_until_seen(begun, begun.path)
+        _wait_until_seen(begun.path, begun.host)
         return Outcome(open_store(here), False)
 
 
@@ -115,25 +114,16 @@ def begin(request: ExtractRequest, how: str) -> Begun:
     return Begun(path, False, host, shards, tuple(lines), error, request.options.workers or threads_here())
 
 
-def make_part(request: ExtractRequest, part: Part, text: str) -> str | None:
-    """Makes one part, as long as the lock of who shares parts out is held and says `text`; returns who else is at it.
+def make_part(request: ExtractRequest, part: Part, host: str) -> str | None:
+    """What the other jobs do: makes one part of the store that was begun on `host`; returns who else is at it.
 
-    Raises `StoreError` if that lock is not to be seen from here, and what `extract_part` raises.
+    Raises `StoreError` if that store is not to be seen from here, and what `extract_part` raises.
     """
     extraction = _loaded(request)
-
-    def given_up() -> bool:
-        return not is_shared_out(extraction.path, part.count, text)
-
-    if given_up():
-        raise StoreError(
-            f"A worker on {socket.gethostname()} does not see the store that was begun here: another run of the command "
-            "has taken its place, or the folder is not the same on all machines.",
-            where=extraction.path,
-            remedy="Give a --root that all workers and this machine share, under the same path.",
-        )
+    if not extraction.path.exists():
+        _wait_until_seen(partial_path(extraction.path), host)
     try:
-        extract_part(extraction, part, show_progress=False, stop=given_up)
+        extract_part(extraction, part, show_progress=False)
     except StoreBusy as busy:  # a worker that was taken for dead goes on with it
         return busy.problem
     return None
@@ -157,15 +147,14 @@ def _make_all(workers: Workers, request: ExtractRequest, begun: Begun, show_prog
     found = _read(begun)
     name = str(found.plan.spec.dataset["name"])
     with (
-        sharing_out(begun.path, count) as lock,
+        sharing_out(begun.path, count),
         ExtractionProgress(name, found.rows, found.done_rows, quiet=not show_progress) as progress,
     ):
         for line in begun.lines:
             progress.announce(line)
         stuck, said = 0, ""
         while missing := found.missing(count):
-            jobs = [(request, part, lock.text) for part in missing]
-            problem = _make_once(workers, jobs, begun, progress)
+            problem = _make_once(workers, request, list(missing), begun, progress)
             before, found = len(found.done), _read(begun)
             progress.advance(found.done_rows - progress.done)
             stuck = 0 if len(found.done) > before else stuck + 1
@@ -174,18 +163,18 @@ def _make_all(workers: Workers, request: ExtractRequest, begun: Begun, show_prog
                 progress.announce(f"{said.splitlines()[0]} Going on with what is missing.")
             # Who is busy is alive, and gets as long as it takes.
             if stuck >= TRIES and not isinstance(problem, StoreBusy):
-                raise problem or _unseen(begun)
+                raise problem or _unseen(begun.path, begun.host)
             if stuck:
                 time.sleep(PAUSE)
 
 
 def _make_once(
-    workers: Workers, jobs: list[tuple[Any, ...]], begun: Begun, progress: ExtractionProgress
+    workers: Workers, request: ExtractRequest, parts: list[Part], begun: Begun, progress: ExtractionProgress
 ) -> WorkerDied | StoreBusy | None:
     """One go at some parts; returns what kept some of them from being made, if it may be different next time."""
     busy = None
     try:
-        for other in workers.run(make_part, jobs):
+        for other in workers.run(make_part, ((request, part, begun.host) for part in parts)):
             busy = other or busy
             progress.advance(_read(begun).done_rows - progress.done)
     except ClusterLost:
@@ -218,19 +207,19 @@ def _read(begun: Begun) -> StoreInProgress:
     return found
 
 
-def _wait_until_seen(begun: Begun, path: Path) -> None:
-    """What a worker on another machine has written may take a moment until it is seen here."""
+def _wait_until_seen(path: Path, host: str) -> None:
+    """What was written on another machine may take a moment until it is seen here."""
     deadline = time.monotonic() + PATIENCE
     while not path.exists():
         if not path.parent.exists() or time.monotonic() > deadline:
-            raise _unseen(begun)
+            raise _unseen(path, host)
         time.sleep(PAUSE)
 
 
-def _unseen(begun: Begun) -> StoreError:
+def _unseen(path: Path, host: str) -> StoreError:
     return StoreError(
-        f"This machine does not see what a worker on {begun.host} has written.",
-        where=begun.path,
+        f"{socket.gethostname()} does not see what a worker on {host} has written.",
+        where=path,
         remedy="Give a --root that all workers and this machine share, under the same path.",
     )
 

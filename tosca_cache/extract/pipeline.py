@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -71,18 +71,9 @@ def extract(
     if extraction.path.exists():
         sweep_up(extraction.path)
         return open_store(extraction.path)
-    begun = time.monotonic()
     with extraction.open_writer() as writer:
-        done, error = writer.done_rows, extraction.relative_error()
-        with ExtractionProgress(dataset.name, writer.total_rows, done, quiet=not show_progress) as progress:
-            for line in extraction.summary(writer, f"{extraction.workers} workers", error):
-                progress.announce(line)
-            extraction.write_shards(writer, progress)
-        last_run = {
-            "seconds": round(time.monotonic() - begun, 3),
-            "images": writer.total_rows - done,
-            "workers": extraction.workers,
-        }
+        error = extraction.relative_error()
+        last_run = extraction.write_shards(writer, error, show_progress=show_progress)
         return extraction.finish(writer, source or {}, error, last_run)
 
 
@@ -178,18 +169,31 @@ class Extraction:
         return lines
 
     def write_shards(
-        self, writer: StoreWriter, progress: ExtractionProgress, stop: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Computes and publishes the writer's pending shards, until all are done or `stop`, asked after each, says so."""
+        self, writer: StoreWriter, error: float | None, part: str = "", *, show_progress: bool
+    ) -> dict[str, Any]:
+        """Computes and publishes the writer's pending shards, and shows how far it is; returns facts about this run.
+
+        error: see `relative_error`. part: which part of the store the writer writes, if not all of it.
+        """
+        begun, done = time.monotonic(), writer.done_rows
         pending, skip = writer.pending(), self.options.on_error == "skip"
-        # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
-        with closing(self.compute_groups(pending, self.dataset, writer.numerics, skip)) as computed:
+        name, how = " ".join(filter(None, (self.dataset.name, part))), f"{self.workers} workers"
+        with (
+            ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress,
+            # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
+            closing(self.compute_groups(pending, self.dataset, writer.numerics, skip)) as computed,
+        ):
+            for line in self.summary(writer, ", ".join(filter(None, (part, how))), error) if show_progress else ():
+                progress.announce(line)
             for group in computed:
                 progress.advance(group.stop - group.start)
                 if group.ends_its_shard:
                     self._publish(writer, group.buffer)
-                    if stop():
-                        return
+        return {
+            "seconds": round(time.monotonic() - begun, 3),
+            "images": writer.done_rows - done,
+            "workers": self.workers,
+        }
 
     def compute_groups(
         self, shards: Sequence[Shard], dataset: ImageDataset, facts: Mapping[str, Any], skip: bool

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from PIL import Image
 from tosca_cache.datasets import ImageDataset
 from tosca_cache.datasets.base import IntArray
 from tosca_cache.devices import describe_machine
-from tosca_cache.errors import DatasetError, FingerprintMismatch, ImageError, StoreError
+from tosca_cache.errors import DatasetError, ImageError, StoreError
 from tosca_cache.extract.pipeline import Extraction
-from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild, rebuild_dataset
+from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild
 from tosca_cache.store import Manifest, Shard, Store
 from tosca_cache.store.arrays import ShardRows, encode_shard
 from tosca_cache.store.disk import ObjectRecord
@@ -57,21 +56,20 @@ def repair_store(
     that have been computed again, and how many there are.
 
     Raises what `repairing` raises; `FingerprintMismatch` if dataset or backbone are not those of the store, and what
-    loading them raises, after everything has been mended that needs neither; `DatasetError` if an image is gone.
+    loading them raises, after all files but the shards have been mended; `DatasetError` if an image is gone.
     """
     path = Path(path)
     with repairing(path, progress=progress) as repair:
-        machine = describe_machine(torch.device("cpu"))
-        repair.mend_files(machine)
+        repair.mend_files(describe_machine(torch.device("cpu")))
         damaged, notes = repair.found.damaged, []
         if damaged:
-            again = _loaded(repair, sources or Sources(), any(arrays & COMPUTED for arrays in damaged.values()))
-            if again.extraction is not None:
-                notes = other_numerics(repair.manifest.plan, again.extraction)
-                machine = describe_machine(again.extraction.backbone.device)
+            provenance = Store(path, repair.manifest).provenance
+            extraction = rebuild(path, repair.manifest.plan, provenance, sources or Sources())
+            notes = other_numerics(repair.manifest.plan, extraction)
+            machine = describe_machine(extraction.backbone.device)
             for number, (shard, arrays) in enumerate(damaged.items()):
                 on_shard(number, len(damaged))
-                rows = again.rows(shard, compute=bool(arrays & COMPUTED))
+                rows = _make_again(extraction, repair.manifest, shard, compute=bool(arrays & COMPUTED))
                 if arrays & COMPUTED and "views" not in arrays:
                     _refuse_other_images(repair, shard, rows)
                 repair.put(rows, shard, arrays, machine)
@@ -79,92 +77,61 @@ def repair_store(
         return Repaired(repair.found, tuple(repair.done), tuple(repair.changed), tuple(notes))
 
 
-@dataclass(frozen=True)
-class _Recomputation:
-    """Makes whole shards of a finished store again, in the groups in which they were computed at first.
+def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> ShardRows:
+    """A shard of a finished store as it was made; without `compute`, features and views are empty.
 
-    A store that left out rows has other shards than its extraction had, whose groups are wanted. extraction: None if
-    nothing is to be computed.
+    Raises `DatasetError` if an image that the store has cannot be read any more, `StoreError` for features that cannot be
+    stored.
     """
-
-    dataset: ImageDataset
-    manifest: Manifest
-    extraction: Extraction | None = None
-
-    def rows(self, shard: Shard, *, compute: bool) -> ShardRows:
-        """A shard as it was made; without `compute`, features and views are empty.
-
-        Raises `DatasetError` if an image that the store has cannot be read any more, `StoreError` for features that cannot
-        be stored.
-        """
-        split, rows = self.dataset.splits[shard.split], self._kept(shard)
-        empty: Any = np.empty(0)
-        paths = tuple(split.paths[row] for row in rows.tolist())
-        listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, paths)
-        if not compute:
-            return listed
-        features, views = self._computed(shard.split, rows)
-        facts = vars(replace(listed, features=features, views=views))
-        return checked_rows(self.manifest.plan, shard, skipped={}, **facts)
-
-    def _computed(self, split: str, rows: IntArray) -> tuple[Any, IntArray]:
-        """Features and view parameters of rows of the dataset."""
-        extraction, layout = self.extraction, self.manifest.plan.layouts[split]
-        assert extraction is not None  # who has none computes nothing
-        numerics = self.manifest.plan.numerics
-        if type(numerics.get("batch_size")) is not int or numerics["batch_size"] < 1:
-            raise StoreError("The store does not say in which batches it was computed.", remedy="Extract it again.")
-        if any(self.manifest.skipped.values()):
-            layout = SplitLayout.plan(len(self.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
-        shards = [layout.shard(split, index) for index in np.unique(rows // layout.shard_rows).tolist()]
-        features, views = [], []
-        with closing(extraction.compute_groups(shards, self._readable, numerics, skip=True)) as computed:
-            for buffer in (group.buffer for group in computed if group.ends_its_shard):
-                start = buffer.shard.start
-                here = rows[(rows >= start) & (rows < buffer.shard.stop)]
-                for row in buffer.skipped.keys() & set(here.tolist()):
-                    raise DatasetError(
-                        f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
-                        where=self.dataset.splits[split].paths[row],
-                        remedy="Mend the image, then repair again; shards that are mended already stay so.",
-                    )
-                features.append(buffer.features[here - start])
-                views.append(buffer.views[here - start])
-        return np.concatenate(features), np.concatenate(views)
-
-    @cached_property
-    def _readable(self) -> ImageDataset:
-        """The dataset in which images that the store left out cannot be read, even if they can be by now."""
-        left_out = {(split, row.row) for split, rows in self.manifest.skipped.items() for row in rows}
-
-        def opener(split: str, row: int) -> Image.Image:
-            if (split, row) in left_out:
-                raise ImageError("it was left out of the store")
-            return self.dataset.opener(split, row)
-
-        return replace(self.dataset, opener=opener)
-
-    def _kept(self, shard: Shard) -> IntArray:
-        """The dataset's rows that became a shard of the store."""
-        every = np.arange(len(self.dataset.splits[shard.split]))
-        kept = np.setdiff1d(every, [row.row for row in self.manifest.skipped[shard.split]])
-        return kept[shard.start : shard.stop]
+    split, skipped = extraction.dataset.splits[shard.split], [row.row for row in manifest.skipped[shard.split]]
+    rows = np.setdiff1d(np.arange(len(split)), skipped)[shard.start : shard.stop]
+    empty: Any = np.empty(0)
+    paths = tuple(split.paths[row] for row in rows.tolist())
+    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, paths)
+    if not compute:
+        return listed
+    features, views = _compute_again(extraction, manifest, shard.split, rows)
+    facts = vars(replace(listed, features=features, views=views))
+    return checked_rows(manifest.plan, shard, skipped={}, **facts)
 
 
-def _loaded(repair: StoreRepair, sources: Sources, compute: bool) -> _Recomputation:
-    """The dataset of the store, and if something is to be computed the backbone."""
-    store = Store(repair.path, repair.manifest)
-    if compute:
-        extraction = rebuild(repair.path, repair.manifest.plan, store.provenance, sources)
-        return _Recomputation(extraction.dataset, repair.manifest, extraction)
-    dataset = rebuild_dataset(store.spec, store.provenance, sources)
-    if dataset.listing_digest() != store.spec.dataset["listing_digest"]:
-        raise FingerprintMismatch(
-            "The images that there are now are not those that the store was made from.",
-            where=dataset.root,
-            remedy="Say where the right ones are: --dataset NAME or FOLDER, --data-root DIR; --images says which differ.",
-        )
-    return _Recomputation(dataset, repair.manifest)
+def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows: IntArray) -> tuple[Any, IntArray]:
+    """Features and view parameters of rows of the dataset, in the groups in which they were computed at first.
+
+    A store that left out rows has other shards than its extraction had, whose groups are wanted.
+    """
+    numerics, layout = manifest.plan.numerics, manifest.plan.layouts[split]
+    if type(numerics.get("batch_size")) is not int or numerics["batch_size"] < 1:
+        raise StoreError("The store does not say in which batches it was computed.", remedy="Extract it again.")
+    if any(manifest.skipped.values()):
+        layout = SplitLayout.plan(len(extraction.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
+    shards = [layout.shard(split, index) for index in np.unique(rows // layout.shard_rows).tolist()]
+    dataset = _unreadable_as_then(extraction.dataset, manifest)
+    features, views = [], []
+    with closing(extraction.compute_groups(shards, dataset, numerics, skip=True)) as computed:
+        for buffer in (group.buffer for group in computed if group.ends_its_shard):
+            here = rows[(rows >= buffer.shard.start) & (rows < buffer.shard.stop)]
+            for row in buffer.skipped.keys() & set(here.tolist()):
+                raise DatasetError(
+                    f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
+                    where=dataset.splits[split].paths[row],
+                    remedy="Mend the image, then repair again; shards that are mended already stay so.",
+                )
+            features.append(buffer.features[here - buffer.shard.start])
+            views.append(buffer.views[here - buffer.shard.start])
+    return np.concatenate(features), np.concatenate(views)
+
+
+def _unreadable_as_then(dataset: ImageDataset, manifest: Manifest) -> ImageDataset:
+    """The dataset in which images that the store left out cannot be read, even if they can be by now."""
+    left_out = {(split, row.row) for split, rows in manifest.skipped.items() for row in rows}
+
+    def opener(split: str, row: int) -> Image.Image:
+        if (split, row) in left_out:
+            raise ImageError("it was left out of the store")
+        return dataset.opener(split, row)
+
+    return replace(dataset, opener=opener)
 
 
 def _refuse_other_images(repair: StoreRepair, shard: Shard, rows: ShardRows) -> None:
