@@ -18,7 +18,7 @@ from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.transforms import TransformSpec, clean_view, image_views, open_image, render
 from tosca_cache.errors import ImageError, StoreError
 from tosca_cache.extract.backbone import Backbone, Forward
-from tosca_cache.extract.reuse import Source, warn
+from tosca_cache.extract.reuse import SourceStore, warn
 from tosca_cache.seeds import numpy_generator
 from tosca_cache.store import Store
 
@@ -53,7 +53,7 @@ class Compared:
 
 
 def compare_views(
-    dataset: ImageDataset, backbone: Backbone, transform: TransformSpec, source: Source, numbers: Sequence[int]
+    dataset: ImageDataset, backbone: Backbone, transform: TransformSpec, source: SourceStore, numbers: Sequence[int]
 ) -> Iterator[Compared]:
     """Takes views of a source, by their numbers, through the backbone again.
 
@@ -70,13 +70,13 @@ def recompute_sample(dataset: ImageDataset, backbone: Backbone, store: Store, co
 
     dataset, backbone: those that the store was made from; see `extract.reconstruct`. seed: what is chosen follows from it.
     """
-    source = Source.of_itself(store, dataset)
+    source = SourceStore.of_itself(store, dataset)
     chosen = numpy_generator(seed, "verify").choice(source.size, min(count, source.size), replace=False)
     transform = backbone.transform(store.spec.transform.get("normalize") == "timm")
     return list(compare_views(dataset, backbone, transform, source, np.sort(chosen).tolist()))
 
 
-def source_agrees(dataset: ImageDataset, backbone: Backbone, transform: TransformSpec, source: Source) -> bool:
+def source_agrees(dataset: ImageDataset, backbone: Backbone, transform: TransformSpec, source: SourceStore) -> bool:
     """Compares at most 8 views of a source, spread evenly over what it gives; warns if some are other ones here.
 
     What cannot be read, there or here, is left out: that is said when its turn comes.
@@ -93,7 +93,7 @@ def source_agrees(dataset: ImageDataset, backbone: Backbone, transform: Transfor
 
 
 def _compare_batch(
-    dataset: ImageDataset, transform: TransformSpec, forward: Forward, source: Source, numbers: Iterable[int]
+    dataset: ImageDataset, transform: TransformSpec, forward: Forward, source: SourceStore, numbers: Iterable[int]
 ) -> Iterator[Compared]:
     found, pixels = [], []
     for split, row, view in map(source.place, numbers):

@@ -151,7 +151,7 @@ def _make_all(workers: Workers, request: ExtractRequest, begun: Begun, show_prog
         ExtractionProgress(name, found.rows, found.done_rows, quiet=not show_progress) as progress,
     ):
         for line in begun.lines:
-            progress.announce(line)
+            progress.on_note(line)
         stuck, said = 0, ""
         while missing := found.missing(count):
             problem = _make_once(workers, request, list(missing), begun, progress)
@@ -160,7 +160,7 @@ def _make_all(workers: Workers, request: ExtractRequest, begun: Begun, show_prog
             stuck = 0 if len(found.done) > before else stuck + 1
             if problem is not None and problem.problem != said:
                 said = problem.problem
-                progress.announce(f"{said.splitlines()[0]} Going on with what is missing.")
+                progress.on_note(f"{said.splitlines()[0]} Going on with what is missing.")
             # Who is busy is alive, and gets as long as it takes.
             if stuck >= TRIES and not isinstance(problem, StoreBusy):
                 raise problem or _unseen(begun.path, begun.host)

@@ -25,7 +25,7 @@ from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics, store_spec
 from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.progress import ExtractionProgress
-from tosca_cache.extract.reuse import Source, choose_source, describe_reused, recorded_source, reopen_source
+from tosca_cache.extract.reuse import SourceStore, choose_source, other_numerics, recorded_source, reopen_source
 from tosca_cache.store import (
     SPLITS,
     Part,
@@ -123,7 +123,7 @@ class Extraction:
             part=part,
         )
 
-    def source(self, facts: Mapping[str, Any]) -> Source | None:
+    def source(self, facts: Mapping[str, Any]) -> SourceStore | None:
         """The store that something is taken from: the one that was chosen when this one was begun, if it is still there."""
         digest = recorded_source(facts)
         if digest not in self._sources:
@@ -151,13 +151,13 @@ class Extraction:
             lines += source.lines(writer.pending(), {split: 1 + n for split, n in self.options.counts.items()})
         elif digest is not None:
             lines.append(f"the store {digest[:10]}, from which some were taken when this one was begun, is gone")
-        return [*lines, *self._remarks(), *_describe_error(error)]
+        if error:
+            remedy = "; --precision fp32 avoids it" if error > NOTABLE_ERROR else ""
+            lines.append(f"relative error of the features against float32: {error:.1e}{remedy}")
+        return lines + self._remarks()
 
     def _remarks(self) -> list[str]:
-        """What the user may not know of the images: what is no row, and what is there more than once.
-
-        Looking for the latter takes a while where there are many files of the same size.
-        """
+        """What the user may not know of the images: what is no row, and what is there more than once."""
         parts = [
             f"{why}: {len(paths)} ({paths[0]}{', ...' if len(paths) > 1 else ''})"
             for why, paths in self.dataset.left_out.items()
@@ -181,10 +181,10 @@ class Extraction:
         with (
             ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress,
             # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
-            closing(self.compute_groups(pending, self.dataset, writer.numerics, skip)) as computed,
+            closing(self.compute_groups(pending, writer.numerics, skip)) as computed,
         ):
             for line in self.summary(writer, ", ".join(filter(None, (part, how))), error) if show_progress else ():
-                progress.announce(line)
+                progress.on_note(line)
             for group in computed:
                 progress.advance(group.stop - group.start)
                 if group.ends_its_shard:
@@ -195,12 +195,10 @@ class Extraction:
             "workers": self.workers,
         }
 
-    def compute_groups(
-        self, shards: Sequence[Shard], dataset: ImageDataset, facts: Mapping[str, Any], skip: bool
-    ) -> Generator[Group]:
+    def compute_groups(self, shards: Sequence[Shard], facts: Mapping[str, Any], skip: bool) -> Generator[Group]:
         """Fills the buffers of some shards, in the groups that `facts`, a store's numerics, ask for.
 
-        dataset: where images are opened. skip: go on when one cannot be read.
+        skip: go on when an image cannot be read.
         """
         source = self.source(facts)
 
@@ -211,7 +209,7 @@ class Extraction:
             return made
 
         pinned = self.backbone.device.type == "cuda"
-        renderer = Renderer(dataset, self.transform, self.options.seed, skip=skip, pinned=pinned)
+        renderer = Renderer(self.dataset, self.transform, self.options.seed, skip=skip, pinned=pinned)
         groups = plan_groups(map(buffer, shards), facts["batch_size"])
         return compute(groups, renderer, self.backbone.forward(self.transform), self.workers)
 
@@ -228,10 +226,15 @@ class Extraction:
             "machine": describe_machine(self.backbone.device),
             "last_run": dict(last_run),
         }
-        if writer.taken:
-            facts["reused"] = describe_reused(self.root, writer.taken, writer.numerics)
-        notes = writer.notes
-        return writer.finish(facts | {"parts": notes} if notes else facts, left_out=self.dataset.left_out)
+        other = self.source(writer.numerics)
+        for digest, (rows, views) in writer.taken.items():
+            entry: dict[str, Any] = {"store": digest, "rows": rows, "views": views}
+            if other is not None and other.digest == digest:
+                entry |= {"name": other.name, "numerics": other_numerics(other.store, writer.numerics)}
+            facts.setdefault("reused", []).append(entry)
+        if writer.notes:
+            facts["parts"] = writer.notes
+        return writer.finish(facts, left_out=self.dataset.left_out)
 
     def _facts(self) -> dict[str, Any]:
         """What the bits depend on; an unfinished store keeps to the source that it was begun with, or to none."""
@@ -249,7 +252,7 @@ class Extraction:
         return facts | {"reused": [source.digest]}
 
     @cached_property
-    def _sources(self) -> dict[str | None, Source | None]:
+    def _sources(self) -> dict[str | None, SourceStore | None]:
         """By their digests; kept, because finding all images in a store takes a while."""
         return {None: None}
 
@@ -275,12 +278,6 @@ def _begun(writer: StoreWriter) -> str:
     except OSError:
         seconds = time.time()
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _describe_error(error: float | None) -> list[str]:
-    """A line about `Extraction.relative_error`, if there is something to say."""
-    remedy = "; --precision fp32 avoids it" if error and error > NOTABLE_ERROR else ""
-    return [f"relative error of the features against float32: {error:.1e}{remedy}"] if error else []
 
 
 def _check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from tosca_cache.datasets import ImageDataset
 from tosca_cache.datasets.base import IntArray
 from tosca_cache.devices import describe_machine
-from tosca_cache.errors import DatasetError, ImageError, StoreError
+from tosca_cache.errors import DatasetError, StoreError
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild
 from tosca_cache.store import Manifest, Shard, Store
@@ -98,7 +96,8 @@ def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, com
 def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows: IntArray) -> tuple[Any, IntArray]:
     """Features and view parameters of rows of the dataset, in the groups in which they were computed at first.
 
-    A store that left out rows has other shards than its extraction had, whose groups are wanted.
+    A store that left out rows has other shards than its extraction had, whose groups are wanted. What the image of such a
+    row shows by now changes no bit of the others in its group.
     """
     numerics, layout = manifest.plan.numerics, manifest.plan.layouts[split]
     if type(numerics.get("batch_size")) is not int or numerics["batch_size"] < 1:
@@ -106,32 +105,19 @@ def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows:
     if any(manifest.skipped.values()):
         layout = SplitLayout.plan(len(extraction.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
     shards = [layout.shard(split, index) for index in np.unique(rows // layout.shard_rows).tolist()]
-    dataset = _unreadable_as_then(extraction.dataset, manifest)
     features, views = [], []
-    with closing(extraction.compute_groups(shards, dataset, numerics, skip=True)) as computed:
+    with closing(extraction.compute_groups(shards, numerics, skip=True)) as computed:
         for buffer in (group.buffer for group in computed if group.ends_its_shard):
             here = rows[(rows >= buffer.shard.start) & (rows < buffer.shard.stop)]
             for row in buffer.skipped.keys() & set(here.tolist()):
                 raise DatasetError(
                     f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
-                    where=dataset.splits[split].paths[row],
+                    where=extraction.dataset.splits[split].paths[row],
                     remedy="Mend the image, then repair again; shards that are mended already stay so.",
                 )
             features.append(buffer.features[here - buffer.shard.start])
             views.append(buffer.views[here - buffer.shard.start])
     return np.concatenate(features), np.concatenate(views)
-
-
-def _unreadable_as_then(dataset: ImageDataset, manifest: Manifest) -> ImageDataset:
-    """The dataset in which images that the store left out cannot be read, even if they can be by now."""
-    left_out = {(split, row.row) for split, rows in manifest.skipped.items() for row in rows}
-
-    def opener(split: str, row: int) -> Image.Image:
-        if (split, row) in left_out:
-            raise ImageError("it was left out of the store")
-        return dataset.opener(split, row)
-
-    return replace(dataset, opener=opener)
 
 
 def _refuse_other_images(repair: StoreRepair, shard: Shard, rows: ShardRows) -> None:

@@ -164,8 +164,7 @@ def command(request: ExtractRequest) -> str:
             value = getattr(asked, item.name)
             name = item.name.replace("_", "-").replace("normalise", "normalize")
             if item.name not in left_out and value != item.default:
-                said = str(value)
-                words += [f"--no-{name}"] if value is False else [f"--{name}", said]
+                words += [f"--no-{name}"] if value is False else [f"--{name}", str(value)]
     return shlex.join(words)
 
 

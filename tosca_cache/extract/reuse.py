@@ -13,7 +13,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -45,7 +44,7 @@ _STAT_THREADS = 16  # a network's file system answers many at once
 
 
 @dataclass(eq=False)
-class Source:
+class SourceStore:
     """A finished store, and where it has the images of a dataset.
 
     rows: split -> the store's row of every row of the dataset, or `NONE`, [N]. views: split -> how many of its first views
@@ -60,7 +59,7 @@ class Source:
     gone: bool = False
 
     @classmethod
-    def of_itself(cls, store: Store, dataset: ImageDataset) -> Source:
+    def of_itself(cls, store: Store, dataset: ImageDataset) -> SourceStore:
         """A store beside the dataset that it was made from: it has all rows but those that were skipped."""
         rows = {}
         for split in SPLITS:
@@ -145,8 +144,8 @@ def choose_source(
     dataset: ImageDataset,
     spec: StoreSpec,
     numerics: Mapping[str, Any],
-    agrees: Callable[[Source], bool],
-) -> Source | None:
+    agrees: Callable[[SourceStore], bool],
+) -> SourceStore | None:
     """The store below `root` that gives the most to the store of `spec`; among equals one that computed alike.
 
     agrees: whether some of its features are what the backbone gives here; the next one is taken otherwise.
@@ -161,7 +160,9 @@ def choose_source(
     return None
 
 
-def reopen_source(root: Path, dataset: ImageDataset, spec: StoreSpec, numerics: Mapping[str, Any]) -> Source | None:
+def reopen_source(
+    root: Path, dataset: ImageDataset, spec: StoreSpec, numerics: Mapping[str, Any]
+) -> SourceStore | None:
     """The source that a store was begun with, if it is still there."""
     digest = recorded_source(numerics)
     return next(iter(_find_sources(root, dataset, spec, numerics, digest)), None) if digest else None
@@ -171,24 +172,6 @@ def recorded_source(numerics: Mapping[str, Any]) -> str | None:
     """The digest of the source that a store was begun with; of several, as earlier versions had, the first."""
     found = numerics.get("reused")
     return next((digest for digest in found if isinstance(digest, str)), None) if isinstance(found, list) else None
-
-
-def describe_reused(
-    root: Path, taken: Mapping[str, tuple[int, int]], numerics: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """What was taken from which store, for the provenance; of one that is still there also name and other numerics.
-
-    taken: {digest: (rows, views)}.
-    """
-    found = {s.spec.digest(): s.path for s in list_stores(root) if s.spec is not None and s.state == "finished"}
-    described = []
-    for digest, (rows, views) in taken.items():
-        entry: dict[str, Any] = {"store": digest, "rows": rows, "views": views}
-        with suppress(StoreError):
-            if digest in found:
-                entry |= {"name": found[digest].name, "numerics": other_numerics(open_store(found[digest]), numerics)}
-        described.append(entry)
-    return described
 
 
 def other_numerics(store: Store, numerics: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +194,7 @@ def _warn_damaged(name: str, error: StoreError) -> None:
 
 def _find_sources(
     root: Path, dataset: ImageDataset, spec: StoreSpec, numerics: Mapping[str, Any], digest: str | None = None
-) -> list[Source]:
+) -> list[SourceStore]:
     """The stores below `root` that fit, or the one with this digest; warns of those that are too damaged to be opened."""
     stores = []
     for summary in list_stores(root):
@@ -231,7 +214,9 @@ def _find_sources(
     return [_match(dataset, spec, store, times) for store in stores]
 
 
-def _match(dataset: ImageDataset, spec: StoreSpec, store: Store, times: Mapping[str, NDArray[np.float64]]) -> Source:
+def _match(
+    dataset: ImageDataset, spec: StoreSpec, store: Store, times: Mapping[str, NDArray[np.float64]]
+) -> SourceStore:
     """Finds the images of a dataset in a store; warns of splits whose paths are damaged, and takes nothing of them."""
     rows, views, changed, begun = {}, {}, 0, _begun(store)
     for split, wanted in zip(SPLITS, (spec.views["count"], spec.views["test_count"]), strict=True):
@@ -246,7 +231,7 @@ def _match(dataset: ImageDataset, spec: StoreSpec, store: Store, times: Mapping[
         rows[split] = np.where(newer, NONE, found)
         same_seed = store.spec.views["seed"] == spec.views["seed"]
         views[split] = min(1 + int(wanted), store.views(split)) if same_seed else 1
-    return Source(store, rows, views, changed)
+    return SourceStore(store, rows, views, changed)
 
 
 def _device_kind(numerics: Mapping[str, Any]) -> str | None:
