@@ -37,12 +37,12 @@ from common import report
 from tosca_cache.datasets import ImageDataset, Split, load_dataset
 from tosca_cache.datasets.images import open_rgb
 from tosca_cache.extract.backbone import Backbone, load_backbone
-from tosca_cache.extract.engine import default_workers, keep_freed_memory
-from tosca_cache.extract.fingerprint import default_batch_size
-from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.engine import keep_freed_memory
+from tosca_cache.extract.fingerprint import ExtractOptions, default_batch_size
 from tosca_cache.extract.pipeline import extract
 from tosca_cache.store import StoreWriter
 from tosca_cache.torchvision_compat import ensure_torchvision
+from tosca_cache.workers import threads_here
 
 BACKBONE, IMG_SIZE, VIEWS, PEER_BATCH = "vit_small_patch14_dinov2", 224, 8, 32
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -67,7 +67,7 @@ def main() -> None:
         print(json.dumps(peer(subset(photos, options.peer_images), options.weights, options.peer_batch)))
         return
     backbone = load_backbone(BACKBONE, weights=options.weights, img_size=IMG_SIZE)
-    batch, workers = default_batch_size(backbone), default_workers()
+    batch, workers = default_batch_size(backbone), threads_here()
     extract_rate(subset(photos, WARM_UP), backbone)
     dataset, writing = subset(photos, options.images), list[float]()
     rates = measure(
@@ -240,7 +240,7 @@ def peer(dataset: ImageDataset, weights: Path, batch: int) -> float:
     augmented = v2.Compose([v2.RandomResizedCrop(224, scale=(0.05, 1.0)), v2.RandomHorizontalFlip(), *end])
 
     def view(transform: Callable[..., torch.Tensor], images: ImageDataset) -> np.ndarray:
-        loader = torch.utils.data.DataLoader(Photos(images, transform), batch_size=batch, num_workers=default_workers())
+        loader = torch.utils.data.DataLoader(Photos(images, transform), batch_size=batch, num_workers=threads_here())
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             return torch.cat([model(x).float() for x in loader]).numpy()
 

@@ -210,7 +210,13 @@ def test_one_batch_on_one_worker_of_this_process():
 
 @pytest.mark.parametrize(
     ("arguments", "option"),
-    [(("slurm", 2), "--backend"), (("loky", 0), "--jobs"), (("loky", 2, "tcp://here:1"), "--scheduler")],
+    [
+        (("slurm", 2), "--backend"),
+        (("loky", 0), "--jobs"),
+        (("loky", 100_000), "--jobs"),
+        (("ray", 100_000), "--jobs"),
+        (("loky", 2, "tcp://here:1"), "--scheduler"),
+    ],
 )
 def test_requests_that_cannot_be(arguments, option):
     with pytest.raises(UsageError) as raised:

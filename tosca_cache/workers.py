@@ -40,6 +40,7 @@ from tosca_cache.errors import ToscaError, UsageError
 __all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "run_jobs", "threads_here"]
 
 BACKENDS = ("loky", "dask", "ray")
+JOBS_A_CORE = 4  # more processes than that only take memory
 R = TypeVar("R")
 
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
@@ -70,13 +71,22 @@ def _omp_threads() -> int:
 
 
 def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> None:
-    """Raises `UsageError` for a backend that does not exist, for no jobs, and for a scheduler that loky has no use for."""
+    """Raises `UsageError` for a backend that does not exist, for a scheduler that loky has no use for, and for no jobs or
+    more than `JOBS_A_CORE` a core of this machine, if they are to run here.
+    """
     if backend not in BACKENDS:
         raise UsageError(
             f"there is no backend {backend!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}"
         )
     if n_jobs is not None and n_jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {n_jobs}", where="--jobs", remedy="give for example --jobs 2")
+    most = JOBS_A_CORE * cores()
+    if n_jobs is not None and n_jobs > most and scheduler is None:
+        raise UsageError(
+            f"--jobs {n_jobs} would start {n_jobs} processes on this machine, which has {cores()} cores",
+            where="--jobs",
+            remedy=f"give at most {most}; more than one a core (--jobs {cores()}) rarely gain anything",
+        )
     if scheduler is not None and backend == "loky":
         raise UsageError(
             "loky runs processes on this machine, without a scheduler",

@@ -44,6 +44,7 @@ def run(arguments, root, *more):
         (["--part", "1/2", "--restart"], ["--restart", "other parts have done"]),
         (["--join", "--restart"], ["--restart"]),
         (["--jobs", "0"], ["--jobs"]),
+        (["--jobs", "100000"], ["--jobs 100000 would start 100000 processes", "give at most"]),
         (["--jobs", "2", "--backend", "slurm"], ["--backend", "loky, dask, ray"]),
         (["--jobs", "2", "--scheduler", "tcp://here:8786"], ["--scheduler", "--backend dask"]),
     ],

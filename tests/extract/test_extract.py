@@ -15,7 +15,7 @@ from tosca_cache.datasets.transforms import View, render
 from tosca_cache.errors import DatasetError, ImageError, StoreError, UsageError
 from tosca_cache.extract import engine
 from tosca_cache.extract.backbone import Forward
-from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.store import list_stores, open_store
 
@@ -40,16 +40,21 @@ def quietly(dataset, backbone, root, options=FLOAT32):
     return extract(dataset, backbone, root, options, show_progress=False)
 
 
-def test_shapes_labels_and_paths(shapes, tiny, tmp_path):
-    store = quietly(shapes, tiny, tmp_path / "cache")
+def test_shapes_labels_paths_and_domains(shapes, shapes_folder, tiny, tmp_path):
+    store = quietly(shapes, tiny, tmp_path / "cache", replace(FLOAT32, test_views=2))
     assert store.path.parent == tmp_path / "cache"
-    assert store.features("train").shape == (15, 4, 64)
-    assert store.features("test").shape == (9, 1, 64)
+    assert store.features("train").shape == (15, 4, 64) and store.features("test").shape == (9, 3, 64)
     for split in ("train", "test"):
         assert store.paths(split) == shapes.splits[split].paths
         assert np.array_equal(store.labels(split), shapes.splits[split].labels)
+        assert (store.view_parameters(split)[:, 1:, 0] > 0).all()
     assert store.class_names == ("class 0", "class 1", "class 2")
     assert store.spec.precision == "fp32"
+    for domain in ("photo", "sketch"):
+        shutil.copytree(shapes_folder, tmp_path / "pets" / domain)
+    store = quietly(load_dataset(str(tmp_path / "pets")), tiny, tmp_path / "cache", replace(FLOAT32, views=0))
+    assert store.domain_names == ("photo", "sketch") and store.features("train").shape == (30, 1, 64)
+    assert np.bincount(store.domains("train")).tolist() == [15, 15]
 
 
 def test_clean_features_are_those_of_one_plain_pass(shapes, tiny, tmp_path):
@@ -83,48 +88,26 @@ def test_every_view_can_be_made_again_from_its_record(shapes, tiny, tmp_path):
     assert len(np.unique(parameters[:, 1:, 0])) == 15 * 3
 
 
-def test_test_rows_get_augmented_views_on_request(shapes, tiny, tmp_path):
-    store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, test_views=2))
-    assert store.features("test").shape == (9, 3, 64)
-    assert (store.view_parameters("test")[:, 1:, 0] > 0).all()
-
-
-def test_without_augmented_views(shapes, tiny, tmp_path):
-    assert quietly(shapes, tiny, tmp_path, replace(FLOAT32, views=0)).features("train").shape == (15, 1, 64)
-
-
-def test_domains(shapes_folder, tiny, tmp_path):
-    for domain in ("photo", "sketch"):
-        shutil.copytree(shapes_folder, tmp_path / "pets" / domain)
-    store = quietly(load_dataset(str(tmp_path / "pets")), tiny, tmp_path / "cache")
-    assert store.domain_names == ("photo", "sketch")
-    assert np.bincount(store.domains("train")).tolist() == [15, 15]
-
-
-def test_workers_do_not_change_a_bit(shapes, tiny, tmp_path):
-    stores = [
-        quietly(shapes, tiny, tmp_path / str(workers), replace(FLOAT32, workers=workers)) for workers in (1, 2, 5)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_workers_do_not_change_a_bit(shapes, tiny, tmp_path, precision):
+    found = [
+        everything(quietly(shapes, replace(tiny, precision=precision), tmp_path / str(n), replace(FLOAT32, workers=n)))
+        for n in (1, 2, 5)
     ]
-    assert everything(stores[0]) == everything(stores[1]) == everything(stores[2])
+    assert found[0] == found[1] == found[2]
 
 
-def test_torchs_threads_are_given_back(shapes, tiny, tmp_path):
-    before = torch.get_num_threads()
-    quietly(shapes, tiny, tmp_path)
-    assert torch.get_num_threads() == before
-
-
-def test_each_image_is_opened_once(shapes, tiny, tmp_path, monkeypatch):
-    opened, lock = [], threading.Lock()
+def test_each_image_is_opened_once_and_torchs_threads_are_given_back(shapes, tiny, tmp_path):
+    opened, lock, before = [], threading.Lock(), torch.get_num_threads()
 
     def opener(split, row):
         with lock:
             opened.append((split, row))
         return shapes.opener(split, row)
 
-    monkeypatch.setattr("tosca_cache.extract.pipeline.probe_pixels", lambda *args: torch.empty(0))
     quietly(replace(shapes, opener=opener), tiny, tmp_path)
     assert len(opened) == len(set(opened)) == 24
+    assert torch.get_num_threads() == before
 
 
 def test_a_finished_store_is_opened_without_a_forward_pass(shapes, tiny, tmp_path, monkeypatch):
@@ -168,40 +151,24 @@ class TestInterruption:
             assert summary.state == "unfinished"
             done.append(summary.done_rows)
         assert done == sorted(done)
-        assert everything(quietly(shapes, tiny, tmp_path / "broken")) == whole
-
-    def test_finished_shards_are_not_computed_again(self, shapes, tiny, tmp_path):
-        with pytest.raises(KeyboardInterrupt):
-            quietly(breaking(shapes, 12), tiny, tmp_path, replace(FLOAT32, workers=1))
-        (summary,) = list_stores(tmp_path)
-        assert summary.done_rows >= 4
-        seen = []
-
-        def opener(split, row):
-            seen.append((split, row))
-            return shapes.opener(split, row)
-
-        quietly(replace(shapes, opener=opener), tiny, tmp_path)
-        assert len(set(seen[8:])) <= 24 - summary.done_rows  # the first 8 are the probe's
+        rest = breaking(shapes, 24 - done[-1])  # opens no image of a shard that is done
+        assert everything(quietly(rest, tiny, tmp_path / "broken")) == whole
 
     def test_the_batch_size_is_kept_unless_another_is_asked_for(self, shapes, tiny, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             quietly(breaking(shapes, 12), tiny, tmp_path)
+        shutil.copytree(tmp_path, tmp_path / "copy")
         with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 8, now 4"):
             quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4))
         store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=None))
         assert store.manifest.plan.numerics["batch_size"] == 8
-
-    def test_restart_begins_anew(self, shapes, tiny, tmp_path):
-        with pytest.raises(KeyboardInterrupt):
-            quietly(breaking(shapes, 12), tiny, tmp_path)
-        store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4, restart=True))
+        store = quietly(shapes, tiny, tmp_path / "copy", replace(FLOAT32, batch_size=4, restart=True))
         assert store.manifest.plan.numerics["batch_size"] == 4
 
 
 def breaking(dataset, after):
-    """The dataset, but Ctrl-C comes when its image number `after` is opened (the probe's 8 are not counted)."""
-    left = [after + 8]
+    """The dataset, but Ctrl-C comes when its image number `after` is opened."""
+    left = [after]
 
     def opener(split, row):
         left[0] -= 1
@@ -212,40 +179,26 @@ def breaking(dataset, after):
     return replace(dataset, opener=opener)
 
 
-class TestBadImages:
-    @pytest.fixture
-    def damaged(self, shapes):
-        """One truncated image in train, an empty one in test."""
-        for path, content in (("train/class 1/002.png", b"\x89PNG\r\n"), ("test/class 0/000.png", b"")):
-            Path(shapes.root, path).write_bytes(content)
-        return shapes
-
-    def test_fail_by_default_naming_the_path(self, damaged, tiny, tmp_path):
-        with pytest.raises(ImageError, match=r"002\.png"):
-            quietly(damaged, tiny, tmp_path / "cache")
-        assert [store.state for store in list_stores(tmp_path / "cache")] == ["unfinished"]
-
-    def test_skipped_ones_are_listed_and_not_there(self, damaged, tiny, tmp_path):
-        store = quietly(damaged, tiny, tmp_path / "cache", replace(FLOAT32, on_error="skip"))
-        assert store.features("train").shape[0] == 14 and store.features("test").shape[0] == 8
-        assert "train/class 1/002.png" not in store.paths("train")
-        (skipped,) = store.manifest.skipped["train"]
-        assert skipped.path == "train/class 1/002.png" and "not an image" in skipped.reason
-        assert "empty" in store.manifest.skipped["test"][0].reason
-        assert (np.abs(store.features("train")).sum(-1) > 0).all()
-
-    def test_other_images_keep_their_bits(self, shapes, tiny, tmp_path):
-        whole = quietly(shapes, tiny, tmp_path / "whole")
-        Path(shapes.root, "train/class 1/002.png").write_bytes(b"")
-        store = quietly(shapes, tiny, tmp_path / "skipped", replace(FLOAT32, on_error="skip"))
-        kept = [row for row, path in enumerate(whole.paths("train")) if path in store.paths("train")]
-        assert np.array_equal(store.features("train"), whole.features("train", rows=np.array(kept)))
-
-    def test_a_class_that_would_be_left_empty(self, shapes, tiny, tmp_path):
-        for number in range(3):
-            Path(shapes.root, f"test/class 2/{number:03d}.png").write_bytes(b"")
-        with pytest.raises(DatasetError, match="'class 2'"):
-            quietly(shapes, tiny, tmp_path / "cache", replace(FLOAT32, on_error="skip"))
+def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
+    """A truncated one in train, an empty one in test; then all of a class."""
+    whole, skipping = quietly(shapes, tiny, tmp_path / "whole"), replace(FLOAT32, on_error="skip")
+    for path, content in (("train/class 1/002.png", b"\x89PNG\r\n"), ("test/class 0/000.png", b"")):
+        Path(shapes.root, path).write_bytes(content)
+    with pytest.raises(ImageError, match=r"002\.png"):
+        quietly(shapes, tiny, tmp_path / "failed")
+    assert [store.state for store in list_stores(tmp_path / "failed")] == ["unfinished"]
+    store = quietly(shapes, tiny, tmp_path / "skipped", skipping)
+    (skipped,) = store.manifest.skipped["train"]
+    assert skipped.path == "train/class 1/002.png" and "not an image" in skipped.reason
+    assert "empty" in store.manifest.skipped["test"][0].reason
+    for split, rows in (("train", 14), ("test", 8)):
+        kept = [row for row, path in enumerate(whole.paths(split)) if path in store.paths(split)]
+        assert len(kept) == rows
+        assert np.array_equal(store.features(split), whole.features(split, rows=np.array(kept)))
+    for number in range(3):
+        Path(shapes.root, f"test/class 2/{number:03d}.png").write_bytes(b"")
+    with pytest.raises(DatasetError, match="'class 2'"):
+        quietly(shapes, tiny, tmp_path / "cache", skipping)
 
 
 def test_features_too_large_for_float16_are_an_error(shapes, tiny, tmp_path):

@@ -12,10 +12,9 @@ from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.decoding import PUBLISHED, Decoding
 from tosca_cache.datasets.duplicates import without_duplicates
 from tosca_cache.errors import DatasetError, ImageError
-from tosca_cache.extract.fingerprint import store_spec
-from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.compare import recompute_sample
+from tosca_cache.extract.fingerprint import ExtractOptions, store_spec
 from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.recompute import recheck
 from tosca_cache.extract.reconstruct import Sources, rebuild
 from tosca_cache.store import find_store, open_store, store_path
 from tosca_cache.store.verify import verify_store
@@ -46,20 +45,14 @@ class TestFingerprint:
     def spec(self, dataset, backbone):
         return store_spec(dataset, backbone, backbone.transform(), OPTIONS)
 
-    def test_of_own_folders_says_how_they_were_decoded(self, folder, tiny):
-        transform = self.spec(load_dataset(str(folder)), tiny).transform
-        assert {key: transform[key] for key in KEYS} == {
-            "orientation": "upright",
-            "background": "#ffffff",
-            "depth": "scaled",
-        }
-
-    def test_as_published_is_what_it_was_before_there_was_a_choice(self, folder, tiny):
-        spec = self.spec(load_dataset(str(folder), decoding=asdict(PUBLISHED)), tiny)
-        assert not KEYS & spec.transform.keys() and Decoding.recorded_in(spec.transform) == PUBLISHED
-
-    def test_of_embedded_images_is_what_it_was(self, tiny):
+    def test_says_how_own_folders_were_decoded_and_nothing_of_others(self, folder, tiny):
+        own = self.spec(load_dataset(str(folder)), tiny).transform
+        assert {key: own[key] for key in KEYS} == {"orientation": "upright", "background": "#ffffff", "depth": "scaled"}
+        published = self.spec(load_dataset(str(folder), decoding=asdict(PUBLISHED)), tiny).transform
+        assert not KEYS & published.keys() and Decoding.recorded_in(published) == PUBLISHED
         assert not KEYS & self.spec(load_dataset("digits"), tiny).transform.keys()
+        limited = load_dataset(str(folder), decoding={"max_pixels": 10**9})
+        assert self.spec(limited, tiny) == self.spec(load_dataset(str(folder)), tiny)
 
     @pytest.mark.parametrize("change", [{"orientation": "stored"}, {"background": "none"}, {"depth": "clipped"}])
     def test_whatever_changes_features_changes_it(self, folder, tiny, tmp_path, change):
@@ -71,89 +64,66 @@ class TestFingerprint:
         number = {"orientation": 0, "background": 1, "depth": 2}[next(iter(change))]
         assert stores[0].paths("train")[row] == f"train/class {number}/000.png"
 
-    def test_the_limit_of_pixels_plays_no_part(self, folder, tiny):
-        specs = [self.spec(load_dataset(str(folder), decoding=how), tiny) for how in ({}, {"max_pixels": 10**9})]
-        assert specs[0] == specs[1]
+
+def recomputed(store, weights):
+    """The dataset that is found again, and all views of the store computed from it."""
+    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=weights))
+    found = recompute_sample(again.dataset, again.backbone, store, 10**6, 1993)
+    assert len(found) == 2 * store.rows("train") + store.rows("test") and not any(one.problem for one in found)
+    return again.dataset
 
 
 @pytest.mark.parametrize("how", [{}, {"orientation": "stored", "background": "#102030"}, asdict(PUBLISHED)], ids=str)
 def test_a_store_is_computed_again_as_it_was_made(folder, tiny, tiny_weights, tmp_path, how):
     shutil.copy(folder / "train/class 0/001.png", folder / "train/class 0/002.gif")  # read by default, not as published
-    store = quietly(load_dataset(str(folder), decoding=how), tiny, tmp_path / "cache")
-    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
-    found = recheck(again, store, 10**6, 1993)
-    assert len(found) == 2 * store.rows("train") + store.rows("test") and not any(one.problem for one in found)
+    recomputed(quietly(load_dataset(str(folder), decoding=how), tiny, tmp_path / "cache"), tiny_weights)
 
 
-def test_a_folder_that_is_called_like_an_embedded_dataset(folder, tiny, tiny_weights, tmp_path):
-    store = quietly(load_dataset(str(folder.rename(tmp_path / "digits"))), tiny, tmp_path / "cache")
-    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
-    assert again.dataset.root == str(tmp_path / "digits")
-
-
-def test_a_list_is_found_again(folder, tiny, tiny_weights, tmp_path):
+def test_what_it_was_made_from_is_found_again(folder, tiny, tiny_weights, tmp_path):
+    """A list, a folder that is called like an embedded dataset, and one whose duplicates were dropped."""
     files = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
     lines = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]}" for path in files]
     (folder / "list.csv").write_text("\n".join(["path,label,split", *lines]))
     store = quietly(load_dataset(str(folder / "list.csv")), tiny, tmp_path / "cache")
     assert store.path.name.startswith("list.csv--")
-    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
-    assert not any(one.problem for one in recheck(again, store, 3, 1993))
-
-
-def test_what_was_dropped_is_dropped_again(folder, tiny, tiny_weights, tmp_path):
+    recomputed(store, tiny_weights)
     shutil.copy(folder / "train/class 0/001.png", folder / "test/class 0/002.png")
-    dataset = without_duplicates(load_dataset(str(folder)), "drop")
+    dataset = without_duplicates(load_dataset(str(folder.rename(tmp_path / "digits"))), "drop")
     store = quietly(dataset, tiny, tmp_path / "cache", duplicates="drop")
     assert store.rows("train") == 5
-    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=tiny_weights))
-    assert again.dataset.listing_digest() == dataset.listing_digest()
+    again = recomputed(store, tiny_weights)
+    assert again.root == str(tmp_path / "digits") and again.listing_digest() == dataset.listing_digest()
 
 
-class TestLeftOut:
-    def test_the_manifest_says_so(self, folder, tiny, tmp_path):
-        for number in range(120):
-            (folder / "test/class 1" / f"{number:03d}.heic").write_bytes(b"no image")
-        (folder / "train/class 0/loop").symlink_to("..")
-        store = quietly(load_dataset(str(folder)), tiny, tmp_path / "cache")
-        found = open_store(store.path).manifest.left_out
-        assert found["links to folders"].paths == ("train/class 0/loop",)
-        assert found[".heic files"].count == 120 and len(found[".heic files"].paths) == 100
-        assert found[".heic files"].paths[0] == "test/class 1/000.heic"
-        assert verify_store(store.path).ok
-
-    def test_a_store_of_all_there_is_says_nothing(self, folder, tiny, tmp_path):
-        store = quietly(load_dataset(str(folder)), tiny, tmp_path / "cache")
-        assert "left_out" not in store.manifest.to_dict()
+def test_the_manifest_says_what_is_left_out(folder, tiny, tmp_path):
+    plain = quietly(load_dataset(str(folder)), tiny, tmp_path / "plain")
+    assert "left_out" not in plain.manifest.to_dict()
+    for number in range(120):
+        (folder / "test/class 1" / f"{number:03d}.heic").write_bytes(b"no image")
+    (folder / "train/class 0/loop").symlink_to("..")
+    store = quietly(load_dataset(str(folder)), tiny, tmp_path / "cache")
+    found = open_store(store.path).manifest.left_out
+    assert found["links to folders"].paths == ("train/class 0/loop",)
+    assert found[".heic files"].count == 120 and len(found[".heic files"].paths) == 100
+    assert found[".heic files"].paths[0] == "test/class 1/000.heic"
+    assert verify_store(store.path).ok
 
 
-class TestBadShapes:
-    @pytest.fixture
-    def thin(self, folder):
-        """A picture one pixel wide and a million high: of 4 kB, but of 5 GB when its shorter side has 36."""
-        Image.new("L", (1, 1_000_000)).save(folder / "train/class 0/000.png")
-        return load_dataset(str(folder))
-
-    def test_thin_ones_are_named(self, thin, tiny, tmp_path):
-        with pytest.raises(ImageError, match="1 x 1,000,000 pixels is too narrow") as raised:
-            quietly(thin, tiny, tmp_path / "cache")
-        assert raised.value.where == str(Path(thin.root, "train/class 0/000.png"))
-
-    def test_thin_ones_are_skipped(self, thin, tiny, tmp_path):
-        store = quietly(thin, tiny, tmp_path / "cache", replace(OPTIONS, on_error="skip"))
-        (skipped,) = store.manifest.skipped["train"]
-        assert skipped.path == "train/class 0/000.png" and "too narrow" in skipped.reason
-
-    def test_narrow_ones_are_not(self, folder, tiny, tmp_path):
-        Image.new("L", (3, 1000)).save(folder / "train/class 0/000.png")
-        assert quietly(load_dataset(str(folder)), tiny, tmp_path / "cache").rows("train") == 6
-
-    def test_large_ones_are_skipped(self, folder, tiny, tmp_path):
-        Image.new("1", (300, 400)).save(folder / "train/class 0/000.png")
-        dataset = load_dataset(str(folder), decoding={"max_pixels": 100_000})
-        store = quietly(dataset, tiny, tmp_path / "cache", replace(OPTIONS, on_error="skip"))
-        (skipped,) = store.manifest.skipped["train"]
-        assert "300 x 400 pixels, more than 100,000; --max-pixels" in skipped.reason
+def test_shapes_that_no_view_can_be_made_of(folder, tiny, tmp_path):
+    """A picture one pixel wide and a million high has 4 kB, but 5 GB when its shorter side has 36."""
+    path, skipping = folder / "train/class 0/000.png", replace(OPTIONS, on_error="skip")
+    Image.new("L", (1, 1_000_000)).save(path)
+    with pytest.raises(ImageError, match="1 x 1,000,000 pixels is too narrow") as raised:
+        quietly(load_dataset(str(folder)), tiny, tmp_path / "failed")
+    assert raised.value.where == str(path)
+    (skipped,) = quietly(load_dataset(str(folder)), tiny, tmp_path / "cache", skipping).manifest.skipped["train"]
+    assert skipped.path == "train/class 0/000.png" and "too narrow" in skipped.reason
+    Image.new("L", (3, 1000)).save(path)
+    assert quietly(load_dataset(str(folder)), tiny, tmp_path / "narrow").rows("train") == 6
+    Image.new("1", (300, 400)).save(path)
+    large = load_dataset(str(folder), decoding={"max_pixels": 100_000})
+    (skipped,) = quietly(large, tiny, tmp_path / "large", skipping).manifest.skipped["train"]
+    assert "300 x 400 pixels, more than 100,000; --max-pixels" in skipped.reason
 
 
 @pytest.mark.parametrize("name", ["n" * 200, ".hidden", "-rf", "[red]", "é" * 100])

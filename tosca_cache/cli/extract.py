@@ -171,7 +171,7 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
     """What the options of `extract`, by their names, ask for; raises `UsageError` for what cannot be."""
     from dataclasses import fields
 
-    from tosca_cache.extract.options import ExtractOptions
+    from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
     given = {name: value for name, value in given.items() if name not in (*HOW, "wait")}
@@ -231,7 +231,7 @@ def _run_part(request: ExtractRequest, text: str) -> None:
 
 
 def _run_shared(request: ExtractRequest, jobs: int | None, backend: str | None, scheduler: str | None) -> Outcome:
-    from tosca_cache.extract.shared import run_shared
+    from tosca_cache.extract.jobs import run_shared
 
     return run_shared(request, backend=backend or "loky", n_jobs=jobs, scheduler=scheduler)
 

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import hashlib
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.errors import BackboneError
-from tosca_cache.extract.models import Triple, build_model
-from tosca_cache.extract.names import resolve_name
-from tosca_cache.extract.precision import DTYPES, resolve_precision
+from tosca_cache.extract import vit_nano
+from tosca_cache.extract.names import (
+    LOCAL_TAG,
+    PRECISIONS,
+    VIT_NANO,
+    VIT_NANO_TAG,
+    resolve_name,
+    resolve_precision,
+)
+from tosca_cache.extract.weights_files import SUFFIXES, load_weights_file, weights_within_reach
+from tosca_cache.text import shortened
+from tosca_cache.torchvision_compat import ensure_torchvision
 
 __all__ = ["Backbone", "load_backbone"]
+
+Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ class Backbone:
 
     def forward(self, transform: TransformSpec, precision: str | None = None) -> Forward:
         """The forward pass on bytes, with the weights held in `precision` (default: this backbone's own)."""
-        dtype = DTYPES[precision or self.precision]
+        dtype = getattr(torch, PRECISIONS[precision or self.precision])
         model = self.model
         if dtype != torch.float32:
             model = copy.deepcopy(model).to(dtype)
@@ -129,20 +145,22 @@ def load_backbone(
     """
     device = device or torch.device("cpu")
     precision = resolve_precision(precision, device, name)
-    built = build_model(*resolve_name(name), weights=weights, img_size=img_size)
-    model = built.model.eval().requires_grad_(False).float()
+    arch, tag = resolve_name(name)
+    built = _build_nano(weights, img_size) if arch == VIT_NANO else _build_timm(arch, tag, weights, img_size)
+    model: nn.Module = built.pop("model")
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    sides = patch if isinstance(patch, tuple) else (patch or 1,)
+    if any(built["image_size"] % side for side in sides):
+        raise BackboneError(
+            f"an image of {built['image_size']} pixels cannot be cut into patches of {sides[0]}",
+            where="--img-size",
+            remedy=f"give a multiple of {sides[0]}",
+        )
+    if weights is not None:
+        load_weights_file(model, weights)
+    model = model.eval().requires_grad_(False).float()
     return Backbone(
-        model=model.to(device),
-        name=built.arch,
-        tag=built.tag,
-        weights_digest=digest(model),
-        dim=built.dim,
-        image_size=built.image_size,
-        mean=built.mean,
-        std=built.std,
-        whole_image=built.whole_image,
-        device=device,
-        precision=precision,
+        model.to(device), name=arch, weights_digest=digest(model), device=device, precision=precision, **built
     )
 
 
@@ -153,3 +171,76 @@ def digest(model: nn.Module) -> str:
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()
+
+
+def _build_nano(weights: Path | None, img_size: int | None) -> dict[str, Any]:
+    """Our own model and the fields of `Backbone` that describe it; without its weights if there is a file of others."""
+    size = img_size or vit_nano.IMAGE_SIZE
+    return {
+        "model": _attempt(partial(vit_nano.create_vit_nano, pretrained=weights is None, img_size=size), VIT_NANO),
+        "tag": VIT_NANO_TAG if weights is None else LOCAL_TAG,
+        "dim": vit_nano.DIM,
+        "image_size": size,
+        "mean": vit_nano.MEAN,
+        "std": vit_nano.STD,
+        "whole_image": vit_nano.CROP_PCT == 1.0,
+    }
+
+
+def _build_timm(arch: str, tag: str, weights: Path | None, img_size: int | None) -> dict[str, Any]:
+    """A model of timm and the fields of `Backbone` that describe it; without its weights if there is a file of others."""
+    ensure_torchvision()
+    import timm
+
+    name = f"{arch}.{tag}" if tag else arch
+    if not timm.is_model(name):
+        raise _unknown(name, timm.list_models())
+    create = partial(timm.create_model, name, pretrained=weights is None, num_classes=0)
+    with nullcontext() if weights is not None else weights_within_reach(name):
+        model = _attempt(partial(_create_sized, create, img_size), name)
+    config: dict[str, Any] = dict(model.pretrained_cfg)
+    published = config.get("tag") or ""
+    return {
+        "model": model,
+        "tag": tag or (published if weights is None else LOCAL_TAG),
+        "dim": int(getattr(model, "head_hidden_size", None) or model.num_features),
+        "image_size": img_size or int(config["input_size"][-1]),
+        "mean": tuple(config["mean"]),
+        "std": tuple(config["std"]),
+        "whole_image": False,
+    }
+
+
+def _create_sized(create: Callable[..., Any], img_size: int | None) -> Any:
+    """Passes the image size on to the models that want to know it; networks of convolutions take any."""
+    if img_size is not None:
+        try:
+            return create(img_size=img_size)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+    return create()
+
+
+def _attempt(create: Callable[[], Any], name: str) -> Any:
+    """Makes the model; a failed download, an unknown tag or an impossible size becomes a `BackboneError`."""
+    try:
+        return create()
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).strip().splitlines()
+        raise BackboneError(
+            f"the backbone {name} cannot be made: {reason[0] if reason else type(error).__name__}",
+            where="--backbone",
+            remedy=f"check the tag and --img-size; without network access, give its weights with --weights FILE "
+            f"({', '.join(SUFFIXES)})",
+        ) from error
+
+
+def _unknown(name: str, names: list[str]) -> BackboneError:
+    near = difflib.get_close_matches(name.partition(".")[0][:100], [VIT_NANO, *names], n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return BackboneError(
+        f"there is no backbone called {shortened(name)!r}",
+        where="--backbone",
+        remedy=f"{hint}Use {VIT_NANO} or any model of timm (timm.list_models())",
+    )

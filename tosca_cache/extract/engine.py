@@ -16,85 +16,66 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from tosca_cache.datasets.base import IntArray
 from tosca_cache.extract.backbone import Forward
-from tosca_cache.extract.groups import Group, Rendered, Renderer
-from tosca_cache.extract.shard_buffer import Mask
-from tosca_cache.workers import threads_here
+from tosca_cache.extract.groups import Group, Renderer
 
 AHEAD = 2  # groups a worker may be ahead of the collector: bounds the memory
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class Computed:
-    """What a group became: features [made.sum(), d] float32; the other fields as in `Rendered`."""
+def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Group]:
+    """Yields all groups, in order, as soon as their features are in their buffers; whatever a worker raises is raised here.
 
-    group: Group
-    made: Mask
-    features: NDArray[np.float32]
-    views: IntArray
-    skipped: dict[int, str]
-
-    @classmethod
-    def of(cls, rendered: Rendered, features: torch.Tensor) -> Computed:
-        """Leaves the pixels behind."""
-        return cls(rendered.group, rendered.made, features.numpy(), rendered.views, rendered.skipped)
-
-
-def compute(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
-    """Takes all groups through the backbone, in order; whatever a worker raises is raised here.
-
-    Arguments:
-        workers: threads; on a CPU each of them also runs the backbone.
+    workers: threads; on a CPU each of them also runs the backbone.
 
     Closing the iterator early (an error, Ctrl-C) drops what has not begun and waits for what has.
     """
-    if forward.device.type == "cpu":
-        return _on_cores(groups, renderer, forward, workers)
-    return _on_device(groups, renderer, forward, workers)
+    run = _on_cores if forward.device.type == "cpu" else _on_device
+    threads = torch.get_num_threads()
+    try:
+        with _pool(workers) as pool:
+            yield from run(pool, groups, renderer, forward, workers * AHEAD)
+    finally:
+        torch.set_num_threads(threads)  # part of which (MKL's) is one for the whole process
 
 
-def default_workers() -> int:
-    """The cores that this process may use, or OMP_NUM_THREADS; in a job that shares them with others, its share."""
-    return threads_here()
-
-
-def _on_cores(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
-    def work(group: Group) -> Computed:
-        rendered = renderer(group)
-        return Computed.of(rendered, _features(forward, rendered.pixels))
+def _on_cores(
+    pool: ThreadPoolExecutor, groups: Iterable[Group], renderer: Renderer, forward: Forward, most: int
+) -> Iterator[Group]:
+    def work(group: Group) -> Group:
+        group.put(_features(forward, renderer(group)).numpy())
+        return group
 
     keep_freed_memory()
-    with _threads_restored(), _pool(workers) as pool:
-        yield from _ahead(pool, work, groups, workers * AHEAD)
+    yield from _ahead(pool, work, groups, most)
 
 
-def _on_device(groups: Iterable[Group], renderer: Renderer, forward: Forward, workers: int) -> Generator[Computed]:
+def _on_device(
+    pool: ThreadPoolExecutor, groups: Iterable[Group], renderer: Renderer, forward: Forward, most: int
+) -> Iterator[Group]:
     """The device computes batch k + 1 while the features of batch k are fetched; pixels live until theirs are there."""
-    waiting: deque[tuple[Rendered, Callable[[], torch.Tensor]]] = deque()
-    with _threads_restored(), _pool(workers) as pool:
-        for rendered in _ahead(pool, renderer, groups, workers * AHEAD):
-            waiting.append((rendered, _copy_begun(_features(forward, rendered.pixels))))
-            if len(waiting) > 1:
-                done, fetch = waiting.popleft()
-                yield Computed.of(done, fetch())
-        while waiting:
-            done, fetch = waiting.popleft()
-            yield Computed.of(done, fetch())
+    waiting: deque[tuple[Group, torch.Tensor, Callable[[], torch.Tensor]]] = deque()
+    for group, pixels in _ahead(pool, lambda group: (group, renderer(group)), groups, most):
+        waiting.append((group, pixels, _copy_begun(_features(forward, pixels))))
+        if len(waiting) > 1:
+            yield _fetched(*waiting.popleft())
+    while waiting:
+        yield _fetched(*waiting.popleft())
+
+
+def _fetched(group: Group, _: torch.Tensor, fetch: Callable[[], torch.Tensor]) -> Group:
+    group.put(fetch().numpy())
+    return group
 
 
 def _features(forward: Forward, pixels: torch.Tensor) -> torch.Tensor:
-    """The forward pass, which a group that has all its views from elsewhere does not need."""
+    """The forward pass, which a group of which all views are reused does not need."""
     return forward(pixels) if len(pixels) else torch.empty(0, forward.dim)
 
 
@@ -122,16 +103,6 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _threads_restored() -> Iterator[None]:
-    """Gives the caller its number of threads back, part of which (MKL's) is one for the whole process."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]:

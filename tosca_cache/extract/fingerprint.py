@@ -1,9 +1,11 @@
-"""What an extraction says it is: the fingerprint of its store, and what the last bits depend on besides."""
+"""How to extract, the fingerprint of the store that comes out, and what its last bits depend on besides."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -12,10 +14,62 @@ from tosca_cache.datasets.transforms import REFERENCE_SIZE, TransformSpec
 from tosca_cache.devices import free_memory
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.store import SPLITS, StoreSpec, StoreWriter
 
 PIXEL_BYTES = 4  # float32
+MOST_VIEWS = (1 << 16) - 1  # what a store can hold, besides the clean one
+_LEAST = {"views": 0, "test_views": 0, "seed": 0, "batch_size": 1, "workers": 1}
+_CHOICES = {"store_dtype": ("float16", "float32"), "on_error": ("fail", "skip")}
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How to extract.
+
+    views, test_views: augmented views of a train and of a test row, besides view 0.
+    seed: what the views' own seeds derive from.
+    normalise: subtract the backbone's mean and divide by its std; otherwise inputs in [0, 1], as published.
+    store_dtype: `float16` or `float32`.
+    batch_size: views in one forward pass, at most; by device and image size if None.
+    workers: threads; if None the cores of this process, or fewer if OMP_NUM_THREADS says so.
+    on_error: what to do about an image that cannot be read.
+    restart: throw an unfinished store away first.
+    reuse: take what finished stores below the same root already have, instead of computing it again.
+
+    Raises `UsageError` for numbers and words that cannot be.
+    """
+
+    views: int = 8
+    test_views: int = 0
+    seed: int = 1993
+    normalise: bool = True
+    store_dtype: str = "float16"
+    batch_size: int | None = None
+    workers: int | None = None
+    on_error: str = "fail"
+    restart: bool = False
+    reuse: bool = True
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            most = MOST_VIEWS if name.endswith("views") else sys.maxsize
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                refuse_option(name, f"at least {least}" if value < least else f"at most {most}", value)
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                refuse_option(name, " or ".join(allowed), getattr(self, name))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Augmented views, a split."""
+        return {"train": self.views, "test": self.test_views}
+
+
+def refuse_option(name: str, allowed: str, value: object) -> NoReturn:
+    """Raises `UsageError` for a value that an option cannot have."""
+    option = f"--{name.replace('_', '-').replace('normalise', 'normalize')}"
+    raise UsageError(f"{option} must be {allowed}, not {value!r}", where=option, remedy=f"give {option} {allowed}")
 
 
 def store_spec(

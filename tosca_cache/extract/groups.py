@@ -1,13 +1,13 @@
 """What is computed together: a group is a few neighbouring images of one shard with their views, in one forward pass.
 
 Which images share a pass decides the last bits of their features. So groups follow from the shard, the batch size and what
-is known of the shard alone: not from the number of workers, not from where an earlier run was interrupted, not from images
+is reused of the shard alone: not from the number of workers, not from where an earlier run was interrupted, not from images
 that cannot be read (their places hold zeros, and are left out when the store is finished).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,69 +24,68 @@ from tosca_cache.datasets.transforms import (
     open_image,
     render,
 )
-from tosca_cache.errors import ImageError
-from tosca_cache.extract.shard_buffer import Mask, ReusedRows
+from tosca_cache.errors import DatasetError, ImageError
 from tosca_cache.store import Shard
 
-HEIGHT, WIDTH = VIEW_COLUMNS.index("height"), VIEW_COLUMNS.index("width")
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class ShardBuffer:
+    """The n rows of a shard: reused views first, computed ones as they arrive.
+
+    features: [n, 1+V, d], NaN until they are there. views: parameters [n, 1+V, 6]. missing: which views are not reused
+    [n, 1+V]. skipped: row of the split -> why its image could not be read.
+    """
+
+    shard: Shard
+    features: NDArray[np.float32]
+    views: IntArray
+    missing: Mask
+    skipped: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, shard: Shard, views: int, dim: int) -> ShardBuffer:
+        """A shard of which nothing is there."""
+        features = np.full((shard.rows, views, dim), np.nan, dtype=np.float32)
+        parameters = np.zeros((shard.rows, views, len(VIEW_COLUMNS)), dtype=np.int64)
+        return cls(shard, features, parameters, np.ones((shard.rows, views), dtype=bool))
+
+    @property
+    def reused(self) -> tuple[int, int]:
+        """(rows, views) that are reused."""
+        kept = ~self.missing
+        kept[[row - self.shard.start for row in self.skipped]] = False
+        return int(kept.any(axis=1).sum()), int(kept.sum())
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows `start` to `stop` (exclusive) of a shard's split; what is known of the shard is not computed."""
+    """Rows `start` to `stop` (exclusive), counted from the beginning of their shard."""
 
-    shard: Shard
+    buffer: ShardBuffer = field(repr=False)
     start: int
     stop: int
-    reused: ReusedRows | None = field(default=None, repr=False, compare=False)
 
     @property
-    def rows(self) -> int:
-        """How many images it has."""
-        return self.stop - self.start
+    def missing(self) -> Mask:
+        """Which views of its rows are to be computed, [rows, 1+V]."""
+        return self.buffer.missing[self.start : self.stop]
 
     @property
-    def place(self) -> slice:
-        """Its rows within the shard."""
-        return slice(self.start - self.shard.start, self.stop - self.shard.start)
+    def ends_its_shard(self) -> bool:
+        """Whether the shard is complete when this and all groups before it are."""
+        return self.stop == self.buffer.shard.rows
 
-    def missing(self, views: int) -> Mask:
-        """Which of `views` views of its rows are to be computed: a fresh mask [rows, views]."""
-        return np.ones((self.rows, views), bool) if self.reused is None else self.reused.missing[self.place]
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """The pixels of a group, ready for the backbone.
-
-    made: which views are here [rows, 1+V].
-    pixels: [made.sum(), S, S, 3] bytes, the views of an image behind one another.
-    views: parameters [rows, 1+V, 6]; zeros in rows of which nothing is here.
-    skipped: row of the split -> why its image could not be read; its pixels are zeros.
-    """
-
-    group: Group
-    made: Mask
-    pixels: torch.Tensor
-    views: IntArray
-    skipped: dict[int, str]
-
-
-class _OtherImage(Exception):
-    """The image of a row has another size than the one that known views were made from."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def put(self, features: NDArray[np.float32]) -> None:
+        """Adds the features of its missing views, [n, d]."""
+        self.buffer.features[self.start : self.stop][self.missing] = features
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """Opens each image of a group of which views are missing once, and makes those.
+    """Makes the missing views of a group's images, opening each image once, and notes their parameters.
 
-    An image that has another size than the one that its known views were made from is another image: all its views are
-    made.
-
-    counts: split -> number V of augmented views.
     skip: keep going when an image cannot be read, instead of raising `ImageError`.
     pinned: put the pixels into pinned memory, from which a GPU fetches them without waiting.
     """
@@ -94,65 +93,55 @@ class Renderer:
     dataset: ImageDataset
     transform: TransformSpec
     seed: int
-    counts: dict[str, int]
     skip: bool = False
     pinned: bool = False
 
-    def __call__(self, group: Group) -> Rendered:
-        """Raises `ImageError` for the first image that cannot be read, unless they are skipped."""
-        wanted = group.missing(1 + self.counts[group.shard.split])
-        while True:
-            try:
-                return self._render(group, wanted)
-            except _OtherImage as other:
-                wanted[other.number] = True
+    def __call__(self, group: Group) -> torch.Tensor:
+        """[missing views, S, S, 3] bytes, the views of an image behind one another; zeros for images that are skipped.
 
-    def _render(self, group: Group, wanted: Mask) -> Rendered:
-        size, ends = self.transform.image_size, np.cumsum(wanted.sum(axis=1))
-        pixels = torch.empty((int(ends[-1]), size, size, 3), dtype=torch.uint8, pin_memory=self.pinned)
-        images = pixels.numpy()
-        views = np.zeros((*wanted.shape, len(VIEW_COLUMNS)), dtype=np.int64)
-        skipped: dict[int, str] = {}
-        for number in np.flatnonzero(wanted.any(axis=1)).tolist():
-            row, part = group.start + number, images[ends[number] - wanted[number].sum() : ends[number]]
+        Raises `ImageError` for the first image that cannot be read, unless they are skipped.
+        """
+        missing, size = group.missing, self.transform.image_size
+        pixels = torch.empty((int(missing.sum()), size, size, 3), dtype=torch.uint8, pin_memory=self.pinned)
+        ends = np.cumsum(missing.sum(axis=1))
+        for number in np.flatnonzero(missing.any(axis=1)).tolist():
+            part = pixels.numpy()[ends[number] - missing[number].sum() : ends[number]]
             try:
-                views[number] = self._render_row(group, number, wanted[number], part)
+                self._render_row(group.buffer, group.start + number, part)
             except ImageError as error:
                 if not self.skip:
                     raise
                 part[:] = 0
-                skipped[row] = error.problem
-        return Rendered(group, wanted, pixels, views, skipped)
+                group.buffer.views[group.start + number] = 0
+                group.buffer.skipped[group.buffer.shard.start + group.start + number] = error.problem
+        return pixels
 
-    def _render_row(self, group: Group, number: int, wanted: NDArray[np.bool_], pixels: Pixels) -> IntArray:
-        split, row = group.shard.split, group.start + number
+    def _render_row(self, buffer: ShardBuffer, place: int, pixels: Pixels) -> None:
+        split, row, missing = buffer.shard.split, buffer.shard.start + place, buffer.missing[place]
         image = open_image(self.transform, self.dataset, split, row)
-        if group.reused is not None and not wanted.all():
-            width, height = image.size
-            if group.reused.views[group.place][number, 0, [HEIGHT, WIDTH]].tolist() != [height, width]:
-                raise _OtherImage(number)
         path = self.dataset.splits[split].paths[row]
-        views = image_views(self.transform, image, seed=self.seed, split=split, path=path, count=len(wanted) - 1)
-        for place, view in enumerate(np.flatnonzero(wanted).tolist()):
-            pixels[place] = render(self.transform, image, views[view])
-        return as_rows(views)
+        views = image_views(self.transform, image, seed=self.seed, split=split, path=path, count=len(missing) - 1)
+        parameters = as_rows(views)
+        if (parameters != buffer.views[place])[~missing].any():
+            raise DatasetError(
+                "this image has another size than the one that reused views were made of",
+                where=self.dataset.where(split, row),
+                remedy="give the file the date of today (touch FILE) and run the same command again: all of it is "
+                "computed then",
+            )
+        buffer.views[place] = parameters
+        for number, view in enumerate(np.flatnonzero(missing).tolist()):
+            pixels[number] = render(self.transform, image, views[view])
 
 
-def plan_groups(
-    shards: Iterable[Shard],
-    counts: dict[str, int],
-    batch_size: int,
-    reused: Callable[[Shard], ReusedRows | None] = lambda shard: None,
-) -> Iterator[Group]:
+def plan_groups(buffers: Iterable[ShardBuffer], batch_size: int) -> Iterator[Group]:
     """The groups of the shards, in order: as many images as have at most `batch_size` missing views, at least one.
 
-    known: what of a shard need not be computed; asked when its turn comes. A shard with nothing missing is one group.
+    A shard is asked for when its turn comes; one with nothing missing is one group.
     """
-    for shard in shards:
-        found = reused(shard)
-        missing = [1 + counts[shard.split]] * shard.rows if found is None else found.missing.sum(axis=1).tolist()
-        for start, stop in _cut(missing, batch_size):
-            yield Group(shard, shard.start + start, shard.start + stop, found)
+    for buffer in buffers:
+        for start, stop in _cut(buffer.missing.sum(axis=1).tolist(), batch_size):
+            yield Group(buffer, start, stop)
 
 
 def _cut(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
-from tosca_cache.extract.pipeline import Extraction, describe_error
-from tosca_cache.extract.progress import ExtractionProgress
+from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.store import (
     Part,
     Store,
@@ -30,44 +27,36 @@ SHOWN = 5  # incomplete parts that a message names
 class PartOutcome:
     """What there is after a part.
 
-    path: where the finished store is or will be. finished: it is. complete: all shards of the part are done.
-    done, total: shards of the whole store.
+    path: where the finished store is or will be. finished: it is. done, total: shards of the whole store.
     """
 
     path: Path
     part: Part
     finished: bool
-    complete: bool = True
     done: int = 0
     total: int = 0
 
 
-def extract_part(
-    extraction: Extraction, part: Part, *, show_progress: bool = True, stop: Callable[[], bool] = lambda: False
-) -> PartOutcome:
+def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = True) -> PartOutcome:
     """Makes the shards of a part that nobody has made yet; other processes may make other parts at the same time.
-
-    stop: asked after each shard; the part may be gone on with later.
 
     Raises what `pipeline.extract` raises; `StoreBusy` if this part, or all of the store, is being written.
     """
-    if extraction.path.exists():
-        open_store(extraction.path)
-        return PartOutcome(extraction.path, part, finished=True)
-    begun = time.monotonic()
+    path = extraction.path
+    if path.exists():
+        open_store(path)
+        return PartOutcome(path, part, finished=True)
     with extraction.open_writer(part) as writer:
-        done = writer.done_rows
-        name = f"{extraction.dataset.name} {part.label}"
-        with ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress:
-            progress.announce(extraction.summary(writer, f"{part.label}, {extraction.workers} workers"))
-            if show_progress and part.index == 1:
-                progress.announce("\n".join(extraction.remarks()))
-                progress.announce(describe_error(extraction.relative_error()))
-            extraction.write_shards(writer, progress, stop)
-        if writer.done_rows > done:
-            writer.note(_note(extraction, writer, writer.done_rows - done, time.monotonic() - begun))
-        complete = not writer.pending()
-    return _outcome(extraction.path, part, complete)
+        error = extraction.relative_error() if show_progress else None
+        last_run = extraction.write_shards(writer, error, part.label, show_progress=show_progress)
+        if last_run["images"]:
+            before = writer.noted
+            sums = {key: round(last_run[key] + before.get(key, 0), 3) for key in ("images", "seconds")}
+            writer.note(last_run | sums | {"host": socket.gethostname(), "device": writer.numerics["device"]})
+    found = read_unfinished(partial_path(path))
+    if found is None:  # somebody has joined it in the meantime
+        return PartOutcome(path, part, finished=path.exists())
+    return PartOutcome(path, part, False, len(found.done), len(found.shards))
 
 
 def join(
@@ -109,24 +98,6 @@ def join(
         return kept.finish(writer, source or {}, error, last_run or _sums(writer))
 
 
-def _outcome(path: Path, part: Part, complete: bool) -> PartOutcome:
-    found = read_unfinished(partial_path(path))
-    if found is None:  # somebody has joined it in the meantime
-        return PartOutcome(path, part, finished=path.exists(), complete=complete)
-    return PartOutcome(path, part, False, complete, len(found.done), len(found.shards))
-
-
-def _note(extraction: Extraction, writer: StoreWriter, images: int, seconds: float) -> dict[str, Any]:
-    before = writer.noted
-    return {
-        "host": socket.gethostname(),
-        "device": writer.numerics["device"],
-        "workers": extraction.workers,
-        "images": images + before.get("images", 0),
-        "seconds": round(seconds + before.get("seconds", 0.0), 3),
-    }
-
-
 def _sums(writer: StoreWriter) -> dict[str, Any]:
     notes = writer.notes.values()
     sums = {key: round(sum(note.get(key, 0) for note in notes), 3) for key in ("seconds", "images")}
@@ -134,21 +105,18 @@ def _sums(writer: StoreWriter) -> dict[str, Any]:
 
 
 def _incomplete(found: StoreInProgress, command: str) -> StoreError:
-    begun = found.begun
     # What is missing, in the number of parts that it takes the fewest of.
-    missing = min((found.missing(count) for count in {part.count for part in begun}), key=len, default={})
-    lines = [
-        f"    {part.label}: {len(shards)} of {len(part.of(found.shards))} shards are missing"
-        + ("" if part in begun else " (it was never begun)")
-        for part, shards in missing.items()
-    ]
-    more = [f"    and {len(lines) - SHOWN} more parts"] if len(lines) > SHOWN else []
-    commands = [f"{command} --part {part}" for part in missing][:SHOWN] or [command]
-    left = len(found.shards) - len(found.done)
+    missing = min((found.missing(count) for count in {part.count for part in found.begun}), key=len, default={})
+    left, total = len(found.shards) - len(found.done), len(found.shards)
+    lines = [f"The store is not complete: {left} of {total} shards are missing."]
+    for part, shards in list(missing.items())[:SHOWN]:
+        begun = "" if part in found.begun else " (it was never begun)"
+        lines.append(f"    {part.label}: {len(shards)} of {len(part.of(found.shards))} shards are missing{begun}")
+    if len(missing) > SHOWN:
+        lines.append(f"    and {len(missing) - SHOWN} more parts")
+    commands = [f"    {command} --part {part}" for part in missing][:SHOWN] or [f"    {command}"]
     return StoreError(
-        "\n".join(
-            [f"The store is not complete: {left} of {len(found.shards)} shards are missing.", *lines[:SHOWN], *more]
-        ),
+        "\n".join(lines),
         where=found.folder,
-        remedy="Make what is missing, then join again:\n" + "\n".join(f"    {line}" for line in commands),
+        remedy="\n".join(["Make what is missing, then join again:", *commands]),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset
@@ -21,19 +20,16 @@ from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.engine import compute, default_workers
-from tosca_cache.extract.fingerprint import numerics, store_spec
-from tosca_cache.extract.groups import Renderer, plan_groups
-from tosca_cache.extract.options import ExtractOptions
-from tosca_cache.extract.probe import batch_deviation, probe_pixels, relative_error
+from tosca_cache.extract.compare import relative_error, source_agrees
+from tosca_cache.extract.engine import compute
+from tosca_cache.extract.fingerprint import ExtractOptions, numerics, store_spec
+from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.progress import ExtractionProgress
-from tosca_cache.extract.reuse import Reuse, choose_sources, describe_taken, recorded_sources, reopen_sources
-from tosca_cache.extract.shard_buffer import ShardBuffer, gather
-from tosca_cache.extract.source_check import features_match
-from tosca_cache.extract.sources import Target
+from tosca_cache.extract.reuse import SourceStore, choose_source, other_numerics, recorded_source, reopen_source
 from tosca_cache.store import (
     SPLITS,
     Part,
+    Shard,
     Store,
     StoreSpec,
     StoreWriter,
@@ -43,6 +39,7 @@ from tosca_cache.store import (
     sweep_up,
 )
 from tosca_cache.store.manifest import PLAN
+from tosca_cache.workers import threads_here
 
 __all__ = ["extract"]
 
@@ -74,19 +71,9 @@ def extract(
     if extraction.path.exists():
         sweep_up(extraction.path)
         return open_store(extraction.path)
-    begun = time.monotonic()
     with extraction.open_writer() as writer:
-        done, error = writer.done_rows, extraction.relative_error()
-        with ExtractionProgress(dataset.name, writer.total_rows, done, quiet=not show_progress) as progress:
-            progress.announce(extraction.summary(writer))
-            progress.announce("\n".join(extraction.remarks()))
-            progress.announce(describe_error(error))
-            extraction.write_shards(writer, progress)
-        last_run = {
-            "seconds": round(time.monotonic() - begun, 3),
-            "images": writer.total_rows - done,
-            "workers": extraction.workers,
-        }
+        error = extraction.relative_error()
+        last_run = extraction.write_shards(writer, error, show_progress=show_progress)
         return extraction.finish(writer, source or {}, error, last_run)
 
 
@@ -117,7 +104,7 @@ class Extraction:
     @property
     def workers(self) -> int:
         """Threads."""
-        return self.options.workers or default_workers()
+        return self.options.workers or threads_here()
 
     def open_writer(self, part: Part | None = None, facts: Mapping[str, Any] | None = None) -> StoreWriter:
         """Begins the store or goes on with it; see `StoreWriter.open` for what it raises.
@@ -136,37 +123,41 @@ class Extraction:
             part=part,
         )
 
-    def reuse(self, writer: StoreWriter) -> Reuse:
-        """What other stores give: those that were chosen when this one was begun."""
-        digests = recorded_sources(writer.numerics)
-        if digests not in self._reuses:
-            self._reuses[digests] = reopen_sources(self.root, self._wanted(writer.numerics), digests)
-        return self._reuses[digests]
+    def source(self, facts: Mapping[str, Any]) -> SourceStore | None:
+        """The store that something is taken from: the one that was chosen when this one was begun, if it is still there."""
+        digest = recorded_source(facts)
+        if digest not in self._sources:
+            self._sources[digest] = reopen_source(self.root, self.dataset, self.spec, facts)
+        return self._sources[digest]
 
     def relative_error(self) -> float | None:
         """How far the features of a few images are from float32."""
-        return relative_error(self.backbone, self.transform, self._probe)
+        return relative_error(self.dataset, self.backbone, self.transform)
 
-    @cached_property
-    def _probe(self) -> torch.Tensor:
-        return probe_pixels(self.dataset, self.transform)
+    def summary(self, writer: StoreWriter, how: str, error: float | None) -> list[str]:
+        """Which images become what, how, and where; what is taken from another store; and what else there is to know.
 
-    def summary(self, writer: StoreWriter, how: str | None = None) -> str:
-        """Which images become what, how, and where; then a line for every store that something is taken from."""
+        how: who does it. error: see `relative_error`.
+        """
         backbone, facts, done = self.backbone, writer.numerics, writer.done_rows
         first = (
             f"{writer.path}: {writer.total_rows} images, {self.options.views} augmented views, "
             f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
-            f"{facts['device']}, batch {facts['batch_size']}, {how or f'{self.workers} workers'}"
+            f"{facts['device']}, batch {facts['batch_size']}, {how}"
             + (f"; {done} images are done already" if done else "")
         )
-        return "\n".join([first, *self.reuse(writer).lines(writer.pending())])
+        lines, digest, source = [first], recorded_source(facts), self.source(facts)
+        if source is not None:
+            lines += source.lines(writer.pending(), {split: 1 + n for split, n in self.options.counts.items()})
+        elif digest is not None:
+            lines.append(f"the store {digest[:10]}, from which some were taken when this one was begun, is gone")
+        if error:
+            remedy = "; --precision fp32 avoids it" if error > NOTABLE_ERROR else ""
+            lines.append(f"relative error of the features against float32: {error:.1e}{remedy}")
+        return lines + self._remarks()
 
-    def remarks(self) -> list[str]:
-        """What the user may not know of the images: what is no row, and what is there more than once.
-
-        Looking for the latter takes a while where there are many files of the same size.
-        """
+    def _remarks(self) -> list[str]:
+        """What the user may not know of the images: what is no row, and what is there more than once."""
         parts = [
             f"{why}: {len(paths)} ({paths[0]}{', ...' if len(paths) > 1 else ''})"
             for why, paths in self.dataset.left_out.items()
@@ -177,93 +168,106 @@ class Extraction:
             lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"] if found else []
         return lines
 
-    def renderer(self, dataset: ImageDataset, *, skip: bool) -> Renderer:
-        """What makes the views of a dataset's images; skip: leave out those that cannot be read, instead of raising."""
-        options, pinned = self.options, self.backbone.device.type == "cuda"
-        return Renderer(dataset, self.transform, seed=options.seed, counts=options.counts, skip=skip, pinned=pinned)
-
     def write_shards(
-        self, writer: StoreWriter, progress: ExtractionProgress, stop: Callable[[], bool] = lambda: False
-    ) -> None:
-        """Computes and publishes the writer's pending shards, until all are done or `stop`, asked after each, says so."""
-        shards = writer.pending()
-        if not shards:
-            return
-        renderer = self.renderer(self.dataset, skip=self.options.on_error == "skip")
-        reuse = self.reuse(writer)
-        groups = plan_groups(shards, self.options.counts, writer.numerics["batch_size"], reuse.reused)
-        forward = self.backbone.forward(self.transform)
-        # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
-        with closing(compute(groups, renderer, forward, self.workers)) as computed:
-            for part, rows in gather(computed, self.backbone.dim):
-                progress.advance(part.group.rows)
-                if rows is not None:
-                    self._publish(
-                        writer, rows, rows.taken([source_store.digest for source_store in reuse.source_stores])
-                    )
-                    if stop():
-                        return
+        self, writer: StoreWriter, error: float | None, part: str = "", *, show_progress: bool
+    ) -> dict[str, Any]:
+        """Computes and publishes the writer's pending shards, and shows how far it is; returns facts about this run.
+
+        error: see `relative_error`. part: which part of the store the writer writes, if not all of it.
+        """
+        begun, done = time.monotonic(), writer.done_rows
+        pending, skip = writer.pending(), self.options.on_error == "skip"
+        name, how = " ".join(filter(None, (self.dataset.name, part))), f"{self.workers} workers"
+        with (
+            ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress,
+            # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
+            closing(self.compute_groups(pending, writer.numerics, skip)) as computed,
+        ):
+            for line in self.summary(writer, ", ".join(filter(None, (part, how))), error) if show_progress else ():
+                progress.on_note(line)
+            for group in computed:
+                progress.advance(group.stop - group.start)
+                if group.ends_its_shard:
+                    self._publish(writer, group.buffer)
+        return {
+            "seconds": round(time.monotonic() - begun, 3),
+            "images": writer.done_rows - done,
+            "workers": self.workers,
+        }
+
+    def compute_groups(self, shards: Sequence[Shard], facts: Mapping[str, Any], skip: bool) -> Generator[Group]:
+        """Fills the buffers of some shards, in the groups that `facts`, a store's numerics, ask for.
+
+        skip: go on when an image cannot be read.
+        """
+        source = self.source(facts)
+
+        def buffer(shard: Shard) -> ShardBuffer:
+            made = ShardBuffer.empty(shard, 1 + self.options.counts[shard.split], self.backbone.dim)
+            if source is not None:
+                source.fill(made)
+            return made
+
+        pinned = self.backbone.device.type == "cuda"
+        renderer = Renderer(self.dataset, self.transform, self.options.seed, skip=skip, pinned=pinned)
+        groups = plan_groups(map(buffer, shards), facts["batch_size"])
+        return compute(groups, renderer, self.backbone.forward(self.transform), self.workers)
 
     def finish(
         self, writer: StoreWriter, source: Mapping[str, Any], error: float | None, last_run: Mapping[str, Any]
     ) -> Store:
         """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""
-        check_classes_left(self.dataset, writer.skipped)
+        _check_classes_left(self.dataset, writer.skipped)
         facts: dict[str, Any] = {
             "tosca_cache": __version__,
             "begun": _begun(writer),
             "source": {**source, "data": self.dataset.listed_in or self.dataset.root},
             "relative_error_against_float32": error,
-            "relative_deviation_across_batch_sizes": self._batch_deviation(writer.numerics),
             "machine": describe_machine(self.backbone.device),
             "last_run": dict(last_run),
         }
-        if writer.taken:
-            facts["reused"] = describe_taken(self.root, writer.taken, writer.numerics)
-        notes = writer.notes
-        return writer.finish(facts | {"parts": notes} if notes else facts, left_out=self.dataset.left_out)
-
-    def _batch_deviation(self, made: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Measured where the features were computed; None for who only joins what another kind of device has made."""
-        if made["device"] != describe_machine(self.backbone.device)["device"]:
-            return None
-        return batch_deviation(self.backbone, self.transform, self._probe, made["batch_size"])
+        other = self.source(writer.numerics)
+        for digest, (rows, views) in writer.taken.items():
+            entry: dict[str, Any] = {"store": digest, "rows": rows, "views": views}
+            if other is not None and other.digest == digest:
+                entry |= {"name": other.name, "numerics": other_numerics(other.store, writer.numerics)}
+            facts.setdefault("reused", []).append(entry)
+        if writer.notes:
+            facts["parts"] = writer.notes
+        return writer.finish(facts, left_out=self.dataset.left_out)
 
     def _facts(self) -> dict[str, Any]:
-        """What the bits depend on; an unfinished store keeps to the sources that it was begun with, or to none."""
+        """What the bits depend on; an unfinished store keeps to the source that it was begun with, or to none."""
         facts = numerics(self.path, self.backbone, self.options)
         if not self.options.reuse:
             return facts
         recorded = None if self.options.restart else StoreWriter.recorded_numerics(self.path)
-        if recorded is None:
-            agreeing = partial(features_match, self.dataset, self.backbone, self.transform)
-            reuse = choose_sources(self.root, self._wanted(facts), agreeing)
-            self._reuses[reuse.digests] = reuse
-            digests = reuse.digests
-        else:
-            digests = recorded_sources(recorded)
-        return facts | ({"reused": list(digests)} if digests else {})
+        if recorded is not None:
+            return facts | {key: value for key, value in recorded.items() if key == "reused"}
+        agrees = partial(source_agrees, self.dataset, self.backbone, self.transform)
+        source = choose_source(self.root, self.dataset, self.spec, facts, agrees)
+        if source is None:
+            return facts
+        self._sources[source.digest] = source
+        return facts | {"reused": [source.digest]}
 
     @cached_property
-    def _reuses(self) -> dict[tuple[str, ...], Reuse]:
-        """Kept, because finding all images in all sources takes a while."""
-        return {}
+    def _sources(self) -> dict[str | None, SourceStore | None]:
+        """By their digests; kept, because finding all images in a store takes a while."""
+        return {None: None}
 
-    def _wanted(self, facts: Mapping[str, Any]) -> Target:
-        return Target(self.dataset, self.spec, facts)
-
-    def _publish(self, writer: StoreWriter, rows: ShardBuffer, taken: Mapping[str, tuple[int, int]]) -> None:
-        split = self.dataset.splits[rows.shard.split]
-        part = slice(rows.shard.start, rows.shard.stop)
+    def _publish(self, writer: StoreWriter, buffer: ShardBuffer) -> None:
+        shard, source = buffer.shard, self.source(writer.numerics)
+        split, part = self.dataset.splits[shard.split], slice(shard.start, shard.stop)
         writer.publish(
-            rows.shard,
-            features=rows.features,
+            shard,
+            features=buffer.features,
             labels=split.labels[part],
             domains=split.domains[part],
-            views=rows.views,
+            views=buffer.views,
             paths=split.paths[part],
-            skipped=rows.skipped,
-            taken=taken,
+            skipped=buffer.skipped,
+            taken={source.digest: buffer.reused} if source is not None and buffer.reused[1] else {},
         )
 
 
@@ -276,15 +280,7 @@ def _begun(writer: StoreWriter) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def describe_error(error: float | None) -> str:
-    """One line about `Extraction.relative_error`; empty if there is nothing to say."""
-    if not error:
-        return ""
-    remedy = "; --precision fp32 avoids it" if error > NOTABLE_ERROR else ""
-    return f"relative error of the features against float32: {error:.1e}{remedy}"
-
-
-def check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:
+def _check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:
     """Raises `DatasetError` if leaving the skipped rows out would leave a class of a split without images."""
     for split, rows in dataset.splits.items():
         left = np.setdiff1d(np.arange(len(rows)), skipped[split])

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from tosca_cache.datasets import ImageDataset
+from tosca_cache.datasets.base import IntArray
 from tosca_cache.devices import describe_machine
-from tosca_cache.errors import FingerprintMismatch, StoreError
-from tosca_cache.extract.recompute import Recomputation
-from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild, rebuild_dataset
-from tosca_cache.store import Shard, Store
+from tosca_cache.errors import DatasetError, StoreError
+from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild
+from tosca_cache.store import Manifest, Shard, Store
 from tosca_cache.store.arrays import ShardRows, encode_shard
+from tosca_cache.store.content import checked_rows
 from tosca_cache.store.disk import ObjectRecord
+from tosca_cache.store.layout import SplitLayout
 from tosca_cache.store.repair import StoreRepair, repairing
 from tosca_cache.store.verify import Progress, Verification
 
-COMPUTED = frozenset(("features", "views"))  # the others are known from the listing
+COMPUTED = frozenset(("features", "views"))  # the others are known from the dataset's index
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def repair_store(
     that have been computed again, and how many there are.
 
     Raises what `repairing` raises; `FingerprintMismatch` if dataset or backbone are not those of the store, and what
-    loading them raises, after everything has been mended that needs neither; `DatasetError` if an image is gone.
+    loading them raises, after all files but the shards have been mended; `DatasetError` if an image is gone.
     """
     path = Path(path)
     with repairing(path, progress=progress) as repair:
@@ -57,46 +62,67 @@ def repair_store(
         repair.mend_files()
         damaged, notes = repair.found.damaged, []
         if damaged:
-            again = _prepared(repair, sources or Sources(), any(arrays & COMPUTED for arrays in damaged.values()))
-            if again.extraction is not None:
-                notes = other_numerics(repair.manifest.plan, again.extraction)
-                machine = describe_machine(again.extraction.backbone.device)
+            provenance = Store(path, repair.manifest).provenance
+            extraction = rebuild(path, repair.manifest.plan, provenance, sources or Sources())
+            notes = other_numerics(repair.manifest.plan, extraction)
+            machine = describe_machine(extraction.backbone.device)
             for number, (shard, arrays) in enumerate(damaged.items()):
                 on_shard(number, len(damaged))
-                if arrays & COMPUTED:
-                    rows = again.computed(shard)
-                    _refuse_other_images(repair, shard, arrays, rows)
-                else:
-                    rows = again.listed(shard)
+                rows = _make_again(extraction, repair.manifest, shard, compute=bool(arrays & COMPUTED))
+                if arrays & COMPUTED and "views" not in arrays:
+                    _refuse_other_images(repair, shard, rows)
                 repair.put(rows, shard, arrays, machine)
             on_shard(len(damaged), len(damaged))
         return Repaired(repair.found, tuple(repair.done), tuple(repair.changed), tuple(notes))
 
 
-def _prepared(repair: StoreRepair, sources: Sources, compute: bool) -> Recomputation:
-    store = Store(repair.path, repair.manifest)
-    plan, provenance = repair.manifest.plan, store.provenance
-    if compute:
-        extraction = rebuild(repair.path, plan, provenance, sources)
-        return Recomputation(extraction.dataset, repair.manifest, extraction)
-    dataset = rebuild_dataset(plan.spec, provenance, sources)
-    _refuse_other_listing(store, dataset)
-    return Recomputation(dataset, repair.manifest)
+def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> ShardRows:
+    """A shard of a finished store as it was made; without `compute`, features and views are empty.
+
+    Raises `DatasetError` if an image that the store has cannot be read any more, `StoreError` for features that cannot be
+    stored.
+    """
+    split, skipped = extraction.dataset.splits[shard.split], [row.row for row in manifest.skipped[shard.split]]
+    rows = np.setdiff1d(np.arange(len(split)), skipped)[shard.start : shard.stop]
+    empty: Any = np.empty(0)
+    paths = tuple(split.paths[row] for row in rows.tolist())
+    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, paths)
+    if not compute:
+        return listed
+    features, views = _compute_again(extraction, manifest, shard.split, rows)
+    facts = vars(replace(listed, features=features, views=views))
+    return checked_rows(manifest.plan, shard, skipped={}, **facts)
 
 
-def _refuse_other_listing(store: Store, dataset: ImageDataset) -> None:
-    if dataset.listing_digest() != store.spec.dataset["listing_digest"]:
-        raise FingerprintMismatch(
-            "The images that there are now are not those that the store was made from.",
-            where=dataset.root,
-            remedy="Say where the right ones are: --dataset NAME or FOLDER, --data-root DIR; --images says which differ.",
-        )
+def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows: IntArray) -> tuple[Any, IntArray]:
+    """Features and view parameters of rows of the dataset, in the groups in which they were computed at first.
+
+    A store that left out rows has other shards than its extraction had, whose groups are wanted. What the image of such a
+    row shows by now changes no bit of the others in its group.
+    """
+    numerics, layout = manifest.plan.numerics, manifest.plan.layouts[split]
+    if type(numerics.get("batch_size")) is not int or numerics["batch_size"] < 1:
+        raise StoreError("The store does not say in which batches it was computed.", remedy="Extract it again.")
+    if any(manifest.skipped.values()):
+        layout = SplitLayout.plan(len(extraction.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
+    shards = [layout.shard(split, index) for index in np.unique(rows // layout.shard_rows).tolist()]
+    features, views = [], []
+    with closing(extraction.compute_groups(shards, numerics, skip=True)) as computed:
+        for buffer in (group.buffer for group in computed if group.ends_its_shard):
+            here = rows[(rows >= buffer.shard.start) & (rows < buffer.shard.stop)]
+            for row in buffer.skipped.keys() & set(here.tolist()):
+                raise DatasetError(
+                    f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
+                    where=extraction.dataset.splits[split].paths[row],
+                    remedy="Mend the image, then repair again; shards that are mended already stay so.",
+                )
+            features.append(buffer.features[here - buffer.shard.start])
+            views.append(buffer.views[here - buffer.shard.start])
+    return np.concatenate(features), np.concatenate(views)
 
 
-def _refuse_other_images(repair: StoreRepair, shard: Shard, arrays: frozenset[str], rows: ShardRows) -> None:
+def _refuse_other_images(repair: StoreRepair, shard: Shard, rows: ShardRows) -> None:
     """View parameters say how large the images were; where they are not damaged, they must come out the same."""
-    if "views" in arrays:
-        return
     layout = repair.manifest.plan.layouts[shard.split]
     (data,) = encode_shard(layout, shard, {"views": rows.views}).values()
     if ObjectRecord.of(data) != repair.manifest.shards[shard.split][shard.index]["views"]:

@@ -1,4 +1,4 @@
-"""What a user asks for, by names and paths, and the objects that it stands for."""
+"""What a user asks for, by names and paths; making it, and which stores are what is asked for."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.datasets import ImageDataset, known, load_dataset
-from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, parse_background
+from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, as_published, parse_background
 from tosca_cache.datasets.duplicates import KEEP, POLICIES, without_duplicates
 from tosca_cache.devices import resolve_device
-from tosca_cache.errors import UsageError
+from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.extract.backbone import Backbone, load_backbone
+from tosca_cache.extract.fingerprint import ExtractOptions, numerics, refuse_option
 from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
-from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.parts import PartOutcome, extract_part, join
 from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.store import Part, Store
+from tosca_cache.store import Part, Store, StoreSummary, list_stores, read_unfinished
+from tosca_cache.store.spec import compare
 
-NORMALISATIONS = ("timm", "none")
-_CHOICES = {"orientation": ORIENTATIONS, "depth": DEPTHS, "duplicates": POLICIES}
+_CHOICES = {  # None goes with the dataset
+    "normalise": (None, "timm", "none"),
+    "orientation": (None, *ORIENTATIONS),
+    "depth": (None, *DEPTHS),
+    "duplicates": POLICIES,
+}
 
 
 @dataclass(frozen=True)
 class ExtractRequest:
-    """One `tosca extract`: the fields are its options; see `extract.options` for the rest of them.
+    """One `tosca extract`: the fields are its options; see `ExtractOptions` for the rest of them.
 
     backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
@@ -51,50 +56,29 @@ class ExtractRequest:
     options: ExtractOptions = field(default_factory=ExtractOptions)
 
     def __post_init__(self) -> None:
-        if self.img_size is not None and self.img_size < 1:
-            raise UsageError(
-                f"the image size must be at least 1, not {self.img_size}",
-                where="--img-size",
-                remedy="give for example 224",
-            )
-        if self.normalise not in (None, *NORMALISATIONS):
-            raise UsageError(
-                f"there is no normalisation {self.normalise!r}",
-                where="--normalize",
-                remedy=f"use {' or '.join(NORMALISATIONS)}",
-            )
+        for name in ("img_size", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                refuse_option(name, "at least 1", value)
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in (choices if name == "duplicates" else (None, *choices)):
-                raise UsageError(
-                    f"there is no {name} {getattr(self, name)!r}",
-                    where=f"--{name}",
-                    remedy=f"use {' or '.join(choices)}",
-                )
+            if getattr(self, name) not in choices:
+                refuse_option(name, " or ".join(filter(None, choices)), getattr(self, name))
         if self.background is not None:
             parse_background(self.background)
-        if self.max_pixels < 1:
-            raise UsageError(
-                f"an image has at least 1 pixel, not {self.max_pixels}",
-                where="--max-pixels",
-                remedy=f"leave it out for {MAX_PIXELS}",
-            )
 
     def load_dataset(self) -> ImageDataset:
         """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
+        background = None if self.background is None else parse_background(self.background)
+        asked = {"orientation": self.orientation, "background": background, "depth": self.depth}
+        decoding = {key: value for key, value in asked.items() if value is not None} | {"max_pixels": self.max_pixels}
         dataset = load_dataset(
             self.dataset,
             data_root=self.data_root,
             test_fraction=self.test_fraction,
             seed=self.options.seed,
-            decoding=self._decoding(),
+            decoding=decoding,
         )
         return without_duplicates(dataset, self.duplicates)
-
-    def _decoding(self) -> dict[str, Any]:
-        """Fields of `Decoding` that are asked for."""
-        background = None if self.background is None else parse_background(self.background)
-        asked = {"orientation": self.orientation, "background": background, "depth": self.depth}
-        return {key: value for key, value in asked.items() if value is not None} | {"max_pixels": self.max_pixels}
 
     def load_backbone(self) -> Backbone:
         """Loads the model; raises `BackboneError` or `UsageError` if it cannot be had."""
@@ -180,8 +164,7 @@ def command(request: ExtractRequest) -> str:
             value = getattr(asked, item.name)
             name = item.name.replace("_", "-").replace("normalise", "normalize")
             if item.name not in left_out and value != item.default:
-                said = str(value)
-                words += [f"--no-{name}"] if value is False else [f"--{name}", said]
+                words += [f"--no-{name}"] if value is False else [f"--{name}", str(value)]
     return shlex.join(words)
 
 
@@ -193,3 +176,49 @@ def _refuse_restart(request: ExtractRequest, option: str, what: str) -> None:
             remedy="leave one of them out; to begin anew, remove the unfinished store (`tosca cache ls`) "
             "while no part is running, then run the parts without --restart",
         )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One store beside what is asked for.
+
+    differences: (dotted field, asked for, the store's), sorted; of an unfinished store also its `numerics`. problem: why it
+    cannot be compared.
+    """
+
+    path: Path
+    state: str
+    differences: tuple[tuple[str, Any, Any], ...] = ()
+    problem: str | None = None
+
+    @property
+    def matches(self) -> bool:
+        """Whether it is, or is going to be, what is asked for."""
+        return self.problem is None and not self.differences
+
+
+def compare_stores(request: ExtractRequest) -> tuple[Extraction, list[Comparison]]:
+    """What is asked for, and every store of its root beside it: matching ones first, then by the number of differences."""
+    asked = prepare(request)
+    made = numerics(asked.path, asked.backbone, asked.options)
+    found = [_compare(summary, asked.spec.flat(), made) for summary in list_stores(asked.root)]
+    return asked, sorted(found, key=lambda c: (c.problem is not None, len(c.differences), str(c.path)))
+
+
+def _compare(summary: StoreSummary, wanted: dict[str, Any], made: dict[str, Any]) -> Comparison:
+    if summary.spec is None:
+        return Comparison(summary.path, summary.state, problem=summary.problem)
+    has = summary.spec.flat()
+    if not summary.spec.imported:  # a fingerprint that does not say how images were decoded means: as published
+        silent = {f"transform.{key}": value for key, value in as_published().items()}
+        wanted, has = silent | wanted, silent | has
+    if summary.state == "unfinished":
+        try:
+            found = read_unfinished(summary.path)
+        except StoreError as error:
+            return Comparison(summary.path, summary.state, problem=error.problem)
+        # Where something is taken from follows from the stores that there are when one is begun.
+        theirs = {} if found is None else {k: v for k, v in found.plan.numerics.items() if k != "reused"}
+        wanted |= {f"numerics.{key}": value for key, value in made.items()} if theirs else {}
+        has |= {f"numerics.{key}": value for key, value in theirs.items()}
+    return Comparison(summary.path, summary.state, tuple(compare(wanted, has)))

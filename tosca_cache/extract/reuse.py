@@ -1,205 +1,275 @@
-"""Rows and views that source stores give to a store that is to be made, every byte of them checked."""
+"""Reuse: rows and views that a finished store already has are taken from it instead of computed.
+
+A store can be the source of another if its fingerprint says the same but for how many views there are, their seed, and
+which images the dataset has (`FREE`), and if it was computed on a device of the same kind. Of the images that both have, by
+split and path, it gives the views that both have; view 0 alone if their seeds differ. An image that was modified after the
+store was begun is not taken.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import cached_property
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tosca_cache.datasets.base import IntArray
-from tosca_cache.datasets.transforms import VIEW_COLUMNS, view_seed
-from tosca_cache.errors import StoreError
-from tosca_cache.extract.shard_buffer import COMPUTED, Mask, ReusedRows, count
-from tosca_cache.extract.sources import Match, SourceStore, Target, find_sources, other_numerics, warn, warn_damaged
-from tosca_cache.store import SPLITS, Shard, Store, list_stores, open_store
+from tosca_cache.datasets.base import ImageDataset, IntArray
+from tosca_cache.datasets.transforms import VIEW_COLUMNS
+from tosca_cache.errors import StoreError, ToscaWarning
+from tosca_cache.extract.groups import ShardBuffer
+from tosca_cache.store import SPLITS, Shard, Store, StoreSpec, list_stores, open_store
 from tosca_cache.store.arrays import read_small
 
-SEED = VIEW_COLUMNS.index("seed")
-SIZE = [VIEW_COLUMNS.index("height"), VIEW_COLUMNS.index("width")]  # in view 0: those of the image
-FeaturesMatch = Callable[[SourceStore, Mapping[str, IntArray]], bool]
+FREE = frozenset(
+    (
+        "views.count",
+        "views.test_count",
+        "views.seed",
+        "dataset.listing_digest",
+        "dataset.classes",
+        "dataset.splits.train",
+        "dataset.splits.test",
+    )
+)
+NONE = -1  # the row of an image that a store does not have
+_STAT_THREADS = 16  # a network's file system answers many at once
 
 
-class Reuse:
-    """The sources of a store in the order in which they are asked: who comes later gives what the earlier ones have not.
+@dataclass(eq=False)
+class SourceStore:
+    """A finished store, and where it has the images of a dataset.
 
-    wanted: the store. digests: the fingerprints of its sources as recorded, also of those that are gone.
+    rows: split -> the store's row of every row of the dataset, or `NONE`, [N]. views: split -> how many of its first views
+    are wanted. changed: images that have been modified since the store was begun, and are not in `rows`. gone: the store
+    was removed in the meantime.
     """
 
-    def __init__(
-        self, wanted: Target, source_stores: Sequence[SourceStore], digests: Sequence[str] | None = None
-    ) -> None:
-        self.wanted = wanted
-        self.source_stores = tuple(source_stores)
-        self.digests = (
-            tuple(source_store.digest for source_store in source_stores) if digests is None else tuple(digests)
-        )
-        self._gone: set[int] = set()  # numbers of sources that were removed while they were asked
+    store: Store
+    rows: Mapping[str, IntArray]
+    views: Mapping[str, int]
+    changed: int = 0
+    gone: bool = False
 
-    @cached_property
-    def source(self) -> dict[str, IntArray]:
-        """Who is to give what, as long as nothing is damaged: per split [N, 1+V], see `Known.source`."""
-        found = {}
+    @classmethod
+    def of_itself(cls, store: Store, dataset: ImageDataset) -> SourceStore:
+        """A store beside the dataset that it was made from: it has all rows but those that were skipped."""
+        rows = {}
         for split in SPLITS:
-            views = self.wanted.views(split)
-            found[split] = np.full((len(self.wanted.dataset.splits[split]), views), COMPUTED)
-            for number, source_store in enumerate(self.source_stores):
-                found[split][(found[split] == COMPUTED) & source_store.covers(split, views)] = number
+            kept = np.ones(len(dataset.splits[split]), dtype=bool)
+            kept[[row.row for row in store.manifest.skipped[split]]] = False
+            rows[split] = np.where(kept, np.cumsum(kept) - 1, NONE)
+        return cls(store, rows, {split: store.views(split) for split in SPLITS})
+
+    @property
+    def digest(self) -> str:
+        """The digest of its fingerprint."""
+        return self.store.spec.digest()
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.store.path.name
+
+    @property
+    def size(self) -> int:
+        """How many views it gives."""
+        return sum(int((rows != NONE).sum()) * self.views[split] for split, rows in self.rows.items())
+
+    def place(self, number: int) -> tuple[str, int, int]:
+        """(split, row of the dataset, view) of one of its `size` views."""
+        kept = {split: np.flatnonzero(self.rows[split] != NONE) for split in SPLITS}
+        train = len(kept["train"]) * self.views["train"]
+        split = "train" if number < train else "test"
+        row, view = divmod(number - (0 if split == "train" else train), self.views[split])
+        return split, int(kept[split][row]), view
+
+    def view_parameters(self, split: str, rows: IntArray) -> IntArray:
+        """Parameters [n, 1+V, 6] of some of the store's rows, of which only those shards are read that have them."""
+        layout = self.store.manifest.plan.layouts[split]
+        found = np.empty((len(rows), layout.views, len(VIEW_COLUMNS)), dtype=np.int64)
+        for index in np.unique(rows // layout.shard_rows).tolist():
+            shard = layout.shard(split, index)
+            here = rows // layout.shard_rows == index
+            stored = read_small(self.store.path, split, "views", layout, shard.start, shard.stop)
+            found[here] = stored[rows[here] - shard.start]
         return found
 
-    def rows_of(self, number: int) -> dict[str, IntArray]:
-        """The rows of each split of which a source is to give something."""
-        return {split: np.flatnonzero((source == number).any(axis=1)) for split, source in self.source.items()}
+    def fill(self, buffer: ShardBuffer) -> None:
+        """Puts what the store has into a shard's buffer; if some of that is damaged, warns and leaves all of it out."""
+        split, views = buffer.shard.split, self.views[buffer.shard.split]
+        theirs = self._of(buffer.shard)
+        here = np.flatnonzero(theirs != NONE)
+        if self.gone or not here.size:
+            return
+        try:
+            parameters = self.view_parameters(split, theirs[here])[:, :views]
+            features = self.store.features(split, theirs[here], slice(0, views))
+        except StoreError as error:
+            self.gone = not self.store.path.exists()
+            if self.gone:
+                warn(f"{self.name} is gone; what it would have given is computed")
+            else:
+                _warn_damaged(self.name, error)
+            return
+        buffer.features[here, :views] = features
+        buffer.views[here, :views] = parameters
+        buffer.missing[here, :views] = False
 
-    def reused(self, shard: Shard) -> ReusedRows | None:
-        """What the sources give to a shard; None if there are no sources. Warns of what is damaged, and leaves it out."""
-        if not self.source_stores:
-            return None
-        spec, views = self.wanted.spec, self.wanted.views(shard.split)
-        reused = ReusedRows.nothing(shard.rows, views, spec.backbone["dim"], spec.dtype)
-        for number, source_store in enumerate(self.source_stores):
-            for match in source_store.matches[shard.split]:
-                wanted = reused.missing & match.covers(views, slice(shard.start, shard.stop))
-                if wanted.any() and number not in self._gone:
-                    try:
-                        self._take(reused, number, shard, match, wanted)
-                    except StoreError as error:
-                        self._refused(number, error)
-        return reused
-
-    def lines(self, shards: Iterable[Shard]) -> list[str]:
-        """What is taken for these shards from whom, and how much is left to compute; empty if there never was a source."""
-        if not self.digests:
-            return []
-        sources = [self.source[shard.split][shard.start : shard.stop] for shard in shards]
-        lines = []
-        for number, source_store in enumerate(self.source_stores):
-            rows, views = _sum(source == number for source in sources)
-            newer = (
-                f"; {source_store.newer} of its images have changed since and are not taken"
-                if source_store.newer
-                else ""
-            )
-            lines.append(f"taken from {source_store.name}: {views} views of {rows} images{newer}")
-        for digest in sorted(set(self.digests) - {source_store.digest for source_store in self.source_stores}):
-            lines.append(f"the store {digest[:10]}, from which some were taken when this one was begun, is gone")
-        left = _sum(source == COMPUTED for source in sources)
-        return [*lines, f"left to compute: {left[1]} views of {left[0]} images"]
-
-    def _take(self, reused: ReusedRows, number: int, shard: Shard, match: Match, wanted: Mask) -> None:
-        """Adds the wanted views [n, 1+V] of one match; raises `StoreError` before anything of what is damaged is added."""
-        store = self.source_stores[number].store
-        rows = np.flatnonzero(wanted.any(axis=1))
-        theirs = match.rows[shard.start + rows]
-        parameters = _view_parameters(store, match.split, theirs)[:, : match.views]
-        self._check_seeds(store, shard, rows, parameters)
-        features = store.features(match.split, theirs, slice(0, match.views))
-        if not np.isfinite(features).all():
-            raise StoreError("Features are not finite numbers.", where=store.path)
-        # Of an image that sources have seen in different sizes, the first is believed, or the image if it is opened.
-        same = reused.missing[rows].all(axis=1) | (parameters[:, 0, SIZE] == reused.views[rows, 0][:, SIZE]).all(axis=1)
-        row, view = np.nonzero(wanted[rows][:, : match.views] & same[:, None])
-        reused.features[rows[row], view] = features[row, view]
-        reused.views[rows[row], view] = parameters[row, view]
-        reused.source[rows[row], view] = number
-
-    def _refused(self, number: int, error: StoreError) -> None:
-        source_store = self.source_stores[number]
-        if source_store.store.path.exists():
-            warn_damaged(source_store.name, error)
-        else:
-            self._gone.add(number)
-            warn(f"{source_store.name} is gone; what it would have given is computed")
-
-    def _check_seeds(self, store: Store, shard: Shard, rows: IntArray, parameters: IntArray) -> None:
-        """Raises `StoreError` unless views [n, k, 6] have the seeds that they would get here."""
-        seed, paths = self.wanted.spec.views["seed"], self.wanted.dataset.splits[shard.split].paths
-        for row, seeds in zip(rows.tolist(), parameters[:, :, SEED].tolist(), strict=True):
-            path = paths[shard.start + row]
-            if seeds != [0, *(view_seed(seed, shard.split, path, view) for view in range(1, len(seeds)))]:
-                raise StoreError(f"Its views of {path!r} have other seeds than its fingerprint says.", where=store.path)
-
-
-def choose_sources(root: Path, wanted: Target, features_match: FeaturesMatch) -> Reuse:
-    """The sources below a root that give something: first those that computed alike, then those that have the most.
-
-    agrees: whether the features of some of these rows of a source are what the backbone gives here; others are left out.
-    """
-    found = [(source_store, _size(wanted, source_store)) for source_store in find_sources(root, wanted)]
-    found.sort(key=lambda item: (bool(other_numerics(item[0].store, wanted.numerics)), -item[1], item[0].digest))
-    candidates = [source_store for source_store, size in found if size]
-    tried: set[str] = set()
-    while True:
-        asked = Reuse(wanted, candidates)
-        candidates = [
-            source_store for n, source_store in enumerate(candidates) if any(map(len, asked.rows_of(n).values()))
+    def lines(self, shards: Sequence[Shard], views: Mapping[str, int]) -> list[str]:
+        """How much is taken for these shards, and how much of their `views` is left to compute."""
+        given = [(shard, int((self._of(shard) != NONE).sum()), self.views[shard.split]) for shard in shards]
+        taken = sum(rows * count for _, rows, count in given)
+        left = [shard.rows - (rows if count == views[shard.split] else 0) for shard, rows, count in given]
+        total = sum(shard.rows * views[shard.split] for shard in shards)
+        newer = f"; {self.changed} of its images have changed since and are not taken" if self.changed else ""
+        return [
+            f"taken from {self.name}: {taken} views of {sum(rows for _, rows, _ in given)} images{newer}",
+            f"left to compute: {total - taken} views of {sum(left)} images",
         ]
-        reuse = Reuse(wanted, candidates)
-        doubtful = next((n for n, source_store in enumerate(candidates) if source_store.digest not in tried), None)
-        if doubtful is None:
-            break
-        tried.add(candidates[doubtful].digest)
-        if not features_match(candidates[doubtful], reuse.rows_of(doubtful)):
-            del candidates[doubtful]
-    for source_store, _ in found:
-        if source_store.newer and source_store.digest not in reuse.digests:
-            warn(
-                f"nothing is taken from {source_store.name}: "
-                f"{source_store.newer} of its images have changed since it was begun"
-            )
-    return reuse
+
+    def _of(self, shard: Shard) -> IntArray:
+        return self.rows[shard.split][shard.start : shard.stop]
 
 
-def reopen_sources(root: Path, wanted: Target, digests: Sequence[str]) -> Reuse:
-    """The recorded sources, as far as they are still there."""
-    found = (
-        {source_store.digest: source_store for source_store in find_sources(root, wanted, digests)} if digests else {}
-    )
-    return Reuse(wanted, [found[digest] for digest in digests if digest in found], digests)
+def choose_source(
+    root: Path,
+    dataset: ImageDataset,
+    spec: StoreSpec,
+    numerics: Mapping[str, Any],
+    agrees: Callable[[SourceStore], bool],
+) -> SourceStore | None:
+    """The store below `root` that gives the most to the store of `spec`; among equals one that computed alike.
 
-
-def recorded_sources(numerics: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fingerprints of the sources that a store was begun with, in their order."""
-    found = numerics.get("reused", ())
-    return tuple(digest for digest in found if isinstance(digest, str)) if isinstance(found, list | tuple) else ()
-
-
-def describe_taken(
-    root: Path, taken: Mapping[str, tuple[int, int]], numerics: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """What was taken from which store, for the provenance; of stores that are still there also their name.
-
-    taken: {digest: (rows, views)}. numerics: the own ones of who took; those of a source are named where they differ.
+    agrees: whether some of its features are what the backbone gives here; the next one is taken otherwise.
     """
-    found = {s.spec.digest(): s.path for s in list_stores(root) if s.spec is not None and s.state == "finished"}
-    described = []
-    for digest, (rows, views) in taken.items():
-        entry: dict[str, Any] = {"store": digest, "rows": rows, "views": views}
-        with suppress(StoreError):
-            if digest in found:
-                entry |= {"name": found[digest].name, "numerics": other_numerics(open_store(found[digest]), numerics)}
-        described.append(entry)
-    return described
+    found = _find_sources(root, dataset, spec, numerics)
+    found.sort(key=lambda source: (-source.size, bool(other_numerics(source.store, numerics)), source.digest))
+    for source in found:
+        if source.size and agrees(source):
+            return source
+        if not source.size and source.changed:
+            warn(f"nothing is taken from {source.name}: {source.changed} of its images have changed since it was begun")
+    return None
 
 
-def _size(wanted: Target, source_store: SourceStore) -> int:
-    return sum(int(source_store.covers(split, wanted.views(split)).sum()) for split in SPLITS)
+def reopen_source(
+    root: Path, dataset: ImageDataset, spec: StoreSpec, numerics: Mapping[str, Any]
+) -> SourceStore | None:
+    """The source that a store was begun with, if it is still there."""
+    digest = recorded_source(numerics)
+    return next(iter(_find_sources(root, dataset, spec, numerics, digest)), None) if digest else None
 
 
-def _sum(masks: Iterable[Mask]) -> tuple[int, int]:
-    counts = [count(mask) for mask in masks]
-    return sum(rows for rows, _ in counts), sum(views for _, views in counts)
+def recorded_source(numerics: Mapping[str, Any]) -> str | None:
+    """The digest of the source that a store was begun with; of several, as earlier versions had, the first."""
+    found = numerics.get("reused")
+    return next((digest for digest in found if isinstance(digest, str)), None) if isinstance(found, list) else None
 
 
-def _view_parameters(store: Store, split: str, rows: IntArray) -> IntArray:
-    """Parameters [n, 1+V, 6] of some rows, of which only those shards are read that have them."""
-    layout = store.manifest.plan.layouts[split]
-    found = np.empty((len(rows), layout.views, len(VIEW_COLUMNS)), dtype=np.int64)
-    for index in np.unique(rows // layout.shard_rows).tolist():
-        shard = layout.shard(split, index)
-        here = rows // layout.shard_rows == index
-        found[here] = read_small(store.path, split, "views", layout, shard.start, shard.stop)[rows[here] - shard.start]
+def other_numerics(store: Store, numerics: Mapping[str, Any]) -> dict[str, Any]:
+    """What a store's bits depend on, as far as it is not in `numerics`; what it took from others plays no part."""
+    own = store.manifest.plan.numerics
+    return {key: value for key, value in own.items() if key != "reused" and numerics.get(key) != value}
+
+
+def warn(text: str) -> None:
+    """A line for the user, who need not do anything."""
+    warnings.warn(text, ToscaWarning, stacklevel=3)
+
+
+def _warn_damaged(name: str, error: StoreError) -> None:
+    where = f" ({error.where})" if error.where else ""
+    warn(
+        f"nothing is taken from a damaged part of {name}; what it would have given is computed. {error.problem}{where}"
+    )
+
+
+def _find_sources(
+    root: Path, dataset: ImageDataset, spec: StoreSpec, numerics: Mapping[str, Any], digest: str | None = None
+) -> list[SourceStore]:
+    """The stores below `root` that fit, or the one with this digest; warns of those that are too damaged to be opened."""
+    stores = []
+    for summary in list_stores(root):
+        if summary.spec is None or summary.state != "finished" or digest not in (None, summary.spec.digest()):
+            continue
+        differing = {name for name, _, _ in spec.differences(summary.spec)}
+        if not differing or not differing <= FREE:
+            continue
+        try:
+            store = open_store(summary.path)
+        except StoreError as error:
+            _warn_damaged(summary.path.name, error)
+            continue
+        if _device_kind(store.manifest.plan.numerics) == _device_kind(numerics) is not None:
+            stores.append(store)
+    times = {split: _modified(dataset, split) for split in SPLITS} if stores else {}
+    return [_match(dataset, spec, store, times) for store in stores]
+
+
+def _match(
+    dataset: ImageDataset, spec: StoreSpec, store: Store, times: Mapping[str, NDArray[np.float64]]
+) -> SourceStore:
+    """Finds the images of a dataset in a store; warns of splits whose paths are damaged, and takes nothing of them."""
+    rows, views, changed, begun = {}, {}, 0, _begun(store)
+    for split, wanted in zip(SPLITS, (spec.views["count"], spec.views["test_count"]), strict=True):
+        theirs: dict[str, int] = {}
+        try:
+            theirs = {path: row for row, path in enumerate(store.paths(split))}
+        except StoreError as error:
+            _warn_damaged(store.path.name, error)
+        found = np.array([theirs.get(path, NONE) for path in dataset.splits[split].paths], dtype=np.int64)
+        newer = (found != NONE) & (times[split] >= begun)
+        changed += int(newer.sum())
+        rows[split] = np.where(newer, NONE, found)
+        same_seed = store.spec.views["seed"] == spec.views["seed"]
+        views[split] = min(1 + int(wanted), store.views(split)) if same_seed else 1
+    return SourceStore(store, rows, views, changed)
+
+
+def _device_kind(numerics: Mapping[str, Any]) -> str | None:
+    """`cpu`, `gpu` (which numerics have under the chip's name) or another type of torch's; None if there is no device."""
+    device = numerics.get("device")
+    if not isinstance(device, str):
+        return None
+    return device if device in ("cpu", "mps", "xpu") else "gpu"
+
+
+def _begun(store: Store) -> float:
+    """When a store was begun, in seconds since the epoch: whatever was read was read after that.
+
+    One that does not say so counts as begun when its oldest file was written.
+    """
+    try:
+        return datetime.fromisoformat(store.provenance["begun"]).timestamp()
+    except (StoreError, KeyError, TypeError, ValueError):
+        return min((path.stat().st_mtime for path in store.path.glob("**/zarr.json")), default=-math.inf)
+
+
+def _modified(dataset: ImageDataset, split: str) -> NDArray[np.float64]:
+    """When the file of each row was modified, in seconds since the epoch, [N]; -inf for rows that have no file."""
+    paths = dataset.splits[split].paths
+    if dataset.root is None:
+        return np.full(len(paths), -math.inf)
+
+    def look(start: int) -> list[float]:
+        times = []
+        for path in paths[start::_STAT_THREADS]:
+            try:
+                times.append(os.stat(f"{dataset.root}/{path}").st_mtime)  # noqa: PTH116 called for every image
+            except OSError:
+                times.append(-math.inf)  # rows of an archive
+        return times
+
+    found = np.empty(len(paths))
+    with ThreadPoolExecutor(_STAT_THREADS) as pool:
+        for start, times in enumerate(pool.map(look, range(_STAT_THREADS))):
+            found[start::_STAT_THREADS] = times
     return found

@@ -18,12 +18,13 @@ from tosca_cache.datasets.images import open_rgb
 from tosca_cache.datasets.modes import to_rgb
 from tosca_cache.errors import ImageError, ModelError
 from tosca_cache.extract.backbone import Backbone, digest, load_backbone
-from tosca_cache.extract.engine import compute, default_workers
+from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import default_batch_size
-from tosca_cache.extract.groups import Renderer, plan_groups
+from tosca_cache.extract.groups import Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard
+from tosca_cache.workers import threads_here
 
 FloatArray = NDArray[np.floating[Any]]
 Photo: TypeAlias = "Path | bytes | Image"
@@ -95,16 +96,15 @@ class Encoder:
         for start in range(0, len(photos), AT_ONCE):
             some = photos[start : start + AT_ONCE]
             dataset = _dataset(some, _decoding(self.card))
-            renderer = Renderer(dataset, transform, seed=0, counts={SPLIT: 0}, skip=True)
-            groups = plan_groups([Shard(SPLIT, 0, 0, len(some))], {SPLIT: 0}, self._batch(len(some)))
-            features, errors = self.empty(len(some)), dict[int, str]()
-            with closing(compute(groups, renderer, forward, self.workers or default_workers())) as computed:
-                for one in computed:
-                    features[one.group.start : one.group.stop] = one.features
-                    errors |= one.skipped
-                    on_progress(one.group.rows)
-            features[list(errors)] = 0
-            yield Encoded(features, errors)
+            renderer = Renderer(dataset, transform, seed=0, skip=True)
+            buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(some)), 1, backbone.dim)
+            groups = plan_groups([buffer], self._batch(len(some)))
+            with closing(compute(groups, renderer, forward, self.workers or threads_here())) as computed:
+                for group in computed:
+                    on_progress(group.stop - group.start)
+            features = buffer.features[:, 0].astype(self.dtype)
+            features[list(buffer.skipped)] = 0
+            yield Encoded(features, buffer.skipped)
 
     def empty(self, rows: int = 0) -> FloatArray:
         """Zeros [rows, d], rounded as the model's features are."""
@@ -115,7 +115,7 @@ class Encoder:
         most = default_batch_size(self.backbone)
         if self.backbone.device.type != "cpu":
             return most
-        return max(1, min(most, -(-photos // (self.workers or default_workers()))))
+        return max(1, min(most, -(-photos // (self.workers or threads_here()))))
 
 
 def _decoding(card: BackboneCard) -> Decoding:

@@ -16,40 +16,47 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tosca_cache.errors import ModelError
 from tosca_cache.files import Limit, file_errors, read_limited
-from tosca_cache.store.file_lock import FileLock, LockHeld
+from tosca_cache.store.locks import StoreBusy, exclusive
 
 CARD, STATE, CLASSES, README, BACKBONE = (
     *("model.json", "state.safetensors", "classes.txt", "README.md"),
     "backbone.safetensors",
 )
 FILES = (STATE, CLASSES, README, CARD)  # in the order in which they take their places
-NEXT, PREVIOUS, PARTIAL, LOCK = ".next", ".previous", ".next.partial", ".lock"
+NEXT, PREVIOUS, PARTIAL = ".next", ".previous", ".next.partial"
 ATTEMPTS = 5  # of reading a folder that is being written
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Within it, this process alone may write a model; raises `ModelError` if another one does."""
-    with file_errors(folder, ModelError, option="another path of the model"):
+    with file_errors(folder, ModelError, option="another path of the model"), _alone(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = FileLock.acquire(folder / LOCK)
-        except LockHeld as error:
-            raise ModelError(
-                f"the model is being changed: {error}", where=folder, remedy="wait until that is done, then try again"
-            ) from error
         try:
             _put_in_place(folder)
             yield
         finally:
-            lock.release()
-            if not any(folder.iterdir()):  # nothing came of it
+            if folder.is_dir() and not any(folder.iterdir()):  # nothing came of it
                 folder.rmdir()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(exclusive(folder.absolute()))
+        except StoreBusy as error:
+            raise ModelError(
+                error.problem.replace("this store", "this model"),
+                where=folder,
+                remedy="wait until it has finished, then run the same command again",
+            ) from error
+        yield
 
 
 def write_version(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -13,8 +13,8 @@ from tosca_cache.datasets.decoding import Decoding
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.backbone import Backbone, load_backbone
+from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.names import REFERENCE_BACKBONE
-from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.learners.options import parse_options
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import DEFAULT, Model

@@ -17,7 +17,7 @@ from tosca_cache.datasets.decoding import Decoding
 from tosca_cache.datasets.folder_dataset import keep_rows, load_photos
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.options import ExtractOptions
+from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import extract
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import Model

@@ -11,8 +11,8 @@ from tosca_cache.datasets import known
 from tosca_cache.datasets.decoding import PUBLISHED
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.names import resolve_name
-from tosca_cache.extract.options import ExtractOptions
 from tosca_cache.extract.pipeline import extract
 from tosca_cache.extract.request import ExtractRequest, prepare, source
 from tosca_cache.reproduce.expectation import Expectation

@@ -38,6 +38,8 @@ Weights = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute.", show_default="the kind that made the store")]
 
+SHOWN = 10  # images of a kind that are named
+
 
 def verify(
     store: StoreArgument,
@@ -126,21 +128,27 @@ def _repair_and_verify(asked: _Asked, report: _Report) -> Verification:
 
 
 def _images(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
-    from tosca_cache.extract.dataset_index import compare_listing
-    from tosca_cache.extract.reconstruct import Sources, rebuild_dataset
+    from tosca_cache.extract.reconstruct import Sources, compare_listing, rebuild_dataset
 
     dataset = rebuild_dataset(store.spec, _provenance(store), asked.sources or Sources())
     found = compare_listing(store, dataset)
-    return {"ok": found.same, **found.to_dict()}, found.lines()
+    kinds = {kind: paths for kind, paths in (found or {}).items() if paths}
+    lines = [
+        f"{len(paths)} {kind}: {', '.join(paths[:SHOWN])}{', ...' if len(paths) > SHOWN else ''}"
+        for kind, paths in kinds.items()
+    ]
+    facts = {kind: {"count": len(paths), "first": paths[:SHOWN]} for kind, paths in (found or {}).items()}
+    if found is not None and not kinds:
+        lines = ["the same images with the same labels, but in another order, or other unused names of classes or domains"]
+    return {"ok": found is None, **facts}, lines
 
 
 def _recompute(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
-    from tosca_cache.extract.probe import TOLERANCE
+    from tosca_cache.extract.compare import TOLERANCE, recompute_sample
     from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild
-    from tosca_cache.extract.recompute import recheck
 
     extraction = rebuild(store.path, store.manifest.plan, _provenance(store), asked.sources or Sources())
-    found = recheck(extraction, store, asked.recompute, asked.seed)
+    found = recompute_sample(extraction.dataset, extraction.backbone, store, asked.recompute, asked.seed)
     largest = max((one.deviation for one in found if one.deviation is not None), default=None)
     facts = {
         "ok": not any(one.problem for one in found),

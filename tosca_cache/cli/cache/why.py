@@ -13,7 +13,7 @@ from tosca_cache.cli.extract import extract, request_of
 from tosca_cache.terminal import echo
 
 if TYPE_CHECKING:
-    from tosca_cache.extract.match import Comparison
+    from tosca_cache.extract.request import Comparison
 
 
 def why(as_json: bool, **given: Any) -> None:
@@ -22,8 +22,7 @@ def why(as_json: bool, **given: Any) -> None:
     Nothing is computed; options that say only how to extract (workers, jobs, parts) play no part. An unfinished store
     matches if the same `tosca extract` would go on with it.
     """
-    from tosca_cache.extract.match import compare_stores
-    from tosca_cache.extract.request import command
+    from tosca_cache.extract.request import command, compare_stores
 
     request = request_of(given)
     extraction, found = compare_stores(request)
@@ -33,7 +32,7 @@ def why(as_json: bool, **given: Any) -> None:
             "matches": bool(matching),
             "path": str(extraction.path),
             "fingerprint": extraction.spec.to_dict(),
-            "stores": [comparison.to_dict() for comparison in found],
+            "stores": [_as_json(comparison) for comparison in found],
             "command": command(request),
         }
         echo(json.dumps(facts, indent=1))
@@ -46,6 +45,15 @@ def why(as_json: bool, **given: Any) -> None:
 def register(cache: typer.Typer) -> None:
     """Adds the verb."""
     cache.command()(why)
+
+
+def _as_json(comparison: Comparison) -> dict[str, Any]:
+    differences = [{"field": f, "asked": asked, "store": has} for f, asked, has in comparison.differences]
+    return vars(comparison) | {
+        "path": str(comparison.path),
+        "matches": comparison.matches,
+        "differences": differences,
+    }
 
 
 def _print(found: list[Comparison], matching: list[Comparison], command: str) -> None:

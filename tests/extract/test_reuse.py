@@ -1,0 +1,498 @@
+"""Reuse: a store takes from a finished one what that has, computes the rest, and is what one from scratch would be."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disk_waits import without_waiting
+from PIL import Image
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.datasets import load_dataset
+from tosca_cache.errors import DatasetError, StoreError, ToscaWarning
+from tosca_cache.extract.backbone import Forward, load_backbone
+from tosca_cache.extract.compare import TOLERANCE, deviations
+from tosca_cache.extract.fingerprint import ExtractOptions
+from tosca_cache.extract.groups import ShardBuffer, plan_groups
+from tosca_cache.extract.parts import extract_part, join
+from tosca_cache.extract.pipeline import Extraction, extract
+from tosca_cache.extract.request import ExtractRequest, command
+from tosca_cache.store import Part, Shard, list_stores
+from tosca_cache.store.layout import object_key
+
+OPTIONS = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
+FEW = replace(OPTIONS, views=2, test_views=0)
+BATCHES = 1e-5  # relative deviation of float32 features in batches of other sizes; docs/growing.md
+TRIED = 8  # views that a source is tried on
+LATER = (time.time() + 3600,) * 2  # than any source, however coarse the times of a file system
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Shards of 5 rows, 3 of train and 2 of test."""
+    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 5)
+
+
+@pytest.fixture(scope="session")
+def made(shapes_folder, tiny, tmp_path_factory):
+    """Stores of the pictures: with 2 views, and what is to come out, 5 views and 1 of test; never written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 5)
+        dataset, root = load_dataset(str(shapes_folder)), tmp_path_factory.mktemp("made")
+        return [make(dataset, tiny, root, replace(options, reuse=False)) for options in (FEW, OPTIONS)]
+
+
+@pytest.fixture
+def few(made):
+    return made[0]
+
+
+@pytest.fixture
+def scratch(made):
+    return made[1]
+
+
+@pytest.fixture
+def old(shapes):
+    """The dataset, whose pictures have lain there for a while."""
+    for path in Path(shapes.root).rglob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    return shapes
+
+
+@pytest.fixture
+def cache(few, tmp_path):
+    """A root with the store that has 2 views."""
+    shutil.copytree(few.path, tmp_path / "cache" / few.path.name)
+    return tmp_path / "cache"
+
+
+def draw(path, size=(40, 50), seed=5):
+    """A picture under this path, as old as the others."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    os.utime(path, (1e9, 1e9))
+
+
+def make(dataset, backbone, root, options=OPTIONS):
+    """The store, and no warning on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ToscaWarning)
+        return extract(dataset, backbone, root, options, show_progress=False)
+
+
+def contents(store):
+    """Every file of a store but its provenance."""
+    found = (path for path in store.path.rglob("*") if path.is_file() and path.name != "provenance.json")
+    return {path.relative_to(store.path): path.read_bytes() for path in found}
+
+
+def assert_same(grown, scratch, tolerance=BATCHES):
+    """The same fingerprint, rows, labels and views; features within the tolerance."""
+    for name in ("spec", "class_names", "domain_names"):
+        assert getattr(grown, name) == getattr(scratch, name)
+    for split in ("train", "test"):
+        assert grown.paths(split) == scratch.paths(split)
+        for array in ("labels", "domains", "view_parameters"):
+            assert np.array_equal(getattr(grown, array)(split), getattr(scratch, array)(split))
+        assert deviations(grown.features(split), scratch.features(split)).max(initial=0) <= tolerance
+
+
+def reused(store):
+    """(rows, views) that were taken from another store."""
+    return [(entry["rows"], entry["views"]) for entry in store.provenance.get("reused", [])]
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Counts images that are opened and views that go through the backbone."""
+    seen = {"opened": [], "computed": 0}
+    forward = Forward.__call__
+
+    def counting(self, pixels):
+        seen["computed"] += len(pixels)
+        return forward(self, pixels)
+
+    def watch(dataset):
+        seen["computed"] = 0
+
+        def opener(split, row):
+            seen["opened"].append(dataset.splits[split].paths[row])
+            return dataset.opener(split, row)
+
+        return replace(dataset, opener=opener), seen
+
+    monkeypatch.setattr(Forward, "__call__", counting)
+    return watch
+
+
+class TestWhatIsTaken:
+    def test_more_views(self, old, tiny, few, cache, scratch, watched):
+        dataset, seen = watched(old)
+        grown = make(dataset, tiny, cache)
+        assert_same(grown, scratch)
+        assert np.array_equal(grown.features("train", views=slice(0, 3)), few.features("train"))
+        # 3 of 6 views of 15 train images, 1 of 2 of 9 test images; every image once, and more for trying the source.
+        assert seen["computed"] == 15 * 3 + 9 * 1 + TRIED
+        assert len(seen["opened"]) == 15 + 9 + TRIED
+        digest, views = few.spec.digest(), 15 * 3 + 9
+        assert grown.manifest.plan.numerics["reused"] == [digest]
+        entry = {"store": digest, "name": few.path.name, "rows": 24, "views": views, "numerics": {}}
+        assert grown.provenance["reused"] == [entry]
+
+    def test_fewer_views_need_no_image(self, old, tiny, few, scratch, tmp_path, watched):
+        shutil.copytree(scratch.path, tmp_path / "cache" / scratch.path.name)
+        dataset, seen = watched(old)
+        grown = make(dataset, tiny, tmp_path / "cache", FEW)
+        assert (seen["computed"], len(seen["opened"])) == (TRIED, TRIED)
+        assert np.array_equal(grown.features("train"), scratch.features("train", views=[0, 1, 2]))
+        assert_same(grown, few)
+
+    def test_new_classes_shift_the_labels_and_old_ones_go(self, old, tiny, tmp_path, watched):
+        make(old, tiny, tmp_path / "cache")
+        for split, number in (("train", 0), ("train", 1), ("test", 0)):
+            draw(Path(old.root, split, "a new class", f"{number}.png"), seed=number)
+            draw(Path(old.root, split, "class 1", f"new {number}.png"), seed=number)
+            shutil.rmtree(Path(old.root, split, "class 0"), ignore_errors=True)
+        other = load_dataset(old.root)
+        dataset, seen = watched(other)
+        grown = make(dataset, tiny, tmp_path / "cache")
+        assert grown.class_names == ("a new class", "class 1", "class 2")
+        assert_same(grown, make(other, tiny, tmp_path / "scratch"))
+        assert reused(grown) == [(16, 10 * 6 + 6 * 2)]
+        assert sum("new" in path for path in seen["opened"]) == 6 and len(seen["opened"]) == 6 + TRIED
+
+    def test_of_several_the_one_that_gives_the_most(self, old, tiny, few, cache, scratch):
+        make(old, tiny, cache, replace(OPTIONS, views=1, reuse=False))
+        grown = make(old, tiny, cache)
+        assert grown.manifest.plan.numerics["reused"] == [few.spec.digest()]
+        last = make(old, tiny, cache, replace(OPTIONS, views=6))
+        assert reused(last) == [(24, 15 * 6 + 9 * 2)]
+        assert_same(grown, scratch)
+
+    def test_another_seed_gives_the_clean_view_alone(self, old, tiny, scratch, tmp_path):
+        make(old, tiny, tmp_path / "cache", replace(OPTIONS, seed=7))
+        grown = make(old, tiny, tmp_path / "cache")
+        assert reused(grown) == [(24, 24)]
+        assert_same(grown, scratch)
+
+    def test_an_embedded_dataset_in_16_bits(self, tmp_path):
+        """2 classes of glyphs, then 3."""
+        glyphs, nano = load_dataset("glyphs"), load_backbone("vit_nano", precision="bf16")
+        options = ExtractOptions(views=1, batch_size=32, workers=1)
+        two, three = (first_classes(glyphs, classes, 2) for classes in (2, 3))
+        make(two, nano, tmp_path / "cache", options)
+        stores = [make(three, nano, tmp_path / name, replace(options, views=2)) for name in ("cache", "scratch")]
+        assert reused(stores[0]) == [(8, 4 * 2 + 4)]
+        assert_same(*stores, TOLERANCE["bf16"])
+
+    def test_an_image_that_cannot_be_read_any_more(self, old, tiny, cache):
+        """The source has its first views: with the others missing, none of it is in the store."""
+        path = Path(old.root, "train", "class 1", "002.png")
+        path.write_bytes(b"")
+        os.utime(path, (1e9, 1e9))
+        grown = make(old, tiny, cache, replace(OPTIONS, on_error="skip"))
+        assert grown.rows("train") == 14 and reused(grown) == [(23, 14 * 3 + 9)]
+
+
+def first_classes(dataset, classes, images):
+    """The first images of the first classes; rows keep their numbers for the opener."""
+    splits, rows = {}, {}
+    for name, split in dataset.splits.items():
+        first = [np.flatnonzero(split.labels == label)[:images] for label in range(classes)]
+        rows[name] = np.concatenate(first)
+        paths = tuple(split.paths[row] for row in rows[name])
+        splits[name] = replace(split, paths=paths, labels=split.labels[rows[name]], domains=split.domains[rows[name]])
+    opener = lambda split, row: dataset.opener(split, int(rows[split][row]))  # noqa: E731
+    return replace(dataset, class_names=dataset.class_names[:classes], splits=splits, opener=opener)
+
+
+@pytest.mark.parametrize(
+    ("size", "stops"), [(1, [1, 3, 4, 5, 6]), (6, [3, 4, 5, 6]), (7, [3, 5, 6]), (10, [4, 6]), (17, [6]), (100, [6])]
+)
+def test_batches_are_of_missing_views(size, stops):
+    """Rows that miss 3, 3, 0, 4, 3 and 4 of 5 views."""
+    buffer = ShardBuffer.empty(Shard("train", 0, 10, 16), 5, 2)
+    for row, missing in enumerate((3, 3, 0, 4, 3, 4)):
+        buffer.missing[row, : 5 - missing] = False
+    groups = list(plan_groups([buffer], size))
+    assert [group.stop for group in groups] == stops
+    assert [group.start for group in groups] == [0, *stops[:-1]]
+    assert sum(group.missing.sum() for group in groups) == 17
+    buffer.missing[:] = False
+    assert [(g.start, g.stop) for g in plan_groups([buffer], size)] == [(0, 6)]
+
+
+def source_of(dataset, backbone, root):
+    """The fingerprint of the store that something is taken from."""
+    with Extraction(dataset, backbone, root, OPTIONS).open_writer() as writer:
+        return writer.numerics.get("reused")
+
+
+class TestWhoGivesNothing:
+    def test_another_backbone_transform_precision_dtype_or_device(self, old, tiny, tmp_path, monkeypatch):
+        one = replace(FEW, views=0, reuse=False)
+        make(old, replace(tiny, weights_digest="0" * 64), tmp_path, one)
+        make(old, replace(tiny, precision="bf16"), tmp_path, one)
+        make(old, tiny, tmp_path, replace(one, store_dtype="float16"))
+        make(old, tiny, tmp_path, replace(one, normalise=False))
+        with monkeypatch.context() as patch:
+            facts = {"batch_size": 8, "torch": "2", "device": "NVIDIA H200"}
+            patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: dict(facts))
+            make(old, tiny, tmp_path, one)
+        assert len(list_stores(tmp_path)) == 5
+        assert source_of(old, tiny, tmp_path) is None
+
+    def test_numerics_of_the_same_device_may_differ_and_are_recorded(self, old, tiny, scratch, tmp_path):
+        make(old, tiny, tmp_path / "cache", replace(FEW, batch_size=24))
+        grown = make(old, tiny, tmp_path / "cache")
+        assert [entry["numerics"] for entry in grown.provenance["reused"]] == [{"batch_size": 24}]
+        assert_same(grown, scratch)
+
+    def test_when_asked_not_to(self, old, tiny, cache, scratch):
+        grown = make(old, tiny, cache, replace(OPTIONS, reuse=False))
+        assert contents(grown) == contents(scratch)
+        assert "reused" not in grown.provenance
+
+    def test_a_folder_of_the_same_name_with_other_pictures(self, old, tiny, tmp_path):
+        shutil.copytree(old.root, tmp_path / "elsewhere" / "shapes")
+        for number, path in enumerate(sorted((tmp_path / "elsewhere").rglob("*.png"))):
+            draw(path, Image.open(path).size[::-1], seed=100 + number)
+        make(load_dataset(str(tmp_path / "elsewhere" / "shapes")), tiny, tmp_path, FEW)
+        with pytest.warns(
+            ToscaWarning, match=r"nothing is taken from shapes--.*8 images that were tried, 8 have other"
+        ):
+            assert source_of(old, tiny, tmp_path) is None
+
+    def test_seeds_that_are_not_those_of_its_fingerprint(self, old, tiny, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr("tosca_cache.datasets.transforms.view_seed", lambda *args, numbers=count(1): next(numbers))
+            make(old, tiny, tmp_path / "cache", FEW)
+        with pytest.warns(ToscaWarning, match="nothing is taken from .*the view has other parameters"):
+            assert source_of(old, tiny, tmp_path / "cache") is None
+
+
+class TestChangedImages:
+    def test_newer_than_the_source(self, old, tiny, cache, tmp_path, capsys):
+        path = Path(old.root, "train/class 1/002.png")
+        draw(path, Image.open(path).size[::-1])
+        os.utime(path, LATER)
+        grown = extract(old, tiny, cache, OPTIONS)
+        said = capsys.readouterr().err
+        assert "51 views of 23 images; 1 of its images have changed since and are not taken" in said
+        assert "left to compute: 57 views of 24 images" in said
+        assert reused(grown) == [(23, 14 * 3 + 9)]
+        assert_same(grown, make(old, tiny, tmp_path / "scratch"))
+
+    def test_all_newer(self, old, tiny, cache):
+        for path in Path(old.root).rglob("*.png"):
+            os.utime(path, LATER)
+        with pytest.warns(ToscaWarning, match="nothing is taken from .*: 24 of its images have changed since"):
+            assert source_of(old, tiny, cache) is None
+
+    def test_another_size_under_an_old_date(self, old, tiny, cache, tmp_path, monkeypatch):
+        """One that the trial does not notice, but whose missing views would be those of another image."""
+        monkeypatch.setattr("tosca_cache.extract.pipeline.source_agrees", lambda *args: True)
+        path = Path(old.root, "train", "class 1", "001.png")
+        draw(path, (200, 100))
+        with pytest.raises(DatasetError, match="another size") as refused:
+            make(old, tiny, cache)
+        assert refused.value.where == str(path) and "touch" in refused.value.remedy
+        os.utime(path, LATER)
+        grown = make(old, tiny, cache)
+        assert reused(grown) == [(23, 14 * 3 + 9)]
+        assert_same(grown, make(old, tiny, tmp_path / "scratch"))
+
+
+class TestDamagedSources:
+    @pytest.mark.parametrize("array", ["features", "views", "paths"])
+    def test_what_is_damaged_is_computed(self, old, tiny, few, cache, scratch, array):
+        file = cache / few.path.name / object_key("train", array, 1)
+        data = bytearray(file.read_bytes())
+        data[len(data) // 4] ^= 1
+        file.write_bytes(data)
+        with pytest.warns(ToscaWarning, match=rf"damaged part of shapes--.*{array} of shard 1 of split train") as said:
+            grown = extract(old, tiny, cache, OPTIONS, show_progress=False)
+        assert sum("damaged" in str(warning.message) for warning in said) == 1
+        lost = 15 if array == "paths" else 5
+        assert reused(grown) == [(24 - lost, (15 - lost) * 3 + 9)]
+        assert_same(grown, scratch)
+
+    def test_one_that_cannot_be_opened(self, old, tiny, few, cache, scratch):
+        (cache / few.path.name / object_key("test", "labels", 0)).unlink()
+        with pytest.warns(ToscaWarning, match="labels of shard 0 of split test"):
+            grown = extract(old, tiny, cache, OPTIONS, show_progress=False)
+        assert contents(grown) == contents(scratch)
+
+
+def stopping(dataset, after):
+    """The dataset, but Ctrl-C comes when its image number `after` is opened (those that are only tried are not counted)."""
+    left = [after + TRIED]
+
+    def opener(split, row):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return dataset.opener(split, row)
+
+    return replace(dataset, opener=opener)
+
+
+def interrupted(dataset, backbone, root, after=7):
+    """The unfinished store that Ctrl-C leaves."""
+    with pytest.raises(KeyboardInterrupt):
+        make(stopping(dataset, after), backbone, root)
+    (state,) = [store for store in list_stores(root) if store.state == "unfinished"]
+    assert 0 < state.done_rows < 24
+    return state
+
+
+class TestResume:
+    def test_the_end_is_the_same(self, old, tiny, cache, tmp_path):
+        shutil.copytree(cache, tmp_path / "again")
+        whole = make(old, tiny, cache)
+        for after in (6, 1):
+            interrupted(old, tiny, tmp_path / "again", after)
+        make(old, tiny, tmp_path / "again", replace(OPTIONS, views=4))  # appears later, and is not asked
+        broken = make(old, tiny, tmp_path / "again")
+        assert contents(broken) == contents(whole)
+        assert broken.provenance["reused"] == whole.provenance["reused"]
+
+    def test_the_source_is_gone(self, old, tiny, cache, scratch, capsys):
+        (source,) = list_stores(cache)
+        state = interrupted(old, tiny, cache)
+        shutil.rmtree(source.path)
+        grown = extract(old, tiny, cache, OPTIONS)
+        assert f"the store {source.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
+        assert_same(grown, scratch)
+        assert grown.provenance["reused"] == [
+            {"store": source.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
+        ]
+
+    def test_the_source_goes_while_it_is_taken_from(self, old, tiny, cache, scratch):
+        (source,) = list_stores(cache)
+        opened = count()
+
+        def opener(split, row):
+            if next(opened) == TRIED + 5:
+                shutil.rmtree(source.path)
+            return old.opener(split, row)
+
+        with pytest.warns(ToscaWarning, match=r"shapes--.* is gone; what it would have given is computed") as said:
+            grown = extract(replace(old, opener=opener), tiny, cache, OPTIONS, show_progress=False)
+        assert len(said) == 1
+        assert_same(grown, scratch)
+
+    def test_restart_asks_again_and_no_reuse_is_refused(self, old, tiny, cache):
+        interrupted(old, tiny, cache)
+        later = make(old, tiny, cache, replace(OPTIONS, views=4))
+        with pytest.raises(StoreError, match=r"numerics.reused: begun with .*, now"):
+            make(old, tiny, cache, replace(OPTIONS, reuse=False))
+        grown = make(old, tiny, cache, replace(OPTIONS, restart=True))
+        assert grown.manifest.plan.numerics["reused"] == [later.spec.digest()]
+
+    def test_parts_take_the_same(self, old, tiny, cache, tmp_path, capsys):
+        shutil.copytree(cache, tmp_path / "parts")
+        alone = make(old, tiny, cache)
+        parts = Extraction(old, tiny, tmp_path / "parts", OPTIONS)
+        for part in ("1/5", "2/3", "1/3", "3/3"):
+            extract_part(replace(parts), Part.parse(part))  # each like a process of its own
+        said = capsys.readouterr().err
+        assert ": 15 views of 5 images" in said and "left to compute: 15 views of 5 images" in said
+        joined = join(replace(parts))
+        assert contents(joined) == contents(alone)
+        assert joined.provenance["reused"] == alone.provenance["reused"]
+
+    @pytest.mark.long
+    def test_kill_9(self, old, tiny, tiny_weights, cache, tmp_path):
+        """A real process that is killed between two shards."""
+        shutil.copytree(cache, tmp_path / "again")
+        script = tmp_path / "killed.py"
+        script.write_text(KILLED)
+        asked = [str(word) for word in (sys.executable, script, old.root, tiny_weights, tmp_path / "again", 2)]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert [store.done_rows for store in list_stores(tmp_path / "again") if store.state == "unfinished"] == [10]
+        broken, whole = make(old, tiny, tmp_path / "again"), make(old, tiny, cache)
+        assert contents(broken) == contents(whole)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tosca_cache.datasets import load_dataset
+from tosca_cache.extract.backbone import load_backbone
+from tosca_cache.extract.fingerprint import ExtractOptions
+from tosca_cache.extract.pipeline import extract
+from tosca_cache.store import StoreWriter, layout
+
+layout.SHARD_ROWS = 5
+data, weights, root, left = *sys.argv[1:4], int(sys.argv[4])
+publish = StoreWriter.publish
+
+def killing(self, *args, **named):
+    global left
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    publish(self, *args, **named)
+
+StoreWriter.publish = killing
+backbone = load_backbone("test_vit", weights=Path(weights), img_size=32, precision="fp32")
+options = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
+extract(load_dataset(data), backbone, Path(root), options, show_progress=False)
+"""
+
+
+class TestCommands:
+    @pytest.fixture
+    def tosca(self, old, tiny_weights, tmp_path):
+        """Runs a verb on the root of this test, `extract` with the tiny model; returns what it printed."""
+        model = ["--dataset", old.root, "--backbone", "test_vit", "--weights", tiny_weights, "--img-size", 32]
+
+        def run(verb, *arguments):
+            more = [*model, "--precision", "fp32"] if verb == "extract" else []
+            words = [*verb.split(), *more, "--root", tmp_path / "cache", *arguments]
+            result = CliRunner().invoke(app, [str(word) for word in words])
+            assert result.exit_code == 0, result.output
+            return result.output
+
+        return run
+
+    def test_a_store_grows_and_is_trained_on(self, tosca, old, tmp_path):
+        first, second = tosca("extract", "--views", 1), tosca("extract", "--views", 2, "--no-reuse")
+        assert "taken from" not in second and "left to compute" not in second
+        name = path_in(first).name
+        shutil.rmtree(path_in(second))
+        for split in ("train", "test"):
+            for number in range(2):
+                draw(Path(old.root, split, "class 3", f"{number}.png"), seed=number)
+        said = tosca("extract", "--views", 2)
+        assert f"taken from {name}: 39 views of 24 images\nleft to compute: 23 views of 19 images" in said
+        found = json.loads(tosca("cache info", path_in(said).name, "--json"))
+        assert [(entry["name"], entry["views"]) for entry in found["provenance"]["reused"]] == [(name, 39)]
+        assert name in "".join(tosca("cache info", path_in(said).name).split("│")).replace("\n", "").replace(" ", "")
+        runs = ["--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1]
+        result = CliRunner().invoke(app, [str(word) for word in ["train", "--store", path_in(said), *runs]])
+        assert result.exit_code == 0, result.output
+
+    def test_the_command_of_a_request_says_so(self):
+        asked = ExtractRequest("digits", Path("cache"), options=ExtractOptions(reuse=False, views=3))
+        assert command(asked) == "tosca extract --dataset digits --root cache --views 3 --no-reuse"
+
+
+def path_in(output):
+    return Path(output.splitlines()[-1].removeprefix("store: "))
