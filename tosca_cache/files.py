@@ -9,10 +9,10 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from tosca_cache.errors import ToscaError
 
@@ -98,15 +98,29 @@ def write_text(path: Path, text: str) -> None:
 
     A lone surrogate (a name that is no UTF-8 has some) is written as its escape, which JSON reads.
     """
+    with writing_text(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def writing_text(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes its place at the end of the block, see `write_text`; not if the block raises."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def asked_file(path: Path) -> AbstractContextManager[IO[str]]:
+    """A text file that a user has named: a device or a pipe stays one, a link stays and what it leads to is replaced."""
+    if path.exists() and not path.is_file():
+        return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    return writing_text(path.resolve())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ import typer
 from tosca_cache.cli.learn import Device, ModelPath
 from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root, import_plugins
 from tosca_cache.errors import UsageError
+from tosca_cache.files import asked_file, file_errors
 from tosca_cache.terminal import echo
 from tosca_cache.text import csv_text, one_line
 
@@ -47,11 +48,8 @@ def evaluate(
     features = lesson.features[:, 0]
     found = evaluate_model(opened, features, lesson.names, paths, worst=worst)
     if confusion is not None:
-        try:
-            confusion.write_text(csv_text(confusion_rows(opened, features, lesson.names)), encoding="utf-8")
-        except OSError as error:
-            problem = f"the matrix cannot be written: {error.strerror}"
-            raise UsageError(problem, where=confusion, remedy="give another file") from error
+        with file_errors(confusion, UsageError, option="--confusion"), asked_file(confusion) as file:
+            file.write(csv_text(confusion_rows(opened, features, lesson.names)))
     if as_json:
         echo(json.dumps(found, allow_nan=False, ensure_ascii=True))
     else:

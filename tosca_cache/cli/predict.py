@@ -13,6 +13,7 @@ import typer
 from tosca_cache.cli.learn import Device, ModelPath
 from tosca_cache.cli.options import Plugins, import_plugins
 from tosca_cache.errors import UsageError
+from tosca_cache.files import asked_file, file_errors
 from tosca_cache.terminal import echo
 from tosca_cache.text import csv_text, one_line
 
@@ -132,15 +133,11 @@ def counting(what: str, total: int | None) -> Any:
 
 
 def _csv(stack: ExitStack, table: Path | None, top: int) -> Callable[[Answer], None]:
-    """What writes a row; the file is there at once, so that nothing is lost if the work is interrupted."""
+    """What writes a row; the file takes its place when all are written."""
     if table is None:
         return lambda answer: None
-    try:
-        file = stack.enter_context(table.open("w", encoding="utf-8", newline=""))
-    except OSError as error:
-        raise UsageError(
-            f"the table cannot be written: {error.strerror}", where=table, remedy="give another file"
-        ) from error
+    stack.enter_context(file_errors(table, UsageError, option="--csv"))
+    file = stack.enter_context(asked_file(table))
     others = [name for number in range(2, top + 1) for name in (f"label{number}", f"probability{number}")]
     file.write(csv_text([[*COLUMNS, *others]]))
 

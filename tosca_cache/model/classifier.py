@@ -133,6 +133,12 @@ class Model(Shown):
 
             lesson = folder_lesson(self, Path(lesson), Path(root))
         begun, card = time.perf_counter(), self.card
+        if lesson.features.shape[1:] != (1 + card.views, card.dim):
+            raise UsageError(
+                f"features of shape {list(lesson.features.shape)} are not what the model learns",
+                where=self.path,
+                remedy=f"give rows of {1 + card.views} views of {card.dim} numbers",
+            )
         names, counts = np.unique(np.asarray(lesson.names, dtype=object), return_counts=True)
         images, place = dict(zip(names.tolist(), counts.tolist(), strict=True)), self._index_of()
         known = {name: count for name, count in images.items() if name in place}

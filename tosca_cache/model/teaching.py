@@ -187,6 +187,8 @@ def relearned(model: Model, without: str) -> Model | None:
         dtype=card.dtype,
         device=str(model.device),
     )
+    if model.held_out is None:
+        fresh.held_out = None
     names = {index: one.name for one in card.classes for index in one.indices if one.name != without}
     for number, step in enumerate(card.history):
         chosen = (model.steps == number) & np.isin(model.indices, list(names))

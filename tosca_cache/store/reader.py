@@ -102,6 +102,12 @@ class Store(Shown):
         """1+V, the views of a row, the clean one included."""
         return self._layout(split).views
 
+    def zarr(self) -> Any:
+        """zarr's own group, read-only, for whoever has tools for zarr; every chunk that it reads is checked."""
+        import zarr
+
+        return zarr.open_group(str(self.path), mode="r")
+
     def features(self, split: str, rows: Selection = None, views: Selection | int = None) -> NDArray[Any]:
         """Features [n, v, d] in the stored dtype, C-contiguous; see `chunks.read_features`.
 
