@@ -198,6 +198,17 @@ def test_options_of_another_model_are_refused(shelf, tmp_path):
     assert "give photos or a store" in learn(code=2)
 
 
+def test_a_list_teaches_its_train_photos(tmp_path):
+    folder = paint(tmp_path / "photos", ["red", "blue"], 6)
+    lines = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(f"{line}\n" for line in lines))
+    split = [f"{line},{'test' if number % 3 == 0 else 'train'}\n" for number, line in enumerate(lines)]
+    (tmp_path / "split.csv").write_text("path,label,split\n" + "".join(split))
+    assert "2 classes, 8 photos" in learn("split.csv", *NANO)
+    assert "known: 2 classes, 4 photos" in learn("all.csv")
+    assert "4 photos of 2 classes" in run("evaluate", "shelf.tosca", "split.csv")
+
+
 def test_photos_in_python(shelf, tmp_path):
     model = tosca.Model.open(shelf)
     photos = sorted((paint(tmp_path / "new", ["green", "grey"], 2, seed=5)).rglob("*.png"))

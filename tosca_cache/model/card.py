@@ -31,7 +31,8 @@ class BackboneCard(_Part):
     """The backbone that turns photos into features, and how photos are prepared for it.
 
     name, tag, weights_digest: as in a store's fingerprint. weights: the file that they lay in; None for published ones.
-    normalise: whether mean and std of the weights are used. decoding: orientation, background and depth.
+    normalise: whether mean and std of the weights are used. transform: what becomes of a decoded photo, as in a store's
+    fingerprint. decoding: orientation, background and depth.
     """
 
     name: str
@@ -41,6 +42,7 @@ class BackboneCard(_Part):
     image_size: int = Field(ge=1)
     precision: str = Field(pattern="^(fp32|bf16|fp16)$")
     normalise: bool = True
+    transform: dict[str, Any] = {}
     decoding: dict[str, str] = {}
 
 

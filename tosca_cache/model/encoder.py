@@ -58,7 +58,7 @@ class Encoder:
     def backbone(self) -> Backbone:
         """The backbone, loaded when it is first asked for.
 
-        Raises `ModelError` if its weights are not those that the model has learned under, and what loading raises.
+        Raises `ModelError` if weights or transform are not those that the model has learned under, and what loading raises.
         """
         if self._backbone is None:
             card = self.card
@@ -75,6 +75,12 @@ class Encoder:
                     "these are not the weights that the model has learned under",
                     where=self.weights or recorded or card.name,
                     remedy="give the file with the right ones: --weights FILE",
+                )
+            if card.transform and found.transform(card.normalise).to_dict() != card.transform:
+                raise ModelError(
+                    "this version of timm or tosca_cache prepares photos in another way than the model has learned",
+                    where=card.name,
+                    remedy="use the versions that the model was made with, or learn it again",
                 )
             self._backbone = found
         return self._backbone

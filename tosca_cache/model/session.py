@@ -104,8 +104,8 @@ def _teach_photos(request: Request, model: Model | None, folder: Path, note: Cal
             where=request.model,
             remedy="give features: --store STORE",
         )
-    decoding = Decoding() if model is None or model.card.backbone is None else None
-    photos = list_photos(folder, "train", decoding.to_dict() if decoding else model.card.backbone.decoding)  # type: ignore[union-attr]
+    known = None if model is None else model.card.backbone
+    photos = list_photos(folder, "train", Decoding().to_dict() if known is None else known.decoding)
     before = Done(model, None, 0) if model is not None else None
     if model is not None and not request.again:
         new, before = _new(model, photos.digests, photos.names)

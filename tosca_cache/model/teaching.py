@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.decoding import Decoding
+from tosca_cache.datasets.decoding import Decoding, as_published
 from tosca_cache.datasets.folder_dataset import keep_rows, load_photos
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.backbone import Backbone
@@ -130,6 +130,7 @@ def backbone_card(backbone: Backbone, weights: Path | None, *, normalise: bool, 
         image_size=backbone.image_size,
         precision=backbone.precision,
         normalise=normalise,
+        transform=backbone.transform(normalise).to_dict(),
         decoding=decoding.to_dict(),
     )
 
@@ -149,6 +150,7 @@ def store_backbone(store: Store) -> BackboneCard | None:
         image_size=spec.transform["image_size"],
         precision=spec.precision,
         normalise=spec.transform.get("normalize") == "timm",
+        transform={key: value for key, value in spec.transform.items() if key not in as_published()},
         decoding=Decoding.recorded_in(spec.transform).to_dict(),
     )
 
@@ -161,7 +163,7 @@ def check_store(model: Model, store: Store) -> None:
         ("views", model.card.views, store.views("train") - 1),
     ]
     if mine is not None and theirs is not None:
-        fields = ("name", "weights_digest", "image_size", "precision", "normalise", "decoding")
+        fields = ("name", "weights_digest", "precision", "transform", "decoding")
         pairs += [(name, getattr(mine, name), getattr(theirs, name)) for name in fields]
     wrong = [f"{name}: the model has {a!r}, the store {b!r}" for name, a, b in pairs if a != b]
     if wrong:
