@@ -63,6 +63,7 @@ def serve(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS
         )
+        listening.listen(128)  # from now on, so that nobody who reads this line is refused
         echo(f"serving {model} on {_address(listening)} (Ctrl-C ends)")
         try:
             uvicorn.Server(config).run(sockets=[listening])

@@ -2,25 +2,28 @@
 
 import { Problem, ask, each, form, setToken } from "./api.js";
 
-const TOP = 5, NEAREST = 6, MOST_CARDS = 100;
+const TOP = 5, NEAREST = 6, MOST_CARDS = 100, SHOWN_MS = 8000;
 const find = (id) => document.getElementById(id);
 const make = (tag, options = {}, ...children) => {
   const element = Object.assign(document.createElement(tag), options);
   element.append(...children);
   return element;
 };
-const percent = (value) => `${(100 * value).toFixed(1)} %`;
+const percent = (value) => (value < 0.0005 ? "< 0.1 %" : `${(100 * value).toFixed(1)} %`);
 const count = (n, word) => `${n} ${word}${n === 1 ? "" : word.endsWith("s") ? "es" : "s"}`;
 
 let model = null; // the answer of GET /classes
 const cards = new Map(); // photo -> its element
 const lesson = new Map(); // photo to be taught -> its element
+let hiding; // the timer of the message
 
 function say(text, bad = false) {
   const message = find("message");
   message.hidden = false;
   message.classList.toggle("bad", bad);
   message.textContent = text;
+  clearTimeout(hiding);
+  if (!bad) hiding = setTimeout(() => (message.hidden = true), SHOWN_MS);
 }
 
 function fail(error) {
@@ -59,7 +62,7 @@ function showClasses() {
   const wanted = find("find").value.trim().toLowerCase();
   const shown = model.classes.filter((one) => one.name.toLowerCase().includes(wanted));
   find("classes").replaceChildren(...shown.map((one) => {
-    const forget = make("button", { type: "button", className: "plain", textContent: "Forget", title: `Forget ${one.name}` });
+    const forget = make("button", { type: "button", className: "plain", textContent: "×", title: `Forget ${one.name}` });
     forget.setAttribute("aria-label", `Forget ${one.name}`);
     forget.addEventListener("click", () => change(forget, async () => {
       const done = await ask("DELETE", `classes/${encodeURIComponent(one.name)}`);
@@ -147,7 +150,7 @@ function showAnswer(card, file, answer) {
   if (answer.error !== null) return showProblem(card, file, answer.error);
   card.classList.remove("bad");
   title(card, answer.label);
-  note(card, answer.is_novel ? "It looks like none of the classes." : file.name);
+  note(card, [file.name, ...(answer.is_novel ? ["It looks like none of the classes."] : [])].join(" · "));
   card.querySelector(".use").hidden = model.read_only;
   card.querySelector(".bars").replaceChildren(...answer.top.map(([name, probability]) => {
     const fill = make("div", { className: "fill" });
@@ -161,7 +164,7 @@ function showAnswer(card, file, answer) {
   card.querySelector(".near ul").replaceChildren(...answer.nearest.map((one) => {
     const item = make("li", {}, make("span", { textContent: one.label }));
     if (one.photo) {
-      const image = make("img", { alt: "", width: 84, height: 84 });
+      const image = make("img", { alt: "" });
       item.prepend(image);
       ask("GET", one.photo, undefined, (found) => found.blob()).then((blob) => setImage(image, blob), () => image.remove());
     }
@@ -174,8 +177,7 @@ function setImage(image, blob) {
   image.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
   image.addEventListener("error", () => {
     URL.revokeObjectURL(address);
-    image.removeAttribute("src");
-    image.classList.add("none");
+    image.hidden = true;
   }, { once: true });
   image.src = address;
 }
@@ -198,7 +200,7 @@ function remove(map, file, focus) {
 function addLesson(files) {
   for (const file of files) {
     if (lesson.has(file)) continue;
-    const image = make("img", { width: 84, height: 84 });
+    const image = make("img");
     preview(image, file);
     const drop = make("button", { type: "button", textContent: "×", title: `Leave ${file.name || "photo"} out` });
     drop.setAttribute("aria-label", drop.title);
