@@ -41,7 +41,6 @@ def serve(
 
     Give a token by the environment rather than on the command line, where other users of the machine can see it.
     """
-    _check_token(token, host)
     import_plugins(plugin)
     try:
         import uvicorn
@@ -55,8 +54,8 @@ def serve(
             where="tosca serve",
             remedy="pip install 'tosca-cache[serve]'",
         ) from error
-    listening = _listen(host, port)
-    with listening:
+    _check_token(token, host)
+    with _listen(host, port) as listening:
         limits = Limits(bytes=max_bytes, images=max_images, pixels=max_pixels, waiting=queue)
         served = Served(model, device=device, weights=weights, max_pixels=max_pixels)
         app = create_app(served, limits, token=token, read_only=read_only)

@@ -35,9 +35,7 @@ def trained(made_once):
             (folder / "photos" / name).mkdir(parents=True)
             for number in range(6):
                 (folder / "photos" / name / f"{number}.png").write_bytes(photo(colour, number))
-        teach(
-            Request(folder / "colours.tosca", photos=folder / "photos", backbone="vit_nano", root=folder / "cache")
-        )
+        teach(Request(folder / "colours.tosca", photos=folder / "photos", backbone="vit_nano", root=folder / "cache"))
 
     return made_once("served-model", make)
 

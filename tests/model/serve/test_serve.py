@@ -152,7 +152,13 @@ def test_without_a_token_no_other_page_and_no_other_name_is_answered(model, clie
     with client_of(model) as client:
         for host in ("evil.example", "127.0.0.1.evil.example", "[::1", ""):
             problem(client.get("/classes", headers={"Host": host}), 403)
-        for origin in ("http://evil.example", "null", "http://127.0.0.1:9", "http://127.0.0.1.evil.example", "http://["):
+        for origin in (
+            "http://evil.example",
+            "null",
+            "http://127.0.0.1:9",
+            "http://127.0.0.1.evil.example",
+            "http://[",
+        ):
             problem(client.post("/undo", headers={"Origin": origin}), 403)
         for host in ("localhost:80", "[::1]:8000", "127.0.0.2"):
             assert client.get("/classes", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
@@ -173,7 +179,10 @@ def test_a_full_queue_says_when_to_try_again(model, picture, upload, app_of, ser
 
         served.encoder.encode = encode
 
-    with serving(app_of(model, before=slow, waiting=2)) as address, httpx2.Client(base_url=address, timeout=60) as client:
+    with (
+        serving(app_of(model, before=slow, waiting=2)) as address,
+        httpx2.Client(base_url=address, timeout=60) as client,
+    ):
         first = threading.Thread(target=answers, args=(client, upload(picture(RED, 1), picture(RED, 2))))
         first.start()
         assert begun.wait(60)
@@ -378,7 +387,9 @@ def test_fuzzed_requests_are_never_a_fault_of_the_server(model, app_of, serving)
         @many
         @given(body=st.binary(max_size=400), cut=st.integers(0, 300), kind=st.sampled_from(KINDS))
         def raw(body, cut, kind):
-            form = b'--x\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n' + body + b"\r\n--x--\r\n"
+            form = (
+                b'--x\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n' + body + b"\r\n--x--\r\n"
+            )
             for sent in (body, form, form[:cut]):
                 for path in ("predict", "learn"):
                     reply = client.post(path, content=sent, headers={"Content-Type": kind})
@@ -400,7 +411,11 @@ def test_a_body_that_does_not_go_on_is_given_up(model, app_of, monkeypatch):
     async def send(message):
         sent.append(message)
 
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"multipart/form-data; boundary=x"), (b"content-length", b"99")]
+    headers = [
+        (b"host", b"127.0.0.1"),
+        (b"content-type", b"multipart/form-data; boundary=x"),
+        (b"content-length", b"99"),
+    ]
     scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
     scope |= {"http_version": "1.1", "scheme": "http", "root_path": "", "raw_path": b"/predict", "server": ("h", 1)}
     asyncio.run(app_of(model)(scope | {"client": ("c", 1)}, receive, send))

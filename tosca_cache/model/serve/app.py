@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, FastAPI, File, Form, Query, Request, Response, UploadFile
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
@@ -30,8 +30,7 @@ from tosca_cache.model.serve.served import Served, UnknownClass
 
 STATIC = Path(__file__).parent / "static"
 MOST_TOP, MOST_NEAREST = 1000, 20
-Photos = Annotated[list[UploadFile], "one or many image files"]
-T = TypeVar("T")
+Photos = Annotated[list[UploadFile], File(description="One or many image files.")]
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,10 @@ async def learn(
     photos: Photos,
     name: Annotated[str, Form(description="The class: a new one, or one to learn more of.")],
 ) -> schemas.LearnOut:
-    """Teaches a class, new or known, and writes the model before it answers; nothing is learned if a photo cannot be read."""
+    """Teaches a class, new or known, and writes the model before it answers.
+
+    Nothing is learned if a photo cannot be read.
+    """
     server = _server(request)
     _check_changeable(server)
     data, encoded = await _encode(server, photos)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from tosca_cache.errors import ToscaError, short_of_memory
 from tosca_cache.model.encoder import Encoded
 
-AT_ONCE = 64  # photos of one batch; a request that has more is a batch of its own
+AT_ONCE = 32  # photos of one batch; a request that has more is a batch of its own
 _SMOOTHING = 0.2  # weight of the last batch in the seconds that a photo takes
 
 
-class Busy(Exception):  # noqa: N818 a state, which is answered with 503
+class Busy(Exception):
     """The queue is full; `seconds` until there should be room."""
 
     def __init__(self, seconds: int) -> None:

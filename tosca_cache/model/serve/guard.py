@@ -51,7 +51,9 @@ def problem_body(problem: str, where: str | None, remedy: str | None) -> dict[st
     return {"error": problem, "where": where, "do": remedy}
 
 
-def refusal(status: int, problem: str, where: str, remedy: str, headers: Mapping[str, str] | None = None) -> HTTPException:
+def refusal(
+    status: int, problem: str, where: str, remedy: str, headers: Mapping[str, str] | None = None
+) -> HTTPException:
     """An exception that is answered with a status and `problem_body`."""
     return HTTPException(status, problem_body(problem, where, remedy), dict(headers or {}))  # type: ignore[arg-type]
 

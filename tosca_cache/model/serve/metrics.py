@@ -18,7 +18,7 @@ class Metrics:
 
     def __init__(self, waiting: Callable[[], int], classes: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        which = {"registry": self.registry}
+        which: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("tosca_requests", "Requests.", ["method", "path", "status"], **which)
         self.seconds = Histogram("tosca_request_seconds", "Seconds of requests.", ["path"], buckets=_SECONDS, **which)
         self.photos = Counter("tosca_photos", "Photos: answered, unreadable, taught.", ["outcome"], **which)

@@ -1,7 +1,7 @@
 """The training photos that are nearest to a photo: rows of the stores that a model was taught from, and their images.
 
 Everything is read-only. An image is only shown if it is the very file that was taught (by its digest, where the model knows
-that of the file) and lies in the folder that its store records, links followed; and only as a small JPEG made of its pixels.
+that of the file) and lies in the folder that its store records, links followed; and only as a small JPEG of its pixels.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Nearest:
 
     @classmethod
     def of(cls, model: Model, before: Nearest | None = None) -> Nearest:
-        """All rows of a model whose stores are still there; those before, if the model has learned none of a store since."""
+        """All rows of a model whose stores are still there; `before`, if these are the same rows."""
         key = _key(model)
         if before is not None and before.key == key:
             return before
@@ -119,7 +119,10 @@ class Nearest:
         some = np.argpartition(-similar, k - 1, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(similar, some, 1), axis=1, kind="stable")
         places = np.take_along_axis(some, order, 1)
-        return [[self._neighbour(place, row[place]) for place in chosen] for row, chosen in zip(similar, places.tolist(), strict=True)]
+        return [
+            [self._neighbour(place, row[place]) for place in chosen]
+            for row, chosen in zip(similar, places.tolist(), strict=True)
+        ]
 
     def photo(self, digest: str) -> TrainingPhoto | None:
         """The photo with a digest."""

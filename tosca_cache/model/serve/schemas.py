@@ -33,7 +33,9 @@ class AnswerOut(BaseModel):
     """What is said of one photo; the same fields as those of `tosca predict --json`."""
 
     path: str = Field(description="Name of the file, as it was sent.")
-    label: str | None = Field(description="The likeliest class; unknown below the threshold; null if it cannot be read.")
+    label: str | None = Field(
+        description="The likeliest class; unknown below the threshold; null if it cannot be read."
+    )
     probability: float | None
     top: list[tuple[str, float]] = Field(description="The likeliest classes with their probabilities.")
     novelty: float | None = Field(description="From 0 to 1.")
