@@ -2,18 +2,22 @@
 
 import asyncio
 import io
+import itertools
 import json
 import re
 import shutil
 import socket
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 from campaign import times
-from commands import Command
+from commands import HANGS, Command
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -318,37 +322,63 @@ def test_a_port_in_use_and_a_model_that_is_not_there(model, tmp_path):
     assert "there is no model here" in done.output
 
 
+def stand_still(function, call, sign):
+    """For `before`: the command stands still when it is about to call a function of `model.folder` for the n-th time."""
+    from tosca_cache.model import folder
+
+    plain, calls = getattr(folder, function), itertools.count(1)
+
+    def counted(*arguments):
+        if next(calls) == call:
+            sign.touch()
+            time.sleep(HANGS)
+        return plain(*arguments)
+
+    setattr(folder, function, counted)
+
+
+# Before which call of a function, and how many classes are known afterwards: of 3 and a new one.
+MOMENTS = [
+    ("_write", 2, 3),
+    ("_link", 6, 4),
+    *[("_write", n, 3) for n in (1, 3, 4)],
+    *[("_link", n, 3) for n in range(1, 5)],
+]
+MOMENTS += [
+    *[("_link", n, 4) for n in (5, 7, 8)],
+    *[("_sync", n, 3) for n in (1, 2)],
+    *[("_sync", n, 4) for n in (3, 4)],
+]
+
+
 @pytest.mark.campaign
-def test_killed_while_teaching_the_model_is_as_before_or_after(model, tmp_path, picture, upload):
-    """The command serves in a process of its own, which is killed at another moment of a lesson each time."""
+@pytest.mark.parametrize(("function", "call", "known"), MOMENTS[: times(2, len(MOMENTS))])
+def test_killed_while_teaching_the_model_is_as_before_or_after(model, tmp_path, picture, upload, function, call, known):
+    """The command serves in a process of its own, which is killed before one of the steps in which a version is written."""
     import httpx2
 
     from tosca_cache.model.saved import open_model
 
-    known = 3
-    for round_ in range(times(3, 25)):
-        command = Command("serve", model, "--port", "0")
-        command.wait_until(lambda: "serving" in command.output)  # noqa: B023
-        address = re.search(r"http://\S+", command.output)[0]
-        begun = threading.Event()
+    sign = tmp_path / "sign"
+    command = Command("serve", model, "--port", "0", before=partial(stand_still, function, call, sign))
+    command.wait_until(lambda: "serving" in command.output)
+    address, form = re.search(r"http://\S+", command.output)[0], upload(picture(YELLOW, 1), picture(YELLOW, 2))
 
-        def teach(address=address, begun=begun, name=f"new-{round_}", form=upload(picture(YELLOW, round_))):
-            begun.set()
-            try:
-                return httpx2.post(f"{address}learn", files=form, data={"name": name}, timeout=60)
-            except httpx2.HTTPError:
-                return None
+    def teach():
+        with pytest.raises(httpx2.HTTPError):
+            httpx2.post(f"{address}learn", files=form, data={"name": "yellow"}, timeout=HANGS)
 
-        thread = threading.Thread(target=teach)
-        thread.start()
-        begun.wait()
-        thread.join(0.02 * round_)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(teach)
+        command.wait_until(sign.exists)
         command.kill()
-        thread.join()
-        found = open_model(model)
-        assert len(found.class_names) in (known, known + 1)
-        assert len(found.indices) == sum(one.images for one in found.card.classes)
-        known = len(found.class_names)
+        asked.result()
+    found = open_model(model)
+    assert len(found.class_names) == known
+    assert len(found.indices) == sum(one.images for one in found.card.classes)
+    found.forget("red")
+    found.save(model)
+    assert "red" not in open_model(model).class_names
 
 
 KINDS = ("multipart/form-data; boundary=x", "multipart/form-data; boundary=", "multipart/form-data", "application/json")
