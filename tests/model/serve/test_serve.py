@@ -450,3 +450,10 @@ def test_a_body_that_does_not_go_on_is_given_up(model, app_of, monkeypatch):
     scope |= {"http_version": "1.1", "scheme": "http", "root_path": "", "raw_path": b"/predict", "server": ("h", 1)}
     asyncio.run(app_of(model)(scope | {"client": ("c", 1)}, receive, send))
     assert sent[0]["status"] == 408
+
+
+def test_ctrl_c_ends_it(model):
+    command = Command("serve", model, "--port", "0")
+    command.wait_until(lambda: "serving" in command.output)
+    assert command.interrupt() == 0
+    assert "stopped" in command.error

@@ -19,11 +19,10 @@ let hiding; // the timer of the message
 
 function say(text, bad = false) {
   const message = find("message");
-  message.hidden = false;
   message.classList.toggle("bad", bad);
   message.textContent = text;
   clearTimeout(hiding);
-  if (!bad) hiding = setTimeout(() => (message.hidden = true), SHOWN_MS);
+  if (!bad) hiding = setTimeout(() => (message.textContent = ""), SHOWN_MS);
 }
 
 function fail(error) {
