@@ -172,8 +172,12 @@ def test_forget_and_undo(shelf, tmp_path):
     run("undo", "shelf.tosca")
     assert "green" in {answer["label"] for answer in predict(asked)}
     assert "knows no class" in run("forget", "shelf.tosca", "mauve", code=2)
+    learn(paint(tmp_path / "more", ["grey"]))
+    for name in ("green", "blue"):  # the rows of each lesson are found again after one was forgotten
+        assert "as if it had never learned it" in run("forget", "shelf.tosca", name)
+    run("undo", "shelf.tosca")
     shutil.rmtree(tmp_path / "cache")
-    assert "traces of it remain" in run("forget", "shelf.tosca", "green")
+    assert "traces of it remain" in run("forget", "shelf.tosca", "blue")
 
 
 def test_evaluate_names_what_is_mistaken(shelf, tmp_path):
@@ -244,6 +248,16 @@ def test_a_run_is_a_model():
     found = json.loads(run("evaluate", made, "--store", store, "--json").splitlines()[-1])
     last = json.loads((made / "metrics.json").read_text())["last_accuracy"]
     assert found["accuracy"] == pytest.approx(last)
+    features = opened.features("train")
+    more = tosca.import_features(
+        features[:40, 0] + 1, np.arange(40) % 2, dataset="more", class_names=["a", "b"], test_fraction=0.2, root="cache"
+    )
+    assert "new: 2 classes" in run("learn", made, "--store", more.path)
+    taught = Model.open(made)
+    assert taught.class_names[-2:] == ("a", "b")
+    assert taught.held_out.learner is not taught.learner
+    assert taught.learner.classifier.counts.sum() == len(features) + more.rows("train")  # each row once
+    run("undo", made, code=1)
 
 
 def die_after(calls, names=("fsync", "rename", "replace", "link", "mkdir", "unlink", "rmdir")):

@@ -25,6 +25,7 @@ from tosca_cache.cli import (
     predict,
     reproduce,
     route,
+    serve,
     show,
     sweep,
     train,
@@ -138,7 +139,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 for verb in (
     *(extract, train, sweep, compare, methods, reproduce, show, route),
-    *(learn, predict, evaluate, forget),
+    *(learn, predict, evaluate, forget, serve),
     *(datasets, cache, conformance),
 ):
     verb.register(app)

@@ -233,10 +233,25 @@ class Model(Shown):
         """Accuracy on the held-out photos of some classes (class numbers; all by default) in percent, or None."""
         if self.held_out is None or not len(self.held_out.indices) or not self.card.classes:
             return None
-        right = self._classes_of_indices()[self.held_out.indices]
-        answered = self._by_class(self.held_out.all_scores()).argmax(1)
+        classes = self._classes_of_indices()[self.held_out.indices]
+        right = self._held_out_right(classes)
         asked = np.isin(self.held_out.indices, self.columns() if columns is None else columns)
-        return 100 * float((answered == right)[asked].mean()) if asked.any() else None
+        return 100 * float(right[asked].mean()) if asked.any() else None
+
+    def class_accuracies(self) -> list[float | None]:
+        """Accuracy on the held-out photos of each class in percent, in the order of `class_names`; None without any."""
+        accuracies: list[float | None] = [None] * len(self.card.classes)
+        if self.held_out is not None and len(self.held_out.indices) and accuracies:
+            classes = self._classes_of_indices()[self.held_out.indices]
+            right = self._held_out_right(classes)
+            for place in np.unique(classes[classes >= 0]).tolist():
+                accuracies[place] = 100 * float(right[classes == place].mean())
+        return accuracies
+
+    def _held_out_right(self, classes: IntArray) -> NDArray[np.bool_]:
+        """Whether each held-out row is answered as the class (its place, [h]) that it is of, [h]."""
+        assert self.held_out is not None
+        return np.asarray(self._by_class(self.held_out.all_scores()).argmax(1) == classes)
 
     def columns(self) -> IntArray:
         """All class numbers that are answered."""

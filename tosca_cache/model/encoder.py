@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from tosca_cache.datasets.base import ImageDataset, Split
-from tosca_cache.datasets.decoding import Decoding
+from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
 from tosca_cache.datasets.images import open_rgb
 from tosca_cache.datasets.modes import to_rgb
 from tosca_cache.errors import ImageError, ModelError
-from tosca_cache.extract.backbone import Backbone, digest, load_backbone
+from tosca_cache.extract.backbone import Backbone, Forward, digest, load_backbone
 from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import default_batch_size
 from tosca_cache.extract.groups import Renderer, ShardBuffer, plan_groups
@@ -44,7 +45,8 @@ class Encoded:
 class Encoder:
     """What turns photos into features as a model has learned them.
 
-    card: which backbone, and how. dtype: how features are rounded. weights: the file that they lie in now.
+    card: which backbone, and how. dtype: how features are rounded. weights: the file that they lie in now. max_pixels: of a
+    photo that is decoded.
     """
 
     card: BackboneCard
@@ -52,6 +54,7 @@ class Encoder:
     device: Any = None
     weights: Path | None = None
     workers: int | None = None
+    max_pixels: int = MAX_PIXELS
     _backbone: Backbone | None = field(default=None, repr=False)
 
     @property
@@ -96,14 +99,12 @@ class Encoder:
 
     def stream(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Iterator[Encoded]:
         """The same in parts of `AT_ONCE` photos, in order."""
-        backbone = self.backbone
-        transform = backbone.transform(self.card.normalise)
-        forward = backbone.forward(transform)
+        transform, forward = self.backbone.transform(self.card.normalise), self._forward
         for start in range(0, len(photos), AT_ONCE):
             some = photos[start : start + AT_ONCE]
-            dataset = _dataset(some, _decoding(self.card))
+            dataset = _dataset(some, self.decoding)
             renderer = Renderer(dataset, transform, seed=0, skip=True)
-            buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(some)), 1, backbone.dim)
+            buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(some)), 1, self.backbone.dim)
             groups = plan_groups([buffer], self._batch(len(some)))
             with closing(compute(groups, renderer, forward, self.workers or threads_here())) as computed:
                 for group in computed:
@@ -116,17 +117,22 @@ class Encoder:
         """Zeros [rows, d], rounded as the model's features are."""
         return np.zeros((rows, self.backbone.dim), self.dtype)
 
+    @property
+    def decoding(self) -> Decoding:
+        """How files are decoded."""
+        how: dict[str, Any] = dict(self.card.decoding)
+        return Decoding(**how, max_pixels=self.max_pixels)
+
+    @cached_property
+    def _forward(self) -> Forward:
+        return self.backbone.forward(self.backbone.transform(self.card.normalise))
+
     def _batch(self, photos: int) -> int:
         """Photos of one pass: on a CPU a core's share, if there are few."""
         most = default_batch_size(self.backbone)
         if self.backbone.device.type != "cpu":
             return most
         return max(1, min(most, -(-photos // (self.workers or threads_here()))))
-
-
-def _decoding(card: BackboneCard) -> Decoding:
-    how: dict[str, Any] = dict(card.decoding)
-    return Decoding(**how)
 
 
 def _dataset(photos: Sequence[Photo], decoding: Decoding) -> ImageDataset:

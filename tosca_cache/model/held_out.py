@@ -35,20 +35,24 @@ class HeldOut:
     learner: Learner
     features: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     indices: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    _scores: FloatArray | None = field(default=None, repr=False, compare=False)
 
     def add(self, features: FloatArray, indices: IntArray) -> None:
-        """Adds rows that the second learner is not taught: [n, d] and [n]."""
+        """Adds rows that the second learner is not taught, after what it is taught of the step: [n, d] and [n]."""
+        self._scores = None
         self.features = np.concatenate([self.features.reshape(-1, features.shape[1]), features])
         self.indices = np.concatenate([self.indices, indices])
 
     def forget(self, index: int) -> None:
         """Drops the rows of a class."""
-        kept = self.indices != index
+        self._scores, kept = None, self.indices != index
         self.features, self.indices = self.features[kept], self.indices[kept]
 
     def all_scores(self) -> FloatArray:
         """Scores of the held-out rows by the second learner over its class numbers, [h, L]."""
-        return np.asarray(self.learner.scores(self.features))
+        if self._scores is None:
+            self._scores = np.asarray(self.learner.scores(self.features))
+        return self._scores
 
     def state(self) -> dict[str, Tensor]:
         """Everything but the options of the second learner."""
@@ -57,7 +61,7 @@ class HeldOut:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores what `state` gave."""
-        self.features, self.indices = state["features"].numpy(), state["indices"].numpy()
+        self.features, self.indices, self._scores = state["features"].numpy(), state["indices"].numpy(), None
         mine = "learner."
         self.learner.load_state({k.removeprefix(mine): t for k, t in state.items() if k.startswith(mine)})
 

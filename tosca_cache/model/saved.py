@@ -121,8 +121,7 @@ def _load(model: Model, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def _of_run(run: Path, device: str) -> Model:
-    seed = _first_seed(run)
-    return _of_folder(seed / MODEL, device) if (seed / MODEL).is_dir() else _of_seed(seed, device)
+    return _of_seed(_first_seed(run), device)
 
 
 def _first_seed(run: Path) -> Path:
@@ -134,7 +133,7 @@ def _first_seed(run: Path) -> Path:
 
 def _of_seed(seed: Path, device: str) -> Model:
     """The learner of a run; the test rows of its store, which it has not learned, are its held-out rows."""
-    if (seed / MODEL).is_dir():
+    if any((seed / MODEL / name).exists() for name in (CARD, NEXT)):  # it was taught more
         return _of_folder(seed / MODEL, device)
     learner, facts = load_learner(seed / FILE, device="cpu")
     store = _store_of(seed.parent)
@@ -169,18 +168,18 @@ def _of_seed(seed: Path, device: str) -> Model:
     model = Model(card, device=device)
     model.learner = load_learner(seed / FILE, device=model.device)[0]
     model.path = seed
+    model.held_out = None if store is None else HeldOut(load_learner(seed / FILE, device=model.device)[0])
     _hold_out(model, store, train)
     return model
 
 
 def _hold_out(model: Model, store: Store | None, train: Lesson | None) -> None:
-    if store is None or train is None:
-        model.held_out = None
+    """Test rows of a run's store, which its learner has not seen, are held out of a second one that is taught on."""
+    if store is None or train is None or model.held_out is None:
         return
     place = {one.name: one.indices[0] for one in model.card.classes}
     test = store_lesson(store, "test")
     known = np.array([name in place for name in test.names], bool)
-    model.held_out = HeldOut(model.learner)
     model.held_out.add(test.features[known, 0], np.array([place[name] for name in test.names if name in place]))
     learned = np.array([name in place for name in train.names], bool)
     indices = np.array([place[name] for name in train.names if name in place], np.int64)

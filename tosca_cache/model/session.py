@@ -94,7 +94,7 @@ def _teach_store(request: Request, model: Model | None, store: Store) -> Done:
         model = _create(request, store.dim, store_backbone(store), store.dtype.name, store.views("train") - 1)
     else:
         check_store(model, store)
-    return _learn(request, model, store_lesson(store))
+    return learn_lesson(request, model, store_lesson(store))
 
 
 def _teach_photos(request: Request, model: Model | None, folder: Path, note: Callable[[str], None]) -> Done:
@@ -120,13 +120,13 @@ def _teach_photos(request: Request, model: Model | None, folder: Path, note: Cal
     store = photo_store(photos, backbone, card, request.root, options, show=True)
     for skipped in store.manifest.skipped["train"] if request.on_error == "skip" else ():
         note(f"skipped: {skipped.path}: {skipped.reason}")
-    done = _learn(request, model, photo_lesson(photos, store, folder), backbone)
+    done = learn_lesson(request, model, photo_lesson(photos, store, folder), backbone)
     if before is None:
         return done
     return Done(done.model, done.taught, before.left_out + done.left_out, before.otherwise + done.otherwise)
 
 
-def _learn(request: Request, model: Model, lesson: Lesson, backbone: Backbone | None = None) -> Done:
+def learn_lesson(request: Request, model: Model, lesson: Lesson, backbone: Backbone | None = None) -> Done:
     """Teaches the newest version of the model, which somebody else may have taught in the meantime."""
     folder = model_folder(request.model)
     with writing(folder):

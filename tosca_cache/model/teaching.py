@@ -116,7 +116,7 @@ def part_of(lesson: Lesson, kept: NDArray[np.bool_]) -> Lesson:
 
 def row_digests(features: FloatArray) -> Digests:
     """What tells rows [n, d] apart, [n, 16]."""
-    found = [_digest(np.ascontiguousarray(row).tobytes()) for row in features]
+    found = [byte_digest(np.ascontiguousarray(row).tobytes()) for row in features]
     return np.stack(found) if found else np.empty((0, DIGEST), np.uint8)
 
 
@@ -203,6 +203,7 @@ def relearned(model: Model, without: str) -> Model | None:
         if lesson is None:
             return None
         fresh.learn(lesson)
+        fresh.steps[-len(lesson.names) :] = number  # of the history that the model keeps
     return fresh
 
 
@@ -236,5 +237,6 @@ def _file_digest(path: Path) -> Digests:
     return np.frombuffer(found, np.uint8)
 
 
-def _digest(data: bytes) -> Digests:
+def byte_digest(data: bytes) -> Digests:
+    """What tells a photo (the bytes of its file) or a row apart, [16]."""
     return np.frombuffer(hashlib.sha256(data).digest()[:DIGEST], np.uint8)

@@ -1,0 +1,111 @@
+"""A model of three colours, small photos to ask it about, and servers of it."""
+
+import io
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi", reason="serving needs the extra `serve`")
+
+COLOURS = {"blue": (50, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
+YELLOW = (220, 210, 40)
+
+
+def photo(colour, seed, kind="PNG", size=48):
+    """The bytes of an image file of noise around a colour."""
+    noise = np.random.default_rng(seed).normal(0, 30, (size, size, 3))
+    file = io.BytesIO()
+    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def trained(made_once):
+    """The folder of `colours.tosca`, of the photos it was taught (`photos/`), and of their features."""
+
+    def make(folder):
+        from tosca_cache.model.session import Request, teach
+
+        for name, colour in COLOURS.items():
+            (folder / "photos" / name).mkdir(parents=True)
+            for number in range(6):
+                (folder / "photos" / name / f"{number}.png").write_bytes(photo(colour, number))
+        teach(Request(folder / "colours.tosca", photos=folder / "photos", backbone="vit_nano", root=folder / "cache"))
+
+    return made_once("served-model", make)
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    """A copy of the model, which may be changed; its features lie where they did."""
+    return shutil.copytree(trained / "colours.tosca", tmp_path / "colours.tosca")
+
+
+@pytest.fixture
+def app_of():
+    """Makes the application of a model: (path, limits..., token, read_only)."""
+    from tosca_cache.model.serve.app import create_app
+    from tosca_cache.model.serve.guard import Limits
+    from tosca_cache.model.serve.served import Served
+
+    def make(path, *, token=None, read_only=False, before=lambda served: None, **limits):
+        chosen = Limits(**limits)
+        served = Served(path, max_pixels=chosen.pixels)
+        before(served)
+        return create_app(served, chosen, token=token, read_only=read_only)
+
+    return make
+
+
+@pytest.fixture
+def client_of(app_of):
+    """A client of the application within this process: the arguments of `app_of`."""
+    from starlette.testclient import TestClient
+
+    def make(path, **options):
+        return TestClient(app_of(path, **options), base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+    return make
+
+
+@contextmanager
+def listening(app):
+    """Serves an application on a free port of this machine; gives its address."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def serving():
+    return listening
+
+
+@pytest.fixture
+def picture():
+    return photo
+
+
+def files(*contents):
+    """A form of photos, called by their numbers."""
+    return [("photos", (f"{number}.png", content)) for number, content in enumerate(contents)]
+
+
+@pytest.fixture
+def upload():
+    return files

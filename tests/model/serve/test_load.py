@@ -1,0 +1,62 @@
+"""Many clients at once, some with damaged photos: no request is lost, and nobody gets another one's answer."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+from campaign import times
+
+from tosca_cache.model.encoder import Encoder
+
+CLIENTS, DAMAGED = 8, 10  # every tenth photo is
+
+
+@pytest.mark.campaign
+def test_no_request_is_lost_and_no_answer_is_mixed_up(model, picture, app_of, serving):
+    """Answers are compared with those of each photo by itself; the nearest training photos tell any two apart."""
+    photos = [picture((5 * n % 256, 11 * n % 256, 23 * n % 256), n, "JPEG", 40 + n % 50) for n in range(times(48, 200))]
+    photos[::DAMAGED] = [photo[: len(photo) // 3] for photo in photos[::DAMAGED]]
+    batches = []
+
+    def counted(served):
+        plain = served.encoder.encode
+
+        def encode(some):
+            batches.append(len(some))
+            return plain(some)
+
+        served.encoder.encode = encode
+
+    app = app_of(model, before=counted, waiting=16)
+    with serving(app) as address, ThreadPoolExecutor(CLIENTS) as pool:
+
+        def ask(number):
+            form = [("photos", (f"photo {number}", photos[number]))]
+            for _ in range(1000):
+                reply = httpx2.post(f"{address}predict?nearest=2&top=3", files=form, timeout=600)
+                if reply.status_code != 503:
+                    return reply
+            raise AssertionError("it never had time")
+
+        replies = list(pool.map(ask, range(len(photos))))
+    served = app.state.server.served
+    version = served.current()
+    encoded = Encoder.encode(served.encoder, photos)
+    expected = version.model.predict(encoded.features, top=3)
+    near = version.nearest.to(encoded.features, 2)
+    assert sorted(encoded.errors) == list(range(0, len(photos), DAMAGED))
+    assert sum(batches) == len(photos)
+    for number, reply in enumerate(replies):
+        assert reply.status_code == 200
+        (answer,) = reply.json()["answers"]
+        assert answer["path"] == f"photo {number}"
+        if number % DAMAGED == 0:
+            assert answer["label"] is None
+            assert answer["error"]
+            continue
+        assert dict(answer["top"]) == pytest.approx(
+            dict(zip(expected.labels[number], expected.probabilities[number], strict=True)), abs=0.02
+        )
+        assert [one["similarity"] for one in answer["nearest"]] == pytest.approx(
+            [one.similarity for one in near[number]], abs=0.01
+        )

@@ -1,0 +1,158 @@
+"""The model that is served: its newest version, what it is asked, and its changes, one after the other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.errors import ModelError, UsageError
+from tosca_cache.model.classifier import Model
+from tosca_cache.model.encoder import Encoder
+from tosca_cache.model.folder import CARD, NEXT, PREVIOUS, undo_version, writing
+from tosca_cache.model.records import Lesson
+from tosca_cache.model.saved import model_folder, open_model, save_model
+from tosca_cache.model.serve.nearest import Nearest
+from tosca_cache.model.session import Done, Request, encoder_of, learn_lesson
+from tosca_cache.model.teaching import byte_digest
+from tosca_cache.names import name_problem
+
+MOST_NAME = 200  # bytes of a class's name
+
+
+class UnknownClass(UsageError):
+    """The model has no class of this name."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model as it is at one time. accuracies: of each class on held-out photos, in percent, or None."""
+
+    model: Model
+    nearest: Nearest
+    accuracies: list[float | None]
+
+
+class Served:
+    """A model in its folder, opened to be asked and changed by many threads.
+
+    Arguments:
+        path: as in `saved.open_model`. weights: where the backbone's weights are now. max_pixels: of a photo.
+
+    Raises what opening it and loading its backbone raise.
+    """
+
+    def __init__(self, path: Path, *, device: str = "auto", weights: Path | None = None, max_pixels: int) -> None:
+        self.path, self._device = path, device
+        self.folder = model_folder(path)
+        self._stamp = self._stamp_now()
+        model = open_model(path, device=device)
+        self.encoder: Encoder = encoder_of(model, weights)
+        self.encoder.max_pixels = max_pixels
+        assert self.encoder.backbone  # loaded before anybody waits for it
+        self._changing = threading.RLock()
+        self._version = _version(model, None)
+
+    def current(self) -> Version:
+        """The newest version, which another process may have written; the one before while this one is changing it.
+
+        Raises `ModelError` if that has another backbone, or cannot be read.
+        """
+        if self._stamp_now() != self._stamp and self._changing.acquire(blocking=False):
+            try:
+                stamp = self._stamp_now()
+                self._take(open_model(self.path, device=self._device))
+                self._stamp = stamp
+            finally:
+                self._changing.release()
+        return self._version
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether a version before this one is kept."""
+        return (self.folder / PREVIOUS).is_dir()
+
+    def learn(self, name: str, photos: Sequence[bytes], features: NDArray[np.floating]) -> Done:
+        """Teaches photos of one class, and writes the model; those that were taught before are left out.
+
+        Arguments:
+            photos: bytes of files, [n]. features: of these, [n, d].
+
+        Raises `UsageError` for a name that is none, and what `session.learn_lesson` raises.
+        """
+        self._check_teachable()
+        if problem := name_problem(name, MOST_NAME):
+            raise UsageError(f"a class cannot be called so: {problem}", where="name", remedy="give a plain name")
+        digests = np.stack([byte_digest(photo) for photo in photos])
+        _, first = np.unique(digests, axis=0, return_index=True)
+        kept = np.sort(first)
+        lesson = Lesson(features[kept][:, None], [name] * len(kept), digests[kept], source="tosca serve")
+        with self._changing:
+            model = self.current().model
+            done = learn_lesson(Request(self.path, device=self._device), model, lesson)
+            if done.taught is not None:
+                self._changed(done.model)
+        return Done(done.model, done.taught, done.left_out + len(photos) - len(kept), done.otherwise)
+
+    def forget(self, name: str) -> bool:
+        """Forgets a class, and writes the model; whether nothing of it is left. Raises `UnknownClass`."""
+        with self._changing:
+            if name not in self.current().model.class_names:
+                raise UnknownClass(
+                    f"the model knows no class {name!r}"[:200], where="name", remedy="see GET /classes for their names"
+                )
+            with writing(self.folder):
+                model = open_model(self.path, device=self._device)
+                exact = model.forget(name)
+                save_model(model, self.folder)
+            self._changed(model)
+        return exact
+
+    def undo(self) -> None:
+        """Goes back to the version before; raises `ModelError` if none is kept."""
+        with self._changing:
+            undo_version(self.folder)
+            self._changed(open_model(self.path, device=self._device))
+
+    def _check_teachable(self) -> None:
+        if views := self.current().model.card.views:
+            raise UsageError(
+                f"the model learns from {views} augmented views of every photo, which are not made here",
+                where=self.path,
+                remedy="teach it with `tosca learn MODEL PHOTOS`; the server takes the new version at once",
+            )
+
+    def _changed(self, model: Model) -> None:
+        self._take(model)
+        self._stamp = self._stamp_now()
+
+    def _take(self, model: Model) -> None:
+        card, mine = model.card, self.encoder
+        if card.backbone is None or (card.backbone.weights_digest, card.dtype) != (
+            mine.card.weights_digest,
+            mine.dtype,
+        ):
+            raise ModelError(
+                "the model was replaced by one with another backbone",
+                where=self.path,
+                remedy="start `tosca serve` anew",
+            )
+        self._version = _version(model, self._version.nearest)
+
+    def _stamp_now(self) -> tuple[int, int, int]:
+        """What changes whenever a version is written; zeros for a run, which has no model of its own yet."""
+        for card in (self.folder / NEXT / CARD, self.folder / CARD):
+            try:
+                found = card.stat()
+                return found.st_mtime_ns, found.st_ino, found.st_size
+            except OSError:
+                continue
+        return 0, 0, 0
+
+
+def _version(model: Model, nearest: Nearest | None) -> Version:
+    return Version(model, Nearest.of(model, nearest), model.class_accuracies())
