@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tosca_cache.datasets.base import ImageDataset, Split
 from tosca_cache.datasets.decoding import Decoding
@@ -18,7 +19,7 @@ from tosca_cache.errors import ImageError, ModelError
 from tosca_cache.extract.backbone import Backbone, digest, load_backbone
 from tosca_cache.extract.engine import compute, default_workers
 from tosca_cache.extract.fingerprint import default_batch_size
-from tosca_cache.extract.groups import Renderer, plan_groups
+from tosca_cache.extract.groups import Group, Renderer, plan_groups
 from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard
@@ -106,6 +107,12 @@ class Encoder:
                     on_progress(one.group.rows)
             features[list(errors)] = 0
             yield Encoded(features, errors)
+
+    def pixels(self, photos: Sequence[Photo]) -> Tensor:
+        """What the backbone sees of photos, [n, S, S, 3] bytes; raises `ImageError` for one that cannot be read."""
+        dataset = _dataset(photos, _decoding(self.card))
+        renderer = Renderer(dataset, self.backbone.transform(self.card.normalise), seed=0, counts={SPLIT: 0})
+        return renderer(Group(Shard(SPLIT, 0, 0, len(photos)), 0, len(photos))).pixels
 
     def empty(self, rows: int = 0) -> FloatArray:
         """Zeros [rows, d], rounded as the model's features are."""

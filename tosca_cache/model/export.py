@@ -1,0 +1,197 @@
+"""Models as ONNX and torch.export files, which are run on real photos before they get their names."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tosca_cache.errors import ModelError, UsageError
+from tosca_cache.extract.backbone import Backbone
+from tosca_cache.files import file_errors
+from tosca_cache.model.classifier import Model
+from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
+from tosca_cache.model.export_samples import Sample
+
+FloatArray = NDArray[np.floating[Any]]
+Run = Callable[[FloatArray], FloatArray]
+BATCHES = (1, 7, 16)  # sizes that are tried, one after the other; the last one for all further rows
+MOST_ONNX = 2**31 - 1  # bytes of a file of protobuf
+METADATA = "metadata.json"  # within a .pt2 file
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written. difference: the largest one to the model's own probabilities on `rows` rows."""
+
+    path: Path
+    rows: int
+    difference: float
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return self.path.stat().st_size
+
+
+def export_graph(
+    model: Model, sample: Sample, *, backbone: Backbone | None, onnx: Path | None, pt2: Path | None
+) -> list[Exported]:
+    """Writes a model as an ONNX file, as a torch.export file, or both; a file gets its name when it has been checked.
+
+    Arguments:
+        sample: what it is checked on. backbone: the model's, to be part of the graph; None for features in.
+
+    Raises `UsageError` for a learner or a path that cannot be, and `ModelError` if it cannot be exported, if what was written
+    differs from the model, or if the disk refuses.
+    """
+    for path, suffix in ((onnx, ".onnx"), (pt2, ".pt2")):
+        _check_target(path, suffix)
+    if onnx is not None:
+        _check_libraries()
+    graph, found = Graph(model, backbone).eval(), []
+    if onnx is not None:
+        _check_size(graph, onnx)
+    name = FEATURES if backbone is None else PIXELS
+    said = metadata(model, backbone)
+    program = _exported(graph, sample, model)
+    for path, write, runner in ((onnx, _write_onnx, _onnx_runner), (pt2, _write_pt2, _pt2_runner)):
+        if path is not None:
+            with _beside(path) as temporary:
+                write(program, temporary, name, said)
+                difference = _check(runner(temporary), sample, path)
+            found.append(Exported(path, len(sample.inputs), difference))
+    return found
+
+
+def _exported(graph: Graph, sample: Sample, model: Model) -> torch.export.ExportedProgram:
+    example = torch.from_numpy(np.resize(sample.inputs, (2, *sample.inputs.shape[1:])))
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            batch = torch.export.Dim("n", min=1)
+            return torch.export.export(graph, (example,), dynamic_shapes={"x": {0: batch}})
+    except Exception as error:  # whatever an architecture makes of torch's tracing
+        raise _cannot(error, model.path) from error
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path, name: str, said: dict[str, str]) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = torch.onnx.export(
+                program, dynamo=True, input_names=[name], output_names=[PROBABILITIES], verbose=False
+            )
+    except Exception as error:  # whatever an architecture makes of the exporter
+        raise _cannot(error, path) from error
+    assert made is not None
+    made.model.metadata_props.update(said)
+    made.save(path, external_data=False)
+
+
+def _write_pt2(program: torch.export.ExportedProgram, path: Path, name: str, said: dict[str, str]) -> None:
+    torch.export.save(program, path, extra_files={METADATA: json.dumps(said | {"name": name}, indent=1)})
+
+
+def _onnx_runner(path: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (name,) = (one.name for one in session.get_inputs())
+    return lambda rows: session.run(None, {name: rows})[0]
+
+
+def _pt2_runner(path: Path) -> Run:
+    module = torch.export.load(path).module()
+
+    @torch.no_grad()
+    def run(rows: FloatArray) -> FloatArray:
+        found: FloatArray = module(torch.from_numpy(rows)).numpy()
+        return found
+
+    return run
+
+
+def _check(run: Run, sample: Sample, path: Path) -> float:
+    """The largest difference between what a file and the model say, in batches of `BATCHES`; raises `ModelError`."""
+    worst, start, sizes = 0.0, 0, iter(BATCHES)
+    rows = max(len(sample.inputs), sum(BATCHES[:-1]))
+    place = np.arange(rows) % len(sample.inputs)  # few rows are asked about again
+    size = 0
+    while start < rows:
+        size = next(sizes, size)
+        some = place[start : start + size]
+        found = run(np.ascontiguousarray(sample.inputs[some]))
+        if found.shape != sample.expected[some].shape:
+            raise _wrong(f"it gives {list(found.shape)} for {len(some)} rows", path)
+        worst, start = max(worst, sample.difference(found, some)), start + size
+    if not worst <= sample.limit:
+        raise _wrong(f"its probabilities differ by {worst:.2g} from the model's, more than {sample.limit:g}", path)
+    return worst
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A path beside the target, of the same suffix, which takes its place if nothing goes wrong."""
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    with file_errors(target, ModelError, option="another path"):
+        try:
+            temporary.touch()  # so that a folder that refuses says so as the file system does
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _check_target(path: Path | None, suffix: str) -> None:
+    if path is None:
+        return
+    if path.suffix != suffix:
+        raise UsageError(f"{path.name} does not end in {suffix}", where=path, remedy=f"give a name like model{suffix}")
+    if path.exists() and not path.is_file():
+        raise UsageError("this is no file, and it is in the way of one", where=path, remedy="give another path")
+
+
+def _check_libraries() -> None:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        remedy = "pip install 'tosca-cache[export]'"
+        raise UsageError(f"ONNX needs a library: {error}", where="--onnx", remedy=remedy) from error
+
+
+def _check_size(graph: Graph, path: Path) -> None:
+    size = sum(t.numel() * t.element_size() for t in graph.state_dict().values())
+    if size > MOST_ONNX:
+        raise UsageError(
+            f"the graph has {size / 2**30:.1f} GiB of weights, and an ONNX file may have 2 GiB",
+            where=path,
+            remedy="write it with --pt2, or the learner alone with --features-only",
+        )
+
+
+def _cannot(error: Exception, where: Any) -> ModelError:
+    lines = str(error).strip().splitlines()
+    return ModelError(
+        f"the model cannot be exported: {lines[0] if lines else type(error).__name__}"[:300],
+        where=where,
+        remedy="export the learner alone: --features-only",
+    )
+
+
+def _wrong(problem: str, path: Path) -> ModelError:
+    remedy = "nothing was written; learn with --precision fp32, or export the learner alone: --features-only"
+    return ModelError(f"the exported graph is not the model: {problem}", where=path, remedy=remedy)
