@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from tosca_cache.extract.backbone import Backbone
 from tosca_cache.files import file_errors
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
-from tosca_cache.model.export_samples import Sample
+from tosca_cache.model.export_heads import head_of
+from tosca_cache.model.export_samples import Sample, feature_sample, photo_sample
+from tosca_cache.model.session import encoder_of
 
 FloatArray = NDArray[np.floating[Any]]
 Run = Callable[[FloatArray], FloatArray]
@@ -43,41 +46,70 @@ class Exported:
         return self.path.stat().st_size
 
 
-def export_graph(
-    model: Model, sample: Sample, *, backbone: Backbone | None, onnx: Path | None, pt2: Path | None
-) -> list[Exported]:
+def export_model(
+    model: Model,
+    *,
+    onnx: Path | None = None,
+    pt2: Path | None = None,
+    features_only: bool = False,
+    photos: Path | None = None,
+    store: Path | None = None,
+    weights: Path | None = None,
+    precision: str | None = None,
+) -> tuple[Sample, list[Exported]]:
     """Writes a model as an ONNX file, as a torch.export file, or both; a file gets its name when it has been checked.
 
     Arguments:
-        sample: what it is checked on. backbone: the model's, to be part of the graph; None for features in.
+        features_only: the learner alone, features in. precision: of the backbone in the graph; the model's own by default.
+        photos, store: what the graph is checked on; what the model has learned by default.
 
-    Raises `UsageError` for a learner or a path that cannot be, and `ModelError` if it cannot be exported, if what was written
-    differs from the model, or if the disk refuses.
+    Raises `UsageError` for a learner, a path or a precision that cannot be, and `ModelError` if the model cannot be
+    exported, if what was written differs from it, or if the disk refuses.
     """
-    for path, suffix in ((onnx, ".onnx"), (pt2, ".pt2")):
-        _check_target(path, suffix)
-    if onnx is not None:
-        _check_libraries()
+    check_targets(onnx, pt2)
+    head_of(model.learner, model.card.dim)
+    if features_only:
+        encoder = None if photos is None else encoder_of(model, weights)
+        sample = feature_sample(model, encoder, photos, store)
+        return sample, _write(model, sample, None, onnx, pt2)
+    encoder = encoder_of(model, weights)
+    if precision is not None:
+        encoder.card = encoder.card.model_copy(update={"precision": precision})
+    if onnx is not None and encoder.card.precision != "fp32":
+        raise UsageError(
+            f"the backbone computes in {encoder.card.precision}, for which onnxruntime has no operators on a CPU",
+            where=onnx,
+            remedy="export it in fp32: --precision fp32 (how much that changes is printed); or write --pt2",
+        )
+    sample = photo_sample(model, encoder, photos)
+    return sample, _write(model, sample, encoder.backbone, onnx, pt2)
+
+
+def _write(
+    model: Model, sample: Sample, backbone: Backbone | None, onnx: Path | None, pt2: Path | None
+) -> list[Exported]:
     graph, found = Graph(model, backbone).eval(), []
     if onnx is not None:
         _check_size(graph, onnx)
     name = FEATURES if backbone is None else PIXELS
     said = metadata(model, backbone)
-    program = _exported(graph, sample, model)
-    for path, write, runner in ((onnx, _write_onnx, _onnx_runner), (pt2, _write_pt2, _pt2_runner)):
-        if path is not None:
-            with _beside(path) as temporary:
-                write(program, temporary, name, said)
-                difference = _check(runner(temporary), sample, path)
-            found.append(Exported(path, len(sample.inputs), difference))
+    formats = ((onnx, _write_onnx, _onnx_runner), (pt2, _write_pt2, _pt2_runner))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about torch
+        program = _exported(graph, sample, model)
+        for path, write, runner in formats:
+            if path is not None:
+                with _beside(path) as temporary:
+                    write(program, temporary, name, said)
+                    difference = _check(runner(temporary), sample, path)
+                found.append(Exported(path, len(sample.inputs), difference))
     return found
 
 
 def _exported(graph: Graph, sample: Sample, model: Model) -> torch.export.ExportedProgram:
     example = torch.from_numpy(np.resize(sample.inputs, (2, *sample.inputs.shape[1:])))
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with torch.no_grad():
             batch = torch.export.Dim("n", min=1)
             return torch.export.export(graph, (example,), dynamic_shapes={"x": {0: batch}})
     except Exception as error:  # whatever an architecture makes of torch's tracing
@@ -86,11 +118,7 @@ def _exported(graph: Graph, sample: Sample, model: Model) -> torch.export.Export
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, name: str, said: dict[str, str]) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = torch.onnx.export(
-                program, dynamo=True, input_names=[name], output_names=[PROBABILITIES], verbose=False
-            )
+        made = torch.onnx.export(program, dynamo=True, input_names=[name], output_names=[PROBABILITIES], verbose=False)
     except Exception as error:  # whatever an architecture makes of the exporter
         raise _cannot(error, path) from error
     assert made is not None
@@ -133,7 +161,7 @@ def _check(run: Run, sample: Sample, path: Path) -> float:
         found = run(np.ascontiguousarray(sample.inputs[some]))
         if found.shape != sample.expected[some].shape:
             raise _wrong(f"it gives {list(found.shape)} for {len(some)} rows", path)
-        worst, start = max(worst, sample.difference(found, some)), start + size
+        worst, start = max(worst, float(np.abs(found - sample.expected[some]).max())), start + size
     if not worst <= sample.limit:
         raise _wrong(f"its probabilities differ by {worst:.2g} from the model's, more than {sample.limit:g}", path)
     return worst
@@ -154,23 +182,17 @@ def _beside(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _check_target(path: Path | None, suffix: str) -> None:
-    if path is None:
-        return
-    if path.suffix != suffix:
-        raise UsageError(f"{path.name} does not end in {suffix}", where=path, remedy=f"give a name like model{suffix}")
-    if path.exists() and not path.is_file():
-        raise UsageError("this is no file, and it is in the way of one", where=path, remedy="give another path")
-
-
-def _check_libraries() -> None:
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        remedy = "pip install 'tosca-cache[export]'"
-        raise UsageError(f"ONNX needs a library: {error}", where="--onnx", remedy=remedy) from error
+def check_targets(onnx: Path | None, pt2: Path | None) -> None:
+    """Raises `UsageError` for files that cannot be written so, before anything is computed."""
+    for path, suffix in ((onnx, ".onnx"), (pt2, ".pt2")):
+        if path is not None and path.suffix != suffix:
+            raise UsageError(f"{path.name} does not end in {suffix}", where=path, remedy=f"name it model{suffix}")
+        if path is not None and path.exists() and not path.is_file():
+            raise UsageError("this is no file, and it is in the way of one", where=path, remedy="give another path")
+    for library in ("onnx", "onnxruntime", "onnxscript") if onnx is not None else ():
+        if find_spec(library) is None:
+            remedy = "pip install 'tosca-cache[export]'"
+            raise UsageError(f"ONNX needs {library}, which is not installed", where=onnx, remedy=remedy)
 
 
 def _check_size(graph: Graph, path: Path) -> None:
@@ -193,5 +215,5 @@ def _cannot(error: Exception, where: Any) -> ModelError:
 
 
 def _wrong(problem: str, path: Path) -> ModelError:
-    remedy = "nothing was written; learn with --precision fp32, or export the learner alone: --features-only"
+    remedy = "nothing was written; try --precision fp32, or export the learner alone: --features-only"
     return ModelError(f"the exported graph is not the model: {problem}", where=path, remedy=remedy)

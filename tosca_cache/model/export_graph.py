@@ -1,4 +1,4 @@
-"""A model as one graph: normalisation, backbone, learner and calibration as a torch module, and what is said about it."""
+"""A model as one graph: normalisation, backbone, learner and calibration as a torch module, and what it says of itself."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PIXELS, FEATURES, PROBABILITIES = "pixels", "features", "probabilities"
 
 
 class Graph(nn.Module):
-    """Pixels [n, 3, S, S] in 0..1, or features [n, d], to calibrated probabilities [n, C]; float32, on the CPU.
+    """Pixels [n, 3, S, S] in 0..1, or features [n, d], to calibrated probabilities [n, C]; on the CPU.
 
     What it gives is `Model.probabilities`: features are rounded as the model's are, class numbers become classes, and the
-    held-out temperature and doubt are applied.
+    held-out temperature and doubt are applied. All is float32 but the backbone, which computes in its own precision.
     """
 
     mean: Tensor
@@ -39,16 +39,18 @@ class Graph(nn.Module):
         self.register_buffer("columns", torch.tensor(columns))
         self.backbone: nn.Module | None = None
         if backbone is not None and card.backbone is not None:
-            same = backbone.device.type == "cpu"
-            self.backbone = backbone.model if same else copy.deepcopy(backbone.model).cpu()
             transform = backbone.transform(card.backbone.normalise)
+            computes = backbone.forward(transform)
+            same = backbone.device.type == "cpu"
+            self.backbone = computes.model if same else copy.deepcopy(computes.model).cpu()
+            self.dtype = computes.dtype
             self.register_buffer("mean", torch.tensor(transform.mean).view(1, 3, 1, 1))
             self.register_buffer("std", torch.tensor(transform.std).view(1, 3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Probabilities of the classes, [n, C]."""
         if self.backbone is not None:
-            x = self.backbone((x - self.mean) / self.std)
+            x = self.backbone(((x - self.mean) / self.std).to(self.dtype)).float()
         if self.rounded:
             x = x.half().float()
         scores = self.head(x)[:, self.columns].amax(2)
@@ -77,6 +79,7 @@ def metadata(model: Model, backbone: Backbone | None) -> dict[str, str]:
             }
         )
         said["backbone"] = f"{card.backbone.name}.{card.backbone.tag}".strip(".")
+        said["precision"] = backbone.precision
     else:
         said["input"] = f"{FEATURES}: float32 [n, {card.dim}], as the model's backbone gives them"
     return said | {

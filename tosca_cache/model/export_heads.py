@@ -65,7 +65,7 @@ class Scores(nn.Module):
 
 
 class Pooled(nn.Module):
-    """The sum of several classifiers' scores [n, C], each of which its temperature is part of; standardised if asked for."""
+    """The sum of several classifiers' scores [n, C], which their temperatures are part of; standardised if asked for."""
 
     def __init__(self, parts: list[Scores], *, standardise: bool) -> None:
         super().__init__()

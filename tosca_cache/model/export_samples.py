@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,40 +24,50 @@ LIMIT, LIMIT_HALF = 1e-4, 1e-3
 
 @dataclass(frozen=True)
 class Sample:
-    """inputs: of the graph, [n, ...] float32. expected: the model's probabilities, [n, C]. limit: how far they may differ."""
+    """Rows to check a graph on.
+
+    inputs: of the graph, [n, ...] float32. expected: the model's probabilities, [n, C]. limit: how far they may differ.
+    rounding: how far `expected` is from what the model says in its own precision, if the graph has another one.
+    """
 
     inputs: FloatArray
     expected: FloatArray
     limit: float
-
-    def difference(self, found: FloatArray, rows: NDArray[np.int64]) -> float:
-        """The largest difference for some of the rows."""
-        return float(np.abs(found - self.expected[rows]).max())
+    rounding: float | None = None
 
 
 def photo_sample(model: Model, encoder: Encoder, photos: Path | None) -> Sample:
-    """Photos of a folder (or list), or some of those that the model has learned; raises `ModelError` if there are none."""
+    """Photos of a folder (or list), or some of those that the model has learned; raises `ModelError` if there are none.
+
+    encoder: in the precision of the graph.
+    """
     paths = [Path(path) for path in _spread(_photos(model, photos), PHOTOS)]
     encoded = encoder.encode(paths)
     read = [place for place in range(len(paths)) if place not in encoded.errors]
     if not read:
-        raise ModelError(
-            "none of the photos can be read", where=photos or model.path, remedy="give others: --photos DIR"
-        )
-    pixels = encoder.pixels([paths[place] for place in read]).float().div_(255).permute(0, 3, 1, 2)
+        raise ModelError("no photo can be read", where=photos or model.path, remedy="give others: --photos DIR")
+    paths = [paths[place] for place in read]
+    pixels = encoder.pixels(paths).float().div_(255).permute(0, 3, 1, 2)
+    expected, rounding = model.probabilities(encoded.features[read]), None
+    own = model.card.backbone
+    if own is not None and own.precision != encoder.card.precision:
+        features = Encoder(own, encoder.dtype, encoder.device, weights=encoder.weights).encode(paths).features
+        rounding = float(np.abs(model.probabilities(features) - expected).max())
     limit = LIMIT if encoder.card.precision == "fp32" else LIMIT_HALF
-    expected = model.probabilities(encoded.features[read])
-    return Sample(np.ascontiguousarray(pixels.numpy()), expected, limit)
+    return Sample(np.ascontiguousarray(pixels.numpy()), expected, limit, rounding)
 
 
 def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, store: Path | None) -> Sample:
-    """Rows of a store, features of photos, or some of the rows that the model has learned or holds out."""
+    """Rows of a store, features of photos (with an encoder), or some of those that the model has learned."""
     if store is not None:
         opened = open_store(store)
         check_store(model, opened)
         features = _rows(opened)
-    elif photos is not None and encoder is not None:
-        features = encoder.encode([Path(path) for path in _spread(_photos(model, photos), PHOTOS)]).features
+    elif encoder is not None:
+        encoded = encoder.encode([Path(path) for path in _spread(_photos(model, photos), PHOTOS)])
+        features = np.delete(encoded.features, list(encoded.errors), 0)
+        if not len(features):
+            raise ModelError("no photo can be read", where=photos, remedy="give others: --photos DIR")
     else:
         features = _learned_rows(model)
     rows = np.ascontiguousarray(features, np.float32)
@@ -67,7 +78,7 @@ def _photos(model: Model, photos: Path | None) -> list[str]:
     sources = [step.source for step in reversed(model.card.history) if step.what == "learn" and step.source]
     for source in [str(photos)] if photos is not None else sources:
         try:
-            if Path(source).exists() and (found := list(photo_paths([source], []))):
+            if Path(source).exists() and (found := list(photo_paths([source], io.StringIO()))):
                 return found
         except (DatasetError, UsageError):
             if photos is not None:
