@@ -79,7 +79,8 @@ def export(
     what = "rows of features" if features_only else "photos"
     for one in written:
         echo(f"{one_line(str(one.path))}: {one.bytes / 1e6:.1f} MB, {len(opened.class_names)} classes, any batch size")
-        echo(f"  largest difference to the model's probabilities on {one.rows} {what}: {one.difference:.1e}")
+        beyond = f" ({one.unexplained:.1e} beyond rounding)" if one.difference > sample.limit else ""
+        echo(f"  largest difference to the model's probabilities on {one.rows} {what}: {one.difference:.1e}{beyond}")
     if sample.rounding is not None:
         echo(f"the model itself, in its own precision, says otherwise by up to {sample.rounding:.1e}")
 

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tosca_cache.errors import ModelError, UsageError
+from tosca_cache.errors import ModelError, ToscaError, UsageError
 from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.precision import DTYPES
 from tosca_cache.files import file_errors
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
@@ -34,11 +35,16 @@ METADATA = "metadata.json"  # within a .pt2 file
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written. difference: the largest one to the model's own probabilities on `rows` rows."""
+    """A file that was written.
+
+    difference: the largest one to the model's own probabilities on `rows` rows. unexplained: the largest one beyond what
+        the last bits of float32 decide (`Sample.undecided`).
+    """
 
     path: Path
     rows: int
     difference: float
+    unexplained: float
 
     @property
     def bytes(self) -> int:
@@ -67,6 +73,11 @@ def export_model(
     exported, if what was written differs from it, or if the disk refuses.
     """
     check_targets(onnx, pt2)
+    if precision is not None and precision not in DTYPES:
+        raise UsageError(
+            f"there is no precision {precision!r}", where="--precision", remedy=f"use one of {', '.join(DTYPES)}"
+        )
+    model.scores(np.empty((0, model.card.dim), np.float32))  # raises for a model that knows no class
     head_of(model.learner, model.card.dim)
     if features_only:
         encoder = None if photos is None else encoder_of(model, weights)
@@ -96,31 +107,41 @@ def _write(
     formats = ((onnx, _write_onnx, _onnx_runner), (pt2, _write_pt2, _pt2_runner))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about torch
-        program = _exported(graph, sample, model)
+        with _its_troubles(model.path):
+            program = _exported(graph, sample)
         for path, write, runner in formats:
             if path is not None:
-                with _beside(path) as temporary:
+                with _beside(path) as temporary, _its_troubles(path):
                     write(program, temporary, name, said)
-                    difference = _check(runner(temporary), sample, path)
-                found.append(Exported(path, len(sample.inputs), difference))
+                    differences = _check(runner(temporary), sample, path)
+                found.append(Exported(path, len(sample.inputs), *differences))
     return found
 
 
-def _exported(graph: Graph, sample: Sample, model: Model) -> torch.export.ExportedProgram:
-    example = torch.from_numpy(np.resize(sample.inputs, (2, *sample.inputs.shape[1:])))
+@contextmanager
+def _its_troubles(where: Path | None) -> Iterator[None]:
+    """Turns whatever an architecture makes of torch's tracing, of the exporter or of onnxruntime into a `ModelError`."""
     try:
-        with torch.no_grad():
-            batch = torch.export.Dim("n", min=1)
-            return torch.export.export(graph, (example,), dynamic_shapes={"x": {0: batch}})
-    except Exception as error:  # whatever an architecture makes of torch's tracing
-        raise _cannot(error, model.path) from error
+        yield
+    except (ToscaError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise ModelError(
+            f"the model cannot be exported: {lines[0] if lines else type(error).__name__}"[:300],
+            where=where,
+            remedy="export the learner alone: --features-only",
+        ) from error
+
+
+def _exported(graph: Graph, sample: Sample) -> torch.export.ExportedProgram:
+    example = torch.from_numpy(np.resize(sample.inputs, (2, *sample.inputs.shape[1:])))
+    with torch.no_grad():
+        return torch.export.export(graph, (example,), dynamic_shapes={"x": {0: torch.export.Dim("n", min=1)}})
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, name: str, said: dict[str, str]) -> None:
-    try:
-        made = torch.onnx.export(program, dynamo=True, input_names=[name], output_names=[PROBABILITIES], verbose=False)
-    except Exception as error:  # whatever an architecture makes of the exporter
-        raise _cannot(error, path) from error
+    made = torch.onnx.export(program, dynamo=True, input_names=[name], output_names=[PROBABILITIES], verbose=False)
     assert made is not None
     made.model.metadata_props.update(said)
     made.save(path, external_data=False)
@@ -149,22 +170,24 @@ def _pt2_runner(path: Path) -> Run:
     return run
 
 
-def _check(run: Run, sample: Sample, path: Path) -> float:
-    """The largest difference between what a file and the model say, in batches of `BATCHES`; raises `ModelError`."""
-    worst, start, sizes = 0.0, 0, iter(BATCHES)
+def _check(run: Run, sample: Sample, path: Path) -> tuple[float, float]:
+    """The largest differences between what a file and the model say, in batches of `BATCHES`; raises `ModelError`.
+
+    All of it, and what is not `undecided`.
+    """
     rows = max(len(sample.inputs), sum(BATCHES[:-1]))
     place = np.arange(rows) % len(sample.inputs)  # few rows are asked about again
-    size = 0
-    while start < rows:
-        size = next(sizes, size)
-        some = place[start : start + size]
-        found = run(np.ascontiguousarray(sample.inputs[some]))
-        if found.shape != sample.expected[some].shape:
+    parts = np.split(place, [*np.cumsum(BATCHES[:-1]), *range(sum(BATCHES), rows, BATCHES[-1])])
+    differences = np.zeros(len(sample.inputs))
+    for some in (part for part in parts if len(part)):
+        found, expected = run(np.ascontiguousarray(sample.inputs[some])), sample.expected[some]
+        if found.shape != expected.shape:
             raise _wrong(f"it gives {list(found.shape)} for {len(some)} rows", path)
-        worst, start = max(worst, float(np.abs(found - sample.expected[some]).max())), start + size
+        differences[some] = np.abs(found - expected).max(1)
+    worst = float((differences - sample.undecided).max())
     if not worst <= sample.limit:
         raise _wrong(f"its probabilities differ by {worst:.2g} from the model's, more than {sample.limit:g}", path)
-    return worst
+    return float(differences.max()), max(worst, 0.0)
 
 
 @contextmanager
@@ -203,15 +226,6 @@ def _check_size(graph: Graph, path: Path) -> None:
             where=path,
             remedy="write it with --pt2, or the learner alone with --features-only",
         )
-
-
-def _cannot(error: Exception, where: Any) -> ModelError:
-    lines = str(error).strip().splitlines()
-    return ModelError(
-        f"the model cannot be exported: {lines[0] if lines else type(error).__name__}"[:300],
-        where=where,
-        remedy="export the learner alone: --features-only",
-    )
 
 
 def _wrong(problem: str, path: Path) -> ModelError:

@@ -11,15 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import DatasetError, ModelError, StoreError, UsageError
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.inputs import photo_paths
-from tosca_cache.model.teaching import check_store
 from tosca_cache.store import Store, open_store
 
 FloatArray = NDArray[np.floating[Any]]
 PHOTOS, ROWS = 64, 1024  # the most that are tried
 LIMIT, LIMIT_HALF = 1e-4, 1e-3
+LAST_BITS = 5e-6  # relative: what float32 leaves open after the layers of a backbone
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Sample:
     """Rows to check a graph on.
 
     inputs: of the graph, [n, ...] float32. expected: the model's probabilities, [n, C]. limit: how far they may differ.
+    undecided: how far they may differ besides, [n], where the last bits of float32 decide; see `_undecided`.
     rounding: how far `expected` is from what the model says in its own precision, if the graph has another one.
     """
 
     inputs: FloatArray
     expected: FloatArray
+    undecided: FloatArray
     limit: float
     rounding: float | None = None
 
@@ -42,27 +45,28 @@ def photo_sample(model: Model, encoder: Encoder, photos: Path | None) -> Sample:
     encoder: in the precision of the graph.
     """
     paths = [Path(path) for path in _spread(_photos(model, photos), PHOTOS)]
-    encoded = encoder.encode(paths)
+    exact = Encoder(encoder.card, "float32", encoder.device, weights=encoder.weights, _backbone=encoder.backbone)
+    encoded = exact.encode(paths)  # the model itself rounds what it is asked about
     read = [place for place in range(len(paths)) if place not in encoded.errors]
     if not read:
         raise ModelError("no photo can be read", where=photos or model.path, remedy="give others: --photos DIR")
     paths = [paths[place] for place in read]
     pixels = encoder.pixels(paths).float().div_(255).permute(0, 3, 1, 2)
-    expected, rounding = model.probabilities(encoded.features[read]), None
+    features, rounding = encoded.features[read], None
+    expected = model.probabilities(features)
     own = model.card.backbone
     if own is not None and own.precision != encoder.card.precision:
-        features = Encoder(own, encoder.dtype, encoder.device, weights=encoder.weights).encode(paths).features
-        rounding = float(np.abs(model.probabilities(features) - expected).max())
+        theirs = Encoder(own, encoder.dtype, encoder.device, weights=encoder.weights).encode(paths).features
+        rounding = float(np.abs(model.probabilities(theirs) - expected).max())
     limit = LIMIT if encoder.card.precision == "fp32" else LIMIT_HALF
-    return Sample(np.ascontiguousarray(pixels.numpy()), expected, limit, rounding)
+    inputs = np.ascontiguousarray(pixels.numpy())
+    return Sample(inputs, expected, _undecided(model, features, expected), limit, rounding)
 
 
 def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, store: Path | None) -> Sample:
     """Rows of a store, features of photos (with an encoder), or some of those that the model has learned."""
     if store is not None:
-        opened = open_store(store)
-        check_store(model, opened)
-        features = _rows(opened)
+        features = _rows(open_store(store))  # of whichever backbone: the graph takes any
     elif encoder is not None:
         encoded = encoder.encode([Path(path) for path in _spread(_photos(model, photos), PHOTOS)])
         features = np.delete(encoded.features, list(encoded.errors), 0)
@@ -70,8 +74,34 @@ def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, s
             raise ModelError("no photo can be read", where=photos, remedy="give others: --photos DIR")
     else:
         features = _learned_rows(model)
-    rows = np.ascontiguousarray(features, np.float32)
-    return Sample(rows, model.probabilities(rows), LIMIT)
+    rows = np.ascontiguousarray(features.astype(model.card.dtype), np.float32)
+    expected = model.probabilities(rows)
+    return Sample(rows, expected, _undecided(model, rows, expected), LIMIT)
+
+
+def _undecided(model: Model, features: FloatArray, expected: FloatArray) -> FloatArray:
+    """How far probabilities of features [n, d] may move if float32 is off in its last bits, and no more than that, [n].
+
+    Two things are decided by them. A feature in the middle between two numbers of float16, to which the model rounds, may
+    become either. Of two LuCA modules that are equally sure either may answer.
+    """
+    found = np.zeros(len(features))
+    if model.card.dtype == "float16":
+        rounded = features.astype(np.float16)
+        other = np.nextafter(rounded, np.where(features > rounded, np.inf, -np.inf).astype(np.float16))
+        middle = (rounded.astype(np.float64) + other.astype(np.float64)) / 2
+        size = np.sqrt(np.square(features, dtype=np.float64).mean(1, keepdims=True))
+        rows, places = np.nonzero(np.abs(features - middle) < LAST_BITS * size)
+        if len(rows):
+            moved = rounded[rows].astype(np.float32)
+            moved[np.arange(len(rows)), places] = other[rows, places]
+            np.add.at(found, rows, np.abs(model.probabilities(moved) - expected[rows]).max(1))
+    if isinstance(model.learner, Tosca) and len(model.learner.bank) > 1:
+        test_set = model.learner.test_set()
+        test_set.add(features.astype(model.card.dtype).astype(np.float32))
+        least = np.sort(test_set.outputs().entropy.cpu().numpy(), 0)
+        found[least[1] - least[0] < LAST_BITS * np.abs(least[0]).clip(1e-3)] = 1.0
+    return found
 
 
 def _photos(model: Model, photos: Path | None) -> list[str]:
