@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -109,25 +112,6 @@ def test_a_class_that_is_forgotten_is_not_answered_by_the_graph(taught, store, t
     found, said = ask_onnx(tmp_path / "m.onnx", rows)
     assert "class-4" not in json.loads(said["classes"])
     assert np.abs(found - Model.open(path).probabilities(rows)).max() < 1e-4
-
-
-def test_a_graph_sees_photos(photos, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run("learn", "m.tosca", photos, "--backbone", "vit_nano", "--method", "pool", "--precision", "fp32")
-    output = run("export", "m.tosca", "--onnx", "m.onnx")
-    assert "on 27 photos" in output
-    pixels = [Image.open(path).convert("RGB") for path in sorted(photos.glob("*/*.png"))[:5]]
-    resized = [image.resize((44, 32), Image.Resampling.BICUBIC).crop((6, 0, 38, 32)) for image in pixels]
-    rows = np.stack([np.asarray(image, np.float32).transpose(2, 0, 1) / 255 for image in resized])
-    found, said = ask_onnx(tmp_path / "m.onnx", rows)
-    transform = json.loads(said["transform"])
-    assert (transform["resize"], transform["image_size"], transform["interpolation"]) == (32, 32, "bicubic")
-    answers = [json.loads(line) for line in run("predict", "m.tosca", photos, "--json").splitlines()]
-    by_path = {answer["path"]: answer for answer in answers}
-    for path, row in zip(sorted(photos.glob("*/*.png")), found, strict=False):
-        answer = by_path[str(path)]
-        assert json.loads(said["classes"])[row.argmax()] == answer["label"]
-        assert row.max() == pytest.approx(answer["probability"], abs=1e-3)
 
 
 def test_half_precision(photos, tmp_path, monkeypatch):
@@ -338,3 +322,23 @@ def test_models_without_checkpoints(taught, tmp_path):
         opened.save(tmp_path / "f.tosca")
         assert "forgotten" in run("export", tmp_path / "f.tosca", "--checkpoint", tmp_path / "o", code=2)
     assert not (tmp_path / "o").exists()
+
+
+def test_the_page_of_the_documentation(photos, tmp_path, monkeypatch, capsys):
+    """Its commands run as they stand, one after the other, and so does its Python."""
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    commands = re.findall(r"^\$ tosca (.*)$", text, re.MULTILINE)
+    outputs = {command: run(*shlex.split(command)) for command in commands}
+    assert len(outputs) == len(commands) >= 6
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(code, {})
+    answer = json.loads(run("predict", "shelf.tosca", "photos/red/0.png", "--json"))
+    label, probability = capsys.readouterr().out.split()[-2:]
+    assert label == answer["label"] == "red"
+    assert float(probability) == pytest.approx(answer["probability"], abs=1e-3)
+    printed = re.findall(r"^\$ (?:tosca .*)\n((?:(?!\$|```).+\n)+)", text, re.MULTILINE)
+    for line in "".join(printed).splitlines():  # but for sizes and differences
+        shape = re.sub(r"\d\S*", "#", line)
+        assert shape in re.sub(r"\d\S*", "#", "".join(outputs.values())), line

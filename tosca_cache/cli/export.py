@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,8 +63,9 @@ def export(
     opened = open_model(model, device=device)
     if checkpoint is not None:
         files = write_checkpoints(opened, checkpoint)
-        echo(f"{one_line(str(checkpoint))}: {len(files)} tasks; read them with")
-        echo(f"  tosca import-checkpoint NEW.tosca {checkpoint}/*.pth --classes {checkpoint}/classes.txt")
+        shown, flow = one_line(shlex.quote(str(checkpoint))), opened.learner.settings.flow
+        echo(f"{one_line(str(checkpoint))}: {len(files)} task{'s' if len(files) > 1 else ''}; read by")
+        echo(f"  tosca import-checkpoint NEW.tosca {shown}/*.pth --classes {shown}/classes.txt --flow {flow}")
     if onnx is None and pt2 is None:
         return
     sample, written = export_model(

@@ -28,7 +28,7 @@ class Sample:
     """Rows to check a graph on.
 
     inputs: of the graph, [n, ...] float32. expected: the model's probabilities, [n, C]. limit: how far they may differ.
-    undecided: how far they may differ besides, [n], where the last bits of float32 decide; see `_undecided`.
+    undecided: how far they may differ besides, [n], where the last bits of float32 decide.
     rounding: how far `expected` is from what the model says in its own precision, if the graph has another one.
     """
 
@@ -60,7 +60,8 @@ def photo_sample(model: Model, encoder: Encoder, photos: Path | None) -> Sample:
         rounding = float(np.abs(model.probabilities(theirs) - expected).max())
     limit = LIMIT if encoder.card.precision == "fp32" else LIMIT_HALF
     inputs = np.ascontiguousarray(pixels.numpy())
-    return Sample(inputs, expected, _undecided(model, features, expected), limit, rounding)
+    undecided = _between(model, features, expected) + _equally_sure(model, features)
+    return Sample(inputs, expected, undecided, limit, rounding)
 
 
 def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, store: Path | None) -> Sample:
@@ -75,32 +76,37 @@ def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, s
     else:
         features = _learned_rows(model)
     rows = np.ascontiguousarray(features.astype(model.card.dtype), np.float32)
-    expected = model.probabilities(rows)
-    return Sample(rows, expected, _undecided(model, rows, expected), LIMIT)
+    return Sample(rows, model.probabilities(rows), _equally_sure(model, rows), LIMIT)
 
 
-def _undecided(model: Model, features: FloatArray, expected: FloatArray) -> FloatArray:
-    """How far probabilities of features [n, d] may move if float32 is off in its last bits, and no more than that, [n].
+def _between(model: Model, features: FloatArray, expected: FloatArray) -> FloatArray:
+    """How far probabilities of features [n, d] may move by how they are rounded to float16, [n]; 0 if they are not.
 
-    Two things are decided by them. A feature in the middle between two numbers of float16, to which the model rounds, may
-    become either. Of two LuCA modules that are equally sure either may answer.
+    A feature in the middle between two numbers of float16, but for the last bits of float32, may become either.
     """
     found = np.zeros(len(features))
-    if model.card.dtype == "float16":
-        rounded = features.astype(np.float16)
-        other = np.nextafter(rounded, np.where(features > rounded, np.inf, -np.inf).astype(np.float16))
-        middle = (rounded.astype(np.float64) + other.astype(np.float64)) / 2
-        size = np.sqrt(np.square(features, dtype=np.float64).mean(1, keepdims=True))
-        rows, places = np.nonzero(np.abs(features - middle) < LAST_BITS * size)
-        if len(rows):
-            moved = rounded[rows].astype(np.float32)
-            moved[np.arange(len(rows)), places] = other[rows, places]
-            np.add.at(found, rows, np.abs(model.probabilities(moved) - expected[rows]).max(1))
+    if model.card.dtype != "float16":
+        return found
+    rounded = features.astype(np.float16)
+    other = np.nextafter(rounded, np.where(features > rounded, np.inf, -np.inf).astype(np.float16))
+    middle = (rounded.astype(np.float64) + other.astype(np.float64)) / 2
+    size = np.sqrt(np.square(features, dtype=np.float64).mean(1, keepdims=True))
+    rows, places = np.nonzero(np.abs(features - middle) < LAST_BITS * size)
+    if len(rows):
+        moved = rounded[rows].astype(np.float32)
+        moved[np.arange(len(rows)), places] = other[rows, places]
+        np.add.at(found, rows, np.abs(model.probabilities(moved) - expected[rows]).max(1))
+    return found
+
+
+def _equally_sure(model: Model, features: FloatArray) -> FloatArray:
+    """1 for rows [n, d] of which two LuCA modules are equally sure, but for the last bits of float32, else 0, [n]."""
+    found = np.zeros(len(features))
     if isinstance(model.learner, Tosca) and len(model.learner.bank) > 1:
         test_set = model.learner.test_set()
         test_set.add(features.astype(model.card.dtype).astype(np.float32))
         least = np.sort(test_set.outputs().entropy.cpu().numpy(), 0)
-        found[least[1] - least[0] < LAST_BITS * np.abs(least[0]).clip(1e-3)] = 1.0
+        found[least[1] - least[0] < LAST_BITS * least[0].clip(1e-3)] = 1.0
     return found
 
 
