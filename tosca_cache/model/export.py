@@ -38,7 +38,7 @@ class Exported:
     """A file that was written.
 
     difference: the largest one to the model's own probabilities on `rows` rows. unexplained: the largest one beyond what
-        the last bits of float32 decide (`Sample.undecided`).
+        rounding features to float16 may make of the last bits of float32 (`Sample.between`).
     """
 
     path: Path
@@ -173,7 +173,7 @@ def _pt2_runner(path: Path) -> Run:
 def _check(run: Run, sample: Sample, path: Path) -> tuple[float, float]:
     """The largest differences between what a file and the model say, in batches of `BATCHES`; raises `ModelError`.
 
-    All of it, and what is not `undecided`.
+    All of it, and what lies beyond `Sample.between`.
     """
     rows = max(len(sample.inputs), sum(BATCHES[:-1]))
     place = np.arange(rows) % len(sample.inputs)  # few rows are asked about again
@@ -184,7 +184,7 @@ def _check(run: Run, sample: Sample, path: Path) -> tuple[float, float]:
         if found.shape != expected.shape:
             raise _wrong(f"it gives {list(found.shape)} for {len(some)} rows", path)
         differences[some] = np.abs(found - expected).max(1)
-    worst = float((differences - sample.undecided).max())
+    worst = float((differences - sample.between).max())
     if not worst <= sample.limit:
         raise _wrong(f"its probabilities differ by {worst:.2g} from the model's, more than {sample.limit:g}", path)
     return float(differences.max()), max(worst, 0.0)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import DatasetError, ModelError, StoreError, UsageError
-from tosca_cache.learners.tosca import Tosca
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.inputs import photo_paths
@@ -28,13 +27,13 @@ class Sample:
     """Rows to check a graph on.
 
     inputs: of the graph, [n, ...] float32. expected: the model's probabilities, [n, C]. limit: how far they may differ.
-    undecided: how far they may differ besides, [n], where the last bits of float32 decide.
+    between: how far they may differ besides, [n], where features lie between two numbers of float16; see `_between`.
     rounding: how far `expected` is from what the model says in its own precision, if the graph has another one.
     """
 
     inputs: FloatArray
     expected: FloatArray
-    undecided: FloatArray
+    between: FloatArray
     limit: float
     rounding: float | None = None
 
@@ -60,8 +59,7 @@ def photo_sample(model: Model, encoder: Encoder, photos: Path | None) -> Sample:
         rounding = float(np.abs(model.probabilities(theirs) - expected).max())
     limit = LIMIT if encoder.card.precision == "fp32" else LIMIT_HALF
     inputs = np.ascontiguousarray(pixels.numpy())
-    undecided = _between(model, features, expected) + _equally_sure(model, features)
-    return Sample(inputs, expected, undecided, limit, rounding)
+    return Sample(inputs, expected, _between(model, features, expected), limit, rounding)
 
 
 def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, store: Path | None) -> Sample:
@@ -76,7 +74,7 @@ def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, s
     else:
         features = _learned_rows(model)
     rows = np.ascontiguousarray(features.astype(model.card.dtype), np.float32)
-    return Sample(rows, model.probabilities(rows), _equally_sure(model, rows), LIMIT)
+    return Sample(rows, model.probabilities(rows), np.zeros(len(rows)), LIMIT)
 
 
 def _between(model: Model, features: FloatArray, expected: FloatArray) -> FloatArray:
@@ -96,17 +94,6 @@ def _between(model: Model, features: FloatArray, expected: FloatArray) -> FloatA
         moved = rounded[rows].astype(np.float32)
         moved[np.arange(len(rows)), places] = other[rows, places]
         np.add.at(found, rows, np.abs(model.probabilities(moved) - expected[rows]).max(1))
-    return found
-
-
-def _equally_sure(model: Model, features: FloatArray) -> FloatArray:
-    """1 for rows [n, d] of which two LuCA modules are equally sure, but for the last bits of float32, else 0, [n]."""
-    found = np.zeros(len(features))
-    if isinstance(model.learner, Tosca) and len(model.learner.bank) > 1:
-        test_set = model.learner.test_set()
-        test_set.add(features.astype(model.card.dtype).astype(np.float32))
-        least = np.sort(test_set.outputs().entropy.cpu().numpy(), 0)
-        found[least[1] - least[0] < LAST_BITS * least[0].clip(1e-3)] = 1.0
     return found
 
 
