@@ -18,6 +18,7 @@ from tosca_cache.cli import (
     conformance,
     datasets,
     evaluate,
+    export,
     extract,
     forget,
     learn,
@@ -139,7 +140,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 for verb in (
     *(extract, train, sweep, compare, methods, reproduce, show, route),
-    *(learn, predict, evaluate, forget, serve),
+    *(learn, predict, evaluate, forget, serve, export),
     *(datasets, cache, conformance),
 ):
     verb.register(app)

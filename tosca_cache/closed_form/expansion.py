@@ -30,7 +30,7 @@ class RandomFeatures:
     def apply(self, x: Tensor) -> Tensor:
         """Random features [n, M] of features [n, d], on the device of `x`."""
         if self._projection is None:
-            self._projection = self._drawn(x.shape[1]).to(x.device)
+            self._projection = self.projection(x.shape[1]).to(x.device)
         return (x.to(self.dtype) @ self._projection).relu_()
 
     def times(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -55,7 +55,8 @@ class RandomFeatures:
             self._asked = x[:known].clone(), kept
         return torch.cat(parts)
 
-    def _drawn(self, dim: int) -> Tensor:
+    def projection(self, dim: int) -> Tensor:
+        """P for features of `dim` numbers, [dim, M], drawn anew on the CPU."""
         generator = torch.Generator().manual_seed(self.seed)
         if self.law == "gaussian":
             return torch.randn(dim, self.size, generator=generator, dtype=torch.float64).to(self.dtype)

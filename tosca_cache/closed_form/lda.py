@@ -49,14 +49,17 @@ class Lda:
 
     def finalize(self) -> None:
         """Solves for the weights, if that has not been done since the last rows."""
+        self.weights()
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """All w_c, [d, C], and b_c, [C]; solved when first asked for after a task."""
         if self._weights is None:
             self._weights = self._solved()
+        return self._weights
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes, [n, C]."""
-        self.finalize()
-        assert self._weights is not None
-        weights, bias = self._weights
+        weights, bias = self.weights()
         return x.double() @ weights + bias
 
     def _solved(self) -> tuple[Tensor, Tensor]:

@@ -45,12 +45,16 @@ class OpinionPool:
     def log_probs(self, features: Tensor, tasks: int) -> Tensor:
         """Unnormalised log-probabilities of the classes of the first tasks, [n, C]; float64."""
 
-        def calibrated(name: str) -> Tensor:
-            tau = self._calibration(name).temperature(tasks)
+        def calibrated(item: tuple[str, float | None]) -> Tensor:
+            name, tau = item
             scores = self.classifiers[name].scores(features, tasks)
             return torch.log_softmax(standardised(scores) if tau is None else scores / tau, 1)
 
-        return torch.stack(on_cores(calibrated, self.selected(tasks), torch.get_num_threads())).sum(0)
+        return torch.stack(on_cores(calibrated, self.temperatures(tasks).items(), torch.get_num_threads())).sum(0)
+
+    def temperatures(self, tasks: int) -> dict[str, float | None]:
+        """tau of every classifier that is `selected`; None for one whose scores are standardised."""
+        return {name: self._calibration(name).temperature(tasks) for name in self.selected(tasks)}
 
     def selected(self, tasks: int) -> list[str]:
         """Classifiers within one standard error of the best one's number of correct held-out rows."""

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
+from torch import Tensor
 
 from tosca_cache.datasets.base import ImageDataset, Split
 from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
@@ -21,7 +22,7 @@ from tosca_cache.errors import ImageError, ModelError
 from tosca_cache.extract.backbone import Backbone, Forward, digest, load_backbone
 from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import default_batch_size
-from tosca_cache.extract.groups import Renderer, ShardBuffer, plan_groups
+from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard
@@ -112,6 +113,12 @@ class Encoder:
             features = buffer.features[:, 0].astype(self.dtype)
             features[list(buffer.skipped)] = 0
             yield Encoded(features, buffer.skipped)
+
+    def pixels(self, photos: Sequence[Photo]) -> Tensor:
+        """What the backbone sees of photos, [n, S, S, 3] bytes; raises `ImageError` for one that cannot be read."""
+        dataset, buffer = _dataset(photos, self.decoding), ShardBuffer.empty(Shard(SPLIT, 0, 0, len(photos)), 1, 0)
+        renderer = Renderer(dataset, self.backbone.transform(self.card.normalise), seed=0)
+        return renderer(Group(buffer, 0, len(photos)))
 
     def empty(self, rows: int = 0) -> FloatArray:
         """Zeros [rows, d], rounded as the model's features are."""

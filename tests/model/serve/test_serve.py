@@ -265,7 +265,10 @@ def test_another_process_teaches_while_it_is_served(model, trained, tmp_path, pi
         assert names(client) == ["blue", "red"]
         with writing(model):
             form = upload(picture(YELLOW, 1))
-            assert "is writing this model" in problem(client.post("/learn", files=form, data={"name": "yellow"}), 409)["error"]
+            assert (
+                "is writing this model"
+                in problem(client.post("/learn", files=form, data={"name": "yellow"}), 409)["error"]
+            )
             assert answers(client, upload(picture(RED, 1)))[0]["label"] == "red"
 
 

@@ -1,0 +1,348 @@
+"""Models as ONNX and torch.export files, and checkpoints of the published code, through the command line."""
+
+import json
+import pickle
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.model.classifier import Model
+from tosca_cache.model.teaching import part_of, store_lesson
+
+FAST = {"epochs": 3, "mlp_ratio": 4, "se_ratio": 4}
+LEARNERS = [
+    ("nmc", {}),
+    ("simplecil", {}),
+    ("lda", {}),
+    ("slda", {}),
+    ("fsa-lda", {}),
+    ("fsa-lda", {"film": True}),
+    ("ranpac", {"expansion": 200}),
+    ("ranpac", {"expansion": 50, "selection": "gcv", "precision": "float64"}),
+    ("pool", {}),
+    ("tosca", {}),
+]
+COLOURS = {"blue": (40, 60, 200), "green": (30, 170, 60), "red": (200, 40, 40)}
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def store(make_store, tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store") / "store", classes=6, dim=12, views=2, noise=2.0)
+
+
+@pytest.fixture(scope="module")
+def taught(store, tmp_path_factory):
+    """Makes a model that has learned a store in two steps: (learner, options, settings) -> its folder."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def teach(method, options=None, settings=None, name="m"):
+        lesson = store_lesson(store)
+        first = np.isin(lesson.names, sorted(set(lesson.names))[:3])
+        model = Model.create(
+            store.dim, method=method, options=options, settings=settings or FAST, dtype="float16", views=2, device="cpu"
+        )
+        model.learn(part_of(lesson, first))
+        model.learn(part_of(lesson, ~first))
+        path = folder / f"{name}-{method}-{len(list(folder.iterdir()))}.tosca"
+        model.save(path)
+        return path
+
+    return teach
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Noisy squares of three colours, nine of each, in landscape, so that they are resized and cropped."""
+    folder, generator = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir()
+        for number in range(9):
+            pixels = np.clip(np.array(colour) + generator.normal(0, 60, (40, 56, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def ask_onnx(path, rows):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: rows})[0], session.get_modelmeta().custom_metadata_map
+
+
+def ask_pt2(path, rows):
+    files = {"metadata.json": ""}
+    found = torch.export.load(path, extra_files=files).module()(torch.from_numpy(rows)).detach().numpy()
+    return found, json.loads(files["metadata.json"])
+
+
+@pytest.mark.parametrize(("method", "options"), LEARNERS, ids=str)
+def test_a_learner_alone_says_what_the_model_says(taught, store, tmp_path, method, options):
+    path = taught(method, options)
+    output = run("export", path, "--features-only", "--onnx", tmp_path / "m.onnx", "--pt2", tmp_path / "m.pt2")
+    assert output.count("largest difference") == 2
+    assert {file.name for file in tmp_path.iterdir()} == {"m.onnx", "m.pt2"}
+    rows = store.features("test")[:, 0].astype(np.float32)
+    model = Model.open(path)
+    expected = model.probabilities(rows)
+    for ask, name in ((ask_onnx, "m.onnx"), (ask_pt2, "m.pt2")):
+        for some in (slice(0, 1), slice(0, 7), slice(None)):
+            found, said = ask(tmp_path / name, rows[some])
+            assert np.abs(found - expected[some]).max() < 1e-4
+        assert json.loads(said["classes"]) == list(model.class_names)
+        assert said["learner"] == method
+
+
+def test_a_class_that_is_forgotten_is_not_answered_by_the_graph(taught, store, tmp_path):
+    path = taught("simplecil")
+    run("forget", path, "class-4")
+    run("export", path, "--features-only", "--onnx", tmp_path / "m.onnx")
+    rows = store.features("test")[:, 0].astype(np.float32)
+    found, said = ask_onnx(tmp_path / "m.onnx", rows)
+    assert "class-4" not in json.loads(said["classes"])
+    assert np.abs(found - Model.open(path).probabilities(rows)).max() < 1e-4
+
+
+def test_half_precision(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("learn", "m.tosca", photos, "--backbone", "vit_nano", "--method", "nmc", "--precision", "bf16")
+    refused = run("export", "m.tosca", "--onnx", "m.onnx", code=2)
+    assert "bf16" in refused
+    assert "--precision fp32" in refused
+    assert not (tmp_path / "m.onnx").exists()
+    output = run("export", "m.tosca", "--pt2", "m.pt2", "--precision", "fp32", "--photos", photos / "red")
+    assert "on 9 photos" in output
+    assert "in its own precision, says otherwise by up to" in output
+    run("export", "m.tosca", "--pt2", "half.pt2", "--photos", photos / "red")
+    right = Model.probabilities
+    monkeypatch.setattr(Model, "probabilities", lambda self, rows: right(self, rows) + 3e-3)
+    output = run("export", "m.tosca", "--pt2", "wrong.pt2", "--photos", photos / "red", code=1)
+    assert "more than 0.001" in output
+    assert {path.name for path in tmp_path.glob("*.pt2")} == {"m.pt2", "half.pt2"}
+
+
+def test_what_cannot_be_exported(taught, tmp_path):
+    path = taught("teen")
+    output = run("export", path, "--features-only", "--onnx", tmp_path / "m.onnx", code=2)
+    assert "teen cannot be exported" in output
+    assert "fsa-lda, lda, nmc, pool, ranpac, simplecil, slda, tosca" in output
+    routed = taught("tosca", {"router": "pool"})
+    assert "router pool cannot be exported" in run(
+        "export", routed, "--features-only", "--pt2", tmp_path / "m.pt2", code=2
+    )
+    blind = run("export", taught("nmc"), "--onnx", tmp_path / "m.onnx", code=1)
+    assert "cannot see photos" in blind
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say what to write"),
+        (["--onnx", "m.bin"], "does not end in .onnx"),
+        (["--onnx", "folder.onnx", "--features-only"], "in the way"),
+        (["--pt2", "m.pt2", "--store", "."], "a store has no photos"),
+        (["--pt2", "m.pt2", "--features-only", "--precision", "fp32"], "there is no backbone"),
+        (["--pt2", "m.pt2", "--precision", "fp8"], "there is no precision"),
+    ],
+)
+def test_odd_arguments(taught, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.onnx").mkdir()
+    assert message in run("export", taught("nmc"), *arguments, code=2)
+
+
+def test_a_file_that_is_not_the_model_replaces_none(taught, tmp_path, monkeypatch):
+    path, target = taught("lda"), tmp_path / "m.onnx"
+    target.write_bytes(b"good")
+    wrong = Model.probabilities
+    monkeypatch.setattr(Model, "probabilities", lambda self, rows: wrong(self, rows) + 2e-4)
+    output = run("export", path, "--features-only", "--onnx", target, code=1)
+    assert "differ by 0.0002 from the model's, more than 0.0001" in output
+    monkeypatch.setattr(Model, "probabilities", lambda self, rows: wrong(self, rows) * np.nan)
+    assert "is not the model" in run("export", path, "--features-only", "--onnx", target, code=1)
+    assert target.read_bytes() == b"good"
+    assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def same_answers(one, other, store):
+    rows = store.features("test")[:, 0]
+    return np.array_equal(Model.open(one).probabilities(rows), Model.open(other).probabilities(rows))
+
+
+@pytest.mark.parametrize("flow", ["tosca", "tosca_r", "adapter", "calibrator"])
+def test_what_was_exported_as_checkpoints_is_imported_and_answers_the_same(taught, store, tmp_path, flow):
+    path = taught("tosca", settings=FAST | {"flow": flow})
+    run("export", path, "--checkpoint", tmp_path / "out")
+    files = sorted((tmp_path / "out").glob("*.pth"))
+    assert len(files) == 2
+    names = ("--classes", tmp_path / "out" / "classes.txt", "--flow", flow)
+    output = run("import-checkpoint", tmp_path / "new.tosca", *files, *names)
+    assert "2 tasks, 6 classes, features of 12 numbers" in output
+    assert Model.open(tmp_path / "new.tosca").class_names == Model.open(path).class_names
+    assert same_answers(path, tmp_path / "new.tosca", store)
+    run("export", tmp_path / "new.tosca", "--checkpoint", tmp_path / "again")
+    for file in files:
+        first, second = (torch.load(folder / file.name) for folder in (tmp_path / "out", tmp_path / "again"))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    run("export", tmp_path / "new.tosca", "--features-only", "--pt2", tmp_path / "m.pt2", "--store", store.path)
+    assert "already" in run("import-checkpoint", tmp_path / "new.tosca", *files, code=2)
+    assert "something of this name" in run("export", path, "--checkpoint", tmp_path / "out", code=2)
+
+
+def renamed(state, order, names):
+    return {names.get(name, name): state[name] for name in order}
+
+
+OTHER_NAMES = {
+    "LN.weight": "luca.norm.weight",
+    "LN.bias": "luca.norm.bias",
+    "W_down": "luca.adapter.0.weight",
+    "b_down": "luca.adapter.0.bias",
+    "W_up": "luca.adapter.2.weight",
+    "b_up": "luca.adapter.2.bias",
+    "S_down": "luca.gate.0.weight",
+    "S_up": "luca.gate.2.weight",
+}
+ORDERS = [
+    ["LN.weight", "LN.bias", "W_down", "b_down", "W_up", "b_up", "S_down", "S_up"],
+    ["W_down", "b_down", "W_up", "b_up", "S_down", "S_up", "LN.weight", "LN.bias"],
+    ["S_down", "S_up", "b_down", "W_down", "b_up", "W_up", "LN.bias", "LN.weight"],
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=["norm first", "norm last", "biases first"])
+def test_other_names_are_taken_by_shape_and_order(taught, store, tmp_path, order):
+    path = taught("tosca")
+    run("export", path, "--checkpoint", tmp_path / "out")
+    states = [torch.load(file) for file in sorted((tmp_path / "out").glob("*.pth"))]
+    for number, state in ((2, states[0]), (10, states[1])):
+        torch.save(renamed(state, order, OTHER_NAMES), tmp_path / f"luca_{number}.pth")
+    head = {"fc.weight": states[1]["W"], "fc.sigma": states[1]["sigma"]}
+    torch.save(head | {name: states[1][name] for name in ("temperature", "doubt")}, tmp_path / "head.pth")
+    files = [tmp_path / "luca_10.pth", tmp_path / "luca_2.pth"]
+    output = run("import-checkpoint", tmp_path / "n.tosca", *files, "--head", tmp_path / "head.pth")
+    assert "squeeze_weight = luca.gate.0.weight" in output.replace("\n", "")
+    assert "in the order of their numbers" in output
+    assert "3 a task" in output
+    assert Model.open(tmp_path / "n.tosca").class_names == tuple(f"class_{number}" for number in range(6))
+    assert same_answers(path, tmp_path / "n.tosca", store)
+    assert "no head" in run("import-checkpoint", tmp_path / "x.tosca", *files, code=1)
+
+
+def test_classes_of_one_name_are_one_class(taught, store, tmp_path):
+    run("export", taught("tosca"), "--checkpoint", tmp_path / "out")
+    (tmp_path / "names.txt").write_text("a\nb\nc\na\nb\nd\n")
+    files = sorted((tmp_path / "out").glob("*.pth"))
+    run("import-checkpoint", tmp_path / "n.tosca", *files, "--classes", tmp_path / "names.txt")
+    run("export", tmp_path / "n.tosca", "--features-only", "--onnx", tmp_path / "m.onnx", "--store", store.path)
+    rows = store.features("test")[:, 0].astype(np.float32)
+    found, said = ask_onnx(tmp_path / "m.onnx", rows)
+    assert json.loads(said["classes"]) == ["a", "b", "c", "d"]
+    assert np.abs(found - Model.open(tmp_path / "n.tosca").probabilities(rows)).max() < 1e-4
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    refused = run("import-checkpoint", tmp_path / "x.tosca", *files, "--classes", tmp_path / "names.txt", code=2)
+    assert "2 names, and the head has 6 rows" in refused
+
+
+def test_an_imported_model_sees_photos_and_learns_on(taught, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lengths = {"LN.weight": (192,), "LN.bias": (192,), "W_down": (12, 192), "b_down": (12,), "W_up": (192, 12)}
+    lengths |= {"b_up": (192,), "S_down": (12, 192), "S_up": (192, 12), "W": (3, 192), "sigma": (1,)}
+    generator = torch.Generator().manual_seed(0)
+    torch.save({name: torch.randn(size, generator=generator) for name, size in lengths.items()}, "t0.pth")
+    run("import-checkpoint", "m.tosca", "t0.pth", "--backbone", "vit_nano")
+    assert len(run("predict", "m.tosca", photos / "red", "--json").splitlines()) == 9
+    run("learn", "m.tosca", photos)
+    assert Model.open("m.tosca").class_names == ("class_0", "class_1", "class_2", *COLOURS)
+    wide = run("import-checkpoint", "x.tosca", "t0.pth", "--backbone", "vit_small_patch14_dinov2", code=1)
+    assert "error" in wide
+    assert not (tmp_path / "x.tosca").exists()
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code was run",)
+
+
+def damaged(state):
+    """Files that are no checkpoints of a task, and what is said of them."""
+    yield b"", "empty"
+    yield pickle.dumps(Evil()), "could run any code"
+    yield b"hello", "plain text"
+    yield {**state, "W_down": Evil()}, "Python objects"
+    yield {"epoch": 3}, "no weights"
+    yield {name: state[name] for name in state if name != "W_up"}, "up_weight"
+    yield {**state, "W_up": state["W_up"][:, :1]}, "no tasks of one model"
+    yield {**state, "W": state["W"] * torch.nan}, "no finite numbers"
+    yield {**state, "W": state["W"][0]}, "no matrix"
+    yield {**state, "more": torch.ones(2, 3, 4)}, "not the tensors of a LuCA module"
+    yield {f"x{number}": torch.ones(12) for number in range(3)}, "not the tensors of a LuCA module"
+    yield {**state, "doubt": torch.tensor(2.0)}, "cannot be those of a model"
+    yield {"tokens": torch.ones(4, 4, dtype=torch.int64)}, "no finite numbers"
+
+
+def test_damaged_checkpoints_are_refused(taught, tmp_path, capsys):
+    run("export", taught("tosca"), "--checkpoint", tmp_path / "out")
+    files = sorted((tmp_path / "out").glob("*.pth"))
+    whole, bad = files[1].read_bytes(), tmp_path / "bad1.pth"
+    cases = [*damaged(torch.load(files[1])), (whole[: len(whole) // 2], "damaged"), (whole[:-200], "damaged")]
+    for content, message in cases:
+        if isinstance(content, bytes):
+            bad.write_bytes(content)
+        else:
+            torch.save(content, bad)
+        output = run("import-checkpoint", tmp_path / "x.tosca", files[0], bad, code=1)
+        assert message in output, message
+        assert "code was run" not in output + capsys.readouterr().out
+        assert not (tmp_path / "x.tosca").exists()
+    assert "no such" in run("import-checkpoint", tmp_path / "x.tosca", tmp_path / "none.pth", code=1)
+    assert "no LuCA module" in run("import-checkpoint", tmp_path / "x.tosca", save_head(tmp_path), code=1)
+
+
+def save_head(folder):
+    torch.save({"W": torch.ones(3, 12), "sigma": torch.ones(1)}, folder / "head.pth")
+    return folder / "head.pth"
+
+
+def test_models_without_checkpoints(taught, tmp_path):
+    assert "only a model of the learner tosca" in run("export", taught("nmc"), "--checkpoint", tmp_path / "o", code=2)
+    path = taught("tosca")
+    opened = Model.open(path)
+    opened.forget("class-1")
+    if len(opened.card.classes) < opened.card.indices:  # its photos are no longer there
+        opened.save(tmp_path / "f.tosca")
+        assert "forgotten" in run("export", tmp_path / "f.tosca", "--checkpoint", tmp_path / "o", code=2)
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_page_of_the_documentation(photos, tmp_path, monkeypatch, capsys):
+    """Its commands run as they stand, one after the other, and so does its Python."""
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    commands = re.findall(r"^\$ tosca (.*)$", text, re.MULTILINE)
+    outputs = {command: run(*shlex.split(command)) for command in commands}
+    assert len(outputs) == len(commands) >= 6
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(code, {})
+    answer = json.loads(run("predict", "shelf.tosca", "photos/red/0.png", "--json"))
+    label, probability = capsys.readouterr().out.split()[-2:]
+    assert label == answer["label"] == "red"
+    assert float(probability) == pytest.approx(answer["probability"], abs=1e-3)
+    printed = re.findall(r"^\$ (?:tosca .*)\n((?:(?!\$|```).+\n)+)", text, re.MULTILINE)
+    for line in "".join(printed).splitlines():  # but for sizes and differences
+        shape = re.sub(r"\d\S*", "#", line)
+        assert shape in re.sub(r"\d\S*", "#", "".join(outputs.values())), line
