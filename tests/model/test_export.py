@@ -152,6 +152,7 @@ def test_what_cannot_be_exported(taught, tmp_path):
         ([], "say what to write"),
         (["--onnx", "m.bin"], "does not end in .onnx"),
         (["--onnx", "folder.onnx", "--features-only"], "in the way"),
+        (["--onnx", "none/m.onnx", "--features-only"], "no such folder"),
         (["--pt2", "m.pt2", "--store", "."], "a store has no photos"),
         (["--pt2", "m.pt2", "--features-only", "--precision", "fp32"], "there is no backbone"),
         (["--pt2", "m.pt2", "--precision", "fp8"], "there is no precision"),

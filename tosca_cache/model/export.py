@@ -212,6 +212,8 @@ def check_targets(onnx: Path | None, pt2: Path | None) -> None:
             raise UsageError(f"{path.name} does not end in {suffix}", where=path, remedy=f"name it model{suffix}")
         if path is not None and path.exists() and not path.is_file():
             raise UsageError("this is no file, and it is in the way of one", where=path, remedy="give another path")
+        if path is not None and not path.parent.is_dir():
+            raise UsageError("there is no such folder", where=path.parent, remedy="make it, or give another path")
     for library in ("onnx", "onnxruntime", "onnxscript") if onnx is not None else ():
         if find_spec(library) is None:
             remedy = "pip install 'tosca-cache[export]'"
