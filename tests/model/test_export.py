@@ -280,7 +280,7 @@ class Evil:
 
 def damaged(state):
     """Files that are no checkpoints of a task, and what is said of them."""
-    yield b"", "empty"
+    yield b"", "damaged"
     yield pickle.dumps(Evil()), "could run any code"
     yield b"hello", "plain text"
     yield {**state, "W_down": Evil()}, "Python objects"

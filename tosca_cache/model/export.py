@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import ModelError, ToscaError, UsageError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.store.spec import PRECISIONS
 from tosca_cache.files import file_errors
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
 from tosca_cache.model.export_heads import head_of
 from tosca_cache.model.export_samples import Sample, feature_sample, photo_sample
 from tosca_cache.model.session import encoder_of
+from tosca_cache.store.spec import PRECISIONS
 
 FloatArray = NDArray[np.floating[Any]]
 Run = Callable[[FloatArray], FloatArray]
