@@ -282,7 +282,7 @@ def damaged(state):
     """Files that are no checkpoints of a task, and what is said of them."""
     yield b"", "damaged"
     yield pickle.dumps(Evil()), "could run any code"
-    yield b"hello", "plain text"
+    yield b"hello", "damaged"
     yield {**state, "W_down": Evil()}, "Python objects"
     yield {"epoch": 3}, "no weights"
     yield {name: state[name] for name in state if name != "W_up"}, "up_weight"
