@@ -8,6 +8,7 @@ import typer
 
 from tosca_cache.cli.learn import Device, ModelPath
 from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.predict import counting
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
 
@@ -31,7 +32,10 @@ def forget(
     folder = model_folder(model)
     with writing(folder):
         opened = open_model(model, device=device)
-        exact = {name: opened.forget(name) for name in dict.fromkeys(names)}
+        exact = {}
+        for name in dict.fromkeys(names):
+            with counting("lessons learned anew", len(opened.card.history)) as advance:
+                exact[name] = opened.forget(name, on_lesson=advance)
         save_model(opened, folder)
     for name, whole in exact.items():
         said = "the model is as if it had never learned it" if whole else "no longer answered; traces of it remain"

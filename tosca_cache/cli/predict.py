@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tosca_cache.model.answers import Answer
     from tosca_cache.model.classifier import Model
 
+LEAST = 5e-4  # probability of a class that is named besides the likeliest
 WIDEST = 48  # characters of a path in the table
 COLUMNS = ("path", "label", "probability", "novelty", "error")
 
@@ -154,7 +155,9 @@ def _line(answer: Answer) -> str:
     shown = path if len(path) <= WIDEST else f"...{path[3 - WIDEST :]}"
     if answer.error is not None:
         return f"{shown}  cannot be read: {one_line(answer.error)}"
-    named = [f"{one_line(name)} {100 * probability:.1f} %" for name, probability in answer.top]
+    named = [
+        f"{one_line(name)} {100 * p:.1f} %" for place, (name, p) in enumerate(answer.top) if not place or p >= LEAST
+    ]
     if answer.label != answer.top[0][0]:
         named[0] = f"{answer.label} ({named[0]})"
     rest = f"  (then {', '.join(named[1:])})" if named[1:] else ""

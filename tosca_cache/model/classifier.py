@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,11 +206,11 @@ class Model(Shown):
         rows = np.ascontiguousarray(features, dtype=self.card.dtype).astype(np.float32)
         return self._by_class(np.asarray(self.learner.scores(rows), dtype=np.float64))
 
-    def forget(self, name: str) -> bool:
+    def forget(self, name: str, *, on_lesson: Callable[[int], None] = lambda number: None) -> bool:
         """Forgets a class. True: the model is as if it had never been taught; False: it is no longer answered.
 
         Exact where the learner keeps classes apart, or where all features that were learned are still in their stores: then
-        the others are learned anew. Raises `UsageError` for a class that it does not know.
+        the others are learned anew, and `on_lesson` told of each lesson. Raises `UsageError` for a class that it does not know.
         """
         from tosca_cache.model.teaching import relearned
 
@@ -221,7 +221,7 @@ class Model(Shown):
             )
         gone, history = next(one for one in self.card.classes if one.name == name), self.card.history
         exact = self._forget_indices(gone.indices)
-        if not exact and (fresh := relearned(self, name)) is not None:
+        if not exact and (fresh := relearned(self, name, on_lesson)) is not None:
             vars(self).update(vars(fresh) | {"path": self.path})
             kept, exact = self.card.classes, True
         step = Step(what="forget", when=now(), classes=[name], exact=exact, seconds=time.perf_counter() - begun)

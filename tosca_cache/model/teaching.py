@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +174,11 @@ def check_store(model: Model, store: Store) -> None:
         )
 
 
-def relearned(model: Model, without: str) -> Model | None:
-    """A model that has learned what another one has, but for one class; None if the features are no longer all there."""
+def relearned(model: Model, without: str, on_lesson: Callable[[int], None]) -> Model | None:
+    """A model that has learned what another one has, but for one class; None if the features are no longer all there.
+
+    on_lesson: is told of every lesson that is begun, with 1.
+    """
     card = model.card
     learner = card.learner
     fresh = Model.create(
@@ -193,6 +196,7 @@ def relearned(model: Model, without: str) -> Model | None:
         fresh.held_out = None
     names = {index: one.name for one in card.classes for index in one.indices if one.name != without}
     for number, step in enumerate(card.history):
+        on_lesson(1)
         chosen = (model.steps == number) & np.isin(model.indices, list(names))
         if not chosen.any():
             continue
