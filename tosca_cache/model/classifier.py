@@ -210,7 +210,7 @@ class Model(Shown):
         """Forgets a class. True: the model is as if it had never been taught; False: it is no longer answered.
 
         Exact where the learner keeps classes apart, or where all features that were learned are still in their stores: then
-        the others are learned anew, and `on_lesson` told of each lesson. Raises `UsageError` for a class that it does not know.
+        the others are learned anew, and `on_lesson` told of each lesson. Raises `UsageError` for an unknown class.
         """
         from tosca_cache.model.teaching import relearned
 
