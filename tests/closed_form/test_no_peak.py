@@ -6,6 +6,7 @@ import torch
 from campaign import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.closed_form_plain import ridge_weights
 
 from tosca_cache.closed_form import shared
 from tosca_cache.closed_form.expansion import RandomFeatures
@@ -38,18 +39,23 @@ def test_candidates_are_scored_as_defined_in_both_forms(rows, dim, classes, seed
         error, free = float((y - hat @ y).square().sum()), float(rows - hat.trace())
         if error > 1e-6 * rows and free > 1e-3 * rows:
             for form in (primal, dual):
-                assert form._at(power)[0] == pytest.approx(rows * error / free**2, rel=1e-3)
+                assert form._at(power) == pytest.approx(rows * error / free**2, rel=1e-3)
 
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10**6), splits=st.lists(st.integers(1, 3), min_size=1, max_size=4))
-def test_lambda_is_the_same_for_any_split_of_the_rows(seed, splits):
-    """Below, at and above M rows; in single precision as in double, and after saving in the middle."""
+def test_any_split_of_the_rows_gives_the_solution_of_all(seed, splits):
+    """Below, at and above M rows; in single precision as in double, and after saving in the middle.
+
+    Lambda is the same as of all rows at once while rows are at most M, where it is chosen at each task.
+    """
     classes = sum(splits)
     x, labels = problem(seed, 90, 6, classes)
     for rows in (30, 40, 50, 90):
         whole = Ridge(40, seed=3)
         whole.observe(x[:rows], labels[:rows], classes)
+        whole.finalize()
+        h = np.maximum(x[:rows].numpy() @ whole.features._projection.numpy(), 0)
         for dtype in (torch.float32, torch.float64):
             parts = RandomRidge(RandomFeatures(40, seed=3, dtype=dtype), seed=3, selection="gcv")
             start = 0
@@ -59,10 +65,31 @@ def test_lambda_is_the_same_for_any_split_of_the_rows(seed, splits):
                     again = RandomRidge(RandomFeatures(40, seed=3, dtype=dtype), seed=3, selection="gcv")
                     again.load_state(parts.state())
                     parts, start = again, stop
-            scores = parts.scores(x.to(dtype))
-            whole.finalize()
-            assert parts.lam == pytest.approx(whole.lam, rel=1e-4)
-            np.testing.assert_allclose(scores, whole.scores(x), atol=1e-2 if dtype == torch.float32 else 1e-6)
+            plain = h @ ridge_weights(h, np.eye(classes)[labels[:rows]], parts.lam)
+            np.testing.assert_allclose(
+                parts.scores(x[:rows].to(dtype)), plain, atol=1e-2 if dtype == torch.float32 else 1e-6
+            )
+            if rows <= 40 or len(splits) == 1:
+                assert parts.lam == pytest.approx(whole.lam, rel=1e-4)
+
+
+@pytest.mark.parametrize("lam", [None, 1e-3, 10.0])
+@pytest.mark.parametrize("steps", [[25, 9, 12], [30, 20, 30], [70, 2, 1, 2, 1], [50, 4, 3, 2, 60]])
+def test_rows_are_left_out_as_if_they_had_not_been_learned(steps, lam):
+    """Before, while and after there are as many rows as features (M = 40), and after few rows that correct a solution."""
+    x, labels = problem(7, sum(steps), 6, 3)
+    ridge, start = RandomRidge(RandomFeatures(40, seed=3), seed=3, lam=lam, selection="gcv"), 0
+    for number, step in enumerate(steps):
+        stop, held_out = start + step, torch.arange(step)[:: 2 + number]
+        if step == 1:
+            held_out = held_out[:0]
+        found = ridge.observe_leaving_out(x[start:stop], labels[start:stop], 3, held_out)
+        h = np.maximum(x[:stop].numpy() @ ridge.features._projection.numpy(), 0)
+        y, kept = np.eye(3)[labels[:stop]], np.setdiff1d(np.arange(stop), start + held_out.numpy())
+        plain = h[start + held_out.numpy()] @ ridge_weights(h[kept], y[kept], ridge.lam)
+        np.testing.assert_allclose(found, plain, atol=1e-6)
+        np.testing.assert_allclose(ridge.weights(), ridge_weights(h, y, ridge.lam), atol=1e-6)
+        start = stop
 
 
 def test_shrinkage_is_the_one_of_likeliest_left_out_rows():

@@ -76,9 +76,10 @@ def test_incremental_is_joint_and_class_order_does_not_matter(name, sizes, each,
     classes = sum(sizes)
     x, labels = draw(seed, [each] * classes, dim)
     order = np.random.default_rng(seed).permutation(classes)  # class index of each class
-    joint = learned(name, x, labels, [np.arange(len(x))], [classes]).scores(x[:, 0])
+    rows = x[:, 0].astype(np.float64)  # nmc scores in the precision of the rows
+    joint = learned(name, x, labels, [np.arange(len(x))], [classes]).scores(rows)
     for relabelled in (labels, order[labels]):
-        parts = learned(name, x, relabelled, *by_class(relabelled, sizes)).scores(x[:, 0])
+        parts = learned(name, x, relabelled, *by_class(relabelled, sizes)).scores(rows)
         back = parts if relabelled is labels else parts[:, order]
         np.testing.assert_allclose(back, joint, rtol=1e-8, atol=1e-8 * max(1, np.abs(joint).max()))
 
@@ -88,8 +89,19 @@ def test_nmc_is_the_nearest_plain_mean_of_unit_vectors():
     rows = x[:, 0].astype(np.float64) / np.linalg.norm(x[:, 0].astype(np.float64), axis=1, keepdims=True)
     means = np.stack([rows[labels == c].mean(0) for c in range(3)])
     distance = ((rows[:, None] - means) ** 2).sum(2)
-    scores = learned("nmc", x, labels, *by_class(labels, [1, 2])).scores(x[:, 0])
-    np.testing.assert_allclose(scores, -distance, rtol=1e-9, atol=1e-12)
+    learner = learned("nmc", x, labels, *by_class(labels, [1, 2]))
+    np.testing.assert_allclose(learner.scores(x[:, 0].astype(np.float64)), -distance, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(learner.scores(x[:, 0]), -distance, atol=1e-6)
+
+
+def test_nmc_predicts_in_single_precision_what_it_predicts_in_double():
+    """Classes that differ by less than single precision can tell."""
+    generator = np.random.default_rng(5)
+    means = generator.normal(size=64) + 1e-7 * generator.normal(size=(30, 64))
+    x = np.repeat(means, 2, 0).astype(np.float32)[:, None]
+    learner = learned("nmc", x, np.repeat(np.arange(30), 2), [np.arange(60)], [30])
+    rows = (means[generator.integers(0, 30, 500)] + 1e-7 * generator.normal(size=(500, 64))).astype(np.float32)
+    np.testing.assert_array_equal(learner.scores(rows).argmax(1), learner.scores(rows.astype(np.float64)).argmax(1))
 
 
 @settings(max_examples=25, deadline=None)
@@ -285,7 +297,9 @@ def test_fecam_is_its_equations(counts, dim, a1, a2, seed):
 def test_fecam_with_an_identity_covariance_is_the_nearest_mean():
     x, labels = draw(9, [1] * 5, 6)
     rows = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
-    nmc, fecam = (learned(name, x, labels, *by_class(labels, [2, 3])).scores(rows) for name in ("nmc", "fecam"))
+    nmc, fecam = (
+        learned(name, x, labels, *by_class(labels, [2, 3])).scores(rows.astype(float)) for name in ("nmc", "fecam")
+    )
     np.testing.assert_allclose(fecam, nmc, rtol=1e-9, atol=1e-12)
     common = CommonCovariance()
     common.load_state({"means": torch.randn(5, 6).double(), "covariance": 0.3 * torch.eye(6).double()})

@@ -202,7 +202,10 @@ def test_fused_scores_are_the_sum_of_standardised_ones():
 
 
 def test_classifiers_are_calibrated_on_rows_that_they_have_not_seen():
-    """Written out: fitted on earlier tasks and four fifths of each class, asked about the rest, summed over tasks."""
+    """Written out: fitted on earlier tasks and four fifths of each class, asked about the rest, summed over tasks.
+
+    The shrinkage is that of the earlier tasks.
+    """
     sizes, calibration, lda = [2, 3, 1], HeldOutCalibration(), SharedClassifier("lda")
     lda.calibration = calibration
     correct, nll = 0.0, np.zeros(len(TEMPERATURES))
@@ -211,7 +214,10 @@ def test_classifiers_are_calibrated_on_rows_that_they_have_not_seen():
         fitted, held_out = split(task)
         assert sorted([*fitted, *held_out]) == list(range(len(task.train)))
         assert np.bincount(task.train.labels[held_out])[task.classes.start :].tolist() == [2] * len(task.classes)
-        plain = Lda()
+        plain, before = Lda(), Lda()
+        for one in earlier:
+            before.observe(*one)
+        plain.shrinkage = before.chosen_shrinkage() if earlier else None
         for x, labels, classes in [*earlier, (*rows_of(task, fitted), task.classes.stop)]:
             plain.observe(x, labels, classes)
         x, labels = rows_of(task, held_out)

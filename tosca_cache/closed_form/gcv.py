@@ -27,7 +27,7 @@ LEAST_FREE = 1e-6  # of the rows: with fewer degrees of freedom left, the error 
 
 
 class Candidates:
-    """Solutions of one ridge system by lambda.
+    """Errors of the solutions of one ridge system by lambda.
 
     Arguments:
         matrix: G = H^T H [M, M], or K = H H^T [n, n] with `dual`; symmetric, float64.
@@ -38,37 +38,37 @@ class Candidates:
     def __init__(self, matrix: Tensor, right: Tensor, rows: int, *, dual: bool = False) -> None:
         self.matrix, self.right, self.rows, self.dual = matrix, right, rows, dual
         self.scale = float(matrix.diagonal().sum()) / max(rows, 1)
-        self._found: dict[int, tuple[float, Tensor | None]] = {}
+        self._found: dict[int, float] = {}
         exact = len(matrix) <= EXACT or (not dual and rows < len(matrix))
         self._values = torch.linalg.eigvalsh(matrix).clamp_min(0) if exact else None
 
-    def best(self, near: float | None = None) -> tuple[float, Tensor | None]:
-        """(lambda, X [M or n, C]) of least error, downhill in powers of ten; X is None if there is none.
+    def best(self, near: float | None = None) -> float:
+        """The lambda of least error, downhill in powers of ten.
 
         Arguments:
             near: a lambda to start at, such as that of fewer rows; None: `START`.
         """
         if not self.scale > 0:
-            return 1.0, None
+            return 1.0
         power = START if near is None else round(math.log10(near / self.scale))
         power = min(max(power, POWERS[0]), POWERS[-1])
         while True:
             tried = [p for p in (power, power - 1, power + 1) if p in POWERS]
-            step = min(tried, key=lambda p: self._at(p)[0])
+            step = min(tried, key=self._at)
             if step == power:
-                return self.scale * 10.0**power, self._at(power)[1]
+                return self.scale * 10.0**power
             power = step
 
-    def _at(self, power: int) -> tuple[float, Tensor | None]:
+    def _at(self, power: int) -> float:
         if power not in self._found:
             self._found[power] = self._score(self.scale * 10.0**power)
         return self._found[power]
 
-    def _score(self, lam: float) -> tuple[float, Tensor | None]:
+    def _score(self, lam: float) -> float:
         size, classes = self.right.shape
         factor = cholesky(column_major(size, size, self.matrix, self.matrix.dtype).copy_(self.matrix.T), lam)
         if factor is None:
-            return math.inf, None
+            return math.inf
         probes = [] if self._values is not None else [_probes(size).to(factor)]
         halfway = torch.linalg.solve_triangular(factor, torch.cat([self.right, *probes], 1), upper=False)
         x = torch.linalg.solve_triangular(factor.T, halfway[:, :classes], upper=True)
@@ -82,8 +82,8 @@ class Candidates:
             error = self.rows - float(halfway[:, :classes].square().sum()) - lam * float(x.square().sum())
             free = self.rows - size + left
         if not (error > LEAST_ERROR * self.rows and free > LEAST_FREE * self.rows):
-            return math.inf, x
-        return self.rows * error / free**2, x
+            return math.inf
+        return self.rows * error / free**2
 
 
 @lru_cache(maxsize=4)

@@ -33,6 +33,7 @@ class Lda:
         self.second = torch.empty(0, 0, dtype=torch.float64)  # sum x x^T, [d, d]
         self.sums = torch.empty(0, 0, dtype=torch.float64)  # of each class, [C, d]
         self.counts = torch.empty(0, dtype=torch.float64)
+        self._chosen: float | None = None  # e for the rows so far
         self._weights: tuple[Tensor, Tensor] | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
@@ -45,7 +46,17 @@ class Lda:
         self.second = add_gram(self.second.clone(), x)  # states of before are kept as they are
         self.sums = torch.cat([self.sums, x.new_zeros(new, x.shape[1])]).index_add(0, labels, x)
         self.counts = torch.cat([self.counts, x.new_zeros(new)]).index_add(0, labels, torch.ones_like(x[:, 0]))
-        self._weights = None
+        self._weights = self._chosen = None
+
+    def chosen_shrinkage(self) -> float:
+        """e for the rows so far."""
+        if self._chosen is None:
+            self._chosen = self.shrinkage
+        if self._chosen is None:
+            covariance = self._covariance(self._means())
+            freedom = float(self.counts.sum()) - (1 if self.total else len(self.counts))
+            self._chosen = likely_shrinkage(covariance, freedom)
+        return self._chosen
 
     def finalize(self) -> None:
         """Solves for the weights, if that has not been done since the last rows."""
@@ -63,13 +74,11 @@ class Lda:
         return x.double() @ weights + bias
 
     def _solved(self) -> tuple[Tensor, Tensor]:
-        means = self.sums / self.counts.unsqueeze(1).clamp_min(1)
+        means = self._means()
         covariance = self._covariance(means)
         scale, whole = float(covariance.diagonal().mean()), float(self.second.diagonal().mean() / self.counts.sum())
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-        shrinkage = self.shrinkage
-        if shrinkage is None:
-            shrinkage = likely_shrinkage(covariance, float(self.counts.sum()) - (1 if self.total else len(means)))
+        shrinkage = self.chosen_shrinkage()
         ridge = shrinkage * (scale if self.relative else 1.0) + self.ridge
         # With one row a class there is no covariance; without a ridge of its own, the nearest mean is what is left.
         if scale <= NOTHING * whole and (self.relative or not ridge):
@@ -77,6 +86,9 @@ class Lda:
         else:
             weights = solve((1 - shrinkage) * covariance, means.T, ridge)
         return weights, -0.5 * (means.T * weights).sum(0)
+
+    def _means(self) -> Tensor:
+        return self.sums / self.counts.unsqueeze(1).clamp_min(1)
 
     def _covariance(self, means: Tensor) -> Tensor:
         n = float(self.counts.sum())
@@ -92,7 +104,7 @@ class Lda:
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Goes on where another one was."""
         self.second, self.sums, self.counts = state["second"], state["sums"], state["counts"]
-        self._weights = None
+        self._weights = self._chosen = None
 
 
 def likely_shrinkage(covariance: Tensor, freedom: float) -> float:

@@ -1,4 +1,4 @@
-"""The nearest class mean: by cosine (SimpleCIL, arXiv 2303.07338; methods.md 1.2), or by Euclidean distance (1.1)."""
+"""The nearest class mean: by cosine (SimpleCIL, arXiv 2303.07338; methods.md 1.2), or by distance at unit length (1.1)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 FLOOR = 1e-12
+CLOSE = 1e-5  # at most 4: scores that float32 may not tell apart
 
 
 class NearestMean:
@@ -47,13 +48,30 @@ class NearestMean:
         self.means, self.counts = state["means"], state["counts"]
 
 
-class NearestMeanEuclidean(NearestMean):
-    """score_c = -|x - mean of class c|^2; float64."""
+class NearestUnitMean(NearestMean):
+    """score_c = -|x / |x| - mean of class c|^2, the mean over rows at unit length, which is not scaled to that again."""
+
+    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds rows: features [n, d], labels [n]; classes: how many there are with these, C."""
+        super().observe(unit(x.double()), labels, classes)
 
     def scores(self, x: Tensor) -> Tensor:
-        """Minus the squared distances to all class means, [n, C]."""
-        x, means = x.double(), self.means.to(x.device)
-        return 2 * x @ means.T - x.square().sum(1, keepdim=True) - means.square().sum(1)
+        """Minus the squared distances to all class means, [n, C]; computed in float32 unless x is in float64.
+
+        Rows whose two largest scores float32 may not tell apart are computed in float64: predictions are always its own.
+        """
+        if x.dtype == torch.float64 or len(self.means) < 2:
+            return self._scores(x.double())
+        found = self._scores(x.float())
+        best = found.topk(2, 1).values
+        close = (best[:, 0] - best[:, 1] <= CLOSE).nonzero()[:, 0]
+        found = found.double()
+        found[close] = self._scores(x[close].double())
+        return found
+
+    def _scores(self, x: Tensor) -> Tensor:
+        x, means = unit(x), self.means.to(x).T
+        return 2 * x @ means - (x.square().sum(1, keepdim=True) + means.square().sum(0))
 
 
 def unit(rows: Tensor) -> Tensor:

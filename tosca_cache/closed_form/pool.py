@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -35,12 +35,12 @@ class OpinionPool:
             one.calibration = one.calibration or HeldOutCalibration()
 
     def fit(self, task: Task) -> None:
-        """Adds the train rows of a task to every classifier; one classifier a core."""
-        on_cores(lambda one: one.fit(task), self.classifiers.values(), torch.get_num_threads())
+        """Adds the train rows of a task to every classifier."""
+        self._each(lambda one: one.fit(task))
 
     def finalize(self) -> None:
         """Solves for the weights of every classifier."""
-        on_cores(lambda one: one.finalize(), self.classifiers.values(), torch.get_num_threads())
+        self._each(SharedClassifier.finalize)
 
     def log_probs(self, features: Tensor, tasks: int) -> Tensor:
         """Unnormalised log-probabilities of the classes of the first tasks, [n, C]; float64."""
@@ -70,6 +70,11 @@ class OpinionPool:
         """Restores what `state` gave."""
         for name, one in self.classifiers.items():
             one.load_state({k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")})
+
+    def _each(self, work: Callable[[SharedClassifier], None]) -> None:
+        """One classifier a core; the one that takes longest begins first."""
+        ordered = sorted(self.classifiers.values(), key=lambda one: not one.kind.slow)
+        on_cores(work, ordered, torch.get_num_threads())
 
     def _calibration(self, name: str) -> HeldOutCalibration:
         found = self.classifiers[name].calibration

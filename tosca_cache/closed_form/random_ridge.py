@@ -1,9 +1,8 @@
-"""Ridge regression on many random features, in single precision and without M x M matrices while rows are few."""
+"""Ridge regression on many random features, without M x M matrices while rows are few."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +12,10 @@ from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.ridge import best_lambda
-from tosca_cache.closed_form.roots import GROUP, Dual, cholesky, column_major, padded, square_root
+from tosca_cache.closed_form.roots import GROUP, Dual, Grown, padded, square_root
 
-GROWTH = 1.5  # of the rows until `lambda_kept` chooses again
+AGAIN = 2  # times the rows at which lambda was chosen from G and Q: it is chosen again
+FEW = 1 / 8  # of M: rows since the factor was made up to which it is kept, and the solution corrected
 
 
 class RandomRidge:
@@ -26,41 +26,57 @@ class RandomRidge:
     either form; a group of a single row, which is its own square root, appears as it would in Q.
 
     Arguments:
-        features: the random features; their dtype is that of all sums and of the solution.
+        features: the random features.
         seed: of the random order in which a task's rows are split to choose lambda.
-        lam: lambda; None: chosen at each task as `Ridge` does, by `selection`, in float64.
-        selection: `split` as published, or `gcv`.
+        lam: lambda; None: chosen by `selection`, in float64.
+        selection: `split` as published: at each task, as `Ridge` does. `gcv`: at each task while square
+            roots are kept, then at the first one and when rows have doubled since.
+        dtype: of all sums and of the solution; None: that of the features.
     """
 
     def __init__(
-        self, features: RandomFeatures, *, seed: int, lam: float | None = None, selection: str = "split"
+        self,
+        features: RandomFeatures,
+        *,
+        seed: int,
+        lam: float | None = None,
+        selection: str = "split",
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.features, self.seed, self.fixed, self.selection = features, seed, lam, selection
+        self.dtype = dtype or features.dtype
         self.lam, self.rows = 1.0 if lam is None else lam, 0
-        self.chosen_at = 0  # rows when lambda was last chosen by `gcv`
+        self.chosen_at = 0  # rows when lambda was last chosen by `gcv`, from what is kept now
         self.targets: list[Tensor] = []  # of each square root, [n, C at its time]
         self.sums: tuple[Tensor, Tensor] | None = None  # G and Q
         self.dual = Dual()
+        self._grown: Grown | None = None
         self._weights: Tensor | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the rows of a task: features [n, d], labels [n] below `classes`, the number of classes so far."""
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
-        h = self.features.apply(x[order])
-        y = F.one_hot(labels[order], classes).to(h)
-        self._weights = None
-        self.rows += len(h)
-        if self.sums is None and self.dual.count + len(h) > self.features.size:
-            self._leave_dual(h)
-        if self.fixed is None and self.selection == "split":
-            self.lam = best_lambda(h, y)
-        if self.sums is not None:
-            self._add(h, y)
-            return
-        for part in torch.arange(len(h), device=h.device).tensor_split(-(-len(h) // GROUP)):
-            root, target = square_root(h[part], y[part], _products(h[part]))
-            self.dual.append(root)
-            self.targets.append(target)
+        self._learn(x, labels, classes, labels.new_zeros(0))
+
+    def observe_leaving_out(self, x: Tensor, labels: Tensor, classes: int, held_out: Tensor) -> Tensor:
+        """As `observe`; scores of some of the rows (positions [h]) by W as it is without them, [h, C].
+
+        They follow from the solution with all rows (Cook and Weisberg, Residuals and Influence in Regression, 1982, 2.2):
+        what is left of a row that is not fitted is what is left of it, divided by one minus its leverage.
+        """
+        marks = self._learn(x, labels, classes, held_out)
+        y = F.one_hot(labels[held_out], classes).to(self.dtype)
+        if not len(held_out):
+            return y
+        if self.sums is None:
+            found = self.dual.coefficients(self.lam, torch.cat([padded(self.targets), marks], 1))
+            self._weights = self.dual.combined(found[:, :classes])
+            inverse = marks.T @ found
+            return y - _solved(inverse[:, classes:], inverse[:, :classes])
+        weights = self.weights()
+        assert self._grown is not None
+        h = self._expanded(x[held_out])
+        free = torch.eye(len(h)).to(self._grown.factor) - self._grown.leverage(h)
+        return y - _solved(free, (y - h @ weights).to(free)).to(y)
 
     def finalize(self) -> None:
         """Solves for W, if that has not been done since the last rows."""
@@ -68,36 +84,17 @@ class RandomRidge:
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
-        return self.features.times(x, self.weights())
+        return self.features.times(x, self.weights().to(self.features.dtype)).to(self.dtype)
 
     def weights(self) -> Tensor:
         """W, [M, C]; solved when first asked for after a task."""
-        if self._weights is None and self.fixed is None and self.selection == "gcv":
-            self._select()
-        if self._weights is None:
-            self._weights = self.dual.solve(self.lam, padded(self.targets)) if self.sums is None else self._primal()
+        if self._weights is None and self.sums is None:
+            self._weights = self.dual.solve(self.lam, padded(self.targets))
+        elif self._weights is None:
+            assert self.sums is not None
+            self._grown = Grown(self.sums[0], self.lam)
+            self._weights = self._grown.solve(self.sums[1]).to(self.sums[1])
         return self._weights
-
-    @contextmanager
-    def lambda_kept(self) -> Iterator[None]:
-        """For fits on a part of a task: lambda stays, once it has been chosen if rows have grown by half since then."""
-        before = self.fixed
-        if before is None and self.selection == "gcv" and self.rows >= GROWTH * self.chosen_at:
-            self._select()
-        self.fixed = self.lam
-        yield
-        self.fixed, self._weights = before, None
-
-    def _select(self) -> None:
-        """Chooses lambda by generalised cross-validation; takes the solution with it where that is of M rows."""
-        before, self.chosen_at = self.lam if self.chosen_at else None, self.rows
-        if self.sums is None:
-            products, targets = self.dual.products(), padded(self.targets).double()
-            self.lam, _ = Candidates(products, targets, self.rows, dual=True).best(before)
-            return
-        G, Q = self.sums
-        self.lam, found = Candidates(G.double(), Q.double(), self.rows).best(before)
-        self._weights = None if found is None else found.to(Q)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""
@@ -111,19 +108,72 @@ class RandomRidge:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one with the same features and seed was."""
-        self.lam, self.rows, self._weights = float(state["lambda"]), int(state["rows"]), None
+        self.lam, self.rows, self._weights, self._grown = float(state["lambda"]), int(state["rows"]), None, None
         self.chosen_at = int(state["chosen_at"])
         self.sums = (state["G"].clone(), state["Q"].clone()) if "G" in state else None
         groups = range(sum(name.startswith("root.") for name in state))
         self.dual = Dual(state[f"root.{i}"] for i in groups)
         self.targets = [state[f"target.{i}"] for i in groups]
 
+    def _expanded(self, x: Tensor) -> Tensor:
+        return self.features.apply(x).to(self.dtype)
+
+    def _learn(self, x: Tensor, labels: Tensor, classes: int, held_out: Tensor) -> Tensor:
+        """Adds rows; where square roots are kept, what they are of the unit vectors of some rows, [r, h]."""
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
+        h = self._expanded(x[order])
+        y = F.one_hot(labels[order], classes).to(h)
+        self.rows += len(h)
+        if self.sums is None and self.dual.count + len(h) > self.features.size:
+            self._leave_dual(h)
+        if self.fixed is None and self.selection == "split":
+            self.lam = best_lambda(h, y)
+        if self.sums is not None:
+            self._correct(h, y)
+            self._add(h, y)
+            self._choose()
+            return y[:0]
+        self._weights = None
+        marked = (order.unsqueeze(1) == held_out).to(h)
+        marks = [h.new_zeros(self.dual.count, len(held_out))]
+        for part in torch.arange(len(h), device=h.device).tensor_split(-(-len(h) // GROUP)):
+            root, target = square_root(h[part], torch.cat([y[part], marked[part]], 1), _products(h[part]))
+            self.dual.append(root)
+            self.targets.append(target[:, :classes].clone())
+            marks.append(target[:, classes:])
+        self._choose()
+        return torch.cat(marks)
+
+    def _choose(self) -> None:
+        """Chooses lambda by generalised cross-validation, if it is time to."""
+        due = self.sums is None or self.rows >= AGAIN * self.chosen_at
+        if self.fixed is not None or self.selection != "gcv" or not due:
+            return
+        if self.sums is None:
+            found = Candidates(self.dual.products(), padded(self.targets).double(), self.rows, dual=True)
+        else:
+            found = Candidates(self.sums[0].double(), self.sums[1].double(), self.rows)
+        before, self.lam = self.lam, found.best(self.lam if self.chosen_at else None)
+        self.chosen_at = self.rows
+        if before != self.lam:
+            self._weights = self._grown = None
+
     def _leave_dual(self, h: Tensor) -> None:
         blocks, targets, size = self.dual.blocks, self.targets, self.features.size
-        self.dual, self.targets = Dual(), []
+        self.dual, self.targets, self.chosen_at = Dual(), [], 0
         self.sums = h.new_zeros(size, size), h.new_zeros(size, 0)
         for block, target in zip(blocks, targets, strict=True):
             self._add(block, target)
+
+    def _correct(self, h: Tensor, y: Tensor) -> None:
+        """Corrects the solution by few rows; after many, or where lambda has changed, it is to be found anew."""
+        grown, weights = self._grown, self._weights
+        kept = grown is not None and grown.lam == self.lam and grown.rows + len(h) <= FEW * self.features.size
+        if grown is None or weights is None or not kept:
+            self._grown = self._weights = None
+            return
+        weights = F.pad(weights, (0, y.shape[1] - weights.shape[1]))
+        self._weights = weights + grown.add(h, y - h @ weights).to(weights)
 
     def _add(self, h: Tensor, y: Tensor) -> None:
         assert self.sums is not None
@@ -131,23 +181,13 @@ class RandomRidge:
         Q = F.pad(Q, (0, y.shape[1] - Q.shape[1]))
         self.sums = add_gram(G, h), Q.addmm_(h.T, y)
 
-    def _primal(self) -> Tensor:
-        """(G + lambda I)^-1 Q; in float64 where single precision is singular, then with lambda raised by tens."""
-        assert self.sums is not None
-        G, Q = self.sums
-        lam, floor = self.lam, torch.finfo(torch.float64).eps * float(G.diagonal().mean())
-        factor = _factor(G, lam, G.dtype) if G.dtype != torch.float64 else None
-        while factor is None:
-            factor = _factor(G, lam, torch.float64)
-            lam = 10 * max(lam, floor)
-        return torch.cholesky_solve(Q.to(factor), factor).to(Q)
-
 
 def _products(h: Tensor) -> Tensor:
     wide = h.double()
     return wide @ wide.T
 
 
-def _factor(G: Tensor, lam: float, dtype: torch.dtype) -> Tensor | None:
-    whole = column_major(len(G), len(G), G, dtype)
-    return cholesky(whole.copy_(G.T), lam)  # G is symmetric; its transpose is in the memory order of `whole`
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """X of matrix X = right for a matrix that is positive definite but for rounding."""
+    found: Tensor = torch.linalg.lstsq(matrix, right).solution
+    return found

@@ -59,9 +59,9 @@ class Ridge:
 
     def finalize(self) -> None:
         """Solves for W, if that has not been done since the last task."""
-        if self._weights is None and self.selection == "gcv":
-            self.lam, self._weights = Candidates(self.G, self.Q, self.rows).best()
         if self._weights is None:
+            if self.selection == "gcv":
+                self.lam = Candidates(self.G, self.Q, self.rows).best()
             self._weights = solve(self.G, self.Q, self.lam)
 
     def scores(self, x: Tensor) -> Tensor:

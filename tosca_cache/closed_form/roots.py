@@ -1,4 +1,4 @@
-"""Ridge regression from square roots of Gram matrices, while there are fewer rows than features.
+"""Ridge systems that grow from task to task: square roots of Gram matrices while rows are few, then the sums.
 
 The sums G = H^T H [M, M] and Q = H^T Y [M, C] over n < M rows are also S^T S and S^T Z with S = U^T H, Z = U^T Y, where the
 columns of U are the eigenvectors of H H^T. S holds what G holds, in n M numbers instead of M^2: the singular directions of
@@ -45,6 +45,54 @@ def column_major(rows: int, columns: int, like: Tensor, dtype: torch.dtype) -> T
     return torch.zeros(columns, rows, dtype=dtype, device=like.device).mT
 
 
+class Grown:
+    """(G + lambda I)^-1 of sums G = H^T H [M, M] to which rows are added, by Woodbury's identity from a Cholesky factor.
+
+    Where G + lambda I is singular in its precision, float64 is used; where it is that in float64, lambda is raised by tens.
+    """
+
+    def __init__(self, G: Tensor, lam: float) -> None:
+        self.lam, tried, floor = lam, lam, torch.finfo(torch.float64).eps * float(G.diagonal().mean())
+        factor = _factored(G, lam, G.dtype) if G.dtype != torch.float64 else None
+        while factor is None:
+            factor = _factored(G, tried, torch.float64)
+            tried = 10 * max(tried, floor)
+        self.factor = factor
+        self.whitened = factor.new_zeros(0, len(G))  # U: the inverse is less by U^T U than when it began
+
+    @property
+    def rows(self) -> int:
+        """Rows added since it began."""
+        return len(self.whitened)
+
+    def solve(self, right: Tensor) -> Tensor:
+        """X of (G + lambda I) X = right, [M, C]; in the precision of the factor."""
+        right = right.to(self.factor)
+        return torch.cholesky_solve(right, self.factor) - self.whitened.T @ (self.whitened @ right)
+
+    def leverage(self, h: Tensor) -> Tensor:
+        """h (G + lambda I)^-1 h^T of rows [n, M], [n, n]."""
+        columns = h.T.to(self.factor)
+        halfway, less = torch.linalg.solve_triangular(self.factor, columns, upper=False), self.whitened @ columns
+        return halfway.T @ halfway - less.T @ less
+
+    def add(self, h: Tensor, residual: Tensor) -> Tensor:
+        """Adds rows h [n, M]; how much W changes, [M, C], for what W leaves of their targets, [n, C]."""
+        h = h.to(self.factor)
+        moved = self.solve(h.T).T
+        inner = h @ moved.T
+        inner.diagonal().add_(1)
+        root = torch.linalg.cholesky(inner)
+        new = torch.linalg.solve_triangular(root, moved, upper=False)
+        self.whitened = torch.cat([self.whitened, new])
+        return new.T @ torch.linalg.solve_triangular(root, residual.to(root), upper=False)
+
+
+def _factored(G: Tensor, lam: float, dtype: torch.dtype) -> Tensor | None:
+    whole = column_major(len(G), len(G), G, dtype)
+    return cholesky(whole.copy_(G.T), lam)  # G is symmetric; its transpose is in the memory order of `whole`
+
+
 class Dual:
     """Solves (S^T D S + lambda I) W = S^T D Z for rows S that come in blocks, D = diag(weights).
 
@@ -74,16 +122,22 @@ class Dual:
 
     def solve(self, lam: float, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """W [M, C] for targets Z [r, C]; weights: [r], 1 if None."""
+        return self.combined(self.coefficients(lam, targets, weights))
+
+    def coefficients(self, lam: float, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """A [r, C] with W = S^T A."""
         self._multiply()
         scale = torch.ones_like(targets[:, 0]) if weights is None else weights.sqrt()
         factor = self._factorised(lam, scale)
         scale = scale.to(factor).unsqueeze(1)
         halfway = self._forward(factor, scale * targets.to(factor))
         coefficients = scale * torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
-        coefficients = coefficients.to(self.blocks[0].dtype)
-        solution = self.blocks[0].new_zeros(
-            targets.shape[1], self.blocks[0].shape[1]
-        )  # S^T from the right is slow in MKL
+        return coefficients.to(self.blocks[0].dtype)
+
+    def combined(self, coefficients: Tensor) -> Tensor:
+        """W [M, C] of coefficients [r, C]."""
+        first = self.blocks[0]
+        solution = first.new_zeros(coefficients.shape[1], first.shape[1])  # S^T from the right is slow in MKL
         for block, part in zip(self.blocks, coefficients.split([len(block) for block in self.blocks]), strict=True):
             solution.addmm_(part.T, block)
         return solution.T

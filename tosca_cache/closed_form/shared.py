@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from copy import copy
 from threading import RLock
 from typing import NamedTuple, Protocol
 
@@ -40,20 +40,25 @@ class Classifier(Protocol):
 
 
 class Kind(NamedTuple):
-    """make: gives a fresh classifier. views: it learns from the augmented views of train rows as well."""
+    """make: gives a fresh classifier. views: it learns from the augmented views of train rows as well.
+
+    slow: learning takes it longer than the others.
+    """
 
     make: Callable[[], Classifier]
     views: bool = False
+    slow: bool = False
 
 
 def _random_ridge() -> RandomRidge:
-    return RandomRidge(RandomFeatures(EXPANSION, seed=SEED), seed=SEED, selection="gcv")
+    features = RandomFeatures(EXPANSION, seed=SEED, dtype=torch.float32)
+    return RandomRidge(features, seed=SEED, selection="gcv", dtype=torch.float64)
 
 
 CLASSIFIERS: dict[str, Kind] = {
     "mean": Kind(NearestMean),
     "ridge": Kind(Ridge),
-    "ridge-random": Kind(_random_ridge),
+    "ridge-random": Kind(_random_ridge, slow=True),
     "lda": Kind(Lda),
     "lda-views": Kind(Lda, views=True),
 }
@@ -78,18 +83,17 @@ class SharedClassifier:
     def fit(self, task: Task) -> None:
         """Adds the train rows of a task, unless that has been done.
 
-        With a calibration, all but the held-out rows are added first and the held-out rows predicted, then they are added.
+        With a calibration, the held-out rows are predicted as by a classifier that has not learned them.
         """
         with self._lock:
             if task.number < self.tasks:
                 return
             if self.calibration is None:
-                self._learn(task, slice(None))
+                self._teach(self.classifier, task, slice(None))
             else:
                 fitted, held_out = split(task)
                 scores = self._trial(task, fitted, held_out)
                 self.calibration.add(scores, torch.from_numpy(task.train.labels[held_out]))
-                self._learn(task, held_out)
             self.tasks = task.number + 1
 
     def scores(self, features: Tensor, tasks: int) -> Tensor:
@@ -126,19 +130,27 @@ class SharedClassifier:
         self._scores.clear()
 
     def _trial(self, task: Task, fitted: IntArray, held_out: IntArray) -> Tensor:
-        """Learns a part of a task's rows; scores of the other rows then, [n, C]."""
-        ridge = self.classifier if isinstance(self.classifier, RandomRidge) and task.number else None
-        with nullcontext() if ridge is None else ridge.lambda_kept():
-            self._learn(task, fitted)
-            if not len(held_out):
-                return torch.empty(0, task.classes.stop)
-            return self.classifier.scores(torch.from_numpy(task.train.features[held_out, 0]))
+        """Learns a task; scores of the held-out rows as they are without having learned them, [n, C].
 
-    def _learn(self, task: Task, rows: IntArray | slice) -> None:
+        Lambda is that of all rows; the shrinkage of discriminant analysis that of the tasks before, if there are any.
+        """
+        if isinstance(self.classifier, RandomRidge):
+            x, labels = torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels)
+            return self.classifier.observe_leaving_out(x, labels, task.classes.stop, torch.from_numpy(held_out))
+        trial = copy(self.classifier)  # learning changes no tensor in place
+        if isinstance(trial, Lda) and task.number:
+            trial.shrinkage = trial.chosen_shrinkage()
+        self._teach(self.classifier, task, slice(None))
+        if not len(held_out):
+            return torch.empty(0, task.classes.stop)
+        self._teach(trial, task, fitted)
+        return trial.scores(torch.from_numpy(task.train.features[held_out, 0]))
+
+    def _teach(self, classifier: Classifier, task: Task, rows: IntArray | slice) -> None:
         features, labels = task.train.features[rows], torch.from_numpy(task.train.labels[rows])
         if not len(labels):
             return
         n, views, d = features.shape
         used = views if self.kind.views else 1
         x = torch.from_numpy(np.ascontiguousarray(features[:, :used])).reshape(n * used, d)
-        self.classifier.observe(x, labels.repeat_interleave(used), task.classes.stop)
+        classifier.observe(x, labels.repeat_interleave(used), task.classes.stop)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from tosca_cache.closed_form.means import NearestMeanEuclidean, unit
+from tosca_cache.closed_form.means import NearestUnitMean
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 
@@ -24,8 +22,4 @@ class Nmc(ClosedForm):
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-        self.classifier = NearestMeanEuclidean()
-
-    def prepared(self, x: Tensor) -> Tensor:
-        """Features at unit length."""
-        return unit(x.double())
+        self.classifier = NearestUnitMean()
