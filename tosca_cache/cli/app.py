@@ -23,6 +23,7 @@ from tosca_cache.cli import (
     learn,
     methods,
     predict,
+    report,
     reproduce,
     route,
     show,
@@ -137,7 +138,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(extract, train, sweep, compare, methods, reproduce, show, route),
+    *(extract, train, sweep, compare, methods, reproduce, show, report, route),
     *(learn, predict, evaluate, forget),
     *(datasets, cache, conformance),
 ):

@@ -27,6 +27,7 @@ class Table:
     search: bool = False
     ticks: Sequence[bool] = ()
     more: int = 0
+    wide: bool = False
     kind: str = "table"
 
 
@@ -61,12 +62,13 @@ class Brush:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values. pre: values are blocks of text."""
+    """Names and values. pre: values are blocks of text. wide: over the whole page."""
 
     title: str
     rows: Sequence[tuple[str, Cell]]
     reads: str = ""
     pre: bool = False
+    wide: bool = False
     kind: str = "facts"
 
 
@@ -119,3 +121,17 @@ def with_spread(value: float | None, spread: float | None) -> str:
     if value is None:
         return "not defined"
     return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
+
+
+def plain(value: Any) -> str:
+    """A value of a setting in words."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_text(values: Value) -> str:
+    """A setting in words."""
+    return ", ".join(f"{key} {plain(value)}" for key, value in values.items()) or "the base setting"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
-from typing import Any
 
 from markupsafe import Markup
 
@@ -19,12 +18,13 @@ WIDTH, HEIGHT = 440, 280
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
 COLOURS = 8  # of the page's palette (Okabe and Ito), which is safe for the colour-blind
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 4", "12 3 3 3")
+_ROUND = ((1.0,), (1.0, 2.0, 5.0), tuple(1 + n / 5 for n in range(45)))  # of the ticks of logarithmic axes
 Number = float | None
 
 
 @dataclass(frozen=True)
 class Series:
-    """One line. y: None where there is none. spread: half the height of the band around it. mark: what the script calls it."""
+    """One line. y: None where there is none. spread: half the height of its band. mark: what the script calls it."""
 
     name: str
     x: Sequence[float]
@@ -111,12 +111,15 @@ class Scale:
     def ticks(self) -> list[float]:
         """About five round values; powers of ten where the axis is logarithmic."""
         if self.log:
-            first, last = ceil(log10(self.low) - 1e-9), floor(log10(self.high) + 1e-9)
-            tens = [10.0**power for power in range(first, last + 1, max(1, (last - first) // 4))]
-            return tens if len(tens) > 1 else [self.low, self.high]
+            powers = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
+            inside = [
+                [f * 10.0**p for p in powers for f in fs if self.low <= f * 10.0**p <= self.high] for fs in _ROUND
+            ]
+            tens = inside[0][:: max(1, len(inside[0]) // 5)]
+            return tens if len(tens) > 2 else next((v for v in inside[1:] if len(v) > 1), [self.low])
         if self.high <= self.low:
             return [self.low]
-        rough = (self.high - self.low) / 4
+        rough = (self.high - self.low) / 5
         unit = 10 ** floor(log10(rough))
         step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
         first = ceil(self.low / step - 1e-9)
@@ -187,8 +190,8 @@ def _line(one: Series, place: int, x: Scale, y: Scale) -> list[Markup]:
     marks = []
     band = [(a, b, s) for (a, b, _), s in zip(known, spread, strict=True) if s]
     if len(band) > 1:
-        over = [f"{x(a):.1f},{y(b + s):.1f}" for a, b, s in band]
-        under = [f"{x(a):.1f},{y(b - s):.1f}" for a, b, s in reversed(band)]
+        over = [f"{x(a):.1f},{y(min(b + s, y.high)):.1f}" for a, b, s in band]
+        under = [f"{x(a):.1f},{y(max(b - s, y.low)):.1f}" for a, b, s in reversed(band)]
         marks.append(tag("polygon", points=" ".join(over + under), class_="band"))
     path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in known)
     marks.append(tag("polyline", points=path, class_="line", stroke_dasharray=DASHES[place % len(DASHES)]))
@@ -241,9 +244,9 @@ def heat_map(
             fill = cividis(at)
             marks.append(tag("rect", x=x, y=y, width=side - gap, height=side - gap, fill=fill, data_tip=tip))
             if written:
-                shade = "#fff" if at < 0.55 else "#000"
-                text = {"x": x + side / 2, "y": y + side / 2 + 4, "fill": shade}
-                marks.append(tag("text", f"{value:.0f}", text_anchor="middle", class_="value", **text))
+                shade = "value on-dark" if at < 0.55 else "value on-light"
+                text = {"x": x + side / 2, "y": y + side / 2 + 4, "class_": shade}
+                marks.append(tag("text", f"{value:.0f}", text_anchor="middle", **text))
     every = max(1, ceil(max(width, height) / 12))
     for n in range(0, height, every):
         marks.append(tag("text", n + 1, x=LEFT - 5, y=TOP + (n + 0.5) * side + 4, text_anchor="end"))
@@ -269,10 +272,10 @@ def cividis(at: float) -> str:
 
 
 def bars(title: str, says: str, found: Sequence[Bar], x_title: str, *, from_zero: bool = True) -> Markup:
-    """Horizontal bars, or (not from zero) points with intervals around a line at zero; labels stand above the bars."""
+    """Horizontal bars, or (not from zero) points with intervals, and a line at zero if it is near; labels stand above."""
     step = 34
-    values: list[Number] = [v for bar in found for v in (bar.value, bar.low, bar.high)] + [0.0]
-    x = scale(values, 12, WIDTH - 58)
+    values: list[Number] = [v for bar in found for v in (bar.value, bar.low, bar.high)]
+    x = scale(values, 12, WIDTH - 58, least=1.0)
     if from_zero:
         x = Scale(
             min(0.0, *(v for v in values if v is not None)), max(v for v in values if v is not None), 12, WIDTH - 58
@@ -280,7 +283,7 @@ def bars(title: str, says: str, found: Sequence[Bar], x_title: str, *, from_zero
     bottom = TOP + step * len(found)
     marks: list[Markup] = [tag("line", x1=x(v), x2=x(v), y1=TOP, y2=bottom, class_="grid") for v in x.ticks()]
     marks += [tag("text", number(v), x=x(v), y=bottom + 15, text_anchor="middle") for v in x.ticks()]
-    if not from_zero:
+    if x.low < 0 < x.high:
         marks.append(tag("line", x1=x(0), x2=x(0), y1=TOP, y2=bottom, class_="axis"))
     for n, bar in enumerate(found):
         marks += _bar(bar, TOP + n * step, x, from_zero=from_zero)
@@ -345,46 +348,3 @@ def scatter(
             )
         )
     return picture(title, says, *marks)
-
-
-def parallel(
-    title: str,
-    says: str,
-    names: Sequence[str],
-    scales: Sequence[Any],
-    paths: Sequence[tuple[str, str, list[float], float]],
-) -> Markup:
-    """Parallel coordinates: an axis a parameter, a line a setting.
-
-    Arguments:
-        scales: of each axis its ticks, (text, place between 0 at the bottom and 1).
-        paths: of each line its mark, its tip, its place on every axis, and its colour between 0 and 1.
-    """
-    width, height, top, bottom = 900.0, 340.0, 46.0, 316.0
-    across = [70 + n * (width - 140) / max(len(names) - 1, 1) for n in range(len(names))]
-    drawn = []
-    for mark, tip, places, colour in paths:
-        line = " ".join(f"{x:.0f},{bottom - p * (bottom - top):.0f}" for x, p in zip(across, places, strict=True))
-        at = " ".join(f"{p:.3f}" for p in places)
-        drawn.append(tag("polyline", points=line, stroke=cividis(colour), data_tip=tip, data_mark=mark, data_at=at))
-    marks = [tag("g", *drawn, class_="settings")]
-    for n, (name, x, ticks) in enumerate(zip(names, across, scales, strict=True)):
-        inner = [tag("line", x1=x, x2=x, y1=top, y2=bottom, class_="axis")]
-        shown = name if len(name) <= 22 else f"{name[:21]}…"
-        inner.append(
-            tag(
-                "text",
-                shown,
-                x=x,
-                y=top - 16 - 14 * (n % 2 if len(names) > 7 else 0),
-                text_anchor="middle",
-                class_="label",
-            )
-        )
-        for text, place in ticks:
-            y = bottom - place * (bottom - top) + 4
-            inner.append(tag("text", text if len(text) <= 14 else f"{text[:13]}…", x=x + 6, y=y, class_="halo"))
-        inner.append(tag("rect", x=x - 18, y=top, width=36, height=bottom - top, class_="brush", data_axis=n))
-        inner.append(tag("rect", x=x - 7, y=top, width=14, height=0.0, class_="brushed", data_axis=n))
-        marks.append(tag("g", *inner))
-    return picture(title, says, *marks, width=width, height=height, kind="wide")

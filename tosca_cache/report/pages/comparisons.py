@@ -1,4 +1,4 @@
-"""The part of a comparison: the table of learners, their curves, what they cost, and which differences are more than chance."""
+"""The part of a comparison: the learners in a table, their curves, what they cost, which differences are more than chance."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _table(found: Value, notes: Sequence[str]) -> Table:
         rows.append([*cells, len(row["seeds"])])
         marks.append(f"learner-{row['method']}")
     reads = (
-        "Means over the seeds with the standard deviation after ±; the heads sort, the boxes choose whose curves are drawn. "
+        "Means over the seeds, the standard deviation after ±; heads sort, boxes choose whose curves are drawn. "
         "Learners that keep train rows or look at other test rows are not to be held against the others. "
         + " ".join(notes)
     )
@@ -164,7 +164,10 @@ def _pareto(rows: Sequence[Value]) -> list[Figure]:
             ["learner", x_title, "last accuracy", "on the front"],
             [[row["method"], x, y, "yes" if row["method"] in names else ""] for x, y, row in known],
         )
-        reads = f"Up and to the left is better; no other learner is both better and cheaper than those on the dashed front ({', '.join(names)}). Bounds are grey."
+        reads = (
+            "Up and to the left is better; no other learner is both better and cheaper than those on the dashed front "
+            f"({', '.join(names)}). Bounds are grey."
+        )
         found.append(
             Figure(
                 title, reads, scatter(title, says, points, x_title, "last accuracy (%)", log=True, front=front), numbers
@@ -224,18 +227,19 @@ def _differences(best: Value, learners: Sequence[Value]) -> list[Block]:
             continue
         value, half, count = found
         said = verdict(found)
-        interval = (None, None) if half is None else (value - half, value + half)
-        around = "" if half is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
+        low, high = (None, None) if half is None else (value - half, value + half)
+        around = "" if half is None else f", 95 % interval {low:.2f} to {high:.2f}"
         shown.append(
             Bar(
                 row["method"],
                 value,
-                *interval,
+                low,
+                high,
                 colour=1 if said == "worse" else 0,
                 tip=f"{row['method']}: {value:+.2f}{around}, {said}",
             )
         )
-        rows.append([row["method"], value, interval[0], interval[1], count, said])
+        rows.append([row["method"], value, low, high, count, said])
     if not shown:
         return []
     title = f"Difference to {best['method']}"
@@ -243,7 +247,7 @@ def _differences(best: Value, learners: Sequence[Value]) -> list[Block]:
     says = f"{told} of {len(rows)} learners are worse than {best['method']} beyond chance."
     columns = ["learner", "difference", "from", "to", "seeds", "verdict"]
     reads = (
-        "Points of last accuracy, paired by seed, with 95 % confidence intervals (t): an interval that touches zero means that "
+        "Points of last accuracy, paired by seed, with 95 % confidence intervals (t): one that touches zero means that "
         "these seeds do not tell the two apart. Intervals are of each pair alone, not corrected for how many there are. "
         + says
     )

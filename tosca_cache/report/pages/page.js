@@ -89,7 +89,7 @@ for (const form of all(".brushing")) {
     const key = other.dataset.mark; rest.has(key) ? rest.get(key).push(other) : rest.set(key, [other]);
   }
   const fields = all("fieldset", form);
-  const place = (n, value) => { const s = scales[n]; const at = s.log ? Math.log10(value) : value; return s.high > s.low ? (at - s.low) / (s.high - s.low) : 0.5; };
+  const place = (n, value) => { const s = scales[n]; if (s.log && value <= 0) return 0; const at = s.log ? Math.log10(value) : value; return s.high > s.low ? (at - s.low) / (s.high - s.low) : 0.5; };
   const value = (n, at) => { const s = scales[n]; const v = s.low + at * (s.high - s.low); return Number((s.log ? 10 ** v : v).toPrecision(4)); };
   function limits(n) {
     const boxes = all("input[type=checkbox]", fields[n]);

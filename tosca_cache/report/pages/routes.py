@@ -52,7 +52,7 @@ def routes_part(facts: Value) -> Part:
             ]
             for name in ordered
         ]
-        reads = "The same modules behind each router, best first, mean over seeds; no modules: what the router's own classifiers answer."
+        reads = "The same modules behind each router, best first; no modules: what the router's own classifiers answer."
         blocks.append(
             Table("Routers", reads, ["router", *COLUMNS.values(), "spread of last accuracy", "seconds"], rows)
         )
@@ -75,7 +75,8 @@ def _leak(conditions: dict[str, tuple[float | None, float | None]]) -> list[Figu
         found = [conditions["per_sample"], *(conditions.get(f"batch_{size}_{order}", (None, None)) for size in sizes)]
         series.append(Series(name, list(x), [v for v, _ in found], [s for _, s in found]))
     rows: list[list[Cell]] = [[size, *(one.y[n] for one in series)] for n, size in enumerate((1, *sizes))]
-    reads = f"Last accuracy when so many test rows vote on one module: 0 is one row alone, then {', '.join(map(str, sizes))} rows."
+    steps = ", ".join(map(str, sizes))
+    reads = f"Last accuracy when so many test rows vote on one module: 0 is one row alone, then {steps} rows."
     chart = lines("What batch votes leak", reads, series, "batch size, in steps", "last accuracy (%)")
     numbers = Table("", "", ["rows that vote", *(one.name for one in series)], rows)
     return [Figure("What batch votes leak", reads, chart + legend([one.name for one in series]), numbers)]

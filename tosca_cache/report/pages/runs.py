@@ -17,6 +17,7 @@ from tosca_cache.report.pages.blocks import (
     Section,
     Table,
     Value,
+    plain,
     with_spread,
 )
 from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, legend, lines
@@ -143,7 +144,7 @@ def _matrix(metrics: Value) -> Figure:
     )
     rows: list[list[Cell]] = [[i + 1, *row] for i, row in enumerate(R)]
     numbers = Table("", "", ["after task", *(f"task {j + 1}" for j in range(len(R)))], rows)
-    reads = "Each row is a moment, each column the test rows of one task: a column that darkens downwards is being forgotten."
+    reads = "A row is a moment, a column the test rows of one task: a column that darkens downwards is being forgotten."
     return Figure("Accuracy matrix", reads, chart, numbers)
 
 
@@ -222,7 +223,9 @@ def _conditions(metrics: Value) -> Figure:
 
 
 def _seconds(metrics: Value) -> Table:
-    rows = [[title, float(metrics["seconds"][key])] for key, title in STAGES.items() if key in metrics["seconds"]]
+    rows: list[list[Cell]] = [
+        [title, float(metrics["seconds"][key])] for key, title in STAGES.items() if key in metrics["seconds"]
+    ]
     return Table("Seconds", "What each stage took, all seeds together.", ["stage", "seconds"], rows)
 
 
@@ -236,8 +239,7 @@ def _class_blocks(run: Value) -> list[Block]:
     ]
     by_class = Table(
         "Accuracy by class",
-        "After the last task, mean over seeds, the worst first; the last column is the class that its photos are most often "
-        "taken for.",
+        "After the last task, mean over seeds, the worst first; in the last column what its photos are most often taken for.",
         ["class", "accuracy (%)", "test rows", "taken for"],
         sorted(rows, key=lambda row: (row[1] is None, row[1])),
         search=True,
@@ -261,7 +263,7 @@ def _photo_blocks(photos: Value) -> list[Block]:
             for pair in confused
         ]
         reads = (
-            "Misclassified test photos of the most confused pairs, each followed by the train photo of the wrong class whose "
+            "Misclassified test photos of the most confused pairs, each before the train photo of the wrong class whose "
             "features are nearest: often one sees why."
         )
         blocks.append(Gallery("What confused pairs look like", reads, groups))
@@ -297,7 +299,7 @@ def _provenance_blocks(run: Value) -> list[Block]:
     ]
     origin = found.get("settings_from") or {}
     settings: list[list[Cell]] = [
-        [key, _plain(v), str(origin.get(key, ""))] for key, v in (run.get("settings") or {}).items()
+        [key, plain(v), str(origin.get(key, ""))] for key, v in (run.get("settings") or {}).items()
     ]
     repeat: list[tuple[str, Cell]] = [
         ("as it was", run.get("command") or ""),
@@ -313,18 +315,3 @@ def _provenance_blocks(run: Value) -> list[Block]:
         ),
         Facts("To repeat it", repeat, pre=True),
     ]
-
-
-def _plain(value: Any) -> str:
-    return (
-        ", ".join(map(str, value))
-        if isinstance(value, list | tuple)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
-
-
-def settings_text(values: Value) -> str:
-    """A setting in words."""
-    return ", ".join(f"{key} {_plain(value)}" for key, value in values.items()) or "the base setting"

@@ -22,7 +22,11 @@ def store_part(store: Value) -> Part:
         Section("Checks", _checks(store)),
         Section(
             "Provenance",
-            [Facts("Where the numbers come from", [(str(k), str(v)) for k, v in store["provenance"].items()])],
+            [
+                Facts(
+                    "Where the numbers come from", [(str(k), str(v)) for k, v in store["provenance"].items()], wide=True
+                )
+            ],
         ),
     ]
     return Part(store["name"], "Store", about, numbers, _warnings(store), sections)
@@ -31,17 +35,15 @@ def store_part(store: Value) -> Part:
 def _warnings(store: Value) -> list[str]:
     said = []
     if store["duplicates"]:
-        said.append(
-            f"{len(store['duplicates'])} test images have an equal or nearly equal train image: the test may know what was learned."
-        )
+        said.append(f"{len(store['duplicates'])} test images have an equal or nearly equal train image: data may leak.")
     if store["constant"]:
         said.append(
-            f"{len(store['constant'])} images share their features with many others or have none of their own: look at them."
+            f"{len(store['constant'])} images share their features with many others, or have none: look at them."
         )
     if store["skipped"]:
         said.append(f"{len(store['skipped'])} images could not be read and were skipped.")
     error = store.get("precision_error")
-    if error is not None and error > 0.01:
+    if error is not None and error > 0.03:
         said.append(f"The features are far from float32: relative error {error:.3f}.")
     return said
 
@@ -62,9 +64,7 @@ def _map(store: Value) -> list[Block]:
     ]
     says = f"{len(points)} images of {len(names)} classes, by {found['how']}."
     colour_words = "coloured by class" if every else f"coloured by class ({COLOURS} colours in turn)"
-    reads = (
-        f"Each point is an image, {colour_words}; points that lie together look alike to the backbone. {found['how']}."
-    )
+    reads = f"Each point is an image, {colour_words}; those that lie together look alike to the backbone. By {found['how']}."
     if every:
         reads += " " + ", ".join(f"colour {n + 1} {names[c]}" for c, n in colours.items()) + "."
     chart = scatter("Map of the features", says, points, "", "", bare=True)
@@ -88,7 +88,7 @@ def _checks(store: Value) -> list[Block]:
         [d["test"], d["train"], d["distance"], d["test_class"], d["train_class"]] for d in store["duplicates"]
     ]
     reads = (
-        "Test images whose nearest train image is so near that it is probably the same picture (cosine distance of the features); "
+        "Test images whose nearest train image is so near (cosine distance of the features) that it is probably the same; "
         "leave copies out with `tosca extract --duplicates drop`."
     )
     blocks.append(
@@ -108,7 +108,9 @@ def _checks(store: Value) -> list[Block]:
     if groups:
         blocks.append(Gallery("Nearly equal images", "Each test image and the train image beside it.", groups))
     strange: list[list[Cell]] = [[s["split"], s["path"], s["why"]] for s in [*store["constant"], *store["skipped"]]]
-    reads = "Images that could not be read, or whose features are the same as those of many others (often empty or constant pictures)."
+    reads = (
+        "Images that could not be read, or with the same features as many others (often empty or constant pictures)."
+    )
     blocks.append(
         Table("Constant or broken images", reads if strange else "None was found.", ["split", "image", "why"], strange)
     )
