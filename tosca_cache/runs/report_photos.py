@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -161,19 +162,32 @@ def held_out_probabilities(store: Store) -> FloatArray | None:
         return None
     x = store.features("train", views=0)[:, 0].astype(np.float64)
     kept = np.isfinite(x).all(1)
-    probability = np.full((len(labels), len(store.class_names)), 1.0)
-    import warnings
-
+    scores = np.full((len(labels), len(store.class_names)), -np.inf)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classes with fewer rows than folds
         for fitted, held in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x[kept], labels[kept]):
             rows = np.flatnonzero(kept)
             model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[fitted]], labels[rows[fitted]])
-            answered = np.zeros((len(held), len(store.class_names)))
-            answered[:, model.classes_] = model.predict_proba(x[rows[held]])
-            unseen = ~np.isin(labels[rows[held]], model.classes_)
-            answered[unseen] = 1.0  # nothing is known of a class whose only rows are held out
-            probability[rows[held]] = answered
-    return probability
+            scores[np.ix_(rows[held], model.classes_)] = model.predict_log_proba(x[rows[held]])
+    return calibrated(scores, labels)
+
+
+def calibrated(scores: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+    """Probabilities of log-probabilities [n, C] that are too sure, at the temperature of greatest likelihood.
+
+    Rows whose class nobody has scored (the fold held all of its rows) are left alone: their own probability is 1.
+    """
+    own = scores[np.arange(len(labels)), labels]
+    known = np.isfinite(own)
+    scores = np.where(known[:, None], scores, 0.0)
+    found, best = np.exp(scores), -np.inf
+    for temperature in np.geomspace(0.5, 200, 40):
+        scaled = scores / temperature
+        scaled = scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+        likelihood = scaled[known, labels[known]].sum()
+        if likelihood > best:
+            found, best = np.exp(scaled), likelihood
+    found[~known] = 1.0
+    return np.asarray(found)
 
 

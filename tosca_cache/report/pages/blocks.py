@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-Cell = str | int | float | None
+Cell = str | int | float | tuple[str, float] | None  # of two: the text, and the number that it is sorted by
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from tosca_cache.text import html_text
 
 WIDTH, HEIGHT = 440, 280
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 COLOURS = 8  # of the page's palette (Okabe and Ito), which is safe for the colour-blind
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 4", "12 3 3 3")
-_ROUND = ((1.0,), (1.0, 2.0, 5.0), tuple(1 + n / 5 for n in range(45)))  # of the ticks of logarithmic axes
+_ROUND = ((1.0,), (1.0, 2.0, 5.0))  # of the ticks of logarithmic axes
 Number = float | None
 
 
@@ -35,7 +35,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a scatter. group: its colour. mark: what the script calls it (the row of a table)."""
+    """One point of a scatter. group: its colour. mark: what the script calls it (the row of a table). label: beside it."""
 
     x: float
     y: float
@@ -43,6 +43,7 @@ class Point:
     group: int = 0
     mark: str = ""
     photo: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _escaped(value: object) -> str:
 
 
 def picture(
-    title: str, says: str, *marks: object, width: float = WIDTH, height: float = HEIGHT, kind: str = ""
+    title: str, says: str, *marks: object, width: float = WIDTH, height: float = HEIGHT, kind: str = "", **data: object
 ) -> Markup:
     """An SVG with a text alternative. Its marks are read one by one with the arrow keys."""
     return tag(
@@ -89,6 +90,7 @@ def picture(
         role="img",
         aria_label=f"{title}. {says}",
         tabindex=0,
+        **data,
         class_=f"chart {kind}".strip(),
     )
 
@@ -115,8 +117,8 @@ class Scale:
             inside = [
                 [f * 10.0**p for p in powers for f in fs if self.low <= f * 10.0**p <= self.high] for fs in _ROUND
             ]
-            tens = inside[0][:: max(1, len(inside[0]) // 5)]
-            return tens if len(tens) > 2 else next((v for v in inside[1:] if len(v) > 1), [self.low])
+            found = next((values for values in inside if len(values) > 2), None)
+            return Scale(self.low, self.high, 0, 1).ticks() if found is None else found[:: ceil(len(found) / 6)]
         if self.high <= self.low:
             return [self.low]
         rough = (self.high - self.low) / 5
@@ -181,7 +183,7 @@ def lines(title: str, says: str, series: Sequence[Series], x_title: str, y_title
     marks = axes(x, y, x_title, y_title, xs[::every])
     for place, one in enumerate(series):
         marks.append(tag("g", *_line(one, place, x, y), data_mark=one.mark, class_=f"c{place % COLOURS}"))
-    return picture(title, says, *marks)
+    return picture(title, says, *marks, data_low=f"{y.low:.6g}", data_high=f"{y.high:.6g}")
 
 
 def _line(one: Series, place: int, x: Scale, y: Scale) -> list[Markup]:
@@ -202,11 +204,8 @@ def _line(one: Series, place: int, x: Scale, y: Scale) -> list[Markup]:
 
 
 def _marker(shape: int, x: float, y: float, tip: str) -> Markup:
-    if shape % 3 == 1:
-        return tag("rect", x=x - 3, y=y - 3, width=6, height=6, data_tip=tip, class_="dot")
-    if shape % 3 == 2:
-        return tag("path", d=f"M{x:.1f} {y - 4:.1f}l4 7h-8z", data_tip=tip, class_="dot")
-    return tag("circle", cx=x, cy=y, r=3.2, data_tip=tip, class_="dot")
+    outline = ("M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0", "M-3-3h6v6h-6z", "M0-4l4 7h-8z")[shape % 3]
+    return tag("path", d=outline, transform=f"translate({x:.1f} {y:.1f})", data_tip=tip, class_="dot")
 
 
 def legend(names: Sequence[str], marks: Sequence[str] = ()) -> Markup:
@@ -347,4 +346,8 @@ def scatter(
                 data_photo=p.photo,
             )
         )
+        if p.label:
+            side = "end" if x(p.x) > WIDTH / 2 else "start"
+            place = x(p.x) + (-6 if side == "end" else 6)
+            marks.append(tag("text", p.label, x=place, y=y(p.y) + 14, text_anchor=side, class_="halo"))
     return picture(title, says, *marks)

@@ -1,4 +1,4 @@
-"""The part of a comparison: the learners in a table, their curves, what they cost, which differences are more than chance."""
+"""The part of a comparison: learners in a table, their curves, what they cost, which differences are more than chance."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _table(found: Value, notes: Sequence[str]) -> Table:
         + " ".join(notes)
     )
     ticks = _ticked(found["rows"])
-    return Table("Learners", reads, columns, rows, marks=marks, ticks=ticks)
+    return Table("Learners", reads, columns, rows, marks=marks, ticks=ticks, wide=True)
 
 
 def _ticked(rows: Sequence[Value]) -> list[bool]:
@@ -153,6 +153,7 @@ def _pareto(rows: Sequence[Value]) -> list[Figure]:
                 y,
                 f"{row['method']}: {y:.2f} % with {number(x)} {x_title}",
                 6 if row["bound"] else 1 if row["method"] in names else 0,
+                label=row["method"] if row["method"] in names else "",
             )
             for x, y, row in known
         ]
@@ -209,6 +210,8 @@ def verdict(difference: tuple[float, float | None, int]) -> str:
     value, half, _ = difference
     if half is None:
         return "one seed: cannot be told"
+    if half < 1e-6:  # both depend on the seed in the same way, or not at all
+        return "the same with every seed: cannot be told"
     return "better" if value - half > 0 else "worse" if value + half < 0 else "not told apart"
 
 

@@ -70,15 +70,38 @@ for (const field of all(".search")) {
   });
 }
 
+// The axis of accuracies reaches over the curves that are shown: everything is moved, grid lines stay and are named anew.
+function rescale(chart) {
+  const low = Number(chart.dataset.low), high = Number(chart.dataset.high), bottom = 240, top = 12;
+  const value = y => low + (bottom - y) / (bottom - top) * (high - low);
+  const dots = all("g[data-mark]", chart).filter(group => !group.hasAttribute("hidden")).flatMap(group => all(".dot", group));
+  for (const dot of all("g[data-mark] .dot", chart)) dot.was ??= dot.getAttribute("transform").match(/[-\d.]+/g).map(Number);
+  const ys = dots.map(dot => value(dot.was[1]));
+  if (!ys.length) return;
+  const room = Math.max((Math.max(...ys) - Math.min(...ys)) * 0.08, 0.5), least = Math.max(Math.min(...ys) - room, 0), most = Math.min(Math.max(...ys) + room, 100);
+  const moved = y => bottom - (value(y) - least) / (most - least) * (bottom - top);
+  for (const dot of all("g[data-mark] .dot", chart)) dot.setAttribute("transform", `translate(${dot.was[0]} ${moved(dot.was[1]).toFixed(1)})`);
+  for (const line of all("g[data-mark] [points]", chart)) {
+    line.was ??= line.getAttribute("points");
+    line.setAttribute("points", line.was.replace(/([-\d.]+),([-\d.]+)/g, (_, x, y) => `${x},${Math.min(bottom, Math.max(top, moved(Number(y)))).toFixed(1)}`));
+  }
+  for (const grid of all("line.grid", chart)) {
+    const y = Number(grid.getAttribute("y1"));
+    grid.nextElementSibling.textContent = (least + (bottom - y) / (bottom - top) * (most - least)).toFixed(1);
+  }
+}
+
+const ticked = new Set();
 for (const box of all("td > input[type=checkbox]")) {
   const apply = () => {
     const mark = CSS.escape(box.closest("tr").dataset.mark);
     for (const curve of all(`.chart [data-mark="${mark}"], .legend [data-mark="${mark}"]`, box.closest("article")))
-      if (curve.matches("g, li")) curve.toggleAttribute("hidden", !box.checked);
+      if (curve.matches("g, li")) { curve.toggleAttribute("hidden", !box.checked); ticked.add(curve.closest(".chart[data-low]")); }
   };
-  box.addEventListener("change", apply);
+  box.addEventListener("change", () => { apply(); ticked.forEach(chart => chart && rescale(chart)); });
   apply();
 }
+ticked.forEach(chart => chart && rescale(chart));
 
 for (const form of all(".brushing")) {
   const section = form.closest("section"), chart = section.querySelector(".chart.wide");

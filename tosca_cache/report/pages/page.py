@@ -98,6 +98,8 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else ""
+    if isinstance(value, float) and abs(value) < 1e-9:
+        return "0.00"
     if isinstance(value, float):
         return f"{value:.2f}" if 0.01 <= abs(value) < 1e6 or value == 0 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) and abs(value) > 99_999 else str(value)

@@ -239,7 +239,7 @@ def _class_blocks(run: Value) -> list[Block]:
     ]
     by_class = Table(
         "Accuracy by class",
-        "After the last task, mean over seeds, the worst first; in the last column what its photos are most often taken for.",
+        "After the last task, mean over seeds, the worst first; then what its photos are most often taken for.",
         ["class", "accuracy (%)", "test rows", "taken for"],
         sorted(rows, key=lambda row: (row[1] is None, row[1])),
         search=True,

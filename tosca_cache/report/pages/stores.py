@@ -64,7 +64,9 @@ def _map(store: Value) -> list[Block]:
     ]
     says = f"{len(points)} images of {len(names)} classes, by {found['how']}."
     colour_words = "coloured by class" if every else f"coloured by class ({COLOURS} colours in turn)"
-    reads = f"Each point is an image, {colour_words}; those that lie together look alike to the backbone. By {found['how']}."
+    reads = (
+        f"Each point is an image, {colour_words}; those close together look alike to the backbone. By {found['how']}."
+    )
     if every:
         reads += " " + ", ".join(f"colour {n + 1} {names[c]}" for c, n in colours.items()) + "."
     chart = scatter("Map of the features", says, points, "", "", bare=True)

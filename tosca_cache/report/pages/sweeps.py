@@ -13,6 +13,7 @@ from tosca_cache.report.pages.blocks import (
     Section,
     Table,
     Value,
+    plain,
     settings_text,
     with_spread,
 )
@@ -127,13 +128,9 @@ def _group(group: Value, metric: str) -> list[Block]:
 
 def _value(value: object) -> Cell:
     """A value of a setting in a table."""
-    return (
-        value
-        if isinstance(value, int | float) and not isinstance(value, bool)
-        else ""
-        if value is None
-        else settings_text({"": value}).strip()
-    )
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}", float(value)
+    return "" if value is None else plain(value)
 
 
 def _effect(effect: Value) -> Figure:
