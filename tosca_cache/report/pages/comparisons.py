@@ -7,7 +7,7 @@ from math import isfinite, sqrt
 from statistics import mean, stdev
 from typing import Any
 
-from tosca_cache.report.compare import TITLES, comparison
+from tosca_cache.report.compare import COUNTS, TITLES, comparison
 from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value, with_spread
 from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, number, scatter
 from tosca_cache.report.pages.runs import FEW_SEEDS
@@ -71,7 +71,7 @@ def comparison_part(facts: Value) -> Part:
         ("fingerprint", found["fingerprint"]),
     ]
     sections = [
-        Section("Comparison", [_table(found, table.notes), *_curves(rows), *_pareto(rows)]),
+        Section("Comparison", [_table(found), *_notes(table.notes), *_curves(rows), *_pareto(rows)]),
         *([Section("Differences", _differences(best, learners))] if best and len(learners) > 1 else []),
         Section("Provenance", _provenance(facts, found)),
     ]
@@ -84,7 +84,7 @@ def _mean(row: Value, column: str) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def _table(found: Value, notes: Sequence[str]) -> Table:
+def _table(found: Value) -> Table:
     columns = ["learner"]
     for column in found["columns"]:
         columns += (
@@ -96,7 +96,8 @@ def _table(found: Value, notes: Sequence[str]) -> Table:
         cells: list[Cell] = [row["method"]]
         for column in found["columns"]:
             value = row["values"].get(column) or {"mean": None, "spread": None}
-            cells.append(value["mean"])
+            whole = column in COUNTS and value["mean"] is not None
+            cells.append((f"{value['mean']:,.0f}", value["mean"]) if whole else value["mean"])
             if column in ("average_accuracy", "last_accuracy", "forgetting"):
                 cells.append(value["spread"])
         cells += ["yes" if row[flag] else "" for flag in ("rehearsal", "transductive", "bound")]
@@ -104,11 +105,14 @@ def _table(found: Value, notes: Sequence[str]) -> Table:
         marks.append(f"learner-{row['method']}")
     reads = (
         "Means over the seeds, the standard deviation after ±; heads sort, boxes choose whose curves are drawn. "
-        "Learners that keep train rows or look at other test rows are not to be held against the others. "
-        + " ".join(notes)
+        "Learners that keep train rows or look at other test rows are not to be held against the others."
     )
     ticks = _ticked(found["rows"])
     return Table("Learners", reads, columns, rows, marks=marks, ticks=ticks, wide=True)
+
+
+def _notes(notes: Sequence[str]) -> list[Facts]:
+    return [Facts("Notes to the table", [("", note) for note in notes], wide=True)] if notes else []
 
 
 def _ticked(rows: Sequence[Value]) -> list[bool]:

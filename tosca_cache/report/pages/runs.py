@@ -274,7 +274,7 @@ def _photo_blocks(photos: Value) -> list[Block]:
             "features), the least likely first: look here for wrong labels."
         )
         columns = ["photo", "label", "probability of it", "more likely"]
-        blocks.append(Table("Labels to be checked", reads, columns, rows, search=True))
+        blocks.append(Table("Labels to be checked", reads, columns, rows, search=True, wide=True))
         shown = [Photo(s["key"], f"{s['label']}, rather {s['instead']}?") for s in suspects if s.get("key")]
         if shown:
             blocks.append(Gallery("Photos of unlikely labels", "The first of the table beside it.", [("", shown)]))
