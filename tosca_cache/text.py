@@ -21,6 +21,16 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+_NOT_IN_HTML = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]"
+)  # a parser drops or changes it
+
+
+def html_text(text: str) -> str:
+    """Text for an HTML page, to be escaped there: as it is, but for characters that no page can hold, which are escapes."""
+    return _NOT_IN_HTML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def shortened(text: str, most: int = 200) -> str:
     """The text, cut if it is longer than so many characters."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"

@@ -24,6 +24,7 @@ from tosca_cache.cli import (
     learn,
     methods,
     predict,
+    report,
     reproduce,
     route,
     serve,
@@ -139,7 +140,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(extract, train, sweep, compare, methods, reproduce, show, route),
+    *(extract, train, sweep, compare, methods, reproduce, show, report, route),
     *(learn, predict, evaluate, forget, serve, export),
     *(datasets, cache, conformance),
 ):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Plugins, Runs, import_plugins
+from tosca_cache.cli.report import NoReport, page_of_comparison
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, make_console
@@ -51,6 +53,7 @@ def compare(
     plugin: Plugins = None,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
+    no_report: NoReport = False,
     **settings: Any,
 ) -> None:
     """Run many learners under one protocol on one store, and print one table of what they reach and what they cost.
@@ -71,6 +74,8 @@ def compare(
     ledger = ledger or inside(runs, f"{resolved.config.dataset}-compare.sqlite")
     found = _run(replace(request, config=resolved.config), opened, ledger, console)
     _write(found, form, out, as_json=as_json)
+    if not no_report:
+        page_of_comparison(found, ledger, sys.argv)
     if any(row["failed"] for row in found["rows"]):
         raise typer.Exit(1)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Runs
+from tosca_cache.cli.report import NoReport, page_of_ledger
 from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
@@ -82,6 +84,7 @@ def sweep(
     optuna_storage: Storage = None,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
+    no_report: NoReport = False,
     **settings: Any,
 ) -> None:
     """Train many settings side by side on a store, choose one without looking at test rows, and report on it.
@@ -115,6 +118,8 @@ def _sweep(given: dict[str, Any]) -> None:
         _print_plan(request, tuned or opened, ledger, resources)
     else:
         _run(request, opened, tuned, ledger, resources, given["optuna_storage"])
+        if not given["no_report"]:
+            page_of_ledger(ledger, sys.argv)
 
 
 def _base(given: dict[str, Any]) -> Resolved:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Plugins, Runs, import_plugins
+from tosca_cache.cli.report import NoReport, page_of_run
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.terminal import make_console
 
@@ -23,6 +24,7 @@ def train(
     show_config: Annotated[bool, typer.Option(help="Print every setting and where it came from, then stop.")] = False,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
+    no_report: NoReport = False,
     plugin: Plugins = None,
     **settings: Any,
 ) -> None:
@@ -39,7 +41,7 @@ def train(
     if show_config:
         _print_settings(resolved)
         return
-    _train(resolved, store, root, runs)
+    _train(resolved, store, root, runs, page=not no_report)
 
 
 def _print_settings(resolved: Any) -> None:
@@ -53,7 +55,7 @@ def _print_settings(resolved: Any) -> None:
     make_console().print(table)
 
 
-def _train(resolved: Any, store: Path | None, root: str, runs: Path) -> None:
+def _train(resolved: Any, store: Path | None, root: str, runs: Path, *, page: bool) -> None:
     from tosca_cache.cli.show import print_run
     from tosca_cache.errors import RunError
     from tosca_cache.learners.options import leaks_task
@@ -66,6 +68,8 @@ def _train(resolved: Any, store: Path | None, root: str, runs: Path) -> None:
     with TrainingProgress(console, leaks=leaks_task(resolved.config)) as progress:
         run = train_run(resolved, opened, runs, progress)
     print_run(console, run)
+    if page:
+        page_of_run(run)
     if diverged := read_metrics(run).get("diverged"):
         seed, reason = next(iter(diverged.items()))
         raise RunError(

@@ -1,0 +1,137 @@
+"""What a page is made of: parts (a target each) of sections of blocks. The template knows these and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+Cell = str | int | float | tuple[str, float] | None  # of two: the text, and the number that it is sorted by
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that is sorted by its headings. reads: one sentence that says how to read it.
+
+    marks: of each row, what the script calls it. search: with a field to search in. ticks: the first column has boxes that
+    show and hide what has the row's mark. more: rows that are only in the JSON.
+    """
+
+    title: str
+    reads: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    marks: Sequence[str] = ()
+    search: bool = False
+    ticks: Sequence[bool] = ()
+    more: int = 0
+    wide: bool = False
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its numbers below it. wide: over the whole page."""
+
+    title: str
+    reads: str
+    chart: Markup
+    numbers: Table | None = None
+    wide: bool = False
+    kind: str = "figure"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of parallel coordinates, for the fields below them. values: the words of an axis of words."""
+
+    name: str
+    values: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Brush:
+    """Fields that do what brushing does, and how many settings are left."""
+
+    title: str
+    axes: Sequence[Axis]
+    kind: str = "brush"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values. pre: values are blocks of text. wide: over the whole page."""
+
+    title: str
+    rows: Sequence[tuple[str, Cell]]
+    reads: str = ""
+    pre: bool = False
+    wide: bool = False
+    kind: str = "facts"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A thumbnail (its key among the photos) with what stands below it."""
+
+    key: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Rows of photos, each under a heading."""
+
+    title: str
+    reads: str
+    groups: Sequence[tuple[str, Sequence[Photo]]]
+    kind: str = "gallery"
+
+
+Block = Table | Figure | Facts | Gallery | Brush
+
+
+@dataclass(frozen=True)
+class Section:
+    """One heading and what stands below it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One target. numbers: the three that matter, (name, text). warnings: what to be careful with."""
+
+    title: str
+    kind: str
+    about: Sequence[tuple[str, Cell]]
+    numbers: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+    sections: Sequence[Section] = field(default_factory=list)
+
+
+Value = Mapping[str, Any]
+
+
+def with_spread(value: float | None, spread: float | None) -> str:
+    """A number with its sample standard deviation, to two places."""
+    if value is None:
+        return "not defined"
+    return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
+
+
+def plain(value: Any) -> str:
+    """A value of a setting in words."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_text(values: Value) -> str:
+    """A setting in words."""
+    return ", ".join(f"{key} {plain(value)}" for key, value in values.items()) or "the base setting"

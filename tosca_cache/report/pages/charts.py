@@ -1,0 +1,353 @@
+"""Charts of a page: inline SVG that needs no script, follows the page's colours, and says in words what it shows.
+
+Drawn 440 units wide, so that letters can be read on a phone. Every mark carries its values in `data-tip`, which the page's
+script shows under the pointer or the arrow keys. Series differ by dashes and markers as well as by colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, floor, isfinite, log10
+
+from markupsafe import Markup
+
+from tosca_cache.text import html_text
+
+WIDTH, HEIGHT = 440, 280
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
+COLOURS = 8  # of the page's palette (Okabe and Ito), which is safe for the colour-blind
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 4", "12 3 3 3")
+_ROUND = ((1.0,), (1.0, 2.0, 5.0))  # of the ticks of logarithmic axes
+Number = float | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line. y: None where there is none. spread: half the height of its band. mark: what the script calls it."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[Number]
+    spread: Sequence[Number] = ()
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a scatter. group: its colour. mark: what the script calls it (the row of a table). label: beside it."""
+
+    x: float
+    y: float
+    tip: str
+    group: int = 0
+    mark: str = ""
+    photo: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar, or one point with its interval. hatched: not to be compared with the others."""
+
+    label: str
+    value: Number
+    low: Number = None
+    high: Number = None
+    hatched: bool = False
+    colour: int = 0
+    tip: str = ""
+
+
+def tag(name: str, *inner: object, **attributes: object) -> Markup:
+    """An element; whatever it is given is text, unless it is `Markup`. An attribute `a_b` is `a-b`; `class_` is `class`."""
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{_escaped(value)}"'
+        for key, value in attributes.items()
+        if value is not None and value != ""
+    )
+    return Markup(f"<{name}{given}>{''.join(map(_escaped, inner))}</{name}>")
+
+
+def _escaped(value: object) -> str:
+    if isinstance(value, Markup):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.1f}".removesuffix(".0")
+    return str(Markup.escape(html_text(str(value))))
+
+
+def picture(
+    title: str, says: str, *marks: object, width: float = WIDTH, height: float = HEIGHT, kind: str = "", **data: object
+) -> Markup:
+    """An SVG with a text alternative. Its marks are read one by one with the arrow keys."""
+    return tag(
+        "svg",
+        tag("title", title),
+        tag("desc", says),
+        *marks,
+        viewBox=f"0 0 {width:g} {height:g}",
+        role="img",
+        aria_label=f"{title}. {says}",
+        tabindex=0,
+        **data,
+        class_=f"chart {kind}".strip(),
+    )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From values to places along an axis."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def __call__(self, value: float) -> float:
+        low, high = (log10(self.low), log10(self.high)) if self.log else (self.low, self.high)
+        at = log10(max(value, self.low)) if self.log else value
+        return self.start + (self.end - self.start) * ((at - low) / (high - low) if high > low else 0.5)
+
+    def ticks(self) -> list[float]:
+        """About five round values; powers of ten where the axis is logarithmic."""
+        if self.log:
+            powers = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
+            inside = [
+                [f * 10.0**p for p in powers for f in fs if self.low <= f * 10.0**p <= self.high] for fs in _ROUND
+            ]
+            found = next((values for values in inside if len(values) > 2), None)
+            return Scale(self.low, self.high, 0, 1).ticks() if found is None else found[:: ceil(len(found) / 6)]
+        if self.high <= self.low:
+            return [self.low]
+        rough = (self.high - self.low) / 5
+        unit = 10 ** floor(log10(rough))
+        step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
+        first = ceil(self.low / step - 1e-9)
+        return [number * step for number in range(first, floor(self.high / step + 1e-9) + 1)]
+
+
+def scale(values: Sequence[Number], start: float, end: float, *, log: bool = False, least: float = 0.0) -> Scale:
+    """A scale that holds all values, with a little room around them; least: the smallest reach."""
+    found = [v for v in values if v is not None and isfinite(v) and (not log or v > 0)] or [1.0]
+    low, high = min(found), max(found)
+    if log:
+        return Scale(low / 1.3, high * 1.3, start, end, log=True)
+    room = max((high - low) * 0.05, (least - (high - low)) / 2, 1e-9 * max(abs(high), 1))
+    return Scale(low - room, high + room, start, end)
+
+
+def percent_scale(values: Sequence[Number], start: float, end: float) -> Scale:
+    """A scale for accuracies: not beyond 0 and 100."""
+    found = scale(values, start, end, least=4.0)
+    return Scale(max(0.0, found.low), min(100.0, found.high) if found.high <= 104 else found.high, start, end)
+
+
+def number(value: Number) -> str:
+    """A number for people, short."""
+    if value is None or not isfinite(value):
+        return "-"
+    if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
+        return f"{value:.1e}".replace("e+0", "e").replace("e-0", "e-").replace(".0e", "e")
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def axes(x: Scale, y: Scale, x_title: str, y_title: str, x_ticks: Sequence[float] | None = None) -> list[Markup]:
+    """Grid, ticks and titles."""
+    marks = []
+    for value in y.ticks():
+        at = y(value)
+        marks.append(tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="grid"))
+        marks.append(tag("text", number(value), x=x.start - 5, y=at + 4, text_anchor="end"))
+    for value in x.ticks() if x_ticks is None else x_ticks:
+        marks.append(tag("text", number(value), x=x(value), y=y.start + 15, text_anchor="middle"))
+    marks.append(tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis"))
+    marks.append(tag("text", x_title, x=(x.start + x.end) / 2, y=y.start + 32, text_anchor="middle", class_="name"))
+    middle = (y.start + y.end) / 2
+    turned = f"rotate(-90 11 {middle:.1f})"
+    marks.append(tag("text", y_title, x=11, y=middle, text_anchor="middle", class_="name", transform=turned))
+    return marks
+
+
+def lines(title: str, says: str, series: Sequence[Series], x_title: str, y_title: str) -> Markup:
+    """Lines over whole numbers, with bands; the legend is under the chart."""
+    xs = sorted({x for one in series for x in one.x})
+    ys: list[Number] = [v for one in series for v in one.y]
+    for one in series:
+        pairs = [(v, s) for v, s in zip(one.y, one.spread, strict=False) if v is not None and s is not None]
+        ys += [v + sign * s for v, s in pairs for sign in (-1, 1)]
+    x = scale(xs, LEFT, WIDTH - RIGHT) if len(xs) > 1 else Scale(xs[0] - 1, xs[0] + 1, LEFT, WIDTH - RIGHT)
+    y = percent_scale(ys, HEIGHT - BOTTOM, TOP)
+    every = max(1, ceil(len(xs) / 12))
+    marks = axes(x, y, x_title, y_title, xs[::every])
+    for place, one in enumerate(series):
+        marks.append(tag("g", *_line(one, place, x, y), data_mark=one.mark, class_=f"c{place % COLOURS}"))
+    return picture(title, says, *marks, data_low=f"{y.low:.6g}", data_high=f"{y.high:.6g}")
+
+
+def _line(one: Series, place: int, x: Scale, y: Scale) -> list[Markup]:
+    known = [(a, b, n) for n, (a, b) in enumerate(zip(one.x, one.y, strict=True)) if b is not None]
+    spread = [one.spread[n] if n < len(one.spread) else None for _, _, n in known]
+    marks = []
+    band = [(a, b, s) for (a, b, _), s in zip(known, spread, strict=True) if s]
+    if len(band) > 1:
+        over = [f"{x(a):.1f},{y(min(b + s, y.high)):.1f}" for a, b, s in band]
+        under = [f"{x(a):.1f},{y(max(b - s, y.low)):.1f}" for a, b, s in reversed(band)]
+        marks.append(tag("polygon", points=" ".join(over + under), class_="band"))
+    path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in known)
+    marks.append(tag("polyline", points=path, class_="line", stroke_dasharray=DASHES[place % len(DASHES)]))
+    for (a, b, _), s in zip(known, spread, strict=True):
+        around = f" ± {s:.2f}" if s is not None else ""
+        marks.append(_marker(place, x(a), y(b), f"{one.name}, {number(a)}: {b:.2f}{around}"))
+    return marks
+
+
+def _marker(shape: int, x: float, y: float, tip: str) -> Markup:
+    outline = ("M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0", "M-3-3h6v6h-6z", "M0-4l4 7h-8z")[shape % 3]
+    return tag("path", d=outline, transform=f"translate({x:.1f} {y:.1f})", data_tip=tip, class_="dot")
+
+
+def legend(names: Sequence[str], marks: Sequence[str] = ()) -> Markup:
+    """The names of series beside a piece of each line."""
+    entries = []
+    for place, name in enumerate(names):
+        piece = tag(
+            "svg",
+            tag("line", x1=1, x2=29, y1=6, y2=6, class_="line", stroke_dasharray=DASHES[place % len(DASHES)]),
+            _marker(place, 15, 6, ""),
+            viewBox="0 0 30 12",
+            aria_hidden="true",
+            class_=f"key c{place % COLOURS}",
+        )
+        entries.append(tag("li", piece, tag("bdi", name), data_mark=marks[place] if marks else None))
+    return tag("ul", *entries, class_="legend")
+
+
+def heat_map(
+    title: str, says: str, values: Sequence[Sequence[Number]], rows: str, columns: str, *, low: float, high: float
+) -> Markup:
+    """A matrix; tips say row and column, counted from 1. low, high: the values of the darkest and the lightest colour."""
+    height, width = len(values), max(map(len, values))
+    side = (WIDTH - LEFT - RIGHT) / max(width, 1)
+    side = min(side, 44.0)
+    written, gap = width <= 12, 0 if width > 25 else 1
+    marks: list[Markup] = []
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            if value is None or not isfinite(value):
+                continue
+            at = (value - low) / (high - low) if high > low else 1.0
+            x, y = LEFT + j * side, TOP + i * side
+            tip = f"{rows} {i + 1}, {columns} {j + 1}: {value:.1f}"
+            fill = cividis(at)
+            marks.append(tag("rect", x=x, y=y, width=side - gap, height=side - gap, fill=fill, data_tip=tip))
+            if written:
+                shade = "value on-dark" if at < 0.55 else "value on-light"
+                text = {"x": x + side / 2, "y": y + side / 2 + 4, "class_": shade}
+                marks.append(tag("text", f"{value:.0f}", text_anchor="middle", **text))
+    every = max(1, ceil(max(width, height) / 12))
+    for n in range(0, height, every):
+        marks.append(tag("text", n + 1, x=LEFT - 5, y=TOP + (n + 0.5) * side + 4, text_anchor="end"))
+    bottom = TOP + height * side
+    for n in range(0, width, every):
+        marks.append(tag("text", n + 1, x=LEFT + (n + 0.5) * side, y=bottom + 15, text_anchor="middle"))
+    marks.append(tag("text", columns, x=LEFT + width * side / 2, y=bottom + 32, text_anchor="middle", class_="name"))
+    middle = TOP + height * side / 2
+    turned = f"rotate(-90 11 {middle:.1f})"
+    marks.append(tag("text", rows, x=11, y=middle, text_anchor="middle", class_="name", transform=turned))
+    return picture(title, says, *marks, height=bottom + BOTTOM)
+
+
+_CIVIDIS = ("#00224e", "#213d6b", "#4a546c", "#696970", "#898578", "#a59c74", "#c9b869", "#fee838")
+
+
+def cividis(at: float) -> str:
+    """A colour between dark blue and yellow, which the colour-blind see alike (Nunez et al., PLoS ONE 13, 2018)."""
+    place = min(max(at, 0.0), 1.0) * (len(_CIVIDIS) - 1)
+    n = min(int(place), len(_CIVIDIS) - 2)
+    pairs = [(int(_CIVIDIS[n][c : c + 2], 16), int(_CIVIDIS[n + 1][c : c + 2], 16)) for c in (1, 3, 5)]
+    return "#" + "".join(f"{round(a + (b - a) * (place - n)):02x}" for a, b in pairs)
+
+
+def bars(title: str, says: str, found: Sequence[Bar], x_title: str, *, from_zero: bool = True) -> Markup:
+    """Horizontal bars, or (not from zero) points with intervals, and a line at zero if it is near; labels stand above."""
+    step = 34
+    values: list[Number] = [v for bar in found for v in (bar.value, bar.low, bar.high)]
+    x = scale(values, 12, WIDTH - 58, least=1.0)
+    if from_zero:
+        x = Scale(
+            min(0.0, *(v for v in values if v is not None)), max(v for v in values if v is not None), 12, WIDTH - 58
+        )
+    bottom = TOP + step * len(found)
+    marks: list[Markup] = [tag("line", x1=x(v), x2=x(v), y1=TOP, y2=bottom, class_="grid") for v in x.ticks()]
+    marks += [tag("text", number(v), x=x(v), y=bottom + 15, text_anchor="middle") for v in x.ticks()]
+    if x.low < 0 < x.high:
+        marks.append(tag("line", x1=x(0), x2=x(0), y1=TOP, y2=bottom, class_="axis"))
+    for n, bar in enumerate(found):
+        marks += _bar(bar, TOP + n * step, x, from_zero=from_zero)
+    marks.append(tag("text", x_title, x=(x.start + x.end) / 2, y=bottom + 32, text_anchor="middle", class_="name"))
+    return picture(title, says, hatching(), *marks, height=bottom + BOTTOM)
+
+
+def _bar(bar: Bar, top: float, x: Scale, *, from_zero: bool) -> list[Markup]:
+    shown = bar.label if len(bar.label) <= 60 else f"{bar.label[:59]}…"
+    marks = [tag("text", shown, x=x.start, y=top + 11, class_="label")]
+    if bar.value is None or not isfinite(bar.value):
+        return [*marks, tag("text", "not defined", x=x.start, y=top + 25, class_="quiet")]
+    tip, at, middle = bar.tip or f"{bar.label}: {bar.value:.2f}", x(bar.value), top + 22
+    kind = "hatched" if bar.hatched else "bar"
+    if from_zero:
+        box = {"x": min(x(0), at), "y": top + 15, "width": max(abs(at - x(0)), 1.0), "height": 13}
+        marks.append(tag("rect", class_=f"{kind} c{bar.colour % COLOURS}", data_tip=tip, **box))
+    if bar.low is not None and bar.high is not None:
+        marks.append(tag("line", x1=x(bar.low), x2=x(bar.high), y1=middle, y2=middle, class_="whisker"))
+    if not from_zero:
+        marks.append(tag("circle", cx=at, cy=middle, r=4, class_=f"dot c{bar.colour % COLOURS}", data_tip=tip))
+    return [*marks, tag("text", f"{bar.value:.2f}", x=WIDTH - 4, y=top + 26, text_anchor="end", class_="label")]
+
+
+def hatching() -> Markup:
+    """The pattern of what leaks."""
+    stripe = tag("path", d="M0 8L8 0M-2 2L2 -2M6 10L10 6", class_="stripe")
+    pattern = tag("pattern", stripe, id="hatch", width=8, height=8, patternUnits="userSpaceOnUse")
+    return tag("defs", pattern)
+
+
+def scatter(
+    title: str,
+    says: str,
+    points: Sequence[Point],
+    x_title: str,
+    y_title: str,
+    *,
+    log: bool = False,
+    front: Sequence[tuple[float, float]] = (),
+    bare: bool = False,
+) -> Markup:
+    """Points. log: of x. front: a line through the best. bare: without numbers at the axes, which mean nothing."""
+    x = scale([p.x for p in points], LEFT, WIDTH - RIGHT, log=log)
+    y = scale([p.y for p in points], HEIGHT - BOTTOM, TOP, least=0.0 if bare else 2.0)
+    marks = [] if bare else axes(x, y, x_title, y_title)
+    if front:
+        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in front)
+        marks.append(tag("polyline", points=path, class_="front"))
+    size = 3.2 if len(points) < 1500 else 2.2
+    for p in points:
+        marks.append(
+            tag(
+                "circle",
+                cx=x(p.x),
+                cy=y(p.y),
+                r=size,
+                class_=f"dot c{p.group % COLOURS}",
+                data_tip=p.tip,
+                data_mark=p.mark,
+                data_photo=p.photo,
+            )
+        )
+        if p.label:
+            side = "end" if x(p.x) > WIDTH / 2 else "start"
+            place = x(p.x) + (-6 if side == "end" else 6)
+            marks.append(tag("text", p.label, x=place, y=y(p.y) + 14, text_anchor=side, class_="halo"))
+    return picture(title, says, *marks)

@@ -1,0 +1,289 @@
+"""The part of a comparison: learners in a table, their curves, what they cost, which differences are more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite, sqrt
+from statistics import mean, stdev
+from typing import Any
+
+from tosca_cache.report.compare import COUNTS, TITLES, comparison
+from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value, with_spread
+from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, number, scatter
+from tosca_cache.report.pages.runs import FEW_SEEDS
+
+TICKED = 4  # curves shown at first
+# 97.5 % quantiles of Student's t by degrees of freedom; 1.96 beyond.
+_T = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+    2.093,
+)
+
+
+def comparison_part(facts: Value) -> Part:
+    """The part of what `tosca compare` found; `found` of the facts is its table as plain values."""
+    found: Value = facts["found"]
+    table = comparison(found)
+    rows = [row for row in found["rows"] if _mean(row, "last_accuracy") is not None]
+    learners = sorted((row for row in rows if not row["bound"]), key=lambda row: -(_mean(row, "last_accuracy") or 0.0))
+    best = learners[0] if learners else None
+    value = best["values"]["last_accuracy"] if best else {"mean": None, "spread": None}
+    equal = _not_worse(best, learners) if best else []
+    numbers = [
+        (
+            f"best last accuracy: {best['method']}" if best else "best last accuracy",
+            with_spread(value["mean"], value["spread"]),
+        ),
+        ("learners not told apart from it", str(len(equal))),
+        ("learners, seeds", f"{len(found['rows'])}, {len(found['seeds'])}"),
+    ]
+    warnings = []
+    if len(found["seeds"]) < FEW_SEEDS:
+        warnings.append("Fewer than three seeds: no difference can be told from chance.")
+    for row in found["rows"]:
+        if row["leaks"]:
+            warnings.append(f"{row['method']}: its routing {row['leaks']}.")
+        if row["failed"]:
+            warnings.append(
+                f"{row['method']} failed with seed {', '.join(row['failed'])}: {next(iter(row['failed'].values()))}"
+            )
+    about: list[tuple[str, Cell]] = [
+        ("data", table.title),
+        ("command", facts.get("command") or "not recorded"),
+        ("store", found["store"]),
+        ("fingerprint", found["fingerprint"]),
+    ]
+    sections = [
+        Section("Comparison", [_table(found), *_notes(table.notes), *_curves(rows), *_pareto(rows)]),
+        *([Section("Differences", _differences(best, learners))] if best and len(learners) > 1 else []),
+        Section("Provenance", _provenance(facts, found)),
+    ]
+    return Part(facts["name"], "Comparison", about, numbers, warnings, sections)
+
+
+def _mean(row: Value, column: str) -> float | None:
+    found = row["values"].get(column)
+    value = None if found is None else found["mean"]
+    return value if value is not None and isfinite(value) else None
+
+
+def _table(found: Value) -> Table:
+    columns = ["learner"]
+    for column in found["columns"]:
+        columns += (
+            [TITLES[column], "±"] if column in ("average_accuracy", "last_accuracy", "forgetting") else [TITLES[column]]
+        )
+    columns += ["keeps train rows", "transductive", "bound", "seeds"]
+    rows, marks = list[list[Cell]](), []
+    for row in found["rows"]:
+        cells: list[Cell] = [row["method"]]
+        for column in found["columns"]:
+            value = row["values"].get(column) or {"mean": None, "spread": None}
+            whole = column in COUNTS and value["mean"] is not None
+            cells.append((f"{value['mean']:,.0f}", value["mean"]) if whole else value["mean"])
+            if column in ("average_accuracy", "last_accuracy", "forgetting"):
+                cells.append(value["spread"])
+        cells += ["yes" if row[flag] else "" for flag in ("rehearsal", "transductive", "bound")]
+        rows.append([*cells, len(row["seeds"])])
+        marks.append(f"learner-{row['method']}")
+    reads = (
+        "Means over the seeds, the standard deviation after ±; heads sort, boxes choose whose curves are drawn. "
+        "Learners that keep train rows or look at other test rows are not to be held against the others."
+    )
+    ticks = _ticked(found["rows"])
+    return Table("Learners", reads, columns, rows, marks=marks, ticks=ticks, wide=True)
+
+
+def _notes(notes: Sequence[str]) -> list[Facts]:
+    return [Facts("Notes to the table", [("", note) for note in notes], wide=True)] if notes else []
+
+
+def _ticked(rows: Sequence[Value]) -> list[bool]:
+    best = [row["method"] for row in rows if not row["bound"] and _mean(row, "last_accuracy") is not None][:TICKED]
+    return [row["method"] in best or row["bound"] for row in rows]
+
+
+def _curves(rows: Sequence[Value]) -> list[Figure]:
+    found = []
+    for row in rows:
+        curves = [seed["accuracy_curve"] for seed in row["seeds"].values() if seed.get("accuracy_curve")]
+        if curves and len({len(c) for c in curves}) == 1:
+            columns = [[v for v in values if v is not None] for values in zip(*curves, strict=True)]
+            means = [mean(values) if values else None for values in columns]
+            spread = [stdev(values) if len(values) > 1 else None for values in columns]
+            found.append(Series(row["method"], range(1, len(means) + 1), means, spread, f"learner-{row['method']}"))
+    if not found:
+        return []
+    longest = max(len(one.x) for one in found)
+    table: list[list[Cell]] = [
+        [t + 1, *(one.y[t] if t < len(one.y) else None for one in found)] for t in range(longest)
+    ]
+    numbers = Table("", "", ["after task", *(one.name for one in found)], table)
+    says = "; ".join(f"{one.name} ends at {one.y[-1]:.1f}" for one in found if one.y[-1] is not None)
+    chart = lines("Accuracy after each task", says, found, "tasks learned", "accuracy (%)")
+    both = chart + legend([one.name for one in found], [one.mark for one in found])
+    reads = "Curves of the learners that are ticked in the table; the band is one standard deviation over the seeds."
+    return [Figure("Accuracy after each task", reads, both, numbers)]
+
+
+def _pareto(rows: Sequence[Value]) -> list[Figure]:
+    found = []
+    for column, x_title in (("stored_numbers", "stored numbers"), ("train_seconds", "train seconds")):
+        pairs = [(_mean(row, column), _mean(row, "last_accuracy"), row) for row in rows]
+        known = [(x, y, row) for x, y, row in pairs if x is not None and y is not None and x > 0]
+        if len(known) < 2:
+            continue
+        front, names = front_of([(x, y, row["method"]) for x, y, row in known if not row["bound"]])
+        points = [
+            Point(
+                x,
+                y,
+                f"{row['method']}: {y:.2f} % with {number(x)} {x_title}",
+                6 if row["bound"] else 1 if row["method"] in names else 0,
+                label=row["method"] if row["method"] in names else "",
+            )
+            for x, y, row in known
+        ]
+        title = f"Accuracy against {x_title}"
+        says = f"On the front: {', '.join(names)}."
+        numbers = Table(
+            "",
+            "",
+            ["learner", x_title, "last accuracy", "on the front"],
+            [[row["method"], x, y, "yes" if row["method"] in names else ""] for x, y, row in known],
+        )
+        reads = (
+            "Up and to the left is better; no other learner is both better and cheaper than those on the dashed front "
+            f"({', '.join(names)}). Bounds are grey."
+        )
+        found.append(
+            Figure(
+                title, reads, scatter(title, says, points, x_title, "last accuracy (%)", log=True, front=front), numbers
+            )
+        )
+    return found
+
+
+def front_of(points: Sequence[tuple[float, float, str]]) -> tuple[list[tuple[float, float]], list[str]]:
+    """Points that no other beats in both (x less, y more), by x, and their names."""
+    front, names, best = list[tuple[float, float]](), list[str](), float("-inf")
+    for x, y, name in sorted(points, key=lambda p: (p[0], -p[1])):
+        if y > best:
+            best = y
+            front.append((x, y))
+            names.append(name)
+    return front, names
+
+
+def paired(one: Value, other: Value) -> tuple[float, float | None, int] | None:
+    """Mean difference in last accuracy over common seeds, half of its 95 % confidence interval (t), and how many seeds."""
+    seeds = [s for s in one["seeds"] if s in other["seeds"]]
+    found = [
+        one["seeds"][s]["last_accuracy"] - other["seeds"][s]["last_accuracy"]
+        for s in seeds
+        if one["seeds"][s]["last_accuracy"] is not None and other["seeds"][s]["last_accuracy"] is not None
+    ]
+    if not found:
+        return None
+    half = None
+    if len(found) > 1:
+        quantile = _T[len(found) - 2] if len(found) - 2 < len(_T) else 1.96
+        half = quantile * stdev(found) / sqrt(len(found))
+    return mean(found), half, len(found)
+
+
+def verdict(difference: tuple[float, float | None, int]) -> str:
+    """What may be said of a difference: "better" or "worse" only where the interval leaves out zero."""
+    value, half, _ = difference
+    if half is None:
+        return "one seed: cannot be told"
+    if half < 1e-6:  # both depend on the seed in the same way, or not at all
+        return "the same with every seed: cannot be told"
+    return "better" if value - half > 0 else "worse" if value + half < 0 else "not told apart"
+
+
+def _not_worse(best: Value, learners: Sequence[Value]) -> list[str]:
+    return [
+        row["method"]
+        for row in learners
+        if row is not best and (found := paired(row, best)) is not None and verdict(found) != "worse"
+    ]
+
+
+def _differences(best: Value, learners: Sequence[Value]) -> list[Block]:
+    shown, rows = [], list[list[Cell]]()
+    for row in learners:
+        if row is best or (found := paired(row, best)) is None:
+            continue
+        value, half, count = found
+        said = verdict(found)
+        low, high = (None, None) if half is None else (value - half, value + half)
+        around = "" if half is None else f", 95 % interval {low:.2f} to {high:.2f}"
+        shown.append(
+            Bar(
+                row["method"],
+                value,
+                low,
+                high,
+                colour=1 if said == "worse" else 0,
+                tip=f"{row['method']}: {value:+.2f}{around}, {said}",
+            )
+        )
+        rows.append([row["method"], value, low, high, count, said])
+    if not shown:
+        return []
+    title = f"Difference to {best['method']}"
+    told = sum(row[-1] == "worse" for row in rows)
+    says = f"{told} of {len(rows)} learners are worse than {best['method']} beyond chance."
+    columns = ["learner", "difference", "from", "to", "seeds", "verdict"]
+    reads = (
+        "Points of last accuracy, paired by seed, with 95 % confidence intervals (t): one that touches zero means that "
+        "these seeds do not tell the two apart. Intervals are of each pair alone, not corrected for how many there are. "
+        + says
+    )
+    return [
+        Figure(title, reads, bars(title, says, shown, "points of last accuracy", from_zero=False)),
+        Table("Paired differences", f"Each learner minus {best['method']}.", columns, rows),
+    ]
+
+
+def _provenance(facts: Value, found: Value) -> list[Block]:
+    made: Mapping[str, Any] = facts.get("made") or {}
+    rows: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in made.items()]
+    rows += [
+        ("seeds", ", ".join(map(str, found["seeds"]))),
+        ("class order", "shuffled by seed" if found["shuffle"] else "as listed"),
+    ]
+    options: list[list[Cell]] = [
+        [row["method"], ", ".join(f"{k} {v}" for k, v in row["options"].items()) or "defaults", row["source"]]
+        for row in found["rows"]
+    ]
+    blocks: list[Block] = [
+        Facts("Where the numbers come from", rows),
+        Table(
+            "Learners and their options",
+            "Options that are not the defaults, and where each learner comes from.",
+            ["learner", "options", "source"],
+            options,
+        ),
+    ]
+    if facts.get("command"):
+        blocks.append(Facts("To repeat it", [("as it was", facts["command"])], pre=True))
+    return blocks

@@ -1,0 +1,223 @@
+"""The part of a sweep: parallel coordinates, effects, accuracy against time, the choice and why, and what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tosca_cache.report.pages.blocks import (
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Part,
+    Section,
+    Table,
+    Value,
+    plain,
+    settings_text,
+    with_spread,
+)
+from tosca_cache.report.pages.charts import Bar, Point, bars, number, scatter
+from tosca_cache.report.pages.parallel import parallel_blocks
+from tosca_cache.report.pages.runs import FEW_SEEDS
+
+MOST_ROWS, MOST_EFFECTS, MOST_LOST, LEAST_LINES = 200, 8, 100, 3
+
+
+def sweep_part(sweep: Value) -> Part:
+    """The part of a sweep; see `sweep.report_facts.sweep_facts` for what it is given."""
+    report, metric = sweep.get("report") or {}, sweep["metric"]
+    chosen = next(iter(report.get("report", ())), None)
+    finals = chosen.get(metric) if chosen else None
+    best = report.get("top") or []
+    numbers = [
+        (
+            "chosen setting on test rows, fresh runs",
+            with_spread(finals["mean"], finals["spread"]) if finals else "no report yet",
+        ),
+        ("its score in the search", with_spread(best[0]["mean"], best[0]["spread"]) if best else "none"),
+        ("settings tried, cells", _tried(sweep, report)),
+    ]
+    about: list[tuple[str, Cell]] = [
+        ("data", sweep.get("dataset") or ""),
+        ("maximised", metric.replace("_", " ")),
+        ("chosen by", report.get("how", "the search has not ended yet")),
+        ("command", sweep.get("command") or f"not recorded; show it again with: tosca sweep show {sweep['path']}"),
+        ("ledger", sweep["path"]),
+    ]
+    sections = [Section("Choice", _choice(sweep, report))] if report else []
+    sections += [Section(f"Search: {g['how']}", _group(g, metric)) for g in sweep["groups"]]
+    sections.append(Section("Provenance", _provenance(sweep)))
+    return Part(sweep["name"], "Sweep", about, numbers, _warnings(sweep, report), sections)
+
+
+def _tried(sweep: Value, report: Value) -> str:
+    if report:
+        return f"{report['settings']:,}, {report['cells']:,}"
+    return f"{sum(len(group['settings']) for group in sweep['groups']):,}, {sweep['cells']:,}"
+
+
+def _warnings(sweep: Value, report: Value) -> list[str]:
+    said = []
+    if "test rows" in report.get("how", ""):
+        said.append("The setting was chosen on test rows (test-oracle): its accuracy on them is no result.")
+    if sweep.get("leaks"):
+        said.append("Some settings route whole batches, which leaks the task through the order of the test file.")
+    if report and len(report.get("report_seeds", ())) < FEW_SEEDS:
+        said.append("The report has fewer than three seeds: differences may be chance.")
+    if report and not report.get("whole", True):
+        said.append("The time budget ended the search before all settings were tried.")
+    if sweep.get("lost"):
+        said.append(f"{len(sweep['lost'])} cells diverged or failed; their reasons stand below.")
+    return said
+
+
+def _choice(sweep: Value, report: Value) -> list[Block]:
+    metric, found = sweep["metric"], report.get("report", [])
+    if not found:
+        return []
+    name, scored = metric.replace("_", " "), next(iter(report.get("top", ())), None)
+    rows: list[tuple[str, Cell]] = [
+        ("chosen", settings_text(found[0]["point"])),
+        ("rule", f"highest mean {name}, {report['how']}"),
+        ("held-out score", with_spread(scored["mean"], scored["spread"]) if scored else ""),
+        ("test score", with_spread(found[0][metric]["mean"], found[0][metric]["spread"])),
+    ]
+    if report.get("gap_to_the_honest_choice") is not None:
+        rows.append(("choosing on test rows looks better by", f"{report['gap_to_the_honest_choice']:.2f} points"))
+    reads = "What was chosen, by which rule, and what it is worth on rows that no choice has seen."
+    return [Facts("The chosen setting", rows, reads), _fresh_runs(found, metric)]
+
+
+def _fresh_runs(found: Sequence[Value], metric: str) -> Figure:
+    shown = [_point(f["name"], f["name"], f[metric], colour=n) for n, f in enumerate(found)]
+    rows: list[list[Cell]] = [[f["name"], f[metric]["mean"], f[metric]["spread"], f["seeds"], f["lost"]] for f in found]
+    numbers = Table("", "", ["setting", "mean", "spread", "seeds", "lost"], rows)
+    reads = "Fresh runs on all train rows, scored on test rows; lines are one standard deviation over the seeds."
+    title = "Chosen and base setting"
+    chart = bars(title, "; ".join(bar.tip for bar in shown), shown, metric.replace("_", " "), from_zero=False)
+    return Figure(title, reads, chart, numbers)
+
+
+def _point(label: str, name: str, value: Value, colour: int = 0) -> Bar:
+    """A mean with one standard deviation on both sides."""
+    mean, spread = value["mean"], value["spread"]
+    low, high = (None, None) if mean is None or spread is None else (mean - spread, mean + spread)
+    return Bar(label, mean, low, high, colour=colour, tip=f"{name}: {with_spread(mean, spread)}")
+
+
+def _group(group: Value, metric: str) -> list[Block]:
+    settings, keys = group["settings"], group["keys"]
+    if not settings:
+        return [Facts("No setting has a score yet", [("cells", group["counted"])])]
+    blocks: list[Block] = []
+    if len(settings) >= LEAST_LINES and keys:
+        blocks += parallel_blocks(settings, keys, metric)
+    blocks += [_effect(effect) for effect in group["effects"][:MOST_EFFECTS]]
+    blocks += _against(settings, metric)
+    rows: list[list[Cell]] = [
+        [*(_value(s["point"].get(key)) for key in keys), s["mean"], s["spread"], s["seeds"], s["seconds"]]
+        for s in settings[:MOST_ROWS]
+    ]
+    reads = f"Best first. {group['counted']}."
+    columns = [*keys, metric.replace("_", " "), "spread", "seeds", "train seconds"]
+    marks = [s["mark"] for s in settings[:MOST_ROWS]]
+    blocks.append(Table("Settings", reads, columns, rows, marks, more=max(0, len(settings) - MOST_ROWS), wide=True))
+    return blocks
+
+
+def _value(value: object) -> Cell:
+    """A value of a setting in a table."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}", float(value)
+    return "" if value is None else plain(value)
+
+
+def _effect(effect: Value) -> Figure:
+    rows: list[list[Cell]] = [[lv["label"], lv["mean"], lv["spread"], lv["n"], lv["best"]] for lv in effect["levels"]]
+    key = effect["key"]
+    found = [_point(lv["label"], f"{key} {lv['label']}", lv) for lv in effect["levels"]]
+    best = max(effect["levels"], key=lambda level: level["mean"])
+    says = f"The best mean is {best['mean']:.2f} at {best['label']}; the means differ by {effect['reach']:.2f} points."
+    numbers = Table("", "", [effect["key"], "mean", "spread", "cells", "best"], rows)
+    reads = (
+        "Mean over all cells with the value, whatever the other parameters are; lines are one standard deviation. "
+        + says
+    )
+    return Figure(
+        f"Effect of {effect['key']}",
+        reads,
+        bars(f"Effect of {effect['key']}", says, found, "score (%)", from_zero=False),
+        numbers,
+    )
+
+
+def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
+    """Accuracy against what it costs."""
+    found = []
+    for key, title, x_title, log in (
+        ("seconds", "Accuracy against time", "train seconds a cell", True),
+        (
+            "l1",
+            "Accuracy against the strength of sparsity",
+            "l1 (weight of the penalty; more makes modules sparser)",
+            True,
+        ),
+    ):
+        values = [(s["seconds"] if key == "seconds" else s["point"].get("l1"), s) for s in settings]
+        pairs = [(float(v), s) for v, s in values if isinstance(v, int | float) and v > 0]
+        if len({v for v, _ in pairs}) < 2:
+            continue
+        points = [
+            Point(
+                v,
+                s["mean"],
+                f"{settings_text(s['point'])}: {with_spread(s['mean'], s['spread'])}, {x_title.split(' (')[0]} {number(v)}",
+                mark=s["mark"],
+            )
+            for v, s in pairs
+        ]
+        best = max(pairs, key=lambda pair: pair[1]["mean"])
+        says = f"The best setting, {best[1]['mean']:.2f}, is at {number(best[0])}."
+        chart = scatter(title, says, points, x_title, metric.replace("_", " "), log=log)
+        reads = (
+            "Each point is a setting, its mean over the seeds; best is up and to the left."
+            if key == "seconds"
+            else "Each point is a setting; flat means that sparsity is free."
+        )
+        found.append(Figure(title, reads, chart))
+    return found
+
+
+def _provenance(sweep: Value) -> list[Block]:
+    blocks: list[Block] = []
+    if sweep.get("lost"):
+        rows: list[list[Cell]] = [
+            [c["state"], settings_text(c["point"]), c["seed"], c["reason"]] for c in sweep["lost"][:MOST_LOST]
+        ]
+        reads = "Cells without a result, with the reason that was recorded; `tosca sweep --retry` runs them again."
+        blocks.append(
+            Table(
+                "Diverged and failed cells",
+                reads,
+                ["state", "setting", "seed", "reason"],
+                rows,
+                more=max(0, len(sweep["lost"]) - MOST_LOST),
+            )
+        )
+    base: list[list[Cell]] = [[k, settings_text({"": v}).strip()] for k, v in sweep["base"].items()]
+    facts: list[tuple[str, Cell]] = [
+        ("stores", ", ".join(sweep["stores"])),
+        ("tosca_cache", sweep.get("tosca_cache", "")),
+        ("seeds of the report", ", ".join(map(str, (sweep.get("report") or {}).get("report_seeds", [])))),
+    ]
+    blocks.append(Facts("Where the numbers come from", facts))
+    blocks.append(
+        Table("What all settings share", "Parameters with one value in all cells.", ["setting", "value"], base)
+    )
+    repeat: list[tuple[str, Cell]] = [
+        ("chosen setting", f"tosca train --config {sweep['best_path']}"),
+        ("every cell", f"tosca sweep show {sweep['path']} --csv"),
+    ]
+    blocks.append(Facts("To repeat it", repeat, pre=True))
+    return blocks

@@ -1,0 +1,184 @@
+"""What a report says of a run, as plain JSON values: its metrics, and what its predictions tell about tasks and classes."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tosca_cache.errors import RunError, ToscaError
+from tosca_cache.evaluate.summary import to_json
+from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.runs.metrics_file import read_metrics
+from tosca_cache.store import Store, open_store
+
+MOST_PAIRS = 500
+NOTABLE_ERROR = 0.03  # relative, of the features against float32
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def run_facts(run: Path) -> dict[str, Any]:
+    """What the folder of a run says; reads no features. Raises `RunError` if its metrics or predictions are damaged.
+
+    Keys: kind, name, path, metrics (metrics.json), provenance, settings, command, repeat; task_confusion [T, T] in percent
+    of a true task's rows; classes: names, accuracy, test_rows, taken_for, pairs (true, answered, times, percent).
+    """
+    metrics, provenance = read_metrics(run), _read_json(run / "provenance.json")
+    seeds = {seed: read_predictions(run / f"seed-{seed}" / "predictions.npz") for seed in metrics["seeds"]}
+    names = _class_names(metrics, seeds, provenance)
+    command = provenance.get("command")
+    facts = {
+        "kind": "run",
+        "name": run.name,
+        "path": str(run),
+        "metrics": metrics,
+        "provenance": provenance,
+        "settings": _settings(run / "config.toml"),
+        "command": command_text(command) if isinstance(command, list) else None,
+        "repeat": f"tosca train --config {shlex.quote(str(run / 'config.toml'))}",
+        "warnings": _store_warnings(provenance),
+        "task_confusion": task_confusion([found for found in seeds.values() if found], len(metrics["R"])),
+        "classes": _classes([found for found in seeds.values() if found], names),
+    }
+    plain = to_json(facts)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def command_text(words: Sequence[Any]) -> str:
+    """A command as it is typed, without the folder of the program."""
+    first, *rest = map(str, words) if words else [""]
+    return shlex.join([Path(first).name, *rest])
+
+
+def last_predictions(arrays: Arrays) -> NDArray[np.int64]:
+    """The classes answered after the last task, as labels of the store, [n]."""
+    after = max(int(name.rpartition("_")[2]) for name in arrays if name.startswith("prediction_after_"))
+    return np.asarray(arrays[f"prediction_after_{after}"])
+
+
+def task_confusion(seeds: Sequence[Arrays], tasks: int) -> list[list[float | None]] | None:
+    """Percent of the rows of each true task that each task answered, [T, T], all seeds together; None without predictions."""
+    counts = np.zeros((tasks, tasks))
+    for found in seeds:
+        sent = found.get(f"module_after_{tasks - 1}")
+        if sent is None:
+            sent = _task_of_answer(found)
+        true = found["task"]
+        if sent is None or not len(true) or max(true.max(), sent.max()) >= tasks or min(true.min(), sent.min()) < 0:
+            continue
+        np.add.at(counts, (true, sent), 1)
+    if not counts.any():
+        return None
+    total = counts.sum(1, keepdims=True)
+    return [[100 * v / n if n else None for v in row] for row, (n,) in zip(counts.tolist(), total.tolist(), strict=True)]
+
+
+def _task_of_answer(found: Arrays) -> NDArray[np.int64] | None:
+    """The task that brought each answered class; None where a class belongs to several tasks (domains)."""
+    label, task = found["label"], found["task"]
+    bring: dict[int, int] = {}
+    for c, t in zip(label.tolist(), task.tolist(), strict=True):
+        if bring.setdefault(c, t) != t:
+            return None
+    return np.array([bring.get(c, 0) for c in last_predictions(found).tolist()], dtype=np.int64)
+
+
+def _classes(seeds: Sequence[Arrays], names: Mapping[int, str]) -> dict[str, Any] | None:
+    """Accuracy by class and confused pairs, all seeds together."""
+    if not seeds:
+        return None
+    label = np.concatenate([found["label"] for found in seeds])
+    answer = np.concatenate([last_predictions(found) for found in seeds])
+    wrong = Counter(zip(label[label != answer].tolist(), answer[label != answer].tolist(), strict=True))
+    rows = Counter(label.tolist())
+    right = Counter(label[label == answer].tolist())
+    most: dict[int, int] = {}
+    for (c, other), _ in wrong.most_common():
+        most.setdefault(c, other)
+    classes = sorted(rows)
+    named = {c: names.get(c, f"class {c}") for c in {*classes, *(other for _, other in wrong)}}
+    pairs = [
+        [named[c], named[other], count, 100 * count / rows[c]]
+        for (c, other), count in sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:MOST_PAIRS]
+    ]
+    return {
+        "names": [named[c] for c in classes],
+        "accuracy": [100 * right[c] / rows[c] for c in classes],
+        "test_rows": [rows[c] // len(seeds) for c in classes],
+        "taken_for": [named[most[c]] if c in most else "" for c in classes],
+        "pairs": pairs,
+    }
+
+
+def _class_names(metrics: Mapping[str, Any], seeds: Mapping[str, Arrays | None], provenance: Mapping[str, Any]) -> dict[int, str]:
+    """The name of each label of the store: from the tasks of a seed, or (of domains) from the store."""
+    for seed, found in seeds.items():
+        tasks = metrics["seeds"][seed].get("tasks")
+        if found is None or tasks is None or metrics.get("incremental") == "domains":
+            continue
+        named, order = [name for task in tasks for name in task], found["class_order"].tolist()
+        if len(named) == len(order):
+            return dict(zip(order, named, strict=True))
+    store = store_of(provenance)
+    return {} if store is None else dict(enumerate(store.class_names))
+
+
+def store_of(provenance: Mapping[str, Any]) -> Store | None:
+    """The store of a run where the run found it; None if it is not there any more, or another one."""
+    recorded = provenance.get("store")
+    if not isinstance(recorded, dict) or not isinstance(recorded.get("path"), str):
+        return None
+    try:
+        store = open_store(recorded["path"])
+    except (ToscaError, OSError):
+        return None
+    return store if store.spec.digest() == recorded.get("fingerprint") else None
+
+
+def _store_warnings(provenance: Mapping[str, Any]) -> list[str]:
+    store = store_of(provenance)
+    error = None if store is None else store.provenance.get("relative_error_against_float32")
+    if isinstance(error, int | float) and error > NOTABLE_ERROR:
+        return [f"The features are far from float32: relative error {error:.3f} (`tosca extract --precision fp32` avoids it)."]
+    return []
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(read_limited(path, Limit.CONFIG).decode())
+    except (OSError, ValueError):
+        return {}
+    return {key: value for table in tables.values() if isinstance(table, dict) for key, value in table.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = strict_json(read_limited(path, Limit.PROVENANCE))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_predictions(path: Path) -> dict[str, NDArray[Any]] | None:
+    """The arrays of a seed's predictions that are needed; None if there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            named = [n for n in file.files if n.startswith(("prediction_after_", "module_after_"))]
+            last = max(int(n.rpartition("_")[2]) for n in named)
+            wanted = {"row", "label", "task", "class_order", f"prediction_after_{last}", f"module_after_{last}"}
+            found = {n: file[n].astype(np.int64) for n in file.files if n in wanted}
+        rows = len(found["label"])
+        if any(found[n].shape != (rows,) for n in found if n != "class_order"):
+            raise ValueError("its arrays are of different lengths")
+    except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
+        raise RunError(f"predictions cannot be read: {error}", where=path, remedy="train the run again") from error
+    return found

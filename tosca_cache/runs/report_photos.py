@@ -1,0 +1,193 @@
+"""What a report adds to a run where its store is at hand: reference curves, photos of confused pairs, unlikely labels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tosca_cache.closed_form.pool import OpinionPool
+from tosca_cache.config import resolve
+from tosca_cache.evaluate.summary import to_json
+from tosca_cache.extract.thumbnails import Thumbnails
+from tosca_cache.learners.tosca import Tosca
+from tosca_cache.runs.experiment import make_stream
+from tosca_cache.runs.report_facts import last_predictions, read_predictions
+from tosca_cache.runs.route import Stored, stored_seeds
+from tosca_cache.store import Store
+from tosca_cache.tasks import TaskStream, load_splits, memory_for_features
+
+FOLDS = 5
+MOST_PAIRS, PHOTOS_A_PAIR, MOST_SUSPECTS = 12, 4, 100
+UNLIKELY = 0.1  # probability of its own label below which a train photo is shown
+FloatArray = NDArray[np.float64]
+
+
+def reference_curves(run: Path, store: Store) -> dict[str, Any]:
+    """Accuracy after each task of the nearest class mean, the pool, and (of TOSCA) the true task's module; mean and spread."""
+    config = resolve(config=run / "config.toml").config
+    splits = load_splits(store, config.incremental, most=memory_for_features())
+    found: dict[str, list[list[float]]] = {}
+    for seed in config.seeds:
+        stream = make_stream(config, splits, store.class_names, seed, store.domain_names)
+        for name, curve in _without_modules(stream).items():
+            found.setdefault(name, []).append(curve)
+    if config.method == Tosca.name:
+        found["oracle"] = [_oracle(stored) for stored in stored_seeds(run, store.path)]
+    plain = to_json(
+        {
+            name: {
+                "mean": np.mean(curves, axis=0),
+                "spread": np.std(curves, axis=0, ddof=1) if len(curves) > 1 else None,
+            }
+            for name, curves in found.items()
+        }
+    )
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _without_modules(stream: TaskStream) -> dict[str, list[float]]:
+    """Accuracy over all classes seen after each task, percent."""
+    pool, tests, labels = OpinionPool(), list[torch.Tensor](), list[NDArray[np.int64]]()
+    found: dict[str, list[float]] = {"nearest_class_mean": [], "pool": []}
+    for task in stream:
+        pool.fit(task)
+        test = stream.test(task.number)
+        tests.append(torch.from_numpy(np.ascontiguousarray(test.features[:, 0])))
+        labels.append(stream.class_of[test.labels])
+        clean, true, seen = torch.cat(tests), np.concatenate(labels), task.number + 1
+        answers = {
+            "nearest_class_mean": pool.classifiers["mean"].scores(clean, seen),
+            "pool": pool.log_probs(clean, seen),
+        }
+        for name, scores in answers.items():
+            found[name].append(100 * float((stream.class_of[scores.argmax(1).numpy()] == true).mean()))
+    return found
+
+
+def _oracle(stored: Stored) -> list[float]:
+    """Accuracy of the true task's module after each task: a class's prototype stays as it is once its task is learned."""
+    tasks = stored.outputs.task_classes
+    curve = []
+    logits = [stored.outputs.logits(t)[torch.from_numpy(stored.tasks == t)] for t in range(len(tasks))]
+    for t, block in enumerate(tasks):
+        right = [
+            (stored.reported(one[:, : block.stop].argmax(1)) == stored.labels[stored.tasks == m])
+            for m, one in enumerate(logits[: t + 1])
+        ]
+        curve.append(100 * float(np.concatenate(right).mean()))
+    return curve
+
+
+def run_photos(run: Path, store: Store, images: Thumbnails | None, seeds: Sequence[str]) -> dict[str, Any]:
+    """confused: photos of the most confused pairs of the first seed, each with the nearest train photo of the wrong class;
+    suspects: train photos whose own label is unlikely. Photos themselves are in `images`."""
+    found = read_predictions(run / f"seed-{seeds[0]}" / "predictions.npz")
+    suspects = unlikely_labels(store, images)
+    if found is None or images is None:
+        return {"confused": [], "suspects": suspects}
+    return {"confused": _confused(store, images, found), "suspects": suspects}
+
+
+def _confused(store: Store, images: Thumbnails, found: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    row, label, answer = found["row"], found["label"], last_predictions(found)
+    wrong = np.flatnonzero(label != answer)
+    pairs, counts = np.unique(np.stack([label[wrong], answer[wrong]], 1), axis=0, return_counts=True)
+    shown = []
+    test, train = store.paths("test"), store.paths("train")
+    labels = store.labels("train")
+    for c, other in pairs[np.argsort(-counts, kind="stable")[:MOST_PAIRS]].tolist():
+        rows = row[wrong[(label[wrong] == c) & (answer[wrong] == other)]][:PHOTOS_A_PAIR]
+        others = np.flatnonzero(labels == other)
+        near = _nearest(_unit(store, "test", rows), _unit(store, "train", others)) if len(others) else None
+        photos = []
+        for n, r in enumerate(rows.tolist()):
+            photos.append({"key": images.add("test", r), "caption": f"test: {test[r]}"})
+            if near is not None:
+                nearest = int(others[near[n]])
+                photos.append({"key": images.add("train", nearest), "caption": f"nearest of {store.class_names[other]}: {train[nearest]}"})
+        shown.append({"true": store.class_names[c], "answered": store.class_names[other], "photos": photos})
+    return shown
+
+
+def _unit(store: Store, split: str, rows: Any) -> FloatArray:
+    clean = store.features(split, rows=np.sort(rows), views=0)[:, 0].astype(np.float64)
+    clean = clean[np.argsort(np.argsort(rows))]
+    norms: FloatArray = np.linalg.norm(clean, axis=1, keepdims=True)
+    return np.asarray(clean / np.maximum(norms, 1e-12))
+
+
+def _nearest(rows: FloatArray, others: FloatArray) -> NDArray[np.intp]:
+    return np.argmax(rows @ others.T, axis=1)
+
+
+def unlikely_labels(store: Store, images: Thumbnails | None) -> list[dict[str, Any]]:
+    """Train photos whose own label has a probability below `UNLIKELY` by an LDA fitted on the other folds, worst first."""
+    probability = held_out_probabilities(store)
+    if probability is None:
+        return []
+    labels, paths = store.labels("train"), store.paths("train")
+    own = probability[np.arange(len(labels)), labels]
+    worst = np.argsort(own, kind="stable")[:MOST_SUSPECTS]
+    found = []
+    for row in worst[own[worst] < UNLIKELY].tolist():
+        instead = int(probability[row].argmax())
+        key = images.add("train", row) if images is not None else None
+        found.append(
+            {
+                "path": paths[row],
+                "label": store.class_names[int(labels[row])],
+                "probability": float(own[row]),
+                "instead": store.class_names[instead],
+                "instead_probability": float(probability[row, instead]),
+                "key": key,
+            }
+        )
+    return found
+
+
+def held_out_probabilities(store: Store) -> FloatArray | None:
+    """Probability of every class for every train row, [n, C], by an LDA fitted without the row's fold; None if too few."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import StratifiedKFold
+
+    labels = store.labels("train")
+    if np.bincount(labels, minlength=1).max(initial=0) < FOLDS or len(np.unique(labels)) < 2:
+        return None
+    x = store.features("train", views=0)[:, 0].astype(np.float64)
+    kept = np.isfinite(x).all(1)
+    scores = np.full((len(labels), len(store.class_names)), -np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes with fewer rows than folds
+        for fitted, held in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x[kept], labels[kept]):
+            rows = np.flatnonzero(kept)
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[fitted]], labels[rows[fitted]])
+            scores[np.ix_(rows[held], model.classes_)] = model.predict_log_proba(x[rows[held]])
+    return calibrated(scores, labels)
+
+
+def calibrated(scores: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+    """Probabilities of log-probabilities [n, C] that are too sure, at the temperature of greatest likelihood.
+
+    Rows whose class nobody has scored (the fold held all of its rows) are left alone: their own probability is 1.
+    """
+    own = scores[np.arange(len(labels)), labels]
+    known = np.isfinite(own)
+    scores = np.where(known[:, None], scores, 0.0)
+    found, best = np.exp(scores), -np.inf
+    for temperature in np.geomspace(0.5, 200, 40):
+        scaled = scores / temperature
+        scaled = scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+        likelihood = scaled[known, labels[known]].sum()
+        if likelihood > best:
+            found, best = np.exp(scaled), likelihood
+    found[~known] = 1.0
+    return np.asarray(found)
+
+

@@ -1,0 +1,134 @@
+"""What a report says of a ledger, as plain JSON values: settings with their scores, effects, the choice, what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tosca_cache.errors import RunError
+from tosca_cache.evaluate.summary import to_json
+from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.sweep.cells import mean_spread
+from tosca_cache.sweep.effects import Group, groups, main_effects, score_of, varying_keys
+from tosca_cache.sweep.ledger import DIVERGED, FAILED, Ledger, LedgerCell
+from tosca_cache.sweep.run import best_path, report_path
+
+LEAST_SETTINGS = 4  # effects of a parameter mean nothing where one or two settings differ in everything
+ROWS = {
+    "val": "train rows held out",
+    "first-task": "the first task's train rows held out",
+    "half-1": "test rows of the first half of the classes",
+    "half-2": "test rows of the second half of the classes (a report)",
+    "test": "test rows (the report, or an oracle's search)",
+}
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether a ledger is one of `tosca compare`."""
+    with Ledger.open(path, create=False, read_only=True) as book:
+        cells = book.cells()
+    return any("method" in cell.content["setting"] for cell in cells)
+
+
+def sweep_facts(path: Path, metric: str | None = None) -> dict[str, Any]:
+    """What a ledger holds; metric: what settings are ranked by, that of the report if None.
+
+    Raises `RunError` if there is no such ledger, or if it or its report is damaged.
+    """
+    with Ledger.open(path, create=False, read_only=True) as book:
+        cells = book.cells()
+    report = read_report(report_path(path))
+    metric = metric or (report or {}).get("metric") or "last_accuracy"
+    parted = groups(cells)
+    known = dict(cells[0].content["setting"]) if cells else {}
+    varying = set(varying_keys(cells))
+    facts = {
+        "kind": "sweep",
+        "name": path.name,
+        "path": str(path),
+        "best_path": str(best_path(path)),
+        "dataset": path.stem.removesuffix("-sweep"),
+        "metric": metric,
+        "cells": len(cells),
+        "stores": list(dict.fromkeys(group.store[:16] for group in parted)),
+        "leaks": any(cell.content["setting"].get("router") == "batch" for cell in cells),
+        "report": report,
+        "base": {key: cells[0].content["setting"][key] for key in known if key not in varying},
+        "groups": [_group(group, n, metric) for n, group in enumerate(parted)],
+        "lost": [_lost(cell, varying) for cell in cells if cell.state in (DIVERGED, FAILED)],
+    }
+    plain = to_json(facts)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _group(group: Group, number: int, metric: str) -> dict[str, Any]:
+    keys = varying_keys(group.cells)
+    states = [cell.state for cell in group.cells]
+    select = group.select
+    settings = _settings(group.cells, keys, metric)
+    effects = main_effects(group.cells, metric) if len(settings) >= LEAST_SETTINGS else []
+    held = f"{select['fraction']:.0%} of the " if select.get("fraction") else ""
+    return {
+        "how": f"scored on {held}{ROWS[select['rows']]}",
+        "store": group.store,
+        "keys": keys,
+        "counted": ", ".join(f"{states.count(state)} cells {state}" for state in dict.fromkeys(states)),
+        "settings": [s | {"mark": f"g{number}-s{n}"} for n, s in enumerate(settings)],
+        "effects": [
+            {"key": e.key, "reach": e.reach, "levels": [level._asdict() for level in e.levels]} for e in effects
+        ],
+    }
+
+
+def _settings(cells: Sequence[LedgerCell], keys: Sequence[str], metric: str) -> list[dict[str, Any]]:
+    """Every scored setting, best mean first, those of which a cell diverged last."""
+    by: dict[str, list[LedgerCell]] = {}
+    for cell in cells:
+        by.setdefault(repr(sorted(cell.content["setting"].items())), []).append(cell)
+    found = []
+    for members in by.values():
+        scores = [value for cell in members if (value := score_of(cell, metric)) is not None]
+        if not scores:
+            continue
+        seconds = [s for cell in members if (s := _seconds(cell)) is not None]
+        setting = members[0].content["setting"]
+        mean, spread = mean_spread(scores)
+        found.append(
+            {
+                "point": {key: setting[key] for key in keys if key in setting},
+                "mean": mean,
+                "spread": spread,
+                "seeds": len(scores),
+                "seconds": sum(seconds) / len(seconds) if seconds else None,
+                "diverged": any(cell.state == DIVERGED for cell in members),
+            }
+        )
+    return sorted(found, key=lambda s: (s["diverged"], -s["mean"]))
+
+
+def _seconds(cell: LedgerCell) -> float | None:
+    found = (cell.result or {}).get("seconds")
+    value = found.get("train") if isinstance(found, dict) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _lost(cell: LedgerCell, varying: set[str]) -> dict[str, Any]:
+    point = {key: value for key, value in cell.content["setting"].items() if key in varying}
+    return {"state": cell.state, "point": point, "seed": cell.content["seed"], "reason": cell.reason or ""}
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """The report beside a ledger; None if there is none. Raises `RunError` if it is damaged."""
+    if not path.is_file():
+        return None
+    try:
+        found = strict_json(read_limited(path, Limit.METRICS))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"the report cannot be read: {error}", where=path, remedy="run the same command again"
+        ) from error
+    if not isinstance(found, dict):
+        raise RunError("this is no report", where=path, remedy="run the same command again")
+    return found
