@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,9 +27,8 @@ from tosca_cache.config import (
     show,
     to_toml,
 )
+from tosca_cache.config.schema import KEYS
 from tosca_cache.errors import ConfigError
-
-KEYS = [field.name for field in fields(TrainConfig)]
 
 OUT_OF_RANGE = [
     ("epochs", 0),
@@ -125,7 +124,7 @@ def test_defaults_are_the_published_hyperparameters_with_another_router() -> Non
 
 def test_every_setting_has_a_help_sentence() -> None:
     assert all(help_text(key).endswith(".") for key in KEYS)
-    assert [row[1] for row in describe()] == KEYS
+    assert [row[1] for row in describe()] == list(KEYS)
 
 
 # One value a layer, so that the value shows where it came from.
@@ -370,7 +369,7 @@ def test_domains_asked_for_above_overrule_sizes_from_below() -> None:
 
 def test_show_lists_every_setting_with_its_origin() -> None:
     rows = show(resolve(overrides={"lr": 0.5}))
-    assert [row[0] for row in rows] == KEYS
+    assert [row[0] for row in rows] == list(KEYS)
     assert ("lr", "0.5", "command line") in rows
     assert ("increment", "2", "shipped configs/digits.toml") in rows
     assert ("views", '"any"', "default") in rows

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.metrics import predicted_tasks
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
-from tosca_cache.train.settings import Settings
 
 __all__ = [
     "LEARNERS",

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import one_thread
 from tosca_cache.luca.initialise import initial_head
 from tosca_cache.luca.module import normalise
@@ -21,7 +22,6 @@ from tosca_cache.tasks import Task
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.gradient import make_optimizer
 from tosca_cache.train.loop import EpochDone
-from tosca_cache.train.settings import Settings
 
 
 class Film:

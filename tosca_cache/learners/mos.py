@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
 from tosca_cache.learners.heads import joined
@@ -34,7 +35,6 @@ from tosca_cache.luca.parameters import Luca
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Step, Tensors, of_one
-from tosca_cache.train.settings import Settings
 
 TEMPERATURE = 0.8
 PER_CLASS = BATCH = 256  # of alignment: vectors of each class in an epoch, and vectors a step

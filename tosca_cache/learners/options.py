@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import default_of
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import LEARNERS, Learner, learner_type
 from tosca_cache.learners.tosca import BATCH_ROUTER
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.settings import Settings
 
 COMMON = ("seed", "settings", "device", "engine")
 FROM_CONFIG = ("router", "routing_batch_size")  # settings that only learners with options of these names know

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
 from tosca_cache.learners.heads import LinearKind
 from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer, named, unnamed
 from tosca_cache.seeds import derive_seed
 from tosca_cache.train.gradient import Tensors
-from tosca_cache.train.settings import Settings
 
 BATCH = 256
 

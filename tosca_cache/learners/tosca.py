@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import free_memory, on_cores, one_thread
 from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, register_learner
@@ -21,7 +22,6 @@ from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member
 from tosca_cache.train.task import Learned, learn_task
 

@@ -26,7 +26,7 @@ from tosca_cache.shown import Shown
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
-from tosca_cache.train.settings import Settings
+from tosca_cache.config import Settings
 
 
 
