@@ -23,9 +23,8 @@ import torch
 from common import repeat, report
 from stage_two import CLASSES, DIM, INCREMENT, TEST, TRAIN, VIEWS
 
-from tosca_cache.compare.cells import cells_of
+from tosca_cache.compare.cells import CompareRequest, cells_of
 from tosca_cache.compare.measure import Workplace, measure_block
-from tosca_cache.compare.request import CompareRequest
 from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.learners import LEARNERS, Learner
 from tosca_cache.sweep.scenario import Data

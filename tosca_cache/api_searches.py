@@ -23,8 +23,8 @@ from tosca_cache.arguments import (
     unknown,
 )
 from tosca_cache.bars import given_or_bar
+from tosca_cache.compare.cells import CompareRequest, seeds_of
 from tosca_cache.compare.progress import CompareProgress
-from tosca_cache.compare.request import CompareRequest, seeds_of
 from tosca_cache.compare.run import CompareReporter, run_compare
 from tosca_cache.compare.summary import MEASURES
 from tosca_cache.config import check_value, config_of

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tosca_cache.compare.request import CompareRequest, parse_seeds
+from tosca_cache.compare.cells import CompareRequest, parse_seeds
 from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS, learner_type

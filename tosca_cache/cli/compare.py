@@ -15,7 +15,7 @@ from tosca_cache.terminal import echo, make_console
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tosca_cache.compare.request import CompareRequest
+    from tosca_cache.compare.cells import CompareRequest
     from tosca_cache.config import TrainConfig
     from tosca_cache.store import Store
 
@@ -94,7 +94,7 @@ def _check_format(form: str | None, out: Path | None) -> None:
 
 
 def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
-    from tosca_cache.compare.request import CompareRequest, parse_seeds
+    from tosca_cache.compare.cells import CompareRequest, parse_seeds
     from tosca_cache.learners.options import method_names, parse_assignments
 
     names = method_names(methods)

@@ -12,8 +12,8 @@ from tosca_cache.cli.settings import with_settings
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from tosca_cache.reproduce.expectation import Expectation, Paper
-    from tosca_cache.reproduce.features import Places
+    from tosca_cache.compare.expectation import Expectation, Paper
+    from tosca_cache.compare.reproduce import Places
 
 
 def reproduce(
@@ -49,7 +49,7 @@ def reproduce(
     if list_all:
         _list(paper, expectation)
         return
-    from tosca_cache.reproduce.features import Places
+    from tosca_cache.compare.reproduce import Places
 
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
@@ -67,8 +67,8 @@ def _under(published: tuple[Expectation, ...], settings: dict[str, Any]) -> list
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:
+    from tosca_cache.compare.expectation import find_paper, read_paper, shipped_papers
     from tosca_cache.errors import UsageError
-    from tosca_cache.reproduce.expectation import find_paper, read_paper, shipped_papers
 
     if (paper is None) == (expectation is None):
         raise UsageError(
@@ -80,9 +80,9 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
 
 
 def _list(paper: str | None, expectation: Path | None) -> None:
+    from tosca_cache.compare.expectation import find_paper, shipped_papers
     from tosca_cache.learners import LEARNERS
     from tosca_cache.report.reproduce import papers_table
-    from tosca_cache.reproduce.expectation import find_paper, shipped_papers
 
     everything = paper is None and expectation is None
     papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
@@ -94,8 +94,8 @@ def _run(expected: list[Expectation], title: str, places: Places, tolerance: flo
     import json
 
     from tosca_cache.compare.progress import CompareProgress
+    from tosca_cache.compare.reproduce import reproduce as run
     from tosca_cache.report.reproduce import beside_table
-    from tosca_cache.reproduce.run import reproduce as run
 
     console = make_console(stderr=True)
     try:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.compare.cells import CompareCell, cells_of
+from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
 from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, measure_block
-from tosca_cache.compare.request import CompareRequest
 from tosca_cache.compare.summary import columns_of, summary
 from tosca_cache.config import Settings
 from tosca_cache.devices import resolve_device

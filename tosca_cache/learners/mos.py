@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.config import Settings
-from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.base import named, register_learner, unnamed
 from tosca_cache.learners.gaussians import Alignment, Gaussians
 from tosca_cache.learners.heads import joined
-from tosca_cache.learners.learning import TaskTrainer, named, unnamed
+from tosca_cache.learners.learning import TaskTrainer
 from tosca_cache.learners.modular import Modular
 from tosca_cache.luca.module import normalise
 from tosca_cache.luca.parameters import Luca
@@ -139,7 +139,7 @@ class Mos(Modular):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes them over."""
         super().load_state(state)
-        self.gaussians.load_state(unnamed("gaussians", state, torch.device("cpu")))
+        self.gaussians.load_state(unnamed("gaussians", state))
 
 
 def each_its_own(vectors: Tensor, valid: Tensor) -> Tensor:

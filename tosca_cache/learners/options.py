@@ -235,7 +235,7 @@ def facts_of(method: type[Learner]) -> dict[str, Any]:
     module, own = sys.modules[method.__module__].__doc__ or "", method.__doc__ or ""
     return {
         "name": method.name,
-        "what": _first_paragraph(module),
+        "what": method.what or _first_paragraph(module),
         "keeps": _first_paragraph(own),
         "source": method.source,
         "options": dict(options_of(method)),
