@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,7 @@ Assignments = Annotated[
 ]
 
 
+@partial(with_settings, without=("seeds", "method", "options"))
 def compare(
     store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
     methods: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
@@ -164,8 +166,3 @@ def _text(table: Any) -> str:
     width = console.measure(shown).maximum
     make_console(file=file, width=max(width, len(table.title))).print(shown)
     return file.getvalue() + "".join(f"{note}\n" for note in ("** best", *table.notes))
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(with_settings(compare, without=("seeds", "method", "options")))

@@ -67,8 +67,3 @@ def _print(statuses: list[DatasetStatus], data_root: str) -> None:
     for layout in dict.fromkeys(known.layout_wanted for known in absent):
         names = ", ".join(known.name for known in absent if known.layout_wanted == layout)
         console.print(f"\nwanted for {names}: {layout}", soft_wrap=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(datasets)

@@ -246,8 +246,3 @@ def _print_skipped(store: Store, *, again: bool) -> None:
         echo(f"  and {len(skipped) - SHOWN} more")
     if skipped and again:
         echo(f"to try them again: tosca cache rm {shlex.quote(store.path.name)}, then run this command once more")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(extract)

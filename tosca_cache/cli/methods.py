@@ -32,11 +32,6 @@ def methods(
         make_console().print(learners_table(found))
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(methods)
-
-
 Facts = Mapping[str, Any]  # of a learner; see `learners.options.facts_of`
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tosca_cache.compare.reproduce import Places
 
 
+@partial(with_settings, only=("task_sizes", "class_order"))
 def reproduce(
     paper: Annotated[str | None, typer.Option(help="Whose published values; --list has all.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A name of `tosca datasets`, or a folder.")] = None,
@@ -119,8 +121,3 @@ def _judge(entries: list[dict[str, Any]], tolerance: float | None) -> None:
     echo(f"largest difference {worst:.2f} points, {verdict} the tolerance of {tolerance:g}", err=True)
     if worst > tolerance:
         raise typer.Exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(with_settings(reproduce, only=("task_sizes", "class_order")))

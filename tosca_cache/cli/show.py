@@ -90,8 +90,3 @@ def _list(runs: Path, as_json: bool) -> None:
     for one in found:
         if "problem" in one:
             console.print(f"{one_line(one['run'])}: {one_line(one['problem'])}", soft_wrap=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(show)

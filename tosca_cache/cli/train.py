@@ -12,6 +12,7 @@ from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.terminal import make_console
 
 
+@with_settings
 def train(
     store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
     config: Annotated[
@@ -71,8 +72,3 @@ def _train(resolved: Any, store: Path | None, root: str, runs: Path) -> None:
         raise RunError(
             f"training diverged (seed {seed}: {reason})", where=run, remedy="train again with a smaller --lr"
         )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(with_settings(train))

@@ -45,11 +45,6 @@ def info(
         _print_facts(found)
 
 
-def register(cache: typer.Typer) -> None:
-    """Adds the verbs."""
-    cache.command("ls")(list_)
-    cache.command()(info)
-
 
 def _facts(path: Path) -> dict[str, Any]:
     from tosca_cache.datasets.decoding import Decoding

@@ -73,12 +73,6 @@ def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         _print_usage(Path(root), found)
 
 
-def register(cache: typer.Typer) -> None:
-    """Adds the verbs."""
-    cache.command()(rm)
-    cache.command()(prune)
-    cache.command()(du)
-
 
 def _loss(path: Path) -> str:
     """What removing a store loses, in one line."""

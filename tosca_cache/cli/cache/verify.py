@@ -78,10 +78,6 @@ def verify(
     report.close()
 
 
-def register(cache: typer.Typer) -> None:
-    """Adds the verb."""
-    cache.command()(verify)
-
 
 @dataclass
 class _Asked:
@@ -182,13 +178,11 @@ class _Report:
     @contextmanager
     def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A bar of bytes on a terminal; yields what moves it."""
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+        from tosca_cache.bars import counting
 
-        console = make_console(stderr=True)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=console, disable=self.as_json or not console.is_terminal) as progress:
-            task = progress.add_task(name, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+        with counting(make_console(stderr=True, quiet=self.as_json), bytes=True) as change:
+            change(description=name)
+            yield lambda done, total: change(completed=done, total=total)
 
     def say(self, line: str, *, passing: bool = False) -> None:
         """A line; one that is passing goes to standard error."""
