@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from tosca_cache.datasets import REGISTRY, load_dataset
 from tosca_cache.datasets import glyphs as glyphs_module
-from tosca_cache.datasets.digits_domains import ANGLE, NOISE, RADIUS, SHIFTS
+from tosca_cache.datasets.digits import ANGLE, NOISE, RADIUS, SHIFTS
 from tosca_cache.datasets.glyphs import FACES, GLYPH_CHARACTERS, class_name, load_glyphs_dataset, render_mask
 from tosca_cache.errors import DatasetError
 from tosca_cache.seeds import numpy_generator

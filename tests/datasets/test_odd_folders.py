@@ -10,7 +10,7 @@ from odd_folders import make_image, make_splits
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.decoding import PUBLISHED
-from tosca_cache.datasets.scan import FolderScan
+from tosca_cache.datasets.folders import FolderScan
 from tosca_cache.errors import DatasetError
 
 
@@ -170,7 +170,7 @@ def test_a_folder_that_may_not_be_read_is_an_error(folder, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("tosca_cache.datasets.scan._entries", refuse)
+    monkeypatch.setattr("tosca_cache.datasets.folders._entries", refuse)
     with pytest.raises(DatasetError, match="Permission denied"):
         load_dataset(str(folder))
 

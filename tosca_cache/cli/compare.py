@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Plugins, Runs, import_plugins
+from tosca_cache.cli.options import (
+    DEFAULT_ROOT,
+    DEFAULT_RUNS,
+    AnyRoot,
+    Config,
+    Plugins,
+    Preset,
+    Runs,
+    StoreOption,
+    import_plugins,
+)
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.names import inside
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,12 +48,12 @@ Assignments = Annotated[
 
 @partial(with_settings, without=("seeds", "method", "options"))
 def compare(
-    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    store: StoreOption = None,
     methods: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
     seeds: Seeds = "5",
     assignments: Assignments = None,
-    config: Annotated[str | None, typer.Option(help="As for train.")] = None,
-    preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    config: Config = None,
+    preset: Preset = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-compare.sqlite")
     ] = None,
@@ -108,17 +118,11 @@ def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console)
     from tosca_cache.compare.run import run_compare
 
     console.print(f"ledger: {ledger}", soft_wrap=True)
-    try:
-        with CompareProgress(console) as progress:
-            return run_compare(request, opened, ledger, reporter=progress)
-    except KeyboardInterrupt:
-        echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
-        raise typer.Exit(130) from None
+    with resumable("it goes on with what is not finished"), CompareProgress(console) as progress:
+        return run_compare(request, opened, ledger, reporter=progress)
 
 
 def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json: bool) -> None:
-    import json
-
     from tosca_cache.errors import RunError
     from tosca_cache.files import file_errors, write_text
     from tosca_cache.report.compare import FORMATS, SUFFIXES, comparison
@@ -134,7 +138,7 @@ def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json
             else:
                 write_text(out.resolve(), text)
     if as_json:
-        echo(json.dumps(found, indent=1, allow_nan=False))
+        echo_json(found)
     elif shown != TEXT:
         echo(FORMATS[shown](table), nl=False)
     else:

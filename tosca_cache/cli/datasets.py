@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tosca_cache.cli.options import DataRoot
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo_json, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.datasets import DatasetStatus
@@ -28,7 +27,7 @@ def datasets(
 
     statuses = list_datasets(data_root)
     if as_json:
-        echo(json.dumps([_row(status) for status in statuses], indent=1))
+        echo_json([_row(status) for status in statuses])
     else:
         _print(statuses, str(resolve_data_root(data_root)))
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, import_plugins
+from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption, import_plugins
 from tosca_cache.cli.settings import with_settings
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
     from tosca_cache.compare.expectation import Expectation, Paper
@@ -28,7 +28,7 @@ def reproduce(
     tolerance: Annotated[
         float | None, typer.Option(help="Points that ours may differ; exit with 1 beyond.", show_default="report only")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    store: StoreOption = None,
     weights: Annotated[Path | None, typer.Option(help="As for extract.", metavar="FILE")] = None,
     precision: Annotated[
         str | None,
@@ -93,21 +93,15 @@ def _list(paper: str | None, expectation: Path | None) -> None:
 
 
 def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:
-    import json
-
     from tosca_cache.compare.progress import CompareProgress
     from tosca_cache.compare.reproduce import reproduce as run
     from tosca_cache.report.reproduce import beside_table
 
     console = make_console(stderr=True)
-    try:
-        with CompareProgress(console) as progress:
-            entries = run(expected, places, on_note=progress.on_note, reporter=progress)
-    except KeyboardInterrupt:
-        echo("interrupted: run the same command again, extraction goes on where it was", err=True)
-        raise typer.Exit(130) from None
+    with resumable("extraction goes on where it was"), CompareProgress(console) as progress:
+        entries = run(expected, places, on_note=progress.on_note, reporter=progress)
     if as_json:
-        echo(json.dumps(entries, indent=1, allow_nan=False))
+        echo_json(entries)
     else:
         make_console().print(beside_table(entries, title))
     _judge(entries, tolerance)

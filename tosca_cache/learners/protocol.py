@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.metrics import accuracy_by_task, accuracy_curve
+from tosca_cache.evaluate.summary import summarise
 from tosca_cache.learners.base import IntArray, Learner, Prediction, TestSet
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import TaskStream
@@ -46,6 +47,13 @@ class Outcome(Shown):
     test_set: TestSet
     predictions: list[Prediction] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+
+    def metrics(self, *, few_shot: bool) -> dict[str, float]:
+        """All metrics after the last task, percent; see `evaluate.summary.summarise`."""
+        last = self.predictions[-1]
+        modules = last.tasks if last.modules is None else last.modules
+        assert modules is not None
+        return summarise(self.R, self.counts, last.labels, modules, self.labels, self.tasks, few_shot=few_shot)
 
     def facts(self) -> dict[str, Any]:
         """How far it is."""

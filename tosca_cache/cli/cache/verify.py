@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, echo_json, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.extract.reconstruct import Sources
@@ -226,7 +225,7 @@ class _Report:
     def close(self) -> None:
         """The JSON, and the exit code."""
         if self.as_json:
-            echo(json.dumps(self.facts | {"ok": self.good}, indent=1))
+            echo_json(self.facts | {"ok": self.good})
         if not self.good:
             raise typer.Exit(1)
 
