@@ -23,15 +23,13 @@ import torch
 from common import repeat, report
 from stage_two import CLASSES, DIM, INCREMENT, TEST, TRAIN, VIEWS
 
-from tosca_cache.compare.cells import cells_of
+from tosca_cache.compare.cells import CompareRequest, cells_of
 from tosca_cache.compare.measure import Workplace, measure_block
-from tosca_cache.compare.request import CompareRequest
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.learners import LEARNERS, Learner
 from tosca_cache.sweep.scenario import Data
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.settings import Settings
 
 
 def closed_forms() -> list[str]:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tosca_cache.config import Settings
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.batches import epoch_batches
-from tosca_cache.train.settings import Settings
 
 
 class Module(nn.Module):

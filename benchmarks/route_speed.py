@@ -19,13 +19,13 @@ import torch
 from common import repeat, report
 from stage_two import CLASSES, DIM, INCREMENT, TEST, TRAIN, VIEWS, synthetic
 
+from tosca_cache.config import Settings
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import ROUTERS
 from tosca_cache.runs.experiment import train_stream
 from tosca_cache.runs.route import ask, leak_curve, route_again
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import choose_engine
-from tosca_cache.train.settings import Settings
 
 
 def measure(stream: TaskStream, learner: Tosca) -> dict[str, float]:

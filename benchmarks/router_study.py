@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from common import RESULTS
 
-from tosca_cache.config import TrainConfig, resolve
+from tosca_cache.config import Settings, TrainConfig, resolve
 from tosca_cache.devices import describe_machine
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, learn_stacked
@@ -35,7 +35,6 @@ from tosca_cache.store import open_store
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.tasks import load_splits
 from tosca_cache.train.engines import choose_engine
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Member
 
 SEEDS = (1993, 1994, 1995, 1996, 1997)

@@ -29,12 +29,12 @@ import torch
 from common import report
 
 import tosca_cache as tosca
+from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.store import open_store
 from tosca_cache.tasks import TaskStream, load_splits
 from tosca_cache.train.engines import choose_engine
-from tosca_cache.train.settings import Settings
 
 DIM, TEST_ROWS = 768, 5  # test rows of each class
 STAGES = ("read", "simplecil", "pool", "ranpac", "tosca")

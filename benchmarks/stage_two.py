@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from common import repeat, report
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import on_cores, one_thread, resolve_device
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.runs.experiment import Trained, evaluate_trained, train_stream
 from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.engines import Engine, choose_engine
-from tosca_cache.train.settings import Settings
 
 CLASSES, DIM, VIEWS, TRAIN, TEST, INCREMENT = 200, 768, 8, 9430, 2358, 10
 BLOCK = 256  # rows of one product

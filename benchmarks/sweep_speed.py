@@ -26,7 +26,7 @@ from plain_loop import train_and_evaluate
 from roofline import bytes_moved, measured_peak, operations
 from stage_two import synthetic
 
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.learners.stacked_tosca import Source, learn_stacked
 from tosca_cache.luca.parameters import LucaShape
@@ -35,7 +35,6 @@ from tosca_cache.sweep.cells import Cell, cells_of, with_point
 from tosca_cache.sweep.plan import plan_groups
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.train.engines import Engine, choose_engine
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Member
 from tosca_cache.workers import cores
 

@@ -1,4 +1,4 @@
-"""`tosca` commands in processes of their own: to be killed, interrupted, or run beside each other.
+"""`tosca` commands in this process, and in processes of their own: to be killed, interrupted, or run beside each other.
 
 A process that starts anew loads torch for seconds. These are forked from a server that has loaded it (`warm`), so that they
 start at once; each is otherwise a process like any other, with its own working directory, environment and output.
@@ -46,6 +46,20 @@ def _run(arguments, environment, output, error, before):
     from tosca_cache.cli import main
 
     main()
+
+
+def tosca(*arguments, columns=160, code=None, typed=None, **environment):
+    """A command in this process; what holds for every one of them. code: the exit status that is wanted, if any."""
+    from typer.testing import CliRunner
+
+    from tosca_cache.cli.app import app
+
+    env = {"COLUMNS": str(columns)} | environment
+    result = CliRunner().invoke(app, [*map(str, arguments)], env=env, input=typed)
+    assert result.exception is None or isinstance(result.exception, SystemExit), (arguments, result.exception)
+    assert "Traceback" not in result.output, result.output
+    assert code is None or result.exit_code == code, result.output
+    return result
 
 
 class Command:

@@ -110,15 +110,10 @@ def made_once(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits_cache(made_once):
     """The folder with a store of the digits, 1 view."""
-    from typer.testing import CliRunner
+    from commands import tosca
 
-    from tosca_cache.cli.app import app
-
-    def extract(folder):
-        result = CliRunner().invoke(app, ["extract", "--dataset", "digits", "--views", "1", "--root", str(folder)])
-        assert result.exit_code == 0, result.output
-
-    return made_once("digits-cache", extract)
+    asked = ("extract", "--dataset", "digits", "--views", "1", "--root")
+    return made_once("digits-cache", lambda folder: tosca(*asked, folder, code=0))
 
 
 @pytest.fixture

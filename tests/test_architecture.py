@@ -57,17 +57,14 @@ ALLOWED = {
     "report": {"text"},
     "runs": BASE | STAGE_TWO | {"report", "extract"},
     "sweep": BASE | STAGE_TWO | {"runs"},
-    "compare": BASE | STAGE_TWO | {"runs", "sweep"},
-    "reproduce": BASE | STAGE_TWO | {"runs", "sweep", "compare", "extract", "datasets"},
+    "compare": BASE | STAGE_TWO | {"runs", "sweep", "extract", "datasets"},
     "model": BASE | STAGE_TWO | {"extract", "datasets", "runs"},
     "sklearn": {"errors", "model"},
     "plugins": {"errors", "learners", "routing"},
     "arguments": {"errors", "config", "text"},
     "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
     "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
-    "cli": BASE
-    | STAGE_TWO
-    | {"runs", "report", "extract", "datasets", "sweep", "compare", "reproduce", "plugins", "model"},
+    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model"},
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,65 +27,27 @@ from tosca_cache.config import (
     show,
     to_toml,
 )
+from tosca_cache.config.schema import KEYS
 from tosca_cache.errors import ConfigError
 
-KEYS = [field.name for field in fields(TrainConfig)]
-
-OUT_OF_RANGE = [
-    ("epochs", 0),
-    ("epochs", 20.0),
-    ("epochs", True),
-    ("epochs", "20"),
-    ("lr", 0),
-    ("lr", -0.1),
-    ("lr", float("nan")),
-    ("lr", float("inf")),
-    ("lr", 10**400),
-    ("lr", "0.1"),
-    ("l1", -1e-9),
-    ("increment", 0),
-    ("init_cls", 0),
-    ("batch_size", 0),
-    ("routing_batch_size", 0),
-    ("mlp_ratio", 0),
-    ("se_ratio", -1),
-    ("weight_decay", -1),
-    ("momentum", 1.0),
-    ("eta_min", -1),
-    ("gamma", 0),
-    ("flow", "toska"),
-    ("optimizer", "SGD"),
-    ("scheduler", 3),
-    ("normalize", "imagenet"),
-    ("img_size", 0),
-    ("views", -1),
-    ("seeds", ()),
-    ("seeds", (1993, 1993)),
-    ("seeds", (-1,)),
-    ("seeds", (2**32,)),
-    ("seeds", "1993;1994"),
-    ("seeds", [[1993]]),
-    ("milestones", (15, 10)),
-    ("milestones", (0,)),
-    ("shuffle", 1),
-    ("device", "gpu"),
-    ("dataset", ""),
-    ("dataset", "cub\n"),
-    ("router", ""),
-    ("task_sizes", ()),
-    ("task_sizes", "2,0"),
-    ("task_sizes", "2;3"),
-    ("seeds", "9" * 5000),
-    ("class_order", ()),
-    ("class_order", "a.txt"),
-    ("class_order", ["a", -1]),
-    ("class_order", ["a", "b\n"]),
-    ("class_order", ["a", 1.5]),
-    ("shots", 0),
-]
+OUT_OF_RANGE = {
+    "epochs": [0, 20.0, True, "20"],
+    "lr": [0, -0.1, float("nan"), float("inf"), 10**400, "0.1"],
+    **{"l1": [-1e-9], "weight_decay": [-1], "momentum": [1.0], "eta_min": [-1], "gamma": [0]},
+    **{
+        key: [0]
+        for key in ("increment", "init_cls", "batch_size", "routing_batch_size", "mlp_ratio", "img_size", "shots")
+    },
+    **{"se_ratio": [-1], "views": [-1], "flow": ["toska"], "optimizer": ["SGD"], "scheduler": [3]},
+    **{"normalize": ["imagenet"], "shuffle": [1], "device": ["gpu"], "dataset": ["", "cub\n"], "router": [""]},
+    "seeds": [(), (1993, 1993), (-1,), (2**32,), "1993;1994", [[1993]], "9" * 5000],
+    "milestones": [(15, 10), (0,)],
+    "task_sizes": [(), "2,0", "2;3"],
+    "class_order": [(), "a.txt", ["a", -1], ["a", "b\n"], ["a", 1.5]],
+}
 
 
-@pytest.mark.parametrize(("key", "value"), OUT_OF_RANGE)
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in OUT_OF_RANGE.items() for value in values])
 def test_wrong_values_are_refused_with_the_key_and_a_remedy(key: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         _build(**{key: value})
@@ -125,7 +87,7 @@ def test_defaults_are_the_published_hyperparameters_with_another_router() -> Non
 
 def test_every_setting_has_a_help_sentence() -> None:
     assert all(help_text(key).endswith(".") for key in KEYS)
-    assert [row[1] for row in describe()] == KEYS
+    assert [row[1] for row in describe()] == list(KEYS)
 
 
 # One value a layer, so that the value shows where it came from.
@@ -276,48 +238,42 @@ def _any_config() -> st.SearchStrategy[TrainConfig]:
     )
 
 
-@given(config=_any_config())
-def test_written_settings_read_back_equal(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig) -> None:
-    path = tmp_path_factory.mktemp("round") / "trip.toml"
-    path.write_text(to_toml(config), encoding="utf-8")
-    resolved = resolve(config=path, preset="official")
-    assert resolved.config == config
-    assert set(resolved.origin.values()) == {f"file {path}"}  # every key is written, so nothing else has a say
+DOMAIN_TASKS = {"incremental": "domains", "increment": 10, "init_cls": None}
+OWN_TASKS = {
+    "increment": 10,
+    "init_cls": None,
+    "shuffle": True,
+    "task_sizes": (3, 2),
+    "class_order": ("é", 7),
+    "shots": 3,
+}
 
 
+@pytest.mark.parametrize(
+    ("changes", "idle"),
+    [
+        ({}, set()),
+        (DOMAIN_TASKS, {"increment", "init_cls", "task_sizes", "class_order"}),
+        (OWN_TASKS, {"increment", "init_cls", "shuffle"}),
+    ],
+    ids=["plain", "domains", "own tasks"],
+)
 @given(config=_any_config())
-def test_settings_of_domains_read_back_equal_and_say_nothing_of_sizes(
-    tmp_path_factory: pytest.TempPathFactory, config: TrainConfig
+def test_written_settings_read_back_equal(
+    tmp_path_factory: pytest.TempPathFactory, changes: dict[str, Any], idle: set[str], config: TrainConfig
 ) -> None:
-    config = replace(config, incremental="domains", increment=TrainConfig().increment, init_cls=None)
+    config = replace(config, **changes)
     path = tmp_path_factory.mktemp("round") / "trip.toml"
     path.write_text(to_toml(config), encoding="utf-8")
     resolved = resolve(config=path, preset="official")
     assert resolved.config == config
-    idle = {"increment", "init_cls", "task_sizes", "class_order"}
-    assert {key for key, origin in resolved.origin.items() if origin == "default"} == idle
-    assert set(resolved.ignored) == idle
+    assert {key for key, origin in resolved.origin.items() if origin != f"file {path}"} == idle
+    assert set(resolved.ignored) == idle == set(config.idle)
     shown = {key: value for key, value, _ in show(resolved)}
-    assert {shown[key] for key in idle} == {"(no effect)"}
-    assert len(show(resolved)) == len(KEYS)
-
-
-@given(config=_any_config(), sizes=st.lists(st.integers(1, 99), min_size=1), data=st.data())
-def test_tasks_of_ones_own_read_back_equal_and_silence_the_rule(
-    tmp_path_factory: pytest.TempPathFactory, config: TrainConfig, sizes: list[int], data: st.DataObject
-) -> None:
-    names = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
-    order = data.draw(st.lists(st.integers(0, 999) | names, min_size=1))
-    config = replace(
-        config, increment=10, init_cls=None, shuffle=True, task_sizes=tuple(sizes), class_order=tuple(order), shots=3
-    )
-    path = tmp_path_factory.mktemp("round") / "trip.toml"
-    path.write_text(to_toml(config), encoding="utf-8")
-    resolved = resolve(config=path)
-    assert resolved.config == config
-    assert set(resolved.ignored) == {"increment", "init_cls", "shuffle"} == set(config.idle)
-    back = resolve(config=path, overrides={"task_sizes": "increment", "increment": 3, "class_order": "seed"}).config
-    assert (back.task_sizes, back.increment, back.class_order, back.shuffle) == (None, 3, None, True)
+    assert shown.keys() == set(KEYS) and {shown[key] for key in idle} <= {"(no effect)"}
+    if changes == OWN_TASKS:
+        back = resolve(config=path, overrides={"task_sizes": "increment", "increment": 3, "class_order": "seed"}).config
+        assert (back.task_sizes, back.increment, back.class_order, back.shuffle) == (None, 3, None, True)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +326,7 @@ def test_domains_asked_for_above_overrule_sizes_from_below() -> None:
 
 def test_show_lists_every_setting_with_its_origin() -> None:
     rows = show(resolve(overrides={"lr": 0.5}))
-    assert [row[0] for row in rows] == KEYS
+    assert [row[0] for row in rows] == list(KEYS)
     assert ("lr", "0.5", "command line") in rows
     assert ("increment", "2", "shipped configs/digits.toml") in rows
     assert ("views", '"any"', "default") in rows

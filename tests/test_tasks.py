@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tosca_cache import splits
+from tosca_cache.config import Settings
 from tosca_cache.errors import StoreError, ToscaWarning, UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.splits import StoredFeatures, features_bytes
 from tosca_cache.store import open_store
 from tosca_cache.tasks import Arrays, TaskStream, class_order, load_splits, task_sizes
-from tosca_cache.train.settings import Settings
 
 PUBLISHED = {  # methods.md 18.2: first and last entries at seed 1993
     50: ([43, 41, 23, 14, 13, 40, 42, 22, 16, 45], [29, 49, 33]),

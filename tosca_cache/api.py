@@ -41,8 +41,8 @@ from tosca_cache.arguments import (
     unknown,
 )
 from tosca_cache.bars import given_or_bar
-from tosca_cache.config import config_of
-from tosca_cache.config.checks import Choice, Text
+from tosca_cache.config import Settings, config_of
+from tosca_cache.config.checks import one_of, text
 from tosca_cache.config.schema import ENGINES
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
@@ -70,7 +70,6 @@ from tosca_cache.tasks import LABELS, TaskStream
 from tosca_cache.terminal import make_console
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
-from tosca_cache.train.settings import Settings
 
 _TRAIN = ("method", "options", "seed", "router", "device", "engine", "reporter")  # besides the training settings
 
@@ -92,7 +91,7 @@ IntArray = NDArray[np.int64]
 _STORE = instance(Store, "open it first: tosca.open_store(path)")
 _STREAM = instance(TaskStream, "make one first: tosca.task_stream(store, increment=10)")
 _TRAINED = instance(Trained, "train first: tosca.train(stream)")
-_TEXT = checks(Text("a text"))
+_TEXT = checks(text("a text"))
 
 
 @checked(path=path)
@@ -218,7 +217,7 @@ def task_stream(
     seed=seed,
     router=_TEXT,
     device=_TEXT,
-    engine=checks(Choice(ENGINES)),
+    engine=checks(one_of(ENGINES)),
     reporter=optional(reporter("on_seed", "on_epoch", "on_task")),
 )
 def train(
@@ -240,7 +239,7 @@ def train(
         seed: of initialisation, batch order and views (the order of classes or domains is the stream's own).
         router: how learners with modules choose one for a sample (docs/routers.md).
         engine: what trains: `native`, `torch`, or `auto`; see `train.engines`.
-        settings: fields of `train.settings.Settings`: l1, lr, epochs, batch_size, flow, ...
+        settings: fields of `config.Settings`: l1, lr, epochs, batch_size, flow, ...
     """
     names = [field.name for field in fields(Settings)]
     for key in settings:
@@ -258,7 +257,7 @@ def train(
         return train_stream(stream, learner, told)
 
 
-@checked(trained=_TRAINED, labels=checks(Choice(LABELS)))
+@checked(trained=_TRAINED, labels=checks(one_of(LABELS)))
 def predict(trained: Trained, features: NDArray[Any], *, labels: str = "names") -> NDArray[Any]:
     """Predicted classes of features, [n].
 
@@ -275,7 +274,7 @@ def predict(trained: Trained, features: NDArray[Any], *, labels: str = "names") 
     return stream.as_labels(stream.class_of[test_set.predict().labels], labels)
 
 
-@checked(trained=_TRAINED, router=optional(_TEXT), labels=checks(Choice(LABELS)))
+@checked(trained=_TRAINED, router=optional(_TEXT), labels=checks(one_of(LABELS)))
 def route(
     trained: Trained, features: NDArray[Any], router: str | None = None, *, labels: str = "names"
 ) -> tuple[NDArray[Any], IntArray]:

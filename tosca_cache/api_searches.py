@@ -23,12 +23,12 @@ from tosca_cache.arguments import (
     unknown,
 )
 from tosca_cache.bars import given_or_bar
+from tosca_cache.compare.cells import CompareRequest, seeds_of
 from tosca_cache.compare.progress import CompareProgress
-from tosca_cache.compare.request import CompareRequest, seeds_of
 from tosca_cache.compare.run import CompareReporter, run_compare
 from tosca_cache.compare.summary import MEASURES
 from tosca_cache.config import check_value, config_of
-from tosca_cache.config.checks import Text
+from tosca_cache.config.checks import text
 from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tosca_cache.sweep.run import SweepReport
 
 _STORE = instance(Store, "open it first: tosca.open_store(path)")
-_TEXT = checks(Text("a text"))
+_TEXT = checks(text("a text"))
 _WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import numpy as np
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from tosca_cache.config.checks import Check, Flag, Integer, accept
+from tosca_cache.config.checks import Count, Kind, accept
 from tosca_cache.errors import UsageError
 from tosca_cache.text import one_line
 
@@ -74,9 +75,9 @@ def plain_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: plain(value) for key, value in values.items()}
 
 
-def checks(check: Check) -> Take:
-    """What a check of a setting takes."""
-    return lambda name, value: accept(check, name, plain(value), name)
+def checks(kind: Kind) -> Take:
+    """A value of a kind, as settings have them."""
+    return lambda name, value: accept(kind, name, plain(value), name)
 
 
 def optional(take: Take) -> Take:
@@ -143,9 +144,9 @@ def reporter(*methods: str) -> Take:
     return take
 
 
-seed = checks(Integer(0, 2**32 - 1))
-flag = checks(Flag())
-count = checks(Integer(1))
+seed = checks(Annotated[int, Ge(0), Le(2**32 - 1)])
+flag = checks(bool)
+count = checks(Count)
 
 
 def feature_rows(features: Any, dim: int, name: str = "features") -> NDArray[Any]:

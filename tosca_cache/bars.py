@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from html import escape
 from importlib import import_module
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from tosca_cache.text import printable
 
@@ -84,10 +96,17 @@ class Bar(Progress):
 
 
 class LiveDisplay:
-    """A bar that is shown within a `with` block, and lines above it."""
+    """A bar that is shown within a `with` block, and lines above it.
 
-    def __init__(self, console: Console, progress: Bar) -> None:
-        self.console, self.progress = console, progress
+    Arguments:
+        unit: of what is counted. more: columns at its end.
+    """
+
+    def __init__(self, console: Console, unit: str, *more: ProgressColumn) -> None:
+        text, unit_text = TextColumn("{task.description}", markup=False), TextColumn(unit, markup=False)
+        columns = (text, BarColumn(), MofNCompleteColumn(), unit_text, TimeElapsedColumn())
+        self.console = console
+        self.progress = Bar(*columns, *more, console=console, disable=not console.is_terminal)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -101,6 +120,22 @@ class LiveDisplay:
     def on_note(self, text: str) -> None:
         """Prints a line above the bar."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+@contextmanager
+def counting(console: Console, *, bytes: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar of bytes, or of other things; yields what changes it, as `rich.progress.Progress.update` takes it."""
+    counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TimeElapsedColumn())
+    counts = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) if bytes else counts
+    bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), *counts, console=console)
+    task = bar.add_task("", total=None)
+    if bar.shown:
+        bar.start()
+    try:
+        yield partial(bar.update, task)
+    finally:
+        if bar.shown:
+            bar.stop()
 
 
 def given_or_bar(given: T | None, bar: Callable[[], AbstractContextManager[T]]) -> AbstractContextManager[T | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,23 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True, label: str = "",
     shown = printable(text)
     shown = click.style(label, fg=color, bold=True) + shown if label else click.style(shown, fg=color)
     click.echo(shown, file=sys.stderr if err else sys.stdout, nl=nl)
+
+
+def echo_json(value: Any) -> None:
+    """Prints plain values as JSON, for programs; text stays as it is where it is safe to print."""
+    echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+@contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """Within it, Ctrl-C ends the command with a word on how the same command goes on."""
+    from typer import Exit
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        echo(f"interrupted: run the same command again, {how}", err=True)
+        raise Exit(130) from None
 
 
 def make_console(*, stderr: bool = False, **options: Any) -> Console:

@@ -1,9 +1,7 @@
 """A small store that extraction is tried on: the digits through a tiny model of timm with random weights."""
 
 import pytest
-from typer.testing import CliRunner
-
-from tosca_cache.cli.app import app
+from commands import tosca
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +20,7 @@ def tiny_digits(tiny):
 def undisturbed(made_once, tiny_digits):
     """The files that `tiny_digits` makes when nothing happens to it, as `files_below` reads them."""
 
-    def extract(folder):
-        result = CliRunner().invoke(app, [*tiny_digits, "--root", str(folder)])
-        assert result.exit_code == 0, result.output
-
-    return files_below(made_once("tiny-digits", extract))
+    return files_below(made_once("tiny-digits", lambda folder: tosca(*tiny_digits, "--root", folder, code=0)))
 
 
 def files_below(root):

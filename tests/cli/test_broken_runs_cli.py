@@ -5,17 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from commands import tosca
 
 import tosca_cache
-from tosca_cache.cli.app import app
 from tosca_cache.learners import LEARNERS
 
 QUICK = ("--epochs", "3", "--increment", "3", "--router", "sample")
-
-
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 @pytest.mark.parametrize("setting", [("--lr", "1e308"), ("--lr", "1e30"), ("--l1", "1e308")])

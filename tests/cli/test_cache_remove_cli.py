@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Command
+from commands import Command, tosca
 from PIL import Image
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.store import StoreWriter, list_stores, open_store, partial_path
 
 
@@ -30,9 +28,7 @@ def root(tmp_path, make_store):
 
 
 def run(*arguments, code=0, typed=None):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=typed)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert result.exit_code == code and "Traceback" not in result.output, result.output
+    result = tosca(*arguments, code=code, typed=typed)
     return result.stdout + result.stderr
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import tosca
 from PIL import Image
-from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
 from tosca_cache.store import list_stores, open_store
@@ -24,14 +24,8 @@ def made(tmp_path_factory, tiny):
             Image.fromarray(np.full((20, 20, 3), 40 * number, dtype=np.uint8)).save(path)
     asked = ["--dataset", folder / "set", *tiny, "--views", 1, "--precision", "fp32", "--device", "cpu"]
     asked += ["--root", folder / "cache"]
-    run("extract", *asked)
+    tosca("extract", *asked)
     return folder, asked
-
-
-def run(*arguments):
-    result = CliRunner().invoke(app, list(map(str, arguments)))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 @pytest.fixture
@@ -47,11 +41,11 @@ def spoil(path):
 
 
 def test_a_good_store(store):
-    result = run("cache", "verify", store, "--recompute", 4, "--images")
+    result = tosca("cache", "verify", store, "--recompute", 4, "--images")
     assert result.exit_code == 0, result.output
     assert "nothing is wrong" in result.output and "as they were listed" in result.output
     assert "4 views computed again: within the tolerance of 1e-03" in result.output
-    facts = json.loads(run("cache", "verify", store.name, "--root", store.parent, "--recompute", 3, "--json").stdout)
+    facts = json.loads(tosca("cache", "verify", store.name, "--root", store.parent, "--recompute", 3, "--json").stdout)
     assert facts["ok"] and facts["recompute"]["compared"] == 3 and facts["problems"] == []
 
 
@@ -59,13 +53,13 @@ def test_a_damaged_store_is_listed_and_mended(store):
     before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
     spoil(store / "train/features/c.0.0.0")
     spoil(store / "manifest.json")
-    result = run("cache", "verify", store)
+    result = tosca("cache", "verify", store)
     assert result.exit_code == 1
     assert "features of shard 0 of split train, rows 0 to 5: does not have its SHA-256" in result.output
     assert "manifest.json" in result.output and f"tosca cache verify {store} --repair" in result.output
-    facts = json.loads(run("cache", "verify", store, "--json").stdout)
+    facts = json.loads(tosca("cache", "verify", store, "--json").stdout)
     assert not facts["ok"] and {p["kind"] for p in facts["problems"]} == {"manifest", "object"}
-    result = run("cache", "verify", store, "--repair")
+    result = tosca("cache", "verify", store, "--repair")
     assert result.exit_code == 0, result.output
     assert "mended: shard 0 of split train computed again (features)" in result.output
     assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
@@ -73,7 +67,7 @@ def test_a_damaged_store_is_listed_and_mended(store):
 
 def test_json_of_a_repair(store):
     spoil(store / "test/labels/c.0")
-    facts = json.loads(run("cache", "verify", store, "--repair", "--json").stdout)
+    facts = json.loads(tosca("cache", "verify", store, "--repair", "--json").stdout)
     assert facts["ok"] and facts["repair"]["before"][0]["where"] == "test/labels/c.0"
     assert facts["repair"]["changed"] == []
 
@@ -81,11 +75,13 @@ def test_json_of_a_repair(store):
 def test_what_cannot_be_compared_is_said(store, made, tmp_path):
     other = shutil.copytree(made[0] / "set", tmp_path / "other")
     shutil.copy(other / "train/a/0.png", other / "train/a/9.png")
-    result = run("cache", "verify", store, "--images", "--recompute", 2, "--dataset", other)
+    result = tosca("cache", "verify", store, "--images", "--recompute", 2, "--dataset", other)
     assert result.exit_code == 1
     assert "1 added: train: train/a/9.png" in result.output
     assert "recompute: could not be compared" in result.output and "dataset.listing_digest" in result.output
-    facts = json.loads(run("cache", "verify", store, "--recompute", 2, "--weights", "no.safetensors", "--json").stdout)
+    facts = json.loads(
+        tosca("cache", "verify", store, "--recompute", 2, "--weights", "no.safetensors", "--json").stdout
+    )
     assert not facts["ok"] and "no such weights file" in facts["recompute"]["error"]
 
 
@@ -99,19 +95,19 @@ def test_from_python(store):
 
 
 def test_no_store(tmp_path):
-    result = run("cache", "verify", "nothing", "--root", tmp_path)
+    result = tosca("cache", "verify", "nothing", "--root", tmp_path)
     assert result.exit_code == 1 and "does not exist" in result.output
 
 
 def test_why_there_is_one(made):
-    result = run("cache", "why", *made[1], "--workers", 1, "--jobs", 2)
+    result = tosca("cache", "why", *made[1], "--workers", 1, "--jobs", 2)
     assert result.exit_code == 0 and result.output.startswith("matches: ")
-    facts = json.loads(run("cache", "why", *made[1], "--json").stdout)
+    facts = json.loads(tosca("cache", "why", *made[1], "--json").stdout)
     assert facts["matches"] and facts["stores"][0]["differences"] == []
 
 
 def test_why_there_is_none(made):
-    result = run("cache", "why", *made[1], "--views", 3, "--store-dtype", "float32")
+    result = tosca("cache", "why", *made[1], "--views", 3, "--store-dtype", "float32")
     assert result.exit_code == 1
     (summary,) = list_stores(made[0] / "cache")
     assert str(summary.path) in result.output
@@ -122,19 +118,19 @@ def test_why_there_is_none(made):
 
 def test_why_names_the_nearest_first_and_what_an_unfinished_one_was_begun_with(made, tmp_path):
     asked = [*made[1][:-1], tmp_path / "cache"]
-    assert run("cache", "why", *asked).exit_code == 1
-    run("extract", *asked)
+    assert tosca("cache", "why", *asked).exit_code == 1
+    tosca("extract", *asked)
     (tmp_path / "cache" / "junk").mkdir()
     (tmp_path / "cache" / "junk" / "manifest.json").write_text("{")
-    run("extract", *asked, "--views", 3, "--part", "1/2", "--batch-size", 4)
-    facts = json.loads(run("cache", "why", *asked, "--views", 3, "--batch-size", 6, "--json").stdout)
+    tosca("extract", *asked, "--views", 3, "--part", "1/2", "--batch-size", 4)
+    facts = json.loads(tosca("cache", "why", *asked, "--views", 3, "--batch-size", 6, "--json").stdout)
     assert not facts["matches"]
     assert [one["state"] for one in facts["stores"]] == ["finished", "unfinished", "damaged"]
     assert [one["differences"] for one in facts["stores"][:2]] == [
         [{"field": "views.count", "asked": 3, "store": 1}],
         [{"field": "numerics.batch_size", "asked": 6, "store": 4}],
     ]
-    result = run("cache", "why", *asked, "--views", 3)
+    result = tosca("cache", "why", *asked, "--views", 3)
     assert result.exit_code == 0 and "it is unfinished; this goes on with it" in result.output
 
 
@@ -149,8 +145,8 @@ def test_why_has_the_options_of_extract():
 
 def test_the_test_fraction_is_kept(made, tmp_path):
     folder, asked = made
-    run("extract", *asked[2:-1], tmp_path / "cache", "--dataset", folder / "set" / "train", "--test-fraction", 0.34)
+    tosca("extract", *asked[2:-1], tmp_path / "cache", "--dataset", folder / "set" / "train", "--test-fraction", 0.34)
     (summary,) = list_stores(tmp_path / "cache")
     assert open_store(summary.path).provenance["source"]["test_fraction"] == 0.34
-    result = run("cache", "verify", summary.path, "--images", "--recompute", 2)
+    result = tosca("cache", "verify", summary.path, "--images", "--recompute", 2)
     assert result.exit_code == 0, result.output

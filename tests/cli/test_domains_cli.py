@@ -4,20 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from commands import tosca
 from PIL import Image
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.routing import ROUTERS
 from tosca_cache.store import list_stores, open_store
 
 QUICK = ["--epochs", "3", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--engine", "torch"]
 CLASSES = {"bright": ("left", "right", "top"), "dark": ("left", "right"), "noisy": ("left", "right", "top")}
 TRAIN, TEST = 4, 3
-
-
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "120"})
 
 
 def draw(generator, domain, name):

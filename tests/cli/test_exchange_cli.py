@@ -4,18 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from commands import tosca
 from sklearn.datasets import load_digits
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.store import open_store
 
 SIZE = ["--mlp-ratio", "2", "--se-ratio", "2", "--increment", "5"]
 QUICK = [*SIZE, "--epochs", "1", "--router", "sample", "--engine", "torch"]
-
-
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,15 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from campaign import times
-from commands import Command, after_shards
+from commands import Command, after_shards, tosca
 from PIL import Image
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.extract.request import default_backbone, default_normalisation
 from tosca_cache.store import list_stores, open_store
 
@@ -35,13 +34,7 @@ def folder(tmp_path):
 def run(tiny, tmp_path):
     """Runs `tosca extract` on the tiny model with some more arguments."""
 
-    def invoke(*arguments):
-        options = [*tiny, "--views", "2", "--root", str(tmp_path / "cache"), *map(str, arguments)]
-        result = CliRunner().invoke(app, ["extract", *options])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
-
-    return invoke
+    return partial(tosca, "extract", *tiny, "--views", "2", "--root", tmp_path / "cache")
 
 
 def stores(tmp_path):
@@ -85,45 +78,10 @@ def test_skipped_images_are_printed(run, folder):
     assert result.exit_code == 0 and "train/a/1.png" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["--dataset", "digit"], 2, ["digits"]),
-        (["--dataset", "./nowhere"], 1, ["./nowhere", "does not exist"]),
-        (
-            ["--dataset", "cub", "--data-root", "elsewhere"],
-            1,
-            ["elsewhere/cub", "9430", "train/CLASS", "RevisitingCIL"],
-        ),
-        (["--dataset", "digits", "--views", "-1"], 2, ["--views"]),
-        (["--dataset", "digits", "--views", "many"], 2, ["--views"]),
-        (["--dataset", "digits", "--test-fraction", "1.5"], 2, ["--test-fraction"]),
-        (["--dataset", "digits", "--precision", "int4"], 2, ["--precision", "bf16"]),
-        (["--dataset", "digits", "--normalize", "clip"], 2, ["--normalize", "timm"]),
-        (["--dataset", "digits", "--on-error", "ask"], 2, ["--on-error"]),
-        (["--dataset", "digits", "--store-dtype", "int8"], 2, ["--store-dtype"]),
-        (["--dataset", "digits", "--device", "abacus"], 2, ["--device"]),
-        (["--dataset", "digits", "--img-size", "0"], 2, ["--img-size"]),
-        (["--dataset", "digits", "--img-size", "33"], 1, ["--img-size", "16"]),
-        (["--dataset", "digits", "--backbone", "vit_unknown"], 1, ["--backbone"]),
-        (["--dataset", "digits", "--weights", "nowhere.pth"], 1, ["nowhere.pth"]),
-        (["--dataset", "digits", "--weights", "nowhere.bin.gz"], 1, ["nowhere.bin.gz"]),
-    ],
-)
-def test_wrong_requests_are_one_message_with_a_remedy(run, tmp_path, monkeypatch, arguments, code, words):
-    monkeypatch.chdir(tmp_path)
-    result = run(*arguments)
-    assert result.exit_code == code
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in result.stderr
-    assert not stores(tmp_path)
-
-
 def test_a_root_that_is_a_file(run, folder, tmp_path):
     (tmp_path / "cache").write_text("in the way")
     result = run("--dataset", folder)
-    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert result.exit_code == 1
     assert (tmp_path / "cache").read_text() == "in the way"
 
 
@@ -131,7 +89,7 @@ def test_a_root_that_is_a_file(run, folder, tmp_path):
 def test_a_root_that_may_not_be_written(run, folder, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o500)
     result = run("--dataset", folder)
-    assert result.exit_code == 1 and "Traceback" not in result.output
+    assert result.exit_code == 1
 
 
 def test_ctrl_c_says_how_to_go_on(run, folder, monkeypatch):
@@ -144,7 +102,7 @@ def test_ctrl_c_says_how_to_go_on(run, folder, monkeypatch):
 
 
 def test_datasets_are_listed(tmp_path):
-    result = CliRunner().invoke(app, ["datasets", "--data-root", str(tmp_path), "--json"])
+    result = tosca("datasets", "--data-root", tmp_path, "--json")
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     assert set(rows) == {
         *("cifar100", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab", "objectnet"),
@@ -152,7 +110,7 @@ def test_datasets_are_listed(tmp_path):
     }
     assert rows["digits"]["status"] == "embedded"
     assert rows["vtab"]["status"] == "missing" and rows["vtab"]["folder"] == str(tmp_path / "vtab-cil" / "vtab")
-    table = CliRunner().invoke(app, ["datasets", "--data-root", str(tmp_path)], env={"COLUMNS": "200"})
+    table = tosca("datasets", "--data-root", tmp_path, columns=200)
     for word in ("omnibenchmark", "89697", "missing", "RevisitingCIL"):
         assert word in table.stdout
 
@@ -170,8 +128,7 @@ def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, 
         command = Command(*tiny_digits, "--root", tmp_path, before=after_shards(2))
         time.sleep(moments.uniform(0, 1.5))
         command.kill()
-    last = CliRunner().invoke(app, [*tiny_digits, "--root", str(tmp_path)])
-    assert last.exit_code == 0, last.output
+    tosca(*tiny_digits, "--root", tmp_path, code=0)
     assert files(tmp_path) == undisturbed
 
 

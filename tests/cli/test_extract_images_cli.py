@@ -5,11 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from commands import tosca
 from disk_waits import without_waiting
 from PIL import Image
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.cli.extract import DEFAULT_MAX_PIXELS
 from tosca_cache.datasets.decoding import MAX_PIXELS
 from tosca_cache.store import list_stores
@@ -36,9 +35,7 @@ def run(tiny_weights, folder):
 
     def invoke(*arguments, verb=("extract",)):
         tiny = ["--backbone", "test_vit", "--weights", str(tiny_weights), "--img-size", "32", "--views", "1"]
-        result = CliRunner().invoke(app, [*verb, *tiny, *map(str, arguments)])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result
+        return tosca(*verb, *tiny, *arguments)
 
     return invoke
 
@@ -57,7 +54,7 @@ def test_what_is_left_out_is_one_line(run, folder):
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("left out: "))
     assert ".heic files: 2 (train/a/1.heic, ...)" in line
     assert r".txt files: 1 (train/a/notes\u001b.txt)" in line and "links to folders: 1 (train/b/loop)" in line
-    info = json.loads(CliRunner().invoke(app, ["cache", "info", "set--", "--json"]).stdout)
+    info = json.loads(tosca("cache", "info", "set--", "--json").stdout)
     assert info["left_out"][".heic files"] == {"count": 2, "paths": ["train/a/1.heic", "train/a/2.heic"]}
 
 
@@ -92,7 +89,7 @@ def test_a_store_made_before_says_how(run):
     """One whose fingerprint does not say how images were decoded, as all were made before there was a choice."""
     assert run("--dataset", "set", *AS_BEFORE).exit_code == 0
     assert not {"orientation", "background", "depth"} & only_store().spec.transform.keys()
-    info = json.loads(CliRunner().invoke(app, ["cache", "info", "set--", "--json"]).stdout)
+    info = json.loads(tosca("cache", "info", "set--", "--json").stdout)
     assert info["decoding"] == {"orientation": "stored", "background": "none", "depth": "clipped"}
     why = run("--dataset", "set", verb=("cache", "why"))
     assert why.exit_code == 1
@@ -111,8 +108,7 @@ def test_a_list_is_a_dataset(run, folder):
     (folder.parent / "list.csv").write_text("\n".join(["path,label,split", *lines]))
     assert run("--dataset", "list.csv").exit_code == 0
     assert only_store().spec.dataset["name"] == "list.csv" and only_store().rows == {"train": 6, "test": 6}
-    verified = CliRunner().invoke(app, ["cache", "verify", str(only_store().path), "--images", "--recompute", "3"])
-    assert verified.exit_code == 0, verified.output
+    tosca("cache", "verify", only_store().path, "--images", "--recompute", 3, code=0)
     (folder.parent / "list.csv").write_text("path,label,split\nset/train/a/9.png,a,train\n")
     broken = run("--dataset", "list.csv")
     assert broken.exit_code == 1 and "line 2 of the list" in broken.stderr and "list.csv:2" in broken.stderr
@@ -137,24 +133,6 @@ def test_names_are_printed_as_text(run, folder, name):
     assert result.exit_code == 0
     shown = name.replace("\n", r"\n").replace("\x1b", r"\u001b")
     assert f"train/{shown}/0.png: " in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["--orientation", "sideways"], 2, ["--orientation", "upright or stored"]),
-        (["--depth", "12"], 2, ["--depth", "scaled or clipped"]),
-        (["--background", "pinkish"], 2, ["--background", "'pinkish'"]),
-        (["--max-pixels", "0"], 2, ["--max-pixels"]),
-        (["--duplicates", "ask"], 2, ["--duplicates", "keep or drop or fail"]),
-        (["--dataset", "digits", "--background", "black"], 2, ["--background", "no files"]),
-        (["--dataset", "digits", "--duplicates", "drop"], 2, ["--duplicates", "digits"]),
-    ],
-)
-def test_wrong_requests_are_one_message_with_a_remedy(run, arguments, code, words):
-    result = run(*(() if "--dataset" in arguments else ("--dataset", "set")), *arguments)
-    assert result.exit_code == code and all(word in result.stderr for word in words)
-    assert not list_stores("cache")
 
 
 def test_the_limit_in_the_help_is_the_limit():

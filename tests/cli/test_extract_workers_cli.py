@@ -12,10 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import Command, after_shards, loky_worker, process_below, warm_loky
-from typer.testing import CliRunner
+from commands import Command, after_shards, loky_worker, process_below, tosca, warm_loky
 
-from tosca_cache.cli.app import app
 from tosca_cache.extract.jobs import make_part
 from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
@@ -26,34 +24,7 @@ LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
 
 
 def run(arguments, root, *more):
-    result = CliRunner().invoke(app, [*arguments, "--root", str(root), *more])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (["--part", "0/4"], ["--part", "i from 1 to n"]),
-        (["--part", "5/4"], ["--part", "i from 1 to n"]),
-        (["--part", "x"], ["--part", "i from 1 to n"]),
-        (["--part", "1/2", "--join"], ["--part cannot be combined with --join"]),
-        (["--part", "1/2", "--jobs", "2"], ["--part cannot be combined with --jobs"]),
-        (["--join", "--backend", "dask"], ["--join cannot be combined with --backend"]),
-        (["--part", "1/2", "--restart"], ["--restart", "other parts have done"]),
-        (["--join", "--restart"], ["--restart"]),
-        (["--jobs", "0"], ["--jobs"]),
-        (["--jobs", "100000"], ["--jobs 100000 would start 100000 processes", "give at most"]),
-        (["--jobs", "2", "--backend", "slurm"], ["--backend", "loky, dask, ray"]),
-        (["--jobs", "2", "--scheduler", "tcp://here:8786"], ["--scheduler", "--backend dask"]),
-    ],
-)
-def test_requests_that_cannot_be(tiny_digits, tmp_path, more, words):
-    result = run(tiny_digits, tmp_path, *more)
-    assert result.exit_code == 2
-    assert all(word in result.stderr for word in words)
-    assert not list_stores(tmp_path)
+    return tosca(*arguments, "--root", root, *more)
 
 
 def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, files, tmp_path, monkeypatch):
@@ -66,9 +37,9 @@ def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, fi
     refused = run(tiny_digits, tmp_path, "--join")
     assert refused.exit_code == 1 and "part 1/2: 4 of 4 shards are missing" in refused.stderr
     (command,) = (line.strip() for line in refused.stderr.splitlines() if "--part 1/2" in line)
-    last = CliRunner().invoke(app, shlex.split(command)[1:])  # as it was said, without `tosca`
+    last = tosca(*shlex.split(command)[1:])  # as it was said, without `tosca`
     (line,) = (line for line in last.stdout.splitlines() if line.startswith("finish it: tosca "))
-    joined = CliRunner().invoke(app, shlex.split(line.removeprefix("finish it: tosca ")))
+    joined = tosca(*shlex.split(line.removeprefix("finish it: tosca ")))
     assert joined.exit_code == 0 and joined.stdout.startswith("store: ")
     assert files(tmp_path) == undisturbed
     for more in (["--part", "1/2"], ["--join"], ["--jobs", "2"], []):

@@ -5,11 +5,9 @@ import signal
 
 import pytest
 import s3fs
-from commands import Command
+from commands import Command, tosca
 from s3_server import environment, keys_in, make_bucket, s3_server
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.store import open_store
 
 
@@ -31,12 +29,6 @@ def bucket(server, tmp_path, monkeypatch):
     return name
 
 
-def run(*arguments):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
 def same_files(one, other):
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
@@ -46,15 +38,15 @@ def same_files(one, other):
 def test_push_and_pull_and_train_from_an_address(bucket, digits_cache, tmp_path):
     (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
     address = f"s3://{bucket}/lab/stores"
-    pushed = run("cache", "push", "digits", address, "--root", digits_cache)
+    pushed = tosca("cache", "push", "digits", address, "--root", digits_cache)
     assert pushed.exit_code == 0, pushed.output
     assert pushed.output == f"pushed: {address}/{store.name}\n"
-    assert store.name in run("cache", "ls", "--root", address).output
-    trained = run("train", "--dataset", "digits", "--epochs", "1", "--root", address)
+    assert store.name in tosca("cache", "ls", "--root", address).output
+    trained = tosca("train", "--dataset", "digits", "--epochs", "1", "--root", address)
     assert trained.exit_code == 0, trained.output
     assert f"store: cache/{store.name}" in trained.output
     same_files(store, tmp_path / "cache" / store.name)
-    pulled = run("cache", "pull", f"{address}/{store.name}", "--root", "elsewhere")
+    pulled = tosca("cache", "pull", f"{address}/{store.name}", "--root", "elsewhere")
     assert pulled.output == f"store: elsewhere/{store.name}\n"
     same_files(store, tmp_path / "elsewhere" / store.name)
 
@@ -65,11 +57,11 @@ def test_killed_on_the_way_the_same_command_goes_on(bucket, digits_cache, tmp_pa
     command = Command("cache", "push", store, address)
     command.wait_until(lambda: keys_in(bucket))
     assert command.kill() in (-signal.SIGKILL, 0)
-    assert run("cache", "push", store, address).exit_code == 0
+    assert tosca("cache", "push", store, address).exit_code == 0
     command = Command("cache", "pull", f"{address}/{store.name}")
     command.wait_until(lambda: list((tmp_path / "cache").glob(".*.fetching/*")) or open_store_or_none(store.name))
     assert command.kill() in (-signal.SIGKILL, 0)
-    pulled = run("cache", "pull", f"{address}/{store.name}")
+    pulled = tosca("cache", "pull", f"{address}/{store.name}")
     assert pulled.exit_code == 0, pulled.output
     same_files(store, tmp_path / "cache" / store.name)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [store.name]
@@ -91,6 +83,6 @@ def open_store_or_none(name):
 )
 def test_what_cannot_be_is_said(bucket, digits_cache, arguments, words):
     (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
-    result = run(*(argument.format(bucket=bucket, store=store) for argument in arguments))
+    result = tosca(*(argument.format(bucket=bucket, store=store) for argument in arguments))
     assert result.exit_code in (1, 2)
     assert words in " ".join(result.output.split())

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.evaluate.metrics import accuracy_curve, average_accuracy, last_accuracy
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.learners.simplecil import SimpleCil
@@ -54,9 +53,7 @@ def made_up(digits_place):
 
 
 def tosca(*arguments):
-    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments)], env={"COLUMNS": "120"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
+    return commands.tosca("reproduce", *arguments, columns=120)
 
 
 def outcome_of(path):
@@ -142,29 +139,6 @@ def test_a_learner_that_is_not_there_is_named_before_anything_is_extracted(made_
     result = tosca("--expectation", made_up(method="rampac", normalize="none"))
     assert result.exit_code == 2
     assert "the learner 'rampac', which is not registered" in result.stderr and "extracting" not in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ((), "give --paper or --expectation"),
-        (("--paper", "simplecil", "--expectation", "x.toml"), "give --paper or --expectation"),
-        (("--paper", "simplcil"), "did you mean 'simplecil'"),
-        (("--paper", "simplecil", "--dataset", "digits"), "choose of cifar100, cub"),
-        (("--expectation", "none.toml"), "cannot be read"),
-    ],
-)
-def test_wrong_requests(digits_place, arguments, said):
-    result = tosca(*arguments)
-    assert result.exit_code == 2
-    assert said in " ".join(result.stderr.split())
-
-
-def test_the_published_images_are_asked_for(digits_place):
-    result = tosca("--paper", "simplecil", "--dataset", "cub")
-    assert result.exit_code == 1
-    assert "the files of cub are missing; wanted: train/CLASS/*.jpg" in result.stderr
-    assert "or say where it is with --data-root" in result.stderr
 
 
 def test_the_list(digits_place):

@@ -4,16 +4,11 @@ import json
 import shutil
 
 import pytest
-from typer.testing import CliRunner
+from commands import tosca
 
-from tosca_cache.cli.app import app
 from tosca_cache.routing import ROUTERS
 
 SHORT = ["--increment", "2", "--epochs", "3", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4"]
-
-
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "120"})
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,9 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
-
-from tosca_cache.cli.app import app
+from commands import tosca
 
 QUICK = ("--epochs", "1", "--router", "sample")
-
-
-def tosca(*arguments, **environment):
-    return CliRunner().invoke(app, [*map(str, arguments)], env=environment)
 
 
 @pytest.fixture
@@ -26,9 +20,9 @@ def runs(make_store, tmp_path):
 def test_names_are_never_cut_and_the_last_run_has_a_name(runs):
     names = sorted(path.name for path in runs.iterdir())
     for columns in ("10", "80", "200"):
-        shown = tosca("show", "--runs", runs, COLUMNS=columns).output
+        shown = tosca("show", "--runs", runs, columns=columns).output
         assert all(name in shown for name in names) and "…" not in shown
-        shown = tosca("show", "--runs", runs, COLUMNS=columns, FORCE_COLOR="1", TERM="xterm").output
+        shown = tosca("show", "--runs", runs, columns=columns, FORCE_COLOR="1", TERM="xterm").output
         assert all(name in shown for name in names) and "…" not in shown
         assert (shown.splitlines().count(names[0]) == 1) is (columns != "200"), "a line of its own where it is narrow"
     last = tosca("show", "last", "--runs", runs)

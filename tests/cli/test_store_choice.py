@@ -5,9 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
-from tosca_cache.cli.app import app
+from commands import tosca
 
 QUICK = ["--epochs", "1", "--increment", "3", "--router", "sample"]
 VERBS = {
@@ -42,15 +40,9 @@ def place(tmp_path, monkeypatch, make_store):
     return tmp_path
 
 
-def run(*words):
-    result = CliRunner().invoke(app, [*map(str, words)], env={"COLUMNS": "160"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_store_that_is_named_overrules_a_file(place, verb):
-    result = run(verb, "--store", "cache/photos--toy", "--config", "setting.json", *VERBS[verb])
+    result = tosca(verb, "--store", "cache/photos--toy", "--config", "setting.json", *VERBS[verb])
     assert result.exit_code == 0, result.output
     lines = [line for line in result.output.splitlines() if "does not count" in line or "without effect" in line]
     assert lines == [
@@ -62,26 +54,26 @@ def test_a_store_that_is_named_overrules_a_file(place, verb):
     if verb == "train":
         config = next(Path("runs").iterdir()) / "config.toml"
         assert 'dataset = "photos"' in config.read_text() and 'normalize = "timm"' in config.read_text()
-        assert run("train", "--config", config).exit_code == 0, "without --store it is found"
+        assert tosca("train", "--config", config).exit_code == 0, "without --store it is found"
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_one_message_has_all_differences_and_the_command_that_works(place, verb):
     words = [verb, "--config", "setting.json", "--dataset", "photos", "--views", "8", *VERBS[verb]]
-    refused = run(*words)
+    refused = tosca(*words)
     assert refused.exit_code == 1
     for field in ("backbone.name", "backbone.tag", "transform.normalize", "views.count"):
         assert f"{field}: asked for" in refused.output
     (line,) = [line for line in refused.output.splitlines() if "Train on it as it is: " in line]
     command = shlex.split(line.partition("as it is: ")[2])
     assert command[0] == "tosca" and "--views" not in command
-    assert run(*command[1:]).exit_code == 0
+    assert tosca(*command[1:]).exit_code == 0
 
 
 def test_the_command_line_comes_before_a_store_that_is_named(place):
     words = ["--store", "cache/photos--toy", *QUICK]
-    refused = run("train", *words, "--views", "8", "--backbone", "vit_nano", "--dataset", "leaves")
+    refused = tosca("train", *words, "--views", "8", "--backbone", "vit_nano", "--dataset", "leaves")
     assert refused.exit_code == 1
     for text in ('dataset.name: asked for "leaves"', "views.count: asked for 8, it has 3", "backbone.name: asked for"):
         assert text in refused.output
-    assert run("train", *words, "--views", "3", "--backbone", "toy.toy.test").exit_code == 0
+    assert tosca("train", *words, "--views", "3", "--backbone", "toy.toy.test").exit_code == 0

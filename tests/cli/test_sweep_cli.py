@@ -7,25 +7,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import Command, hold
-from typer.testing import CliRunner
+from commands import Command, hold, tosca
 
-from tosca_cache.cli.app import app
 from tosca_cache.cli.sweep import seconds_of
 from tosca_cache.config import TrainConfig, to_toml
 from tosca_cache.errors import RunError, UsageError
-from tosca_cache.store import list_stores
 from tosca_cache.sweep.ledger import Ledger
 
 DIGITS = ("--dataset", "digits", "--set", "epochs=2", "--report-seeds", "1,2")
 QUICK = ("--config", "../quick.toml", "--report-seeds", "1,2")
-
-
-def tosca(*arguments):
-    result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "200"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    assert "Traceback" not in result.output
-    return result
 
 
 def sweep(*arguments):
@@ -168,56 +158,6 @@ def test_a_plan_is_printed_and_nothing_written(place):
 
 def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-WRONG = {
-    "no values": (["--set", "lr"], 2, ["--set", "KEY=VALUES"]),
-    "no number": (["--set", "lr=fast"], 2, ["lr cannot be 'fast'"]),
-    "unknown key": (["--set", "lrr=0.1"], 2, ["'lrr'", "'lr'"]),
-    "seeds as an axis": (["--set", "seeds=1,2"], 2, ["--seeds"]),
-    "a grid over a range": (["--set", "lr=log:0.01:0.1"], 2, ["lr=log:0.01:0.1:5", "random or tpe"]),
-    "a range without an end": (["--sampler", "random", "--set", "lr=log:0.01:0.1"], 2, ["--trials"]),
-    "steplr alone": (["--set", "scheduler=steplr"], 2, ["milestones"]),
-    "tasks too large": (["--set", "increment=2,11"], 2, ["increment is 11", "10 classes"]),
-    "no such space": (["--space", "none.toml"], 2, ["none.toml", "--space"]),
-    "unknown metric": (["--metric", "accuracy"], 2, ["--metric", "last_accuracy"]),
-    "unknown way to select": (["--select", "validation"], 2, ["--select", "val"]),
-    "unknown sampler": (["--sampler", "bayes"], 2, ["bayes", "grid, random, tpe"]),
-    "more seeds than cells": (["--seeds", "1,2", "--max-cells", "1"], 2, ["--max-cells", "--seeds"]),
-    "no cells": (["--max-cells", "0"], 2, ["--max-cells"]),
-    "no round": (["--round", "0"], 2, ["--round"]),
-    "seeds that are none": (["--seeds", "one"], 2, ["--seeds", "integers"]),
-    "a seed twice": (["--report-seeds", "1,1"], 2, ["--report-seeds", "different"]),
-    "no fraction": (["--val-fraction", "20"], 2, ["--val-fraction", "0.2"]),
-    "no time": (["--time-budget", "soon"], 2, ["--time-budget", "90s"]),
-    "negative time": (["--time-budget", "-3m"], 2, ["--time-budget"]),
-    "too short a time": (["--time-budget", "0.0001s"], 1, ["--time-budget", "more time"]),
-    "a store to tune on": (["--tune-store", "STORE"], 2, ["--tune-store", "--select two-phase"]),
-    "halves too small": (["--select", "two-phase", "--set", "increment=6"], 2, ["two-phase", "--tune-store"]),
-    "missing store": (["--store", "nowhere"], 1, ["nowhere", "tosca extract"]),
-    "missing dataset": (["--dataset", "digit"], 1, ["tosca extract --dataset digit"]),
-    "no jobs": (["--jobs", "0"], 2, ["--jobs"]),
-    "unknown backend": (["--backend", "slurm"], 2, ["--backend", "loky, dask, ray"]),
-    "a scheduler for loky": (["--scheduler", "tcp://here:1"], 2, ["--scheduler", "--backend dask"]),
-    "no such device": (["--device", "cuda:9"], 2, ["cuda:9"]),
-    "no such engine": (["--engine", "fast"], 2, ["native, torch"]),
-    "another file as ledger": (["--ledger", "notes.txt"], 1, ["notes.txt", "not a sweep ledger"]),
-    "ledger below a file": (["--ledger", "notes.txt/sweep.sqlite"], 1, ["notes.txt", "--ledger"]),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_wrong_requests_are_one_message_with_a_remedy(digits_place, digits_cache, case):
-    arguments, status, words = WRONG[case]
-    Path("notes.txt").write_text("my notes")
-    (store,) = list_stores(digits_cache)
-    result = tosca("sweep", *DIGITS, *(str(store.path) if word == "STORE" else word for word in arguments))
-    assert result.exit_code == status, result.output
-    assert re.search("^error: ", result.stderr, re.MULTILINE) and "do:" in result.stderr
-    for word in words:
-        assert word in result.stderr
-    assert Path("notes.txt").read_text() == "my notes"
-    assert not list(digits_place.rglob("*.report.json"))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2H", 7200), ("0.5h", 1800)])

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from odd_folders import make_image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, ImageError, UsageError
@@ -13,10 +13,7 @@ from tosca_cache.errors import DatasetError, ImageError, UsageError
 def make_images(folder, files, size=(12, 10)):
     """Writes one small picture, different each time, for every path in `files`."""
     for number, file in enumerate(files):
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
+        make_image(folder / file, number, size)
     return folder
 
 
@@ -54,14 +51,6 @@ def test_order_and_labels_are_those_of_torchvision(tmp_path):
     rows = dataset.splits["train"]
     ours = {str(folder / path): label for path, label in zip(rows.paths, rows.labels, strict=True)}
     assert ours == dict(peer.samples)
-
-
-def test_other_files_and_hidden_ones_are_ignored(tmp_path):
-    folder = make_images(tmp_path / "birds", splits_of("a/1.png", "a/.2.png", ".cache/3.png", "a/.thumbs/4.png"))
-    (folder / "train" / "a" / "Thumbs.db").write_bytes(b"no image")
-    (folder / "LICENSE").write_text("free")
-    dataset = load_dataset(str(folder))
-    assert dataset.splits["train"].paths == ("train/a/1.png",)
 
 
 def test_domains(tmp_path):
@@ -195,12 +184,3 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, content, reason):
     with pytest.raises(ImageError, match=reason) as raised:
         dataset.open("train", 0)
     assert raised.value.where == str(bad)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
-def test_every_image_is_shown_in_rgb(tmp_path, mode):
-    for split in ("train", "test"):
-        path = tmp_path / "set" / split / "a" / f"1.{'tif' if mode in ('CMYK', 'I;16') else 'png'}"
-        path.parent.mkdir(parents=True)
-        Image.new(mode, (5, 4)).save(path)
-    assert load_dataset(str(tmp_path / "set")).open("test", 0).mode == "RGB"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from tosca_cache.config import Settings
 from tosca_cache.tasks import Arrays, TaskStream
-from tosca_cache.train.settings import Settings
 
 DIM, CLASSES, SEED = 10, 6, 7
 SETTINGS = Settings(epochs=5, batch_size=8, mlp_ratio=2, se_ratio=2, weight_decay=1e-3)

@@ -12,11 +12,11 @@ from tosca_cache.closed_form import expansion
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.mahalanobis import CommonCovariance
 from tosca_cache.closed_form.ridge import Ridge
+from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Rows, Task
-from tosca_cache.train.settings import Settings
 
 SPLITS = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 SEEDS = st.integers(0, 10**6)

@@ -8,7 +8,7 @@ from sklearn.svm import LinearSVC
 
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS
-from tosca_cache.learners.codebook import Codebook
+from tosca_cache.learners.dkvb import Codebook
 from tosca_cache.learners.fetril import balanced_ridge, rows_of_every_class, squared_hinge
 from tosca_cache.learners.film import Film
 from tosca_cache.learners.lame import affinity_matrix, assign

@@ -5,10 +5,10 @@ import pytest
 import torch
 from small_stream import DIM, SEED, SETTINGS, asked, learn, make_stream
 
+from tosca_cache.config import Settings
 from tosca_cache.learners.gaussians import EXTRA_STD, Alignment, Gaussians, covariance_factor
 from tosca_cache.learners.ovor import OvorLinear, virtual_outliers
 from tosca_cache.learners.slca import Slca, mean_scales
-from tosca_cache.train.settings import Settings
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 40])

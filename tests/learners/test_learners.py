@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from reference.gaussian import make_domain_arrays
 
+from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS, protocol
 from tosca_cache.tasks import Arrays, Task, TaskStream
-from tosca_cache.train.settings import Settings
 
 QUICK = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
 LONGER = replace(QUICK, epochs=5, lr=0.1)  # for a cosine head without prototypes: its scale starts at 1

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tosca_cache.closed_form import shared
+from tosca_cache.config import Settings
 from tosca_cache.errors import ToscaWarning, UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import below_chance, run_protocol
 from tosca_cache.tasks import Arrays, TaskStream
-from tosca_cache.train.settings import Settings
 
 DIM, CLASSES = 6, 4
 SETTINGS = Settings(epochs=2, batch_size=8, mlp_ratio=2, se_ratio=2)

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from tosca_cache.compare.request import CompareRequest, parse_seeds
-from tosca_cache.config import TrainConfig
+from tosca_cache.compare.cells import CompareRequest, parse_seeds
+from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS, learner_type
 from tosca_cache.learners.options import full_options, learns_together, method_names, options_of, parse_assignments
 from tosca_cache.learners.protocol import run_protocol, run_protocols
 from tosca_cache.learners.simplecil import SimpleCil
-from tosca_cache.train.settings import Settings
 
 
 class Optioned(SimpleCil):

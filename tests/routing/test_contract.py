@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.gaussian import make_domain_arrays
 
+from tosca_cache.config import Settings
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import ROUTERS, make_router
 from tosca_cache.routing.base import ModuleOutputs
 from tosca_cache.tasks import Arrays, TaskStream
-from tosca_cache.train.settings import Settings
 
 QUICK = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
 # Equal tasks, a large first one and a remainder, one class a task, all classes in one task, and a domain a task.

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tosca_cache.config import Settings
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.simplecil import SimpleCil
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import make_router
 from tosca_cache.tasks import Arrays, TaskStream
-from tosca_cache.train.settings import Settings
 
 QUICK = Settings(epochs=3, batch_size=8, mlp_ratio=4, se_ratio=4)
 

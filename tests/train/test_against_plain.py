@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference.gaussian import make_arrays
 from reference.plain import PlainTosca
 
-from tosca_cache.config import OPTIMIZERS, SCHEDULERS
+from tosca_cache.config import OPTIMIZERS, SCHEDULERS, Settings
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.initialise import initial_head, initial_luca
@@ -15,7 +15,6 @@ from tosca_cache.luca.module import FLOWS
 from tosca_cache.runs.conformance import RECORDED_NAMES
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.batches import epoch_batches
-from tosca_cache.train.settings import Settings
 
 SETTINGS = st.builds(
     Settings,

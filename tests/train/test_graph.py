@@ -3,10 +3,10 @@
 import torch
 from test_stacked import DIM, EPOCHS, lane, train
 
+from tosca_cache.config import Settings
 from tosca_cache.luca.parameters import LucaShape
 from tosca_cache.train import loop
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Member
 
 

@@ -1,4 +1,7 @@
-"""The Typer app: gathers the verbs, and prints errors of our vocabulary without a traceback."""
+"""The Typer app: gathers the verbs, and prints errors of our vocabulary without a traceback.
+
+A file of this folder is a verb by the function of its name, or by `register(app)` where it has several.
+"""
 
 from __future__ import annotations
 
@@ -144,4 +147,7 @@ for verb in (
     *(learn, predict, evaluate, forget, serve, export),
     *(datasets, cache, conformance),
 ):
-    verb.register(app)
+    if hasattr(verb, "register"):
+        verb.register(app)
+    else:
+        app.command()(getattr(verb, verb.__name__.rpartition(".")[2]))

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Plugins, Runs, import_plugins
+from tosca_cache.cli.options import (
+    DEFAULT_ROOT,
+    DEFAULT_RUNS,
+    AnyRoot,
+    Config,
+    Plugins,
+    Preset,
+    Runs,
+    StoreOption,
+    import_plugins,
+)
 from tosca_cache.cli.report import NoReport, page_of_comparison
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.names import inside
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from tosca_cache.compare.request import CompareRequest
+    from tosca_cache.compare.cells import CompareRequest
     from tosca_cache.config import TrainConfig
     from tosca_cache.store import Store
 
@@ -37,13 +48,14 @@ Assignments = Annotated[
 ]
 
 
+@partial(with_settings, without=("seeds", "method", "options"))
 def compare(
-    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    store: StoreOption = None,
     methods: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
     seeds: Seeds = "5",
     assignments: Assignments = None,
-    config: Annotated[str | None, typer.Option(help="As for train.")] = None,
-    preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    config: Config = None,
+    preset: Preset = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-compare.sqlite")
     ] = None,
@@ -99,7 +111,7 @@ def _check_format(form: str | None, out: Path | None) -> None:
 
 
 def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
-    from tosca_cache.compare.request import CompareRequest, parse_seeds
+    from tosca_cache.compare.cells import CompareRequest, parse_seeds
     from tosca_cache.learners.options import method_names, parse_assignments
 
     names = method_names(methods)
@@ -111,17 +123,11 @@ def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console)
     from tosca_cache.compare.run import run_compare
 
     console.print(f"ledger: {ledger}", soft_wrap=True)
-    try:
-        with CompareProgress(console) as progress:
-            return run_compare(request, opened, ledger, reporter=progress)
-    except KeyboardInterrupt:
-        echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
-        raise typer.Exit(130) from None
+    with resumable("it goes on with what is not finished"), CompareProgress(console) as progress:
+        return run_compare(request, opened, ledger, reporter=progress)
 
 
 def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json: bool) -> None:
-    import json
-
     from tosca_cache.errors import RunError
     from tosca_cache.files import file_errors, write_text
     from tosca_cache.report.compare import FORMATS, SUFFIXES, comparison
@@ -137,7 +143,7 @@ def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json
             else:
                 write_text(out.resolve(), text)
     if as_json:
-        echo(json.dumps(found, indent=1, allow_nan=False))
+        echo_json(found)
     elif shown != TEXT:
         echo(FORMATS[shown](table), nl=False)
     else:
@@ -169,8 +175,3 @@ def _text(table: Any) -> str:
     width = console.measure(shown).maximum
     make_console(file=file, width=max(width, len(table.title))).print(shown)
     return file.getvalue() + "".join(f"{note}\n" for note in ("** best", *table.notes))
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(with_settings(compare, without=("seeds", "method", "options")))

@@ -67,8 +67,3 @@ def _cell(value: float | bool | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "NO"
     return "inf" if value is None else f"{value:.0e}"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(conformance)

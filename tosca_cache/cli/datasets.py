@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tosca_cache.cli.options import DataRoot
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo_json, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.datasets import DatasetStatus
@@ -28,7 +27,7 @@ def datasets(
 
     statuses = list_datasets(data_root)
     if as_json:
-        echo(json.dumps([_row(status) for status in statuses], indent=1))
+        echo_json([_row(status) for status in statuses])
     else:
         _print(statuses, str(resolve_data_root(data_root)))
 
@@ -67,8 +66,3 @@ def _print(statuses: list[DatasetStatus], data_root: str) -> None:
     for layout in dict.fromkeys(known.layout_wanted for known in absent):
         names = ", ".join(known.name for known in absent if known.layout_wanted == layout)
         console.print(f"\nwanted for {names}: {layout}", soft_wrap=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(datasets)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo
+from tosca_cache.terminal import echo, resumable
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -148,11 +148,8 @@ def extract(
     how = {name: given[name] for name in HOW}
     _refuse_mixtures(how)
     run = _run_waiting if given["wait"] else _run
-    try:
+    with resumable("it goes on from the last finished shard"):
         run(request_of(given), **how)
-    except KeyboardInterrupt:
-        echo("interrupted: run the same command again, it goes on from the last finished shard", err=True)
-        raise typer.Exit(130) from None
 
 
 def _refuse_mixtures(how: dict[str, Any]) -> None:
@@ -246,8 +243,3 @@ def _print_skipped(store: Store, *, again: bool) -> None:
         echo(f"  and {len(skipped) - SHOWN} more")
     if skipped and again:
         echo(f"to try them again: tosca cache rm {shlex.quote(store.path.name)}, then run this command once more")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(extract)

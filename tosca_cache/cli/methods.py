@@ -10,7 +10,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from tosca_cache.cli.options import Plugins, import_plugins
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo_json, make_console
 
 
 def methods(
@@ -18,23 +18,15 @@ def methods(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the learners of `tosca compare`: what each is and keeps, where it comes from, and its options for --set."""
-    import json
-
-    from tosca_cache.cli.methods import learners_table
     from tosca_cache.learners import LEARNERS
     from tosca_cache.learners.options import facts_of
 
     import_plugins(plugin)
     found = [facts_of(kind) for _, kind in sorted(LEARNERS.items())]
     if as_json:
-        echo(json.dumps(found, indent=1))
+        echo_json(found)
     else:
         make_console().print(learners_table(found))
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(methods)
 
 
 Facts = Mapping[str, Any]  # of a learner; see `learners.options.facts_of`

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, import_plugins
+from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption, import_plugins
 from tosca_cache.cli.settings import with_settings
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
-    from tosca_cache.reproduce.expectation import Expectation, Paper
-    from tosca_cache.reproduce.features import Places
+    from tosca_cache.compare.expectation import Expectation, Paper
+    from tosca_cache.compare.reproduce import Places
 
 
+@partial(with_settings, only=("task_sizes", "class_order"))
 def reproduce(
     paper: Annotated[str | None, typer.Option(help="Whose published values; --list has all.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A name of `tosca datasets`, or a folder.")] = None,
@@ -26,7 +28,7 @@ def reproduce(
     tolerance: Annotated[
         float | None, typer.Option(help="Points that ours may differ; exit with 1 beyond.", show_default="report only")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    store: StoreOption = None,
     weights: Annotated[Path | None, typer.Option(help="As for extract.", metavar="FILE")] = None,
     precision: Annotated[
         str | None,
@@ -49,7 +51,7 @@ def reproduce(
     if list_all:
         _list(paper, expectation)
         return
-    from tosca_cache.reproduce.features import Places
+    from tosca_cache.compare.reproduce import Places
 
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
@@ -67,8 +69,8 @@ def _under(published: tuple[Expectation, ...], settings: dict[str, Any]) -> list
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:
+    from tosca_cache.compare.expectation import find_paper, read_paper, shipped_papers
     from tosca_cache.errors import UsageError
-    from tosca_cache.reproduce.expectation import find_paper, read_paper, shipped_papers
 
     if (paper is None) == (expectation is None):
         raise UsageError(
@@ -80,9 +82,9 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
 
 
 def _list(paper: str | None, expectation: Path | None) -> None:
+    from tosca_cache.compare.expectation import find_paper, shipped_papers
     from tosca_cache.learners import LEARNERS
     from tosca_cache.report.reproduce import papers_table
-    from tosca_cache.reproduce.expectation import find_paper, shipped_papers
 
     everything = paper is None and expectation is None
     papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
@@ -91,21 +93,15 @@ def _list(paper: str | None, expectation: Path | None) -> None:
 
 
 def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:
-    import json
-
     from tosca_cache.compare.progress import CompareProgress
+    from tosca_cache.compare.reproduce import reproduce as run
     from tosca_cache.report.reproduce import beside_table
-    from tosca_cache.reproduce.run import reproduce as run
 
     console = make_console(stderr=True)
-    try:
-        with CompareProgress(console) as progress:
-            entries = run(expected, places, on_note=progress.on_note, reporter=progress)
-    except KeyboardInterrupt:
-        echo("interrupted: run the same command again, extraction goes on where it was", err=True)
-        raise typer.Exit(130) from None
+    with resumable("extraction goes on where it was"), CompareProgress(console) as progress:
+        entries = run(expected, places, on_note=progress.on_note, reporter=progress)
     if as_json:
-        echo(json.dumps(entries, indent=1, allow_nan=False))
+        echo_json(entries)
     else:
         make_console().print(beside_table(entries, title))
     _judge(entries, tolerance)
@@ -119,8 +115,3 @@ def _judge(entries: list[dict[str, Any]], tolerance: float | None) -> None:
     echo(f"largest difference {worst:.2f} points, {verdict} the tolerance of {tolerance:g}", err=True)
     if worst > tolerance:
         raise typer.Exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(with_settings(reproduce, only=("task_sizes", "class_order")))

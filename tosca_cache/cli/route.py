@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs, import_plugins
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, echo_json, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.runs.route import Stored
@@ -138,11 +138,9 @@ def _named(stored: Stored, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_json(value: list[dict[str, Any]]) -> None:
-    import json
-
     from tosca_cache.evaluate.summary import to_json
 
-    echo(json.dumps(to_json(value), indent=1, allow_nan=False))
+    echo_json(to_json(value))
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
-from tosca_cache.terminal import echo, make_console, print_rows
+from tosca_cache.terminal import echo_json, make_console, print_rows
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def show(
     if run is None:
         _list(runs, as_json)
     elif as_json:
-        _print_json(read_metrics(find_run(run, runs)))
+        echo_json(read_metrics(find_run(run, runs)))
     else:
         print_run(make_console(), find_run(run, runs))
 
@@ -54,12 +54,6 @@ def print_run(console: Console, run: Path) -> None:
         console.print(f"pictures: {', '.join(pictures)}", soft_wrap=True)
 
 
-def _print_json(value: Any) -> None:
-    import json
-
-    echo(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False))
-
-
 def _list(runs: Path, as_json: bool) -> None:
     """All runs, and below them those that cannot be read."""
     from tosca_cache.errors import RunError
@@ -78,7 +72,7 @@ def _list(runs: Path, as_json: bool) -> None:
         accuracies = {name: metrics[name] for name in ("average_accuracy", "last_accuracy")}
         found.append(facts | {"seeds": len(metrics["seeds"])} | accuracies)
     if as_json:
-        _print_json(found)
+        echo_json(found)
         return
     console, titles = make_console(), ("run", "dataset", "method", "seeds", "average accuracy", "last accuracy")
     rows = [
@@ -90,8 +84,3 @@ def _list(runs: Path, as_json: bool) -> None:
     for one in found:
         if "problem" in one:
             console.print(f"{one_line(one['run'])}: {one_line(one['problem'])}", soft_wrap=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(show)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Runs
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Preset, Runs, StoreOption
 from tosca_cache.cli.report import NoReport, page_of_ledger
 from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import make_console, resumable
 
 if TYPE_CHECKING:
     from tosca_cache.config import Resolved, TrainConfig
@@ -56,11 +56,11 @@ Backend = Annotated[str, typer.Option(help="loky (processes here), dask or ray."
 
 def sweep(
     context: typer.Context,
-    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
+    store: StoreOption = None,
     assignments: Assignments = None,
     space: Annotated[Path | None, typer.Option(help="A TOML file of axes; --set adds to it.", metavar="FILE")] = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
-    preset: Annotated[str | None, typer.Option(help="As for train.")] = None,
+    preset: Preset = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
     sampler: Annotated[str, typer.Option(help="grid, random, or tpe.")] = "grid",
@@ -184,14 +184,10 @@ def _run(
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()
-    try:
-        with SweepProgress(console) as progress:
-            report = run_sweep(
-                request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
-            )
-    except KeyboardInterrupt:
-        echo("interrupted: run the same command again, it goes on with what is not finished", err=True)
-        raise typer.Exit(130) from None
+    with resumable("it goes on with what is not finished"), SweepProgress(console) as progress:
+        report = run_sweep(
+            request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
+        )
     _print_report(console, report)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     console.print(f"report: {report_path(ledger)}", soft_wrap=True)

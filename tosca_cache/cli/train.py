@@ -7,20 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Plugins, Runs, import_plugins
+from tosca_cache.cli.options import (
+    DEFAULT_ROOT,
+    DEFAULT_RUNS,
+    AnyRoot,
+    Config,
+    Plugins,
+    Preset,
+    Runs,
+    StoreOption,
+    import_plugins,
+)
 from tosca_cache.cli.report import NoReport, page_of_run
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.terminal import make_console
 
 
+@with_settings
 def train(
-    store: Annotated[Path | None, typer.Option(help="The store itself, instead of a search in --root.")] = None,
-    config: Annotated[
-        str | None, typer.Option(help="A TOML file, a JSON file of the reference, or the name of a shipped config.")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="official: the reference, with batch routing in file order (leaks the task).")
-    ] = None,
+    store: StoreOption = None,
+    config: Config = None,
+    preset: Preset = None,
     show_config: Annotated[bool, typer.Option(help="Print every setting and where it came from, then stop.")] = False,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
@@ -75,8 +82,3 @@ def _train(resolved: Any, store: Path | None, root: str, runs: Path, *, page: bo
         raise RunError(
             f"training diverged (seed {seed}: {reason})", where=run, remedy="train again with a smaller --lr"
         )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(with_settings(train))

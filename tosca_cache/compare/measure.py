@@ -15,7 +15,7 @@ import torch
 from tosca_cache.compare.cells import CompareCell
 from tosca_cache.errors import RunError, short_of_memory
 from tosca_cache.evaluate.metrics import accuracy_curve
-from tosca_cache.evaluate.summary import summarise, to_json
+from tosca_cache.evaluate.summary import to_json
 from tosca_cache.learners import Learner, learner_type
 from tosca_cache.learners.options import learns_together, make_learner
 from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol, run_protocols
@@ -83,14 +83,10 @@ def make_stream(cell: CompareCell, data: Data) -> TaskStream:
 def _numbers(cell: CompareCell, learner: Learner, stream: TaskStream, outcome: Outcome) -> dict[str, Any]:
     if reason := learner.diverged:
         raise RunError(f"training diverged: {reason}", remedy="give a smaller --lr")
-    last, R, counts = outcome.predictions[-1], outcome.R, outcome.counts
-    modules = last.tasks if last.modules is None else last.modules
-    assert modules is not None
-    few_shot = cell.config.shots is not None
     return {
-        **summarise(R, counts, last.labels, modules, outcome.labels, outcome.tasks, few_shot=few_shot),
-        "R": R,
-        "accuracy_curve": accuracy_curve(R, counts),
+        **outcome.metrics(few_shot=cell.config.shots is not None),
+        "R": outcome.R,
+        "accuracy_curve": accuracy_curve(outcome.R, outcome.counts),
         "below_chance": below_chance(learner, stream, outcome),
         "stored_numbers": learner.stored_numbers,
         "trainable_parameters": learner.trainable_parameters,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from time import monotonic
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
-from tosca_cache.bars import Bar, LiveDisplay
+from tosca_cache.bars import LiveDisplay
 from tosca_cache.compare.run import CompareReporter
 from tosca_cache.sweep.ledger import DONE, Finished
 
@@ -17,14 +16,7 @@ class CompareProgress(LiveDisplay, CompareReporter):
     """Shows the learner, its seeds and its task, and how many cells are done; see `compare.run.CompareReporter`."""
 
     def __init__(self, console: Console) -> None:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("cells"),
-        )
-        live = Bar(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
-        super().__init__(console, live)
+        super().__init__(console, "cells")
         self.bar = self.progress.add_task("compare", total=None)
         self.running, self.done, self.begun = "", 0, monotonic()
 

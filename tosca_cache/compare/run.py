@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.compare.cells import CompareCell, cells_of
+from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
 from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, measure_block
-from tosca_cache.compare.request import CompareRequest
 from tosca_cache.compare.summary import columns_of, summary
+from tosca_cache.config import Settings
 from tosca_cache.devices import resolve_device
 from tosca_cache.learners.options import make_learner
 from tosca_cache.store import Store
@@ -20,7 +20,6 @@ from tosca_cache.sweep.runner import FINISHED, finish_cells
 from tosca_cache.sweep.scenario import read_data
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import choose_engine
-from tosca_cache.train.settings import Settings
 from tosca_cache.workers import threads_here
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tosca_cache.compare.request import CompareRequest
+from tosca_cache.compare.cells import CompareRequest
 from tosca_cache.config import TrainConfig
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import mean_and_spread, to_json

@@ -1,44 +1,110 @@
-"""What one value may be: a check takes a value from a file, the command line or Python, and returns it in its own type.
+"""Values checked by pydantic: which type a value may have, that in words, and the one error that users see.
 
-A check that refuses raises `RefusedError`; `expected` says in words what it would have taken. `accept` turns that into
-the one error that users see.
+A kind is a type as pydantic takes it, built of those below. pydantic is imported when the first value is checked.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen, Predicate
 
 from tosca_cache.errors import ConfigError
 
-
-class RefusedError(Exception):
-    """A value is not what a check takes; the message, if any, is a hint for the user."""
-
-
-class Check(Protocol):
-    """Accepts or refuses one value."""
-
-    @property
-    def expected(self) -> str:
-        """What is accepted, in words that follow "give"."""
-
-    def accept(self, value: object) -> object:
-        """The value in its own type; raises `RefusedError` if it is not `expected`."""
+Kind = Any
+INTEGERS = "integers"
 
 
-def accept(check: Check, key: str, value: object, where: str) -> object:
+@dataclass(frozen=True)
+class Described:
+    """What a kind takes, in words that follow "give", where its type does not say."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class OrNone:
+    """Marks a kind that takes None, too. Files have no None, so there a word says it."""
+
+    word: str
+
+
+def one_of(names: Iterable[str]) -> Kind:
+    """One of a few names."""
+    return Literal[tuple(names)]
+
+
+def text(words: str, pattern: str = ".+") -> Kind:
+    """A line of text that matches a pattern and can be written to a TOML file and read back."""
+
+    def is_line(value: str) -> bool:
+        odd = any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
+        return not odd and re.fullmatch(pattern, value) is not None
+
+    return Annotated[str, Predicate(is_line), Described(words)]
+
+
+def integers(item: Kind, least: int = 0, order: Predicate | None = None) -> Kind:
+    """Whole numbers, in a list or separated by commas, in an order of `ORDERS`."""
+    return Annotated[tuple[item, ...], MinLen(least), order]
+
+
+def texts(item: Kind, words: str) -> Kind:
+    """A list of texts."""
+    return Annotated[tuple[item, ...], Described(words)]
+
+
+def labels() -> Kind:
+    """A list of class names and class indices. Whether there are such classes is known to a store alone."""
+    item: Kind = Annotated[int, Ge(0)] | text("a name")
+    return Annotated[tuple[item, ...], MinLen(1), Described("a list of class names, or of indices")]
+
+
+Count = Annotated[int, Ge(1)]
+DIFFERENT = Predicate(lambda numbers: len(set(numbers)) == len(numbers))
+INCREASING = Predicate(lambda numbers: list(numbers) == sorted(set(numbers)))
+ORDERS = {DIFFERENT: "all different", INCREASING: "in increasing order"}
+
+
+def is_kind(kind: Kind, *types: Any) -> bool:
+    """Whether the values of a kind are of one of some types, None aside; `INTEGERS` stands for lists of whole numbers."""
+    found = _plain(kind)
+    if get_origin(found) is tuple and is_kind(get_args(found)[0], int):
+        return INTEGERS in types
+    return (get_origin(found) or found) in types
+
+
+def none_word(kind: Kind) -> str | None:
+    """The word for None of a kind that takes it."""
+    return next((mark.word for mark in _marks(kind) if isinstance(mark, OrNone)), None)
+
+
+def expected(kind: Kind) -> str:
+    """What a kind takes, in words that follow "give"."""
+    words = _expected(kind)
+    return words if none_word(kind) is None else f'{words}, or "{none_word(kind)}"'
+
+
+def accept(kind: Kind, key: str, value: object, where: str) -> Any:
     """The value of `key` in its own type; raises `ConfigError` that names `where` and what would have been taken."""
+    from pydantic import ValidationError
+
+    word = none_word(kind)
+    if word is not None and (value is None or value == word):
+        return None
     try:
-        return check.accept(value)
-    except RefusedError as refusal:
-        hint = f" ({refusal})" if str(refusal) else ""
-        raise ConfigError(f"{key} cannot be {value!r}.", where=where, remedy=f"Give {check.expected}{hint}.") from None
+        return _adapter(kind).validate_python(_as_tuple(kind, value))
+    except ValidationError:
+        names = get_args(_plain(kind)) if is_kind(kind, Literal) else ()
+        hint = f" (the nearest is {nearest(value, names)})" if names and isinstance(value, str) else ""
+        problem, remedy = f"{key} cannot be {value!r}.", f"Give {expected(kind)}{hint}."
+        raise ConfigError(problem, where=where, remedy=remedy) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -47,197 +113,51 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return folded[difflib.get_close_matches(name[:100].casefold(), folded, n=1, cutoff=0.0)[0]]
 
 
-@dataclass(frozen=True)
-class Integer:
-    """A whole number from `low` to `high`, both included."""
+@cache
+def _adapter(kind: Kind) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
 
-    low: int
-    high: int | None = None
-
-    @property
-    def expected(self) -> str:
-        """What is taken, in words."""
-        return f"an integer of at least {self.low}" + ("" if self.high is None else f" and at most {self.high}")
-
-    def accept(self, value: object) -> int:
-        """The value, if it is taken; see `Check.accept`."""
-        # bool is an int to Python, but `epochs = true` is a mistake.
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise RefusedError
-        if value < self.low or (self.high is not None and value > self.high):
-            raise RefusedError
-        return value
+    return TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-@dataclass(frozen=True)
-class Number:
-    """A finite number in a range; the bounds are included unless `open_low` / `open_high`."""
-
-    low: float
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    @property
-    def expected(self) -> str:
-        """What is taken, in words."""
-        text = f"a number {'above' if self.open_low else 'of at least'} {self.low:g}"
-        if math.isfinite(self.high):
-            text += f" and {'below' if self.open_high else 'at most'} {self.high:g}"
-        return text
-
-    def accept(self, value: object) -> float:
-        """The value, if it is taken; see `Check.accept`."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RefusedError
-        try:
-            number = float(value)
-        except OverflowError:  # an integer beyond all floats
-            raise RefusedError from None
-        if not math.isfinite(number) or not self.low <= number <= self.high:
-            raise RefusedError
-        if (self.open_low and number == self.low) or (self.open_high and number == self.high):
-            raise RefusedError
-        return number
+def _plain(kind: Kind) -> Any:
+    return get_args(kind)[0] if hasattr(kind, "__metadata__") else kind
 
 
-@dataclass(frozen=True)
-class Flag:
-    """True or false, and nothing that merely looks like it."""
-
-    expected: str = "true or false"
-
-    def accept(self, value: object) -> bool:
-        """The value, if it is taken; see `Check.accept`."""
-        if not isinstance(value, bool):
-            raise RefusedError
-        return value
+def _marks(kind: Kind) -> tuple[Any, ...]:
+    return getattr(kind, "__metadata__", ())
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One of a few names."""
-
-    names: tuple[str, ...]
-
-    @property
-    def expected(self) -> str:
-        """What is taken, in words."""
-        return "one of " + ", ".join(self.names)
-
-    def accept(self, value: object) -> str:
-        """The value, if it is taken; see `Check.accept`."""
-        if not isinstance(value, str):
-            raise RefusedError
-        if value not in self.names:
-            raise RefusedError(f"the nearest is {nearest(value, self.names)}")
-        return value
+def _expected(kind: Kind) -> str:
+    marks = _marks(kind)
+    for mark in marks:
+        if isinstance(mark, Described):
+            return mark.words
+    if is_kind(kind, bool):
+        return "true or false"
+    if is_kind(kind, INTEGERS):
+        many = "one or more integers" if MinLen(1) in marks else "integers"
+        order = [ORDERS[mark] for mark in marks if isinstance(mark, Predicate)]
+        return ", ".join([many, f"each {_expected(get_args(_plain(kind))[0])}", *order])
+    if is_kind(kind, Literal):
+        return "one of " + ", ".join(get_args(_plain(kind)))
+    bounds: dict[Any, str] = {Gt: "above {.gt}", Ge: "of at least {.ge}", Lt: "below {.lt}", Le: "at most {.le}"}
+    said = [bounds[type(mark)].format(mark) for mark in marks if type(mark) in bounds]
+    return f"{'an integer' if is_kind(kind, int) else 'a number'} {' and '.join(said)}"
 
 
-@dataclass(frozen=True)
-class Text:
-    """A non-empty line of text. `aliases` are other names for the same thing; `pattern` must match the whole."""
-
-    expected: str = "a name"
-    pattern: str = ".+"
-    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    def accept(self, value: object) -> str:
-        """The value, if it is taken; see `Check.accept`."""
-        if not isinstance(value, str) or re.fullmatch(self.pattern, value) is None:
-            raise RefusedError
-        # Control characters and lone surrogates could not be written to a TOML file and read back.
-        if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
-            raise RefusedError
-        return self.aliases.get(value, value)
+def _as_tuple(kind: Kind, value: object) -> object:
+    """A list as a tuple, for integers also 1993, "1993,1994" and ["1993,1994", "1995"]; anything else as it is."""
+    if not is_kind(kind, INTEGERS):
+        return tuple(value) if isinstance(value, list) else value
+    parts = [part.split(",") if isinstance(part, str) else [part] for part in _listed(value)]
+    return tuple(_whole(item) if isinstance(item, str) else item for part in parts for item in part)
 
 
-@dataclass(frozen=True)
-class OrNone:
-    """Either None or what `inner` takes. Files have no None, so there a word says it."""
-
-    inner: Check
-    word: str
-
-    @property
-    def expected(self) -> str:
-        """What is taken, in words."""
-        return f'{self.inner.expected}, or "{self.word}"'
-
-    def accept(self, value: object) -> object:
-        """The value, if it is taken; see `Check.accept`."""
-        return None if value is None or value == self.word else self.inner.accept(value)
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else [] if value == "" else [value]
 
 
-@dataclass(frozen=True)
-class Integers:
-    """Whole numbers, in a list or separated by commas; all different unless `repeated`, in order if `increasing`."""
-
-    item: Integer
-    least: int = 0
-    increasing: bool = False
-    repeated: bool = False
-
-    @property
-    def expected(self) -> str:
-        """What is taken, in words."""
-        count = "integers" if self.least == 0 else "one or more integers"
-        order = "in increasing order" if self.increasing else "all different"
-        return f"{count}, each {self.item.expected}" + ("" if self.repeated else f", {order}")
-
-    def accept(self, value: object) -> tuple[int, ...]:
-        """The value, if it is taken; see `Check.accept`."""
-        numbers = tuple(self.item.accept(number) for number in _flatten(value))
-        if len(numbers) < self.least or (len(set(numbers)) < len(numbers) and not self.repeated):
-            raise RefusedError
-        if self.increasing and list(numbers) != sorted(numbers):
-            raise RefusedError
-        return numbers
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A list of class names and class indices. Whether there are such classes is known to a store alone."""
-
-    name: Check
-    index: Check = field(default_factory=lambda: Integer(0))
-    expected: str = "a list of class names, or of indices"
-
-    def accept(self, value: object) -> tuple[int | str, ...]:
-        """The value, if it is taken; see `Check.accept`."""
-        if not isinstance(value, list | tuple) or not value:
-            raise RefusedError
-        return tuple(cast(int | str, (self.name if isinstance(v, str) else self.index).accept(v)) for v in value)
-
-
-@dataclass(frozen=True)
-class Texts:
-    """A list of lines of text."""
-
-    item: Text
-
-    @property
-    def expected(self) -> str:
-        """What is taken, in words."""
-        return f"a list, each {self.item.expected}"
-
-    def accept(self, value: object) -> tuple[str, ...]:
-        """The value, if it is taken; see `Check.accept`."""
-        if not isinstance(value, list | tuple):
-            raise RefusedError
-        return tuple(self.item.accept(text) for text in value)
-
-
-def _flatten(value: object) -> Iterable[object]:
-    """Integers out of 1993, "1993,1994", [1993, 1994] and ["1993,1994", "1995"]."""
-    if isinstance(value, str):
-        return [_whole(part.strip()) for part in value.split(",")] if value.strip() else []
-    if isinstance(value, list | tuple):
-        return [number for part in value for number in (_flatten(part) if isinstance(part, str) else [part])]
-    return [value]
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal() or len(text) > 20:  # Python refuses to read thousands of digits
-        raise RefusedError
-    return int(text)
+def _whole(text: str) -> int | str:
+    """The number that a text stands for; the text itself where it stands for none (Python reads no endless digits)."""
+    return int(text) if text.strip().isdecimal() and len(text) <= 20 else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from tosca_cache.config.checks import Check, Choice, Flag, Text, accept
+from tosca_cache.config.checks import Kind, accept, one_of, text
 from tosca_cache.config.schema import DATASET_ALIASES, check_value, unknown_key
 from tosca_cache.errors import ConfigError
 
@@ -16,11 +16,11 @@ _SAME = (
     *("shuffle", "init_cls", "increment", "mlp_ratio", "se_ratio", "l1", "flow", "epochs", "batch_size", "optimizer"),
     *("scheduler", "lr", "weight_decay"),
 )
-_OWN: dict[str, Check] = {
-    "prefix": Text("a name"),
-    "dataset": Choice(DATASETS),
-    "model_name": Choice(("tosca",)),
-    "pretrained": Flag(),
+_OWN: dict[str, Kind] = {
+    "prefix": text("a name"),
+    "dataset": one_of(DATASETS),
+    "model_name": one_of(["tosca"]),
+    "pretrained": bool,
 }
 KEYS = (
     *("prefix", "dataset", "shuffle", "init_cls", "increment", "model_name", "backbone_type", "pretrained", "device"),

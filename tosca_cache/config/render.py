@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tosca_cache.config.checks import OrNone
+from tosca_cache.config.checks import expected, none_word
 from tosca_cache.config.resolve import Resolved
-from tosca_cache.config.schema import KEYS, SECTIONS, TrainConfig, check_of, default_of, help_text, section_of
+from tosca_cache.config.schema import KEYS, SECTIONS, TrainConfig, default_of, help_text, kind_of, section_of
 from tosca_cache.text import shortened
 
 
@@ -30,16 +30,14 @@ def show(resolved: Resolved) -> list[tuple[str, str, str]]:
 def describe() -> list[tuple[str, str, str, str, str]]:
     """Rows (section, key, default, what it takes, help) of every setting, for the docs."""
     return [
-        (section_of(key), key, _toml_value(key, default_of(key)), check_of(key).expected, help_text(key))
+        (section_of(key), key, _toml_value(key, default_of(key)), expected(kind_of(key)), help_text(key))
         for key in KEYS
     ]
 
 
 def _toml_value(key: str, value: object) -> str:
     """A value as TOML writes it; None as the word that the key has for it."""
-    check = check_of(key)
-    if value is None and isinstance(check, OrNone):
-        value = check.word
+    value = none_word(kind_of(key)) if value is None else value
     # What JSON writes for booleans, finite numbers, strings and flat lists is TOML too. Text holds no control
-    # characters (see checks.Text), and non-ASCII is kept, as TOML has no surrogate pairs.
+    # characters (see checks.text), and non-ASCII is kept, as TOML has no surrogate pairs.
     return json.dumps(value, ensure_ascii=False)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, cast
+from math import cos, pi
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from tosca_cache.config.checks import (
-    Check,
-    Choice,
-    Flag,
-    Integer,
-    Integers,
-    Labels,
-    Number,
+    DIFFERENT,
+    INCREASING,
+    Count,
+    Kind,
     OrNone,
-    Text,
-    Texts,
     accept,
+    integers,
+    labels,
     nearest,
+    one_of,
+    text,
+    texts,
 )
 from tosca_cache.errors import ConfigError
 
@@ -34,127 +37,158 @@ ANY = "any"  # how a file says that it does not mind which store
 
 ALL = "all"  # how a file says that few-shot tasks have all their rows
 SEED = "seed"  # how a file says that the seed draws the order of classes
+INCREMENT = "increment"  # how a file says that tasks have as many classes as that says
 
-_DEVICE = Text("auto, cpu, mps, cuda or cuda:N", r"auto|cpu|mps|cuda(:[0-9]+)?")
-_SEEDS = Integers(Integer(0, 2**32 - 1), least=1)  # the range of numpy.random.RandomState
+_Natural = Annotated[int, Ge(0)]
+_NotNegative = Annotated[float, Ge(0)]
+_Positive = Annotated[float, Gt(0)]
+_Device = text("auto, cpu, mps, cuda or cuda:N", r"auto|cpu|mps|cuda(:[0-9]+)?")
+_Seeds = integers(Annotated[int, Ge(0), Le(2**32 - 1)], 1, DIFFERENT)  # the range of numpy.random.RandomState
+_SECTIONS = ("data", "store", "protocol", "method", "module", "training", "inference")
 
 
-def _setting(default: object, section: str, check: Check, help: str) -> Any:
-    """A dataclass field that carries its section, limits and help; `Any` because it stands for the field's value."""
-    return field(default=default, metadata={"section": section, "check": check, "help": help})
+def _setting(default: object, section: str, kind: Kind, help: str, *, none: str | None = None) -> Any:
+    """A dataclass field that carries its section, limits and help; `Any` because it stands for the field's value.
+
+    Arguments:
+        none: how a file says None, if that is a value.
+    """
+    kind = kind if none is None else Annotated[kind, OrNone(none)]
+    return field(default=default, metadata={"section": section, "kind": kind, "help": help})
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """Settings of one `tosca train`. Raises `ConfigError` if any value is of the wrong type or out of range.
+class Settings:
+    """What training a task depends on; the defaults are the published ones (reference/tosca.md, "Training a task").
+
+    Raises `ConfigError` if any value is of the wrong type or out of range.
+    """
+
+    flow: str = _setting("tosca", "module", one_of(FLOWS), "How adapter and calibrator are joined in the LuCA module.")
+    mlp_ratio: int = _setting(16, "module", Count, "Feature size over bottleneck size in the adapter.")
+    se_ratio: int = _setting(16, "module", Count, "Feature size over bottleneck size in the calibrator.")
+
+    l1: float = _setting(5e-4, "training", _NotNegative, "Weight of the L1 term over the module's parameters.")
+    lr: float = _setting(0.025, "training", _Positive, "Learning rate at the start of each task.")
+    epochs: int = _setting(20, "training", Count, "Epochs for each task.")
+    batch_size: int = _setting(48, "training", Count, "Images in a training minibatch.")
+    optimizer: str = _setting("sgd", "training", one_of(OPTIMIZERS), "Optimizer over module, head and scale.")
+    scheduler: str = _setting("cosine", "training", one_of(SCHEDULERS), "Learning-rate schedule, stepped each epoch.")
+    milestones: tuple[int, ...] = _setting(
+        (), "training", integers(Count, order=INCREASING), "Epochs after which steplr multiplies the rate by gamma."
+    )
+    weight_decay: float = _setting(0.0, "training", _NotNegative, "Weight decay of the optimizer.")
+    momentum: float = _setting(0.9, "training", Annotated[float, Ge(0), Lt(1)], "Momentum of SGD.")
+    eta_min: float = _setting(1e-8, "training", _NotNegative, "Learning rate at which the cosine schedule ends.")
+    gamma: float = _setting(0.1, "training", _Positive, "Factor of the steplr schedule.")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            # Frozen, but a list becomes a tuple and 1 becomes 1.0, so that equal settings compare equal.
+            object.__setattr__(self, item.name, check_value(item.name, getattr(self, item.name)))
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Settings:
+        """The part of a configuration that training depends on."""
+        return cls(**{item.name: getattr(config, item.name) for item in fields(cls)})
+
+    def steps(self, rows: Iterable[int]) -> int:
+        """Training steps over tasks of so many rows; the last short batch of an epoch is kept."""
+        return self.epochs * sum(-(-n // self.batch_size) for n in rows)
+
+    def learning_rate(self, epoch: int) -> float:
+        """Learning rate of one epoch, counted from 0; it changes once an epoch."""
+        if self.scheduler == "cosine":
+            return self.eta_min + (self.lr - self.eta_min) * (1 + cos(pi * epoch / self.epochs)) / 2
+        if self.scheduler == "steplr":
+            return self.lr * self.gamma ** sum(milestone <= epoch for milestone in self.milestones)
+        return self.lr
+
+
+@dataclass(frozen=True)
+class TrainConfig(Settings):
+    """Settings of one `tosca train`: of training, and of all around it.
 
     The defaults are the published hyperparameters of TOSCA (arXiv 2502.14762), its router asked a sample at a time.
     """
 
-    dataset: str = _setting(
-        "digits", "data", Text("the name of a dataset", aliases=DATASET_ALIASES), "Dataset whose store is trained on."
-    )
+    dataset: str = _setting("digits", "data", text("the name of a dataset"), "Dataset whose store is trained on.")
 
     backbone: str | None = _setting(
-        None, "store", OrNone(Text("the name of a timm model"), ANY), "Backbone that the store must come from."
+        None, "store", text("the name of a timm model"), "Backbone that the store must come from.", none=ANY
     )
     normalize: str | None = _setting(
         None,
         "store",
-        OrNone(Choice(NORMALIZATIONS), ANY),
+        one_of(NORMALIZATIONS),
         "Input normalisation of the store: the backbone's own (timm) or none, as published.",
+        none=ANY,
     )
-    img_size: int | None = _setting(None, "store", OrNone(Integer(1), ANY), "Image size of the store, in pixels.")
+    img_size: int | None = _setting(None, "store", Count, "Image size of the store, in pixels.", none=ANY)
     views: int | None = _setting(
-        None, "store", OrNone(Integer(0), ANY), "Augmented views of each training image that the store must have."
+        None, "store", _Natural, "Augmented views of each training image that the store must have.", none=ANY
     )
 
     incremental: str = _setting(
         "classes",
         "protocol",
-        Choice(INCREMENTAL),
+        one_of(INCREMENTAL),
         "What a task brings: new classes, or a new domain with all its classes.",
     )
     init_cls: int | None = _setting(
-        None,
-        "protocol",
-        OrNone(Integer(1), "increment"),
-        "Classes in the first task; by default as in the others.",
+        None, "protocol", Count, "Classes in the first task; by default as in the others.", none=INCREMENT
     )
-    increment: int = _setting(10, "protocol", Integer(1), "Classes in each task.")
+    increment: int = _setting(10, "protocol", Count, "Classes in each task.")
     task_sizes: tuple[int, ...] | None = _setting(
         None,
         "protocol",
-        OrNone(Integers(Integer(1), least=1, repeated=True), "increment"),
+        integers(Count, 1),
         "Classes of each task, one number a task, instead of init_cls and increment.",
+        none=INCREMENT,
     )
-    shuffle: bool = _setting(True, "protocol", Flag(), "Order the classes (or domains) by a permutation from the seed.")
+    shuffle: bool = _setting(True, "protocol", bool, "Order the classes (or domains) by a permutation from the seed.")
     class_order: tuple[int | str, ...] | None = _setting(
         None,
         "protocol",
-        OrNone(Labels(Text("the name of a class")), SEED),
+        labels(),
         "The classes in the order in which they are learned, instead of one drawn from the seed.",
+        none=SEED,
     )
     shots: int | None = _setting(
-        None,
-        "protocol",
-        OrNone(Integer(1), ALL),
-        "Few-shot: train rows of each class after the first task.",
+        None, "protocol", Count, "Few-shot: train rows of each class after the first task.", none=ALL
     )
     seeds: tuple[int, ...] = _setting(
-        (1993,), "protocol", _SEEDS, "Seeds of task order, initialisation and minibatches; one training run for each."
+        (1993,), "protocol", _Seeds, "Seeds of task order, initialisation and minibatches; one training run for each."
     )
 
-    method: str = _setting(
-        "tosca",
-        "method",
-        Text("the name of a learner"),  # which exist is known to the room of learners alone
-        "Learner that is trained (`tosca methods`).",
+    method: str = _setting(  # which learners and routers exist is known to their rooms alone
+        "tosca", "method", text("the name of a learner"), "Learner that is trained (`tosca methods`)."
     )
     options: tuple[str, ...] = _setting(
         (),
         "method",
-        Texts(Text("an option of the learner")),
+        texts(text("an option"), "a list, each an option of the learner"),
         "An option of the learner, as OPTION=VALUE (`tosca methods`).",
     )
 
-    flow: str = _setting("tosca", "module", Choice(FLOWS), "How adapter and calibrator are joined in the LuCA module.")
-    mlp_ratio: int = _setting(16, "module", Integer(1), "Feature size over bottleneck size in the adapter.")
-    se_ratio: int = _setting(16, "module", Integer(1), "Feature size over bottleneck size in the calibrator.")
-
-    l1: float = _setting(5e-4, "training", Number(0), "Weight of the L1 term over the module's parameters.")
-    lr: float = _setting(0.025, "training", Number(0, open_low=True), "Learning rate at the start of each task.")
-    epochs: int = _setting(20, "training", Integer(1), "Epochs for each task.")
-    batch_size: int = _setting(48, "training", Integer(1), "Images in a training minibatch.")
-    optimizer: str = _setting("sgd", "training", Choice(OPTIMIZERS), "Optimizer over module, head and scale.")
-    scheduler: str = _setting("cosine", "training", Choice(SCHEDULERS), "Learning-rate schedule, stepped each epoch.")
-    milestones: tuple[int, ...] = _setting(
-        (), "training", Integers(Integer(1), increasing=True), "Epochs after which steplr multiplies the rate by gamma."
-    )
-    weight_decay: float = _setting(0.0, "training", Number(0), "Weight decay of the optimizer.")
-    momentum: float = _setting(0.9, "training", Number(0, 1, open_high=True), "Momentum of SGD.")
-    eta_min: float = _setting(1e-8, "training", Number(0), "Learning rate at which the cosine schedule ends.")
-    gamma: float = _setting(0.1, "training", Number(0, open_low=True), "Factor of the steplr schedule.")
-    device: str = _setting("auto", "training", _DEVICE, "Device to train on; auto takes a GPU if there is one.")
+    device: str = _setting("auto", "training", _Device, "Device to train on; auto takes a GPU if there is one.")
     engine: str = _setting(
         "auto",
         "training",
-        Choice(ENGINES),
+        one_of(ENGINES),
         "What trains: native (compiled kernels, CPU only), torch, or auto: native on a CPU where it pays for compiling.",
     )
 
     router: str = _setting(
         "sample",
         "inference",
-        Text("the name of a router"),  # which exist is known to the routing room alone: a router is one file there
+        text("the name of a router"),
         "How the module of an image is chosen (`tosca routers`), or batch: for 48 in file order (leaks the task).",
     )
-    routing_batch_size: int = _setting(48, "inference", Integer(1), "Test images in a batch that is routed together.")
+    routing_batch_size: int = _setting(48, "inference", Count, "Test images in a batch that is routed together.")
 
     def __post_init__(self) -> None:
-        for name in KEYS:
-            # Frozen, but a list becomes a tuple and 1 becomes 1.0, so that equal settings compare equal.
-            object.__setattr__(self, name, check_value(name, getattr(self, name)))
+        super().__post_init__()
         if self.scheduler == "steplr" and not self.milestones:
             raise ConfigError(
                 "scheduler steplr has no milestones.",
@@ -174,7 +208,7 @@ class TrainConfig:
 # What a setting decides, so that other settings have no effect beside it, and how it is taken back.
 _DECIDES = {
     "incremental": ("incremental is domains: each domain is a task, with all its classes", "classes"),
-    "task_sizes": ("task_sizes says how many classes each task has", "increment"),
+    "task_sizes": ("task_sizes says how many classes each task has", INCREMENT),
     "class_order": ("class_order says in which order classes are learned", SEED),
 }
 
@@ -202,7 +236,10 @@ def no_effect(key: str, decider: str, where: str) -> ConfigError:
 
 
 _FIELDS: dict[str, Field[Any]] = {item.name: item for item in fields(TrainConfig)}
-KEYS: tuple[str, ...] = tuple(_FIELDS)
+SECTIONS: dict[str, tuple[str, ...]] = {
+    section: tuple(key for key, item in _FIELDS.items() if item.metadata["section"] == section) for section in _SECTIONS
+}
+KEYS: tuple[str, ...] = tuple(key for keys in SECTIONS.values() for key in keys)
 
 
 def section_of(key: str) -> str:
@@ -210,20 +247,14 @@ def section_of(key: str) -> str:
     return str(_FIELDS[key].metadata["section"])
 
 
-SECTIONS: dict[str, tuple[str, ...]] = {
-    section: tuple(key for key in KEYS if section_of(key) == section)
-    for section in dict.fromkeys(section_of(key) for key in KEYS)
-}
-
-
 def help_text(key: str) -> str:
     """One sentence on what `key` means, for `--help` and the docs."""
     return str(_FIELDS[key].metadata["help"])
 
 
-def check_of(key: str) -> Check:
+def kind_of(key: str) -> Kind:
     """What values `key` takes."""
-    return cast(Check, _FIELDS[key].metadata["check"])
+    return _FIELDS[key].metadata["kind"]
 
 
 def default_of(key: str) -> object:
@@ -233,7 +264,7 @@ def default_of(key: str) -> object:
     return default
 
 
-def check_value(key: str, value: object, *, where: str | None = None) -> object:
+def check_value(key: str, value: object, *, where: str | None = None) -> Any:
     """The value of `key` in its own type (a list of seeds becomes a tuple, 1 becomes 1.0 where numbers are real).
 
     Arguments:
@@ -241,7 +272,8 @@ def check_value(key: str, value: object, *, where: str | None = None) -> object:
 
     Raises `ConfigError` if the type is wrong or the value out of range.
     """
-    return accept(check_of(key), key, value, where or key)
+    found = accept(kind_of(key), key, value, where or key)
+    return DATASET_ALIASES.get(found, found) if key == "dataset" else found
 
 
 def unknown_key(key: str, known: tuple[str, ...], where: str) -> ConfigError:

@@ -12,10 +12,9 @@ from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.cifar import FOLDER, load_cifar100
 from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, as_published
 from tosca_cache.datasets.folder_dataset import check_fraction, load_folder
-from tosca_cache.datasets.folders import LAYOUTS, SPLITS
+from tosca_cache.datasets.folders import LAYOUTS, SPLITS, FolderScan
 from tosca_cache.datasets.lists import is_list, load_list
 from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known, unknown_dataset
-from tosca_cache.datasets.scan import FolderScan
 from tosca_cache.errors import DatasetError, UsageError
 
 DEFAULT_DATA_ROOT = Path("data")
@@ -137,7 +136,7 @@ def _embedded(name: str) -> ImageDataset:
 
         return load_digits_dataset()
     if name == "digits-domains":
-        from tosca_cache.datasets.digits_domains import load_digits_domains
+        from tosca_cache.datasets.digits import load_digits_domains
 
         return load_digits_domains()
     from tosca_cache.datasets.glyphs import load_glyphs_dataset

@@ -15,6 +15,7 @@ from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, Decoding
 from tosca_cache.datasets.folders import (
     SPLITS,
     ClassFiles,
+    FolderScan,
     check_same_classes,
     detect_layout,
     list_classes,
@@ -22,7 +23,6 @@ from tosca_cache.datasets.folders import (
 )
 from tosca_cache.datasets.images import open_rgb
 from tosca_cache.datasets.names import check_twins
-from tosca_cache.datasets.scan import FolderScan
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.seeds import numpy_generator
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
-from tosca_cache.bars import Bar, LiveDisplay
+from tosca_cache.bars import LiveDisplay
 from tosca_cache.terminal import make_console
 from tosca_cache.text import one_line
 
@@ -26,13 +26,8 @@ class ExtractionProgress(LiveDisplay):
         console = make_console(stderr=True, quiet=quiet)
         self.name, self.total, self.done, self._before = one_line(name), total, done, done
         self._begun = self._said = time.monotonic()
-        rate = TextColumn("{task.fields[rate]:.1f} images/s", markup=False)
-        columns = (TextColumn("extract {task.description}", markup=False), BarColumn(), MofNCompleteColumn(), rate)
-        bar = Bar(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-        )
-        super().__init__(console, bar)
-        self._task = bar.add_task(self.name, total=total, completed=done, rate=0.0)
+        super().__init__(console, "images, {task.fields[rate]:.1f} images/s", TimeRemainingColumn())
+        self._task = self.progress.add_task(f"extract {self.name}", total=total, completed=done, rate=0.0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

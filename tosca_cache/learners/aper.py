@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean, unit
-from tosca_cache.learners.base import FloatArray, Learner, register_learner
+from tosca_cache.learners.base import FloatArray, Learner, named, register_learner, unnamed
 from tosca_cache.learners.film import Film
 from tosca_cache.learners.tosca import ROWS_AT_ONCE, Tosca
 from tosca_cache.luca.module import adapt
@@ -79,13 +79,12 @@ class Aper(Learner):
 
     def state(self) -> dict[str, Tensor]:
         """The class means and the module."""
-        return self.classifier.state() | {f"module.{name}": tensor for name, tensor in self.module_state().items()}
+        return self.classifier.state() | named("module", self.module_state())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes both over."""
-        mine = "module."
         self.classifier.load_state(dict(state))
-        self.load_module({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
+        self.load_module(unnamed("module", state))
 
     @property
     def trainable_parameters(self) -> int:
@@ -117,7 +116,7 @@ class AperLuca(Aper):
 
     def module_state(self) -> dict[str, Tensor]:
         """LuCA's tensors, [1, ...]."""
-        return {} if self.luca is None else {name: t.cpu() for name, t in self.luca._asdict().items()}
+        return {} if self.luca is None else self.luca._asdict()
 
     def load_module(self, state: Mapping[str, Tensor]) -> None:
         """Takes them over."""

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.metrics import predicted_tasks
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
-from tosca_cache.train.settings import Settings
 
 __all__ = [
     "LEARNERS",
@@ -29,7 +29,9 @@ __all__ = [
     "Prediction",
     "TestSet",
     "learner_type",
+    "named",
     "register_learner",
+    "unnamed",
 ]
 
 SCORES_AT_ONCE = 2**22  # of test rows, in memory together
@@ -104,7 +106,7 @@ class Learner(ABC):
     Its classes are class indices, of which each task brings a block of its own. Where tasks are domains, labels of several
     blocks may stand for one class; a learner is not told, and the evaluation maps its answers (`TaskStream.class_of`).
 
-    name: as in `--methods`. source: where it comes from.
+    name: as in `--methods`. source: where it comes from. what: what it is, in a sentence; by default its file's first.
     rehearsal: True if it keeps train rows of earlier tasks.
     transductive: True if its answer for a row may depend on the other rows it is asked about; ask the learner itself, whose
         options may make it so.
@@ -121,6 +123,7 @@ class Learner(ABC):
 
     name: ClassVar[str]
     source: ClassVar[str]
+    what: ClassVar[str] = ""
     rehearsal: ClassVar[bool] = False
     transductive: bool = False
     bound: ClassVar[bool] = False
@@ -203,3 +206,14 @@ def learner_type(name: str) -> type[Learner]:
             f"unknown method {name!r}", where="--methods", remedy=f"choose of {', '.join(sorted(LEARNERS))}"
         )
     return LEARNERS[name]
+
+
+def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as parts of a state, on the CPU."""
+    return {f"{prefix}.{name}": tensor.detach().cpu() for name, tensor in tensors.items()}
+
+
+def unnamed(prefix: str, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """The tensors that `named` put into a state."""
+    mine = f"{prefix}."
+    return {name.removeprefix(mine): tensor.to(device) for name, tensor in state.items() if name.startswith(mine)}

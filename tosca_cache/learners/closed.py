@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from contextlib import AbstractContextManager, nullcontext
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.means import unit
 from tosca_cache.devices import one_thread
 from tosca_cache.learners.base import FloatArray, Learner
 from tosca_cache.tasks import Task
@@ -30,57 +32,42 @@ class Classifier(Protocol):
         """Takes that over."""
 
 
-@runtime_checkable
-class Lazy(Protocol):
-    """A classifier that solves for its weights when they are first asked for."""
-
-    def finalize(self) -> None:
-        """Solves for them, if that has not been done since the last task."""
-
-
-@runtime_checkable
-class Forgets(Protocol):
-    """A classifier that keeps classes apart, so that one can be taken out."""
-
-    def forget(self, index: int) -> None:
-        """Drops what is known of a class."""
-
-
 class ClosedForm(Learner):
-    """A learner that is a classifier on the clean features, or on what `prepared` makes of them."""
+    """A learner that is a classifier on the clean features, or on what `prepared` makes of them.
+
+    unit_length: whether features are brought to unit length first. all_threads: whether its products are so large that
+    they are worth all threads. A classifier may have `finalize`, which solves for what was put off, and `forget`, which
+    drops a class.
+    """
 
     classifier: Classifier
+    unit_length: ClassVar[bool] = False
+    all_threads: ClassVar[bool] = False
 
-    @one_thread()
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the clean rows of a task; their labels may be of earlier classes if the classifier allows it."""
-        self._learn(task)
+        with self._threads():
+            labels = torch.from_numpy(task.train.labels).to(self.device)
+            self.classifier.observe(self.tensor(task.train.features[:, 0]), labels, task.classes.stop)
 
-    @one_thread()
     def finalize(self) -> None:
         """Solves, where the classifier has put it off."""
-        self._settle()
+        if hasattr(self.classifier, "finalize"):
+            with self._threads():
+                self.classifier.finalize()
 
-    @one_thread()
     def scores(self, features: FloatArray) -> FloatArray:
         """Scores of all classes, [n, C]."""
-        return self._score(features)
-
-    def _settle(self) -> None:
-        if isinstance(self.classifier, Lazy):
-            self.classifier.finalize()
-
-    def _learn(self, task: Task) -> None:
-        labels = torch.from_numpy(task.train.labels).to(self.device)
-        self.classifier.observe(self.tensor(task.train.features[:, 0]), labels, task.classes.stop)
-
-    def _score(self, features: FloatArray) -> FloatArray:
-        scores: FloatArray = self.classifier.scores(self.tensor(features)).cpu().numpy()
+        with self._threads():
+            scores: FloatArray = self.classifier.scores(self.tensor(features)).cpu().numpy()
         return scores
+
+    def _threads(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.all_threads else one_thread()
 
     def forget_class(self, index: int) -> bool:
         """Takes a class out, where the classifier keeps classes apart."""
-        if not isinstance(self.classifier, Forgets):
+        if not hasattr(self.classifier, "forget"):
             return False
         self.classifier.forget(index)
         return True
@@ -90,8 +77,8 @@ class ClosedForm(Learner):
         return self.prepared(torch.from_numpy(features).to(self.device))
 
     def prepared(self, x: Tensor) -> Tensor:
-        """What the classifier is given for features [n, d]; the default changes nothing."""
-        return x
+        """What the classifier is given for features [n, d]."""
+        return unit(x.double()) if self.unit_length else x
 
     def state(self) -> dict[str, Tensor]:
         """The classifier's."""
@@ -100,19 +87,3 @@ class ClosedForm(Learner):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """The classifier's."""
         self.classifier.load_state({name: tensor.to(self.device) for name, tensor in state.items()})
-
-
-class Expanded(ClosedForm):
-    """One on thousands of random features, whose large products use all threads."""
-
-    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
-        """Adds the clean rows of a task; their labels may be of earlier classes."""
-        self._learn(task)
-
-    def finalize(self) -> None:
-        """Solves, where the classifier has put it off."""
-        self._settle()
-
-    def scores(self, features: FloatArray) -> FloatArray:
-        """Scores of all classes, [n, C]."""
-        return self._score(features)

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from tosca_cache.config import Settings
 from tosca_cache.errors import RunError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.learners.base import Learner, learner_type
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.settings import Settings
 
 FILE = "learner.safetensors"
 FORMAT = 1

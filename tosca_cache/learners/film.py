@@ -7,21 +7,17 @@ invertible affine maps (LDA without a ridge) cannot profit from it; cosine and n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby
-from operator import attrgetter
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from tosca_cache.devices import one_thread
+from tosca_cache.config import Settings
 from tosca_cache.luca.initialise import initial_head
-from tosca_cache.luca.module import normalise
+from tosca_cache.luca.module import cosine_logits
+from tosca_cache.luca.parameters import Head
 from tosca_cache.tasks import Task
-from tosca_cache.train.batches import epoch_batches
-from tosca_cache.train.gradient import make_optimizer
+from tosca_cache.train.gradient import Group, Step, cross_entropy, fit, task_steps
 from tosca_cache.train.loop import EpochDone
-from tosca_cache.train.settings import Settings
 
 
 class Film:
@@ -58,9 +54,15 @@ class Film:
         """
         dim = task.train.features.shape[2]
         film, head = cls.identity(dim, device), initial_head(dim, len(task.classes), seed)
-        leaves = [t.to(device).requires_grad_() for t in (film.gamma, film.beta, head.weight[0], head.sigma[0])]
-        _fit(leaves, task, settings, seed=seed, on_epoch=on_epoch)
-        film = cls(leaves[0].detach(), leaves[1].detach())
+        leaves = [t.to(device) for t in (film.gamma, film.beta, head.weight, head.sigma)]
+        gamma, beta, weight, sigma = leaves
+
+        def loss(step: Step) -> Tensor:
+            return cross_entropy(cosine_logits(Head(weight, sigma), gamma * step.x + beta), step)
+
+        steps = task_steps([task], [seed], settings, torch.device(device), first_label=task.classes.start)
+        fit([Group(leaves)], settings, steps, loss, on_epoch=on_epoch)
+        film = cls(gamma, beta)
         film.trained_numbers = sum(t.numel() for t in leaves)
         return film
 
@@ -76,26 +78,3 @@ class Film:
     def from_state(cls, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Film:
         """The FiLM that `state` described."""
         return cls(state["gamma"].to(device), state["beta"].to(device))
-
-
-@one_thread()
-def _fit(leaves: list[Tensor], task: Task, settings: Settings, *, seed: int, on_epoch: EpochDone | None) -> None:
-    """Trains gamma, beta, the head's rows and its scale in place, over TOSCA's batches and views."""
-    gamma, beta, weight, sigma = leaves
-    optimizer = make_optimizer(leaves, settings)
-    features = torch.from_numpy(task.train.features).to(gamma)  # [n, 1+V, d]
-    labels = torch.from_numpy(task.train.labels - task.classes.start).to(gamma.device)
-    n, views, _ = features.shape
-    steps = epoch_batches(
-        n, views - 1, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed, task=task.number
-    )
-    for epoch, batches in groupby(steps, key=attrgetter("epoch")):
-        optimizer.param_groups[0]["lr"] = settings.learning_rate(epoch)
-        for batch in batches:
-            rows, shown = (torch.from_numpy(index).to(gamma.device) for index in (batch.rows, batch.views))
-            logits = sigma * (normalise(gamma * features[rows, shown] + beta) @ normalise(weight).T)
-            optimizer.zero_grad()
-            F.cross_entropy(logits, labels[rows]).backward()
-            optimizer.step()
-        if on_epoch is not None:
-            on_epoch(epoch)

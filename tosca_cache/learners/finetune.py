@@ -8,12 +8,15 @@ features, not of fine-tuned backbones.
 from __future__ import annotations
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.learning import LinearHead
+from tosca_cache.learners.heads import LinearKind
+from tosca_cache.learners.learning import SingleModuleLearner
 
 
 @register_learner
-class FineTune(LinearHead):
+class FineTune(SingleModuleLearner):
     """One linear head on the raw features, trained by cross-entropy over all classes seen."""
 
     name = "finetune"
     source = "sequential fine-tuning of a linear head, the usual lower bound"
+    kind = LinearKind()
+    own_classes = False

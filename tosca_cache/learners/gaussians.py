@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.luca.module import finite
 from tosca_cache.seeds import derive_seed
 from tosca_cache.train.gradient import Group, Step, cross_entropy, fit
-from tosca_cache.train.settings import Settings
 
 EXTRA_STD = 1e-2  # every class is sampled from N(mu_c, Sigma_c + 1e-4 I)
 NEGLIGIBLE = 1e-10  # of the largest singular value; smaller ones are rounding

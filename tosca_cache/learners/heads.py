@@ -12,12 +12,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.luca.initialise import initial_luca
 from tosca_cache.luca.module import adapt, cosine_logits
 from tosca_cache.luca.parameters import Head, Luca, LucaShape
 from tosca_cache.seeds import derive_seed
 from tosca_cache.train.gradient import Tensors
-from tosca_cache.train.settings import Settings
 
 LINEAR_STD = 0.02
 

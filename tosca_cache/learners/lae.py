@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.base import named, register_learner, unnamed
 from tosca_cache.learners.heads import LinearKind, LucaKind, joined
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer, named, unnamed
+from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, of_one, stacked
 

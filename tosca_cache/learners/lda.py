@@ -1,16 +1,32 @@
-"""Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest; exact from sums over rows.
+"""Linear discriminant analysis, exact from sums over rows: with a likely shrinkage, as Streaming LDA, and as FSA's head.
 
-Fisher's discriminant with one covariance within classes and equal priors; the shrinkage is chosen anew after every task
-(`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391 (2012)).
+`lda`: Fisher's discriminant with one covariance within classes and equal priors; the shrinkage is chosen anew after every
+task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391
+(2012)).
+
+`slda`: the official code updates the covariance row by row, each row about the mean of its class so far, with divisor n;
+here it is the covariance about the final class means with divisor n - C, which does not depend on the order of the rows.
+
+`fsa-lda`: as in the official code, uniform class priors and the covariance about the mean of all rows. What differs: the
+body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside); a cache has only what comes after it.
+`film=True` trains one gain and one shift a channel on the first task instead and then freezes them. LDA without a ridge is
+invariant to any invertible affine map of the features, so this can change its answers only through the "+ I", whose
+strength depends on the scale of the features, and by gains that go to zero.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from tosca_cache.closed_form.lda import Lda
-from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.base import named, register_learner, unnamed
 from tosca_cache.learners.closed import ClosedForm
+from tosca_cache.learners.film import Film
+from tosca_cache.tasks import Task
+from tosca_cache.train.loop import EpochDone
 
 
 @register_learner
@@ -18,9 +34,83 @@ class LinearDiscriminant(ClosedForm):
     """Stores sum x x^T [d, d], class sums [C, d] and counts [C]."""
 
     name = "lda"
+    what = (
+        "Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest; exact from sums over "
+        "rows."
+    )
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         self.classifier = Lda()
+
+
+@register_learner
+class Slda(ClosedForm):
+    """Stores sum x x^T [d, d], class sums [C, d] and counts [C].
+
+    Arguments:
+        shrinkage: e in ((1 - e) S + e I)^-1; its strength depends on the scale of the features.
+    """
+
+    name = "slda"
+    what = (
+        "Streaming LDA (arXiv 1909.01520): one covariance within classes, shrunk by a fixed amount, from sums over all "
+        "rows."
+    )
+    source = "Streaming LDA (arXiv 1909.01520)"
+    adds_rows = True
+
+    def __init__(self, *, shrinkage: float = 1e-4, **common: Any) -> None:
+        super().__init__(**common)
+        self.classifier = Lda(shrinkage=shrinkage, relative=False)
+
+
+@register_learner
+class FsaLda(ClosedForm):
+    """Stores sum x x^T [d, d], class sums [C, d] and counts [C], and with FiLM its gains and shifts.
+
+    Arguments:
+        ridge: what is added to the diagonal of the covariance.
+        film: train a FiLM layer on the cached train views of task 0.
+    """
+
+    name = "fsa-lda"
+    what = "FSA's incremental LDA head (arXiv 2303.13199): the total covariance plus the identity, from sums over all rows."
+    source = "First Session Adaptation (arXiv 2303.13199), the LDA head"
+    adds_rows = True
+
+    def __init__(self, *, ridge: float = 1.0, film: bool = False, **common: Any) -> None:
+        super().__init__(**common)
+        self.classifier = Lda(shrinkage=0.0, ridge=ridge, total=True, relative=False)
+        self.with_film = film
+        self.film: Film | None = None
+        self._trained = 0
+
+    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
+        """Trains FiLM if this is the first task and it is asked for; then adds the clean rows."""
+        self._trained = 0
+        if self.with_film and self.film is None:
+            self.film = Film.trained(task, self.settings, seed=self.seed, device=self.device, on_epoch=on_epoch)
+            self._trained = self.film.trained_numbers
+        super().observe(task)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """Features, through FiLM if there is one."""
+        return x if self.film is None else self.film.apply(x.float())
+
+    def state(self) -> dict[str, Tensor]:
+        """Sums, and FiLM if there is one."""
+        return super().state() | ({} if self.film is None else named("film", self.film.state()))
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes that over."""
+        film = unnamed("film", state)
+        self.film = Film.from_state(film, self.device) if film else None
+        super().load_state({name: tensor for name, tensor in state.items() if not name.startswith("film.")})
+
+    @property
+    def trainable_parameters(self) -> int:
+        """FiLM and its head if the last task was the first, else 0."""
+        return self._trained

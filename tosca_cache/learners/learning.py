@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from tosca_cache.devices import one_thread
-from tosca_cache.learners.base import FloatArray, Learner
-from tosca_cache.learners.heads import Kind, LinearKind, joined
+from tosca_cache.learners.base import FloatArray, Learner, named, unnamed
+from tosca_cache.learners.heads import Kind, joined
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import (
     Group,
@@ -193,27 +193,6 @@ class SingleModuleLearner(GradientMethod):
         trained = len(self.task_classes[-1]) if self.own_classes else self.task_classes[-1].stop
         a_class = sum(t[:, 0].numel() for t in self.rows.values())
         return sum(t.numel() for t in self.module.values()) + trained * a_class
-
-
-class LinearHead(SingleModuleLearner):
-    """One linear head on the raw features, over all classes seen, trained by cross-entropy alone."""
-
-    kind = LinearKind()
-    own_classes = False
-
-
-def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as parts of a state, on the CPU."""
-    return {f"{prefix}.{name}": tensor.detach().cpu() for name, tensor in tensors.items()}
-
-
-def unnamed(prefix: str, state: Mapping[str, Tensor], device: torch.device) -> Tensors:
-    """The tensors that `named` put into a state."""
-    return {
-        name.removeprefix(f"{prefix}."): tensor.to(device)
-        for name, tensor in state.items()
-        if name.startswith(f"{prefix}.")
-    }
 
 
 def _on_cpu(tensors: Tensors) -> Tensors:

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.learners.heads import LucaKind, luca_of
 from tosca_cache.learners.learning import GradientMethod, TaskTrainer
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.parameters import Head
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.gradient import of_one
-from tosca_cache.train.settings import Settings
 
 
 class Modular(GradientMethod, Tosca):

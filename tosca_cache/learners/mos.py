@@ -24,17 +24,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tosca_cache.learners.base import register_learner
+from tosca_cache.config import Settings
+from tosca_cache.learners.base import named, register_learner, unnamed
 from tosca_cache.learners.gaussians import Alignment, Gaussians
 from tosca_cache.learners.heads import joined
-from tosca_cache.learners.learning import TaskTrainer, named, unnamed
+from tosca_cache.learners.learning import TaskTrainer
 from tosca_cache.learners.modular import Modular
 from tosca_cache.luca.module import normalise
 from tosca_cache.luca.parameters import Luca
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Step, Tensors, of_one
-from tosca_cache.train.settings import Settings
 
 TEMPERATURE = 0.8
 PER_CLASS = BATCH = 256  # of alignment: vectors of each class in an epoch, and vectors a step
@@ -139,7 +139,7 @@ class Mos(Modular):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes them over."""
         super().load_state(state)
-        self.gaussians.load_state(unnamed("gaussians", state, torch.device("cpu")))
+        self.gaussians.load_state(unnamed("gaussians", state))
 
 
 def each_its_own(vectors: Tensor, valid: Tensor) -> Tensor:

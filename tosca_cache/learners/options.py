@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import default_of
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import LEARNERS, Learner, learner_type
 from tosca_cache.learners.tosca import BATCH_ROUTER
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.settings import Settings
 
 COMMON = ("seed", "settings", "device", "engine")
 FROM_CONFIG = ("router", "routing_batch_size")  # settings that only learners with options of these names know
@@ -236,7 +235,7 @@ def facts_of(method: type[Learner]) -> dict[str, Any]:
     module, own = sys.modules[method.__module__].__doc__ or "", method.__doc__ or ""
     return {
         "name": method.name,
-        "what": _first_paragraph(module),
+        "what": method.what or _first_paragraph(module),
         "keeps": _first_paragraph(own),
         "source": method.source,
         "options": dict(options_of(method)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.metrics import accuracy_by_task, accuracy_curve
+from tosca_cache.evaluate.summary import summarise
 from tosca_cache.learners.base import IntArray, Learner, Prediction, TestSet
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import TaskStream
+from tosca_cache.train.loop import EpochDone
 
 ROUNDING = 1e-9  # of percent
 TaskDone = Callable[[int, NDArray[np.float64]], None]
@@ -44,6 +47,13 @@ class Outcome(Shown):
     test_set: TestSet
     predictions: list[Prediction] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluate": 0.0})
+
+    def metrics(self, *, few_shot: bool) -> dict[str, float]:
+        """All metrics after the last task, percent; see `evaluate.summary.summarise`."""
+        last = self.predictions[-1]
+        modules = last.tasks if last.modules is None else last.modules
+        assert modules is not None
+        return summarise(self.R, self.counts, last.labels, modules, self.labels, self.tasks, few_shot=few_shot)
 
     def facts(self) -> dict[str, Any]:
         """How far it is."""
@@ -79,15 +89,12 @@ def run_protocol(
         on_epoch: called with task and epoch numbers while training.
     """
     one = _Pass(learner, stream)
-    for task in stream:
-        start = perf_counter()
-        learner.observe(task, on_epoch=None if on_epoch is None else _bind(on_epoch, task.number))
-        learner.finalize()
-        one.outcome.seconds["train"] += perf_counter() - start
-        if curve or task.number == len(stream) - 1:
-            row = one.evaluate(task.number)
+    for number in range(len(stream)):
+        _learn([one], number, on_epoch=None if on_epoch is None else partial(on_epoch, number))
+        if curve or number == len(stream) - 1:
+            row = one.evaluate(number)
             if curve and on_task is not None:
-                on_task(task.number, row)
+                on_task(number, row)
     return one.outcome
 
 
@@ -105,26 +112,34 @@ def run_protocols(
     """
     passes = [_Pass(learner, stream) for learner, stream in zip(methods, streams, strict=True)]
     for number in range(len(streams[0])):
-        tasks = [stream.task(number) for stream in streams]
-        start = perf_counter()
-        type(methods[0]).observe_together(methods, tasks)
-        for learner in methods:
-            learner.finalize()
-        seconds = (perf_counter() - start) / len(methods)
-        del tasks  # the rows of all of them, which evaluating needs no more
+        _learn(passes, number)
         for one in passes:
-            one.outcome.seconds["train"] += seconds
             one.evaluate(number)
         if on_task is not None:
             on_task(number)
     return [one.outcome for one in passes]
 
 
+def _learn(passes: Sequence[_Pass], number: int, on_epoch: EpochDone | None = None) -> None:
+    """A task of each; its rows are let go before anything is evaluated."""
+    learners, tasks = [one.learner for one in passes], [one.stream.task(number) for one in passes]
+    start = perf_counter()
+    if len(learners) == 1:
+        learners[0].observe(tasks[0], on_epoch=on_epoch)
+    else:
+        type(learners[0]).observe_together(learners, tasks)
+    for learner in learners:
+        learner.finalize()
+    seconds = (perf_counter() - start) / len(passes)
+    for one in passes:
+        one.outcome.seconds["train"] += seconds
+
+
 class _Pass:
     """One learner on its way through a stream. outcome: what came of it so far. added: tasks whose test rows it has."""
 
     def __init__(self, learner: Learner, stream: TaskStream) -> None:
-        self.stream = stream
+        self.learner, self.stream = learner, stream
         self.added = 0  # tasks whose test rows are asked about
         labels, rows = zip(*(stream.test_index(number) for number in range(len(stream))), strict=True)
         counts = np.array([len(part) for part in rows])
@@ -151,7 +166,3 @@ class _Pass:
         outcome.predictions.append(prediction)
         outcome.seconds["evaluate"] += perf_counter() - start
         return row
-
-
-def _bind(on_epoch: Callable[[int, int], None], task: int) -> Callable[[int], None]:
-    return lambda epoch: on_epoch(task, epoch)

@@ -5,27 +5,37 @@ seed. Sums and solution are in single precision as there, `precision="float64"` 
 float64. What differs: the sums are kept as square roots of Gram matrices while rows are fewer than features
 (`closed_form.random_ridge`), which changes nothing but rounding, and a lambda too small to solve for is raised until it is
 not. Phase 1, which adapts the backbone on the first task, cannot be had from a cache.
+
+`acil`, and G-ACIL, which is the same recursion on tasks with rows of earlier classes. What differs from the official code:
+the backbone is frozen from the start, where there it is trained on the first task; and while there are at most 1.5 rows for
+each random feature, the inverse autocorrelation is kept in a smaller, equal form (`closed_form.recursive`).
+
+`garm`: rows of earlier classes may come in any task. What differs from the official code: it also scales the class weights
+to a mean of one, which is the same as dividing gamma by that scale; and it keeps a Gram matrix [M, M] of every class, where
+here its square root is kept (`closed_form.balanced`).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+from tosca_cache.closed_form.balanced import BalancedRidge
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.random_ridge import RandomRidge
-from tosca_cache.closed_form.ridge import SELECTIONS
+from tosca_cache.closed_form.recursive import RecursiveRidge
+from tosca_cache.closed_form.ridge import SELECTIONS, Ridge
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.closed import Expanded
+from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
 @register_learner
-class RanPac(Expanded):
+class RanPac(ClosedForm):
     """Stores square roots of Gram matrices, [r, M] and [r, C] for r <= M rows in all, then the sums [M, M] and [M, C].
 
     With the published choice of lambda, accuracy falls apart (by 30 points and more) where all rows so far are about as
@@ -40,6 +50,7 @@ class RanPac(Expanded):
         precision: of sums and solution, `float32` or `float64`.
     """
 
+    all_threads = True
     name = "ranpac"
     source = "RanPAC without phase 1 (arXiv 2307.02251)"
     adds_rows = True
@@ -67,3 +78,63 @@ class RanPac(Expanded):
         seed = derive_seed(self.seed, "projection")
         features = RandomFeatures(expansion, seed=seed, law=projection, dtype=PRECISIONS[precision])
         self.classifier = RandomRidge(features, seed=seed, lam=lam, selection=selection)
+
+
+@register_learner
+class RanPacRaw(ClosedForm):
+    """Stores sum x x^T [d, d] and class sums [d, C]; lambda is chosen at each task from its own rows; float64."""
+
+    name = "ranpac-raw"
+    what = (
+        "RanPAC without random projection and phase 1 (an ablation of arXiv 2307.02251): ridge regression on raw "
+        "features."
+    )
+    source = "RanPAC without projection and phase 1 (arXiv 2307.02251)"
+    adds_rows = True
+
+    def __init__(self, **common: Any) -> None:
+        super().__init__(**common)
+        self.classifier = Ridge(seed=derive_seed(self.seed, "projection"), selection="split")
+
+
+class Analytic(ClosedForm):
+    """Ridge regression of a fixed strength on random ReLU features."""
+
+    ridge: ClassVar[type[RecursiveRidge] | type[BalancedRidge]]
+    all_threads = True
+    adds_rows = True
+
+    def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, projection: str = "uniform", **common: Any) -> None:
+        super().__init__(**common)
+        features = RandomFeatures(buffer, seed=derive_seed(self.seed, "projection"), law=projection)
+        self.classifier = self.ridge(features, gamma=gamma)
+
+
+@register_learner
+class Acil(Analytic):
+    """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
+
+    Arguments:
+        buffer: number M of random features. gamma: the ridge.
+        projection: law of the random weights, `uniform` as in ACIL or `gaussian` as in RanPAC.
+    """
+
+    name = "acil"
+    what = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706): recursive least squares on random ReLU features."
+    source = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706)"
+    ridge = RecursiveRidge
+
+
+@register_learner
+class Garm(Analytic):
+    """Stores square roots of the classes' Gram matrices, as many rows of M numbers as there were train rows.
+
+    Arguments:
+        buffer: number M of random features. gamma: the ridge.
+        projection: law of the random weights, `uniform` or `gaussian`.
+    """
+
+    name = "garm"
+    what = "Class-balanced analytic learning (AIR, arXiv 2408.10349): every class's Gram matrix divided by its count."
+    source = "AIR's GeneralizedARM (arXiv 2408.10349)"
+    ridge = BalancedRidge

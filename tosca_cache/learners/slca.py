@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tosca_cache.learners.base import register_learner
+from tosca_cache.config import Settings
+from tosca_cache.learners.base import named, register_learner, unnamed
 from tosca_cache.learners.gaussians import Alignment, Gaussians
 from tosca_cache.learners.heads import LinearKind
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer, named, unnamed
+from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
 from tosca_cache.seeds import derive_seed
 from tosca_cache.train.gradient import Tensors
-from tosca_cache.train.settings import Settings
 
 BATCH = 256
 
@@ -88,14 +88,13 @@ class Slca(SingleModuleLearner):
 
     def state(self) -> dict[str, Tensor]:
         """Heads before and after alignment, and the Gaussians."""
-        gaussians = {f"gaussians.{name}": t for name, t in self.gaussians.state().items()}
-        return super().state() | named("aligned", self.aligned) | gaussians
+        return super().state() | named("aligned", self.aligned) | named("gaussians", self.gaussians.state())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes them over."""
         super().load_state(state)
         self.aligned = unnamed("aligned", state, self.device)
-        self.gaussians.load_state(unnamed("gaussians", state, torch.device("cpu")))
+        self.gaussians.load_state(unnamed("gaussians", state))
 
 
 def mean_scales(task_classes: list[range]) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tosca_cache.config import Settings
 from tosca_cache.learners.tosca import Tosca, divergence
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
@@ -17,7 +18,6 @@ from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member
 from tosca_cache.train.task import learn_task
 

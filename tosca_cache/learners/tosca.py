@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import free_memory, on_cores, one_thread
 from tosca_cache.evaluate.audit import batch_modules
-from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, register_learner
+from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, named, register_learner, unnamed
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
@@ -21,7 +22,6 @@ from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.loop import EpochDone
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member
 from tosca_cache.train.task import Learned, learn_task
 
@@ -134,15 +134,14 @@ class Tosca(Learner):
         """Modules, head, classes of each task, and what the router has learned."""
         task_classes = torch.tensor([[block.start, block.stop] for block in self.task_classes])
         router = {} if self.router is None else self.router.state()
-        return self.bank.state() | {"blocks": task_classes} | {f"router.{name}": t for name, t in router.items()}
+        return self.bank.state() | {"blocks": task_classes} | named("router", router)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes all of that over; losses are not kept."""
         self.bank = Bank.from_state(self.settings.flow, state, self.device)
         self.task_classes = [range(start, stop) for start, stop in state["blocks"].tolist()]
         if self.router is not None:
-            mine = "router."
-            self.router.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
+            self.router.load_state(unnamed("router", state))
 
     @property
     def trainable_parameters(self) -> int:

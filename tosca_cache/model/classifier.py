@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import ImageError, ModelError, UsageError
 from tosca_cache.learners.base import Learner, learner_type
@@ -23,7 +24,6 @@ from tosca_cache.model.novelty import Novelty
 from tosca_cache.model.records import DIGEST, Answers, Lesson, Taught
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Rows, Task
-from tosca_cache.train.settings import Settings
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]

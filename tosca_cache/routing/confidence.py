@@ -16,6 +16,18 @@ from tosca_cache.luca.module import entropy_and_prediction
 from tosca_cache.routing.base import ModuleOutputs, Router, register_router
 
 
+@register_router
+class SampleEntropy(Router):
+    """argmin_i H_i(x): the module that is surest about this very sample. Stores nothing."""
+
+    name = "sample"
+    source = "TOSCA (TMLR 2026), inference, without the mean over the test batch"
+
+    def route(self, outputs: ModuleOutputs) -> Tensor:
+        """The module of least entropy, [n]."""
+        return outputs.entropy.argmin(0)
+
+
 class ConfidenceRouter(Router):
     """argmax_t of a number that each module gives."""
 

@@ -25,7 +25,7 @@ from tosca_cache.store.exchange import open_external
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.batches import Batch
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.settings import Settings
+from tosca_cache.config import Settings
 
 Array = NDArray[Any]
 TOLERANCE = 1e-5

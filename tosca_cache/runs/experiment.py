@@ -17,7 +17,6 @@ from tosca_cache.config import TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
-from tosca_cache.evaluate.summary import summarise
 from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
 from tosca_cache.learners.base import FloatArray, IntArray, Learner
 from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
@@ -26,7 +25,7 @@ from tosca_cache.shown import Shown
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
-from tosca_cache.train.settings import Settings
+from tosca_cache.config import Settings
 
 
 
@@ -114,12 +113,8 @@ def train_stream(stream: TaskStream, learner: Learner, reporter: Reporter | None
 
 def evaluate_trained(trained: Trained) -> Evaluation:
     """All metrics; of modules also the audit of routing conditions on the test rows of the whole stream."""
-    outcome, last = trained.outcome, trained.outcome.predictions[-1]
-    modules = last.tasks if last.modules is None else last.modules
-    assert modules is not None
-    few_shot = trained.stream.protocol.shots is not None
-    predicted = last.labels, modules, outcome.labels, outcome.tasks
-    metrics = summarise(outcome.R, outcome.counts, *predicted, few_shot=few_shot)
+    outcome = trained.outcome
+    metrics = outcome.metrics(few_shot=trained.stream.protocol.shots is not None)
     seconds, outputs, conditions = dict(outcome.seconds), None, dict[str, float]()
     if isinstance(outcome.test_set, CachedTestFeatures):
         start = perf_counter()

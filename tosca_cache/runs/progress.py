@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
-from tosca_cache.bars import Bar, LiveDisplay
+from tosca_cache.bars import LiveDisplay
 
 MOST_NUMBERS = 10  # of a line: of a row with more, the average, the last and the lowest are printed
 
@@ -19,13 +19,7 @@ class TrainingProgress(LiveDisplay):
     """
 
     def __init__(self, console: Console, *, leaks: bool = False) -> None:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-        )
-        super().__init__(console, Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console))
+        super().__init__(console, "epochs", TimeRemainingColumn())
         self.leaks, self.seed, self.tasks, self.epochs = leaks, 0, 0, 0
         self.bar = self.progress.add_task("train", total=None, visible=False)
 

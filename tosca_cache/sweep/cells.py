@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.config.checks import nearest
 from tosca_cache.config.schema import KEYS
 from tosca_cache.errors import ConfigError, UsageError
 from tosca_cache.sweep.ledger import canonical_json
 from tosca_cache.sweep.scenario import Scenario
-from tosca_cache.train.settings import Settings
 
 PUBLISHED_SEEDS = (1993, 1994, 1995, 1996, 1997)
 LAST = ("last_accuracy", "last_accuracy_over_tasks")  # what one evaluation after the last task tells

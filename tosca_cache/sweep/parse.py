@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from tosca_cache.config.checks import Check, Flag, Integer, Integers, Number, OrNone
-from tosca_cache.config.schema import KEYS, check_of, check_value, unknown_key
+from tosca_cache.config.checks import INTEGERS, Kind, expected, is_kind, none_word
+from tosca_cache.config.schema import KEYS, check_value, kind_of, unknown_key
 from tosca_cache.errors import ConfigError
 from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.sweep.space import Axis, Space, rounded
@@ -113,7 +113,7 @@ def _split(item: str, assignment: str, where: str) -> tuple[str, str]:
 
 def _file_axis(key: str, entry: Any, where: str) -> Axis:
     """The axis of an entry of a file: a list, a range, or a table with one of them."""
-    check = _check_key(key, where)
+    kind = _check_key(key, where)
     table = entry if isinstance(entry, dict) else {"range" if isinstance(entry, str) else "values": entry}
     when, unknown = table.get("when", {}), table.keys() - {"values", "range", "when"}
     if unknown or ("values" in table) == ("range" in table) or not isinstance(when, dict):
@@ -122,7 +122,7 @@ def _file_axis(key: str, entry: Any, where: str) -> Axis:
     for asked, values in when.items():
         conditions |= _condition(asked, values if isinstance(values, list) else [values], f"{where}, when")
     values, text = table.get("values"), table.get("range")
-    if isinstance(check, Integers) and not (isinstance(values, list) and all(isinstance(v, list) for v in values)):
+    if is_kind(kind, INTEGERS) and not (isinstance(values, list) and all(isinstance(v, list) for v in values)):
         raise ConfigError(f"Each value of {key} is a list.", where=where, remedy="Write a list of lists.")
     if isinstance(text, str):
         return replace(_range_axis(key, text, where), when=conditions)
@@ -131,15 +131,14 @@ def _file_axis(key: str, entry: Any, where: str) -> Axis:
     return replace(_listed_axis(key, values, where), when=conditions)
 
 
-def _check_key(key: str, where: str) -> Check:
-    """What an axis takes where it is not None; raises `ConfigError` if there is no such key or it cannot be swept."""
+def _check_key(key: str, where: str) -> Kind:
+    """What an axis takes; raises `ConfigError` if there is no such key or it cannot be swept."""
     if key in NOT_SWEPT:
         reason, remedy = NOT_SWEPT[key]
         raise ConfigError(f"{key} cannot be swept. {reason}", where=where, remedy=remedy.format(key.replace("_", "-")))
     if key not in KEYS:
         raise unknown_key(key, tuple(known for known in KEYS if known not in NOT_SWEPT), where)
-    check = check_of(key)
-    return check.inner if isinstance(check, OrNone) else check
+    return kind_of(key)
 
 
 def _condition(key: str, values: Iterable[object], where: str) -> dict[str, tuple[Any, ...]]:
@@ -172,7 +171,7 @@ def _check_count(key: str, count: int, where: str) -> None:
 
 def _text_axis(key: str, text: str, where: str) -> Axis:
     """The axis that `text` describes: a range, or values."""
-    if isinstance(_check_key(key, where), Integer | Number) and ":" in text:
+    if is_kind(_check_key(key, where), int, float) and ":" in text:
         return _range_axis(key, text, where)
     return _listed_axis(key, _text_values(key, text, where), where)
 
@@ -182,43 +181,41 @@ def _text_values(key: str, text: str, where: str) -> list[object]:
     parts = [part.strip() for part in text.split(",")]
     if parts != [""] and "" in parts:
         raise ConfigError(f"{key} has an empty value.", where=where, remedy="Leave out the comma too many.")
-    check = check_of(key) if key in KEYS else Flag()  # an unknown key is refused by who takes the values
-    return [_from_text(check, part) for part in parts if part]
+    kind = kind_of(key) if key in KEYS else bool  # an unknown key is refused by who takes the values
+    return [_from_text(kind, part) for part in parts if part]
 
 
-def _from_text(check: Check, text: str) -> object:
-    """The value that a text stands for; the text itself where it stands for none, so that its check refuses it."""
-    if isinstance(check, OrNone):
-        return None if text == check.word else _from_text(check.inner, text)
-    if isinstance(check, Flag):
+def _from_text(kind: Kind, text: str) -> object:
+    """The value that a text stands for; the text itself where it stands for none, so that it is refused."""
+    if text == none_word(kind):
+        return None
+    if is_kind(kind, bool):
         return _FLAGS.get(text, text)
-    if isinstance(check, Integers):
+    if is_kind(kind, INTEGERS):
         return () if text == "none" else text.replace("+", ",")
     try:
-        if isinstance(check, Integer):
-            return int(text)
-        return float(text) if isinstance(check, Number) else text
+        return int(text) if is_kind(kind, int) else float(text) if is_kind(kind, float) else text
     except ValueError:
         return text
 
 
 def _range_axis(key: str, text: str, where: str) -> Axis:
     """The axis of a range `KIND:LOW:HIGH[:COUNT or STEP]`."""
-    check = _check_key(key, where)
-    if not isinstance(check, Integer | Number):
+    kind_of_key = _check_key(key, where)
+    whole = is_kind(kind_of_key, int)
+    if not whole and not is_kind(kind_of_key, float):
         problem = f"{key} takes no range."
-        raise ConfigError(problem, where=where, remedy=f"List its values: give {check.expected}.")
-    whole = isinstance(check, Integer)
+        raise ConfigError(problem, where=where, remedy=f"List its values: give {expected(kind_of_key)}.")
     form = "int:LOW:HIGH[:STEP]" if whole else "log:LOW:HIGH[:COUNT] or lin:LOW:HIGH[:COUNT]"
     kind, *parts = (part.strip() for part in text.split(":"))
-    last = _from_text(Integer(1), parts[2]) if len(parts) == 3 else None
+    last = _from_text(int, parts[2]) if len(parts) == 3 else None
     least = 1 if whole else 2  # a step; a count
     right = kind in (("int",) if whole else ("log", "lin")) and len(parts) in (2, 3)
     if not right or not (last is None or (isinstance(last, int) and last >= least)):
         problem = f"{text!r} is no range that {key} takes."
         raise ConfigError(problem, where=where, remedy=f"Write {form}, the last a whole number of at least {least}.")
-    low, high = (check_value(key, _from_text(check, part), where=where) for part in parts[:2])
-    assert isinstance(low, int | float) and isinstance(high, int | float)  # they have passed Integer or Number
+    low, high = (check_value(key, _from_text(kind_of_key, part), where=where) for part in parts[:2])
+    assert isinstance(low, int | float) and isinstance(high, int | float)  # they have been checked as numbers
     if low >= high or (kind == "log" and low == 0):
         remedy = "Give the lower end first; a logarithmic range begins above 0."
         raise ConfigError(f"The range {text!r} is empty.", where=where, remedy=remedy)

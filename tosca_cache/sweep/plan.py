@@ -10,6 +10,7 @@ from time import perf_counter
 
 import torch
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import free_memory, one_thread
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.module import normalise
@@ -19,7 +20,6 @@ from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member
 
 # What changes the shape of a tensor, or the steps of a loop; all else varies along the model axis.

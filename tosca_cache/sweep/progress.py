@@ -7,16 +7,9 @@ from time import monotonic
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TextColumn, TimeRemainingColumn
 
-from tosca_cache.bars import Bar, LiveDisplay
+from tosca_cache.bars import LiveDisplay
 from tosca_cache.sweep.ledger import DONE, Finished
 from tosca_cache.sweep.runner import SweepReporter
 
@@ -25,14 +18,8 @@ class SweepProgress(LiveDisplay, SweepReporter):
     """Cells done, the best setting so far with its spread over seeds, and the time that is left."""
 
     def __init__(self, console: Console) -> None:
-        columns: tuple[ProgressColumn, ...] = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}", markup=False),
-        )
-        columns += (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[best]}", markup=False))
-        super().__init__(console, Bar(*columns, console=console, disable=not console.is_terminal))
+        best = TextColumn("{task.fields[best]}", markup=False)
+        super().__init__(console, "{task.fields[unit]}", TimeRemainingColumn(), best)
         self.bar = self.progress.add_task("sweep", total=None, unit="cells", best="")
         self.stage, self.cells, self.done, self.lost, self.best, self.begun = "", 0, 0, 0, "", monotonic()
 

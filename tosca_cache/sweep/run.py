@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tosca_cache.config import TrainConfig, to_toml
+from tosca_cache.config import Settings, TrainConfig, to_toml
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import LEAKS
@@ -31,7 +31,6 @@ from tosca_cache.sweep.search import Final, Search, Trial, run_final
 from tosca_cache.sweep.space import grid
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
-from tosca_cache.train.settings import Settings
 from tosca_cache.workers import Workers, cores, threads_here
 
 Row = tuple[dict[str, Any], int, int, int, int, int, float | None]  # see `report.sweeps.plan_table`

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import one_thread
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import epoch_batches
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member, Steps
 
 Tensors = dict[str, Tensor]  # named tensors, each [M, ...]

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import one_thread
 from tosca_cache.luca.module import cosine_logits
 from tosca_cache.luca.parameters import Parameters
 from tosca_cache.train.graph import replayed
 from tosca_cache.train.optimizers import StackedOptimizer, column
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member, Steps, adapt_stack
 
 EpochDone = Callable[[int], None]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.luca.parameters import Parameters
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import runs_of
 
 BETA1, BETA2, ADAM_EPS = 0.9, 0.999, 1e-8

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tosca_cache.config import Settings
 from tosca_cache.luca.module import adapt
 from tosca_cache.luca.parameters import Luca
 from tosca_cache.train.batches import Batch
-from tosca_cache.train.settings import Settings
 
 T = TypeVar("T")
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
-from tosca_cache.cli.cache import copies, exchange, look, remove, verify, why
+from tosca_cache.cli.cache.copies import pull, push
+from tosca_cache.cli.cache.exchange import export, import_
+from tosca_cache.cli.cache.look import info, list_
+from tosca_cache.cli.cache.remove import du, prune, rm
+from tosca_cache.cli.cache.verify import verify
+from tosca_cache.cli.cache.why import why
 
-VERBS = (look, verify, why, exchange, copies, remove)
+VERBS: dict[str, Callable[..., None]] = {"ls": list_, "info": info, "verify": verify, "why": why, "export": export, "import": import_}
+VERBS |= {"push": push, "pull": pull, "rm": rm, "prune": prune, "du": du}
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
     cache = typer.Typer(no_args_is_help=True, help="Look after the feature stores.")
-    for verbs in VERBS:
-        verbs.register(cache)
+    for name, function in VERBS.items():
+        cache.command(name)(function)
     app.add_typer(cache, name="cache")

@@ -19,32 +19,15 @@ Begin = Callable[[str, int], Callable[[int], None]]  # of a store's name and byt
 @contextmanager
 def transfer(what: str) -> Iterator[Begin]:
     """A bar of bytes on a terminal, for a store whose size is known later."""
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from tosca_cache.bars import counting
 
-    from tosca_cache.bars import Bar
+    with counting(make_console(stderr=True), bytes=True) as change:
 
-    text = TextColumn("{task.description}", markup=False)
-    bar = Bar(
-        text,
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=make_console(stderr=True),
-    )
+        def begin(name: str, size: int) -> Callable[[int], None]:
+            change(description=f"{what} {name}", total=size)
+            return lambda more: change(advance=more)
 
-    def begin(name: str, size: int) -> Callable[[int], None]:
-        task = bar.add_task(f"{what} {name}", total=size)
-        return lambda more: bar.update(task, advance=more)
-
-    if not bar.shown:
         yield begin
-        return
-    bar.start()
-    try:
-        yield begin
-    finally:
-        bar.stop()
 
 
 def push(
@@ -75,9 +58,3 @@ def pull(
     with transfer("pull") as begin:
         path = pull_store(address, Path(root), begin(name, size))
     echo(f"store: {path}")
-
-
-def register(cache: typer.Typer) -> None:
-    """Adds the verbs."""
-    cache.command()(push)
-    cache.command()(pull)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tosca_cache.store import Store
     from tosca_cache.store.exchange import Columns, Imported, ImportRequest, SplitRule
 
-LARGE = 20_000  # rows from which progress is worth a look
 SHOWN = 8  # unused arrays that are printed
 
 
@@ -110,11 +109,6 @@ def import_(
     _print_imported(done, root)
 
 
-def register(cache: typer.Typer) -> None:
-    """Adds the verbs."""
-    cache.command()(export)
-    cache.command("import")(import_)
-
 
 def _request(given: dict[str, Any]) -> ImportRequest:
     from tosca_cache.extract.names import resolve_name
@@ -159,28 +153,15 @@ def _print_columns(path: Path, columns: Columns, unused: Sequence[str]) -> None:
 
 @contextmanager
 def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, once it is worth it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    """A bar of rows on a terminal."""
+    from tosca_cache.bars import counting
 
-    console = make_console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, console=console)
-    task = bar.add_task(f"{what}: rows", total=total)
-
-    def advance(rows: int) -> None:
-        bar.update(task, advance=rows)
-        if console.is_terminal and not bar.live.is_started and (total or bar.tasks[0].completed) >= LARGE:
-            bar.start()
-
-    try:
-        yield advance
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+    with counting(make_console(stderr=True)) as change:
+        change(description=f"{what}: rows", total=total)
+        yield lambda rows: change(advance=rows)
 
 
 def _print_imported(done: Imported, root: Path) -> None:
-
     for note in done.notes:
         echo(f"note: {note}")
     if done.was_there:

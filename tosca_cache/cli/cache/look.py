@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, AnyRoot, Root
-from tosca_cache.terminal import echo, make_console, print_rows
+from tosca_cache.terminal import echo, echo_json, make_console, print_rows
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def list_(root: AnyRoot = str(DEFAULT_ROOT), as_json: AsJson = False) -> None:
 
     stores = list_remote(root) if is_address(root) else list_stores(Path(root))
     if as_json:
-        echo(json.dumps([store.to_dict() for store in stores], indent=1))
+        echo_json([store.to_dict() for store in stores])
     elif stores:
         _print_list(root, stores)
     else:
@@ -40,15 +39,10 @@ def info(
     """Show what a store is: rows, views, the full fingerprint, what was skipped, where it came from."""
     found = _facts(locate(store, root))
     if as_json:
-        echo(json.dumps(found, indent=1))
+        echo_json(found)
     else:
         _print_facts(found)
 
-
-def register(cache: typer.Typer) -> None:
-    """Adds the verbs."""
-    cache.command("ls")(list_)
-    cache.command()(info)
 
 
 def _facts(path: Path) -> dict[str, Any]:

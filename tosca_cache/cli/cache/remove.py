@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
-from tosca_cache.terminal import confirm, echo, make_console, print_rows
+from tosca_cache.terminal import confirm, echo, echo_json, make_console, print_rows
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -68,16 +67,10 @@ def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
 
     found = usage(Path(root))
     if as_json:
-        echo(json.dumps(found.to_dict(), indent=1))
+        echo_json(found.to_dict())
     else:
         _print_usage(Path(root), found)
 
-
-def register(cache: typer.Typer) -> None:
-    """Adds the verbs."""
-    cache.command()(rm)
-    cache.command()(prune)
-    cache.command()(du)
 
 
 def _loss(path: Path) -> str:

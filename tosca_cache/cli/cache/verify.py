@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import typer
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, echo_json, make_console
 
 if TYPE_CHECKING:
     from tosca_cache.extract.reconstruct import Sources
@@ -77,10 +76,6 @@ def verify(
             report.attempt("recompute", lambda: _recompute(asked, opened))
     report.close()
 
-
-def register(cache: typer.Typer) -> None:
-    """Adds the verb."""
-    cache.command()(verify)
 
 
 @dataclass
@@ -182,13 +177,11 @@ class _Report:
     @contextmanager
     def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """A bar of bytes on a terminal; yields what moves it."""
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+        from tosca_cache.bars import counting
 
-        console = make_console(stderr=True)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=console, disable=self.as_json or not console.is_terminal) as progress:
-            task = progress.add_task(name, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+        with counting(make_console(stderr=True, quiet=self.as_json), bytes=True) as change:
+            change(description=name)
+            yield lambda done, total: change(completed=done, total=total)
 
     def say(self, line: str, *, passing: bool = False) -> None:
         """A line; one that is passing goes to standard error."""
@@ -232,7 +225,7 @@ class _Report:
     def close(self) -> None:
         """The JSON, and the exit code."""
         if self.as_json:
-            echo(json.dumps(self.facts | {"ok": self.good}, indent=1))
+            echo_json(self.facts | {"ok": self.good})
         if not self.good:
             raise typer.Exit(1)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tosca_cache.cli.cache.common import AsJson
 from tosca_cache.cli.extract import extract, request_of
-from tosca_cache.terminal import echo
+from tosca_cache.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from tosca_cache.extract.request import Comparison
@@ -35,16 +34,12 @@ def why(as_json: bool, **given: Any) -> None:
             "stores": [_as_json(comparison) for comparison in found],
             "command": command(request),
         }
-        echo(json.dumps(facts, indent=1))
+        echo_json(facts)
     else:
         _print(found, matching, command(request))
     if not matching:
         raise typer.Exit(1)
 
-
-def register(cache: typer.Typer) -> None:
-    """Adds the verb."""
-    cache.command()(why)
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.config import Settings
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS
 from tosca_cache.devices import on_cores
 from tosca_cache.luca.parameters import LucaShape, Parameters
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.native.library import load_library
-from tosca_cache.train.settings import Settings
 from tosca_cache.train.stack import Lane, Member, learning_rates
 
 Array = NDArray[Any]

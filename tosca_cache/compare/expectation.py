@@ -6,36 +6,38 @@ table leaves out comes from the defaults.
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Callable
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import ConfigError, UsageError
 from tosca_cache.files import Limit, read_limited
 
-MEASURES = (
+Measure = Literal[
     "last_accuracy",
     "average_accuracy",
     "last_accuracy_over_tasks",
     "average_accuracy_over_tasks",
     "forgetting",
     "accuracy_curve",
-)
+]
+Numbers = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
-@dataclass(frozen=True)
-class Expectation:
+class Expectation(BaseModel):
     """What was published of one learner on one dataset.
 
     dataset: a name of `tosca datasets`, or of a folder. method: name of our learner. options: of its constructor.
     source: where the values stand. note: what a reader has to know of them.
-    values: percent, by measure (see `MEASURES`; accuracy_curve is a list, one number a task). spreads: their standard
-        deviations over seeds, where published.
+    values: percent, by measure; accuracy_curve is a list, one number a task. spreads: their standard deviations over
+        seeds, where published.
     increment, init_cls, shuffle, seeds: the protocol; values are means over the seeds. task_sizes, class_order: the
         classes of each task, and the classes in their order, instead.
     backbone, normalize, image_size, resize, interpolation: the features; the clean view is resized to `resize` by its
@@ -43,10 +45,12 @@ class Expectation:
     views: augmented views of a train row that the learner needs.
     """
 
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
     dataset: str
     method: str
     source: str
-    values: Mapping[str, Any]
+    values: dict[Measure, float | list[float]]
     backbone: str
     normalize: str
     image_size: int
@@ -55,12 +59,12 @@ class Expectation:
     views: int = 0
     increment: int | None = None
     init_cls: int | None = None
-    task_sizes: tuple[int, ...] = ()
+    task_sizes: Numbers = ()
     shuffle: bool = True
-    class_order: tuple[int | str, ...] = ()
-    seeds: tuple[int, ...] = (1993,)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    spreads: Mapping[str, float] = field(default_factory=dict)
+    class_order: Annotated[tuple[int | str, ...], Field(min_length=1)] = ()
+    seeds: Numbers = (1993,)
+    options: dict[str, Any] = {}
+    spreads: dict[Measure, float] = {}
     note: str = ""
 
     def under(self, task_sizes: tuple[int, ...], class_order: tuple[int | str, ...]) -> Expectation:
@@ -69,7 +73,7 @@ class Expectation:
         Raises `UsageError` for a curve of another number of tasks.
         """
         curve = self.values.get("accuracy_curve")
-        if task_sizes and curve is not None and len(curve) != len(task_sizes):
+        if task_sizes and isinstance(curve, list) and len(curve) != len(task_sizes):
             raise UsageError(
                 f"the published curve has {len(curve)} tasks, --task-sizes {len(task_sizes)}",
                 where=self.source,
@@ -82,11 +86,10 @@ class Expectation:
         changed: dict[str, Any] = {"note": f"{self.note}; {note}" if self.note else note}
         if task_sizes:
             changed |= {"increment": None, "init_cls": None, "task_sizes": task_sizes}
-        return replace(self, **changed, class_order=class_order or self.class_order)
+        return self.model_copy(update=changed | {"class_order": class_order or self.class_order})
 
 
-@dataclass(frozen=True)
-class Paper:
+class Paper(NamedTuple):
     """The published values of one paper. name: as in `--paper`, or the path of a user's own file."""
 
     name: str
@@ -132,7 +135,7 @@ def read_paper(path: Path) -> Paper:
 
 
 def _folder() -> Traversable:
-    return files("tosca_cache.reproduce").joinpath("values")
+    return files("tosca_cache.compare").joinpath("values")
 
 
 def _read(read: Callable[[], bytes], name: str) -> Paper:
@@ -154,49 +157,25 @@ def _read(read: Callable[[], bytes], name: str) -> Paper:
     )
 
 
-def _expectation(raw: Mapping[str, Any], where: str) -> Expectation:
-    known = {item.name: item for item in fields(Expectation)}
-    for key in raw:
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r}", where=where, remedy=f"did you mean {nearest(key, known)!r}?")
-    for key, item in known.items():
-        if key not in raw and item.default is MISSING and item.default_factory is MISSING:
-            raise ConfigError(f"{key} is missing", where=where, remedy="add it, or put it under [defaults]")
-    _check_tasks(raw, where)
-    for key, value in raw.items():
-        if not _fits(value, str(known[key].type)):
-            raise ConfigError(f"{key} cannot be {value!r}", where=where, remedy=f"it is {known[key].type}")
-    _check_values(raw["values"], where)
-    _check_values(raw.get("spreads", {}), where)
-    given: dict[str, Any] = dict(raw)
-    for key in ("seeds", "task_sizes", "class_order"):
-        if key in given:
-            given[key] = tuple(given[key])
-    return Expectation(**given)
-
-
-def _check_tasks(raw: Mapping[str, Any], where: str) -> None:
-    """Raises `ConfigError` unless the sizes of tasks are said, and said once."""
-    if "task_sizes" in raw and {"increment", "init_cls"} & raw.keys():
+def _expectation(raw: dict[str, Any], where: str) -> Expectation:
+    try:
+        one = Expectation.model_validate_json(json.dumps(raw, default=str))  # where a list may be a tuple
+    except ValidationError as error:
+        raise _wrong(error, where) from error
+    if one.task_sizes and (one.increment is not None or one.init_cls is not None):
         raise ConfigError("task_sizes says how many classes each task has", where=where, remedy="leave increment out")
-    if not {"increment", "task_sizes"} & raw.keys():
+    if not one.task_sizes and one.increment is None:
         raise ConfigError("increment is missing", where=where, remedy="add it, or put it under [defaults]")
+    return one
 
 
-def _fits(value: object, kind: str) -> bool:
-    """Whether a TOML value is of a field's type; the types are written as above."""
-    if kind.startswith("Mapping"):
-        return isinstance(value, dict)
-    if kind.startswith("tuple"):
-        kinds = kind.removeprefix("tuple[").partition(",")[0].split(" | ")
-        return isinstance(value, list) and bool(value) and all(type(item).__name__ in kinds for item in value)
-    return type(value).__name__ in kind.split(" | ")
-
-
-def _check_values(values: Mapping[str, Any], where: str) -> None:
-    for name, value in values.items():
-        numbers = value if name == "accuracy_curve" and isinstance(value, list) else [value]
-        if name not in MEASURES or not all(type(number) in (int, float) for number in numbers):
-            raise ConfigError(
-                f"{name} = {value!r} is no value", where=where, remedy=f"give percent, of {', '.join(MEASURES)}"
-            )
+def _wrong(error: ValidationError, where: str) -> ConfigError:
+    """What pydantic found first, as an error of ours."""
+    found = error.errors()[0]
+    key = ".".join(str(part) for part in found["loc"] if part != "[key]")
+    if found["type"] == "extra_forbidden":
+        near = nearest(key, Expectation.model_fields)
+        return ConfigError(f"unknown key {key!r}", where=where, remedy=f"did you mean {near!r}?")
+    if found["type"] == "missing":
+        return ConfigError(f"{key} is missing", where=where, remedy="add it, or put it under [defaults]")
+    return ConfigError(f"{key} cannot be {found['input']!r}", where=where, remedy=found["msg"])

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tosca_cache.compare.expectation import Paper, find_paper, read_paper, shipped_papers
+from tosca_cache.compare.reproduce import wanted_fields
 from tosca_cache.datasets import known
 from tosca_cache.errors import ConfigError, UsageError
 from tosca_cache.extract.names import resolve_name
 from tosca_cache.learners import LEARNERS
-from tosca_cache.reproduce.expectation import Paper, find_paper, read_paper, shipped_papers
-from tosca_cache.reproduce.features import wanted_fields
 from tosca_cache.tasks import task_sizes
 
 PAPERS = shipped_papers()
@@ -112,8 +112,8 @@ def test_a_file_of_ones_own(tmp_path):
         (("increment = 2", 'increment = "2"'), "increment cannot be '2'"),
         (("increment = 2", "increment = true"), "increment cannot be True"),
         (("increment = 2", "increment = 2\nseeds = []"), "seeds cannot be"),
-        (("last_accuracy = 97.0", "accuracy = 97.0"), "accuracy = 97.0 is no value"),
-        (("last_accuracy = 97.0", 'last_accuracy = "97"'), "is no value"),
+        (("last_accuracy = 97.0", "accuracy = 97.0"), "values.accuracy cannot be 'accuracy'"),
+        (("last_accuracy = 97.0", 'last_accuracy = "97"'), "last_accuracy"),
         (("[[expectation]]", ""), "there is no"),
         (("[[expectation]]", "[["), "cannot be read"),
     ],

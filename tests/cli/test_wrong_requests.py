@@ -1,0 +1,141 @@
+"""Requests that cannot be: each is one message with what is wrong and what to do, and leaves nothing behind."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from commands import tosca
+
+from tosca_cache.store import list_stores
+
+# What is typed before the words of a case, by its first word.
+BEFORE = {
+    "digits": "extract --dataset digits --backbone test_vit --weights {weights} --img-size 32 --root new",
+    "folder": "extract --dataset photos --backbone test_vit --weights {weights} --img-size 32 --root new",
+    "nano": "extract --dataset digits --root new",
+    "compare": "compare --dataset digits --methods",
+    "sweep": "sweep --dataset digits --set epochs=2 --report-seeds 1,2",
+    "reproduce": "reproduce",
+}
+# Command | exit status | words of the message.
+CASES = """
+digits --dataset digit | 2 | digits
+digits --dataset ./nowhere | 1 | ./nowhere | does not exist
+digits --dataset cub --data-root elsewhere | 1 | elsewhere/cub | 9430 | train/CLASS | RevisitingCIL
+digits --views -1 | 2 | --views
+digits --views many | 2 | --views
+digits --test-fraction 1.5 | 2 | --test-fraction
+digits --precision int4 | 2 | --precision | bf16
+digits --normalize clip | 2 | --normalize | timm
+digits --on-error ask | 2 | --on-error
+digits --store-dtype int8 | 2 | --store-dtype
+digits --device abacus | 2 | --device
+digits --img-size 0 | 2 | --img-size
+digits --img-size 33 | 1 | --img-size | 16
+digits --backbone vit_unknown | 1 | --backbone
+digits --weights nowhere.pth | 1 | nowhere.pth
+digits --weights nowhere.bin.gz | 1 | nowhere.bin.gz
+digits --background black | 2 | --background | no files
+digits --duplicates drop | 2 | --duplicates | digits
+digits --part 0/4 | 2 | --part | i from 1 to n
+digits --part 5/4 | 2 | --part | i from 1 to n
+digits --part x | 2 | --part | i from 1 to n
+digits --part 1/2 --join | 2 | --part cannot be combined with --join
+digits --part 1/2 --jobs 2 | 2 | --part cannot be combined with --jobs
+digits --join --backend dask | 2 | --join cannot be combined with --backend
+digits --part 1/2 --restart | 2 | --restart | other parts have done
+digits --join --restart | 2 | --restart
+digits --jobs 0 | 2 | --jobs
+digits --jobs 100000 | 2 | --jobs 100000 would start 100000 processes | give at most
+digits --jobs 2 --backend slurm | 2 | --backend | loky, dask, ray
+digits --jobs 2 --scheduler tcp://here:8786 | 2 | --scheduler | --backend dask
+folder --orientation sideways | 2 | --orientation | upright or stored
+folder --depth 12 | 2 | --depth | scaled or clipped
+folder --background pinkish | 2 | --background | 'pinkish'
+folder --max-pixels 0 | 2 | --max-pixels
+folder --duplicates ask | 2 | --duplicates | keep or drop or fail
+nano --views 1000000 | 2 | --views must be at most 65535
+nano --test-views 70000 | 2 | --test-views must be at most 65535
+nano --batch-size 1000000000000 | 2 | views of 32 pixels take
+nano --device meta | 2 | device 'meta' is not available
+compare simplcil | 2 | did you mean 'simplecil'?
+compare simplecil --set teen.alpha=1 | 2 | 'teen' is not among the methods compared
+compare teen --set teen.alfa=1 | 2 | did you mean 'alpha'?
+compare teen --set teen.alpha=much | 2 | give a finite number
+compare teen --set teen.alpha=nan | 2 | alpha cannot be 'nan'
+compare ranpac --set ranpac.lam=inf | 2 | lam cannot be 'inf'
+compare ranpac --set ranpac.expansion=-5 | 2 | give a whole number from 0 on
+compare ranpac --set ranpac.projection=x | 2 | ranpac cannot be made: law is 'x'
+compare simplecil --set simplecil.k=1 | 2 | it has none
+compare teen --set alpha=1 | 2 | write it as --set METHOD.OPTION=VALUE
+compare simplecil --seeds 0 | 2 | give a count of 1 or more
+compare simplecil --seeds 1993,x | 2 | cannot be '1993,x'
+compare simplecil --increment 11 | 2 | increment is 11
+compare simplecil --format html | 2 | there is no format 'html'
+compare simplecil --out table.doc | 2 | says no format
+compare simplecil --out nowhere/t.csv | 2 | the table cannot be written
+compare simplecil --out photos --format csv | 2 | the table cannot be written
+compare simplecil --shots 0 | 2 | shots cannot be 0
+compare simplecil --plugin none.py | 2 | there is no such file
+sweep --set lr | 2 | --set | KEY=VALUES
+sweep --set lr=fast | 2 | lr cannot be 'fast'
+sweep --set lrr=0.1 | 2 | 'lrr' | 'lr'
+sweep --set seeds=1,2 | 2 | --seeds
+sweep --set lr=log:0.01:0.1 | 2 | lr=log:0.01:0.1:5 | random or tpe
+sweep --sampler random --set lr=log:0.01:0.1 | 2 | --trials
+sweep --set scheduler=steplr | 2 | milestones
+sweep --set increment=2,11 | 2 | increment is 11 | 10 classes
+sweep --space none.toml | 2 | none.toml | --space
+sweep --metric accuracy | 2 | --metric | last_accuracy
+sweep --select validation | 2 | --select | val
+sweep --sampler bayes | 2 | bayes | grid, random, tpe
+sweep --seeds 1,2 --max-cells 1 | 2 | --max-cells | --seeds
+sweep --max-cells 0 | 2 | --max-cells
+sweep --round 0 | 2 | --round
+sweep --seeds one | 2 | --seeds | integers
+sweep --report-seeds 1,1 | 2 | --report-seeds | different
+sweep --val-fraction 20 | 2 | --val-fraction | 0.2
+sweep --time-budget soon | 2 | --time-budget | 90s
+sweep --time-budget -3m | 2 | --time-budget
+sweep --time-budget 0.0001s | 1 | --time-budget | more time
+sweep --tune-store {store} | 2 | --tune-store | --select two-phase
+sweep --select two-phase --set increment=6 | 2 | two-phase | --tune-store
+sweep --store nowhere | 1 | nowhere | tosca extract
+sweep --dataset digit | 1 | tosca extract --dataset digit
+sweep --jobs 0 | 2 | --jobs
+sweep --backend slurm | 2 | --backend | loky, dask, ray
+sweep --scheduler tcp://here:1 | 2 | --scheduler | --backend dask
+sweep --device cuda:9 | 2 | cuda:9
+sweep --engine fast | 2 | native, torch
+sweep --ledger notes.txt | 1 | notes.txt | not a sweep ledger
+sweep --ledger notes.txt/sweep.sqlite | 1 | notes.txt | --ledger
+reproduce | 2 | give --paper or --expectation
+reproduce --paper simplecil --expectation x.toml | 2 | give --paper or --expectation
+reproduce --paper simplcil | 2 | did you mean 'simplecil'
+reproduce --paper simplecil --dataset digits | 2 | choose of cifar100, cub
+reproduce --expectation none.toml | 2 | cannot be read
+reproduce --paper simplecil --dataset cub | 1 | files of cub are missing; wanted: train/CLASS | with --data-root
+"""
+
+
+@pytest.fixture
+def place(digits_place):
+    """A working directory with a file and a folder of the user's."""
+    Path("notes.txt").write_text("my notes")
+    Path("photos/a").mkdir(parents=True)
+    return digits_place
+
+
+@pytest.mark.parametrize("case", CASES.strip().splitlines())
+def test_wrong_requests_are_one_message_with_a_remedy(place, digits_cache, tiny_weights, case):
+    typed, status, *words = (part.strip() for part in case.split(" | "))
+    first, *rest = shlex.split(typed)
+    (store,) = list_stores(digits_cache)
+    command = " ".join([BEFORE[first], *map(shlex.quote, rest)]).replace("'{store}'", str(store.path))
+    result = tosca(*shlex.split(command.format(weights=tiny_weights)), code=int(status))
+    said = " ".join(result.output.split())
+    assert all(word in said for word in words), said
+    assert "error: " in said.lower() and ("do: " in said or "Usage: " in said)
+    left = {path.name for path in place.rglob("*") if path.is_file()}
+    assert left <= {"notes.txt", "digits-sweep.sqlite", "digits-compare.sqlite"} and not list_stores("new")
+    assert Path("notes.txt").read_text() == "my notes"

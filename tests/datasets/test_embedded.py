@@ -1,0 +1,137 @@
+"""`digits`, `digits-domains` and `glyphs`: made by the package, and always the same."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from tosca_cache.datasets import REGISTRY, load_dataset
+from tosca_cache.datasets import glyphs as glyphs_module
+from tosca_cache.datasets.digits import ANGLE, NOISE, RADIUS, SHIFTS
+from tosca_cache.datasets.glyphs import FACES, GLYPH_CHARACTERS, class_name, load_glyphs_dataset, render_mask
+from tosca_cache.errors import DatasetError
+from tosca_cache.seeds import numpy_generator
+
+DOMAINS = ("clean", "rotation", "inversion", "noise", "blur")
+SIDES = {"digits": 8, "digits-domains": 8, "glyphs": 32}
+
+
+@pytest.fixture(scope="module", params=SIDES)
+def dataset(request):
+    return load_dataset(request.param)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def domains():
+    return load_dataset("digits-domains")
+
+
+def pixels(image):
+    return np.asarray(image.convert("L"), dtype=int)
+
+
+def test_counts(dataset):
+    known = REGISTRY[dataset.name]
+    train, test = dataset.splits["train"], dataset.splits["test"]
+    assert (len(dataset.class_names), len(train), len(test)) == (known.classes, known.train, known.test)
+    counts = [np.bincount(split.labels, minlength=known.classes) for split in (train, test)]
+    np.testing.assert_allclose(counts[1] / (counts[0] + counts[1]), known.test / (known.train + known.test), atol=0.005)
+    assert not set(train.paths) & set(test.paths) and len({*train.paths, *test.paths}) == len(train) + len(test)
+
+
+def test_images_depend_on_nothing_but_their_row(dataset):
+    """Opened in another order, by threads, and from another loaded copy, they have the same bytes, and all differ."""
+    rows, again = list(range(0, 500, 7)), load_dataset(dataset.name)
+    glyphs_module.render_mask.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        threaded = list(pool.map(lambda row: dataset.open("test", row).tobytes(), reversed(rows)))
+    assert threaded[::-1] == [again.open("test", row).tobytes() for row in rows]
+    assert len(set(threaded)) == len(rows)
+    side = SIDES[dataset.name]
+    assert {(image.mode, image.size) for image in (again.open("train", row) for row in rows)} == {("RGB", (side, side))}
+
+
+def test_the_datasets_never_change(digits, domains):
+    """A change of the split, or of any row's domain or pixels, changes every figure measured on it: it is deliberate."""
+    assert digits.listing_digest() == "01c75fbb61b89e181d8515e867dffbe676780040207e2fb5bda0e60549a5e0f1"
+    assert domains.listing_digest() == "86c6d1cc3485e151aacb809c1babc82704137db7fd7831bfbc2696e5933a8919"
+    images = b"".join(domains.open(split, row).tobytes() for split in ("train", "test") for row in range(0, 500, 5))
+    assert hashlib.sha256(images).hexdigest() == "f9e502944ab940bc1d4750cb082ccd886348d3dfa083f85f458406f3b0d2e74a"
+
+
+def test_digits_are_the_originals(digits):
+    from sklearn.datasets import load_digits
+
+    originals = load_digits().images
+    for split in ("train", "test"):
+        for row in (0, 17, len(digits.splits[split]) - 1):
+            channels = np.asarray(digits.open(split, row))
+            number = int(digits.splits[split].paths[row].removeprefix("digit-"))
+            np.testing.assert_array_equal(np.rint(channels[..., 0] / 255 * 16), originals[number - 1])
+            assert (channels == channels[..., :1]).all()
+
+
+def test_no_digit_is_in_two_domains_and_every_domain_has_a_fifth_of_every_class(domains, digits):
+    assert domains.domain_names == tuple(SHIFTS) == DOMAINS
+    for split in ("train", "test"):
+        ours, theirs = domains.splits[split], digits.splits[split]
+        assert tuple(path.split("/")[1] for path in ours.paths) == theirs.paths
+        assert [path.split("/")[0] for path in ours.paths] == [DOMAINS[d] for d in ours.domains]
+        np.testing.assert_array_equal(ours.labels, theirs.labels)
+        counts = np.array([np.bincount(ours.labels[ours.domains == d], minlength=10) for d in range(5)])
+        assert counts.min() > 0 and (counts.max(0) - counts.min(0) <= 1).all()
+
+
+SHIFTED = {
+    "clean": lambda image, path: pixels(image),
+    "inversion": lambda image, path: 255 - pixels(image),
+    "rotation": lambda image, path: pixels(image.rotate(ANGLE, Image.Resampling.BICUBIC)),
+    "blur": lambda image, path: pixels(image.filter(ImageFilter.GaussianBlur(RADIUS))),
+    "noise": lambda image, path: np.clip(
+        np.rint(pixels(image) + NOISE * numpy_generator(1993, "digits-domains", "noise", path).normal(size=(8, 8))),
+        0,
+        255,
+    ),
+}
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_every_shift_is_the_one_documented(domains, digits, domain):
+    split = domains.splits["test"]
+    for row in np.flatnonzero(split.domains == DOMAINS.index(domain))[:20]:
+        wanted = SHIFTED[domain](digits.open("test", row), split.paths[row])
+        np.testing.assert_array_equal(pixels(domains.open("test", row)), wanted)
+
+
+def test_glyphs_have_names_that_are_safe_in_paths_and_a_seed_of_their_own():
+    glyphs, other = load_glyphs_dataset(), load_glyphs_dataset(seed=1)
+    assert class_name("Ж") == "u0416-cyrillic-capital-letter-zhe"
+    assert all(name.isascii() and name.replace("-", "").isalnum() for name in glyphs.class_names)
+    assert glyphs.listing_digest() != other.listing_digest()
+    assert glyphs.open("train", 0).tobytes() not in (other.open("train", 0).tobytes(), glyphs.open("test", 0).tobytes())
+
+
+def test_no_glyph_looks_like_another_or_like_a_digit():
+    """Correlation of masks scaled to their bounding boxes, mean over the faces: 3 and capital Ze have 0.97."""
+    characters = "0123456789" + GLYPH_CHARACTERS
+    masks = [[render_mask(c, face, size=24, box=20) for face in range(len(FACES))] for c in characters]
+    vectors = np.array(masks, dtype=np.float64).reshape(len(characters), len(FACES), -1)
+    assert (vectors.max(-1) == 255).all(), "every face draws every class"
+    vectors -= vectors.mean(-1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    alike = np.einsum("ifd,jfd->ij", vectors, vectors, optimize=True) / len(FACES)
+    np.fill_diagonal(alike, 0)
+    assert alike[10:].max() < 0.8
+
+
+def test_missing_fonts_are_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(glyphs_module.matplotlib, "get_data_path", lambda: str(tmp_path))
+    with pytest.raises(DatasetError, match="faces"):
+        load_glyphs_dataset()

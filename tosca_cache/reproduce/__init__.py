@@ -1,1 +1,0 @@
-"""Published numbers beside ours: what was published under which protocol, and a run of it."""
