@@ -160,8 +160,8 @@ def _of_run(run: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]
 
 
 def _of_store(path: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    from tosca_cache.extract.store_facts import store_facts
     from tosca_cache.extract.thumbnails import Thumbnails
+    from tosca_cache.runs.store_facts import store_facts
     from tosca_cache.store import open_store
 
     store = open_store(path)
