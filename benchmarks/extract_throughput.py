@@ -64,7 +64,8 @@ def main() -> None:
         sys.exit(f"skipped: {options.data} or {options.weights} is not there")
     photos = load_dataset(str(options.data))
     if options.role == "peer":
-        print(json.dumps(peer(subset(photos, options.peer_images), options.weights, options.peer_batch)))
+        model = load_backbone(BACKBONE, weights=options.weights, img_size=IMG_SIZE, precision="fp32").model
+        print(json.dumps(peer(subset(photos, options.peer_images), model, options.peer_batch, torch.device("cpu"))))
         return
     backbone = load_backbone(BACKBONE, weights=options.weights, img_size=IMG_SIZE)
     batch, workers = default_batch_size(backbone), threads_here()
@@ -224,12 +225,14 @@ class Photos(torch.utils.data.Dataset[torch.Tensor]):
         return self.transform(self.dataset.open("train", row))
 
 
-def peer(dataset: ImageDataset, weights: Path, batch: int) -> float:
-    """What a good user would write: a DataLoader, autocast, one view after the other, numpy.save; views a second."""
+def peer(dataset: ImageDataset, model: torch.nn.Module, batch: int, device: torch.device) -> float:
+    """What a good user would write: a DataLoader, autocast, one view after the other, numpy.save; views a second.
+
+    model: in float32.
+    """
     ensure_torchvision()
     from torchvision.transforms import v2
 
-    model = load_backbone(BACKBONE, weights=weights, img_size=IMG_SIZE, precision="fp32").model
     end = [
         v2.ToImage(),
         v2.ToDtype(torch.float32, scale=True),
@@ -240,9 +243,12 @@ def peer(dataset: ImageDataset, weights: Path, batch: int) -> float:
     augmented = v2.Compose([v2.RandomResizedCrop(224, scale=(0.05, 1.0)), v2.RandomHorizontalFlip(), *end])
 
     def view(transform: Callable[..., torch.Tensor], images: ImageDataset) -> np.ndarray:
-        loader = torch.utils.data.DataLoader(Photos(images, transform), batch_size=batch, num_workers=threads_here())
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            return torch.cat([model(x).float() for x in loader]).numpy()
+        on_gpu = device.type == "cuda"
+        loader = torch.utils.data.DataLoader(
+            Photos(images, transform), batch_size=batch, num_workers=threads_here(), pin_memory=on_gpu
+        )
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            return torch.cat([model(x.to(device, non_blocking=on_gpu)).float().cpu() for x in loader]).numpy()
 
     view(clean, subset(dataset, 2 * batch))
     with tempfile.TemporaryDirectory() as folder:

@@ -159,6 +159,8 @@ def load_backbone(
     if weights is not None:
         load_weights_file(model, weights)
     model = model.eval().requires_grad_(False).float()
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # PyTorch's default, with which float32 convolutions are no float32
     return Backbone(
         model.to(device), name=arch, weights_digest=digest(model), device=device, precision=precision, **built
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from time import perf_counter
 
 import numpy as np
@@ -26,6 +27,8 @@ from tosca_cache.train.stack import Lane, Member
 from tosca_cache.train.task import Learned, learn_task
 
 ROWS_AT_ONCE = 4096
+# Test rows of a group, and rows of all modules together, that are computed as one: for a core's cache, and to fill a GPU.
+AT_ONCE = {"cpu": (ROWS_AT_ONCE, 1), "cuda": (1 << 16, 1 << 18)}
 BATCH_ROUTER = "batch"
 MOST_KEPT = 0.25  # of the free memory: how much adapted test rows may take whenever some are added
 
@@ -239,53 +242,70 @@ class CachedTestFeatures(TestSet):
     def _entropy_and_prediction(self, threads: int) -> tuple[Tensor, Tensor]:
         """[T, n] each; some rows by one module on each core at a time, and nothing of size [T, n, C] is made."""
         self._adapt(threads)
-        start, bank, groups = perf_counter(), self.learner.bank, self._groups()
-        pairs = [(module, group) for module in range(len(bank)) for group in groups]
-        found = on_cores(self._scored, pairs, threads)
-        entropy, prediction = (torch.cat(each).unflatten(0, (len(bank), -1)) for each in zip(*found, strict=True))
+        start, modules, groups = perf_counter(), range(len(self.learner.bank)), self._groups()
+        at_once = max(1, self._at_once[1] // max(1, sum(map(len, self.rows))))
+        some = [modules[first : first + at_once] for first in range(0, len(modules), at_once)]
+        found = iter(on_cores(self._scored, [(part, group) for part in some for group in groups], threads))
+        rows = [[torch.cat(each, 1) for each in zip(*islice(found, len(groups)), strict=True)] for _ in some]
+        entropy, prediction = (torch.cat(each) for each in zip(*rows, strict=True))
         self.seconds["head"] += perf_counter() - start
         return entropy, prediction
 
     @torch.inference_mode()
-    def _scored(self, pair: tuple[int, range]) -> tuple[Tensor, Tensor]:
-        module, group = pair
-        parts = [self._adapted(part, module) for part in group]
-        return self.learner.engine.entropy_and_prediction(parts, *self.learner.bank.directions)
+    def _scored(self, pair: tuple[range, range]) -> tuple[Tensor, Tensor]:
+        """Entropy and prediction of some modules for some parts of the rows, [m, n] each."""
+        modules, group = pair
+        parts = [self._adapted(part, module) for module in modules for part in group]
+        found = self.learner.engine.entropy_and_prediction(parts, *self.learner.bank.directions)
+        return found[0].unflatten(0, (len(modules), -1)), found[1].unflatten(0, (len(modules), -1))
+
+    @property
+    def _at_once(self) -> tuple[int, int]:
+        return AT_ONCE["cuda" if self.learner.device.type == "cuda" else "cpu"]
 
     def _groups(self) -> list[range]:
         """The parts, in runs of about `ROWS_AT_ONCE` rows."""
-        at_once = ROWS_AT_ONCE * (16 if self.learner.device.type == "cuda" else 1)
         groups, start, rows = [], 0, 0
         for part, mine in enumerate(self.rows):
             rows += len(mine)
-            if rows >= at_once or part + 1 == len(self.rows):
+            if rows >= self._at_once[0] or part + 1 == len(self.rows):
                 groups.append(range(start, part + 1))
                 start, rows = part + 1, 0
         return groups
 
     def _adapt(self, threads: int) -> None:
-        """Computes what is to be kept, a part of the rows by one module a core at a time."""
+        """Computes what is to be kept; on a CPU a part of the rows by one module a core at a time."""
         start = perf_counter()
         room = MOST_KEPT * free_memory(self.learner.device)
-        missing = []
+        missing: list[tuple[list[int], range]] = []
         for part, done in enumerate(self.adapted):
             size = self.rows[part].numel() * torch.finfo(self.learner.dtype).bits // 8
             count = min(len(self.learner.bank) - len(done), int(room // max(size, 1)))
-            missing += [(part, module) for module in range(len(done), len(done) + count)]
+            modules = range(len(done), len(done) + count)
+            if self._at_once[1] == 1:
+                missing += [([part], modules[m : m + 1]) for m in range(count)]
+            elif count and missing and missing[-1][1] == modules:
+                missing[-1][0].append(part)
+            elif count:
+                missing.append(([part], modules))
             room -= count * size
-        for (part, _), rows in zip(missing, on_cores(self._computed, missing, threads), strict=True):
-            self.adapted[part].append(rows)
+        for (parts, _), found in zip(missing, on_cores(self._computed, missing, threads), strict=True):
+            for part, rows in zip(parts, found.split([len(self.rows[part]) for part in parts], 1), strict=True):
+                self.adapted[part] += list(rows)
         self.seconds["adapt"] += perf_counter() - start
 
     def _adapted(self, part: int, module: int) -> Tensor:
         done = self.adapted[part]
-        return done[module] if module < len(done) else self._computed((part, module))
+        return done[module] if module < len(done) else self._computed(([part], range(module, module + 1)))[0]
 
     @torch.inference_mode()
-    def _computed(self, pair: tuple[int, int]) -> Tensor:
-        part, module = pair
-        chunks = self.rows[part].split(ROWS_AT_ONCE)
-        return torch.cat([self.learner.bank.adapted(module, chunk.to(self.learner.dtype)) for chunk in chunks])
+    def _computed(self, pair: tuple[list[int], range]) -> Tensor:
+        """Adapted rows of some parts by some modules, [m, n, d]."""
+        parts, modules = pair
+        chunks = torch.cat([self.rows[part] for part in parts]).split(
+            max(ROWS_AT_ONCE, self._at_once[1] // len(modules))
+        )
+        return torch.cat([self.learner.bank.adapted_by(modules, chunk.to(self.learner.dtype)) for chunk in chunks], 1)
 
 
 def divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:

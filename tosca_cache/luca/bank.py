@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -53,7 +53,14 @@ class Bank:
     @torch.no_grad()
     def adapted(self, module: int, x: Tensor) -> Tensor:
         """Unit-length adapted features of one module, [n, d] to [n, d]; they never change once the module is frozen."""
-        return normalise(adapt(self.modules[module], x, self.flow)[0])
+        return self.adapted_by([module], x)[0]
+
+    @torch.no_grad()
+    def adapted_by(self, modules: Sequence[int], x: Tensor) -> Tensor:
+        """Unit-length adapted features of several modules, [n, d] to [m, n, d]."""
+        chosen = [self.modules[module] for module in modules]
+        one = chosen[0] if len(chosen) == 1 else Luca(*map(torch.cat, zip(*chosen, strict=True)))
+        return normalise(adapt(one, x, self.flow))
 
     @property
     def directions(self) -> tuple[Tensor, Tensor]:

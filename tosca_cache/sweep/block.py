@@ -1,4 +1,4 @@
-"""A block of cells, trained side by side and scored one by one: the job that a process runs."""
+"""A block of cells, trained side by side and scored a few at a time: the job that a process runs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, TrainedModules, learn_stacked
 from tosca_cache.sweep.cells import LAST, Cell
 from tosca_cache.sweep.ledger import Finished
+from tosca_cache.sweep.plan import scored_at_once
 from tosca_cache.sweep.scenario import Data, make_scenario
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.stack import Member
@@ -77,8 +78,7 @@ def _run(
         found["seconds"]["train"] = seconds
         return Finished(cell.address, "done", found | {"engine": engine.name})
 
-    threads = engine.threads if device.type == "cpu" else 1
-    return on_cores(score, range(len(cells)), min(threads, len(cells)))
+    return on_cores(score, range(len(cells)), min(scored_at_once(engine, device), len(cells)))
 
 
 def _learner(cell: Cell, record: TrainedModules, member: Member, engine: Engine) -> PretrainedTosca:

@@ -35,6 +35,7 @@ SHAPE_KEYS = (
     "class_order",
 )
 SIDE_BY_SIDE = {"native": 4, "torch": 8, "cuda": 512}  # models in a block: a thread, for the caches, to fill a GPU
+SCORED_ON_GPU = 4  # cells: while one waits for Python, the others keep the GPU busy
 FLOAT = 4
 ROWS = 256  # made-up train rows, and made-up test rows, that time is estimated by
 STEPS = 12
@@ -158,10 +159,15 @@ def plan_groups(
     for members in by_shape.values():
         stream = make_scenario(members[0].scenario, members[0].config, data, members[0].seed)
         sizes = Sizes.of(members[0], stream, views)
-        scored = engine.threads if device.type == "cpu" else 1
+        scored = scored_at_once(engine, device)
         most = _most(sizes, engine, device, memory // jobs - scored * sizes.bytes_at_scoring)
         groups.append(Group(tuple(members), sizes, most, scored))
     return groups
+
+
+def scored_at_once(engine: Engine, device: torch.device) -> int:
+    """Cells of a block that are scored at a time: one a core, or a few that share a GPU."""
+    return engine.threads if device.type == "cpu" else SCORED_ON_GPU
 
 
 @dataclass
