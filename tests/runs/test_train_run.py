@@ -59,6 +59,7 @@ def test_a_run_directory_is_complete(place):
         "log.txt",
         "accuracy-curve.png",
         "accuracy-matrix.png",
+        "report.html",
         "seed-5",
     }
     metrics = json.loads((run / "metrics.json").read_text())

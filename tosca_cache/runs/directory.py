@@ -5,6 +5,7 @@ metrics.json            R and every metric: mean over seeds, spread, and each se
 provenance.json         code, store fingerprint, libraries, hardware, command line, where each setting came from
 log.txt                 what happened when
 accuracy-curve.png, accuracy-matrix.png
+report.html             all of it as a page (`tosca train` writes it once the run is whole)
 seed-S/learner.safetensors
                         the learner: its numbers, and what it is
 seed-S/predictions.npz  after the last task, in file order: store row, true class and task, entropy and prediction of

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.evaluate.summary import to_json
 from tosca_cache.extract.thumbnails import Thumbnails
 from tosca_cache.store import SPLITS, Store
 
@@ -27,7 +26,7 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
     labels = {split: store.labels(split) for split in SPLITS}
     counts = {split: np.bincount(labels[split], minlength=len(store.class_names)) for split in SPLITS}
     provenance = store.provenance
-    facts = {
+    return {
         "kind": "store",
         "name": store.path.name,
         "about": dict(store.facts()),
@@ -47,9 +46,6 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
         "precision_error": provenance.get("relative_error_against_float32"),
         "provenance": _provenance(store, provenance),
     }
-    plain = to_json(facts)
-    assert isinstance(plain, dict)
-    return plain
 
 
 def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +82,7 @@ def _map(
     for n, ((split, row), (x, y)) in enumerate(zip(chosen, at.tolist(), strict=True)):
         key = images.add(split, row, "map-") if images is not None and n % every == 0 else None
         points.append([x, y, int(labels[split][row]), split, paths[split][row], key])
-    return {"how": how, "points": points}
+    return {"how": how, "points": sorted(points, key=lambda point: point[5] is not None)}  # those with a photo on top
 
 
 def _in_two(x: FloatArray) -> tuple[FloatArray, str]:

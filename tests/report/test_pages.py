@@ -1,0 +1,265 @@
+"""Pages without a browser: what stands in them, that names are text, that the numbers come back, and how large they are."""
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from report.targets import comparison_values, every_kind, run_values, store_values, sweep_values
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.report.pages import extract, render
+from tosca_cache.text import csv_text, html_text, latex, markdown, one_line
+
+MEGABYTE = 1_000_000
+EVIL = [
+    "<script>alert(1)</script>",
+    "[red]x[/red]",
+    "=cmd()",
+    "$x_1$",
+    "a\nb",
+    "\u202egnitirw",
+    "&amp;",
+    "'\"`",
+    "</script><!--",
+    "\x00\x1b[31m",
+]
+
+
+class Page(HTMLParser):
+    """Texts, elements and attributes of a page."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.texts, self.tags, self.attributes, self._script = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        self._script = tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self._script = False
+
+    def handle_data(self, data):
+        if not self._script:
+            self.texts.append(data)
+
+
+def tosca(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def test_the_numbers_come_back_and_nothing_points_outside():
+    targets = every_kind()
+    text = render(targets, {"k": "data:image/jpeg;base64,AAAA"}, made={"tosca_cache": "1", "made": "now"})
+    assert extract(text)["targets"] == targets
+    assert not any(isinstance(value, str) and re.match("(https?:)?//", value) for _, _, value in Page(text).attributes)
+    assert all(value.startswith(("#", "data:")) for _, name, value in Page(text).attributes if name in ("src", "href"))
+    (policy,) = [value for _, _, value in Page(text).attributes if value and value.startswith("default-src")]
+    assert policy.startswith("default-src 'none'; img-src data:;") and len(text) < MEGABYTE
+    for bad in ("", "<html></html>", '<script type="application/json" id="tosca-data">[1]</script>'):
+        with pytest.raises(ValueError):
+            extract(bad)
+
+
+def test_every_chart_says_in_words_what_it_shows_and_has_its_title():
+    page = Page(render(every_kind()))
+    labels = [value for tag, name, value in page.attributes if tag == "svg" and name == "aria-label"]
+    assert len(labels) > 12 and all(len(label) > 20 and ". " in label for label in labels)
+    roles = [value for tag, name, value in page.attributes if tag == "svg" and name == "role"]
+    assert roles == ["img"] * len(labels)
+
+
+@given(st.lists(st.one_of(st.text(max_size=40), st.sampled_from(EVIL)), min_size=2, max_size=6))
+@example(EVIL)
+def test_names_are_text_in_every_part(names):
+    targets = [run_values(names), store_values(names), sweep_values(words=tuple(dict.fromkeys([*names, "b"])))]
+    plain = [
+        run_values(["n"] * len(names)),
+        store_values(["n"] * len(names)),
+        sweep_values(words=tuple(f"n{n}" for n in range(len({*names, "b"})))),
+    ]
+    text = render(targets)
+    page = Page(text)
+    assert extract(text)["targets"] == targets
+    assert sorted(page.tags) == sorted(Page(render(plain)).tags)
+    assert page.tags.count("script") == 2 and not any(name.startswith("on") for _, name, _ in page.attributes)
+    texts = "\0".join(page.texts)
+    for name in names:
+        assert html_text(name) in texts
+
+
+@given(st.one_of(st.text(max_size=40), st.sampled_from(EVIL)))
+def test_names_are_text_on_a_terminal_in_latex_markdown_and_csv(name):
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e]", one_line(name))
+    assert "\n" not in latex(name) and "\n" not in markdown(name)
+    assert not re.search(r"(?<!\\)[$&#_%]", latex(name).replace(r"$\pm$", ""))
+    cell = csv_text([[name]]).lstrip('"')
+    assert not cell.startswith(("=", "@")) and (
+        not cell.startswith(("+", "-")) or re.match(r"[-+][\d.einf]", cell, re.I)
+    )
+
+
+def test_warnings_stand_in_the_summary():
+    few = run_values(seeds=(1993,), leaks="reads the order of the test file")
+    text = " ".join(Page(render([few, store_values()])).texts)
+    for said in ("The protocol leaks", "One seed", "data may leak", "far from float32: relative error 0.050"):
+        assert said in text
+    oracle = sweep_values()
+    oracle["report"]["how"] = "chosen on test rows"
+    assert "is no result" in " ".join(Page(render([oracle])).texts)
+    assert "Careful" not in render([run_values()])
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [
+        ((79.0, 80.0, 82.0), "worse"),
+        ((89.0, 92.0, 90.0), "not told apart"),
+        ((89.0, 90.0, 91.0), "the same with every seed: cannot be told"),
+    ],
+)
+def test_worse_is_only_said_where_the_interval_leaves_out_zero(other, verdict):
+    page = Page(render([comparison_values({"a": (90.0, 91.0, 92.0), "b": other})]))
+    assert page.texts.count(verdict) == 1
+
+
+def test_the_values_of_a_run_stand_in_its_page():
+    run = run_values()
+    texts = {text.strip() for text in Page(render([run])).texts}
+    metrics = run["metrics"]
+    for name in ("average_accuracy", "last_accuracy", "forgetting"):
+        assert f"{metrics[name]:.2f} ± 0.50" in texts
+    for value in [
+        *(v for row in metrics["R"] for v in row if v is not None),
+        *metrics["last_accuracy_by_condition"].values(),
+    ]:
+        assert f"{value:.2f}" in texts
+
+
+def test_large_reports_are_small_files():
+    many = run_values(tuple(f"class number {n}" for n in range(1000)), tasks=50)
+    assert len(render([many])) < 3 * MEGABYTE
+    assert len(render([sweep_values(5000)])) < 5 * MEGABYTE
+
+
+def test_a_page_does_not_change_what_it_is_given():
+    targets = every_kind()
+    before = copy.deepcopy(targets)
+    render(targets)
+    assert targets == before
+
+
+@pytest.fixture(scope="module")
+def place(make_store, tmp_path_factory):
+    """Runs, a sweep and a comparison on a small store."""
+    folder = tmp_path_factory.mktemp("place")
+    make_store(folder / "store", classes=6)
+    common = ["--store", str(folder / "store"), "--runs", str(folder / "runs")]
+    for command in (
+        ["train", *common, "--increment", "2", "--epochs", "1", "--router", "sample", "--seed", "1,2"],
+        [
+            "sweep",
+            *common,
+            "--set",
+            "increment=2",
+            "--set",
+            "l1=0,1e-4,1e-3",
+            "--set",
+            "epochs=1,2",
+            "--seeds",
+            "1",
+            "--report-seeds",
+            "1",
+        ],
+        ["compare", *common, "--increment", "2", "--methods", "nmc,lda,simplecil", "--seeds", "2"],
+    ):
+        done = tosca(*command)
+        assert done.exit_code == 0, done.output
+        assert done.output.splitlines()[-1].startswith("page: ") and done.output.rstrip().endswith(".html")
+    return folder
+
+
+def test_train_sweep_and_compare_leave_a_page(place):
+    (run,) = [path for path in (place / "runs").iterdir() if path.is_dir()]
+    (target,) = extract((run / "report.html").read_text())["targets"]
+    assert target["metrics"] == json.loads((run / "metrics.json").read_text())
+    (sweep,) = extract((place / "runs" / "shapes-sweep.report.html").read_text())["targets"]
+    assert sweep["report"] == json.loads((place / "runs" / "shapes-sweep.report.json").read_text())
+    assert len(sweep["groups"][0]["settings"]) == 6 and sweep["command"]
+    (comparison,) = extract((place / "runs" / "shapes-compare.report.html").read_text())["targets"]
+    assert {row["method"] for row in comparison["found"]["rows"]} == {"nmc", "lda", "simplecil"} == [
+        "lda",
+        "nmc",
+        "simplecil",
+    ] or comparison["found"]["rows"]
+
+
+def test_no_report_leaves_none(place, tmp_path):
+    common = ["--store", place / "store", "--runs", tmp_path, "--no-report"]
+    assert tosca("train", *common, "--increment", 2, "--epochs", 1).exit_code == 0
+    assert (
+        tosca(
+            "sweep", *common, "--set", "increment=2", "--set", "l1=0,1e-4", "--seeds", 1, "--report-seeds", 1
+        ).exit_code
+        == 0
+    )
+    assert tosca("compare", *common, "--increment", 2, "--methods", "nmc", "--seeds", 1).exit_code == 0
+    assert not list(tmp_path.rglob("*.html"))
+
+
+def test_report_takes_any_mix_and_adds_the_curves_of_floor_ceiling_and_pool(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (run,) = [path for path in (place / "runs").iterdir() if path.is_dir()]
+    routes = tosca("route", run, "--routers", "sample", "--json")
+    (tmp_path / "routes.json").write_text(routes.stdout)
+    done = tosca(
+        "report",
+        run,
+        *(place / "runs" / f"shapes-{kind}.sqlite" for kind in ("sweep", "compare")),
+        place / "store",
+        "routes.json",
+        "-o",
+        "all.html",
+    )
+    assert done.exit_code == 0, done.output
+    targets = extract((tmp_path / "all.html").read_text())["targets"]
+    assert [target["kind"] for target in targets] == ["run", "sweep", "comparison", "store", "routes"]
+    metrics, curves = targets[0]["metrics"], targets[0]["curves"]
+    for name in ("oracle", "pool", "nearest_class_mean"):
+        assert curves[name]["mean"][-1] == pytest.approx(metrics["last_accuracy_by_condition"][name])
+    assert curves["oracle"]["mean"][0] == pytest.approx(metrics["R"][0][0])
+    again = tosca("report", "--extract", "all.html")
+    assert json.loads(again.stdout)["targets"] == targets
+
+
+@pytest.mark.parametrize("target", ["nothing-of-the-kind", "text.json", "text.html"])
+def test_what_is_no_target_is_refused_in_words(target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.json").write_text("[1, 2]")
+    (tmp_path / "text.html").write_text("<p>")
+    for arguments in (["report", target], ["report", "--extract", target], ["report"]):
+        done = tosca(*arguments)
+        assert done.exit_code and "error: " in done.output and "Traceback" not in done.output
+
+
+def test_photos_are_embedded_and_left_out_on_request(digits_place):
+    done = tosca("train", "--dataset", "digits", "--epochs", 1, "--router", "sample")
+    assert done.exit_code == 0, done.output
+    (run,) = (digits_place / "runs").iterdir()
+    assert "data:image/jpeg" not in (run / "report.html").read_text()
+    assert tosca("report", "last").exit_code == 0
+    with_photos = (run / "report.html").read_text()
+    assert 1 < with_photos.count('src="data:image/jpeg') <= 2 * 200
+    assert tosca("report", "last", "--no-images").exit_code == 0
+    without = (run / "report.html").read_text()
+    assert "data:image/jpeg" not in without and len(without) < 3 * MEGABYTE
+    suspects = extract(with_photos)["targets"][0]["photos"]["suspects"]
+    probabilities = [suspect["probability"] for suspect in suspects]
+    assert probabilities == sorted(probabilities) and all(p < 0.1 for p in probabilities)
