@@ -36,11 +36,8 @@ def command_at(path):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, make_store):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "cache").mkdir()
-    make_store(tmp_path / "cache" / "shapes--toy")
-    return tmp_path
+def place(shapes_place):
+    return shapes_place
 
 
 @pytest.mark.campaign

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import tosca
+from reference.setting import REFERENCE
 
 QUICK = ["--epochs", "1", "--increment", "3", "--router", "sample"]
 VERBS = {
@@ -13,21 +14,8 @@ VERBS = {
     "sweep": ["--set", "lr=0.01", "--set", "epochs=1", "--set", "increment=3", "--report-seeds", "1"],
     "compare": ["--methods", "simplecil", "--seeds", "1", "--increment", "3"],
 }
-REFERENCE = {
-    "prefix": "reproduce",
-    "dataset": "leaves",
-    "memory_size": 0,
-    "shuffle": True,
-    "init_cls": 3,
-    "increment": 3,
-    "model_name": "tosca",
-    "backbone_type": "vit_base_patch16_224_in21k",
-    "pretrained": True,
-    "device": ["-1"],
-    "seed": [1993],
-    "epochs": 1,
-    "init_lr": 0.1,
-}
+SETTING = REFERENCE | {"dataset": "leaves", "init_cls": 3, "increment": 3, "device": ["-1"], "epochs": 1}
+SETTING |= {"memory_size": 0, "init_lr": 0.1}
 
 
 @pytest.fixture
@@ -36,7 +24,7 @@ def place(tmp_path, monkeypatch, make_store):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     make_store(tmp_path / "cache" / "photos--toy", dataset="photos")
-    (tmp_path / "setting.json").write_text(json.dumps(REFERENCE))
+    (tmp_path / "setting.json").write_text(json.dumps(SETTING))
     return tmp_path
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from commands import tosca
 
 import tosca_cache
-from tosca_cache.cli.app import app
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.files import load_learner
 
@@ -17,14 +16,8 @@ SMALL = {"ranpac": "expansion=40", "acil": "buffer=40", "garm": "buffer=40"}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, make_store):
-    monkeypatch.chdir(tmp_path)
-    make_store(tmp_path / "cache" / "shapes--toy")
-    return tmp_path
-
-
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
+def place(shapes_place):
+    return shapes_place
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))

