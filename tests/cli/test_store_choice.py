@@ -30,8 +30,7 @@ def place(tmp_path, monkeypatch, make_store):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_store_that_is_named_overrules_a_file(place, verb):
-    result = tosca(verb, "--store", "cache/photos--toy", "--config", "setting.json", *VERBS[verb])
-    assert result.exit_code == 0, result.output
+    result = tosca(verb, "--store", "cache/photos--toy", "--config", "setting.json", *VERBS[verb], code=0)
     lines = [line for line in result.output.splitlines() if "does not count" in line or "without effect" in line]
     assert lines == [
         "backbone vit_base_patch16_224_in21k (file setting.json) does not count: "
@@ -48,20 +47,18 @@ def test_a_store_that_is_named_overrules_a_file(place, verb):
 @pytest.mark.parametrize("verb", VERBS)
 def test_one_message_has_all_differences_and_the_command_that_works(place, verb):
     words = [verb, "--config", "setting.json", "--dataset", "photos", "--views", "8", *VERBS[verb]]
-    refused = tosca(*words)
-    assert refused.exit_code == 1
+    refused = tosca(*words, code=1)
     for field in ("backbone.name", "backbone.tag", "transform.normalize", "views.count"):
         assert f"{field}: asked for" in refused.output
     (line,) = [line for line in refused.output.splitlines() if "Train on it as it is: " in line]
     command = shlex.split(line.partition("as it is: ")[2])
     assert command[0] == "tosca" and "--views" not in command
-    assert tosca(*command[1:]).exit_code == 0
+    tosca(*command[1:], code=0)
 
 
 def test_the_command_line_comes_before_a_store_that_is_named(place):
     words = ["--store", "cache/photos--toy", *QUICK]
-    refused = tosca("train", *words, "--views", "8", "--backbone", "vit_nano", "--dataset", "leaves")
-    assert refused.exit_code == 1
+    refused = tosca("train", *words, "--views", "8", "--backbone", "vit_nano", "--dataset", "leaves", code=1)
     for text in ('dataset.name: asked for "leaves"', "views.count: asked for 8, it has 3", "backbone.name: asked for"):
         assert text in refused.output
-    assert tosca("train", *words, "--views", "3", "--backbone", "toy.toy.test").exit_code == 0
+    tosca("train", *words, "--views", "3", "--backbone", "toy.toy.test", code=0)

@@ -23,8 +23,7 @@ def place(shapes_place):
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_a_run_of_any_learner(place, name):
     options = ("--set", SMALL[name]) if name in SMALL else ()
-    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK)
-    assert result.exit_code == 0, result.output
+    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK,  code=0)
     assert f"3 tasks, {name}" in result.output
     (run,) = Path("runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
