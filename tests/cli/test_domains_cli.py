@@ -128,30 +128,6 @@ def test_the_same_store_as_new_classes(place):
     assert "domains" not in metrics["seeds"]["1"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("--incremental", "domains", "--increment", "2"), "each domain is a task"),
-        (("--incremental", "domains", "--init-cls", "2"), "each domain is a task"),
-        (("--incremental", "tasks"), "one of classes, domains"),
-    ],
-)
-def test_wrong_requests(place, arguments, said):
-    result = train(place, *arguments, runs="refused", code=2)
-    assert said in " ".join(result.output.split())
-    assert not (place / "refused").exists()
-
-
-def test_a_store_of_one_domain_is_named(place, make_store, tmp_path):
-    make_store(tmp_path / "plain")
-    result = tosca(
-        "train", "--store", tmp_path / "plain", "--runs", tmp_path / "runs", "--incremental", "domains", code=1
-    )
-    assert "one domain only" in result.output
-    assert str(tmp_path / "plain") in result.output
-    assert not (tmp_path / "runs").exists()
-
-
 def test_a_search_over_domains(place, tmp_path):
     command = (
         *("sweep", "--store", store_of(place), "--incremental", "domains", "--runs", tmp_path, "--seeds", "1,2,3"),
