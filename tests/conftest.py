@@ -223,6 +223,15 @@ def make_store():
 
 
 @pytest.fixture
+def shapes_place(tmp_path, monkeypatch, make_store):
+    """A folder with one store of six classes, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cache").mkdir()
+    make_store(tmp_path / "cache" / "shapes--toy")
+    return tmp_path
+
+
+@pytest.fixture
 def mounted(tmp_path):
     """Mounts a small file system of its own: (options) -> folder; skipped where that is not allowed."""
     folders = []

@@ -109,7 +109,7 @@ def test_imports_follow_the_arrows(room):
     ],
 )
 def test_start_up_loads_no_heavy_library(code):
-    heavy = ("torch", "fastapi", "timm", "torchvision", "sklearn", "matplotlib", "zarr", "numpy", "scipy", "h5py")
+    heavy = ("torch", "fastapi", "pydantic", "timm", "torchvision", "sklearn", "matplotlib", "zarr", "numpy", "scipy")
     probe = f"{code}\nimport sys\nprint([m for m in {heavy!r} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -333,7 +333,7 @@ def test_show_lists_every_setting_with_its_origin() -> None:
 
 
 def test_importing_the_config_imports_no_heavy_library() -> None:
-    heavy = "torch timm torchvision zarr numpy sklearn matplotlib"
+    heavy = "pydantic torch timm torchvision zarr numpy sklearn matplotlib"
     code = f"import sys, tosca_cache.config; print([name for name in {heavy.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

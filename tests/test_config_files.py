@@ -6,33 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from reference.setting import REFERENCE
 
 from tosca_cache.config import TrainConfig, resolve, shipped_configs, show
 from tosca_cache.errors import ConfigError
-
-REFERENCE: dict[str, object] = {
-    "prefix": "reproduce",
-    "dataset": "cifar224",
-    "shuffle": True,
-    "init_cls": 5,
-    "increment": 5,
-    "model_name": "tosca",
-    "backbone_type": "vit_base_patch16_224_in21k",
-    "pretrained": True,
-    "device": ["0"],
-    "seed": [1993],
-    "mlp_ratio": 16,
-    "se_ratio": 16,
-    "l1": 5e-4,
-    "flow": "tosca",
-    "epochs": 20,
-    "batch_size": 48,
-    "optimizer": "sgd",
-    "scheduler": "cosine",
-    "lr": 0.025,
-    "weight_decay": 0,
-    "milestones": [],
-}
 
 
 def _write(folder: Path, text: str, name: str = "mine.toml") -> Path:

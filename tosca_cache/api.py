@@ -50,7 +50,7 @@ from tosca_cache.evaluate.summary import to_json
 from tosca_cache.learners.options import check_options, full_options, make_learner, method_names
 from tosca_cache.learners.tosca import BATCH_ROUTER, Tosca
 from tosca_cache.routing import make_router
-from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, train_stream
+from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, make_engine, train_stream
 from tosca_cache.runs.progress import TrainingProgress
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
@@ -68,8 +68,6 @@ from tosca_cache.store.verify import Verification
 from tosca_cache.store.verify import verify_store as _verify_store
 from tosca_cache.tasks import LABELS, TaskStream
 from tosca_cache.terminal import make_console
-from tosca_cache.train.batches import check_plan
-from tosca_cache.train.engines import choose_engine
 
 _TRAIN = ("method", "options", "seed", "router", "device", "engine", "reporter")  # besides the training settings
 
@@ -245,11 +243,10 @@ def train(
     for key in settings:
         if key not in names:
             raise unknown(key, [*names, *_TRAIN], "train")
-    config = config_of(plain_values(settings) | {"method": method, "router": router})
+    fixed = {"method": method, "router": router, "device": device, "engine": engine}
+    config = config_of(plain_values(settings) | fixed)
     check_options({method_names([method])[0]: options or {}})
-    where, counts = resolve_device(device), stream.train_counts().tolist()
-    check_plan(max(counts), config.epochs)
-    trainer = choose_engine(engine, where, steps=Settings.of(config).steps(counts))
+    where, trainer = resolve_device(device), make_engine(config, stream, 1)
     chosen = full_options(method, config, plain_values(options or {}))
     learner = make_learner(method, config, chosen, seed=seed, device=where, engine=trainer)
     leaks = chosen.get("router") == BATCH_ROUTER

@@ -24,14 +24,12 @@ def pixels(tmp_path_factory):
 
 def test_an_extracted_store_there_and_back(digits_place, digits_cache):
     (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
-    done = tosca("cache", "export", "digits", "digits.h5")
-    assert done.exit_code == 0, done.output
+    done = tosca("cache", "export", "digits", "digits.h5", code=0)
     assert done.output.startswith("digits.h5: ")
     refused = tosca("cache", "export", "digits", "digits.h5")
     assert (refused.exit_code, "--force" in refused.output) == (2, True)
-    assert tosca("cache", "export", "digits", "digits.h5", "--force").exit_code == 0
-    done = tosca("cache", "import", "digits.h5", "--dataset", "copy", "--root", "elsewhere")
-    assert done.exit_code == 0, done.output
+    tosca("cache", "export", "digits", "digits.h5", "--force", code=0)
+    done = tosca("cache", "import", "digits.h5", "--dataset", "copy", "--root", "elsewhere", code=0)
     assert "  features: train/features, test/features\n" in done.output
     (again,) = (path for path in (digits_place / "elsewhere").iterdir() if path.is_dir())
     one, other = open_store(store), open_store(again)
@@ -44,8 +42,7 @@ def test_an_extracted_store_there_and_back(digits_place, digits_cache):
 @pytest.fixture(scope="module")
 def imported(pixels):
     """The folder with a store of the pixels."""
-    done = tosca("cache", "import", pixels, "--dataset", "pixels", "--root", pixels.parent)
-    assert done.exit_code == 0, done.output
+    done = tosca("cache", "import", pixels, "--dataset", "pixels", "--root", pixels.parent, code=0)
     assert "  features: X\n  labels: y\n  split: is_test\n" in done.output
     assert done.output.endswith(f"use it: tosca train --dataset pixels --root {pixels.parent}\n")
     return pixels.parent
@@ -54,20 +51,17 @@ def imported(pixels):
 def test_stage_two_works_on_imported_pixels(imported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = ["--dataset", "pixels", "--root", imported]
-    trained = tosca("train", *store, *QUICK)
-    assert trained.exit_code == 0, trained.output
+    trained = tosca("train", *store, *QUICK, code=0)
     assert "average accuracy" in trained.output
     (run,) = (tmp_path / "runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["last_accuracy_by_condition"]["nearest_class_mean"] > 80
     provenance = json.loads((run / "provenance.json").read_text())
     assert provenance["store"]["specification"]["source"]["files"][0]["name"] == "digits.npz"
-    compared = tosca("compare", *store, "--methods", "simplecil,slda", "--seeds", "1", "--increment", "5")
-    assert compared.exit_code == 0, compared.output
+    compared = tosca("compare", *store, "--methods", "simplecil,slda", "--seeds", "1", "--increment", "5", code=0)
     assert "slda" in compared.output
     axes = [f"--set={axis}" for axis in ("epochs=1", "increment=5", "mlp_ratio=2", "router=sample", "l1=0,1e-3")]
-    swept = tosca("sweep", *store, *axes, "--seeds", "1993", "--report-seeds", "1993", "--engine", "torch")
-    assert swept.exit_code == 0, swept.output
+    swept = tosca("sweep", *store, *axes, "--seeds", "1993", "--report-seeds", "1993", "--engine", "torch", code=0)
     assert "chosen setting" in swept.output
 
 
@@ -85,8 +79,7 @@ def test_a_dataset_with_a_shipped_config_takes_its_command(pixels, tmp_path):
 
 
 def test_info_says_that_it_is_imported(imported):
-    shown = tosca("cache", "info", "pixels", "--root", imported)
-    assert shown.exit_code == 0, shown.output
+    shown = tosca("cache", "info", "pixels", "--root", imported, code=0)
     assert "fingerprint.source.kind" in shown.output
     assert "imported" in shown.output
 

@@ -42,17 +42,16 @@ def stores(tmp_path):
 
 
 def test_says_where_the_store_is_and_that_it_was_there(run, folder, tmp_path):
-    result = run("--dataset", folder)
-    assert result.exit_code == 0
+    result = run("--dataset", folder, code=0)
     path = Path(result.stdout.strip().removeprefix("store: "))
     assert open_store(path).features("train").shape == (6, 3, 64)
-    again = run("--dataset", folder)
-    assert again.exit_code == 0 and "finished already" in again.stdout and str(path) in again.stdout
+    again = run("--dataset", folder, code=0)
+    assert "finished already" in again.stdout and str(path) in again.stdout
 
 
 def test_options_reach_the_fingerprint(run, folder, tmp_path):
     options = ["--normalize", "none", "--store-dtype", "float32", "--precision", "fp32", "--seed", 3, "--test-views", 1]
-    assert run("--dataset", folder, *options).exit_code == 0
+    run("--dataset", folder, *options, code=0)
     (summary,) = stores(tmp_path)
     flat = summary.spec.flat()
     assert flat["transform.normalize"] == "none" and flat["transform.mean"] == [0.0, 0.0, 0.0]
@@ -72,24 +71,22 @@ def test_defaults_go_with_the_dataset(tmp_path):
 
 def test_skipped_images_are_printed(run, folder):
     (folder / "train" / "a" / "1.png").write_bytes(b"")
-    failed = run("--dataset", folder)
-    assert failed.exit_code == 1 and str(folder / "train" / "a" / "1.png") in failed.stderr
-    result = run("--dataset", folder, "--on-error", "skip")
-    assert result.exit_code == 0 and "train/a/1.png" in result.stdout
+    failed = run("--dataset", folder, code=1)
+    assert str(folder / "train" / "a" / "1.png") in failed.stderr
+    result = run("--dataset", folder, "--on-error", "skip", code=0)
+    assert "train/a/1.png" in result.stdout
 
 
 def test_a_root_that_is_a_file(run, folder, tmp_path):
     (tmp_path / "cache").write_text("in the way")
-    result = run("--dataset", folder)
-    assert result.exit_code == 1
+    run("--dataset", folder, code=1)
     assert (tmp_path / "cache").read_text() == "in the way"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_root_that_may_not_be_written(run, folder, tmp_path):
     (tmp_path / "cache").mkdir(mode=0o500)
-    result = run("--dataset", folder)
-    assert result.exit_code == 1
+    run("--dataset", folder, code=1)
 
 
 def test_ctrl_c_says_how_to_go_on(run, folder, monkeypatch):
@@ -97,8 +94,8 @@ def test_ctrl_c_says_how_to_go_on(run, folder, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tosca_cache.extract.request.extract", interrupted)
-    result = run("--dataset", folder)
-    assert result.exit_code == 130 and "run the same command again" in result.stderr
+    result = run("--dataset", folder, code=130)
+    assert "run the same command again" in result.stderr
 
 
 def test_datasets_are_listed(tmp_path):

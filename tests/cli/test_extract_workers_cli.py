@@ -23,24 +23,24 @@ from tosca_cache.workers import Workers
 LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
 
 
-def run(arguments, root, *more):
-    return tosca(*arguments, "--root", root, *more)
+def run(arguments, root, *more, **how):
+    return tosca(*arguments, "--root", root, *more, **how)
 
 
 def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, files, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    early = run(tiny_digits, tmp_path, "--join")
-    assert early.exit_code == 1 and "no part of this store has been begun" in early.stderr
+    early = run(tiny_digits, tmp_path, "--join", code=1)
+    assert "no part of this store has been begun" in early.stderr
     first = run(tiny_digits, tmp_path, "--part", "2/2")
     assert "part 2/2 is done; of the whole store 4 of 8 shards" in first.stdout
     assert "parts: 1 not begun, 1 done" in run(["cache", "ls"], tmp_path).stdout
-    refused = run(tiny_digits, tmp_path, "--join")
-    assert refused.exit_code == 1 and "part 1/2: 4 of 4 shards are missing" in refused.stderr
+    refused = run(tiny_digits, tmp_path, "--join", code=1)
+    assert "part 1/2: 4 of 4 shards are missing" in refused.stderr
     (command,) = (line.strip() for line in refused.stderr.splitlines() if "--part 1/2" in line)
     last = tosca(*shlex.split(command)[1:])  # as it was said, without `tosca`
     (line,) = (line for line in last.stdout.splitlines() if line.startswith("finish it: tosca "))
-    joined = tosca(*shlex.split(line.removeprefix("finish it: tosca ")))
-    assert joined.exit_code == 0 and joined.stdout.startswith("store: ")
+    joined = tosca(*shlex.split(line.removeprefix("finish it: tosca ")), code=0)
+    assert joined.stdout.startswith("store: ")
     assert files(tmp_path) == undisturbed
     for more in (["--part", "1/2"], ["--join"], ["--jobs", "2"], []):
         with warm_loky():
@@ -68,8 +68,8 @@ def test_killed_parts_go_on_and_join_to_the_same_store(tiny_digits, undisturbed,
         assert command.kill() == -signal.SIGKILL
     assert 0 < done_rows(tmp_path) < 1797
     for index in (1, 2):
-        assert run(tiny_digits, tmp_path, "--part", f"{index}/2").exit_code == 0
-    assert run(tiny_digits, tmp_path, "--join").exit_code == 0
+        run(tiny_digits, tmp_path, "--part", f"{index}/2", code=0)
+    run(tiny_digits, tmp_path, "--join", code=0)
     assert files(tmp_path) == undisturbed
 
 
@@ -110,8 +110,7 @@ def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undistu
     if module is not None and find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     victim = killed(WORKERS[backend])
-    result = run(tiny_digits, tmp_path, "--jobs", "2", "--backend", backend)
-    assert result.exit_code == 0, result.output
+    result = run(tiny_digits, tmp_path, "--jobs", "2", "--backend", backend, code=0)
     assert victim
     assert "2 jobs" in result.stderr and backend in result.stderr
     assert files(tmp_path) == undisturbed

@@ -36,11 +36,8 @@ def command_at(path):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, make_store):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "cache").mkdir()
-    make_store(tmp_path / "cache" / "shapes--toy")
-    return tmp_path
+def place(shapes_place):
+    return shapes_place
 
 
 @pytest.mark.campaign
@@ -162,8 +159,8 @@ def test_a_file_that_is_none_is_not_waited_for(place, words, suffix):
     ],
 )
 def test_an_empty_argument_is_that_of_a_variable_that_is_not_set(place, words):
-    result = tosca(*words)
-    assert result.exit_code == 2 and "an argument is empty" in result.stderr
+    result = tosca(*words, code=2)
+    assert "an argument is empty" in result.stderr
     assert [path.name for path in place.iterdir()] == ["cache"]
 
 
@@ -172,8 +169,8 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     for words in (("train", "--dataset", "digits"), ("cache", "ls")):
-        result = tosca(*words)
-        assert result.exit_code == 2 and "working directory does not exist" in result.stderr
+        result = tosca(*words, code=2)
+        assert "working directory does not exist" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -225,11 +222,11 @@ def test_a_table_goes_through_links_and_into_pipes_and_replaces_neither(place):
     (place / "link.csv").symlink_to("real.csv")
     reading = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        assert tosca(*COMPARISON, "--out", "pipe", "--format", "csv").exit_code == 0
+        tosca(*COMPARISON, "--out", "pipe", "--format", "csv", code=0)
         assert os.read(reading, 100_000).startswith(b"method,")
     finally:
         os.close(reading)
-    assert tosca(*COMPARISON, "--out", "link.csv").exit_code == 0
+    tosca(*COMPARISON, "--out", "link.csv", code=0)
     assert (place / "pipe").is_fifo() and (place / "link.csv").is_symlink()
     assert (place / "real.csv").read_text().startswith("method,")
 
@@ -238,8 +235,8 @@ def test_a_table_goes_through_links_and_into_pipes_and_replaces_neither(place):
 def test_folders_without_a_name_are_no_stores(place, monkeypatch, path):
     monkeypatch.chdir(place / "cache")
     for words in (("rm", path, "--yes"), ("info", path), ("verify", path)):
-        result = tosca("cache", *words)
-        assert result.exit_code == 1 and "error: " in result.stderr, result.output
+        result = tosca("cache", *words, code=1)
+        assert "error: " in result.stderr, result.output
     assert (place / "cache" / "shapes--toy").exists()
 
 
@@ -247,9 +244,8 @@ def test_a_name_means_the_store_and_not_a_folder_that_is_called_like_it(place):
     (place / "shapes--toy").mkdir()
     (place / "shapes").mkdir()
     for name in ("shapes--toy", "shapes"):
-        assert tosca("cache", "info", name).exit_code == 0
-    trained = tosca("train", "--dataset", "shapes/", "--increment", "3", "--epochs", "1")
-    assert trained.exit_code == 0
+        tosca("cache", "info", name, code=0)
+    tosca("train", "--dataset", "shapes/", "--increment", "3", "--epochs", "1", code=0)
 
 
 def test_a_list_stands_for_its_name_as_a_folder_does(place, make_store):
@@ -258,18 +254,18 @@ def test_a_list_stands_for_its_name_as_a_folder_does(place, make_store):
     (place / "lists" / "photos.csv").write_text("path,label\n")
     for verb in ("train", "compare"):
         more = ("--epochs", "1") if verb == "train" else COMPARISON[3:7]
-        assert tosca(verb, "--dataset", "lists/photos.csv", "--increment", "3", *more).exit_code == 0
+        tosca(verb, "--dataset", "lists/photos.csv", "--increment", "3", *more, code=0)
 
 
 def test_a_path_that_is_no_utf8(place, make_store):
     odd = os.fsdecode(b"odd\xff")
     make_store(place / odd / "store")
     asked = ("--store", f"{odd}/store", "--increment", "3", "--runs", f"{odd}/runs")
-    assert tosca("train", *asked, "--epochs", "1").exit_code == 0
-    assert tosca("show", "last", "--runs", f"{odd}/runs").exit_code == 0
-    assert tosca("route", "last", "--runs", f"{odd}/runs", "--routers", "sample").exit_code == 0
-    ended = tosca("compare", *asked, "--methods", "simplecil", "--seeds", "1", "--out", f"{odd}/t.md")
-    assert ended.exit_code == 0 and "t.md" in ended.stderr
+    tosca("train", *asked, "--epochs", "1", code=0)
+    tosca("show", "last", "--runs", f"{odd}/runs", code=0)
+    tosca("route", "last", "--runs", f"{odd}/runs", "--routers", "sample", code=0)
+    ended = tosca("compare", *asked, "--methods", "simplecil", "--seeds", "1", "--out", f"{odd}/t.md", code=0)
+    assert "t.md" in ended.stderr
 
 
 def test_lists_for_programs(place):
@@ -283,4 +279,4 @@ def test_lists_for_programs(place):
     ledger = ("--ledger", "l.sqlite", "--set", "lr=0.1,0.2", "--set", "epochs=1", "--set", "increment=3")
     tosca("sweep", "--dataset", "shapes", *ledger, "--report-seeds", "1")
     for wrong in (("--csv", "--json"), ("--top", "-1")):
-        assert tosca("sweep", "show", "l.sqlite", *wrong).exit_code == 2
+        tosca("sweep", "show", "l.sqlite", *wrong, code=2)

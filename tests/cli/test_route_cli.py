@@ -17,8 +17,7 @@ def place(make_store, tmp_path_factory):
     place = tmp_path_factory.mktemp("route")
     make_store(place / "store", noise=2.0, test_views=2)
     where = ("--store", place / "store", "--runs", place / "runs", "--seed", "1,2", "--engine", "torch")
-    trained = tosca("train", *where, *SHORT)
-    assert trained.exit_code == 0, trained.output
+    tosca("train", *where, *SHORT, code=0)
     return place
 
 
@@ -32,8 +31,7 @@ def measured(run):
 
 
 def test_the_runs_own_numbers_are_found_again(run):
-    result = tosca("route", run, "--json", "--batch-sizes", "48,7")
-    assert result.exit_code == 0, result.output
+    result = tosca("route", run, "--json", "--batch-sizes", "48,7", code=0)
     found, seeds = json.loads(result.output), measured(run)
     assert [entry["seed"] for entry in found] == [1, 2]
     for entry in found:
@@ -53,8 +51,7 @@ def test_a_router_gives_what_training_with_it_gives(run, place, tmp_path):
     """Routers do not change what modules learn."""
     other = tmp_path / "other"
     where = ("--store", place / "store", "--runs", other, "--seed", "1,2", "--engine", "torch")
-    trained = tosca("train", *where, *SHORT, "--router", "lda")
-    assert trained.exit_code == 0, trained.output
+    tosca("train", *where, *SHORT, "--router", "lda", code=0)
     seeds = measured(next(other.iterdir()))
     for entry in json.loads(tosca("route", run, "--routers", "lda", "--json").output):
         assert entry["routers"]["lda"]["last_accuracy"] == pytest.approx(seeds[str(entry["seed"])]["last_accuracy"])
@@ -62,15 +59,12 @@ def test_a_router_gives_what_training_with_it_gives(run, place, tmp_path):
 
 def test_a_store_without_test_views_has_all_other_routers(make_store, tmp_path):
     make_store(tmp_path / "store")
-    trained = tosca("train", "--store", tmp_path / "store", "--runs", tmp_path / "runs", "--seed", "1", *SHORT)
-    assert trained.exit_code == 0, trained.output
+    tosca("train", "--store", tmp_path / "store", "--runs", tmp_path / "runs", "--seed", "1", *SHORT, code=0)
     run = next((tmp_path / "runs").iterdir())
-    result = tosca("route", run, "--json")
-    assert result.exit_code == 0, result.output
+    result = tosca("route", run, "--json", code=0)
     assert set(json.loads(result.stdout)[0]["routers"]) == set(ROUTERS) - {"contracon"}
     assert "left out: contracon" in result.stderr
-    refused = tosca("route", run, "--routers", "contracon")
-    assert refused.exit_code == 2
+    refused = tosca("route", run, "--routers", "contracon", code=2)
     assert "--test-views" in refused.output
 
 
@@ -89,11 +83,10 @@ def test_a_moved_store_is_given_by_hand(run, place, make_store, tmp_path):
     shutil.copytree(run, moved)
     path = moved / "provenance.json"
     path.write_text(path.read_text().replace(str(place / "store"), str(tmp_path / "store")))
-    assert tosca("audit", moved).exit_code == 1
-    assert tosca("audit", moved, "--store", place / "store").exit_code == 0
+    tosca("audit", moved, code=1)
+    tosca("audit", moved, "--store", place / "store", code=0)
     make_store(tmp_path / "foreign", dataset="others")
-    refused = tosca("audit", moved, "--store", tmp_path / "foreign")
-    assert refused.exit_code == 1
+    refused = tosca("audit", moved, "--store", tmp_path / "foreign", code=1)
     assert "not the store of the run" in refused.output
 
 
@@ -117,8 +110,7 @@ def test_damaged_runs_are_refused(run, tmp_path, damage):
     shutil.copytree(run, tmp_path / "run")
     file = "provenance.json" if damage == "provenance" else "seed-2/learner.safetensors"
     (tmp_path / "run" / file).write_bytes(b"{")
-    result = tosca("route", tmp_path / "run")
-    assert result.exit_code == 1
+    result = tosca("route", tmp_path / "run", code=1)
     assert "train the run again" in result.output
 
 

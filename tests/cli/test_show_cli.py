@@ -12,8 +12,7 @@ QUICK = ("--epochs", "1", "--router", "sample")
 def runs(make_store, tmp_path):
     store = make_store(tmp_path / "store", dataset="a-rather-long-name-of-photos", classes=12)
     for increment in (3, 1):
-        done = tosca("train", "--store", store.path, "--runs", tmp_path / "runs", "--increment", increment, *QUICK)
-        assert done.exit_code == 0, done.output
+        tosca("train", "--store", store.path, "--runs", tmp_path / "runs", "--increment", increment, *QUICK, code=0)
     return tmp_path / "runs"
 
 
@@ -27,7 +26,7 @@ def test_names_are_never_cut_and_the_last_run_has_a_name(runs):
         assert (shown.splitlines().count(names[0]) == 1) is (columns != "200"), "a line of its own where it is narrow"
     last = tosca("show", "last", "--runs", runs)
     assert "12 tasks" in last.output and last.output == tosca("show", "latest", "--runs", runs).output
-    assert tosca("route", "last", "--runs", runs, "--routers", "sample").exit_code == 0
+    tosca("route", "last", "--runs", runs, "--routers", "sample", code=0)
 
 
 def test_many_tasks_are_summed_up_and_stand_in_the_log(make_store, tmp_path):
@@ -45,11 +44,11 @@ def test_many_tasks_are_summed_up_and_stand_in_the_log(make_store, tmp_path):
 def test_a_run_that_cannot_be_read_is_named_and_the_others_are_listed(runs, text):
     first, second = sorted(runs.iterdir())
     (first / "metrics.json").write_text(text)
-    listed = tosca("show", "--runs", runs)
-    assert listed.exit_code == 0 and second.name in listed.output
+    listed = tosca("show", "--runs", runs, code=0)
+    assert second.name in listed.output
     assert f"{first.name}: metrics cannot be read" in listed.output
-    shown = tosca("show", first.name, "--runs", runs)
-    assert shown.exit_code == 1 and "error: " in shown.output and "Traceback" not in shown.output
+    shown = tosca("show", first.name, "--runs", runs, code=1)
+    assert "error: " in shown.output and "Traceback" not in shown.output
 
 
 def test_metrics_are_json_for_programs(runs):

@@ -18,8 +18,8 @@ DIGITS = ("--dataset", "digits", "--set", "epochs=2", "--report-seeds", "1,2")
 QUICK = ("--config", "../quick.toml", "--report-seeds", "1,2")
 
 
-def sweep(*arguments):
-    return tosca("sweep", *QUICK, *arguments)
+def sweep(*arguments, **how):
+    return tosca("sweep", *QUICK, *arguments, **how)
 
 
 @pytest.fixture
@@ -46,8 +46,7 @@ def cells(ledger="runs/shapes-sweep.sqlite"):
 
 def test_the_command_of_the_docs(place):
     axes = ["--set", "l1=1e-4,5e-4,1e-3", "--set", "lr=log:0.005:0.1:5"]
-    result = sweep(*axes, "--seeds", "1993,1994,1995")
-    assert result.exit_code == 0, result.output
+    result = sweep(*axes, "--seeds", "1993,1994,1995", code=0)
     assert len(cells()) == 3 * 5 * 3 + 2 + 2
     for words in (
         "best settings by last accuracy, chosen on 20% of each class's train rows held out",
@@ -79,10 +78,9 @@ def table(result):
 
 def test_tosca_train_repeats_the_chosen_setting(digits_place):
     """Other programs decide other rounding, so that a row in a thousand may be a tie."""
-    assert tosca("sweep", *DIGITS, "--set", "lr=0.005,0.05", "--set", "router=sample").exit_code == 0
+    tosca("sweep", *DIGITS, "--set", "lr=0.005,0.05", "--set", "router=sample", code=0)
     report = json.loads(Path("runs/digits-sweep.report.json").read_text())
-    trained = tosca("train", "--config", "runs/digits-sweep.best.toml", "--runs", "alone")
-    assert trained.exit_code == 0, trained.output
+    tosca("train", "--config", "runs/digits-sweep.best.toml", "--runs", "alone", code=0)
     (run,) = Path("alone").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert list(metrics["seeds"]) == ["1", "2"]
@@ -94,8 +92,7 @@ def test_tosca_train_repeats_the_chosen_setting(digits_place):
 
 
 def test_an_oracle_is_labelled_in_every_table(place):
-    result = sweep("--set", "lr=0.0001,0.05", "--select", "test-oracle")
-    assert result.exit_code == 0
+    result = sweep("--set", "lr=0.0001,0.05", "--select", "test-oracle", code=0)
     assert words_of(result).count("chosen on test rows (an oracle: not a result)") == 2
     assert "choosing on test rows looks better by " in result.stdout
     assert "honest choice" in result.stdout
@@ -104,16 +101,14 @@ def test_an_oracle_is_labelled_in_every_table(place):
 
 def test_batch_routing_is_labelled(place):
     setting = ("--set", "lr=0.005,0.05", "--set", "epochs=2", "--set", "increment=2", "--report-seeds", "1,2")
-    result = tosca("sweep", "--dataset", "shapes", "--preset", "official", *setting)
-    assert result.exit_code == 0
+    result = tosca("sweep", "--dataset", "shapes", "--preset", "official", *setting, code=0)
     first = result.stdout.splitlines()[1]
     assert "leaks the task" in first and words_of(result).count("leaks the task") == 3
 
 
 def test_a_space_may_lie_in_a_file_and_what_diverges_is_counted(place):
     Path("space.toml").write_text("[space]\nlr = [0.05, 1e20]\nl1 = [0.0005]\n")
-    result = sweep("--space", "space.toml", "--set", "l1=1e20@lr=1e20", "--ledger", "elsewhere/my.sqlite")
-    assert result.exit_code == 0, result.output
+    result = sweep("--space", "space.toml", "--set", "l1=1e20@lr=1e20", "--ledger", "elsewhere/my.sqlite", code=0)
     assert "a cell diverged: the loss was" in result.stdout
     assert "2 settings, 2 cells, 1 diverged or failed in " in result.stdout
     assert {path.name for path in Path("elsewhere").iterdir()} >= {"my.sqlite", "my.report.json", "my.best.toml"}
@@ -125,8 +120,7 @@ def test_trials_are_copied_to_a_storage_of_optuna(place):
 
     options = ("--set", "lr=0.005,0.05", "--set", "milestones=1,1+2", "--set", "scheduler=steplr", "--seeds", "1,2")
     for _ in range(2):  # a second time nothing is added
-        result = sweep(*options, "--optuna-storage", "sqlite:///study.db")
-        assert result.exit_code == 0, result.output
+        sweep(*options, "--optuna-storage", "sqlite:///study.db", code=0)
     study = optuna.load_study(study_name="shapes-sweep", storage="sqlite:///study.db")
     assert len(study.trials) == 4
     assert {trial.params["lr"] for trial in study.trials} == {0.005, 0.05}
@@ -134,22 +128,20 @@ def test_trials_are_copied_to_a_storage_of_optuna(place):
     report = json.loads(Path("runs/shapes-sweep.report.json").read_text())
     assert study.best_value == pytest.approx(report["top"][0]["mean"])
     assert all(trial.user_attrs["seeds"] == 2 for trial in study.trials)
-    wrong = sweep(*options, "--optuna-storage", "nothing://x")
-    assert wrong.exit_code == 1
+    wrong = sweep(*options, "--optuna-storage", "nothing://x", code=1)
     assert "sqlite:///study.db" in wrong.output
 
 
 def test_a_plan_is_printed_and_nothing_written(place):
     stores = place.parent / "cache"
     before = sorted(stores.rglob("*"))
-    result = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1,2,3", "--plan")
-    assert result.exit_code == 0
+    result = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1,2,3", "--plan", code=0)
     assert "4 settings, 12 cells; engine " in result.stdout
     for words in ("mlp_ratio", "2", "3", "models", "MiB", "rows val", "epochs 2"):
         assert words in result.stdout
     assert not list(place.iterdir())
     assert sorted(stores.rglob("*")) == before
-    assert sweep("--set", "lr=0.005", "--set", "mlp_ratio=2,3", "--seeds", "1").exit_code == 0
+    sweep("--set", "lr=0.005", "--set", "mlp_ratio=2,3", "--seeds", "1", code=0)
     files = contents(place)
     finished = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1", "--plan")
     assert re.search(r"│ 2 +│ +2 │ +1 │", finished.stdout), finished.stdout
@@ -181,8 +173,7 @@ def test_ctrl_c_leaves_a_ledger_that_goes_on(place, more):
     assert "run the same command again" in process.error and "Traceback" not in process.error
     assert 0 < states().count("done") < 8
     assert "running" not in states()
-    result = tosca(*command)
-    assert result.exit_code == 0, result.output
+    result = tosca(*command, code=0)
     assert "search: 8/8 cells in " in result.stdout
     assert set(states()) == {"done"}
 

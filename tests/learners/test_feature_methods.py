@@ -138,13 +138,6 @@ def test_fetril_moves_rows_of_the_nearest_current_class_to_past_means():
         assert torch.equal(torch.cat(groups[2:]), x)
 
 
-def test_fetril_makes_no_rows_for_the_first_task():
-    x, labels = torch.randn(6, 3, dtype=torch.float64), torch.tensor([1, 0, 1, 0, 0, 2])
-    groups = list(rows_of_every_class(x, labels, torch.zeros(3, 3, dtype=torch.float64), range(3), metric="cosine"))
-    assert [len(group) for group in groups] == [3, 2, 1]
-    assert torch.equal(torch.cat(groups), x[labels.argsort(stable=True)])
-
-
 def test_balanced_ridge_solves_the_weighted_equations():
     """Against the normal equations over all rows, each weighted by what its class lacks."""
     generator = np.random.default_rng(2)

@@ -80,21 +80,6 @@ def test_without_its_own_term_a_learner_is_plain_training(name):
 
 
 @pytest.mark.parametrize(
-    ("one", "options", "other", "others"),
-    [
-        ("l2-linear", {"coefficient": 0.0}, "finetune", {}),
-        ("lae-linear", {"decay": 0.0}, "ovor-linear", {"weight": 0.0}),
-    ],
-)
-def test_two_learners_without_their_own_terms_are_the_same_to_the_bit(one, options, other, others):
-    stream = make_stream()
-    first = learn(LEARNERS[one](seed=SEED, settings=SETTINGS, **options), stream)
-    second = learn(LEARNERS[other](seed=SEED, settings=SETTINGS, **others), stream)
-    for name, tensor in first.rows.items():
-        assert torch.equal(tensor, second.rows[name])
-
-
-@pytest.mark.parametrize(
     ("kind", "off", "on"),
     [
         (L2Linear, {"coefficient": 0.0}, {"coefficient": 1.0}),

@@ -105,16 +105,6 @@ def test_logistic_regression_reaches_the_optimum_that_scikit_learn_finds():
         np.testing.assert_allclose(found.weight.T, other.coef_, atol=2e-3)
 
 
-def test_the_gradient_that_is_reported_is_that_of_the_objective():
-    x = torch.randn(30, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    y = torch.arange(30) % 3
-    w = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    b = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    (F.cross_entropy(x @ w + b, y) + 0.05 * w.square().sum()).backward()
-    expected = max(float(w.grad.abs().max()), float(b.grad.abs().max()))
-    assert Logistic(x, y, 3).gradient(w.detach(), b.detach(), 0.1) == pytest.approx(expected)
-
-
 def test_the_joint_bound_chooses_its_strength_on_train_rows_and_uses_all():
     stream = make_stream(rows=20, spread=2.0)
     learner, (rows, labels) = learn(JointLogistic(seed=SEED), stream), asked(stream)
@@ -133,15 +123,6 @@ def test_a_joint_module_is_tosca_with_all_classes_in_one_task():
     joint, tosca = (learn(m(seed=SEED, settings=SETTINGS), s) for m, s in ((JointLuca, stream), (Tosca, whole)))
     rows, _ = asked(stream)
     np.testing.assert_array_equal(joint.scores(rows), tosca.scores(rows))
-
-
-def test_joint_bounds_are_trained_when_they_are_asked():
-    joint = learn(JointLuca(seed=SEED, settings=SETTINGS), make_stream())
-    assert joint.trained is None
-    joint.scores(asked(make_stream())[0])
-    assert joint.trained is not None
-    joint.observe(make_stream().task(0))
-    assert joint.trained is None
 
 
 def test_the_oracle_is_tosca_with_the_true_module_and_needs_to_be_told():

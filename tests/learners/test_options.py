@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tosca_cache.compare.cells import CompareRequest, parse_seeds
-from tosca_cache.config import Settings, TrainConfig
+from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS, learner_type
 from tosca_cache.learners.options import full_options, learns_together, method_names, options_of, parse_assignments
@@ -129,14 +129,3 @@ def test_side_by_side_gives_what_each_gives_alone(make_stream):
         )
         assert set(outcome.seconds) == {"train", "evaluate"}
     assert outcomes[0].seconds["train"] == outcomes[1].seconds["train"] > 0
-
-
-@pytest.mark.parametrize("name", ["finetune", "tosca"])
-def test_a_learner_of_the_registry_is_measured_side_by_side(make_stream, name):
-    quick = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
-    streams = [make_stream(seed=seed) for seed in (3, 4)]
-    kind = LEARNERS[name]
-    outcomes = run_protocols([kind(seed=s, settings=quick) for s in (3, 4)], streams)
-    for seed, stream, outcome in zip((3, 4), streams, outcomes, strict=True):
-        alone = run_protocol(kind(seed=seed, settings=quick), stream)
-        np.testing.assert_allclose(outcome.R, alone.R, atol=1e-6)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from commands import tosca
 
 import tosca_cache
-from tosca_cache.cli.app import app
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.files import load_learner
 
@@ -17,21 +16,14 @@ SMALL = {"ranpac": "expansion=40", "acil": "buffer=40", "garm": "buffer=40"}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, make_store):
-    monkeypatch.chdir(tmp_path)
-    make_store(tmp_path / "cache" / "shapes--toy")
-    return tmp_path
-
-
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
+def place(shapes_place):
+    return shapes_place
 
 
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_a_run_of_any_learner(place, name):
     options = ("--set", SMALL[name]) if name in SMALL else ()
-    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK)
-    assert result.exit_code == 0, result.output
+    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK,  code=0)
     assert f"3 tasks, {name}" in result.output
     (run,) = Path("runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())

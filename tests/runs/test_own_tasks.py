@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import tosca as command
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 import tosca_cache as tosca
-from tosca_cache.cli.app import app
 from tosca_cache.errors import UsageError
 from tosca_cache.class_order import given_order
 from tosca_cache.sweep.ledger import Ledger
@@ -23,22 +22,13 @@ TASKS = [NAMES[:1], NAMES[1:4], NAMES[4:]]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch, make_store):
+def place(shapes_place):
     """A folder with one store of six classes and a class order, as the working directory."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "cache").mkdir()
-    make_store(tmp_path / "cache" / "shapes--toy")
-    (tmp_path / "order.txt").write_text("\ufeff" + "\r\n".join(ORDER) + "\n\n", encoding="utf-8")
-    return tmp_path
+    Path("order.txt").write_text("\ufeff" + "\r\n".join(ORDER) + "\n\n", encoding="utf-8")
+    return shapes_place
 
 
 OWN = ("--task-sizes", SIZES, "--class-order", "order.txt")
-
-
-def run(*arguments):
-    result = CliRunner().invoke(app, [*map(str, arguments)], env={"COLUMNS": "160"})
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 def metrics_of(runs="runs"):
@@ -47,8 +37,7 @@ def metrics_of(runs="runs"):
 
 
 def test_a_run_records_and_repeats_them(place):
-    trained = run("train", "--dataset", "shapes", *QUICK, *OWN, "--shots", "4", "--seed", "7,8")
-    assert trained.exit_code == 0, trained.output
+    trained = command("train", "--dataset", "shapes", *QUICK, *OWN, "--shots", "4", "--seed", "7,8",  code=0)
     path, metrics = metrics_of()
     assert metrics["task_sizes"] == [1, 3, 2]
     assert [seed["tasks"] for seed in metrics["seeds"].values()] == [TASKS, TASKS]
@@ -64,25 +53,23 @@ def test_a_run_records_and_repeats_them(place):
     assert metrics["harmonic_mean"] is not None and metrics["spread"]["harmonic_mean"] is not None
     assert "performance drop" in trained.output and "harmonic mean" in trained.output
 
-    again = run("train", "--config", path / "config.toml", "--runs", "again")
-    assert again.exit_code == 0, again.output
+    command("train", "--config", path / "config.toml", "--runs", "again",  code=0)
     assert metrics_of("again")[1]["R"] == metrics["R"]
-    routed = run("route", path, "--routers", "sample", "--json")
-    assert routed.exit_code == 0, routed.output
+    routed = command("route", path, "--routers", "sample", "--json",  code=0)
     assert [seed["routers"]["sample"]["last_accuracy"] for seed in json.loads(routed.stdout)] == pytest.approx(
         [seed["last_accuracy"] for seed in metrics["seeds"].values()]
     )
-    assert "class-3, class-2" in run("show", path).output
-    shown = run("train", "--config", path / "config.toml", "--show-config").output
+    assert "class-3, class-2" in command("show", path).output
+    shown = command("train", "--config", path / "config.toml", "--show-config").output
     assert "task_sizes" in shown and "(no effect)" in shown
 
 
 def test_seeds_with_orders_of_their_own_are_not_shown_as_one(place):
-    assert run("train", "--dataset", "shapes", *QUICK, "--increment", "3", "--seed", "1,2").exit_code == 0
+    command("train", "--dataset", "shapes", *QUICK, "--increment", "3", "--seed", "1,2", code=0)
     path, metrics = metrics_of()
     one, other = (seed["tasks"] for seed in metrics["seeds"].values())
     assert one != other and sorted(sum(one, [])) == sorted(sum(other, []))
-    shown = run("show", path).output
+    shown = command("show", path).output
     assert "class-0" not in shown and "an order of its own" in " ".join(shown.split())
 
 
@@ -111,16 +98,15 @@ WRONG = {
 def test_what_is_wrong_is_said_before_anything_is_written(place, case):
     lines, options, problem, remedy = WRONG[case]
     Path("order.txt").write_text("\n".join(lines))
-    result = run("train", "--dataset", "shapes", *OWN, *options)
-    assert result.exit_code == 2, result.output
+    result = command("train", "--dataset", "shapes", *OWN, *options,  code=2)
     assert problem in result.output and remedy in result.output
     assert not Path("runs").exists()
 
 
 def test_a_file_that_is_no_text_is_named_with_its_line(place):
     Path("order.txt").write_bytes(b"class-0\nclass-\xff\n")
-    result = run("compare", "--dataset", "shapes", *OWN)
-    assert result.exit_code == 2 and "order.txt, line 2" in result.output
+    result = command("compare", "--dataset", "shapes", *OWN, code=2)
+    assert "order.txt, line 2" in result.output
 
 
 def test_names_that_are_numbers_come_before_indices():
@@ -144,17 +130,16 @@ def test_any_mixture_of_names_and_indices_is_the_order_that_it_says(order, named
 
 def test_a_comparison_has_them(place):
     asked = ("compare", "--dataset", "shapes", "--seeds", "2", "--methods", "simplecil", *OWN, "--shots", "3", "--json")
-    result = run(*asked)
-    assert result.exit_code == 0, result.output
+    result = command(*asked,  code=0)
     found = json.loads(result.stdout)
     assert found["task_sizes"] == [1, 3, 2] and found["shots"] == 3 and found["increment"] is None
     assert found["tasks"] == {"1993": TASKS, "1994": TASKS}
-    text = run(*asked[:-1]).stdout
+    text = command(*asked[:-1]).stdout
     assert "3 tasks of 1, 3, 2 classes, 3 shots" in text
     with Ledger.open(Path("runs/shapes-compare.sqlite"), create=False, read_only=True) as book:
         assert len(book.cells()) == 2
         assert book.cells()[0].content["setting"]["task_sizes"] == [1, 3, 2]
-    run(*asked[:-3], "--json")
+    command(*asked[:-3], "--json")
     with Ledger.open(Path("runs/shapes-compare.sqlite"), create=False, read_only=True) as book:
         assert len(book.cells()) == 4, "all rows are another protocol than three shots"
 
@@ -165,8 +150,7 @@ def test_a_sweep_has_them(place, select):
     quick = ("--set", "epochs=1", "--set", "lr=0.01,0.1", "--report-seeds", "1", "--select", select)
     store = ("--backbone", "toy", "--img-size", "32", "--normalize", "timm", "--views", "3")
     increment = () if select != "two-phase" else ("--set", "increment=2")
-    result = run("sweep", "--dataset", "shapes", *store, *sizes, *quick, *increment)
-    assert result.exit_code == 0, result.output
+    command("sweep", "--dataset", "shapes", *store, *sizes, *quick, *increment,  code=0)
     best = Path("runs/shapes-sweep.best.toml").read_text()
     assert '" class-3 "' in best
     with Ledger.open(Path("runs/shapes-sweep.sqlite"), create=False, read_only=True) as book:
@@ -185,7 +169,7 @@ def test_a_sweep_says_which_choices_do_not_go_together(place):
         (("--backbone", "vit_nano"), "backbone.name"),
         (("--views", "4"), "views.count: asked for 4, it has 3"),
     ):
-        result = run(*asked, *options)
+        result = command(*asked, *options)
         assert result.exit_code in (1, 2) and words in result.output, (options, result.output)
     assert not list(Path().glob("runs/*.report.json"))
 

@@ -10,16 +10,14 @@ from typing import Any
 from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
 from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, measure_block
 from tosca_cache.compare.summary import columns_of, summary
-from tosca_cache.config import Settings
 from tosca_cache.devices import resolve_device
 from tosca_cache.learners.options import make_learner
+from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
 from tosca_cache.sweep.ledger import FAILED, Finished, Ledger, LedgerCell
 from tosca_cache.sweep.ledger_file import damaged
 from tosca_cache.sweep.runner import FINISHED, finish_cells
 from tosca_cache.sweep.scenario import read_data
-from tosca_cache.train.batches import check_plan
-from tosca_cache.train.engines import choose_engine
 from tosca_cache.workers import threads_here
 
 
@@ -79,11 +77,8 @@ def _workplace(
     """What all cells need; wrong protocols and options are found here, before anything is trained."""
     data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
     streams = [make_stream(cell, data) for cell in cells[0]]
-    counts = streams[0].train_counts().tolist()
-    check_plan(max(counts), request.config.epochs)
-    steps = Settings.of(request.config).steps(counts)
     runs = len(request.methods) * len(request.seeds)
-    engine = choose_engine(request.config.engine, device, steps=steps * runs, threads=threads_here())
+    engine = make_engine(request.config, streams[0], runs, threads_here())
     if engine.compile_seconds:
         told.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
     for first, *_ in cells:

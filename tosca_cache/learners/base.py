@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tosca_cache.config import Settings
+from tosca_cache.config.checks import nearest
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.metrics import predicted_tasks
 from tosca_cache.shown import Shown
@@ -199,12 +200,11 @@ def register_learner(learner: type[Learner]) -> type[Learner]:
     return learner
 
 
-def learner_type(name: str) -> type[Learner]:
-    """The class of a learner; raises `UsageError` if the name is unknown."""
+def learner_type(name: str, where: str = "--methods") -> type[Learner]:
+    """The class of a learner; raises `UsageError` if the name is unknown, with the nearest that is."""
     if name not in LEARNERS:
-        raise UsageError(
-            f"unknown method {name!r}", where="--methods", remedy=f"choose of {', '.join(sorted(LEARNERS))}"
-        )
+        remedy = f"did you mean {nearest(name, LEARNERS)!r}? Known: {', '.join(sorted(LEARNERS))}"
+        raise UsageError(f"unknown method {name!r}", where=where, remedy=remedy)
     return LEARNERS[name]
 
 

@@ -39,12 +39,7 @@ def method_names(asked: str | Iterable[str]) -> tuple[str, ...]:
     if wanted == [ALL]:
         return tuple(sorted(LEARNERS))
     for name in wanted:
-        if name not in LEARNERS:
-            raise UsageError(
-                f"unknown method {name!r}",
-                where="--methods",
-                remedy=f"did you mean {nearest(name, LEARNERS)!r}? Known: {', '.join(sorted(LEARNERS))}, or {ALL}",
-            )
+        learner_type(name)
     return tuple(wanted)
 
 
@@ -184,12 +179,7 @@ def full_options(name: str, config: TrainConfig, given: Mapping[str, Any]) -> di
 
 def configured_options(config: TrainConfig) -> dict[str, Any]:
     """Every option of the learner of a configuration."""
-    if config.method not in LEARNERS:
-        raise UsageError(
-            f"unknown method {config.method!r}",
-            where="--method",
-            remedy=f"did you mean {nearest(config.method, LEARNERS)!r}? Known: {', '.join(sorted(LEARNERS))}",
-        )
+    learner_type(config.method, "--method")
     return full_options(config.method, config, parse_options(config.method, config.options))
 
 

@@ -183,9 +183,9 @@ def protocol_of(config: TrainConfig, seed: int) -> Protocol:
     )
 
 
-def make_engine(config: TrainConfig, stream: TaskStream, runs: int) -> Engine:
+def make_engine(config: TrainConfig, stream: TaskStream, runs: int, threads: int = 1) -> Engine:
     """What trains `runs` runs of a configuration over streams such as this one; raises `UsageError` if it cannot fit."""
     counts = stream.train_counts().tolist()
     check_plan(max(counts), config.epochs)
     steps = runs * Settings.of(config).steps(counts)
-    return choose_engine(config.engine, resolve_device(config.device), steps=steps)
+    return choose_engine(config.engine, resolve_device(config.device), steps=steps, threads=threads)

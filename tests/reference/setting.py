@@ -1,0 +1,25 @@
+"""A file of settings of the reference implementation, as it is published."""
+
+REFERENCE: dict[str, object] = {
+    "prefix": "reproduce",
+    "dataset": "cifar224",
+    "shuffle": True,
+    "init_cls": 5,
+    "increment": 5,
+    "model_name": "tosca",
+    "backbone_type": "vit_base_patch16_224_in21k",
+    "pretrained": True,
+    "device": ["0"],
+    "seed": [1993],
+    "mlp_ratio": 16,
+    "se_ratio": 16,
+    "l1": 5e-4,
+    "flow": "tosca",
+    "epochs": 20,
+    "batch_size": 48,
+    "optimizer": "sgd",
+    "scheduler": "cosine",
+    "lr": 0.025,
+    "weight_decay": 0,
+    "milestones": [],
+}
