@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -263,3 +264,20 @@ def test_photos_are_embedded_and_left_out_on_request(digits_place):
     suspects = extract(with_photos)["targets"][0]["photos"]["suspects"]
     probabilities = [suspect["probability"] for suspect in suspects]
     assert probabilities == sorted(probabilities) and all(p < 0.1 for p in probabilities)
+
+
+def test_the_commands_of_the_documentation_work(digits_place):
+    for command in (
+        "train --dataset digits --epochs 1 --router sample",
+        "sweep --dataset digits --set epochs=1,2 --seeds 1 --report-seeds 1",
+        "compare --dataset digits --methods nmc,lda --seeds 2",
+    ):
+        done = tosca(*command.split())
+        assert done.exit_code == 0, done.output
+    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    commands = [line.removeprefix("tosca ").split() for line in text.splitlines() if line.startswith("tosca ")]
+    assert len(commands) == 3
+    for command in commands:
+        done = tosca(*command)
+        assert done.exit_code == 0, done.output
+    assert (digits_place / "both.html").is_file()

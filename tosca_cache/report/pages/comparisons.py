@@ -9,8 +9,9 @@ from typing import Any
 
 from tosca_cache.report.compare import COUNTS, TITLES, comparison
 from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value, with_spread
-from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, number, scatter
+from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, scatter
 from tosca_cache.report.pages.runs import FEW_SEEDS
+from tosca_cache.report.pages.svg import number
 
 TICKED = 4  # curves shown at first
 # 97.5 % quantiles of Student's t by degrees of freedom; 1.96 beyond.

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tosca_cache.report.pages.blocks import Axis, Brush, Figure, Value, settings_text, with_spread
-from tosca_cache.report.pages.charts import number, picture, tag
+from tosca_cache.report.pages.svg import number, picture, tag
 
 MOST_AXES, MOST_TICKS = 9, 6
 WIDTH, HEIGHT, TOP, BOTTOM = 900.0, 340.0, 46.0, 316.0

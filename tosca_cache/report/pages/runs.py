@@ -11,9 +11,7 @@ from tosca_cache.report.pages.blocks import (
     Cell,
     Facts,
     Figure,
-    Gallery,
     Part,
-    Photo,
     Section,
     Table,
     Value,
@@ -21,6 +19,7 @@ from tosca_cache.report.pages.blocks import (
     with_spread,
 )
 from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, legend, lines
+from tosca_cache.report.pages.classes import class_blocks
 from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, tasks_words
 
 REFERENCES = {  # curves and single values to hold the run against, by the condition
@@ -28,7 +27,7 @@ REFERENCES = {  # curves and single values to hold the run against, by the condi
     "pool": "opinion pool, no modules",
     "nearest_class_mean": "floor: nearest class mean",
 }
-MOST_PAIRS, FEW_SEEDS = 30, 3
+FEW_SEEDS = 3
 
 
 def run_part(run: Value) -> Part:
@@ -39,7 +38,7 @@ def run_part(run: Value) -> Part:
     sections = [
         Section("Run", run_blocks(metrics, run.get("curves"))),
         *([Section("Tasks and routing", _routing_blocks(run))]),
-        *([Section("Classes", _class_blocks(run))] if run.get("classes") else []),
+        *([Section("Classes", class_blocks(run))] if run.get("classes") else []),
         Section("Provenance", _provenance_blocks(run)),
     ]
     about: list[tuple[str, Cell]] = [
@@ -227,62 +226,6 @@ def _seconds(metrics: Value) -> Table:
         [title, float(metrics["seconds"][key])] for key, title in STAGES.items() if key in metrics["seconds"]
     ]
     return Table("Seconds", "What each stage took, all seeds together.", ["stage", "seconds"], rows)
-
-
-def _class_blocks(run: Value) -> list[Block]:
-    found = run["classes"]
-    rows: list[list[Cell]] = [
-        [name, accuracy, rows, wrong]
-        for name, accuracy, rows, wrong in zip(
-            found["names"], found["accuracy"], found["test_rows"], found["taken_for"], strict=True
-        )
-    ]
-    by_class = Table(
-        "Accuracy by class",
-        "After the last task, mean over seeds, the worst first; then what its photos are most often taken for.",
-        ["class", "accuracy (%)", "test rows", "taken for"],
-        sorted(rows, key=lambda row: (row[1] is None, row[1])),
-        search=True,
-    )
-    pairs = Table(
-        "Confused pairs",
-        "Which photos of a class were answered with which other class, over all seeds, the most frequent first.",
-        ["class", "answered", "times", "of the class (%)"],
-        [list(pair) for pair in found["pairs"][:MOST_PAIRS]],
-        search=True,
-        more=max(0, len(found["pairs"]) - MOST_PAIRS),
-    )
-    return [by_class, pairs, *_photo_blocks(run.get("photos") or {})]
-
-
-def _photo_blocks(photos: Value) -> list[Block]:
-    blocks: list[Block] = []
-    if confused := photos.get("confused"):
-        groups = [
-            (f"{pair['true']} answered as {pair['answered']}", [_photo(one) for one in pair["photos"]])
-            for pair in confused
-        ]
-        reads = (
-            "Misclassified test photos of the most confused pairs, each before the train photo of the wrong class whose "
-            "features are nearest: often one sees why."
-        )
-        blocks.append(Gallery("What confused pairs look like", reads, groups))
-    if suspects := photos.get("suspects"):
-        rows: list[list[Cell]] = [[s["path"], s["label"], s["probability"], s["instead"]] for s in suspects]
-        reads = (
-            "Train photos whose own label is unlikely to a classifier that was fitted without them (five folds, LDA on the "
-            "features), the least likely first: look here for wrong labels."
-        )
-        columns = ["photo", "label", "probability of it", "more likely"]
-        blocks.append(Table("Labels to be checked", reads, columns, rows, search=True, wide=True))
-        shown = [Photo(s["key"], f"{s['label']}, rather {s['instead']}?") for s in suspects if s.get("key")]
-        if shown:
-            blocks.append(Gallery("Photos of unlikely labels", "The first of the table beside it.", [("", shown)]))
-    return blocks
-
-
-def _photo(one: Value) -> Photo:
-    return Photo(one["key"], one["caption"])
 
 
 def _provenance_blocks(run: Value) -> list[Block]:

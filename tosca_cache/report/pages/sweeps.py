@@ -17,9 +17,10 @@ from tosca_cache.report.pages.blocks import (
     settings_text,
     with_spread,
 )
-from tosca_cache.report.pages.charts import Bar, Point, bars, number, scatter
+from tosca_cache.report.pages.charts import Bar, Point, bars, scatter
 from tosca_cache.report.pages.parallel import parallel_blocks
 from tosca_cache.report.pages.runs import FEW_SEEDS
+from tosca_cache.report.pages.svg import number
 
 MOST_ROWS, MOST_EFFECTS, MOST_LOST, LEAST_LINES = 200, 8, 100, 3
 
