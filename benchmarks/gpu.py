@@ -1,8 +1,8 @@
 """What a GPU gives: its tests, extraction, stage two, the opinion pool, a comparison; each step by itself, one JSON.
 
 Measures: (1) tests/test_gpu.py. (2) Views a second of `extract` (ViT-B/16 of random weights at 224 pixels, 8 views, bf16,
-from JPEG to the finished store). (3) CIFAR-100 B0 Inc5 on synthetic features (50,000 x 9 x 768, 20 epochs): one setting, and
-64 settings trained and evaluated after every task. (4) The opinion pool learned and evaluated over the same tasks.
+from JPEG to the finished store). (3) CIFAR-100 B0 Inc5 on synthetic features (50,000 x 9 x 768, 20 epochs): one setting,
+and 64 settings trained and evaluated after every task. (4) The opinion pool learned and evaluated over the same tasks.
 (5) `compare` of four closed forms.
 Against: (2) the bare forward pass on ready pixels, and DataLoader + autocast + numpy.save; (3) the plain loop of
 benchmarks/plain_loop.py on 2 settings, multiplied.

@@ -35,19 +35,6 @@ from tosca_cache.train.stack import Member
 QUICK = Settings(epochs=8, batch_size=8, mlp_ratio=2, se_ratio=2)  # enough steps for a graph
 CLOSED = ["acil", "fecam", "fecam-common", "fsa-lda", "garm", "lda"]
 CLOSED += ["nmc", "pool", "ranpac", "ranpac-raw", "simplecil", "slda"]
-    "acil",
-    "fecam",
-    "fecam-common",
-    "fsa-lda",
-    "garm",
-    "lda",
-    "nmc",
-    "pool",
-    "ranpac",
-    "ranpac-raw",
-    "simplecil",
-    "slda",
-]
 
 
 def replayed_by_hand(step, parameters, optimizer, number, count):
