@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -36,6 +36,14 @@ class Lazy(Protocol):
 
     def finalize(self) -> None:
         """Solves for them, if that has not been done since the last task."""
+
+
+@runtime_checkable
+class Large(Protocol):
+    """A classifier that may take more memory than there is."""
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """Bytes; see `Learner.memory_needed`."""
 
 
 @runtime_checkable
@@ -104,6 +112,10 @@ class ClosedForm(Learner):
 
 class Expanded(ClosedForm):
     """One on thousands of random features, whose large products use all threads."""
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """What its classifier takes."""
+        return self.classifier.memory_needed(rows, classes, dim) if isinstance(self.classifier, Large) else 0
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the clean rows of a task; their labels may be of earlier classes."""
