@@ -81,6 +81,17 @@ def free_memory(device: torch.device | None = None) -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
 
 
+def total_memory(device: torch.device) -> int:
+    """Bytes that a device or this machine has, free or not; as `free_memory`."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[1])
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return 1 << 62
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _reclaimable() -> int:
     """Bytes of cached files, which Linux gives up when memory is asked for."""
     try:

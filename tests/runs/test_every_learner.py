@@ -10,6 +10,7 @@ from commands import tosca
 import tosca_cache
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.files import load_learner
+from tosca_cache.tasks import Rows, Task
 
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
 SMALL = {"ranpac": "expansion=40", "acil": "buffer=40", "garm": "buffer=40"}
@@ -44,6 +45,33 @@ def test_a_run_of_any_learner(place, name):
     assert f'"{name}"' in again.output
     routed = tosca("route", run)
     assert (routed.exit_code == 0) == ("router" in metrics and metrics["router"] is not None)
+
+
+@pytest.mark.parametrize("command", [("train", "--method"), ("compare", "--methods")])
+def test_what_a_learner_will_need_is_said_before_it_begins(place, monkeypatch, command):
+    monkeypatch.setattr("tosca_cache.learners.base.free_memory", lambda device: 100_000)
+    option = "expansion=2000" if command[0] == "train" else "ranpac.expansion=2000"
+    words = (command[0], "--dataset", "shapes", command[1], "ranpac", "--set", option, *QUICK)
+    said = " ".join(tosca(*words, code=0).output.split())
+    assert "warning: ranpac will need about" in said and "GB of memory; 0.0001 GB are free" in said
+    monkeypatch.setattr("tosca_cache.learners.base.total_memory", lambda device: 100_000)
+    result = tosca(*words, "--seed" if command[0] == "train" else "--seeds", "5")
+    assert result.exit_code == 2 and "fewer random features" in result.output, result.output
+
+
+@pytest.mark.parametrize("name", ["acil", "garm", "pool", "ranpac"])
+@pytest.mark.parametrize("rows", [[9, 7], [30, 30, 30, 30], [200, 2]])
+def test_what_it_needs_is_at_least_what_it_keeps(name, rows):
+    """Before and after there are as many rows as random features, and in each form that is kept."""
+    options = {"ranpac": {"expansion": 40, "precision": "float64"}, "pool": {}}.get(name, {"buffer": 40})
+    learner, generator = LEARNERS[name](seed=1, **options), np.random.default_rng(0)
+    needed = learner.memory_needed(rows, 2 * len(rows), 12)
+    for number, count in enumerate(rows):
+        labels = 2 * number + np.arange(count) % 2
+        features = generator.normal(size=(count, 1, 12)).astype(np.float32)
+        learner.observe(Task(number, range(2 * number, 2 * number + 2), Rows(features, np.sort(labels), np.arange(count))))
+    large = sum(t.numel() * t.element_size() for key, t in learner.state().items() if "lda" not in key)
+    assert large <= needed <= 40 * large
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
-from tosca_cache.closed_form.roots import RATIO, Dual, cholesky, column_major, square_root
+from tosca_cache.closed_form.roots import RATIO, Dual, bytes_needed, cholesky, column_major, square_root
 
 
 class BalancedRidge:
@@ -66,6 +66,12 @@ class BalancedRidge:
             few = self.dual.count <= RATIO * self.features.size
             self._weights = self.dual.solve(self.gamma, targets, weights) if few else self._primal(targets, weights)
         return self._weights
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """Bytes that it takes at most; see `Learner.memory_needed`. Square roots of all rows are kept."""
+        size, n = self.features.size, sum(rows)
+        more = max(0, n - int(RATIO * size))
+        return bytes_needed(n, size, classes, dim, itemsize=8, most=RATIO) + 8 * more * size
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.held_out import HeldOutCalibration
+from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.shared import SharedClassifier
 from tosca_cache.devices import on_cores
 from tosca_cache.tasks import Task
@@ -61,6 +62,11 @@ class OpinionPool:
         correct = {name: self._calibration(name).correct(tasks) for name in self.classifiers}
         best = max(correct.values())
         return [name for name, count in correct.items() if count >= best - best**0.5]
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """Bytes that it takes at most, but for matrices of features; see `Learner.memory_needed`."""
+        ridges = [one.classifier for one in self.classifiers.values() if isinstance(one.classifier, RandomRidge)]
+        return sum(ridge.memory_needed(rows, classes, dim) for ridge in ridges)
 
     def state(self) -> dict[str, Tensor]:
         """Each classifier's."""

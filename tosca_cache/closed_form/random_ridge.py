@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.ridge import best_lambda
-from tosca_cache.closed_form.roots import GROUP, Dual, Grown, padded, square_root
+from tosca_cache.closed_form.roots import GROUP, Dual, Grown, bytes_needed, padded, square_root
 
 AGAIN = 2  # times the rows at which lambda was chosen from G and Q: it is chosen again
 FEW = 1 / 8  # of M: rows since the factor was made up to which it is kept, and the solution corrected
@@ -95,6 +95,13 @@ class RandomRidge:
             self._grown = Grown(self.sums[0], self.lam)
             self._weights = self._grown.solve(self.sums[1]).to(self.sums[1])
         return self._weights
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """Bytes that it takes at most; see `Learner.memory_needed`."""
+        size, n = self.features.size, sum(rows)
+        chosen = 0 if self.fixed is not None else n if self.selection == "gcv" else max(rows)  # rows, in float64
+        system = bytes_needed(n, size, classes, dim, itemsize=self.dtype.itemsize, most=1)
+        return system + 16 * min(chosen, size) ** 2 + self.dtype.itemsize * max(rows) * size
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""

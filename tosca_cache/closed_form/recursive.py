@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
-from tosca_cache.closed_form.roots import GROUP, RATIO, Dual, padded, square_root
+from tosca_cache.closed_form.roots import GROUP, RATIO, Dual, bytes_needed, padded, square_root
 
 
 class RecursiveRidge:
@@ -62,6 +62,10 @@ class RecursiveRidge:
         if self.W is None:
             self.W = self.dual.solve(self.gamma, padded(self.targets))
         return self.W
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """Bytes that it takes at most; see `Learner.memory_needed`."""
+        return bytes_needed(sum(rows), self.features.size, classes, dim, itemsize=8, most=RATIO)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""

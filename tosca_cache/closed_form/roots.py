@@ -45,6 +45,16 @@ def column_major(rows: int, columns: int, like: Tensor, dtype: torch.dtype) -> T
     return torch.zeros(columns, rows, dtype=dtype, device=like.device).mT
 
 
+def bytes_needed(rows: int, size: int, classes: int, dim: int, *, itemsize: int, most: float) -> int:
+    """Memory of a system of M = size features after some rows: the features' matrix, roots or sums, products and factors.
+
+    Arguments:
+        dim: of what the features are made of. most: rows for each feature up to which square roots are kept.
+    """
+    kept = min(rows, int(most * size))
+    return int(itemsize * (size * (kept + classes + dim) + 2.5 * kept**2))
+
+
 class Grown:
     """(G + lambda I)^-1 of sums G = H^T H [M, M] to which rows are added, by Woodbury's identity from a Cholesky factor.
 

@@ -11,6 +11,7 @@ from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
 from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, measure_block
 from tosca_cache.compare.summary import columns_of, summary
 from tosca_cache.devices import resolve_device
+from tosca_cache.learners.base import check_memory
 from tosca_cache.learners.options import make_learner
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
@@ -82,7 +83,9 @@ def _workplace(
     if engine.compile_seconds:
         told.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
     for first, *_ in cells:
-        make_learner(first.method, first.config, first.options, seed=first.seed, device=device, engine=engine)
+        options = first.options
+        learner = make_learner(first.method, first.config, options, seed=first.seed, device=device, engine=engine)
+        check_memory(learner, streams[0])
     return Workplace(data, device, engine, told.on_task)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from tosca_cache.config import Settings
 from tosca_cache.config.checks import nearest
-from tosca_cache.errors import UsageError
+from tosca_cache.devices import free_memory, total_memory
+from tosca_cache.errors import ToscaWarning, UsageError
 from tosca_cache.evaluate.metrics import predicted_tasks
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Task, TaskStream
@@ -180,6 +182,14 @@ class Learner(ABC):
         """
         return False
 
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """Bytes that it takes at most, beside the features; 0 if it is next to nothing.
+
+        Arguments:
+            rows: train rows of each task. classes: of all tasks. dim: of the features.
+        """
+        return 0
+
     @property
     def stored_numbers(self) -> int:
         """How many numbers it has to keep between tasks."""
@@ -189,6 +199,21 @@ class Learner(ABC):
     def trainable_parameters(self) -> int:
         """How many numbers the last task trained by gradient; 0 for closed forms."""
         return 0
+
+
+def check_memory(learner: Learner, stream: TaskStream) -> None:
+    """Says it if a learner will need more memory for a stream than is free.
+
+    Raises `UsageError` if it is more than its device has.
+    """
+    needed = learner.memory_needed(stream.train_counts().tolist(), len(stream.class_names), stream.dim)
+    free, total = free_memory(learner.device), total_memory(learner.device)
+    problem = f"{learner.name} will need about {needed / 1e9:.2g} GB of memory"
+    remedy = "give it fewer random features, see `tosca methods`"
+    if needed > total:
+        raise UsageError(f"{problem}; there are {total / 1e9:.2g} GB", where=learner.name, remedy=remedy)
+    if needed > free:
+        warnings.warn(f"{problem}; {free / 1e9:.2g} GB are free ({remedy})", ToscaWarning, stacklevel=3)
 
 
 LEARNERS: dict[str, type[Learner]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar, Protocol
 
@@ -87,3 +87,8 @@ class ClosedForm(Learner):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """The classifier's."""
         self.classifier.load_state({name: tensor.to(self.device) for name, tensor in state.items()})
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """What its classifier takes, of those that may take more than there is."""
+        needed = getattr(self.classifier, "memory_needed", None)
+        return 0 if needed is None else int(needed(rows, classes, dim))

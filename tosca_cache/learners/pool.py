@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,10 @@ class Pool(Learner):
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         self.pool, self.tasks = OpinionPool(), 0
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """What its ridge regression takes."""
+        return self.pool.memory_needed(rows, classes, dim)
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the clean train rows of a task, and its views to the classifier that learns from them."""

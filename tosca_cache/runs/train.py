@@ -22,6 +22,7 @@ from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
+from tosca_cache.learners.base import check_memory
 from tosca_cache.learners.files import FILE, save_learner
 from tosca_cache.learners.options import configured_learner, configured_options, leaks_task
 from tosca_cache.learners.tosca import Tosca
@@ -56,7 +57,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     splits = load_splits(store, config.incremental, most=memory_for_features())
     streams = [make_stream(config, splits, store.class_names, seed, store.domain_names) for seed in config.seeds]
     engine = make_engine(config, streams[0], len(config.seeds))
-    configured_learner(config, config.seeds[0], device, engine)
+    check_memory(configured_learner(config, config.seeds[0], device, engine), streams[0])
     seconds = _extraction_seconds(store) | {"read_store": perf_counter() - start}
     if engine.compile_seconds:
         seconds["compile"] = engine.compile_seconds
