@@ -34,7 +34,7 @@ from PIL import Image
 from plain_loop import train_and_evaluate
 from safetensors.torch import save_file
 from stage_two import synthetic
-from tosca_cache.compare.request import CompareRequest
+from tosca_cache.compare.cells import CompareRequest
 
 from tosca_cache.compare.cells import cells_of
 from tosca_cache.compare.measure import Workplace, measure_block
