@@ -34,9 +34,8 @@ from PIL import Image
 from plain_loop import train_and_evaluate
 from safetensors.torch import save_file
 from stage_two import synthetic
-from tosca_cache.compare.cells import CompareRequest
 
-from tosca_cache.compare.cells import cells_of
+from tosca_cache.compare.cells import CompareRequest, cells_of
 from tosca_cache.compare.measure import Workplace, measure_block
 from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.datasets import ImageDataset, load_dataset
