@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from html import escape
 from importlib import import_module
@@ -17,6 +17,9 @@ from rich.progress import Progress, TaskID
 from tosca_cache.text import printable
 
 T = TypeVar("T")
+After = Callable[[], None]
+STEPS = "▁▂▃▄▅▆▇█"
+CURVE = 16  # characters of a curve at most
 REFRESH = 0.1  # seconds between two updates of a bar in a notebook
 
 
@@ -81,6 +84,15 @@ class Bar(Progress):
             lines.append(words + elapsed)
             bars.append(f"<div><progress{share}></progress> {escape(words + elapsed)}</div>")
         return {"text/plain": "\n".join(lines), "text/html": "".join(bars)}
+
+
+def curve(values: Sequence[float]) -> str:
+    """Values as a small curve of characters, the last ones if there are many; empty for fewer than two."""
+    shown = values[-CURVE:]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    if len(shown) < 2 or high <= low:
+        return ""
+    return "".join(STEPS[round((value - low) / (high - low) * (len(STEPS) - 1))] for value in shown)
 
 
 class LiveDisplay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
@@ -16,15 +17,18 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tosca_cache.bars import Bar, LiveDisplay
+from tosca_cache.bars import After, Bar, LiveDisplay, curve
 from tosca_cache.sweep.ledger import DONE, Finished
 from tosca_cache.sweep.runner import SweepReporter
 
 
 class SweepProgress(LiveDisplay, SweepReporter):
-    """Cells done, the best setting so far with its spread over seeds, and the time that is left."""
+    """Cells done, the best setting so far with its spread over seeds, its curve over time, and the time that is left.
 
-    def __init__(self, console: Console) -> None:
+    after: called whenever cells were finished.
+    """
+
+    def __init__(self, console: Console, after: After | None = None) -> None:
         columns: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -35,6 +39,7 @@ class SweepProgress(LiveDisplay, SweepReporter):
         super().__init__(console, Bar(*columns, console=console, disable=not console.is_terminal))
         self.bar = self.progress.add_task("sweep", total=None, unit="cells", best="")
         self.stage, self.cells, self.done, self.lost, self.best, self.begun = "", 0, 0, 0, "", monotonic()
+        self.after, self.bests = after, list[float]()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -59,6 +64,8 @@ class SweepProgress(LiveDisplay, SweepReporter):
                 if self.lost <= 5:  # the ledger has them all
                     self.on_note(f"a cell {cell.state}: {cell.reason}")
         self.progress.update(self.bar, completed=self.done)
+        if self.after is not None:
+            self.after()
 
     def on_task(self, done: int, tasks: int) -> None:
         """Shows how far the running block is."""
@@ -67,7 +74,9 @@ class SweepProgress(LiveDisplay, SweepReporter):
     def on_best(self, text: str) -> None:
         """Shows the best setting so far."""
         self.best = text
-        self.progress.update(self.bar, best=f"best {text}")
+        if mean := re.match(r"[\d.]+", text):
+            self.bests.append(float(mean[0]))
+        self.progress.update(self.bar, best=f"best {text} {curve(self.bests)}".rstrip())
 
     def _end_stage(self) -> None:
         if self.stage and not self.progress.shown:
