@@ -276,7 +276,7 @@ def test_the_commands_of_the_documentation_work(digits_place):
         assert done.exit_code == 0, done.output
     text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
     commands = [line.removeprefix("tosca ").split() for line in text.splitlines() if line.startswith("tosca ")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         done = tosca(*command)
         assert done.exit_code == 0, done.output

@@ -18,6 +18,7 @@ from tosca_cache.cli import (
     conformance,
     datasets,
     evaluate,
+    export_runs,
     extract,
     forget,
     learn,
@@ -138,7 +139,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(extract, train, sweep, compare, methods, reproduce, show, report, route),
+    *(extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget),
     *(datasets, cache, conformance),
 ):

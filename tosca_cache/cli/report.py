@@ -180,6 +180,15 @@ def _facts(target: str, runs: Path, *, images: bool) -> tuple[dict[str, Any], di
     return *_of_run(run, images=images), run / "report.html"
 
 
+def facts_of(target: str, runs: Path) -> dict[str, Any]:
+    """What one target says, without what only a page needs of its store."""
+    from tosca_cache.runs.directory import find_run
+    from tosca_cache.runs.report_facts import run_facts
+
+    path = Path(target)
+    return _of_file(path)[0] if path.is_file() else run_facts(find_run(target, runs))
+
+
 def _of_run(run: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]:
     """A run, with what its store adds where that is at hand."""
     from tosca_cache.errors import ToscaError
