@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from html import escape
@@ -29,6 +29,9 @@ from rich.progress import (
 from tosca_cache.text import printable
 
 T = TypeVar("T")
+After = Callable[[], None]
+STEPS = "▁▂▃▄▅▆▇█"
+CURVE = 16  # characters of a curve at most
 REFRESH = 0.1  # seconds between two updates of a bar in a notebook
 
 
@@ -93,6 +96,15 @@ class Bar(Progress):
             lines.append(words + elapsed)
             bars.append(f"<div><progress{share}></progress> {escape(words + elapsed)}</div>")
         return {"text/plain": "\n".join(lines), "text/html": "".join(bars)}
+
+
+def curve(values: Sequence[float]) -> str:
+    """Values as a small curve of characters, the last ones if there are many; empty for fewer than two."""
+    shown = values[-CURVE:]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    if len(shown) < 2 or high <= low:
+        return ""
+    return "".join(STEPS[round((value - low) / (high - low) * (len(STEPS) - 1))] for value in shown)
 
 
 class LiveDisplay:

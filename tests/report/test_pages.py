@@ -276,8 +276,33 @@ def test_the_commands_of_the_documentation_work(digits_place):
         assert done.exit_code == 0, done.output
     text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
     commands = [line.removeprefix("tosca ").split() for line in text.splitlines() if line.startswith("tosca ")]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         done = tosca(*command)
         assert done.exit_code == 0, done.output
     assert (digits_place / "both.html").is_file()
+
+
+def test_live_keeps_a_page_that_refreshes_itself_until_the_end(place, tmp_path, monkeypatch):
+    from tosca_cache.cli import report as room
+
+    written = []
+    plain = room.write_page
+    monkeypatch.setattr(
+        room,
+        "write_page",
+        lambda found, out, *a, refresh=None: (written.append(refresh), plain(found, out, *a, refresh=refresh)),
+    )
+    common = ["--store", place / "store", "--runs", tmp_path, "--no-report", "--live", tmp_path / "live.html"]
+    for command in (
+        ["sweep", *common, "--set", "increment=2", "--set", "l1=0,1e-4", "--seeds", "1", "--report-seeds", "1"],
+        ["compare", *common, "--increment", "2", "--methods", "nmc,lda", "--seeds", "1"],
+    ):
+        written.clear()
+        done = tosca(*command)
+        assert done.exit_code == 0, done.output
+        assert written[0] == 3 and written[-1] is None and set(written[:-1]) == {3}
+        text = (tmp_path / "live.html").read_text()
+        assert 'http-equiv="refresh"' not in text and 'http-equiv="refresh"' in render(
+            extract(text)["targets"], refresh=3
+        )

@@ -38,3 +38,17 @@ def test_elsewhere_there_is_a_line_a_stage():
     assert lines[1].endswith("1 diverged or failed; best 93.10 ± 0.20: lr 0.1")
     assert lines[2].startswith("report: chosen: 2/2 cells in ")
     assert len(lines) == 3
+
+
+def test_the_best_over_time_is_a_small_curve(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    console = Console(file=io.StringIO(), force_terminal=True, width=160)
+    told = []
+    with SweepProgress(console, after=lambda: told.append(1)) as progress:
+        progress.on_stage("search", 3, 0)
+        for best in ("90.00", "95.00 ± 0.10", "97.00"):
+            progress.on_finished([Finished("a", DONE, {})])
+            progress.on_best(f"{best}: lr 0.1")
+        progress.progress.refresh()
+    assert "best 97.00: lr 0.1 ▁▆█" in console.file.getvalue()
+    assert len(told) == 3

@@ -22,6 +22,7 @@ from tosca_cache.cli import (
     datasets,
     evaluate,
     export,
+    export_runs,
     extract,
     forget,
     learn,
@@ -143,7 +144,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(extract, train, sweep, compare, methods, reproduce, show, report, route),
+    *(extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget, serve, export),
     *(datasets, cache, conformance),
 ):

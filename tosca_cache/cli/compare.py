@@ -20,7 +20,7 @@ from tosca_cache.cli.options import (
     StoreOption,
     import_plugins,
 )
-from tosca_cache.cli.report import NoReport, page_of_comparison
+from tosca_cache.cli.report import Live, LivePage, NoReport, comparison_facts, page_of_comparison
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, echo_json, make_console, resumable
@@ -66,6 +66,7 @@ def compare(
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
     no_report: NoReport = False,
+    live: Live = None,
     **settings: Any,
 ) -> None:
     """Run many learners under one protocol on one store, and print one table of what they reach and what they cost.
@@ -84,7 +85,10 @@ def compare(
     console = make_console(stderr=True)
     opened, resolved = store_for(resolved, store, root, console)
     ledger = ledger or inside(runs, f"{resolved.config.dataset}-compare.sqlite")
-    found = _run(replace(request, config=resolved.config), opened, ledger, console)
+    request = replace(request, config=resolved.config)
+    page = LivePage(live, lambda: _facts_so_far(request, opened, ledger))
+    found = _run(request, opened, ledger, console, page)
+    page.finish()
     _write(found, form, out, as_json=as_json)
     if not no_report:
         page_of_comparison(found, ledger, sys.argv)
@@ -118,12 +122,20 @@ def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[st
     return CompareRequest(config, names, parse_seeds(seeds), parse_assignments(assignments, names))
 
 
-def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console) -> dict[str, Any]:
+def _facts_so_far(request: CompareRequest, opened: Store, ledger: Path) -> dict[str, Any] | None:
+    """What is finished by now; None if nothing is."""
+    from tosca_cache.compare.run import so_far
+
+    found = so_far(request, opened, ledger)
+    return None if found is None else comparison_facts(found, ledger, sys.argv)
+
+
+def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console, page: LivePage) -> dict[str, Any]:
     from tosca_cache.compare.progress import CompareProgress
     from tosca_cache.compare.run import run_compare
 
     console.print(f"ledger: {ledger}", soft_wrap=True)
-    with resumable("it goes on with what is not finished"), CompareProgress(console) as progress:
+    with resumable("it goes on with what is not finished"), CompareProgress(console, after=page) as progress:
         return run_compare(request, opened, ledger, reporter=progress)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import strftime
+from time import monotonic, strftime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,13 +12,16 @@ from tosca_cache.cli.options import DEFAULT_RUNS, Runs
 from tosca_cache.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Out = Annotated[
     Path | None,
     typer.Option(
         "--out", "-o", metavar="FILE.html", help="Where the page is written.", show_default="beside the first target"
     ),
+]
+Live = Annotated[
+    Path | None, typer.Option("--live", metavar="FILE.html", help="Keep a page there that refreshes itself.")
 ]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no page.")]
 
@@ -63,18 +66,54 @@ def report(
     write_page(found, out or places[0], photos)
 
 
-def write_page(found: Sequence[dict[str, Any]], out: Path, photos: dict[str, str] | None = None) -> None:
-    """Writes a page and prints its path, which is the last thing that is printed."""
+def write_page(
+    found: Sequence[dict[str, Any]], out: Path, photos: dict[str, str] | None = None, *, refresh: int | None = None
+) -> None:
+    """Writes a page and prints its path, which is the last thing that is printed; not of one that refreshes itself.
+
+    refresh: seconds after which the page loads itself again.
+    """
     from tosca_cache import __version__
     from tosca_cache.errors import RunError
     from tosca_cache.files import file_errors, write_text
     from tosca_cache.report.pages import render
 
     made = {"tosca_cache": __version__, "made": strftime("%Y-%m-%d %H:%M")}
-    text = render(found, photos, made=made)
+    text = render(found, photos, made=made, refresh=refresh)
     with file_errors(out, RunError, option="--out"):
         write_text(out, text)
-    echo(f"page: {out}", err=True)
+    if refresh is None:
+        echo(f"page: {out}", err=True)
+
+
+class LivePage:
+    """A page that is written again while work goes on, and refreshes itself; called whenever there is something new.
+
+    Writing takes at most a tenth of the time. `finish` leaves a page that does not refresh any more.
+    """
+
+    def __init__(self, path: Path | None, facts: Callable[[], dict[str, Any] | None]) -> None:
+        self.path, self.facts, self.next = path, facts, 0.0
+
+    def __call__(self) -> None:
+        """Writes the page, unless it was written just now."""
+        if self.path is not None and monotonic() >= self.next:
+            begun = monotonic()
+            self._write(refresh=3)
+            self.next = monotonic() + max(2.0, 10 * (monotonic() - begun))
+
+    def finish(self) -> None:
+        """Writes the last page."""
+        self._write(refresh=None)
+
+    def _write(self, refresh: int | None) -> None:
+        if (path := self.path) is not None:
+            _or_say(lambda: self._write_now(path, refresh))
+
+    def _write_now(self, path: Path, refresh: int | None) -> None:
+        facts = self.facts()
+        if facts is not None:
+            write_page([facts], path, refresh=refresh)
 
 
 def page_of_run(run: Path) -> None:
@@ -92,14 +131,20 @@ def page_of_ledger(ledger: Path, command: list[str]) -> None:
     _or_say(lambda: write_page([sweep_facts(ledger) | {"command": command_text(command)}], beside(ledger)))
 
 
+def comparison_facts(found: dict[str, Any], ledger: Path, command: list[str]) -> dict[str, Any]:
+    """The table of a comparison for a page."""
+    from tosca_cache.runs.report_facts import command_text
+
+    return {"kind": "comparison", "name": ledger.name, "command": command_text(command), "found": found}
+
+
 def page_of_comparison(found: dict[str, Any], ledger: Path, command: list[str]) -> None:
     """The table of a comparison as JSON, and its page, beside its ledger."""
     from tosca_cache.errors import RunError
     from tosca_cache.files import file_errors, write_json
-    from tosca_cache.runs.report_facts import command_text
     from tosca_cache.sweep.run import report_path
 
-    facts = {"kind": "comparison", "name": ledger.name, "command": command_text(command), "found": found}
+    facts = comparison_facts(found, ledger, command)
     with file_errors(ledger, RunError, option="--ledger"):
         write_json(report_path(ledger), facts)
     _or_say(lambda: write_page([facts], beside(ledger)))
@@ -133,6 +178,15 @@ def _facts(target: str, runs: Path, *, images: bool) -> tuple[dict[str, Any], di
         return *_of_store(path, images=images), Path(f"{path.name}.report.html")
     run = find_run(target, runs)
     return *_of_run(run, images=images), run / "report.html"
+
+
+def facts_of(target: str, runs: Path) -> dict[str, Any]:
+    """What one target says, without what only a page needs of its store."""
+    from tosca_cache.runs.directory import find_run
+    from tosca_cache.runs.report_facts import run_facts
+
+    path = Path(target)
+    return _of_file(path)[0] if path.is_file() else run_facts(find_run(target, runs))
 
 
 def _of_run(run: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]:

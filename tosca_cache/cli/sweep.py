@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Preset, Runs, StoreOption
-from tosca_cache.cli.report import NoReport, page_of_ledger
+from tosca_cache.cli.report import Live, LivePage, NoReport, page_of_ledger
 from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
@@ -85,6 +85,7 @@ def sweep(
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
     no_report: NoReport = False,
+    live: Live = None,
     **settings: Any,
 ) -> None:
     """Train many settings side by side on a store, choose one without looking at test rows, and report on it.
@@ -117,9 +118,19 @@ def _sweep(given: dict[str, Any]) -> None:
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
     else:
-        _run(request, opened, tuned, ledger, resources, given["optuna_storage"])
+        live = LivePage(given["live"], lambda: _facts(ledger))
+        _run(request, opened, tuned, ledger, resources, given["optuna_storage"], live)
+        live.finish()
         if not given["no_report"]:
             page_of_ledger(ledger, sys.argv)
+
+
+def _facts(ledger: Path) -> dict[str, Any]:
+    """What the ledger holds by now."""
+    from tosca_cache.runs.report_facts import command_text
+    from tosca_cache.sweep.report_facts import sweep_facts
+
+    return sweep_facts(ledger) | {"command": command_text(sys.argv)}
 
 
 def _base(given: dict[str, Any]) -> Resolved:
@@ -179,12 +190,13 @@ def _run(
     ledger: Path,
     resources: Resources,
     storage: str | None,
+    live: LivePage,
 ) -> None:
     from tosca_cache.sweep.progress import SweepProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()
-    with resumable("it goes on with what is not finished"), SweepProgress(console) as progress:
+    with resumable("it goes on with what is not finished"), SweepProgress(console, after=live) as progress:
         report = run_sweep(
             request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
         )

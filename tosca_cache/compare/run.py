@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tosca_cache.learners.base import check_memory
 from tosca_cache.learners.options import make_learner
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import FAILED, Finished, Ledger, LedgerCell
+from tosca_cache.sweep.ledger import DONE, FAILED, Finished, Ledger, LedgerCell
 from tosca_cache.sweep.ledger_file import damaged
 from tosca_cache.sweep.runner import FINISHED, finish_cells
 from tosca_cache.sweep.scenario import read_data
@@ -70,6 +71,17 @@ def _finished(book: Ledger, cells: Sequence[CompareCell], request: CompareReques
     if any(cell.content != contents[cell.address] for cell in found):
         raise damaged(book.path)
     return found
+
+
+def so_far(request: CompareRequest, store: Store, ledger: Path) -> dict[str, Any] | None:
+    """The table of the cells that are done by now; None if there are none."""
+    cells = [cell for method in request.methods for cell in cells_of(request, method, store.spec.digest())]
+    with Ledger.open(ledger, create=False, read_only=True) as book:
+        done = [cell for cell in _finished(book, cells, request) if cell.state == DONE]
+    known = {cell.content["setting"]["method"] for cell in done}
+    if not known:
+        return None
+    return summary(replace(request, methods=tuple(m for m in request.methods if m in known)), store, done)
 
 
 def _workplace(

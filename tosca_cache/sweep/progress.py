@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
@@ -9,19 +10,23 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import TextColumn, TimeRemainingColumn
 
-from tosca_cache.bars import LiveDisplay
+from tosca_cache.bars import After, LiveDisplay, curve
 from tosca_cache.sweep.ledger import DONE, Finished
 from tosca_cache.sweep.runner import SweepReporter
 
 
 class SweepProgress(LiveDisplay, SweepReporter):
-    """Cells done, the best setting so far with its spread over seeds, and the time that is left."""
+    """Cells done, the best setting so far with its spread over seeds, its curve over time, and the time that is left.
 
-    def __init__(self, console: Console) -> None:
+    after: called whenever cells were finished.
+    """
+
+    def __init__(self, console: Console, after: After | None = None) -> None:
         best = TextColumn("{task.fields[best]}", markup=False)
         super().__init__(console, "{task.fields[unit]}", TimeRemainingColumn(), best)
         self.bar = self.progress.add_task("sweep", total=None, unit="cells", best="")
         self.stage, self.cells, self.done, self.lost, self.best, self.begun = "", 0, 0, 0, "", monotonic()
+        self.after, self.bests = after, list[float]()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -46,6 +51,8 @@ class SweepProgress(LiveDisplay, SweepReporter):
                 if self.lost <= 5:  # the ledger has them all
                     self.on_note(f"a cell {cell.state}: {cell.reason}")
         self.progress.update(self.bar, completed=self.done)
+        if self.after is not None:
+            self.after()
 
     def on_task(self, done: int, tasks: int) -> None:
         """Shows how far the running block is."""
@@ -54,7 +61,9 @@ class SweepProgress(LiveDisplay, SweepReporter):
     def on_best(self, text: str) -> None:
         """Shows the best setting so far."""
         self.best = text
-        self.progress.update(self.bar, best=f"best {text}")
+        if mean := re.match(r"[\d.]+", text):
+            self.bests.append(float(mean[0]))
+        self.progress.update(self.bar, best=f"best {text} {curve(self.bests)}".rstrip())
 
     def _end_stage(self) -> None:
         if self.stage and not self.progress.shown:

@@ -31,13 +31,20 @@ PARTS: Mapping[str, Callable[[Value], Part]] = {
 _DATA = re.compile(r'<script type="application/json" id="tosca-data">(.*?)</script>', re.S)
 
 
-def render(targets: Sequence[Value], photos: Mapping[str, str] | None = None, *, made: Value | None = None) -> str:
+def render(
+    targets: Sequence[Value],
+    photos: Mapping[str, str] | None = None,
+    *,
+    made: Value | None = None,
+    refresh: int | None = None,
+) -> str:
     """The page of some targets.
 
     Arguments:
         targets: facts with a `kind` of `PARTS`, plain JSON values.
         photos: data URIs by the keys that facts have for them.
         made: what made the page: its version and when.
+        refresh: seconds after which the page loads itself again, while work goes on.
     """
     parts = [PARTS[target["kind"]](target) for target in targets]
     script = _asset("page.js")
@@ -52,6 +59,7 @@ def render(targets: Sequence[Value], photos: Mapping[str, str] | None = None, *,
         data=Markup(_embedded({"format": 1, **(made or {}), "targets": list(targets)})),
         photos=dict(photos or {}),
         made=made or {},
+        refresh=refresh,
     )
     return found.replace("\r", "")
 

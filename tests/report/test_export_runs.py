@@ -1,0 +1,83 @@
+"""`tosca export-runs`: what other tools get, by their own readers where they are installed."""
+
+import csv
+import io
+import json
+from importlib.util import find_spec
+
+import pytest
+from report.targets import comparison_values, run_values, sweep_values
+from typer.testing import CliRunner
+
+from tosca_cache.cli.app import app
+from tosca_cache.report.records import TOOLS, records_of, to_csv, to_latex, to_markdown, to_parquet
+
+
+def records():
+    return records_of([run_values(), sweep_values(), comparison_values()])
+
+
+def tosca(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(comparison_values()["found"]))
+    return path
+
+
+def test_csv_has_a_line_a_record_with_parameters_and_metrics():
+    rows = list(csv.DictReader(io.StringIO(to_csv(records()))))
+    assert len(rows) == 3 + 12 + 9
+    assert rows[0]["lr"] == "0.025" and rows[0]["seed"] == "1993"
+    assert float(rows[-1]["last_accuracy"]) in (81.5, 92.5)
+
+
+def test_names_that_spreadsheets_or_latex_would_compute_are_text():
+    found = records_of([comparison_values({"=cmd()": (90.0, 91.0), "$x_1$": (80.0, 82.0)})])
+    assert "\n'=cmd()," in to_csv(found)
+    assert r"\$x\_1\$" in to_latex(found) and r"\$x\_1\$" in to_markdown(found)
+
+
+def test_the_best_is_marked_and_what_is_not_told_from_it():
+    found = comparison_values({"a": (90.0, 91.0, 92.0), "b": (89.0, 92.0, 90.0), "c": (79.0, 80.0, 82.0)})
+    lines = {line[0]: line for line in to_latex(records_of([found])).splitlines() if line[:2] in ("a ", "b ", "c ")}
+    assert r"\textbf{91.00" in lines["a"] and r"\underline{90.33" in lines["b"]
+    assert "textbf" not in lines["c"] and "underline" not in lines["c"]
+    found["found"]["rows"][0]["bound"] = True
+    assert r"\textbf{90.33" in to_latex(records_of([found])), "a bound is not the best"
+
+
+def test_parquet_reads_back(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    to_parquet(records(), tmp_path / "runs.parquet")
+    table = parquet.read_table(tmp_path / "runs.parquet")
+    assert table.num_rows == 3 + 12 + 9 and {"group", "seed", "lr", "last_accuracy"} <= set(table.column_names)
+
+
+@pytest.mark.parametrize("tool", ["tensorboard", "mlflow", "wandb-offline"])
+def test_tools_are_written_to_or_said_to_be_missing(tool, comparison, tmp_path):
+    done = tosca("export-runs", comparison, "--to", tool, "--out", tmp_path / "out")
+    if find_spec(TOOLS[tool][0]) is None:
+        assert done.exit_code and f"needs the package {TOOLS[tool][0]}" in done.output
+        return
+    assert done.exit_code == 0, done.output
+    assert any((tmp_path / "out").iterdir())
+    if tool == "mlflow":
+        mlflow = pytest.importorskip("mlflow")
+        client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+        (experiment,) = [e.experiment_id for e in client.search_experiments() if e.name == "tosca"]
+        found = [run.data.metrics["last_accuracy"] for run in client.search_runs([experiment])]
+        assert min(found) == 80.0 and len(found) == 9
+
+
+def test_text_is_printed_or_written_and_mistakes_are_said(comparison, tmp_path):
+    printed = tosca("export-runs", comparison, "--to", "markdown")
+    assert printed.exit_code == 0 and "| lda |" in printed.stdout
+    assert tosca("export-runs", comparison, "--to", "markdown", "-o", tmp_path / "t.md").exit_code == 0
+    assert (tmp_path / "t.md").read_text() == printed.stdout
+    for wrong in (["--to", "excel"], ["--to", "parquet"]):
+        done = tosca("export-runs", comparison, *wrong)
+        assert done.exit_code and "error: " in done.output and "Traceback" not in done.output
