@@ -198,6 +198,7 @@ def test_a_killed_worker_of_dask_loses_no_cell(place, results, cells_in, base, c
 def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(cluster, monkeypatch):
     """However few cores the machine has that the command is run on."""
     monkeypatch.setattr(workers, "cores", lambda: 1)
+    cluster.wait_for_workers(2)  # one that an earlier test has killed is started anew
     with workers.Workers("dask", None, cluster.scheduler_address) as started:
         assert started.n_jobs == 2
 
