@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tosca_cache.errors import ModelError
 from tosca_cache.files import Limit, file_errors, read_limited
+from tosca_cache.store.disk import sync
 from tosca_cache.store.locks import StoreBusy, exclusive
 
 CARD, STATE, CLASSES, README, BACKBONE = (
@@ -73,10 +74,10 @@ def write_version(folder: Path, files: Mapping[str, bytes]) -> None:
         (partial / PREVIOUS).mkdir()
         for name in FILES:
             _link(folder / name, partial / PREVIOUS / name)
-        _sync(partial / PREVIOUS)
-    _sync(partial)
+        sync(partial / PREVIOUS)
+    sync(partial)
     partial.rename(folder / NEXT)
-    _sync(folder)
+    sync(folder)
     _put_in_place(folder)
 
 
@@ -89,7 +90,7 @@ def undo_version(folder: Path) -> None:
                 "there is nothing to undo: no version before this one is kept", where=folder, remedy="see its README.md"
             )
         previous.rename(folder / NEXT)
-        _sync(folder)
+        sync(folder)
         _put_in_place(folder)
 
 
@@ -137,7 +138,7 @@ def _put_in_place(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
         _link(newest / name, temporary)
         temporary.replace(folder / name)
-    _sync(folder)
+    sync(folder)
     newest.rename(folder / PARTIAL)
     shutil.rmtree(folder / PARTIAL)
 
@@ -154,11 +155,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -349,8 +349,8 @@ MOMENTS = [
 ]
 MOMENTS += [
     *[("_link", n, 4) for n in (5, 7, 8)],
-    *[("_sync", n, 3) for n in (1, 2)],
-    *[("_sync", n, 4) for n in (3, 4)],
+    *[("sync", n, 3) for n in (1, 2)],
+    *[("sync", n, 4) for n in (3, 4)],
 ]
 
 
