@@ -10,9 +10,9 @@ not. Phase 1, which adapts the backbone on the first task, cannot be had from a 
 the backbone is frozen from the start, where there it is trained on the first task; and while there are at most 1.5 rows for
 each random feature, the inverse autocorrelation is kept in a smaller, equal form (`closed_form.recursive`).
 
-`garm`: rows of earlier classes may come in any task. What differs from the official code: it also scales the class weights
-to a mean of one, which is the same as dividing gamma by that scale; and it keeps a Gram matrix [M, M] of every class, where
-here its square root is kept (`closed_form.balanced`).
+`garm`: rows of earlier classes may come in any task. As in the official code the weights of the classes have a mean of one,
+which is the unit of gamma. What differs: the backbone is frozen from the start, as for `acil`; and the official code keeps a
+Gram matrix [M, M] of every class, where here its square root is kept (`closed_form.balanced`).
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ class Garm(Analytic):
     """Stores square roots of the classes' Gram matrices, as many rows of M numbers as there were train rows.
 
     Arguments:
-        buffer: number M of random features. gamma: the ridge.
+        buffer: number M of random features.
+        gamma: multiplies the identity that is added to sum_c w_c G_c, the Gram matrices of all classes with weights
+            w_c ~ 1 / n_c of mean 1 (n_c rows of class c). With as many rows of every class this is the ridge of `acil`.
+            The default is that of the official code.
         projection: law of the random weights, `uniform` or `gaussian`.
     """
 
