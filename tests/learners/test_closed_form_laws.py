@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from tosca_cache.closed_form import expansion
 from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.mahalanobis import CommonCovariance
+from tosca_cache.closed_form.mahalanobis import CommonCovariance, Shrinkage
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
@@ -302,7 +302,7 @@ def test_fecam_with_an_identity_covariance_is_the_nearest_mean():
         learned(name, x, labels, *by_class(labels, [2, 3])).scores(rows.astype(float)) for name in ("nmc", "fecam")
     )
     np.testing.assert_allclose(fecam, nmc, rtol=1e-9, atol=1e-12)
-    common = CommonCovariance()
+    common = CommonCovariance(Shrinkage(1.0, 0.0))
     common.load_state({"means": torch.randn(5, 6).double(), "covariance": 0.3 * torch.eye(6).double()})
     points = torch.from_numpy(rows).double()
     torch.testing.assert_close(common.scores(points), -torch.cdist(points, common.means).square())

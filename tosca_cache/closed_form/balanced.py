@@ -22,8 +22,8 @@ class BalancedRidge:
     rows, mixed within class and task.
 
     Arguments:
-        features: random features in float64. gamma: the ridge beside Gram matrices of weights of mean 1; the same as gamma m
-            beside sum_c G_c / n_c, which is what is solved.
+        features: random features in float64.
+        gamma: the ridge beside Gram matrices whose weights have mean 1; it is gamma m beside sum_c G_c / n_c.
     """
 
     def __init__(self, features: RandomFeatures, *, gamma: float) -> None:

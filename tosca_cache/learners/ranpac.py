@@ -11,8 +11,8 @@ the backbone is frozen from the start, where there it is trained on the first ta
 each random feature, the inverse autocorrelation is kept in a smaller, equal form (`closed_form.recursive`).
 
 `garm`: rows of earlier classes may come in any task. As in the official code the weights of the classes have a mean of one,
-which is the unit of gamma. What differs: the backbone is frozen from the start, as for `acil`; and the official code keeps a
-Gram matrix [M, M] of every class, where here its square root is kept (`closed_form.balanced`).
+which is the unit of gamma. What differs: the backbone is frozen from the start, as for `acil`; and the official code keeps
+a Gram matrix [M, M] of every class, where here its square root is kept (`closed_form.balanced`).
 """
 
 from __future__ import annotations
