@@ -14,7 +14,7 @@ from reference.gaussian import make_arrays
 
 from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
-from tosca_cache.tasks import TaskStream
+from tosca_cache.tasks import Arrays, TaskStream
 
 CLASSES, DIM, VIEWS = 6, 8, 3
 COUNTS = {"balanced": [12] * CLASSES, "unbalanced": [3, 17, 9, 1, 12, 6]}
@@ -33,10 +33,15 @@ class Case:
 
     @cached_property
     def stream(self):
+        return self.made()
+
+    def made(self, change=lambda features: features):
+        """The stream, of features that have been changed."""
         generator = np.random.default_rng(self.seed)
         means = 1 + generator.normal(size=(CLASSES, DIM))
         train = make_arrays(generator, COUNTS[self.kind], DIM, VIEWS, means, noise=0.8)
         test = make_arrays(generator, [7] * CLASSES, DIM, 1, means, noise=0.8)
+        train, test = (Arrays(change(part.features), part.labels) for part in (train, test))
         names = [str(c) for c in range(CLASSES)]
         return TaskStream(train, test, class_names=names, increment=2, seed=self.seed)
 

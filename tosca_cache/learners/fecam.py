@@ -88,7 +88,9 @@ class FeCam(PerClass):
 
     Arguments:
         a1, a2: shrinkage of diagonal and off-diagonal; published are 1 and 0 for CIFAR-100 alone, 10 and 10 for ImageNet-R,
-            and 1 and 1, twice, for convolutional networks.
+            and 1 and 1, twice, for convolutional networks. On held-out train rows of ours the defaults are better than
+            10 and 10 for vision transformers (glyphs 92.8 against 92.1 %, groceries under DINOv2 90.0 against 86.8 %) and
+            worse for EfficientNet-Lite0 (93.2 against 95.0 %; on Caltech-101 below class means): set 10 and 10 there.
         shrinkages: how often the covariance is shrunk: 1 in the official scripts for vision transformers, else 2.
         tukey: power of Tukey's transform, 0.5 in the official code for convolutional networks; 0 is the logarithm.
         covariance: `full`, as correlations; or `diagonal`: variances alone, divided by their norm.

@@ -79,6 +79,10 @@ class FsaLda(ClosedForm):
     name = "fsa-lda"
     what = "FSA's incremental LDA head (arXiv 2303.13199): the total covariance plus the identity, from sums over all rows."
     source = "First Session Adaptation (arXiv 2303.13199), the LDA head"
+    agrees = (
+        "equal to the official code (aresPanos/fsa, src/utils.py and src/methods/cil_trainer.py, effa9ce) without its "
+        "adapted backbone."
+    )
     adds_rows = True
 
     def __init__(self, *, ridge: float = 1.0, film: bool = False, **common: Any) -> None:
