@@ -111,7 +111,7 @@ def make_shifted(rows=9, dim=6):
     return (places[:, None] + cloud - cloud.mean(0)).reshape(-1, 1, dim).astype(np.float32), np.repeat(range(8), rows)
 
 
-@pytest.mark.parametrize("options", [{}, {"metric": "euclidean"}, {"classifier": "ridge"}, {"classifier": "svc"}])
+@pytest.mark.parametrize("options", [{}, {"metric": "cosine"}, {"classifier": "ridge"}, {"classifier": "svc"}])
 def test_fetril_on_one_shifted_cloud_is_training_on_all_rows(options):
     arrays = Arrays(*make_shifted())
     names = [str(c) for c in range(8)]
@@ -266,7 +266,7 @@ def test_lame_energy_as_written():
     Z, energies = assign(P, K)
     expected = float((Z * (Z / P).log()).sum())
     expected -= sum(float(K[i, j] * (Z[i] @ Z[j])) for i in range(6) for j in range(6)) / 2
-    assert energies[-1] == pytest.approx(expected, abs=1e-9)
+    assert energies[-1] == pytest.approx(expected, abs=1e-7)
 
 
 def test_lame_affinities_as_written():
@@ -285,7 +285,7 @@ def test_lame_without_affinity_is_its_base(base):
     stream = make_stream(4, None, 9)
     rows = rows_of(stream)
     expected = learn(base, stream).scores(rows)
-    for options in ({"strength": 0.0}, {"batch_size": 1}):
+    for options in ({"strength": 0.0}, {"batch_size": 1, "affinity": "knn"}):
         found = learn("lame", stream, base=base, temperature=0.5, **options).scores(rows)
         np.testing.assert_allclose(found, torch.softmax(torch.from_numpy(expected).double() / 0.5, 1), atol=1e-8)
 
