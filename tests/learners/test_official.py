@@ -33,7 +33,6 @@ UNSTATED = {
     "ovor-luca",
     "pool",
     "proteus",
-    "slda",
     "tosca",
 }
 OWN = [name for name, kind in sorted(LEARNERS.items()) if kind.__module__.startswith("tosca_cache.")]

@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 from reference.official import Case, Comparison, Scores
 from reference.official_means import class_means, unit
+from sklearn.covariance import OAS
 
 
 def fsa(case):
@@ -14,6 +15,36 @@ def fsa(case):
         x, labels = np.concatenate(case.x[: task + 1]), np.concatenate(case.labels[: task + 1])
         means = class_means(x, labels, range(labels.max() + 1))
         weights = np.linalg.solve(np.cov(x.T) + np.eye(x.shape[1]), means.T)
+        found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
+    return found
+
+
+def slda(case):
+    """tyler-hayes/Deep_SLDA, SLDA_Model.py and experiment.py: the first task at once, with OAS; then row by row."""
+    means, counts, found = np.zeros((0, 8)), np.zeros(0), []
+    for task, (x, labels, classes) in enumerate(zip(case.x, case.labels, case.classes, strict=True)):
+        means, counts = np.pad(means, ((0, len(classes)), (0, 0))), np.pad(counts, (0, len(classes)))
+        if not task:
+            means, counts = class_means(x, labels, classes), np.bincount(labels).astype(float)
+            S = OAS(assume_centered=True).fit(x - means[labels]).covariance_
+            seen = len(x)
+        for row, y in zip(x, labels, strict=True) if task else ():
+            S = (seen * S + seen / (seen + 1) * np.outer(row - means[y], row - means[y])) / (seen + 1)
+            means[y] += (row - means[y]) / (counts[y] + 1)
+            counts[y], seen = counts[y] + 1, seen + 1
+        weights = np.linalg.pinv((1 - 1e-4) * S + 1e-4 * np.eye(8)) @ means.T
+        found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
+    return found
+
+
+def slda_fixed(case):
+    """What ours has in its place: rows about final class means, divisor n - C."""
+    found = []
+    for task in range(len(case.x)):
+        x, labels = np.concatenate(case.x[: task + 1]), np.concatenate(case.labels[: task + 1])
+        means = class_means(x, labels, range(labels.max() + 1))
+        S = (x - means[labels]).T @ (x - means[labels]) / (len(x) - len(means))
+        weights = np.linalg.inv((1 - 1e-4) * S + 1e-4 * np.eye(8)) @ means.T
         found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
     return found
 
@@ -114,6 +145,10 @@ def fecam_positive(plain, **options):
 CNN = {"a1": 1.0, "a2": 1.0, "shrinkages": 2, "unit_means": True}
 COMPARED = {
     "fsa-lda": [Comparison(fsa, Scores("fsa-lda"), classes=True)],
+    "slda": [
+        Comparison(slda, Scores("slda", {"estimator": "streaming"}), classes=True),
+        Comparison(slda_fixed, Scores("slda"), classes=True),
+    ],
     "fecam": [
         fecam(fecam_vit(1, 0)),
         fecam(fecam_vit(10, 10), a1=10.0, a2=10.0),
