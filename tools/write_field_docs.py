@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tosca_cache.compare.published import published
-from tosca_cache.report.published import CAPTION, SHOWN, by_protocol, cells
+from tosca_cache.compare.published import by_protocol, published
+from tosca_cache.report.published import CAPTION, SHOWN, cells
 from tosca_cache.report.reproduce import MEASURES
 from tosca_cache.text import markdown
 

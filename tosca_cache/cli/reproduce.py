@@ -94,7 +94,7 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
 
 
 def _which(asked: list[str], *, as_json: bool) -> None:
-    from tosca_cache.compare.published import implied
+    from tosca_cache.compare.published import NEAR, implied
     from tosca_cache.errors import UsageError
     from tosca_cache.report.published import implied_text
 
@@ -112,12 +112,12 @@ def _which(asked: list[str], *, as_json: bool) -> None:
         echo_json({key: [{"gap": gap} | one.model_dump() for gap, one in gaps] for key, gaps in nearest.items()})
         return
     for (dataset, accuracy), gaps in found.items():
-        echo(implied_text(dataset, accuracy, gaps))
+        echo(implied_text(dataset, accuracy, gaps, NEAR))
 
 
 def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, as_json: bool) -> None:
     from tosca_cache.compare.expectation import find_paper, shipped_papers
-    from tosca_cache.compare.published import published
+    from tosca_cache.compare.published import by_protocol, published
     from tosca_cache.learners import LEARNERS
     from tosca_cache.report.published import published_tables
     from tosca_cache.report.reproduce import papers_table
@@ -129,7 +129,7 @@ def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, a
         echo_json([one.model_dump() for one in records])
         return
     console = make_console()
-    for table in published_tables(records):
+    for table in published_tables(by_protocol(records)):
         console.print(table)
     console.print(papers_table(papers, list(LEARNERS)))
 

@@ -9,6 +9,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from itertools import groupby
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -124,6 +125,29 @@ def rows(records: Iterable[Published]) -> list[dict[str, Any]]:
         row = found.setdefault(key, dict(zip(shared, key, strict=True)) | {"values": {}})
         row["values"][one.metric] = {"mean": one.value, "spread": one.spread}
     return list(found.values())
+
+
+def by_protocol(records: Iterable[Published]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Records by dataset, tasks and whether the backbone was adapted: a title, and the rows of each, best first."""
+    found = []
+    ordered = sorted(records, key=lambda one: (one.dataset, one.tasks or 0, one.increment or 0, one.adapted != FROZEN))
+    for _, group in groupby(ordered, lambda one: (one.dataset, one.tasks, one.increment, one.adapted != FROZEN)):
+        some = list(group)
+        beside = [row for row in rows(some) if any(name != "accuracy_curve" for name in row["values"])]
+        found.append((_title(some[0]), sorted(beside, key=_last)))
+    return found
+
+
+def _title(one: Published) -> str:
+    """Dataset, tasks, and frozen or adapted."""
+    sizes = f", {one.increment} classes each" if one.increment else ""
+    tasks = f"{one.tasks} tasks{sizes}" if one.tasks else "protocol not stated"
+    return f"{one.dataset}: {tasks}, {'frozen' if one.adapted == FROZEN else 'adapted'} backbone"
+
+
+def _last(row: dict[str, Any]) -> float:
+    values = row["values"]
+    return -max((values[name]["mean"] for name in LAST if name in values), default=0.0)
 
 
 def implied(dataset: str, accuracy: float, most: int = 5) -> list[tuple[float, Published]]:

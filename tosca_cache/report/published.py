@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from tosca_cache.compare.published import BATCHES, FROZEN, NEAR, Published, rows
+from tosca_cache.report.compare import FROZEN
 from tosca_cache.report.reproduce import MEASURES
 from tosca_cache.report.tables import with_spread
 
 SHOWN = tuple(name for name in MEASURES if name not in ("forgetting", "accuracy_curve"))
 LEAK = "†"
-CAPTION = f"{LEAK} routed by {BATCHES}, which leaks the task: not to be held against answers of single samples"
+CAPTION = (
+    f"{LEAK} routed by batches in file order, which leaks the task: not to be held against answers of single samples"
+)
 
 
-def by_protocol(records: Iterable[Published]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Records by dataset, tasks and whether the backbone was adapted: a title, and the rows of each, best first."""
-    found = []
-    ordered = sorted(records, key=lambda one: (one.dataset, one.tasks or 0, one.increment or 0, one.adapted != FROZEN))
-    for _, group in groupby(ordered, lambda one: (one.dataset, one.tasks, one.increment, one.adapted != FROZEN)):
-        some = list(group)
-        beside = [row for row in rows(some) if any(name in row["values"] for name in SHOWN)]
-        found.append((title(some[0]), sorted(beside, key=_last)))
-    return found
-
-
-def title(one: Published) -> str:
-    """Dataset, tasks, and frozen or adapted."""
-    sizes = f", {one.increment} classes each" if one.increment else ""
-    tasks = f"{one.tasks} tasks{sizes}" if one.tasks else "protocol not stated"
-    return f"{one.dataset}: {tasks}, {'frozen' if one.adapted == FROZEN else 'adapted'} backbone"
-
-
-def _last(row: dict[str, Any]) -> float:
-    values = row["values"]
-    return -max((values[name]["mean"] for name in SHOWN if name.startswith("last") and name in values), default=0.0)
-
-
-def cells(row: dict[str, Any]) -> list[str]:
+def cells(row: Mapping[str, Any]) -> list[str]:
     """One row as text: learner, its values, backbone, when it was adapted, and where it stands."""
     values = [row["values"].get(name) for name in SHOWN]
     shown = ["" if one is None else with_spread(one["mean"], one["spread"]) for one in values]
@@ -51,10 +29,10 @@ def cells(row: dict[str, Any]) -> list[str]:
     return [name, *shown, row["backbone"], "" if row["adapted"] == FROZEN else row["adapted"], about]
 
 
-def published_tables(records: Sequence[Published]) -> list[Group]:
+def published_tables(protocols: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> list[Group]:
     """For the terminal, a table a protocol; backbones and sources stand below it, by number."""
     shown = []
-    for name, beside in by_protocol(records):
+    for name, beside in protocols:
         measures = [measure for measure in SHOWN if any(measure in row["values"] for row in beside)]
         table = Table("learner", title=Text(name))
         for measure in measures:
@@ -73,12 +51,12 @@ def published_tables(records: Sequence[Published]) -> list[Group]:
     return shown
 
 
-def implied_text(dataset: str, value: float, gaps: Sequence[tuple[float, Published]]) -> str:
+def implied_text(dataset: str, value: float, gaps: Sequence[tuple[float, Any]], near: float) -> str:
     """The nearest known accuracies of class means, and what they were measured on, in lines."""
-    fit = [one for gap, one in gaps if abs(gap) <= NEAR]
+    fit = [one for gap, one in gaps if abs(gap) <= near]
     lines = [f"{dataset}: class means with a last accuracy of {value:g}"]
     if not fit:
-        lines.append(f"  nothing known is within {NEAR} points: other features, another split, or another learner")
+        lines.append(f"  nothing known is within {near} points: other features, another split, or another learner")
     known: dict[str, list[str]] = {}
     for gap, one in gaps:
         if not fit or one in fit:
