@@ -80,7 +80,7 @@ class Served:
         """Teaches photos of one class, and writes the model; those that were taught before are left out.
 
         Arguments:
-            photos: bytes of files, [n]. features: of these, [n, d]; views of them are made here for a model that learns them.
+            photos: bytes of files, [n]. features: of these, [n, d]; views are made here for a model that learns them.
 
         Raises `UsageError` for a name that is none, and what `session.learn_lesson` raises.
         """
