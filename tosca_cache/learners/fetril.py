@@ -8,7 +8,8 @@ code:
   minimises the same objective for all classes side by side (`squared_hinge`), in float32 and to another tolerance.
 - `"sgd"` is the paper's other classifier, a linear layer trained by SGD, of which the official code has nothing; it is as
   in the FeCAM repository (`by_sgd`). There the first task trains it for 200 epochs along with the backbone, here it is
-  trained as in later tasks.
+  trained as in later tasks. Features come as they are: where they are large (DINOv2), its rate makes it so unsteady that
+  rounding shows in predictions.
 - `"ridge"` is ours: the squared error in place of the squared hinge, |W|^2 / 2 + C sum w |y - W(x, 1)|^2 with 0 and 1 as
   targets and each class at the same weight: one solution of linear equations.
 - All features are brought to unit length (but for `"sgd"`); the official code leaves out its first batch of 512.

@@ -11,6 +11,8 @@ on its batch, so it belongs into no table of learners that answer row by row. Ag
   seed.
 - The energy that decides when to stop is the stated one; the official code takes twice the affinity term, at the previous
   assignment, so that the number of steps may differ.
+- Rows that are all equal, or one row alone, have no width under `rbf`, and the official answer is not a number; here all of
+  them draw at each other by 1.
 - The iteration lowers the energy for certain only if the affinity is symmetric and has no negative eigenvalue (`rbf`,
   `linear`). `knn` is neither; `monotone=True` makes it symmetric and damps the step by as much as that takes, which keeps
   the fixed points.
