@@ -11,9 +11,10 @@ from reference.official import CASES
 from tosca_cache.learners import LEARNERS
 
 FILES = sorted(path.stem for folder in reference.__path__ for path in Path(folder).glob("official_*.py"))
-COMPARED = {
-    name: found for file in FILES for name, found in import_module(f"reference.{file}").COMPARED.items()
-}  # {learner: comparisons}
+COMPARED = {}  # {learner: comparisons}
+for file in FILES:
+    for name, found in import_module(f"reference.{file}").COMPARED.items():
+        COMPARED.setdefault(name, []).extend(found)
 STARTS = ("equal to the official code (", "equal to the paper's equations (", "differs: ", "no official code: ")
 # Learners that do not say it yet: a name goes from here as it does.
 UNSTATED = {

@@ -37,7 +37,8 @@ from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Step, Tensors, of_one
 
 TEMPERATURE = 0.8
-PER_CLASS = BATCH = 256  # of alignment: vectors of each class in an epoch, and vectors a step
+PER_CLASS = BATCH = 240  # of alignment: vectors of each class in an epoch, and vectors a step: 5 x 48 as published
+DECAY = 5e-4  # weight decay of alignment
 
 
 class Merging(TaskTrainer["Mos"]):
@@ -97,7 +98,9 @@ class Mos(Modular):
         self.gaussians = Gaussians()
         self.alignment = None
         if alignment_epochs:
-            settings = Settings(lr=alignment_lr, epochs=alignment_epochs, batch_size=BATCH, eta_min=0.0)
+            settings = Settings(
+                lr=alignment_lr, epochs=alignment_epochs, batch_size=BATCH, eta_min=0.0, weight_decay=DECAY
+            )
             self.alignment = Alignment(settings, PER_CLASS)
 
     def start(self, task: Task) -> tuple[Tensors, Tensors]:
