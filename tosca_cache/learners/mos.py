@@ -80,6 +80,12 @@ class Mos(Modular):
 
     name = "mos"
     source = "MOS-style merging of modules with self-refined retrieval (arXiv 2412.09441)"
+    agrees = (
+        "differs: LuCA modules behind the backbone under a cosine head, an orthogonality term of unit vectors, "
+        "and one merge a step as in the paper, where the code merges at every pass; retrieval, both branches, "
+        "class means and Gaussians are equal to the official code (sun-hailong/LAMDA-PILOT, models/mos.py, commit "
+        "2647455)."
+    )
     own_classes = True
     training = Merging
 

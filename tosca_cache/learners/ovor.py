@@ -142,6 +142,11 @@ class OvorLinear(Ovor):
     """On a linear head over the raw features. tau_in, tau_out: thresholds, as published."""
 
     name = "ovor-linear"
+    agrees = (
+        "differs: a linear head behind the backbone instead of a prompt inside it, and outliers once a task; "
+        "outliers and loss are equal to the paper's equations (section 3), and with around_origin outliers equal "
+        "to the official code (jpmorganchase/ovor, learners/ood.py, commit 8623f97)."
+    )
     kind = LinearKind()
 
     def __init__(self, *, tau_in: float = -15.0, tau_out: float = -3.0, **common: Any) -> None:
@@ -158,6 +163,11 @@ class OvorLuca(Ovor):
     """On one LuCA module for all tasks, and its cosine head. quantiles: of s_in, where the thresholds lie."""
 
     name = "ovor-luca"
+    agrees = (
+        "differs: a LuCA module behind the backbone instead of a prompt inside it, quantiles as thresholds, and "
+        "outliers once a task; outliers and loss are equal to the paper's equations (section 3), and with "
+        "around_origin outliers equal to the official code (jpmorganchase/ovor, learners/ood.py, commit 8623f97)."
+    )
     kind = LucaKind()
 
     def __init__(self, *, quantiles: tuple[float, float] = (0.25, 0.95), **common: Any) -> None:

@@ -20,6 +20,7 @@ class Pool(Learner):
 
     name = "pool"
     source = "logarithmic opinion pool (Genest and Zidek, Statistical Science 1986) of the closed forms of other rows"
+    agrees = "no official code: ours, of classifiers that stand in this table by themselves."
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:
