@@ -55,17 +55,56 @@ def adanpc(k, tau=0.1, beta=1.1, batch=32):
 
 # DKVB
 
-SIZES = {"heads": 6, "keys": 8, "key_dim": 3}
+SIZES = {"heads": 6, "keys": 11, "key_dim": 3}  # no usage is exactly a tenth of its share
+
+
+def projected(case, x, heads, dim):
+    """x P_j of every head, [n, heads, dim]: the columns of P_j are random and of unit length."""
+    projection = torch.randn(x.shape[1], heads * dim, generator=case.noise("dkvb", "projection"), dtype=torch.float64)
+    return (x @ (projection.numpy() / np.linalg.norm(projection.numpy(), axis=0))).reshape(len(x), heads, dim)
 
 
 def codes(case, state, x):
-    """The nearest key of every head, [n, heads], in projections whose columns are random and of unit length."""
+    """The nearest key of every head, [n, heads]."""
     heads, size, dim = state["keys"].shape
-    projection = torch.randn(x.shape[1], heads * dim, generator=case.noise("dkvb", "projection"), dtype=torch.float64)
-    projection = projection.numpy() / np.linalg.norm(projection.numpy(), axis=0)
-    u = (x @ projection).reshape(len(x), heads, dim)
+    u = projected(case, x, heads, dim)
     distances = ((u[:, :, None] - state["keys"]) ** 2).sum(-1)  # [n, heads, keys]
     return distances.argmin(2) + size * np.arange(heads)
+
+
+def dkvb_keys(case):
+    """Keys after ten epochs of moving averages (decay 0.95) over the first task's rows and views, then frozen.
+
+    average / (smoothed usage), from average N(0, 1) and usage 0; used by less than a tenth of its share of a batch, a key
+    lies on a row of the batch until the next one.
+    """
+    heads, size, dim = SIZES["heads"], SIZES["keys"], SIZES["key_dim"]
+    features = case.stream.task(0).train.features.astype(np.float64)
+    every = features.reshape(-1, features.shape[2])
+    u = projected(case, every[case.numbers("dkvb", "key rows").permutation(len(every))], heads, dim)
+    noise = case.noise("dkvb", "keys")
+    average = torch.randn(heads, size, dim, generator=noise).double().numpy()
+    keys, usage, share = average.copy(), np.zeros((heads, size)), min(256, len(u)) / size
+    for _ in range(10):
+        for rows in torch.randperm(len(u), generator=noise).split(256):
+            batch = u[rows.numpy()]
+            nearest = ((batch[:, :, None] - keys) ** 2).sum(-1).argmin(2)  # [b, heads]
+            picked = torch.randint(len(batch), (heads, size, 1), generator=noise).numpy()[:, :, 0]
+            for head in range(heads):
+                for key in range(size):
+                    mine = batch[nearest[:, head] == key, head]
+                    usage[head, key] = 0.95 * usage[head, key] + 0.05 * len(mine)
+                    average[head, key] = 0.95 * average[head, key] + 0.05 * mine.sum(0)
+                whole = usage[head].sum()
+                smoothed = (usage[head] + 1e-5) / (whole + size * 1e-5) * whole
+                keys[head] = average[head] / smoothed[:, None]
+                dead = usage[head] < 0.1 * share
+                keys[head, dead] = batch[picked[head, dead], head]
+    return [keys]
+
+
+def our_keys(case):
+    return [history(case, "dkvb", tuple(SIZES.items()))[-1].state["keys"]]
 
 
 def dkvb(case, number, state):
@@ -181,6 +220,7 @@ COMPARED = {
     ],
     "dkvb": [
         Comparison(from_state(dkvb, "dkvb", **SIZES), scores_of("dkvb", **SIZES), classes=False),
+        Comparison(dkvb_keys, our_keys, rtol=1e-4, atol=1e-5),
         Comparison(dkvb_values(0.1), our_values(0.1), rtol=1e-4, atol=1e-5),
     ],
     "lda": [Comparison(lda, scores_of("lda"), classes=True, rtol=1e-6, atol=1e-6)],
