@@ -5,9 +5,9 @@ import nothing from the package; what ours computes is named beside them.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from reference.gaussian import make_arrays
 from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
 from tosca_cache.seeds import derive_seed, numpy_generator
-from tosca_cache.tasks import TaskStream
+from tosca_cache.tasks import Arrays, TaskStream
 from tosca_cache.train.batches import epoch_batches
 
 CLASSES, DIM, VIEWS = 6, 8, 3
@@ -37,10 +37,15 @@ class Case:
 
     @cached_property
     def stream(self):
+        return self.made()
+
+    def made(self, change=lambda features: features):
+        """The stream, of features that have been changed."""
         generator = np.random.default_rng(self.seed)
         means = 1 + generator.normal(size=(CLASSES, DIM))
         train = make_arrays(generator, COUNTS[self.kind], DIM, VIEWS, means, noise=0.8)
         test = make_arrays(generator, [7] * CLASSES, DIM, 1, means, noise=0.8)
+        train, test = (Arrays(change(part.features), part.labels) for part in (train, test))
         names = [str(c) for c in range(CLASSES)]
         return TaskStream(train, test, class_names=names, increment=2, seed=self.seed)
 
@@ -132,9 +137,15 @@ def history(case, name, options=()):
     return found
 
 
-def scores_of(name, **options):
+@dataclass(frozen=True)
+class Scores:
     """What a learner of the package says of all test rows so far, after each task: the `ours` of a `Comparison`."""
-    return lambda case: [learned.scores for learned in history(case, name, tuple(options.items()))]
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, case):
+        return [learned.scores for learned in history(case, self.name, tuple(self.options.items()))]
 
 
 def from_state(plain, name, **options):

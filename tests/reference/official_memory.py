@@ -9,7 +9,7 @@ LDA: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996), with the mean distance 
 
 import numpy as np
 import torch
-from reference.official import Comparison, from_state, history, scores_of
+from reference.official import Comparison, Scores, from_state, history
 from sklearn.linear_model import LogisticRegression
 
 
@@ -214,19 +214,19 @@ def from_first(scores):
 ONLINE = {"k": 5, "tau": 0.3, "beta": 0.25, "batch_size": 4}
 COMPARED = {
     "adanpc": [
-        Comparison(adanpc(100), scores_of("adanpc"), classes=True),
-        Comparison(adanpc(5), scores_of("adanpc", k=5), classes=True),
-        Comparison(adanpc(5, 0.3, 0.25, 4), scores_of("adanpc", **ONLINE), classes=True),
+        Comparison(adanpc(100), Scores("adanpc"), classes=True),
+        Comparison(adanpc(5), Scores("adanpc", {"k": 5}), classes=True),
+        Comparison(adanpc(5, 0.3, 0.25, 4), Scores("adanpc", ONLINE), classes=True),
     ],
     "dkvb": [
-        Comparison(from_state(dkvb, "dkvb", **SIZES), scores_of("dkvb", **SIZES), classes=False),
+        Comparison(from_state(dkvb, "dkvb", **SIZES), Scores("dkvb", SIZES), classes=False),
         Comparison(dkvb_keys, our_keys, rtol=1e-4, atol=1e-5),
         Comparison(dkvb_values(0.1), our_values(0.1), rtol=1e-4, atol=1e-5),
     ],
-    "lda": [Comparison(lda, scores_of("lda"), classes=True, rtol=1e-6, atol=1e-6)],
+    "lda": [Comparison(lda, Scores("lda"), classes=True, rtol=1e-6, atol=1e-6)],
     "joint-logistic": [
         Comparison(
-            from_first(joint_logistic(1e-2)), from_first(scores_of("joint-logistic", c=1e-2)), rtol=1e-3, atol=1e-3
+            from_first(joint_logistic(1e-2)), from_first(Scores("joint-logistic", {"c": 1e-2})), rtol=1e-3, atol=1e-3
         )
     ],
 }

@@ -8,7 +8,7 @@ TOSCA: reference/tosca.md, "Inference after task t". PROTEUS: arXiv 2603.13235, 
 from math import erf
 
 import numpy as np
-from reference.official import Comparison, from_state, history, scores_of
+from reference.official import Comparison, Scores, from_state, history
 from scipy.stats import norm
 
 ERF = np.vectorize(erf)
@@ -178,9 +178,7 @@ def mixture(x, s):
 
 def held(plain, name, **options):
     """Scores of a learner, compared with what the published formulas make of the modules it has learned."""
-    return Comparison(
-        from_state(plain, name, **options), scores_of(name, **options), classes=True, rtol=1e-3, atol=1e-4
-    )
+    return Comparison(from_state(plain, name, **options), Scores(name, options), classes=True, rtol=1e-3, atol=1e-4)
 
 
 def parts(plain, ours, name, **options):

@@ -12,7 +12,7 @@ from math import cos, pi
 import numpy as np
 import torch
 import torch.nn.functional as F
-from reference.official import QUICK, Comparison, history, scores_of
+from reference.official import QUICK, Comparison, Scores, history
 
 from tosca_cache.learners.heads import LinearKind, LucaKind
 
@@ -249,7 +249,7 @@ def our_modules(case):
 
 def trained(plain, name, **options):
     """Scores after plain training of the same start over the same minibatches; training was in float32."""
-    return Comparison(plain, scores_of(name, **options), classes=True, rtol=1e-3, atol=1e-3)
+    return Comparison(plain, Scores(name, options), classes=True, rtol=1e-3, atol=1e-3)
 
 
 COMPARED = {
