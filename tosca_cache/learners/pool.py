@@ -16,7 +16,10 @@ from tosca_cache.train.loop import EpochDone
 
 @register_learner
 class Pool(Learner):
-    """Calibrated on held-out train rows (`closed_form.pool`); keeps sums over rows or their square roots. Our recommendation, with no paper."""
+    """Calibrated on held-out train rows (`closed_form.pool`); keeps sums over rows, or square roots of them.
+
+    Our recommendation, with no paper.
+    """
 
     name = "pool"
     source = "logarithmic opinion pool (Genest and Zidek, Statistical Science 1986) of the closed forms of other rows"
