@@ -19,6 +19,10 @@ work on the cached features of one store, see one task at a time, and stand in `
 head says what differs from the paper. `tosca compare` puts them side by side ([compare.md](compare.md)); an option is set
 by `--set METHOD.OPTION=VALUE`. A learner of your own is one file: see there.
 
+"Against the official code" is about what is computed from the features of a frozen backbone: what is called equal there
+is compared, after every task, with plain float64 code of the published formulas (`tests/reference/official_*.py`), for
+balanced and unbalanced classes and three seeds each. `tosca methods NAME` prints one learner.
+
 """
 
 
