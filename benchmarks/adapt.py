@@ -1,6 +1,6 @@
 """What first-session adaptation gains: the same learners on frozen and on adapted features, the same tasks and seeds.
 
-    python benchmarks/adapt.py DATASET --init-cls N --increment K [--backbone NAME --weights FILE --img-size S] [--seeds ...]
+    python benchmarks/adapt.py DATASET --init-cls N --increment K [--backbone NAME --weights FILE] [--seeds ...]
 
 For every seed: `tosca adapt` on the first task's train images, `tosca extract` with the result, and each learner on the
 class order of that seed, on both stores (with --with-base also on frozen and adapted features side by side). The frozen
@@ -39,7 +39,9 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     frozen, seconds = _extract(asked, asked.backbone)
     found: dict[str, Any] = {
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(asked).items() if k not in ("out", "work")},
+        "settings": {
+            k: str(v) if isinstance(v, Path) else v for k, v in vars(asked).items() if k not in ("out", "work")
+        },
         "machine": describe_machine(resolve_device(asked.device)),
         "frozen": {"backbone": frozen.spec.shown_backbone, "extract_seconds": seconds},
         "seeds": {},
@@ -79,7 +81,10 @@ def summary(seeds: dict[str, Any]) -> dict[str, Any]:
     tables: dict[str, Any] = {kind: _mean([one["accuracy"][kind] for one in seeds.values()]) for kind in kinds}
     tables["gain"] = _mean(
         [
-            {name: {m: values[m] - one["accuracy"]["frozen"][name][m] for m in MEASURES} for name, values in now.items()}
+            {
+                name: {m: values[m] - one["accuracy"]["frozen"][name][m] for m in MEASURES}
+                for name, values in now.items()
+            }
             for one in seeds.values()
             for now in [one["accuracy"]["adapted"]]
         ]

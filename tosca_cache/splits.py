@@ -204,7 +204,7 @@ def check_first_task(arrays: Arrays, first: Sequence[str]) -> None:
         f"the backbone was adapted on a first task of {len(adapted)} classes, and the stream's first task is another one "
         f"of {len(first)} ({other[0]!r} is in one of them only)",
         where="--init-cls, --seed",
-        remedy="train with the class order, seed and first task of `tosca adapt`, or adapt for this stream and extract again",
+        remedy="train with the seed, class order and first task of `tosca adapt`, or adapt for this stream and extract",
     )
 
 

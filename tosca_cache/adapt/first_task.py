@@ -54,7 +54,9 @@ def first_task(dataset: ImageDataset, protocol: Protocol, held_out: float) -> Fi
         rows = np.flatnonzero(labels == c)
         if not len(rows):
             raise DatasetError(
-                f"class {names[c]} has no train images", where=dataset.root, remedy="add images of it, or remove the class"
+                f"class {names[c]} has no train images",
+                where=dataset.root,
+                remedy="add images of it, or remove the class",
             )
         count = max(round(held_out * len(rows)), 1 if held_out else 0) if len(rows) > 1 else 0
         away = numpy_generator(protocol.seed, "adapt held out", names[c]).permutation(len(rows)) < count

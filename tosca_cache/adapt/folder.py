@@ -1,4 +1,4 @@
-"""The folder of an adapted backbone while it is made: NAME.partial with the state after each epoch, NAME once it is whole."""
+"""The folder of an adapted backbone while it is made: NAME.partial with the last epoch's state, then NAME."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def read_state(path: Path, plan: dict[str, Any]) -> State | None:
             record = strict_json((opened.metadata() or {}).get("record", ""))
             if record.pop("plan") != plan:
                 raise ValueError("it was begun with other options")
-            return State.from_record({name: opened.get_tensor(name) for name in opened.keys()}, record)
+            names = opened.keys()
+            return State.from_record({name: opened.get_tensor(name) for name in names}, record)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BackboneError(
             f"the unfinished adaptation cannot be gone on with: {error}"[:300],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -130,7 +129,11 @@ def _train(
     show_progress: bool,
 ) -> tuple[Training, float]:
     """The finished training, and the seconds that this process took for it."""
-    transform, begun, threads = backbone.transform(plan["normalise"]), time.monotonic(), request.workers or threads_here()
+    transform, begun, threads = (
+        backbone.transform(plan["normalise"]),
+        time.monotonic(),
+        request.workers or threads_here(),
+    )
     training = Training(
         backbone.forward(transform, "fp32"),
         request.kind,

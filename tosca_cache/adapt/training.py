@@ -1,6 +1,6 @@
-"""Training the modules and a cosine head; every finished epoch is a state from which training goes on, bit for bit on a CPU.
+"""Training the modules and a cosine head; from every finished epoch training can go on, bit for bit on a CPU.
 
-Published defaults, the same in APER (RevisitingCIL, models/adam_*.py) and in phase 1 of RanPAC (its table of settings): SGD,
+Published defaults, the same in APER (RevisitingCIL, models/adam_*.py) and in phase 1 of RanPAC (its settings): SGD,
 momentum 0.9, learning rate 0.01, weight decay 5e-4, 20 epochs, batch 48, cosine schedule to 0, cosine head with a learned
 factor that begins at 1. AdamW's defaults (learning rate 3e-3, weight decay 5e-4) are those of LayUP's first session, whose
 factor begins at 30.
@@ -85,7 +85,7 @@ class CosineHead(nn.Module):
 
 @dataclass
 class State:
-    """Where training is: all tensors, and the record of every finished epoch. best: number of the epoch that is kept, from 1."""
+    """Where training is: all tensors, and the record of every finished epoch. best: the epoch that is kept, from 1."""
 
     tensors: tuning.Tensors = field(default_factory=dict)
     history: list[Epoch] = field(default_factory=list)

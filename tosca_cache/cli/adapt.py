@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.extract import DEFAULT_MAX_PIXELS, Background, Depth, MaxPixels, Normalize, Orientation, TestFraction
+from tosca_cache.cli.extract import (
+    DEFAULT_MAX_PIXELS,
+    Background,
+    Depth,
+    MaxPixels,
+    Normalize,
+    Orientation,
+    TestFraction,
+)
 from tosca_cache.cli.options import DataRoot
 from tosca_cache.terminal import echo, resumable
 
@@ -63,7 +71,8 @@ def adapt(
     weight_decay: Annotated[float, typer.Option(help="Of the optimizer.")] = 5e-4,
     scale: Annotated[float, typer.Option(help="Factor of the cosine head at the start; it is learned.")] = 1.0,
     held_out: Annotated[
-        float, typer.Option(help="Share of the first task's train images that decide when to stop; 0: none, last epoch.")
+        float,
+        typer.Option(help="Share of the first task's train images that decide when to stop; 0: none, last epoch."),
     ] = 0.1,
     patience: Annotated[int, typer.Option(help="Epochs without a better one after which training stops.")] = 5,
     bf16: Annotated[bool, typer.Option("--bf16", help="Forward passes in bfloat16 (autocast).")] = False,

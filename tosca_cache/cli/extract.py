@@ -24,7 +24,7 @@ SHOWN = 10  # skipped images that are printed; the manifest lists all
 Backbone = Annotated[
     str | None,
     typer.Option(
-        help="Any model of timm (arch or arch.tag), vit_nano, a name of the reference, or the folder of an adapted backbone.",
+        help="Any model of timm (arch or arch.tag), vit_nano, a name of the reference, or an adapted backbone's folder.",
         show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
     ),
 ]

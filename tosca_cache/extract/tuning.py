@@ -151,8 +151,8 @@ def insert(model: nn.Module, kind: str, settings: Mapping[str, float]) -> list[n
     frozen = {id(parameter) for parameter in model.parameters()}
     size = int(settings.get("size", 0))
     if kind == "adapter":
-        how = {"size": size, "scale": settings["scale"], "dropout": settings["dropout"]}
-        _wrap_blocks(blocks, lambda block: AdapterBlock(block, dim, **how))
+        scale, dropout = settings["scale"], settings["dropout"]
+        _wrap_blocks(blocks, lambda block: AdapterBlock(block, dim, size=size, scale=scale, dropout=dropout))
     elif kind == "vpt":
         patch: Any = getattr(model, "patch_embed")  # noqa: B009 nn.Module's attributes are typed as tensors
         _wrap_blocks(blocks, lambda block: PromptedBlock(block, dim, size=size, patch=int(patch.patch_size[0])))
@@ -166,8 +166,7 @@ def insert(model: nn.Module, kind: str, settings: Mapping[str, float]) -> list[n
         _wrap(model, "norm", lambda layer: ScaleShift(layer, dim))
         if kind == "ssf":
             _wrap(model, "patch_embed.proj", lambda layer: ScaleShift(layer, dim, channels_first=True))
-    device = next(model.parameters()).device
-    model.to(device)
+    model.train(model.training)  # fresh modules begin in the mode for training
     return [parameter for parameter in model.parameters() if id(parameter) not in frozen]
 
 
@@ -199,9 +198,9 @@ def _blocks(model: nn.Module) -> nn.Sequential:
     from timm.models.vision_transformer import Block, VisionTransformer
 
     found = getattr(model, "blocks", None)
-    if type(model) is VisionTransformer and isinstance(found, nn.Sequential) and {type(b) for b in found} == {Block}:
-        if isinstance(getattr(model, "norm", None), nn.LayerNorm):
-            return found
+    plain = type(model) is VisionTransformer and isinstance(getattr(model, "norm", None), nn.LayerNorm)
+    if plain and isinstance(found, nn.Sequential) and {type(block) for block in found} == {Block}:
+        return found
     raise BackboneError(
         f"only plain vision transformers can be adapted; this one is a {type(model).__name__}",
         where="--backbone",

@@ -16,6 +16,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 UNKNOWN = "unknown"  # the precision of features that were computed elsewhere
 DTYPES = ("float16", "float32")
 ABSENT = "(absent)"
+FROZEN = "frozen"
 
 _REQUIRED: Mapping[str, Mapping[str, type]] = {
     "dataset": {"name": str, "listing_digest": str, "classes": int, "splits": dict},
@@ -97,8 +98,16 @@ class StoreSpec:
         return None if self.adapted is None else tuple(map(str, self.adapted.get("first_task") or ()))
 
     @property
+    def features(self) -> str:
+        """`frozen`, or `adapted backbone (KIND)`: results on the one are not to be held against those on the other."""
+        if self.adapted is None:
+            return FROZEN
+        beside = ", frozen features beside" if self.adapted.get("with_base") else ""
+        return f"adapted backbone ({self.adapted.get('kind')}{beside})"
+
+    @property
     def shown_backbone(self) -> str:
-        """The backbone's name; of an adapted one with what it was adapted by: `vit_nano+adapter`, `vit_nano+adapter+base`."""
+        """The backbone's name; of an adapted one with its kind: `vit_nano+adapter`, `vit_nano+adapter+base`."""
         if self.adapted is None:
             return str(self.backbone["name"])
         base = "+base" if self.adapted.get("with_base") else ""
