@@ -39,6 +39,7 @@ from tosca_cache.runs.experiment import (
 )
 from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.store import Store
+from tosca_cache.store.spec import FROZEN
 from tosca_cache.tasks import load_splits, memory_for_features
 from tosca_cache.text import printable
 
@@ -75,7 +76,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
             run.log(f"seed {seed} diverged: {trained.learner.diverged}")
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, config, *results[-1])
-    metrics = collect_metrics(config, results, seconds)
+    metrics = collect_metrics(config, results, seconds, store.spec.features)
     run.write_json(METRICS, metrics)
     _draw(run, metrics)
     return run.finish()
@@ -153,9 +154,15 @@ def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def collect_metrics(
-    config: TrainConfig, results: Sequence[tuple[Trained, Evaluation]], seconds: dict[str, float]
+    config: TrainConfig,
+    results: Sequence[tuple[Trained, Evaluation]],
+    seconds: dict[str, float],
+    features: str = FROZEN,
 ) -> dict[str, Any]:
-    """The contents of metrics.json: R and metrics as means over seeds, their spread, and each seed's own."""
+    """The contents of metrics.json: R and metrics as means over seeds, their spread, and each seed's own.
+
+    features: `frozen`, or how the backbone was adapted; see `StoreSpec.features`.
+    """
     mean, spread = mean_and_spread([e.metrics for _, e in results])
     conditions, conditions_spread = mean_and_spread([e.conditions for _, e in results])
     stages = {name: sum(e.seconds[name] for _, e in results) for name in results[0][1].seconds}
@@ -166,6 +173,7 @@ def collect_metrics(
         "leaks": LEAKS if leaks_task(config) else None,
         "diverged": {trained.seed: trained.learner.diverged for trained, _ in results if trained.learner.diverged},
         "incremental": config.incremental,
+        "features": features,
         "task_sizes": _common([t.stream.sizes for t, _ in results]),
         "R": np.mean([t.outcome.R for t, _ in results], axis=0),
         "accuracy_curve": np.mean([accuracy_curve(t.outcome.R, t.outcome.counts) for t, _ in results], axis=0),
