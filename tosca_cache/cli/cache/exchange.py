@@ -109,7 +109,6 @@ def import_(
     _print_imported(done, root)
 
 
-
 def _request(given: dict[str, Any]) -> ImportRequest:
     from tosca_cache.extract.names import resolve_name
     from tosca_cache.store.exchange import USUAL, ImportRequest, StoreName, parse_bytes, parse_name
@@ -156,8 +155,7 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar of rows on a terminal."""
     from tosca_cache.bars import counting
 
-    with counting(make_console(stderr=True)) as change:
-        change(description=f"{what}: rows", total=total)
+    with counting(make_console(stderr=True), f"{what}: rows", total) as change:
         yield lambda rows: change(advance=rows)
 
 
