@@ -39,9 +39,9 @@ sys.path[:0] = [str(TESTS), str(TESTS / "store"), str(TESTS / "store" / "surviva
 
 from power import MODES  # noqa: E402
 from scenes import SCENES, files, without_threads  # noqa: E402
-from steps import watched  # noqa: E402
+from steps import refusal, watched  # noqa: E402
 from test_power import check, record  # noqa: E402
-from test_steps import Refusal, steps_of  # noqa: E402
+from test_steps import steps_of  # noqa: E402
 from yard import Yard  # noqa: E402
 
 from tosca_cache.errors import StoreError  # noqa: E402
@@ -105,7 +105,7 @@ class Soak:
         """One step that the disk refuses."""
         name, code = self.random.choice(list(SCENES)), self.random.choice(CODES)
         number = self.random.randrange(self.steps[name])
-        with suppress(StoreError), watched(folder, Refusal(number, code)):
+        with suppress(StoreError), watched(folder, refusal(number, code)):
             SCENES[name].make(folder / "s")
         self._look(folder / "s", name)
         self._resume(folder / "s", name)

@@ -7,9 +7,9 @@ import pytest
 from campaign import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, toy_spec, tree
+from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, tree
 
-from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.errors import UsageError
 from tosca_cache.store import Part, Shard, list_stores
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
@@ -50,18 +50,6 @@ def test_parts_in_any_order_are_one_store(alone, tmp_path, count):
         assert writer.pending() == []
         assert tree(writer.finish({}).path) == alone
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
-
-
-def test_parts_at_the_same_time_are_one_store(toy, tmp_path):
-    writers = [open_writer(tmp_path / "s", part=Part(3, index)) for index in (1, 2, 3)]
-    while any(writer.pending() for writer in writers):
-        for writer in writers:
-            for shard in writer.pending()[:1]:
-                publish(writer, shard, ARRAYS)
-    for writer in writers:
-        assert writer.done_rows == writer.total_rows
-        writer.close()
-    assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
 @pytest.mark.campaign
@@ -110,16 +98,6 @@ def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):
         open_writer(tmp_path / "s", part=Part(2, 2), restart=True)
     with open_writer(tmp_path / "s") as writer, pytest.raises(ValueError, match="notes"):
         writer.note({})
-
-
-def test_parts_must_have_the_same_numerics(tmp_path):
-    open_writer(tmp_path / "s", part=Part(2, 1)).close()
-    other = {"batch_size": 8, "device": "cpu"}
-    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 4, now 8") as raised:
-        open_writer(tmp_path / "s", part=Part(2, 2), numerics=other)
-    assert "device" not in str(raised.value)
-    with pytest.raises(StoreError, match=r'fingerprint.precision: begun with "fp32", now "bf16"'):
-        open_writer(tmp_path / "s", toy_spec(precision="bf16"), part=Part(2, 2))
 
 
 def test_of_two_lists_the_one_is_believed_that_fits_the_objects(alone, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from campaign import times
 from scenes import SCENES, files
-from steps import Observer, watched
+from steps import Cut, Fault, Observer, watched
 from toy_store import read_everything, wait_until
 
 from tosca_cache.errors import StoreError
@@ -84,7 +84,10 @@ def test_a_store_that_gets_its_name_while_it_is_looked_for(tmp_path, monkeypatch
     make, path = SCENES["plain"].make, tmp_path / "s"
 
     def interrupted():
-        with pytest.raises(KeyboardInterrupt), watched(tmp_path, Interruption("rename", "s.partial")):
+        with (
+            pytest.raises(Cut),
+            watched(tmp_path, Fault(lambda n, step: (step.kind, step.path) == ("rename", "s.partial"))),
+        ):
             make(path)
 
     def just_before(owner, name):
@@ -106,14 +109,3 @@ def test_a_store_that_gets_its_name_while_it_is_looked_for(tmp_path, monkeypatch
     interrupted()
     just_before(catalogue, "read_unfinished")
     assert [(found.path.name, found.state) for found in list_stores(tmp_path)] == [("s", "finished"), ("t", "finished")]
-
-
-class Interruption(Observer):
-    """Ctrl-C before the first step of a kind with a path, and at none after it."""
-
-    def __init__(self, kind, path):
-        self.kind, self.path = kind, path
-
-    def before(self, step):
-        if (step.kind, step.path) == (self.kind, self.path):
-            raise KeyboardInterrupt

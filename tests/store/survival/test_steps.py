@@ -5,43 +5,20 @@ The steps are those that steps.py sees. Steps that are alike (those of the five 
 """
 
 import errno
-import os
 import re
 
 import pytest
 from campaign import times
 from scenes import SCENES, files
-from steps import Observer, watched
+from steps import Fault, refusal, watched
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import open_store
 
 
-class Count(Observer):
-    """All steps, in order."""
-
-    def __init__(self):
-        self.steps = []
-
-    def before(self, step):
-        self.steps.append(step)
-
-
-class Refusal(Observer):
-    """One step fails."""
-
-    def __init__(self, number, code):
-        self.left, self.code = number, code
-
-    def before(self, step):
-        self.left -= 1
-        if self.left == -1:
-            raise OSError(self.code, os.strerror(self.code), step.path)
-
-
 def steps_of(name, root):
     """All steps of an uninterrupted run."""
-    seen = Count()
+    seen = Fault()
     with watched(root, seen):
         SCENES[name].make(root / "s")
     return seen.steps
@@ -111,7 +88,7 @@ def test_a_disk_that_refuses_any_step_is_one_clear_error(whole, tmp_path):
         root.mkdir()
         at = f"step {number}: {steps[number]}"
         try:
-            with watched(root, Refusal(number, code)):
+            with watched(root, refusal(number, code)):
                 SCENES["plain"].make(root / "s")
         except StoreError as error:
             assert ("disk is full" if code == errno.ENOSPC else "refuses") in error.problem, at
