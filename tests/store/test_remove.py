@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 
+import deeds
 import pytest
 from campaign import times
+from commands import Fork
 from steps import Cut, Fault, cut, watched
 from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, tree, wait_until
 
@@ -131,18 +133,18 @@ class TestPrune:
         assert tree(tmp_path / "whole") == tree(toy.path)
         assert prune(tmp_path).removed == stale_files(tmp_path) == []
 
-    def test_what_is_being_written_is_never_touched(self, yard, tmp_path):
+    def test_what_is_being_written_is_never_touched(self, tmp_path):
         """By another process, until it is killed."""
         folder = begin(tmp_path / "s")
         shutil.copytree(folder, tmp_path / ".s.compact")
-        pid = yard.start(deed="hold", **{"with": [tmp_path / "s", tmp_path / "ready"]})
+        holder = Fork(deeds.hold, tmp_path / "s", tmp_path / "ready")
         wait_until((tmp_path / "ready").exists)
         (tmp_path / "ready").unlink()
         found = prune(tmp_path)
         assert found.removed == []
         assert {stale.path.name for stale in found.kept} == {"s.partial", ".s.compact"}
-        assert all(f"process {pid} on" in stale.busy for stale in found.kept)
-        yard.kill(pid)
+        assert all(f"process {holder.pid} on" in stale.busy for stale in found.kept)
+        holder.kill()
         assert (tmp_path / ".s.lock").exists()
         assert len(prune(tmp_path).removed) == 3
         assert list(tmp_path.iterdir()) == []

@@ -3,8 +3,10 @@
 import random
 import signal
 
+import deeds
 import pytest
 from campaign import times
+from commands import Fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, tree
@@ -53,19 +55,18 @@ def test_parts_in_any_order_are_one_store(alone, tmp_path, count):
 
 
 @pytest.mark.campaign
-def test_killed_processes_of_all_parts_lose_nothing(alone, yard, tmp_path):
+def test_killed_processes_of_all_parts_lose_nothing(alone, tmp_path):
     """Real writers of all parts, which begin the store at the same time, die at random steps; others go on with it."""
     generator, path, parts = random.Random(1), tmp_path / "s", ("1/3", "2/3", "3/3")
 
-    def start(part, **how):
-        return yard.start(deed="write_part", **{"with": [path, part]}, **how)
-
     ends = []
     for most in (20, *times([60], [60] * 20)):  # the first 20 steps finish no shard
-        writers = [start(part, root=tmp_path, die=[generator.randrange(most), "before"]) for part in parts]
-        ends += [yard.wait(writer) for writer in writers]
+        moments = [(generator.randrange(most), "before") for _ in parts]
+        died = zip(moments, parts, strict=True)
+        writers = [Fork(deeds.dying, tmp_path, *moment, deeds.write_part, path, part) for moment, part in died]
+        ends += [writer.wait() for writer in writers]
     assert ends[:3] == [-signal.SIGKILL] * 3 and set(ends) <= {0, -signal.SIGKILL}
-    assert [yard.wait(start(part)) for part in parts] == [0, 0, 0]
+    assert [Fork(deeds.write_part, path, part).wait() for part in parts] == [0, 0, 0]
     (summary,) = list_stores(tmp_path)
     assert summary.done_rows == sum(ROWS.values())
     assert set(summary.parts.values()) == {"done"}

@@ -7,8 +7,10 @@ The steps are those that steps.py sees. Steps that are alike (those of the five 
 import errno
 import re
 
+import deeds
 import pytest
 from campaign import times
+from commands import Fork
 from scenes import SCENES, files
 from steps import Fault, refusal, watched
 
@@ -57,7 +59,7 @@ TELLING = ("rename", "unlink")  # steps after which whoever comes next sees some
 @pytest.mark.parametrize(
     ("name", "when"), [("plain", "before"), ("plain", "after"), ("skipped", "before"), ("parts", "before")]
 )
-def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, tmp_path):
+def test_a_process_that_dies_at_any_step_loses_nothing(name, when, whole, tmp_path):
     (tmp_path / "counted").mkdir()
     steps = steps_of(name, tmp_path / "counted")
     chosen = only_of(name, steps, one_of_each(steps))
@@ -68,7 +70,7 @@ def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, 
         root = tmp_path / str(number)
         root.mkdir()
         at = f"{when} step {number}: {steps[number]}"
-        assert yard.run(scene=name, path=root / "s", root=root, die=[number, when]) == -9, at
+        assert Fork(deeds.dying, root, number, when, deeds.make, name, root / "s").wait() == -9, at
         if (root / "s").exists():
             assert files(root / "s") == whole[name], at
         else:
