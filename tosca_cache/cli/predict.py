@@ -135,8 +135,3 @@ def _line(answer: Answer) -> str:
         named[0] = f"{answer.label} ({named[0]})"
     rest = f"  (then {', '.join(named[1:])})" if named[1:] else ""
     return f"{shown}  {named[0]}{rest}" + ("  looks like none of the classes" if answer.is_novel else "")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(predict)
