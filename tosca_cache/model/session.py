@@ -15,6 +15,7 @@ from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.names import REFERENCE_BACKBONE
+from tosca_cache.files import replacing
 from tosca_cache.learners.options import parse_options
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import DEFAULT, Model
@@ -253,9 +254,8 @@ def _keep_backbone(folder: Path, backbone: Backbone | None) -> None:
             remedy=f"leave it out, and keep {backbone.adapted.path}",
         )
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.model.state_dict().items()}
-    temporary = folder / f".{BACKBONE}.tmp"
-    save_file(state, temporary)
-    temporary.replace(folder / BACKBONE)
+    with replacing(folder / BACKBONE) as temporary:
+        save_file(state, temporary)
 
 
 def _check_known(model: Model, photos: Photos) -> None:

@@ -50,7 +50,9 @@ def wanted_store(
     opened = open_store(store)
     firm = [key for key in FIELDS if resolved.origin[key] == COMMAND_LINE]
     asked = {"dataset.name": resolved.config.dataset} | wanted
-    check_store(opened, {field: value for key in firm for field in FIELDS[key] if (value := asked.get(field)) is not None})
+    check_store(
+        opened, {field: value for key in firm for field in FIELDS[key] if (value := asked.get(field)) is not None}
+    )
     return opened, *_overruled(resolved, opened, [key for key in FIELDS if key not in firm])
 
 

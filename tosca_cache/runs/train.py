@@ -45,6 +45,7 @@ from tosca_cache.text import printable
 
 MOST_SECONDS = 1e10  # centuries
 
+
 def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter | None = None) -> Path:
     """Trains every seed of a configuration on a store and writes a new run directory.
 
@@ -142,7 +143,9 @@ def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluat
         run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
 
 
-def _module_arrays(evaluation: Evaluation, original: Callable[[NDArray[np.int64]], NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _module_arrays(
+    evaluation: Evaluation, original: Callable[[NDArray[np.int64]], NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
     if evaluation.outputs is None:
         return {}
     entropy, prediction = evaluation.outputs

@@ -72,7 +72,6 @@ def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         _print_usage(Path(root), found)
 
 
-
 def _loss(path: Path) -> str:
     """What removing a store loses, in one line."""
     from tosca_cache.store import list_stores
