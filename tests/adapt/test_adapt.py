@@ -108,7 +108,10 @@ def test_held_out_rows_choose_the_epoch_and_end_the_training(adapt, tmp_path):
 
 @pytest.mark.parametrize("option", ["--bf16", "--checkpointing"])
 def test_less_time_or_memory_gives_nearly_the_same(option, adapt, adapted, tmp_path):
-    found, plain = (load_file(path / PARTS) for path in (adapt(tmp_path, "--held-out", "0", option), adapt(tmp_path, "--held-out", "0")))
+    found, plain = (
+        load_file(path / PARTS)
+        for path in (adapt(tmp_path, "--held-out", "0", option), adapt(tmp_path, "--held-out", "0"))
+    )
     for name, tensor in plain.items():
         torch.testing.assert_close(found[name], tensor, rtol=0.1, atol=0.05 if option == "--bf16" else 1e-5)
 

@@ -47,7 +47,11 @@ def test_a_stream_has_the_first_task_that_was_adapted_on(three):
         first = list(store.spec.first_task)
         rest = [name for name in store.class_names if name not in first]
         api.task_stream(store, task_sizes=[2, 4], class_order=[*reversed(first), *rest])
-        for other in ({"increment": 2, "seed": 2}, {"increment": 2, "init_cls": 3, "seed": 1}, {"increment": 1, "seed": 1}):
+        for other in (
+            {"increment": 2, "seed": 2},
+            {"increment": 2, "init_cls": 3, "seed": 1},
+            {"increment": 1, "seed": 1},
+        ):
             with pytest.raises(FingerprintMismatch, match="adapted on a first task of 2 classes"):
                 api.task_stream(store, **other)
     api.task_stream(three[0], increment=2, seed=2)
