@@ -6,18 +6,22 @@ import nothing from the package; what ours computes is named beside them.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from reference.gaussian import make_arrays
 
 from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
+from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Arrays, TaskStream
+from tosca_cache.train.batches import epoch_batches
 
 CLASSES, DIM, VIEWS = 6, 8, 3
 COUNTS = {"balanced": [12] * CLASSES, "unbalanced": [3, 17, 9, 1, 12, 6]}
+TOLD = {"oracle-luca"}
 QUICK = Settings(epochs=3, batch_size=8, mlp_ratio=2, se_ratio=2, lr=0.1)
 
 
@@ -61,6 +65,38 @@ class Case:
         """Clean test rows of the first tasks, [n, d], as stored (float32)."""
         return np.concatenate([self.stream.test(t).features[:, 0] for t in range(tasks)])
 
+    def ask(self, learner, tasks):
+        """Scores of the test rows of the first tasks, by the test set of a learner that is told their task."""
+        if learner.name not in TOLD:
+            return learner.scores(self.asked(tasks))
+        test_set = learner.test_set()
+        for t in range(tasks):
+            test_set.add(self.stream.test(t).features, task=t)
+        return test_set.scores()
+
+    def batches(self, number, settings=QUICK):
+        """Rows and views of every training step of a task: the one random choice that plain training takes over."""
+        n, views, _ = self.stream.task(number).train.features.shape
+        plan = {"epochs": settings.epochs, "batch_size": settings.batch_size, "seed": self.seed, "task": number}
+        return epoch_batches(n, views - 1, **plan)
+
+    def rows_at_start(self, kind, number):
+        """Rows of a head for the classes of a task, as they are drawn: {name: [classes, ...]}, float64."""
+        drawn = kind.rows(DIM, len(self.classes[number]), self.seed, number)
+        return {name: t[0].double() for name, t in drawn.items()}
+
+    def module_at_start(self, kind):
+        """What all classes share, as it is drawn: {name: [...]}, float64."""
+        return {name: t[0].double() for name, t in kind.module(DIM, QUICK, self.seed).items()}
+
+    def noise(self, *names):
+        """The generator that a learner draws from under these names."""
+        return torch.Generator().manual_seed(derive_seed(self.seed, *names))
+
+    def numbers(self, *names):
+        """The same for numpy."""
+        return numpy_generator(self.seed, *names)
+
     def learner(self, name, **options):
         return LEARNERS[name](**{"seed": self.seed, "settings": QUICK} | options)
 
@@ -83,24 +119,36 @@ class Comparison:
     atol: float = 1e-6
 
 
+class Learned(NamedTuple):
+    """A learner that has just learned a task. state: its tensors, [...], float64. scores: of all test rows so far."""
+
+    state: dict[str, np.ndarray]
+    scores: np.ndarray
+
+
+@cache
+def history(case, name, options=()):
+    """What a learner has learned, and how it scores, after each task of a case; learned once."""
+    learner, found = case.learner(name, **dict(options)), []
+    for task in case.stream:
+        learner.observe(task)
+        scores = case.ask(learner, task.number + 1)
+        found.append(Learned({key: t.numpy().astype(np.float64) for key, t in learner.state().items()}, scores))
+    return found
+
+
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a learner for all test rows seen, after each task."""
+    """What a learner of the package says of all test rows so far, after each task: the `ours` of a `Comparison`."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, case):
-        learner, found = case.learner(self.name, **self.options), []
-        for task in case.stream:
-            learner.observe(task)
-            found.append(learner.scores(case.asked(task.number + 1)))
-        return found
+        return [learned.scores for learned in history(case, self.name, tuple(self.options.items()))]
 
 
-def learned(case, name, **options):
-    """A learner after each task of a case: yields (learner, task) as the task has just been learned."""
-    learner = case.learner(name, **options)
-    for task in case.stream:
-        learner.observe(task)
-        yield learner, task
+def from_state(plain, name, **options):
+    """The `plain` of a `Comparison` that goes on from what was learned: plain(case, task number, state)."""
+    learned = lambda case: history(case, name, tuple(options.items()))  # noqa: E731
+    return lambda case: [plain(case, number, one.state) for number, one in enumerate(learned(case))]

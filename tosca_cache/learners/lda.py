@@ -47,6 +47,10 @@ class LinearDiscriminant(ClosedForm):
         "rows."
     )
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
+    agrees = (
+        "equal to the paper's equations (Hoffbeck and Landgrebe 1996, with the mean distance of Theiler 2012); "
+        "there is no official code."
+    )
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:

@@ -23,7 +23,6 @@ from tosca_cache.extract.backbone import Backbone, Forward, digest, load_backbon
 from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import default_batch_size
 from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
-from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard
 from tosca_cache.workers import threads_here
@@ -68,11 +67,12 @@ class Encoder:
             card = self.card
             recorded = None if card.weights is None else Path(card.weights)
             found = load_backbone(
-                card.name if card.tag in ("", LOCAL_TAG) else f"{card.name}.{card.tag}",
+                card.loaded_as,
                 weights=self.weights or recorded,
                 img_size=card.image_size,
                 device=self.device,
                 precision=card.precision,
+                with_base=card.with_base,
             )
             if digest(found.model) != card.weights_digest:
                 raise ModelError(
