@@ -3,7 +3,7 @@
 from functools import cached_property
 
 import numpy as np
-from reference.official import Case, Comparison, Scores
+from reference.official import DIM, Case, Comparison, Scores
 from reference.official_means import class_means, unit
 from sklearn.covariance import OAS
 
@@ -21,7 +21,7 @@ def fsa(case):
 
 def slda(case):
     """tyler-hayes/Deep_SLDA, SLDA_Model.py and experiment.py: the first task at once, with OAS; then row by row."""
-    means, counts, found = np.zeros((0, 8)), np.zeros(0), []
+    means, counts, found = np.zeros((0, DIM)), np.zeros(0), []
     for task, (x, labels, classes) in enumerate(zip(case.x, case.labels, case.classes, strict=True)):
         means, counts = np.pad(means, ((0, len(classes)), (0, 0))), np.pad(counts, (0, len(classes)))
         if not task:
@@ -32,7 +32,7 @@ def slda(case):
             S = (seen * S + seen / (seen + 1) * np.outer(row - means[y], row - means[y])) / (seen + 1)
             means[y] += (row - means[y]) / (counts[y] + 1)
             counts[y], seen = counts[y] + 1, seen + 1
-        weights = np.linalg.pinv((1 - 1e-4) * S + 1e-4 * np.eye(8)) @ means.T
+        weights = np.linalg.pinv((1 - 1e-4) * S + 1e-4 * np.eye(DIM)) @ means.T
         found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
     return found
 
@@ -44,7 +44,7 @@ def slda_fixed(case):
         x, labels = np.concatenate(case.x[: task + 1]), np.concatenate(case.labels[: task + 1])
         means = class_means(x, labels, range(labels.max() + 1))
         S = (x - means[labels]).T @ (x - means[labels]) / (len(x) - len(means))
-        weights = np.linalg.inv((1 - 1e-4) * S + 1e-4 * np.eye(8)) @ means.T
+        weights = np.linalg.inv((1 - 1e-4) * S + 1e-4 * np.eye(DIM)) @ means.T
         found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
     return found
 

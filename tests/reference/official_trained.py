@@ -7,7 +7,7 @@ from math import cos, pi
 
 import numpy as np
 import torch
-from reference.official import QUICK, Comparison, Scores
+from reference.official import DIM, QUICK, Comparison, Scores
 from reference.official_means import class_means, unit
 from sklearn.svm import LinearSVC
 
@@ -73,10 +73,10 @@ def fetril(metric, tolerance):
 
 def fetril_sgd(case):
     """dipamgoswami/FeCAM, models/fetril.py and exps/fetril.json: a linear layer that goes on from task to task."""
-    weight, bias, found = torch.zeros(0, 8).double(), torch.zeros(0).double(), []
+    weight, bias, found = torch.zeros(0, DIM).double(), torch.zeros(0).double(), []
     for task, (rows, owners) in enumerate(pseudo_rows(case, "euclidean")):
         generator = torch.Generator().manual_seed(derive_seed(case.seed, "fetril rows", task))
-        fresh = (2 * torch.rand(len(case.classes[task]), 8, generator=generator) - 1) * (3 / 8) ** 0.5
+        fresh = (2 * torch.rand(len(case.classes[task]), DIM, generator=generator) - 1) * (3 / DIM) ** 0.5
         weight, bias = torch.cat([weight, fresh.double()]), torch.cat([bias, torch.zeros(len(fresh)).double()])
         x, y = torch.from_numpy(rows), torch.from_numpy(owners)
         batches = epoch_batches(len(x), 0, epochs=50, batch_size=128, seed=case.seed, task=task)
@@ -142,7 +142,7 @@ def settled(unary, K):
 
 def head_rows(case, task):
     """The rows of a linear head for a task's classes, as drawn: weight [K, d] and bias [K], float64."""
-    drawn = LinearKind().rows(8, len(case.classes[task]), case.seed, task)
+    drawn = LinearKind().rows(DIM, len(case.classes[task]), case.seed, task)
     return drawn["weight"][0].double(), drawn["bias"][0].double()
 
 
@@ -219,10 +219,10 @@ def l2(kind, logits, coefficient):
     """
 
     def plain(case):
-        module = {name: t[0].double() for name, t in kind.module(8, QUICK, case.seed).items()}
+        module = {name: t[0].double() for name, t in kind.module(DIM, QUICK, case.seed).items()}
         rows, found = {}, []
         for task in case.stream:
-            fresh = kind.rows(8, len(task.classes), case.seed, task.number)
+            fresh = kind.rows(DIM, len(task.classes), case.seed, task.number)
             anchors = [t.clone() for t in (*module.values(), *rows.values())] if task.number else []
             rows = {n: torch.cat([*([rows[n]] if rows else []), t[0].double()]) for n, t in fresh.items()}
 

@@ -100,19 +100,31 @@ class Encoder:
 
     def stream(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Iterator[Encoded]:
         """The same in parts of `AT_ONCE` photos, in order."""
-        transform, forward = self.backbone.transform(self.card.normalise), self._forward
         for start in range(0, len(photos), AT_ONCE):
-            some = photos[start : start + AT_ONCE]
-            dataset = _dataset(some, self.decoding)
-            renderer = Renderer(dataset, transform, seed=0, skip=True)
-            buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(some)), 1, self.backbone.dim)
-            groups = plan_groups([buffer], self._batch(len(some)))
-            with closing(compute(groups, renderer, forward, self.workers or threads_here())) as computed:
-                for group in computed:
-                    on_progress(group.stop - group.start)
-            features = buffer.features[:, 0].astype(self.dtype)
-            features[list(buffer.skipped)] = 0
-            yield Encoded(features, buffer.skipped)
+            buffer = self._computed(photos[start : start + AT_ONCE], 0, 0, on_progress)
+            yield Encoded(buffer.features[:, 0].astype(self.dtype), buffer.skipped)
+
+    def with_views(self, photos: Sequence[Photo], views: int, seed: int) -> FloatArray:
+        """Features of photos and of random views of each, [n, 1+V, d]; raises `ImageError` for one that cannot be read."""
+        buffer = self._computed(photos, views, seed)
+        for place, why in buffer.skipped.items():
+            raise ImageError(f"a photo cannot be read: {why}", where=f"photo {place + 1}", remedy="leave it out")
+        return buffer.features.astype(self.dtype)
+
+    def _computed(
+        self, photos: Sequence[Photo], views: int, seed: int, on_progress: Callable[[int], None] = lambda n: None
+    ) -> ShardBuffer:
+        """The clean view of photos and so many others; zeros for photos that cannot be read."""
+        renderer = Renderer(
+            _dataset(photos, self.decoding), self.backbone.transform(self.card.normalise), seed=seed, skip=True
+        )
+        buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(photos)), 1 + views, self.backbone.dim)
+        groups = plan_groups([buffer], self._batch(len(photos)))
+        with closing(compute(groups, renderer, self._forward, self.workers or threads_here())) as computed:
+            for group in computed:
+                on_progress(group.stop - group.start)
+        buffer.features[list(buffer.skipped)] = 0
+        return buffer
 
     def pixels(self, photos: Sequence[Photo]) -> Tensor:
         """What the backbone sees of photos, [n, S, S, 3] bytes; raises `ImageError` for one that cannot be read."""
