@@ -22,11 +22,14 @@ from typing import Any
 from torch import Tensor
 
 from tosca_cache.closed_form.lda import Lda
+from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import named, register_learner, unnamed
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.learners.film import Film
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
+
+ESTIMATORS = ("fixed", "oas")
 
 
 @register_learner
@@ -52,6 +55,8 @@ class Slda(ClosedForm):
 
     Arguments:
         shrinkage: e in ((1 - e) S + e I)^-1; its strength depends on the scale of the features.
+        estimator: `fixed`: that e, as published; `oas`: e and the mean variance in the place of 1 are those of the oracle
+            approximating shrinkage (RanDumb's choice), anew after every task and without a parameter.
     """
 
     name = "slda"
@@ -62,9 +67,13 @@ class Slda(ClosedForm):
     source = "Streaming LDA (arXiv 1909.01520)"
     adds_rows = True
 
-    def __init__(self, *, shrinkage: float = 1e-4, **common: Any) -> None:
+    def __init__(self, *, shrinkage: float = 1e-4, estimator: str = "fixed", **common: Any) -> None:
         super().__init__(**common)
-        self.classifier = Lda(shrinkage=shrinkage, relative=False)
+        if estimator not in ESTIMATORS:
+            remedy = f"choose of {', '.join(ESTIMATORS)}"
+            raise UsageError(f"unknown estimator {estimator!r}", where="slda", remedy=remedy)
+        fixed = estimator == "fixed"
+        self.classifier = Lda(oas=True) if not fixed else Lda(shrinkage=shrinkage, relative=False)
 
 
 @register_learner

@@ -31,6 +31,7 @@ from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
 
+RIDGES = ("fixed", "gcv")
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -114,15 +115,62 @@ class Analytic(ClosedForm):
 class Acil(Analytic):
     """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
 
+    A class needs one row.
+
     Arguments:
         buffer: number M of random features. gamma: the ridge.
         projection: law of the random weights, `uniform` as in ACIL or `gaussian` as in RanPAC.
+        selection: `fixed`, as published: the ridge is gamma; `gcv`: it is chosen anew at each task by generalised
+            cross-validation over all rows so far, and no row is held out (it then stores what `ranpac` does).
     """
 
     name = "acil"
     what = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706): recursive least squares on random ReLU features."
     source = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706)"
     ridge = RecursiveRidge
+
+    def __init__(
+        self,
+        *,
+        buffer: int = 8192,
+        gamma: float = 0.1,
+        projection: str = "uniform",
+        selection: str = "fixed",
+        **common: Any,
+    ) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, projection=projection, **common)
+        if selection not in RIDGES:
+            remedy = f"choose of {', '.join(RIDGES)}"
+            raise UsageError(f"unknown selection {selection!r}", where=self.name, remedy=remedy)
+        if selection == "gcv":
+            features, seed = self.classifier.features, derive_seed(self.seed, "projection")
+            self.classifier = RandomRidge(features, seed=seed, selection="gcv")
+
+
+@register_learner
+class AcilViT(Acil):
+    """Stores what `acil` does.
+
+    Arguments:
+        buffer, gamma, projection, selection: as those of `acil`. Gamma is published as 100 or 500, by dataset.
+    """
+
+    name = "acil-vit"
+    what = (
+        "ACIL (NeurIPS 2022) in the published setting for frozen vision transformers: a large buffer, a strong ridge."
+    )
+    source = "ACIL as run on frozen ViTs in MIN (NeurIPS 2025)"
+
+    def __init__(
+        self,
+        *,
+        buffer: int = 16_384,
+        gamma: float = 100.0,
+        projection: str = "uniform",
+        selection: str = "fixed",
+        **common: Any,
+    ) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, projection=projection, selection=selection, **common)
 
 
 @register_learner
