@@ -17,7 +17,7 @@ LONGER = replace(QUICK, epochs=5, lr=0.1)  # for a cosine head without prototype
 OPTIONS = {  # what makes a learner small enough for these streams: {name: {argument: value}}
     "acil": {"buffer": 40},  # fewer than the rows of most streams
     "acil-vit": {"buffer": 40, "gamma": 0.1},
-    "anacp": {"expansion": 60, "heads": 2, "gamma": 0.1, "per_class": 10},
+    "anacp": {"expansion": 60, "heads": 2, "gamma": 0.1, "per_class": 10, "precision": "float64"},
     "dkvb": {"heads": 8, "keys": 16, "key_dim": 3, "rate": 0.1},  # two epochs
     "ds-al": {"buffer": 40},
     "f-oal": {"buffer": 40},

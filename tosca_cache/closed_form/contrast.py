@@ -1,7 +1,7 @@
 """Closed-form adaptation of features towards spread class means, and a ridge classifier of the adapted ones (AnaCP).
 
-AnaCP, NeurIPS 2025, sections 4.1 to 4.3. With x at unit length, class means mu_c, their mean m, and Sigma the covariance within
-classes of all rows plus 1e-4 I:
+AnaCP, NeurIPS 2025, sections 4.1 to 4.3. With x at unit length, class means mu_c, their mean m, and Sigma the
+covariance within classes of all rows plus 1e-4 I:
 
     (mu_c - m) Sigma^-1/2 = U S V^T           the whitened means, one row a class
     p_c = l2(U (S + alpha) V^T Sigma^1/2 + m)   spread: no direction in which classes differ stays small
@@ -33,18 +33,29 @@ BACKS = ("paper", "code")
 
 
 class SpreadMeans:
-    """Scores of AnaCP; float64. Exact for any split of the rows into tasks; the weights are found anew after every task.
+    """Scores of AnaCP. Exact for any split of the rows into tasks; the weights are found anew after every task.
 
     Arguments:
         size: random features of each head and of the classifier. heads: H. ridge: r. alpha: added to singular values.
         per_class: samples of each class. seed: of A_j, B and the samples.
         back: from whitened means back by Sigma^1/2 (`paper`), or by Sigma^-1/2 (`code`).
+        dtype: of the ridge regressions; all else is in float64.
     """
 
     def __init__(
-        self, size: int, *, heads: int, ridge: float, alpha: float, per_class: int, seed: int, back: str
+        self,
+        size: int,
+        *,
+        heads: int,
+        ridge: float,
+        alpha: float,
+        per_class: int,
+        seed: int,
+        back: str,
+        dtype: torch.dtype,
     ) -> None:
         self.size, self.ridge, self.alpha = size, ridge, alpha
+        self.dtype = dtype
         self.per_class, self.seed, self.back = per_class, seed, back
         self.gaussians = Lda()  # its sums: class means, and the covariance within classes
         self.heads = [RandomRidge(self._features("head", j), seed=seed, lam=ridge) for j in range(heads)]
@@ -65,6 +76,17 @@ class SpreadMeans:
         """Scores of all classes for features of unit length [n, d], [n, C]."""
         thetas, classifier = self._found()
         return classifier.scores(self._adapted(x, thetas))
+
+    def samples(self, means: Tensor, sigma: Tensor) -> Tensor:
+        """What the classifier is fitted to: `per_class` rows of N(mu_c, Sigma) for all c, one class after the other."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "samples", len(means)))
+        shape = (len(means), self.per_class, means.shape[1])
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(means.device)
+        return (means.unsqueeze(1) + drawn @ torch.linalg.cholesky(sigma).T).flatten(0, 1)
+
+    def classifier_features(self) -> RandomFeatures:
+        """h of an adapted feature."""
+        return self._features("classifier")
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
         """Bytes that it takes at most; see `Learner.memory_needed`."""
@@ -88,7 +110,7 @@ class SpreadMeans:
         self._classifier = None
 
     def _features(self, *names: str | int) -> RandomFeatures:
-        return RandomFeatures(self.size, seed=derive_seed(self.seed, *names), activation="gelu")
+        return RandomFeatures(self.size, seed=derive_seed(self.seed, *names), activation="gelu", dtype=self.dtype)
 
     def _found(self) -> tuple[list[Tensor], RandomRidge]:
         if self._classifier is None:
@@ -97,24 +119,17 @@ class SpreadMeans:
             seen = self.gaussians.counts > 0
             targets = torch.zeros_like(means)
             targets[seen] = spread(means[seen], sigma, alpha=self.alpha, back=self.back)
-            thetas = [head.weights() @ targets for head in self.heads]
-            classifier = RandomRidge(self._features("classifier"), seed=self.seed, lam=self.ridge)
-            sampled = self._adapted(self._samples(means[seen], sigma), thetas)
+            thetas = [head.weights() @ targets.to(self.dtype) for head in self.heads]
+            classifier = RandomRidge(self.classifier_features(), seed=self.seed, lam=self.ridge)
+            sampled = self._adapted(self.samples(means[seen], sigma), thetas)
             labels = seen.nonzero()[:, 0].repeat_interleave(self.per_class)
             classifier.observe(sampled, labels, len(means))
             self._classifier = thetas, classifier
         return self._classifier
 
     def _adapted(self, x: Tensor, thetas: list[Tensor]) -> Tensor:
-        x = x.double()
-        found = [unit(head.features.times(x, theta)) for head, theta in zip(self.heads, thetas, strict=True)]
+        found = [unit(head.features.times(x, theta).double()) for head, theta in zip(self.heads, thetas, strict=True)]
         return torch.stack(found).mean(0)
-
-    def _samples(self, means: Tensor, sigma: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "samples", len(means)))
-        shape = (len(means), self.per_class, means.shape[1])
-        drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(means.device)
-        return (means.unsqueeze(1) + drawn @ torch.linalg.cholesky(sigma).T).flatten(0, 1)
 
 
 def spread(means: Tensor, sigma: Tensor, *, alpha: float, back: str) -> Tensor:
@@ -128,6 +143,6 @@ def spread(means: Tensor, sigma: Tensor, *, alpha: float, back: str) -> Tensor:
     centre = means.mean(0)
     whitened = (means - centre) @ (vectors / root) @ vectors.T
     U, S, V = torch.linalg.svd(whitened, full_matrices=False)
-    wider = torch.where(S > NOTHING * S.max(), S + alpha, S)
+    wider = torch.where(NOTHING * S.max() < S, S + alpha, S)
     backwards = vectors * root if back == "paper" else vectors / root
     return unit((U * wider) @ V @ backwards @ vectors.T + centre)

@@ -101,8 +101,8 @@ class RandomFeatures:
 class SparseCodes(RandomFeatures):
     """Winner-take-all codes of sparse random projections, as in the fly's olfactory circuit (Fly-CL, field.md A2).
 
-    v = x P, each of the M columns of P with `inputs` entries of N(0, 1) at random places; of v the `active` largest are kept
-    as they are, the others are 0.
+    v = x P, each of the M columns of P with `inputs` entries of N(0, 1) at random places; of v the `active` largest
+    are kept as they are, the others are 0.
 
     Arguments:
         inputs: entries of a column; all d where there are fewer. active: share of M that is kept, at least one.

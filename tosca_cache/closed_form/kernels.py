@@ -107,6 +107,7 @@ class KernelFeatures(RandomFeatures):
     def apply(self, x: Tensor) -> Tensor:
         """phi [n, M] of features [n, d], on the device of `x`."""
         assert self.centres is not None, "centres are of a first task"
+        assert self.sigma is not None
         distance = torch.cdist(x.double(), self.centres, compute_mode="use_mm_for_euclid_dist")
         return distance.div_(self.sigma * 2**0.5).square_().neg_().exp_()
 

@@ -149,8 +149,9 @@ def likely_shrinkage(covariance: Tensor, freedom: float) -> float:
 def oas_shrinkage(trace: float, squares: float, size: int, rows: int) -> float:
     """The share of the mean variance in a shrunk covariance S that approximates the oracle's least square error (OAS).
 
-    Chen, Wiesel, Eldar and Hero, IEEE Trans. Signal Processing 58 (2010), eq. 23, as scikit-learn has it: with a = tr(S S) / p^2
-    and m = tr(S) / p it is (a + m^2) / ((n + 1) (a - m^2 / p)), at most 1; the same for S and any multiple of it.
+    Chen, Wiesel, Eldar and Hero, IEEE Trans. Signal Processing 58 (2010), eq. 23, as scikit-learn has it: with a =
+    tr(S S) / p^2 and m = tr(S) / p it is (a + m^2) / ((n + 1) (a - m^2 / p)), at most 1; the same for S and any
+    multiple of it.
 
     Arguments:
         trace: tr(S). squares: tr(S S). size: p. rows: n.

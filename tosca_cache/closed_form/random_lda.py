@@ -1,8 +1,8 @@
 """Linear discriminant analysis on many random features, from the ridge regression on them.
 
-With G = H^T H, Q = H^T Y and N = diag(n_c), the class means are N^-1 Q^T and the scatter within classes is S = G - Q N^-1 Q^T.
-Let W = (G + r I)^-1 Q be the ridge solution and T = (N - Q^T W) / r = Y^T (H H^T + r I)^-1 Y, [C, C]. By Woodbury's identity
-the weights of discriminant analysis are those of ridge regression, mixed among the classes:
+With G = H^T H, Q = H^T Y and N = diag(n_c), the class means are N^-1 Q^T and the scatter within classes is S = G - Q
+N^-1 Q^T. Let W = (G + r I)^-1 Q be the ridge solution and T = (N - Q^T W) / r = Y^T (H H^T + r I)^-1 Y, [C, C]. By
+Woodbury's identity the weights of discriminant analysis are those of ridge regression, mixed among the classes:
 
     (S + r I)^-1 Q N^-1 = W (r T)^-1
 
@@ -26,7 +26,7 @@ NOTHING = 1e-12  # of the second moment: what rounding leaves of a scatter of ze
 
 
 class RandomLda(RandomRidge):
-    """Scores v_c . h - mu_c . v_c / 2 with v_c = (S + r I)^-1 mu_c: minus half the squared distance, as far as classes differ.
+    """Scores v_c . h - mu_c . v_c / 2 with v_c = (S + r I)^-1 mu_c: minus half the distance, as far as classes differ.
 
     S is the scatter within classes of all rows so far, not divided by their number n; class priors are equal.
 
@@ -85,7 +85,7 @@ class RandomLda(RandomRidge):
         self.counts, self._discriminants = state["counts"], None
 
     def _dual_parts(self, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """W [M, C], r T [C, C] and the class means [M, C], of classes that have rows, from square roots of Gram matrices."""
+        """W [M, C], r T [C, C] and class means [M, C] of classes that have rows, from square roots of Gram matrices."""
         targets = padded(self.targets)[:, seen]
         products = self.dual.products()
         if self.ridge is None:

@@ -20,7 +20,7 @@ class TruncatedRidge:
     Of all rows H only A = diag(s) U^T [k, M] is kept, so that A^T A is near to G. A block of rows H_b is appended and the
     result truncated: the k leading eigenvectors V of the products [A; H_b] [A; H_b]^T give the new A as V^T [A; H_b], which
     are the leading right singular vectors of [A; H_b] times their singular values, as the update by QR and SVD of the paper
-    finds them. k is at most `rank`, and at most 0.75 of the rows seen (rounded, at least 1).
+    finds them. k is at most `rank` and M, and at most 0.75 of the rows seen (rounded, at least 1).
 
     Arguments:
         features: random features in float64. rank: directions that are kept, at most; blocks have as many rows.
@@ -75,7 +75,8 @@ class TruncatedRidge:
         self.axes, self.Q, self.rows, self._weights = state["axes"], state["Q"], int(state["rows"]), None
 
     def _append(self, h: Tensor) -> None:
-        stacked = torch.cat([self.axes, h])
-        count = min(max(1, round(KEPT * self.rows)), self.rank, len(stacked))
-        vectors = torch.linalg.eigh(stacked @ stacked.T).eigenvectors[:, -count:]
-        self.axes = vectors.T @ stacked
+        products = torch.block_diag(self.axes.square().sum(1).diag(), h @ h.T)  # axes are orthogonal
+        products[len(self.axes) :, : len(self.axes)] = h @ self.axes.T  # of which eigh reads the lower half
+        count = min(max(1, round(KEPT * self.rows)), self.rank, len(products), h.shape[1])
+        vectors = torch.linalg.eigh(products).eigenvectors[:, -count:].T
+        self.axes = (vectors[:, : len(self.axes)] @ self.axes).addmm_(vectors[:, len(self.axes) :], h)

@@ -4,10 +4,10 @@
 learns what the main stream leaves of the new classes' targets; its scores are added with a weight C. What differs from the
 official code: what is left is taken after all rows of a task, where the code takes it after each minibatch of a task.
 
-`gkeal` (CVPR 2023): ridge regression on phi_j(x) = exp(-|x - m_j|^2 / (2 sigma^2)), m_j rows of the first task. What differs
-from the official code: it takes the first rows in file order, permuted, where the paper draws them; here they are drawn. Of
-a first task with fewer rows than centres every row is a centre, where the code adds random mixtures of rows. Centres are
-train rows, which are kept without their labels.
+`gkeal` (CVPR 2023): ridge regression on phi_j(x) = exp(-|x - m_j|^2 / (2 sigma^2)), m_j rows of the first task. What
+differs from the official code: it takes the first rows in file order, permuted, where the paper draws them; here they
+are drawn. Of a first task with fewer rows than centres every row is a centre, where the code adds random mixtures of
+rows. Centres are train rows, which are kept without their labels.
 
 `f-oal` (NeurIPS 2024): ridge regression of strength 1 on sigmoid(x V + b), V and b as `nn.Linear` begins. What differs from
 the official code: x there is the mean of [CLS] over all blocks, here the store's one vector; and its loader drops the last

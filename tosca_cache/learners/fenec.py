@@ -1,9 +1,10 @@
 """FeNeC (KBS 2026): FeCAM's Mahalanobis distance, to several k-means centres of each class instead of its mean.
 
-Features at unit length, their class covariances shrunk and made correlations as in `fecam`; the class of the nearest centre
-answers (the vote of one neighbour, as published). What differs from the official code: a class has no more centres than half
-of its rows, so that centres are no rows, where the code asks k-means for as many as it is told and fails below that. With
-one centre it is FeCAM: so are classes of two or three rows here, and with one row their covariance is the identity.
+Features at unit length, their class covariances shrunk and made correlations as in `fecam`; the class of the nearest
+centre answers (the vote of one neighbour, as published). What differs from the official code: a class has no more
+centres than half of its rows, so that centres are no rows, where the code asks k-means for as many as it is told and
+fails below that. With one centre it is FeCAM: so are classes of two or three rows here, and with one row their
+covariance is the identity.
 
 The published shrinkages and number of centres were found on the test rows of the published datasets. FeNeC-Log, which
 trains two numbers on the first task, is not here.

@@ -1,9 +1,9 @@
 """Fly-CL (field.md A2): ridge regression on sparse winner-take-all codes, lambda by generalised cross-validation.
 
-v = P x with a P of M rows of 100 normal entries each at random places; the largest 1 % of v are kept as they are, the others
-are 0. G = sum h h^T and Q = sum h y^T; W = (G + lambda I)^-1 Q; lambda is, at each task, that of {1e4, ..., 1e9} that minimises
-(|Y - Y'|^2 / n) / (1 - df / n)^2 over the task's own n rows, with df = sum_i s_i^2 / (s_i^2 + lambda) of the singular values of
-their codes.
+v = P x with a P of M rows of 100 normal entries each at random places; the largest 1 % of v are kept as they are, the
+others are 0. G = sum h h^T and Q = sum h y^T; W = (G + lambda I)^-1 Q; lambda is, at each task, that of {1e4, ...,
+1e9} that minimises (|Y - Y'|^2 / n) / (1 - df / n)^2 over the task's own n rows, with df = sum_i s_i^2 / (s_i^2 +
+lambda) of the singular values of their codes.
 
 What differs from the official code: the sums are kept as square roots of Gram matrices while rows are fewer than features
 (`closed_form.random_ridge`), and for tasks of more than 256 rows df is estimated by random signs (`closed_form.gcv`). The

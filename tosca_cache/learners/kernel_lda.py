@@ -1,17 +1,19 @@
 """Linear discriminant analysis on random Fourier features of a Gaussian kernel: KLDA, its ensemble, and RanDumb.
 
-z(x) = sqrt(2 / M) cos(x W + b) with W ~ N(0, 2 gamma) and b ~ U(0, 2 pi); class means mu_c and the scatter within classes
-S = sum_i (z_i - mu_y)(z_i - mu_y)^T are exact sums; the class of least Mahalanobis distance (z - mu_c)^T P (z - mu_c) answers.
+z(x) = sqrt(2 / M) cos(x W + b) with W ~ N(0, 2 gamma) and b ~ U(0, 2 pi); class means mu_c and the scatter within
+classes S = sum_i (z_i - mu_y)(z_i - mu_y)^T are exact sums; the class of least Mahalanobis distance (z - mu_c)^T P (z
+- mu_c) answers.
 
-`klda` (arXiv 2412.15571): P = (S + r I)^-1, S not divided by the number of rows. What differs from the official code: a class
-that gets rows in several tasks has its scatter about its final mean, where the code takes each part's about the mean of its
-time; gamma follows from the first task, where the code has one a backbone (DINOv2: gamma 1e-4, r 1e-3; MoCo-v3: 1e-2, 1e-4).
-`klda-e` averages softmaxes of several draws of W and b. The distances in them are of the covariance (S + r I) / n; how the
-official ensemble scales them, and how many draws it has, is not known to us.
+`klda` (arXiv 2412.15571): P = (S + r I)^-1, S not divided by the number of rows. What differs from the official code:
+a class that gets rows in several tasks has its scatter about its final mean, where the code takes each part's about
+the mean of its time; gamma follows from the first task, where the code has one a backbone (DINOv2: gamma 1e-4, r
+1e-3; MoCo-v3: 1e-2, 1e-4). `klda-e` averages softmaxes of several draws of W and b. The distances in them are of the
+covariance (S + r I) / n; how the official ensemble scales them, and how many draws it has, is not known to us.
 
-`randumb` (arXiv 2402.08823): P is the inverse of S / n shrunk by OAS. What differs from the official code: it shrinks the
-covariance of each class by itself and averages them, and weighs classes by their rows in the answer; here the one covariance
-of the paper is shrunk, and classes are equal. It learns from horizontally flipped images too, here from the clean rows alone.
+`randumb` (arXiv 2402.08823): P is the inverse of S / n shrunk by OAS. What differs from the official code: it shrinks
+the covariance of each class by itself and averages them, and weighs classes by their rows in the answer; here the one
+covariance of the paper is shrunk, and classes are equal. It learns from horizontally flipped images too, here from
+the clean rows alone.
 
 With one row of every class there is no scatter, and the nearest mean in z answers. A class needs one row.
 """
@@ -70,7 +72,7 @@ class KldaEnsemble(_KernelLda):
     source = "KLDA-E (arXiv 2412.15571)"
 
     def __init__(
-        self, *, draws: int = 5, expansion: int = 5000, gamma: float | None = None, ridge: float = 1e-3, **common: Any
+        self, *, draws: int = 3, expansion: int = 5000, gamma: float | None = None, ridge: float = 1e-3, **common: Any
     ) -> None:
         super().__init__(**common)
         if draws < 1:

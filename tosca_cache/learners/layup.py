@@ -1,16 +1,18 @@
 """LayUP (TMLR 2024) on the vectors of a store: ridge regression on what several layers say, side by side.
 
-z = [CLS] of the last k blocks, one after the other; G = sum z z^T, Q = sum z y^T, W = (G + lambda I)^-1 Q, no bias, inputs as
-they are. Lambda is chosen at each task: of 15 values from 1e-4 to 1e3 in even steps of their logarithm, and 1e-8, that of the
-best mean accuracy over four stratified folds of the task's rows, each fold's W from all sums before plus the other folds.
+z = [CLS] of the last k blocks, one after the other; G = sum z z^T, Q = sum z y^T, W = (G + lambda I)^-1 Q, no bias,
+inputs as they are. Lambda is chosen at each task: of 15 values from 1e-4 to 1e3 in even steps of their logarithm, and
+1e-8, that of the best mean accuracy over four stratified folds of the task's rows, each fold's W from all sums before
+plus the other folds.
 
-Where a store keeps one vector a row, as all do that `tosca extract` makes now, that is what it works on: ridge regression on
-the last [CLS], and the published accuracies, which are of six layers, are not to be had. Features of several vectors,
-[n, k, d], are put side by side.
+Where a store keeps one vector a row, as all do that `tosca extract` makes now, that is what it works on: ridge
+regression on the last [CLS], and the published accuracies, which are of six layers, are not to be had. Features of
+several vectors, [n, k, d], are put side by side.
 
-What differs from the official code: its folds fail where no class of a task has four rows; here such a task has fewer rows in
-some folds, and folds without rows do not count. The optional first session is left out: it adapts the backbone. A class needs
-one row; with one row of each class no fold can tell lambdas apart, and the first of them stands.
+What differs from the official code: its folds fail where no class of a task has four rows; here such a task has fewer
+rows in some folds, and folds without rows do not count. The optional first session is left out: it adapts the
+backbone. A class needs one row; with one row of each class no fold can tell lambdas apart, and the first of them
+stands.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class LayUp(ClosedForm):
     """Stores sum z z^T [k d, k d] and class sums [k d, C]; float64."""
 
     name = "layup"
-    what = "LayUP (TMLR 2024): ridge regression on all vectors that a store keeps of a row; of one, on the last [CLS] alone."
+    what = "LayUP (TMLR 2024): ridge regression on all vectors that a store keeps of a row; of one, on the last [CLS]."
     source = "LayUP without the first session (TMLR 2024)"
     adds_rows = True
 

@@ -1,11 +1,11 @@
 """LoRanPAC (ICLR 2025): RanPAC's least squares on many more random features, of which a truncated SVD is kept.
 
-h = ReLU(x R), R ~ N(0, 1); scores h^T U diag(1 / s^2) U^T Q with the truncated singular value decomposition U, s of all h so
-far and Q = sum h y^T (`closed_form.truncated`). No lambda is chosen. What differs from the paper: M = 100,000 and rank
-10,000 are 8 GB in float64; the defaults are a fifth of both. What differs from the official code: it updates U by QR and SVD
-and orthogonalises it again, in single precision; here the same directions follow from the products of the rows that are kept,
-in float64. Directions that rounding alone fills (duplicate rows) are left out, where the code divides by them; its blocks
-have up to 10,000 rows, here up to the rank.
+h = ReLU(x R), R ~ N(0, 1); scores h^T U diag(1 / s^2) U^T Q with the truncated singular value decomposition U, s of
+all h so far and Q = sum h y^T (`closed_form.truncated`). No lambda is chosen. What differs from the paper: M =
+100,000 and rank 10,000 are 8 GB in float64; the defaults are a fifth of both. What differs from the official code: it
+updates U by QR and SVD and orthogonalises it again, in single precision; here the same directions follow from the
+products of the rows that are kept, in float64. Directions that rounding alone fills (duplicate rows) are left out,
+where the code divides by them; its blocks have up to 10,000 rows, here up to the rank.
 
 With few rows a quarter of the directions is truncated too: after n rows, round(0.75 n) are left, and at least one.
 """

@@ -143,7 +143,8 @@ class Acil(Analytic):
             remedy = f"choose of {', '.join(RIDGES)}"
             raise UsageError(f"unknown selection {selection!r}", where=self.name, remedy=remedy)
         if selection == "gcv":
-            features, seed = self.classifier.features, derive_seed(self.seed, "projection")
+            seed = derive_seed(self.seed, "projection")
+            features = RandomFeatures(buffer, seed=seed, law=projection)
             self.classifier = RandomRidge(features, seed=seed, selection="gcv")
 
 
