@@ -221,7 +221,9 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("any_method", sorted(LEARNERS))
 
 
-@pytest.mark.parametrize("name", ["joint-luca", "joint-logistic", "ranpac", "ranpac-raw", "acil", "garm", "slda"])
+@pytest.mark.parametrize(
+    "name", ["joint-luca", "joint-logistic", "ranpac", "ranpac-raw", "acil", "anacp", "garm", "klda", "slda"]
+)
 def test_what_is_put_off_counts_as_learning(name, monkeypatch):
     stream, clock, finalize = make_stream(*STREAMS["equal"]), [0], LEARNERS[name].finalize
 

@@ -91,7 +91,7 @@ def test_the_width_of_a_kernel_is_that_of_the_first_task():
         own = learned(name, x, labels, *stops, expansion=30)
         np.testing.assert_allclose(own.scores(x[:, 0]), given_width, rtol=1e-7, atol=1e-9)
         assert float(own.state()["gamma"]) == pytest.approx(gamma)
-    sigma = learned("gkeal", x, labels, *stops, sigma=None).state()["sigma"]
+    sigma = learned("gkeal", x, labels, *stops, sigma=0.0).state()["sigma"]
     assert float(sigma) == pytest.approx(np.sqrt(1 / (2 * expected["klda"])))
 
 

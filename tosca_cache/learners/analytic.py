@@ -65,7 +65,7 @@ class Gkeal(ClosedForm):
 
     Arguments:
         centres: number M of centres, at most the rows of the first task. gamma: the ridge.
-        sigma: width of the kernel (5 to 15 in the paper, 10 in its code); None: the median distance in the first task.
+        sigma: width of the kernel (5 to 15 in the paper, 10 in its code); 0: the median distance in the first task.
     """
 
     name = "gkeal"
@@ -75,9 +75,9 @@ class Gkeal(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, centres: int = 8192, gamma: float = 0.1, sigma: float | None = 10.0, **common: Any) -> None:
+    def __init__(self, *, centres: int = 8192, gamma: float = 0.1, sigma: float = 10.0, **common: Any) -> None:
         super().__init__(**common)
-        features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma)
+        features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma or None)
         self.classifier = RecursiveRidge(features, gamma=gamma)
 
 
