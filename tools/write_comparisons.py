@@ -2,8 +2,8 @@
 
 python tools/write_comparisons.py [STORE NEW.csv...]
 
-STORE is the name of a recorded table (`digits`); the lines of each NEW.csv, as `tosca compare --out NEW.csv` writes them, are
-added to it, or stand in the place of those of the same learners.
+STORE is the name of a recorded table (`digits`); the lines of each NEW.csv, as `tosca compare --out NEW.csv` writes them,
+are added to it, or stand in the place of those of the same learners.
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ def line_of(line: dict[str, str]) -> dict[str, Any]:
     flags = {flag: line[flag] == "true" for flag in ("rehearsal", "transductive", "bound")}
     values = {name: {"mean": number[f"{name}_mean"], "spread": number[f"{name}_std"]} for name in columns}
     seeds = {str(seed): {} for seed in range(int(line["seeds"]))}
-    return {"method": line["method"], "values": values, "seeds": seeds, "options": {}, "failed": {}, "leaks": None} | flags
+    return {
+        "method": line["method"],
+        "values": values,
+        "seeds": seeds,
+        "options": {},
+        "failed": {},
+        "leaks": None,
+    } | flags
 
 
 def table_of(lines: Sequence[dict[str, Any]], title: str) -> Comparison:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from learners.test_closed_form_laws import SEEDS, blurry, by_class, draw, learned
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learners.test_closed_form_laws import SEEDS, blurry, by_class, draw, learned
 from reference import newer_plain as plain
 from reference.closed_form_plain import ridge_weights
 from sklearn.covariance import oas
@@ -82,7 +82,7 @@ def test_rows_may_come_in_any_order_and_task(name, counts, tasks, dim, seed):
 
 
 def test_the_width_of_a_kernel_is_that_of_the_first_task():
-    x, labels, stops, rows, parts = problem()
+    x, labels, stops, _, parts = problem()
     first = parts[0][0]
     pairs = ((first[:, None] - first) ** 2).sum(2)[np.triu_indices(len(first), 1)]
     expected = {"klda": 1 / (2 * np.sort(pairs)[(len(pairs) - 1) // 2]), "randumb": 1 / (DIM * first.var())}
@@ -304,7 +304,7 @@ def test_an_option_that_is_none_is_named(name, options):
 
 def test_single_precision_that_is_not_enough_becomes_double_for_all_of_a_solution():
     """Features so large that a factor in single precision fails after one that did not."""
-    x, labels, stops, _, _ = problem(each=5)
+    x, labels, _, _, _ = problem(each=5)
     x = (x * np.where(labels == 0, 1.0, 1e9)[:, None, None]).astype(np.float32)
     order = [np.flatnonzero(labels == c) for c in range(4)]
     learner = LEARNERS["ranpac"](seed=derive_seed(5, "x"), expansion=40, lam=1.0)

@@ -9,6 +9,8 @@ What differs from the official code: the sums are kept as square roots of Gram m
 (`closed_form.random_ridge`), and for tasks of more than 256 rows df is estimated by random signs (`closed_form.gcv`). The
 grid is absolute: it presumes features of the size that vision transformers give. A task of one row chooses among the same
 lambdas; a class needs one row.
+
+A row whose code has no entry in common with another one of its group is its own square root, and is kept as it is.
 """
 
 from __future__ import annotations
