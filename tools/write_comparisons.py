@@ -16,10 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tosca_cache.learners import LEARNERS
 from tosca_cache.report.compare import Comparison, comparison, to_csv, to_markdown
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "benchmarks" / "results" / "compare"
+LACKING = "not measured on this store yet: "
 PAGE = ROOT / "docs" / "comparisons.md"
 
 
@@ -52,7 +54,10 @@ def table_of(lines: Sequence[dict[str, Any]], title: str) -> Comparison:
     """The table of some lines, the best last accuracy first."""
     ranked = sorted(lines, key=lambda line: -line["values"]["last_accuracy"]["mean"])
     common: dict[str, Any] = {"dataset": "", "shots": None, "seeds": [], "task_sizes": [0], "increment": 0}
-    return replace(comparison({"columns": list(ranked[0]["values"]), "rows": ranked} | common), title=title)
+    table = comparison({"columns": list(ranked[0]["values"]), "rows": ranked} | common)
+    lacking = sorted(set(LEARNERS) - {line["method"] for line in lines})
+    notes = (*table.notes, f"{LACKING}{', '.join(lacking)}") if lacking else table.notes
+    return replace(table, title=title, notes=notes)
 
 
 def section(page: str, store: str, table: Comparison) -> str:
