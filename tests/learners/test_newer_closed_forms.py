@@ -133,6 +133,16 @@ def test_fly_cl_is_ridge_on_winner_take_all_codes(size, scale):
     )
 
 
+def test_fly_cl_by_gcv_over_all_rows_does_not_see_the_size_of_features():
+    x, labels, stops, _, _ = problem()
+    options = {"expansion": 60, "active": 0.25, "precision": "float64", "selection": "gcv"}
+    small, large = (learned("fly-cl", x * np.float32(scale), labels, *stops, **options) for scale in (2**-8, 2**8))
+    assert large.classifier.lam == pytest.approx(2.0**32 * small.classifier.lam)
+    np.testing.assert_allclose(
+        large.scores(x[:, 0] * np.float32(2**8)), small.scores(x[:, 0] * np.float32(2**-8)), rtol=1e-7, atol=1e-9
+    )
+
+
 @pytest.mark.parametrize(("size", "rank"), [(90, 50), (90, 15), (20, 50)])
 def test_loranpac_keeps_the_leading_directions(size, rank):
     x, labels, stops, rows, parts = problem(sizes=(1, 1, 1, 1))
@@ -295,6 +305,7 @@ def test_slda_shrunk_by_oas_is_scikit_learns():
         ("slda", {"estimator": "best"}),
         ("anacp", {"back": "there"}),
         ("fly-cl", {"precision": "half"}),
+        ("fly-cl", {"selection": "best"}),
     ],
 )
 def test_an_option_that_is_none_is_named(name, options):
