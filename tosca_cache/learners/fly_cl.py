@@ -7,8 +7,8 @@ lambda) of the singular values of their codes.
 
 What differs from the official code: the sums are kept as square roots of Gram matrices while rows are fewer than features
 (`closed_form.random_ridge`), and for tasks of more than 256 rows df is estimated by random signs (`closed_form.gcv`). The
-grid is absolute: it presumes features of the size that ViT-B/16 gives. On smaller ones its least value stands, and that is
-far too strong (`selection=gcv` knows no grid). A task of one row chooses among the same lambdas; a class needs one row.
+grid is absolute: it presumes features of the size that ViT-B/16 gives. On smaller ones its least value stands
+(`selection=gcv` knows no grid). A task of one row chooses among the same lambdas; a class needs one row.
 
 A row whose code has no entry in common with another one of its group is its own square root, and is kept as it is.
 """
