@@ -28,7 +28,7 @@ def place(shapes_place):
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_a_run_of_any_learner(place, name):
     options = ("--set", SMALL[name]) if name in SMALL else ()
-    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK,  code=0)
+    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK, code=0)
     assert f"3 tasks, {name}" in result.output
     (run,) = Path("runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
@@ -65,9 +65,9 @@ def test_what_a_learner_will_need_is_said_before_it_begins(place, monkeypatch, c
 
 MEMORY = {  # of random features, and double precision where there is a choice
     "pool": {},
-    **dict.fromkeys(("acil", "ds-al", "f-oal", "garm"), {"buffer": 40}),
-    **dict.fromkeys(("klda", "klda-e", "randumb"), {"expansion": 40}),
-    **dict.fromkeys(("anacp", "fly-cl", "ranpac"), {"expansion": 40, "precision": "float64"}),
+    **{name: {"buffer": 40} for name in ("acil", "ds-al", "f-oal", "garm")},
+    **{name: {"expansion": 40} for name in ("klda", "klda-e", "randumb")},
+    **{name: {"expansion": 40, "precision": "float64"} for name in ("anacp", "fly-cl", "ranpac")},
     "gkeal": {"centres": 40},
     "loranpac": {"expansion": 40, "rank": 30},
 }
@@ -82,7 +82,9 @@ def test_what_it_needs_is_at_least_what_it_keeps(name, rows):
     for number, count in enumerate(rows):
         labels = 2 * number + np.arange(count) % 2
         features = generator.normal(size=(count, 1, 12)).astype(np.float32)
-        learner.observe(Task(number, range(2 * number, 2 * number + 2), Rows(features, np.sort(labels), np.arange(count))))
+        learner.observe(
+            Task(number, range(2 * number, 2 * number + 2), Rows(features, np.sort(labels), np.arange(count)))
+        )
     large = sum(t.numel() * t.element_size() for key, t in learner.state().items() if "lda" not in key)
     assert large <= needed <= 40 * large
 

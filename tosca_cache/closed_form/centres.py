@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.mahalanobis import ClassCovariances
+from tosca_cache.closed_form.mahalanobis import ClassCovariances, Shrinkage
 from tosca_cache.seeds import derive_seed
 
 LEAST_ROWS = 2  # of a centre, on average
@@ -22,19 +22,19 @@ class ClassCentres(ClassCovariances):
 
     Arguments:
         count: centres of a class; n // 2 where that is less, one at least, and no more than there are different rows.
-        seed: of k-means. a1, a2: shrinkage of the diagonal and of the rest.
+        seed: of k-means. shrinkage: of each covariance.
     """
 
-    def __init__(self, *, count: int, seed: int, a1: float, a2: float) -> None:
-        super().__init__(a1=a1, a2=a2)
+    def __init__(self, shrinkage: Shrinkage, *, count: int, seed: int) -> None:
+        super().__init__(shrinkage)
         if count < 1:
             raise ValueError(f"there cannot be {count} centres of a class")
         self.count, self.seed = count, seed
         self.centres: list[Tensor] = []  # of each class, [k, d]
 
-    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
+    def observe(self, x: Tensor, labels: Tensor, classes: int, *, means: Tensor | None = None) -> None:
         """Adds the new classes: features [n, d], labels [n]; classes: how many there are with these, C."""
-        super().observe(x, labels, classes)
+        super().observe(x, labels, classes, means=means)
         for c in range(len(self.centres), classes):
             rows = x[labels == c].double()
             self.centres.append(class_centres(rows, self.count, derive_seed(self.seed, "centres", c)))

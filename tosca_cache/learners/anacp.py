@@ -37,6 +37,11 @@ class AnaCp(ClosedForm):
     name = "anacp"
     what = "AnaCP (NeurIPS 2025): features adapted in closed form towards spread class means, then ridge regression."
     source = "AnaCP without the first session (NeurIPS 2025)"
+    agrees = (
+        "differs: whitened means go back by the root of the covariance, as in the paper, where the official "
+        "code (SalehMomeni/AnaCP, models/anacp.py, 480d9f3) divides by it again (`back=code`), and counts new"
+        " rows twice in it; no first session."
+    )
     unit_length = True
     all_threads = True
     adds_rows = True

@@ -42,6 +42,10 @@ class DsAl(ClosedForm):
     name = "ds-al"
     what = "DS-AL (AAAI 2024): ACIL, and a second stream of tanh features that learns what ACIL leaves of new classes."
     source = "DS-AL (AAAI 2024)"
+    agrees = (
+        "differs: what the main stream leaves is taken after a whole task, where the official code "
+        "(ZHUANGHP/Analytic-continual-learning, analytic/DSAL.py, 156bc02) takes it after each minibatch."
+    )
     all_threads = True
 
     def __init__(
@@ -71,6 +75,11 @@ class Gkeal(ClosedForm):
     name = "gkeal"
     what = "GKEAL (CVPR 2023): recursive least squares on a Gaussian kernel's values at rows of the first task."
     source = "GKEAL (CVPR 2023)"
+    agrees = (
+        "differs: centres are drawn among the first task's rows, all of them if they are few, where the "
+        "official code (ZHUANGHP/Analytic-continual-learning, analytic/Buffer.py, c2ec53f) takes the first "
+        "ones and adds mixtures."
+    )
     rehearsal = True  # of the first task, without labels
     all_threads = True
     adds_rows = True
@@ -92,6 +101,10 @@ class FOal(ClosedForm):
     name = "f-oal"
     what = "F-OAL (NeurIPS 2024) on the store's one vector: recursive least squares on sigmoid random features."
     source = "F-OAL (NeurIPS 2024)"
+    agrees = (
+        "differs: on the store's one vector, where the official code (liuyuchen-cz/F-OAL) takes the mean of "
+        "[CLS] over all blocks; and no rows are dropped."
+    )
     all_threads = True
     adds_rows = True
 

@@ -15,13 +15,14 @@ from __future__ import annotations
 from typing import Any
 
 from tosca_cache.closed_form.centres import ClassCentres
+from tosca_cache.closed_form.mahalanobis import Shrinkage
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.fecam import FeCam
+from tosca_cache.learners.fecam import PerClass
 from tosca_cache.seeds import derive_seed
 
 
 @register_learner
-class FeNeC(FeCam):
+class FeNeC(PerClass):
     """Stores what `fecam` does, and up to k centres [k, d] of each class.
 
     Arguments:
@@ -32,7 +33,11 @@ class FeNeC(FeCam):
     name = "fenec"
     what = "FeNeC (KBS 2026): FeCAM with several k-means centres of each class."
     source = "FeNeC (KBS 2026)"
+    agrees = (
+        "differs: no more centres of a class than half of its rows; otherwise the distances and the vote of "
+        "one neighbour of the official code (btrojan-official/FeNeC, model.py, 1142cab)."
+    )
 
     def __init__(self, *, centres: int = 26, a1: float = 6.12, a2: float = 8.10, **common: Any) -> None:
-        super().__init__(a1=a1, a2=a2, **common)
-        self.classifier = ClassCentres(count=centres, seed=derive_seed(self.seed, "centres"), a1=a1, a2=a2)
+        super().__init__(**common)
+        self.classifier = ClassCentres(Shrinkage(a1, a2), count=centres, seed=derive_seed(self.seed, "centres"))

@@ -43,6 +43,10 @@ class FlyCl(ClosedForm):
     name = "fly-cl"
     what = "Fly-CL: ridge regression on sparse winner-take-all codes of sparse random projections, lambda by GCV."
     source = "Fly-CL (github.com/gfyddha/Fly-CL)"
+    agrees = (
+        "differs: written from the equations that are known of the official code (gfyddha/Fly-CL, main.py); "
+        "degrees of freedom are estimated by random signs for tasks of more than 256 rows."
+    )
     all_threads = True
     adds_rows = True
 

@@ -51,6 +51,11 @@ class Klda(_KernelLda):
     name = "klda"
     what = "KLDA (arXiv 2412.15571): linear discriminant analysis on random Fourier features of a Gaussian kernel."
     source = "KLDA (arXiv 2412.15571)"
+    agrees = (
+        "differs: gamma follows from the first task, where the official code (SalehMomeni/AnaCP, "
+        "models/klda.py, 480d9f3) has one a backbone; and a class's rows of several tasks lie about their "
+        "final mean."
+    )
 
     def __init__(
         self, *, expansion: int = 5000, gamma: float | None = None, ridge: float = 1e-3, **common: Any
@@ -70,6 +75,7 @@ class KldaEnsemble(_KernelLda):
     name = "klda-e"
     what = "KLDA-E (arXiv 2412.15571): the mean probability of several KLDAs of different random features."
     source = "KLDA-E (arXiv 2412.15571)"
+    agrees = "differs: no official code of the ensemble was found; number of draws and scale of the distances are ours."
 
     def __init__(
         self, *, draws: int = 3, expansion: int = 5000, gamma: float | None = None, ridge: float = 1e-3, **common: Any
@@ -95,6 +101,11 @@ class RanDumb(_KernelLda):
         "OAS."
     )
     source = "RanDumb (arXiv 2402.08823)"
+    agrees = (
+        "differs: one covariance is shrunk, as in the paper, and classes weigh the same, where the official "
+        "code (drimpossible/RanDumb, src/main.py, 09dc225) shrinks each class's and weighs by rows; no "
+        "flipped images."
+    )
 
     def __init__(self, *, expansion: int = 10_000, gamma: float | None = None, **common: Any) -> None:
         super().__init__(**common)

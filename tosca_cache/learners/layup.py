@@ -33,6 +33,10 @@ class LayUp(ClosedForm):
     name = "layup"
     what = "LayUP (TMLR 2024): ridge regression on all vectors that a store keeps of a row; of one, on the last [CLS]."
     source = "LayUP without the first session (TMLR 2024)"
+    agrees = (
+        "differs: of as many layers as the store has, which is one so far; folds, lambdas and solution are "
+        "those of the official code (ky-ah/LayUP, src/modules/ridge.py, f9096cf), which has six."
+    )
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:

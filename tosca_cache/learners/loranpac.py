@@ -33,6 +33,11 @@ class LoRanPac(ClosedForm):
     name = "loranpac"
     what = "LoRanPAC (ICLR 2025): least squares on many random ReLU features through a truncated SVD, without a lambda."
     source = "LoRanPAC on frozen features (ICLR 2025)"
+    agrees = (
+        "differs: a fifth of the published features and rank, in float64, and directions that rounding alone "
+        "fills are left out; otherwise the truncated updates of the official code (liangzu/loranpac, "
+        "utils/inc_net.py, 7c3557c)."
+    )
     all_threads = True
     adds_rows = True
 
