@@ -255,12 +255,16 @@ def test_a_lambda_too_small_for_equal_rows_is_raised(size):
 def test_no_row_is_kept():
     """No stored vector points the way of a row's random features, in tasks of several rows of a class."""
     x, labels = draw(6, [6] * 4, 5)
-    for name, option, kept in (
-        ("acil", "buffer", "root."),
-        ("garm", "buffer", "root."),
-        ("ranpac", "expansion", "root."),
+    for name, options, kept in (
+        ("acil", {"buffer": 40}, "root."),
+        ("garm", {"buffer": 40}, "root."),
+        ("ranpac", {"expansion": 40}, "root."),
+        ("klda", {"expansion": 40}, "root."),
+        ("fly-cl", {"expansion": 40, "active": 0.25}, "root."),
+        ("f-oal", {"buffer": 40}, "root."),
+        ("loranpac", {"expansion": 40}, "axes"),
     ):
-        learner = learned(name, x, labels, *by_class(labels, [2, 2]), **{option: 40})
+        learner = learned(name, x, labels, *by_class(labels, [2, 2]), **options)
         h = random_features(learner, x)
         roots = torch.cat([t for n, t in learner.state().items() if n.startswith(kept)]).double().numpy()
         cosine = (roots @ h.T) / np.outer(np.linalg.norm(roots, axis=1), np.linalg.norm(h, axis=1))
@@ -324,11 +328,15 @@ def test_fecam_common_averages_the_covariances_of_tasks():
 
 
 @pytest.mark.parametrize("kept", [2**28, 5000, 0])
-@pytest.mark.parametrize("name", ["acil", "garm", "ranpac", "fecam"])
+@pytest.mark.parametrize(
+    "name", ["acil", "anacp", "ds-al", "fenec", "garm", "gkeal", "klda", "loranpac", "ranpac", "fecam"]
+)
 def test_watched_rows_get_the_answers_of_asking_anew(name, kept, make_stream, monkeypatch):
     monkeypatch.setattr(expansion, "KEPT_BYTES", kept)
     stream = make_stream(classes=6, increment=2)
-    options = {"ranpac": {"expansion": 30}, "fecam": {}}.get(name, {"buffer": 30})
+    size = {"acil": "buffer", "ds-al": "buffer", "fecam": None, "fenec": None, "garm": "buffer", "gkeal": "centres"}
+    option = size.get(name, "expansion")
+    options = {} if option is None else {option: 30}
     watched, asked = (LEARNERS[name](seed=5, **options) for _ in range(2))
     outcome = run_protocol(watched, stream)
     tests = [stream.test(number).features[:, 0] for number in range(3)]

@@ -34,7 +34,7 @@ from tosca_cache.learners.film import Film
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
-ESTIMATORS = ("fixed", "streaming")
+ESTIMATORS = ("fixed", "streaming", "oas")
 
 
 @register_learner
@@ -65,7 +65,8 @@ class Slda(ClosedForm):
     Arguments:
         shrinkage: e in ((1 - e) S + e I)^-1; its strength depends on the scale of the features.
         estimator: what S is. `fixed`: the covariance of all rows, see above; `streaming`: as in the official code, a base
-            session (the first task) with OAS and then updates row by row.
+            session (the first task) with OAS and then updates row by row; `oas`: that of all rows, with e and, in the
+            place of 1, the mean variance of the oracle approximating shrinkage (RanDumb's), anew after every task.
     """
 
     name = "slda"
@@ -87,6 +88,8 @@ class Slda(ClosedForm):
             raise UsageError(f"unknown estimator {estimator!r}", where="slda", remedy=remedy)
         if estimator == "streaming":
             self.classifier = StreamingLda(shrinkage=shrinkage)
+        elif estimator == "oas":
+            self.classifier = Lda(oas=True)
         else:
             self.classifier = Lda(shrinkage=shrinkage, relative=False)
 

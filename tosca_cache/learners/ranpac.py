@@ -32,6 +32,7 @@ from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
 
+RIDGES = ("fixed", "gcv")
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -123,9 +124,13 @@ class Analytic(ClosedForm):
 class Acil(Analytic):
     """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
 
+    A class needs one row.
+
     Arguments:
         buffer: number M of random features. gamma: the ridge.
         projection: law of the random weights, `uniform` as in ACIL or `gaussian` as in RanPAC.
+        selection: `fixed`, as published: the ridge is gamma; `gcv`: it is chosen anew at each task by generalised
+            cross-validation over all rows so far, and no row is held out (it then stores what `ranpac` does).
     """
 
     name = "acil"
@@ -136,6 +141,54 @@ class Acil(Analytic):
         "16c49d9) without its base training."
     )
     ridge = RecursiveRidge
+
+    def __init__(
+        self,
+        *,
+        buffer: int = 8192,
+        gamma: float = 0.1,
+        projection: str = "uniform",
+        selection: str = "fixed",
+        **common: Any,
+    ) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, projection=projection, **common)
+        if selection not in RIDGES:
+            remedy = f"choose of {', '.join(RIDGES)}"
+            raise UsageError(f"unknown selection {selection!r}", where=self.name, remedy=remedy)
+        if selection == "gcv":
+            seed = derive_seed(self.seed, "projection")
+            features = RandomFeatures(buffer, seed=seed, law=projection)
+            self.classifier = RandomRidge(features, seed=seed, selection="gcv")
+
+
+@register_learner
+class AcilViT(Acil):
+    """Stores what `acil` does.
+
+    Arguments:
+        buffer, gamma, projection, selection: as those of `acil`. Gamma is published as 100 or 500, by dataset.
+    """
+
+    name = "acil-vit"
+    what = (
+        "ACIL (NeurIPS 2022) in the published setting for frozen vision transformers: a large buffer, a strong ridge."
+    )
+    source = "ACIL as run on frozen ViTs in MIN (NeurIPS 2025)"
+    agrees = (
+        "differs: the recursion of `acil` with other defaults; the published figures in this setting (MIN, "
+        "NeurIPS 2025) name buffer and ridge, and no code of that run is known to us."
+    )
+
+    def __init__(
+        self,
+        *,
+        buffer: int = 16_384,
+        gamma: float = 100.0,
+        projection: str = "uniform",
+        selection: str = "fixed",
+        **common: Any,
+    ) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, projection=projection, selection=selection, **common)
 
 
 @register_learner
