@@ -24,6 +24,7 @@ from tosca_cache.cli import (
     export,
     export_runs,
     extract,
+    fetch,
     forget,
     learn,
     methods,
@@ -146,7 +147,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 for verb in (
     *(extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget, serve, export),
-    *(datasets, cache, conformance),
+    *(datasets, fetch, cache, conformance),
 ):
     if hasattr(verb, "register"):
         verb.register(app)

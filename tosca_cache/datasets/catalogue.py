@@ -156,7 +156,8 @@ def _missing(dataset: KnownDataset, data_root: Path) -> DatasetError:
     return DatasetError(
         f"the files of {dataset.name} are missing; wanted: {dataset.wanted}",
         where=f"{first}{also}",
-        remedy=f"get it from {_source(dataset)}, and unpack it there; or say where it is with --data-root DIR",
+        remedy=f"run `tosca fetch {dataset.name}`; or get it from {_source(dataset)}, and unpack it there; or say where it "
+        "is with --data-root DIR",
     )
 
 
