@@ -32,6 +32,7 @@ from tosca_cache.cli import (
     report,
     reproduce,
     route,
+    run,
     serve,
     show,
     sweep,
@@ -145,7 +146,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
+    *(run, extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget, serve, export),
     *(datasets, fetch, cache, conformance),
 ):

@@ -182,8 +182,8 @@ def _get(url: str | None, source: Source, archive: Path, step: Step) -> Exceptio
             raise _wrong_size(source, max(done, total or 0), url)
         step(completed=done, total=source.size or total)
 
-    where = {"id": source.drive} if url is None else {"url": url}
-    how = {"quiet": True, "use_cookies": False, "resume": True, "timeout": TIMEOUT, "retries": 1}
+    where: dict[str, Any] = {"id": source.drive} if url is None else {"url": url}
+    how: dict[str, Any] = {"quiet": True, "use_cookies": False, "resume": True, "timeout": TIMEOUT, "retries": 1}
     try:
         gdown.download(**where, output=str(archive), progress=on_bytes, **how)
     except DatasetError:
