@@ -268,3 +268,14 @@ def test_weights_are_named_exactly(tmp_path):
 def test_weights_that_do_not_exist(tmp_path):
     assert "timm has no model" in tosca("fetch", "--weights", "vit_none", "--data-root", tmp_path, code=1).output
     assert "OWNER/NAME" in tosca("fetch", "--weights", "hf-hub:none", "--data-root", tmp_path, code=1).output
+
+
+def test_an_address_is_held_to_its_first_download(tmp_path, server):
+    server.files["other/birds.v2.zip"] = BIRDS
+    address = f"{server.address}/other/birds.v2.zip"
+    first = tosca("fetch", address, "--data-root", tmp_path, code=0).output
+    assert "nobody states a checksum" in first and hashlib.sha256(BIRDS).hexdigest() in first
+    (tmp_path / "birds").rename(tmp_path / "aside")
+    server.files["other/birds.v2.zip"] = zipped(tree(train=2))
+    assert "first download" in tosca("fetch", address, "--data-root", tmp_path, code=1).output
+    assert not (tmp_path / "birds").exists()

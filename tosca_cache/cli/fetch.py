@@ -28,7 +28,8 @@ Sha256 = Annotated[
 
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME...", help="Datasets (see --list); with --weights, backbones.")
+        list[str] | None,
+        typer.Argument(metavar="NAME...", help="Datasets (see --list), addresses of archives; or backbones."),
     ] = None,
     show_list: Annotated[
         bool, typer.Option("--list", help="List what can be fetched: sizes, sources, checksums.")
@@ -154,7 +155,7 @@ def _print_list(data_root: Path, *, as_json: bool) -> None:
     for source, here, record in rows:
         size = record["bytes"] if record else source.size
         known = "sha256" if source.sha256 else "md5"
-        counts = (str(count) if count else "-" for count in source.counts)
+        counts = (str(count) if count else "-" for count in source.counts or ())
         state = "here" if here else ("with a browser" if source.url is source.drive is None else "")
         table.add_row(source.name, f"{size / 1e6:,.0f} MB" if size else "?", *counts, known, state)
     console.print(table)
@@ -166,7 +167,7 @@ def _print_list(data_root: Path, *, as_json: bool) -> None:
 
 
 def _listed(source: Source, here: bool, record: dict[str, Any] | None) -> dict[str, Any]:
-    counts = dict(zip(("classes", "train", "test"), source.counts, strict=True))
+    counts = dict(zip(("classes", "train", "test"), source.counts or (), strict=True))
     plain = {
         name: getattr(source, name) for name in ("archive", "origin", "size", "md5", "sha256", "stated_by", "place")
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.extract import TestFraction
-from tosca_cache.cli.fetch import Mirror
+from tosca_cache.cli.fetch import Mirror, Sha256
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Config, DataRoot, Root, Runs
 from tosca_cache.cli.settings import SETTINGS_OF_STEPS, dataset_of, with_settings
 from tosca_cache.names import inside
@@ -20,6 +20,7 @@ from tosca_cache.terminal import echo
 
 if TYPE_CHECKING:
     from tosca_cache.config import Resolved, TrainConfig
+    from tosca_cache.datasets.sources import Source
     from tosca_cache.store import Store
 
 BASELINES = "tosca,simplecil,slda,ranpac"
@@ -51,6 +52,7 @@ def run(
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
     test_fraction: TestFraction = None,
     mirror: Mirror = None,
+    sha256: Sha256 = None,
     config: Config = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
@@ -69,17 +71,24 @@ class _Run:
 
     def __init__(self, given: dict[str, Any]) -> None:
         from tosca_cache.config import resolve
+        from tosca_cache.datasets import resolve_data_root
+        from tosca_cache.errors import UsageError
 
         self.given, self.settings = given, given["settings"]
         if self.settings["dataset"] is None:
-            from tosca_cache.errors import UsageError
-
             raise UsageError(
                 "there is no dataset", where="--dataset", remedy="name one (`tosca datasets`), or a folder"
             )
+        if given["sweep"] and self.settings["method"] not in (None, "tosca"):
+            raise UsageError(
+                "only tosca has something to search", where="--sweep", remedy="leave --sweep or --method out"
+            )
         self.dataset: str = self.settings["dataset"]
         self.root, self.runs, self.config = given["root"], given["runs"], given["config"]
-        named = dict(self.settings)
+        named, self.source = dict(self.settings), self._source()
+        if self.source is not None and self.source.counts is None:
+            self.dataset = str(resolve_data_root(given["data_root"]) / self.source.place)
+            named["dataset"] = self.source.name
         dataset_of(None, named, self.config)
         self.resolve = partial(resolve, overrides=named)
         self.resolved: Resolved = self.resolve(config=self.config)
@@ -117,20 +126,30 @@ class _Run:
         """The dataset, unless it is here, made by this package, or the user's own."""
         from tosca_cache.datasets import known, resolve_data_root
         from tosca_cache.datasets.fetch import present
-        from tosca_cache.datasets.sources import SOURCES
 
-        found, data_root = known(self.dataset), self.given["data_root"]
-        words = ["fetch", self.dataset, *_option("mirror", self.given["mirror"]), *_option("data-root", data_root)]
-        source = SOURCES.get(found.name) if found else None
+        data_root, source = self.given["data_root"], self.source
+        words = ["fetch", self.settings["dataset"]]
+        for key in ("mirror", "sha256", "data_root"):
+            words += _option(key.replace("_", "-"), self.given[key])
         if source is None:
-            return Step(
-                tuple(words), done="nothing to fetch: " + ("part of this package" if found else "your own images")
-            )
+            mine = "part of this package" if known(self.dataset) else "your own images"
+            return Step(tuple(words), done=f"nothing to fetch: {mine}")
         place = resolve_data_root(data_root)
         if present(source, place) is not None:
             return Step(tuple(words), done=f"here already: {place / source.place}")
         size = f"{source.size / 1e6:,.0f} MB" if source.size else "a size that is not published"
-        return Step(tuple(words), f"{source.archive}, {size}, {sum(source.counts[1:])} images")
+        images = f"{sum(source.counts[1:])} images" if source.counts else "how many images is told when it is here"
+        return Step(tuple(words), f"{source.archive}, {size}, {images}")
+
+    def _source(self) -> Source | None:
+        """Where the dataset can be had, if it is not the user's own and not made by this package."""
+        from tosca_cache.datasets import known
+        from tosca_cache.datasets.sources import SOURCES, is_address, source_of
+
+        if is_address(self.dataset):
+            return source_of(self.dataset)
+        found = known(self.dataset)
+        return None if found is None else SOURCES.get(found.name)
 
     def extract(self) -> Step:
         """The features, unless a store has them."""
@@ -182,6 +201,8 @@ class _Run:
         found = known(self.dataset)
         if found is not None:
             return found.train, found.test
+        if self.source is not None and not Path(self.dataset).is_dir():
+            return None
         splits = self.request().load_dataset().splits
         return len(splits["train"]), len(splits["test"])
 
@@ -203,15 +224,13 @@ class _Run:
 
         words = [*self.words("sweep", only=lambda key: key in SETTINGS)]
         axes = self.given["axes"] or AXES
-        for axis in (*axes, *(f"{key}={value}" for key, value in self._protocol() if key not in SETTINGS)):
+        left = {k: v for k, v in self.settings.items() if v is not None and k not in (*SETTINGS, "seeds", "method")}
+        for axis in (*axes, *(f"{key}={str(value).lower()}" for key, value in left.items())):
             words += ["--set", axis]
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-sweep.sqlite")
         self.targets.append(str(ledger))
         self.config = str(best_path(ledger))
         return Step(tuple(words), self._searched(axes, ledger))
-
-    def _protocol(self) -> Iterator[tuple[str, Any]]:
-        return ((key, self.settings[key]) for key in ("increment", "init_cls") if self.settings[key] is not None)
 
     def _searched(self, axes: Any, ledger: Path) -> str:
         from tosca_cache.sweep.parse import parse_set
@@ -260,8 +279,9 @@ class _Run:
         words += ("--seeds", ",".join(map(str, self.resolved.config.seeds)) + ",")
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-compare.sqlite")
         self.targets.append(str(ledger.with_suffix(".report.json")))
-        count = len(self.given["methods"].split(",")) * len(self.resolved.config.seeds)
-        return Step(words, f"{count} runs (each is timed in the table)")
+        return Step(
+            words, f"{self.given['methods']}, {_seeds(self.resolved.config)} each; the table has the time of each"
+        )
 
     def report(self) -> None:
         """One page of all of it."""

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from tosca_cache.datasets.archives import CHUNK, unpack
 from tosca_cache.datasets.decoding import IMAGE_SUFFIXES
+from tosca_cache.datasets.download import Step, address_below, discard, download
 from tosca_cache.datasets.folders import SPLITS, FolderScan
 from tosca_cache.datasets.names import is_visible
 from tosca_cache.datasets.sources import SOURCES, Source
@@ -22,9 +23,7 @@ from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors, strict_json, write_json
 
 WORKPLACE = ".fetched"  # below the data root: archives on their way, and what is recorded of those that arrived
-NO_RANGE = "byte range"  # what gdown says of a server that does not go on where it is asked to
-TIMEOUT = (8.0, 60.0)  # seconds to connect, and until the next bytes
-Step = Callable[..., None]  # (description=, total=, completed=), as `bars.counting` yields it
+Wanted = tuple[Literal["md5", "sha256"], str | None, str]  # which digest, what it must be, and who says so
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,9 @@ def fetch(
     """
     _check(mirror, file, sha256)
     folder, work = data_root / source.place, data_root / WORKPLACE
-    if (found := present(source, data_root)) == source.counts:
-        return Fetched(source, folder, found, read_record(source.name, data_root), True)
+    recorded = read_record(source.name, data_root)
+    if (found := present(source, data_root)) is not None and found == (source.counts or found):
+        return Fetched(source, folder, found, recorded, True)
     if folder.exists():
         raise DatasetError(
             f"something else is where {source.name} is to lie",
@@ -76,9 +76,10 @@ def fetch(
     with file_errors(work, DatasetError, option="--data-root"):
         work.mkdir(parents=True, exist_ok=True)
     with _alone(work / f"{source.name}.lock"):
-        archive = file or _download(source, work, mirror, step)
-        origin = str(file) if file else (_address(mirror, source) if mirror else source.origin)
-        record = _verified(source, archive, origin, sha256, step, ours=file is None)
+        archive = file or download(source, work, mirror, step)
+        origin = str(file) if file else (address_below(mirror, source) if mirror else source.origin)
+        wanted = _wanted(source, sha256, recorded, data_root)
+        record = _verified(source, archive, origin, wanted, step, ours=file is None)
         counts = _place(source, archive, work, folder, step)
         write_json(_record_path(source.name, data_root), record)
         if file is None and not keep:
@@ -132,118 +133,15 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
 
 
-def _address(mirror: str, source: Source) -> str:
-    return f"{mirror.rstrip('/')}/{source.archive}"
-
-
-def _download(source: Source, work: Path, mirror: str | None, step: Step) -> Path:
-    """The archive in the workplace; what is there of it already is kept."""
-    archive = work / source.archive
-    if archive.is_file():
-        return archive
-    if mirror is None and source.url is None and source.drive is None:
-        raise UsageError(
-            f"the archive of {source.name} can only be had with a browser",
-            where=source.page,
-            remedy=f"download {source.archive} there, then: tosca fetch {source.name} --from {source.archive}",
-        )
-    url = _address(mirror, source) if mirror else source.url
-    step(description=f"download {source.archive}", total=source.size, completed=0)
-    begun_anew = False
-    while True:
-        before = _kept(archive)
-        failure = _get(url, source, archive, step)
-        if failure is None:
-            return archive
-        if (
-            NO_RANGE in str(failure) and not begun_anew
-        ):  # it cannot go on, or what is here is no beginning of what it has
-            begun_anew = True
-            _discard(*_parts(archive))
-        elif _kept(archive) <= before:
-            raise _failed(source, url, failure, _kept(archive))
-
-
-def _get(url: str | None, source: Source, archive: Path, step: Step) -> Exception | None:
-    """Downloads with gdown, which resumes, from Google Drive and from other servers; why it ended early, if it did."""
-    try:
-        import gdown
-        import requests
-    except ImportError as error:
-        raise UsageError(
-            "downloading needs the package gdown",
-            where="tosca fetch",
-            remedy=f"pip install 'tosca-cache[fetch]'; or get {source.archive} yourself ({source.origin}), and give it "
-            "with --from FILE",
-        ) from error
-
-    def on_bytes(done: int, total: int | None) -> None:
-        if source.size is not None and max(done, total or 0) > source.size:
-            raise _wrong_size(source, max(done, total or 0), url)
-        step(completed=done, total=source.size or total)
-
-    where: dict[str, Any] = {"id": source.drive} if url is None else {"url": url}
-    how: dict[str, Any] = {"quiet": True, "use_cookies": False, "resume": True, "timeout": TIMEOUT, "retries": 1}
-    try:
-        gdown.download(**where, output=str(archive), progress=on_bytes, **how)
-    except DatasetError:
-        _discard(*_parts(archive))
-        raise
-    except (gdown.exceptions.DownloadError, requests.RequestException) as error:
-        return error
-    return None
-
-
-def _failed(source: Source, url: str | None, failure: Exception, kept: int) -> DatasetError:
-    reason = " ".join(str(failure).split())[:300]
-    goes_on = f"run the same command again, it goes on after the {kept:,} bytes that are here; or " if kept else ""
-    return DatasetError(
-        f"the archive of {source.name} could not be downloaded: {reason}",
-        where=url or source.origin,
-        remedy=f"{goes_on}give another place with --mirror URL, or the archive with --from FILE",
-    )
-
-
-def _parts(archive: Path) -> list[Path]:
-    """What an interrupted download has left of it: gdown writes beside, under a random name."""
-    return [path for path in archive.parent.glob("*.part") if path.name.startswith(archive.name)]
-
-
-def _kept(archive: Path) -> int:
-    return sum(part.stat().st_size for part in _parts(archive))
-
-
-def _discard(*files: Path) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
-def _wrong_size(source: Source, found: int, where: object) -> DatasetError:
-    return DatasetError(
-        f"the archive of {source.name} has {found:,} bytes, but the published one has {source.size:,}",
-        where=str(where),
-        remedy="get it from its source (leave --mirror out)",
-    )
-
-
-def _verified(
-    source: Source, archive: Path, origin: str, sha256: str | None, step: Step, *, ours: bool
-) -> dict[str, Any]:
+def _verified(source: Source, archive: Path, origin: str, wanted: Wanted, step: Step, *, ours: bool) -> dict[str, Any]:
     """What is to be recorded of the archive; if its bytes are wrong, removes one of ours and raises `DatasetError`."""
     size = archive.stat().st_size
     step(description=f"check {source.archive}", total=size, completed=0)
     found = dict(zip(("md5", "sha256"), _digests(archive, step), strict=True))
-    wanted: tuple[Literal["md5", "sha256"], str]
-    if sha256 is not None:
-        wanted, checked = ("sha256", sha256.lower()), "sha256 given with --sha256"
-    elif source.sha256 is not None:
-        wanted, checked = ("sha256", source.sha256), f"sha256 stated by {source.stated_by}"
-    else:
-        wanted, checked = ("md5", source.md5), f"md5 stated by {source.stated_by}"
-    kind, digest = wanted
-    if found[kind] != digest:
+    kind, digest, checked = wanted
+    if digest is not None and found[kind] != digest:
         if ours:
-            _discard(archive)
+            discard(archive)
         raise DatasetError(
             f"the archive of {source.name} has {size:,} bytes with {kind} {found[kind]}, "
             f"but wanted is {digest} ({checked})",
@@ -251,6 +149,19 @@ def _verified(
             remedy="get it again, from its source; what was downloaded is thrown away" if ours else "get it again",
         )
     return {"origin": origin, "bytes": size, **found, "checked": checked, "when": time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def _wanted(source: Source, sha256: str | None, recorded: dict[str, Any] | None, data_root: Path) -> Wanted:
+    """What the archive is held to: what the user says, what is published, or what the first one had."""
+    if sha256 is not None:
+        return "sha256", sha256.lower(), "sha256 given with --sha256"
+    if source.sha256 is not None:
+        return "sha256", source.sha256, f"sha256 stated by {source.stated_by}"
+    if source.md5 is not None:
+        return "md5", source.md5, f"md5 stated by {source.stated_by}"
+    if recorded is not None and isinstance(recorded.get("sha256"), str):
+        return "sha256", recorded["sha256"], f"sha256 of the first download, in {_record_path(source.name, data_root)}"
+    return "sha256", None, "nothing, for nobody states a checksum; --sha256 holds the next download to this one"
 
 
 def _digests(path: Path, step: Step) -> tuple[str, str]:
@@ -275,10 +186,10 @@ def _place(source: Source, archive: Path, work: Path, folder: Path, step: Step) 
         for old, new in source.renamed:
             (tree / old).rename(tree / new)
         counts = _count(source, tree)
-        if counts != source.counts:
+        if counts is None or counts != (source.counts or counts):
             raise DatasetError(
                 "the archive of {} has {} classes, {} train and {} test images, but wanted are {}, {} and {}".format(
-                    source.name, *(counts or "???"), *source.counts
+                    source.name, *(counts or "???"), *(source.counts or "???")
                 ),
                 where=archive,
                 remedy="get it again, from its source",
@@ -319,7 +230,7 @@ def _count(source: Source, folder: Path) -> tuple[int, int, int] | None:
         return None
     scan, found, classes = FolderScan(folder, IMAGE_SUFFIXES), [], set()
     try:
-        for part in [folder / split for split in SPLITS] if source.counts[2] else [folder]:
+        for part in [folder / split for split in SPLITS] if source.counts is None or source.counts[2] else [folder]:
             names = scan.class_folders(part)
             classes |= {path.name for path in names}
             found.append(sum(len(scan.images(path)) for path in names))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from types import MappingProxyType
+from urllib.parse import unquote, urlsplit
 
 from tosca_cache.datasets.registry import REGISTRY, known
 from tosca_cache.errors import UsageError
+from tosca_cache.names import name_problem
 
 ISSUE = "the archives' author, github.com/LAMDA-CL/RevisitingCIL/issues/5"
 TORCHVISION = "torchvision's source"
@@ -21,17 +24,17 @@ class Source:
 
     name: of the dataset. archive: the file's name, also below a mirror.
     url, drive: its address, or its number on Google Drive; neither for one that only a browser can get, from `page`.
-    size: bytes, where they are publicly known. md5, sha256: of the archive. stated_by: who says so.
+    size: bytes, where they are publicly known. md5, sha256: of the archive; None if not stated. stated_by: by whom.
     inside: folders that lie together in the folder that is wanted. take: the one of them that is wanted, if not all.
-    place: where it goes below the data root. counts: classes, train and test images (0 for a folder of classes).
+    place: where it goes below the data root. counts: classes, train and test images (0 for a folder of classes), if known.
     renamed: folders that are called otherwise here.
     """
 
     name: str
     archive: str
-    md5: str
+    md5: str | None
     stated_by: str
-    counts: tuple[int, int, int]
+    counts: tuple[int, int, int] | None
     place: str
     url: str | None = None
     drive: str | None = None
@@ -121,8 +124,31 @@ _ALL = (
 SOURCES: Mapping[str, Source] = MappingProxyType({source.name: source for source in _ALL})
 
 
+def is_address(name: str) -> bool:
+    """Whether a dataset is given by the address of an archive."""
+    return name.startswith(("http://", "https://"))
+
+
+def _at(address: str) -> Source:
+    """An archive of anybody's, with train/CLASS and test/CLASS in it; it is called as its file is."""
+    archive = PurePosixPath(unquote(urlsplit(address).path)).name
+    stem = archive.split(".")[0]
+    if (problem := name_problem(stem)) or stem.startswith("-"):
+        raise UsageError(
+            f"the address ends in no name of an archive: {problem or stem}",
+            where=address[:200],
+            remedy="give one such as https://HOST/photos.zip",
+        )
+    return Source(stem, archive, None, "nobody", None, stem, url=address)
+
+
 def source_of(name: str) -> Source:
-    """The source of a dataset by its name, with or without dashes; raises `UsageError` for one that has none."""
+    """The source of a dataset by its name, with or without dashes, or by the address of its archive.
+
+    Raises `UsageError` for one that has none.
+    """
+    if is_address(name):
+        return _at(name)
     plain = name.lower().replace("-", "")
     found = known(plain) or known(name)
     source = SOURCES.get(found.name if found else plain)
