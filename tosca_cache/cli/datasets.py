@@ -23,7 +23,7 @@ def datasets(
 
     Any folder of images can be given instead of a name: train/CLASS and test/CLASS; DOMAIN/train/CLASS and
     DOMAIN/test/CLASS; or one folder of classes with --test-fraction. Or a CSV file that lists them, with columns
-    path and label, and optionally split and domain.
+    path and label, and optionally split and domain. Or Arrow, Parquet and tar shards, which are read in place.
     """
     from tosca_cache.datasets import list_datasets, resolve_data_root
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.extract import TestFraction
+from tosca_cache.cli.extract import Label, TestFraction
 from tosca_cache.cli.fetch import Mirror, Sha256
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Config, DataRoot, Root, Runs
 from tosca_cache.cli.settings import SETTINGS_OF_STEPS, dataset_of, with_settings
@@ -51,6 +51,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Print the steps and what they take, then stop.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
     test_fraction: TestFraction = None,
+    label: Label = None,
     mirror: Mirror = None,
     sha256: Sha256 = None,
     config: Config = None,
@@ -159,7 +160,7 @@ class _Run:
         words = ["extract", "--dataset", self.dataset]
         for key in ("backbone", "normalize", "img_size", "views"):
             words += _option(key.replace("_", "-"), getattr(config, key))
-        for key in ("weights", "test_fraction", "data_root"):
+        for key in ("weights", "test_fraction", "label", "data_root"):
             words += _option(key.replace("_", "-"), given[key])
         words += _option("root", None if self.root == DEFAULT_ROOT else self.root)
         words += _option("device", self.settings["device"])
@@ -183,7 +184,7 @@ class _Run:
 
         config, given = self.resolved.config, self.given
         options = ExtractOptions() if config.views is None else ExtractOptions(views=config.views)
-        names = ("weights", "data_root", "test_fraction")
+        names = ("weights", "data_root", "test_fraction", "label")
         return ExtractRequest(
             dataset=self.dataset,
             root=self.root,

@@ -35,6 +35,7 @@ _OPENERS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
 )
 _DAMAGE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError),
+    OverflowError,
     ValueError,
 )
 
@@ -108,17 +109,17 @@ def unpack(archive: Path, folder: Path, on_bytes: Callable[[int], None] = lambda
 
 
 @contextmanager
-def archive_errors(archive: Path) -> Iterator[None]:
+def archive_errors(archive: Path, failed: str = "the archive cannot be unpacked") -> Iterator[None]:
     """Within it, whatever a hostile or damaged archive makes of its reader is a `DatasetError`."""
     try:
         yield
     except _DAMAGE as error:
         problem = str(error) if isinstance(error, _Refused) else f"it is damaged or cut off ({error})"
-        raise _refused(archive, problem) from error
+        raise _refused(archive, f"{failed}: {problem}") from error
     except OSError as error:
         if error.errno is not None:  # the file system's
             raise
-        raise _refused(archive, f"it is damaged or cut off ({error})") from error
+        raise _refused(archive, f"{failed}: it is damaged or cut off ({error})") from error
 
 
 def plain_parts(name: str) -> tuple[str, ...]:
@@ -156,6 +157,8 @@ def tar_members(file: Bounded) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInf
         end = 0
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]
+            if member.size < 0:  # with which `tarfile` would go back, and round and round
+                raise ValueError("a file of less than no bytes")
             if not (member.isdir() or member.isreg()) or member.issparse():
                 raise _Refused(f"{one_line(member.name[:200])!r} is neither a file nor a folder")
             yield tar, member
@@ -195,7 +198,7 @@ def _make(make: Callable[..., Any], name: str, **how: Any) -> Any:
 
 def _refused(archive: Path, problem: str) -> DatasetError:
     return DatasetError(
-        f"the archive cannot be unpacked: {problem}",
+        problem,
         where=archive,
         remedy="get it again, from where it was published",
     )

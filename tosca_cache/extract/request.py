@@ -35,6 +35,7 @@ class ExtractRequest:
     backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
         published for a named one, otherwise upright, on white, scaled.
+    label: the column or key of the labels, of tables and shards.
     max_pixels: most pixels of an image. duplicates: `keep`, `drop` or `fail`, see `datasets.duplicates`.
     """
 
@@ -44,6 +45,7 @@ class ExtractRequest:
     weights: Path | None = None
     data_root: Path | None = None
     test_fraction: float | None = None
+    label: str | None = None
     precision: str = "auto"
     normalise: str | None = None
     img_size: int | None = None
@@ -77,6 +79,7 @@ class ExtractRequest:
             test_fraction=self.test_fraction,
             seed=self.options.seed,
             decoding=decoding,
+            label=self.label,
         )
         return without_duplicates(dataset, self.duplicates)
 
@@ -149,6 +152,8 @@ def source(request: ExtractRequest) -> dict[str, Any]:
     found: dict[str, Any] = {"weights": str(Path(request.weights).absolute()) if request.weights else "published"}
     if request.test_fraction is not None:
         found["test_fraction"] = request.test_fraction
+    if request.label is not None:
+        found["label"] = request.label
     if request.duplicates != KEEP:
         found["duplicates"] = request.duplicates
     if request.max_pixels != MAX_PIXELS:
