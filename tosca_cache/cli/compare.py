@@ -62,6 +62,9 @@ def compare(
     form: Format = None,
     out: Annotated[Path | None, typer.Option(help="Write the table here, too.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every seed's numbers instead of the table.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add what was published under the same protocol, with its sources.")
+    ] = False,
     plugin: Plugins = None,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
@@ -89,6 +92,10 @@ def compare(
     page = LivePage(live, lambda: _facts_so_far(request, opened, ledger))
     found = _run(request, opened, ledger, console, page)
     page.finish()
+    if published:
+        from tosca_cache.compare.published import beside
+
+        found["published"] = beside(found)
     _write(found, form, out, as_json=as_json)
     if not no_report:
         page_of_comparison(found, ledger, sys.argv)
