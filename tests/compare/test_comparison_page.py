@@ -8,7 +8,7 @@ import pytest
 
 from tosca_cache.learners import LEARNERS
 
-NEWER = {"lda"}  # than the recorded tables; the page says so
+NEWER = {"fecam-pilot", "lda"}  # than the recorded tables; the page says so
 ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "benchmarks" / "results" / "compare").glob("*.csv"))
 PAGE = (ROOT / "docs" / "comparisons.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from tosca_cache.closed_form import expansion
 from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.mahalanobis import CommonCovariance
+from tosca_cache.closed_form.mahalanobis import CommonCovariance, Shrinkage
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
@@ -173,20 +173,21 @@ def test_ridge_learners_are_the_joint_solution_of_blurry_tasks(name, counts, tas
         options |= {"precision": "float64"}
     learner = learned(name, x, labels, *blurry(labels, seed, tasks), **options)
     h = random_features(learner, x)
-    weights = 1 / np.array(counts)[labels] if name == "garm" else None
+    inverse = 1 / np.array(counts)
+    weights = (inverse / inverse.mean())[labels] if name == "garm" else None
     joint = h @ ridge_weights(h, one_hot(labels), 0.1, weights)
     np.testing.assert_allclose(learner.scores(x[:, 0]), joint, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("rows", [3, 30])
 def test_ranpac_and_garm_are_acil_where_they_should_be(rows):
-    """At equal lambda and projection; and with as many rows of each class, up to the scale of gamma."""
+    """At equal lambda and projection; and with as many rows of each class."""
     x, labels = draw(3, [rows] * 4, 5)
     parts = by_class(labels, [2, 2])
     acil = learned("acil", x, labels, *parts, buffer=30, gamma=0.5).scores(x[:, 0])
     same = {"expansion": 30, "lam": 0.5, "projection": "uniform", "precision": "float64"}
     np.testing.assert_allclose(learned("ranpac", x, labels, *parts, **same).scores(x[:, 0]), acil, rtol=1e-8, atol=1e-9)
-    garm = learned("garm", x, labels, *parts, buffer=30, gamma=0.5 / rows)
+    garm = learned("garm", x, labels, *parts, buffer=30, gamma=0.5)
     np.testing.assert_allclose(garm.scores(x[:, 0]), acil, rtol=1e-8, atol=1e-9)
 
 
@@ -301,7 +302,7 @@ def test_fecam_with_an_identity_covariance_is_the_nearest_mean():
         learned(name, x, labels, *by_class(labels, [2, 3])).scores(rows.astype(float)) for name in ("nmc", "fecam")
     )
     np.testing.assert_allclose(fecam, nmc, rtol=1e-9, atol=1e-12)
-    common = CommonCovariance()
+    common = CommonCovariance(Shrinkage(1.0, 0.0))
     common.load_state({"means": torch.randn(5, 6).double(), "covariance": 0.3 * torch.eye(6).double()})
     points = torch.from_numpy(rows).double()
     torch.testing.assert_close(common.scores(points), -torch.cdist(points, common.means).square())

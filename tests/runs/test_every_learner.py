@@ -24,7 +24,7 @@ def place(shapes_place):
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_a_run_of_any_learner(place, name):
     options = ("--set", SMALL[name]) if name in SMALL else ()
-    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK,  code=0)
+    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK, code=0)
     assert f"3 tasks, {name}" in result.output
     (run,) = Path("runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
@@ -69,7 +69,9 @@ def test_what_it_needs_is_at_least_what_it_keeps(name, rows):
     for number, count in enumerate(rows):
         labels = 2 * number + np.arange(count) % 2
         features = generator.normal(size=(count, 1, 12)).astype(np.float32)
-        learner.observe(Task(number, range(2 * number, 2 * number + 2), Rows(features, np.sort(labels), np.arange(count))))
+        learner.observe(
+            Task(number, range(2 * number, 2 * number + 2), Rows(features, np.sort(labels), np.arange(count)))
+        )
     large = sum(t.numel() * t.element_size() for key, t in learner.state().items() if "lda" not in key)
     assert large <= needed <= 40 * large
 

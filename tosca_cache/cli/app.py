@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from tosca_cache.cli import (
+    adapt,
     cache,
     compare,
     conformance,
@@ -146,7 +147,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(run, extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
+    *(run, adapt, extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget, serve, export),
     *(datasets, fetch, cache, conformance),
 ):

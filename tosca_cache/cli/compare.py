@@ -148,7 +148,7 @@ def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console,
 
 def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json: bool) -> None:
     from tosca_cache.errors import RunError
-    from tosca_cache.files import file_errors, write_text
+    from tosca_cache.files import asked_file, file_errors
     from tosca_cache.report.compare import FORMATS, SUFFIXES, comparison
 
     table = comparison(found)
@@ -156,11 +156,8 @@ def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json
     if out is not None:
         kind = form or SUFFIXES[out.suffix]
         text = _text(table) if kind == TEXT else FORMATS[kind](table)
-        with file_errors(out, RunError, option="--out"):
-            if out.exists() and not out.is_file():  # a device or a pipe, which stays one
-                out.write_text(text, encoding="utf-8")
-            else:
-                write_text(out.resolve(), text)
+        with file_errors(out, RunError, option="--out"), asked_file(out) as file:
+            file.write(text)
     if as_json:
         echo_json(found)
     elif shown != TEXT:

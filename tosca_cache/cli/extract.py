@@ -24,7 +24,7 @@ SHOWN = 10  # skipped images that are printed; the manifest lists all
 Backbone = Annotated[
     str | None,
     typer.Option(
-        help="Any model of timm (arch or arch.tag), vit_nano, or a name of the reference.",
+        help="Any model of timm (arch or arch.tag), vit_nano, a name of the reference, or an adapted backbone's folder.",
         show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
     ),
 ]
@@ -116,6 +116,9 @@ def extract(
     ],
     backbone: Backbone = None,
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
+    with_base: Annotated[
+        bool, typer.Option("--with-base", help="Features of the frozen backbone before those of the adapted one.")
+    ] = False,
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,

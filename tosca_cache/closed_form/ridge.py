@@ -12,7 +12,7 @@ from tosca_cache.closed_form.roots import cholesky, column_major
 
 LAMBDAS = tuple(10.0**power for power in range(-8, 9))
 LEAST = 1e-10
-VALIDATION = 0.2  # of a task's rows, on which lambda is chosen by `split`
+FITTED = 0.8  # of a task's rows; lambda is chosen by `split` on the others
 SELECTIONS = ("split", "gcv")
 AT_ONCE = 1024  # rows or columns that are converted to float64 together
 
@@ -103,12 +103,15 @@ def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:
 def best_lambda(h: Tensor, y: Tensor) -> float:
     """The lambda of `LAMBDAS` of least squared error on the last fifth of the rows [n, M], fitted on the others; float64.
 
+    As RanPAC's official code splits them, the first floor(0.8 n) rows are fitted. Errors are computed in float64, there in
+    float32: where several lambdas are as good, or a small one cannot be solved for in float32, the choice may differ. The
+    order of the rows is the caller's (there that of a shuffled loader), so the split itself is another draw.
+
     Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M. Classes without rows have
     no error with any lambda, and are left out.
     """
-    held = max(1, round(VALIDATION * len(h)))
-    fit, check, y = h[:-held], h[-held:], y[:, y.any(0)].double()
-    y_fit, y_check = y[:-held], y[-held:]
+    count, y = int(FITTED * len(h)), y[:, y.any(0)].double()
+    fit, check, y_fit, y_check = h[:count], h[count:], y[:count], y[count:]
     if not len(fit):
         return 1.0
     matrix, right, left = _dual(fit, y_fit, check) if len(fit) <= fit.shape[1] else _primal(fit, y_fit, check)

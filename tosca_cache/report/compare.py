@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tosca_cache.report.tables import features_words
 from tosca_cache.text import csv_text, latex, markdown
 
 TITLES = {
@@ -89,12 +90,13 @@ def comparison(found: Mapping[str, Any]) -> Comparison:
 
 
 def _tasks(found: Mapping[str, Any]) -> str:
+    features = features_words(found)
     if found.get("incremental") == "domains":
-        return f"{len(found['domains'])} domains, one a task"
+        return f"{len(found['domains'])} domains, one a task{features}"
     sizes = found["task_sizes"]
     if found["increment"] is None:
-        return f"{len(sizes)} tasks of {', '.join(map(str, sizes))} classes"
-    return f"{len(sizes)} tasks, {sizes[0]} classes first, {found['increment']} each"
+        return f"{len(sizes)} tasks of {', '.join(map(str, sizes))} classes{features}"
+    return f"{len(sizes)} tasks, {sizes[0]} classes first, {found['increment']} each{features}"
 
 
 def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> Line:
