@@ -39,6 +39,12 @@ TestFraction = Annotated[
     float | None,
     typer.Option(help="Share of each class for the test split, for one folder of classes or a list without splits."),
 ]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Column or key of the labels, for Arrow, Parquet and tar shards.", show_default="label"
+    ),
+]
 Orientation = Annotated[
     str | None,
     typer.Option(
@@ -103,7 +109,10 @@ Scheduler = Annotated[
 
 def extract(
     dataset: Annotated[
-        str, typer.Option(help="A name (see `tosca datasets`), a folder of images, or a CSV file that lists them.")
+        str,
+        typer.Option(
+            help="A name (see `tosca datasets`), a folder of images, a CSV file that lists them, or tables or shards."
+        ),
     ],
     backbone: Backbone = None,
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
@@ -113,6 +122,7 @@ def extract(
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,
+    label: Label = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
     precision: Annotated[

@@ -31,6 +31,10 @@ LISTS = {
 WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())  # of the command that is running
 STORE = ("backbone", "normalize", "img_size", "views")  # which store is meant, besides its dataset
 TASKS = ("task_sizes", "class_order", "shots")
+SETTINGS_OF_STEPS = (  # of `tosca run`; all else has its own command
+    *("dataset", *STORE, "incremental", "init_cls", "increment", "task_sizes", "shuffle", "shots", "seeds"),
+    *("method", "device"),
+)
 
 
 def with_settings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -133,6 +134,7 @@ def load_backbone(
     img_size: int | None = None,
     device: torch.device | None = None,
     precision: str = "auto",
+    untrained: bool = False,
     with_base: bool = False,
 ) -> Backbone:
     """A frozen backbone by its name.
@@ -144,6 +146,7 @@ def load_backbone(
         img_size: side S of the input in pixels; the model's own by default. Position embeddings are resampled.
         device: the CPU by default.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
+        untrained: leave the weights as they are drawn, to measure by: nothing is downloaded or read.
         with_base: features of the frozen backbone before those of the adapted one, 2 d numbers.
 
     Raises:
@@ -161,7 +164,8 @@ def load_backbone(
         )
     precision = resolve_precision(precision, device, name)
     arch, tag = resolve_name(name)
-    built = _build_nano(weights, img_size) if arch == VIT_NANO else _build_timm(arch, tag, weights, img_size)
+    file = Path(os.devnull) if untrained else weights  # with a file of weights, none are downloaded
+    built = _build_nano(file, img_size) if arch == VIT_NANO else _build_timm(arch, tag, file, img_size)
     model: nn.Module = built.pop("model")
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     sides = patch if isinstance(patch, tuple) else (patch or 1,)
@@ -171,7 +175,7 @@ def load_backbone(
             where="--img-size",
             remedy=f"give a multiple of {sides[0]}",
         )
-    if weights is not None:
+    if weights is not None and not untrained:
         load_weights_file(model, weights)
     model = model.eval().requires_grad_(False).float()
     if device.type == "cuda":

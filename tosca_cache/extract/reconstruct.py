@@ -53,6 +53,7 @@ def rebuild_dataset(spec: StoreSpec, provenance: Mapping[str, Any], sources: Sou
         "data_root": sources.data_root,
         "seed": spec.views["seed"],
         "test_fraction": recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction,
+        "label": recorded.get("label"),
         "name": name,  # without domains of its own that is the name of its only domain, too
         "decoding": asdict(Decoding.recorded_in(spec.transform))
         | {"max_pixels": recorded.get("max_pixels", MAX_PIXELS)},

@@ -38,6 +38,7 @@ class ExtractRequest:
     with_base: the frozen backbone's features before those of the adapted one.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
         published for a named one, otherwise upright, on white, scaled.
+    label: the column or key of the labels, of tables and shards.
     max_pixels: most pixels of an image. duplicates: `keep`, `drop` or `fail`, see `datasets.duplicates`.
     """
 
@@ -48,6 +49,7 @@ class ExtractRequest:
     with_base: bool = False
     data_root: Path | None = None
     test_fraction: float | None = None
+    label: str | None = None
     precision: str = "auto"
     normalise: str | None = None
     img_size: int | None = None
@@ -81,6 +83,7 @@ class ExtractRequest:
             test_fraction=self.test_fraction,
             seed=self.options.seed,
             decoding=decoding,
+            label=self.label,
         )
         return without_duplicates(dataset, self.duplicates)
 
@@ -178,6 +181,8 @@ def source(request: ExtractRequest) -> dict[str, Any]:
         found["adapted"] = str(Path(request.backbone).absolute())
     if request.test_fraction is not None:
         found["test_fraction"] = request.test_fraction
+    if request.label is not None:
+        found["label"] = request.label
     if request.duplicates != KEEP:
         found["duplicates"] = request.duplicates
     if request.max_pixels != MAX_PIXELS:
