@@ -12,8 +12,8 @@ order of the rows. `estimator=streaming` is the official way; neither is the mor
 100.0 and 99.6 %, glyphs 90.1 both, groceries under EfficientNet-Lite0 94.0 and 95.6, under DINOv2 91.2 and 90.8).
 
 `fsa-lda`: as in the official code, uniform class priors and the covariance about the mean of all rows. What differs: the
-body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside, as `tosca adapt --kind film` does); a frozen
-store has only what comes after it.
+body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside, as `tosca adapt --kind film` does); a
+frozen store has only what comes after it.
 `film=True` trains one gain and one shift a channel on the first task instead and then freezes them. LDA without a ridge is
 invariant to any invertible affine map of the features, so this can change its answers only through the "+ I", whose
 strength depends on the scale of the features, and by gains that go to zero.
