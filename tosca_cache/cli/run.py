@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class Step:
 
 @partial(with_settings, only=SETTINGS_OF_STEPS)
 def run(
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Adapt the backbone on the first task first; one seed, the first.")
+    ] = False,
     sweep: Annotated[bool, typer.Option("--sweep", help="Choose l1 and lr on held-out train rows first.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Put the standard baselines beside it.")] = False,
     methods: Annotated[str, typer.Option(help="Learners of --compare, comma-separated.")] = BASELINES,
@@ -80,6 +84,10 @@ class _Run:
             raise UsageError(
                 "there is no dataset", where="--dataset", remedy="name one (`tosca datasets`), or a folder"
             )
+        if given["adapt"] and given["label"] is not None:
+            raise UsageError(
+                "tables and shards with --label cannot be adapted to", where="--adapt", remedy="leave it out"
+            )
         if given["sweep"] and self.settings["method"] not in (None, "tosca"):
             raise UsageError(
                 "only tosca has something to search", where="--sweep", remedy="leave --sweep or --method out"
@@ -91,13 +99,21 @@ class _Run:
             self.dataset = str(resolve_data_root(given["data_root"]) / self.source.place)
             named["dataset"] = self.source.name
         dataset_of(None, named, self.config)
+        self.named = named  # the settings, with the dataset by its name
         self.resolve = partial(resolve, overrides=named)
         self.resolved: Resolved = self.resolve(config=self.config)
+        self.base = self.resolved.config.backbone  # before it is adapted
         self.targets: list[str] = []
 
     def all(self) -> None:
         """Prints the steps, and takes those that are not done unless there is only a plan to be made."""
-        makers = [self.fetch, self.extract, *([self.sweep] if self.given["sweep"] else []), self.train]
+        makers = [
+            self.fetch,
+            *([self.adapt] if self.given["adapt"] else []),
+            self.extract,
+            *([self.sweep] if self.given["sweep"] else []),
+            self.train,
+        ]
         makers += [self.compare] if self.given["compare"] else []
         for number, make in enumerate(makers, 1):
             step = make()
@@ -152,6 +168,29 @@ class _Run:
         found = known(self.dataset)
         return None if found is None else SOURCES.get(found.name)
 
+    def adapt(self) -> Step:
+        """An adapted backbone, which is called after all that it is made with; from then on it is the backbone."""
+        from tosca_cache.cli.adapt import DEFAULT_OUT
+        from tosca_cache.extract.adapted import is_adapted
+
+        config, given = self.resolved.config, self.given
+        words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
+        for key in ("increment", "init_cls", "backbone", "normalize", "img_size"):
+            words += _option(key.replace("_", "-"), getattr(config, key))
+        for key in ("weights", "test_fraction", "data_root"):
+            words += _option(key.replace("_", "-"), given[key])
+        words += [*_option("device", self.settings["device"]), *([] if config.shuffle else ["--no-shuffle"])]
+        name = f"{config.dataset}-{hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]}"
+        words += ["--name", name]
+        made = DEFAULT_OUT / name
+        for settings in (self.settings, self.named):
+            settings |= {"backbone": str(made), "img_size": None, "seeds": str(config.seeds[0])}
+        given["weights"] = None
+        self.resolved = self.resolve(config=self.config)
+        if is_adapted(made):
+            return Step(tuple(words), done=f"here already: {made}")
+        return Step(tuple(words), "at most 20 epochs over the first task's train images, forward and backward")
+
     def extract(self) -> Step:
         """The features, unless a store has them."""
         from tosca_cache.extract.estimate import estimate
@@ -188,7 +227,7 @@ class _Run:
         return ExtractRequest(
             dataset=self.dataset,
             root=self.root,
-            backbone=config.backbone,
+            backbone=self.base,
             img_size=config.img_size,
             device=self.settings["device"] or "auto",
             options=options,
