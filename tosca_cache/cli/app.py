@@ -147,7 +147,8 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(run, datasets, fetch, extract, adapt, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
+    *(run, datasets, fetch, extract, adapt, train, sweep, compare),
+    *(methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget, serve, export),
     *(cache, conformance),
 ):
