@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tosca_cache.extract.thumbnails import Thumbnails
 from tosca_cache.store import SPLITS, Store
+from tosca_cache.store.feature_map import clean_features, feature_map, unit_length
 
-MOST_POINTS = 3000  # of the map
 NEAR = 0.001  # cosine distance below which two images are probably the same
 MOST_NEAR, MOST_STRANGE, MANY = 100, 100, 5  # MANY rows with the same features are suspicious
 BLOCK = 2048
@@ -22,7 +22,7 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
 
     Reads the clean view of all features. Raises `StoreError` if the store is damaged.
     """
-    clean = {split: store.features(split, views=0)[:, 0].astype(np.float32) for split in SPLITS}
+    clean = clean_features(store)
     labels = {split: store.labels(split) for split in SPLITS}
     counts = {split: np.bincount(labels[split], minlength=len(store.class_names)) for split in SPLITS}
     provenance = store.provenance
@@ -66,45 +66,25 @@ def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
 def _map(
     store: Store, clean: dict[str, FloatArray], labels: dict[str, Any], images: Thumbnails | None
 ) -> dict[str, Any]:
-    """At most `MOST_POINTS` images in two dimensions, evenly taken: x, y, class, split, path, key of the thumbnail."""
-    chosen = []
-    total = sum(map(len, clean.values()))
-    for split in SPLITS:
-        count = min(len(clean[split]), max(1, round(MOST_POINTS * len(clean[split]) / max(total, 1))))
-        chosen += [(split, int(r)) for r in np.unique(np.linspace(0, len(clean[split]) - 1, count).round().astype(int))]
-    chosen = [(split, row) for split, row in chosen if np.isfinite(clean[split][row]).all()]
-    if len(chosen) < 3:
-        return {"how": "too few images", "points": []}
-    at, how = _in_two(np.stack([clean[split][row] for split, row in chosen]))
+    """x, y, class, split, path, key of the thumbnail and (where there are several) domain of the images on the map."""
+    how, found = feature_map(store, clean)
     paths = {split: store.paths(split) for split in SPLITS}
-    every = max(1, len(chosen) // max(1, images.left if images is not None else 1))
+    domains = {split: store.domains(split) for split in SPLITS} if len(store.domain_names) > 1 else None
+    every = max(1, len(found) // max(1, images.left if images is not None else 1))
     points = []
-    for n, ((split, row), (x, y)) in enumerate(zip(chosen, at.tolist(), strict=True)):
+    for n, (x, y, split, row) in enumerate(found):
         key = images.add(split, row, "map-") if images is not None and n % every == 0 else None
-        points.append([x, y, int(labels[split][row]), split, paths[split][row], key])
-    return {"how": how, "points": sorted(points, key=lambda point: point[5] is not None)}  # those with a photo on top
-
-
-def _in_two(x: FloatArray) -> tuple[FloatArray, str]:
-    """Two dimensions by UMAP if it is installed, else by PCA of the unit-length features."""
-    x = _unit(x)
-    try:
-        from umap import UMAP
-    except ImportError:
-        from sklearn.decomposition import PCA
-
-        model = PCA(2, random_state=0)
-        at = model.fit_transform(x)
-        share = model.explained_variance_ratio_.sum()
-        return at, f"the first two principal components, {share:.0%} of the variance"
-    return np.asarray(UMAP(random_state=0).fit_transform(x)), "UMAP, where only nearness means something"
+        domain = None if domains is None else int(domains[split][row])
+        points.append([x, y, int(labels[split][row]), split, paths[split][row], key, domain])
+    points.sort(key=lambda point: point[5] is not None)  # those with a photo on top
+    return {"how": how, "points": points, "domains": list(store.domain_names) if domains else []}
 
 
 def _near(
     store: Store, clean: dict[str, FloatArray], labels: dict[str, Any], images: Thumbnails | None
 ) -> list[dict[str, Any]]:
     """Test rows whose nearest train row is nearer than `NEAR`, nearest first."""
-    train, test = _unit(clean["train"]), _unit(clean["test"])
+    train, test = unit_length(clean["train"]), unit_length(clean["test"])
     if not len(train) or not len(test):
         return []
     best = np.full(len(test), -np.inf, dtype=np.float32)
@@ -150,8 +130,3 @@ def _constant(store: Store, clean: dict[str, FloatArray]) -> list[dict[str, Any]
             elif (same := int(counts[inverse[row]])) >= MANY:
                 found.append({"split": split, "path": paths[row], "why": f"the same features as {same - 1} others"})
     return found[:MOST_STRANGE]
-
-
-def _unit(x: FloatArray) -> FloatArray:
-    x = np.nan_to_num(x)
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))

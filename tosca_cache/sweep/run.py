@@ -20,7 +20,7 @@ from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
-from tosca_cache.sweep.cells import Cell, Scored
+from tosca_cache.sweep.cells import Cell, Scored, setting_words
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.plan import estimate, plan_groups
 from tosca_cache.sweep.request import SweepRequest
@@ -81,8 +81,24 @@ class SweepReport(Shown):
         finals = {final.name: f"{final.metrics[self.metric][0]:.2f}" for final in self.finals}
         return {"metric": self.metric} | tried | {"best": best} | finals
 
+    def plot(self) -> Any:
+        """The best settings of the search, and fresh runs on test rows, with one standard deviation; an Altair chart.
+
+        Raises `UsageError` if Altair is not installed.
+        """
+        from tosca_cache.plots import intervals
+
+        rows = [
+            {"name": setting_words(s.point), "value": s.mean, "spread": s.spread, "group": "search"} for s in self.top
+        ]
+        for final in self.finals:
+            mean, spread = final.metrics[self.metric]
+            name = f"{final.name}, on test rows"
+            rows.append({"name": name, "value": mean, "spread": spread, "group": "fresh runs"})
+        return intervals(rows, "best settings, and fresh runs of the choice", self.metric.replace("_", " "))
+
     def _repr_html_(self) -> str:
-        rows = [(", ".join(f"{k} {v}" for k, v in s.point.items()), f"{s.mean:.2f}", s.seeds) for s in self.top]
+        rows = [(setting_words(s.point), f"{s.mean:.2f}", s.seeds) for s in self.top]
         return table_html(f"{self!r}, {self.how}", ("setting", self.metric, "seeds"), rows)
 
 
