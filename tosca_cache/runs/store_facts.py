@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.extract.thumbnails import Thumbnails
 from tosca_cache.store import SPLITS, Store
-from tosca_cache.store.feature_map import clean_features, feature_map, unit_length
+from tosca_cache.store.feature_map import MapPoint, clean_features, feature_map, unit_length
 
 NEAR = 0.001  # cosine distance below which two images are probably the same
 MOST_NEAR, MOST_STRANGE, MANY = 100, 100, 5  # MANY rows with the same features are suspicious
@@ -35,7 +35,7 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
             {"name": name, **{split: int(counts[split][c]) for split in SPLITS}}
             for c, name in enumerate(store.class_names)
         ],
-        "map": _map(store, clean, labels, images),
+        "map": map_facts(store, images, clean)[0],
         "duplicates": _near(store, clean, labels, images),
         "constant": _constant(store, clean),
         "skipped": [
@@ -54,7 +54,7 @@ def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": store.spec.digest(),
         "tosca_cache": found.get("tosca_cache", ""),
         "begun": found.get("begun", ""),
-        "source": ", ".join(f"{k} {v}" for k, v in (found.get("source") or {}).items()),
+        "source": ", ".join(f"{k} {v}" for k, v in (found.get("source") or {}).items() if v is not None),
         "transform": ", ".join(f"{k} {v}" for k, v in store.spec.transform.items()),
         "precision": store.spec.precision,
         "relative error against float32": found.get("relative_error_against_float32", "not measured"),
@@ -63,21 +63,28 @@ def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _map(
-    store: Store, clean: dict[str, FloatArray], labels: dict[str, Any], images: Thumbnails | None
-) -> dict[str, Any]:
-    """x, y, class, split, path, key of the thumbnail and (where there are several) domain of the images on the map."""
+def map_facts(
+    store: Store, images: Thumbnails | None, clean: dict[str, FloatArray] | None = None
+) -> tuple[dict[str, Any], list[MapPoint]]:
+    """The images on the map: how (in words), classes (their names), points (x, y, class, split, path, key of thumbnail).
+
+    Where the store has several domains also domains (their names) and domain_of (each point).
+    """
     how, found = feature_map(store, clean)
-    paths = {split: store.paths(split) for split in SPLITS}
-    domains = {split: store.domains(split) for split in SPLITS} if len(store.domain_names) > 1 else None
     every = max(1, len(found) // max(1, images.left if images is not None else 1))
+    found = [point for n, point in enumerate(found) if n % every] + found[::every]  # those with a photo on top
+    first = len(found) - len(found[::every]) if images is not None else len(found)
+    labels, paths = ({split: get(split) for split in SPLITS} for get in (store.labels, store.paths))
     points = []
     for n, (x, y, split, row) in enumerate(found):
-        key = images.add(split, row, "map-") if images is not None and n % every == 0 else None
-        domain = None if domains is None else int(domains[split][row])
-        points.append([x, y, int(labels[split][row]), split, paths[split][row], key, domain])
-    points.sort(key=lambda point: point[5] is not None)  # those with a photo on top
-    return {"how": how, "points": points, "domains": list(store.domain_names) if domains else []}
+        key = images.add(split, row, "map-") if images is not None and n >= first else None
+        points.append([x, y, int(labels[split][row]), split, paths[split][row], key])
+    facts: dict[str, Any] = {"how": how, "classes": list(store.class_names), "points": points}
+    if len(store.domain_names) > 1:
+        domains = {split: store.domains(split) for split in SPLITS}
+        facts |= {"domains": list(store.domain_names)}
+        facts |= {"domain_of": [int(domains[split][row]) for _, _, split, row in found]}
+    return facts, found
 
 
 def _near(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
+from tosca_cache.runs.provenance import origin
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
 from tosca_cache.sweep.cells import Cell, Scored, setting_words
@@ -141,7 +142,8 @@ def run_sweep(
                 finals = _finals(request, other, best, honest)
         seconds = {"search": middle - begun, "report": perf_counter() - middle}
         report = _report(search, finals, seconds, gap=honest is not None)
-    write_report(report, request, ledger, (honest or best).config)
+        made = origin(store, runner.device)
+    write_report(report, request, ledger, (honest or best).config, made)
     return report
 
 
@@ -261,7 +263,9 @@ def _finished(cells: list[Cell], ledger: Path) -> set[str]:
         return {cell.address for cell in book.cells([cell.address for cell in cells]) if cell.state in FINISHED}
 
 
-def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig) -> None:
+def write_report(
+    report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig, made: Mapping[str, Any]
+) -> None:
     """Writes LEDGER.report.json, and LEDGER.best.toml, which `tosca train --config` takes."""
     plain = to_json(
         {
@@ -280,6 +284,7 @@ def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chose
             "report_seeds": report.report_seeds,
             "gap_to_the_honest_choice": report.gap,
             "seconds": report.seconds,
+            "made": made,
         }
     )
     with file_errors(ledger.parent, RunError, option="--ledger"):
