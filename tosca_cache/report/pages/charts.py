@@ -230,11 +230,24 @@ def scatter(
     size = 3.2 if len(points) < 1500 else 2.2
     for p in points:
         marks.append(_dot(p, x(p.x), y(p.y), size))
-        if p.label:
-            side = "end" if x(p.x) > WIDTH / 2 else "start"
-            place = x(p.x) + (-6 if side == "end" else 6)
-            marks.append(tag("text", p.label, x=place, y=y(p.y) + 14, text_anchor=side, class_="halo"))
+    marks += _labels([(p.label, x(p.x), y(p.y)) for p in points if p.label])
     return picture(title, says, *marks)
+
+
+def _labels(points: Sequence[tuple[str, float, float]]) -> list[Markup]:
+    """Names beside points, below or above them; those that would cover another are left to the pointer."""
+    taken: list[tuple[float, float, float]] = []
+    marks = []
+    for name, x, y in points:
+        wide, right = 6.5 * len(name), x > WIDTH / 2
+        start = x - 6 - wide if right else x + 6
+        for at in (y + 14, y - 6):
+            if all(abs(at - other) > 12 or start > high or start + wide < low for low, high, other in taken):
+                taken.append((start, start + wide, at))
+                place = {"x": x - 6 if right else x + 6, "y": at, "text_anchor": "end" if right else "start"}
+                marks.append(tag("text", name, class_="halo", **place))
+                break
+    return marks
 
 
 def _dot(p: Point, x: float, y: float, size: float) -> Markup:

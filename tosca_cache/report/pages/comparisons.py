@@ -23,6 +23,7 @@ from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, li
 from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
+from tosca_cache.report.tables import METRICS
 
 TICKED = 4  # curves shown at first
 MEASURES = ("average_accuracy", "last_accuracy", "forgetting")  # with their spread
@@ -98,7 +99,7 @@ def _mean(row: Value, column: str) -> float | None:
 
 
 def _table(found: Value) -> Table:
-    columns = ["learner", *(TITLES[column] for column in found["columns"])]
+    columns = ["learner", *(f"{METRICS[c]} (%)" if c in METRICS else TITLES[c] for c in found["columns"])]
     columns += ["keeps train rows", "transductive", "bound", "seeds"]
     rows, marks = list[list[Cell]](), []
     for row in found["rows"]:
