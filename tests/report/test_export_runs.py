@@ -54,8 +54,10 @@ def test_the_best_is_marked_and_what_is_not_told_from_it():
 
 
 HOSTILE = [
-    "</script><script>alert(1)</script>", "[red]x[/red]", "=cmd()", "$x_1$", "a\nb", "\u202egnitirw", "\\input{/etc/passwd}",
-    "100% & more", "#1^2~3", "{", "}", "\\\\", "|x|", "`x`", "*b*_i_", "\"'", "<b>", "\x00\x1b[31m", "[5em]", "-1+1", "@x", "é ß",
+    "</script><script>alert(1)</script>", "[red]x[/red]", "=cmd()", "$x_1$", "a\nb", "\u202egnitirw",
+    "\\input{/etc/passwd}",
+    "100% & more", "#1^2~3", "{", "}", "\\\\", "|x|", "`x`", "*b*_i_", "\"'", "<b>", "\x00\x1b[31m", "[5em]",
+    "-1+1", "@x", "é ß",
 ]  # fmt: skip
 
 
