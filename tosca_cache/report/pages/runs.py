@@ -90,7 +90,7 @@ def _curve(metrics: Value, curves: Value | None) -> Figure:
     )
     if not curves:
         reads += (
-            " Floor, ceiling and pool are drawn after the last task; `tosca report` draws their curves where it can."
+            " Floor, ceiling and pool are drawn after the last task; “tosca report” draws their curves where it can."
         )
     chart = lines("Accuracy after each task", _says(found), found, "tasks learned", "accuracy (%)")
     return Figure("Accuracy after each task", reads, chart + legend([one.name for one in found]), numbers)

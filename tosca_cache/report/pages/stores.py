@@ -80,7 +80,7 @@ def _checks(store: Value) -> list[Block]:
     ]
     reads = (
         "Test images whose nearest train image is so near (cosine distance of the features) that it is probably the same; "
-        "leave copies out with `tosca extract --duplicates drop`."
+        "leave copies out with “tosca extract --duplicates drop”."
     )
     blocks.append(
         Table(
@@ -89,6 +89,7 @@ def _checks(store: Value) -> list[Block]:
             ["test image", "train image", "distance", "class", "class of the train image"],
             rows,
             search=bool(rows),
+            wide=bool(rows),
         )
     )
     shown = [

@@ -205,7 +205,7 @@ def _provenance(sweep: Value) -> list[Block]:
         rows: list[list[Cell]] = [
             [c["state"], settings_text(c["point"]), c["seed"], c["reason"]] for c in sweep["lost"][:MOST_LOST]
         ]
-        reads = "Cells without a result, with the reason that was recorded; `tosca sweep --retry` runs them again."
+        reads = "Cells without a result, with the reason that was recorded; “tosca sweep --retry” runs them again."
         blocks.append(
             Table(
                 "Diverged and failed cells",
