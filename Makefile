@@ -18,8 +18,7 @@ SITE := $(VENV)/installed-docs
 .PHONY: demo test test-long docs pictures lint types unit clean
 
 demo: $(RUN)
-	$(BIN)/tosca extract --dataset digits
-	$(BIN)/tosca train --dataset digits
+	$(BIN)/tosca run --dataset digits
 
 # Types are checked on one core while tests start on the other.
 test: $(DEV)

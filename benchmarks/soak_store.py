@@ -37,12 +37,13 @@ from common import report
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "store"), str(TESTS / "store" / "survival")]
 
+import deeds  # noqa: E402
+from commands import Command, Fork  # noqa: E402
 from power import MODES  # noqa: E402
 from scenes import SCENES, files, without_threads  # noqa: E402
-from steps import watched  # noqa: E402
+from steps import refusal, watched  # noqa: E402
 from test_power import check, record  # noqa: E402
-from test_steps import Refusal, steps_of  # noqa: E402
-from yard import Yard  # noqa: E402
+from test_steps import steps_of  # noqa: E402
 
 from tosca_cache.errors import StoreError  # noqa: E402
 from tosca_cache.store import list_stores, open_store  # noqa: E402
@@ -54,25 +55,24 @@ SHARE = {"kill": 3, "step": 3, "refusal": 2, "power": 4, "full": 1, "cli": 1}
 class Soak:
     """The attacks; each takes an empty folder and returns how often it struck, or raises what it found."""
 
-    def __init__(self, folder: Path, seed: int, yard: Yard, cli: Yard | None) -> None:
+    def __init__(self, folder: Path, seed: int, *, cli: bool) -> None:
         self.random = random.Random(seed)
-        self.yard, self.cli_yard = yard, cli
         self.whole, self.steps = {}, {}
         for name in SCENES:
             (folder / name).mkdir(parents=True)
             self.steps[name] = len(steps_of(name, folder / name))
             self.whole[name] = files(folder / name / "s")
         self.seconds = self._seconds(folder / "timed" / "s", "parts")  # the longest
-        self.digits = None if cli is None else self._digits(folder / "digits")
+        self.digits = self._digits(folder / "digits") if cli else None
 
     def _seconds(self, path: Path, name: str) -> float:
         begun = time.monotonic()
-        assert self.yard.run(scene=name, path=path) == 0
+        assert Fork(deeds.make, name, path).wait() == 0
         return time.monotonic() - begun
 
     def _digits(self, root: Path) -> dict[str, bytes]:
         begun = time.monotonic()
-        assert self.cli_yard is not None and self.cli_yard.run(cli=_extract(root)) == 0
+        assert Command(*_extract(root)).wait() == 0
         self.digits_seconds = time.monotonic() - begun
         return files(list_stores(root)[0].path)
 
@@ -80,10 +80,9 @@ class Soak:
         """Until a writer gets through."""
         name, struck = self.random.choice(list(SCENES)), 0
         while True:
-            pid = self.yard.start(scene=name, path=folder / "s")
+            writer = Fork(deeds.make, name, folder / "s")
             time.sleep(self.random.uniform(0, 1.5 * self.seconds))
-            os.kill(pid, signal.SIGKILL)
-            status = self.yard.wait()
+            status = writer.kill()
             self._look(folder / "s", name)
             if status == 0 or struck > 20:
                 break
@@ -95,7 +94,7 @@ class Soak:
         """A death before or after one step."""
         name = self.random.choice(list(SCENES))
         die = [self.random.randrange(self.steps[name] - 2), self.random.choice(["before", "after"])]
-        status = self.yard.run(scene=name, path=folder / "s", root=folder, die=die)
+        status = Fork(deeds.dying, folder, *die, deeds.make, name, folder / "s").wait()
         assert status == -signal.SIGKILL, f"{name}, {die}: ended with {status}"
         self._look(folder / "s", name)
         self._resume(folder / "s", name)
@@ -105,7 +104,7 @@ class Soak:
         """One step that the disk refuses."""
         name, code = self.random.choice(list(SCENES)), self.random.choice(CODES)
         number = self.random.randrange(self.steps[name])
-        with suppress(StoreError), watched(folder, Refusal(number, code)):
+        with suppress(StoreError), watched(folder, refusal(number, code)):
             SCENES[name].make(folder / "s")
         self._look(folder / "s", name)
         self._resume(folder / "s", name)
@@ -139,13 +138,12 @@ class Soak:
         """The command itself."""
         struck = 0
         while True:
-            pid = self.cli_yard.start(cli=_extract(folder))
+            command = Command(*_extract(folder))
             time.sleep(self.random.uniform(0, 0.6 * self.digits_seconds))
-            os.kill(pid, signal.SIGKILL)
-            if self.cli_yard.wait() == 0 or struck == 3:
+            if command.kill() == 0 or struck == 3:
                 break
             struck += 1
-        assert self.cli_yard.run(cli=_extract(folder)) == 0
+        assert Command(*_extract(folder)).wait() == 0
         (store,) = list_stores(folder)
         ours, theirs = files(store.path), self.digits
         assert {k: v for k, v in ours.items() if k != "provenance.json"} == {
@@ -177,8 +175,7 @@ def main() -> None:
     struck, attacks, failures = Counter(), Counter(), []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        yards = [stack.enter_context(Yard()), stack.enter_context(Yard(cli=True)) if options.cli else None]
-        soak = Soak(folder / "whole", options.seed, *yards)
+        soak = Soak(folder / "whole", options.seed, cli=options.cli)
         begun = time.monotonic()
         for attack, place in _attacks(soak, folder, options.cli):
             if time.monotonic() - begun > 60 * options.minutes:

@@ -1,4 +1,4 @@
-"""`tosca` commands in this process, and in processes of their own: to be killed, interrupted, or run beside each other.
+"""`tosca` in this process, and what runs in processes of their own: to be killed, interrupted, or run beside each other.
 
 A process that starts anew loads torch for seconds. These are forked from a server that has loaded it (`warm`), so that they
 start at once; each is otherwise a process like any other, with its own working directory, environment and output.
@@ -32,7 +32,7 @@ def _start_server():
         forkserver.ensure_running()
 
 
-def _run(arguments, environment, output, error, before):
+def _run(function, arguments, environment, output, error):
     os.setsid()  # as a shell starts a command: with a group of its own, which Ctrl-C is for
     for path, number in ((output, 1), (error, 2)):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -40,6 +40,10 @@ def _run(arguments, environment, output, error, before):
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(environment)
+    function(*arguments)
+
+
+def _tosca(arguments, before):
     if before is not None:
         before()
     sys.argv = ["tosca", *arguments]
@@ -62,24 +66,17 @@ def tosca(*arguments, columns=160, code=None, typed=None, **environment):
     return result
 
 
-class Command:
-    """A running command. output, error: what it has printed until now.
+class Fork:
+    """A function at the top of a module, called in a process of its own. output, error: what it has printed until now."""
 
-    Arguments:
-        arguments: of `tosca`.
-        before: called in the new process before the command; a function at the top of a module, for it is pickled.
-    """
-
-    def __init__(self, *arguments, before=None):
+    def __init__(self, function, *arguments):
         self._folder = tempfile.TemporaryDirectory(prefix="tosca-command-")
         self._files = [Path(self._folder.name) / name for name in ("output", "error")]
         for path in self._files:
             path.touch()
         _start_server()
-        files = map(str, self._files)
-        self._process = FORKS.Process(
-            target=_run, args=([str(a) for a in arguments], dict(os.environ), *files, before), daemon=True
-        )
+        given = (function, arguments, dict(os.environ), *map(str, self._files))
+        self._process = FORKS.Process(target=_run, args=given, daemon=True)
         self._process.start()
         self.pid = self._process.pid
 
@@ -119,6 +116,18 @@ class Command:
         """Ctrl-C, which tells the command and every process that it has started."""
         os.killpg(self.pid, signal.SIGINT)
         return self.wait()
+
+
+class Command(Fork):
+    """A running command.
+
+    Arguments:
+        arguments: of `tosca`.
+        before: called in the new process before the command; a function at the top of a module, for it is pickled.
+    """
+
+    def __init__(self, *arguments, before=None):
+        super().__init__(_tosca, [str(argument) for argument in arguments], before)
 
 
 def hold(owner, method, calls=1):

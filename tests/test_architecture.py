@@ -47,6 +47,7 @@ ALLOWED = {
     "datasets": BASE,
     "store": BASE | {"datasets"},
     "extract": BASE | {"datasets", "store"},
+    "adapt": BASE | {"datasets", "store", "class_order", "extract"},
     "splits": {"devices", "errors", "store", "shown"},
     "class_order": {"errors", "seeds", "config", "splits"},
     "tasks": {"errors", "store", "splits", "class_order", "shown"},
@@ -67,7 +68,9 @@ ALLOWED = {
     "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches", "api_tables"},
     "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
     "api_tables": BASE | {"runs", "sweep", "report", "arguments"},
-    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model"},
+    "cli": BASE
+    | STAGE_TWO
+    | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model", "adapt"},
 }
 
 

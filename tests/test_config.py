@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -330,10 +328,3 @@ def test_show_lists_every_setting_with_its_origin() -> None:
     assert ("lr", "0.5", "command line") in rows
     assert ("increment", "2", "shipped configs/digits.toml") in rows
     assert ("views", '"any"', "default") in rows
-
-
-def test_importing_the_config_imports_no_heavy_library() -> None:
-    heavy = "pydantic torch timm torchvision zarr numpy sklearn matplotlib"
-    code = f"import sys, tosca_cache.config; print([name for name in {heavy.split()} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -95,12 +95,6 @@ def test_a_domain_without_rows_is_no_task():
     assert stream.sizes == [5, 5, 5]
 
 
-def test_a_task_owns_its_rows():
-    stream, _ = make([[2] * 5] * 4)
-    stream.task(0).train.features[:] = np.nan
-    assert np.isfinite(stream.task(0).train.features).all()
-
-
 def test_parts_of_rows_keep_their_domains():
     rows = arrays([[2] * 5] * 4)
     chosen = np.flatnonzero(rows.labels != 3)

@@ -34,6 +34,11 @@ from tosca_cache.train.stack import Member
 QUICK = Settings(epochs=8, batch_size=8, mlp_ratio=2, se_ratio=2)  # enough steps for a graph
 CLOSED = ["acil", "fecam", "fecam-common", "fsa-lda", "garm", "lda"]
 CLOSED += ["nmc", "pool", "ranpac", "ranpac-raw", "simplecil", "slda"]
+CLOSED += ["anacp", "ds-al", "f-oal", "fenec", "fly-cl", "gkeal", "klda", "klda-e", "layup", "loranpac", "randumb"]
+SMALL = {  # random features
+    **{name: {"buffer": 100} for name in ("acil", "ds-al", "f-oal", "garm")},
+    **{name: {"expansion": 100} for name in ("anacp", "fly-cl", "klda", "klda-e", "loranpac", "randumb", "ranpac")},
+}
 
 
 def replayed_by_hand(step, parameters, optimizer, number, count):
@@ -131,7 +136,7 @@ def test_routers_and_scoring(device, stream, members, plain, router):
 
 @pytest.mark.parametrize("name", CLOSED)
 def test_closed_forms(device, stream, name):
-    options = {"ranpac": {"expansion": 100}, "acil": {"buffer": 100}, "garm": {"buffer": 100}}.get(name, {})
+    options = SMALL.get(name, {})
     rows = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
 
     def scores(where):

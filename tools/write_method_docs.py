@@ -15,9 +15,13 @@ TARGET = Path(__file__).parents[1] / "docs" / "methods.md"
 HEADER = """# Learners
 
 Written by `python tools/write_method_docs.py` from what each learner says of itself; `tosca methods` prints the same. All
-work on the cached features of one store, see one task at a time, and stand in `tosca_cache/learners/`, one file each, whose
-head says what differs from the paper. `tosca compare` puts them side by side ([compare.md](compare.md)); an option is set
-by `--set METHOD.OPTION=VALUE`. A learner of your own is one file: see there.
+work on the cached features of one store, see one task at a time, and stand in `tosca_cache/learners/`, a file a family,
+whose head says what differs from the papers. `tosca compare` puts them side by side ([compare.md](compare.md)); an option
+is set by `--set METHOD.OPTION=VALUE`. A learner of your own is one file: see there.
+
+"Against the official code" is about what is computed from the features of a frozen backbone: what is called equal there
+is compared, after every task, with plain float64 code of the published formulas (`tests/reference/official_*.py`), for
+balanced and unbalanced classes and three seeds each. `tosca methods NAME` prints one learner.
 
 """
 

@@ -60,9 +60,9 @@ from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
 from tosca_cache.store.exchange import (
     ArraySource,
-    Part,
     SplitRule,
     StoreName,
+    Table,
     as_values,
     digest_of,
     import_arrays,
@@ -151,17 +151,18 @@ def import_features(
     Raises `UsageError` for arrays that cannot make a store, `StoreError` if the disk refuses.
     """
 
-    def part(rows: NDArray[Any], own_labels: Any, own_domains: Any) -> Part:
+    def table(rows: NDArray[Any], own_labels: Any, own_domains: Any) -> Table:
+        """The rows of one split, or all."""
         known = None if own_domains is None else as_values(own_domains)
-        return Part(np.asarray(rows), as_values(own_labels), known)
+        return Table(np.asarray(rows), as_values(own_labels), known)
 
-    parts = {"": part(features, labels, domains)}
+    tables = [table(features, labels, domains)]
     if (test_features is None) != (test_labels is None):
         raise UsageError("test features and test labels go together", where="test_features", remedy="give both")
     if test_features is not None and test_labels is not None:
-        parts = {"train": parts[""], "test": part(test_features, test_labels, test_domains)}
+        tables.append(table(test_features, test_labels, test_domains))
     source = ArraySource(
-        parts, None if split is None else as_values(split), class_names=class_names, domain_names=domain_names
+        tuple(tables), None if split is None else as_values(split), class_names=class_names, domain_names=domain_names
     )
     name, rule = StoreName(dataset, backbone, store_dtype), SplitRule(test_fraction, seed)
     described = {"arrays": "in memory", "sha256": digest_of(source)}

@@ -31,10 +31,12 @@ def checked(**takes: Take) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        """The function behind its checks."""
         signature = inspect.signature(function)
 
         @wraps(function)
         def door(*args: P.args, **kwargs: P.kwargs) -> R:
+            """Checks the arguments, then calls the function."""
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -89,6 +91,7 @@ def instance(kind: type, remedy: str) -> Take:
     """An object of a type; `remedy` says where to get one."""
 
     def take(name: str, value: Any) -> Any:
+        """The value, if it is one."""
         if not isinstance(value, kind):
             raise UsageError(f"{name} is {_what(value)}, not a {kind.__name__}", where=name, remedy=remedy)
         return value
@@ -134,6 +137,7 @@ def reporter(*methods: str) -> Take:
     """An object with methods that are told how work goes on."""
 
     def take(name: str, value: Any) -> Any:
+        """The value, if it has the methods."""
         missing = [method for method in methods if not callable(getattr(value, method, None))]
         if missing:
             raise UsageError(

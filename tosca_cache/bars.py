@@ -136,12 +136,14 @@ class LiveDisplay:
 
 
 @contextmanager
-def counting(console: Console, *, bytes: bool = False) -> Iterator[Callable[..., None]]:
+def counting(
+    console: Console, what: str = "", total: int | None = None, *, bytes: bool = False
+) -> Iterator[Callable[..., None]]:
     """A bar of bytes, or of other things; yields what changes it, as `rich.progress.Progress.update` takes it."""
     counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TimeElapsedColumn())
     counts = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) if bytes else counts
     bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), *counts, console=console)
-    task = bar.add_task("", total=None)
+    task = bar.add_task(what, total=total)
     if bar.shown:
         bar.start()
     try:

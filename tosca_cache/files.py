@@ -103,17 +103,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def writing_text(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes its place at the end of the block, see `write_text`; not if the block raises."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes its place, whole and on the disk, at the end of the block; not if that raises."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            yield file
-            file.flush()
+        temporary.touch()  # a folder that refuses says so as the file system does, whatever library writes
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_text(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes its place at the end of the block, see `write_text`; not if the block raises."""
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        yield file
 
 
 def asked_file(path: Path) -> AbstractContextManager[IO[str]]:

@@ -32,7 +32,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier of feature vectors that learns new classes at any time, without a list of classes beforehand.
 
     Rows of classes that it knows are added where the learner can take them (`nmc`, `simplecil`, `lda`, `slda`, `fsa-lda`,
-    `ranpac`, `ranpac-raw`, `acil`, `garm`, `pool`); the others refuse them with a `UsageError`, before anything is learned.
+    `ranpac`, `ranpac-raw`, `acil`, `garm`, `pool`, and most of the other closed forms); the others refuse them with a
+    `UsageError`, before anything is learned.
 
     Arguments:
         method: name of the learner (`tosca methods`). options: of it, by name. settings: of training, by name.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.devices import free_memory
-from tosca_cache.errors import StoreError, ToscaWarning
+from tosca_cache.errors import FingerprintMismatch, StoreError, ToscaWarning
 from tosca_cache.shown import Shown
 
 if TYPE_CHECKING:
@@ -58,12 +58,14 @@ class Arrays(Shown):
     labels: original labels of the rows that count, [n].
     rows: which rows of `features` these are, [n]; None: all of them, in order.
     domains: domain of the rows that count, [n]; None where no stream asks for it.
+    adapted_on: names of the classes that the backbone was adapted on; None for features of a frozen one.
     """
 
     features: FloatArray | StoredFeatures
     labels: IntArray
     rows: IntArray | None = None
     domains: IntArray | None = None
+    adapted_on: tuple[str, ...] | None = None
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
@@ -74,7 +76,8 @@ class Arrays(Shown):
         """Only the rows at some positions of [n], under other labels if given; no feature is copied."""
         rows = positions if self.rows is None else self.rows[positions]
         domains = None if self.domains is None else self.domains[positions]
-        return Arrays(self.features, self.labels[positions] if labels is None else labels, rows, domains)
+        kept = self.labels[positions] if labels is None else labels
+        return Arrays(self.features, kept, rows, domains, self.adapted_on)
 
 
 def load_splits(store: Store, incremental: str = "classes", *, most: float | None = None) -> tuple[Arrays, Arrays]:
@@ -99,6 +102,7 @@ def load_splits(store: Store, incremental: str = "classes", *, most: float | Non
             StoredFeatures(store, split) if stay else store.features(split),
             store.labels(split),
             domains=store.domains(split),
+            adapted_on=store.spec.first_task,
         )
         for split in ("train", "test")
     )
@@ -184,6 +188,24 @@ def check_every_class(split: str, arrays: Arrays, class_names: Sequence[str]) ->
             where=f"split {split}",
             remedy="add images of it or remove the class, then extract again",
         )
+
+
+def check_first_task(arrays: Arrays, first: Sequence[str]) -> None:
+    """Raises `FingerprintMismatch` if the backbone was adapted on other classes than those of a stream's first task.
+
+    Such features have seen images of later tasks, or lack what the first task was to give them: no result of a
+    class-incremental protocol would mean what it says.
+    """
+    adapted = arrays.adapted_on
+    if adapted is None or set(adapted) == set(first):
+        return
+    other = sorted(set(adapted) ^ set(first))
+    raise FingerprintMismatch(
+        f"the backbone was adapted on a first task of {len(adapted)} classes, and the stream's first task is another one "
+        f"of {len(first)} ({other[0]!r} is in one of them only)",
+        where="--init-cls, --seed",
+        remedy="train with the seed, class order and first task of `tosca adapt`, or adapt for this stream and extract",
+    )
 
 
 def checked_domains(split: str, arrays: Arrays, domain_names: Sequence[str]) -> IntArray:

@@ -28,7 +28,14 @@ from tosca_cache.class_order import (
 )
 from tosca_cache.errors import UsageError
 from tosca_cache.shown import Shown, table_html
-from tosca_cache.splits import Arrays, FloatArray, StoredFeatures, load_splits, memory_for_features
+from tosca_cache.splits import (
+    Arrays,
+    FloatArray,
+    StoredFeatures,
+    check_first_task,
+    load_splits,
+    memory_for_features,
+)
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
@@ -104,6 +111,8 @@ class TaskStream(Shown):
         class_names: [C].
         domain_names: of the store's domains; for a protocol whose tasks are domains.
         protocol: what a task brings, and in which order; see `class_order.Protocol` for its fields.
+
+    Raises `FingerprintMismatch` for features of a backbone that was adapted on another first task.
     """
 
     def __init__(
@@ -124,6 +133,7 @@ class TaskStream(Shown):
         self.sizes, self.class_of, self.order = found.sizes, found.class_of, found.order
         self.class_names, self.domain_names = found.class_names, found.domain_names
         self.stops = np.cumsum(self.sizes).tolist()
+        check_first_task(train, self.names(0))
         self._train, self._test = train, test
         self._train_labels, self._test_labels = found.train, found.test
         if asked.shots is not None:

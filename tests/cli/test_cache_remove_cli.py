@@ -44,11 +44,6 @@ def test_rm_says_what_is_lost_and_asks(root):
     assert names(root) == ["shapes--b"]
 
 
-def test_rm_without_an_answer_removes_nothing(root):
-    run("cache", "rm", "shapes--a", "--root", root, typed="", code=1)
-    assert len(names(root)) == 3
-
-
 def test_rm_by_path_and_by_the_beginning_of_one_name(root):
     run("cache", "rm", root / "shapes--a", "--yes")
     run("cache", "rm", "sha", "be", "--yes", "--root", root)
@@ -58,13 +53,6 @@ def test_rm_by_path_and_by_the_beginning_of_one_name(root):
 def test_an_ambiguous_beginning_is_refused_with_the_names(root):
     said = run("cache", "rm", "shapes", "--yes", "--root", root, code=2)
     assert "shapes--a" in said and "shapes--b" in said and len(names(root)) == 3
-
-
-def test_what_is_no_store_is_refused(root):
-    assert "no feature store here" in run("cache", "rm", "nothing", "--yes", "--root", root, code=1)
-    (root / "shapes--a" / "thesis.tex").write_text("years of work")
-    assert "thesis.tex" in run("cache", "rm", "shapes--a", "--yes", "--root", root, code=1)
-    assert (root / "shapes--a" / "thesis.tex").exists()
 
 
 def test_prune(root):

@@ -223,3 +223,9 @@ def test_the_learners_are_listed_with_what_they_say_of_themselves(plugin):
 def test_the_page_of_learners_is_up_to_date():
     page = write_method_docs.TARGET.read_text(encoding="utf-8")
     assert page == write_method_docs.document(), "run: python tools/write_method_docs.py"
+
+
+def test_one_learner_is_shown_by_its_name():
+    assert [facts["name"] for facts in json.loads(tosca("methods", "mos", "nmc", "--json").stdout)] == ["mos", "nmc"]
+    failed = tosca("methods", "moss", code=2)
+    assert "did you mean 'mos'?" in failed.stderr

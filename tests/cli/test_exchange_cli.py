@@ -78,12 +78,6 @@ def test_a_dataset_with_a_shipped_config_takes_its_command(pixels, tmp_path):
     assert "backbone.name: asked for" in refused.output
 
 
-def test_info_says_that_it_is_imported(imported):
-    shown = tosca("cache", "info", "pixels", "--root", imported, code=0)
-    assert "fingerprint.source.kind" in shown.output
-    assert "imported" in shown.output
-
-
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [

@@ -124,16 +124,5 @@ def test_skipped_images_can_be_tried_again(run, folder):
     assert f"tosca cache rm {only_store().path.name}" in run("--dataset", "set").stdout
 
 
-@pytest.mark.parametrize("name", ["[red]", "line\nbreak", "\x1b[31m", "n" * 200, "-rf"])
-def test_names_are_printed_as_text(run, folder, name):
-    (folder / "train" / "a" / "0.png").write_bytes(b"")
-    for split in ("train", "test"):
-        (folder / split / "a").rename(folder / split / name)
-    result = run("--dataset", str(folder), "--on-error", "skip")
-    assert result.exit_code == 0
-    shown = name.replace("\n", r"\n").replace("\x1b", r"\u001b")
-    assert f"train/{shown}/0.png: " in result.stdout
-
-
 def test_the_limit_in_the_help_is_the_limit():
     assert DEFAULT_MAX_PIXELS == MAX_PIXELS

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import Command, after_shards, loky_worker, process_below, tosca, warm_loky
+from commands import loky_worker, process_below, tosca, warm_loky
 
 from tosca_cache.extract.jobs import make_part
 from tosca_cache.processes import MEMORY
@@ -53,24 +53,6 @@ def test_no_more_threads_than_the_environment_allows(tiny_digits, tmp_path, monk
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert " 1 workers" in run(tiny_digits, tmp_path).stderr
     assert " 3 workers" in run(tiny_digits, tmp_path / "other", "--workers", "3").stderr
-
-
-def done_rows(root):
-    return sum(store.done_rows for store in list_stores(root) if store.state == "unfinished")
-
-
-def test_killed_parts_go_on_and_join_to_the_same_store(tiny_digits, undisturbed, files, tmp_path):
-    """kill -9 of real processes that begin the store at the same time; tests/store does this over and over."""
-    where = ["--root", tmp_path]
-    running = [Command(*tiny_digits, *where, "--part", f"{i}/2", before=after_shards(2)) for i in (1, 2)]
-    for command in running:
-        command.wait_until(lambda: done_rows(tmp_path) > 0)
-        assert command.kill() == -signal.SIGKILL
-    assert 0 < done_rows(tmp_path) < 1797
-    for index in (1, 2):
-        run(tiny_digits, tmp_path, "--part", f"{index}/2", code=0)
-    run(tiny_digits, tmp_path, "--join", code=0)
-    assert files(tmp_path) == undisturbed
 
 
 WORKERS = {

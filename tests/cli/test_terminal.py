@@ -1,13 +1,11 @@
 """What is printed: names are text, and output that cannot be written costs no run."""
 
-import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from commands import tosca
 
 from tosca_cache.cli.app import app
 from tosca_cache.terminal import echo, make_console
@@ -34,59 +32,6 @@ def test_a_console_takes_text_as_text(capsys, name):
     shown = capsys.readouterr().out
     assert shown.count(printable(name)) == 4 or shown.count(printable(name).replace("\r", "")) == 4
     assert "\x1b" not in shown
-
-
-@pytest.mark.parametrize("name", ["[red]", ":smile:", "\u202egnp.exe", "$\\frac$ =1"])
-def test_a_dataset_of_any_name_is_trained_on_and_shown(make_store, tmp_path, name):
-    store = make_store(tmp_path / "store", dataset=name)
-    runs = tmp_path / "runs"
-    for command in (
-        ["train", "--store", store.path, "--runs", runs, *QUICK],
-        ["show", "--runs", runs],
-        [
-            "compare",
-            "--store",
-            store.path,
-            "--runs",
-            runs,
-            "--methods",
-            "simplecil",
-            "--seeds",
-            "1",
-            "--increment",
-            "3",
-        ],
-        ["cache", "info", store.path],
-        ["cache", "ls", "--root", tmp_path],
-        ["cache", "verify", store.path],
-    ):
-        result = tosca(*command)
-        assert result.exit_code == 0, (command, result.output, result.exception)
-        assert not set("\x1b\x9b\u202e\r") & set(result.output)
-
-
-@pytest.mark.parametrize("name", ["../../x", "/abs/x", "..", "", "a/b", "a\0b", "a\x1b[31mb", "a\nb", "x" * 300])
-def test_a_store_whose_dataset_is_no_name_leads_nowhere(make_store, tmp_path, name):
-    """The digest of a manifest is no secret: anybody can seal what is false."""
-    import json
-
-    from tosca_cache.store.manifest import seal
-    from tosca_cache.store.spec import canonical
-
-    path = make_store(tmp_path / "cache" / "store").path
-    body = json.loads((path / "manifest.json").read_text())
-    body["fingerprint"]["dataset"]["name"] = name
-    body["fingerprint_digest"] = hashlib.sha256(canonical(body["fingerprint"]).encode()).hexdigest()
-    sealed = seal({key: value for key, value in body.items() if key not in ("digest", "format")})
-    (path / "manifest.json").write_bytes(sealed)
-    (path / "manifest.copy.json").write_bytes(sealed)
-    before = sorted(tmp_path.rglob("*"))
-    for command in (["train", *QUICK], ["sweep", "--set", "lr=0.1,0.2"], ["compare", "--methods", "simplecil"]):
-        arguments = [*command, "--store", path, "--runs", tmp_path / "deep" / "er" / "runs"]
-        result = tosca(*arguments, code=1)
-        assert "dataset.name" in result.output
-    assert "dataset.name" in tosca("cache", "verify", path).output
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_full_device_costs_no_run(make_store, tmp_path, monkeypatch, capsys):

@@ -8,14 +8,9 @@ import pytest
 
 from tosca_cache.learners import LEARNERS
 
-NEWER = {"lda"}  # than the recorded tables; the page says so
 ROOT = Path(__file__).parents[2]
 TABLES = sorted((ROOT / "benchmarks" / "results" / "compare").glob("*.csv"))
 PAGE = (ROOT / "docs" / "comparisons.md").read_text(encoding="utf-8")
-
-
-def test_the_page_names_what_it_lacks():
-    assert all(f"`{name}` is newer than these tables" in PAGE for name in NEWER)
 
 
 def test_there_are_the_four_stores():
@@ -29,7 +24,9 @@ def test_the_page_has_the_recorded_numbers(path):
     section = PAGE.split(f"<!-- {path.stem} -->")[1].split("<!--")[0]
     shown = dict(re.findall(r"^\| ([a-z0-9-]+)(?:\\\*)? \| (.*) \|$", section, re.MULTILINE))
     shown.pop("method")
-    assert recorded.keys() == shown.keys() == set(LEARNERS) - NEWER, "every learner there is, and no other"
+    lacking = re.findall(r"^not measured on this store yet: (.*?) *$", section, re.MULTILINE)
+    newer = set(lacking[0].split(", ")) if lacking else set()
+    assert recorded.keys() == shown.keys() == set(LEARNERS) - newer, "every learner there is, or it says which it lacks"
     for name, row in recorded.items():
         numbers = [cell.strip("* ") for cell in shown[name].split("|")[:3]]
         for text, column in zip(numbers, ("average_accuracy", "last_accuracy", "forgetting"), strict=True):

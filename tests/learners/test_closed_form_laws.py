@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from tosca_cache.closed_form import expansion
 from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.mahalanobis import CommonCovariance
+from tosca_cache.closed_form.mahalanobis import CommonCovariance, Shrinkage
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.config import Settings
 from tosca_cache.learners import LEARNERS
@@ -173,20 +173,21 @@ def test_ridge_learners_are_the_joint_solution_of_blurry_tasks(name, counts, tas
         options |= {"precision": "float64"}
     learner = learned(name, x, labels, *blurry(labels, seed, tasks), **options)
     h = random_features(learner, x)
-    weights = 1 / np.array(counts)[labels] if name == "garm" else None
+    inverse = 1 / np.array(counts)
+    weights = (inverse / inverse.mean())[labels] if name == "garm" else None
     joint = h @ ridge_weights(h, one_hot(labels), 0.1, weights)
     np.testing.assert_allclose(learner.scores(x[:, 0]), joint, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("rows", [3, 30])
 def test_ranpac_and_garm_are_acil_where_they_should_be(rows):
-    """At equal lambda and projection; and with as many rows of each class, up to the scale of gamma."""
+    """At equal lambda and projection; and with as many rows of each class."""
     x, labels = draw(3, [rows] * 4, 5)
     parts = by_class(labels, [2, 2])
     acil = learned("acil", x, labels, *parts, buffer=30, gamma=0.5).scores(x[:, 0])
     same = {"expansion": 30, "lam": 0.5, "projection": "uniform", "precision": "float64"}
     np.testing.assert_allclose(learned("ranpac", x, labels, *parts, **same).scores(x[:, 0]), acil, rtol=1e-8, atol=1e-9)
-    garm = learned("garm", x, labels, *parts, buffer=30, gamma=0.5 / rows)
+    garm = learned("garm", x, labels, *parts, buffer=30, gamma=0.5)
     np.testing.assert_allclose(garm.scores(x[:, 0]), acil, rtol=1e-8, atol=1e-9)
 
 
@@ -254,12 +255,16 @@ def test_a_lambda_too_small_for_equal_rows_is_raised(size):
 def test_no_row_is_kept():
     """No stored vector points the way of a row's random features, in tasks of several rows of a class."""
     x, labels = draw(6, [6] * 4, 5)
-    for name, option, kept in (
-        ("acil", "buffer", "root."),
-        ("garm", "buffer", "root."),
-        ("ranpac", "expansion", "root."),
+    for name, options, kept in (
+        ("acil", {"buffer": 40}, "root."),
+        ("garm", {"buffer": 40}, "root."),
+        ("ranpac", {"expansion": 40}, "root."),
+        ("klda", {"expansion": 40}, "root."),
+        ("fly-cl", {"expansion": 40, "active": 0.25}, "root."),
+        ("f-oal", {"buffer": 40}, "root."),
+        ("loranpac", {"expansion": 40}, "axes"),
     ):
-        learner = learned(name, x, labels, *by_class(labels, [2, 2]), **{option: 40})
+        learner = learned(name, x, labels, *by_class(labels, [2, 2]), **options)
         h = random_features(learner, x)
         roots = torch.cat([t for n, t in learner.state().items() if n.startswith(kept)]).double().numpy()
         cosine = (roots @ h.T) / np.outer(np.linalg.norm(roots, axis=1), np.linalg.norm(h, axis=1))
@@ -301,7 +306,7 @@ def test_fecam_with_an_identity_covariance_is_the_nearest_mean():
         learned(name, x, labels, *by_class(labels, [2, 3])).scores(rows.astype(float)) for name in ("nmc", "fecam")
     )
     np.testing.assert_allclose(fecam, nmc, rtol=1e-9, atol=1e-12)
-    common = CommonCovariance()
+    common = CommonCovariance(Shrinkage(1.0, 0.0))
     common.load_state({"means": torch.randn(5, 6).double(), "covariance": 0.3 * torch.eye(6).double()})
     points = torch.from_numpy(rows).double()
     torch.testing.assert_close(common.scores(points), -torch.cdist(points, common.means).square())
@@ -323,11 +328,15 @@ def test_fecam_common_averages_the_covariances_of_tasks():
 
 
 @pytest.mark.parametrize("kept", [2**28, 5000, 0])
-@pytest.mark.parametrize("name", ["acil", "garm", "ranpac", "fecam"])
+@pytest.mark.parametrize(
+    "name", ["acil", "anacp", "ds-al", "fenec", "garm", "gkeal", "klda", "loranpac", "ranpac", "fecam"]
+)
 def test_watched_rows_get_the_answers_of_asking_anew(name, kept, make_stream, monkeypatch):
     monkeypatch.setattr(expansion, "KEPT_BYTES", kept)
     stream = make_stream(classes=6, increment=2)
-    options = {"ranpac": {"expansion": 30}, "fecam": {}}.get(name, {"buffer": 30})
+    size = {"acil": "buffer", "ds-al": "buffer", "fecam": None, "fenec": None, "garm": "buffer", "gkeal": "centres"}
+    option = size.get(name, "expansion")
+    options = {} if option is None else {option: 30}
     watched, asked = (LEARNERS[name](seed=5, **options) for _ in range(2))
     outcome = run_protocol(watched, stream)
     tests = [stream.test(number).features[:, 0] for number in range(3)]

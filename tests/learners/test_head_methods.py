@@ -7,7 +7,7 @@ from small_stream import DIM, SEED, SETTINGS, asked, learn, make_stream
 
 from tosca_cache.config import Settings
 from tosca_cache.learners.gaussians import EXTRA_STD, Alignment, Gaussians, covariance_factor
-from tosca_cache.learners.ovor import OvorLinear, virtual_outliers
+from tosca_cache.learners.ovor import OvorLinear, outliers_around_origin, virtual_outliers
 from tosca_cache.learners.slca import Slca, mean_scales
 
 
@@ -99,8 +99,7 @@ def test_virtual_outliers_lie_around_the_boundary_or_around_the_origin():
     torch.testing.assert_close(every[:12], outliers)  # the farthest are kept
     far = torch.cdist(every, x).sort(1).values[:, 38]
     assert (far.diff() <= 1e-5).all()
-    options.around_origin = True
-    assert virtual_outliers(x, options, torch.Generator().manual_seed(0)).norm(dim=1).max() < 2
+    assert outliers_around_origin(x, 1, options, torch.Generator().manual_seed(0)).norm(dim=1).max() < 2
 
 
 def test_outliers_are_surer_of_nothing_with_a_larger_weight():

@@ -16,13 +16,22 @@ QUICK = Settings(epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4)
 LONGER = replace(QUICK, epochs=5, lr=0.1)  # for a cosine head without prototypes: its scale starts at 1
 OPTIONS = {  # what makes a learner small enough for these streams: {name: {argument: value}}
     "acil": {"buffer": 40},  # fewer than the rows of most streams
+    "acil-vit": {"buffer": 40, "gamma": 0.1},
+    "anacp": {"expansion": 60, "heads": 2, "gamma": 0.1, "per_class": 10, "precision": "float64"},
     "dkvb": {"heads": 8, "keys": 16, "key_dim": 3, "rate": 0.1},  # two epochs
+    "ds-al": {"buffer": 40},
+    "f-oal": {"buffer": 40},
+    "fly-cl": {"expansion": 60, "active": 0.2, "lam": 0.1, "precision": "float64"},
     "garm": {"buffer": 40},
+    "klda": {"expansion": 60},
+    "klda-e": {"expansion": 60, "draws": 2},
     "l2-luca": {"settings": LONGER},
     "lae-luca": {"settings": LONGER},
+    "loranpac": {"expansion": 60, "rank": 30},
     "mos": {"alignment_epochs": 2},
     "ovor-linear": {"draws": 50},
     "ovor-luca": {"settings": LONGER, "draws": 50},
+    "randumb": {"expansion": 60},
     "ranpac": {"expansion": 40},
     "slca": {"alignment_epochs": 2, "per_class": 64},
 }
@@ -212,7 +221,9 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("any_method", sorted(LEARNERS))
 
 
-@pytest.mark.parametrize("name", ["joint-luca", "joint-logistic", "ranpac", "ranpac-raw", "acil", "garm", "slda"])
+@pytest.mark.parametrize(
+    "name", ["joint-luca", "joint-logistic", "ranpac", "ranpac-raw", "acil", "anacp", "garm", "klda", "slda"]
+)
 def test_what_is_put_off_counts_as_learning(name, monkeypatch):
     stream, clock, finalize = make_stream(*STREAMS["equal"]), [0], LEARNERS[name].finalize
 

@@ -16,6 +16,15 @@ DIM, CLASSES = 6, 4
 SETTINGS = Settings(epochs=2, batch_size=8, mlp_ratio=2, se_ratio=2)
 SMALL = {  # options that only cost time here
     "acil": {"buffer": 20},
+    "acil-vit": {"buffer": 20},
+    "anacp": {"expansion": 20, "heads": 2, "per_class": 5},
+    "ds-al": {"buffer": 20},
+    "f-oal": {"buffer": 20},
+    "fly-cl": {"expansion": 20, "active": 0.2},
+    "klda": {"expansion": 20},
+    "klda-e": {"expansion": 20, "draws": 2},
+    "loranpac": {"expansion": 20, "rank": 10},
+    "randumb": {"expansion": 20},
     "garm": {"buffer": 20},
     "ranpac": {"expansion": 20},
     "dkvb": {"heads": 2, "keys": 4, "key_dim": 3},

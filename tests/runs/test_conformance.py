@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from commands import tosca
 
-
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = ("tosca_sgd_cosine", "tosca_r_adam_steplr", "adapter_adamw_cosine", "calibrator_sgd_constant")
 KEYS = [
@@ -31,7 +30,7 @@ def run(*arguments, **how):
 @pytest.mark.parametrize("engine", ["torch", "native"])
 @pytest.mark.parametrize("name", FILES)
 def test_golden_recording_replays(name, engine):
-    result = run(GOLDEN / f"{name}.npz", "--json", "--engine", engine,  code=0)
+    result = run(GOLDEN / f"{name}.npz", "--json", "--engine", engine, code=0)
     row = json.loads(result.output)
     assert list(row) == KEYS
     assert row["ok"]
@@ -40,7 +39,7 @@ def test_golden_recording_replays(name, engine):
 
 def test_several_files_print_a_table_and_one_object_each():
     files = [GOLDEN / f"{name}.npz" for name in FILES[:2]]
-    table = run(*files,  code=0)
+    table = run(*files, code=0)
     assert "worst relative deviation" in table.output
     assert [json.loads(line)["ok"] for line in run(*files, "--json").output.splitlines()] == [True, True]
 

@@ -13,7 +13,11 @@ from tosca_cache.learners.files import load_learner
 from tosca_cache.tasks import Rows, Task
 
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
-SMALL = {"ranpac": "expansion=40", "acil": "buffer=40", "garm": "buffer=40"}
+SMALL = {
+    "ranpac": "expansion=40",
+    **dict.fromkeys(("acil", "acil-vit", "ds-al", "f-oal", "garm"), "buffer=40"),
+    **dict.fromkeys(("anacp", "fly-cl", "klda", "klda-e", "loranpac", "randumb"), "expansion=100"),
+}
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def place(shapes_place):
 @pytest.mark.parametrize("name", sorted(LEARNERS))
 def test_a_run_of_any_learner(place, name):
     options = ("--set", SMALL[name]) if name in SMALL else ()
-    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK,  code=0)
+    result = tosca("train", "--dataset", "shapes", "--method", name, *options, *QUICK, code=0)
     assert f"3 tasks, {name}" in result.output
     (run,) = Path("runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
@@ -59,17 +63,28 @@ def test_what_a_learner_will_need_is_said_before_it_begins(place, monkeypatch, c
     assert result.exit_code == 2 and "fewer random features" in result.output, result.output
 
 
-@pytest.mark.parametrize("name", ["acil", "garm", "pool", "ranpac"])
+MEMORY = {  # of random features, and double precision where there is a choice
+    "pool": {},
+    **{name: {"buffer": 40} for name in ("acil", "ds-al", "f-oal", "garm")},
+    **{name: {"expansion": 40} for name in ("klda", "klda-e", "randumb")},
+    **{name: {"expansion": 40, "precision": "float64"} for name in ("anacp", "fly-cl", "ranpac")},
+    "gkeal": {"centres": 40},
+    "loranpac": {"expansion": 40, "rank": 30},
+}
+
+
+@pytest.mark.parametrize("name", sorted(MEMORY))
 @pytest.mark.parametrize("rows", [[9, 7], [30, 30, 30, 30], [200, 2]])
 def test_what_it_needs_is_at_least_what_it_keeps(name, rows):
     """Before and after there are as many rows as random features, and in each form that is kept."""
-    options = {"ranpac": {"expansion": 40, "precision": "float64"}, "pool": {}}.get(name, {"buffer": 40})
-    learner, generator = LEARNERS[name](seed=1, **options), np.random.default_rng(0)
+    learner, generator = LEARNERS[name](seed=1, **MEMORY[name]), np.random.default_rng(0)
     needed = learner.memory_needed(rows, 2 * len(rows), 12)
     for number, count in enumerate(rows):
         labels = 2 * number + np.arange(count) % 2
         features = generator.normal(size=(count, 1, 12)).astype(np.float32)
-        learner.observe(Task(number, range(2 * number, 2 * number + 2), Rows(features, np.sort(labels), np.arange(count))))
+        learner.observe(
+            Task(number, range(2 * number, 2 * number + 2), Rows(features, np.sort(labels), np.arange(count)))
+        )
     large = sum(t.numel() * t.element_size() for key, t in learner.state().items() if "lda" not in key)
     assert large <= needed <= 40 * large
 

@@ -1,6 +1,7 @@
 """Tasks of one's own: sizes, an order of classes, few shots; in every command, in Python, and in what a run records."""
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tosca_cache as tosca
-from tosca_cache.errors import UsageError
 from tosca_cache.class_order import given_order
+from tosca_cache.errors import UsageError
 from tosca_cache.sweep.ledger import Ledger
 
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--router", "sample")
@@ -37,7 +38,7 @@ def metrics_of(runs="runs"):
 
 
 def test_a_run_records_and_repeats_them(place):
-    trained = command("train", "--dataset", "shapes", *QUICK, *OWN, "--shots", "4", "--seed", "7,8",  code=0)
+    trained = command("train", "--dataset", "shapes", *QUICK, *OWN, "--shots", "4", "--seed", "7,8", code=0)
     path, metrics = metrics_of()
     assert metrics["task_sizes"] == [1, 3, 2]
     assert [seed["tasks"] for seed in metrics["seeds"].values()] == [TASKS, TASKS]
@@ -45,7 +46,9 @@ def test_a_run_records_and_repeats_them(place):
     assert '["class-0", "class-5", "class-1"]' in (path / "log.txt").read_text()
     with np.load(path / "seed-7" / "losses.npz") as losses:
         steps = [len(losses[f"task_{t}"]) for t in range(3)]
-    assert steps == [2 * 2, 2 * 2, 2 * 1], "9 rows of the first class, then 4 shots of each class; 2 epochs of batches of 8"
+    assert steps == [2 * 2, 2 * 2, 2 * 1], (
+        "9 rows of the first class, then 4 shots of each class; 2 epochs of batches of 8"
+    )
 
     for seed in metrics["seeds"].values():
         curve = [np.average(row[: t + 1], weights=[5, 15, 10][: t + 1]) for t, row in enumerate(seed["R"])]
@@ -53,9 +56,9 @@ def test_a_run_records_and_repeats_them(place):
     assert metrics["harmonic_mean"] is not None and metrics["spread"]["harmonic_mean"] is not None
     assert "performance drop" in trained.output and "harmonic mean" in trained.output
 
-    command("train", "--config", path / "config.toml", "--runs", "again",  code=0)
+    command("train", "--config", path / "config.toml", "--runs", "again", code=0)
     assert metrics_of("again")[1]["R"] == metrics["R"]
-    routed = command("route", path, "--routers", "sample", "--json",  code=0)
+    routed = command("route", path, "--routers", "sample", "--json", code=0)
     assert [seed["routers"]["sample"]["last_accuracy"] for seed in json.loads(routed.stdout)] == pytest.approx(
         [seed["last_accuracy"] for seed in metrics["seeds"].values()]
     )
@@ -68,7 +71,7 @@ def test_seeds_with_orders_of_their_own_are_not_shown_as_one(place):
     command("train", "--dataset", "shapes", *QUICK, "--increment", "3", "--seed", "1,2", code=0)
     path, metrics = metrics_of()
     one, other = (seed["tasks"] for seed in metrics["seeds"].values())
-    assert one != other and sorted(sum(one, [])) == sorted(sum(other, []))
+    assert one != other and sorted(chain(*one)) == sorted(chain(*other))
     shown = command("show", path).output
     assert "class-0" not in shown and "an order of its own" in " ".join(shown.split())
 
@@ -98,7 +101,7 @@ WRONG = {
 def test_what_is_wrong_is_said_before_anything_is_written(place, case):
     lines, options, problem, remedy = WRONG[case]
     Path("order.txt").write_text("\n".join(lines))
-    result = command("train", "--dataset", "shapes", *OWN, *options,  code=2)
+    result = command("train", "--dataset", "shapes", *OWN, *options, code=2)
     assert problem in result.output and remedy in result.output
     assert not Path("runs").exists()
 
@@ -130,7 +133,7 @@ def test_any_mixture_of_names_and_indices_is_the_order_that_it_says(order, named
 
 def test_a_comparison_has_them(place):
     asked = ("compare", "--dataset", "shapes", "--seeds", "2", "--methods", "simplecil", *OWN, "--shots", "3", "--json")
-    result = command(*asked,  code=0)
+    result = command(*asked, code=0)
     found = json.loads(result.stdout)
     assert found["task_sizes"] == [1, 3, 2] and found["shots"] == 3 and found["increment"] is None
     assert found["tasks"] == {"1993": TASKS, "1994": TASKS}
@@ -150,11 +153,13 @@ def test_a_sweep_has_them(place, select):
     quick = ("--set", "epochs=1", "--set", "lr=0.01,0.1", "--report-seeds", "1", "--select", select)
     store = ("--backbone", "toy", "--img-size", "32", "--normalize", "timm", "--views", "3")
     increment = () if select != "two-phase" else ("--set", "increment=2")
-    command("sweep", "--dataset", "shapes", *store, *sizes, *quick, *increment,  code=0)
+    command("sweep", "--dataset", "shapes", *store, *sizes, *quick, *increment, code=0)
     best = Path("runs/shapes-sweep.best.toml").read_text()
     assert '" class-3 "' in best
     with Ledger.open(Path("runs/shapes-sweep.sqlite"), create=False, read_only=True) as book:
-        (final,) = [cell for cell in book.cells() if cell.content["seed"] == 1 and cell.content["setting"]["lr"] == 0.025]
+        (final,) = [
+            cell for cell in book.cells() if cell.content["seed"] == 1 and cell.content["setting"]["lr"] == 0.025
+        ]
     assert len(final.result["R"]) == {"two-phase": 2}.get(select, 3)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def only_run(folder="runs"):
 
 
 def test_a_run_directory_is_complete(place):
-    result = train("--seed", "5", "--router", "sample",  code=0)
+    result = train("--seed", "5", "--router", "sample", code=0)
     run = only_run()
     expected = (
         "average accuracy",
@@ -71,7 +72,7 @@ def test_a_run_directory_is_complete(place):
         chosen = saved["module_prediction"][saved["module_after_2"], np.arange(30)]
         assert np.array_equal(chosen, saved["prediction_after_2"])
         names = [store.class_names[label] for label in saved["class_order"]]
-        assert names == sum(metrics["seeds"]["5"]["tasks"], []) != sorted(names)
+        assert names == list(chain(*metrics["seeds"]["5"]["tasks"])) != sorted(names)
     learner, facts = load_learner(run / "seed-5" / "learner.safetensors")
     assert (len(learner.bank), facts["task_sizes"]) == (3, [2, 2, 2])
     assert facts["class_names"] == [names for task in metrics["seeds"]["5"]["tasks"] for names in task]
@@ -79,7 +80,7 @@ def test_a_run_directory_is_complete(place):
     assert provenance["store"]["specification"]["backbone"]["name"] == "toy"
     assert provenance["settings_from"]["epochs"] == "command line"
     assert "seed 5 begins" in (run / "log.txt").read_text()
-    shown = tosca("show", run.name,  code=0)
+    shown = tosca("show", run.name, code=0)
     assert "average accuracy" in shown.output
     assert json.loads(tosca("show", run, "--json").output)["R"] == metrics["R"]
     assert run.name in tosca("show").output
@@ -127,7 +128,7 @@ def test_several_seeds_give_means_and_each_seeds_own(place):
 
 
 def test_official_preset_routes_batches_in_order_and_says_that_it_leaks(place):
-    result = tosca("train", "--dataset", "shapes", "--preset", "official", "--epochs", "2", "--increment", "2",  code=0)
+    result = tosca("train", "--dataset", "shapes", "--preset", "official", "--epochs", "2", "--increment", "2", code=0)
     metrics = json.loads((only_run() / "metrics.json").read_text())
     assert metrics["router"] == "batch"
     assert metrics["last_accuracy"] == pytest.approx(metrics["last_accuracy_by_condition"]["batch_in_order"])
@@ -145,13 +146,13 @@ def test_reference_json_unchanged(place, make_store):
     setting |= {"se_ratio": 4, "epochs": 2, "scheduler": "constant", "milestones": [10]}
     Path("setting.json").write_text(json.dumps(setting))
     # The reference does not normalise its inputs; this store was made with normalisation.
-    refused = tosca("train", "--config", "setting.json",  code=1)
+    refused = tosca("train", "--config", "setting.json", code=1)
     assert "normalize" in refused.output
     tosca("train", "--config", "setting.json", "--normalize", "timm", code=0)
 
 
 def test_show_config_prints_origins_and_trains_nothing(place):
-    result = train("--l1", "0.002", "--show-config",  code=0)
+    result = train("--l1", "0.002", "--show-config", code=0)
     (l1,) = [line for line in result.output.splitlines() if " l1 " in line]
     assert "0.002" in l1
     assert "command line" in l1
@@ -228,7 +229,7 @@ def test_labels_that_do_not_match_are_refused(place, make_store):
     store = make_store(place / "cache" / "other", dataset="other", classes=3)
     manifest = store.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"class-2"', '"class-2", "class-3"'))
-    result = tosca("train", "--store", store.path, *QUICK,  code=1)
+    tosca("train", "--store", store.path, *QUICK, code=1)
 
 
 def test_a_full_disk_leaves_an_unfinished_run_and_says_so(place, monkeypatch):
@@ -240,11 +241,11 @@ def test_a_full_disk_leaves_an_unfinished_run_and_says_so(place, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(module, "save_figures", full)
-    result = train( code=1)
+    result = train(code=1)
     assert "No space left" in result.output
     assert "Free space" in result.output
     assert [path.name.endswith(".partial") for path in Path("runs").iterdir()] == [True]
-    listed = tosca("show",  code=0)
+    listed = tosca("show", code=0)
     assert ".partial" not in listed.output
 
 
@@ -265,6 +266,6 @@ def test_interrupted_runs_are_not_shown(place):
     train(code=0)
     run = only_run()
     shutil.move(run, str(run) + ".partial")
-    result = tosca("show", run.name,  code=1)
+    result = tosca("show", run.name, code=1)
     assert "interrupted" in result.output
     tosca("show", "nothing", code=1)

@@ -1,9 +1,8 @@
-"""Finished toy stores to look at, processes that can be killed, and no waiting for the disk but where a plug is pulled."""
+"""Finished toy stores to look at, and no waiting for the disk but where a plug is pulled."""
 
 import pytest
 from disk_waits import without_waiting
 from toy_store import BAD, build
-from yard import Yard
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +24,3 @@ def skipping(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         without_waiting(patch)
         return build(tmp_path_factory.mktemp("cache") / "toy", bad=BAD)
-
-
-@pytest.fixture(scope="session")
-def yard():
-    """A process that forks others, which can be killed; see yard.py."""
-    with Yard() as started:
-        yield started

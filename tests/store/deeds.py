@@ -1,4 +1,4 @@
-"""What a fork of a yard can do besides making a scene; arguments are plain texts and numbers.
+"""What processes do that are killed: functions for `commands.Fork`.
 
 Who stays until it is killed says so in the file `ready`: looking at a lock instead could keep it from being taken.
 """
@@ -9,6 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+from scenes import SCENES, without_threads
+from steps import Observer, watched
 from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everything, toy_arrays
 
 from tosca_cache.errors import StoreError
@@ -16,6 +18,46 @@ from tosca_cache.store import Part, find_store, list_stores, open_store
 from tosca_cache.store.locks import acquire_lock, registry_lock
 
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
+
+
+class Death(Observer):
+    """Kills this process around one step."""
+
+    def __init__(self, number, when):
+        self.left = number
+        self.when = when
+
+    def before(self, step):
+        if self.left == 0 and self.when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after(self, step):
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.left -= 1
+
+
+def dying(root, number, when, deed, *arguments):
+    """Another deed, during which the process kills itself around that step below `root`; when: before or after it."""
+    _without_waiting()
+    with watched(root, Death(number, when)):
+        deed(*arguments)
+
+
+FSYNC = os.fsync
+
+
+def _without_waiting():
+    """What a killed process has written stays written; steps that are watched already stay so."""
+    if os.fsync is FSYNC:
+        os.fsync = lambda descriptor: None
+        without_threads()
+
+
+def make(scene, path):
+    """Makes what is left of a scene."""
+    _without_waiting()
+    SCENES[scene].make(Path(path))
 
 
 def hold(path, ready):
@@ -44,6 +86,7 @@ def _stay(ready, lock, text=""):
 
 def write_part(path, part):
     """Makes what is left of a part of the toy store without the rows `BAD`."""
+    _without_waiting()
     build_part(path, Part.parse(part), bad=BAD)
 
 

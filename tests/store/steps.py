@@ -40,6 +40,32 @@ class Observer:
         """The step has happened."""
 
 
+class Cut(BaseException):
+    """The end of a process, but within this one. Not an `Exception`: nothing in the product may catch it and tidy up."""
+
+
+class Fault(Observer):
+    """Raises before every step for which `when(number, step)` holds; of no `when` before none. steps: begun so far."""
+
+    def __init__(self, when=lambda number, step: False, error=lambda step: Cut()):
+        self.steps, self.when, self.error = [], when, error
+
+    def before(self, step):
+        self.steps.append(step)
+        if self.when(len(self.steps) - 1, step):
+            raise self.error(step)
+
+
+def cut(number):
+    """A fault that ends the process before a step: whatever would follow does not happen."""
+    return Fault(lambda n, step: n >= number)
+
+
+def refusal(number, code):
+    """A fault of the disk at one step; what follows happens."""
+    return Fault(lambda n, step: n == number, lambda step: OSError(code, os.strerror(code), step.path))
+
+
 @contextmanager
 def watched(root, observer):
     """Tells the observer of every step below a folder; fsync itself is left out, nothing here pulls a real plug."""

@@ -131,7 +131,7 @@ def test_a_shard_that_is_cut_or_gone(copy, name, keep, when):
 def test_links_are_not_followed(copy, tmp_path):
     shutil.move(copy / FEATURES, tmp_path / "elsewhere")
     (copy / FEATURES).symlink_to(tmp_path / "elsewhere")
-    refused(copy, "missing")
+    refused(copy, "no regular file, but a link")
     assert places(verify_store(copy)) == {("foreign", FEATURES), ("object", FEATURES)}
     (copy / FEATURES).unlink()
     shutil.move(tmp_path / "elsewhere", copy / FEATURES)

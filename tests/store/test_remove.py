@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 
+import deeds
 import pytest
 from campaign import times
-from steps import Observer, watched
-from toy_store import ROWS, build, build_part, open_writer, publish, read_everything, toy_arrays, tree, wait_until
+from commands import Fork
+from steps import Cut, Fault, cut, watched
+from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, tree, wait_until
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy, list_stores, open_store, sweep_up
@@ -56,11 +58,6 @@ class TestRemoveStore:
         assert remove_store(tmp_path / named) > 0
         assert list(tmp_path.iterdir()) == []
 
-    def test_parts(self, tmp_path):
-        build_part(tmp_path / "s", Part(2, 1))
-        remove_store(tmp_path / "s")
-        assert list(tmp_path.iterdir()) == []
-
     def test_what_was_built_beside_a_finished_store_goes_alone(self, tmp_path, toy):
         shutil.copytree(toy.path, tmp_path / "s")
         shutil.copytree(toy.path, tmp_path / "s.partial")
@@ -104,26 +101,14 @@ class TestRemoveStore:
 
     @pytest.mark.campaign
     def test_killed_at_any_step_it_leaves_no_store_that_looks_whole(self, tmp_path, toy):
-        class Cut(BaseException):
-            pass
-
-        class Ends(Observer):
-            def __init__(self, left):
-                self.left, self.steps = left, []
-
-            def before(self, step):
-                self.steps.append(step)
-                if len(self.steps) > self.left:
-                    raise Cut
-
-        counted = Ends(10**9)
+        counted = Fault()
         shutil.copytree(toy.path, tmp_path / "root" / "s")
         with watched(tmp_path / "root", counted):
             remove_store(tmp_path / "root" / "s")
         steps = len(counted.steps)
         for step in times((*range(0, 12, 2), *range(12, steps, 18), steps - 1), range(steps)):
             shutil.copytree(toy.path, tmp_path / "root" / "s")
-            with watched(tmp_path / "root", Ends(step)), pytest.raises(Cut):
+            with watched(tmp_path / "root", cut(step)), pytest.raises(Cut):
                 remove_store(tmp_path / "root" / "s")
             if (tmp_path / "root" / "s").exists():
                 assert tree(tmp_path / "root" / "s") == tree(toy.path)
@@ -148,18 +133,18 @@ class TestPrune:
         assert tree(tmp_path / "whole") == tree(toy.path)
         assert prune(tmp_path).removed == stale_files(tmp_path) == []
 
-    def test_what_is_being_written_is_never_touched(self, yard, tmp_path):
+    def test_what_is_being_written_is_never_touched(self, tmp_path):
         """By another process, until it is killed."""
         folder = begin(tmp_path / "s")
         shutil.copytree(folder, tmp_path / ".s.compact")
-        pid = yard.start(deed="hold", **{"with": [tmp_path / "s", tmp_path / "ready"]})
+        holder = Fork(deeds.hold, tmp_path / "s", tmp_path / "ready")
         wait_until((tmp_path / "ready").exists)
         (tmp_path / "ready").unlink()
         found = prune(tmp_path)
         assert found.removed == []
         assert {stale.path.name for stale in found.kept} == {"s.partial", ".s.compact"}
-        assert all(f"process {pid} on" in stale.busy for stale in found.kept)
-        yard.kill(pid)
+        assert all(f"process {holder.pid} on" in stale.busy for stale in found.kept)
+        holder.kill()
         assert (tmp_path / ".s.lock").exists()
         assert len(prune(tmp_path).removed) == 3
         assert list(tmp_path.iterdir()) == []

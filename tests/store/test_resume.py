@@ -59,13 +59,6 @@ def test_a_listed_shard_that_is_cut_or_gone_is_written_again(toy, tmp_path):
     assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
-def test_an_unlisted_shard_is_overwritten_whatever_it_holds(toy, tmp_path):
-    open_writer(tmp_path / "s").close()
-    (tmp_path / "s.partial" / "train" / "features" / "c.2.0.0").write_bytes(b"half a shard")
-    (tmp_path / "s.partial" / "train" / "features" / ".c.3.0.0.tmp").write_bytes(b"half a shard")
-    assert tree(build(tmp_path / "s").path) == tree(toy.path)
-
-
 def test_skipped_rows_are_in_the_manifest_and_nowhere_else(tmp_path):
     bad = [("train", 0), ("train", 17), ("train", 69), *(("test", row) for row in range(11))]
     store = build(tmp_path / "s", bad=bad)

@@ -30,10 +30,10 @@ def reversed_keys(value):
 @pytest.mark.campaign
 @settings(max_examples=times(25, 200))
 @given(GROUPS)
-def test_digest_does_not_depend_on_the_order_of_keys(group):
+def test_survives_json_and_does_not_depend_on_the_order_of_keys(group):
     spec = toy_spec(transform=group)
     assert toy_spec(transform=reversed_keys(group)).digest() == spec.digest()
-    assert StoreSpec.from_dict(reversed_keys(spec.to_dict())) == spec
+    assert StoreSpec.from_dict(json.loads(json.dumps(reversed_keys(spec.to_dict())))) == spec
 
 
 @pytest.mark.campaign
@@ -44,16 +44,6 @@ def test_there_are_differences_exactly_if_the_digests_differ(one, other):
     differences = first.differences(second)
     assert (not differences) == (first.digest() == second.digest())
     assert [(field, b, a) for field, a, b in differences] == second.differences(first)
-
-
-@pytest.mark.campaign
-@settings(max_examples=times(25, 200))
-@given(GROUPS)
-def test_survives_json(group):
-    spec = toy_spec(transform=group)
-    again = StoreSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
-    assert again.digest() == spec.digest()
-    assert not again.differences(spec)
 
 
 def test_differences_name_dotted_fields_with_both_values():

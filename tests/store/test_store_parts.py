@@ -3,13 +3,15 @@
 import random
 import signal
 
+import deeds
 import pytest
 from campaign import times
+from commands import Fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, toy_spec, tree
+from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, tree
 
-from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.errors import UsageError
 from tosca_cache.store import Part, Shard, list_stores
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
@@ -52,32 +54,19 @@ def test_parts_in_any_order_are_one_store(alone, tmp_path, count):
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
-def test_parts_at_the_same_time_are_one_store(toy, tmp_path):
-    writers = [open_writer(tmp_path / "s", part=Part(3, index)) for index in (1, 2, 3)]
-    while any(writer.pending() for writer in writers):
-        for writer in writers:
-            for shard in writer.pending()[:1]:
-                publish(writer, shard, ARRAYS)
-    for writer in writers:
-        assert writer.done_rows == writer.total_rows
-        writer.close()
-    assert tree(build(tmp_path / "s").path) == tree(toy.path)
-
-
 @pytest.mark.campaign
-def test_killed_processes_of_all_parts_lose_nothing(alone, yard, tmp_path):
+def test_killed_processes_of_all_parts_lose_nothing(alone, tmp_path):
     """Real writers of all parts, which begin the store at the same time, die at random steps; others go on with it."""
     generator, path, parts = random.Random(1), tmp_path / "s", ("1/3", "2/3", "3/3")
 
-    def start(part, **how):
-        return yard.start(deed="write_part", **{"with": [path, part]}, **how)
-
     ends = []
     for most in (20, *times([60], [60] * 20)):  # the first 20 steps finish no shard
-        writers = [start(part, root=tmp_path, die=[generator.randrange(most), "before"]) for part in parts]
-        ends += [yard.wait(writer) for writer in writers]
+        moments = [(generator.randrange(most), "before") for _ in parts]
+        died = zip(moments, parts, strict=True)
+        writers = [Fork(deeds.dying, tmp_path, *moment, deeds.write_part, path, part) for moment, part in died]
+        ends += [writer.wait() for writer in writers]
     assert ends[:3] == [-signal.SIGKILL] * 3 and set(ends) <= {0, -signal.SIGKILL}
-    assert [yard.wait(start(part)) for part in parts] == [0, 0, 0]
+    assert [Fork(deeds.write_part, path, part).wait() for part in parts] == [0, 0, 0]
     (summary,) = list_stores(tmp_path)
     assert summary.done_rows == sum(ROWS.values())
     assert set(summary.parts.values()) == {"done"}
@@ -110,16 +99,6 @@ def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):
         open_writer(tmp_path / "s", part=Part(2, 2), restart=True)
     with open_writer(tmp_path / "s") as writer, pytest.raises(ValueError, match="notes"):
         writer.note({})
-
-
-def test_parts_must_have_the_same_numerics(tmp_path):
-    open_writer(tmp_path / "s", part=Part(2, 1)).close()
-    other = {"batch_size": 8, "device": "cpu"}
-    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 4, now 8") as raised:
-        open_writer(tmp_path / "s", part=Part(2, 2), numerics=other)
-    assert "device" not in str(raised.value)
-    with pytest.raises(StoreError, match=r'fingerprint.precision: begun with "fp32", now "bf16"'):
-        open_writer(tmp_path / "s", toy_spec(precision="bf16"), part=Part(2, 2))
 
 
 def test_of_two_lists_the_one_is_believed_that_fits_the_objects(alone, tmp_path):

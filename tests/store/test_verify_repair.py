@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from campaign import times
+from steps import Cut, Fault, cut, watched
 from toy_store import build, open_writer, read_everything, toy_arrays, tree
 
 from tosca_cache.errors import StoreError
@@ -106,30 +107,9 @@ def test_undamaged_objects_of_a_damaged_shard_are_left_alone(small):
     assert (small / "train/features/c.0.0.0").stat().st_ino == inode and verify_store(small).ok
 
 
-class PowerLossError(BaseException):
-    """Not an `Exception`: nothing in the product may catch it and tidy up."""
-
-
-def crashing(monkeypatch, after):
-    """Lets `after` calls that change the store's files pass, then nothing more; locks die with their process anyway."""
-    calls = iter(range(10**9))
-
-    def guard(function):
-        def guarded(path, *arguments, **keywords):
-            if not str(path).endswith(".lock") and next(calls) >= after:
-                raise PowerLossError
-            return function(path, *arguments, **keywords)
-
-        return guarded
-
-    for name in ("fsync", "replace", "rename", "mkdir"):
-        monkeypatch.setattr(os, name, guard(getattr(os, name)))
-    return calls
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("shift", [0.0, 0.25], ids=["same bytes", "other bytes"])
-def test_a_crash_at_any_step_of_mending_loses_nothing(tmp_path, monkeypatch, shift):
+def test_a_crash_at_any_step_of_mending_loses_nothing(tmp_path, shift):
     names = (MANIFEST, "test/zarr.json", "train/features/c.0.0.0", "train/labels/c.1")
     whole = build(tmp_path / "whole", **SIZES).path
 
@@ -138,19 +118,16 @@ def test_a_crash_at_any_step_of_mending_loses_nothing(tmp_path, monkeypatch, shi
         damage(path, *names)
         return path
 
-    path = broken("counted")
-    with monkeypatch.context() as patch:
-        calls = crashing(patch, 10**9)
+    path, counted = broken("counted"), Fault()
+    with watched(tmp_path, counted):
         mend(path, shift)
-        steps = next(calls)
+    steps = len(counted.steps)
     expected = tree(path)
     assert (expected == tree(whole)) == (shift == 0.0)
     for step in times(sorted({0, steps - 1, *random.Random(0).sample(range(steps), 5)}), range(steps)):
         path = broken(f"s{step}")
-        with monkeypatch.context() as patch:
-            crashing(patch, step)
-            with pytest.raises(PowerLossError):
-                mend(path, shift)
+        with pytest.raises(Cut), watched(tmp_path, cut(step)):
+            mend(path, shift)
         if not verify_store(path).ok:
             mend(path, shift)
         left = {name: data for name, data in tree(path).items() if not name.endswith(".tmp")}

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -220,20 +219,6 @@ def entries(diary, word):
 def is_sound(path):
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-def test_four_processes_that_begin_together_share_a_new_ledger(tmp_path):
-    path, cells = tmp_path / "ledger", 100
-    diaries = [tmp_path / f"diary{number}" for number in range(4)]
-    workers = [start(path, diary, bite=3, pause=0.0005, cells=cells) for diary in diaries]
-    for worker in workers:
-        _, errors = worker.communicate()
-        assert worker.returncode == 0, errors
-    runs = Counter(address for diary in diaries for (address,) in entries(diary, "run"))
-    assert len(runs) == cells and set(runs.values()) == {1}
-    with Ledger.open(path, create=False) as ledger:
-        assert {(cell.state, cell.attempts) for cell in ledger.cells()} == {(DONE, 1)}
-    assert is_sound(path)
 
 
 @pytest.mark.campaign

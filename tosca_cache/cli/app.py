@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from tosca_cache.cli import (
+    adapt,
     cache,
     compare,
     conformance,
@@ -24,6 +25,7 @@ from tosca_cache.cli import (
     export,
     export_runs,
     extract,
+    fetch,
     forget,
     learn,
     methods,
@@ -31,6 +33,7 @@ from tosca_cache.cli import (
     report,
     reproduce,
     route,
+    run,
     serve,
     show,
     sweep,
@@ -144,9 +147,9 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
+    *(run, adapt, extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget, serve, export),
-    *(datasets, cache, conformance),
+    *(datasets, fetch, cache, conformance),
 ):
     if hasattr(verb, "register"):
         verb.register(app)

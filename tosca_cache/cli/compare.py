@@ -61,6 +61,9 @@ def compare(
     form: Format = None,
     out: Annotated[Path | None, typer.Option(help="Write the table here, too.", metavar="FILE")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every seed's numbers instead of the table.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add what was published under the same protocol, with its sources.")
+    ] = False,
     plugin: Plugins = None,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
@@ -91,6 +94,10 @@ def compare(
     page = LivePage(live, lambda: _facts_so_far(request, opened, ledger, made))
     found = _run(request, opened, ledger, console, page)
     page.finish()
+    if published:
+        from tosca_cache.compare.published import beside
+
+        found["published"] = beside(found)
     _write(found, form, out, as_json=as_json)
     if not no_report:
         page_of_comparison(found, ledger, made)
@@ -143,7 +150,7 @@ def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console,
 
 def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json: bool) -> None:
     from tosca_cache.errors import RunError
-    from tosca_cache.files import file_errors, write_text
+    from tosca_cache.files import asked_file, file_errors
     from tosca_cache.report.compare import FORMATS, SUFFIXES, comparison
 
     table = comparison(found)
@@ -151,11 +158,8 @@ def _write(found: dict[str, Any], form: str | None, out: Path | None, *, as_json
     if out is not None:
         kind = form or SUFFIXES[out.suffix]
         text = _text(table) if kind == TEXT else FORMATS[kind](table)
-        with file_errors(out, RunError, option="--out"):
-            if out.exists() and not out.is_file():  # a device or a pipe, which stays one
-                out.write_text(text, encoding="utf-8")
-            else:
-                write_text(out.resolve(), text)
+        with file_errors(out, RunError, option="--out"), asked_file(out) as file:
+            file.write(text)
     if as_json:
         echo_json(found)
     elif shown != TEXT:

@@ -19,9 +19,11 @@ def datasets(
 ) -> None:
     """List the named datasets: what they hold, whether they are here, where they are published.
 
+    `tosca fetch NAME` gets one that is missing.
+
     Any folder of images can be given instead of a name: train/CLASS and test/CLASS; DOMAIN/train/CLASS and
     DOMAIN/test/CLASS; or one folder of classes with --test-fraction. Or a CSV file that lists them, with columns
-    path and label, and optionally split and domain.
+    path and label, and optionally split and domain. Or Arrow, Parquet and tar shards, which are read in place.
     """
     from tosca_cache.datasets import list_datasets, resolve_data_root
 
@@ -43,6 +45,7 @@ def _row(status: DatasetStatus) -> dict[str, Any]:
         "layout": known.wanted,
         "published": known.published,
         "md5": known.md5,
+        "fetch": f"tosca fetch {known.name}" if known.layout != "embedded" else None,
     }
 
 
@@ -60,6 +63,11 @@ def _print(statuses: list[DatasetStatus], data_root: str) -> None:
         table.add_row(*cells, status.state + found, row["folder"] or "in this package")
     console.print(table)
     absent = [status.known for status in statuses if status.state in ("missing", "counts differ")]
+    missing = [status.known.name for status in statuses if status.state == "missing"]
+    if missing:
+        console.print(
+            f"\nto get one: tosca fetch {missing[0]} (`tosca fetch --list` has sizes and checksums)", soft_wrap=True
+        )
     for source in dict.fromkeys(known.published for known in absent):
         files = ", ".join(k.name + (f" (md5 {k.md5})" if k.md5 else "") for k in absent if k.published == source)
         console.print(f"\n{files}: from {source}", soft_wrap=True)

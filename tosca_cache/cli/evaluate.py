@@ -79,8 +79,3 @@ def _block(title: str, lines: list[str]) -> None:
         echo(f"{title}:")
         for line in lines:
             echo(f"  {line}")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(evaluate)

@@ -55,8 +55,3 @@ def export_runs(
             (out.parent if to == "parquet" else out).mkdir(parents=True, exist_ok=True)
             TOOLS[to][1](records, out)
     echo(f"{len(records)} records: {out}", err=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(export_runs)

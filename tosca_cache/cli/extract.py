@@ -24,7 +24,7 @@ SHOWN = 10  # skipped images that are printed; the manifest lists all
 Backbone = Annotated[
     str | None,
     typer.Option(
-        help="Any model of timm (arch or arch.tag), vit_nano, or a name of the reference.",
+        help="Any model of timm (arch or arch.tag), vit_nano, a name of the reference, or an adapted backbone's folder.",
         show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
     ),
 ]
@@ -38,6 +38,12 @@ Normalize = Annotated[
 TestFraction = Annotated[
     float | None,
     typer.Option(help="Share of each class for the test split, for one folder of classes or a list without splits."),
+]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Column or key of the labels, for Arrow, Parquet and tar shards.", show_default="label"
+    ),
 ]
 Orientation = Annotated[
     str | None,
@@ -103,13 +109,20 @@ Scheduler = Annotated[
 
 def extract(
     dataset: Annotated[
-        str, typer.Option(help="A name (see `tosca datasets`), a folder of images, or a CSV file that lists them.")
+        str,
+        typer.Option(
+            help="A name (see `tosca datasets`), a folder of images, a CSV file that lists them, or tables or shards."
+        ),
     ],
     backbone: Backbone = None,
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
+    with_base: Annotated[
+        bool, typer.Option("--with-base", help="Features of the frozen backbone before those of the adapted one.")
+    ] = False,
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,
+    label: Label = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
     precision: Annotated[

@@ -111,8 +111,3 @@ def _count(images: Any) -> str:
 
 def _percent(value: float | None) -> str:
     return "not measured (one photo each)" if value is None else f"{value:.1f} %"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(learn)

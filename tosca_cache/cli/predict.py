@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,7 @@ from tosca_cache.cli.learn import Device, ModelPath
 from tosca_cache.cli.options import Plugins, import_plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.files import asked_file, file_errors
-from tosca_cache.terminal import echo
+from tosca_cache.terminal import echo, make_console
 from tosca_cache.text import csv_text, one_line
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def _answers(
     threshold: float,
     weights: Path | None,
 ) -> Iterator[Answer]:
+    from tosca_cache.bars import counting
     from tosca_cache.model.answers import answer_photos, answer_store
     from tosca_cache.model.inputs import photo_paths
     from tosca_cache.model.session import encoder_of
@@ -93,44 +94,15 @@ def _answers(
 
     if features is not None:
         return answer_store(model, open_store(features), top=top, threshold=threshold)
-    on_progress = stack.enter_context(counting("predict", None)) if not sys.stdout.isatty() else lambda n: None
-    paths = photo_paths(photos, sys.stdin)
+    change = stack.enter_context(counting(make_console(stderr=True, quiet=sys.stdout.isatty()), "predict"))
     return answer_photos(
-        model, encoder_of(model, weights), paths, top=top, threshold=threshold, on_progress=on_progress
+        model,
+        encoder_of(model, weights),
+        photo_paths(photos, sys.stdin),
+        top=top,
+        threshold=threshold,
+        on_progress=lambda count: change(advance=count),
     )
-
-
-def counting(what: str, total: int | None) -> Any:
-    """A bar of photos on standard error; within it, a function that is told of some more of them."""
-    from contextlib import contextmanager
-
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-
-    from tosca_cache.bars import Bar
-    from tosca_cache.terminal import make_console
-
-    @contextmanager
-    def shown() -> Iterator[Callable[[int], None]]:
-        bar = Bar(
-            TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=make_console(stderr=True)
-        )
-        task, done = bar.add_task(what, total=total), 0
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            bar.update(task, completed=done)
-
-        if not bar.shown:
-            yield lambda n: None
-            return
-        bar.start()
-        try:
-            yield advance
-        finally:
-            bar.stop()
-
-    return shown()
 
 
 def _csv(stack: ExitStack, table: Path | None, top: int) -> Callable[[Answer], None]:
@@ -143,6 +115,7 @@ def _csv(stack: ExitStack, table: Path | None, top: int) -> Callable[[Answer], N
     file.write(csv_text([[*COLUMNS, *others]]))
 
     def write(answer: Answer) -> None:
+        """One row."""
         more = [value for pair in answer.top[1:] for value in pair]
         values = [answer.path, answer.label, answer.probability, answer.novelty, answer.error, *more]
         file.write(csv_text([values + [None] * (len(COLUMNS) + len(others) - len(values))]))
@@ -162,8 +135,3 @@ def _line(answer: Answer) -> str:
         named[0] = f"{answer.label} ({named[0]})"
     rest = f"  (then {', '.join(named[1:])})" if named[1:] else ""
     return f"{shown}  {named[0]}{rest}" + ("  looks like none of the classes" if answer.is_novel else "")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(predict)

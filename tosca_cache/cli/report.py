@@ -292,8 +292,3 @@ def _extract(path: Path) -> None:
             f"no numbers can be read from it: {error}", where=path, remedy="give a page that tosca report wrote"
         ) from error
     echo(json.dumps(found, indent=1, allow_nan=False))
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(report)

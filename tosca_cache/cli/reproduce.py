@@ -24,7 +24,16 @@ def reproduce(
     expectation: Annotated[
         Path | None, typer.Option(help="A TOML file of values, instead of --paper.", metavar="FILE")
     ] = None,
-    list_all: Annotated[bool, typer.Option("--list", help="Print all published values, then stop.")] = False,
+    which: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATASET=VALUE",
+            help="Which backbone, transform and split a published last accuracy of SimpleCIL or NCM implies; then stop.",
+        ),
+    ] = None,
+    list_all: Annotated[
+        bool, typer.Option("--list", help="Print all published values (of --dataset), then stop.")
+    ] = False,
     tolerance: Annotated[
         float | None, typer.Option(help="Points that ours may differ; exit with 1 beyond.", show_default="report only")
     ] = None,
@@ -48,8 +57,11 @@ def reproduce(
     Features that are not there yet are extracted first.
     """
     import_plugins(plugin)
+    if which:
+        _which(which, as_json=as_json)
+        return
     if list_all:
-        _list(paper, expectation)
+        _list(paper, expectation, dataset, as_json=as_json)
         return
     from tosca_cache.compare.reproduce import Places
 
@@ -81,14 +93,44 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
     return read_paper(expectation) if expectation is not None else find_paper(str(paper))
 
 
-def _list(paper: str | None, expectation: Path | None) -> None:
+def _which(asked: list[str], *, as_json: bool) -> None:
+    from tosca_cache.compare.published import NEAR, implied
+    from tosca_cache.errors import UsageError
+    from tosca_cache.report.published import implied_text
+
+    found = {}
+    for text in asked:
+        dataset, _, value = text.partition("=")
+        try:
+            found[dataset, float(value)] = implied(dataset, float(value))
+        except ValueError:
+            raise UsageError(
+                f"{text!r} is no dataset and accuracy"[:200], where="--which", remedy="as in --which cub=86.7"
+            ) from None
+    if as_json:
+        nearest = {f"{name}={value:g}": gaps for (name, value), gaps in found.items()}
+        echo_json({key: [{"gap": gap} | one.model_dump() for gap, one in gaps] for key, gaps in nearest.items()})
+        return
+    for (dataset, accuracy), gaps in found.items():
+        echo(implied_text(dataset, accuracy, gaps, NEAR))
+
+
+def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, as_json: bool) -> None:
     from tosca_cache.compare.expectation import find_paper, shipped_papers
+    from tosca_cache.compare.published import by_protocol, published
     from tosca_cache.learners import LEARNERS
+    from tosca_cache.report.published import published_tables
     from tosca_cache.report.reproduce import papers_table
 
     everything = paper is None and expectation is None
     papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
+    records = [one for one in published() if dataset in (None, one.dataset)] if everything else []
+    if as_json:
+        echo_json([one.model_dump() for one in records])
+        return
     console = make_console()
+    for table in published_tables(by_protocol(records)):
+        console.print(table)
     console.print(papers_table(papers, list(LEARNERS)))
 
 

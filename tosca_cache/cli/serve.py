@@ -110,8 +110,3 @@ def _address(listening: socket.socket) -> str:
     name: Any = listening.getsockname()
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"http://{host}:{name[1]}/"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb."""
-    app.command()(serve)

@@ -31,6 +31,10 @@ LISTS = {
 WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())  # of the command that is running
 STORE = ("backbone", "normalize", "img_size", "views")  # which store is meant, besides its dataset
 TASKS = ("task_sizes", "class_order", "shots")
+SETTINGS_OF_STEPS = (  # of `tosca run`; all else has its own command
+    *("dataset", *STORE, "incremental", "init_cls", "increment", "task_sizes", "shuffle", "shots", "seeds"),
+    *("method", "device"),
+)
 
 
 def with_settings(
@@ -83,6 +87,8 @@ def store_for(resolved: Resolved, store: Path | None, root: str, console: Consol
     foreign = [key for key in resolved.ignored if key not in KEYS]
     if foreign:
         lines.append(f"without effect here: {', '.join(foreign)} (--show-config says why)")
+    if opened.spec.adapted is not None:
+        lines.append(f"features: {opened.spec.features}, first task of {len(opened.spec.first_task or ())} classes")
     for line in [f"store: {opened.path}", *lines]:
         console.print(line, soft_wrap=True)
     return opened, resolved

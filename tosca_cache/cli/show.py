@@ -69,12 +69,16 @@ def _list(runs: Path, as_json: bool) -> None:
             found.append({"run": run.name, "problem": error.problem})
             continue
         facts = {"run": run.name, "dataset": metrics["dataset"], "method": learner_words(metrics)}
+        facts["features"] = metrics.get("features") or "frozen"  # none were adapted when runs did not say it
         accuracies = {name: metrics[name] for name in ("average_accuracy", "last_accuracy")}
         found.append(facts | {"seeds": len(metrics["seeds"])} | accuracies)
     if as_json:
         echo_json(found)
         return
-    console, titles = make_console(), ("run", "dataset", "method", "seeds", "average accuracy", "last accuracy")
+    console, titles = (
+        make_console(),
+        ("run", "dataset", "method", "features", "seeds", "average accuracy", "last accuracy"),
+    )
     rows = [
         [one_line(with_spread(v, None) if k.endswith("accuracy") else str(v)) for k, v in run.items()]
         for run in found

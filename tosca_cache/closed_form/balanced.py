@@ -13,14 +13,17 @@ from tosca_cache.closed_form.roots import RATIO, Dual, bytes_needed, cholesky, c
 
 
 class BalancedRidge:
-    """W = (sum_c G_c / n_c + gamma I)^-1 [Q_c / n_c], over all classes c with n_c rows so far; float64.
+    """W = (sum_c w_c G_c + gamma I)^-1 [w_c Q_c], over all classes c with n_c rows so far; float64.
 
-    G_c is the Gram matrix of the class's random features and Q_c the sum of them. A class may get rows in any task; as n_c
-    then changes, G_c must be known by itself. It is kept as a square root (`roots`) for every task in which the class had
-    rows: as many rows of M numbers as there were train rows, mixed within class and task.
+    G_c is the Gram matrix of the class's random features and Q_c the sum of them; w_c = (1 / n_c) / m with m the mean of
+    1 / n_c over all C classes (0 for a class without rows), so that the weights have mean 1. With as many rows of every
+    class all weights are 1. A class may get rows in any task; as n_c then changes, G_c must be known by itself. It is kept
+    as a square root (`roots`) for every task in which the class had rows: as many rows of M numbers as there were train
+    rows, mixed within class and task.
 
     Arguments:
-        features: random features in float64. gamma: the ridge.
+        features: random features in float64.
+        gamma: the ridge beside Gram matrices whose weights have mean 1; it is gamma m beside sum_c G_c / n_c.
     """
 
     def __init__(self, features: RandomFeatures, *, gamma: float) -> None:
@@ -64,8 +67,13 @@ class BalancedRidge:
             targets = F.one_hot(owners, len(self.counts)) * heights.unsqueeze(1)
             weights = 1 / self.counts[owners].to(heights)
             few = self.dual.count <= RATIO * self.features.size
-            self._weights = self.dual.solve(self.gamma, targets, weights) if few else self._primal(targets, weights)
+            solve = self.dual.solve if few else self._primal
+            self._weights = solve(self.gamma * self._mean_weight(), targets, weights)
         return self._weights
+
+    def _mean_weight(self) -> float:
+        """Mean of 1 / n_c over all classes, where a class without rows counts as 0."""
+        return float((1 / self.counts[self.counts > 0].double()).sum()) / len(self.counts)
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
         """Bytes that it takes at most; see `Learner.memory_needed`. Square roots of all rows are kept."""
@@ -88,7 +96,7 @@ class BalancedRidge:
         self.heights, self.owners = ([state[f"{name}.{i}"] for i in blocks] for name in ("height", "owner"))
         self._gram = self._weights = None
 
-    def _primal(self, targets: Tensor, weights: Tensor) -> Tensor:
+    def _primal(self, ridge: float, targets: Tensor, weights: Tensor) -> Tensor:
         size, rows = self.features.size, torch.cat(self.dual.blocks)
         gram, before = self._gram or (weights.new_zeros(size, size), weights[:0])
         change = weights - F.pad(before, (0, len(weights) - len(before)))
@@ -96,6 +104,6 @@ class BalancedRidge:
         gram.addmm_((rows[changed] * change[changed, None]).T, rows[changed])
         self._gram = gram, weights
         whole = column_major(size, size, gram, gram.dtype).copy_(gram)
-        factor = cholesky(whole, self.gamma)
+        factor = cholesky(whole, ridge)
         assert factor is not None, "gamma is positive"
         return torch.cholesky_solve(rows.T @ (weights.unsqueeze(1) * targets), factor)

@@ -10,6 +10,7 @@ rows, so that there is no interpolation peak where rows are about as many as fea
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -58,6 +59,11 @@ class Candidates:
             if step == power:
                 return self.scale * 10.0**power
             power = step
+
+    def best_of(self, lambdas: Sequence[float]) -> float:
+        """The lambda of least error among some; the largest where none can be told from rounding."""
+        errors = {lam: self._score(lam) for lam in lambdas}
+        return max(lambdas) if min(errors.values()) == math.inf else min(errors, key=errors.__getitem__)
 
     def _at(self, power: int) -> float:
         if power not in self._found:

@@ -21,15 +21,22 @@ class Lda:
     L is the least-norm inverse.
 
     Arguments:
-        shrinkage: e; None: chosen from S and the number of rows, see `likely_shrinkage`. ridge: r.
+        shrinkage: e; None: chosen from S and the number of rows, by `likely_shrinkage`, or by `oas_shrinkage` with `oas`.
+        ridge: r.
         total: S is the covariance about the mean of all rows instead, sum (x - m)(x - m)^T / (n - 1).
         relative: False: t is 1.
     """
 
     def __init__(
-        self, *, shrinkage: float | None = None, ridge: float = 0.0, total: bool = False, relative: bool = True
+        self,
+        *,
+        shrinkage: float | None = None,
+        ridge: float = 0.0,
+        total: bool = False,
+        relative: bool = True,
+        oas: bool = False,
     ) -> None:
-        self.shrinkage, self.ridge, self.total, self.relative = shrinkage, ridge, total, relative
+        self.shrinkage, self.ridge, self.total, self.relative, self.oas = shrinkage, ridge, total, relative, oas
         self.second = torch.empty(0, 0, dtype=torch.float64)  # sum x x^T, [d, d]
         self.sums = torch.empty(0, 0, dtype=torch.float64)  # of each class, [C, d]
         self.counts = torch.empty(0, dtype=torch.float64)
@@ -54,6 +61,10 @@ class Lda:
             self._chosen = self.shrinkage
         if self._chosen is None:
             covariance = self._covariance(self._means())
+            if self.oas:
+                traces = float(covariance.diagonal().sum()), float(covariance.square().sum())
+                self._chosen = oas_shrinkage(*traces, len(covariance), int(self.counts.sum()))
+                return self._chosen
             freedom = float(self.counts.sum()) - (1 if self.total else len(self.counts))
             self._chosen = likely_shrinkage(covariance, freedom)
         return self._chosen
@@ -72,6 +83,11 @@ class Lda:
         """Scores of all classes, [n, C]."""
         weights, bias = self.weights()
         return x.double() @ weights + bias
+
+    def gaussian(self) -> tuple[Tensor, Tensor]:
+        """The class means [C, d], and the covariance that they share, S [d, d]."""
+        means = self._means()
+        return means, self._covariance(means)
 
     def _solved(self) -> tuple[Tensor, Tensor]:
         means = self._means()
@@ -128,3 +144,18 @@ def likely_shrinkage(covariance: Tensor, freedom: float) -> float:
     free = (1 - left[:, 0] * distance).clamp_min(torch.finfo(values.dtype).tiny)
     surprise = free.log() + shrunk.log().sum(1) + distance / free
     return SHRINKAGES[int(surprise.argmin())]
+
+
+def oas_shrinkage(trace: float, squares: float, size: int, rows: int) -> float:
+    """The share of the mean variance in a shrunk covariance S that approximates the oracle's least square error (OAS).
+
+    Chen, Wiesel, Eldar and Hero, IEEE Trans. Signal Processing 58 (2010), eq. 23, as scikit-learn has it: with a =
+    tr(S S) / p^2 and m = tr(S) / p it is (a + m^2) / ((n + 1) (a - m^2 / p)), at most 1; the same for S and any
+    multiple of it.
+
+    Arguments:
+        trace: tr(S). squares: tr(S S). size: p. rows: n.
+    """
+    mean, spread = trace / size, squares / size**2
+    below = (rows + 1) * (spread - mean**2 / size)
+    return min((spread + mean**2) / below, 1.0) if below > 0 else 1.0

@@ -30,7 +30,8 @@ class RandomRidge:
         seed: of the random order in which a task's rows are split to choose lambda.
         lam: lambda; None: chosen by `selection`, in float64.
         selection: `split` as published: at each task, as `Ridge` does. `gcv`: at each task while square
-            roots are kept, then at the first one and when rows have doubled since.
+            roots are kept, then at the first one and when rows have doubled since. `gcv-task`: at each task, by
+            generalised cross-validation over that task's rows alone, among `lambdas`.
         dtype: of all sums and of the solution; None: that of the features.
     """
 
@@ -41,9 +42,11 @@ class RandomRidge:
         seed: int,
         lam: float | None = None,
         selection: str = "split",
+        lambdas: Sequence[float] = (),
         dtype: torch.dtype | None = None,
     ) -> None:
         self.features, self.seed, self.fixed, self.selection = features, seed, lam, selection
+        self.lambdas = lambdas
         self.dtype = dtype or features.dtype
         self.lam, self.rows = 1.0 if lam is None else lam, 0
         self.chosen_at = 0  # rows when lambda was last chosen by `gcv`, from what is kept now
@@ -135,6 +138,8 @@ class RandomRidge:
             self._leave_dual(h)
         if self.fixed is None and self.selection == "split":
             self.lam = best_lambda(h, y)
+        if self.fixed is None and self.selection == "gcv-task":
+            self.lam = _task_candidates(h, y).best_of(self.lambdas)
         if self.sums is not None:
             self._correct(h, y)
             self._add(h, y)
@@ -187,6 +192,14 @@ class RandomRidge:
         G, Q = self.sums
         Q = F.pad(Q, (0, y.shape[1] - Q.shape[1]))
         self.sums = add_gram(G, h), Q.addmm_(h.T, y)
+
+
+def _task_candidates(h: Tensor, y: Tensor) -> Candidates:
+    """Of whichever system is smaller, that of the rows [n, M] or that of the features."""
+    h, y = h.double(), y.double()
+    if len(h) <= h.shape[1]:
+        return Candidates(h @ h.T, y, len(h), dual=True)
+    return Candidates(h.T @ h, h.T @ y, len(h))
 
 
 def _products(h: Tensor) -> Tensor:

@@ -36,8 +36,12 @@ class RecursiveRidge:
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n] anywhere below `classes`, the number of classes so far."""
+        self.features.fit(x)
         h = self.features.apply(x)
-        y = F.one_hot(labels, classes).to(h)
+        self.add(h, F.one_hot(labels, classes).to(h))
+
+    def add(self, h: Tensor, y: Tensor) -> None:
+        """Adds rows: random features [n, M], targets [n, C] of as many classes as before or more."""
         for batch, target in zip(h.split(GROUP), y.split(GROUP), strict=True):
             if self.R is None and self.dual.count + len(batch) > RATIO * self.features.size:
                 self._leave_dual(h)
@@ -68,14 +72,16 @@ class RecursiveRidge:
         return bytes_needed(sum(rows), self.features.size, classes, dim, itemsize=8, most=RATIO)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; the features follow from their seed."""
+        """Everything that `load_state` needs; the features follow from their seed and their own state."""
         if self.R is not None:
-            return {"R": self.R.clone(), "W": self.weights()}  # R is subtracted from in place
+            return {"R": self.R.clone(), "W": self.weights()} | self.features.state()  # R is subtracted from in place
         pairs = enumerate(zip(self.dual.blocks, self.targets, strict=True))
-        return {name: t for i, (S, Z) in pairs for name, t in ((f"root.{i}", S), (f"target.{i}", Z))}
+        state = {name: t for i, (S, Z) in pairs for name, t in ((f"root.{i}", S), (f"target.{i}", Z))}
+        return state | self.features.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one with the same features and gamma was."""
+        self.features.load_state(state)
         groups = range(sum(name.startswith("root.") for name in state))
         self.dual = Dual(state[f"root.{i}"] for i in groups)
         self.targets = [state[f"target.{i}"] for i in groups]

@@ -12,8 +12,10 @@ from tosca_cache.closed_form.roots import cholesky, column_major
 
 LAMBDAS = tuple(10.0**power for power in range(-8, 9))
 LEAST = 1e-10
-VALIDATION = 0.2  # of a task's rows, on which lambda is chosen by `split`
+FITTED = 0.8  # of a task's rows; lambda is chosen by `split` on the others
 SELECTIONS = ("split", "gcv")
+FOLDS = 4
+FOLD_LAMBDAS = (*(10.0 ** (-4 + step / 2) for step in range(15)), 1e-8)  # of `folds`, in the order in which ties fall
 AT_ONCE = 1024  # rows or columns that are converted to float64 together
 
 
@@ -22,17 +24,18 @@ class Ridge:
 
     lambda is chosen anew at each task. `gcv`: by generalised cross-validation over all rows so far, from G and Q (`gcv`).
     `split`, as published: from the task's own rows alone, fitted on the first 80 % of them in random order, compared by the
-    squared error on the rest, and then used with all sums; it fails where all rows are about as many as features.
+    squared error on the rest, and then used with all sums; it fails where all rows are about as many as features. `folds`:
+    by accuracy on folds of the task's rows, each fitted with all sums before and the other folds (`fold_lambda`).
 
     Arguments:
         expansion: size M of h = ReLU(x P) with P ~ N(0, 1); None: h = x.
         seed: of P and of the random order.
-        selection: `gcv` or `split`.
+        selection: `gcv`, `split` or `folds`.
     """
 
     def __init__(self, expansion: int | None = None, *, seed: int = 1993, selection: str = "gcv") -> None:
         self.expansion, self.seed, self.selection = expansion, seed, selection
-        self.features = RandomFeatures(expansion or 0, seed=seed)
+        self.features = RandomFeatures(expansion or 1, seed=seed)
         self.G = self.Q = torch.empty(0, 0, dtype=torch.float64)
         self.lam, self.rows = 1.0, 0
         self._weights: Tensor | None = None
@@ -50,6 +53,8 @@ class Ridge:
             self.G, self.Q = h.new_zeros(h.shape[1], h.shape[1]), h.new_zeros(h.shape[1], 0)
         grown = h.new_zeros(h.shape[1], classes)
         grown[:, : self.Q.shape[1]] = self.Q
+        if self.selection == "folds":
+            self.lam = fold_lambda(self.G, grown, h, y, labels)
         self.G, self.Q = add_gram(self.G.clone(), h), grown + h.T @ y  # states of before are kept as they are
         self.rows += len(h)
         if self.selection == "split":
@@ -100,15 +105,47 @@ def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:
     return torch.linalg.pinv(G + lam * identity, hermitian=True) @ Q
 
 
+def fold_lambda(G: Tensor, Q: Tensor, h: Tensor, y: Tensor, labels: Tensor) -> float:
+    """The lambda of `FOLD_LAMBDAS` of the best mean accuracy over stratified folds of a task's rows (LayUP, field.md A2).
+
+    A fold is scored by the sums G [M, M] and Q [M, C] of all rows before plus those of the task's other folds. Folds are
+    those of scikit-learn's StratifiedKFold without shuffling; classes may have fewer rows than there are folds.
+
+    Arguments:
+        h: rows of the task, [n, M]. y: their targets, [n, C]. labels: their classes, [n].
+    """
+    folds, accuracies = stratified_folds(labels), []
+    for fold in folds.unique():
+        held, fit = folds == fold, folds != fold
+        values, vectors = torch.linalg.eigh(G + h[fit].T @ h[fit])
+        right, left = vectors.T @ (Q + h[fit].T @ y[fit]), h[held] @ vectors
+        values = values.clamp_min(0).unsqueeze(1)
+        answers = torch.stack([(left @ (right / (values + lam))).argmax(1) for lam in FOLD_LAMBDAS])
+        accuracies.append((answers == labels[held]).double().mean(1))
+    return FOLD_LAMBDAS[int(torch.stack(accuracies).mean(0).argmax())]
+
+
+def stratified_folds(labels: Tensor, folds: int = FOLDS) -> Tensor:
+    """The fold of every row, [n]: each class's rows in order, in shares that are as even as they can be for all."""
+    ordered, found = labels.sort().values, torch.empty_like(labels)
+    for c in labels.unique():
+        shares = torch.stack([(ordered[fold::folds] == c).sum() for fold in range(folds)])
+        found[labels == c] = torch.arange(folds, device=labels.device).repeat_interleave(shares)
+    return found
+
+
 def best_lambda(h: Tensor, y: Tensor) -> float:
     """The lambda of `LAMBDAS` of least squared error on the last fifth of the rows [n, M], fitted on the others; float64.
+
+    As RanPAC's official code splits them, the first floor(0.8 n) rows are fitted. Errors are computed in float64, there in
+    float32: where several lambdas are as good, or a small one cannot be solved for in float32, the choice may differ. The
+    order of the rows is the caller's (there that of a shuffled loader), so the split itself is another draw.
 
     Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M. Classes without rows have
     no error with any lambda, and are left out.
     """
-    held = max(1, round(VALIDATION * len(h)))
-    fit, check, y = h[:-held], h[-held:], y[:, y.any(0)].double()
-    y_fit, y_check = y[:-held], y[-held:]
+    count, y = int(FITTED * len(h)), y[:, y.any(0)].double()
+    fit, check, y_fit, y_check = h[:count], h[count:], y[:count], y[count:]
     if not len(fit):
         return 1.0
     matrix, right, left = _dual(fit, y_fit, check) if len(fit) <= fit.shape[1] else _primal(fit, y_fit, check)

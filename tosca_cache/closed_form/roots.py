@@ -178,7 +178,7 @@ class Dual:
             and not right[:start, classes:].any()
         )
         start = start if same else 0
-        known = F.pad(known[:start], (0, right.shape[1] - known.shape[1]))
+        known = F.pad(known, (0, right.shape[1] - classes)) if same else right[:0]
         rest = right[start:] - factor[start:, :start] @ known
         found = torch.cat([known, torch.linalg.solve_triangular(factor[start:, start:], rest, upper=False)])
         self._halfway, self._kept = (found, right), len(right)

@@ -107,6 +107,7 @@ def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Work
     addresses = list(contents)
 
     def run(left: set[str]) -> bool:
+        """Runs those of these cells that nobody else has taken."""
         for row in cells:
             for block in blocks_of([cell for cell in row if cell.address in left]):
                 taken = book.claim([cell.address for cell in block])

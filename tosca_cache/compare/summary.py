@@ -24,8 +24,9 @@ COSTS = ("stored_numbers", "trainable_parameters", "train_seconds", "millisecond
 def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) -> dict[str, Any]:
     """The table of a comparison, as plain JSON values.
 
-    Keys: dataset, store, fingerprint, those of `_tasks`, shuffle, shots, seeds; columns: names of what was measured; rows:
-    one a learner (see `_row`), best last accuracy first, bounds after all others.
+    Keys: dataset, store, fingerprint, features (`frozen`, or how the backbone was adapted), those of `_tasks`,
+    shuffle, shots, seeds; columns: names of what was measured; rows: one a learner (see `_row`), best last accuracy first,
+    bounds after all others.
     """
     config = request.config
     columns = columns_of(request)
@@ -38,6 +39,7 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
             "dataset": config.dataset,
             "store": str(store.path),
             "fingerprint": store.spec.digest(),
+            "features": store.spec.features,
             **_tasks(config, store, request.seeds),
             "shuffle": config.shuffle,
             "shots": config.shots,

@@ -47,7 +47,7 @@ class ImageDataset:
     splits: `train` and `test`.
     opener: (split, row) -> RGB image; raises `ImageError` with the path if it cannot be decoded. Thread-safe.
     root: the folder it lies in; None for datasets made in memory.
-    listed_in: the CSV file that lists it; None for all others.
+    listed_in: the CSV file that lists it, or the one table or shard that holds it; None for all others.
     decoding: how its files are decoded, as `opener` does; None where images are no files of their own.
     left_out: why -> paths of files and folders beside the rows, which are no rows.
     unchecked: whether images may stand in both splits or in several classes, and nobody has looked.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tosca_cache.datasets.arrow import is_tables, load_tables
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.cifar import FOLDER, load_cifar100
 from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, as_published
@@ -15,6 +16,7 @@ from tosca_cache.datasets.folder_dataset import check_fraction, load_folder
 from tosca_cache.datasets.folders import LAYOUTS, SPLITS, FolderScan
 from tosca_cache.datasets.lists import is_list, load_list
 from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known, unknown_dataset
+from tosca_cache.datasets.shards import is_shards, load_shards
 from tosca_cache.errors import DatasetError, UsageError
 
 DEFAULT_DATA_ROOT = Path("data")
@@ -52,8 +54,10 @@ def load_dataset(
     seed: int = 1993,
     name: str | None = None,
     decoding: Mapping[str, Any] | None = None,
+    label: str | None = None,
 ) -> ImageDataset:
-    """A dataset by its name, or by the path of its folder or of the CSV file that lists it (also below the data root).
+    """A dataset by its name, or by the path (also below the data root) of its folder, of the CSV file that lists it, or of
+    tables or shards that hold it (`datasets.arrow`, `datasets.shards`), which are known by their files.
 
     Arguments:
         data_root: where named datasets lie; see `resolve_data_root`.
@@ -61,6 +65,7 @@ def load_dataset(
         name: what to call a folder or a list; by default as the folder or file is called.
         decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
             and `PUBLISHED` for named datasets.
+        label: the column or key of the labels, of tables and shards.
 
     Raises:
         UsageError: there is no such name or folder; the test fraction does not fit, or there are no files to decode.
@@ -70,15 +75,38 @@ def load_dataset(
     data_root = resolve_data_root(data_root)
     dataset = known(name_or_path)
     if dataset is not None:
+        if label is not None:
+            raise _no_label(dataset.name)
         if test_fraction is not None:
             raise UsageError(
                 f"{dataset.name} has a test split of its own", where="--test-fraction", remedy="leave the option out"
             )
         return load_known(dataset, data_root, decoding)
     path = _path(name_or_path, data_root)
-    load = load_list if is_list(path) else load_folder
     how = replace(Decoding(), **(decoding or {}))
+    if (load_packed := _packed(path)) is not None:
+        return load_packed(path, name=name, test_fraction=test_fraction, seed=seed, decoding=how, label=label)
+    if label is not None:
+        raise _no_label(name_or_path)
+    load = load_list if is_list(path) else load_folder
     return load(path, name=name, test_fraction=test_fraction, seed=seed, decoding=how)
+
+
+def _packed(path: Path) -> Callable[..., ImageDataset] | None:
+    """What loads tables or shards, if those are what is there, and no images of their own in folders."""
+    load = load_shards if is_shards(path) else load_tables if is_tables(path) else None
+    if load is None or path.is_file():
+        return load
+    images = (file for depth in ("*/*", "*/*/*") for file in path.glob(depth) if file.suffix.lower() in IMAGE_SUFFIXES)
+    return None if next(images, None) else load
+
+
+def _no_label(dataset: str) -> UsageError:
+    return UsageError(
+        f"the labels of {dataset} are the names of folders or stand in its list",
+        where="--label",
+        remedy="leave it out; it is for tables and shards",
+    )
 
 
 def _path(given: str, data_root: Path) -> Path:
@@ -156,7 +184,8 @@ def _missing(dataset: KnownDataset, data_root: Path) -> DatasetError:
     return DatasetError(
         f"the files of {dataset.name} are missing; wanted: {dataset.wanted}",
         where=f"{first}{also}",
-        remedy=f"get it from {_source(dataset)}, and unpack it there; or say where it is with --data-root DIR",
+        remedy=f"run `tosca fetch {dataset.name}`; or get it from {_source(dataset)}, and unpack it there; or say where it "
+        "is with --data-root DIR",
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import torch
 from torch import nn
 
 from tosca_cache.datasets.transforms import TransformSpec
-from tosca_cache.errors import BackboneError
-from tosca_cache.extract import vit_nano
+from tosca_cache.errors import BackboneError, UsageError
+from tosca_cache.extract import tuning, vit_nano
+from tosca_cache.extract.adapted import AGAIN, PARTS, Adaptation, is_adapted, read_card, read_parts
 from tosca_cache.extract.names import (
     LOCAL_TAG,
     PRECISIONS,
@@ -47,6 +49,8 @@ class Backbone:
     mean, std: what the weights were trained with.
     whole_image: the clean view is the whole image, not the reference's crop of 224 out of 256.
     device, precision: where and in which arithmetic `forward` computes.
+    adapted: the modules inside it that were trained on a first task; None if it is frozen as published. Its digest is then
+        that of the weights with the modules, and its tag names them.
     """
 
     model: nn.Module
@@ -60,6 +64,7 @@ class Backbone:
     whole_image: bool
     device: torch.device
     precision: str
+    adapted: Adaptation | None = field(default=None, kw_only=True)
 
     def transform(self, normalise: bool = True) -> TransformSpec:
         """The reference's transforms at this backbone's size; without `normalise`, inputs in [0, 1] as published."""
@@ -129,24 +134,38 @@ def load_backbone(
     img_size: int | None = None,
     device: torch.device | None = None,
     precision: str = "auto",
+    untrained: bool = False,
+    with_base: bool = False,
 ) -> Backbone:
     """A frozen backbone by its name.
 
     Arguments:
-        name: `vit_nano`, any model of timm (`arch` or `arch.tag`), or a name of the reference (`extract.names`).
+        name: `vit_nano`, any model of timm (`arch` or `arch.tag`), a name of the reference (`extract.names`), or the folder
+            of an adapted backbone, whose base and image size are those of its card.
         weights: a local file (safetensors, or a torch checkpoint of tensors only) instead of timm's download.
         img_size: side S of the input in pixels; the model's own by default. Position embeddings are resampled.
         device: the CPU by default.
         precision: `auto`, `fp32`, `bf16` or `fp16`.
+        untrained: leave the weights as they are drawn, to measure by: nothing is downloaded or read.
+        with_base: features of the frozen backbone before those of the adapted one, 2 d numbers.
 
     Raises:
         BackboneError: there is no such model, its weights cannot be had or do not fit, or it cannot take that size.
-        UsageError: there is no such precision.
+        UsageError: there is no such precision, or `with_base` for a backbone that is not adapted.
     """
     device = device or torch.device("cpu")
+    if is_adapted(name):
+        return _load_adapted(Path(name), weights, img_size, device, precision, with_base=with_base)
+    if with_base:
+        raise UsageError(
+            f"{shortened(name)!r} is no adapted backbone, so there is no base beside it",
+            where="--with-base",
+            remedy="give --backbone the folder that `tosca adapt` has made",
+        )
     precision = resolve_precision(precision, device, name)
     arch, tag = resolve_name(name)
-    built = _build_nano(weights, img_size) if arch == VIT_NANO else _build_timm(arch, tag, weights, img_size)
+    file = Path(os.devnull) if untrained else weights  # with a file of weights, none are downloaded
+    built = _build_nano(file, img_size) if arch == VIT_NANO else _build_timm(arch, tag, file, img_size)
     model: nn.Module = built.pop("model")
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     sides = patch if isinstance(patch, tuple) else (patch or 1,)
@@ -156,7 +175,7 @@ def load_backbone(
             where="--img-size",
             remedy=f"give a multiple of {sides[0]}",
         )
-    if weights is not None:
+    if weights is not None and not untrained:
         load_weights_file(model, weights)
     model = model.eval().requires_grad_(False).float()
     if device.type == "cuda":
@@ -164,6 +183,45 @@ def load_backbone(
     return Backbone(
         model.to(device), name=arch, weights_digest=digest(model), device=device, precision=precision, **built
     )
+
+
+def _load_adapted(
+    path: Path, weights: Path | None, img_size: int | None, device: torch.device, precision: str, *, with_base: bool
+) -> Backbone:
+    """The base of an adapted backbone with its modules inside; their random start plays no part."""
+    card = read_card(path)
+    base = card.base
+    if img_size not in (None, base.image_size):
+        raise UsageError(
+            f"this backbone was adapted at {base.image_size} pixels, not {img_size}",
+            where="--img-size",
+            remedy="leave it out, or adapt at that size",
+        )
+    recorded = None if base.weights is None else Path(base.weights)
+    found = load_backbone(
+        base.name if base.tag in ("", LOCAL_TAG) else f"{base.name}.{base.tag}",
+        weights=weights or recorded,
+        img_size=base.image_size,
+        device=device,
+        precision=precision,
+    )
+    if found.weights_digest != base.weights_digest:
+        raise BackboneError(
+            "these are not the weights that the backbone was adapted from",
+            where=weights or recorded or base.name,
+            remedy="give the file with the right ones: --weights FILE",
+        )
+    model = copy.deepcopy(found.model)
+    with torch.random.fork_rng(devices=[]):
+        trained = tuning.insert(model, card.kind, card.settings)
+    if wrong := tuning.put_tensors(model, trained, read_parts(path, card)):
+        raise BackboneError(f"the modules do not fit this backbone: {wrong[0]}", where=path / PARTS, remedy=AGAIN)
+    model = model.eval().requires_grad_(False)
+    if with_base:
+        model = tuning.SideBySide(found.model, model).eval()
+    adapted = Adaptation(card, path, with_base)
+    dim = found.dim * (2 if with_base else 1)
+    return replace(found, model=model, tag=adapted.tag, weights_digest=digest(model), dim=dim, adapted=adapted)
 
 
 def digest(model: nn.Module) -> str:

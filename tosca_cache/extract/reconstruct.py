@@ -15,7 +15,8 @@ from tosca_cache.datasets import ImageDataset, known, load_dataset
 from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
 from tosca_cache.datasets.duplicates import DROP, KEEP, without_duplicates
 from tosca_cache.devices import resolve_device
-from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.errors import BackboneError, DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.extract.adapted import is_adapted
 from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics
 from tosca_cache.extract.names import LOCAL_TAG
@@ -52,6 +53,7 @@ def rebuild_dataset(spec: StoreSpec, provenance: Mapping[str, Any], sources: Sou
         "data_root": sources.data_root,
         "seed": spec.views["seed"],
         "test_fraction": recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction,
+        "label": recorded.get("label"),
         "name": name,  # without domains of its own that is the name of its only domain, too
         "decoding": asdict(Decoding.recorded_in(spec.transform))
         | {"max_pixels": recorded.get("max_pixels", MAX_PIXELS)},
@@ -85,15 +87,24 @@ def rebuild_backbone(
     """
     _refuse_imported(spec)
     name, tag, recorded = spec.backbone["name"], spec.backbone["tag"], _recorded(provenance).get("weights")
-    weights = sources.weights
+    weights, adapted = sources.weights, spec.backbone.get("adapted")
     if weights is None and isinstance(recorded, str) and recorded != "published":
         weights = Path(recorded)
+    if adapted is not None:
+        name, tag = str(_recorded(provenance).get("adapted")), ""
+        if not is_adapted(name):
+            raise BackboneError(
+                "The adapted backbone that made this store is not there any more.",
+                where=name,
+                remedy="Put its folder back, or adapt again as its card in the store's fingerprint says.",
+            )
     return load_backbone(
         name if tag in ("", LOCAL_TAG) else f"{name}.{tag}",
         weights=weights,
         img_size=spec.transform.get("image_size"),
         device=resolve_device(sources.device or ("cpu" if made.get("device") == "cpu" else "auto")),
         precision=spec.precision,
+        with_base=bool(adapted and adapted.get("with_base")),
     )
 
 

@@ -12,6 +12,7 @@ from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, as_p
 from tosca_cache.datasets.duplicates import KEEP, POLICIES, without_duplicates
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.extract.adapted import Adaptation, is_adapted
 from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics, refuse_option
 from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
@@ -32,9 +33,12 @@ _CHOICES = {  # None goes with the dataset
 class ExtractRequest:
     """One `tosca extract`: the fields are its options; see `ExtractOptions` for the rest of them.
 
-    backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`.
+    backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`. A backbone
+        may be the folder of an adapted one; inputs are then normalised as it was trained with.
+    with_base: the frozen backbone's features before those of the adapted one.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
         published for a named one, otherwise upright, on white, scaled.
+    label: the column or key of the labels, of tables and shards.
     max_pixels: most pixels of an image. duplicates: `keep`, `drop` or `fail`, see `datasets.duplicates`.
     """
 
@@ -42,8 +46,10 @@ class ExtractRequest:
     root: Path
     backbone: str | None = None
     weights: Path | None = None
+    with_base: bool = False
     data_root: Path | None = None
     test_fraction: float | None = None
+    label: str | None = None
     precision: str = "auto"
     normalise: str | None = None
     img_size: int | None = None
@@ -77,6 +83,7 @@ class ExtractRequest:
             test_fraction=self.test_fraction,
             seed=self.options.seed,
             decoding=decoding,
+            label=self.label,
         )
         return without_duplicates(dataset, self.duplicates)
 
@@ -88,6 +95,7 @@ class ExtractRequest:
             img_size=self.img_size,
             device=resolve_device(self.device),
             precision=self.precision,
+            with_base=self.with_base,
         )
 
 
@@ -140,15 +148,41 @@ def run_join(request: ExtractRequest) -> Outcome:
 def prepare(request: ExtractRequest) -> Extraction:
     """Loads the dataset and the backbone; raises what loading does."""
     dataset, backbone = request.load_dataset(), request.load_backbone()
-    normalise = request.normalise or default_normalisation(request.dataset, backbone.name)
-    return Extraction(dataset, backbone, request.root, replace(request.options, normalise=normalise == "timm"))
+    if backbone.adapted is not None:
+        normalise = _as_adapted(request, dataset, backbone.adapted)
+    else:
+        normalise = (request.normalise or default_normalisation(request.dataset, backbone.name)) == "timm"
+    return Extraction(dataset, backbone, request.root, replace(request.options, normalise=normalise))
+
+
+def _as_adapted(request: ExtractRequest, dataset: ImageDataset, adapted: Adaptation) -> bool:
+    """Whether inputs are normalised; raises `UsageError` for inputs or classes that the backbone was not adapted for."""
+    card = adapted.card
+    if request.normalise is not None and (request.normalise == "timm") != card.normalise:
+        raise UsageError(
+            f"the backbone was adapted with --normalize {'timm' if card.normalise else 'none'}",
+            where="--normalize",
+            remedy="leave it out, or adapt with the one you want",
+        )
+    missing = [name for name in card.first_task.classes if name not in dataset.class_names]
+    if missing:
+        raise UsageError(
+            f"the backbone was adapted on a first task with the class {missing[0]!r}, which {dataset.name} has not",
+            where=adapted.path,
+            remedy=f"extract {card.first_task.dataset}, or adapt on this dataset",
+        )
+    return card.normalise
 
 
 def source(request: ExtractRequest) -> dict[str, Any]:
     """Where the weights come from, and how the images were chosen if they were, for the provenance."""
     found: dict[str, Any] = {"weights": str(Path(request.weights).absolute()) if request.weights else "published"}
+    if request.backbone is not None and is_adapted(request.backbone):
+        found["adapted"] = str(Path(request.backbone).absolute())
     if request.test_fraction is not None:
         found["test_fraction"] = request.test_fraction
+    if request.label is not None:
+        found["label"] = request.label
     if request.duplicates != KEEP:
         found["duplicates"] = request.duplicates
     if request.max_pixels != MAX_PIXELS:
@@ -164,7 +198,7 @@ def command(request: ExtractRequest) -> str:
             value = getattr(asked, item.name)
             name = item.name.replace("_", "-").replace("normalise", "normalize")
             if item.name not in left_out and value != item.default:
-                words += [f"--no-{name}"] if value is False else [f"--{name}", str(value)]
+                words += {True: [f"--{name}"], False: [f"--no-{name}"]}.get(value, [f"--{name}", str(value)])
     return shlex.join(words)
 
 

@@ -264,6 +264,8 @@ def _modified(dataset: ImageDataset, split: str) -> NDArray[np.float64]:
         for path in paths[start::_STAT_THREADS]:
             try:
                 times.append(os.stat(f"{dataset.root}/{path}").st_mtime)  # noqa: PTH116 called for every image
+            except NotADirectoryError:  # a row of a shard
+                times.append(os.stat(f"{dataset.root}/{os.path.dirname(path)}").st_mtime)  # noqa: PTH116, PTH120
             except OSError:
                 times.append(-math.inf)  # rows of an archive
         return times

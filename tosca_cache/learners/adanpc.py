@@ -7,6 +7,8 @@ It keeps train features: rehearsal in feature space. Against the paper:
   follows from the seed (test rows mostly lie class by class), and forgets them after each question.
 - Confidence is the largest entry of the softmax over the votes, as in the official code. Votes add up to 1, so with C
   classes it is at most e / (e + C - 1), and a beta above that changes nothing.
+- The official memory also holds one random row, of class 0, from its construction; that is left out, as are the 1e-5
+  that it adds to all votes.
 - `per_class` keeps k-means centres in place of all rows of a class.
 """
 
@@ -39,6 +41,11 @@ class AdaNpc(Learner):
 
     name = "adanpc"
     source = "AdaNPC (arXiv 2304.12566), without updates by test rows unless told otherwise"
+    agrees = (
+        "equal to the official code (yfzhang114/AdaNPC, domainbed/knn.py and adapt_algorithms.py, commit 6fc8256) "
+        "in votes and in which test rows join; without its training of the backbone, and with beta = 1.1 (none "
+        "join) instead of 0.1, since rows that join make a prediction depend on the test rows before it."
+    )
     rehearsal = True
 
     def __init__(

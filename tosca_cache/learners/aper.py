@@ -98,6 +98,11 @@ class AperLuca(Aper):
 
     name = "aper-luca"
     source = "APER (arXiv 2303.07338) in feature space, with LuCA"
+    agrees = (
+        "differs: a LuCA module behind the backbone, trained by the settings of all learners, instead of a module "
+        "inside it; the class means and cosines that follow are equal to the official code "
+        "(sun-hailong/LAMDA-PILOT, models/aper_adapter.py and utils/inc_net.py, commit 2647455)."
+    )
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -129,6 +134,11 @@ class AperFilm(Aper):
 
     name = "aper-film"
     source = "APER (arXiv 2303.07338) in feature space, with FiLM"
+    agrees = (
+        "differs: a gain and a shift behind the backbone, trained by the settings of all learners, instead of a "
+        "module inside it; the class means and cosines that follow are equal to the official code "
+        "(sun-hailong/LAMDA-PILOT, models/aper_ssf.py and utils/inc_net.py, commit 2647455)."
+    )
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -110,6 +110,9 @@ class Learner(ABC):
     blocks may stand for one class; a learner is not told, and the evaluation maps its answers (`TaskStream.class_of`).
 
     name: as in `--methods`. source: where it comes from. what: what it is, in a sentence; by default its file's first.
+    agrees: in a sentence, how it stands to the published method: "equal to the official code (repository, file, commit)",
+        "equal to the paper's equations (section)", or "differs: ..." with how and why. tests/learners/test_official.py
+        holds what is said to be equal to plain code.
     rehearsal: True if it keeps train rows of earlier tasks.
     transductive: True if its answer for a row may depend on the other rows it is asked about; ask the learner itself, whose
         options may make it so.
@@ -126,6 +129,7 @@ class Learner(ABC):
 
     name: ClassVar[str]
     source: ClassVar[str]
+    agrees: ClassVar[str] = ""
     what: ClassVar[str] = ""
     rehearsal: ClassVar[bool] = False
     transductive: bool = False

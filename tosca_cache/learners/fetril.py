@@ -4,12 +4,16 @@ Kept between tasks are the class means; the classifier is trained from nothing a
 code:
 - The backbone is the store's, for the first task as well.
 - `classifier="svc"` is the published one-vs-rest linear SVM on unit-length features: scikit-learn's LinearSVC with C = 1
-  and tolerance 1e-4 in the primal, which takes minutes on large stores. The default `"hinge"` minimises the same
-  objective for all classes side by side (`squared_hinge`), in float32 and to another tolerance. `"ridge"` has the squared
-  error in place of the squared hinge, |W|^2 / 2 + C sum w |y - W(x, 1)|^2 with 0 and 1 as targets and each class at the
-  same weight: one solution of linear equations.
-- All features are brought to unit length; the official code leaves out its first batch of 512.
-- Nearest is by cosine as in the paper; `metric="euclidean"` is as in the official code.
+  and tolerance 1e-4 in the primal, which takes minutes on large stores. That is why the default is `"hinge"`, which
+  minimises the same objective for all classes side by side (`squared_hinge`), in float32 and to another tolerance.
+- `"sgd"` is the paper's other classifier, a linear layer trained by SGD, of which the official code has nothing; it is as
+  in the FeCAM repository (`by_sgd`). There the first task trains it for 200 epochs along with the backbone, here it is
+  trained as in later tasks. Features come as they are: where they are large (DINOv2), its rate makes it so unsteady that
+  rounding shows in predictions.
+- `"ridge"` is ours: the squared error in place of the squared hinge, |W|^2 / 2 + C sum w |y - W(x, 1)|^2 with 0 and 1 as
+  targets and each class at the same weight: one solution of linear equations.
+- All features are brought to unit length (but for `"sgd"`); the official code leaves out its first batch of 512.
+- Nearest is by Euclidean distance as in the official code; `metric="cosine"` is as in the paper.
 """
 
 from __future__ import annotations
@@ -23,30 +27,42 @@ from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean, unit
 from tosca_cache.closed_form.ridge import solve
+from tosca_cache.config import Settings
 from tosca_cache.devices import one_thread
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
-from tosca_cache.tasks import Task
+from tosca_cache.learners.heads import LinearKind
+from tosca_cache.seeds import derive_seed
+from tosca_cache.tasks import Rows, Task
+from tosca_cache.train.gradient import Group, cross_entropy, fit, task_steps
 from tosca_cache.train.loop import EpochDone
 
-CLASSIFIERS = ("hinge", "ridge", "svc")
+CLASSIFIERS = ("hinge", "ridge", "svc", "sgd")
+SGD = Settings(
+    lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=128, eta_min=0.0
+)  # of FeCAM's repository
 SVC_TOLERANCE = 1e-4
 
 
 @register_learner
 class FeTril(Learner):
-    """Stores the class means [C, d]; the classifier [d + 1, C] only serves until the next task.
+    """Stores the class means [C, d]; the classifier [d + 1, C] only serves until the next task, unless trained by SGD.
 
     Arguments:
         classifier: one of `CLASSIFIERS`.
         metric: by which a past class finds its nearest current one, of `METRICS`.
-        C: weight of the errors against the size of the weights, for every classifier.
+        C: weight of the errors against the size of the weights, for every classifier but `sgd`.
     """
 
     name = "fetril"
     source = "FeTrIL (arXiv 2211.13131)"
+    agrees = (
+        "equal to the official code (GregoirePetit/FeTrIL, codes/compute_distances.py and train_classifiers.py, e010af0), "
+        "solved to another tolerance and with all rows at unit length, there all but the first 512; `classifier=sgd` to "
+        "dipamgoswami/FeCAM, models/fetril.py, 5a70aab, after the first task."
+    )
 
-    def __init__(self, *, classifier: str = "hinge", metric: str = "cosine", C: float = 1.0, **common: Any) -> None:
+    def __init__(self, *, classifier: str = "hinge", metric: str = "euclidean", C: float = 1.0, **common: Any) -> None:
         super().__init__(**common)
         for name, value, known in (("classifier", classifier, CLASSIFIERS), ("metric", metric, METRICS)):
             if value not in known:
@@ -61,7 +77,10 @@ class FeTril(Learner):
         labels = torch.from_numpy(task.train.labels)
         self.prototypes.observe(clean, labels, task.classes.stop)
         groups = rows_of_every_class(clean, labels, self.prototypes.means, task.classes, metric=self.metric)
-        self.weights = self.fitted(unit(rows) for rows in groups)
+        if self.classifier == "sgd":
+            self.weights = by_sgd(list(groups), self.weights, seed=self.seed, task=task.number, device=self.device)
+        else:
+            self.weights = self.fitted(unit(rows) for rows in groups)
 
     def fitted(self, groups: Iterable[Tensor]) -> Tensor:
         """The classifier of unit-length rows, one [n_c, d] for each class: weights [d + 1, C], float64."""
@@ -72,8 +91,9 @@ class FeTril(Learner):
         return _svc(groups, self.C)
 
     def scores(self, features: FloatArray) -> FloatArray:
-        """Distances from the hyperplanes, or ridge predictions, [n, C]."""
-        x = unit(torch.from_numpy(features).double())
+        """Distances from the hyperplanes, ridge predictions or logits, [n, C]."""
+        x = torch.from_numpy(features).double()
+        x = x if self.classifier == "sgd" else unit(x)
         scores: FloatArray = (x @ self.weights[:-1] + self.weights[-1]).numpy()
         return scores
 
@@ -86,6 +106,11 @@ class FeTril(Learner):
         self.prototypes.load_state(dict(state))
         self.weights = state["weights"]
 
+    @property
+    def trainable_parameters(self) -> int:
+        """The classifier, if it is trained by SGD."""
+        return self.weights.numel() if self.classifier == "sgd" else 0
+
 
 def _svc(groups: Iterable[Tensor], C: float) -> Tensor:
     from sklearn.svm import LinearSVC
@@ -97,6 +122,29 @@ def _svc(groups: Iterable[Tensor], C: float) -> Tensor:
     svm = LinearSVC(C=C, tol=SVC_TOLERANCE, dual=False).fit(np.concatenate(rows), labels)
     weights = np.concatenate([svm.coef_, svm.intercept_[:, None]], 1)
     return torch.from_numpy(np.concatenate([-weights, weights]) if len(rows) == 2 else weights).T.contiguous()
+
+
+def by_sgd(groups: list[Tensor], before: Tensor, *, seed: int, task: int, device: torch.device) -> Tensor:
+    """A linear layer trained by SGD on the cross-entropy over all classes, by the settings `SGD`.
+
+    It goes on from the layer before; rows of new classes start uniform within (3 / d)^1/2, their biases at 0.
+
+    Arguments:
+        groups: rows of each class as they are, [n_c, d]. before: the layer of the task before, [d + 1, C'].
+
+    Returns:
+        Weights over (x, 1), [d + 1, C], float64.
+    """
+    kind, d, new = LinearKind(), groups[0].shape[1], len(groups) - before.shape[1]
+    generator = torch.Generator().manual_seed(derive_seed(seed, "fetril rows", task))
+    fresh = (2 * torch.rand(new, d, generator=generator) - 1) * (3 / d) ** 0.5
+    layer = torch.cat([before.T.reshape(-1, d + 1), torch.cat([fresh, torch.zeros(new, 1)], 1).double()]).float()
+    rows = {"weight": layer[None, :, :-1].contiguous().to(device), "bias": layer[None, :, -1].contiguous().to(device)}
+    labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    train = Rows(torch.cat(groups).float().numpy()[:, None], labels, np.arange(len(labels)))
+    steps = task_steps([Task(task, range(len(groups)), train)], [seed], SGD, device)
+    fit([Group(list(rows.values()))], SGD, steps, lambda step: cross_entropy(kind.logits(step.x, {}, rows), step))
+    return torch.cat([rows["weight"][0], rows["bias"][0].unsqueeze(1)], 1).T.double().cpu().contiguous()
 
 
 METRICS = ("cosine", "euclidean")

@@ -18,5 +18,10 @@ class FineTune(SingleModuleLearner):
 
     name = "finetune"
     source = "sequential fine-tuning of a linear head, the usual lower bound"
+    agrees = (
+        "no official code: the usual floor, equal to a plain loop of SGD; models/finetune.py of "
+        "sun-hailong/LAMDA-PILOT (commit 2647455) trains the backbone too, and by the task's own classes alone, "
+        "where here nothing holds the scores of the old ones."
+    )
     kind = LinearKind()
     own_classes = False

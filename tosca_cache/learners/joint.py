@@ -77,6 +77,7 @@ class JointLogistic(Joint):
 
     name = "joint-logistic"
     source = "multinomial logistic regression on all rows"
+    agrees = "no official code: a bound, at a given c equal to the optimum of scikit-learn's LogisticRegression."
 
     def __init__(self, *, c: float | None = None, **common: Any) -> None:
         super().__init__(**common)
@@ -139,6 +140,7 @@ class JointLuca(Joint):
 
     name = "joint-luca"
     source = "TOSCA on all classes as one task; the bound of one module"
+    agrees = "no official code: a bound, TOSCA with all classes in one task."
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

@@ -5,8 +5,8 @@ previous task: rows of earlier classes, and for `l2-luca` one module that goes o
 its cosine head. The first task has no anchor: a fresh LuCA is no point to stay near to, as a pretrained backbone is.
 
 What differs from the paper: it pulls the attention weights of the backbone, and trains by a binary cross-entropy with
-prediction distillation; here is neither. Its coefficient is not known to us: 0.1 is no published value, choose it on a
-sweep.
+prediction distillation; here is neither. Its code was not found, and its coefficient is not known to us: 0.1 is no
+published value, choose it on a sweep.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class L2(SingleModuleLearner):
     """Arguments: coefficient: of the squared distance to the parameters after the previous task."""
 
     source = "L2 regularisation towards the previous model (arXiv 2203.17269)"
+    agrees = (
+        "equal to the paper's equations (its L2 parameter regularisation) in what it adds to the loss; official code was "
+        "not found. There it pulls a backbone's attention weights, with a loss that distils predictions."
+    )
     own_classes = False
     training = Anchored
 

@@ -104,6 +104,11 @@ class LaeLinear(Lae):
     """On a linear head over the raw features."""
 
     name = "lae-linear"
+    agrees = (
+        "differs: the head's rows are averaged, where the paper averages a module inside the backbone, with a "
+        "decay by the steps of the task instead of 0.9999; average and answer are equal to the official code "
+        "(gqk/LAE, main.py, commit aa2bc8c)."
+    )
     kind = LinearKind()
 
 
@@ -112,4 +117,8 @@ class LaeLuca(Lae):
     """On one LuCA module for all tasks, and its cosine head."""
 
     name = "lae-luca"
+    agrees = (
+        "differs: a LuCA module behind the backbone, with a decay by the steps of the task instead of 0.9999; "
+        "average, held-back epochs and answer are equal to the official code (gqk/LAE, main.py, commit aa2bc8c)."
+    )
     kind = LucaKind()

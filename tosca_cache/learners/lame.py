@@ -2,10 +2,17 @@
 
 A test-time option and not a learner of its own: what is learned and stored is the base learner's. A row's answer depends
 on its batch, so it belongs into no table of learners that answer row by row. Against the official code:
+- Its default affinity is `rbf`; here it is `knn`, which it has as well. Among rows in random order most others are of other
+  classes, and where all cosines are large, as in features after a ReLU, `rbf` draws all of them together: with class means
+  as the base, accuracy on groceries under EfficientNet-Lite0 is 54.7 % with `knn` and 4.9 % with `rbf`, and under DINOv2
+  38.8 and 30.7 %. Of its settings, `affinity` and the number of neighbours (1, 3 or 5) are those that it tunes.
+- The temperature is ours: class means give cosines, where the official classifier gives logits.
 - Test rows lie class by class in most stores, which gives the classes away; rows are put into batches at random, from the
   seed.
 - The energy that decides when to stop is the stated one; the official code takes twice the affinity term, at the previous
-  assignment.
+  assignment, so that the number of steps may differ.
+- Rows that are all equal, or one row alone, have no width under `rbf`, and the official answer is not a number; here all of
+  them draw at each other by 1.
 - The iteration lowers the energy for certain only if the affinity is symmetric and has no negative eigenvalue (`rbf`,
   `linear`). `knn` is neither; `monotone=True` makes it symmetric and damps the step by as much as that takes, which keeps
   the fixed points.
@@ -39,7 +46,7 @@ class Lame(Learner):
     Arguments:
         base: name of an exemplar-free learner that answers row by row; it has its own defaults.
         temperature: of the base learner's scores. The default suits cosines, 1 suits logits.
-        affinity, k: one of `AFFINITIES`, and its number of neighbours.
+        affinity, k: one of `AFFINITIES`, and its number of neighbours. The official default is `rbf`; why not here, above.
         strength: weight of the affinity; 0 gives the base predictions.
         batch_size: rows that see each other.
         monotone: see above.
@@ -47,6 +54,10 @@ class Lame(Learner):
 
     name = "lame"
     source = "LAME (arXiv 2201.05718), over a learner on cached features"
+    agrees = (
+        "equal to the official code (fiveai/LAME, src/adaptation/lame.py, e6ec610) within a batch, up to when the "
+        "iteration stops; its default affinity is `rbf`, and its batches are rows as they come."
+    )
     transductive = True
 
     def __init__(
@@ -142,7 +153,7 @@ def assign(P: Tensor, K: Tensor, *, monotone: bool = False) -> tuple[Tensor, lis
     if monotone:
         K = (K + K.T) / 2
         damping = max(0.0, -float(torch.linalg.eigvalsh(K)[0])) / 2
-    unary = P.clamp_min(FLOOR).log()
+    unary = (P + FLOOR).log()
     log_Z = torch.log_softmax(unary, 1)
     Z = log_Z.exp()
     pull = K @ Z

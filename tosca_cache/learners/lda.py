@@ -4,8 +4,12 @@
 task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391
 (2012)).
 
-`slda`: the official code updates the covariance row by row, each row about the mean of its class so far, with divisor n;
-here it is the covariance about the final class means with divisor n - C, which does not depend on the order of the rows.
+`slda`: the covariance is that of all rows about the final class means, with divisor n - C. It differs from the official
+code, which begins with a base session, whose covariance is shrunk by OAS, and goes on row by row with divisor n, each row
+about the mean of its class so far. Class means begin at zero there, so that the first row of every class after the base
+session enters uncentred, as if its distance from the origin were scatter within its class, and the result depends on the
+order of the rows. `estimator=streaming` is the official way; neither is the more accurate (held-out train rows: digits
+100.0 and 99.6 %, glyphs 90.1 both, groceries under EfficientNet-Lite0 94.0 and 95.6, under DINOv2 91.2 and 90.8).
 
 `fsa-lda`: as in the official code, uniform class priors and the covariance about the mean of all rows. What differs: the
 body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside); a cache has only what comes after it.
@@ -22,11 +26,15 @@ from typing import Any
 from torch import Tensor
 
 from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.streaming_lda import StreamingLda
+from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import named, register_learner, unnamed
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.learners.film import Film
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
+
+ESTIMATORS = ("fixed", "streaming", "oas")
 
 
 @register_learner
@@ -39,6 +47,10 @@ class LinearDiscriminant(ClosedForm):
         "rows."
     )
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
+    agrees = (
+        "equal to the paper's equations (Hoffbeck and Landgrebe 1996, with the mean distance of Theiler 2012); "
+        "there is no official code."
+    )
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:
@@ -52,6 +64,9 @@ class Slda(ClosedForm):
 
     Arguments:
         shrinkage: e in ((1 - e) S + e I)^-1; its strength depends on the scale of the features.
+        estimator: what S is. `fixed`: the covariance of all rows, see above; `streaming`: as in the official code, a base
+            session (the first task) with OAS and then updates row by row; `oas`: that of all rows, with e and, in the
+            place of 1, the mean variance of the oracle approximating shrinkage (RanDumb's), anew after every task.
     """
 
     name = "slda"
@@ -60,11 +75,23 @@ class Slda(ClosedForm):
         "rows."
     )
     source = "Streaming LDA (arXiv 1909.01520)"
+    agrees = (
+        "differs: the covariance does not depend on the order of the rows; with `estimator=streaming` it is equal to the "
+        "official code (tyler-hayes/Deep_SLDA, SLDA_Model.py and experiment.py, 01d94cd)."
+    )
     adds_rows = True
 
-    def __init__(self, *, shrinkage: float = 1e-4, **common: Any) -> None:
+    def __init__(self, *, shrinkage: float = 1e-4, estimator: str = "fixed", **common: Any) -> None:
         super().__init__(**common)
-        self.classifier = Lda(shrinkage=shrinkage, relative=False)
+        if estimator not in ESTIMATORS:
+            remedy = f"choose of {', '.join(ESTIMATORS)}"
+            raise UsageError(f"unknown estimator {estimator!r}", where="slda", remedy=remedy)
+        if estimator == "streaming":
+            self.classifier = StreamingLda(shrinkage=shrinkage)
+        elif estimator == "oas":
+            self.classifier = Lda(oas=True)
+        else:
+            self.classifier = Lda(shrinkage=shrinkage, relative=False)
 
 
 @register_learner
@@ -79,6 +106,10 @@ class FsaLda(ClosedForm):
     name = "fsa-lda"
     what = "FSA's incremental LDA head (arXiv 2303.13199): the total covariance plus the identity, from sums over all rows."
     source = "First Session Adaptation (arXiv 2303.13199), the LDA head"
+    agrees = (
+        "equal to the official code (aresPanos/fsa, src/utils.py and src/methods/cil_trainer.py, effa9ce) without its "
+        "adapted backbone."
+    )
     adds_rows = True
 
     def __init__(self, *, ridge: float = 1.0, film: bool = False, **common: Any) -> None:

@@ -228,6 +228,7 @@ def facts_of(method: type[Learner]) -> dict[str, Any]:
         "what": method.what or _first_paragraph(module),
         "keeps": _first_paragraph(own),
         "source": method.source,
+        "agrees": method.agrees,
         "options": dict(options_of(method)),
         "rehearsal": method.rehearsal,
         "transductive": _may_be_transductive(method),

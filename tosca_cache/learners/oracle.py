@@ -22,6 +22,7 @@ class OracleLuca(Tosca):
 
     name = "oracle-luca"
     source = "TOSCA's modules with the true task given; a bound of routing"
+    agrees = "no official code: a bound, equal to the logits of TOSCA's module of the true task."
     bound = True
 
     def __init__(self, **common: Any) -> None:

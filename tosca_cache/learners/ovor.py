@@ -15,8 +15,10 @@ its thresholds are quantiles of s_in at the start of stage B.
 
 What differs from the paper: no prompts inside the backbone; optimizer, rates and the number of epochs are those of the
 settings (published: Adam, 40 + 10 epochs). There are at most `boundary` boundary points, but no more than a tenth of
-the class: of 500 rows that is the published number, of 50 rows it still is a boundary. The published code draws the
-outliers around the origin; `around_origin` does so too.
+the class: of 500 rows that is the published number, of 50 rows it still is a boundary. Outliers are drawn once a task, in
+the code before each epoch. The published code (jpmorganchase/ovor, learners/ood.py, commit 8623f97) computes boundary
+points and does not use them: it draws around the origin, for all classes of a task together. `around_origin` does that
+too; it is off, since it leaves out what the paper describes.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from torch import Tensor
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.heads import LinearKind, LucaKind
 from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.luca.module import normalise
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step
@@ -84,8 +87,11 @@ class WithOutliers(TaskTrainer["Ovor"]):
         for m, learner in enumerate(self.learners):
             x, labels = self.clean(m)
             generator = torch.Generator().manual_seed(derive_seed(learner.seed, "outliers", self.number))
-            each = [virtual_outliers(x[labels == c], first, generator) for c in self.classes]
-            self.outliers.append(torch.cat(each))
+            if first.around_origin:
+                self.outliers.append(outliers_around_origin(x, len(self.classes), first, generator))
+            else:
+                each = [virtual_outliers(x[labels == c], first, generator) for c in self.classes]
+                self.outliers.append(torch.cat(each))
             own = {name: t[m : m + 1] for name, t in self.rows.items()}
             module = {name: t[m : m + 1] for name, t in self.module.items()}
             energy = -self.kind.logits(x.unsqueeze(0), module, own).logsumexp(2)[0]
@@ -103,7 +109,7 @@ class Ovor(SingleModuleLearner):
         boundary: boundary points a class, at most a tenth of its rows (one at least).
         draws: Gaussian draws around each. spread: their standard deviation in every channel.
         kept: outliers a class.
-        around_origin: draw around the origin instead, as the published code does.
+        around_origin: draw around the origin instead, as the published code does (see `outliers_around_origin`).
     """
 
     source = "OVOR (arXiv 2402.04129)"
@@ -136,6 +142,11 @@ class OvorLinear(Ovor):
     """On a linear head over the raw features. tau_in, tau_out: thresholds, as published."""
 
     name = "ovor-linear"
+    agrees = (
+        "differs: a linear head behind the backbone instead of a prompt inside it, and outliers once a task; "
+        "outliers and loss are equal to the paper's equations (section 3), and with around_origin outliers equal "
+        "to the official code (jpmorganchase/ovor, learners/ood.py, commit 8623f97)."
+    )
     kind = LinearKind()
 
     def __init__(self, *, tau_in: float = -15.0, tau_out: float = -3.0, **common: Any) -> None:
@@ -152,6 +163,11 @@ class OvorLuca(Ovor):
     """On one LuCA module for all tasks, and its cosine head. quantiles: of s_in, where the thresholds lie."""
 
     name = "ovor-luca"
+    agrees = (
+        "differs: a LuCA module behind the backbone instead of a prompt inside it, quantiles as thresholds, and "
+        "outliers once a task; outliers and loss are equal to the paper's equations (section 3), and with "
+        "around_origin outliers equal to the official code (jpmorganchase/ovor, learners/ood.py, commit 8623f97)."
+    )
     kind = LucaKind()
 
     def __init__(self, *, quantiles: tuple[float, float] = (0.25, 0.95), **common: Any) -> None:
@@ -169,12 +185,22 @@ def virtual_outliers(x: Tensor, options: Ovor, generator: torch.Generator) -> Te
     k = min(options.neighbour, max(n - 1, 1))
     inner = torch.cdist(x, x).topk(min(k + 1, n), largest=False).values[:, -1]  # a row is its own nearest
     points = x[inner.topk(min(options.boundary, max(n // 10, 1))).indices]
-    if options.around_origin:
-        points = torch.zeros_like(points)
     noise = torch.randn(len(points), options.draws, d, generator=generator).to(x)
     drawn = (points.unsqueeze(1) + options.spread * noise).flatten(0, 1)
     outer = torch.cdist(drawn, x).topk(min(k, n), largest=False).values[:, -1]
     return drawn[outer.topk(min(options.kept, len(drawn))).indices]
+
+
+def outliers_around_origin(x: Tensor, classes: int, options: Ovor, generator: torch.Generator) -> Tensor:
+    """Virtual outliers of a task as the published code makes them: rows of all its classes [n, d] to [kept x classes, d].
+
+    The same Gaussian draws around the origin stand for every boundary point; those are kept that are farthest from their
+    K-th neighbour among the rows at unit length. So of each draw that is kept there are as many copies as boundary points.
+    """
+    drawn = options.spread * torch.randn(options.draws, x.shape[1], generator=generator).to(x)
+    outer = torch.cdist(drawn, normalise(x)).topk(min(options.neighbour, len(x)), largest=False).values[:, -1]
+    copies = drawn[outer.argsort(descending=True)].repeat_interleave(min(options.boundary, len(x)), 0)
+    return copies[: options.kept * classes]
 
 
 def _huber(excess: Tensor) -> Tensor:

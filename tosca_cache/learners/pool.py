@@ -16,10 +16,14 @@ from tosca_cache.train.loop import EpochDone
 
 @register_learner
 class Pool(Learner):
-    """Calibrated on held-out train rows (`closed_form.pool`); keeps sums over rows. Our recommendation, with no paper."""
+    """Calibrated on held-out train rows (`closed_form.pool`); keeps sums over rows, or square roots of them.
+
+    Our recommendation, with no paper.
+    """
 
     name = "pool"
     source = "logarithmic opinion pool (Genest and Zidek, Statistical Science 1986) of the closed forms of other rows"
+    agrees = "no official code: ours, of classifiers that stand in this table by themselves."
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:

@@ -112,6 +112,11 @@ class Proteus(Modular):
 
     name = "proteus"
     source = "PROTEUS-style composition and density retrieval (arXiv 2603.13235)"
+    agrees = (
+        "differs: no official code is known, LuCA modules behind the backbone start from a combination of the "
+        "earlier ones, and prototypes stand for LDA; the module of greatest density answers, equal to the paper's "
+        "equations (task retrieval) but for the calibration on the task's own rows."
+    )
     own_classes = False
     training = Composing
 

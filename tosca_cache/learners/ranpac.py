@@ -1,18 +1,19 @@
 """RanPAC on frozen features (arXiv 2307.02251, its ablation without phase 1): ridge regression on random ReLU features.
 
-Lambda is chosen at each task from that task's rows alone, as in the official code; a random split of them is drawn from the
-seed. Sums and solution are in single precision as there, `precision="float64"` excepted; the split's errors are computed in
-float64. What differs: the sums are kept as square roots of Gram matrices while rows are fewer than features
-(`closed_form.random_ridge`), which changes nothing but rounding, and a lambda too small to solve for is raised until it is
-not. Phase 1, which adapts the backbone on the first task, cannot be had from a cache.
+Lambda is chosen at each task from that task's rows alone, as in the official code: four fifths of them, rounded down, are
+fitted, in an order drawn from the seed (there that of a shuffled loader). Sums and solution are in single precision as
+there, `precision="float64"` excepted; the errors of the split are computed in float64, there in float32. What differs: the
+sums are kept as square roots of Gram matrices while rows are fewer than features (`closed_form.random_ridge`), which
+changes nothing but rounding, and a lambda too small to solve for is raised until it is not. Phase 1, which adapts the
+backbone on the first task, cannot be had from a cache.
 
 `acil`, and G-ACIL, which is the same recursion on tasks with rows of earlier classes. What differs from the official code:
 the backbone is frozen from the start, where there it is trained on the first task; and while there are at most 1.5 rows for
 each random feature, the inverse autocorrelation is kept in a smaller, equal form (`closed_form.recursive`).
 
-`garm`: rows of earlier classes may come in any task. What differs from the official code: it also scales the class weights
-to a mean of one, which is the same as dividing gamma by that scale; and it keeps a Gram matrix [M, M] of every class, where
-here its square root is kept (`closed_form.balanced`).
+`garm`: rows of earlier classes may come in any task. As in the official code the weights of the classes have a mean of one,
+which is the unit of gamma. What differs: the backbone is frozen from the start, as for `acil`; and the official code keeps
+a Gram matrix [M, M] of every class, where here its square root is kept (`closed_form.balanced`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
 
+RIDGES = ("fixed", "gcv")
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -53,6 +55,10 @@ class RanPac(ClosedForm):
     all_threads = True
     name = "ranpac"
     source = "RanPAC without phase 1 (arXiv 2307.02251)"
+    agrees = (
+        "equal to the official code (RanPAC/RanPAC, RanPAC.py, 698e00c) without its phase 1, up to the order in which a "
+        "task's rows are split to choose lambda, and float64 where lambda is chosen."
+    )
     adds_rows = True
 
     def __init__(
@@ -90,6 +96,10 @@ class RanPacRaw(ClosedForm):
         "features."
     )
     source = "RanPAC without projection and phase 1 (arXiv 2307.02251)"
+    agrees = (
+        "equal to the official code (RanPAC/RanPAC, RanPAC.py with M = 0, 698e00c) without its phase 1, up to the order in "
+        "which a task's rows are split to choose lambda, and float64 throughout."
+    )
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:
@@ -114,15 +124,71 @@ class Analytic(ClosedForm):
 class Acil(Analytic):
     """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
 
+    A class needs one row.
+
     Arguments:
         buffer: number M of random features. gamma: the ridge.
         projection: law of the random weights, `uniform` as in ACIL or `gaussian` as in RanPAC.
+        selection: `fixed`, as published: the ridge is gamma; `gcv`: it is chosen anew at each task by generalised
+            cross-validation over all rows so far, and no row is held out (it then stores what `ranpac` does).
     """
 
     name = "acil"
     what = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706): recursive least squares on random ReLU features."
     source = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706)"
+    agrees = (
+        "equal to the official code (ZHUANGHP/Analytic-continual-learning, analytic/ACIL.py and AnalyticLinear.py, "
+        "16c49d9) without its base training."
+    )
     ridge = RecursiveRidge
+
+    def __init__(
+        self,
+        *,
+        buffer: int = 8192,
+        gamma: float = 0.1,
+        projection: str = "uniform",
+        selection: str = "fixed",
+        **common: Any,
+    ) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, projection=projection, **common)
+        if selection not in RIDGES:
+            remedy = f"choose of {', '.join(RIDGES)}"
+            raise UsageError(f"unknown selection {selection!r}", where=self.name, remedy=remedy)
+        if selection == "gcv":
+            seed = derive_seed(self.seed, "projection")
+            features = RandomFeatures(buffer, seed=seed, law=projection)
+            self.classifier = RandomRidge(features, seed=seed, selection="gcv")
+
+
+@register_learner
+class AcilViT(Acil):
+    """Stores what `acil` does.
+
+    Arguments:
+        buffer, gamma, projection, selection: as those of `acil`. Gamma is published as 100 or 500, by dataset.
+    """
+
+    name = "acil-vit"
+    what = (
+        "ACIL (NeurIPS 2022) in the published setting for frozen vision transformers: a large buffer, a strong ridge."
+    )
+    source = "ACIL as run on frozen ViTs in MIN (NeurIPS 2025)"
+    agrees = (
+        "differs: the recursion of `acil` with other defaults; the published figures in this setting (MIN, "
+        "NeurIPS 2025) name buffer and ridge, and no code of that run is known to us."
+    )
+
+    def __init__(
+        self,
+        *,
+        buffer: int = 16_384,
+        gamma: float = 100.0,
+        projection: str = "uniform",
+        selection: str = "fixed",
+        **common: Any,
+    ) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, projection=projection, selection=selection, **common)
 
 
 @register_learner
@@ -130,11 +196,18 @@ class Garm(Analytic):
     """Stores square roots of the classes' Gram matrices, as many rows of M numbers as there were train rows.
 
     Arguments:
-        buffer: number M of random features. gamma: the ridge.
+        buffer: number M of random features.
+        gamma: multiplies the identity that is added to sum_c w_c G_c, the Gram matrices of all classes with weights
+            w_c ~ 1 / n_c of mean 1 (n_c rows of class c). With as many rows of every class this is the ridge of `acil`.
+            The default is that of the official code.
         projection: law of the random weights, `uniform` or `gaussian`.
     """
 
     name = "garm"
     what = "Class-balanced analytic learning (AIR, arXiv 2408.10349): every class's Gram matrix divided by its count."
     source = "AIR's GeneralizedARM (arXiv 2408.10349)"
+    agrees = (
+        "equal to the official code (ZHUANGHP/Analytic-continual-learning, analytic/AIR.py and AnalyticLinear.py, "
+        "16c49d9) without its base training."
+    )
     ridge = BalancedRidge

@@ -24,6 +24,7 @@ class SimpleCil(ClosedForm):
         "trained."
     )
     source = "SimpleCIL (arXiv 2303.07338)"
+    agrees = "equal to the official code (sun-hailong/LAMDA-PILOT, models/simplecil.py, 3450184)."
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:
@@ -38,6 +39,7 @@ class Nmc(ClosedForm):
     name = "nmc"
     what = "NMC (arXiv 2210.04428): the nearest mean of unit-length features; nothing is trained."
     source = "A Simple Baseline that Questions the Use of Pretrained Models in CL (arXiv 2210.04428)"
+    agrees = "equal to the official code (Pauljanson002/pretrained-cl, main_cifar100.py, 19f2d86)."
     adds_rows = True
 
     def __init__(self, **common: Any) -> None:

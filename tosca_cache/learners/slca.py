@@ -43,6 +43,10 @@ class Slca(SingleModuleLearner):
 
     name = "slca"
     source = "SLCA (arXiv 2303.05118), classifier alignment on a frozen backbone"
+    agrees = (
+        "equal to the official code (GengDavid/SLCA, models/slca.py with bcb_lrscale = 0, d5eecd8), the same draws given; "
+        "stage 1 trains by the settings of the run."
+    )
     kind = LinearKind()
     own_classes = True
 

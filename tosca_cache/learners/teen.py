@@ -31,6 +31,9 @@ class Teen(Learner):
 
     name = "teen"
     source = "TEEN (arXiv 2312.05229), post hoc on frozen features"
+    agrees = (
+        "equal to the official code (wangkiw/TEEN, models/teen/Network.py, 2ba5165) after its base session's training."
+    )
 
     def __init__(self, *, alpha: float = 0.5, tau: float = 16.0, **common: Any) -> None:
         super().__init__(**common)

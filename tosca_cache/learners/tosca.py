@@ -48,6 +48,11 @@ class Tosca(Learner):
 
     name = "tosca"
     source = "TOSCA (TMLR 2026)"
+    agrees = (
+        "equal to the official code (muratonuryildirim/tosca, by `tosca conformance` on the recorded runs of "
+        "tests/golden) in training and outputs; the default router decides row by row, because the published mean "
+        "over 48 rows in file order (`router=batch`) leaks the task."
+    )
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tosca_cache.errors import ModelError
+from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.files import strict_json
 from tosca_cache.names import twice
 
@@ -32,7 +33,8 @@ class BackboneCard(_Part):
 
     name, tag, weights_digest: as in a store's fingerprint. weights: the file that they lay in; None for published ones.
     normalise: whether mean and std of the weights are used. transform: what becomes of a decoded photo, as in a store's
-    fingerprint. decoding: orientation, background and depth.
+    fingerprint. decoding: orientation, background and depth. adapted: the folder of an adapted backbone; None for a frozen
+    one. with_base: the frozen features stand before its own.
     """
 
     name: str
@@ -44,6 +46,15 @@ class BackboneCard(_Part):
     normalise: bool = True
     transform: dict[str, Any] = {}
     decoding: dict[str, str] = {}
+    adapted: str | None = None
+    with_base: bool = False
+
+    @property
+    def loaded_as(self) -> str:
+        """The name that `extract.backbone.load_backbone` takes."""
+        if self.adapted is not None:
+            return self.adapted
+        return self.name if self.tag in ("", LOCAL_TAG) else f"{self.name}.{self.tag}"
 
 
 class ClassCard(_Part):

@@ -28,6 +28,7 @@ from tosca_cache.tasks import Rows, Task
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 ROWS_AT_ONCE = 8192
+FEW = 8  # classes asked for of each row, up to which it is searched so often instead of sorted
 DEFAULT = "pool"
 
 
@@ -268,8 +269,7 @@ class Model(Shown):
 
     def _answer(self, features: FloatArray, top: int) -> Answers:
         probability = self.probabilities(features)
-        k = min(top, probability.shape[1])
-        order = np.argsort(-probability, axis=1, kind="stable")[:, :k]
+        order = _largest(probability, min(top, probability.shape[1]))
         names = np.array(self.class_names, dtype=object)
         return Answers(names[order], np.take_along_axis(probability, order, 1), self.novelty.of(features))
 
@@ -340,6 +340,17 @@ class Model(Shown):
         for place, one in enumerate(self.card.classes):
             found[one.indices] = place
         return found
+
+
+def _largest(values: NDArray[np.float64], k: int) -> IntArray:
+    """Columns of the k largest of each row, [n, k]: largest first, of equal ones the first first."""
+    if k > FEW:
+        return np.argsort(-values, axis=1, kind="stable")[:, :k]
+    left, found = values.copy(), np.empty((len(values), k), np.int64)
+    for place in range(k):
+        found[:, place] = left.argmax(1)
+        np.put_along_axis(left, found[:, place, None], -np.inf, 1)
+    return found
 
 
 def make_learner(card: LearnerCard, device: Any) -> Learner:

@@ -23,7 +23,6 @@ from tosca_cache.extract.backbone import Backbone, Forward, digest, load_backbon
 from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import default_batch_size
 from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
-from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard
 from tosca_cache.workers import threads_here
@@ -68,11 +67,12 @@ class Encoder:
             card = self.card
             recorded = None if card.weights is None else Path(card.weights)
             found = load_backbone(
-                card.name if card.tag in ("", LOCAL_TAG) else f"{card.name}.{card.tag}",
+                card.loaded_as,
                 weights=self.weights or recorded,
                 img_size=card.image_size,
                 device=self.device,
                 precision=card.precision,
+                with_base=card.with_base,
             )
             if digest(found.model) != card.weights_digest:
                 raise ModelError(
@@ -100,19 +100,31 @@ class Encoder:
 
     def stream(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Iterator[Encoded]:
         """The same in parts of `AT_ONCE` photos, in order."""
-        transform, forward = self.backbone.transform(self.card.normalise), self._forward
         for start in range(0, len(photos), AT_ONCE):
-            some = photos[start : start + AT_ONCE]
-            dataset = _dataset(some, self.decoding)
-            renderer = Renderer(dataset, transform, seed=0, skip=True)
-            buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(some)), 1, self.backbone.dim)
-            groups = plan_groups([buffer], self._batch(len(some)))
-            with closing(compute(groups, renderer, forward, self.workers or threads_here())) as computed:
-                for group in computed:
-                    on_progress(group.stop - group.start)
-            features = buffer.features[:, 0].astype(self.dtype)
-            features[list(buffer.skipped)] = 0
-            yield Encoded(features, buffer.skipped)
+            buffer = self._computed(photos[start : start + AT_ONCE], 0, 0, on_progress)
+            yield Encoded(buffer.features[:, 0].astype(self.dtype), buffer.skipped)
+
+    def with_views(self, photos: Sequence[Photo], views: int, seed: int) -> FloatArray:
+        """Features of photos and of random views of each, [n, 1+V, d]; raises `ImageError` for one that cannot be read."""
+        buffer = self._computed(photos, views, seed)
+        for place, why in buffer.skipped.items():
+            raise ImageError(f"a photo cannot be read: {why}", where=f"photo {place + 1}", remedy="leave it out")
+        return buffer.features.astype(self.dtype)
+
+    def _computed(
+        self, photos: Sequence[Photo], views: int, seed: int, on_progress: Callable[[int], None] = lambda n: None
+    ) -> ShardBuffer:
+        """The clean view of photos and so many others; zeros for photos that cannot be read."""
+        renderer = Renderer(
+            _dataset(photos, self.decoding), self.backbone.transform(self.card.normalise), seed=seed, skip=True
+        )
+        buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(photos)), 1 + views, self.backbone.dim)
+        groups = plan_groups([buffer], self._batch(len(photos)))
+        with closing(compute(groups, renderer, self._forward, self.workers or threads_here())) as computed:
+            for group in computed:
+                on_progress(group.stop - group.start)
+        buffer.features[list(buffer.skipped)] = 0
+        return buffer
 
     def pixels(self, photos: Sequence[Photo]) -> Tensor:
         """What the backbone sees of photos, [n, S, S, 3] bytes; raises `ImageError` for one that cannot be read."""

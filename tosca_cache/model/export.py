@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import ModelError, ToscaError, UsageError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.files import file_errors
+from tosca_cache.files import file_errors, replacing
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
 from tosca_cache.model.export_heads import head_of
@@ -111,7 +110,8 @@ def _write(
             program = _exported(graph, sample)
         for path, write, runner in formats:
             if path is not None:
-                with _beside(path) as temporary, _its_troubles(path):
+                errors = file_errors(path, ModelError, option="another path")
+                with errors, replacing(path) as temporary, _its_troubles(path):
                     write(program, temporary, name, said)
                     differences = _check(runner(temporary), sample, path)
                 found.append(Exported(path, len(sample.inputs), *differences))
@@ -188,21 +188,6 @@ def _check(run: Run, sample: Sample, path: Path) -> tuple[float, float]:
     if not worst <= sample.limit:
         raise _wrong(f"its probabilities differ by {worst:.2g} from the model's, more than {sample.limit:g}", path)
     return float(differences.max()), max(worst, 0.0)
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A path beside the target, of the same suffix, which takes its place if nothing goes wrong."""
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
-    with file_errors(target, ModelError, option="another path"):
-        try:
-            temporary.touch()  # so that a folder that refuses says so as the file system does
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def check_targets(onnx: Path | None, pt2: Path | None) -> None:

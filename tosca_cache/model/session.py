@@ -15,6 +15,7 @@ from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.names import REFERENCE_BACKBONE
+from tosca_cache.files import replacing
 from tosca_cache.learners.options import parse_options
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import DEFAULT, Model
@@ -203,7 +204,8 @@ def _backbone(request: Request, model: Model | None) -> tuple[Backbone, Backbone
         device=resolve_device(request.device),
         precision=request.precision or "auto",
     )
-    return found, backbone_card(found, request.weights, normalise=True, decoding=Decoding())
+    normalise = True if found.adapted is None else found.adapted.card.normalise
+    return found, backbone_card(found, request.weights, normalise=normalise, decoding=Decoding())
 
 
 def encoder_of(model: Model, weights: Path | None = None) -> Encoder:
@@ -245,10 +247,15 @@ def _keep_backbone(folder: Path, backbone: Backbone | None) -> None:
 
     if backbone is None:
         raise UsageError("there is no backbone to keep", where="--with-backbone", remedy="teach photos, not a store")
+    if backbone.adapted is not None:
+        raise UsageError(
+            "an adapted backbone is kept in its own folder",
+            where="--with-backbone",
+            remedy=f"leave it out, and keep {backbone.adapted.path}",
+        )
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.model.state_dict().items()}
-    temporary = folder / f".{BACKBONE}.tmp"
-    save_file(state, temporary)
-    temporary.replace(folder / BACKBONE)
+    with replacing(folder / BACKBONE) as temporary:
+        save_file(state, temporary)
 
 
 def _check_known(model: Model, photos: Photos) -> None:

@@ -71,7 +71,7 @@ def photo_store(
     photos: Photos, backbone: Backbone, card: BackboneCard, root: Path, options: ExtractOptions, *, show: bool
 ) -> Store:
     """The features of photos in the cache: computed, or found there; raises what `extract.pipeline.extract` raises."""
-    source = {"weights": card.weights or "published"}
+    source = {"weights": card.weights or "published"} | ({} if card.adapted is None else {"adapted": card.adapted})
     return extract(photos.dataset, backbone, root, options, source=source, show_progress=show)
 
 
@@ -132,6 +132,8 @@ def backbone_card(backbone: Backbone, weights: Path | None, *, normalise: bool, 
         normalise=normalise,
         transform=backbone.transform(normalise).to_dict(),
         decoding=decoding.to_dict(),
+        adapted=None if backbone.adapted is None else str(backbone.adapted.path.absolute()),
+        with_base=backbone.adapted is not None and backbone.adapted.with_base,
     )
 
 
@@ -140,8 +142,9 @@ def store_backbone(store: Store) -> BackboneCard | None:
     spec = store.spec
     if spec.imported:
         return None
-    recorded = store.provenance.get("source")
-    weights = recorded.get("weights") if isinstance(recorded, dict) else None
+    found = store.provenance.get("source")
+    recorded = found if isinstance(found, dict) else {}
+    weights, adapted = recorded.get("weights"), spec.adapted
     return BackboneCard(
         name=spec.backbone["name"],
         tag=spec.backbone["tag"],
@@ -152,6 +155,8 @@ def store_backbone(store: Store) -> BackboneCard | None:
         normalise=spec.transform.get("normalize") == "timm",
         transform={key: value for key, value in spec.transform.items() if key not in as_published()},
         decoding=Decoding.recorded_in(spec.transform).to_dict(),
+        adapted=None if adapted is None else str(recorded.get("adapted")),
+        with_base=bool(adapted and adapted.get("with_base")),
     )
 
 

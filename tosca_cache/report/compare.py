@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tosca_cache.report.tables import features_words
 from tosca_cache.text import csv_text, latex, markdown
 
 TITLES = {
@@ -28,6 +29,15 @@ HIGHEST = ("average_accuracy", "last_accuracy", "harmonic_mean")
 LOWEST = ("forgetting", "performance_drop")
 COUNTS = ("stored_numbers", "trainable_parameters")
 NONE = "-"
+BOUNDS, FROZEN = "bounds", "no"
+# What a published row says of itself where the others say more.
+PUBLISHED: Mapping[str, Any] = {
+    "options": {},
+    "failed": {},
+    "rehearsal": False,
+    "transductive": False,
+    "bound": False,
+}
 
 
 @dataclass(frozen=True)
@@ -42,12 +52,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """One learner. name: with its star and the numbers of its notes. row: as in the comparison. bound: below the rule."""
+    """One learner. name: with its star and the numbers of its notes. row: as in the comparison.
+
+    part: of the table, below a rule, where numbers are no rivals of those above it; empty for the learners.
+    """
 
     name: str
     row: Mapping[str, Any]
     entries: tuple[Entry, ...]
-    bound: bool
+    part: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +77,7 @@ def comparison(found: Mapping[str, Any]) -> Comparison:
     """The table of what `tosca compare` found: bounds last, a star and notes where a row needs them, the best marked."""
     columns, notes = tuple(found["columns"]), list[str]()
     lines = [_line(row, columns, notes) for row in sorted(found["rows"], key=lambda row: bool(row["bound"]))]
+    lines += _published(found, columns, notes)
     lines = [_marked(line, columns, lines) for line in lines]
     shots = f", {found['shots']} shots" if found["shots"] else ""
     seeds = ", ".join(map(str, found["seeds"]))
@@ -76,12 +90,13 @@ def comparison(found: Mapping[str, Any]) -> Comparison:
 
 
 def _tasks(found: Mapping[str, Any]) -> str:
+    features = features_words(found)
     if found.get("incremental") == "domains":
-        return f"{len(found['domains'])} domains, one a task"
+        return f"{len(found['domains'])} domains, one a task{features}"
     sizes = found["task_sizes"]
     if found["increment"] is None:
-        return f"{len(sizes)} tasks of {', '.join(map(str, sizes))} classes"
-    return f"{len(sizes)} tasks, {sizes[0]} classes first, {found['increment']} each"
+        return f"{len(sizes)} tasks of {', '.join(map(str, sizes))} classes{features}"
+    return f"{len(sizes)} tasks, {sizes[0]} classes first, {found['increment']} each{features}"
 
 
 def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> Line:
@@ -100,7 +115,28 @@ def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> L
         notes.append(f"[{len(notes) + 1}] {row['method']}: {text}")
         numbers.append(f"[{len(notes)}]")
     name = row["method"] + ("*" if starred(row) else "") + (f" {''.join(numbers)}" if numbers else "")
-    return Line(name, row, tuple(_entry(row["values"].get(column), column) for column in columns), bool(row["bound"]))
+    return Line(name, row, _entries(row, columns), BOUNDS if row["bound"] else "")
+
+
+def _published(found: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> list[Line]:
+    """The published numbers of a comparison as lines: of frozen backbones first, then of adapted ones."""
+    lines, numbers = [], dict[str, str]()
+    for row in sorted(found.get("published", ()), key=lambda row: (row["adapted"] != FROZEN, row["method"])):
+        said = [f"{row['source']} ({row['kind']}), {row['backbone']}", row["features"], row["note"]]
+        said.append("" if row["adapted"] == FROZEN else f"adapted: {row['adapted']}")
+        said.append(f"routing by {row['routing']}" if row["routing"] else "")
+        text = "; ".join(filter(None, said))
+        if text not in numbers:
+            notes.append(f"[{len(notes) + 1}] published: {text}")
+            numbers[text] = f"[{len(notes)}]"
+        part = f"published, {'frozen' if row['adapted'] == FROZEN else 'adapted'} backbone"
+        name = row["method"] + ("*" if row["routing"] else "")
+        lines.append(Line(f"{name} {numbers[text]}", PUBLISHED | row, _entries(row, columns), part))
+    return [line for line in lines if any(entry.mean is not None for entry in line.entries)]
+
+
+def _entries(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[Entry, ...]:
+    return tuple(_entry(row["values"].get(column), column) for column in columns)
 
 
 def starred(row: Mapping[str, Any]) -> bool:
@@ -151,15 +187,15 @@ def _places(mean: float) -> int:
 
 def _marked(line: Line, columns: Sequence[str], lines: Sequence[Line]) -> Line:
     """The line with its best entries marked; bounds do not count. Equal to two places is equal."""
-    if line.bound:
+    if line.part:
         return line
     entries = []
     for number, (column, entry) in enumerate(zip(columns, line.entries, strict=True)):
-        means = [mean for other in lines if not other.bound and (mean := other.entries[number].mean) is not None]
+        means = [mean for other in lines if not other.part and (mean := other.entries[number].mean) is not None]
         choose = max if column in HIGHEST else min if column in LOWEST else None
         best = choose is not None and entry.mean is not None and f"{entry.mean:.2f}" == f"{choose(means):.2f}"
         entries.append(Entry(entry.text, entry.mean, entry.spread, best))
-    return Line(line.name, line.row, tuple(entries), line.bound)
+    return Line(line.name, line.row, tuple(entries), line.part)
 
 
 def _plain(value: Any) -> str:
@@ -173,7 +209,7 @@ def to_table(found: Comparison, *, marks: bool = False) -> Table:
         table.add_column(TITLES[column], justify="right")
     for line, following in zip(found.lines, (*found.lines[1:], None), strict=True):
         cells = [_marked_text(entry, marks) for entry in line.entries]
-        ends = following is not None and following.bound and not line.bound
+        ends = following is not None and following.part != line.part
         table.add_row(Text(line.name), *cells, end_section=ends)
     return table
 
@@ -186,7 +222,7 @@ def to_csv(found: Comparison) -> str:
     """A line a learner: mean and standard deviation of every column, unrounded; empty where there is none."""
     numbers = [f"{column}_{part}" for column in found.columns for part in ("mean", "std")]
     rows: list[list[object]] = [
-        ["method", *numbers, "seeds", "rehearsal", "transductive", "bound", "options", "failed"]
+        ["method", *numbers, "seeds", "rehearsal", "transductive", "bound", "options", "failed", "published"]
     ]
     for line in found.lines:
         row = line.row
@@ -194,7 +230,10 @@ def to_csv(found: Comparison) -> str:
         flags = [str(bool(row[flag])).lower() for flag in ("rehearsal", "transductive", "bound")]
         options = "; ".join(f"{name}={_plain(value)}" for name, value in row["options"].items())
         failed = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
-        rows.append([row["method"], *values, len(row["seeds"]), *flags, options, failed])
+        seeds = row["seeds"]
+        source = "" if isinstance(seeds, Mapping) else f"{row['source']}; {line.part.removeprefix('published, ')}"
+        count = len(seeds) if isinstance(seeds, Mapping) else seeds
+        rows.append([row["method"], *values, count, *flags, options, failed, source])
     return csv_text(rows)
 
 
@@ -207,11 +246,9 @@ def to_markdown(found: Comparison) -> str:
         f"| method | {' | '.join(titles)} |",
         f"|---|{'---:|' * len(titles)}",
     ]
-    ruled = False
-    for line in found.lines:
-        if line.bound and not ruled:
-            lines.append(f"| *bounds* |{'  |' * len(titles)}")
-            ruled = True
+    for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
+        if line.part and (before is None or line.part != before.part):
+            lines.append(f"| *{line.part}* |{'  |' * len(titles)}")
         entries = [f"**{entry.text}**" if entry.best else entry.text for entry in line.entries]
         lines.append(f"| {markdown(line.name)} | {' | '.join(entries)} |")
     return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in found.notes)]).rstrip() + "\n"
@@ -231,7 +268,7 @@ def to_latex(found: Comparison) -> str:
         r"\midrule",
     ]
     for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
-        if before is not None and line.bound and not before.bound:
+        if before is not None and line.part != before.part:
             lines.append(r"\midrule")
         entries = [f"\\textbf{{{latex(entry.text)}}}" if entry.best else latex(entry.text) for entry in line.entries]
         lines.append(f"{latex(line.name)} & {' & '.join(entries)} \\\\")

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tosca_cache.report.tables import features_words
+
 CURVE, MATRIX = "accuracy-curve.png", "accuracy-matrix.png"
 
 
@@ -28,7 +30,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 
 def _title(metrics: Mapping[str, Any]) -> str:
-    title = f"{metrics['dataset']}, router {metrics['router']}"
+    title = f"{metrics['dataset']}, router {metrics['router']}{features_words(metrics)}"
     return f"{title}\n(routing {metrics['leaks']})" if metrics.get("leaks") else title
 
 

@@ -49,13 +49,15 @@ def records_of(targets: Sequence[Mapping[str, Any]]) -> list[Record]:
 
 def _of_run(run: Mapping[str, Any]) -> list[Record]:
     found, folder = [], Path(run["path"])
+    features = run["metrics"].get("features")
+    settings = run["settings"] | ({} if features is None else {"features": features})
     for seed, values in run["metrics"]["seeds"].items():
         files = [
             p for p in (folder / "config.toml", folder / "metrics.json", folder / "provenance.json") if p.is_file()
         ]
         counts = values.get("test_rows") or [1] * len(values["R"])
         curve = [_weighted(row[: t + 1], counts) for t, row in enumerate(values["R"])]
-        found.append(Record(run["name"], seed, run["settings"], _numbers(values), curve, files))
+        found.append(Record(run["name"], seed, settings, _numbers(values), curve, files))
     return found
 
 
@@ -85,7 +87,7 @@ def _of_comparison(facts: Mapping[str, Any]) -> list[Record]:
         Record(
             row["method"],
             seed,
-            {"dataset": found["dataset"], "fingerprint": found["fingerprint"], **row["options"]},
+            {key: found[key] for key in ("dataset", "fingerprint", "features") if key in found} | row["options"],
             _numbers(values),
             values.get("accuracy_curve") or (),
             bound=bool(row["bound"]),

@@ -44,8 +44,14 @@ def learner_words(metrics: Mapping[str, Any]) -> str:
 
 
 def tasks_words(metrics: Mapping[str, Any]) -> str:
-    """How many tasks a run has, and what they are."""
-    return f"{len(metrics['R'])} {'domains, one a task' if of_domains(metrics) else 'tasks'}"
+    """How many tasks a run has, what they are, and whether the backbone was adapted on the first one."""
+    return f"{len(metrics['R'])} {'domains, one a task' if of_domains(metrics) else 'tasks'}{features_words(metrics)}"
+
+
+def features_words(found: Mapping[str, Any]) -> str:
+    """What tells results on adapted features from those on frozen ones; empty for these."""
+    features = found.get("features")
+    return "" if features in (None, "frozen") else f", {features}"
 
 
 def of_domains(metrics: Mapping[str, Any]) -> bool:

@@ -6,19 +6,20 @@ import torch
 from torch import Tensor
 
 from tosca_cache.luca.bank import Bank
-from tosca_cache.luca.module import normalise
+from tosca_cache.luca.module import adapt, normalise
 from tosca_cache.routing.base import ModuleOutputs, RoutedPrediction, Router, register_router
 from tosca_cache.tasks import Task
 
-ROUNDS = 4
+ASKED = 4  # modules at most, one after the other
 
 
 @register_router
 class SelfRefined(Router):
     """Starts at the task of the nearest class mean under module 0, then follows the modules' own predictions.
 
-    Module a predicts a class of task a'; if a' is another task, its module predicts next; after four rounds the last one
-    decides. The class means are of the train rows as module 0 adapts them, as in the paper's "orig" branch.
+    Module a predicts a class of task a'; if a' is another task, its module predicts next; the fourth module that predicts
+    is the last. The class means are of the train rows as module 0 adapts them (not of unit length), as in the paper's
+    "orig" branch.
     """
 
     name = "mos"
@@ -34,14 +35,14 @@ class SelfRefined(Router):
         """Adds the means of the task's classes under module 0."""
         device = bank.modules[0].norm_weight.device
         clean = torch.from_numpy(task.train.features[:, 0]).to(device, bank.modules[0].norm_weight.dtype)
-        adapted, labels = bank.adapted(0, clean).cpu(), torch.from_numpy(task.train.labels)
+        adapted, labels = adapt(bank.modules[0], clean, bank.flow)[0].cpu(), torch.from_numpy(task.train.labels)
         means = torch.stack([adapted[labels == c].mean(0) for c in task.classes])
         self.means = torch.cat([self.means.to(means), means]) if len(self.means) else means
 
     def route(self, outputs: ModuleOutputs) -> Tensor:
         """The module that the loop ends at, [n]."""
         module = outputs.task_of_class[self.prototype_scores(outputs).argmax(1)]
-        for _ in range(ROUNDS):
+        for _ in range(ASKED - 1):
             module = outputs.task_of_class[outputs.labels_of(module)]
         return module
 

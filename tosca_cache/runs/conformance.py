@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tosca_cache.config import Settings
 from tosca_cache.errors import ConformanceError, StoreError, UsageError
 from tosca_cache.evaluate.audit import batch_modules, pick
 from tosca_cache.files import strict_json
@@ -25,7 +26,6 @@ from tosca_cache.store.exchange import open_external
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.batches import Batch
 from tosca_cache.train.engines import Engine
-from tosca_cache.config import Settings
 
 Array = NDArray[Any]
 TOLERANCE = 1e-5

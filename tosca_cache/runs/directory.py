@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import RunError
+from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.names import inside
 from tosca_cache.runs.metrics_file import METRICS
-from tosca_cache.files import file_errors, write_json, write_text
 
 PARTIAL = ".partial"
 LATEST = ("last", "latest")
@@ -52,7 +52,10 @@ class RunDirectory:
 
     def log(self, line: str) -> None:
         """Appends one line with the time to log.txt."""
-        with run_files(self.path), (self.path / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            run_files(self.path),
+            (self.path / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
 
     def write_text(self, name: str, text: str) -> None:

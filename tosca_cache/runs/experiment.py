@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 from typing import Protocol as Interface
@@ -13,19 +13,18 @@ import torch
 from numpy.typing import NDArray
 
 from tosca_cache.closed_form.pool import OpinionPool
-from tosca_cache.config import TrainConfig
+from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_curve, average_accuracy, last_accuracy
-from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
 from tosca_cache.learners.base import FloatArray, IntArray, Learner
+from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
 from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
 from tosca_cache.routing.combine import Pool
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Arrays, Protocol, TaskStream
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
-from tosca_cache.config import Settings
 
 
 class Reporter(Interface):
@@ -72,7 +71,7 @@ class Trained(Shown):
         }
 
     def plot(self) -> Any:
-        """Accuracy after each task beside the accuracy matrix, as an Altair chart; `UsageError` if that is not installed."""
+        """Accuracy after each task beside the accuracy matrix, as an Altair chart; `UsageError` without it."""
         from tosca_cache.plots import beside, curves, matrix
 
         curve = accuracy_curve(self.outcome.R, self.outcome.counts)

@@ -43,6 +43,7 @@ class _Metrics(_Checked):
     leaks: str | None = None
     diverged: dict[str, str | None] | None = None
     incremental: str | None = None
+    features: str | None = None
     R: Matrix
     accuracy_curve: Numbers
     average_accuracy: Number

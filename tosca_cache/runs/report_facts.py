@@ -65,7 +65,7 @@ def last_predictions(arrays: Arrays) -> NDArray[np.int64]:
 
 
 def task_confusion(seeds: Sequence[Arrays], tasks: int) -> list[list[float | None]] | None:
-    """Percent of the rows of each true task that each task answered, [T, T], all seeds together; None without predictions."""
+    """Percent of the rows of each true task that each task answered, [T, T], of all seeds; None without predictions."""
     counts = np.zeros((tasks, tasks))
     for found in seeds:
         sent = found.get(f"module_after_{tasks - 1}")
@@ -78,7 +78,9 @@ def task_confusion(seeds: Sequence[Arrays], tasks: int) -> list[list[float | Non
     if not counts.any():
         return None
     total = counts.sum(1, keepdims=True)
-    return [[100 * v / n if n else None for v in row] for row, (n,) in zip(counts.tolist(), total.tolist(), strict=True)]
+    return [
+        [100 * v / n if n else None for v in row] for row, (n,) in zip(counts.tolist(), total.tolist(), strict=True)
+    ]
 
 
 def _task_of_answer(found: Arrays) -> NDArray[np.int64] | None:
@@ -118,7 +120,9 @@ def _classes(seeds: Sequence[Arrays], names: Mapping[int, str]) -> dict[str, Any
     }
 
 
-def _class_names(metrics: Mapping[str, Any], seeds: Mapping[str, Arrays | None], provenance: Mapping[str, Any]) -> dict[int, str]:
+def _class_names(
+    metrics: Mapping[str, Any], seeds: Mapping[str, Arrays | None], provenance: Mapping[str, Any]
+) -> dict[int, str]:
     """The name of each label of the store: from the tasks of a seed, or (of domains) from the store."""
     for seed, found in seeds.items():
         tasks = metrics["seeds"][seed].get("tasks")
@@ -148,7 +152,9 @@ def store_warnings(provenance: Mapping[str, Any]) -> list[str]:
     store = store_of(provenance)
     error = None if store is None else store.provenance.get("relative_error_against_float32")
     if isinstance(error, int | float) and error > NOTABLE_ERROR:
-        return [f"The features are far from float32: relative error {error:.3f} (`tosca extract --precision fp32` avoids it)."]
+        return [
+            f"The features are far from float32: relative error {error:.3f} (`tosca extract --precision fp32` avoids it)."
+        ]
     return []
 
 

@@ -31,7 +31,7 @@ FloatArray = NDArray[np.float64]
 
 
 def reference_curves(run: Path, store: Store) -> dict[str, Any]:
-    """Accuracy after each task of the nearest class mean, the pool, and (of TOSCA) the true task's module; mean and spread."""
+    """Accuracy after each task of the class means, the pool, and (of TOSCA) the true task's module; mean and spread."""
     config = resolve(config=run / "config.toml").config
     splits = load_splits(store, config.incremental, most=memory_for_features())
     found: dict[str, list[list[float]]] = {}
@@ -192,7 +192,9 @@ def held_out_probabilities(store: Store) -> FloatArray | None:
         warnings.simplefilter("ignore", UserWarning)  # classes with fewer rows than folds
         for fitted, held in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x[kept], labels[kept]):
             rows = np.flatnonzero(kept)
-            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[rows[fitted]], labels[rows[fitted]])
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(
+                x[rows[fitted]], labels[rows[fitted]]
+            )
             scores[np.ix_(rows[held], model.classes_)] = model.predict_log_proba(x[rows[held]])
     return calibrated(scores, labels)
 
@@ -214,5 +216,3 @@ def calibrated(scores: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
             found, best = np.exp(scaled), likelihood
     found[~known] = 1.0
     return np.asarray(found)
-
-

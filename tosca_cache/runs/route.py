@@ -21,7 +21,7 @@ from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identif
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.learners.files import FILE, load_learner
 from tosca_cache.learners.tosca import Tosca
-from tosca_cache.routing import RoutedPrediction, ModuleOutputs, Router, make_router
+from tosca_cache.routing import ModuleOutputs, RoutedPrediction, Router, make_router
 from tosca_cache.routing.classifier import ClosedFormRouter
 from tosca_cache.runs.experiment import make_engine, make_stream
 from tosca_cache.store import Store, open_store
@@ -35,8 +35,8 @@ BATCH_SIZES = (8, 48, 256)
 class Stored:
     """One seed of a run, ready to be asked again.
 
-    evidence: of all test rows after the last task, in file order. labels, tasks: the true ones, [n]; labels are classes as the
-        stream reports them.
+    outputs: of all test rows after the last task, in file order. labels, tasks: the true ones, [n]; labels are classes
+        as the stream reports them.
     """
 
     run: Path

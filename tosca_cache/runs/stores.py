@@ -11,13 +11,15 @@ from typing import Any
 from tosca_cache.config import Resolved, TrainConfig
 from tosca_cache.config.resolve import COMMAND_LINE
 from tosca_cache.errors import ConfigError, FingerprintMismatch
+from tosca_cache.extract.adapted import is_adapted, read_card
 from tosca_cache.extract.names import resolve_name
 from tosca_cache.store import Store, check_store, find_store, list_stores, open_store
+from tosca_cache.store.spec import ABSENT
 
 # The settings that choose a store, and what they ask of its fingerprint.
 FIELDS = {
     "dataset": ("dataset.name",),
-    "backbone": ("backbone.name", "backbone.tag"),
+    "backbone": ("backbone.name", "backbone.tag", "backbone.adapted.digest"),
     "normalize": ("transform.normalize",),
     "img_size": ("transform.image_size",),
     "views": ("views.count",),
@@ -48,7 +50,9 @@ def wanted_store(
     opened = open_store(store)
     firm = [key for key in FIELDS if resolved.origin[key] == COMMAND_LINE]
     asked = {"dataset.name": resolved.config.dataset} | wanted
-    check_store(opened, {field: value for key in firm for field in FIELDS[key] if (value := asked.get(field)) is not None})
+    check_store(
+        opened, {field: value for key in firm for field in FIELDS[key] if (value := asked.get(field)) is not None}
+    )
     return opened, *_overruled(resolved, opened, [key for key in FIELDS if key not in firm])
 
 
@@ -59,9 +63,12 @@ def wanted_fields(config: TrainConfig) -> dict[str, object]:
         "transform.image_size": config.img_size,
         "views.count": config.views,
     }
-    if config.backbone is not None:
+    if config.backbone is not None and is_adapted(config.backbone):
+        wanted["backbone.adapted.digest"] = read_card(Path(config.backbone)).digest
+    elif config.backbone is not None:  # a name means the frozen backbone, or what `_has` says of an adapted one
         arch, tag = resolve_name(config.backbone)
         wanted |= {"backbone.name": arch, "backbone.tag": tag or None}
+        wanted |= {} if "+" in tag else {"backbone.adapted.digest": ABSENT}
     return {field: value for field, value in wanted.items() if value is not None}
 
 
@@ -83,7 +90,7 @@ def _has(store: Store, key: str) -> Any:
     """What a store has of a setting, as the setting would be written."""
     flat = store.spec.flat()
     values = [flat.get(field) for field in FIELDS[key]]
-    return ".".join(str(value) for value in values if value) if key == "backbone" else values[0]
+    return ".".join(str(value) for value in values[:2] if value) if key == "backbone" else values[0]
 
 
 def _changed(config: TrainConfig, key: str, value: Any) -> TrainConfig:

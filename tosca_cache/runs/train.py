@@ -37,10 +37,12 @@ from tosca_cache.runs.experiment import (
 from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.runs.provenance import origin
 from tosca_cache.store import Store
+from tosca_cache.store.spec import FROZEN
 from tosca_cache.tasks import load_splits, memory_for_features
 from tosca_cache.text import printable
 
 MOST_SECONDS = 1e10  # centuries
+
 
 def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter | None = None) -> Path:
     """Trains every seed of a configuration on a store and writes a new run directory.
@@ -73,7 +75,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
             run.log(f"seed {seed} diverged: {trained.learner.diverged}")
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, config, *results[-1])
-    metrics = collect_metrics(config, results, seconds)
+    metrics = collect_metrics(config, results, seconds, store.spec.features)
     run.write_json(METRICS, metrics)
     _draw(run, metrics)
     return run.finish()
@@ -136,7 +138,9 @@ def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluat
         run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
 
 
-def _module_arrays(evaluation: Evaluation, original: Callable[[NDArray[np.int64]], NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _module_arrays(
+    evaluation: Evaluation, original: Callable[[NDArray[np.int64]], NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
     if evaluation.outputs is None:
         return {}
     entropy, prediction = evaluation.outputs
@@ -148,9 +152,15 @@ def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def collect_metrics(
-    config: TrainConfig, results: Sequence[tuple[Trained, Evaluation]], seconds: dict[str, float]
+    config: TrainConfig,
+    results: Sequence[tuple[Trained, Evaluation]],
+    seconds: dict[str, float],
+    features: str = FROZEN,
 ) -> dict[str, Any]:
-    """The contents of metrics.json: R and metrics as means over seeds, their spread, and each seed's own."""
+    """The contents of metrics.json: R and metrics as means over seeds, their spread, and each seed's own.
+
+    features: `frozen`, or how the backbone was adapted; see `StoreSpec.features`.
+    """
     mean, spread = mean_and_spread([e.metrics for _, e in results])
     conditions, conditions_spread = mean_and_spread([e.conditions for _, e in results])
     stages = {name: sum(e.seconds[name] for _, e in results) for name in results[0][1].seconds}
@@ -161,6 +171,7 @@ def collect_metrics(
         "leaks": LEAKS if leaks_task(config) else None,
         "diverged": {trained.seed: trained.learner.diverged for trained, _ in results if trained.learner.diverged},
         "incremental": config.incremental,
+        "features": features,
         "task_sizes": _common([t.stream.sizes for t, _ in results]),
         "R": np.mean([t.outcome.R for t, _ in results], axis=0),
         "accuracy_curve": np.mean([accuracy_curve(t.outcome.R, t.outcome.counts) for t, _ in results], axis=0),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -172,6 +172,14 @@ def damaged(folder: Path, shard: Shard, array: str, what: str) -> StoreError:
 def encode_metadata(layouts: Mapping[str, SplitLayout]) -> dict[str, bytes]:
     """The metadata objects of zarr for a store with these layouts, by key."""
     return dict(_metadata(*(layouts[split] for split in SPLITS)))
+
+
+def wrong_metadata(folder: Path, layouts: Mapping[str, SplitLayout]) -> Iterator[tuple[str, str]]:
+    """(key, what is wrong) of zarr's own objects that do not describe a store with these layouts."""
+    for key, data in encode_metadata(layouts).items():
+        if regular_size(folder / key) != len(data) or (folder / key).read_bytes() != data:
+            missing = regular_size(folder / key) is None
+            yield key, "is missing or no regular file" if missing else "does not describe what the manifest promises"
 
 
 @lru_cache

@@ -72,7 +72,8 @@ def store_path(root: Path, spec: StoreSpec) -> Path:
 
     Names are cut where the folder's would be too long, and never begin with a dot: such folders are ours, not stores.
     """
-    dataset, backbone = (re.sub(r"[^A-Za-z0-9._-]+", "_", group["name"]) for group in (spec.dataset, spec.backbone))
+    named = (spec.dataset["name"], spec.shown_backbone)
+    dataset, backbone = (re.sub(r"[^A-Za-z0-9._-]+", "_", name) for name in named)
     if dataset.startswith("."):
         dataset = f"_{dataset[1:]}"
     rest = f"v{spec.views['count']}--{spec.digest()[:10]}"

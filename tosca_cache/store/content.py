@@ -16,6 +16,7 @@ from tosca_cache.store.manifest import Plan
 
 MAX_SIDE = 1 << 24  # pixels of an image
 SHOWN = 5  # rows that are named
+NOT_FINITE, TOO_LARGE, ZERO = 1, 2, 3  # why a store cannot hold a row's features
 Found = Iterator[tuple[int, int, str]]  # first row, one past the last row, what is wrong with rows in between
 _BITS: dict[str, tuple[type[np.unsignedinteger[Any]], int, int]] = {
     # by stored dtype: the integer with its bits, all but the sign, and the least pattern that is no finite number
@@ -91,12 +92,11 @@ def _stored_features(
     given: NDArray[Any], dtype: str, shard: Shard, paths: Sequence[str], skipped: Mapping[int, str]
 ) -> NDArray[Any]:
     gone = [row - shard.start for row in skipped]
-    with np.errstate(over="ignore"):  # an overflow is found below, with the row it is in
-        stored = given.astype(dtype)
-    stored[gone] = 0
-    bad = np.flatnonzero(~np.isfinite(stored).all(axis=(1, 2)))
+    stored, problems = storable(given, dtype)
+    problems[gone] = 0
+    bad = np.flatnonzero((problems == NOT_FINITE) | (problems == TOO_LARGE))
     if bad.size:
-        overflow = bool(np.isfinite(given[bad[0]]).all())
+        overflow = problems[bad[0]] == TOO_LARGE
         raise StoreError(
             f"The features of {bad.size} images "
             + (f"are too large for {dtype}" if overflow else "are not finite numbers")
@@ -106,6 +106,15 @@ def _stored_features(
         )
     stored[gone] = np.nan
     return stored
+
+
+def storable(given: NDArray[Any], dtype: str) -> tuple[NDArray[Any], IntArray]:
+    """Features [n, 1+V, d] as they are stored, and for each row why a store cannot hold it; 0 for good ones."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = given.astype(dtype)
+    not_finite, too_large = (~np.isfinite(values).all(axis=(1, 2)) for values in (given, stored))
+    zero = (stored == 0).all(axis=2).any(axis=1)
+    return stored, np.select([not_finite, too_large, zero], [NOT_FINITE, TOO_LARGE, ZERO], default=0)
 
 
 def check_object(data: bytes, array: str, plan: Plan, shard: Shard, paths: list[str]) -> Found:

@@ -117,3 +117,11 @@ def regular_size(path: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def wrong_size(path: Path, size: int) -> str | None:
+    """What is wrong with a file that must be a regular one of so many bytes; None if nothing is."""
+    found = regular_size(path)
+    if found is None:
+        return "is no regular file, but a link, a folder or a device" if os.path.lexists(path) else "is missing"
+    return None if found == size else f"has {found} bytes instead of {size}"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit, read_limited
 from tosca_cache.shown import Shown
-from tosca_cache.store.arrays import IntArray, damaged, encode_metadata, read_small
+from tosca_cache.store.arrays import IntArray, damaged, read_small, wrong_metadata
 from tosca_cache.store.chunks import Selection, read_features
 from tosca_cache.store.content import check_path
-from tosca_cache.store.disk import regular_size, repair_hint, storage
+from tosca_cache.store.disk import regular_size, repair_hint, storage, wrong_size
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
 from tosca_cache.store.manifest import (
     MANIFEST,
@@ -178,16 +178,34 @@ def open_store(path: str | Path) -> Store:
     refuse_unfinished(path)
     manifest = load_manifest(path / MANIFEST)
     with storage(path):
+        refuse_links(path)
         for split in SPLITS:
             _check_objects(path, split, manifest)
-        for key, expected in encode_metadata(manifest.plan.layouts).items():
-            if regular_size(path / key) != len(expected) or (path / key).read_bytes() != expected:
-                raise StoreError(
-                    "The store is damaged: zarr's metadata do not describe the arrays that the manifest promises.",
-                    where=path / key,
-                    remedy=repair_hint(path),
-                )
+        for key, what in wrong_metadata(path, manifest.plan.layouts):
+            raise StoreError(
+                f"The store is damaged: an object of zarr's metadata {what}.",
+                where=path / key,
+                remedy=repair_hint(path),
+            )
     return Store(path, manifest)
+
+
+FOLDERS = frozenset((*SPLITS, *(f"{split}/{array}" for split in SPLITS for array in ARRAYS)))
+
+
+def linked_folders(folder: Path) -> set[str]:
+    """The splits and arrays, as `train` or `train/labels`, whose folders are links."""
+    return {key for key in FOLDERS if (folder / key).is_symlink()}
+
+
+def refuse_links(path: Path) -> None:
+    """Raises `StoreError` if a folder of a store is a link."""
+    if linked := linked_folders(path):
+        raise StoreError(
+            "A folder within the store is a link.",
+            where=path / min(linked),
+            remedy="Put the real folder there, or remove the link; then run this again.",
+        )
 
 
 def refuse_unfinished(path: Path) -> None:
@@ -211,13 +229,7 @@ def refuse_unfinished(path: Path) -> None:
 
 
 def _check_objects(path: Path, split: str, manifest: Manifest) -> None:
-    for folder in (path / split, *(path / split / array for array in ARRAYS)):
-        if folder.is_symlink():
-            raise StoreError("A folder within the store is a link.", where=folder, remedy="Put the real folder there.")
     for shard, records in zip(manifest.plan.layouts[split].iterate(split), manifest.shards[split], strict=True):
         for array in ARRAYS:
-            size = regular_size(path / object_key(split, array, shard.index))
-            if size is None:
-                raise damaged(path, shard, array, "is missing")
-            if size != records[array].size:
-                raise damaged(path, shard, array, f"has {size} bytes instead of {records[array].size}")
+            if what := wrong_size(path / object_key(split, array, shard.index), records[array].size):
+                raise damaged(path, shard, array, what)

@@ -28,6 +28,7 @@ from tosca_cache.store.manifest import (
     parse_provenance,
     seal,
 )
+from tosca_cache.store.reader import refuse_links
 from tosca_cache.store.verify import (
     COPY_BAD,
     LITTER,
@@ -36,7 +37,6 @@ from tosca_cache.store.verify import (
     PROVENANCE_BAD,
     Progress,
     Verification,
-    linked_folders,
     verify_store,
 )
 
@@ -143,10 +143,5 @@ def repairing(path: Path, *, progress: Progress | None = None) -> Iterator[Store
                 where=path,
                 remedy="Remove the store and run the `tosca extract` command that made it again.",
             )
-        if linked := linked_folders(path):
-            raise StoreError(
-                "A folder within the store is a link.",
-                where=path / min(linked),
-                remedy="Put the real folder there, or remove the link; then repair again.",
-            )
+        refuse_links(path)
         yield StoreRepair(path, found, found.manifest)

@@ -16,6 +16,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 UNKNOWN = "unknown"  # the precision of features that were computed elsewhere
 DTYPES = ("float16", "float32")
 ABSENT = "(absent)"
+FROZEN = "frozen"
 
 _REQUIRED: Mapping[str, Mapping[str, type]] = {
     "dataset": {"name": str, "listing_digest": str, "classes": int, "splits": dict},
@@ -30,7 +31,8 @@ class StoreSpec:
     """The fingerprint of a store: whoever has the same specification has interchangeable features.
 
     dataset: name, listing_digest, classes (their number), splits ({"train": N, "test": N}: rows that were listed).
-    backbone: name (arch), tag, weights_digest, dim (width d of a feature).
+    backbone: name (arch), tag, weights_digest, dim (width d of a feature); of an adapted one also `adapted`: kind, digests
+        of it, of its base and of its modules, whether the base's features stand beside, and the classes it was adapted on.
     transform: every field of the test transform and of the training augmentation.
     views: count V of augmented views a train row, seed they derive from, test_count of augmented views a test row.
     precision: arithmetic of the forward pass, `fp32`, `bf16` or `fp16`.
@@ -83,6 +85,33 @@ class StoreSpec:
     def imported(self) -> bool:
         """Whether the features come from a file of arrays and not from images: then there is no transform to speak of."""
         return self.source is not None
+
+    @property
+    def adapted(self) -> Mapping[str, Any] | None:
+        """What is recorded of modules that were trained inside the backbone; None for a frozen one."""
+        found = self.backbone.get("adapted")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def first_task(self) -> tuple[str, ...] | None:
+        """Names of the classes that the backbone was adapted on; None for a frozen one."""
+        return None if self.adapted is None else tuple(map(str, self.adapted.get("first_task") or ()))
+
+    @property
+    def features(self) -> str:
+        """`frozen`, or `adapted backbone (KIND)`: results on the one are not to be held against those on the other."""
+        if self.adapted is None:
+            return FROZEN
+        beside = ", frozen features beside" if self.adapted.get("with_base") else ""
+        return f"adapted backbone ({self.adapted.get('kind')}{beside})"
+
+    @property
+    def shown_backbone(self) -> str:
+        """The backbone's name; of an adapted one with its kind: `vit_nano+adapter`, `vit_nano+adapter+base`."""
+        if self.adapted is None:
+            return str(self.backbone["name"])
+        base = "+base" if self.adapted.get("with_base") else ""
+        return f"{self.backbone['name']}+{self.adapted.get('kind')}{base}"
 
     @classmethod
     def from_dict(cls, value: Any) -> StoreSpec:

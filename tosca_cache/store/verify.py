@@ -20,12 +20,12 @@ from typing import Any
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
 from tosca_cache.shown import Shown
-from tosca_cache.store.arrays import encode_metadata
+from tosca_cache.store.arrays import encode_metadata, wrong_metadata
 from tosca_cache.store.content import Found, check_object
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage
+from tosca_cache.store.disk import ObjectRecord, regular_size, storage, wrong_size
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, parse_provenance
-from tosca_cache.store.reader import refuse_unfinished
+from tosca_cache.store.reader import FOLDERS, linked_folders, refuse_unfinished
 from tosca_cache.workers import threads_here
 
 MANIFEST_BAD = "manifest"  # restored from its copy
@@ -156,7 +156,8 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
             )
             return Verification(path, None, tuple(problems), 0, 0, time.perf_counter() - begun)
         metadata = encode_metadata(manifest.plan.layouts)
-        problems += [*_check_provenance(path), *_check_metadata(path, metadata), *_check_files(path, manifest)]
+        problems += [*_check_provenance(path), *_check_files(path, manifest)]
+        problems += [Problem(METADATA_BAD, *found) for found in wrong_metadata(path, manifest.plan.layouts)]
         linked = {key.partition("/")[0] for key in linked_folders(path)}  # what is in them is not in the store
         shards = [s for split in SPLITS for s in manifest.plan.layouts[split].iterate(split) if split not in linked]
     objects, read = len(metadata), sum(map(len, metadata.values()))
@@ -174,14 +175,6 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return Verification(path, manifest, tuple(problems), objects, read, time.perf_counter() - begun)
-
-
-def linked_folders(folder: Path) -> set[str]:
-    """The splits and arrays, as `train` or `train/labels`, whose folders are links."""
-    return {key for key in _FOLDERS if (folder / key).is_symlink()}
-
-
-_FOLDERS = frozenset((*SPLITS, *(f"{split}/{array}" for split in SPLITS for array in ARRAYS)))
 
 
 def _read_manifests(folder: Path) -> tuple[Manifest | None, list[Problem]]:
@@ -216,16 +209,6 @@ def _check_provenance(folder: Path) -> Iterator[Problem]:
         yield Problem(PROVENANCE_BAD, PROVENANCE, "is no valid JSON")
 
 
-def _check_metadata(folder: Path, expected: Mapping[str, bytes]) -> Iterator[Problem]:
-    """zarr's own objects describe what the manifest promises."""
-    for key, data in expected.items():
-        size = regular_size(folder / key)
-        if size is None:
-            yield Problem(METADATA_BAD, key, "is missing or no regular file")
-        elif size != len(data) or (folder / key).read_bytes() != data:
-            yield Problem(METADATA_BAD, key, "does not describe what the manifest promises")
-
-
 def _check_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     """That nothing else is in the store's folder: no further files and folders, no links, no litter of killed writers."""
     files = {MANIFEST, MANIFEST_COPY, PROVENANCE, *manifest.objects}
@@ -237,7 +220,7 @@ def _check_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             meant = f"{inside}/{entry.name[1:-4]}".removeprefix("/")
             if entry.is_symlink():
                 yield Problem(FOREIGN, key, "is a link")
-            elif entry.is_dir() and key in _FOLDERS:
+            elif entry.is_dir() and key in FOLDERS:
                 waiting.append(key)
             elif entry.is_file() and entry.name == f".{entry.name[1:-4]}.tmp" and meant in files:
                 yield Problem(LITTER, key, "was left behind by a writer that was killed")
@@ -274,11 +257,8 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
 
 def _read(path: Path, record: ObjectRecord) -> tuple[bytes | None, str]:
     """The bytes of an object; or None, and what is wrong with the file."""
-    size = regular_size(path)
-    if size is None:
-        return None, "is no regular file, but a link, a folder or a device" if os.path.lexists(path) else "is missing"
-    if size != record.size:
-        return None, f"has {size} bytes instead of {record.size}"
+    if what := wrong_size(path, record.size):
+        return None, what
     try:
         return path.read_bytes(), ""
     except OSError as error:

@@ -141,16 +141,17 @@ def run_sweep(
             with _runner(request, store, book, resources, reporter) as other:
                 finals = _finals(request, other, best, honest)
         seconds = {"search": middle - begun, "report": perf_counter() - middle}
-        report = _report(search, finals, seconds, gap=honest is not None)
+        features = "" if store.spec.adapted is None else f", {store.spec.features}"
+        report = _report(search, finals, seconds, gap=honest is not None, how=f"{request.how}{features}")
         made = origin(store, runner.device)
     write_report(report, request, ledger, (honest or best).config, made)
     return report
 
 
-def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, gap: bool) -> SweepReport:
+def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, gap: bool, how: str) -> SweepReport:
     request, runner, cells = search.request, search.runner, search.cells(search.trials)
     return SweepReport(
-        how=request.how,
+        how=how,
         metric=request.metric,
         settings=len(search.trials),
         cells=len(cells),

@@ -76,6 +76,7 @@ def finish_cells(
     """
 
     def unfinished() -> set[str]:
+        """Addresses of cells that are open, or that somebody runs."""
         return {cell.address for state in (OPEN, RUNNING) for cell in ledger.cells(list(contents), state=state)}
 
     ledger.add(contents.items())
@@ -132,6 +133,7 @@ class Runner:
         by_address = {cell.address: cell for cell in cells if cell.address not in self.known}
 
         def run(left: set[str]) -> bool:
+            """Runs those that can be claimed, a few blocks at a time; false after the deadline."""
             wanted = [cell for address, cell in by_address.items() if address in left]
             groups = plan_groups(wanted, self.data, self.engine, self.device, jobs=self.jobs)
             blocks = [block for group in groups for block in group.blocks]

@@ -22,6 +22,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app as cli
+from tosca_cache.model.classifier import Model
+from tosca_cache.model.session import Request, teach
 
 BLUE, GREEN, RED, YELLOW = (50, 60, 200), (40, 180, 60), (200, 40, 40), (220, 210, 40)
 TOKEN = "a-token-of-some-length"
@@ -102,6 +104,17 @@ def test_teach_answer_and_undo(model, picture, upload, client_of):
     with client_of(model) as client:
         assert names(client) == ["blue", "green", "red", "gelb <b>&amp;"]
         assert {one["name"]: one["images"] for one in client.get("/classes").json()["classes"]}["red"] == 6
+
+
+def test_a_model_that_learns_views_is_taught_with_views(trained, tmp_path, picture, upload, client_of):
+    path = tmp_path / "views.tosca"
+    teach(Request(path, photos=trained / "photos", backbone="vit_nano", root=tmp_path, views=2))
+    with client_of(path) as client:
+        reply = client.post("/learn", data={"name": "yellow"}, files=upload(*(picture(YELLOW, n) for n in range(4))))
+        assert reply.json()["taught"] == 4
+        assert answers(client, upload(picture(YELLOW, 99)))[0]["label"] == "yellow"
+    learned = Model.open(path).learner.pool.classifiers
+    assert learned["lda-views"].classifier.counts[-1] == 3 * learned["lda"].classifier.counts[-1]
 
 
 def test_nothing_is_learned_from_photos_that_cannot_be_read_or_under_no_name(model, picture, upload, client_of):

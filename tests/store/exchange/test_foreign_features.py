@@ -10,7 +10,6 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.store import find_store
 from tosca_cache.store.exchange import (
     ImportRequest,
-    Listener,
     SplitRule,
     StoreName,
     import_files,
@@ -37,11 +36,10 @@ def bring(tmp_path):
             with h5py.File(path, "w") as file:
                 for key, value in arrays.items():
                     file[key] = value.astype(object) if np.asarray(value).dtype.kind == "U" else value
-        listener = Listener(lambda path, columns, left: None if heard is None else heard.append((columns, left)))
         named = {role: parse_name(role, text) for role, text in more.pop("named", {}).items()}
         called = StoreName(name, backbone, dtype)
         request = ImportRequest(path, tmp_path / "root", called, named=named, rule=rule or SplitRule(), **more)
-        return import_files(request, listener)
+        return import_files(request, on_columns=lambda path, *told: None if heard is None else heard.append(told))
 
     return bring
 
@@ -70,7 +68,7 @@ def test_a_split_vector(bring, kind, split, values):
     check(done.store)
     assert done.store.class_names == ("0", "1", "2", "3")
     (columns, left), *_ = heard
-    assert columns.names == {"features": "embeddings", "labels": "y", "split": split}
+    assert columns == {"features": "embeddings", "labels": "y", "split": split}
     assert left == ["other"]
 
 
@@ -184,10 +182,10 @@ def test_an_import_that_was_interrupted_goes_on(tmp_path):
         raise Stopped
 
     with pytest.raises(Stopped):
-        import_files(request, Listener(on_rows=stop))
+        import_files(request, on_rows=stop)
     (left,) = (path for path in (tmp_path / "root").iterdir() if path.is_dir())
     assert left.name.endswith(".partial")
-    done = import_files(request, Listener(on_rows=written.append))
+    done = import_files(request, on_rows=written.append)
     assert written == [int(TEST.sum())]  # the train rows are there
     check(done.store)
 

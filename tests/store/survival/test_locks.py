@@ -8,7 +8,9 @@ import socket
 import threading
 import time
 
+import deeds
 import pytest
+from commands import Fork
 from scenes import SCENES, files
 from toy_store import BAD, build, open_writer, tree, wait_until
 
@@ -35,16 +37,16 @@ def waiting(path):
     return thread
 
 
-def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(yard, skipping, tmp_path):
+def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipping, tmp_path):
     path = tmp_path / "s"
-    pid = yard.start(deed="publish_one_and_stay", **{"with": [path, tmp_path / "ready"]})
+    writer = Fork(deeds.publish_one_and_stay, path, tmp_path / "ready")
     wait_until((tmp_path / "ready").exists)
-    said = f"process {pid} on {socket.gethostname()}, since 20"
+    said = f"process {writer.pid} on {socket.gethostname()}, since 20"
     with pytest.raises(StoreBusy, match=re.escape(said)):
         build(path)
     thread = waiting(path)
     assert said in busy(path)
-    yard.kill(pid)
+    writer.kill()
     wait_until(lambda: not thread.is_alive())
     assert busy(path) is None
     with open_writer(path) as writer:
@@ -52,14 +54,14 @@ def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(yard,
     assert tree(build(path, bad=BAD).path) == tree(skipping.path)
 
 
-def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(yard, tmp_path):
+def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_path):
     """A data loader's forked worker may outlive its parent for a while."""
-    pid = yard.start(deed="hold_with_a_child", **{"with": [tmp_path / "s", tmp_path / "ready"]})
+    parent = Fork(deeds.hold_with_a_child, tmp_path / "s", tmp_path / "ready")
     wait_until((tmp_path / "ready").exists)
     child = int((tmp_path / "ready").read_text())
     try:
-        assert f"process {pid} on" in busy(tmp_path / "s")
-        yard.kill(pid)
+        assert f"process {parent.pid} on" in busy(tmp_path / "s")
+        parent.kill()
         os.kill(child, 0)
         with exclusive(tmp_path / "s"):
             pass
@@ -133,10 +135,10 @@ def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
         assert sum(pool.map(take, range(80))) > 0
 
 
-def test_many_that_come_at_once_make_one_store(yard, whole, tmp_path):
+def test_many_that_come_at_once_make_one_store(whole, tmp_path):
     """Of writers that begin together one works; the others are refused or find it finished, and nothing is made twice."""
     for _ in range(3):
-        writers = [yard.start(scene="plain", path=tmp_path / "s") for _ in range(3)]
-        assert {yard.wait(writer) for writer in writers} <= {0, 1}
+        writers = [Fork(deeds.make, "plain", tmp_path / "s") for _ in range(3)]
+        assert {writer.wait() for writer in writers} <= {0, 1}
     assert files(tmp_path / "s") == whole["plain"]
     assert [file.name for file in tmp_path.iterdir()] == ["s"]

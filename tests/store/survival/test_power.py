@@ -16,16 +16,12 @@ import pytest
 from campaign import times
 from power import MODES, Disk, Trace
 from scenes import SCENES, files
-from steps import watched
+from steps import Cut, watched
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store, partial_path, read_unfinished
 
 SAMPLE = times(3, 24)  # states a scene
-
-
-class Cut(BaseException):
-    """Not an `Exception`: nothing in the product may catch it and tidy up."""
 
 
 class Killed(Trace):

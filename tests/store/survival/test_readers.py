@@ -1,16 +1,17 @@
 """Readers beside a writer that is killed and goes on: they never wait, and see no store, an unfinished or the whole one."""
 
 import json
-import os
 import random
 import signal
 import time
 from pathlib import Path
 
+import deeds
 import pytest
 from campaign import times
+from commands import Fork
 from scenes import SCENES, files
-from steps import Observer, watched
+from steps import Cut, Fault, Observer, watched
 from toy_store import read_everything, wait_until
 
 from tosca_cache.errors import StoreError
@@ -21,10 +22,10 @@ ALLOWED = ("whole", "finished", "unfinished", "found", "This store is unfinished
 
 
 @pytest.mark.campaign
-def test_writers_that_are_killed_at_any_moment_beside_a_reader(yard, whole, tmp_path):
+def test_writers_that_are_killed_at_any_moment_beside_a_reader(whole, tmp_path):
     """Each store's writer is killed so many times, then it may finish; the reader looks until all of them have."""
     generator, root, said, stop = random.Random(3), tmp_path / "root", tmp_path / "said", tmp_path / "stop"
-    reader = yard.start(deed="look", **{"with": [root, said, stop]})
+    reader = Fork(deeds.look, root, said, stop)
 
     def looks():
         return json.loads(said.read_text()) if said.exists() else {}
@@ -33,16 +34,17 @@ def test_writers_that_are_killed_at_any_moment_beside_a_reader(yard, whole, tmp_
         wait_until(lambda: looks().get(what) or looks().get("problem"))
 
     try:
-        assert yard.run(scene="plain", path=root / "0", root=tmp_path, die=[150, "before"]) == -signal.SIGKILL
+        first = Fork(deeds.dying, tmp_path, 150, "before", deeds.make, "plain", root / "0")
+        assert first.wait() == -signal.SIGKILL
         seen("unfinished")
         for path, name in ((root / str(k), name) for k, name in enumerate(("plain", "skipped", "parts"))):
             done = 0
             for left in reversed(range(times(4, 40))):
-                pid = yard.start(scene=name, path=path)
+                writer = Fork(deeds.make, name, path)
                 if left:
                     time.sleep(generator.uniform(0, 0.3))
-                    os.kill(pid, signal.SIGKILL)
-                assert yard.wait() in ((0, -signal.SIGKILL) if left else (0,))
+                    assert writer.kill() in (0, -signal.SIGKILL)
+                assert left or writer.wait() == 0
                 found = sum(store.done_rows for store in list_stores(root) if path.name in store.path.name)
                 assert path.exists() or found >= done, "what was done is done no more"
                 done = found
@@ -51,7 +53,7 @@ def test_writers_that_are_killed_at_any_moment_beside_a_reader(yard, whole, tmp_
         seen("finished")
     finally:
         stop.touch()
-    ended = yard.wait(reader)
+    ended = reader.wait()
     assert "problem" not in looks(), looks()
     assert ended == 0
     assert all(look.startswith(ALLOWED) for look in looks()), looks()
@@ -84,7 +86,10 @@ def test_a_store_that_gets_its_name_while_it_is_looked_for(tmp_path, monkeypatch
     make, path = SCENES["plain"].make, tmp_path / "s"
 
     def interrupted():
-        with pytest.raises(KeyboardInterrupt), watched(tmp_path, Interruption("rename", "s.partial")):
+        with (
+            pytest.raises(Cut),
+            watched(tmp_path, Fault(lambda n, step: (step.kind, step.path) == ("rename", "s.partial"))),
+        ):
             make(path)
 
     def just_before(owner, name):
@@ -106,14 +111,3 @@ def test_a_store_that_gets_its_name_while_it_is_looked_for(tmp_path, monkeypatch
     interrupted()
     just_before(catalogue, "read_unfinished")
     assert [(found.path.name, found.state) for found in list_stores(tmp_path)] == [("s", "finished"), ("t", "finished")]
-
-
-class Interruption(Observer):
-    """Ctrl-C before the first step of a kind with a path, and at none after it."""
-
-    def __init__(self, kind, path):
-        self.kind, self.path = kind, path
-
-    def before(self, step):
-        if (step.kind, step.path) == (self.kind, self.path):
-            raise KeyboardInterrupt

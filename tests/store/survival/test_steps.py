@@ -5,43 +5,22 @@ The steps are those that steps.py sees. Steps that are alike (those of the five 
 """
 
 import errno
-import os
 import re
 
+import deeds
 import pytest
 from campaign import times
+from commands import Fork
 from scenes import SCENES, files
-from steps import Observer, watched
+from steps import Fault, refusal, watched
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import open_store
 
 
-class Count(Observer):
-    """All steps, in order."""
-
-    def __init__(self):
-        self.steps = []
-
-    def before(self, step):
-        self.steps.append(step)
-
-
-class Refusal(Observer):
-    """One step fails."""
-
-    def __init__(self, number, code):
-        self.left, self.code = number, code
-
-    def before(self, step):
-        self.left -= 1
-        if self.left == -1:
-            raise OSError(self.code, os.strerror(self.code), step.path)
-
-
 def steps_of(name, root):
     """All steps of an uninterrupted run."""
-    seen = Count()
+    seen = Fault()
     with watched(root, seen):
         SCENES[name].make(root / "s")
     return seen.steps
@@ -80,7 +59,7 @@ TELLING = ("rename", "unlink")  # steps after which whoever comes next sees some
 @pytest.mark.parametrize(
     ("name", "when"), [("plain", "before"), ("plain", "after"), ("skipped", "before"), ("parts", "before")]
 )
-def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, tmp_path):
+def test_a_process_that_dies_at_any_step_loses_nothing(name, when, whole, tmp_path):
     (tmp_path / "counted").mkdir()
     steps = steps_of(name, tmp_path / "counted")
     chosen = only_of(name, steps, one_of_each(steps))
@@ -91,7 +70,7 @@ def test_a_process_that_dies_at_any_step_loses_nothing(yard, name, when, whole, 
         root = tmp_path / str(number)
         root.mkdir()
         at = f"{when} step {number}: {steps[number]}"
-        assert yard.run(scene=name, path=root / "s", root=root, die=[number, when]) == -9, at
+        assert Fork(deeds.dying, root, number, when, deeds.make, name, root / "s").wait() == -9, at
         if (root / "s").exists():
             assert files(root / "s") == whole[name], at
         else:
@@ -111,7 +90,7 @@ def test_a_disk_that_refuses_any_step_is_one_clear_error(whole, tmp_path):
         root.mkdir()
         at = f"step {number}: {steps[number]}"
         try:
-            with watched(root, Refusal(number, code)):
+            with watched(root, refusal(number, code)):
                 SCENES["plain"].make(root / "s")
         except StoreError as error:
             assert ("disk is full" if code == errno.ENOSPC else "refuses") in error.problem, at

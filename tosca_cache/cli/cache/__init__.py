@@ -13,7 +13,14 @@ from tosca_cache.cli.cache.remove import du, prune, rm
 from tosca_cache.cli.cache.verify import verify
 from tosca_cache.cli.cache.why import why
 
-VERBS: dict[str, Callable[..., None]] = {"ls": list_, "info": info, "verify": verify, "why": why, "export": export, "import": import_}
+VERBS: dict[str, Callable[..., None]] = {
+    "ls": list_,
+    "info": info,
+    "verify": verify,
+    "why": why,
+    "export": export,
+    "import": import_,
+}
 VERBS |= {"push": push, "pull": pull, "rm": rm, "prune": prune, "du": du}
 
 

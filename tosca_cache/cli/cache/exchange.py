@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
-    from tosca_cache.store.exchange import Columns, Imported, ImportRequest, SplitRule
+    from tosca_cache.store.exchange import Imported, ImportRequest, SplitRule
 
 SHOWN = 8  # unused arrays that are printed
 
@@ -101,13 +101,12 @@ def import_(
     Arrays have a usual name (features, labels, split, ...) or are named by an option; which is what is printed. Sizes are
     looked at before anything is read, and nothing is unpickled: docs/exchange.md.
     """
-    from tosca_cache.store.exchange import Listener, import_files
+    from tosca_cache.store.exchange import import_files
 
     request = _request(dict(locals()))
     with _progress("import", None) as advance:
-        done = import_files(request, Listener(_print_columns, advance))
+        done = import_files(request, on_columns=_print_columns, on_rows=advance)
     _print_imported(done, root)
-
 
 
 def _request(given: dict[str, Any]) -> ImportRequest:
@@ -141,9 +140,9 @@ def _rule(given: dict[str, Any]) -> SplitRule:
     return SplitRule(given["test_fraction"], given["seed"], (train.strip(), test.strip()))
 
 
-def _print_columns(path: Path, columns: Columns, unused: Sequence[str]) -> None:
+def _print_columns(path: Path, columns: Mapping[str, str | tuple[str, str]], unused: Sequence[str]) -> None:
     echo(f"{path}:")
-    for role, name in columns.names.items():
+    for role, name in columns.items():
         shown = ", ".join(part or "none" for part in name) if isinstance(name, tuple) else name
         echo(f"  {role.replace('_', ' ')}: {one_line(shown)}")
     if unused:
@@ -156,8 +155,7 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar of rows on a terminal."""
     from tosca_cache.bars import counting
 
-    with counting(make_console(stderr=True)) as change:
-        change(description=f"{what}: rows", total=total)
+    with counting(make_console(stderr=True), f"{what}: rows", total) as change:
         yield lambda rows: change(advance=rows)
 
 

@@ -6,8 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, AnyRoot, Root
 from tosca_cache.terminal import echo, echo_json, make_console, print_rows
@@ -44,7 +42,6 @@ def info(
         _print_facts(found)
 
 
-
 def _facts(path: Path) -> dict[str, Any]:
     from tosca_cache.datasets.decoding import Decoding
     from tosca_cache.store import SPLITS, list_stores, open_store
@@ -70,7 +67,9 @@ def _facts(path: Path) -> dict[str, Any]:
         "numerics": dict(manifest.plan.numerics),
         **decoding,
         "skipped": {split: [vars(row) for row in manifest.skipped[split]] for split in SPLITS},
-        "left_out": {why: {"count": found.count, "paths": list(found.paths)} for why, found in manifest.left_out.items()},
+        "left_out": {
+            why: {"count": found.count, "paths": list(found.paths)} for why, found in manifest.left_out.items()
+        },
         "provenance": store.provenance,
     }
 

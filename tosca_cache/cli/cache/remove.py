@@ -72,7 +72,6 @@ def du(root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
         _print_usage(Path(root), found)
 
 
-
 def _loss(path: Path) -> str:
     """What removing a store loses, in one line."""
     from tosca_cache.store import list_stores
@@ -89,7 +88,7 @@ def _content(store: StoreSummary) -> str:
     if store.spec is None or store.rows is None or store.views is None:
         return f"{store.state} ({store.problem})"
     rows, views = sum(store.rows.values()), store.views["train"]
-    what = f"{rows} images of {store.spec.dataset['name']}, {views} views a train image, {store.spec.backbone['name']}"
+    what = f"{rows} images of {store.spec.dataset['name']}, {views} views a train image, {store.spec.shown_backbone}"
     return f"{what}; {store.done_rows} of them are done" if store.state == "unfinished" else what
 
 

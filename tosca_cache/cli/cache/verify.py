@@ -77,7 +77,6 @@ def verify(
     report.close()
 
 
-
 @dataclass
 class _Asked:
     path: Path
@@ -134,7 +133,9 @@ def _images(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
     ]
     facts = {kind: {"count": len(paths), "first": paths[:SHOWN]} for kind, paths in (found or {}).items()}
     if found is not None and not kinds:
-        lines = ["the same images with the same labels, but in another order, or other unused names of classes or domains"]
+        lines = [
+            "the same images with the same labels, but in another order, or other unused names of classes or domains"
+        ]
     return {"ok": found is None, **facts}, lines
 
 
@@ -179,8 +180,7 @@ class _Report:
         """A bar of bytes on a terminal; yields what moves it."""
         from tosca_cache.bars import counting
 
-        with counting(make_console(stderr=True, quiet=self.as_json), bytes=True) as change:
-            change(description=name)
+        with counting(make_console(stderr=True, quiet=self.as_json), name, bytes=True) as change:
             yield lambda done, total: change(completed=done, total=total)
 
     def say(self, line: str, *, passing: bool = False) -> None:

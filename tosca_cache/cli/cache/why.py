@@ -41,7 +41,6 @@ def why(as_json: bool, **given: Any) -> None:
         raise typer.Exit(1)
 
 
-
 def _as_json(comparison: Comparison) -> dict[str, Any]:
     differences = [{"field": f, "asked": asked, "store": has} for f, asked, has in comparison.differences]
     return vars(comparison) | {

@@ -80,17 +80,19 @@ class Served:
         """Teaches photos of one class, and writes the model; those that were taught before are left out.
 
         Arguments:
-            photos: bytes of files, [n]. features: of these, [n, d].
+            photos: bytes of files, [n]. features: of these, [n, d]; views are made here for a model that learns them.
 
         Raises `UsageError` for a name that is none, and what `session.learn_lesson` raises.
         """
-        self._check_teachable()
         if problem := name_problem(name, MOST_NAME):
             raise UsageError(f"a class cannot be called so: {problem}", where="name", remedy="give a plain name")
         digests = np.stack([byte_digest(photo) for photo in photos])
         _, first = np.unique(digests, axis=0, return_index=True)
         kept = np.sort(first)
-        lesson = Lesson(features[kept][:, None], [name] * len(kept), digests[kept], source="tosca serve")
+        rows = features[kept][:, None]
+        if (card := self.current().model.card).views:
+            rows = self.encoder.with_views([photos[place] for place in kept], card.views, seed=card.tasks)
+        lesson = Lesson(rows, [name] * len(kept), digests[kept], source="tosca serve")
         with self._changing:
             model = self.current().model
             done = learn_lesson(Request(self.path, device=self._device), model, lesson)
@@ -117,14 +119,6 @@ class Served:
         with self._changing:
             undo_version(self.folder)
             self._changed(open_model(self.path, device=self._device))
-
-    def _check_teachable(self) -> None:
-        if views := self.current().model.card.views:
-            raise UsageError(
-                f"the model learns from {views} augmented views of every photo, which are not made here",
-                where=self.path,
-                remedy="teach it with `tosca learn MODEL PHOTOS`; the server takes the new version at once",
-            )
 
     def _changed(self, model: Model) -> None:
         self._take(model)

@@ -16,7 +16,7 @@ class Table:
     """A table that is sorted by its headings. reads: one sentence that says how to read it.
 
     marks: of each row, what the script calls it. search: with a field to search in. ticks: the first column has boxes that
-    show and hide what has the row's mark. more: rows that are only in the JSON.
+    show and hide what has the row's mark. more: rows that are only in the JSON. grey: numbers that are not this run's.
     """
 
     title: str
@@ -28,6 +28,7 @@ class Table:
     ticks: Sequence[bool] = ()
     more: int = 0
     wide: bool = False
+    grey: bool = False
     kind: str = "table"
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite, sqrt
 from statistics import mean, stdev
 
-from tosca_cache.report.compare import COUNTS, TITLES, comparison
+from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison
 from tosca_cache.report.pages.blocks import (
     Block,
     Cell,
@@ -87,6 +87,7 @@ def comparison_part(facts: Value) -> Part:
     sections = [
         Section("Comparison", [_table(found), *_notes(table.notes), *_curves(rows), *_pareto(rows)]),
         *([Section("Differences", _differences(best, learners))] if best and len(learners) > 1 else []),
+        *([Section("Published", [_published(found["published"])])] if found.get("published") else []),
         Section("Provenance", _provenance(facts, found)),
     ]
     return Part(facts["name"], "Comparison", about, numbers, warnings, sections)
@@ -118,6 +119,25 @@ def _table(found: Value) -> Table:
     )
     ticks = _ticked(found["rows"])
     return Table("Learners", reads, columns, rows, marks=marks, ticks=ticks, wide=True)
+
+
+def _published(rows: Sequence[Value]) -> Table:
+    shown = ("average_accuracy", "last_accuracy")
+    cells: list[list[Cell]] = [
+        [
+            row["method"],
+            *((row["values"].get(column) or {"mean": None})["mean"] for column in shown),
+            *(row[name] for name in ("backbone", "adapted", "routing", "source", "kind", "note")),
+        ]
+        for row in sorted(rows, key=lambda row: row["adapted"] != FROZEN)
+        if any(column in row["values"] for column in shown)
+    ]
+    columns = ["learner", *(TITLES[column] for column in shown), "backbone", "adapted", "leaking routing"]
+    reads = (
+        "What papers and logs report under the same protocol; not run here. Adapted backbones and routing that leaks are "
+        "not to be held against frozen features."
+    )
+    return Table("Published numbers", reads, [*columns, "source", "kind", "note"], cells, wide=True, grey=True)
 
 
 def _notes(notes: Sequence[str]) -> list[Facts]:

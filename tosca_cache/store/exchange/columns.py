@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,33 +39,6 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The array of each role, or a pair (train's, test's)."""
-
-    names: Mapping[str, Name]
-
-    @property
-    def separate(self) -> bool:
-        """Whether train and test rows are in arrays of their own."""
-        return isinstance(self.names[FEATURES], tuple)
-
-    def of(self, role: str, split: str | None = None) -> str | None:
-        """The array of a role, of one split where they are separate; None if there is none."""
-        name = self.names.get(role)
-        if isinstance(name, tuple):
-            name = name[SPLITS.index(split)] if split is not None else None
-        return name or None
-
-    def used(self) -> list[str]:
-        """Every array that is used, once."""
-        return each(self.names)
-
-    def to_dict(self) -> dict[str, str | list[str]]:
-        """Plain JSON values."""
-        return {role: list(name) if isinstance(name, tuple) else name for role, name in self.names.items()}
-
-
 def each(names: Mapping[str, Name]) -> list[str]:
     """Every name of an array, once."""
     found = [part for name in names.values() for part in (name if isinstance(name, tuple) else (name,))]
@@ -83,8 +55,8 @@ def parse_name(option: str, text: str) -> Name:
     return parts[0] if len(parts) == 1 else (parts[0], parts[1])
 
 
-def find_columns(file: ExternalFile, named: Mapping[str, Name]) -> Columns:
-    """The array of every role that the file has: as named, else of a usual name.
+def find_columns(file: ExternalFile, named: Mapping[str, Name]) -> dict[str, Name]:
+    """The array of every role that the file has, or the pair of train's and test's: as named, else of a usual name.
 
     Arguments:
         named: {role: name, pair of names, or `none`}.
@@ -107,7 +79,7 @@ def find_columns(file: ExternalFile, named: Mapping[str, Name]) -> Columns:
         if chosen is not None and chosen != NONE:
             names[role] = chosen
     _check(names, separate, file)
-    return Columns(names)
+    return names
 
 
 def _usual_pair(lower: Mapping[str, str], role: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""From arrays to the two splits of a store: which rows are train and test, their labels and domains as numbers."""
+"""From arrays to the two splits of a store: a table of rows, divided into train and test, with numbers for labels."""
 
 from __future__ import annotations
 
@@ -11,54 +11,78 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import UsageError
 from tosca_cache.seeds import numpy_generator
+from tosca_cache.store.content import NOT_FINITE, TOO_LARGE, ZERO, storable
 from tosca_cache.store.exchange.columns import IntArray, checked_paths, index_rows, numbered, split_rows
 from tosca_cache.store.exchange.external import Values
 from tosca_cache.store.layout import SPLITS
 
 BLOCK = 8 << 20  # bytes of features that are looked at together
-_NOT_FINITE, _TOO_LARGE, _ZERO = 1, 2, 3  # why a store cannot hold a row; 0 for good ones
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows that came together: all of them, or those of one split. paths: None to number the rows.
+class Table:
+    """Rows, and what is known of each: whatever format they come in, this is what becomes a store.
 
-    features: [n, d], or [n, 1+V, d] with the clean view first.
-    Raises `UsageError` for other shapes and types.
+    features: [m, d], or [m, 1+V, d] with the clean view first; kept as the latter, and never copied.
+    labels, domains: [n] numbers or texts. paths: [n]; made of the rows' numbers if None.
+    rows: [n], which rows of `features` these are, in this order; all of them if None.
+
+    Raises `UsageError` for other shapes and types of all rows.
     """
 
     features: NDArray[Any]
     labels: Values
     domains: Values | None = None
     paths: Sequence[str] | None = None
+    rows: IntArray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if self.features.dtype.kind != "f" or self.features.dtype.itemsize > 8:
-            problem, remedy = f"type {self.features.dtype}", "save them as float16, float32 or float64"
-            raise UsageError(f"features have {problem}", where="features", remedy=remedy)
-        if self.features.ndim not in (2, 3) or 0 in self.features.shape[1:]:
-            problem, remedy = f"shape {list(self.features.shape)}", "give [rows, d] or [rows, views, d]"
-            raise UsageError(f"features have {problem}", where="features", remedy=remedy)
-        if not len(self.features):
-            raise UsageError("there are no rows", where="features", remedy="give rows of features")
+        if self.rows is not None:
+            return
+        given, wrong = self.features, ""
+        if given.dtype.kind != "f" or given.dtype.itemsize > 8:
+            wrong, remedy = f"type {given.dtype}", "save them as float16, float32 or float64"
+        elif given.ndim not in (2, 3) or 0 in given.shape[1:]:
+            wrong, remedy = f"shape {list(given.shape)}", "give [rows, d] or [rows, views, d]"
+        elif not len(given):
+            wrong, remedy = "no rows", "give some"
+        if wrong:
+            raise UsageError(f"features have {wrong}", where="features", remedy=remedy)
         for what, values in (("labels", self.labels), ("domains", self.domains), ("paths", self.paths)):
-            if values is not None and len(values) != len(self.features):
-                raise UsageError(
-                    f"there are {len(self.features)} rows of features, but {len(values)} {what}",
-                    where=what,
-                    remedy="give one of them for each row",
-                )
+            _check_length(what, values, len(given))
+        object.__setattr__(self, "features", given[:, None] if given.ndim == 2 else given)
+        object.__setattr__(self, "rows", np.arange(len(given)))
+
+    def part(self, chosen: IntArray) -> Table:
+        """Some of the rows, in a given order."""
+        labels, domains, paths = (_at(values, chosen) for values in (self.labels, self.domains, self.paths))
+        return Table(self.features, labels, domains, paths, self.rows[chosen])
+
+
+def _at(values: Any, chosen: IntArray) -> Any:
+    if values is None or isinstance(values, np.ndarray):
+        return values if values is None else values[chosen]
+    return [values[row] for row in chosen.tolist()]
+
+
+def _check_length(what: str, values: Values | None, rows: int, more: str = "") -> None:
+    if values is not None and len(values) != rows:
+        raise UsageError(
+            f"there are {rows} rows of features, but {len(values)} {what}",
+            where=what,
+            remedy="give one of them for each row" + more,
+        )
 
 
 @dataclass(frozen=True)
 class ArraySource:
-    """All arrays of an import: one part to be divided, or one for each split.
+    """All arrays of an import: one table to be divided, or one for each split.
 
-    parts: {"": part}, or {"train": part, "test": part}. split: a value a row, or (train's, test's) row numbers.
-    split_name: what the split vector is called, which says what true means.
+    tables: (all rows,) or (train's, test's). split: a value a row, or (train's, test's) row numbers.
+    split_name: what the split vector is called, which says what true means. columns: which arrays these were.
     """
 
-    parts: dict[str, Part]
+    tables: tuple[Table, ...]
     split: Values | tuple[NDArray[Any], NDArray[Any]] | None = None
     split_name: str = "split"
     class_names: Sequence[str] | None = None
@@ -80,26 +104,13 @@ class SplitRule:
 
 
 @dataclass(frozen=True)
-class SplitRows:
-    """One split: `rows` of `features` [m, 1+V, d], in this order, with label and domain [n] and path of each."""
-
-    features: NDArray[Any]
-    rows: IntArray
-    labels: IntArray
-    domains: IntArray
-    paths: tuple[str, ...]
-
-    def kept(self, kept: IntArray) -> SplitRows:
-        """Some of them."""
-        paths = tuple(self.paths[row] for row in kept.tolist())
-        return SplitRows(self.features, self.rows[kept], self.labels[kept], self.domains[kept], paths)
-
-
-@dataclass(frozen=True)
 class Composed:
-    """What is to become a store. notes: what a user should know, a sentence each."""
+    """What is to become a store: tables whose labels and domains index names, and whose rows all have a path.
 
-    splits: Mapping[str, SplitRows]
+    notes: what a user should know, a sentence each.
+    """
+
+    splits: Mapping[str, Table]
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...]
     notes: tuple[str, ...]
@@ -107,30 +118,23 @@ class Composed:
 
 def compose(source: ArraySource, rule: SplitRule) -> Composed:
     """Divides the rows and numbers labels and domains; raises `UsageError` for what cannot be a store to train on."""
-    parts = list(source.parts.values())
     notes: list[str] = []
-    labels, class_names, unused = numbered([part.labels for part in parts], source.class_names, "labels")
+    train, test = _divide(source, rule, notes)
+    labels, class_names, unused = numbered((train.labels, test.labels), source.class_names, "labels")
     if unused:
         notes.append(f"{len(unused)} classes have no rows and are left out: {_some(unused)}")
     domain_names: tuple[str, ...] = ("",)
-    domains = [np.zeros(len(part.features), dtype=np.int64) for part in parts]
-    known = [part.domains for part in parts if part.domains is not None]
-    if len(known) == len(parts):
-        domains, domain_names, _ = numbered(known, source.domain_names, "domains")
-    elif known:
+    domains = [np.zeros(len(rows.rows), dtype=np.int64) for rows in (train, test)]
+    if (train.domains is None) != (test.domains is None):
         raise UsageError("domains are given for one split only", where="domains", remedy="give both, or --domains none")
-    chosen = _divide(source, rule, labels[0], class_names, notes)
+    if train.domains is not None and test.domains is not None:
+        domains, domain_names, _ = numbered((train.domains, test.domains), source.domain_names, "domains")
     splits = {}
-    for number, split in enumerate(SPLITS):
-        own, rows = number if len(parts) == 2 else 0, chosen[split]
-        if parts[own].paths is None:
-            paths = tuple(f"row-{row:08d}" for row in range(len(parts[own].features)))
-        else:
-            paths = tuple(parts[own].paths or ())
-            checked_paths([paths[row] for row in rows.tolist()], f"paths of {split}")
-        every, found = np.arange(len(paths)), parts[own].features
-        found = found[:, None] if found.ndim == 2 else found
-        splits[split] = SplitRows(found, every, labels[own], domains[own], paths).kept(rows)
+    for k, (split, rows) in enumerate(zip(SPLITS, (train, test), strict=True)):
+        if rows.paths is not None:
+            checked_paths(rows.paths, f"paths of {split}")
+        paths = tuple(rows.paths or (f"row-{row:08d}" for row in rows.rows.tolist()))
+        splits[split] = Table(rows.features, labels[k], domains[k], paths, rows.rows)
     return Composed(splits, class_names, domain_names, tuple(notes))
 
 
@@ -138,7 +142,7 @@ def without_bad_rows(composed: Composed, dtype: str) -> tuple[Composed, dict[str
     """The same without rows that a store cannot hold, and how many those were in each split."""
     good = {split: np.flatnonzero(_problems(rows, dtype) == 0) for split, rows in composed.splits.items()}
     dropped = {split: len(rows.rows) - len(good[split]) for split, rows in composed.splits.items()}
-    return replace(composed, splits={s: rows.kept(good[s]) for s, rows in composed.splits.items()}), dropped
+    return replace(composed, splits={s: rows.part(good[s]) for s, rows in composed.splits.items()}), dropped
 
 
 def check(composed: Composed, dtype: str) -> None:
@@ -166,9 +170,9 @@ def check(composed: Composed, dtype: str) -> None:
             first, count = int(np.argmax(problems > 0)), np.count_nonzero(problems)
             larger = "add --store-dtype float32" if dtype == "float16" else "scale the features"
             problem, remedy = {
-                _NOT_FINITE: ("a value is NaN or infinite", "leave such rows out"),
-                _TOO_LARGE: (f"a value is too large for {dtype}", larger),
-                _ZERO: (f"a view is all zeros in {dtype}, so that it has no direction", larger),
+                NOT_FINITE: ("a value is NaN or infinite", "leave such rows out"),
+                TOO_LARGE: (f"a value is too large for {dtype}", larger),
+                ZERO: (f"a view is all zeros in {dtype}, so that it has no direction", larger),
             }[int(problems[first])]
             raise UsageError(
                 problem + (f" ({count} such rows)" if count > 1 else ""),
@@ -177,58 +181,44 @@ def check(composed: Composed, dtype: str) -> None:
             )
 
 
-def _problems(rows: SplitRows, dtype: str) -> NDArray[np.int64]:
-    """For each row why a store cannot hold it; 0 for good ones."""
-    found = np.zeros(len(rows.rows), dtype=np.int64)
-    step = max(1, BLOCK // (4 * rows.features[0].size))
-    for start in range(0, len(found), step):
-        given = rows.features[rows.rows[start : start + step]]
-        with np.errstate(over="ignore", invalid="ignore"):
-            stored = given.astype(dtype)
-        not_finite, too_large = (~np.isfinite(array).all(axis=(1, 2)) for array in (given, stored))
-        zero = (stored == 0).all(axis=2).any(axis=1)
-        found[start : start + step] = np.select(
-            [not_finite, too_large, zero], [_NOT_FINITE, _TOO_LARGE, _ZERO], default=0
-        )
-    return found
+def _problems(table: Table, dtype: str) -> NDArray[np.int64]:
+    """For each row why a store cannot hold it, as `storable` says it."""
+    step = max(1, BLOCK // (4 * table.features[0].size))
+    blocks = [table.features[table.rows[start : start + step]] for start in range(0, len(table.rows), step)]
+    return np.concatenate([storable(block, dtype)[1] for block in blocks] or [np.zeros(0, dtype=np.int64)])
 
 
-def _divide(
-    source: ArraySource, rule: SplitRule, labels: IntArray, names: Sequence[str], notes: list[str]
-) -> dict[str, IntArray]:
-    """The rows of train and of test in their part."""
-    split, rows = source.split, len(labels)
-    if len(source.parts) == 2:
+def _divide(source: ArraySource, rule: SplitRule, notes: list[str]) -> tuple[Table, Table]:
+    """The rows of train and of test."""
+    split, (table, *others) = source.split, source.tables
+    if others:
         if split is not None or rule.fraction is not None or rule.values is not None:
             raise UsageError(
                 "train and test are separate already",
                 where="--split, --split-values or --test-fraction",
                 remedy="leave this option out",
             )
-        return {name: np.arange(len(part.features)) for name, part in source.parts.items()}
+        return table, others[0]
     if split is None:
-        return _by_fraction(rule, labels, names)
-    if rule.fraction is not None:
+        found = _by_fraction(rule, table.labels, source.class_names)
+    elif rule.fraction is not None:
         raise UsageError(
             f"the file has a split already: {source.split_name!r}",
             where="--test-fraction",
             remedy="leave this option out, or add --split none",
         )
-    if isinstance(split, tuple):
-        return index_rows(split[0], split[1], rows)
-    if len(split) != rows:
-        raise UsageError(
-            f"there are {rows} rows of features, but {len(split)} values of the split",
-            where=source.split_name,
-            remedy="give one of them for each row, or --split none",
-        )
-    found, left = split_rows(split, source.split_name, rule.values)
-    if left:
-        notes.append(f"rows of other splits are left out: {_some([f'{key} ({n} rows)' for key, n in left.items()])}")
-    return found
+    elif isinstance(split, tuple):
+        found = index_rows(split[0], split[1], len(table.rows))
+    else:
+        _check_length(f"values of the split {source.split_name}", split, len(table.rows), ", or --split none")
+        found, left = split_rows(split, source.split_name, rule.values)
+        if left:
+            others_named = _some([f"{key} ({n} rows)" for key, n in left.items()])
+            notes.append(f"rows of other splits are left out: {others_named}")
+    return table.part(found["train"]), table.part(found["test"])
 
 
-def _by_fraction(rule: SplitRule, labels: IntArray, names: Sequence[str]) -> dict[str, IntArray]:
+def _by_fraction(rule: SplitRule, given: Values, class_names: Sequence[str] | None) -> dict[str, IntArray]:
     """A share of each class, at least one row and not all, drawn by (seed, its name): other classes play no part in it."""
     if rule.fraction is None:
         raise UsageError(
@@ -242,6 +232,7 @@ def _by_fraction(rule: SplitRule, labels: IntArray, names: Sequence[str]) -> dic
             where="--test-fraction",
             remedy="give for example --test-fraction 0.2",
         )
+    (labels,), names, _ = numbered((given,), class_names, "labels")
     in_test = np.zeros(len(labels), dtype=bool)
     for label, name in enumerate(names):
         rows = np.flatnonzero(labels == label)

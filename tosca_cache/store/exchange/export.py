@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.files import file_errors
-from tosca_cache.store.disk import temporary_path
+from tosca_cache.files import file_errors, replacing
 from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.reader import Store
 
@@ -38,19 +36,12 @@ def export_store(store: Store, target: Path, *, force: bool = False, progress: P
     if target.exists() and (target.is_dir() or not force):
         raise UsageError("there is a file of this name", where=target, remedy="add --force, or choose another name")
     write = {".npz": _write_npz, ".parquet": _write_parquet}.get(kind, _write_hdf5)
-    temporary = temporary_path(target)
-    with file_errors(target, StoreError, option="another path"):
+    with file_errors(target, StoreError, option="another path"), replacing(target) as temporary:
         try:
             write(temporary, store, progress or (lambda rows: None))
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(target)
         except RuntimeError as error:  # how libhdf5 says that the disk is full
-            raise StoreError(
-                f"The file could not be written: {error}", where=target, remedy="Free space on this disk."
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
+            remedy = "Free space on this disk."
+            raise StoreError(f"The file could not be written: {error}", where=target, remedy=remedy) from error
     return target
 
 

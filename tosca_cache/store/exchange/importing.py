@@ -20,10 +20,11 @@ from tosca_cache.store.catalogue import store_path
 from tosca_cache.store.exchange.columns import (
     CLASS_NAMES,
     DOMAIN_NAMES,
+    FEATURES,
     NONE,
+    PATHS,
     PER_ROW,
     SPLIT,
-    Columns,
     Name,
     each,
     find_columns,
@@ -31,14 +32,14 @@ from tosca_cache.store.exchange.columns import (
 from tosca_cache.store.exchange.compose import (
     ArraySource,
     Composed,
-    Part,
     SplitRule,
+    Table,
     check,
     compose,
     without_bad_rows,
 )
 from tosca_cache.store.exchange.external import ExternalFile, open_external
-from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS, Shard
+from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
 from tosca_cache.store.writer import StoreWriter
@@ -46,6 +47,7 @@ from tosca_cache.store.writer import StoreWriter
 IMPORTED = "imported"
 MAX_NAME = 80
 Progress = Callable[[int], None]
+OnColumns = Callable[[Path, Mapping[str, Name], Sequence[str]], None]
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,6 @@ class ImportRequest:
 
 
 @dataclass(frozen=True)
-class Listener:
-    """Is told how an import goes on.
-
-    on_columns: which array of the file at a path is what, and which are not used. on_rows: how many more rows are written.
-    """
-
-    on_columns: Callable[[Path, Columns, Sequence[str]], None] = lambda path, columns, left: None
-    on_rows: Callable[[int], None] = lambda rows: None
-
-
-@dataclass(frozen=True)
 class Imported:
     """The store, whether it was there already, and what a user should know about how it came about, a sentence each."""
 
@@ -117,9 +108,17 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def import_files(request: ImportRequest, listener: Listener | None = None) -> Imported:
-    """Imports what the request names into its root; raises `UsageError` or `StoreError`, and then leaves nothing there."""
-    listener = listener or Listener()
+def import_files(
+    request: ImportRequest, *, on_columns: OnColumns | None = None, on_rows: Progress | None = None
+) -> Imported:
+    """Imports what the request names into its root.
+
+    Arguments:
+        on_columns: is told which arrays of the file at a path have a role, and which are not used.
+        on_rows: is told how many more rows are written.
+
+    Raises `UsageError` or `StoreError`, and then leaves nothing there.
+    """
     paths = [request.path] + ([] if request.test_path is None else [request.test_path])
     with ExitStack() as stack:
         opened = [stack.enter_context(open_external(path)) for path in paths]
@@ -132,8 +131,9 @@ def import_files(request: ImportRequest, listener: Listener | None = None) -> Im
                 file = replace(file, size=file.size + one.size, arrays={**file.arrays, name: one.arrays["features"]})
                 paths.append(Path(name))
         columns = find_columns(file, named)
-        listener.on_columns(file.path, columns, [name for name in file.arrays if name not in columns.used()])
-        file.check_sizes(columns.used(), request.most)
+        if on_columns is not None:
+            on_columns(file.path, columns, [name for name in file.arrays if name not in each(columns)])
+        file.check_sizes(each(columns), request.most)
         source = _load(file, columns)
     with file_errors(request.path, StoreError, option="another path"):
         digests = [{"name": path.name, "sha256": _digest(path)} for path in paths]
@@ -144,7 +144,7 @@ def import_files(request: ImportRequest, listener: Listener | None = None) -> Im
         request.rule,
         {"files": digests, "arrays": source.columns},
         facts={"files": [str(path.absolute()) for path in paths]},
-        progress=listener.on_rows,
+        progress=on_rows,
         drop_bad=request.drop_bad,
     )
 
@@ -168,31 +168,28 @@ def _of_splits(name: Name) -> Name:
     return name if name == NONE else (train and f"train/{train}", test and f"test/{test}")
 
 
-def _load(file: ExternalFile, columns: Columns) -> ArraySource:
+def _load(file: ExternalFile, columns: Mapping[str, Name]) -> ArraySource:
     """Reads everything that has a role."""
-    parts = {split: _part(file, columns, split) for split in (SPLITS if columns.separate else ("",))}
-    name = columns.names.get(SPLIT)
-    split: Any = tuple(map(file.read, name)) if isinstance(name, tuple) else name and file.read(name)
-    classes, domains = (_texts(file, columns.of(role)) for role in (CLASS_NAMES, DOMAIN_NAMES))
-    return ArraySource(parts, split, name if isinstance(name, str) else SPLIT, classes, domains, columns.to_dict())
 
-
-def _part(file: ExternalFile, columns: Columns, split: str) -> Part:
-    features, labels, domains, paths = (columns.of(role, split or None) for role in PER_ROW)
-    assert features is not None and labels is not None
-    return Part(
-        np.asarray(file.read(features)),
-        file.read(labels),
-        None if domains is None else file.read(domains),
-        _texts(file, paths),
-    )
-
-
-def _texts(file: ExternalFile, name: str | None) -> list[str] | None:
-    found = None if name is None else file.read(name)
-    if found is None or isinstance(found, list):
+    def read(role: str, place: int = 0) -> Any:
+        """The array of a role; of a pair the one at a place. Paths and names are texts."""
+        name = columns.get(role)
+        name = name[place] if isinstance(name, tuple) else name
+        found = file.read(name) if name else None
+        if role in (PATHS, CLASS_NAMES, DOMAIN_NAMES) and not isinstance(found, list | None):
+            remedy = "save texts, or name another array"
+            raise UsageError(f"{name} holds no texts", where=file.path, remedy=remedy)
         return found
-    raise UsageError(f"{name} holds no texts", where=file.path, remedy="save texts, or name another array")
+
+    tables = []
+    for place in range(2 if isinstance(columns[FEATURES], tuple) else 1):
+        features, *others = (read(role, place) for role in PER_ROW)
+        tables.append(Table(np.asarray(features), *others))
+    name = columns.get(SPLIT)
+    split: Any = tuple(map(file.read, name)) if isinstance(name, tuple) else read(SPLIT)
+    plain = {role: list(name) if isinstance(name, tuple) else name for role, name in columns.items()}
+    split_name = name if isinstance(name, str) else SPLIT
+    return ArraySource(tuple(tables), split, split_name, read(CLASS_NAMES), read(DOMAIN_NAMES), plain)
 
 
 def import_arrays(
@@ -241,8 +238,9 @@ def import_arrays(
 def digest_of(source: ArraySource) -> str:
     """SHA-256 of features in memory, where there is no file; all else that they have is in the listing's digest."""
     digest = hashlib.sha256()
-    for split, part in source.parts.items():
-        little = np.ascontiguousarray(part.features, dtype=part.features.dtype.newbyteorder("<"))
+    for split, table in zip(SPLITS if len(source.tables) == 2 else ("",), source.tables, strict=True):
+        rows = table.features[:, 0] if table.features.shape[1] == 1 else table.features
+        little = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
         digest.update(f"{split} {little.dtype.str} {little.shape}\n".encode())
         digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
@@ -281,7 +279,7 @@ def _listing_digest(composed: Composed) -> str:
         "classes": composed.class_names,
         "domains": composed.domain_names,
         "splits": {
-            name: [rows.paths, rows.labels.tolist(), rows.domains.tolist()]
+            name: [rows.paths, np.asarray(rows.labels).tolist(), np.asarray(rows.domains).tolist()]
             for name, rows in sorted(composed.splits.items())
         },
     }
@@ -302,23 +300,16 @@ def _write(
     )
     with writer:
         for shard in writer.pending():
-            _publish(writer, composed, shard)
+            rows = composed.splits[shard.split].part(np.arange(shard.start, shard.stop))
+            features = rows.features[rows.rows]
+            writer.publish(
+                shard,
+                features=features,
+                labels=np.asarray(rows.labels),
+                domains=np.asarray(rows.domains),
+                views=np.zeros((*features.shape[:2], VIEW_PARAMETERS), dtype=np.int64),
+                paths=rows.paths or (),
+            )
             if progress is not None:
                 progress(shard.rows)
         return writer.finish(provenance)
-
-
-def _publish(writer: StoreWriter, composed: Composed, shard: Shard) -> None:
-    split = composed.splits[shard.split]
-    span = slice(shard.start, shard.stop)
-    features = split.features[split.rows[span]].astype(writer.spec.dtype)
-    if not np.isfinite(features).all():
-        raise StoreError("The features have changed while they were read.", where=writer.path, remedy="Run it again.")
-    writer.publish(
-        shard,
-        features=features,
-        labels=split.labels[span],
-        domains=split.domains[span],
-        views=np.zeros((shard.rows, split.features.shape[1], VIEW_PARAMETERS), dtype=np.int64),
-        paths=split.paths[span],
-    )

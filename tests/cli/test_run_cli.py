@@ -1,0 +1,80 @@
+"""`tosca run`: from an address to a page; a plan that does nothing; what is finished is skipped."""
+
+import hashlib
+import json
+
+import pytest
+from archive_help import tree, zipped
+from commands import tosca
+from file_server import serving
+
+from tosca_cache.runs.directory import list_runs
+
+BIRDS = zipped(tree(train=4, test=3, classes=("ant", "bee", "cat", "dog")))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the command on an archive at an address; `run.server` is what serves it, `run.root` where all is made."""
+    with serving({"sets/birds.zip": BIRDS}) as server:
+
+        def call(*options, code=0):
+            places = ("--data-root", tmp_path / "data", "--root", tmp_path / "stores", "--runs", tmp_path / "runs")
+            how = ("--backbone", "vit_nano", "--views", 1, "--increment", 2, "--seed", "1993")
+            return tosca("run", "--dataset", f"{server.address}/sets/birds.zip", *how, *places, *options, code=code)
+
+        call.server, call.root = server, tmp_path
+        yield call
+
+
+def test_a_plan_does_nothing(run):
+    shown = run("--plan", "--sweep", "--compare").output
+    for step in ("fetch", "extract", "sweep", "train", "compare"):
+        assert f": tosca {step} " in shown
+    assert list(run.root.iterdir()) == [] and run.server.requests == []
+
+
+def test_from_an_address_to_a_page_and_again(run):
+    shown = run("--compare", "--methods", "simplecil,slda").output
+    assert "nobody states a checksum" in shown and hashlib.sha256(BIRDS).hexdigest() in shown
+    (made,) = list_runs(run.root / "runs")
+    metrics = json.loads((made / "metrics.json").read_text())
+    assert metrics["dataset"] == "birds" and metrics["task_sizes"] == [2, 2]
+    assert (run.root / "runs" / "birds-run.html").is_file()
+    asked = len(run.server.requests)
+    again = run("--compare", "--methods", "simplecil,slda").output
+    assert again.count("here already") == 2 and f"made already: {made}" in again
+    assert list_runs(run.root / "runs") == [made] and len(run.server.requests) == asked
+    planned = run("--plan", "--seed", "7").output
+    assert "1 seed, about" in planned
+
+
+def test_a_search_decides_what_is_trained(run):
+    run("--sweep", "--set", "epochs=1,2")
+    best = run.root / "runs" / "birds-sweep.best.toml"
+    (made,) = list_runs(run.root / "runs")
+    trained, chosen = ((p.read_text().split("epochs = ")[1].split()[0]) for p in (made / "config.toml", best))
+    assert trained == chosen and "increment = 2" in best.read_text()
+    assert "made already" in run("--sweep", "--set", "epochs=1,2").output
+
+
+def test_what_fails_ends_it(run):
+    run.server.status = 404
+    failed = run(code=1)
+    assert "404" in failed.output and "step 2" not in failed.output
+    run.server.status = None
+    assert "0" * 64 in run("--sha256", "0" * 64, code=1).output
+
+
+def test_wrong_requests(tmp_path):
+    assert "--dataset" in tosca("run", code=2).output
+    assert "only tosca" in tosca("run", "--dataset", "digits", "--sweep", "--method", "slda", code=2).output
+    assert "no name of an archive" in tosca("run", "--dataset", "http://127.0.0.1:9/", "--plan", code=2).output
+
+
+def test_ones_own_folder_needs_no_fetching(tmp_path):
+    for path, data in tree(folder="photos").items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    shown = tosca("run", "--dataset", tmp_path / "photos", "--backbone", "vit_nano", "--plan", code=0).output
+    assert "your own images" in shown and "10 images" in shown and "step 3 of 3: tosca train --dataset photos" in shown

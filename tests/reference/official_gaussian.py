@@ -1,0 +1,159 @@
+"""Learners of class means and covariances, class by class from their formulas; each names the official code."""
+
+from functools import cached_property
+
+import numpy as np
+from reference.official import DIM, Case, Comparison, Scores
+from reference.official_means import class_means, unit
+from sklearn.covariance import OAS
+
+
+def fsa(case):
+    """aresPanos/fsa, src/utils.py, compute_lda_head: the covariance of all rows about their mean, plus the identity."""
+    found = []
+    for task in range(len(case.x)):
+        x, labels = np.concatenate(case.x[: task + 1]), np.concatenate(case.labels[: task + 1])
+        means = class_means(x, labels, range(labels.max() + 1))
+        weights = np.linalg.solve(np.cov(x.T) + np.eye(x.shape[1]), means.T)
+        found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
+    return found
+
+
+def slda(case):
+    """tyler-hayes/Deep_SLDA, SLDA_Model.py and experiment.py: the first task at once, with OAS; then row by row."""
+    means, counts, found = np.zeros((0, DIM)), np.zeros(0), []
+    for task, (x, labels, classes) in enumerate(zip(case.x, case.labels, case.classes, strict=True)):
+        means, counts = np.pad(means, ((0, len(classes)), (0, 0))), np.pad(counts, (0, len(classes)))
+        if not task:
+            means, counts = class_means(x, labels, classes), np.bincount(labels).astype(float)
+            S = OAS(assume_centered=True).fit(x - means[labels]).covariance_
+            seen = len(x)
+        for row, y in zip(x, labels, strict=True) if task else ():
+            S = (seen * S + seen / (seen + 1) * np.outer(row - means[y], row - means[y])) / (seen + 1)
+            means[y] += (row - means[y]) / (counts[y] + 1)
+            counts[y], seen = counts[y] + 1, seen + 1
+        weights = np.linalg.pinv((1 - 1e-4) * S + 1e-4 * np.eye(DIM)) @ means.T
+        found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
+    return found
+
+
+def slda_fixed(case):
+    """What ours has in its place: rows about final class means, divisor n - C."""
+    found = []
+    for task in range(len(case.x)):
+        x, labels = np.concatenate(case.x[: task + 1]), np.concatenate(case.labels[: task + 1])
+        means = class_means(x, labels, range(labels.max() + 1))
+        S = (x - means[labels]).T @ (x - means[labels]) / (len(x) - len(means))
+        weights = np.linalg.inv((1 - 1e-4) * S + 1e-4 * np.eye(DIM)) @ means.T
+        found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
+    return found
+
+
+def shrunk(covariance, a1, a2, times):
+    """a1 times the mean variance to the variances, a2 times the mean of the other elements that are not 0 to those."""
+    identity = np.eye(len(covariance))
+    for _ in range(times):
+        other = covariance * (1 - identity)
+        mean = other.sum() / max((other != 0).sum(), 1)
+        covariance = covariance + a1 * np.diag(covariance).mean() * identity + a2 * mean * (1 - identity)
+    return covariance
+
+
+def correlations(covariance):
+    deviation = np.sqrt(np.diag(covariance))
+    return covariance / np.outer(deviation, deviation)
+
+
+def after_each_task(case, mean, inverse, asked):
+    """-(z - m)^T inverse(rows of a class) (z - m) after each task, with z = asked(row) and m = mean(rows of a class)."""
+    means, inverses, found = [], [], []
+    for task, (x, labels, classes) in enumerate(zip(case.x, case.labels, case.classes, strict=True)):
+        for c in classes:
+            means.append(mean(x[labels == c]))
+            inverses.append(inverse(x[labels == c]))
+        z = asked(case.asked(task + 1).astype(np.float64))
+        rows = [np.einsum("nd,de,ne->n", z - m, P, z - m) for m, P in zip(means, inverses, strict=True)]
+        found.append(-np.stack(rows, 1))
+    return found
+
+
+def fecam_vit(a1, a2):
+    """dipamgoswami/FeCAM, FeCAM_vit_cifar100.py and FeCAM_vit_imagenet-r.py; a single row has I here, NaN there."""
+
+    def inverse(rows):
+        if len(rows) == 1:
+            return np.eye(rows.shape[1])
+        return np.linalg.pinv(correlations(shrunk(np.cov(unit(rows).T), a1, a2, 1)))
+
+    return lambda case: after_each_task(case, lambda rows: unit(rows).mean(0), inverse, unit)
+
+
+def power(rows, beta):
+    return np.log(rows) if beta == 0 else rows**beta
+
+
+def fecam_cnn(beta, diagonal=False):
+    """The same repository, models/fecam.py, models/base.py and utils/maha_utils.py: shrunk when computed, and again.
+
+    Means are taken of features as they are and then raised to the power; all is brought to unit length at the end.
+    """
+
+    def inverse(rows):
+        if len(rows) == 1:
+            return np.eye(rows.shape[1]) * (rows.shape[1] ** 0.5 if diagonal else 1)
+        covariance = shrunk(np.cov(power(rows, beta).T), 1, 1, 2)
+        if diagonal:
+            variances = np.diag(covariance)
+            return np.diag(np.linalg.norm(variances) / variances)
+        return np.linalg.pinv(correlations(covariance))
+
+    def plain(case):
+        mean = lambda rows: unit(power(rows.mean(0), beta))  # noqa: E731
+        return after_each_task(Positive(case.kind, case.seed), mean, inverse, lambda rows: unit(power(rows, beta)))
+
+    return plain
+
+
+def fecam_pilot(case):
+    """sun-hailong/LAMDA-PILOT, models/fecam.py: covariance + 100 I is taken for observations, whose correlations count."""
+
+    def inverse(rows):
+        covariance = np.cov(rows.T) if len(rows) > 1 else 0
+        found = np.corrcoef(covariance + 100 * np.eye(rows.shape[1]))
+        return np.linalg.pinv(found, rcond=rows.shape[1] * np.finfo(np.float32).eps)
+
+    return after_each_task(case, lambda rows: unit(rows.mean(0)), inverse, unit)
+
+
+class Positive(Case):
+    """Features of a backbone that ends in a ReLU."""
+
+    @cached_property
+    def stream(self):
+        return self.made(lambda features: np.maximum(features, 0))
+
+
+def fecam(plain, **options):
+    return Comparison(plain, Scores("fecam", options), classes=True)
+
+
+def fecam_positive(plain, **options):
+    ours = Scores("fecam", CNN | options)
+    return Comparison(plain, lambda case: ours(Positive(case.kind, case.seed)), classes=True)
+
+
+CNN = {"a1": 1.0, "a2": 1.0, "shrinkages": 2, "unit_means": True}
+COMPARED = {
+    "fsa-lda": [Comparison(fsa, Scores("fsa-lda"), classes=True)],
+    "slda": [
+        Comparison(slda, Scores("slda", {"estimator": "streaming"}), classes=True),
+        Comparison(slda_fixed, Scores("slda"), classes=True),
+    ],
+    "fecam": [
+        fecam(fecam_vit(1, 0)),
+        fecam(fecam_vit(10, 10), a1=10.0, a2=10.0),
+        fecam_positive(fecam_cnn(0.5), tukey=0.5),
+        fecam_positive(fecam_cnn(0.5, diagonal=True), tukey=0.5, covariance="diagonal"),
+    ],
+    "fecam-pilot": [Comparison(fecam_pilot, Scores("fecam-pilot"), classes=True)],
+}

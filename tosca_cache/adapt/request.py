@@ -1,0 +1,262 @@
+"""What a user asks for, by names and paths, and making it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tosca_cache import __version__
+from tosca_cache.adapt.batches import ImageBatches
+from tosca_cache.adapt.first_task import FirstTask, first_task
+from tosca_cache.adapt.folder import adapted_files, finish, partial, read_state, throw_away, write_state
+from tosca_cache.adapt.progress import AdaptProgress
+from tosca_cache.adapt.training import LEARNING_RATES, Training, TrainingOptions
+from tosca_cache.class_order import Protocol
+from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.errors import UsageError
+from tosca_cache.extract.adapted import AdaptedCard, is_adapted, read_card
+from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.request import ExtractRequest, default_normalisation
+from tosca_cache.extract.tuning import KINDS, settings_of
+from tosca_cache.names import inside
+from tosca_cache.store.locks import FileLock
+from tosca_cache.store.spec import canonical
+from tosca_cache.text import shortened
+from tosca_cache.workers import threads_here
+
+_LEAST = {"epochs": 1, "batch_size": 2, "patience": 1}
+
+
+@dataclass(frozen=True)
+class AdaptRequest:
+    """One `tosca adapt`.
+
+    source: dataset and backbone, as `tosca extract` takes them. protocol: whose first task is adapted on.
+    kind, size: of the modules, see `extract.tuning`; size None for the published one.
+    out: the folder of adapted backbones. name: of the new one; None for one that says what it is. workers: threads.
+    restart: throw an unfinished one away first.
+
+    Raises `UsageError` for words and numbers that cannot be.
+    """
+
+    source: ExtractRequest
+    protocol: Protocol
+    out: Path
+    kind: str = "adapter"
+    size: int | None = None
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    name: str | None = None
+    workers: int | None = None
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        options = self.training
+        _check("--kind", self.kind, KINDS)
+        _check("--optimizer", options.optimizer, LEARNING_RATES)
+        least = {f"--{key.replace('_', '-')}": (getattr(options, key), value) for key, value in _LEAST.items()}
+        least |= {"--size": (self.size, 1), "--workers": (self.workers, 1)}
+        for option, (value, lowest) in least.items():
+            if value is not None and value < lowest:
+                raise UsageError(f"{option} is {value}", where=option, remedy=f"give {lowest} or more")
+        if self.size is not None and "size" not in KINDS[self.kind]:
+            raise UsageError(f"modules of the kind {self.kind} have no size", where="--size", remedy="leave it out")
+        for option, number, fine in (
+            ("--lr", options.rate, options.rate > 0),
+            ("--scale", options.scale, options.scale > 0),
+            ("--weight-decay", options.weight_decay, options.weight_decay >= 0),
+            ("--held-out", options.held_out, 0 <= options.held_out <= 0.5),
+        ):
+            if not fine:
+                remedy = "give a share from 0 to 0.5" if option == "--held-out" else "give a number above 0"
+                raise UsageError(f"{option} is {number}", where=option, remedy=remedy)
+        if self.source.backbone is not None and is_adapted(self.source.backbone):
+            raise UsageError(
+                "this backbone is adapted already", where="--backbone", remedy="give the frozen one it was made from"
+            )
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The adapted backbone, and whether it was there already when asked for."""
+
+    path: Path
+    card: AdaptedCard
+    was_there: bool
+
+
+def run_adapt(request: AdaptRequest, *, show_progress: bool = True) -> Adapted:
+    """Trains what is asked for, from the last finished epoch if it was begun already.
+
+    Raises what loading dataset and backbone raises, and `BackboneError` if the disk refuses.
+    """
+    dataset, backbone = request.source.load_dataset(), request.source.load_backbone()
+    task = first_task(dataset, request.protocol, request.training.held_out)
+    plan = _plan(request, dataset, backbone, task)
+    path = inside(request.out, request.name or _name(request, dataset, backbone, plan))
+    with _only_one(path):
+        if path.exists():
+            card = read_card(path)
+            if card.training["plan"] != plan:
+                raise UsageError(
+                    f"there is another adapted backbone called {shortened(path.name)!r}",
+                    where=path,
+                    remedy="give another --name",
+                )
+            return Adapted(path, card, was_there=True)
+        if request.restart:
+            throw_away(path)
+        training, seconds = _train(request, path, plan, dataset, backbone, task, show_progress=show_progress)
+        card = finish(path, training.parts(), _card(request, dataset, backbone, training, plan, seconds))
+    return Adapted(path, card, was_there=False)
+
+
+def _train(
+    request: AdaptRequest,
+    path: Path,
+    plan: dict[str, Any],
+    dataset: ImageDataset,
+    backbone: Backbone,
+    task: FirstTask,
+    *,
+    show_progress: bool,
+) -> tuple[Training, float]:
+    """The finished training, and the seconds that this process took for it."""
+    transform, begun, threads = (
+        backbone.transform(plan["normalise"]),
+        time.monotonic(),
+        request.workers or threads_here(),
+    )
+    training = Training(
+        backbone.forward(transform, "fp32"),
+        request.kind,
+        settings_of(request.kind, request.size),
+        task,
+        request.training,
+        request.protocol.seed,
+    )
+    state = read_state(path, plan)
+    if state is not None:
+        training.resume(state)
+    done, before = len(training.state.history), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            AdaptProgress(dataset.name, request.training.epochs, done, len(task.rows), quiet=not show_progress) as bar,
+        ):
+            bar.on_note(
+                f"{path}: {request.kind} in {backbone.name}.{backbone.tag}, {sum(p.numel() for p in training.trained)} "
+                f"parameters, {len(task.classes)} classes, {len(task.rows)} train images and {len(task.held_rows)} held out"
+                + (f"; {done} epochs are done already" if done else "")
+            )
+            batches = ImageBatches(dataset, transform, request.protocol.seed, pool)
+            while not training.finished:
+                epoch, number = training.run_epoch(batches, bar.advance), len(training.state.history)
+                write_state(path, training.state, plan)
+                bar.on_epoch(number, epoch, best=training.state.best == number)
+    finally:
+        torch.set_num_threads(before)
+    return training, time.monotonic() - begun
+
+
+def _plan(request: AdaptRequest, dataset: ImageDataset, backbone: Backbone, task: FirstTask) -> dict[str, Any]:
+    """All that decides what comes out, as plain JSON values."""
+    normalise = request.source.normalise or default_normalisation(request.source.dataset, backbone.name)
+    options = asdict(request.training) | {"lr": request.training.rate}
+    del options["checkpointing"]  # the same numbers, computed twice
+    return {
+        "base": backbone.weights_digest,
+        "kind": request.kind,
+        "settings": settings_of(request.kind, request.size),
+        "listing": dataset.listing_digest(),
+        "classes": list(task.classes),
+        "seed": request.protocol.seed,
+        "normalise": normalise == "timm",
+        "transform": backbone.transform(normalise == "timm").to_dict(),
+        "options": options,
+    }
+
+
+def _name(request: AdaptRequest, dataset: ImageDataset, backbone: Backbone, plan: Mapping[str, Any]) -> str:
+    digest = sha256(canonical(plan).encode()).hexdigest()[:8]
+    return f"{dataset.name}--{backbone.name}--{request.kind}--s{request.protocol.seed}--{digest}"
+
+
+def _card(
+    request: AdaptRequest,
+    dataset: ImageDataset,
+    backbone: Backbone,
+    training: Training,
+    plan: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """The fields of `AdaptedCard` but for the digests."""
+    from safetensors import __version__ as safetensors_version
+    from timm import __version__ as timm_version
+
+    task, protocol, weights = training.task, request.protocol, request.source.weights
+    sizes = protocol.sizes_of(len(dataset.class_names))
+    return {
+        "kind": request.kind,
+        "settings": plan["settings"],
+        "base": {
+            "name": backbone.name,
+            "tag": backbone.tag,
+            "weights_digest": backbone.weights_digest,
+            "weights": None if weights is None else str(Path(weights).absolute()),
+            "image_size": backbone.image_size,
+        },
+        "first_task": {
+            "dataset": dataset.name,
+            "listing_digest": plan["listing"],
+            "seed": protocol.seed,
+            "shuffle": protocol.shuffle,
+            "init_cls": sizes[0],
+            "increment": protocol.increment or sizes[min(1, len(sizes) - 1)],
+            "classes": list(task.classes),
+            "class_order": list(task.class_order),
+            "train_rows": len(task.rows),
+            "held_out": len(task.held_rows),
+        },
+        "normalise": plan["normalise"],
+        "transform": plan["transform"],
+        "training": {"plan": plan, **training.state.to_record(), "seconds_of_last_run": round(seconds, 1)},
+        "versions": {
+            "tosca_cache": __version__,
+            "torch": str(torch.__version__),
+            "timm": timm_version,
+            "safetensors": safetensors_version,
+        },
+    }
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Nobody else makes this one meanwhile; who comes second waits, and finds it made."""
+    with adapted_files(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check(option: str, value: str, choices: Mapping[str, Any]) -> None:
+    if value not in choices:
+        raise UsageError(
+            f"there is no {option.lstrip('-')} {shortened(value)!r}",
+            where=option,
+            remedy=f"choose one of {', '.join(choices)}",
+        )
+
+
+__all__ = ["AdaptRequest", "Adapted", "partial", "run_adapt"]

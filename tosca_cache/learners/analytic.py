@@ -1,0 +1,115 @@
+"""Analytic learning beside ACIL, by the same recursive least squares: DS-AL, GKEAL and F-OAL.
+
+`ds-al` (AAAI 2024): a main stream, ridge regression on ReLU(x P) as in ACIL, and a compensation stream on tanh(x P) that
+learns what the main stream leaves of the new classes' targets; its scores are added with a weight C. What differs from the
+official code: what is left is taken after all rows of a task, where the code takes it after each minibatch of a task.
+
+`gkeal` (CVPR 2023): ridge regression on phi_j(x) = exp(-|x - m_j|^2 / (2 sigma^2)), m_j rows of the first task. What
+differs from the official code: it takes the first rows in file order, permuted, where the paper draws them; here they
+are drawn. Of a first task with fewer rows than centres every row is a centre, where the code adds random mixtures of
+rows. Centres are train rows, which are kept without their labels.
+
+`f-oal` (NeurIPS 2024): ridge regression of strength 1 on sigmoid(x V + b), V and b as `nn.Linear` begins. What differs from
+the official code: x there is the mean of [CLS] over all blocks, here the store's one vector; and its loader drops the last
+rows of a task that do not fill a minibatch. It learns online; recursive least squares after any minibatches is the ridge
+solution, so that minibatches make no difference.
+
+A class needs one row in each of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tosca_cache.closed_form.dual_stream import DualStream
+from tosca_cache.closed_form.expansion import RandomFeatures
+from tosca_cache.closed_form.kernels import KernelFeatures
+from tosca_cache.closed_form.recursive import RecursiveRidge
+from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.closed import ClosedForm
+from tosca_cache.seeds import derive_seed
+
+
+@register_learner
+class DsAl(ClosedForm):
+    """Stores what `acil` does, twice.
+
+    Arguments:
+        buffer: number M of random features. gamma, gamma_comp: ridges of the two streams (0.1 in the commands of the code).
+        ratio: C, the weight of the compensation (0.6 on CIFAR-100, 1.5 on ImageNet).
+    """
+
+    name = "ds-al"
+    what = "DS-AL (AAAI 2024): ACIL, and a second stream of tanh features that learns what ACIL leaves of new classes."
+    source = "DS-AL (AAAI 2024)"
+    agrees = (
+        "differs: what the main stream leaves is taken after a whole task, where the official code "
+        "(ZHUANGHP/Analytic-continual-learning, analytic/DSAL.py, 156bc02) takes it after each minibatch."
+    )
+    all_threads = True
+
+    def __init__(
+        self,
+        *,
+        buffer: int = 8192,
+        gamma: float = 0.1,
+        gamma_comp: float = 0.1,
+        ratio: float = 0.6,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        seed = derive_seed(self.seed, "projection")
+        main, comp = (RandomFeatures(buffer, seed=seed, law="uniform", activation=name) for name in ("relu", "tanh"))
+        self.classifier = DualStream(main, comp, gamma=gamma, gamma_comp=gamma_comp, ratio=ratio)
+
+
+@register_learner
+class Gkeal(ClosedForm):
+    """Stores the centres [M, d]; and, as `acil`, square roots of Gram matrices, later an inverse [M, M] and W [M, C].
+
+    Arguments:
+        centres: number M of centres, at most the rows of the first task. gamma: the ridge.
+        sigma: width of the kernel (5 to 15 in the paper, 10 in its code); 0: the median distance in the first task.
+    """
+
+    name = "gkeal"
+    what = "GKEAL (CVPR 2023): recursive least squares on a Gaussian kernel's values at rows of the first task."
+    source = "GKEAL (CVPR 2023)"
+    agrees = (
+        "differs: centres are drawn among the first task's rows, all of them if they are few, where the "
+        "official code (ZHUANGHP/Analytic-continual-learning, analytic/Buffer.py, c2ec53f) takes the first "
+        "ones and adds mixtures."
+    )
+    rehearsal = True  # of the first task, without labels
+    all_threads = True
+    adds_rows = True
+
+    def __init__(self, *, centres: int = 8192, gamma: float = 0.1, sigma: float = 10.0, **common: Any) -> None:
+        super().__init__(**common)
+        features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma or None)
+        self.classifier = RecursiveRidge(features, gamma=gamma)
+
+
+@register_learner
+class FOal(ClosedForm):
+    """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
+
+    Arguments:
+        buffer: number M of random features. gamma: the ridge.
+    """
+
+    name = "f-oal"
+    what = "F-OAL (NeurIPS 2024) on the store's one vector: recursive least squares on sigmoid random features."
+    source = "F-OAL (NeurIPS 2024)"
+    agrees = (
+        "differs: on the store's one vector, where the official code (liuyuchen-cz/F-OAL) takes the mean of "
+        "[CLS] over all blocks; and no rows are dropped."
+    )
+    all_threads = True
+    adds_rows = True
+
+    def __init__(self, *, buffer: int = 1000, gamma: float = 1.0, **common: Any) -> None:
+        super().__init__(**common)
+        seed = derive_seed(self.seed, "projection")
+        features = RandomFeatures(buffer, seed=seed, law="uniform", activation="sigmoid", bias=True)
+        self.classifier = RecursiveRidge(features, gamma=gamma)
