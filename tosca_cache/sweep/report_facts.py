@@ -103,6 +103,7 @@ def _settings(cells: Sequence[LedgerCell], keys: Sequence[str], metric: str) -> 
         if not scores:
             continue
         seconds = [s for cell in members if (s := _seconds(cell)) is not None]
+        sparsity = [float(s) for cell in members if isinstance(s := (cell.result or {}).get("sparsity"), int | float)]
         setting = members[0].content["setting"]
         mean, spread = mean_spread(scores)
         found.append(
@@ -112,6 +113,7 @@ def _settings(cells: Sequence[LedgerCell], keys: Sequence[str], metric: str) -> 
                 "spread": spread,
                 "seeds": len(scores),
                 "seconds": sum(seconds) / len(seconds) if seconds else None,
+                "sparsity": sum(sparsity) / len(sparsity) if sparsity else None,
                 "diverged": any(cell.state == DIVERGED for cell in members),
             }
         )

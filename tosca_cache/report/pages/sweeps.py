@@ -167,15 +167,10 @@ def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
     found = []
     for key, title, x_title, log in (
         ("seconds", "Accuracy against time", "train seconds a cell", True),
-        (
-            "l1",
-            "Accuracy against the strength of sparsity",
-            "l1 (weight of the penalty; more makes modules sparser)",
-            True,
-        ),
+        ("sparsity", "Accuracy against sparsity", "percent of the modules' weights near 0 (at most 0.001)", False),
     ):
-        values = [(s["seconds"] if key == "seconds" else s["point"].get("l1"), s) for s in settings]
-        pairs = [(float(v), s) for v, s in values if isinstance(v, int | float) and v > 0]
+        values = [(s.get(key), s) for s in settings]
+        pairs = [(float(v), s) for v, s in values if isinstance(v, int | float) and (v > 0 or not log)]
         if len({v for v, _ in pairs}) < 2:
             continue
         points = [
@@ -193,7 +188,7 @@ def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
         reads = (
             "Each point is a setting, its mean over the seeds; best is up and to the left."
             if key == "seconds"
-            else "Each point is a setting; flat means that sparsity is free."
+            else "Each point is a setting, its mean over the seeds; best is up and to the right: few weights, many right."
         )
         found.append(Figure(title, reads, chart))
     return found
