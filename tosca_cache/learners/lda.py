@@ -2,7 +2,7 @@
 
 `lda`: Fisher's discriminant with one covariance within classes and equal priors; the shrinkage is chosen anew after every
 task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391
-(2012)).
+(2012)), and the means of few rows are shortened (James and Stein 1961).
 
 `slda`: the official code updates the covariance row by row, each row about the mean of its class so far, with divisor n;
 here it is the covariance about the final class means with divisor n - C, which does not depend on the order of the rows.
@@ -35,8 +35,8 @@ class LinearDiscriminant(ClosedForm):
 
     name = "lda"
     what = (
-        "Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest; exact from sums over "
-        "rows."
+        "Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest, class means of few "
+        "rows shortened; exact from sums over rows."
     )
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
     adds_rows = True
