@@ -2,7 +2,7 @@
 
 `lda`: Fisher's discriminant with one covariance within classes and equal priors; the shrinkage is chosen anew after every
 task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391
-(2012)).
+(2012)), and the means of few rows are shortened (James and Stein 1961).
 
 `slda`: the covariance is that of all rows about the final class means, with divisor n - C. It differs from the official
 code, which begins with a base session, whose covariance is shrunk by OAS, and goes on row by row with divisor n, each row
@@ -44,8 +44,8 @@ class LinearDiscriminant(ClosedForm):
 
     name = "lda"
     what = (
-        "Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest; exact from sums over "
-        "rows."
+        "Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest, class means of few "
+        "rows shortened; exact from sums over rows."
     )
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
     agrees = (
