@@ -65,7 +65,9 @@ ALLOWED = {
     "arguments": {"errors", "config", "text"},
     "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
     "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
-    "cli": BASE | STAGE_TWO | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model", "adapt"},
+    "cli": BASE
+    | STAGE_TWO
+    | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model", "adapt"},
 }
 
 

@@ -8,8 +8,8 @@ task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PA
 here it is the covariance about the final class means with divisor n - C, which does not depend on the order of the rows.
 
 `fsa-lda`: as in the official code, uniform class priors and the covariance about the mean of all rows. What differs: the
-body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside, as `tosca adapt --kind film` does); a frozen
-store has only what comes after it.
+body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside, as `tosca adapt --kind film` does); a
+frozen store has only what comes after it.
 `film=True` trains one gain and one shift a channel on the first task instead and then freezes them. LDA without a ridge is
 invariant to any invertible affine map of the features, so this can change its answers only through the "+ I", whose
 strength depends on the scale of the features, and by gains that go to zero.
