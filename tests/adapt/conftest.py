@@ -40,12 +40,13 @@ def patterns(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def adapt(patterns):
-    """Adapts vit_nano on the first task of the patterns: (out, further words) -> the new folder."""
+    """Adapts vit_nano on the first task of the patterns: (out, further words) -> the new folder, or what was said."""
 
-    def run(out, *words, dataset=patterns, code=0, **how):
+    def run(out, *words, dataset=patterns, fails=False):
         asked = ("adapt", "--dataset", dataset, "--backbone", "vit_nano", "--out", out, *STREAM, *QUICK, *words)
-        result = tosca(*asked, code=code, **how)
-        return out / result.stdout.strip().rpartition("/")[2] if code == 0 else result
+        result = tosca(*asked)
+        assert bool(result.exit_code) == fails, result.output
+        return result if fails else out / result.stdout.strip().rpartition("/")[2]
 
     return run
 
