@@ -67,10 +67,7 @@ ALLOWED = {
     "arguments": {"errors", "config", "text"},
     "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches", "api_tables"},
     "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
-<<<<<<< HEAD
     "api_tables": BASE | {"runs", "sweep", "report", "arguments"},
-=======
->>>>>>> adapt
     "cli": BASE
     | STAGE_TWO
     | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model", "adapt"},
