@@ -1,0 +1,357 @@
+"""Does adaptation on cached features matter: trained modules against closed forms on the same streams.
+
+Measures: last accuracy (percent) of LuCA modules and their relatives (`adaptation_arms.py`) on streams that closed forms
+may find hard: shifted domains, few shots, many classes in few rows, features of a backbone of random weights, a backbone
+adapted to the first task. Against: the learners `pool`, `lda` and class means on the same stream, paired over five seeds.
+
+    python benchmarks/adaptation_study.py sweep STORES --seconds 150     # condition 5: random search, each store's ledger
+    python benchmarks/adaptation_study.py run STORES [--only CONDITION,...] [--small]
+    python benchmarks/adaptation_study.py tables                         # all tables, as Markdown
+
+STORES is a folder of stores; STORES/adapted has those of adapted backbones. `run` scores every arm on rows to choose by (a
+fifth of each class's train rows, of the first seed) and on the test rows (all seeds); what is finished is in
+results/adaptation_study/STREAM.json and is not run again. `tables` reads these files and nothing else.
+
+Choice: an arm with variants (settings; how much its scores count beside the pool's) is reported with the variant of highest
+accuracy on held-out train rows. Streams without two rows a class are reported with the choice of the stream of two shots.
+`--small`: one seed, two epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+from time import perf_counter
+from typing import Any
+
+import adaptation_arms as arms
+import numpy as np
+import torch
+from common import RESULTS
+
+import tosca_cache as tosca
+from tosca_cache.closed_form.pool import OpinionPool
+from tosca_cache.config import Settings, resolve
+from tosca_cache.devices import describe_machine
+from tosca_cache.files import write_json
+from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, learn_stacked
+from tosca_cache.routing.combine import within_tasks
+from tosca_cache.seeds import numpy_generator
+from tosca_cache.store import Store, open_store
+from tosca_cache.sweep.scenario import Data, hold_out, read_data
+from tosca_cache.tasks import Arrays, TaskStream, class_order, few_shot
+from tosca_cache.train.engines import choose_engine
+from tosca_cache.train.stack import Member
+
+SEEDS = (1993, 1994, 1995, 1996, 1997)
+FOLDER = RESULTS / "adaptation_study"
+TASKS = 5
+DOMAINS = ("as they are", "rotated", "scaled", "bent")  # what is done to the features of a domain
+WEIGHTS = (0.25, 1.0)
+SHOTS = (1, 2, 5, 16)
+FEW_ROWS = 3
+CONDITIONS = ("all-rows", "domains", "few-rows", *(f"shots-{k}" for k in SHOTS), "random-weights", "adapted")
+SPACE = {
+    "lr": "log:0.003:0.3",
+    "l1": "log:1e-6:1e-2",
+    "epochs": [5, 10, 20],
+    "flow": ["tosca", "tosca_r", "adapter", "calibrator"],
+    "mlp_ratio": [4, 16],
+    "router": ["sample", "lda", "pool"],
+}
+REFERENCES = {"lda": "lda", "mean": "class means"}  # beside the pool: of its classifiers, and how they are called here
+SHORT = {"tf_efficientnet_lite0": "-lite0", "vit_small_patch14_dinov2": "-vit-s"}
+STUDENT = 2.776  # of 95 %, 4 degrees of freedom
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb in ("sweep", "run"):
+        one = verbs.add_parser(verb)
+        one.add_argument("stores", type=Path)
+        one.add_argument("--out", type=Path, default=FOLDER)
+        one.add_argument("--match", default="", help="only stores whose name has this")
+    verbs.choices["sweep"].add_argument("--seconds", type=float, default=150.0)
+    verbs.choices["sweep"].add_argument("--trials", type=int, default=200)
+    verbs.choices["run"].add_argument("--only", default=",".join(CONDITIONS))
+    verbs.choices["run"].add_argument("--small", action="store_true")
+    verbs.add_parser("tables")
+    asked = parser.parse_args()
+    if asked.verb == "tables":
+        print("\n".join(tables(read(FOLDER))))
+        return
+    found = [path for path in sorted(asked.stores.glob("*--*")) if path.is_dir() and asked.match in path.name]
+    for path in found if asked.verb == "sweep" else ():
+        search(path, asked.seconds, asked.trials, asked.out)
+    for condition in asked.only.split(",") if asked.verb == "run" else ():
+        for path in found:
+            run(condition, path, asked.out, asked.small)
+
+
+def name_of(store: Store) -> str:
+    """A store's short name: its dataset, and its backbone where that is not the usual one."""
+    dataset = Path(store.spec.dataset["name"]).name
+    if is_random(store):
+        return f"{dataset}-random"
+    return dataset + SHORT.get(store.spec.backbone["name"], "")
+
+
+def is_random(store: Store) -> bool:
+    """Whether its backbone is `vit_nano` with weights that are not the package's: here random ones."""
+    backbone = store.spec.backbone
+    return bool(backbone["name"] == "vit_nano" and backbone["tag"] == "local")
+
+
+def even_sizes(classes: int) -> list[int]:
+    """Classes of each of the tasks, as even as they can be."""
+    return [classes // TASKS + (t < classes % TASKS) for t in range(TASKS)]
+
+
+def search(path: Path, seconds: float, trials: int, out: Path) -> None:
+    """Condition 5: random settings scored on held-out train rows of the first seed; LEDGER.best.toml has the best."""
+    store, ledger = open_store(path), path.parent / f"{path.name}.sqlite"
+    out.mkdir(parents=True, exist_ok=True)
+    how = {"sampler": "random", "trials": trials, "time_budget": seconds}
+    sizes = even_sizes(len(store.class_names))
+    found = tosca.sweep(store, SPACE, ledger=ledger, search=how, task_sizes=sizes, report_seeds=SEEDS)
+    tried = {"settings": found.settings, "cells": found.cells, "lost": found.lost, "held_out": found.top[0].mean}
+    chosen = resolve(config=ledger.with_suffix(".best.toml")).config
+    setting = {key: getattr(chosen, key) for key in SPACE}
+    write_json(out / f"sweep--{name_of(store)}.json", {"store": name_of(store)} | tried | {"setting": setting})
+
+
+def rows_for(condition: str, store: Store, seed: int) -> Data:
+    """Both splits of a store as a condition has them; which rows are kept and how domains are made is drawn by name."""
+    data = read_data(store, "domains" if len(store.domain_names) > 1 and condition == "domains" else "classes")
+    classes = np.arange(len(data.class_names))
+    if condition == "domains" and len(store.domain_names) < 2:
+        shifted = {split: moved(getattr(data, split), split, store.path.name) for split in ("train", "test")}
+        return replace(data, domain_names=DOMAINS, **shifted)
+    if condition.startswith("shots-") or condition == "few-rows":
+        first = even_sizes(len(classes))[0] if condition != "few-rows" else 0
+        later = class_order(len(classes), seed)[first:]
+        shots = FEW_ROWS if condition == "few-rows" else int(condition.removeprefix("shots-"))
+        kept = few_shot(data.train.labels, later, data.class_names, shots=shots, seed=seed)
+        return replace(data, train=data.train.part(kept))
+    return data
+
+
+def moved(split: Arrays, name: str, store: str) -> Arrays:
+    """Rows dealt to domains within each class, and the features of each domain moved as `DOMAINS` says.
+
+    rotated: every feature has mixed with the others by an orthogonal matrix that is near the identity (a Cayley transform);
+    scaled: a gain between 1/2 and 2 and a shift for every feature; bent: sign(z) |z|^2 of standardised features, to scale.
+    """
+    x = np.asarray(split.features, dtype=np.float64)[:, 0]
+    dim, domains = x.shape[1], np.empty(len(x), dtype=np.int64)
+    for c in np.unique(split.labels):
+        rows = numpy_generator(1993, "domains", name, int(c)).permutation(np.flatnonzero(split.labels == c))
+        domains[rows] = np.arange(len(rows)) % len(DOMAINS)
+    draw = numpy_generator(1993, "shifts", store)
+    skew = draw.normal(size=(dim, dim)) * 0.5 / np.sqrt(dim)
+    rotation = np.linalg.solve(np.eye(dim) + (skew - skew.T) / 2, np.eye(dim) - (skew - skew.T) / 2)
+    scale, gain = x.std(), 2 ** draw.uniform(-1, 1, dim)
+    shift = draw.normal(size=dim) * scale / 2
+    z = x / scale
+    forms = [x, x @ rotation, x * gain + shift, np.sign(z) * z**2 * scale]
+    features = np.choose(domains[:, None], forms).astype(np.float32)[:, None]
+    return Arrays(features, split.labels, domains=domains)
+
+
+def stream_for(condition: str, store: Store, seed: int, rows: str) -> TaskStream:
+    """The tasks of a condition; their test rows are held-out train rows where `rows` is `val`."""
+    data, domains = rows_for(condition, store, seed), condition == "domains"
+    if rows == "val":
+        data = hold_out(data, 0.2, seed, by_domain=domains)
+    asked: dict[str, Any] = {"incremental": "domains", "domain_names": data.domain_names} if domains else {}
+    if not domains:
+        asked["task_sizes"] = even_sizes(len(data.class_names))
+    return TaskStream(data.train, data.test, class_names=data.class_names, seed=seed, **asked)
+
+
+def run(condition: str, path: Path, out: Path, small: bool) -> None:
+    """All cells of one condition on one store that are not finished, if the condition is one of that store."""
+    store = open_store(path)
+    several = len(store.domain_names) > 1
+    if (condition == "random-weights") != is_random(store) or (several and condition != "domains"):
+        return
+    adapted = [open_store(one) for one in sorted((path.parent / "adapted").glob(f"{name_of(store)}--*"))]
+    if condition == "adapted" and not adapted:
+        return
+    file = out / f"{condition}--{name_of(store)}.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cells": {}}
+    known |= {"condition": condition, "store": name_of(store), "machine": describe_machine(torch.device("cpu"))}
+    settings = settings_for(name_of(store), out)
+    if "settings" in known:  # of cells that are finished: all cells of a file have the same arms
+        settings = {name: Settings(**one) for name, one in known["settings"].items()}
+    seeds, training = (SEEDS[:1], replace(arms.TRAINING, epochs=2)) if small else (SEEDS, arms.TRAINING)
+    if small:
+        settings = {name: replace(one, epochs=2) for name, one in settings.items()}
+    known["settings"] = {name: vars(one) for name, one in settings.items()}
+    chosen_by = [] if condition in ("shots-1", "adapted") else ["val"]
+    for cell, rows, seed in [*((row, row, seeds[0]) for row in chosen_by), *((str(s), "test", s) for s in seeds)]:
+        if cell in known["cells"]:
+            continue
+        start, stream = perf_counter(), stream_for(condition, store, seed, rows)
+        alone = condition == "adapted"
+        found = of_adapted(stream, adapted, seed) if alone else measured(stream, settings, training)
+        known["cells"][cell] = found | {"seconds": perf_counter() - start}
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, known)
+        print(f"{file.stem} {cell}: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()), flush=True)
+
+
+def settings_for(name: str, out: Path) -> dict[str, Settings]:
+    """The published setting, and the one of the search on the same dataset's store if there has been one."""
+    found, dataset = {"published": Settings()}, name.partition("-")[0]
+    for file in (out / f"sweep--{name}.json", *sorted(out.glob(f"sweep--{dataset}*.json"))):
+        if file.exists():
+            setting = json.loads(file.read_text(encoding="utf-8"))["setting"]
+            found["tuned"] = Settings(**{key: value for key, value in setting.items() if key != "router"})
+            break
+    return found
+
+
+def measured(stream: TaskStream, settings: dict[str, Settings], training: Settings) -> dict[str, float]:
+    """Last accuracy of every arm in every variant, named ARM or ARM|VARIANT."""
+    pool, x = fitted_pool(stream), test_rows(stream)
+    alone = torch.log_softmax(pool.log_probs(x, len(stream)), 1)
+    found = {"pool": alone, **{name: pool.classifiers[key].scores(x, len(stream)) for key, name in REFERENCES.items()}}
+    for name, setting in settings.items():
+        found |= of_modules(stream, name, setting, alone, x.double())
+    residuals = arms.residual_scorers(stream, training)
+    replayed = arms.replayed_scorer(stream, training)(x.double())
+    found["replayed module"] = replayed
+    for w in WEIGHTS:
+        found[f"residual modules x pool|{w:g}"] = arms.with_residuals(alone, residuals, stream, x.double(), w)
+        found[f"replayed module x pool|{w:g}"] = alone + w * replayed
+    return {name: arms.accuracy(scores, stream) for name, scores in found.items()}
+
+
+def test_rows(stream: TaskStream) -> torch.Tensor:
+    """Clean test features of all tasks, [n, d], in order."""
+    return torch.cat([torch.from_numpy(stream.test(number).features[:, 0]) for number in range(len(stream))])
+
+
+def fitted_pool(stream: TaskStream) -> OpinionPool:
+    """The opinion pool after all tasks."""
+    pool = OpinionPool()
+    for task in stream:
+        pool.fit(task)
+    return pool
+
+
+def of_modules(
+    stream: TaskStream, name: str, settings: Settings, pool: torch.Tensor, x: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Scores of TOSCA under least entropy and times the pool, and of its first module frozen."""
+    seed, device = stream.protocol.seed, torch.device("cpu")
+    engine = choose_engine("native", device, steps=0)
+    (record,) = learn_stacked([Source(stream, seed)], [Member(settings, 0)], device=device, engine=engine)
+    learner = PretrainedTosca(record, settings, seed=seed, engine=engine)
+    for task in stream:
+        learner.observe(task)
+    tests = learner.test_set()
+    for number in range(len(stream)):
+        tests.add(stream.test(number).features)
+    outputs = tests.outputs()
+    found = {f"tosca, least entropy|{name}": learner.router.scores(outputs).double()}
+    found |= {f"tosca x pool|{name}, {w:g}": pool + w * within_tasks(outputs) for w in WEIGHTS}
+    first = arms.first_session(stream, record.modules[0], settings.flow, x)
+    found[f"first session, class means|{name}"] = first["means"]
+    found[f"first session, lda|{name}"] = first["lda"]
+    return found | {f"first session, lda x pool|{name}, {w:g}": pool + w * first["lda"] for w in WEIGHTS}
+
+
+def of_adapted(stream: TaskStream, adapted: list[Store], seed: int) -> dict[str, float]:
+    """Closed forms on the frozen backbone's features, and on those of the backbone adapted to this seed's first task."""
+    first = set(stream.names(0))
+    store = next(one for one in adapted if set(one.spec.first_task or ()) == first)
+    other, found = stream_for("adapted", store, seed, "test"), {}
+    for name, each in (("", stream), ("adapted backbone, ", other)):
+        pool, x = fitted_pool(each), test_rows(each)
+        found[f"{name}pool"] = arms.accuracy(pool.log_probs(x, len(each)), each)
+        for key, reference in REFERENCES.items():
+            found[f"{name}{reference}"] = arms.accuracy(pool.classifiers[key].scores(x, len(each)), each)
+    return found
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """All results of a folder by the name of their file."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def chosen(results: dict[str, dict[str, Any]], stream: str) -> dict[str, str]:
+    """The variant of each arm of a stream by held-out train rows: the key of its accuracies, by arm."""
+    held = results[stream]["cells"].get("val") or results.get(stream.replace("shots-1--", "shots-2--"), {}).get(
+        "cells", {}
+    ).get("val", {})
+    found: dict[str, str] = {}
+    for key in next(iter(results[stream]["cells"].values())):
+        arm = key.partition("|")[0]
+        if arm not in found or held.get(key, -1.0) > held.get(found[arm], -1.0):
+            found[arm] = key
+    found.pop("seconds")
+    return found
+
+
+def differences(results: dict[str, dict[str, Any]], stream: str) -> dict[str, tuple[float, float, float]]:
+    """Of each arm of a stream: mean accuracy, mean difference to the pool, half of the latter's 95 % interval."""
+    cells = [cell for name, cell in results[stream]["cells"].items() if name != "val"]
+    found = {}
+    for arm, key in chosen(results, stream).items():
+        gaps = [cell[key] - cell["pool"] for cell in cells]
+        half = STUDENT * stdev(gaps) / len(gaps) ** 0.5 if len(gaps) == len(SEEDS) else float("nan")
+        found[arm] = mean(cell[key] for cell in cells), mean(gaps), half
+    return found
+
+
+def tables(results: dict[str, dict[str, Any]]) -> list[str]:
+    """A table a condition, then which arms are better than the pool beyond their interval, and the searches."""
+    lines, better = [], dict[str, list[str]]()
+    for condition in CONDITIONS:
+        streams = [name for name in results if name.startswith(f"{condition}--")]
+        if not streams:
+            continue
+        columns = {results[name]["store"]: differences(results, name) for name in streams}
+        for store, column in columns.items():
+            for arm, (_, gap, half) in column.items():
+                if gap > half and arm != "pool":
+                    better.setdefault(arm, []).append(f"{condition} {store}")
+        lines += [f"### {condition}", "", *table(columns), ""]
+    lines += [
+        "### Better than the pool beyond the interval",
+        "",
+        "| arm | streams | stores | where |",
+        "|---|---|---|---|",
+    ]
+    for arm, where in sorted(better.items(), key=lambda item: -len(item[1])):
+        lines.append(f"| {arm} | {len(where)} | {len({w.split()[1] for w in where})} | {', '.join(where)} |")
+    lines += ["", "### The searches", "", "| store | settings | held-out rows | chosen |", "|---|---|---|---|"]
+    for name, one in results.items():
+        if name.startswith("sweep--"):
+            setting = ", ".join(f"{key} {value}" for key, value in one["setting"].items())
+            lines.append(f"| {one['store']} | {one['settings']} | {one['held_out']:.2f} | {setting} |")
+    return lines
+
+
+def table(columns: dict[str, dict[str, tuple[float, float, float]]]) -> list[str]:
+    """Accuracy of the pool, and of every arm the difference to it, bold where it is above 0 beyond its interval."""
+    arms_of = dict.fromkeys(arm for column in columns.values() for arm in column)
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for arm in arms_of:
+        cells = []
+        for column in columns.values():
+            value, gap, half = column[arm]
+            said = f"{gap:+.2f} ± {half:.2f}"
+            cells.append(f"{value:.2f}" if arm == "pool" else f"**{said}**" if gap > half else said)
+        lines.append(f"| {arm} | {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
