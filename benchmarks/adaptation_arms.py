@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import copy
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -27,7 +28,8 @@ from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.gradient import Group, Step, cross_entropy, fit
 
 # Of residual and replayed modules. The head starts at zero: before the first step they change nothing.
-TRAINING = Settings(optimizer="adam", lr=0.003, epochs=10, batch_size=64, l1=0.0)
+TRAINING = Settings(optimizer="adam", lr=0.005, epochs=5, batch_size=64, l1=0.0)
+LEAST_STEPS = 200  # few rows are seen in more epochs
 FOLDS = 3
 SAMPLES = 3000  # Gaussian rows in all, between 8 and 64 a class
 
@@ -46,6 +48,7 @@ def trained_module(x: Tensor, offset: Tensor, labels: Tensor, training: Settings
         x: features, [n, d]. offset: log-probabilities that logits are added to, [n, K]. labels: in 0 ... K - 1, [n].
     """
     (n, d), K = x.shape, offset.shape[1]
+    training = replace(training, epochs=max(training.epochs, -(-LEAST_STEPS // -(-n // training.batch_size))))
     luca = Luca(*(t.clone() for t in initial_luca(LucaShape.from_ratios(d, 16, 16), seed, number + 1)))
     head, both = torch.zeros(1, K, d), torch.cat([x, offset], 1).float()
 

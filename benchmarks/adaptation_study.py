@@ -14,7 +14,7 @@ results/adaptation_study/STREAM.json and is not run again. `tables` reads these 
 
 Choice: an arm with variants (settings; how much its scores count beside the pool's) is reported with the variant of highest
 accuracy on held-out train rows. Streams without two rows a class are reported with the choice of the stream of two shots.
-`--small`: one seed, two epochs.
+`--small`: one seed, two epochs of TOSCA.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def run(condition: str, path: Path, out: Path, small: bool) -> None:
     settings = settings_for(name_of(store), out)
     if "settings" in known:  # of cells that are finished: all cells of a file have the same arms
         settings = {name: Settings(**one) for name, one in known["settings"].items()}
-    seeds, training = (SEEDS[:1], replace(arms.TRAINING, epochs=2)) if small else (SEEDS, arms.TRAINING)
+    seeds = SEEDS[:1] if small else SEEDS
     if small:
         settings = {name: replace(one, epochs=2) for name, one in settings.items()}
     known["settings"] = {name: vars(one) for name, one in settings.items()}
@@ -198,7 +198,7 @@ def run(condition: str, path: Path, out: Path, small: bool) -> None:
             continue
         start, stream = perf_counter(), stream_for(condition, store, seed, rows)
         alone = condition == "adapted"
-        found = of_adapted(stream, adapted, seed) if alone else measured(stream, settings, training)
+        found = of_adapted(stream, adapted, seed) if alone else measured(stream, settings)
         known["cells"][cell] = found | {"seconds": perf_counter() - start}
         out.mkdir(parents=True, exist_ok=True)
         write_json(file, known)
@@ -216,15 +216,15 @@ def settings_for(name: str, out: Path) -> dict[str, Settings]:
     return found
 
 
-def measured(stream: TaskStream, settings: dict[str, Settings], training: Settings) -> dict[str, float]:
+def measured(stream: TaskStream, settings: dict[str, Settings]) -> dict[str, float]:
     """Last accuracy of every arm in every variant, named ARM or ARM|VARIANT."""
     pool, x = fitted_pool(stream), test_rows(stream)
     alone = torch.log_softmax(pool.log_probs(x, len(stream)), 1)
     found = {"pool": alone, **{name: pool.classifiers[key].scores(x, len(stream)) for key, name in REFERENCES.items()}}
     for name, setting in settings.items():
         found |= of_modules(stream, name, setting, alone, x.double())
-    residuals = arms.residual_scorers(stream, training)
-    replayed = arms.replayed_scorer(stream, training)(x.double())
+    residuals = arms.residual_scorers(stream, arms.TRAINING)
+    replayed = arms.replayed_scorer(stream, arms.TRAINING)(x.double())
     found["replayed module"] = replayed
     for w in WEIGHTS:
         found[f"residual modules x pool|{w:g}"] = arms.with_residuals(alone, residuals, stream, x.double(), w)
