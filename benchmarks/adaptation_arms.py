@@ -28,8 +28,8 @@ from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.gradient import Group, Step, cross_entropy, fit
 
 # Of residual and replayed modules. The head starts at zero: before the first step they change nothing.
-TRAINING = Settings(optimizer="adam", lr=0.005, epochs=5, batch_size=64, l1=0.0)
-LEAST_STEPS = 200  # few rows are seen in more epochs
+TRAINING = Settings(optimizer="adam", lr=0.01, epochs=5, batch_size=64, l1=0.0)
+LEAST_STEPS = 80  # few rows are seen in more epochs
 FOLDS = 3
 SAMPLES = 3000  # Gaussian rows in all, between 8 and 64 a class
 

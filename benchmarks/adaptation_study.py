@@ -23,13 +23,13 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, stdev
 from time import perf_counter
 from typing import Any
 
 import adaptation_arms as arms
 import numpy as np
 import torch
+from adaptation_tables import CONDITIONS, REFERENCES, SEEDS, read, tables
 from common import RESULTS
 
 import tosca_cache as tosca
@@ -46,14 +46,11 @@ from tosca_cache.tasks import Arrays, TaskStream, class_order, few_shot
 from tosca_cache.train.engines import choose_engine
 from tosca_cache.train.stack import Member
 
-SEEDS = (1993, 1994, 1995, 1996, 1997)
 FOLDER = RESULTS / "adaptation_study"
 TASKS = 5
 DOMAINS = ("as they are", "rotated", "scaled", "bent")  # what is done to the features of a domain
 WEIGHTS = (0.25, 1.0)
-SHOTS = (1, 2, 5, 16)
 FEW_ROWS = 3
-CONDITIONS = ("all-rows", "domains", "few-rows", *(f"shots-{k}" for k in SHOTS), "random-weights", "adapted")
 SPACE = {
     "lr": "log:0.003:0.3",
     "l1": "log:1e-6:1e-2",
@@ -62,9 +59,7 @@ SPACE = {
     "mlp_ratio": [4, 16],
     "router": ["sample", "lda", "pool"],
 }
-REFERENCES = {"lda": "lda", "mean": "class means"}  # beside the pool: of its classifiers, and how they are called here
 SHORT = {"tf_efficientnet_lite0": "-lite0", "vit_small_patch14_dinov2": "-vit-s"}
-STUDENT = 2.776  # of 95 %, 4 degrees of freedom
 
 
 def main() -> None:
@@ -278,79 +273,6 @@ def of_adapted(stream: TaskStream, adapted: list[Store], seed: int) -> dict[str,
         for key, reference in REFERENCES.items():
             found[f"{name}{reference}"] = arms.accuracy(pool.classifiers[key].scores(x, len(each)), each)
     return found
-
-
-def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """All results of a folder by the name of their file."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-
-
-def chosen(results: dict[str, dict[str, Any]], stream: str) -> dict[str, str]:
-    """The variant of each arm of a stream by held-out train rows: the key of its accuracies, by arm."""
-    held = results[stream]["cells"].get("val") or results.get(stream.replace("shots-1--", "shots-2--"), {}).get(
-        "cells", {}
-    ).get("val", {})
-    found: dict[str, str] = {}
-    for key in next(iter(results[stream]["cells"].values())):
-        arm = key.partition("|")[0]
-        if arm not in found or held.get(key, -1.0) > held.get(found[arm], -1.0):
-            found[arm] = key
-    found.pop("seconds")
-    return found
-
-
-def differences(results: dict[str, dict[str, Any]], stream: str) -> dict[str, tuple[float, float, float]]:
-    """Of each arm of a stream: mean accuracy, mean difference to the pool, half of the latter's 95 % interval."""
-    cells = [cell for name, cell in results[stream]["cells"].items() if name != "val"]
-    found = {}
-    for arm, key in chosen(results, stream).items():
-        gaps = [cell[key] - cell["pool"] for cell in cells]
-        half = STUDENT * stdev(gaps) / len(gaps) ** 0.5 if len(gaps) == len(SEEDS) else float("nan")
-        found[arm] = mean(cell[key] for cell in cells), mean(gaps), half
-    return found
-
-
-def tables(results: dict[str, dict[str, Any]]) -> list[str]:
-    """A table a condition, then which arms are better than the pool beyond their interval, and the searches."""
-    lines, better = [], dict[str, list[str]]()
-    for condition in CONDITIONS:
-        streams = [name for name in results if name.startswith(f"{condition}--")]
-        if not streams:
-            continue
-        columns = {results[name]["store"]: differences(results, name) for name in streams}
-        for store, column in columns.items():
-            for arm, (_, gap, half) in column.items():
-                if gap > half and arm != "pool":
-                    better.setdefault(arm, []).append(f"{condition} {store}")
-        lines += [f"### {condition}", "", *table(columns), ""]
-    lines += [
-        "### Better than the pool beyond the interval",
-        "",
-        "| arm | streams | stores | where |",
-        "|---|---|---|---|",
-    ]
-    for arm, where in sorted(better.items(), key=lambda item: -len(item[1])):
-        lines.append(f"| {arm} | {len(where)} | {len({w.split()[1] for w in where})} | {', '.join(where)} |")
-    lines += ["", "### The searches", "", "| store | settings | held-out rows | chosen |", "|---|---|---|---|"]
-    for name, one in results.items():
-        if name.startswith("sweep--"):
-            setting = ", ".join(f"{key} {value}" for key, value in one["setting"].items())
-            lines.append(f"| {one['store']} | {one['settings']} | {one['held_out']:.2f} | {setting} |")
-    return lines
-
-
-def table(columns: dict[str, dict[str, tuple[float, float, float]]]) -> list[str]:
-    """Accuracy of the pool, and of every arm the difference to it, bold where it is above 0 beyond its interval."""
-    arms_of = dict.fromkeys(arm for column in columns.values() for arm in column)
-    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for arm in arms_of:
-        cells = []
-        for column in columns.values():
-            value, gap, half = column[arm]
-            said = f"{gap:+.2f} ± {half:.2f}"
-            cells.append(f"{value:.2f}" if arm == "pool" else f"**{said}**" if gap > half else said)
-        lines.append(f"| {arm} | {' | '.join(cells)} |")
-    return lines
 
 
 if __name__ == "__main__":
