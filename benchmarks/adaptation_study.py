@@ -6,6 +6,7 @@ adapted to the first task. Against: the learners `pool`, `lda` and class means o
 
     python benchmarks/adaptation_study.py sweep STORES --seconds 150     # condition 5: random search, each store's ledger
     python benchmarks/adaptation_study.py run STORES [--only CONDITION,...] [--small]
+    python benchmarks/adaptation_study.py weights FILE                   # vit_nano with random weights, to extract with
     python benchmarks/adaptation_study.py tables                         # all tables, as Markdown
 
 STORES is a folder of stores; STORES/adapted has those of adapted backbones. `run` scores every arm on rows to choose by (a
@@ -31,11 +32,13 @@ import numpy as np
 import torch
 from adaptation_tables import CONDITIONS, REFERENCES, SEEDS, read, tables
 from common import RESULTS
+from safetensors.torch import save_file
 
 import tosca_cache as tosca
 from tosca_cache.closed_form.pool import OpinionPool
 from tosca_cache.config import Settings, resolve
 from tosca_cache.devices import describe_machine
+from tosca_cache.extract.vit_nano import create_vit_nano
 from tosca_cache.files import write_json
 from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, learn_stacked
 from tosca_cache.routing.combine import within_tasks
@@ -74,8 +77,12 @@ def main() -> None:
     verbs.choices["sweep"].add_argument("--trials", type=int, default=200)
     verbs.choices["run"].add_argument("--only", default=",".join(CONDITIONS))
     verbs.choices["run"].add_argument("--small", action="store_true")
+    verbs.add_parser("weights").add_argument("file", type=Path)
     verbs.add_parser("tables")
     asked = parser.parse_args()
+    if asked.verb == "weights":
+        write_random_weights(asked.file)
+        return
     if asked.verb == "tables":
         print("\n".join(tables(read(FOLDER))))
         return
@@ -85,6 +92,12 @@ def main() -> None:
     for condition in asked.only.split(",") if asked.verb == "run" else ():
         for path in found:
             run(condition, path, asked.out, asked.small)
+
+
+def write_random_weights(file: Path) -> None:
+    """`vit_nano` as timm initialises it, as safetensors."""
+    torch.manual_seed(SEEDS[0])
+    save_file({name: t.contiguous() for name, t in create_vit_nano(pretrained=False).state_dict().items()}, file)
 
 
 def name_of(store: Store) -> str:
