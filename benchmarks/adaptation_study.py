@@ -188,7 +188,10 @@ def run(condition: str, path: Path, out: Path, small: bool) -> None:
     if (condition == "random-weights") != is_random(store) or (several and condition != "domains"):
         return
     adapted = [open_store(one) for one in sorted((path.parent / "adapted").glob(f"{name_of(store)}--*"))]
-    if condition == "adapted" and not adapted:
+    seeds = SEEDS[:1] if small else SEEDS
+    if condition == "adapted":
+        seeds = tuple(s for s in seeds if adapted_to(stream_for(condition, store, s, "test"), adapted))
+    if not seeds:
         return
     file = out / f"{condition}--{name_of(store)}.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"cells": {}}
@@ -196,7 +199,6 @@ def run(condition: str, path: Path, out: Path, small: bool) -> None:
     settings = settings_for(name_of(store), out)
     if "settings" in known:  # of cells that are finished: all cells of a file have the same arms
         settings = {name: Settings(**one) for name, one in known["settings"].items()}
-    seeds = SEEDS[:1] if small else SEEDS
     if small:
         settings = {name: replace(one, epochs=2) for name, one in settings.items()}
     known["settings"] = {name: vars(one) for name, one in settings.items()}
@@ -275,10 +277,14 @@ def of_modules(
     return found | {f"first session, lda x pool|{name}, {w:g}": pool + w * first["lda"] for w in WEIGHTS}
 
 
+def adapted_to(stream: TaskStream, adapted: list[Store]) -> list[Store]:
+    """The stores whose backbone was adapted to the classes of a stream's first task."""
+    return [one for one in adapted if set(one.spec.first_task or ()) == set(stream.names(0))]
+
+
 def of_adapted(stream: TaskStream, adapted: list[Store], seed: int) -> dict[str, float]:
     """Closed forms on the frozen backbone's features, and on those of the backbone adapted to this seed's first task."""
-    first = set(stream.names(0))
-    store = next(one for one in adapted if set(one.spec.first_task or ()) == first)
+    (store, *_) = adapted_to(stream, adapted)
     other, found = stream_for("adapted", store, seed, "test"), {}
     for name, each in (("", stream), ("adapted backbone, ", other)):
         pool, x = fitted_pool(each), test_rows(each)

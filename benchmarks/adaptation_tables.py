@@ -11,7 +11,7 @@ SEEDS = (1993, 1994, 1995, 1996, 1997)
 SHOTS = (1, 2, 5, 16)
 CONDITIONS = ("all-rows", "domains", "few-rows", *(f"shots-{k}" for k in SHOTS), "random-weights", "adapted")
 REFERENCES = {"lda": "lda", "mean": "class means"}  # beside the pool: of its classifiers, and how they are called here
-STUDENT = 2.776  # of 95 %, 4 degrees of freedom
+STUDENT = {3: 4.303, 4: 3.182, 5: 2.776}  # of 95 %, by the number of seeds
 
 
 class Difference(NamedTuple):
@@ -48,7 +48,7 @@ def chosen(results: dict[str, dict[str, Any]], stream: str) -> dict[str, str]:
 def gap(cells: list[dict[str, float]], key: str, reference: str) -> tuple[float, float]:
     """Mean over seeds of how much more accurate one arm is than another, and half of its 95 % interval (Student)."""
     gaps = [cell[key] - cell[reference] for cell in cells]
-    return mean(gaps), STUDENT * stdev(gaps) / len(gaps) ** 0.5 if len(gaps) == len(SEEDS) else float("nan")
+    return mean(gaps), STUDENT[len(gaps)] * stdev(gaps) / len(gaps) ** 0.5
 
 
 def differences(results: dict[str, dict[str, Any]], stream: str) -> dict[str, Difference]:
@@ -88,8 +88,9 @@ def tables(results: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def whole(result: dict[str, Any]) -> bool:
-    """Whether a stream has all its seeds."""
-    return all(str(seed) in result["cells"] for seed in SEEDS) if "cells" in result else False
+    """Whether a stream has all its seeds; of adapted backbones, of which each seed has its own, at least three."""
+    done = [str(seed) in result.get("cells", {}) for seed in SEEDS]
+    return sum(done) >= (3 if result.get("condition") == "adapted" else len(SEEDS))
 
 
 def table(columns: dict[str, dict[str, Difference]]) -> list[str]:
