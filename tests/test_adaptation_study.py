@@ -1,0 +1,94 @@
+"""The study of adaptation: its page says what was measured, its script runs and goes on, and its modules can learn."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tosca_cache.closed_form.lda import Lda
+from tosca_cache.learners.pool import Pool
+from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.store import open_store
+from tosca_cache.tasks import Arrays, TaskStream
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    spec = importlib.util.spec_from_file_location("adaptation_study", ROOT / "benchmarks" / "adaptation_study.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def xor():
+    """Two tasks of two classes that no linear classifier tells apart within a task; a third feature tells the task."""
+    generator = np.random.default_rng(5)
+
+    def split(n):
+        x, labels = generator.normal(size=(n, 64)), np.arange(n) % 4
+        x[:, 0] = np.sign(x[:, 0]) * (1 + np.abs(x[:, 0]))
+        x[:, 1] = np.abs(x[:, 1] * 0.3 + 2) * np.sign(x[:, 0]) * (1 - 2 * (labels % 2))
+        x[:, 2] = 4 * (labels // 2) + 0.3 * x[:, 2]
+        return Arrays(x.astype(np.float32)[:, None], labels.astype(np.int64))
+
+    return TaskStream(split(800), split(400), class_names=list("abcd"), increment=2, shuffle=False, seed=1)
+
+
+def test_the_page_is_what_the_measurements_say(study):
+    page = (ROOT / "docs" / "adaptation_study.md").read_text(encoding="utf-8")
+    assert page.endswith("\n".join(study.tables(study.read(study.FOLDER))) + "\n")
+
+
+def test_a_small_run_measures_the_learner_and_is_not_run_twice(study, digits_cache, tmp_path, monkeypatch, capsys):
+    (store,) = (path for path in digits_cache.glob("digits--*") if path.is_dir())
+    asked = ["study", "run", str(digits_cache), "--small", "--only", "few-rows", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", asked)
+    study.main()
+    assert "few-rows--digits 1993" in capsys.readouterr().out
+    found = json.loads((tmp_path / "few-rows--digits.json").read_text())
+    assert list(found["cells"]) == ["val", "1993"]
+    stream = study.stream_for("few-rows", open_store(store), 1993, "test")
+    assert stream.train_counts().sum() == 10 * study.FEW_ROWS
+    outcome = run_protocol(Pool(seed=1993), stream, curve=False)
+    assert found["cells"]["1993"]["pool"] == pytest.approx(
+        100 * (outcome.predictions[-1].labels == outcome.labels).mean()
+    )
+    study.main()
+    assert capsys.readouterr().out == ""
+
+
+def test_the_variant_is_chosen_on_held_out_rows_alone(study):
+    forms = {"pool": 50.0, "lda": 40.0, "class means": 60.5}
+    test = forms | {"arm|a": 90.0, "arm|b": 60.0, "seconds": 1.0}
+    cells = {"val": forms | {"arm|a": 10.0, "arm|b": 20.0, "seconds": 1.0}}
+    cells |= {str(seed): test for seed in study.SEEDS}
+    found = importlib.import_module("adaptation_tables").differences({"all-rows--x": {"cells": cells}}, "all-rows--x")
+    assert found["arm"] == (60.0, 10.0, 0.0, False)  # better than the pool, and not than class means
+
+
+def test_modules_learn_what_linear_discriminant_analysis_cannot(study, xor):
+    training, lda = replace(study.arms.TRAINING, epochs=40), Lda()
+    for task in xor:
+        lda.observe(*study.arms.rows_of(task), task.classes.stop)
+    x = study.test_rows(xor).double()
+    plain = torch.log_softmax(lda.scores(x), 1)
+    scorers = study.arms.residual_scorers(xor, training)
+    adapted = study.arms.with_residuals(plain, scorers, xor, x, 1.0)
+    assert study.arms.accuracy(plain, xor) < 65
+    assert study.arms.accuracy(adapted, xor) > 85
+    for task in (slice(0, 2), slice(2, 4)):  # the decision between tasks is left as it was
+        assert torch.allclose(adapted[:, task].logsumexp(1), plain[:, task].logsumexp(1))
+
+
+def test_a_replayed_module_knows_classes_whose_rows_are_gone(study, make_stream):
+    stream = make_stream(noise=0.3)
+    found = study.arms.replayed_scorer(stream, study.arms.TRAINING)(study.test_rows(stream).double())
+    assert study.arms.accuracy(found, stream) > 3 * 100 / len(stream.class_names)
