@@ -28,7 +28,9 @@ Backbone = Annotated[
         show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
     ),
 ]
-Layers = Annotated[int, typer.Option(metavar="K", help="Keep the [CLS] of the last K blocks, for learners that use them.")]
+Layers = Annotated[
+    int, typer.Option(metavar="K", help="Keep the [CLS] of the last K blocks, for learners that use them.")
+]
 Pool = Annotated[
     str,
     typer.Option(

@@ -164,7 +164,8 @@ def load_backbone(
 
     Raises:
         BackboneError: there is no such model, its weights cannot be had or do not fit, or it cannot take that size.
-        UsageError: there is no such precision, `with_base` for a backbone that is not adapted, or it has not what is to be kept.
+        UsageError: there is no such precision, `with_base` for a backbone that is not adapted, or it has not what is to be
+            kept.
     """
     device = device or torch.device("cpu")
     if is_adapted(name):

@@ -1,14 +1,14 @@
-"""What is kept of a forward pass besides the backbone's own feature: [CLS] of earlier blocks, and other poolings of the last.
+"""Pieces of a view's feature: [CLS] of earlier blocks, and other poolings of the last one than the backbone's own.
 
-The feature of a view is the pieces behind one another, the last block's at the end. `--layers K` puts the [CLS] tokens of the
-outputs of the K - 1 blocks before the last in front of it: before the final norm, as LayUP (TMLR 2024) reads them. The piece of
-the last block is after the final norm. By `--pool` it is
+The feature of a view is the pieces behind one another, the last block's at the end. `--layers K` puts [CLS] of the outputs
+of the K - 1 blocks before the last in front of it: before the final norm, as LayUP (TMLR 2024) reads them. The piece of the
+last block is after the final norm. By `--pool` it is
 
 - `cls`: the backbone's own pre-head feature ([CLS], or what a network without it pools), as if nothing were said;
 - `mean`: the mean of the patch tokens, or of the places of a feature map;
 - `cls+mean`: both, 2 d numbers, as DINOv2's linear evaluation has them (arXiv 2304.07193);
-- `gem`: (mean max(x, 1e-6)^p)^(1/p) over the same, p = 3: generalised mean pooling (arXiv 1711.02512), whose maps come out
-  of a ReLU; of a transformer's tokens it sees the positive values alone.
+- `gem`: (mean max(x, 1e-6)^p)^(1/p) over the same, p = 3: generalised mean pooling (arXiv 1711.02512), whose maps come
+  out of a ReLU; of a transformer's tokens it sees the positive values alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Kept:
 
     def __post_init__(self) -> None:
         if self.layers < 1:
-            raise UsageError(f"--layers must be at least 1, not {self.layers}", where="--layers", remedy="give --layers 1")
+            raise UsageError(
+                f"--layers must be at least 1, not {self.layers}", where="--layers", remedy="give --layers 1"
+            )
         if self.pool not in POOLS:
             remedy = f"use one of {', '.join(POOLS)}"
             raise UsageError(f"there is no pooling {self.pool!r}"[:200], where="--pool", remedy=remedy)
@@ -84,7 +86,9 @@ class Kept:
                 raise UsageError(f"a {kind} has no [CLS] token in its blocks", where=option, remedy=remedy)
         if self.layers > 1 and self.layers > len(blocks):
             remedy = f"give --layers {len(blocks)} or fewer"
-            raise UsageError(f"the backbone has {len(blocks)} blocks, not {self.layers}", where="--layers", remedy=remedy)
+            raise UsageError(
+                f"the backbone has {len(blocks)} blocks, not {self.layers}", where="--layers", remedy=remedy
+            )
         if self.pool != "cls" and not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
             raise UsageError(f"a {kind} does not show what it pools", where="--pool", remedy="leave it out")
 
@@ -117,11 +121,10 @@ class KeptFeatures(nn.Module):
             earlier = [prefix[:, 0] for _, prefix in found]
         else:
             last = model.forward_features(x)
-        own = model.forward_head(last, pre_logits=True) if self.kept.pool.startswith("cls") else None
-        if self.kept.pool == "cls":
-            return [*earlier, own]
-        pooled = _pooled(model, last, self.kept.pool)
-        return [*earlier, pooled if own is None else torch.cat((own, pooled), 1)]
+        parts = [model.forward_head(last, pre_logits=True)] if self.kept.pool.startswith("cls") else []
+        if self.kept.pool != "cls":
+            parts.append(_pooled(model, last, self.kept.pool))
+        return [*earlier, torch.cat(parts, 1)]
 
 
 def _pooled(model: Any, last: Tensor, pool: str) -> Tensor:

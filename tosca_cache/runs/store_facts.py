@@ -20,9 +20,9 @@ FloatArray = NDArray[np.float32]
 def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any]:
     """Keys: kind, name, about, rows, classes (name, train, test), map, duplicates, constant, skipped, provenance.
 
-    Reads the clean view of all features. Raises `StoreError` if the store is damaged.
+    Reads the clean view of all features, of several pieces the last. Raises `StoreError` if the store is damaged.
     """
-    clean = {split: store.features(split, views=0)[:, 0].astype(np.float32) for split in SPLITS}
+    clean = {split: store.features(split, views=0, pieces="last")[:, 0].astype(np.float32) for split in SPLITS}
     labels = {split: store.labels(split) for split in SPLITS}
     counts = {split: np.bincount(labels[split], minlength=len(store.class_names)) for split in SPLITS}
     provenance = store.provenance

@@ -17,6 +17,7 @@ UNKNOWN = "unknown"  # the precision of features that were computed elsewhere
 DTYPES = ("float16", "float32")
 ABSENT = "(absent)"
 FROZEN = "frozen"
+PIECES = ("last", "all")
 
 _REQUIRED: Mapping[str, Mapping[str, type]] = {
     "dataset": {"name": str, "listing_digest": str, "classes": int, "splits": dict},
@@ -99,6 +100,13 @@ class StoreSpec:
     def pieces(self) -> tuple[tuple[str, int], ...]:
         """Names and widths of what a feature is made of, in order; empty for the backbone's own feature alone."""
         return tuple(zip(self.backbone.get("pieces", []), self.backbone.get("widths", []), strict=True))
+
+    def columns(self, pieces: str = "last") -> slice:
+        """Where the `last` piece of a feature stands, or `all`; raises `ValueError` for other words."""
+        _check_choice("pieces", pieces, PIECES)
+        widths = [width for _, width in self.pieces]
+        start = sum(widths[:-1]) if pieces == "last" else 0
+        return slice(start, int(self.backbone["dim"]))
 
     @property
     def adapted(self) -> Mapping[str, Any] | None:
