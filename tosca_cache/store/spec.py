@@ -129,11 +129,12 @@ class StoreSpec:
 
     @property
     def shown_backbone(self) -> str:
-        """The backbone's name; of an adapted one with its kind: `vit_nano+adapter`, `vit_nano+adapter+base`."""
-        if self.adapted is None:
-            return str(self.backbone["name"])
-        base = "+base" if self.adapted.get("with_base") else ""
-        return f"{self.backbone['name']}+{self.adapted.get('kind')}{base}"
+        """The backbone's name; with the kind of an adapted one, and its pieces: `vit_nano+adapter+base+6layers+mean`."""
+        parts, pieces = [self.backbone["name"]], [name.partition("@")[0] for name, _ in self.pieces]
+        if self.adapted is not None:
+            parts += [self.adapted.get("kind"), *(["base"] if self.adapted.get("with_base") else [])]
+        parts += [f"{len(pieces)}layers"] if len(pieces) > 1 else []
+        return "+".join(map(str, [*parts, *(name for name in pieces[-1:] if name != "cls")]))
 
     @classmethod
     def from_dict(cls, value: Any) -> StoreSpec:
