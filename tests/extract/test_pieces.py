@@ -200,4 +200,10 @@ def test_a_model_of_a_store_with_layers_sees_photos_as_it_has_learned_them(root,
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-3)
     refused = tosca("learn", tmp_path / "model", "--store", mean.path, code=1)
     assert "pool" in refused.output and "not of the kind" in refused.output
-    tosca("export", tmp_path / "model", "--pt2", tmp_path / "model.pt2", "--photos", shapes_folder / "test", code=0)
+
+
+def test_a_model_of_pooled_patches_is_exported_with_its_pooling(root, shapes_folder, tmp_path):
+    _, _, mean = stores(root)
+    tosca("learn", tmp_path / "model", "--store", mean.path, "--method", "nmc", code=0)
+    words = ("--pt2", tmp_path / "model.pt2", "--photos", shapes_folder / "test")
+    assert "model.pt2" in tosca("export", tmp_path / "model", *words, code=0).output
