@@ -1,4 +1,5 @@
 # make demo: set up, then extract and train on the embedded digits.  make docs: the site.
+# make pictures: the pictures of README and docs, from real runs.
 # make test: set up, then lint, types and tests, in minutes.  make test-long: the campaigns (CONTRIBUTING.md says what is where).
 PYTHON ?= python3
 # Processes that share the tests out.
@@ -14,7 +15,7 @@ DEV := $(VENV)/installed-dev
 LONG := $(VENV)/installed-long
 SITE := $(VENV)/installed-docs
 
-.PHONY: demo test test-long docs lint types unit clean
+.PHONY: demo test test-long docs pictures lint types unit clean
 
 demo: $(RUN)
 	$(BIN)/tosca run --dataset digits
@@ -43,6 +44,9 @@ test-long: $(LONG)
 docs: $(SITE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict -f tools/mkdocs.yml
 	@echo "the site: build/site/index.html"
+
+pictures: $(DEV)
+	$(BIN)/python tools/make_pictures.py
 
 $(RUN): pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tosca_cache needs Python 3.11 or newer")'

@@ -39,9 +39,7 @@ def main() -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     frozen, seconds = _extract(asked, asked.backbone)
     found: dict[str, Any] = {
-        "settings": {
-            k: str(v) if isinstance(v, Path) else v for k, v in vars(asked).items() if k not in ("out", "work")
-        },
+        "settings": {k: _name(v) for k, v in vars(asked).items() if k not in ("out", "work")},
         "machine": describe_machine(resolve_device(asked.device)),
         "frozen": {"backbone": frozen.spec.shown_backbone, "extract_seconds": seconds},
         "seeds": {},
@@ -52,6 +50,12 @@ def main() -> None:
         write_json(out, found)
         print(json.dumps(found["summary"], indent=1), flush=True)
     print(f"written: {out}")
+
+
+def _name(value: Any) -> Any:
+    """An option as it is recorded: of paths the last part alone."""
+    is_path = isinstance(value, Path) or (isinstance(value, str) and "/" in value)
+    return Path(value).name if is_path else value
 
 
 def measure(asked: argparse.Namespace, frozen: Store, seed: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ BASE = {
     "terminal",
     "bars",
     "shown",
+    "plots",
     "names",
     "text",
 }
@@ -35,6 +36,7 @@ ALLOWED = {
     "terminal": {"errors", "text"},
     "bars": {"text"},
     "shown": {"text"},
+    "plots": {"errors"},
     "names": {"errors"},
     "processes": {"files"},
     "devices": {"errors"},
@@ -63,8 +65,9 @@ ALLOWED = {
     "sklearn": {"errors", "model"},
     "plugins": {"errors", "learners", "routing"},
     "arguments": {"errors", "config", "text"},
-    "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
+    "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches", "api_tables"},
     "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
+    "api_tables": BASE | {"runs", "sweep", "report", "arguments"},
     "cli": BASE
     | STAGE_TWO
     | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model", "adapt"},
@@ -142,7 +145,7 @@ def api_names():
     return ast.literal_eval(names)
 
 
-@pytest.mark.parametrize("room", ["compare", "evaluate", "sweep", "train"])
+@pytest.mark.parametrize("room", ["compare", "evaluate", "runs", "sweep", "train"])
 def test_files_of_rooms_that_have_a_functions_name_are_imported_as_any_other(room):
     (first, *_) = sorted(path.stem for path in (PACKAGE / room).glob("[a-z]*.py"))
     code = f"""

@@ -10,6 +10,7 @@ trained = tosca.train(stream, l1=5e-4)
 labels, modules = tosca.route(trained, features)
 report = tosca.evaluate(trained)
 table = tosca.compare(store, methods="all", seeds=5, increment=10)
+runs, cells = tosca.runs("runs"), tosca.ledger("runs/cub.sqlite")  # pandas DataFrames
 found = tosca.sweep(store, {"l1": [1e-4, 5e-4], "lr": "log:0.005:0.1:5"}, ledger="runs/cub.sqlite", increment=10)
 """
 
@@ -23,7 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache import plots
 from tosca_cache.api_searches import compare, sweep
+from tosca_cache.api_tables import ledger, runs
 from tosca_cache.arguments import (
     checked,
     checks,
@@ -75,9 +78,11 @@ __all__ = [
     "compare",
     "evaluate",
     "import_features",
+    "ledger",
     "open_store",
     "predict",
     "route",
+    "runs",
     "sweep",
     "task_stream",
     "train",
@@ -319,4 +324,16 @@ def evaluate(trained: Trained) -> dict[str, Any]:
     )
     assert isinstance(report, dict)
     rows = [(name, f"{value:.2f}") for name, value in report.items() if isinstance(value, float)]
-    return Report(report, "evaluation", ("metric", "percent"), rows)
+    return Report(report, "evaluation", ("metric", "percent"), rows, _evaluation_chart)
+
+
+def _evaluation_chart(report: Mapping[str, Any]) -> Any:
+    """The accuracy matrix beside last accuracy under each routing condition."""
+    conditions = [
+        {"name": name.replace("_", " "), "value": value, "group": "leaks the task" if leaks else "last accuracy"}
+        for name, value in report["last_accuracy_by_condition"].items()
+        for leaks in [name == "batch_in_order"]
+    ]
+    return plots.beside(
+        plots.matrix(report["R"]), plots.intervals(conditions, "the same features, each way", "last accuracy (%)")
+    )

@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from tosca_cache import plots
 from tosca_cache.arguments import (
     axes,
     checked,
@@ -32,7 +33,7 @@ from tosca_cache.config.checks import text
 from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
-from tosca_cache.sweep.cells import PUBLISHED_SEEDS
+from tosca_cache.sweep.cells import PUBLISHED_SEEDS, mean_spread
 from tosca_cache.sweep.progress import SweepProgress
 from tosca_cache.sweep.runner import SweepReporter
 from tosca_cache.terminal import make_console
@@ -142,7 +143,25 @@ def compare(
     with given_or_bar(reporter, lambda: CompareProgress(make_console())) as told:
         found = run_compare(request, store, None if ledger is None else Path(ledger), reporter=told)
     rows = [(row["method"], *(_percent(row["values"].get(column)) for column in MEASURES)) for row in found["rows"]]
-    return Report(found, f"comparison on {config.dataset}", ("method", *MEASURES), rows)
+    return Report(found, f"comparison on {config.dataset}", ("method", *MEASURES), rows, _comparison_chart)
+
+
+def _comparison_chart(found: Mapping[str, Any]) -> Any:
+    """Mean accuracy after each task of every learner, beside last accuracy against what each stores."""
+    lines, costs = [], []
+    for row in found["rows"]:
+        values = {name: (row["values"].get(name) or {}).get("mean") for name in ("stored_numbers", "last_accuracy")}
+        if values["last_accuracy"] is not None and (values["stored_numbers"] or 0) > 0:
+            costs.append({"learner": row["method"], **values})
+        seeds = [seed["accuracy_curve"] for seed in row["seeds"].values() if seed.get("accuracy_curve")]
+        for t, found_then in enumerate(zip(*seeds, strict=False)):
+            known = [value for value in found_then if value is not None]
+            mean, spread = mean_spread(known) if known else (None, None)
+            lines.append({"name": row["method"], "task": t + 1, "accuracy": mean, "spread": spread})
+    return plots.beside(
+        plots.curves(lines, "accuracy over all classes seen, mean over seeds"),
+        plots.points(costs, "accuracy against stored numbers", "stored_numbers", "last_accuracy", "learner", log=True),
+    )
 
 
 def _percent(value: Mapping[str, float | None] | None) -> str:

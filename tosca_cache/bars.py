@@ -99,8 +99,9 @@ class Bar(Progress):
 
 
 def curve(values: Sequence[float]) -> str:
-    """Values as a small curve of characters, the last ones if there are many; empty for fewer than two."""
-    shown = values[-CURVE:]
+    """Values as a small curve of characters, evenly chosen if there are many; empty for fewer than two different ones."""
+    every = max(1, -(-len(values) // CURVE))
+    shown = values[::-1][::every][::-1]  # the last one is always among them
     low, high = min(shown, default=0.0), max(shown, default=0.0)
     if len(shown) < 2 or high <= low:
         return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -29,9 +29,20 @@ class Shown:
 class Report(dict[str, Any]):
     """Plain JSON values that are shown by their first facts; equal to, and written like, the dictionary that it is."""
 
-    def __init__(self, values: Mapping[str, Any], title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]):
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        chart: Callable[[Mapping[str, Any]], Any],
+    ) -> None:
         super().__init__(values)
-        self._table = (title, columns, rows)
+        self._table, self._chart = (title, columns, rows), chart
+
+    def plot(self) -> Any:
+        """The values as an Altair chart; raises `UsageError` if that is not installed."""
+        return self._chart(self)
 
     def __repr__(self) -> str:
         title, _, rows = self._table

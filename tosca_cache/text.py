@@ -40,6 +40,7 @@ _FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"  # how a cell begins that a spre
 _MARKDOWN = re.compile(r"[\\`*_|\[\]<>~$&#]")
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 _LATEX |= {character: f"\\{character}" for character in "&%$#_{}"}
+_LATEX |= {"`": r"\textasciigrave{}"}
 _LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _LATEX |= {"[": "{[}", "]": "{]}", "*": "{*}"}  # behind the end of a line of a table they would belong to that
 

@@ -38,7 +38,7 @@ def test_the_fingerprint_says_what_was_adapted(three, adapted):
 def test_side_by_side_are_the_features_of_both(three):
     frozen, own, both = (store.features("train") for store in three)
     np.testing.assert_allclose(both, np.concatenate((frozen, own), -1), rtol=1e-4, atol=1e-4)
-    assert np.abs(frozen - own).max() > 0.01
+    assert np.abs(frozen - own).max() > 1e-3
 
 
 def test_a_stream_has_the_first_task_that_was_adapted_on(three):
@@ -67,7 +67,7 @@ def test_tables_keep_frozen_and_adapted_apart(stores, three, patterns, tmp_path)
     listed = json.loads(tosca("show", "--runs", tmp_path / "runs", "--json", code=0).stdout)
     assert sorted(run["features"] for run in listed) == [KIND, "frozen"]
     for store, marked in ((own, True), (frozen, False)):
-        words = ("--methods", "nmc", "--seeds", 1, "--increment", 2, "--ledger", tmp_path / f"{marked}.sqlite")
+        words = ("--methods", "nmc", "--seeds", "1,", "--increment", 2, "--ledger", tmp_path / f"{marked}.sqlite")
         table = tosca("compare", "--store", store.path, *words, code=0)
         assert (KIND in table.output) == marked
     page = next(path for path in (tmp_path / "runs").rglob("report.html") if KIND in path.read_text())
@@ -90,10 +90,10 @@ def test_extracting_again_and_verifying(stores, three, adapted, patterns):
     asked = ("extract", "--dataset", patterns, "--root", stores, "--views", 1, "--store-dtype", "float32")
     assert "finished already" in tosca(*asked, "--backbone", adapted, code=0).output
     tosca("cache", "verify", own.path, "--recompute", 3, code=0)
-    assert "no adapted backbone" in tosca(*asked, "--backbone", "vit_nano", "--with-base", code=1).output
-    assert "--img-size" in tosca(*asked, "--backbone", adapted, "--img-size", 64, code=1).output
-    assert "--normalize" in tosca(*asked, "--backbone", adapted, "--normalize", "none", code=1).output
-    digits = tosca("extract", "--dataset", "digits", "--root", stores, "--backbone", adapted, code=1)
+    assert "no adapted backbone" in tosca(*asked, "--backbone", "vit_nano", "--with-base", code=2).output
+    assert "--img-size" in tosca(*asked, "--backbone", adapted, "--img-size", 64, code=2).output
+    assert "--normalize" in tosca(*asked, "--backbone", adapted, "--normalize", "none", code=2).output
+    digits = tosca("extract", "--dataset", "digits", "--root", stores, "--backbone", adapted, code=2)
     assert "which digits has not" in digits.output
 
 
@@ -102,7 +102,9 @@ def test_a_model_of_adapted_features_sees_photos(three, patterns, tmp_path):
     tosca("learn", tmp_path / "model", "--store", own.path, "--method", "nmc", code=0)
     photos = sorted((patterns / "train").rglob("0.png"))
     answered = tosca("predict", tmp_path / "model", *photos, "--json", code=0)
-    assert [one["class"] for one in json.loads(answered.stdout)] == [photo.parent.name for photo in photos]
+    assert [json.loads(line)["label"] for line in answered.stdout.splitlines()] == [
+        photo.parent.name for photo in photos
+    ]
 
 
 @pytest.mark.long

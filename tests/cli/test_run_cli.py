@@ -58,6 +58,19 @@ def test_a_search_decides_what_is_trained(run):
     assert "made already" in run("--sweep", "--set", "epochs=1,2").output
 
 
+def test_an_adapted_backbone_is_what_is_extracted_with(run, monkeypatch):
+    monkeypatch.chdir(run.root)
+    assert "step 2 of 4: tosca adapt" in run("--adapt", "--plan").output
+    shown = run("--adapt").output
+    (adapted,) = (run.root / "adapted").glob("birds-*")
+    assert f"--backbone adapted/{adapted.name}" in shown
+    (made,) = list_runs(run.root / "runs")
+    store = json.loads((made / "provenance.json").read_text())["store"]["specification"]
+    assert store["backbone"]["adapted"]
+    again = run("--adapt").output
+    assert again.count("here already") == 3 and "made already" in again
+
+
 def test_what_fails_ends_it(run):
     run.server.status = 404
     failed = run(code=1)

@@ -1,6 +1,7 @@
 """Sums over tasks give the joint solution, and lambda is chosen as it says."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -76,6 +77,23 @@ def test_lda_is_textbook_lda():
     ours = in_tasks(Lda(shrinkage=1e-9), x, labels, [1, 3]).scores(x).argmax(1)
     theirs = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(4, 0.25)).fit(x.numpy(), labels.numpy())
     assert np.array_equal(ours.numpy(), theirs.predict(x.numpy()))
+
+
+@pytest.mark.parametrize("each", [1, 6])
+def test_lda_with_few_rows_as_written_out(each):
+    """Means about the mean of all rows, shortened; of one row a class, the covariance of all rows."""
+    x, labels = rows(5, 4, each, 7)
+    ours, plain = in_tasks(Lda(), x, labels, [1, 3]), x.numpy()
+    means = np.stack([plain[labels == c].mean(0) for c in range(4)])
+    away = means - plain.mean(0)
+    left = plain - (means[labels] if each > 1 else plain.mean(0))
+    covariance = left.T @ left / (len(left) - (4 if each > 1 else 1))
+    e = ours.chosen_shrinkage()
+    inverse = np.linalg.inv((1 - e) * covariance + e * np.trace(covariance) / 7 * np.eye(7))
+    lengths = np.einsum("cd,de,ce->c", away, inverse, away)
+    a = 1 - 1 / each / (lengths.sum() / 3 / 7) if each > 1 else 0.5
+    wanted = (plain - plain.mean(0)) @ inverse @ away.T - max(a, 0) * lengths / 2
+    np.testing.assert_allclose(ours.scores(x), wanted, atol=1e-8 * np.abs(wanted).max())
 
 
 def test_lda_does_not_see_the_scale_of_features():

@@ -140,10 +140,11 @@ def accuracies(stream, monkeypatch, expansion):
 
 
 # Rows of a class, classes, increment: rows in all at, around and up to 5 times M, tasks of 1 to 50 classes.
-GRID = [(6, 20, 4), (11, 11, 1), (12, 10, 5), (20, 12, 3), (12, 50, 50)]
-# Of two to four rows of a class one is held out: too few to tell which classifier knows the covariance. With two
-# rows under a stretched covariance it falls further.
-FEW = [(2, 12, 1), (2, 60, 10), (3, 50, 50), (4, 24, 4)]
+GRID = [(3, 50, 50), (4, 24, 4), (6, 20, 4), (11, 11, 1), (12, 10, 5), (20, 12, 3), (12, 50, 50)]
+# With fewer rows beyond one of each class than about twice the dimension, the law holds under a round covariance only.
+# Under a stretched one, where class means tell nothing of its axes, the total covariance is the better guess, and the few
+# held-out rows do not show it: by up to 10 points with 24 rows of 12 classes, 12 with 30 of 10.
+FEW = [(2, 12, 1), (2, 60, 10)]
 
 
 def mean_difference(monkeypatch, rows, classes, increment, stretch, draws):
@@ -164,8 +165,8 @@ def test_the_default_is_not_a_point_below_the_simple_ones(monkeypatch, rows, cla
 
 @pytest.mark.campaign
 @pytest.mark.parametrize(("rows", "classes", "increment"), FEW)
-def test_with_two_to_four_rows_of_a_class_it_is_not_far_below(monkeypatch, rows, classes, increment):
-    assert mean_difference(monkeypatch, rows, classes, increment, 0.0, times(10, 30)) >= -3
+def test_nor_is_it_with_two_rows_of_a_class_and_a_round_covariance(monkeypatch, rows, classes, increment):
+    assert mean_difference(monkeypatch, rows, classes, increment, 0.0, times(10, 30)) >= -1
 
 
 @pytest.mark.long

@@ -145,4 +145,4 @@ def test_a_terminal_sees_the_best_so_far_and_its_curve(monkeypatch):
         for method, accuracy in (("nmc", 80.0), ("lda", 90.0), ("teen", 85.0)):
             progress.on_finished(method, [Finished(method, "done", {"last_accuracy": accuracy})])
         progress.progress.refresh()
-    assert "best 90.00: lda ▁█" in console.file.getvalue()
+    assert "best 90.00: lda ▁██" in console.file.getvalue()

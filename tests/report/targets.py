@@ -234,7 +234,7 @@ def store_values(names=("ant", "bee")):
         "about": {"dataset": "made-up"},
         "rows": {"train": 10, "test": 5},
         "classes": [{"name": name, "train": 5, "test": 2} for name in names],
-        "map": {"how": "two components", "points": points},
+        "map": {"how": "two components", "points": points, "classes": list(names)},
         "duplicates": [
             {"test": names[0], "train": names[-1], "distance": 0.0, "test_class": names[0], "train_class": names[-1]}
         ],

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import re
+import shutil
+import subprocess
 from importlib.util import find_spec
 
 import pytest
@@ -48,6 +51,32 @@ def test_the_best_is_marked_and_what_is_not_told_from_it():
     assert "textbf" not in lines["c"] and "underline" not in lines["c"]
     found["found"]["rows"][0]["bound"] = True
     assert r"\textbf{90.33" in to_latex(records_of([found])), "a bound is not the best"
+
+
+HOSTILE = [
+    "</script><script>alert(1)</script>", "[red]x[/red]", "=cmd()", "$x_1$", "a\nb", "\u202egnitirw",
+    "\\input{/etc/passwd}",
+    "100% & more", "#1^2~3", "{", "}", "\\\\", "|x|", "`x`", "*b*_i_", "\"'", "<b>", "\x00\x1b[31m", "[5em]",
+    "-1+1", "@x", "é ß",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no TeX (Debian: texlive-latex-recommended)")
+def test_tables_compile_whatever_names_are(tmp_path):
+    found = records_of([comparison_values({name: (90.0 - n, 91.0 - n / 2, 92.0) for n, name in enumerate(HOSTILE)})])
+    text = to_latex(found)
+    page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
+    (tmp_path / "table.tex").write_text(page, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0 and (tmp_path / "table.pdf").stat().st_size > 1000, done.stdout[-2000:]
+    assert not re.search("Missing character|[Uu]ndefined", done.stdout), done.stdout[-3000:]
+
+
+def test_names_that_pdflatex_has_no_letters_for_are_announced():
+    said = "LuaLaTeX"
+    assert said in to_latex(records_of([comparison_values({"數字": (90.0, 91.0), "b": (80.0, 82.0)})])).splitlines()[0]
+    assert said not in to_latex(records_of([comparison_values({"é": (90.0, 91.0), "b": (80.0, 82.0)})]))
 
 
 def test_parquet_reads_back(tmp_path):

@@ -202,6 +202,25 @@ def test_train_sweep_and_compare_leave_a_page(place):
     ] or comparison["found"]["rows"]
 
 
+def test_provenance_says_what_made_the_numbers_and_how_to_make_them_again(place):
+    for kind in ("sweep", "compare"):
+        ledger = place / "runs" / f"shapes-{kind}.sqlite"
+        done = tosca("report", ledger, "-o", place / "again.html")  # after the command that made them
+        assert done.exit_code == 0, done.output
+        text = (place / "again.html").read_text()
+        (target,) = extract(text)["targets"]
+        assert target["made"]["tosca_cache"] == tosca_version() and target["made"]["machine"]["python"]
+        assert target["made"]["store"]["path"] == str(place / "store")
+        texts = Page(text).texts
+        assert target["command"] in texts and target["made"]["store"]["fingerprint"] in texts
+
+
+def tosca_version():
+    import tosca_cache
+
+    return tosca_cache.__version__
+
+
 def test_no_report_leaves_none(place, tmp_path):
     common = ["--store", place / "store", "--runs", tmp_path, "--no-report"]
     assert tosca("train", *common, "--increment", 2, "--epochs", 1).exit_code == 0
@@ -236,6 +255,10 @@ def test_report_takes_any_mix_and_adds_the_curves_of_floor_ceiling_and_pool(plac
     for name in ("oracle", "pool", "nearest_class_mean"):
         assert curves[name]["mean"][-1] == pytest.approx(metrics["last_accuracy_by_condition"][name])
     assert curves["oracle"]["mean"][0] == pytest.approx(metrics["R"][0][0])
+    assert targets[3]["map"]["points"] and "provenance" in targets[3] and targets[4]["made"]["store"]
+    tasks = {name: t for t, names in enumerate(metrics["seeds"]["1"]["tasks"]) for name in names}
+    points = zip(targets[0]["map"]["points"], targets[0]["map"]["task_of"], strict=True)
+    assert all(task == tasks[targets[0]["map"]["classes"][point[2]]] for point, task in points)
     again = tosca("report", "--extract", "all.html")
     assert json.loads(again.stdout)["targets"] == targets
 
@@ -261,7 +284,10 @@ def test_photos_are_embedded_and_left_out_on_request(digits_place):
     assert tosca("report", "last", "--no-images").exit_code == 0
     without = (run / "report.html").read_text()
     assert "data:image/jpeg" not in without and len(without) < 3 * MEGABYTE
-    suspects = extract(with_photos)["targets"][0]["photos"]["suspects"]
+    found = extract(with_photos)["targets"][0]
+    pairs = [(pair["true"], pair["answered"]) for pair in found["photos"]["confused"]]
+    assert pairs == [tuple(pair[:2]) for pair in found["classes"]["pairs"]][: len(pairs)], "the order of the table"
+    suspects = found["photos"]["suspects"]
     probabilities = [suspect["probability"] for suspect in suspects]
     assert probabilities == sorted(probabilities) and all(p < 0.1 for p in probabilities)
 

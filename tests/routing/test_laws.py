@@ -217,7 +217,7 @@ def test_classifiers_are_calibrated_on_rows_that_they_have_not_seen():
         plain, before = Lda(), Lda()
         for one in earlier:
             before.observe(*one)
-        plain.shrinkage = before.chosen_shrinkage() if earlier else None
+        plain.assumed = before.chosen_shrinkage() if earlier else None
         for x, labels, classes in [*earlier, (*rows_of(task, fitted), task.classes.stop)]:
             plain.observe(x, labels, classes)
         x, labels = rows_of(task, held_out)

@@ -147,9 +147,10 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(run, adapt, extract, train, sweep, compare, methods, reproduce, show, report, export_runs, route),
+    *(run, datasets, fetch, extract, adapt, train, sweep, compare),
+    *(methods, reproduce, show, report, export_runs, route),
     *(learn, predict, evaluate, forget, serve, export),
-    *(datasets, fetch, cache, conformance),
+    *(cache, conformance),
 ):
     if hasattr(verb, "register"):
         verb.register(app)

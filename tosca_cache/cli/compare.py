@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,6 +78,8 @@ def compare(
     from dataclasses import replace
 
     from tosca_cache.config import resolve
+    from tosca_cache.devices import resolve_device
+    from tosca_cache.runs.provenance import origin
 
     import_plugins(plugin)
     _check_format(form, out)
@@ -89,7 +90,8 @@ def compare(
     opened, resolved = store_for(resolved, store, root, console)
     ledger = ledger or inside(runs, f"{resolved.config.dataset}-compare.sqlite")
     request = replace(request, config=resolved.config)
-    page = LivePage(live, lambda: _facts_so_far(request, opened, ledger))
+    made = origin(opened, resolve_device(request.config.device))
+    page = LivePage(live, lambda: _facts_so_far(request, opened, ledger, made))
     found = _run(request, opened, ledger, console, page)
     page.finish()
     if published:
@@ -98,7 +100,7 @@ def compare(
         found["published"] = beside(found)
     _write(found, form, out, as_json=as_json)
     if not no_report:
-        page_of_comparison(found, ledger, sys.argv)
+        page_of_comparison(found, ledger, made)
     if any(row["failed"] for row in found["rows"]):
         raise typer.Exit(1)
 
@@ -129,12 +131,12 @@ def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[st
     return CompareRequest(config, names, parse_seeds(seeds), parse_assignments(assignments, names))
 
 
-def _facts_so_far(request: CompareRequest, opened: Store, ledger: Path) -> dict[str, Any] | None:
+def _facts_so_far(request: CompareRequest, opened: Store, ledger: Path, made: dict[str, Any]) -> dict[str, Any] | None:
     """What is finished by now; None if nothing is."""
     from tosca_cache.compare.run import so_far
 
     found = so_far(request, opened, ledger)
-    return None if found is None else comparison_facts(found, ledger, sys.argv)
+    return None if found is None else comparison_facts(found, ledger, made)
 
 
 def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console, page: LivePage) -> dict[str, Any]:

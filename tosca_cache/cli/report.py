@@ -123,28 +123,28 @@ def page_of_run(run: Path) -> None:
     _or_say(lambda: write_page([run_facts(run)], run / "report.html"))
 
 
-def page_of_ledger(ledger: Path, command: list[str]) -> None:
+def page_of_ledger(ledger: Path) -> None:
     """The page beside a ledger of a sweep."""
-    from tosca_cache.runs.report_facts import command_text
     from tosca_cache.sweep.report_facts import sweep_facts
 
-    _or_say(lambda: write_page([sweep_facts(ledger) | {"command": command_text(command)}], beside(ledger)))
+    _or_say(lambda: write_page([sweep_facts(ledger)], beside(ledger)))
 
 
-def comparison_facts(found: dict[str, Any], ledger: Path, command: list[str]) -> dict[str, Any]:
-    """The table of a comparison for a page."""
-    from tosca_cache.runs.report_facts import command_text
+def comparison_facts(found: dict[str, Any], ledger: Path, made: dict[str, Any]) -> dict[str, Any]:
+    """The table of a comparison for a page. made: where it comes from (`runs.provenance.origin`)."""
+    from tosca_cache.runs.report_facts import command_text, store_warnings
 
-    return {"kind": "comparison", "name": ledger.name, "command": command_text(command), "found": found}
+    said = {"made": made, "command": command_text(made["command"]), "warnings": store_warnings(made)}
+    return {"kind": "comparison", "name": ledger.name, **said, "found": found}
 
 
-def page_of_comparison(found: dict[str, Any], ledger: Path, command: list[str]) -> None:
+def page_of_comparison(found: dict[str, Any], ledger: Path, made: dict[str, Any]) -> None:
     """The table of a comparison as JSON, and its page, beside its ledger."""
     from tosca_cache.errors import RunError
     from tosca_cache.files import file_errors, write_json
     from tosca_cache.sweep.run import report_path
 
-    facts = comparison_facts(found, ledger, command)
+    facts = comparison_facts(found, ledger, made)
     with file_errors(ledger, RunError, option="--ledger"):
         write_json(report_path(ledger), facts)
     _or_say(lambda: write_page([facts], beside(ledger)))
@@ -194,7 +194,7 @@ def _of_run(run: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]
     from tosca_cache.errors import ToscaError
     from tosca_cache.extract.thumbnails import Thumbnails
     from tosca_cache.runs.report_facts import run_facts, store_of
-    from tosca_cache.runs.report_photos import reference_curves, run_photos
+    from tosca_cache.runs.report_photos import reference_curves, run_photos, task_map
 
     facts = run_facts(run)
     store = store_of(facts["provenance"])
@@ -207,6 +207,7 @@ def _of_run(run: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]
     thumbnails = Thumbnails.of(store) if images else None
     try:
         facts["curves"] = reference_curves(run, store)
+        facts["map"] = task_map(facts["metrics"], store)
         facts["photos"] = run_photos(run, store, thumbnails, list(facts["metrics"]["seeds"]))
     except ToscaError as error:
         echo(f"{run}: {error.problem}; the page does without", err=True)
@@ -254,10 +255,17 @@ def _of_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         and found
         and all(isinstance(one, dict) and "conditions" in one and "run" in one for one in found)
     ):
-        found = {"kind": "routes", "name": path.name, "found": found}
+        found = {"kind": "routes", "name": path.name, "found": found, "made": _made_of_run(found[0]["run"])}
     if not isinstance(found, dict) or found.get("kind") not in ("comparison", "routes"):
         raise _no_target(path)
     return found, {}
+
+
+def _made_of_run(run: Any) -> dict[str, Any]:
+    """Where a run comes from; empty if it is not there any more."""
+    from tosca_cache.runs.report_facts import read_json
+
+    return read_json(Path(run) / "provenance.json") if isinstance(run, str) else {}
 
 
 def _no_target(path: Path) -> Exception:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -104,8 +103,11 @@ app.callback()(with_settings(sweep, only=SETTINGS))
 def _sweep(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
+    from tosca_cache.devices import resolve_device
+    from tosca_cache.runs.provenance import origin
     from tosca_cache.runs.stores import FIELDS
     from tosca_cache.store import open_store
+    from tosca_cache.sweep.report_facts import sweep_facts
     from tosca_cache.sweep.run import Resources
 
     resolved = _base(given)
@@ -118,19 +120,12 @@ def _sweep(given: dict[str, Any]) -> None:
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
     else:
-        live = LivePage(given["live"], lambda: _facts(ledger))
+        made = origin(opened, resolve_device(resolved.config.device))
+        live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
         _run(request, opened, tuned, ledger, resources, given["optuna_storage"], live)
         live.finish()
         if not given["no_report"]:
-            page_of_ledger(ledger, sys.argv)
-
-
-def _facts(ledger: Path) -> dict[str, Any]:
-    """What the ledger holds by now."""
-    from tosca_cache.runs.report_facts import command_text
-    from tosca_cache.sweep.report_facts import sweep_facts
-
-    return sweep_facts(ledger) | {"command": command_text(sys.argv)}
+            page_of_ledger(ledger)
 
 
 def _base(given: dict[str, Any]) -> Resolved:

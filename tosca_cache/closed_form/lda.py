@@ -10,19 +10,24 @@ from tosca_cache.closed_form.ridge import solve
 
 # From the least, so that a direction in which nothing varies can be divided by, to the mean variance alone.
 SHRINKAGES = tuple(10 ** (step / 10) for step in range(-40, 1))
+LEAST_FREEDOM = 2  # with less, a covariance says nothing
 NOTHING = 1e-12  # of the second moment: what rounding leaves of a covariance of zero
 
 
 class Lda:
-    """Scores w_c . x + b_c with w_c = L mu_c, b_c = -mu_c . w_c / 2 and L = ((1 - e) S + (e t + r) I)^-1; float64.
+    """Scores w_c . x + b_c; float64, and exact for any split of the rows into tasks.
 
-    S is the covariance within classes of all rows so far, t its mean variance (trace / d), so that the shrinkage e does not
-    depend on the scale of the features. Exact for any split of the rows into tasks. Where S and r leave nothing to invert,
-    L is the least-norm inverse.
+    With a shrinkage of its own, w_c = L mu_c, b_c = -mu_c . w_c / 2 and L = ((1 - e) S + (e t + r) I)^-1: S is the
+    covariance within classes of all rows so far, t its mean variance (trace / d), so that the shrinkage e does not depend
+    on the scale of the features. Where S and r leave nothing to invert, L is the least-norm inverse.
+
+    Without one, e is chosen from S (`likely_shrinkage`). With one row a class there is no S, and the covariance about the
+    mean m of all rows stands for it. And means, about m, are longer than what they estimate, by what a mean of n_c rows
+    varies: w_c = L (mu_c - m), b_c = -(m + a / 2 (mu_c - m)) . w_c with `shortening` a (James and Stein, Proc. 4th Berkeley
+    Symposium 1 (1961); the posterior mean where class means are normal about m).
 
     Arguments:
-        shrinkage: e; None: chosen from S and the number of rows, by `likely_shrinkage`, or by `oas_shrinkage` with `oas`.
-        ridge: r.
+        shrinkage: e; None: chosen, as said; with `oas` by `oas_shrinkage`, all else as with one of its own. ridge: r.
         total: S is the covariance about the mean of all rows instead, sum (x - m)(x - m)^T / (n - 1).
         relative: False: t is 1.
     """
@@ -40,6 +45,7 @@ class Lda:
         self.second = torch.empty(0, 0, dtype=torch.float64)  # sum x x^T, [d, d]
         self.sums = torch.empty(0, 0, dtype=torch.float64)  # of each class, [C, d]
         self.counts = torch.empty(0, dtype=torch.float64)
+        self.assumed: float | None = None  # e, if it is not to be chosen from the rows
         self._chosen: float | None = None  # e for the rows so far
         self._weights: tuple[Tensor, Tensor] | None = None
 
@@ -58,14 +64,15 @@ class Lda:
     def chosen_shrinkage(self) -> float:
         """e for the rows so far."""
         if self._chosen is None:
-            self._chosen = self.shrinkage
+            self._chosen = self.assumed if self.shrinkage is None else self.shrinkage
         if self._chosen is None:
-            covariance = self._covariance(self._means())
+            total = self._is_total()
+            covariance = self._covariance(self._means(), total=total)
             if self.oas:
                 traces = float(covariance.diagonal().sum()), float(covariance.square().sum())
                 self._chosen = oas_shrinkage(*traces, len(covariance), int(self.counts.sum()))
                 return self._chosen
-            freedom = float(self.counts.sum()) - (1 if self.total else len(self.counts))
+            freedom = float(self.counts.sum()) - (1 if total else len(self.counts))
             self._chosen = likely_shrinkage(covariance, freedom)
         return self._chosen
 
@@ -87,28 +94,53 @@ class Lda:
     def gaussian(self) -> tuple[Tensor, Tensor]:
         """The class means [C, d], and the covariance that they share, S [d, d]."""
         means = self._means()
-        return means, self._covariance(means)
+        return means, self._covariance(means, total=self.total)
 
     def _solved(self) -> tuple[Tensor, Tensor]:
-        means = self._means()
-        covariance = self._covariance(means)
+        means, shrinkage, chosen = self._means(), self.chosen_shrinkage(), self._is_likely()
+        covariance = self._covariance(means, total=self._is_total())
+        centre = self.sums.sum(0) / self.counts.sum() if chosen else torch.zeros_like(means[0])
+        away = (means - centre).T  # [d, C]
         scale, whole = float(covariance.diagonal().mean()), float(self.second.diagonal().mean() / self.counts.sum())
-        identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-        shrinkage = self.chosen_shrinkage()
         ridge = shrinkage * (scale if self.relative else 1.0) + self.ridge
-        # With one row a class there is no covariance; without a ridge of its own, the nearest mean is what is left.
+        # All rows of a class may be one point; without a ridge of its own, the nearest mean is what is left.
         if scale <= NOTHING * whole and (self.relative or not ridge):
-            weights = torch.linalg.solve(identity, means.T)  # [d, C]
+            weights = away
         else:
-            weights = solve((1 - shrinkage) * covariance, means.T, ridge)
-        return weights, -0.5 * (means.T * weights).sum(0)
+            weights = solve((1 - shrinkage) * covariance, away, ridge)
+        lengths = (away * weights).sum(0)  # of the means, squared
+        return weights, -centre @ weights - 0.5 * (self.shortening(lengths) if chosen else 1.0) * lengths
+
+    def shortening(self, lengths: Tensor) -> float:
+        """a = v / (v + 1 / n) of squared lengths [C] of means of n rows, where means of all rows there are would have v.
+
+        Both along one direction, in units of the variance within classes; 1 / n is averaged over classes. A half where
+        nothing tells classes from rows.
+        """
+        there = self.counts > 0
+        classes = int(there.sum())
+        if self._is_total():
+            return 0.5
+        if classes == 1:
+            return 1.0
+        noise = float((1 / self.counts[there]).mean())
+        found = float(lengths[there].sum()) / ((classes - 1) * len(self.second))  # v + 1 / n
+        return max(0.0, 1 - noise / found) if found > 0 else 1.0
+
+    def _is_likely(self) -> bool:
+        """Whether everything is chosen from the rows."""
+        return self.shrinkage is None and not self.oas
+
+    def _is_total(self) -> bool:
+        """Whether the covariance is the one about the mean of all rows: as told, or as there is no other."""
+        return self.total or (self._is_likely() and float(self.counts.sum()) < len(self.counts) + LEAST_FREEDOM)
 
     def _means(self) -> Tensor:
         return self.sums / self.counts.unsqueeze(1).clamp_min(1)
 
-    def _covariance(self, means: Tensor) -> Tensor:
+    def _covariance(self, means: Tensor, *, total: bool) -> Tensor:
         n = float(self.counts.sum())
-        if self.total:
+        if total:
             mean = self.sums.sum(0) / n
             return (self.second - n * torch.outer(mean, mean)) / max(n - 1, 1.0)
         return (self.second - (means * self.counts.unsqueeze(1)).T @ means) / max(n - len(means), 1.0)

@@ -139,7 +139,7 @@ class SharedClassifier:
             return self.classifier.observe_leaving_out(x, labels, task.classes.stop, torch.from_numpy(held_out))
         trial = copy(self.classifier)  # learning changes no tensor in place
         if isinstance(trial, Lda) and task.number:
-            trial.shrinkage = trial.chosen_shrinkage()
+            trial.assumed = trial.chosen_shrinkage()
         self._teach(self.classifier, task, slice(None))
         if not len(held_out):
             return torch.empty(0, task.classes.stop)

@@ -41,7 +41,7 @@ class StreamingLda(Lda):
             self.second = self.second + (deviation * (before / (before + 1)).unsqueeze(1)).T @ deviation
         self._weights = None
 
-    def _covariance(self, means: Tensor) -> Tensor:
+    def _covariance(self, means: Tensor, *, total: bool) -> Tensor:
         return self.second / self.counts.sum()
 
 

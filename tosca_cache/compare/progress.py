@@ -23,7 +23,7 @@ class CompareProgress(LiveDisplay, CompareReporter):
         super().__init__(console, "cells", TimeRemainingColumn(), TextColumn("{task.fields[best]}", markup=False))
         self.bar = self.progress.add_task("compare", total=None, best="")
         self.running, self.done, self.begun = "", 0, monotonic()
-        self.after, self.bests = after, list[float]()
+        self.after, self.best, self.bests = after, "", list[float]()
 
     def on_begin(self, cells: int, finished: int) -> None:
         """Sets the bar."""
@@ -60,5 +60,8 @@ class CompareProgress(LiveDisplay, CompareReporter):
         found = [cell.result["last_accuracy"] for cell in finished if cell.result is not None]
         best = max((value for value in found if value is not None), default=None)
         if best is not None and (not self.bests or best > self.bests[-1]):
+            self.best = f"best {best:.2f}: {method}"
             self.bests.append(best)
-            self.progress.update(self.bar, best=f"best {best:.2f}: {method} {curve(self.bests)}".rstrip())
+        elif self.bests:
+            self.bests.append(self.bests[-1])
+        self.progress.update(self.bar, best=f"{self.best} {curve(self.bests)}".rstrip())

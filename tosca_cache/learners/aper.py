@@ -1,10 +1,11 @@
 """APER in feature space (after arXiv 2303.07338): SimpleCIL on each feature beside its adapted form (methods.md 1.3).
 
 The published method trains a module inside the backbone on the first task and concatenates the class tokens with and
-without it. A cache has one class token only, so here the module stands behind the backbone: figures are no reproductions
-of the published ones. As there, the module is trained under a cosine head on the first task's augmented views, then
-frozen, and class means are of clean rows. Training follows `settings`, whose defaults are TOSCA's and not APER's
-(learning rate 0.01 and weight decay 5e-4).
+without it. A frozen store has one class token only, so here the module stands behind the backbone: figures are no
+reproductions of the published ones, for which there is `simplecil` on a store of `tosca extract --with-base`
+(docs/adapt.md). As there, the module is trained under a cosine head on the first task's augmented views, then frozen, and
+class means are of clean rows. Training follows `settings`, whose defaults are TOSCA's and not APER's (learning rate 0.01
+and weight decay 5e-4).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 `lda`: Fisher's discriminant with one covariance within classes and equal priors; the shrinkage is chosen anew after every
 task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391
-(2012)).
+(2012)), and the means of few rows are shortened (James and Stein 1961).
 
 `slda`: the covariance is that of all rows about the final class means, with divisor n - C. It differs from the official
 code, which begins with a base session, whose covariance is shrunk by OAS, and goes on row by row with divisor n, each row
@@ -12,7 +12,8 @@ order of the rows. `estimator=streaming` is the official way; neither is the mor
 100.0 and 99.6 %, glyphs 90.1 both, groceries under EfficientNet-Lite0 94.0 and 95.6, under DINOv2 91.2 and 90.8).
 
 `fsa-lda`: as in the official code, uniform class priors and the covariance about the mean of all rows. What differs: the
-body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside); a cache has only what comes after it.
+body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside, as `tosca adapt --kind film` does); a
+frozen store has only what comes after it.
 `film=True` trains one gain and one shift a channel on the first task instead and then freezes them. LDA without a ridge is
 invariant to any invertible affine map of the features, so this can change its answers only through the "+ I", whose
 strength depends on the scale of the features, and by gains that go to zero.
@@ -43,13 +44,13 @@ class LinearDiscriminant(ClosedForm):
 
     name = "lda"
     what = (
-        "Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest; exact from sums over "
-        "rows."
+        "Linear discriminant analysis, its covariance shrunk to what makes left-out rows likeliest, class means of few "
+        "rows shortened; exact from sums over rows."
     )
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
     agrees = (
-        "equal to the paper's equations (Hoffbeck and Landgrebe 1996, with the mean distance of Theiler 2012); "
-        "there is no official code."
+        "equal to the paper's equations (Hoffbeck and Landgrebe 1996, with the mean distance of Theiler 2012; class means "
+        "shortened after James and Stein 1961); there is no official code."
     )
     adds_rows = True
 

@@ -4,8 +4,8 @@ Lambda is chosen at each task from that task's rows alone, as in the official co
 fitted, in an order drawn from the seed (there that of a shuffled loader). Sums and solution are in single precision as
 there, `precision="float64"` excepted; the errors of the split are computed in float64, there in float32. What differs: the
 sums are kept as square roots of Gram matrices while rows are fewer than features (`closed_form.random_ridge`), which
-changes nothing but rounding, and a lambda too small to solve for is raised until it is not. Phase 1, which adapts the
-backbone on the first task, cannot be had from a cache.
+changes nothing but rounding, and a lambda too small to solve for is raised until it is not. Phase 1 is
+`tosca adapt`: on a frozen store there is none, on an adapted one this is the whole of it.
 
 `acil`, and G-ACIL, which is the same recursion on tasks with rows of earlier classes. What differs from the official code:
 the backbone is frozen from the start, where there it is trained on the first task; and while there are at most 1.5 rows for

@@ -30,6 +30,9 @@ class Source:
     seed: int
 
 
+NOTHING = 1e-3  # a weight that the L1 penalty holds near 0, where a step of gradient descent never leaves it exactly
+
+
 @dataclass
 class TrainedModules:
     """What one member learned of each task, on the CPU, [1, ...] each; for a diverged one up to where it diverged.
@@ -42,6 +45,11 @@ class TrainedModules:
     heads: list[Head] = field(default_factory=list)
     losses: list[NDArray[np.float64]] = field(default_factory=list)
     diverged: str | None = None
+
+    def sparsity(self) -> float:
+        """Percent of the modules' numbers that are at most `NOTHING` in size."""
+        sizes = [torch.cat([tensor.flatten() for tensor in module]).abs() for module in self.modules]
+        return 100 * float((torch.cat(sizes) <= NOTHING).float().mean())
 
 
 class PretrainedTosca(Tosca):

@@ -11,6 +11,7 @@ from typing import Any
 from tosca_cache.report.pages.comparisons import paired, verdict
 from tosca_cache.text import csv_text, latex, markdown
 
+LATIN = 0x17F  # the last letter of Latin Extended-A, which pdfLaTeX sets
 MEASURES = ("average_accuracy", "last_accuracy", "forgetting")
 TITLES = {"average_accuracy": "A-bar (%)", "last_accuracy": "A_T (%)", "forgetting": "forgetting"}
 
@@ -171,8 +172,11 @@ def to_markdown(records: Sequence[Record]) -> str:
 
 def to_latex(records: Sequence[Record]) -> str:
     """A table float for booktabs: the best bold, those not told apart from it underlined."""
+    needs = "% needs \\usepackage{booktabs}"
+    if any(ord(letter) > LATIN for record in records for letter in record.group):
+        needs += "; names in letters beyond Latin need LuaLaTeX or XeLaTeX, and a font that has them"
     titles = [r"$\bar{A}$ (\%)", r"$A_T$ (\%)", "forgetting"]
-    lines = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", r"\begin{tabular}{lrrr}", r"\toprule"]
+    lines = [needs, r"\begin{table}", r"\centering", r"\begin{tabular}{lrrr}", r"\toprule"]
     lines += [f" & {' & '.join(titles)} \\\\", r"\midrule"]
     for one in summaries(records):
         cells = [_cell(one, m, r"\textbf{{{}}}", r"\underline{{{}}}").replace("±", r"$\pm$") for m in MEASURES]

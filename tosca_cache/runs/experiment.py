@@ -16,7 +16,7 @@ from tosca_cache.closed_form.pool import OpinionPool
 from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.devices import resolve_device
 from tosca_cache.evaluate.audit import audit
-from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
+from tosca_cache.evaluate.metrics import accuracy_curve, average_accuracy, last_accuracy
 from tosca_cache.learners.base import FloatArray, IntArray, Learner
 from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
 from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
@@ -69,6 +69,14 @@ class Trained(Shown):
             "last_accuracy": f"{last_accuracy(self.outcome.R, self.outcome.counts):.2f}",
             "average_accuracy": f"{average_accuracy(self.outcome.R, self.outcome.counts):.2f}",
         }
+
+    def plot(self) -> Any:
+        """Accuracy after each task beside the accuracy matrix, as an Altair chart; `UsageError` without it."""
+        from tosca_cache.plots import beside, curves, matrix
+
+        curve = accuracy_curve(self.outcome.R, self.outcome.counts)
+        rows = [{"name": self.learner.name, "task": t + 1, "accuracy": float(v)} for t, v in enumerate(curve)]
+        return beside(curves(rows, "accuracy over all classes seen"), matrix(self.outcome.R.tolist()))
 
     @property
     def seed(self) -> int:

@@ -29,10 +29,9 @@ def run_facts(run: Path) -> dict[str, Any]:
     Keys: kind, name, path, metrics (metrics.json), provenance, settings, command, repeat; task_confusion [T, T] in percent
     of a true task's rows; classes: names, accuracy, test_rows, taken_for, pairs (true, answered, times, percent).
     """
-    metrics, provenance = read_metrics(run), _read_json(run / "provenance.json")
+    metrics, provenance = read_metrics(run), read_json(run / "provenance.json")
     seeds = {seed: read_predictions(run / f"seed-{seed}" / "predictions.npz") for seed in metrics["seeds"]}
     names = _class_names(metrics, seeds, provenance)
-    command = provenance.get("command")
     facts = {
         "kind": "run",
         "name": run.name,
@@ -40,9 +39,9 @@ def run_facts(run: Path) -> dict[str, Any]:
         "metrics": metrics,
         "provenance": provenance,
         "settings": _settings(run / "config.toml"),
-        "command": command_text(command) if isinstance(command, list) else None,
+        "command": command_text(provenance.get("command")),
         "repeat": f"tosca train --config {shlex.quote(str(run / 'config.toml'))}",
-        "warnings": _store_warnings(provenance),
+        "warnings": store_warnings(provenance),
         "task_confusion": task_confusion([found for found in seeds.values() if found], len(metrics["R"])),
         "classes": _classes([found for found in seeds.values() if found], names),
     }
@@ -51,9 +50,11 @@ def run_facts(run: Path) -> dict[str, Any]:
     return plain
 
 
-def command_text(words: Sequence[Any]) -> str:
-    """A command as it is typed, without the folder of the program."""
-    first, *rest = map(str, words) if words else [""]
+def command_text(words: Any) -> str | None:
+    """A command (its words) as it is typed, without the folder of the program; None if it is not known."""
+    if not isinstance(words, list) or not words:
+        return None
+    first, *rest = map(str, words)
     return shlex.join([Path(first).name, *rest])
 
 
@@ -146,7 +147,8 @@ def store_of(provenance: Mapping[str, Any]) -> Store | None:
     return store if store.spec.digest() == recorded.get("fingerprint") else None
 
 
-def _store_warnings(provenance: Mapping[str, Any]) -> list[str]:
+def store_warnings(provenance: Mapping[str, Any]) -> list[str]:
+    """What is to be known of the store that numbers come from, if it is still where it was."""
     store = store_of(provenance)
     error = None if store is None else store.provenance.get("relative_error_against_float32")
     if isinstance(error, int | float) and error > NOTABLE_ERROR:
@@ -164,7 +166,8 @@ def _settings(path: Path) -> dict[str, Any]:
     return {key: value for table in tables.values() if isinstance(table, dict) for key, value in table.items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run; empty if it cannot be read."""
     try:
         found = strict_json(read_limited(path, Limit.PROVENANCE))
     except (OSError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from tosca_cache.learners.tosca import Tosca
 from tosca_cache.runs.experiment import make_stream
 from tosca_cache.runs.report_facts import last_predictions, read_predictions
 from tosca_cache.runs.route import Stored, stored_seeds
-from tosca_cache.store import Store
+from tosca_cache.runs.store_facts import map_facts
+from tosca_cache.store import SPLITS, Store
 from tosca_cache.tasks import TaskStream, load_splits, memory_for_features
 
 FOLDS = 5
@@ -85,40 +87,58 @@ def _oracle(stored: Stored) -> list[float]:
     return curve
 
 
+def task_map(metrics: Mapping[str, Any], store: Store) -> dict[str, Any] | None:
+    """`map_facts` of the store, and the task (from 0) of each point in the run's first seed; None if it is not recorded.
+
+    Keys besides: seed, task_of.
+    """
+    seed, first = next(iter(metrics["seeds"].items()))
+    of_domains = bool(first.get("domains"))
+    tasks = [[name] for name in first["domains"]] if of_domains else first.get("tasks") or []
+    names = store.domain_names if of_domains else store.class_names
+    task_of = {name: t for t, group in enumerate(tasks) for name in group}
+    if len(task_of) != len(names) or not task_of.keys() >= set(names):
+        return None  # names that occur twice, or another store
+    facts, found = map_facts(store, None)
+    values = {split: store.domains(split) if of_domains else store.labels(split) for split in SPLITS}
+    return facts | {"seed": seed, "task_of": [task_of[names[int(values[p.split][p.row])]] for p in found]}
+
+
 def run_photos(run: Path, store: Store, images: Thumbnails | None, seeds: Sequence[str]) -> dict[str, Any]:
-    """confused: photos of the most confused pairs of the first seed, each with the nearest train photo of the wrong class;
+    """confused: photos of the most confused pairs of all seeds, each with the nearest train photo of the wrong class;
     suspects: train photos whose own label is unlikely. Photos themselves are in `images`."""
-    found = read_predictions(run / f"seed-{seeds[0]}" / "predictions.npz")
+    found = [p for seed in seeds if (p := read_predictions(run / f"seed-{seed}" / "predictions.npz")) is not None]
     suspects = unlikely_labels(store, images)
-    if found is None or images is None:
+    if not found or images is None:
         return {"confused": [], "suspects": suspects}
     return {"confused": _confused(store, images, found), "suspects": suspects}
 
 
-def _confused(store: Store, images: Thumbnails, found: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    row, label, answer = found["row"], found["label"], last_predictions(found)
-    wrong = np.flatnonzero(label != answer)
-    pairs, counts = np.unique(np.stack([label[wrong], answer[wrong]], 1), axis=0, return_counts=True)
-    shown = []
+def _confused(store: Store, images: Thumbnails, seeds: Sequence[Mapping[str, NDArray[Any]]]) -> list[dict[str, Any]]:
+    """The pairs in the order of the page's table, with the rows that most seeds took for the other class."""
+    wrong: dict[tuple[int, int], Counter[int]] = {}
+    for found in seeds:
+        triples = zip(found["label"].tolist(), last_predictions(found).tolist(), found["row"].tolist(), strict=True)
+        for c, other, row in triples:
+            if c != other:
+                wrong.setdefault((c, other), Counter())[row] += 1
+    most = sorted(wrong.items(), key=lambda item: (-item[1].total(), item[0]))[:MOST_PAIRS]
+    return [_pair(store, images, c, other, rows) for (c, other), rows in most]
+
+
+def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[int]) -> dict[str, Any]:
     test, train = store.paths("test"), store.paths("train")
-    labels = store.labels("train")
-    for c, other in pairs[np.argsort(-counts, kind="stable")[:MOST_PAIRS]].tolist():
-        rows = row[wrong[(label[wrong] == c) & (answer[wrong] == other)]][:PHOTOS_A_PAIR]
-        others = np.flatnonzero(labels == other)
-        near = _nearest(_unit(store, "test", rows), _unit(store, "train", others)) if len(others) else None
-        photos = []
-        for n, r in enumerate(rows.tolist()):
-            photos.append({"key": images.add("test", r), "caption": f"test: {test[r]}"})
-            if near is not None:
-                nearest = int(others[near[n]])
-                photos.append(
-                    {
-                        "key": images.add("train", nearest),
-                        "caption": f"nearest of {store.class_names[other]}: {train[nearest]}",
-                    }
-                )
-        shown.append({"true": store.class_names[c], "answered": store.class_names[other], "photos": photos})
-    return shown
+    rows = np.array(sorted(counts, key=lambda row: (-counts[row], row))[:PHOTOS_A_PAIR])
+    others = np.flatnonzero(store.labels("train") == other)
+    near = _nearest(_unit(store, "test", rows), _unit(store, "train", others)) if len(others) else None
+    photos = []
+    for n, r in enumerate(rows.tolist()):
+        photos.append({"key": images.add("test", r), "caption": f"test: {test[r]}"})
+        if near is not None:
+            nearest = int(others[near[n]])
+            caption = f"nearest of {store.class_names[other]}: {train[nearest]}"
+            photos.append({"key": images.add("train", nearest), "caption": caption})
+    return {"true": store.class_names[c], "answered": store.class_names[other], "photos": photos}
 
 
 def _unit(store: Store, split: str, rows: Any) -> FloatArray:

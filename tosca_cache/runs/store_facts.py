@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tosca_cache.extract.thumbnails import Thumbnails
 from tosca_cache.store import SPLITS, Store
+from tosca_cache.store.feature_map import MapPoint, clean_features, feature_map, unit_length
 
-MOST_POINTS = 3000  # of the map
 NEAR = 0.001  # cosine distance below which two images are probably the same
 MOST_NEAR, MOST_STRANGE, MANY = 100, 100, 5  # MANY rows with the same features are suspicious
 BLOCK = 2048
@@ -22,7 +22,7 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
 
     Reads the clean view of all features, of several pieces the last. Raises `StoreError` if the store is damaged.
     """
-    clean = {split: store.features(split, views=0, pieces="last")[:, 0].astype(np.float32) for split in SPLITS}
+    clean = clean_features(store)
     labels = {split: store.labels(split) for split in SPLITS}
     counts = {split: np.bincount(labels[split], minlength=len(store.class_names)) for split in SPLITS}
     provenance = store.provenance
@@ -35,7 +35,7 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
             {"name": name, **{split: int(counts[split][c]) for split in SPLITS}}
             for c, name in enumerate(store.class_names)
         ],
-        "map": _map(store, clean, labels, images),
+        "map": map_facts(store, images, clean)[0],
         "duplicates": _near(store, clean, labels, images),
         "constant": _constant(store, clean),
         "skipped": [
@@ -54,7 +54,7 @@ def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
         "fingerprint": store.spec.digest(),
         "tosca_cache": found.get("tosca_cache", ""),
         "begun": found.get("begun", ""),
-        "source": ", ".join(f"{k} {v}" for k, v in (found.get("source") or {}).items()),
+        "source": ", ".join(f"{k} {v}" for k, v in (found.get("source") or {}).items() if v is not None),
         "transform": ", ".join(f"{k} {v}" for k, v in store.spec.transform.items()),
         "precision": store.spec.precision,
         "relative error against float32": found.get("relative_error_against_float32", "not measured"),
@@ -63,48 +63,35 @@ def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _map(
-    store: Store, clean: dict[str, FloatArray], labels: dict[str, Any], images: Thumbnails | None
-) -> dict[str, Any]:
-    """At most `MOST_POINTS` images in two dimensions, evenly taken: x, y, class, split, path, key of the thumbnail."""
-    chosen = []
-    total = sum(map(len, clean.values()))
-    for split in SPLITS:
-        count = min(len(clean[split]), max(1, round(MOST_POINTS * len(clean[split]) / max(total, 1))))
-        chosen += [(split, int(r)) for r in np.unique(np.linspace(0, len(clean[split]) - 1, count).round().astype(int))]
-    chosen = [(split, row) for split, row in chosen if np.isfinite(clean[split][row]).all()]
-    if len(chosen) < 3:
-        return {"how": "too few images", "points": []}
-    at, how = _in_two(np.stack([clean[split][row] for split, row in chosen]))
-    paths = {split: store.paths(split) for split in SPLITS}
-    every = max(1, len(chosen) // max(1, images.left if images is not None else 1))
+def map_facts(
+    store: Store, images: Thumbnails | None, clean: dict[str, FloatArray] | None = None
+) -> tuple[dict[str, Any], list[MapPoint]]:
+    """The images on the map: how (in words), classes (their names), points (x, y, class, split, path, key of thumbnail).
+
+    Where the store has several domains also domains (their names) and domain_of (each point).
+    """
+    how, found = feature_map(store, clean)
+    every = max(1, len(found) // max(1, images.left if images is not None else 1))
+    found = [point for n, point in enumerate(found) if n % every] + found[::every]  # those with a photo on top
+    first = len(found) - len(found[::every]) if images is not None else len(found)
+    labels, paths = ({split: get(split) for split in SPLITS} for get in (store.labels, store.paths))
     points = []
-    for n, ((split, row), (x, y)) in enumerate(zip(chosen, at.tolist(), strict=True)):
-        key = images.add(split, row, "map-") if images is not None and n % every == 0 else None
+    for n, (x, y, split, row) in enumerate(found):
+        key = images.add(split, row, "map-") if images is not None and n >= first else None
         points.append([x, y, int(labels[split][row]), split, paths[split][row], key])
-    return {"how": how, "points": sorted(points, key=lambda point: point[5] is not None)}  # those with a photo on top
-
-
-def _in_two(x: FloatArray) -> tuple[FloatArray, str]:
-    """Two dimensions by UMAP if it is installed, else by PCA of the unit-length features."""
-    x = _unit(x)
-    try:
-        from umap import UMAP
-    except ImportError:
-        from sklearn.decomposition import PCA
-
-        model = PCA(2, random_state=0)
-        at = model.fit_transform(x)
-        share = model.explained_variance_ratio_.sum()
-        return at, f"the first two principal components, {share:.0%} of the variance"
-    return np.asarray(UMAP(random_state=0).fit_transform(x)), "UMAP, where only nearness means something"
+    facts: dict[str, Any] = {"how": how, "classes": list(store.class_names), "points": points}
+    if len(store.domain_names) > 1:
+        domains = {split: store.domains(split) for split in SPLITS}
+        facts |= {"domains": list(store.domain_names)}
+        facts |= {"domain_of": [int(domains[split][row]) for _, _, split, row in found]}
+    return facts, found
 
 
 def _near(
     store: Store, clean: dict[str, FloatArray], labels: dict[str, Any], images: Thumbnails | None
 ) -> list[dict[str, Any]]:
     """Test rows whose nearest train row is nearer than `NEAR`, nearest first."""
-    train, test = _unit(clean["train"]), _unit(clean["test"])
+    train, test = unit_length(clean["train"]), unit_length(clean["test"])
     if not len(train) or not len(test):
         return []
     best = np.full(len(test), -np.inf, dtype=np.float32)
@@ -150,8 +137,3 @@ def _constant(store: Store, clean: dict[str, FloatArray]) -> list[dict[str, Any]
             elif (same := int(counts[inverse[row]])) >= MANY:
                 found.append({"split": split, "path": paths[row], "why": f"the same features as {same - 1} others"})
     return found[:MOST_STRANGE]
-
-
-def _unit(x: FloatArray) -> FloatArray:
-    x = np.nan_to_num(x)
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))

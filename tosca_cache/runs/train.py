@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -15,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache import __version__
 from tosca_cache.config import Resolved, TrainConfig, to_toml
-from tosca_cache.devices import describe_machine, resolve_device
+from tosca_cache.devices import resolve_device
 from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
@@ -38,6 +35,7 @@ from tosca_cache.runs.experiment import (
     train_stream,
 )
 from tosca_cache.runs.metrics_file import METRICS
+from tosca_cache.runs.provenance import origin
 from tosca_cache.store import Store
 from tosca_cache.store.spec import FROZEN
 from tosca_cache.tasks import load_splits, memory_for_features
@@ -68,7 +66,7 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     if leaks_task(config):
         run.log(f"every accuracy below comes from batch routing, which {LEAKS}")
     run.write_text("config.toml", to_toml(config))
-    run.write_json("provenance.json", provenance(resolved, store, describe_machine(device), engine.name))
+    run.write_json("provenance.json", provenance(resolved, store, origin(store, device), engine.name))
     results = []
     for seed, stream in zip(config.seeds, streams, strict=True):
         run.log(f"seed {seed} begins")
@@ -103,17 +101,14 @@ def _extraction_seconds(store: Store) -> dict[str, float]:
     return {"extract": float(seconds)}
 
 
-def provenance(resolved: Resolved, store: Store, machine: Mapping[str, Any], engine: str) -> dict[str, Any]:
-    """Where the numbers come from: code, store, settings' origins, machine, what trained."""
+def provenance(resolved: Resolved, store: Store, made: Mapping[str, Any], engine: str) -> dict[str, Any]:
+    """Where the numbers come from: code, store and machine (`made`), settings' origins, what trained."""
     return {
-        "tosca_cache": __version__,
-        "command": sys.argv,
-        "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "store": {"path": str(store.path), "fingerprint": store.spec.digest(), "specification": store.spec.to_dict()},
+        **made,
+        "store": {**made["store"], "specification": store.spec.to_dict()},
         "settings_from": resolved.origin,
         "ignored_settings": resolved.ignored,
         "engine": engine,
-        "machine": dict(machine),
     }
 
 

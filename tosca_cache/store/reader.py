@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.errors import StoreError
+from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit, read_limited
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import IntArray, damaged, read_small, wrong_metadata
@@ -101,6 +101,27 @@ class Store(Shown):
     def views(self, split: str) -> int:
         """1+V, the views of a row, the clean one included."""
         return self._layout(split).views
+
+    def plot(self, by: str = "class") -> Any:
+        """A map of the features as an Altair chart, an image a point, coloured by `class`, `domain` or `split`.
+
+        Raises `UsageError` if Altair is not installed, or for another word.
+        """
+        from tosca_cache.plots import altair, points
+        from tosca_cache.store.feature_map import feature_map
+
+        altair()  # before the features are read
+        if by not in ("class", "domain", "split"):
+            raise UsageError(f"a map is not coloured by {by!r}", where="by", remedy="use class, domain or split")
+        how, found = feature_map(self)
+        labels, paths = ({s: get(s) for s in SPLITS} for get in (self.labels, self.paths))
+        domains = {s: self.domains(s) for s in SPLITS} if len(self.domain_names) > 1 else {}
+        rows = [
+            {"x": x, "y": y, "class": self.class_names[int(labels[s][r])], "image": paths[s][r], "split": s}
+            | ({"domain": self.domain_names[int(domains[s][r])]} if domains else {"domain": ""})
+            for x, y, s, r in sorted(found, key=lambda point: int(labels[point.split][point.row]))
+        ]
+        return points(rows, f"map of the features: {how}", "x", "y", by, bare=True)
 
     def zarr(self) -> Any:
         """zarr's own group, read-only, for whoever has tools for zarr; every chunk that it reads is checked."""

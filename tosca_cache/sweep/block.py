@@ -76,6 +76,7 @@ def _run(
             return Finished(cell.address, "diverged", reason=learner.recorded.diverged)
         found = _score(cell, learner, sources[members[models[place]].lane])
         found["seconds"]["train"] = seconds
+        found["sparsity"] = learner.recorded.sparsity()
         return Finished(cell.address, "done", found | {"engine": engine.name})
 
     return on_cores(score, range(len(cells)), min(scored_at_once(engine, device), len(cells)))

@@ -144,8 +144,13 @@ class Scored:
 
     def words(self) -> str:
         """The point and its score."""
-        values = ", ".join(f"{key} {value}" for key, value in self.point.items()) or "the base setting"
+        values = setting_words(self.point)
         return f"{self.mean:.2f} ± {self.spread:.2f}: {values}" if self.seeds > 1 else f"{self.mean:.2f}: {values}"
+
+
+def setting_words(point: Mapping[str, Any]) -> str:
+    """A point of a space in words."""
+    return ", ".join(f"{key} {value}" for key, value in point.items()) or "the base setting"
 
 
 def mean_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -112,17 +112,30 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
     Columns: address, state, seed, store, select, arithmetic; every key of a setting; every metric (R and seconds left to
     `to_json`); attempts, reason. What a cell does not have is empty; lists are JSON.
     """
+    columns, rows = cell_table(cells)
+    written = columns[2:-2]  # but address and state, attempts and reason
+    lines: list[list[object]] = [list(columns)]
+    for row in rows:
+        plain = [v if (v := row[name]) is None or isinstance(v, str) else _text(v) for name in written]
+        lines.append([row["address"], row["state"], *plain, row["attempts"], row["reason"]])
+    return csv_text(lines)
+
+
+def cell_table(cells: Sequence[LedgerCell]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns of `to_csv`, and a row a cell with its values; what a cell does not have is None."""
     keys = _keys(cell.content["setting"] for cell in cells)
     results = [cell.result or {} for cell in cells]
     metrics = sorted({name for found in results for name in found if not isinstance(found[name], dict | list)})
     parts = ("seed", "store", "select", "arithmetic")
-    rows: list[list[object]] = [["address", "state", *parts, *keys, *metrics, "attempts", "reason"]]
-    for cell, result in zip(cells, results, strict=True):
-        values = [cell.content[part] for part in parts]
-        values += [cell.content["setting"].get(key) for key in keys] + [result.get(name) for name in metrics]
-        plain = [value if value is None or isinstance(value, str) else _text(value) for value in values]
-        rows.append([cell.address, cell.state, *plain, cell.attempts, cell.reason])
-    return csv_text(rows)
+    rows = [
+        {"address": cell.address, "state": cell.state}
+        | {part: cell.content[part] for part in parts}
+        | {key: cell.content["setting"].get(key) for key in keys}
+        | {name: result.get(name) for name in metrics}
+        | {"attempts": cell.attempts, "reason": cell.reason}
+        for cell, result in zip(cells, results, strict=True)
+    ]
+    return list(dict.fromkeys(["address", "state", *parts, *keys, *metrics, "attempts", "reason"])), rows
 
 
 def to_json(cells: Sequence[LedgerCell]) -> str:

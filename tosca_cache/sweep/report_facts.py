@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.runs.report_facts import command_text, store_warnings
 from tosca_cache.sweep.cells import mean_spread
 from tosca_cache.sweep.effects import Group, groups, main_effects, score_of, varying_keys
 from tosca_cache.sweep.ledger import DIVERGED, FAILED, Ledger, LedgerCell
@@ -19,8 +20,8 @@ ROWS = {
     "val": "train rows held out",
     "first-task": "the first task's train rows held out",
     "half-1": "test rows of the first half of the classes",
-    "half-2": "test rows of the second half of the classes (a report)",
-    "test": "test rows (the report, or an oracle's search)",
+    "half-2": "test rows of the second half of the classes",
+    "test": "test rows",
 }
 
 
@@ -31,8 +32,12 @@ def is_comparison(path: Path) -> bool:
     return any("method" in cell.content["setting"] for cell in cells)
 
 
-def sweep_facts(path: Path, metric: str | None = None) -> dict[str, Any]:
-    """What a ledger holds; metric: what settings are ranked by, that of the report if None.
+def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a ledger holds.
+
+    Arguments:
+        metric: what settings are ranked by, that of the report if None.
+        made: where the numbers come from (`runs.provenance.origin`), while there is no report that says it.
 
     Raises `RunError` if there is no such ledger, or if it or its report is damaged.
     """
@@ -43,6 +48,7 @@ def sweep_facts(path: Path, metric: str | None = None) -> dict[str, Any]:
     parted = groups(cells)
     known = dict(cells[0].content["setting"]) if cells else {}
     varying = set(varying_keys(cells))
+    made = (report or {}).get("made") or made or {}
     facts = {
         "kind": "sweep",
         "name": path.name,
@@ -52,10 +58,13 @@ def sweep_facts(path: Path, metric: str | None = None) -> dict[str, Any]:
         "metric": metric,
         "cells": len(cells),
         "stores": list(dict.fromkeys(group.store[:16] for group in parted)),
+        "made": made,
+        "command": command_text(made.get("command")),
+        "warnings": store_warnings(made),
         "leaks": any(cell.content["setting"].get("router") == "batch" for cell in cells),
         "report": report,
         "base": {key: cells[0].content["setting"][key] for key in known if key not in varying},
-        "groups": [_group(group, n, metric) for n, group in enumerate(parted)],
+        "groups": [_group(group, n, metric, report or {}) for n, group in enumerate(parted)],
         "lost": [_lost(cell, varying) for cell in cells if cell.state in (DIVERGED, FAILED)],
     }
     plain = to_json(facts)
@@ -63,7 +72,7 @@ def sweep_facts(path: Path, metric: str | None = None) -> dict[str, Any]:
     return plain
 
 
-def _group(group: Group, number: int, metric: str) -> dict[str, Any]:
+def _group(group: Group, number: int, metric: str, report: Mapping[str, Any]) -> dict[str, Any]:
     keys = varying_keys(group.cells)
     states = [cell.state for cell in group.cells]
     select = group.select
@@ -71,6 +80,7 @@ def _group(group: Group, number: int, metric: str) -> dict[str, Any]:
     effects = main_effects(group.cells, metric) if len(settings) >= LEAST_SETTINGS else []
     held = f"{select['fraction']:.0%} of the " if select.get("fraction") else ""
     return {
+        "report": select["rows"] in ("test", "half-2") and bool(report) and "test rows" not in report.get("how", ""),
         "how": f"scored on {held}{ROWS[select['rows']]}",
         "store": group.store,
         "keys": keys,
@@ -93,6 +103,7 @@ def _settings(cells: Sequence[LedgerCell], keys: Sequence[str], metric: str) -> 
         if not scores:
             continue
         seconds = [s for cell in members if (s := _seconds(cell)) is not None]
+        sparsity = [float(s) for cell in members if isinstance(s := (cell.result or {}).get("sparsity"), int | float)]
         setting = members[0].content["setting"]
         mean, spread = mean_spread(scores)
         found.append(
@@ -102,6 +113,7 @@ def _settings(cells: Sequence[LedgerCell], keys: Sequence[str], metric: str) -> 
                 "spread": spread,
                 "seeds": len(scores),
                 "seconds": sum(seconds) / len(seconds) if seconds else None,
+                "sparsity": sum(sparsity) / len(sparsity) if sparsity else None,
                 "diverged": any(cell.state == DIVERGED for cell in members),
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,10 @@ from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
+from tosca_cache.runs.provenance import origin
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
-from tosca_cache.sweep.cells import Cell, Scored
+from tosca_cache.sweep.cells import Cell, Scored, setting_words
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.plan import estimate, plan_groups
 from tosca_cache.sweep.request import SweepRequest
@@ -81,8 +82,24 @@ class SweepReport(Shown):
         finals = {final.name: f"{final.metrics[self.metric][0]:.2f}" for final in self.finals}
         return {"metric": self.metric} | tried | {"best": best} | finals
 
+    def plot(self) -> Any:
+        """The best settings of the search, and fresh runs on test rows, with one standard deviation; an Altair chart.
+
+        Raises `UsageError` if Altair is not installed.
+        """
+        from tosca_cache.plots import intervals
+
+        rows = [
+            {"name": setting_words(s.point), "value": s.mean, "spread": s.spread, "group": "search"} for s in self.top
+        ]
+        for final in self.finals:
+            mean, spread = final.metrics[self.metric]
+            name = f"{final.name}, on test rows"
+            rows.append({"name": name, "value": mean, "spread": spread, "group": "fresh runs"})
+        return intervals(rows, "best settings, and fresh runs of the choice", self.metric.replace("_", " "))
+
     def _repr_html_(self) -> str:
-        rows = [(", ".join(f"{k} {v}" for k, v in s.point.items()), f"{s.mean:.2f}", s.seeds) for s in self.top]
+        rows = [(setting_words(s.point), f"{s.mean:.2f}", s.seeds) for s in self.top]
         return table_html(f"{self!r}, {self.how}", ("setting", self.metric, "seeds"), rows)
 
 
@@ -126,7 +143,8 @@ def run_sweep(
         seconds = {"search": middle - begun, "report": perf_counter() - middle}
         features = "" if store.spec.adapted is None else f", {store.spec.features}"
         report = _report(search, finals, seconds, gap=honest is not None, how=f"{request.how}{features}")
-    write_report(report, request, ledger, (honest or best).config)
+        made = origin(store, runner.device)
+    write_report(report, request, ledger, (honest or best).config, made)
     return report
 
 
@@ -246,7 +264,9 @@ def _finished(cells: list[Cell], ledger: Path) -> set[str]:
         return {cell.address for cell in book.cells([cell.address for cell in cells]) if cell.state in FINISHED}
 
 
-def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig) -> None:
+def write_report(
+    report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig, made: Mapping[str, Any]
+) -> None:
     """Writes LEDGER.report.json, and LEDGER.best.toml, which `tosca train --config` takes."""
     plain = to_json(
         {
@@ -265,6 +285,7 @@ def write_report(report: SweepReport, request: SweepRequest, ledger: Path, chose
             "report_seeds": report.report_seeds,
             "gap_to_the_honest_choice": report.gap,
             "seconds": report.seconds,
+            "made": made,
         }
     )
     with file_errors(ledger.parent, RunError, option="--ledger"):

@@ -31,6 +31,11 @@ class Table:
     grey: bool = False
     kind: str = "table"
 
+    @property
+    def numeric(self) -> Sequence[bool]:
+        """Of each column, whether it holds numbers."""
+        return [any(isinstance(row[n], int | float | tuple) for row in self.rows) for n in range(len(self.columns))]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -83,11 +88,12 @@ class Photo:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Rows of photos, each under a heading."""
+    """Rows of photos, each under a heading. paired: two and two belong together."""
 
     title: str
     reads: str
     groups: Sequence[tuple[str, Sequence[Photo]]]
+    paired: bool = False
     kind: str = "gallery"
 
 
@@ -122,6 +128,11 @@ def with_spread(value: float | None, spread: float | None) -> str:
     if value is None:
         return "not defined"
     return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
+
+
+def mean_cell(value: float | None, spread: float | None) -> Cell:
+    """A mean with its sample standard deviation in one cell, sorted by the mean."""
+    return None if value is None else (with_spread(value, spread), value)
 
 
 def plain(value: Any) -> str:

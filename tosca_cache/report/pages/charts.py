@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
 
@@ -10,9 +10,12 @@ from markupsafe import Markup
 
 from tosca_cache.report.pages.svg import (
     BOTTOM,
+    COLOURS,
     HEIGHT,
     LEFT,
+    OUTLINES,
     RIGHT,
+    SHAPES,
     TOP,
     WIDTH,
     Number,
@@ -26,7 +29,6 @@ from tosca_cache.report.pages.svg import (
     tag,
 )
 
-COLOURS = 8  # of the page's palette (Okabe and Ito), which is safe for the colour-blind
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 4", "12 3 3 3")
 
 
@@ -43,7 +45,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a scatter. group: its colour. mark: what the script calls it (the row of a table). label: beside it."""
+    """One point of a scatter. group: its colour, and from the ninth on its shape. label: text beside it.
+
+    mark: what the script calls it (the row of a table).
+    """
 
     x: float
     y: float
@@ -67,8 +72,10 @@ class Bar:
     tip: str = ""
 
 
-def lines(title: str, says: str, series: Sequence[Series], x_title: str, y_title: str) -> Markup:
-    """Lines over whole numbers, with bands; the legend is under the chart."""
+def lines(
+    title: str, says: str, series: Sequence[Series], x_title: str, y_title: str, x_names: Sequence[str] = ()
+) -> Markup:
+    """Lines over whole numbers, with bands; the legend is under the chart. x_names: of the places 0, 1, ... along x."""
     xs = sorted({x for one in series for x in one.x})
     ys: list[Number] = [v for one in series for v in one.y]
     for one in series:
@@ -77,17 +84,18 @@ def lines(title: str, says: str, series: Sequence[Series], x_title: str, y_title
     x = scale(xs, LEFT, WIDTH - RIGHT) if len(xs) > 1 else Scale(xs[0] - 1, xs[0] + 1, LEFT, WIDTH - RIGHT)
     y = percent_scale(ys, HEIGHT - BOTTOM, TOP)
     every = max(1, ceil(len(xs) / 12))
-    marks = axes(x, y, x_title, y_title, xs[::every])
+    names: dict[float, str] = dict(enumerate(x_names))
+    marks = axes(x, y, x_title, y_title, xs[::every], names)
     for place, one in enumerate(series):
-        marks.append(tag("g", *_line(one, place, x, y), data_mark=one.mark, class_=f"c{place % COLOURS}"))
+        marks.append(tag("g", *_line(one, place, x, y, names), data_mark=one.mark, class_=f"c{place % COLOURS}"))
     return picture(title, says, *marks, data_low=f"{y.low:.6g}", data_high=f"{y.high:.6g}")
 
 
-def _line(one: Series, place: int, x: Scale, y: Scale) -> list[Markup]:
+def _line(one: Series, place: int, x: Scale, y: Scale, names: Mapping[float, str]) -> list[Markup]:
     known = [(a, b, n) for n, (a, b) in enumerate(zip(one.x, one.y, strict=True)) if b is not None]
     spread = [one.spread[n] if n < len(one.spread) else None for _, _, n in known]
     marks = []
-    band = [(a, b, s) for (a, b, _), s in zip(known, spread, strict=True) if s]
+    band = [(a, b, s) for (a, b, _), s in zip(known, spread, strict=True) if s is not None]
     if len(band) > 1:
         over = [f"{x(a):.1f},{y(min(b + s, y.high)):.1f}" for a, b, s in band]
         under = [f"{x(a):.1f},{y(max(b - s, y.low)):.1f}" for a, b, s in reversed(band)]
@@ -96,12 +104,12 @@ def _line(one: Series, place: int, x: Scale, y: Scale) -> list[Markup]:
     marks.append(tag("polyline", points=path, class_="line", stroke_dasharray=DASHES[place % len(DASHES)]))
     for (a, b, _), s in zip(known, spread, strict=True):
         around = f" ± {s:.2f}" if s is not None else ""
-        marks.append(_marker(place, x(a), y(b), f"{one.name}, {number(a)}: {b:.2f}{around}"))
+        marks.append(_marker(place, x(a), y(b), f"{one.name}, {names.get(a) or number(a)}: {b:.2f}{around}"))
     return marks
 
 
 def _marker(shape: int, x: float, y: float, tip: str) -> Markup:
-    outline = ("M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0", "M-3-3h6v6h-6z", "M0-4l4 7h-8z")[shape % 3]
+    outline = OUTLINES[shape % SHAPES]
     return tag("path", d=outline, transform=f"translate({x:.1f} {y:.1f})", data_tip=tip, class_="dot")
 
 
@@ -212,28 +220,50 @@ def scatter(
     bare: bool = False,
 ) -> Markup:
     """Points. log: of x. front: a line through the best. bare: without numbers at the axes, which mean nothing."""
-    x = scale([p.x for p in points], LEFT, WIDTH - RIGHT, log=log)
-    y = scale([p.y for p in points], HEIGHT - BOTTOM, TOP, least=0.0 if bare else 2.0)
+    left, bottom = (RIGHT, HEIGHT - TOP) if bare else (LEFT, HEIGHT - BOTTOM)
+    x = scale([p.x for p in points], left, WIDTH - RIGHT, log=log)
+    y = scale([p.y for p in points], bottom, TOP, least=0.0 if bare else 2.0)
     marks = [] if bare else axes(x, y, x_title, y_title)
     if front:
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in front)
         marks.append(tag("polyline", points=path, class_="front"))
     size = 3.2 if len(points) < 1500 else 2.2
     for p in points:
-        marks.append(
-            tag(
-                "circle",
-                cx=x(p.x),
-                cy=y(p.y),
-                r=size,
-                class_=f"dot c{p.group % COLOURS}",
-                data_tip=p.tip,
-                data_mark=p.mark,
-                data_photo=p.photo,
-            )
-        )
-        if p.label:
-            side = "end" if x(p.x) > WIDTH / 2 else "start"
-            place = x(p.x) + (-6 if side == "end" else 6)
-            marks.append(tag("text", p.label, x=place, y=y(p.y) + 14, text_anchor=side, class_="halo"))
+        marks.append(_dot(p, x(p.x), y(p.y), size))
+    marks += _labels([(p.label, x(p.x), y(p.y)) for p in points if p.label])
     return picture(title, says, *marks)
+
+
+def _labels(points: Sequence[tuple[str, float, float]]) -> list[Markup]:
+    """Names beside points, below or above them; those that would cover another are left to the pointer."""
+    taken: list[tuple[float, float, float]] = []
+    marks = []
+    for name, x, y in points:
+        wide, right = 6.5 * len(name), x > WIDTH / 2
+        start = x - 6 - wide if right else x + 6
+        for at in (y + 14, y - 6):
+            if all(abs(at - other) > 12 or start > high or start + wide < low for low, high, other in taken):
+                taken.append((start, start + wide, at))
+                place = {"x": x - 6 if right else x + 6, "y": at, "text_anchor": "end" if right else "start"}
+                marks.append(tag("text", name, class_="halo", **place))
+                break
+    return marks
+
+
+def _dot(p: Point, x: float, y: float, size: float) -> Markup:
+    data = {"class_": f"dot c{p.group % COLOURS}", "data_tip": p.tip, "data_mark": p.mark, "data_photo": p.photo}
+    shape = p.group // COLOURS % SHAPES
+    if shape == 0:
+        return tag("circle", cx=x, cy=y, r=size, **data)
+    place = f"translate({x:.1f} {y:.1f})" + ("" if size > 3 else " scale(.7)")
+    return tag("path", d=OUTLINES[shape], transform=place, **data)
+
+
+def point_legend(names: Sequence[str]) -> Markup:
+    """The names of a scatter's groups, each beside its colour and shape."""
+    entries = []
+    for group, name in enumerate(names):
+        dot = tag("path", d=OUTLINES[group // COLOURS % SHAPES], transform="translate(6 6)", class_="dot")
+        piece = tag("svg", dot, viewBox="0 0 12 12", aria_hidden="true", class_=f"key point c{group % COLOURS}")
+        entries.append(tag("li", piece, tag("bdi", name)))
+    return tag("ul", *entries, class_="legend")

@@ -24,7 +24,7 @@ def class_blocks(run: Value) -> list[Block]:
     )
     pairs = Table(
         "Confused pairs",
-        "Which photos of a class were answered with which other class, over all seeds, the most frequent first.",
+        "Which photos of a class were answered with which other class, all seeds together, the most frequent first.",
         ["class", "answered", "times", "of the class (%)"],
         [list(pair) for pair in found["pairs"][:MOST_PAIRS]],
         search=True,
@@ -44,7 +44,7 @@ def _photo_blocks(photos: Value) -> list[Block]:
             "Misclassified test photos of the most confused pairs, each before the train photo of the wrong class whose "
             "features are nearest: often one sees why."
         )
-        blocks.append(Gallery("What confused pairs look like", reads, groups))
+        blocks.append(Gallery("What confused pairs look like", reads, groups, paired=True))
     if suspects := photos.get("suspects"):
         rows: list[list[Cell]] = [[s["path"], s["label"], s["probability"], s["instead"]] for s in suspects]
         reads = (
@@ -53,9 +53,12 @@ def _photo_blocks(photos: Value) -> list[Block]:
         )
         columns = ["photo", "label", "probability of it", "more likely"]
         blocks.append(Table("Labels to be checked", reads, columns, rows, search=True, wide=True))
-        shown = [Photo(s["key"], f"{s['label']}, rather {s['instead']}?") for s in suspects if s.get("key")]
+        shown = [Photo(s["key"], f"{s['path']}: {s['label']}, or {s['instead']}?") for s in suspects if s.get("key")]
         if shown:
-            blocks.append(Gallery("Photos of unlikely labels", "The first of the table beside it.", [("", shown)]))
+            reads = (
+                "The photos of the table above, in its order: the label that each has, and the one that is likelier."
+            )
+            blocks.append(Gallery("Photos of unlikely labels", reads, [("", shown)]))
     return blocks
 
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite, sqrt
 from statistics import mean, stdev
-from typing import Any
 
 from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison
-from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value, with_spread
+from tosca_cache.report.pages.blocks import (
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Part,
+    Section,
+    Table,
+    Value,
+    mean_cell,
+    with_spread,
+)
 from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, scatter
+from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
+from tosca_cache.report.tables import METRICS
 
 TICKED = 4  # curves shown at first
+MEASURES = ("average_accuracy", "last_accuracy", "forgetting")  # with their spread
 # 97.5 % quantiles of Student's t by degrees of freedom; 1.96 beyond.
 _T = (
     12.706,
@@ -55,7 +68,7 @@ def comparison_part(facts: Value) -> Part:
         ("learners not told apart from it", str(len(equal))),
         ("learners, seeds", f"{len(found['rows'])}, {len(found['seeds'])}"),
     ]
-    warnings = []
+    warnings = list(facts.get("warnings") or ())
     if len(found["seeds"]) < FEW_SEEDS:
         warnings.append("Fewer than three seeds: no difference can be told from chance.")
     for row in found["rows"]:
@@ -87,11 +100,7 @@ def _mean(row: Value, column: str) -> float | None:
 
 
 def _table(found: Value) -> Table:
-    columns = ["learner"]
-    for column in found["columns"]:
-        columns += (
-            [TITLES[column], "±"] if column in ("average_accuracy", "last_accuracy", "forgetting") else [TITLES[column]]
-        )
+    columns = ["learner", *(f"{METRICS[c]} (%)" if c in METRICS else TITLES[c] for c in found["columns"])]
     columns += ["keeps train rows", "transductive", "bound", "seeds"]
     rows, marks = list[list[Cell]](), []
     for row in found["rows"]:
@@ -99,14 +108,13 @@ def _table(found: Value) -> Table:
         for column in found["columns"]:
             value = row["values"].get(column) or {"mean": None, "spread": None}
             whole = column in COUNTS and value["mean"] is not None
-            cells.append((f"{value['mean']:,.0f}", value["mean"]) if whole else value["mean"])
-            if column in ("average_accuracy", "last_accuracy", "forgetting"):
-                cells.append(value["spread"])
+            shown = mean_cell(value["mean"], value["spread"]) if column in MEASURES else value["mean"]
+            cells.append((f"{value['mean']:,.0f}", value["mean"]) if whole else shown)
         cells += ["yes" if row[flag] else "" for flag in ("rehearsal", "transductive", "bound")]
         rows.append([*cells, len(row["seeds"])])
         marks.append(f"learner-{row['method']}")
     reads = (
-        "Means over the seeds, the standard deviation after ±; heads sort, boxes choose whose curves are drawn. "
+        "Means over the seeds, ± one standard deviation; heads sort, boxes choose whose curves are drawn. "
         "Learners that keep train rows or look at other test rows are not to be held against the others."
     )
     ticks = _ticked(found["rows"])
@@ -281,14 +289,13 @@ def _differences(best: Value, learners: Sequence[Value]) -> list[Block]:
     )
     return [
         Figure(title, reads, bars(title, says, shown, "points of last accuracy", from_zero=False)),
-        Table("Paired differences", f"Each learner minus {best['method']}.", columns, rows),
+        Table("Paired differences", f"Each learner minus {best['method']}; better means above zero.", columns, rows),
     ]
 
 
 def _provenance(facts: Value, found: Value) -> list[Block]:
-    made: Mapping[str, Any] = facts.get("made") or {}
-    rows: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in made.items()]
-    rows += [
+    made = facts.get("made") or {"store": {"path": found["store"], "fingerprint": found["fingerprint"]}}
+    more: list[tuple[str, Cell]] = [
         ("seeds", ", ".join(map(str, found["seeds"]))),
         ("class order", "shuffled by seed" if found["shuffle"] else "as listed"),
     ]
@@ -296,15 +303,9 @@ def _provenance(facts: Value, found: Value) -> list[Block]:
         [row["method"], ", ".join(f"{k} {v}" for k, v in row["options"].items()) or "defaults", row["source"]]
         for row in found["rows"]
     ]
-    blocks: list[Block] = [
-        Facts("Where the numbers come from", rows),
-        Table(
-            "Learners and their options",
-            "Options that are not the defaults, and where each learner comes from.",
-            ["learner", "options", "source"],
-            options,
-        ),
+    reads = "Options that are not the defaults, and where each learner comes from."
+    return [
+        origin_facts(made, more),
+        Table("Learners and their options", reads, ["learner", "options", "source"], options),
+        *([repeat_facts([("as it was", facts["command"])])] if facts.get("command") else []),
     ]
-    if facts.get("command"):
-        blocks.append(Facts("To repeat it", [("as it was", facts["command"])], pre=True))
-    return blocks

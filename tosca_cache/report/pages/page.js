@@ -70,7 +70,7 @@ for (const field of all(".search")) {
   });
 }
 
-// The axis of accuracies reaches over the curves that are shown: everything is moved, grid lines stay and are named anew.
+// The axis of accuracies reaches over the curves that are shown: everything is moved, grid lines are drawn anew.
 function rescale(chart) {
   const low = Number(chart.dataset.low), high = Number(chart.dataset.high), bottom = 240, top = 12;
   const value = y => low + (bottom - y) / (bottom - top) * (high - low);
@@ -85,10 +85,17 @@ function rescale(chart) {
     line.was ??= line.getAttribute("points");
     line.setAttribute("points", line.was.replace(/([-\d.]+),([-\d.]+)/g, (_, x, y) => `${x},${Math.min(bottom, Math.max(top, moved(Number(y)))).toFixed(1)}`));
   }
-  for (const grid of all("line.grid", chart)) {
-    const y = Number(grid.getAttribute("y1"));
-    grid.nextElementSibling.textContent = (least + (bottom - y) / (bottom - top) * (most - least)).toFixed(1);
+  const grids = all("line.grid", chart), line = grids[0], text = line.nextElementSibling;
+  const rough = (most - least) / 5, unit = 10 ** Math.floor(Math.log10(rough)), step = [1, 2, 2.5, 5, 10].map(f => f * unit).find(s => s >= rough * 0.999);
+  const made = [];
+  for (let n = Math.ceil(least / step - 1e-9); n * step <= most + 1e-9; n++) {
+    const y = bottom - (n * step - least) / (most - least) * (bottom - top), rule = line.cloneNode(), name = text.cloneNode();
+    rule.setAttribute("y1", y); rule.setAttribute("y2", y); name.setAttribute("y", y + 4);
+    name.textContent = Number((n * step).toPrecision(6));
+    made.push(rule, name);
   }
+  line.before(...made);
+  for (const old of grids) { old.nextElementSibling.remove(); old.remove(); }
 }
 
 const ticked = new Set();

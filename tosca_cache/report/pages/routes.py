@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from statistics import mean, stdev
 
-from tosca_cache.report.pages.blocks import Block, Cell, Figure, Part, Section, Table, Value, with_spread
+from tosca_cache.report.pages.blocks import Block, Cell, Figure, Part, Section, Table, Value, mean_cell, with_spread
 from tosca_cache.report.pages.charts import Series, legend, lines
+from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.routes import COLUMNS
 
 
@@ -46,18 +48,22 @@ def routes_part(facts: Value) -> Part:
         rows: list[list[Cell]] = [
             [
                 name,
-                *(values[name][key][0] for key in COLUMNS),
-                values[name]["last_accuracy"][1],
+                *(mean_cell(*values[name][key]) for key in COLUMNS),
                 values[name]["seconds"][0],
             ]
             for name in ordered
         ]
-        reads = "The same modules behind each router, best first; no modules: what the router's own classifiers answer."
-        blocks.append(
-            Table("Routers", reads, ["router", *COLUMNS.values(), "spread of last accuracy", "seconds"], rows)
+        reads = (
+            "The same modules behind each router, best first, ± one standard deviation over the seeds; no modules: what "
+            "the router's own classifiers answer."
         )
+        blocks.append(Table("Routers", reads, ["router", *COLUMNS.values(), "seconds"], rows, wide=True))
     blocks += _leak(conditions)
-    return Part(facts["name"], "Routes", about, numbers, warnings, [Section("Routers", blocks)])
+    runs = sorted({one["run"] for one in found})
+    repeat = [(run, f"tosca route {shlex.quote(run)} --json") for run in runs]
+    provenance: list[Block] = [origin_facts(facts.get("made") or {}), repeat_facts(repeat)]
+    sections = [Section("Routers", blocks), Section("Provenance", provenance)]
+    return Part(facts["name"], "Routes", about, numbers, warnings, sections)
 
 
 def _spread(values: list[float | None]) -> tuple[float | None, float | None]:
@@ -75,8 +81,11 @@ def _leak(conditions: dict[str, tuple[float | None, float | None]]) -> list[Figu
         found = [conditions["per_sample"], *(conditions.get(f"batch_{size}_{order}", (None, None)) for size in sizes)]
         series.append(Series(name, list(x), [v for v, _ in found], [s for _, s in found]))
     rows: list[list[Cell]] = [[size, *(one.y[n] for one in series)] for n, size in enumerate((1, *sizes))]
-    steps = ", ".join(map(str, sizes))
-    reads = f"Last accuracy when so many test rows vote on one module: 0 is one row alone, then {steps} rows."
-    chart = lines("What batch votes leak", reads, series, "batch size, in steps", "last accuracy (%)")
+    reads = (
+        "Last accuracy when so many test rows vote on one module: where file order wins over shuffled rows, the vote has "
+        "read the order of the test file."
+    )
+    names = [str(size) for size in (1, *sizes)]
+    chart = lines("What batch votes leak", reads, series, "test rows that vote together", "last accuracy (%)", names)
     numbers = Table("", "", ["rows that vote", *(one.name for one in series)], rows)
     return [Figure("What batch votes leak", reads, chart + legend([one.name for one in series]), numbers)]

@@ -9,7 +9,6 @@ from typing import Any
 from tosca_cache.report.pages.blocks import (
     Block,
     Cell,
-    Facts,
     Figure,
     Part,
     Section,
@@ -20,6 +19,8 @@ from tosca_cache.report.pages.blocks import (
 )
 from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, legend, lines
 from tosca_cache.report.pages.classes import class_blocks
+from tosca_cache.report.pages.maps import map_figure
+from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, tasks_words
 
 REFERENCES = {  # curves and single values to hold the run against, by the condition
@@ -89,7 +90,7 @@ def _curve(metrics: Value, curves: Value | None) -> Figure:
     )
     if not curves:
         reads += (
-            " Floor, ceiling and pool are drawn after the last task; `tosca report` draws their curves where it can."
+            " Floor, ceiling and pool are drawn after the last task; “tosca report” draws their curves where it can."
         )
     chart = lines("Accuracy after each task", _says(found), found, "tasks learned", "accuracy (%)")
     return Figure("Accuracy after each task", reads, chart + legend([one.name for one in found]), numbers)
@@ -198,6 +199,10 @@ def _routing_blocks(run: Value) -> list[Block]:
             "the diagonal was answered by another task's module (or, without modules, with another task's class)."
         )
         found.append(Figure("Task confusion", reads, chart, numbers))
+    if (places := run.get("map")) and places["points"]:
+        tasks = [f"task {t + 1}" for t in range(len(run["metrics"]["R"]))]
+        title = f"Map of the features by task, seed {places['seed']}"
+        found.append(map_figure(title, places, places["task_of"], tasks, "task"))
     return [*found, _conditions(run["metrics"]), _seconds(run["metrics"])]
 
 
@@ -230,31 +235,13 @@ def _seconds(metrics: Value) -> Table:
 
 def _provenance_blocks(run: Value) -> list[Block]:
     found: Mapping[str, Any] = run.get("provenance") or {}
-    store, machine = found.get("store") or {}, found.get("machine") or {}
-    rows: list[tuple[str, Cell]] = [
-        ("tosca_cache", str(found.get("tosca_cache", ""))),
-        ("begun", str(found.get("begun", ""))),
-        ("store", str(store.get("path", ""))),
-        ("fingerprint", str(store.get("fingerprint", ""))),
-        ("engine", str(found.get("engine", ""))),
-        *((str(k), str(v)) for k, v in machine.items() if k != "libraries"),
-        ("libraries", ", ".join(f"{k} {v}" for k, v in (machine.get("libraries") or {}).items())),
-    ]
     origin = found.get("settings_from") or {}
     settings: list[list[Cell]] = [
         [key, plain(v), str(origin.get(key, ""))] for key, v in (run.get("settings") or {}).items()
     ]
-    repeat: list[tuple[str, Cell]] = [
-        ("as it was", run.get("command") or ""),
-        ("from the run", run.get("repeat") or ""),
-    ]
+    reads = "Every setting that had an effect, and where it came from."
     return [
-        Facts("Where the numbers come from", rows),
-        Table(
-            "Settings",
-            "Every setting that had an effect, and where it came from.",
-            ["setting", "value", "from"],
-            settings,
-        ),
-        Facts("To repeat it", repeat, pre=True),
+        origin_facts(found, [("seeds", ", ".join(run["metrics"]["seeds"]))]),
+        Table("Settings", reads, ["setting", "value", "from"], settings),
+        repeat_facts([("as it was", run.get("command")), ("from the run", run.get("repeat"))]),
     ]

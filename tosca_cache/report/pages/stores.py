@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Gallery, Part, Photo, Section, Table, Value
-from tosca_cache.report.pages.charts import COLOURS, Point, scatter
-
-MOST_NAMED = 8  # classes with a colour of their own
+from tosca_cache.report.pages.blocks import Block, Cell, Facts, Gallery, Part, Photo, Section, Table, Value
+from tosca_cache.report.pages.maps import map_figure
 
 
 def store_part(store: Value) -> Part:
@@ -18,13 +16,16 @@ def store_part(store: Value) -> Part:
     ]
     about: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in store["about"].items()]
     sections = [
-        Section("Store", [*_map(store), _counts(store)]),
+        Section("Store", [*_maps(store), _counts(store)]),
         Section("Checks", _checks(store)),
         Section(
             "Provenance",
             [
                 Facts(
-                    "Where the numbers come from", [(str(k), str(v)) for k, v in store["provenance"].items()], wide=True
+                    "Where the features come from",
+                    [(str(k), str(v)) for k, v in store["provenance"].items()],
+                    "What made these features; the same fingerprint means the same features, bit for bit.",
+                    wide=True,
                 )
             ],
         ),
@@ -48,29 +49,17 @@ def _warnings(store: Value) -> list[str]:
     return said
 
 
-def _map(store: Value) -> list[Block]:
+def _maps(store: Value) -> list[Block]:
     found = store["map"]
     if not found["points"]:
         return []
-    names = [entry["name"] for entry in store["classes"]]
-    counted = sorted(range(len(names)), key=lambda c: -store["classes"][c]["train"])
-    every = len(names) <= MOST_NAMED
-    colours = (
-        {c: n for n, c in enumerate(counted[:MOST_NAMED])} if every else {c: c % COLOURS for c in range(len(names))}
-    )
-    points = [
-        Point(x, y, f"{names[c]}: {path}" + (" (test)" if split == "test" else ""), colours[c], photo=key or "")
-        for x, y, c, split, path, key in found["points"]
+    blocks: list[Block] = [
+        map_figure("Map of the features", found, [point[2] for point in found["points"]], found["classes"], "class")
     ]
-    says = f"{len(points)} images of {len(names)} classes, by {found['how']}."
-    colour_words = "coloured by class" if every else f"coloured by class ({COLOURS} colours in turn)"
-    reads = (
-        f"Each point is an image, {colour_words}; those close together look alike to the backbone. By {found['how']}."
-    )
-    if every:
-        reads += " " + ", ".join(f"colour {n + 1} {names[c]}" for c, n in colours.items()) + "."
-    chart = scatter("Map of the features", says, points, "", "", bare=True)
-    return [Figure("Map of the features", reads, chart)]
+    if found.get("domains"):
+        title = "Map of the features by domain"
+        blocks.append(map_figure(title, found, found["domain_of"], found["domains"], "domain"))
+    return blocks
 
 
 def _counts(store: Value) -> Table:
@@ -91,7 +80,7 @@ def _checks(store: Value) -> list[Block]:
     ]
     reads = (
         "Test images whose nearest train image is so near (cosine distance of the features) that it is probably the same; "
-        "leave copies out with `tosca extract --duplicates drop`."
+        "leave copies out with “tosca extract --duplicates drop”."
     )
     blocks.append(
         Table(
@@ -100,15 +89,21 @@ def _checks(store: Value) -> list[Block]:
             ["test image", "train image", "distance", "class", "class of the train image"],
             rows,
             search=bool(rows),
+            wide=bool(rows),
         )
     )
-    groups = [
-        ("", [Photo(d[k], f"{d[s]} ({s})") for k, s in (("test_key", "test"), ("train_key", "train"))])
+    shown = [
+        Photo(d[k], f"{s}: {d[s]}")
         for d in store["duplicates"]
         if d.get("test_key")
+        for k, s in (("test_key", "test"), ("train_key", "train"))
     ]
-    if groups:
-        blocks.append(Gallery("Nearly equal images", "Each test image and the train image beside it.", groups))
+    if shown:
+        blocks.append(
+            Gallery(
+                "Nearly equal images", "Each test image, and beside it the train image.", [("", shown)], paired=True
+            )
+        )
     strange: list[list[Cell]] = [[s["split"], s["path"], s["why"]] for s in [*store["constant"], *store["skipped"]]]
     reads = (
         "Images that could not be read, or with the same features as many others (often empty or constant pictures)."

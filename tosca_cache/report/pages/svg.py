@@ -6,7 +6,7 @@ script shows under the pointer or the arrow keys.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
@@ -15,6 +15,13 @@ from markupsafe import Markup
 from tosca_cache.text import html_text
 
 WIDTH, HEIGHT = 440, 280
+COLOURS = 8  # of the page's palette (Okabe and Ito), which is safe for the colour-blind
+OUTLINES = (
+    "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0",
+    "M-3-3h6v6h-6z",
+    "M0-4l4 7h-8z",
+)  # round, square, triangle
+SHAPES = len(OUTLINES)
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
 _ROUND = ((1.0,), (1.0, 2.0, 5.0))  # of the ticks of logarithmic axes
 Number = float | None
@@ -114,15 +121,24 @@ def number(value: Number) -> str:
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
-def axes(x: Scale, y: Scale, x_title: str, y_title: str, x_ticks: Sequence[float] | None = None) -> list[Markup]:
-    """Grid, ticks and titles."""
+def axes(
+    x: Scale,
+    y: Scale,
+    x_title: str,
+    y_title: str,
+    x_ticks: Sequence[float] | None = None,
+    names: Mapping[float, str] | None = None,
+) -> list[Markup]:
+    """Grid, ticks and titles. names: of values of x that are not to be read as numbers."""
+    names = names or {}
     marks = []
     for value in y.ticks():
         at = y(value)
         marks.append(tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="grid"))
         marks.append(tag("text", number(value), x=x.start - 5, y=at + 4, text_anchor="end"))
     for value in x.ticks() if x_ticks is None else x_ticks:
-        marks.append(tag("text", number(value), x=x(value), y=y.start + 15, text_anchor="middle"))
+        shown = names.get(value) or number(value)
+        marks.append(tag("text", shown, x=x(value), y=y.start + 15, text_anchor="middle"))
     marks.append(tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis"))
     marks.append(tag("text", x_title, x=(x.start + x.end) / 2, y=y.start + 32, text_anchor="middle", class_="name"))
     middle = (y.start + y.end) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from tosca_cache.report.pages.blocks import (
@@ -19,6 +20,7 @@ from tosca_cache.report.pages.blocks import (
 )
 from tosca_cache.report.pages.charts import Bar, Point, bars, scatter
 from tosca_cache.report.pages.parallel import parallel_blocks
+from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
 
@@ -43,11 +45,15 @@ def sweep_part(sweep: Value) -> Part:
         ("data", sweep.get("dataset") or ""),
         ("maximised", metric.replace("_", " ")),
         ("chosen by", report.get("how", "the search has not ended yet")),
-        ("command", sweep.get("command") or f"not recorded; show it again with: tosca sweep show {sweep['path']}"),
+        ("command", sweep.get("command") or "not recorded"),
         ("ledger", sweep["path"]),
     ]
     sections = [Section("Choice", _choice(sweep, report))] if report else []
-    sections += [Section(f"Search: {g['how']}", _group(g, metric)) for g in sweep["groups"]]
+    for group in sweep["groups"]:
+        if group.get("report"):
+            sections.append(Section(f"Report: {group['how']}", [_settings(group, metric)]))
+        else:
+            sections.append(Section(f"Search: {group['how']}", _group(group, metric)))
     sections.append(Section("Provenance", _provenance(sweep)))
     return Part(sweep["name"], "Sweep", about, numbers, _warnings(sweep, report), sections)
 
@@ -59,7 +65,7 @@ def _tried(sweep: Value, report: Value) -> str:
 
 
 def _warnings(sweep: Value, report: Value) -> list[str]:
-    said = []
+    said = list(sweep.get("warnings") or ())
     if "test rows" in report.get("how", ""):
         said.append("The setting was chosen on test rows (test-oracle): its accuracy on them is no result.")
     if sweep.get("leaks"):
@@ -115,7 +121,11 @@ def _group(group: Value, metric: str) -> list[Block]:
     if len(settings) >= LEAST_LINES and keys:
         blocks += parallel_blocks(settings, keys, metric)
     blocks += [_effect(effect) for effect in group["effects"][:MOST_EFFECTS]]
-    blocks += _against(settings, metric)
+    return [*blocks, *_against(settings, metric), _settings(group, metric)]
+
+
+def _settings(group: Value, metric: str) -> Table:
+    settings, keys = group["settings"], group["keys"]
     rows: list[list[Cell]] = [
         [*(_value(s["point"].get(key)) for key in keys), s["mean"], s["spread"], s["seeds"], s["seconds"]]
         for s in settings[:MOST_ROWS]
@@ -123,8 +133,7 @@ def _group(group: Value, metric: str) -> list[Block]:
     reads = f"Best first. {group['counted']}."
     columns = [*keys, metric.replace("_", " "), "spread", "seeds", "train seconds"]
     marks = [s["mark"] for s in settings[:MOST_ROWS]]
-    blocks.append(Table("Settings", reads, columns, rows, marks, more=max(0, len(settings) - MOST_ROWS), wide=True))
-    return blocks
+    return Table("Settings", reads, columns, rows, marks, more=max(0, len(settings) - MOST_ROWS), wide=True)
 
 
 def _value(value: object) -> Cell:
@@ -158,15 +167,10 @@ def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
     found = []
     for key, title, x_title, log in (
         ("seconds", "Accuracy against time", "train seconds a cell", True),
-        (
-            "l1",
-            "Accuracy against the strength of sparsity",
-            "l1 (weight of the penalty; more makes modules sparser)",
-            True,
-        ),
+        ("sparsity", "Accuracy against sparsity", "percent of the modules' weights near 0 (at most 0.001)", False),
     ):
-        values = [(s["seconds"] if key == "seconds" else s["point"].get("l1"), s) for s in settings]
-        pairs = [(float(v), s) for v, s in values if isinstance(v, int | float) and v > 0]
+        values = [(s.get(key), s) for s in settings]
+        pairs = [(float(v), s) for v, s in values if isinstance(v, int | float) and (v > 0 or not log)]
         if len({v for v, _ in pairs}) < 2:
             continue
         points = [
@@ -184,7 +188,7 @@ def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
         reads = (
             "Each point is a setting, its mean over the seeds; best is up and to the left."
             if key == "seconds"
-            else "Each point is a setting; flat means that sparsity is free."
+            else "Each point is a setting, its mean over the seeds; best is up and to the right: few weights, many right."
         )
         found.append(Figure(title, reads, chart))
     return found
@@ -196,7 +200,7 @@ def _provenance(sweep: Value) -> list[Block]:
         rows: list[list[Cell]] = [
             [c["state"], settings_text(c["point"]), c["seed"], c["reason"]] for c in sweep["lost"][:MOST_LOST]
         ]
-        reads = "Cells without a result, with the reason that was recorded; `tosca sweep --retry` runs them again."
+        reads = "Cells without a result, with the reason that was recorded; “tosca sweep --retry” runs them again."
         blocks.append(
             Table(
                 "Diverged and failed cells",
@@ -207,18 +211,18 @@ def _provenance(sweep: Value) -> list[Block]:
             )
         )
     base: list[list[Cell]] = [[k, settings_text({"": v}).strip()] for k, v in sweep["base"].items()]
-    facts: list[tuple[str, Cell]] = [
-        ("stores", ", ".join(sweep["stores"])),
-        ("tosca_cache", sweep.get("tosca_cache", "")),
+    more: list[tuple[str, Cell]] = [
+        ("stores in the ledger", ", ".join(sweep["stores"])),
         ("seeds of the report", ", ".join(map(str, (sweep.get("report") or {}).get("report_seeds", [])))),
     ]
-    blocks.append(Facts("Where the numbers come from", facts))
+    blocks.append(origin_facts(sweep.get("made") or {}, more))
     blocks.append(
         Table("What all settings share", "Parameters with one value in all cells.", ["setting", "value"], base)
     )
-    repeat: list[tuple[str, Cell]] = [
-        ("chosen setting", f"tosca train --config {sweep['best_path']}"),
-        ("every cell", f"tosca sweep show {sweep['path']} --csv"),
+    chosen, ledger = (shlex.quote(sweep[name]) for name in ("best_path", "path"))
+    repeat = [
+        ("the sweep", sweep.get("command")),
+        ("the chosen setting", f"tosca train --config {chosen}"),
+        ("every cell's numbers", f"tosca sweep show {ledger} --csv"),
     ]
-    blocks.append(Facts("To repeat it", repeat, pre=True))
-    return blocks
+    return [*blocks, repeat_facts(repeat)]

@@ -1,0 +1,322 @@
+"""The steps of `tosca run`: which commands they are, what they take, and which are done already."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS
+from tosca_cache.cli.settings import dataset_of
+from tosca_cache.names import inside
+from tosca_cache.terminal import echo
+
+if TYPE_CHECKING:
+    from tosca_cache.config import Resolved, TrainConfig
+    from tosca_cache.datasets.sources import Source
+    from tosca_cache.store import Store
+
+BASELINES = "tosca,simplecil,slda,ranpac"
+AXES = ("l1=1e-4,5e-4,1e-3", "lr=0.005,0.02,0.05")
+LATER = "told when the features are there"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command. words: without `tosca`. estimate: what it takes. done: why there is nothing to do, if so."""
+
+    words: tuple[str, ...]
+    estimate: str = ""
+    done: str | None = None
+
+
+class Steps:
+    """The steps, each worked out when the ones before it are done."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        from tosca_cache.config import resolve
+        from tosca_cache.datasets import resolve_data_root
+        from tosca_cache.errors import UsageError
+
+        self.given, self.settings = given, given["settings"]
+        if self.settings["dataset"] is None:
+            raise UsageError(
+                "there is no dataset", where="--dataset", remedy="name one (`tosca datasets`), or a folder"
+            )
+        if given["adapt"] and given["label"] is not None:
+            raise UsageError(
+                "tables and shards with --label cannot be adapted to", where="--adapt", remedy="leave it out"
+            )
+        if given["sweep"] and self.settings["method"] not in (None, "tosca"):
+            raise UsageError(
+                "only tosca has something to search", where="--sweep", remedy="leave --sweep or --method out"
+            )
+        self.dataset: str = self.settings["dataset"]
+        self.root, self.runs, self.config = given["root"], given["runs"], given["config"]
+        named, self.source = dict(self.settings), self._source()
+        if self.source is not None and self.source.counts is None:
+            self.dataset = str(resolve_data_root(given["data_root"]) / self.source.place)
+            named["dataset"] = self.source.name
+        dataset_of(None, named, self.config)
+        self.named = named  # the settings, with the dataset by its name
+        self.resolve = partial(resolve, overrides=named)
+        self.resolved: Resolved = self.resolve(config=self.config)
+        self.base = self.resolved.config.backbone  # before it is adapted
+        self.targets: list[str] = []
+
+    def all(self) -> None:
+        """Prints the steps, and takes those that are not done unless there is only a plan to be made."""
+        makers = [
+            self.fetch,
+            *([self.adapt] if self.given["adapt"] else []),
+            self.extract,
+            *([self.sweep] if self.given["sweep"] else []),
+            self.train,
+        ]
+        makers += [self.compare] if self.given["compare"] else []
+        for number, make in enumerate(makers, 1):
+            step = make()
+            echo(f"step {number} of {len(makers)}: tosca {shlex.join(step.words)}")
+            echo(f"  {step.done or step.estimate}")
+            if step.done is None and not self.given["plan"]:
+                _call(step.words)
+        if not self.given["plan"]:
+            self.report()
+
+    def words(
+        self, *command: str, only: Callable[[str], bool] = lambda key: True, config: Path | None = None
+    ) -> tuple[str, ...]:
+        """A command of stage two with the settings that were given."""
+        found = [*command, "--dataset", self.resolved.config.dataset]
+        file = config or self.config
+        found += ["--config", str(file)] if file else []
+        for key, value in self.settings.items():
+            if value is None or key == "dataset" or not only(key):
+                continue
+            name = {"seeds": "seed"}.get(key, key.replace("_", "-"))
+            found += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
+        found += ["--root", str(self.root)] if self.root != DEFAULT_ROOT else []
+        return (*found, *(["--runs", str(self.runs)] if self.runs != DEFAULT_RUNS else []))
+
+    def fetch(self) -> Step:
+        """The dataset, unless it is here, made by this package, or the user's own."""
+        from tosca_cache.datasets import known, resolve_data_root
+        from tosca_cache.datasets.fetch import present
+
+        data_root, source = self.given["data_root"], self.source
+        words = ["fetch", self.settings["dataset"]]
+        for key in ("mirror", "sha256", "data_root"):
+            words += _option(key.replace("_", "-"), self.given[key])
+        if source is None:
+            mine = "part of this package" if known(self.dataset) else "your own images"
+            return Step(tuple(words), done=f"nothing to fetch: {mine}")
+        place = resolve_data_root(data_root)
+        if present(source, place) is not None:
+            return Step(tuple(words), done=f"here already: {place / source.place}")
+        size = f"{source.size / 1e6:,.0f} MB" if source.size else "a size that is not published"
+        images = f"{sum(source.counts[1:])} images" if source.counts else "how many images is told when it is here"
+        return Step(tuple(words), f"{source.archive}, {size}, {images}")
+
+    def _source(self) -> Source | None:
+        """Where the dataset can be had, if it is not the user's own and not made by this package."""
+        from tosca_cache.datasets import known
+        from tosca_cache.datasets.sources import SOURCES, is_address, source_of
+
+        if is_address(self.dataset):
+            return source_of(self.dataset)
+        found = known(self.dataset)
+        return None if found is None else SOURCES.get(found.name)
+
+    def adapt(self) -> Step:
+        """An adapted backbone, which is called after all that it is made with; from then on it is the backbone."""
+        from tosca_cache.cli.adapt import DEFAULT_OUT
+        from tosca_cache.extract.adapted import is_adapted
+
+        config, given = self.resolved.config, self.given
+        words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
+        for key in ("increment", "init_cls", "backbone", "normalize", "img_size"):
+            words += _option(key.replace("_", "-"), getattr(config, key))
+        for key in ("weights", "test_fraction", "data_root"):
+            words += _option(key.replace("_", "-"), given[key])
+        words += [*_option("device", self.settings["device"]), *([] if config.shuffle else ["--no-shuffle"])]
+        name = f"{config.dataset}-{hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]}"
+        words += ["--name", name]
+        made = DEFAULT_OUT / name
+        for settings in (self.settings, self.named):
+            settings |= {"backbone": str(made), "img_size": None, "seeds": str(config.seeds[0])}
+        given["weights"] = None
+        self.resolved = self.resolve(config=self.config)
+        if is_adapted(made):
+            return Step(tuple(words), done=f"here already: {made}")
+        return Step(tuple(words), "at most 20 epochs over the first task's train images, forward and backward")
+
+    def extract(self) -> Step:
+        """The features, unless a store has them."""
+        from tosca_cache.extract.estimate import estimate
+
+        config, given = self.resolved.config, self.given
+        words = ["extract", "--dataset", self.dataset]
+        for key in ("backbone", "normalize", "img_size", "views"):
+            words += _option(key.replace("_", "-"), getattr(config, key))
+        for key in ("weights", "test_fraction", "label", "data_root"):
+            words += _option(key.replace("_", "-"), given[key])
+        words += _option("root", None if self.root == DEFAULT_ROOT else self.root)
+        words += _option("device", self.settings["device"])
+        if (store := self.store()) is not None:
+            return Step(tuple(words), done=f"here already: {store.path}")
+        request = self.request()
+        counts = self.counts()
+        if counts is None:
+            return Step(tuple(words), "told when the images are there")
+        found = estimate(request, *counts)
+        return Step(
+            tuple(words),
+            f"{found.images} images, {found.passes} passes of the backbone, {_time(found.seconds)} for these alone (by "
+            f"a few just now); {found.bytes / 1e6:,.0f} MB of features",
+        )
+
+    def request(self) -> Any:
+        """What the extraction is asked for."""
+        from tosca_cache.extract.fingerprint import ExtractOptions
+        from tosca_cache.extract.request import ExtractRequest
+
+        config, given = self.resolved.config, self.given
+        options = ExtractOptions() if config.views is None else ExtractOptions(views=config.views)
+        names = ("weights", "data_root", "test_fraction", "label")
+        return ExtractRequest(
+            dataset=self.dataset,
+            root=self.root,
+            backbone=self.base,
+            img_size=config.img_size,
+            device=self.settings["device"] or "auto",
+            options=options,
+            **{name: given[name] for name in names},
+        )
+
+    def counts(self) -> tuple[int, int] | None:
+        """Train and test images, of the folder or as published; None if neither is known yet."""
+        from tosca_cache.datasets import known
+
+        found = known(self.dataset)
+        if found is not None:
+            return found.train, found.test
+        if self.source is not None and not Path(self.dataset).is_dir():
+            return None
+        splits = self.request().load_dataset().splits
+        return len(splits["train"]), len(splits["test"])
+
+    def store(self) -> Store | None:
+        """The features that stage two works on, if they are there."""
+        from tosca_cache.errors import StoreError
+        from tosca_cache.runs.stores import wanted_fields
+        from tosca_cache.store import find_store
+
+        try:
+            return find_store(self.root, self.resolved.config.dataset, wanted_fields(self.resolved.config))
+        except StoreError:
+            return None
+
+    def sweep(self) -> Step:
+        """A search, whose ledger knows what is finished."""
+        from tosca_cache.cli.sweep import SETTINGS
+        from tosca_cache.sweep.run import best_path
+
+        words = [*self.words("sweep", only=lambda key: key in SETTINGS)]
+        axes = self.given["axes"] or AXES
+        left = {k: v for k, v in self.settings.items() if v is not None and k not in (*SETTINGS, "seeds", "method")}
+        for axis in (*axes, *(f"{key}={str(value).lower()}" for key, value in left.items())):
+            words += ["--set", axis]
+        ledger = inside(self.runs, f"{self.resolved.config.dataset}-sweep.sqlite")
+        self.targets.append(str(ledger))
+        self.config = str(best_path(ledger))
+        return Step(tuple(words), self._searched(axes, ledger))
+
+    def _searched(self, axes: Any, ledger: Path) -> str:
+        from tosca_cache.sweep.parse import parse_set
+        from tosca_cache.sweep.request import SweepRequest
+        from tosca_cache.sweep.run import Resources, preview
+        from tosca_cache.sweep.space import merge
+
+        if (store := self.store()) is None:
+            return LATER
+        request = SweepRequest(self.resolved.config, merge(None, parse_set(list(axes))), seeds=(1993,))
+        found = preview(request, store, ledger, Resources())
+        report = _time(found.report_seconds)
+        return f"{found.settings} settings on one seed, {_time(found.seconds)}, and {report} for the report"
+
+    def train(self) -> Step:
+        """A run, unless the same was made on the same features."""
+        from tosca_cache.runs.finished import find_finished
+
+        words = self.words("train", config=Path(self.config) if self.config else None)
+        if self.given["sweep"] and not Path(str(self.config)).is_file():
+            return Step(words, LATER)
+        self.resolved = self.resolve(config=self.config)
+        config, store = self.resolved.config, self.store()
+        if store is None:
+            return Step(words, f"{config.method}, {_seeds(config)}; time: {LATER}")
+        if (made := find_finished(config, store, self.runs)) is not None:
+            return Step(words, done=f"made already: {made}")
+        return Step(words, f"{config.method}, {_seeds(config)}, {self._trained(store)}")
+
+    def _trained(self, store: Store) -> str:
+        from tosca_cache.sweep.parse import parse_set
+        from tosca_cache.sweep.request import SweepRequest
+        from tosca_cache.sweep.run import Resources, preview
+        from tosca_cache.sweep.space import merge
+
+        config = self.resolved.config
+        if config.method != "tosca":
+            return "without an estimate (only tosca's steps can be timed beforehand)"
+        request = SweepRequest(config, merge(None, parse_set([])), seeds=tuple(config.seeds))
+        return _time(preview(request, store, self.runs / ".none", Resources()).seconds)
+
+    def compare(self) -> Step:
+        """A comparison, whose ledger knows what is finished."""
+        words = self.words("compare", only=lambda key: key not in ("seeds", "method"))
+        words += ("--methods", self.given["methods"])
+        words += ("--seeds", ",".join(map(str, self.resolved.config.seeds)) + ",")
+        ledger = inside(self.runs, f"{self.resolved.config.dataset}-compare.sqlite")
+        self.targets.append(str(ledger.with_suffix(".report.json")))
+        return Step(
+            words, f"{self.given['methods']}, {_seeds(self.resolved.config)} each; the table has the time of each"
+        )
+
+    def report(self) -> None:
+        """One page of all of it."""
+        from tosca_cache.runs.finished import find_finished
+
+        store = self.store()
+        made = None if store is None else find_finished(self.resolved.config, store, self.runs)
+        targets = [*([] if made is None else [str(made)]), *self.targets]
+        page = inside(self.runs, f"{self.resolved.config.dataset}-run.html")
+        _call(("report", *targets, "-o", str(page), "--runs", str(self.runs)))
+
+
+def _seeds(config: TrainConfig) -> str:
+    return f"{len(config.seeds)} seed{'s' if len(config.seeds) > 1 else ''}"
+
+
+def _option(name: str, value: Any) -> list[str]:
+    return [] if value is None else [f"--{name}", str(value)]
+
+
+def _time(seconds: float) -> str:
+    from tosca_cache.report.sweeps import duration
+
+    return f"about {duration(seconds)}"
+
+
+def _call(words: tuple[str, ...]) -> None:
+    """Runs a command as if it were typed; ends this one as it ends, if not well."""
+    from tosca_cache.cli.app import app
+
+    code = typer.main.get_command(app).main(args=list(words), prog_name="tosca", standalone_mode=False)
+    if code:
+        raise typer.Exit(int(code))
