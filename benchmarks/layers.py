@@ -1,7 +1,7 @@
 """What several layers and other poolings gain: learners on pieces of one store, the same tasks and seeds.
 
     tosca extract --dataset FOLDER --layers 6 --pool cls+mean --views 0 ...
-    python benchmarks/layers.py STORE --increment K [--seeds ...] [--out FILE]
+    python benchmarks/layers.py STORE --increment K [--seeds ...] [--only NAME ...] [--out FILE]
 
 The store's pieces are cls@-6 ... cls@-2 and cls+mean, from one pass; what a store of other options would have is cut out of
 them. `layup` on 1, 2, 4 and 6 layers of [CLS]; `ranpac`, `lda` and `pool` on [CLS], on patch means, and on both.
@@ -33,13 +33,15 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--increment", type=int, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--only", nargs="+", help="rows of the table: cls, 'cls of 6 layers', mean, cls+mean, ...")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     store = tosca.open_store(asked.store)
     out = asked.out or RESULTS / "layers" / f"{store.spec.dataset['name']}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"store": store.spec.to_dict(), "increment": asked.increment, "seeds": list(asked.seeds)}
-    for name, (methods, columns) in cuts(store).items():
+    chosen = {name: cut for name, cut in cuts(store).items() if asked.only is None or name in asked.only}
+    for name, (methods, columns) in chosen.items():
         train, test = (_cut(split, columns) for split in load_splits(store))
         for method in methods:
             results = []
