@@ -18,7 +18,7 @@ import numpy as np
 from common import RESULTS
 
 import tosca_cache as tosca
-from tosca_cache.evaluate.summary import mean_and_spread
+from tosca_cache.evaluate.summary import mean_and_spread, to_json
 from tosca_cache.files import write_json
 from tosca_cache.splits import Arrays, load_splits
 from tosca_cache.store import Store
@@ -55,7 +55,7 @@ def main() -> None:
             found[f"{method} on {name}"] = {"mean": mean, "spread": spread, "by_seed": results}
             row = " | ".join(f"{mean[m]:.2f} ± {spread[m]:.2f}" for m in MEASURES)
             print(f"| {method} | {name} | {len(columns)} | {row} |", flush=True)
-            write_json(out, found)
+            write_json(out, to_json(found))
 
 
 def cuts(store: Store) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
