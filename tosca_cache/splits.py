@@ -59,6 +59,7 @@ class Arrays(Shown):
     rows: which rows of `features` these are, [n]; None: all of them, in order.
     domains: domain of the rows that count, [n]; None where no stream asks for it.
     adapted_on: names of the classes that the backbone was adapted on; None for features of a frozen one.
+    last: where the last piece of a feature begins, of d numbers; see `StoreSpec.pieces`.
     """
 
     features: FloatArray | StoredFeatures
@@ -66,6 +67,7 @@ class Arrays(Shown):
     rows: IntArray | None = None
     domains: IntArray | None = None
     adapted_on: tuple[str, ...] | None = None
+    last: int = 0
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
@@ -77,7 +79,7 @@ class Arrays(Shown):
         rows = positions if self.rows is None else self.rows[positions]
         domains = None if self.domains is None else self.domains[positions]
         kept = self.labels[positions] if labels is None else labels
-        return Arrays(self.features, kept, rows, domains, self.adapted_on)
+        return Arrays(self.features, kept, rows, domains, self.adapted_on, self.last)
 
 
 def load_splits(store: Store, incremental: str = "classes", *, most: float | None = None) -> tuple[Arrays, Arrays]:
@@ -103,6 +105,7 @@ def load_splits(store: Store, incremental: str = "classes", *, most: float | Non
             store.labels(split),
             domains=store.domains(split),
             adapted_on=store.spec.first_task,
+            last=store.spec.columns("last").start,
         )
         for split in ("train", "test")
     )
@@ -128,9 +131,11 @@ def _blocks(features: FloatArray | StoredFeatures) -> Iterator[FloatArray]:
 
 def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
     largest, first, equal, every = 0.0, None, True, max(1, len(train.features) // SAMPLED)
-    sampled, start = [np.empty((0, store.dim), dtype=store.dtype)], 0
+    last = train.last
+    sampled, start = [np.empty((0, store.dim - last), dtype=store.dtype)], 0
     for block in _blocks(train.features):
-        clean, first = block[:, 0], block[:1, 0] if first is None else first
+        clean = block[:, 0, last:]
+        first = clean[:1] if first is None else first
         largest = float(np.maximum(largest, np.abs(block).max()))
         equal = equal and bool((clean == first).all())
         sampled.append(clean[-start % every :: every])

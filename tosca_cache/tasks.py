@@ -2,11 +2,13 @@
 
 A `TaskStream` cuts a store into tasks. A learner is only ever handed a `Task`, which holds copies of its own train rows and
 has no way to reach others; test rows are handed out separately, to the evaluation. Labels are numbered in the order in
-which they are learned ("class indices", see `class_order`): the first class of the first task is 0.
+which they are learned ("class indices", see `class_order`): the first class of the first task is 0. Of features in several
+pieces a stream gives the last one, and to learners that use all (`Learner.pieces`) all: see `TaskStream.seen_by`.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -58,6 +60,7 @@ __all__ = [
 ]
 
 
+PIECES = ("last", "all")  # of a feature, that a stream gives
 LABELS = ("names", "original", "positions")  # how classes are told to users
 
 
@@ -104,7 +107,7 @@ class TaskStream(Shown):
         domain-incremental one the original class. A prediction is right if its reported class is.
     order: original class index of each reported class, [C]; class_names: their names.
     domain_names: the domain of each task; empty in a class-incremental stream.
-    protocol: what was asked for.
+    protocol: what was asked for. pieces: of a feature, that it gives: `last` or `all`.
 
     Arguments:
         train, test: the two splits; labels are original class indices.
@@ -124,7 +127,7 @@ class TaskStream(Shown):
         domain_names: Sequence[str] = (),
         **protocol: Any,
     ) -> None:
-        self.protocol = asked = Protocol(**protocol)
+        self.protocol, self.pieces = (asked := Protocol(**protocol)), "last"
         if asked.incremental == "domains":
             found = by_domain(train, test, class_names, domain_names, seed=asked.seed, shuffle=asked.shuffle)
         else:
@@ -147,6 +150,16 @@ class TaskStream(Shown):
         asked = Protocol(**protocol)
         train, test = load_splits(store, asked.incremental, most=memory_for_features())
         return cls(train, test, class_names=store.class_names, domain_names=store.domain_names, **protocol)
+
+    def seen_by(self, pieces: str) -> TaskStream:
+        """The same stream with the pieces of a feature that a learner uses (`Learner.pieces`): `last` or `all`."""
+        if pieces not in PIECES:
+            raise UsageError(
+                f"there are no pieces {pieces!r}"[:200], where="pieces", remedy=f"use {' or '.join(PIECES)}"
+            )
+        seen = copy.copy(self)
+        seen.pieces = pieces
+        return seen
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
@@ -186,8 +199,8 @@ class TaskStream(Shown):
 
     @property
     def dim(self) -> int:
-        """Feature size d."""
-        return int(self._train.features.shape[2])
+        """Feature size d, of the pieces that it gives."""
+        return int(self._train.features.shape[2]) - self._first(self._train)
 
     def classes(self, number: int) -> range:
         """Learned labels of one task; raises `UsageError` if there is none of that number."""
@@ -223,12 +236,11 @@ class TaskStream(Shown):
 
     def task(self, number: int) -> Task:
         """Task `number` with copies of its train rows, class by class and in store order within a class."""
-        rows = _rows_of(self._train, self._train_labels, self.classes(number))
-        return Task(number, self.classes(number), rows)
+        return Task(number, self.classes(number), self._rows(self._train, self._train_labels, number))
 
     def test(self, number: int) -> Rows:
         """The test rows of one task, class by class ("file order" of the reference); see `test_index`."""
-        return _rows_of(self._test, self._test_labels, self.classes(number))
+        return self._rows(self._test, self._test_labels, number)
 
     def test_index(self, number: int) -> tuple[IntArray, IntArray]:
         """Class indices and row numbers in the store of the test rows of one task, [n] each, in their order."""
@@ -243,10 +255,13 @@ class TaskStream(Shown):
         """Task number of every class index, [L]."""
         return np.repeat(np.arange(len(self), dtype=np.int64), self.sizes)
 
+    def _first(self, arrays: Arrays) -> int:
+        return arrays.last if self.pieces == "last" else 0
 
-def _rows_of(arrays: Arrays, learned: IntArray, classes: range) -> Rows:
-    chosen, rows = _chosen(arrays, learned, classes)
-    return Rows(arrays.features[rows], learned[chosen], rows)
+    def _rows(self, arrays: Arrays, learned: IntArray, number: int) -> Rows:
+        chosen, rows = _chosen(arrays, learned, self.classes(number))
+        features, first = arrays.features[rows], self._first(arrays)
+        return Rows(np.ascontiguousarray(features[..., first:]) if first else features, learned[chosen], rows)
 
 
 def _chosen(arrays: Arrays, learned: IntArray, classes: range) -> tuple[IntArray, IntArray]:

@@ -13,6 +13,7 @@ from tosca_cache.errors import BackboneError
 from tosca_cache.extract import tuning
 from tosca_cache.extract.adapted import CARD, PARTS
 from tosca_cache.extract.backbone import load_backbone
+from tosca_cache.extract.pieces import Kept
 
 KINDS = sorted(tuning.KINDS)
 
@@ -53,6 +54,12 @@ def test_every_kind_is_trained_saved_and_loaded(kind, adapt, tmp_path):
     both = load_backbone(str(folder), with_base=True)
     assert both.dim == 2 * found.dim
     torch.testing.assert_close(features(both), torch.cat((features(load_backbone("vit_nano")), features(found)), 1))
+    layers = [load_backbone(name, kept=Kept(2, "mean")) for name in ("vit_nano", str(folder))]
+    beside = load_backbone(str(folder), with_base=True, kept=Kept(2, "mean"))
+    assert beside.widths == (2 * layers[0].widths[0], 2 * layers[0].widths[1])
+    pieces = [features(one).chunk(2, 1) for one in layers]  # piece by piece, the frozen one's first
+    expected = torch.cat((pieces[0][0], pieces[1][0], pieces[0][1], pieces[1][1]), 1)
+    torch.testing.assert_close(features(beside), expected)
 
 
 def test_the_first_task_is_what_is_trained_on_and_test_images_play_no_part(adapt, adapted, patterns, tmp_path):

@@ -265,16 +265,6 @@ def test_folds_are_those_of_scikit_learn_and_go_on_below_one_row_each():
     assert stratified_folds(torch.tensor([4, 2, 2])).tolist() == [2, 0, 1]
 
 
-def test_layup_puts_the_vectors_of_several_layers_side_by_side():
-    """As a store of several layers would give them; the same as a store of their concatenation."""
-    x, labels, _, _, _ = problem()
-    learners = [LEARNERS["layup"](seed=5) for _ in range(2)]
-    for learner, rows in zip(learners, (x.reshape(-1, 1, 2, 3), x), strict=True):
-        learner.observe(Task(0, range(4), Rows(rows, labels, np.arange(len(x)))))
-    several, one = learners[0].scores(x.reshape(-1, 2, 3)), learners[1].scores(x[:, 0])
-    np.testing.assert_array_equal(several, one)
-
-
 @pytest.mark.parametrize("rows", [3, 30])
 def test_acil_may_choose_its_ridge_without_held_out_rows(rows):
     x, labels = draw(3, [rows] * 4, 5)

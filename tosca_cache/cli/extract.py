@@ -28,6 +28,16 @@ Backbone = Annotated[
         show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
     ),
 ]
+Layers = Annotated[
+    int, typer.Option(metavar="K", help="Keep the [CLS] of the last K blocks, for learners that use them.")
+]
+Pool = Annotated[
+    str,
+    typer.Option(
+        help="What is kept of the last block: cls, mean (of the patches), cls+mean, or gem (generalised mean, p = 3).",
+        show_default="cls, the backbone's own feature",
+    ),
+]
 Normalize = Annotated[
     str | None,
     typer.Option(
@@ -119,6 +129,8 @@ def extract(
     with_base: Annotated[
         bool, typer.Option("--with-base", help="Features of the frozen backbone before those of the adapted one.")
     ] = False,
+    layers: Layers = 1,
+    pool: Pool = "cls",
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,

@@ -28,6 +28,7 @@ from tosca_cache.extract.names import (
     resolve_name,
     resolve_precision,
 )
+from tosca_cache.extract.pieces import Kept, KeptFeatures
 from tosca_cache.extract.weights_files import SUFFIXES, load_weights_file, weights_within_reach
 from tosca_cache.text import shortened
 from tosca_cache.torchvision_compat import ensure_torchvision
@@ -45,12 +46,13 @@ class Backbone:
         token pooling, the pooled feature otherwise).
     name, tag: architecture and weights (timm's `arch.tag`).
     weights_digest: SHA-256 of the weights in the model; see `digest`.
-    dim, image_size: d and S.
+    dim, image_size: d, of all pieces together, and S.
     mean, std: what the weights were trained with.
     whole_image: the clean view is the whole image, not the reference's crop of 224 out of 256.
     device, precision: where and in which arithmetic `forward` computes.
     adapted: the modules inside it that were trained on a first task; None if it is frozen as published. Its digest is then
         that of the weights with the modules, and its tag names them.
+    kept: what `forward` gives of a view; `model` gives its own feature all the same. widths: of the pieces.
     """
 
     model: nn.Module
@@ -65,6 +67,13 @@ class Backbone:
     device: torch.device
     precision: str
     adapted: Adaptation | None = field(default=None, kw_only=True)
+    kept: Kept = field(default=Kept(), kw_only=True)
+    widths: tuple[int, ...] = field(default=(), kw_only=True)
+
+    def keeping(self, kept: Kept) -> Backbone:
+        """The same, of which `forward` gives other pieces; raises `UsageError` for those that it has not."""
+        widths = kept.widths(self.model, self.dim)
+        return self if kept.plain else replace(self, kept=kept, widths=widths, dim=sum(widths))
 
     def transform(self, normalise: bool = True) -> TransformSpec:
         """The reference's transforms at this backbone's size; without `normalise`, inputs in [0, 1] as published."""
@@ -79,6 +88,8 @@ class Backbone:
             model = copy.deepcopy(model).to(dtype)
             if self.device.type == "cpu":
                 _attend_without_fusion(model)
+        if not self.kept.plain:
+            model = KeptFeatures(model, self.kept).eval()
         return Forward(model, transform, self.device, dtype, self.dim)
 
 
@@ -136,6 +147,7 @@ def load_backbone(
     precision: str = "auto",
     untrained: bool = False,
     with_base: bool = False,
+    kept: Kept = Kept(),
 ) -> Backbone:
     """A frozen backbone by its name.
 
@@ -148,14 +160,16 @@ def load_backbone(
         precision: `auto`, `fp32`, `bf16` or `fp16`.
         untrained: leave the weights as they are drawn, to measure by: nothing is downloaded or read.
         with_base: features of the frozen backbone before those of the adapted one, 2 d numbers.
+        kept: what is kept of a view besides its own feature, or instead of it.
 
     Raises:
         BackboneError: there is no such model, its weights cannot be had or do not fit, or it cannot take that size.
-        UsageError: there is no such precision, or `with_base` for a backbone that is not adapted.
+        UsageError: there is no such precision, `with_base` for a backbone that is not adapted, or it has not what is to be
+            kept.
     """
     device = device or torch.device("cpu")
     if is_adapted(name):
-        return _load_adapted(Path(name), weights, img_size, device, precision, with_base=with_base)
+        return _load_adapted(Path(name), weights, img_size, device, precision, with_base=with_base).keeping(kept)
     if with_base:
         raise UsageError(
             f"{shortened(name)!r} is no adapted backbone, so there is no base beside it",
@@ -180,9 +194,10 @@ def load_backbone(
     model = model.eval().requires_grad_(False).float()
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # PyTorch's default, with which float32 convolutions are no float32
-    return Backbone(
+    found = Backbone(
         model.to(device), name=arch, weights_digest=digest(model), device=device, precision=precision, **built
     )
+    return found.keeping(kept)
 
 
 def _load_adapted(

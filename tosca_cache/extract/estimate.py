@@ -11,6 +11,7 @@ import torch
 
 from tosca_cache.devices import one_thread, resolve_device
 from tosca_cache.extract.backbone import load_backbone
+from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.request import ExtractRequest, default_backbone
 from tosca_cache.workers import threads_here
 
@@ -41,6 +42,7 @@ def estimate(request: ExtractRequest, train: int, test: int) -> Estimate:
         device=resolve_device(request.device),
         precision=request.precision,
         untrained=True,
+        kept=Kept(request.layers, request.pool),
     )
     forward = backbone.forward(backbone.transform())
     side = backbone.image_size

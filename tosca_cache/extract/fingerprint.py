@@ -89,7 +89,8 @@ def store_spec(
             "weights_digest": backbone.weights_digest,
             "dim": backbone.dim,
         }
-        | ({} if backbone.adapted is None else {"adapted": backbone.adapted.record()}),
+        | ({} if backbone.adapted is None else {"adapted": backbone.adapted.record()})
+        | ({} if backbone.kept.plain else {"pieces": backbone.kept.names, "widths": backbone.widths}),
         transform=transform.to_dict() | ({} if dataset.decoding is None else dataset.decoding.to_record()),
         views={"count": options.views, "seed": options.seed, "test_count": options.test_views},
         precision=backbone.precision,

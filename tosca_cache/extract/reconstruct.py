@@ -20,6 +20,7 @@ from tosca_cache.extract.adapted import is_adapted
 from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics
 from tosca_cache.extract.names import LOCAL_TAG
+from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.store import SPLITS, Store, StoreSpec
 from tosca_cache.store.manifest import Plan
@@ -105,6 +106,7 @@ def rebuild_backbone(
         device=resolve_device(sources.device or ("cpu" if made.get("device") == "cpu" else "auto")),
         precision=spec.precision,
         with_base=bool(adapted and adapted.get("with_base")),
+        kept=Kept.recorded([name for name, _ in spec.pieces]),
     )
 
 

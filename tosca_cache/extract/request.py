@@ -17,6 +17,7 @@ from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics, refuse_option
 from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
 from tosca_cache.extract.parts import PartOutcome, extract_part, join
+from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.store import Part, Store, StoreSummary, list_stores, read_unfinished
 from tosca_cache.store.spec import compare
@@ -36,6 +37,7 @@ class ExtractRequest:
     backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`. A backbone
         may be the folder of an adapted one; inputs are then normalised as it was trained with.
     with_base: the frozen backbone's features before those of the adapted one.
+    layers, pool: what is kept of a view, see `extract.pieces`.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
         published for a named one, otherwise upright, on white, scaled.
     label: the column or key of the labels, of tables and shards.
@@ -47,6 +49,8 @@ class ExtractRequest:
     backbone: str | None = None
     weights: Path | None = None
     with_base: bool = False
+    layers: int = 1
+    pool: str = "cls"
     data_root: Path | None = None
     test_fraction: float | None = None
     label: str | None = None
@@ -71,6 +75,7 @@ class ExtractRequest:
                 refuse_option(name, " or ".join(filter(None, choices)), getattr(self, name))
         if self.background is not None:
             parse_background(self.background)
+        Kept(self.layers, self.pool)  # refuses what cannot be
 
     def load_dataset(self) -> ImageDataset:
         """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
@@ -96,6 +101,7 @@ class ExtractRequest:
             device=resolve_device(self.device),
             precision=self.precision,
             with_base=self.with_base,
+            kept=Kept(self.layers, self.pool),
         )
 
 

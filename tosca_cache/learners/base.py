@@ -118,6 +118,8 @@ class Learner(ABC):
         options may make it so.
     diverged: why its training stopped giving numbers, if it did.
     adds_rows: True if a task may bring more rows of classes that it knows.
+    pieces: `last` if it learns from one vector a view, the last piece of a store's features; `all` if from all pieces
+        behind one another (the [CLS] of several blocks, see `extract.pieces`). Its d is the width of what it is given.
     bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
 
     Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
@@ -134,6 +136,7 @@ class Learner(ABC):
     rehearsal: ClassVar[bool] = False
     transductive: bool = False
     bound: ClassVar[bool] = False
+    pieces: ClassVar[str] = "last"
     adds_rows: bool = False
     diverged: str | None = None
 
@@ -210,7 +213,8 @@ def check_memory(learner: Learner, stream: TaskStream) -> None:
 
     Raises `UsageError` if it is more than its device has.
     """
-    needed = learner.memory_needed(stream.train_counts().tolist(), len(stream.class_names), stream.dim)
+    dim = stream.seen_by(learner.pieces).dim
+    needed = learner.memory_needed(stream.train_counts().tolist(), len(stream.class_names), dim)
     free, total = free_memory(learner.device), total_memory(learner.device)
     problem = f"{learner.name} will need about {needed / 1e9:.2g} GB of memory"
     remedy = "give it fewer random features, see `tosca methods`"

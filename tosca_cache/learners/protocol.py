@@ -139,7 +139,7 @@ class _Pass:
     """One learner on its way through a stream. outcome: what came of it so far. added: tasks whose test rows it has."""
 
     def __init__(self, learner: Learner, stream: TaskStream) -> None:
-        self.learner, self.stream = learner, stream
+        self.learner, self.stream = learner, stream.seen_by(learner.pieces)
         self.added = 0  # tasks whose test rows are asked about
         labels, rows = zip(*(stream.test_index(number) for number in range(len(stream))), strict=True)
         counts = np.array([len(part) for part in rows])

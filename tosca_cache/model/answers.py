@@ -71,7 +71,9 @@ def answer_store(model: Model, store: Store, *, top: int, threshold: float = 0.0
     for split in SPLITS:
         paths = store.paths(split)
         for start in range(0, len(paths), AT_ONCE):
-            features = store.features(split, rows=slice(start, start + AT_ONCE), views=0)[:, 0]
+            features = store.features(split, rows=slice(start, start + AT_ONCE), views=0, pieces=model.learner.pieces)[
+                :, 0
+            ]
             names = [f"{split}/{path}" for path in paths[start : start + AT_ONCE]]
             yield from answers(model, names, features, top=top, threshold=threshold)
 

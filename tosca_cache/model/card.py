@@ -34,7 +34,7 @@ class BackboneCard(_Part):
     name, tag, weights_digest: as in a store's fingerprint. weights: the file that they lay in; None for published ones.
     normalise: whether mean and std of the weights are used. transform: what becomes of a decoded photo, as in a store's
     fingerprint. decoding: orientation, background and depth. adapted: the folder of an adapted backbone; None for a frozen
-    one. with_base: the frozen features stand before its own.
+    one. with_base: the frozen features stand before its own. layers, pool: what is kept of a view, see `extract.pieces`.
     """
 
     name: str
@@ -48,6 +48,8 @@ class BackboneCard(_Part):
     decoding: dict[str, str] = {}
     adapted: str | None = None
     with_base: bool = False
+    layers: int = Field(default=1, ge=1)
+    pool: str = "cls"
 
     @property
     def loaded_as(self) -> str:

@@ -19,10 +19,11 @@ from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
 from tosca_cache.datasets.images import open_rgb
 from tosca_cache.datasets.modes import to_rgb
 from tosca_cache.errors import ImageError, ModelError
-from tosca_cache.extract.backbone import Backbone, Forward, digest, load_backbone
+from tosca_cache.extract.backbone import Backbone, Forward, load_backbone
 from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import default_batch_size
 from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
+from tosca_cache.extract.pieces import Kept
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard
 from tosca_cache.workers import threads_here
@@ -73,8 +74,9 @@ class Encoder:
                 device=self.device,
                 precision=card.precision,
                 with_base=card.with_base,
+                kept=Kept(card.layers, card.pool),
             )
-            if digest(found.model) != card.weights_digest:
+            if found.weights_digest != card.weights_digest:
                 raise ModelError(
                     "these are not the weights that the model has learned under",
                     where=self.weights or recorded or card.name,

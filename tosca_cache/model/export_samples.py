@@ -65,7 +65,7 @@ def photo_sample(model: Model, encoder: Encoder, photos: Path | None) -> Sample:
 def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, store: Path | None) -> Sample:
     """Rows of a store, features of photos (with an encoder), or some of those that the model has learned."""
     if store is not None:
-        features = _rows(open_store(store))  # of whichever backbone: the graph takes any
+        features = _rows(open_store(store), model.learner.pieces)  # of whichever backbone: the graph takes any
     elif encoder is not None:
         encoded = encoder.encode([Path(path) for path in _spread(_photos(model, photos), PHOTOS)])
         features = np.delete(encoded.features, list(encoded.errors), 0)
@@ -119,7 +119,7 @@ def _learned_rows(model: Model) -> FloatArray:
     for step in reversed(model.card.history):
         try:
             if step.store is not None and (opened := open_store(step.store)).spec.digest() == step.fingerprint:
-                return _rows(opened)
+                return _rows(opened, model.learner.pieces)
         except StoreError:
             continue
     if model.held_out is not None and len(model.held_out.features):
@@ -131,9 +131,9 @@ def _learned_rows(model: Model) -> FloatArray:
     )
 
 
-def _rows(store: Store) -> FloatArray:
+def _rows(store: Store, pieces: str) -> FloatArray:
     rows = np.arange(len(store.paths("train")))
-    return store.features("train", rows=_spread(rows, ROWS), views=0)[:, 0]
+    return store.features("train", rows=_spread(rows, ROWS), views=0, pieces=pieces)[:, 0]
 
 
 def _spread(items: Any, most: int) -> Any:

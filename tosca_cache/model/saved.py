@@ -138,7 +138,7 @@ def _of_seed(seed: Path, device: str) -> Model:
     learner, facts = load_learner(seed / FILE, device="cpu")
     store = _store_of(seed.parent)
     names = [str(name) for name in facts["class_names"]]
-    train = None if store is None else store_lesson(store)
+    train = None if store is None else store_lesson(store, pieces=learner.pieces)
     images = {} if train is None else dict(zip(*np.unique(np.array(train.names), return_counts=True), strict=True))
     classes = [
         ClassCard(name=name, indices=[i for i, one in enumerate(names) if one == name], images=int(images.get(name, 0)))
@@ -151,7 +151,7 @@ def _of_seed(seed: Path, device: str) -> Model:
         dim=facts["dim"],
         dtype="float32" if store is None else store.dtype.name,
         views=0 if store is None else store.views("train") - 1,
-        backbone=None if store is None else store_backbone(store),
+        backbone=None if store is None else store_backbone(store, pieces=learner.pieces),
         classes=classes,
         indices=len(names),
         tasks=len(facts["task_sizes"]),
@@ -178,7 +178,7 @@ def _hold_out(model: Model, store: Store | None, train: Lesson | None) -> None:
     if store is None or train is None or model.held_out is None:
         return
     place = {one.name: one.indices[0] for one in model.card.classes}
-    test = store_lesson(store, "test")
+    test = store_lesson(store, "test", pieces=model.learner.pieces)
     known = np.array([name in place for name in test.names], bool)
     model.held_out.add(test.features[known, 0], np.array([place[name] for name in test.names if name in place]))
     learned = np.array([name in place for name in train.names], bool)

@@ -16,6 +16,7 @@ from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.names import REFERENCE_BACKBONE
 from tosca_cache.files import replacing
+from tosca_cache.learners.base import learner_type
 from tosca_cache.learners.options import parse_options
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import DEFAULT, Model
@@ -33,6 +34,7 @@ from tosca_cache.model.teaching import (
     photo_store,
     store_backbone,
     store_lesson,
+    width,
 )
 from tosca_cache.store import Store, open_store
 
@@ -92,10 +94,12 @@ def teach(request: Request, *, note: Callable[[str], None] = lambda line: None) 
 
 def _teach_store(request: Request, model: Model | None, store: Store) -> Done:
     if model is None:
-        model = _create(request, store.dim, store_backbone(store), store.dtype.name, store.views("train") - 1)
+        pieces = learner_type(request.method or DEFAULT, "--method").pieces
+        card, dim = store_backbone(store, pieces=pieces), width(store, pieces)
+        model = _create(request, dim, card, store.dtype.name, store.views("train") - 1)
     else:
         check_store(model, store)
-    return learn_lesson(request, model, store_lesson(store))
+    return learn_lesson(request, model, store_lesson(store, pieces=model.learner.pieces))
 
 
 def _teach_photos(request: Request, model: Model | None, folder: Path, note: Callable[[str], None]) -> Done:
@@ -227,7 +231,9 @@ def test_lesson(
         assert store is not None
         opened = open_store(store)
         check_store(model, opened)
-        return store_lesson(opened, "test"), [f"test/{path}" for path in opened.paths("test")]
+        return store_lesson(opened, "test", pieces=model.learner.pieces), [
+            f"test/{path}" for path in opened.paths("test")
+        ]
     encoder = encoder_of(model, weights)
     listed = list_photos(photos, "test", encoder.card.decoding)
     options = ExtractOptions(views=0, normalise=encoder.card.normalise, store_dtype=STORE_DTYPE)

@@ -18,6 +18,7 @@ from tosca_cache.datasets.folder_dataset import keep_rows, load_photos
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
+from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import extract
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import Model
@@ -91,9 +92,9 @@ def photo_lesson(photos: Photos, store: Store, source: Path) -> Lesson:
     )
 
 
-def store_lesson(store: Store, split: str = "train") -> Lesson:
-    """The rows of one split of a store."""
-    features = store.features(split)
+def store_lesson(store: Store, split: str = "train", *, pieces: str = "last") -> Lesson:
+    """The rows of one split of a store. pieces: of its features, as the learner uses them (`Learner.pieces`)."""
+    features = store.features(split, pieces=pieces)
     return Lesson(
         features=features,
         names=[store.class_names[label] for label in store.labels(split).tolist()],
@@ -134,17 +135,20 @@ def backbone_card(backbone: Backbone, weights: Path | None, *, normalise: bool, 
         decoding=decoding.to_dict(),
         adapted=None if backbone.adapted is None else str(backbone.adapted.path.absolute()),
         with_base=backbone.adapted is not None and backbone.adapted.with_base,
+        layers=backbone.kept.layers,
+        pool=backbone.kept.pool,
     )
 
 
-def store_backbone(store: Store) -> BackboneCard | None:
-    """The card of the backbone that made a store; None for imported features."""
+def store_backbone(store: Store, *, pieces: str = "last") -> BackboneCard | None:
+    """The card of the backbone that made such pieces of a store's features; None for imported ones."""
     spec = store.spec
     if spec.imported:
         return None
     found = store.provenance.get("source")
     recorded = found if isinstance(found, dict) else {}
     weights, adapted = recorded.get("weights"), spec.adapted
+    kept = Kept.recorded([name for name, _ in spec.pieces])
     return BackboneCard(
         name=spec.backbone["name"],
         tag=spec.backbone["tag"],
@@ -157,18 +161,27 @@ def store_backbone(store: Store) -> BackboneCard | None:
         decoding=Decoding.recorded_in(spec.transform).to_dict(),
         adapted=None if adapted is None else str(recorded.get("adapted")),
         with_base=bool(adapted and adapted.get("with_base")),
+        layers=kept.layers if pieces == "all" else 1,
+        pool=kept.pool,
     )
+
+
+def width(store: Store, pieces: str) -> int:
+    """Numbers of such pieces of a store's features."""
+    columns = store.spec.columns(pieces)
+    return int(columns.stop - columns.start)
 
 
 def check_store(model: Model, store: Store) -> None:
     """Raises `FingerprintMismatch` unless the features of a store are of the kind that a model has learned."""
-    mine, theirs = model.card.backbone, store_backbone(store)
+    pieces = model.learner.pieces
+    mine, theirs = model.card.backbone, store_backbone(store, pieces=pieces)
     pairs: list[tuple[str, Any, Any]] = [
-        ("dim", model.card.dim, store.dim),
+        ("dim", model.card.dim, width(store, pieces)),
         ("views", model.card.views, store.views("train") - 1),
     ]
     if mine is not None and theirs is not None:
-        fields = ("name", "weights_digest", "precision", "transform", "decoding")
+        fields = ("name", "weights_digest", "precision", "transform", "decoding", "layers", "pool")
         pairs += [(name, getattr(mine, name), getattr(theirs, name)) for name in fields]
     wrong = [f"{name}: the model has {a!r}, the store {b!r}" for name, a, b in pairs if a != b]
     if wrong:
@@ -226,7 +239,7 @@ def _again(
     if store.spec.digest() != fingerprint:
         return None
     return Lesson(
-        features=store.features(TRAIN, rows=rows),
+        features=store.features(TRAIN, rows=rows, pieces=model.learner.pieces),
         names=[names[index] for index in model.indices[chosen].tolist()],
         digests=model.digests[chosen],
         store=path,

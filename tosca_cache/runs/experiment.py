@@ -114,7 +114,7 @@ def train_stream(stream: TaskStream, learner: Learner, reporter: Reporter | None
         reporter.on_seed(learner.seed, len(stream), learner.settings.epochs)
         outcome = run_protocol(learner, stream, on_task=reporter.on_task, on_epoch=reporter.on_epoch)
     below_chance(learner, stream, outcome)
-    return Trained(stream, learner, outcome)
+    return Trained(stream.seen_by(learner.pieces), learner, outcome)
 
 
 def evaluate_trained(trained: Trained) -> Evaluation:
@@ -144,7 +144,7 @@ def without_modules(trained: Trained) -> dict[str, float]:
 
     Where tasks are domains, every class of every domain is a class of its own to them, and counts as the class it is of.
     """
-    stream, router = trained.stream, getattr(trained.learner, "router", None)
+    stream, router = trained.stream.seen_by("last"), getattr(trained.learner, "router", None)
     pool = router.pool if isinstance(router, Pool) else _fitted_pool(stream)
     clean = torch.from_numpy(np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))]))
     found = {

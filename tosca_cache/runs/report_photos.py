@@ -142,7 +142,7 @@ def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[
 
 
 def _unit(store: Store, split: str, rows: Any) -> FloatArray:
-    clean = store.features(split, rows=np.sort(rows), views=0)[:, 0].astype(np.float64)
+    clean = store.features(split, rows=np.sort(rows), views=0, pieces="last")[:, 0].astype(np.float64)
     clean = clean[np.argsort(np.argsort(rows))]
     norms: FloatArray = np.linalg.norm(clean, axis=1, keepdims=True)
     return np.asarray(clean / np.maximum(norms, 1e-12))
@@ -185,7 +185,7 @@ def held_out_probabilities(store: Store) -> FloatArray | None:
     labels = store.labels("train")
     if np.bincount(labels, minlength=1).max(initial=0) < FOLDS or len(np.unique(labels)) < 2:
         return None
-    x = store.features("train", views=0)[:, 0].astype(np.float64)
+    x = store.features("train", views=0, pieces="last")[:, 0].astype(np.float64)
     kept = np.isfinite(x).all(1)
     scores = np.full((len(labels), len(store.class_names)), -np.inf)
     with warnings.catch_warnings():

@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float32]
 def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any]:
     """Keys: kind, name, about, rows, classes (name, train, test), map, duplicates, constant, skipped, provenance.
 
-    Reads the clean view of all features. Raises `StoreError` if the store is damaged.
+    Reads the clean view of all features, of several pieces the last. Raises `StoreError` if the store is damaged.
     """
     clean = clean_features(store)
     labels = {split: store.labels(split) for split in SPLITS}

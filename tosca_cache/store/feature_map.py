@@ -44,8 +44,8 @@ def feature_map(store: Store, clean: dict[str, FloatArray] | None = None) -> tup
 
 
 def clean_features(store: Store) -> dict[str, FloatArray]:
-    """Features of the clean view of every image by split, [n, d]."""
-    return {split: store.features(split, views=0)[:, 0].astype(np.float32) for split in SPLITS}
+    """Features of the clean view of every image by split, of several pieces the last, [n, d]."""
+    return {split: store.features(split, views=0, pieces="last")[:, 0].astype(np.float32) for split in SPLITS}
 
 
 def unit_length(x: FloatArray) -> FloatArray:

@@ -129,12 +129,17 @@ class Store(Shown):
 
         return zarr.open_group(str(self.path), mode="r")
 
-    def features(self, split: str, rows: Selection = None, views: Selection | int = None) -> NDArray[Any]:
+    def features(
+        self, split: str, rows: Selection = None, views: Selection | int = None, *, pieces: str = "all"
+    ) -> NDArray[Any]:
         """Features [n, v, d] in the stored dtype, C-contiguous; see `chunks.read_features`.
 
         rows, views: None for all, a slice, a mask or whole numbers in any order; `views` may be one number (v = 1).
+        pieces: `all`, or the `last`, which is what most learners use; see `StoreSpec.pieces`.
         """
-        return read_features(self.path, split, self._layout(split), rows, views)
+        columns = self.spec.columns(pieces)
+        found = read_features(self.path, split, self._layout(split), rows, views)
+        return np.ascontiguousarray(found[..., columns]) if columns.start else found
 
     def labels(self, split: str) -> IntArray:
         """Class index of every row, [N]."""

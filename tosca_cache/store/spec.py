@@ -17,6 +17,7 @@ UNKNOWN = "unknown"  # the precision of features that were computed elsewhere
 DTYPES = ("float16", "float32")
 ABSENT = "(absent)"
 FROZEN = "frozen"
+PIECES = ("last", "all")
 
 _REQUIRED: Mapping[str, Mapping[str, type]] = {
     "dataset": {"name": str, "listing_digest": str, "classes": int, "splits": dict},
@@ -33,6 +34,7 @@ class StoreSpec:
     dataset: name, listing_digest, classes (their number), splits ({"train": N, "test": N}: rows that were listed).
     backbone: name (arch), tag, weights_digest, dim (width d of a feature); of an adapted one also `adapted`: kind, digests
         of it, of its base and of its modules, whether the base's features stand beside, and the classes it was adapted on.
+        Where a feature is several pieces, `pieces` are their names in order, and `widths` how many numbers each has.
     transform: every field of the test transform and of the training augmentation.
     views: count V of augmented views a train row, seed they derive from, test_count of augmented views a test row.
     precision: arithmetic of the forward pass, `fp32`, `bf16` or `fp16`.
@@ -66,10 +68,18 @@ class StoreSpec:
             object.__setattr__(self, group, value)
         if problem := name_problem(self.dataset["name"]):
             raise ValueError(f"dataset.name: {problem}")
+        self._check_pieces()
         self._check_source()
         _check_choice("dtype", self.dtype, DTYPES)
         if type(self.format) is not int:
             raise ValueError(f"format must be int, not {self.format!r}")
+
+    def _check_pieces(self) -> None:
+        names, widths = self.backbone.get("pieces", []), self.backbone.get("widths", [])
+        right = isinstance(names, list) and isinstance(widths, list) and len(names) == len(widths)
+        right = right and all(type(name) is str for name in names) and all(type(n) is int and n > 0 for n in widths)
+        if not right or (names and sum(widths) != self.backbone["dim"]):
+            raise ValueError("backbone.pieces and backbone.widths do not make up backbone.dim")
 
     def _check_source(self) -> None:
         if self.source is None:
@@ -85,6 +95,18 @@ class StoreSpec:
     def imported(self) -> bool:
         """Whether the features come from a file of arrays and not from images: then there is no transform to speak of."""
         return self.source is not None
+
+    @property
+    def pieces(self) -> tuple[tuple[str, int], ...]:
+        """Names and widths of what a feature is made of, in order; empty for the backbone's own feature alone."""
+        return tuple(zip(self.backbone.get("pieces", []), self.backbone.get("widths", []), strict=True))
+
+    def columns(self, pieces: str = "last") -> slice:
+        """Where the `last` piece of a feature stands, or `all`; raises `ValueError` for other words."""
+        _check_choice("pieces", pieces, PIECES)
+        widths = [width for _, width in self.pieces]
+        start = sum(widths[:-1]) if pieces == "last" else 0
+        return slice(start, int(self.backbone["dim"]))
 
     @property
     def adapted(self) -> Mapping[str, Any] | None:
@@ -107,11 +129,12 @@ class StoreSpec:
 
     @property
     def shown_backbone(self) -> str:
-        """The backbone's name; of an adapted one with its kind: `vit_nano+adapter`, `vit_nano+adapter+base`."""
-        if self.adapted is None:
-            return str(self.backbone["name"])
-        base = "+base" if self.adapted.get("with_base") else ""
-        return f"{self.backbone['name']}+{self.adapted.get('kind')}{base}"
+        """The backbone's name; with the kind of an adapted one, and its pieces: `vit_nano+adapter+base+6layers+mean`."""
+        parts, pieces = [self.backbone["name"]], [name.partition("@")[0] for name, _ in self.pieces]
+        if self.adapted is not None:
+            parts += [self.adapted.get("kind"), *(["base"] if self.adapted.get("with_base") else [])]
+        parts += [f"{len(pieces)}layers"] if len(pieces) > 1 else []
+        return "+".join(map(str, [*parts, *(name for name in pieces[-1:] if name != "cls")]))
 
     @classmethod
     def from_dict(cls, value: Any) -> StoreSpec:

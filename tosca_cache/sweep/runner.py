@@ -255,7 +255,11 @@ def shared_data(path: str, folder: str) -> Data:
         return read_data(store)
     parts = {
         split: Arrays(
-            np.load(file, mmap_mode="r", allow_pickle=False), store.labels(split), domains=store.domains(split)
+            np.load(file, mmap_mode="r", allow_pickle=False),
+            store.labels(split),
+            domains=store.domains(split),
+            adapted_on=store.spec.first_task,
+            last=store.spec.columns("last").start,
         )
         for split, file in files.items()
     }

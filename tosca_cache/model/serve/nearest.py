@@ -101,7 +101,7 @@ class Nearest:
         parts, labels, photos = [], list[str](), list[TrainingPhoto | None]()
         names = {index: one.name for one in model.card.classes for index in one.indices}
         for step, chosen in _rows(model):
-            found = _step_features(step, model.rows[chosen], model.card.dim)
+            found = _step_features(step, model.rows[chosen], model.learner.pieces, model.card.dim)
             if found is None:
                 continue
             parts.append(found[0])
@@ -158,13 +158,14 @@ def _key(model: Model) -> str:
     return total.hexdigest()
 
 
-def _step_features(step: Step, rows: NDArray[np.int64], dim: int) -> tuple[FloatArray, Store] | None:
+def _step_features(step: Step, rows: NDArray[np.int64], pieces: str, dim: int) -> tuple[FloatArray, Store] | None:
     """Rows of the store of a step, and that; None if it is not there any more, or another one."""
     try:
         store = open_store(str(step.store))
-        if store.spec.digest() != step.fingerprint or store.dim != dim:
+        if store.spec.digest() != step.fingerprint:
             return None
-        return _unit(store.features(TRAIN, rows=rows, views=0)[:, 0]), store
+        found = store.features(TRAIN, rows=rows, views=0, pieces=pieces)[:, 0]
+        return (_unit(found), store) if found.shape[1] == dim else None
     except (StoreError, OSError, LookupError, ValueError):
         return None
 
