@@ -29,4 +29,6 @@ def add_gram(G: Tensor, x: Tensor) -> Tensor:
         for rows in narrow:
             block += rows[:, start:].T @ rows[:, start:stop]
         G[start:stop, stop:] = G[stop:, start:stop].T
+        corner = G[start:stop, start:stop]
+        corner.copy_(corner.tril() + corner.tril(-1).T)
     return G
