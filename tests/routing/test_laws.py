@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tosca_cache.closed_form.held_out import TEMPERATURES, HeldOutCalibration, split
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.pool import standardised
-from tosca_cache.closed_form.shared import SharedClassifier
+from tosca_cache.closed_form.shared import AGAIN, SharedClassifier
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing import ModuleOutputs, make_router
@@ -35,7 +35,7 @@ def evidence_of(sizes, seed, *, n=7, d=3, views=0):
     asked = SimpleNamespace(
         view_count=views,
         logits=lambda t: torch.from_numpy(logits[t]),
-        view_logits=lambda t, v: torch.from_numpy(seen[t, v]),
+        view_logits=lambda t, v, own: torch.from_numpy(seen[t, v][:, own.start : own.stop]),
         adapted_rows=lambda t: torch.from_numpy(adapted[t] / np.linalg.norm(adapted[t], axis=1, keepdims=True)),
     )
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -159,9 +159,10 @@ def test_self_refinement_stops_where_a_module_confirms_itself(sizes, seed):
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
 def test_the_chain_rule_gives_probabilities(sizes, seed):
     outputs, logits, _ = evidence_of(sizes, seed)
-    lda, router = Lda(), make_router("soft-lda")
+    lda, router = Lda(again=AGAIN, dtype=torch.float32), make_router("soft-lda")
     for task in tasks_of(sizes, seed):
         lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
+        lda.chosen_shrinkage()
         router.fit(task, Bank("tosca"))
     posterior = softmax(lda.scores(outputs.features).numpy())
     tasks = np.stack([posterior[:, b.start : b.stop].sum(1) for b in outputs.task_classes], 1)

@@ -30,6 +30,9 @@ class Lda:
         shrinkage: e; None: chosen, as said; with `oas` by `oas_shrinkage`, all else as with one of its own. ridge: r.
         total: S is the covariance about the mean of all rows instead, sum (x - m)(x - m)^T / (n - 1).
         relative: False: t is 1.
+        again: how many times the rows for which e was chosen there must be before it is chosen anew. Above 1, e depends
+            on the numbers of rows at which it was asked for.
+        dtype: of the products of rows, whose sums are in float64 (`gram.add_gram`).
     """
 
     def __init__(
@@ -40,26 +43,32 @@ class Lda:
         total: bool = False,
         relative: bool = True,
         oas: bool = False,
+        again: float = 1.0,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         self.shrinkage, self.ridge, self.total, self.relative, self.oas = shrinkage, ridge, total, relative, oas
+        self.again, self.dtype = again, dtype
         self.second = torch.empty(0, 0, dtype=torch.float64)  # sum x x^T, [d, d]
         self.sums = torch.empty(0, 0, dtype=torch.float64)  # of each class, [C, d]
         self.counts = torch.empty(0, dtype=torch.float64)
         self.assumed: float | None = None  # e, if it is not to be chosen from the rows
-        self._chosen: float | None = None  # e for the rows so far
+        self._chosen: float | None = None  # e, if it still holds
+        self._chosen_at = 0.0  # rows
         self._weights: tuple[Tensor, Tensor] | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n]; classes: how many there are with these, C."""
-        x = x.double()
+        rows, x = x.to(self.dtype), x.double()
         if not len(self.second):
             self.second, self.sums = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(0, x.shape[1])
             self.counts = x.new_zeros(0)
         new = classes - len(self.sums)
-        self.second = add_gram(self.second.clone(), x)  # states of before are kept as they are
+        self.second = add_gram(self.second.clone(), rows)  # states of before are kept as they are
         self.sums = torch.cat([self.sums, x.new_zeros(new, x.shape[1])]).index_add(0, labels, x)
         self.counts = torch.cat([self.counts, x.new_zeros(new)]).index_add(0, labels, torch.ones_like(x[:, 0]))
-        self._weights = self._chosen = None
+        self._weights = None
+        if self.counts.sum() >= self.again * self._chosen_at:
+            self._chosen, self._chosen_at = None, 0.0
 
     def chosen_shrinkage(self) -> float:
         """e for the rows so far."""
@@ -71,9 +80,10 @@ class Lda:
             if self.oas:
                 traces = float(covariance.diagonal().sum()), float(covariance.square().sum())
                 self._chosen = oas_shrinkage(*traces, len(covariance), int(self.counts.sum()))
-                return self._chosen
-            freedom = float(self.counts.sum()) - (1 if total else len(self.counts))
-            self._chosen = likely_shrinkage(covariance, freedom)
+            else:
+                freedom = float(self.counts.sum()) - (1 if total else len(self.counts))
+                self._chosen = likely_shrinkage(covariance, freedom)
+            self._chosen_at = float(self.counts.sum())
         return self._chosen
 
     def finalize(self) -> None:
@@ -147,12 +157,16 @@ class Lda:
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs."""
-        return {"second": self.second, "sums": self.sums, "counts": self.counts}
+        state = {"second": self.second, "sums": self.sums, "counts": self.counts}
+        if self.again > 1 and self._chosen is not None:
+            state["chosen"] = torch.tensor([self._chosen, self._chosen_at], dtype=torch.float64)
+        return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Goes on where another one was."""
         self.second, self.sums, self.counts = state["second"], state["sums"], state["counts"]
-        self._weights = self._chosen = None
+        self._weights = None
+        self._chosen, self._chosen_at = state["chosen"].tolist() if "chosen" in state else (None, 0.0)
 
 
 def likely_shrinkage(covariance: Tensor, freedom: float) -> float:

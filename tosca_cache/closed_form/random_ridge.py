@@ -131,7 +131,8 @@ class RandomRidge:
     def _learn(self, x: Tensor, labels: Tensor, classes: int, held_out: Tensor) -> Tensor:
         """Adds rows; where square roots are kept, what they are of the unit vectors of some rows, [r, h]."""
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
-        h = self._expanded(x[order])
+        narrow = self.features.apply(x[order])
+        h = narrow.to(self.dtype)
         y = F.one_hot(labels[order], classes).to(h)
         self.rows += len(h)
         if self.sums is None and self.dual.count + len(h) > self.features.size:
@@ -142,7 +143,7 @@ class RandomRidge:
             self.lam = _task_candidates(h, y).best_of(self.lambdas)
         if self.sums is not None:
             self._correct(h, y)
-            self._add(h, y)
+            self._add(narrow, y)
             self._choose()
             return y[:0]
         self._weights = None
@@ -191,7 +192,7 @@ class RandomRidge:
         assert self.sums is not None
         G, Q = self.sums
         Q = F.pad(Q, (0, y.shape[1] - Q.shape[1]))
-        self.sums = add_gram(G, h), Q.addmm_(h.T, y)
+        self.sums = add_gram(G, h), Q.addmm_(h.T.to(y), y)
 
 
 def _task_candidates(h: Tensor, y: Tensor) -> Candidates:

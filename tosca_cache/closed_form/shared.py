@@ -21,6 +21,7 @@ from tosca_cache.tasks import Task
 
 EXPANSION = 2000  # of random features
 SEED = 1993  # of them
+AGAIN = 1.25  # times the rows for which a shrinkage was chosen: it is chosen again
 
 
 class Classifier(Protocol):
@@ -55,12 +56,16 @@ def _random_ridge() -> RandomRidge:
     return RandomRidge(features, seed=SEED, selection="gcv", dtype=torch.float64)
 
 
+def _lda() -> Lda:
+    return Lda(again=AGAIN, dtype=torch.float32)
+
+
 CLASSIFIERS: dict[str, Kind] = {
     "mean": Kind(NearestMean),
     "ridge": Kind(Ridge),
     "ridge-random": Kind(_random_ridge, slow=True),
-    "lda": Kind(Lda),
-    "lda-views": Kind(Lda, views=True),
+    "lda": Kind(_lda),
+    "lda-views": Kind(_lda, views=True),
 }
 
 
@@ -94,6 +99,8 @@ class SharedClassifier:
                 fitted, held_out = split(task)
                 scores = self._trial(task, fitted, held_out)
                 self.calibration.add(scores, torch.from_numpy(task.train.labels[held_out]))
+            if isinstance(self.classifier, Lda):
+                self.classifier.chosen_shrinkage()  # after every task, whenever its users ask for scores
             self.tasks = task.number + 1
 
     def scores(self, features: Tensor, tasks: int) -> Tensor:
@@ -137,13 +144,14 @@ class SharedClassifier:
         if isinstance(self.classifier, RandomRidge):
             x, labels = torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels)
             return self.classifier.observe_leaving_out(x, labels, task.classes.stop, torch.from_numpy(held_out))
+        earlier = self.classifier.chosen_shrinkage() if isinstance(self.classifier, Lda) and task.number else None
+        self._teach(self.classifier, task, fitted)
         trial = copy(self.classifier)  # learning changes no tensor in place
-        if isinstance(trial, Lda) and task.number:
-            trial.assumed = trial.chosen_shrinkage()
-        self._teach(self.classifier, task, slice(None))
+        self._teach(self.classifier, task, held_out)
         if not len(held_out):
             return torch.empty(0, task.classes.stop)
-        self._teach(trial, task, fitted)
+        if isinstance(trial, Lda):
+            trial.assumed = earlier
         return trial.scores(torch.from_numpy(task.train.features[held_out, 0]))
 
     def _teach(self, classifier: Classifier, task: Task, rows: IntArray | slice) -> None:

@@ -225,12 +225,12 @@ class CachedTestFeatures(TestSet):
 
     @one_thread()
     @torch.inference_mode()
-    def view_logits(self, module: int, view: int) -> Tensor:
-        """Logits of one module for one augmented view (counted from 0) of all rows added, [n, C]."""
+    def view_logits(self, module: int, view: int, classes: range) -> Tensor:
+        """Logits of one module over some classes for one augmented view (counted from 0) of all rows added."""
         bank = self.learner.bank
         return torch.cat(
             [
-                bank.logits(bank.adapted(module, chunk))
+                bank.logits(bank.adapted(module, chunk), classes)
                 for part in self.views
                 for chunk in self.learner.tensor(part[:, view]).split(ROWS_AT_ONCE)
             ]

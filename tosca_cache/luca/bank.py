@@ -70,10 +70,11 @@ class Bank:
         return self._directions, self.head.sigma[0].detach()
 
     @torch.no_grad()
-    def logits(self, adapted: Tensor) -> Tensor:
-        """Logits over all classes seen from unit-length adapted features, [n, d] to [n, C]."""
+    def logits(self, adapted: Tensor, classes: range | None = None) -> Tensor:
+        """Logits over all classes seen, or over some, from unit-length adapted features, [n, d] to [n, C]."""
         directions, sigma = self.directions
-        return sigma * (adapted @ directions.T)
+        chosen = directions if classes is None else directions[classes.start : classes.stop]
+        return sigma * (adapted @ chosen.T)
 
     def state(self) -> dict[str, Tensor]:
         """Modules (stacked, [T, ...]), prototypes [C, d] and sigma [1] by name, on the CPU; {} before any task."""

@@ -38,8 +38,8 @@ class LazyModuleOutputs(Protocol):
     def adapted_rows(self, module: int) -> Tensor:
         """Unit-length adapted features of one module, [n, d]."""
 
-    def view_logits(self, module: int, view: int) -> Tensor:
-        """Logits of one module for one augmented view (counted from 0), [n, C]."""
+    def view_logits(self, module: int, view: int, classes: range) -> Tensor:
+        """Logits of one module over some classes for one augmented view (counted from 0), [n, len(classes)]."""
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,11 @@ def fit_signature(x: Tensor, clusters: int) -> Signature:
     x = finite(x.double())
     mean = x.mean(0)
     centred = x - mean
-    _, singular, directions = torch.linalg.svd(centred, full_matrices=False)
-    variance = singular.square() / max(len(x) - 1, 1)
+    values, vectors = _principal(centred)
+    variance = values / max(len(x) - 1, 1)
     floor = FLOOR * x.square().mean()
     kept = int((variance[:DIRECTIONS] > floor).sum())
-    basis = directions[:kept].T
+    basis = vectors[:, :kept]
     rest = (variance[kept:].sum() / max(x.shape[1] - kept, 1)).clamp_min(floor)
     scale = variance[:kept].mean().sqrt() if kept else torch.ones((), dtype=x.dtype)
     weights, means, variances = _mixture(centred @ basis / scale, min(clusters, len(x)))
@@ -80,6 +80,19 @@ def fit_signature(x: Tensor, clusters: int) -> Signature:
     found = Signature(mean, basis, scale.view(1), weights, means, variances, rest.view(1), one, one)
     density = found.log_density(x)
     return found._replace(level=density.mean().view(1), spread=density.std(correction=0).clamp_min(1).view(1))
+
+
+def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of C^T C, largest first, and eigenvectors [d, `DIRECTIONS`] of the largest, for rows C [n, d].
+
+    From C C^T where there are fewer rows than columns. Directions without variance are not to be used.
+    """
+    few = len(centred) < centred.shape[1]
+    values, vectors = torch.linalg.eigh(centred @ centred.T if few else centred.T @ centred)
+    values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)[:, :DIRECTIONS]
+    if few:
+        vectors = centred.T @ (vectors / values[:DIRECTIONS].sqrt().clamp_min(torch.finfo(values.dtype).tiny))
+    return values, vectors
 
 
 def _mixture(z: Tensor, clusters: int) -> tuple[Tensor, Tensor, Tensor]:

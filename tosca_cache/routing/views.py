@@ -39,9 +39,9 @@ class ViewEntropy(Router):
         return torch.stack([self._entropy(outputs, t) for t in range(len(outputs.task_classes))]).argmin(0)
 
     def _entropy(self, outputs: ModuleOutputs, module: int) -> Tensor:
-        count, block = outputs.lazy.view_count, outputs.task_classes[module]
-        logits = CLEAN * outputs.logits(module)
+        count, own = outputs.lazy.view_count, outputs.task_classes[module]
+        block = own if len(own) > 1 else range(outputs.task_classes[-1].stop)
+        logits = CLEAN * outputs.logits(module)[:, block.start : block.stop]
         for view in range(count):
-            logits = logits + (1 - CLEAN) / count * outputs.lazy.view_logits(module, view)
-        chosen = logits[:, block.start : block.stop] if len(block) > 1 else logits
-        return entropy_and_prediction(chosen)[0] / log(max(chosen.shape[1], 2))
+            logits = logits + (1 - CLEAN) / count * outputs.lazy.view_logits(module, view, block)
+        return entropy_and_prediction(logits)[0] / log(max(len(block), 2))
