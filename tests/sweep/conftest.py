@@ -109,7 +109,8 @@ def assert_as_alone():
 
     def check(result, expected):
         R, metrics, _ = expected
-        measured = result.keys() - {"R", "seconds", "engine"}
+        measured = result.keys() - {"R", "seconds", "engine", "sparsity"}
+        assert 0 <= result["sparsity"] <= 100
         if "R" in result:
             np.testing.assert_allclose(np.array(result["R"], dtype=float), R, atol=1e-3)
             assert measured == metrics.keys()

@@ -66,6 +66,12 @@ def test_what_a_sweep_leaves_beside_its_ledger(sweep, tmp_path):
     assert chosen == replace(report.top[0].config, seeds=(5, 6))
 
 
+def test_a_stronger_penalty_leaves_sparser_modules(sweep, cells_in, tmp_path):
+    sweep("l1=0,0.1")
+    found = {cell.content["setting"]["l1"]: cell.result["sparsity"] for cell in cells_in(tmp_path / "sweep.sqlite")}
+    assert found[0.1] > 2 * found[0.0]
+
+
 def test_a_setting_with_a_diverged_seed_is_not_chosen(sweep, cells_in, tmp_path):
     """Whatever its other seeds reached."""
     ledger = tmp_path / "sweep.sqlite"

@@ -84,7 +84,7 @@ def conditions_table(metrics: Mapping[str, Any]) -> Table:
     spread = metrics["last_accuracy_by_condition_spread"]
     for name, title in CONDITIONS.items():
         if (value := metrics["last_accuracy_by_condition"].get(name)) is not None:
-            table.add_row(title, with_spread(value, spread[name]))
+            table.add_row(title, with_spread(value, spread.get(name)))
     return table
 
 
