@@ -10,6 +10,7 @@ from tosca_cache.closed_form.ridge import solve
 
 # From the least, so that a direction in which nothing varies can be divided by, to the mean variance alone.
 SHRINKAGES = tuple(10 ** (step / 10) for step in range(-40, 1))
+MANY = 4  # rows a dimension, from which on e hardly changes
 LEAST_FREEDOM = 2  # with less, a covariance says nothing
 NOTHING = 1e-12  # of the second moment: what rounding leaves of a covariance of zero
 
@@ -30,8 +31,8 @@ class Lda:
         shrinkage: e; None: chosen, as said; with `oas` by `oas_shrinkage`, all else as with one of its own. ridge: r.
         total: S is the covariance about the mean of all rows instead, sum (x - m)(x - m)^T / (n - 1).
         relative: False: t is 1.
-        again: how many times the rows for which e was chosen there must be before it is chosen anew. Above 1, e depends
-            on the numbers of rows at which it was asked for.
+        again: how many times the rows for which e was chosen there must be before it is chosen anew, once rows are `MANY`.
+            Above 1, e depends on the numbers of rows at which it was asked for.
         dtype: of the products of rows, whose sums are in float64 (`gram.add_gram`).
     """
 
@@ -67,7 +68,7 @@ class Lda:
         self.sums = torch.cat([self.sums, x.new_zeros(new, x.shape[1])]).index_add(0, labels, x)
         self.counts = torch.cat([self.counts, x.new_zeros(new)]).index_add(0, labels, torch.ones_like(x[:, 0]))
         self._weights = None
-        if self.counts.sum() >= self.again * self._chosen_at:
+        if self._chosen_at < MANY * x.shape[1] or self.counts.sum() >= self.again * self._chosen_at:
             self._chosen, self._chosen_at = None, 0.0
 
     def chosen_shrinkage(self) -> float:
