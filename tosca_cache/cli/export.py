@@ -17,6 +17,8 @@ from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.model.card import BackboneCard
+    from tosca_cache.model.export import Exported
+    from tosca_cache.model.export_samples import Sample
 
 PUBLISHED = "cifar224"  # a dataset of the published code, whose inputs are not normalised
 Weights = Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")]
@@ -78,9 +80,12 @@ def export(
         weights=weights,
         precision=precision,
     )
-    what = "rows of features" if features_only else "photos"
+    _say(sample, written, "rows of features" if features_only else "photos", len(opened.class_names))
+
+
+def _say(sample: Sample, written: list[Exported], what: str, classes: int) -> None:
     for one in written:
-        echo(f"{one_line(str(one.path))}: {one.bytes / 1e6:.1f} MB, {len(opened.class_names)} classes, any batch size")
+        echo(f"{one_line(str(one.path))}: {one.bytes / 1e6:.1f} MB, {classes} classes, any batch size")
         beyond = f" ({one.unexplained:.1e} beyond rounding)" if one.difference > sample.limit else ""
         echo(f"  largest difference to the model's probabilities on {one.rows} {what}: {one.difference:.1e}{beyond}")
     if sample.rounding is not None:

@@ -16,6 +16,7 @@ from tosca_cache.text import one_line
 if TYPE_CHECKING:
     from tosca_cache.model.classifier import Model
     from tosca_cache.model.records import Taught
+    from tosca_cache.model.session import Done
 
 SHOWN = 10  # names in a line
 ModelPath = Annotated[Path, typer.Argument(help="Folder of the model (NAME.tosca), or of a run.", metavar="MODEL")]
@@ -79,7 +80,10 @@ def learn(
         with_backbone=with_backbone,
         device=device,
     )
-    done = teach(request, note=lambda line: echo(line, err=True))
+    _say(teach(request, note=lambda line: echo(line, err=True)))
+
+
+def _say(done: Done) -> None:
     if done.left_out:
         other = f", {done.otherwise} of them as another class" if done.otherwise else ""
         echo(f"left out: {done.left_out} photos that were learned before{other} (--again learns them once more)")

@@ -19,7 +19,7 @@ from tosca_cache.learners.base import Learner, learner_type
 from tosca_cache.learners.options import check_options
 from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step
 from tosca_cache.model.folder import writing
-from tosca_cache.model.held_out import HeldOut, best_temperature, choose_held_out, doubt, probabilities
+from tosca_cache.model.held_out import HeldOut, best_temperature, choose_held_out, doubt, likeliest, probabilities
 from tosca_cache.model.novelty import Novelty
 from tosca_cache.model.records import DIGEST, Answers, Lesson, Taught
 from tosca_cache.shown import Shown
@@ -28,7 +28,6 @@ from tosca_cache.tasks import Rows, Task
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 ROWS_AT_ONCE = 8192
-FEW = 8  # classes asked for of each row, up to which it is searched so often instead of sorted
 DEFAULT = "pool"
 
 
@@ -269,7 +268,7 @@ class Model(Shown):
 
     def _answer(self, features: FloatArray, top: int) -> Answers:
         probability = self.probabilities(features)
-        order = _largest(probability, min(top, probability.shape[1]))
+        order = likeliest(probability, min(top, probability.shape[1]))
         names = np.array(self.class_names, dtype=object)
         return Answers(names[order], np.take_along_axis(probability, order, 1), self.novelty.of(features))
 
@@ -340,17 +339,6 @@ class Model(Shown):
         for place, one in enumerate(self.card.classes):
             found[one.indices] = place
         return found
-
-
-def _largest(values: NDArray[np.float64], k: int) -> IntArray:
-    """Columns of the k largest of each row, [n, k]: largest first, of equal ones the first first."""
-    if k > FEW:
-        return np.argsort(-values, axis=1, kind="stable")[:, :k]
-    left, found = values.copy(), np.empty((len(values), k), np.int64)
-    for place in range(k):
-        found[:, place] = left.argmax(1)
-        np.put_along_axis(left, found[:, place, None], -np.inf, 1)
-    return found
 
 
 def make_learner(card: LearnerCard, device: Any) -> Learner:

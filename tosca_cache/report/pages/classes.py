@@ -8,6 +8,7 @@ MOST_PAIRS = 30
 
 
 def class_blocks(run: Value) -> list[Block]:
+    """The blocks of a run's classes: accuracies, confused pairs, and photos where there are some."""
     found = run["classes"]
     rows: list[list[Cell]] = [
         [name, accuracy, rows, wrong]
