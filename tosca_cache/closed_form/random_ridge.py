@@ -104,7 +104,8 @@ class RandomRidge:
         size, n = self.features.size, sum(rows)
         chosen = 0 if self.fixed is not None else n if self.selection == "gcv" else max(rows)  # rows, in float64
         system = bytes_needed(n, size, classes, dim, itemsize=self.dtype.itemsize, most=1)
-        return system + 16 * min(chosen, size) ** 2 + self.dtype.itemsize * max(rows) * size
+        narrow = self.features.dtype.itemsize if self.features.dtype != self.dtype else 0  # rows are there in both
+        return system + 16 * min(chosen, size) ** 2 + (self.dtype.itemsize + narrow) * max(rows) * size
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `load_state` needs; the features follow from their seed."""
