@@ -25,7 +25,7 @@ AGAIN = 1.25  # times the rows for which a shrinkage was chosen: it is chosen ag
 
 
 class Classifier(Protocol):
-    """A classifier from sums over rows: their split into tasks decides no more than when a shrinkage or lambda is chosen."""
+    """A classifier from sums over rows: their split into tasks decides only when a shrinkage or lambda is chosen."""
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the rows of a task."""
