@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from commands import loky_worker, process_below, tosca, warm_loky
 
-from tosca_cache.extract.jobs import make_part
+from tosca_cache.extract.parts import make_part
 from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
 from tosca_cache.store.locks import registry_lock, writers

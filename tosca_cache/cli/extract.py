@@ -203,7 +203,8 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
 
 
 def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: Any) -> None:
-    from tosca_cache.extract.request import run_join, run_request
+    from tosca_cache.extract.parts import run_join
+    from tosca_cache.extract.request import run_request
 
     if part is not None:
         _run_part(request, part)
@@ -240,20 +241,22 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
 
 
 def _run_part(request: ExtractRequest, text: str) -> None:
-    from tosca_cache.extract.request import command, run_part
-    from tosca_cache.store.journal import Part
+    from tosca_cache.extract.parts import run_part
+    from tosca_cache.extract.request import command
+    from tosca_cache.store import Part, Store
 
-    outcome = run_part(request, Part.parse(text))
-    if outcome.finished:
-        echo(f"this store is finished already; nothing to do\nstore: {outcome.path}")
+    part = Part.parse(text)
+    found = run_part(request, part)
+    if isinstance(found, Store):
+        echo(f"this store is finished already; nothing to do\nstore: {found.path}")
         return
-    echo(f"{outcome.part.label} is done; of the whole store {outcome.done} of {outcome.total} shards")
-    if outcome.done == outcome.total:
+    echo(f"{part.label} is done; of the whole store {len(found.done)} of {len(found.shards)} shards")
+    if len(found.done) == len(found.shards):
         echo(f"finish it: {command(request)} --join")
 
 
 def _run_shared(request: ExtractRequest, jobs: int | None, backend: str | None, scheduler: str | None) -> Outcome:
-    from tosca_cache.extract.jobs import run_shared
+    from tosca_cache.extract.parts import run_shared
 
     return run_shared(request, backend=backend or "loky", n_jobs=jobs, scheduler=scheduler)
 

@@ -41,7 +41,6 @@ def fetch(
     mirror: Mirror = None,
     file: From = None,
     sha256: Sha256 = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the archive that was downloaded.")] = False,
     data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -67,7 +66,7 @@ def fetch(
         if weights:
             found = [_weights(name, root, quiet=as_json) for name in names]
         else:
-            how = {"mirror": mirror, "file": file, "sha256": sha256, "keep": keep}
+            how = {"mirror": mirror, "file": file, "sha256": sha256}
             found = [_row(fetch_dataset(name, root, quiet=as_json, **how)) for name in names]
     if as_json:
         echo_json(found)
@@ -120,21 +119,21 @@ def _weights(name: str, data_root: Path, *, quiet: bool) -> dict[str, Any]:
     """Fetches the weights of one backbone, says which they are, and records it below the data root."""
     from tosca_cache.datasets.fetch import WORKPLACE
     from tosca_cache.errors import BackboneError
-    from tosca_cache.extract.weights_fetch import HUB, fetch_weights
+    from tosca_cache.extract.weights import HUB, fetch_weights
     from tosca_cache.files import file_errors, write_json
 
     found = fetch_weights(name)
-    record = data_root / WORKPLACE / f"weights-{found.sha256[:16]}.json"
+    record = data_root / WORKPLACE / f"weights-{found['sha256'][:16]}.json"
     with file_errors(record, BackboneError, option="--data-root"):
         record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, found.to_record())
+        write_json(record, found)
     if not quiet:
-        full = ".".join(filter(None, (found.arch, found.tag)))
-        echo(f"{name}: {full or 'an architecture that it does not name'}, from {found.origin}")
-        echo(f"  {found.file}: {found.size:,} bytes, sha256 {found.sha256}")
-        of = f"{found.arch or 'ARCH'} --weights {found.file}" if name.startswith(HUB) else full
+        full = ".".join(filter(None, (found["arch"], found["tag"])))
+        echo(f"{name}: {full or 'an architecture that it does not name'}, from {found['origin']}")
+        echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
+        of = f"{found['arch'] or 'ARCH'} --weights {found['file']}" if name.startswith(HUB) else full
         echo(f"  recorded: {record}\n  next: tosca extract --backbone {of}")
-    return found.to_record()
+    return found
 
 
 def _print_list(data_root: Path, *, as_json: bool) -> None:

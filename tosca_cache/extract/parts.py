@@ -1,51 +1,72 @@
-"""One part of a store, beside processes that make the others; and the joining of what all of them have made."""
+"""One store, several processes: a part each (`--part`, `--join`), or workers of one command that take parts (`--jobs`).
+
+The process of `--jobs` loads no backbone: workers do, on their own machines and devices, and the first of them begins the
+store. What is done stands in the store's done-lists, so they are what is looked at: for progress, for what is still missing
+when a worker has died, and when the same command is run again.
+"""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from tosca_cache.datasets import known
+from tosca_cache.datasets.catalogue import resolve_data_root
 from tosca_cache.errors import StoreError
 from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.extract.progress import ImageProgress
+from tosca_cache.extract.request import ExtractRequest, Outcome, command, prepare, refuse_restart, source
 from tosca_cache.store import (
     Part,
     Store,
+    StoreBusy,
     StoreInProgress,
     StoreWriter,
     open_store,
     partial_path,
     read_unfinished,
+    sharing_out,
     sweep_up,
 )
+from tosca_cache.workers import ClusterLost, WorkerDied, Workers
 
 SHOWN = 5  # incomplete parts that a message names
+PARTS_A_JOB = 8  # so that at the end nobody waits long for the slowest
+MOST_PARTS = 256
+TRIES = 3  # rounds in a row that end without one more shard
+PAUSE = 1.0  # seconds between two looks at the done-lists
+PATIENCE = 30.0  # seconds that another machine's files may take to be seen here
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class PartOutcome:
-    """What there is after a part.
-
-    path: where the finished store is or will be. finished: it is. done, total: shards of the whole store.
-    """
-
-    path: Path
-    part: Part
-    finished: bool
-    done: int = 0
-    total: int = 0
+def run_part(request: ExtractRequest, part: Part) -> Store | StoreInProgress:
+    """Makes one part of what is asked for; see `extract_part`. Raises `UsageError` for a restart."""
+    refuse_restart(request, "--part", "what the other parts have done")
+    return extract_part(prepare(request), part)
 
 
-def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = True) -> PartOutcome:
+def run_join(request: ExtractRequest) -> Outcome:
+    """Joins the parts of what is asked for; see `join`. Raises `UsageError` for a restart."""
+    refuse_restart(request, "--join", "what is to be joined")
+    asked = prepare(request)
+    was_there = asked.path.exists()
+    return Outcome(join(asked, source=source(request), command=command(request)), was_there)
+
+
+def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = True) -> Store | StoreInProgress:
     """Makes the shards of a part that nobody has made yet; other processes may make other parts at the same time.
 
-    Raises what `pipeline.extract` raises; `StoreBusy` if this part, or all of the store, is being written.
+    Returns the store as it is then, unfinished or not. Raises what `pipeline.extract` raises; `StoreBusy` if this part,
+    or all of the store, is being written.
     """
     path = extraction.path
     if path.exists():
-        open_store(path)
-        return PartOutcome(path, part, finished=True)
+        return open_store(path)
     with extraction.open_writer(part) as writer:
         error = extraction.relative_error() if show_progress else None
         last_run = extraction.write_shards(writer, error, part.label, show_progress=show_progress)
@@ -53,10 +74,7 @@ def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = Tr
             before = writer.noted
             sums = {key: round(last_run[key] + before.get(key, 0), 3) for key in ("images", "seconds")}
             writer.note(last_run | sums | {"host": socket.gethostname(), "device": writer.numerics["device"]})
-    found = read_unfinished(partial_path(path))
-    if found is None:  # somebody has joined it in the meantime
-        return PartOutcome(path, part, finished=path.exists())
-    return PartOutcome(path, part, False, len(found.done), len(found.shards))
+    return read_unfinished(partial_path(path)) or open_store(path)
 
 
 def join(
@@ -91,17 +109,11 @@ def join(
     kept = replace(extraction, options=replace(extraction.options, restart=False))
     with kept.open_writer(facts=facts) as writer:
         if writer.pending():
-            found = read_unfinished(partial_path(path))
-            assert found is not None  # the writer has just read it, and nobody else may touch it
-            raise _incomplete(found, command)
-        error = extraction.relative_error() if error is None else error
-        return kept.finish(writer, source or {}, error, last_run or _sums(writer))
-
-
-def _sums(writer: StoreWriter) -> dict[str, Any]:
-    notes = writer.notes.values()
-    sums = {key: round(sum(note.get(key, 0) for note in notes), 3) for key in ("seconds", "images")}
-    return sums | {"workers": max((note.get("workers", 0) for note in notes), default=0)}
+            raise _incomplete(_read(path), command)
+        if last_run is None:
+            notes = writer.notes.values()
+            last_run = {key: round(sum(note.get(key, 0) for note in notes), 3) for key in ("seconds", "images")}
+        return kept.finish(writer, source or {}, extraction.relative_error() if error is None else error, last_run)
 
 
 def _incomplete(found: StoreInProgress, command: str) -> StoreError:
@@ -119,4 +131,165 @@ def _incomplete(found: StoreInProgress, command: str) -> StoreError:
         "\n".join(lines),
         where=found.folder,
         remedy="\n".join(["Make what is missing, then join again:", *commands]),
+    )
+
+
+def run_shared(
+    request: ExtractRequest,
+    *,
+    backend: str = "loky",
+    n_jobs: int | None = None,
+    scheduler: str | None = None,
+    show_progress: bool = True,
+) -> Outcome:
+    """Extracts what is asked for on workers; see `workers.Workers` for backend, n_jobs and scheduler.
+
+    A worker that dies costs the shards that it was making; others make them. If this ends early, by an error or by Ctrl-C,
+    the same call goes on.
+
+    Raises what `pipeline.extract` raises, and `WorkerDied` if workers die time and again without getting anything done.
+    """
+    started = time.monotonic()
+    asked = _placed(request)
+    later = replace(asked, options=replace(asked.options, restart=False))
+    with Workers(backend, n_jobs, scheduler) as workers:
+        path, lines, error = _one(workers, begin, asked, f"{workers.n_jobs} jobs ({backend})")
+        if not lines:
+            _wait_until_seen(path)
+            return Outcome(open_store(path), True)
+        _wait_until_seen(partial_path(path))
+        found = _read(path)
+        _make_all(workers, later, path, lines, show_progress)
+        last_run = {
+            "seconds": round(time.monotonic() - started, 3),
+            "images": found.rows - found.done_rows,
+            "jobs": workers.n_jobs,
+            "backend": backend,
+        }
+        _one(workers, finish, later, last_run, error)
+        _wait_until_seen(path)
+        return Outcome(open_store(path), False)
+
+
+def begin(request: ExtractRequest, how: str) -> tuple[Path, Sequence[str], float | None]:
+    """What the first job does: begins the store, or finds it; raises what `pipeline.extract` raises before it computes.
+
+    how: who is going to make it, for the line that says what is going to happen.
+
+    Returns (path, what there is to say about it: nothing if it is finished, `Extraction.relative_error`).
+    """
+    extraction = _loaded(replace(request, options=replace(request.options, restart=False)))
+    extraction = replace(extraction, options=replace(extraction.options, restart=request.options.restart))
+    if extraction.path.exists():
+        open_store(extraction.path)
+        return extraction.path, (), None
+    with extraction.open_writer() as writer:
+        error = extraction.relative_error()
+        return extraction.path, extraction.summary(writer, f"{how} x {extraction.workers} workers", error), error
+
+
+def make_part(request: ExtractRequest, part: Part) -> str | None:
+    """What the other jobs do: makes one part of the store that was begun; returns who else is at it.
+
+    Raises `StoreError` if that store is not to be seen from here, and what `extract_part` raises.
+    """
+    extraction = _loaded(request)
+    if not extraction.path.exists():
+        _wait_until_seen(partial_path(extraction.path))
+    try:
+        extract_part(extraction, part, show_progress=False)
+    except StoreBusy as busy:  # a worker that was taken for dead goes on with it
+        return busy.problem
+    return None
+
+
+def finish(request: ExtractRequest, last_run: dict[str, Any], error: float | None) -> Path:
+    """What the last job does: joins all parts; returns the finished store's path."""
+    asked = _loaded(request)
+    return join(asked, source=source(request), command=command(request), last_run=last_run, error=error).path
+
+
+@lru_cache(maxsize=1)
+def _loaded(request: ExtractRequest) -> Extraction:
+    """Kept from one job of a worker to the next."""
+    return prepare(request)
+
+
+def _make_all(workers: Workers, request: ExtractRequest, path: Path, lines: Sequence[str], show_progress: bool) -> None:
+    """Gives parts to workers until every shard is done, showing how far they are."""
+    found, stuck = _read(path), 0
+    count = max(1, min(len(found.shards), PARTS_A_JOB * workers.n_jobs, MOST_PARTS))
+    name = f"extract {found.plan.spec.dataset['name']}"
+    with (
+        sharing_out(path, count),
+        ImageProgress(name, found.rows, found.done_rows, quiet=not show_progress) as progress,
+    ):
+        for line in lines:
+            progress.on_note(line)
+        while missing := found.missing(count):
+            problem: WorkerDied | StoreBusy | None = None
+            try:
+                for busy in workers.run(make_part, ((request, part) for part in missing)):
+                    problem = StoreBusy(busy, where=path) if busy else problem
+                    progress.advance(_read(path).done_rows - progress.done)
+            except ClusterLost:
+                raise
+            except WorkerDied as death:
+                problem = death
+            before, found = len(found.done), _read(path)
+            progress.advance(found.done_rows - progress.done)
+            stuck = 0 if len(found.done) > before else stuck + 1
+            if problem is not None and stuck <= 1:
+                progress.on_note(f"{problem.problem.splitlines()[0]} Going on with what is missing.")
+            # Who is busy is alive, and gets as long as it takes.
+            if stuck >= TRIES and not isinstance(problem, StoreBusy):
+                raise problem or _unseen(path)
+            time.sleep(PAUSE if stuck else 0)
+
+
+def _one(workers: Workers, function: Callable[..., T], *job: Any) -> T:
+    """The result of a single job."""
+    (result,) = list(workers.run(function, [job]))
+    return result
+
+
+def _read(path: Path) -> StoreInProgress:
+    found = read_unfinished(partial_path(path))
+    if found is None:
+        raise StoreError(
+            "The unfinished store is gone: somebody has removed or finished it.",
+            where=partial_path(path),
+            remedy="Run the same command again.",
+        )
+    return found
+
+
+def _wait_until_seen(path: Path) -> None:
+    """What was written on another machine may take a moment until it is seen here."""
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        if not path.parent.exists() or time.monotonic() > deadline:
+            raise _unseen(path)
+        time.sleep(PAUSE)
+
+
+def _unseen(path: Path) -> StoreError:
+    return StoreError(
+        f"{socket.gethostname()} does not see what another worker has written.",
+        where=path,
+        remedy="Give a --root that all workers and this machine share, under the same path.",
+    )
+
+
+def _placed(request: ExtractRequest) -> ExtractRequest:
+    """The same request wherever it is carried out: workers may run in another folder."""
+    dataset = request.dataset
+    if known(dataset) is None and Path(dataset).exists():
+        dataset = str(Path(dataset).absolute())
+    return replace(
+        request,
+        dataset=dataset,
+        root=Path(request.root).absolute(),
+        weights=None if request.weights is None else Path(request.weights).absolute(),
+        data_root=resolve_data_root(request.data_root).absolute(),
     )

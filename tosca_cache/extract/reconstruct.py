@@ -22,7 +22,7 @@ from tosca_cache.extract.fingerprint import ExtractOptions, numerics
 from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction
-from tosca_cache.store import SPLITS, Store, StoreSpec
+from tosca_cache.store import StoreSpec
 from tosca_cache.store.manifest import Plan
 from tosca_cache.store.spec import canonical
 
@@ -136,8 +136,7 @@ def rebuild(path: Path, plan: Plan, provenance: Mapping[str, Any], sources: Sour
                 f"    {name}: the store has {canonical(a)}, here it is {canonical(b)}" for name, a, b in differing
             ),
             where=path,
-            remedy="Say where the right ones are: --weights FILE, --dataset NAME or FOLDER, --data-root DIR"
-            + ("; --images says which images differ." if any(d[0].startswith("dataset.") for d in differing) else "."),
+            remedy="Say where the right ones are: --weights FILE, --dataset NAME or FOLDER, --data-root DIR.",
         )
     return extraction
 
@@ -147,39 +146,6 @@ def other_numerics(plan: Plan, extraction: Extraction) -> list[str]:
     here = numerics(extraction.root, extraction.backbone, replace(extraction.options, restart=True))
     pairs = [(key, plan.numerics.get(key), value) for key, value in here.items()]
     return [f"{key}: the store has {canonical(a)}, here it is {canonical(b)}" for key, a, b in pairs if a != b]
-
-
-def compare_listing(store: Store, dataset: ImageDataset) -> dict[str, list[str]] | None:
-    """What has become of a store's images, `SPLIT: PATH` each, sorted; None if the dataset's index is the store's.
-
-    added, removed: images that only the dataset, only the store has; rows that were skipped count as the store's.
-    relabelled: with its class and domain in the store, and now. All empty: the same rows in another order, or names of
-    classes and domains that no row has.
-
-    Raises `StoreError` if the store's paths, labels or domains are damaged.
-    """
-    if dataset.listing_digest() == store.spec.dataset["listing_digest"]:
-        return None
-    there: dict[str, tuple[str, str]] = {}
-    here: dict[str, tuple[str, str]] = {}
-    skipped: set[str] = set()
-    for split in SPLITS:
-        rows = zip(store.paths(split), store.labels(split).tolist(), store.domains(split).tolist(), strict=True)
-        there |= {f"{split}: {path}": (store.class_names[k], store.domain_names[m]) for path, k, m in rows}
-        skipped |= {f"{split}: {row.path}" for row in store.manifest.skipped[split]}
-        now = dataset.splits[split]
-        rows = zip(now.paths, now.labels.tolist(), now.domains.tolist(), strict=True)
-        here |= {f"{split}: {path}": (dataset.class_names[k], dataset.domain_names[m]) for path, k, m in rows}
-    changed = [path for path in sorted(there.keys() & here.keys()) if there[path] != here[path]]
-    return {
-        "added": sorted(here.keys() - there.keys() - skipped),
-        "removed": sorted((there.keys() | skipped) - here.keys()),
-        "relabelled": [f"{path} ({_change(there[path], here[path])})" for path in changed],
-    }
-
-
-def _change(there: tuple[str, str], here: tuple[str, str]) -> str:
-    return ", ".join(f"{a!r} is {b!r} now" for a, b in zip(there, here, strict=True) if a != b)
 
 
 def _recorded(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
