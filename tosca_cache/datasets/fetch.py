@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tosca_cache.datasets.archives import CHUNK, unpack
-from tosca_cache.datasets.download import Step, address_below, discard, download
+from tosca_cache.datasets.download import Step, address_below, download
 from tosca_cache.datasets.folders import count_images
 from tosca_cache.datasets.names import is_visible
 from tosca_cache.datasets.rows import SPLITS
@@ -139,7 +139,7 @@ def _verified(source: Source, archive: Path, origin: str, wanted: Wanted, step: 
     kind, digest, checked = wanted
     if digest is not None and found[kind] != digest:
         if ours:
-            discard(archive)
+            archive.unlink()
         raise DatasetError(
             f"the archive of {source.name} has {size:,} bytes with {kind} {found[kind]}, "
             f"but wanted is {digest} ({checked})",

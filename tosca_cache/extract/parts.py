@@ -69,11 +69,7 @@ def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = Tr
         return open_store(path)
     with extraction.open_writer(part) as writer:
         error = extraction.relative_error() if show_progress else None
-        last_run = extraction.write_shards(writer, error, part.label, show_progress=show_progress)
-        if last_run["images"]:
-            before = writer.noted
-            sums = {key: round(last_run[key] + before.get(key, 0), 3) for key in ("images", "seconds")}
-            writer.note(last_run | sums | {"host": socket.gethostname(), "device": writer.numerics["device"]})
+        extraction.write_shards(writer, error, part.label, show_progress=show_progress)
     return read_unfinished(partial_path(path)) or open_store(path)
 
 
@@ -87,8 +83,8 @@ def join(
 ) -> Store:
     """Checks that all shards are there, gives the store its final name, and opens it; one that is finished is opened.
 
-    command: the `tosca extract` command of this store, for messages. last_run: what the provenance says about the run;
-    the sums of all parts if None. error: `Extraction.relative_error`, measured here if None.
+    command: the `tosca extract` command of this store, for messages. last_run: what the provenance says about the run.
+    error: `Extraction.relative_error`, measured here if None.
 
     Raises `StoreError` if nothing was begun or shards are missing, naming the parts and the commands that make them;
     `StoreBusy` while parts are being written.
@@ -110,10 +106,8 @@ def join(
     with kept.open_writer(facts=facts) as writer:
         if writer.pending():
             raise _incomplete(_read(path), command)
-        if last_run is None:
-            notes = writer.notes.values()
-            last_run = {key: round(sum(note.get(key, 0) for note in notes), 3) for key in ("seconds", "images")}
-        return kept.finish(writer, source or {}, extraction.relative_error() if error is None else error, last_run)
+        error = extraction.relative_error() if error is None else error
+        return kept.finish(writer, source or {}, error, last_run or {})
 
 
 def _incomplete(found: StoreInProgress, command: str) -> StoreError:

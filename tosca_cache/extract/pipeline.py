@@ -230,8 +230,6 @@ class Extraction:
             if other is not None and other.digest == digest:
                 entry |= {"name": other.name, "numerics": other_numerics(other.store, writer.numerics)}
             facts.setdefault("reused", []).append(entry)
-        if writer.notes:
-            facts["parts"] = writer.notes
         return writer.finish(facts, left_out=self.dataset.left_out)
 
     def _facts(self) -> dict[str, Any]:

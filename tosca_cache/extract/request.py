@@ -75,8 +75,11 @@ class ExtractRequest:
             parse_background(self.background)
         Kept(self.layers, self.pool)  # refuses what cannot be
 
-    def load_dataset(self) -> ImageDataset:
-        """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
+    def load_dataset(self, name: str | None = None) -> ImageDataset:
+        """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be.
+
+        name: what to call a folder or a list, if not by its own name.
+        """
         background = None if self.background is None else parse_background(self.background)
         asked = {"orientation": self.orientation, "background": background, "depth": self.depth}
         decoding = {key: value for key, value in asked.items() if value is not None} | {"max_pixels": self.max_pixels}
@@ -87,6 +90,7 @@ class ExtractRequest:
             seed=self.options.seed,
             decoding=decoding,
             label=self.label,
+            name=name,
         )
         return without_duplicates(dataset, self.duplicates)
 
@@ -135,9 +139,9 @@ def run_request(request: ExtractRequest, *, show_progress: bool = True) -> Outco
     return Outcome(store, was_there)
 
 
-def prepare(request: ExtractRequest) -> Extraction:
-    """Loads the dataset and the backbone; raises what loading does."""
-    dataset, backbone = request.load_dataset(), request.load_backbone()
+def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:
+    """Loads the dataset, which may be called otherwise, and the backbone; raises what loading does."""
+    dataset, backbone = request.load_dataset(name), request.load_backbone()
     if backbone.adapted is not None:
         normalise = _as_adapted(request, dataset, backbone.adapted)
     else:
