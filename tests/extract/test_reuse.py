@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -396,46 +393,6 @@ class TestResume:
         joined = join(replace(parts))
         assert files(joined) == files(alone)
         assert joined.provenance["reused"] == alone.provenance["reused"]
-
-    @pytest.mark.long
-    def test_kill_9(self, old, tiny, tiny_weights, cache, tmp_path):
-        """A real process that is killed between two shards."""
-        shutil.copytree(cache, tmp_path / "again")
-        script = tmp_path / "killed.py"
-        script.write_text(KILLED)
-        asked = [str(word) for word in (sys.executable, script, old.root, tiny_weights, tmp_path / "again", 2)]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert [store.done_rows for store in list_stores(tmp_path / "again") if store.state == "unfinished"] == [10]
-        broken, whole = make(old, tiny, tmp_path / "again"), make(old, tiny, cache)
-        assert files(broken) == files(whole)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tosca_cache.datasets import load_dataset
-from tosca_cache.extract.backbone import load_backbone
-from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.pipeline import extract
-from tosca_cache.store import StoreWriter, layout
-
-layout.SHARD_ROWS = 5
-data, weights, root, left = *sys.argv[1:4], int(sys.argv[4])
-publish = StoreWriter.publish
-
-def killing(self, *args, **named):
-    global left
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    publish(self, *args, **named)
-
-StoreWriter.publish = killing
-backbone = load_backbone("test_vit", weights=Path(weights), img_size=32, precision="fp32")
-options = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
-extract(load_dataset(data), backbone, Path(root), options, show_progress=False)
-"""
 
 
 class TestCommands:

@@ -28,6 +28,10 @@ Backbone = Annotated[
         show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
     ),
 ]
+Weights = Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")]
+ImgSize = Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")]
+Threads = Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Layers = Annotated[
     int, typer.Option(metavar="K", help="Keep the [CLS] of the last K blocks, for learners that use them.")
 ]
@@ -125,7 +129,7 @@ def extract(
         ),
     ],
     backbone: Backbone = None,
-    weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
+    weights: Weights = None,
     with_base: Annotated[
         bool, typer.Option("--with-base", help="Features of the frozen backbone before those of the adapted one.")
     ] = False,
@@ -147,12 +151,12 @@ def extract(
     depth: Depth = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     duplicates: Duplicates = "keep",
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")] = None,
+    img_size: ImgSize = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Views in one pass.", show_default="by device and size")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Threads = None,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,

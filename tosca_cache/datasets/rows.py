@@ -86,9 +86,9 @@ def build_dataset(
         DatasetError: a class is not in both splits of a domain; names of classes, domains or images are one to the eye.
     """
     root, said = opener.root, dict(left_out or {})
-    for what in ("label", "domain", "path"):
-        plural = {"label": "classes", "domain": "domains", "path": "images"}[what]
-        check_twins(plural, (getattr(row, what) for row in rows), root)
+    check_twins("classes", (row.label for row in rows), root)
+    check_twins("domains", (row.domain for row in rows), root)
+    check_twins("images", (row.path for row in rows), root)
     if only_train:
         rows = [row._replace(split="train") for row in rows]
     else:
