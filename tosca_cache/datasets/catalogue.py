@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.cifar import FOLDER, load_cifar100
 from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, as_published
-from tosca_cache.datasets.folders import LAYOUTS, FolderScan, count_images, list_folder
+from tosca_cache.datasets.folders import LAYOUTS, FolderScan, list_folder
 from tosca_cache.datasets.lists import is_list, read_list
 from tosca_cache.datasets.packed import load_packed, packed_suffix
 from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known, unknown_dataset
@@ -21,23 +21,21 @@ from tosca_cache.errors import DatasetError, UsageError
 DEFAULT_DATA_ROOT = Path("data")
 DATA_ROOT_VARIABLE = "TOSCA_DATA"
 
-State = Literal["ready", "embedded", "missing", "counts differ"]
+State = Literal["here", "embedded", "missing"]
 
 
 @dataclass(frozen=True)
 class DatasetStatus:
     """What is there of a named dataset.
 
-    known: what it should be.
-    state: `ready`, `embedded` (made by this package), `missing`, or `counts differ`.
+    known: what it should be; that it is, is checked when it is loaded.
+    state: `here`, `embedded` (made by this package) or `missing`.
     folder: where it was found; for a missing one, the first place looked in; None for embedded ones.
-    found: (classes, train, test) counted in that folder; None where there is nothing to count, or no counting it.
     """
 
     known: KnownDataset
     state: State
     folder: Path | None
-    found: tuple[int, ...] | None
 
 
 def resolve_data_root(data_root: Path | None) -> Path:
@@ -212,20 +210,13 @@ def _source(dataset: KnownDataset) -> str:
 
 
 def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
-    """The status of every named dataset; folders are counted, no image is opened."""
+    """The status of every named dataset; nothing is opened."""
     root = resolve_data_root(data_root)
     return [_status(dataset, root) for dataset in REGISTRY.values()]
 
 
 def _status(dataset: KnownDataset, data_root: Path) -> DatasetStatus:
     if dataset.layout == "embedded":
-        return DatasetStatus(dataset, "embedded", None, None)
+        return DatasetStatus(dataset, "embedded", None)
     folder = _find(dataset, data_root)
-    if folder is None:
-        return DatasetStatus(dataset, "missing", dataset.candidates(data_root)[0], None)
-    wanted = (dataset.classes, dataset.train, dataset.test)
-    if dataset.layout == "cifar100":
-        whole = all((folder / FOLDER / file).is_file() for file in (*SPLITS, "meta"))
-        return DatasetStatus(dataset, "ready" if whole else "counts differ", folder, wanted if whole else None)
-    found = count_images(folder)
-    return DatasetStatus(dataset, "ready" if found == wanted else "counts differ", folder, found)
+    return DatasetStatus(dataset, "here" if folder else "missing", folder or dataset.candidates(data_root)[0])

@@ -1,22 +1,14 @@
-"""One store, several processes: a part each (`--part`, `--join`), or workers of one command that take parts (`--jobs`).
-
-The process of `--jobs` loads no backbone: workers do, on their own machines and devices, and the first of them begins the
-store. What is done stands in the store's done-lists, so they are what is looked at: for progress, for what is still missing
-when a worker has died, and when the same command is run again.
-"""
+"""One store, several processes: a part each (`--part`, `--join`), or workers of one command that take parts (`--jobs`)."""
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from tosca_cache.datasets import known
-from tosca_cache.datasets.catalogue import resolve_data_root
 from tosca_cache.errors import StoreError
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.progress import ImageProgress
@@ -33,15 +25,13 @@ from tosca_cache.store import (
     sharing_out,
     sweep_up,
 )
-from tosca_cache.workers import ClusterLost, WorkerDied, Workers
+from tosca_cache.workers import WorkerDied, Workers
 
 SHOWN = 5  # incomplete parts that a message names
 PARTS_A_JOB = 8  # so that at the end nobody waits long for the slowest
 MOST_PARTS = 256
 TRIES = 3  # rounds in a row that end without one more shard
 PAUSE = 1.0  # seconds between two looks at the done-lists
-PATIENCE = 30.0  # seconds that another machine's files may take to be seen here
-T = TypeVar("T")
 
 
 def run_part(request: ExtractRequest, part: Part) -> Store | StoreInProgress:
@@ -128,79 +118,35 @@ def _incomplete(found: StoreInProgress, command: str) -> StoreError:
     )
 
 
-def run_shared(
-    request: ExtractRequest,
-    *,
-    backend: str = "loky",
-    n_jobs: int | None = None,
-    scheduler: str | None = None,
-    show_progress: bool = True,
-) -> Outcome:
-    """Extracts what is asked for on workers; see `workers.Workers` for backend, n_jobs and scheduler.
+def run_shared(request: ExtractRequest, n_jobs: int | None = None, *, show_progress: bool = True) -> Outcome:
+    """Extracts what is asked for in `n_jobs` processes of this machine, which take parts until every shard is done.
 
-    A worker that dies costs the shards that it was making; others make them. If this ends early, by an error or by Ctrl-C,
+    A process that dies costs the shards that it was making; others make them. If this ends early, by an error or by Ctrl-C,
     the same call goes on.
 
     Raises what `pipeline.extract` raises, and `WorkerDied` if workers die time and again without getting anything done.
     """
-    started = time.monotonic()
-    asked = _placed(request)
-    later = replace(asked, options=replace(asked.options, restart=False))
-    with Workers(backend, n_jobs, scheduler) as workers:
-        path, lines, error = _one(workers, begin, asked, f"{workers.n_jobs} jobs ({backend})")
-        if not lines:
-            _wait_until_seen(path)
-            return Outcome(open_store(path), True)
-        _wait_until_seen(partial_path(path))
-        found = _read(path)
-        _make_all(workers, later, path, lines, show_progress)
-        last_run = {
-            "seconds": round(time.monotonic() - started, 3),
-            "images": found.rows - found.done_rows,
-            "jobs": workers.n_jobs,
-            "backend": backend,
-        }
-        _one(workers, finish, later, last_run, error)
-        _wait_until_seen(path)
-        return Outcome(open_store(path), False)
-
-
-def begin(request: ExtractRequest, how: str) -> tuple[Path, Sequence[str], float | None]:
-    """What the first job does: begins the store, or finds it; raises what `pipeline.extract` raises before it computes.
-
-    how: who is going to make it, for the line that says what is going to happen.
-
-    Returns (path, what there is to say about it: nothing if it is finished, `Extraction.relative_error`).
-    """
-    extraction = _loaded(replace(request, options=replace(request.options, restart=False)))
-    extraction = replace(extraction, options=replace(extraction.options, restart=request.options.restart))
-    if extraction.path.exists():
-        open_store(extraction.path)
-        return extraction.path, (), None
-    with extraction.open_writer() as writer:
-        error = extraction.relative_error()
-        return extraction.path, extraction.summary(writer, f"{how} x {extraction.workers} workers", error), error
+    started, asked = time.monotonic(), prepare(request)
+    if asked.path.exists():
+        return Outcome(open_store(asked.path), True)
+    with Workers("loky", n_jobs) as workers:
+        with asked.open_writer() as writer:
+            error = asked.relative_error()
+            lines, done = asked.summary(writer, f"{workers.n_jobs} jobs", error), writer.done_rows
+        later = replace(request, options=replace(request.options, restart=False))
+        rows = _make_all(workers, later, asked.path, lines, show_progress=show_progress)
+    seconds = round(time.monotonic() - started, 3)
+    last_run = {"seconds": seconds, "images": rows - done, "jobs": workers.n_jobs}
+    return Outcome(join(asked, source=source(request), command=command(request), last_run=last_run, error=error), False)
 
 
 def make_part(request: ExtractRequest, part: Part) -> str | None:
-    """What the other jobs do: makes one part of the store that was begun; returns who else is at it.
-
-    Raises `StoreError` if that store is not to be seen from here, and what `extract_part` raises.
-    """
-    extraction = _loaded(request)
-    if not extraction.path.exists():
-        _wait_until_seen(partial_path(extraction.path))
+    """What a job does: makes one part of the store that was begun; returns who else is at it."""
     try:
-        extract_part(extraction, part, show_progress=False)
+        extract_part(_loaded(request), part, show_progress=False)
     except StoreBusy as busy:  # a worker that was taken for dead goes on with it
         return busy.problem
     return None
-
-
-def finish(request: ExtractRequest, last_run: dict[str, Any], error: float | None) -> Path:
-    """What the last job does: joins all parts; returns the finished store's path."""
-    asked = _loaded(request)
-    return join(asked, source=source(request), command=command(request), last_run=last_run, error=error).path
 
 
 @lru_cache(maxsize=1)
@@ -209,8 +155,14 @@ def _loaded(request: ExtractRequest) -> Extraction:
     return prepare(request)
 
 
-def _make_all(workers: Workers, request: ExtractRequest, path: Path, lines: Sequence[str], show_progress: bool) -> None:
-    """Gives parts to workers until every shard is done, showing how far they are."""
+def _make_all(
+    workers: Workers, request: ExtractRequest, path: Path, lines: Sequence[str], *, show_progress: bool
+) -> int:
+    """Gives parts to workers until every shard is done, showing how far they are; returns the rows of the store.
+
+    The store says what is done, so it is looked at: for progress, and for what is missing when a worker
+    has died.
+    """
     found, stuck = _read(path), 0
     count = max(1, min(len(found.shards), PARTS_A_JOB * workers.n_jobs, MOST_PARTS))
     name = f"extract {found.plan.spec.dataset['name']}"
@@ -226,8 +178,6 @@ def _make_all(workers: Workers, request: ExtractRequest, path: Path, lines: Sequ
                 for busy in workers.run(make_part, ((request, part) for part in missing)):
                     problem = StoreBusy(busy, where=path) if busy else problem
                     progress.advance(_read(path).done_rows - progress.done)
-            except ClusterLost:
-                raise
             except WorkerDied as death:
                 problem = death
             before, found = len(found.done), _read(path)
@@ -237,14 +187,9 @@ def _make_all(workers: Workers, request: ExtractRequest, path: Path, lines: Sequ
                 progress.on_note(f"{problem.problem.splitlines()[0]} Going on with what is missing.")
             # Who is busy is alive, and gets as long as it takes.
             if stuck >= TRIES and not isinstance(problem, StoreBusy):
-                raise problem or _unseen(path)
+                raise problem or StoreError("Workers make nothing.", where=path, remedy="Leave --jobs out.")
             time.sleep(PAUSE if stuck else 0)
-
-
-def _one(workers: Workers, function: Callable[..., T], *job: Any) -> T:
-    """The result of a single job."""
-    (result,) = list(workers.run(function, [job]))
-    return result
+    return found.rows
 
 
 def _read(path: Path) -> StoreInProgress:
@@ -256,34 +201,3 @@ def _read(path: Path) -> StoreInProgress:
             remedy="Run the same command again.",
         )
     return found
-
-
-def _wait_until_seen(path: Path) -> None:
-    """What was written on another machine may take a moment until it is seen here."""
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        if not path.parent.exists() or time.monotonic() > deadline:
-            raise _unseen(path)
-        time.sleep(PAUSE)
-
-
-def _unseen(path: Path) -> StoreError:
-    return StoreError(
-        f"{socket.gethostname()} does not see what another worker has written.",
-        where=path,
-        remedy="Give a --root that all workers and this machine share, under the same path.",
-    )
-
-
-def _placed(request: ExtractRequest) -> ExtractRequest:
-    """The same request wherever it is carried out: workers may run in another folder."""
-    dataset = request.dataset
-    if known(dataset) is None and Path(dataset).exists():
-        dataset = str(Path(dataset).absolute())
-    return replace(
-        request,
-        dataset=dataset,
-        root=Path(request.root).absolute(),
-        weights=None if request.weights is None else Path(request.weights).absolute(),
-        data_root=resolve_data_root(request.data_root).absolute(),
-    )
