@@ -50,10 +50,6 @@ class Steps:
             raise UsageError(
                 "there is no dataset", where="--dataset", remedy="name one (`tosca datasets`), or a folder"
             )
-        if given["adapt"] and given["label"] is not None:
-            raise UsageError(
-                "tables and shards with --label cannot be adapted to", where="--adapt", remedy="leave it out"
-            )
         if given["sweep"] and self.settings["method"] not in (None, "tosca"):
             raise UsageError(
                 "only tosca has something to search", where="--sweep", remedy="leave --sweep or --method out"
@@ -143,7 +139,7 @@ class Steps:
         words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
         for key in ("increment", "init_cls", "backbone", "normalize", "img_size"):
             words += _option(key.replace("_", "-"), getattr(config, key))
-        for key in ("weights", "test_fraction", "data_root"):
+        for key in ("weights", "test_fraction", "label", "data_root"):
             words += _option(key.replace("_", "-"), given[key])
         words += [*_option("device", self.settings["device"]), *([] if config.shuffle else ["--no-shuffle"])]
         name = f"{config.dataset}-{hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]}"
