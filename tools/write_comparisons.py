@@ -65,7 +65,7 @@ def table_of(lines: Sequence[dict[str, Any]], title: str) -> Comparison:
 def section(page: str, store: str, table: Comparison) -> str:
     """The page with the table of one store in the place of what stood there."""
     start = page.index(f"<!-- {store} -->") + len(f"<!-- {store} -->")
-    following = re.search(r"^## ", page[start:], re.MULTILINE)
+    following = re.search(r"^(## |<!-- )", page[start:], re.MULTILINE)
     stop = start + following.start() if following else len(page)
     return f"{page[:start]}\n\n{to_markdown(table).rstrip()}\n{chr(10) if following else ''}{page[stop:]}"
 
