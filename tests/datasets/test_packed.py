@@ -180,6 +180,19 @@ def test_labels_by_an_option(tmp_path):
         load_dataset("digits", label="x")
 
 
+def test_a_backbone_is_adapted_to_a_table_whose_labels_have_another_name(tmp_path):
+    rows = samples("train")
+    pq.write_table(table(rows, metadata=False).rename_columns(["image", "what", "id"]), tmp_path / "a.parquet")
+    how = ("--dataset", tmp_path / "a.parquet", "--backbone", "vit_nano", "--increment", "2", "--epochs", "1")
+    rest = ("--test-fraction", "0.2", "--out", tmp_path / "adapted")
+    assert "--label" in tosca("adapt", *how, *rest, code=2).output
+    tosca("adapt", *how, *rest, "--label", "what", "--name", "a", code=0)
+    card = json.loads((tmp_path / "adapted" / "a" / "card.json").read_text())
+    assert sorted(card["first_task"]["classes"]) == ["0", "1"] and card["first_task"]["train_rows"] == 6
+    planned = tosca("run", *how[:4], "--increment", "2", "--adapt", "--label", "what", *rest[:2], "--plan", code=0)
+    assert "--label what --name" in planned.output and "8 train images of the first task" in planned.output
+
+
 def test_a_validation_split_stands_for_test(tmp_path):
     saved_to_disk(tmp_path / "d")
     (tmp_path / "d" / "test").rename(tmp_path / "d" / "validation")

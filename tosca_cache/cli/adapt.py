@@ -13,6 +13,7 @@ from tosca_cache.cli.extract import (
     Depth,
     Device,
     ImgSize,
+    Label,
     MaxPixels,
     Normalize,
     Orientation,
@@ -89,6 +90,7 @@ def adapt(
         str | None, typer.Option(help="Name of the new one.", show_default="says what it was made from")
     ] = None,
     test_fraction: TestFraction = None,
+    label: Label = None,
     normalize: Normalize = None,
     orientation: Orientation = None,
     background: Background = None,
@@ -117,7 +119,7 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
     from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
-    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "device")
+    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "label", "device")
     files = ("orientation", "background", "depth", "max_pixels")
     source = ExtractRequest(
         **{key: given[key] for key in (*pictures, *files)},

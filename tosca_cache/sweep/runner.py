@@ -41,6 +41,14 @@ MOST_DEATHS = 3  # of workers in a row without a result between them: then it is
 PREFIX = "tosca-sweep-"
 
 
+def finished_in(path: Path, addresses: Sequence[str], states: Sequence[str] = FINISHED) -> set[str]:
+    """Those of some cells that a ledger, if it is there, has in one of these states."""
+    if not path.exists():
+        return set()
+    with Ledger.open(path, read_only=True) as book:
+        return {cell.address for cell in book.cells(list(addresses)) if cell.state in states}
+
+
 class SweepReporter:
     """Is told how a sweep goes on; this one says nothing of it."""
 
