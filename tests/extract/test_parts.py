@@ -77,12 +77,8 @@ def test_a_finished_shard_is_not_made_again(shapes, tiny, tmp_path, monkeypatch)
     make(parts, "1/2", "2/2")
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     make(parts, "1/2", "3/5")
-    store = join(parts)
-    assert make(parts, "1/2")[0].finished and join(parts).path == store.path
-    notes = store.provenance["parts"]
-    assert {part: note["images"] for part, note in notes.items()} == {"1/2": 14 - 8, "2/2": 10}
-    assert store.provenance["last_run"]["images"] == 24 - 8
-    assert store.provenance["last_run"]["seconds"] == pytest.approx(sum(note["seconds"] for note in notes.values()))
+    assert join(parts).path == parts.path
+    assert make(parts, "1/2")[0].finished and join(parts).path == parts.path
 
 
 def test_joining_too_early_names_what_is_missing_and_the_commands(shapes, tiny, tmp_path):
@@ -132,7 +128,6 @@ def test_one_process_takes_over_from_parts_and_parts_from_one_process(alone, sha
     store = extract(replace(shapes, opener=opener), tiny, parts.root, OPTIONS, show_progress=False)
     assert files(store) == alone
     assert len(opened) == 24 - 7  # part 2/3 has a shard of 4 rows and one of 3
-    assert list(store.provenance["parts"]) == ["2/3"]
 
 
 def test_nobody_writes_while_parts_are_written(shapes, tiny, tmp_path):

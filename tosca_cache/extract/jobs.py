@@ -29,8 +29,8 @@ from tosca_cache.store import (
     open_store,
     partial_path,
     read_unfinished,
-    sharing_out,
 )
+from tosca_cache.store.locks import exclusive
 from tosca_cache.workers import ClusterLost, WorkerDied, Workers, threads_here
 
 PARTS_A_JOB = 8  # so that at the end nobody waits long for the slowest
@@ -147,7 +147,7 @@ def _make_all(workers: Workers, request: ExtractRequest, begun: Begun, show_prog
     found = _read(begun)
     name = str(found.plan.spec.dataset["name"])
     with (
-        sharing_out(begun.path, count),
+        exclusive(begun.path, Part(count, 0)),  # who shares the parts out
         ExtractionProgress(name, found.rows, found.done_rows, quiet=not show_progress) as progress,
     ):
         for line in begun.lines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,7 @@ def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = Tr
         return PartOutcome(path, part, finished=True)
     with extraction.open_writer(part) as writer:
         error = extraction.relative_error() if show_progress else None
-        last_run = extraction.write_shards(writer, error, part.label, show_progress=show_progress)
-        if last_run["images"]:
-            before = writer.noted
-            sums = {key: round(last_run[key] + before.get(key, 0), 3) for key in ("images", "seconds")}
-            writer.note(last_run | sums | {"host": socket.gethostname(), "device": writer.numerics["device"]})
+        extraction.write_shards(writer, error, part.label, show_progress=show_progress)
     found = read_unfinished(partial_path(path))
     if found is None:  # somebody has joined it in the meantime
         return PartOutcome(path, part, finished=path.exists())
@@ -69,8 +64,8 @@ def join(
 ) -> Store:
     """Checks that all shards are there, gives the store its final name, and opens it; one that is finished is opened.
 
-    command: the `tosca extract` command of this store, for messages. last_run: what the provenance says about the run;
-    the sums of all parts if None. error: `Extraction.relative_error`, measured here if None.
+    command: the `tosca extract` command of this store, for messages. last_run: what the provenance says about the run.
+    error: `Extraction.relative_error`, measured here if None.
 
     Raises `StoreError` if nothing was begun or shards are missing, naming the parts and the commands that make them;
     `StoreBusy` while parts are being written.
@@ -95,13 +90,7 @@ def join(
             assert found is not None  # the writer has just read it, and nobody else may touch it
             raise _incomplete(found, command)
         error = extraction.relative_error() if error is None else error
-        return kept.finish(writer, source or {}, error, last_run or _sums(writer))
-
-
-def _sums(writer: StoreWriter) -> dict[str, Any]:
-    notes = writer.notes.values()
-    sums = {key: round(sum(note.get(key, 0) for note in notes), 3) for key in ("seconds", "images")}
-    return sums | {"workers": max((note.get("workers", 0) for note in notes), default=0)}
+        return kept.finish(writer, source or {}, error, last_run or {})
 
 
 def _incomplete(found: StoreInProgress, command: str) -> StoreError:

@@ -5,7 +5,7 @@ Each step leaves something that the next run can go on from:
 1. (only if rows were skipped) PATH.compact is built anew without them; if that is interrupted, it is thrown away.
 2. zarr's metadata, the provenance and the copy of the manifest, then the manifest are written into it: from now on the
    folder is *sealed*, and only step 3 is left.
-3. The plan and the done-lists are removed, and the folder is renamed to PATH.
+3. The plan and the journal are removed, and the folder is renamed to PATH.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import ShardRows, encode_metadata, read_small, write_shard
 from tosca_cache.store.chunks import read_features
 from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync, sync_all, write_durably
-from tosca_cache.store.journal import DoneShard, journal_paths
+from tosca_cache.store.journal import DONE, DoneShard
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, compact_path, partial_path
 from tosca_cache.store.manifest import (
     MANIFEST,
@@ -43,9 +43,9 @@ Records = dict[str, list[Mapping[str, ObjectRecord]]]
 def make_folders(folder: Path) -> None:
     """Makes the folders of a store that is being built, and waits until their names are on the disk."""
     splits = [folder / split for split in SPLITS]
-    for path in (folder, *splits, *(split / array for split in splits for array in ARRAYS)):
+    for path in (folder, folder / DONE, *splits, *(split / array for split in splits for array in ARRAYS)):
         path.mkdir(exist_ok=True)
-    sync_all([folder, *splits])
+    sync_all([folder, folder / DONE, *splits])
 
 
 def seal_store(
@@ -59,7 +59,7 @@ def seal_store(
     folder = partial_path(path)
     ordered = sorted(done, key=lambda d: d.shard)
     records: Records = {split: [d.objects for d in ordered if d.shard.split == split] for split in SPLITS}
-    skipped = {split: _skipped_rows(folder, plan.layouts[split], split, ordered) for split in SPLITS}
+    skipped = {split: tuple(row for d in ordered if d.shard.split == split for row in d.skipped) for split in SPLITS}
     if any(skipped.values()):
         folder, plan, records = _compact(path, plan, skipped)
     others = {why: LeftOut.of(paths) for why, paths in left_out.items() if paths}
@@ -74,21 +74,12 @@ def seal_store(
 def publish_sealed(folder: Path, path: Path) -> None:
     """Step 3."""
     with storage(path):
-        for file in (folder / PLAN, *journal_paths(folder)):
-            file.unlink(missing_ok=True)
+        (folder / PLAN).unlink(missing_ok=True)
+        remove_tree(folder / DONE)
         sync(folder)
         folder.rename(path)
         sync(path.parent)
         remove_tree(partial_path(path), MANIFEST, PLAN)
-
-
-def _skipped_rows(folder: Path, layout: SplitLayout, split: str, done: Sequence[DoneShard]) -> tuple[SkippedRow, ...]:
-    found = []
-    for entry in done:
-        if entry.shard.split == split and entry.skipped:
-            paths = read_small(folder, split, "paths", layout, entry.shard.start, entry.shard.stop)
-            found += [SkippedRow(r, str(paths[r - entry.shard.start]), why) for r, why in entry.skipped.items()]
-    return tuple(sorted(found, key=lambda skipped: skipped.row))
 
 
 def _compact(path: Path, plan: Plan, skipped: Skipped) -> tuple[Path, Plan, Records]:

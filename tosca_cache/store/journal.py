@@ -1,30 +1,38 @@
-"""What is done of a store that is being built: one line a finished shard in a done-list, and only that counts.
+"""What is done of a store that is being built: a record of each finished shard, `done/SPLIT.INDEX.json`, counts alone.
 
-Each writer has a list of its own (`done.jsonl`, or `done.part-I-of-N.jsonl`) and reads everybody's when it begins. Part i
-of n writes every n-th shard, train and test behind one another, so that parts are about equally long. Whatever n was, a
-shard that is in anyone's list is done: other parts, and a run without parts, go on from there.
+Part i of n writes every n-th shard, train and test behind one another, so that parts are about equally long. Whatever n
+was, a shard that has a record is done: other parts, and a run without parts, go on from there.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.errors import UsageError
-from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage, sync
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.files import Limit, read_limited
+from tosca_cache.store.disk import ObjectRecord, storage, write_durably
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key
-from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, load_manifest, load_plan, parse_fields
-from tosca_cache.store.spec import canonical
+from tosca_cache.store.manifest import (
+    MANIFEST,
+    PLAN,
+    Plan,
+    SkippedRow,
+    load_manifest,
+    load_plan,
+    parse_fields,
+    seal,
+    unseal,
+)
 
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 _NAME = re.compile(r"part-([0-9]{1,9})-of-([0-9]{1,9})")
-_FOREIGN = (ValueError, KeyError, TypeError, AttributeError)  # what torn and foreign lines make of `DoneShard.parse`
+DONE = "done"  # the folder of the records
 
 
 @dataclass(frozen=True, order=True)
@@ -74,13 +82,14 @@ class Part:
 class DoneShard:
     """A shard whose five objects are on the disk.
 
-    skipped: {row of the split: reason}. taken: {digest of another store: (rows, views) that it gave}.
+    taken: (rows, views) that another store gave. part: that wrote it.
     """
 
     shard: Shard
     objects: Mapping[str, ObjectRecord]
-    skipped: Mapping[int, str]
-    taken: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    skipped: tuple[SkippedRow, ...] = ()
+    taken: tuple[int, int] = (0, 0)
+    part: Part | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -88,142 +97,64 @@ class DoneShard:
             "split": self.shard.split,
             "index": self.shard.index,
             "objects": {array: asdict(record) for array, record in self.objects.items()},
-            "skipped": {str(row): reason for row, reason in sorted(self.skipped.items())},
-            "taken": {digest: list(counts) for digest, counts in self.taken.items()},
+            "skipped": [asdict(row) for row in self.skipped],
+            "taken": list(self.taken),
+            "part": str(self.part) if self.part else None,
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], layouts: Mapping[str, SplitLayout]) -> DoneShard:
-        """The inverse of `to_dict`; raises one of `_FOREIGN` for what cannot be."""
+        """The inverse of `to_dict`; raises `ValueError`, or what reading its keys raises, for what cannot be."""
         layout, index = layouts[value["split"]], value["index"]
         if type(index) is not int or not 0 <= index < layout.shards:
             raise ValueError("no such shard")
         shard = layout.shard(value["split"], index)
-        skipped = {int(row): str(reason) for row, reason in value["skipped"].items()}
-        if not all(shard.start <= row < shard.stop for row in skipped):
+        skipped = tuple(parse_fields(SkippedRow, row) for row in value["skipped"])
+        if not all(shard.start <= row.row < shard.stop for row in skipped):
             raise ValueError("no such rows")
-        taken = {digest: (int(rows), int(views)) for digest, (rows, views) in value["taken"].items()}
+        rows, views = map(int, value["taken"])
         objects = {array: parse_fields(ObjectRecord, value["objects"][array]) for array in ARRAYS}
-        return cls(shard, objects, skipped, taken)
+        part = None if value["part"] is None else Part.parse(value["part"])
+        return cls(shard, objects, skipped, (rows, views), part)
 
-    def files(self, folder: Path) -> list[tuple[Path, ObjectRecord]]:
-        """Its objects, and what they must be."""
-        keys = {array: object_key(self.shard.split, array, self.shard.index) for array in ARRAYS}
-        return [(folder / keys[array], record) for array, record in self.objects.items()]
-
-    def is_there(self, folder: Path) -> bool:
-        """Whether all objects are there with their sizes."""
-        return all(regular_size(path) == record.size for path, record in self.files(folder))
-
-    def is_intact(self, folder: Path) -> bool:
-        """Whether all objects are there with their digests."""
+    def is_there(self, folder: Path, *, intact: bool = False) -> bool:
+        """Whether all objects are there with their sizes; if `intact`, with their digests."""
+        paths = {array: folder / object_key(self.shard.split, array, self.shard.index) for array in ARRAYS}
         with storage(folder):
-            return self.is_there(folder) and all(
-                ObjectRecord.of(path.read_bytes()) == record for path, record in self.files(folder)
-            )
+            return all(record.fits(paths[array], digest=intact) for array, record in self.objects.items())
 
 
-class Journal:
-    """One writer's done-list. Lines from the first torn one on are not believed, and are cut off by the next `append`.
-
-    entries: the shards. note: what the writer said about how it made them.
-    """
-
-    def __init__(self, path: Path, layouts: Mapping[str, SplitLayout]) -> None:
-        self.path = path
-        self.entries: list[DoneShard] = []
-        self.note: dict[str, Any] = {}
-        self._length = 0
-        self._named = False  # whether its name is known to be on the disk; an earlier writer may have died before that
-        with storage(self.path):
-            data = read_limited(self.path, Limit.JOURNAL) if self.path.exists() else b""
-        for line in data.splitlines(keepends=True):
-            try:
-                content = strict_json(line)
-                if _line(body := content["body"]) != line:
-                    break  # torn, or not as it was written
-                if "note" in body:
-                    self.note = dict(body["note"])
-                else:
-                    self.entries.append(DoneShard.from_dict(body, layouts))
-            except _FOREIGN:
-                break
-            self._length += len(line)
-
-    def append(self, done: DoneShard) -> None:
-        """Adds a shard, whose objects must be on the disk already; returns when the line is on the disk, too."""
-        self._write(_line(done.to_dict()))
-        self.entries.append(done)
-
-    def append_note(self, facts: Mapping[str, Any]) -> None:
-        """Keeps what the writer says about how it made its shards, in place of what it said before."""
-        self._write(_line({"note": dict(facts)}))
-        self.note = dict(facts)
-
-    def _write(self, line: bytes) -> None:
-        with storage(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-            try:
-                os.ftruncate(descriptor, self._length)
-                written = os.pwrite(descriptor, line, self._length)
-                if written < len(line):  # the disk is about to be full: the second call says so
-                    os.pwrite(descriptor, line[written:], self._length + written)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            if not self._named:
-                sync(self.path.parent)
-                self._named = True
-        self._length += len(line)
-
-
-def _line(body: Mapping[str, Any]) -> bytes:
-    """One line, with a checksum of itself."""
-    return (canonical({"body": body, "crc32": zlib.crc32(canonical(body).encode())}) + "\n").encode()
-
-
-def journal_path(folder: Path, part: Part | None) -> Path:
-    """The done-list of one writer."""
-    return folder / ("done.jsonl" if part is None else f"done.{part.name}.jsonl")
-
-
-def journal_paths(folder: Path) -> list[Path]:
-    """Everybody's done-list."""
+def record_shard(folder: Path, done: DoneShard) -> None:
+    """Makes a shard, whose objects must be on the disk already, count as done; returns when that is on the disk, too."""
     with storage(folder):
-        return sorted(folder.glob("done*.jsonl"))
-
-
-def read_notes(folder: Path, layouts: Mapping[str, SplitLayout]) -> dict[str, dict[str, Any]]:
-    """{"i/n": what it said} of every part that said something."""
-    notes = {Part.named_in(path.name): Journal(path, layouts).note for path in journal_paths(folder)}
-    return {str(part): notes[part] for part in sorted(part for part in notes if part is not None) if notes[part]}
+        write_durably({folder / DONE / f"{done.shard.split}.{done.shard.index}.json": seal(done.to_dict())})
 
 
 def finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> dict[Shard, DoneShard]:
-    """Every shard that somebody has listed and whose objects are there.
+    """Every shard with a record, if its objects are there.
 
-    One whose objects are gone or cut (a disk that lied about fsync) is left out, to be written again. Then two lists may
-    have it, and differ, if its images changed in between: the one is believed whose digests are those of the objects.
+    One whose objects or record are gone or cut (a disk that lied about fsync) is left out, to be written again.
     """
     found: dict[Shard, DoneShard] = {}
-    for path in journal_paths(folder):
-        for entry in Journal(path, layouts).entries:
-            other = found.get(entry.shard)
-            if other is None or other.objects == entry.objects or not other.is_intact(folder):
-                found[entry.shard] = entry
-    return {shard: done for shard, done in found.items() if done.is_there(folder)}
+    with storage(folder):
+        for path in sorted((folder / DONE).glob("*.json")):
+            with suppress(StoreError, FileNotFoundError):
+                data = read_limited(path, Limit.NOTE)
+                done = unseal(data, path, partial(DoneShard.from_dict, layouts=layouts))
+                if done.is_there(folder):
+                    found[done.shard] = done
+    return found
 
 
 @dataclass(frozen=True)
 class StoreInProgress:
     """What there is of an unfinished store, as anybody sees it who only looks.
 
-    folder: PATH.partial. sealed: all is there but the final name. done: the shards that are there; all of them if sealed.
+    folder: PATH.partial. done: the shards that are there.
     """
 
     folder: Path
     plan: Plan
-    sealed: bool
     done: Mapping[Shard, DoneShard]
 
     @property
@@ -243,9 +174,8 @@ class StoreInProgress:
 
     @property
     def begun(self) -> list[Part]:
-        """The parts that have a done-list, sorted."""
-        found = {Part.named_in(path.name) for path in journal_paths(self.folder)}
-        return sorted(part for part in found if part is not None)
+        """The parts that have written a shard, sorted."""
+        return sorted({done.part for done in self.done.values() if done.part is not None})
 
     def missing(self, count: int) -> dict[Part, list[Shard]]:
         """Of `count` parts those that are not complete, with the shards that they have still to write."""
@@ -270,7 +200,7 @@ def read_unfinished(folder: Path) -> StoreInProgress | None:
     """What there is of the unfinished store in PATH.partial; None if none was begun, `StoreError` if it is damaged."""
     if (folder / MANIFEST).exists():
         found = load_manifest(folder / MANIFEST)
-        done = {s: DoneShard(s, found.shards[s.split][s.index], {}) for s in all_shards(found.plan)}
-        return StoreInProgress(folder, found.plan, True, done)
+        done = {s: DoneShard(s, found.shards[s.split][s.index]) for s in all_shards(found.plan)}
+        return StoreInProgress(folder, found.plan, done)
     plan = recorded_plan(folder)
-    return None if plan is None else StoreInProgress(folder, plan, False, finished_shards(folder, plan.layouts))
+    return None if plan is None else StoreInProgress(folder, plan, finished_shards(folder, plan.layouts))

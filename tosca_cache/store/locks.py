@@ -22,12 +22,12 @@ import socket
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tosca_cache.errors import StoreError
-from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.files import strict_json
 from tosca_cache.store.disk import make_folder, storage
 from tosca_cache.store.journal import Part
 from tosca_cache.store.layout import lock_path
@@ -43,16 +43,14 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        self.text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         with storage(path):
             make_folder(path.parent)
             while self._descriptor is None:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
                 try:
                     fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                    if self._is_current():
-                        self._say_who()
+                    if _is_current(self._descriptor, path):
+                        _say_who(self._descriptor)
                     else:
                         self._forget()
                 except BaseException:
@@ -74,28 +72,29 @@ class FileLock:
         """Whether this process still has the lock."""
         return self._descriptor is not None
 
-    def _is_current(self) -> bool:
-        """Whether the locked file is still the one under this name: its last owner may just have removed it."""
-        assert self._descriptor is not None
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), self.path.lstat())
-        except FileNotFoundError:
-            return False
-
-    def _say_who(self) -> None:
-        assert self._descriptor is not None
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, self.text.encode(), 0)
-        except OSError as error:
-            # Who removes a store to make room must get its lock on a full disk, too; it is held, said or not.
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-
     def _forget(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _is_current(descriptor: int, path: Path) -> bool:
+    """Whether the locked file is still the one under this name: its last owner may just have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _say_who(descriptor: int) -> None:
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(who).encode(), 0)
+    except OSError as error:
+        # Who removes a store to make room must get its lock on a full disk, too; it is held, said or not.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 # A forked child (a data loader's worker, say) shares the lock's file and would hold the lock after its parent's death.
@@ -142,28 +141,16 @@ def acquire_lock(store: Path, part: Part | None) -> FileLock:
 
 
 @contextmanager
-def exclusive(store: Path, part: Part | None = None) -> Iterator[FileLock]:
+def exclusive(store: Path, part: Part | None = None) -> Iterator[None]:
     """Nobody else writes, repairs, fetches or removes the store meanwhile; raises `StoreBusy` if somebody does already."""
     lock = None
     try:
         with registry_lock(store):
             lock = acquire_lock(store, part)
-        yield lock
+        yield
     finally:
         if lock is not None:
             lock.release()
-
-
-def sharing_out(store: Path, count: int) -> AbstractContextManager[FileLock]:
-    """Held by who lets workers write the `count` parts of a store; they can see the lock's file, and what it says."""
-    return exclusive(store, Part(count, 0))
-
-
-def is_shared_out(store: Path, count: int, text: str) -> bool:
-    """Whether the lock of `sharing_out` is there for this process, too, says `text`, and is still held."""
-    path = _path(store, Part(count, 0))
-    with registry_lock(store), storage(path):
-        return path.exists() and read_limited(path, Limit.NOTE) == text.encode() and _owner(path) is not None
 
 
 def writers(store: Path) -> list[tuple[Part | None, str]]:
@@ -174,11 +161,6 @@ def writers(store: Path) -> list[tuple[Part | None, str]]:
     with storage(store.parent):
         every = (None, *_parts_with_a_file(store))
         return [(part, who) for part in every if (who := _owner(_path(store, part))) is not None]
-
-
-def busy(store: Path) -> str | None:
-    """Who is writing, fetching, repairing or removing a store; None if nobody is."""
-    return next((who for _, who in writers(store)), None)
 
 
 def wait_until_free(store: Path, part: Part | None, pause: float = 0.5) -> None:
