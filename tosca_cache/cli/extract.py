@@ -224,8 +224,7 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
     """Like `_run`, but whoever else is writing the store is waited for, as often as there is somebody."""
     import time
 
-    from tosca_cache.store.journal import Part
-    from tosca_cache.store.locks import StoreBusy, wait_until_free
+    from tosca_cache.store.locks import Part, StoreBusy, wait_until_free
 
     part = None if how["part"] is None else Part.parse(how["part"])
     while True:
@@ -241,7 +240,7 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
 
 def _run_part(request: ExtractRequest, text: str) -> None:
     from tosca_cache.extract.request import command, run_part
-    from tosca_cache.store.journal import Part
+    from tosca_cache.store.locks import Part
 
     outcome = run_part(request, Part.parse(text))
     if outcome.finished:

@@ -14,9 +14,9 @@ See layout.py for what lies where, and spec.py for what a store says it is.
 """
 
 from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path, sweep_up
-from tosca_cache.store.journal import Part, StoreInProgress, read_unfinished
+from tosca_cache.store.journal import StoreInProgress, read_unfinished
 from tosca_cache.store.layout import SPLITS, Shard, partial_path
-from tosca_cache.store.locks import StoreBusy
+from tosca_cache.store.locks import Part, StoreBusy
 from tosca_cache.store.manifest import Manifest, SkippedRow
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import FORMAT, StoreSpec

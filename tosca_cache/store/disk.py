@@ -49,11 +49,6 @@ def repair_hint(folder: Path) -> str:
     return f"Mend it: `tosca cache verify {shlex.quote(str(folder))} --repair`; or remove it and run `tosca extract` again."
 
 
-def temporary_path(path: Path) -> Path:
-    """Where a file is written before it gets its name. It follows from the name, so that a killed writer's is reused."""
-    return path.with_name(f".{path.name}.tmp")
-
-
 def write_whole(path: Path, data: Bytes) -> None:
     """Writes all of these bytes, or nothing: a file that could not be finished is removed."""
     try:
@@ -68,7 +63,7 @@ def write_whole(path: Path, data: Bytes) -> None:
 
 def write_durably(files: Mapping[Path, Bytes]) -> None:
     """Writes files and waits until all of them, whole and under their names, are on the disk; old ones stay until then."""
-    temporary = {path: temporary_path(path) for path in files}
+    temporary = {path: path.with_name(f".{path.name}.tmp") for path in files}  # the same after a kill
     for path, data in files.items():
         write_whole(temporary[path], data)
     sync_all(temporary.values())

@@ -21,20 +21,69 @@ import re
 import socket
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tosca_cache.errors import StoreError
+from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import strict_json
 from tosca_cache.store.disk import make_folder, storage
-from tosca_cache.store.journal import Part
-from tosca_cache.store.layout import lock_path
+from tosca_cache.store.layout import Shard
+
+_WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+_NAME = re.compile(r"part-([0-9]{1,9})-of-([0-9]{1,9})")
 
 
 class StoreBusy(StoreError):
     """Another process is writing what was to be written."""
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """Part `index` of `count`, from 1: every `count`-th shard, so that parts are about equally long.
+
+    Index 0 has no shards: it stands for who shares all parts out to workers.
+    """
+
+    count: int
+    index: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Reads `i/n`; raises `UsageError` unless 1 <= i <= n."""
+        found = _WRITTEN.fullmatch(text)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise UsageError(
+                f"{text!r} is not a part: i/n with i from 1 to n",
+                where="--part",
+                remedy="give for example --part 1/4, and in three more processes 2/4, 3/4 and 4/4",
+            )
+        return cls(int(found[2]), int(found[1]))
+
+    @classmethod
+    def named_in(cls, name: str) -> Part | None:
+        """The part whose `name` is in a file's name; None if there is none."""
+        found = _NAME.search(name)
+        return None if found is None else cls(int(found[2]), int(found[1]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def name(self) -> str:
+        """As it is in names of files."""
+        return f"part-{self.index}-of-{self.count}"
+
+    @property
+    def label(self) -> str:
+        """As it is in messages."""
+        return f"part {self}" if self.index else f"a run that shares {self.count} parts out to workers"
+
+    def of(self, shards: Sequence[Shard]) -> list[Shard]:
+        """The shards of this part; the parts 1 to n have all of them, and no two have one."""
+        return list(shards[self.index - 1 :: self.count]) if self.index else []
 
 
 class FileLock:
@@ -112,7 +161,7 @@ os.register_at_fork(after_in_child=_forget_all)
 @contextmanager
 def registry_lock(store: Path) -> Iterator[None]:
     """Keeps everybody else from taking a lock of this store, and from beginning it; waits for its turn."""
-    lock = FileLock(lock_path(store, "deciding."))
+    lock = FileLock(store.with_name(f".{store.name}.deciding.lock"))
     try:
         yield
     finally:
@@ -185,7 +234,7 @@ def _parts_with_a_file(store: Path) -> list[Part]:
 
 
 def _path(store: Path, part: Part | None) -> Path:
-    return lock_path(store, "" if part is None else f"{part.name}.")
+    return store.with_name(f".{store.name}.lock" if part is None else f".{store.name}.{part.name}.lock")
 
 
 def _owner(path: Path) -> str | None:

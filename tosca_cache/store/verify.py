@@ -41,7 +41,6 @@ MENDS = {  # what `repair` does about each kind that it can mend
     OBJECT_BAD: "computed again",
     LITTER: "removed",
 }
-SHOWN = 5  # rows, or paths, that a problem names
 MAX_THREADS = 8  # hashing lets go of the interpreter; the memory's bandwidth is used up before that
 Progress = Callable[[int, int], None]
 
@@ -245,13 +244,10 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
 
 def _repeated(shard: Shard, paths: list[str], first: dict[tuple[str, str], int]) -> Iterator[Problem]:
     """Paths of a shard that an earlier row of its split has, too. first: the first row of each path, added to."""
-    again = []
-    for row, path in enumerate(paths, shard.start):
-        if (before := first.setdefault((shard.split, path), row)) != row:
-            again.append((before, row, path))
+    rows = [first.setdefault((shard.split, path), row) for row, path in enumerate(paths, shard.start)]
+    again = [(before, row) for row, before in enumerate(rows, shard.start) if before != row]
     if again:
-        named = ", ".join(f"{path!a} in rows {before} and {row}" for before, row, path in again[:SHOWN])
-        more = ", ..." if len(again) > SHOWN else ""
-        rows = again[0][1], again[-1][1] + 1
+        before, row = again[0]
+        what = f"{len(again)} paths repeat, the first is {paths[row - shard.start]!a} in rows {before} and {row}"
         key = object_key(shard.split, "paths", shard.index)
-        yield Problem(CONTENT, key, f"{len(again)} paths repeat: {named}{more}", shard, "paths", rows)
+        yield Problem(CONTENT, key, what, shard, "paths", (row, again[-1][1] + 1))

@@ -16,10 +16,18 @@ from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import write_shard
 from tosca_cache.store.content import checked_rows
 from tosca_cache.store.disk import remove_tree, storage, sync, write_durably
-from tosca_cache.store.finish import make_folders, publish_sealed, seal_store
-from tosca_cache.store.journal import DoneShard, Part, all_shards, finished_shards, record_shard, recorded_plan
+from tosca_cache.store.journal import (
+    DoneShard,
+    all_shards,
+    finished_shards,
+    make_folders,
+    publish_sealed,
+    record_shard,
+    recorded_plan,
+    seal_store,
+)
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, partial_path
-from tosca_cache.store.locks import FileLock, acquire_lock, registry_lock
+from tosca_cache.store.locks import FileLock, Part, acquire_lock, registry_lock
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, SkippedRow, seal
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import StoreSpec, canonical, plain
@@ -102,11 +110,6 @@ class StoreWriter:
         """
         plan = recorded_plan(partial_path(Path(path)))
         return None if plan is None else dict(plan.numerics)
-
-    @property
-    def spec(self) -> StoreSpec:
-        """The fingerprint."""
-        return self.plan.spec
 
     @property
     def numerics(self) -> dict[str, Any]:

@@ -116,6 +116,9 @@ def test_bad_rows_are_dropped_on_request(tmp_path):
     assert store.rows("train") + store.rows("test") == N - 3
     same = tosca.import_features(bad, LABELS, split=SPLIT, dataset="b", drop_bad=True, root=tmp_path / "root")
     np.testing.assert_array_equal(same.features("train"), store.features("train"))
+    bad[[row for row in range(N) if row % 3 == 2]] = 0
+    with pytest.raises(UsageError, match="1 classes have no rows of train: class 2"):
+        tosca.import_features(bad, LABELS, split=SPLIT, dataset="b", drop_bad=True, root=tmp_path / "root")
     none = tosca.import_features(X, LABELS, split=SPLIT, dataset="b", drop_bad=True, root=tmp_path / "root")
     assert "dropped" not in none.spec.source
 

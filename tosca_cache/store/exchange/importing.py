@@ -17,7 +17,7 @@ from tosca_cache.files import file_errors
 from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import store_path
 from tosca_cache.store.exchange.external import PER_ROW, TEXTS, ExternalFile, Name, each, find_columns, open_external
-from tosca_cache.store.exchange.rows import ArraySource, SplitRows, compose, divide, without_bad
+from tosca_cache.store.exchange.rows import ArraySource, SplitRows, compose, divide, some, without_bad
 from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
@@ -81,7 +81,7 @@ def import_file(
     """Imports the arrays of a file.
 
     Arguments:
-        named: {role: array, or (train's, test's)}; see `columns.find_columns`.
+        named: {role: array, or (train's, test's)}; see `find_columns`.
         most: bytes that the file may claim to hold; see `ExternalFile.check_sizes`.
         on_columns: is told which arrays have a role, and which are not used.
 
@@ -131,24 +131,19 @@ def import_arrays(
 
     Raises `UsageError` for features, labels or splits that cannot make a store, before anything is written.
     """
-    given = {s: part["features"] for s, part in zip(SPLITS, (source.parts[0], source.parts[-1]), strict=True)}
-    features = {split: x[:, None] if x.ndim == 2 else x for split, x in given.items()}
-    widest = max(x.dtype.itemsize for x in features.values())
-    dtype = options.store_dtype or ("float16" if widest == 2 else "float32")
     divided, notes = divide(source, options.test_fraction, options.seed)
-    rows = without_bad(features, divided, dtype, drop=options.drop_bad)
-    splits, class_names, domain_names, more = compose(source, features, rows)
-    notes += more
+    every, class_names, domain_names, more = compose(source, divided)
+    widest = max(part.features.dtype.itemsize for part in every.values())
+    dtype = options.store_dtype or ("float16" if widest == 2 else "float32")
+    splits, notes = without_bad(every, dtype, drop=options.drop_bad), notes + more
     described = {"kind": "imported", **described}
     if options.test_fraction is not None:
         described |= {"test_fraction": options.test_fraction, "seed": options.seed}
-    if any((dropped := {s: len(divided[s]) - len(rows[s]) for s in SPLITS}).values()):
+    if any((dropped := {s: len(every[s].rows) - len(splits[s].rows) for s in SPLITS}).values()):
         described["dropped"] = dropped
         counts = ", ".join(f"{count} of {split}" for split, count in dropped.items())
         notes.append(f"rows that no store can hold are left out: {counts}")
-    if features["train"].shape[-1] != features["test"].shape[-1]:
-        problem = "train features have width {}, test features {}".format(*(x.shape[-1] for x in features.values()))
-        raise UsageError(problem, where="--features", remedy="give features of one backbone")
+    _check(splits, class_names)
     spec = _spec(splits, class_names, domain_names, options, dtype, described)
     with file_errors(options.root, StoreError, option="--root"):
         options.root.mkdir(parents=True, exist_ok=True)
@@ -179,6 +174,18 @@ def digest_of(source: ArraySource) -> str:
         digest.update(f"{split} {little.dtype.str} {little.shape}\n".encode())
         digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _check(splits: Mapping[str, SplitRows], class_names: Sequence[str]) -> None:
+    """Raises `UsageError` for splits that cannot be trained on."""
+    for split, part in splits.items():
+        if (missing := np.setdiff1d(np.arange(len(class_names)), part.labels)).size:
+            problem = f"{missing.size} classes have no rows of {split}: {some([class_names[c] for c in missing])}"
+            raise UsageError(problem, where="--labels", remedy="leave the classes out, or add rows of them")
+    train, test = (splits[split].features.shape[-1] for split in SPLITS)
+    if train != test:
+        problem = f"train features have width {train}, test features {test}"
+        raise UsageError(problem, where="--features", remedy="give features of one backbone")
 
 
 def _spec(

@@ -45,8 +45,8 @@ class ArraySource:
             if wrong:
                 raise UsageError(f"features have {wrong}", where="features", remedy=remedy)
             for what, values in {**part, "values of the split": features if self.split is None else self.split}.items():
-                if len(values) != len(features):
-                    problem = f"there are {len(features)} rows of features, but {len(values)} {what}"
+                if values.shape[:1] != features.shape[:1]:
+                    problem = f"there are {len(features)} rows of features, but {sum(values.shape[:1])} {what}"
                     raise UsageError(problem, where=what, remedy="give one of them for each row, or none")
 
 
@@ -98,14 +98,42 @@ def _by_split(values: Values) -> tuple[dict[str, IntArray], list[str]]:
     return {split: np.flatnonzero(keys == key) for key, split in meaning.items()}, notes
 
 
-def without_bad(
-    features: Mapping[str, Values], rows: Mapping[str, IntArray], dtype: str, *, drop: bool
-) -> dict[str, IntArray]:
+def compose(
+    source: ArraySource, rows: Mapping[str, IntArray]
+) -> tuple[dict[str, SplitRows], tuple[str, ...], tuple[str, ...], list[str]]:
+    """The two splits, names of classes and of domains, and what a user should know."""
+    parts = dict(zip(SPLITS, (source.parts[0], source.parts[-1]), strict=True))
+
+    def indices(role: str, names: Sequence[str] | None) -> tuple[dict[str, IntArray], tuple[str, ...], list[str]]:
+        given = [parts[split][role][rows[split]] for split in SPLITS if role in parts[split]]
+        if len(given) < 2 or (given[0].dtype.kind == "O") != (given[1].dtype.kind == "O"):
+            remedy = f"give {role} of both splits in one form, or --{role} none"
+            raise UsageError(f"{role} are numbers, texts or nothing in one split only", where=role, remedy=remedy)
+        found, known, unused = numbered(np.concatenate(given), names, role)
+        return dict(zip(SPLITS, np.split(found, [len(given[0])]), strict=True)), known, unused
+
+    labels, class_names, unused = indices("labels", source.class_names)
+    domain_names: tuple[str, ...] = ("",)
+    domains = {split: np.zeros(len(part), dtype=np.int64) for split, part in labels.items()}
+    if any("domains" in part for part in source.parts):
+        domains, domain_names, _ = indices("domains", source.domain_names)
+    splits = {}
+    for split, part in parts.items():
+        features, paths = part["features"], tuple(f"row-{row:08d}" for row in rows[split].tolist())
+        if "paths" in part:
+            paths = _checked_paths(tuple(part["paths"][rows[split]].tolist()), split)
+        views = features[:, None] if features.ndim == 2 else features
+        splits[split] = SplitRows(views, rows[split], labels[split], domains[split], paths)
+    notes = [f"{len(unused)} classes have no rows and are left out: {some(unused)}"] if unused else []
+    return splits, class_names, domain_names, notes
+
+
+def without_bad(splits: Mapping[str, SplitRows], dtype: str, *, drop: bool) -> dict[str, SplitRows]:
     """The rows that a store can hold; raises `UsageError` if there are others, unless they are to be dropped."""
     found = {}
-    for split, chosen in rows.items():
-        step = max(1, BLOCK // (4 * features[split][0].size))
-        blocks = [features[split][chosen[start : start + step]] for start in range(0, len(chosen), step)]
+    for split, part in splits.items():
+        step = max(1, BLOCK // (4 * part.features[0].size))
+        blocks = [part.features[part.rows[start : start + step]] for start in range(0, len(part.rows), step)]
         problems = np.concatenate([storable(block, dtype)[1] for block in blocks] or [np.zeros(0, dtype=np.int64)])
         count, larger = np.count_nonzero(problems), "add --store-dtype float32"
         if count and not drop:
@@ -117,52 +145,16 @@ def without_bad(
             }[int(problems[first])]
             raise UsageError(
                 problem + (f" ({count} such rows)" if count > 1 else ""),
-                where=f"row {int(chosen[first])} of the features ({split})",
+                where=f"row {int(part.rows[first])} of the features ({split})",
                 remedy=f"{remedy}, or add --drop-bad",
             )
-        found[split] = chosen[problems == 0]
+        good = np.flatnonzero(problems == 0)
+        paths = tuple(part.paths[k] for k in good.tolist())
+        found[split] = SplitRows(part.features, part.rows[good], part.labels[good], part.domains[good], paths)
     return found
 
 
-def compose(
-    source: ArraySource, features: Mapping[str, Values], rows: Mapping[str, IntArray]
-) -> tuple[dict[str, SplitRows], tuple[str, ...], tuple[str, ...], list[str]]:
-    """The two splits, names of classes and of domains, and what a user should know."""
-
-    def values(role: str) -> list[Values | None]:
-        found = (part.get(role) for part in (source.parts[0], source.parts[-1]))
-        return [None if v is None else v[rows[s]] for s, v in zip(SPLITS, found, strict=True)]
-
-    def indices(role: str, names: Sequence[str] | None) -> tuple[list[IntArray], tuple[str, ...], list[str]]:
-        train, test = values(role)
-        if train is None or test is None or (train.dtype.kind == "O") != (test.dtype.kind == "O"):
-            remedy = f"give {role} of both splits in one form, or --{role} none"
-            raise UsageError(f"{role} are numbers, texts or nothing in one split only", where=role, remedy=remedy)
-        found, known, unused = numbered(np.concatenate([train, test]), names, role)
-        return np.split(found, [len(train)]), known, unused
-
-    labels, class_names, unused = indices("labels", source.class_names)
-    domain_names: tuple[str, ...] = ("",)
-    domains = [np.zeros(len(part), dtype=np.int64) for part in labels]
-    if any("domains" in part for part in source.parts):
-        domains, domain_names, _ = indices("domains", source.domain_names)
-    splits = {}
-    for k, (split, paths) in enumerate(zip(SPLITS, values("paths"), strict=True)):
-        if (missing := np.setdiff1d(np.arange(len(class_names)), labels[k])).size:
-            problem = f"{missing.size} classes have no rows of {split}: {some([class_names[c] for c in missing])}"
-            raise UsageError(problem, where="--labels", remedy="leave the classes out, or add rows of them")
-        named = _paths(paths, split) if paths is not None else tuple(f"row-{row:08d}" for row in rows[split].tolist())
-        splits[split] = SplitRows(features[split], rows[split], labels[k], domains[k], named)
-    return (
-        splits,
-        class_names,
-        domain_names,
-        [f"{len(unused)} classes have no rows and are left out: {some(unused)}"] * bool(unused),
-    )
-
-
-def _paths(paths: Values, split: str) -> tuple[str, ...]:
-    found = tuple(paths.tolist())
+def _checked_paths(found: tuple[str, ...], split: str) -> tuple[str, ...]:
     for path in found:
         check_path(path)
     if (double := twice(found)) is not None:
