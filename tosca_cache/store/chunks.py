@@ -134,7 +134,7 @@ class _ShardFile:
 def positions(chosen: Selection, size: int, what: str) -> IntArray:
     """The chosen numbers below `size`, negative ones counted from the end; raises `IndexError` for others."""
     if chosen is None or isinstance(chosen, slice):
-        return np.arange(size, dtype=np.int64)[chosen or slice(None)]
+        return np.arange(*(chosen or slice(None)).indices(size), dtype=np.int64)
     given = np.asarray(chosen)
     if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
         raise IndexError(f"{what}s are chosen by a slice or a list of whole numbers, not by {chosen!r}")
