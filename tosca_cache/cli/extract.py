@@ -213,8 +213,7 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
     """Like `_run`, but whoever else is writing the store is waited for, as often as there is somebody."""
     import time
 
-    from tosca_cache.store.journal import Part
-    from tosca_cache.store.locks import StoreBusy, wait_until_free
+    from tosca_cache.store.locks import Part, StoreBusy, wait_until_free
 
     part = None if how["part"] is None else Part.parse(how["part"])
     while True:

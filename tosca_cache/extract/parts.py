@@ -22,9 +22,9 @@ from tosca_cache.store import (
     open_store,
     partial_path,
     read_unfinished,
-    sharing_out,
     sweep_up,
 )
+from tosca_cache.store.locks import exclusive
 from tosca_cache.workers import WorkerDied, Workers
 
 SHOWN = 5  # incomplete parts that a message names
@@ -167,7 +167,7 @@ def _make_all(
     count = max(1, min(len(found.shards), PARTS_A_JOB * workers.n_jobs, MOST_PARTS))
     name = f"extract {found.plan.spec.dataset['name']}"
     with (
-        sharing_out(path, count),
+        exclusive(path, Part(count, 0)),  # who shares the parts out
         ImageProgress(name, found.rows, found.done_rows, quiet=not show_progress) as progress,
     ):
         for line in lines:

@@ -28,7 +28,6 @@ from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.progress import ImageProgress
 from tosca_cache.extract.reuse import SourceStore, choose_source, other_numerics, recorded_source, reopen_source
 from tosca_cache.store import (
-    SPLITS,
     Part,
     Shard,
     Store,
@@ -117,8 +116,6 @@ class Extraction:
             self.spec,
             class_names=self.dataset.class_names,
             domain_names=self.dataset.domain_names,
-            rows={split: len(self.dataset.splits[split]) for split in SPLITS},
-            views={split: 1 + self.options.counts[split] for split in SPLITS},
             numerics=facts or self._facts(),
             restart=self.options.restart,
             part=part,
@@ -224,12 +221,13 @@ class Extraction:
             "machine": describe_machine(self.backbone.device),
             "last_run": dict(last_run),
         }
-        other = self.source(writer.numerics)
-        for digest, (rows, views) in writer.taken.items():
-            entry: dict[str, Any] = {"store": digest, "rows": rows, "views": views}
-            if other is not None and other.digest == digest:
+        rows, views = writer.taken
+        if views:
+            other = self.source(writer.numerics)
+            entry: dict[str, Any] = {"store": recorded_source(writer.numerics), "rows": rows, "views": views}
+            if other is not None:
                 entry |= {"name": other.name, "numerics": other_numerics(other.store, writer.numerics)}
-            facts.setdefault("reused", []).append(entry)
+            facts["reused"] = [entry]
         return writer.finish(facts, left_out=self.dataset.left_out)
 
     def _facts(self) -> dict[str, Any]:
@@ -253,7 +251,7 @@ class Extraction:
         return {None: None}
 
     def _publish(self, writer: StoreWriter, buffer: ShardBuffer) -> None:
-        shard, source = buffer.shard, self.source(writer.numerics)
+        shard = buffer.shard
         split, part = self.dataset.splits[shard.split], slice(shard.start, shard.stop)
         writer.publish(
             shard,
@@ -263,7 +261,7 @@ class Extraction:
             views=buffer.views,
             paths=split.paths[part],
             skipped=buffer.skipped,
-            taken={source.digest: buffer.reused} if source is not None and buffer.reused[1] else {},
+            taken=buffer.reused,
         )
 
 
