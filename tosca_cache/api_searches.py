@@ -82,13 +82,13 @@ def sweep(
         seeds, report_seeds: of the search, and of the report on the chosen setting.
         tune_store: with select="two-phase": where settings are chosen.
         backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
-        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, max_cells, time_budget, ...
+        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, time_budget, ...
         base: settings that the axes change; fields of `TrainConfig`.
     """
     # Optuna is loaded by who searches.
-    from tosca_cache.sweep.parse import make_space
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources, run_sweep
+    from tosca_cache.sweep.space import make_space
 
     request = SweepRequest(
         base=config_of({"dataset": store.spec.dataset["name"]} | plain_values(base)),

@@ -15,11 +15,11 @@ from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.experiment import evaluate_trained, train_stream
 from tosca_cache.sweep.cells import LAST, Cell
 from tosca_cache.sweep.ledger import Ledger
-from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import run_sweep
 from tosca_cache.sweep.runner import Runner, SweepReporter, in_process
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
 QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4, device="cpu")

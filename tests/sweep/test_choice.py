@@ -11,11 +11,11 @@ import pytest
 from tosca_cache.config import resolve
 from tosca_cache.errors import RunError, UsageError
 from tosca_cache.sweep.cells import Cell
-from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import ORACLE, SweepRequest
 from tosca_cache.sweep.run import best_path, report_path
 from tosca_cache.sweep.scenario import Scenario, read_data
 from tosca_cache.sweep.search import Search, run_final
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import class_order
 from tosca_cache.train.engines import Engine
 

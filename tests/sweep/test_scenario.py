@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tosca_cache.errors import UsageError
-from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Scenario, check_fraction, make_scenario
 from tosca_cache.sweep.search import Search
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import class_order
 
 COUNTS = st.lists(st.integers(2, 12), min_size=4, max_size=8)

@@ -238,14 +238,13 @@ class Steps:
         return Step(tuple(words), self._searched(axes, ledger))
 
     def _searched(self, axes: Any, ledger: Path) -> str:
-        from tosca_cache.sweep.parse import parse_set
         from tosca_cache.sweep.request import SweepRequest
         from tosca_cache.sweep.run import Resources, preview
-        from tosca_cache.sweep.space import merge
+        from tosca_cache.sweep.space import parse_set
 
         if (store := self.store()) is None:
             return LATER
-        request = SweepRequest(self.resolved.config, merge(None, parse_set(list(axes))), seeds=(1993,))
+        request = SweepRequest(self.resolved.config, parse_set(list(axes)), seeds=(1993,))
         found = preview(request, store, ledger, Resources())
         report = _time(found.report_seconds)
         return f"{found.settings} settings on one seed, {_time(found.seconds)}, and {report} for the report"
@@ -266,15 +265,14 @@ class Steps:
         return Step(words, f"{config.method}, {_seeds(config)}, {self._trained(store)}")
 
     def _trained(self, store: Store) -> str:
-        from tosca_cache.sweep.parse import parse_set
         from tosca_cache.sweep.request import SweepRequest
         from tosca_cache.sweep.run import Resources, preview
-        from tosca_cache.sweep.space import merge
+        from tosca_cache.sweep.space import parse_set
 
         config = self.resolved.config
         if config.method != "tosca":
             return "without an estimate (only tosca's steps can be timed beforehand)"
-        request = SweepRequest(config, merge(None, parse_set([])), seeds=tuple(config.seeds))
+        request = SweepRequest(config, parse_set([]), seeds=tuple(config.seeds))
         return _time(preview(request, store, self.runs / ".none", Resources()).seconds)
 
     def compare(self) -> Step:

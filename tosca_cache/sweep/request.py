@@ -16,6 +16,7 @@ from tosca_cache.sweep.scenario import Scenario, check_fraction
 from tosca_cache.sweep.space import MOST_POINTS, Space, fixed
 
 SELECTIONS = ("val", "first-task", "two-phase", "test-oracle")
+ROUND = 16  # settings that are proposed at a time, so that a round is trained side by side
 ORACLE = "chosen on test rows (an oracle: not a result)"
 
 
@@ -23,15 +24,14 @@ ORACLE = "chosen on test rows (an oracle: not a result)"
 class SweepRequest:
     """A search and the report that follows it.
 
-    base: the setting that the points of the space change; its seeds do not count. An axis with one value and no condition
-        becomes part of it, so that it holds for the base setting of the report, too.
+    base: the setting that the points of the space change; its seeds do not count. An axis with one value becomes part of
+        it, so that it holds for the base setting of the report, too.
     seeds: of every cell of the search. report_seeds: of the chosen setting's final runs on all train rows.
-    sampler, trials, sampler_seed: see `samplers.Sampler`. round_size: points that tpe proposes at a time.
+    sampler, trials: see `samplers.Sampler`, which draws by the first of the seeds.
     select: how settings are chosen, one of `SELECTIONS`. fraction: of each class's train rows that is held out.
     other_store: for two-phase: whether settings are tuned on another store instead of on one half of the classes.
     metric: what is maximised, as a mean over seeds.
-    max_cells: of the search, at most; settings beyond it are left out. time_budget: seconds after which no further block
-        of the search begins; the report's runs come on top.
+    time_budget: seconds after which no further block of the search begins; the report's runs come on top.
     retry: run cells again that failed or diverged.
     """
 
@@ -41,13 +41,10 @@ class SweepRequest:
     report_seeds: tuple[int, ...] = PUBLISHED_SEEDS
     sampler: str = "grid"
     trials: int | None = None
-    sampler_seed: int = 1993
-    round_size: int = 16
     select: str = "val"
     fraction: float = 0.2
     other_store: bool = False
     metric: str = "last_accuracy"
-    max_cells: int | None = None
     time_budget: float | None = None
     retry: bool = False
 
@@ -60,16 +57,6 @@ class SweepRequest:
         check_fraction(self.fraction)
         if not self.seeds or not self.report_seeds:
             raise UsageError("there are no seeds", where="--seeds", remedy="give for example --seeds 1993,1994,1995")
-        for option, value in (("--max-cells", self.max_cells), ("--round", self.round_size)):
-            if value is not None and value < 1:
-                raise UsageError(f"{option} is {value}", where=option, remedy="give 1 or more")
-        least = len(self.seeds) * len(self.searched)
-        if self.max_cells is not None and self.max_cells < least:
-            raise UsageError(
-                f"{self.max_cells} cells are fewer than the {least} of one setting",
-                where="--max-cells",
-                remedy="allow more cells, or use fewer --seeds",
-            )
         self._check_end()
         self._check_tasks()
         if self.other_store and self.select != "two-phase":
@@ -80,12 +67,11 @@ class SweepRequest:
             )
 
     def _check_end(self) -> None:
-        bounds = (self.trials, self.max_cells, self.time_budget)
-        if self.sampler != "grid" and bounds == (None, None, None) and not self.space.finite:
+        if self.sampler != "grid" and self.trials is None and self.time_budget is None and not self.space.finite:
             raise UsageError(
                 "the space has a continuous range, so that the search never ends",
                 where=f"--sampler {self.sampler}",
-                remedy="give --trials, --max-cells or --time-budget",
+                remedy="give --trials or --time-budget",
             )
 
     def _check_tasks(self) -> None:
@@ -96,18 +82,13 @@ class SweepRequest:
 
     def make_sampler(self) -> Sampler:
         """What chooses the settings that are tried."""
-        return Sampler(self.sampler, self.space, self.base, trials=self.trials, seed=self.sampler_seed)
-
-    @property
-    def most(self) -> int | None:
-        """Settings that the search may try, as far as its cells are limited."""
-        return None if self.max_cells is None else self.max_cells // len(self.seeds) // len(self.searched)
+        return Sampler(self.sampler, self.space, self.base, trials=self.trials, seed=self.seeds[0])
 
     @property
     def round(self) -> int:
         """Settings that are tried at a time: all of a grid or of counted random draws."""
         everything = self.sampler == "grid" or (self.sampler == "random" and self.trials)
-        return MOST_POINTS if everything else self.round_size
+        return MOST_POINTS if everything else ROUND
 
     @property
     def searched(self) -> tuple[Scenario, ...]:

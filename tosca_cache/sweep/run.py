@@ -212,8 +212,8 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
 
 def expected_settings(request: SweepRequest) -> int:
     """How many settings the search will try, as far as that can be known before; a large number where it cannot."""
-    points = len(grid(request.space, request.base)) if request.sampler == "grid" else request.trials or ENDLESS
-    return points if request.most is None else min(points, request.most)
+    points = len(grid(request.space)) if request.sampler == "grid" else ENDLESS
+    return min(points, request.trials or points)
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,8 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
     """Plans the first round of a search (all of a grid) and times a few steps of each of its groups; writes nothing."""
     data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
     engine = sweep_engine(request, data, device)
-    points = request.make_sampler().ask(request.round if request.most is None else min(request.round, request.most))
+    sampler = request.make_sampler()
+    points = sampler.ask(request.round)
     trials = [Trial.of(point, request, store.spec.digest()) for point in points]
     cells = [cell for scenario in request.searched for trial in trials for cell in trial.cells[scenario]]
     jobs = 1 if resources.in_process else resources.jobs or cores()
@@ -253,8 +254,7 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
         models = min(group.most, len(group.models))
         rows.append((group.describe(), len(group.cells), finished, models, len(group.blocks), group.bytes, left))
     report = 2 * len(request.report_seeds) * worst
-    whole = request.sampler == "grid" or request.max_cells is not None
-    return Preview(rows, len(points), len(cells), whole, engine.name, jobs, seconds, report)
+    return Preview(rows, len(points), len(cells), not sampler.ask(1), engine.name, jobs, seconds, report)
 
 
 def _finished(cells: list[Cell], ledger: Path) -> set[str]:

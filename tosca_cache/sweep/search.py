@@ -60,12 +60,8 @@ class Search:
         """Tries settings until there are no more; false if the time budget ended it."""
         request, sampler = self.request, self.request.make_sampler()
         deadline = None if request.time_budget is None else time.monotonic() + request.time_budget
-        most = request.most
-        while self.whole and (most is None or len(self.trials) < most):
-            left = request.round if most is None else min(request.round, most - len(self.trials))
-            fresh = [Trial.of(point, request, self.runner.store) for point in sampler.ask(left)]
-            if not fresh:
-                break
+        while self.whole and (points := sampler.ask(request.round)):
+            fresh = [Trial.of(point, request, self.runner.store) for point in points]
             self.trials += fresh
             cells = self.cells(fresh)
             if request.retry:
