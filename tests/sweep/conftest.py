@@ -17,7 +17,7 @@ from tosca_cache.sweep.cells import LAST, Cell
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import run_sweep
-from tosca_cache.sweep.runner import Runner, SweepReporter, in_process
+from tosca_cache.sweep.runner import CellReporter, Runner, in_process
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
@@ -25,7 +25,7 @@ from tosca_cache.train.engines import Engine
 QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4, device="cpu")
 
 
-class Counting(SweepReporter):
+class Counting(CellReporter):
     """Remembers what it is told."""
 
     def __init__(self):
@@ -37,7 +37,7 @@ class Counting(SweepReporter):
     def on_finished(self, finished):
         self.finished += [cell.address for cell in finished]
 
-    def on_best(self, text):
+    def on_best(self, score, text):
         self.best.append(text)
 
     def on_note(self, text):

@@ -167,4 +167,4 @@ def test_a_sweep_with_batch_routing_says_that_it_leaks(sweep, tmp_path, axes):
     assert "leaks the task" in told.notes[0]
     assert "leaks the task" in json.loads(report_path(tmp_path / "sweep.sqlite").read_text())["how"]
     honest, told = sweep("lr=0.001,0.02")
-    assert "leaks" not in honest.how and told.notes == []
+    assert "leaks" not in honest.how + str(told.notes)

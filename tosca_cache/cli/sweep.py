@@ -180,11 +180,11 @@ def _run(
     storage: str | None,
     live: LivePage,
 ) -> None:
-    from tosca_cache.sweep.progress import SweepProgress
+    from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()
-    with resumable("it goes on with what is not finished"), SweepProgress(console, after=live) as progress:
+    with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
         report = run_sweep(
             request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
         )

@@ -25,7 +25,7 @@ from tosca_cache.sweep.cells import Cell, Scored, setting_words
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.plan import estimate, plan_groups
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.runner import FINISHED, Runner, SweepReporter, in_process, on_workers
+from tosca_cache.sweep.runner import FINISHED, CellReporter, Runner, in_process, on_workers
 from tosca_cache.sweep.samplers import write_study
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
 from tosca_cache.sweep.search import Final, Search, Trial, run_final
@@ -110,7 +110,7 @@ def run_sweep(
     *,
     tune_store: Store | None = None,
     resources: Resources | None = None,
-    reporter: SweepReporter | None = None,
+    reporter: CellReporter | None = None,
     storage: str | None = None,
 ) -> SweepReport:
     """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
@@ -121,7 +121,7 @@ def run_sweep(
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
-    resources, reporter = resources or Resources(), reporter or SweepReporter()
+    resources, reporter = resources or Resources(), reporter or CellReporter()
     begun = perf_counter()
     if storage is not None:
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
@@ -179,7 +179,7 @@ def _mean(final: Final, request: SweepRequest) -> float:
 
 @contextmanager
 def _runner(
-    request: SweepRequest, store: Store, ledger: Ledger, resources: Resources, reporter: SweepReporter
+    request: SweepRequest, store: Store, ledger: Ledger, resources: Resources, reporter: CellReporter
 ) -> Iterator[Runner]:
     """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
     device = resolve_device(request.base.device)

@@ -41,11 +41,14 @@ MOST_DEATHS = 3  # of workers in a row without a result between them: then it is
 PREFIX = "tosca-sweep-"
 
 
-class SweepReporter:
-    """Is told how a sweep goes on; this one says nothing of it."""
+class CellReporter:
+    """Is told how a sweep or a comparison goes on; this one says nothing of it."""
 
     def on_stage(self, name: str, cells: int, finished: int) -> None:
         """A stage begins: so many cells, of which so many were finished before."""
+
+    def on_block(self, name: str) -> None:
+        """A learner of a comparison begins with some of its seeds."""
 
     def on_finished(self, finished: Sequence[Finished]) -> None:
         """Cells were run and are in the ledger."""
@@ -53,8 +56,8 @@ class SweepReporter:
     def on_task(self, done: int, tasks: int) -> None:
         """The running block has learned so many of its tasks."""
 
-    def on_best(self, text: str) -> None:
-        """The best setting so far, in words."""
+    def on_best(self, score: float, text: str) -> None:
+        """The best so far: its score, and it in words."""
 
     def on_note(self, text: str) -> None:
         """Something that the user should know."""
@@ -110,16 +113,45 @@ class Runner:
     engine: Engine
     device: torch.device
     ledger: Ledger
-    reporter: SweepReporter = field(default_factory=SweepReporter)
+    reporter: CellReporter = field(default_factory=CellReporter)
     jobs: int = 1
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run_stage(
+        self,
+        name: str,
+        cells: Sequence[Cell],
+        *,
+        retry: bool,
+        deadline: float | None = None,
+        after_block: Callable[[], str] = lambda: "",
+    ) -> bool:
+        """`run_cells`, and what the user is told of it.
+
+        Arguments:
+            retry: run those again that failed or diverged.
+            after_block: called after every block that was run; says the best so far, in words.
+        """
+        addresses, begun = [cell.address for cell in cells], time.monotonic()
+        if retry:
+            self.ledger.retry(addresses)
+        self.reporter.on_stage(name, len(cells), self.finished(cells))
+        after_block()
+        whole = self.run_cells(cells, deadline=deadline, after_block=after_block)
+        finished, seconds = self.finished(cells), time.monotonic() - begun
+        lost = finished - len(self.results(cells))
+        words = f"{name}: {finished}/{len(cells)} cells in {seconds:.1f} s"
+        words += f", {lost} diverged or failed" if lost else ""
+        words += f"; best {best}" if (best := after_block()) else ""
+        self.reporter.on_note(words)
+        return whole
 
     def run_cells(
         self,
         cells: Sequence[Cell],
         *,
         deadline: float | None = None,
-        after_block: Callable[[], None] | None = None,
+        after_block: Callable[[], object] = lambda: None,
     ) -> bool:
         """Returns when every cell is finished, or false when the deadline has passed before.
 
@@ -145,8 +177,7 @@ class Runner:
                     self.ledger.record(finished)
                     self.known |= {f.address: dict(f.result) for f in finished if f.state == DONE and f.result}
                     self.reporter.on_finished(finished)
-                    if after_block is not None:
-                        after_block()
+                    after_block()
             return True
 
         contents = {address: cell.content for address, cell in by_address.items()}
