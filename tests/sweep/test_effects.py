@@ -36,7 +36,7 @@ GRID = [
 
 def test_best_settings_of_a_grid():
     best = best_settings(GRID, "score")
-    assert [row.setting for row in best[:3]] == [{"l1": l1, "lr": 0.1} for l1 in (0.125, 0.25, 0.5)]
+    assert [row.point for row in best[:3]] == [{"l1": l1, "lr": 0.1} for l1 in (0.125, 0.25, 0.5)]
     assert best[0].mean == pytest.approx(9.88)
     assert best[0].spread == pytest.approx(0.01 / math.sqrt(2))
     assert best[0].seeds == 2
@@ -45,7 +45,7 @@ def test_best_settings_of_a_grid():
 
 def test_one_seed_has_no_spread_and_one_setting_no_varying_key():
     (row,) = best_settings([GRID[0]], "score")
-    assert (row.setting, row.seeds) == ({}, 1)
+    assert (row.point, row.seeds) == ({}, 1)
     assert math.isnan(row.spread)
     assert main_effects([GRID[0]], "score") == []
     assert best_settings([], "score") == main_effects([], "score") == groups([]) == []
@@ -90,13 +90,13 @@ def test_unfinished_failed_and_unscored_cells_do_not_count():
         cell({"lr": 0.3}, state=OPEN),
         cell({"lr": 0.4}, state=FAILED),
     ]
-    assert [row.setting for row in best_settings(cells, "score")] == [{"lr": 0.1}]
+    assert [row.point for row in best_settings(cells, "score")] == [{"lr": 0.1}]
     assert main_effects(cells, "score") == []
 
 
 def test_any_metric_can_be_the_score():
     cells = [replace(c, result={"last_accuracy": -c.result["score"]}) for c in GRID]
-    assert best_settings(cells, "last_accuracy")[0].setting == {"l1": 0.5, "lr": 0.01}
+    assert best_settings(cells, "last_accuracy")[0].point == {"l1": 0.5, "lr": 0.01}
     assert best_settings(cells, "score") == []
 
 
@@ -108,7 +108,7 @@ def test_a_conditional_key_has_an_effect_only_where_it_stands():
     effects = {effect.key: effect for effect in main_effects(cells, "score")}
     assert set(effects) == {"optimizer", "momentum"}
     assert sum(level.n for level in effects["momentum"].levels) == 2
-    assert [row.setting for row in best_settings(cells, "score")][:2] == [
+    assert [row.point for row in best_settings(cells, "score")][:2] == [
         {"optimizer": "adam"},
         {"optimizer": "sgd", "milestones": [5, 9], "momentum": 0.9},
     ]
