@@ -23,7 +23,7 @@ def cell(setting, score=None, seed=1993, *, state=DONE, store="s", select="val",
     content = {"setting": setting, "seed": seed, "select": {"rows": select}, "store": store, "arithmetic": 1}
     address = f"{json.dumps(content, sort_keys=True)}{number}"
     result = {"score": score, "R": [[1.0]], "seconds": {"train": 0.1}} if state == DONE else None
-    return LedgerCell(address, content, state, result, None if state == DONE else "why", None, None, None, 1)
+    return LedgerCell(address, content, state, result, None if state == DONE else "why", 1)
 
 
 GRID = [
