@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tosca_cache.errors import UsageError
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.scenario import Scenario, check_fraction, make_scenario
+from tosca_cache.sweep.scenario import Scenario, make_scenario
 from tosca_cache.sweep.search import Search
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import class_order
@@ -119,9 +119,9 @@ def test_halves_too_small_for_a_task_are_refused(make_data, quick, setting):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 20, float("nan")])
-def test_fractions_that_are_none(fraction):
+def test_fractions_that_are_none(quick, fraction):
     with pytest.raises(UsageError) as raised:
-        check_fraction(fraction)
+        SweepRequest(quick, parse_set([]), seeds=(1,), fraction=fraction)
     assert raised.value.where == "--val-fraction"
 
 

@@ -30,11 +30,11 @@ def show(
     Cells that were scored in different ways stand in tables of their own: they say nothing about each other.
     """
     from tosca_cache.errors import UsageError
-    from tosca_cache.sweep.cells import check_metric
+    from tosca_cache.sweep.cells import METRICS, check_choice
     from tosca_cache.sweep.effects import groups, to_csv, to_json
     from tosca_cache.sweep.ledger import Ledger
 
-    check_metric(metric)
+    check_choice("--metric", metric, METRICS)
     if csv and json:
         raise UsageError("--csv and --json are two forms", where="--csv", remedy="give one of them")
     with Ledger.open(ledger, create=False, read_only=True) as book:

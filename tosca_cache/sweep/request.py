@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.schema import deciders, no_effect
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.learners.tosca import BATCH_ROUTER
-from tosca_cache.sweep.cells import PUBLISHED_SEEDS, check_choice, check_metric
+from tosca_cache.sweep.cells import METRICS, PUBLISHED_SEEDS, check_choice
 from tosca_cache.sweep.samplers import Sampler
-from tosca_cache.sweep.scenario import Scenario, check_fraction
+from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.space import MOST_POINTS, Space, fixed
 
 SELECTIONS = ("val", "first-task", "two-phase", "test-oracle")
@@ -53,32 +52,31 @@ class SweepRequest:
         object.__setattr__(self, "base", replace(self.base, **point))
         object.__setattr__(self, "space", space)
         check_choice("--select", self.select, SELECTIONS)
-        check_metric(self.metric)
-        check_fraction(self.fraction)
+        check_choice("--metric", self.metric, METRICS)
+        if not 0 < self.fraction < 1:
+            raise UsageError(
+                f"the held-out part is {self.fraction:g} of the rows",
+                where="--val-fraction",
+                remedy="give a number between 0 and 1, for example 0.2",
+            )
         if not self.seeds or not self.report_seeds:
             raise UsageError("there are no seeds", where="--seeds", remedy="give for example --seeds 1993,1994,1995")
-        self._check_end()
-        self._check_tasks()
-        if self.other_store and self.select != "two-phase":
-            raise UsageError(
-                "another store to tune on is part of the two-phase protocol",
-                where="--tune-store",
-                remedy="add --select two-phase",
-            )
-
-    def _check_end(self) -> None:
         if self.sampler != "grid" and self.trials is None and self.time_budget is None and not self.space.finite:
             raise UsageError(
                 "the space has a continuous range, so that the search never ends",
                 where=f"--sampler {self.sampler}",
                 remedy="give --trials or --time-budget",
             )
-
-    def _check_tasks(self) -> None:
         idle = deciders(vars(self.base))
         for axis in self.space.axes:
             if axis.key in idle:
                 raise no_effect(axis.key, idle[axis.key], axis.where)
+        if self.other_store and self.select != "two-phase":
+            raise UsageError(
+                "another store to tune on is part of the two-phase protocol",
+                where="--tune-store",
+                remedy="add --select two-phase",
+            )
 
     def make_sampler(self) -> Sampler:
         """What chooses the settings that are tried."""
@@ -123,5 +121,4 @@ class SweepRequest:
     @property
     def leaks(self) -> bool:
         """Whether any setting of the search, or the base setting, is scored by batch routing."""
-        values = [axis.values or () for axis in self.space.axes if axis.key == "router"]
-        return BATCH_ROUTER in (self.base.router, *chain.from_iterable(values))
+        return BATCH_ROUTER in (self.base.router, *self.space.listed("router"))

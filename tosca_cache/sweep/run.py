@@ -150,6 +150,7 @@ def run_sweep(
 
 def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, gap: bool, how: str) -> SweepReport:
     request, runner, cells = search.request, search.runner, search.cells(search.trials)
+    means = [final.metrics[request.metric][0] for final in finals]
     return SweepReport(
         how=how,
         metric=request.metric,
@@ -159,7 +160,7 @@ def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, g
         whole=search.whole,
         top=search.scored()[:10],
         finals=finals,
-        gap=_mean(finals[0], request) - _mean(finals[1], request) if gap else None,
+        gap=means[0] - means[1] if gap else None,
         seconds=seconds | {"compile": runner.engine.compile_seconds},
         report_seeds=request.report_seeds,
     )
@@ -171,10 +172,6 @@ def _finals(request: SweepRequest, runner: Runner, best: Scored, honest: Scored 
     if honest is not None:
         finals.append(run_final("honest choice", request, runner, honest.point, honest.config))
     return [*finals, run_final("base setting", request, runner, {}, request.base)]
-
-
-def _mean(final: Final, request: SweepRequest) -> float:
-    return final.metrics[request.metric][0]
 
 
 @contextmanager
@@ -206,14 +203,9 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
     counts = stream.train_counts().tolist()
     check_plan(max(counts), request.base.epochs)
     steps = Settings.of(request.base).steps(counts)
-    runs = expected_settings(request) * len(request.seeds) + len(request.report_seeds)
-    return choose_engine(request.base.engine, device, steps=steps * runs, threads=threads_here())
-
-
-def expected_settings(request: SweepRequest) -> int:
-    """How many settings the search will try, as far as that can be known before; a large number where it cannot."""
     points = len(grid(request.space)) if request.sampler == "grid" else ENDLESS
-    return min(points, request.trials or points)
+    runs = min(points, request.trials or points) * len(request.seeds) + len(request.report_seeds)
+    return choose_engine(request.base.engine, device, steps=steps * runs, threads=threads_here())
 
 
 @dataclass(frozen=True)
