@@ -79,7 +79,7 @@ def compare(
 
     from tosca_cache.config import resolve
     from tosca_cache.devices import resolve_device
-    from tosca_cache.runs.provenance import origin
+    from tosca_cache.runs.directory import origin
 
     import_plugins(plugin)
     _check_format(form, out)

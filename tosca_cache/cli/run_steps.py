@@ -251,7 +251,7 @@ class Steps:
 
     def train(self) -> Step:
         """A run, unless the same was made on the same features."""
-        from tosca_cache.runs.finished import find_finished
+        from tosca_cache.runs.directory import find_finished
 
         words = self.words("train", config=Path(self.config) if self.config else None)
         if self.given["sweep"] and not Path(str(self.config)).is_file():
@@ -288,7 +288,7 @@ class Steps:
 
     def report(self) -> None:
         """One page of all of it."""
-        from tosca_cache.runs.finished import find_finished
+        from tosca_cache.runs.directory import find_finished
 
         store = self.store()
         made = None if store is None else find_finished(self.resolved.config, store, self.runs)

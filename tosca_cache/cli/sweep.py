@@ -102,7 +102,7 @@ def _sweep(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
     from tosca_cache.devices import resolve_device
-    from tosca_cache.runs.provenance import origin
+    from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
     from tosca_cache.store import open_store
     from tosca_cache.sweep.report_facts import sweep_facts

@@ -35,7 +35,7 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
 
     Arguments:
         metric: what settings are ranked by, that of the report if None.
-        made: where the numbers come from (`runs.provenance.origin`), while there is no report that says it.
+        made: where the numbers come from (`runs.directory.origin`), while there is no report that says it.
 
     Raises `RunError` if there is no such ledger, or if it or its report is damaged.
     """

@@ -18,7 +18,7 @@ from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
-from tosca_cache.runs.provenance import origin
+from tosca_cache.runs.directory import origin
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
 from tosca_cache.sweep.cells import Cell, Scored, setting_words
