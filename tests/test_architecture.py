@@ -42,7 +42,7 @@ ALLOWED = {
     "devices": {"errors"},
     "torchvision_compat": set(),
     "clusters": {"errors", "processes"},
-    "workers": {"errors", "clusters"},
+    "workers": {"errors", "clusters", "processes"},
     "config": {"errors", "files", "text"},
     "datasets": BASE,
     "store": BASE | {"datasets"},

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,9 +55,8 @@ def workers(request):
 
 
 def test_every_result_comes_once(workers):
-    seen = []
-    results = sorted(workers.run(square, ((number,) for number in range(7)), seen.append))
-    assert results == [(number, number**2) for number in range(7)] == sorted(seen)
+    results = sorted(workers.run(square, ((number,) for number in range(7))))
+    assert results == [(number, number**2) for number in range(7)]
 
 
 def run_jobs(function, jobs, n_jobs):
@@ -200,13 +200,18 @@ def test_what_a_process_killed_with_all_its_helpers_left_is_removed_by_the_next(
     process.stdout.close()
     foreign = MEMORY / f"sem.loky-{process.pid + 1}-test"
     foreign.touch()
+    left, others = (Path(tempfile.gettempdir(), f"tosca-sweep-{pid}-left") for pid in (process.pid, os.getpid()))
+    left.mkdir()
+    others.mkdir()
     try:
         assert list(MEMORY.glob(f"*-{process.pid}-*"))
         assert list(run_jobs(square, [(3,), (4,)], n_jobs=2))
         assert not [path for path in MEMORY.iterdir() if re.search(f"[-_]{process.pid}([-_]|$)", path.name)]
+        assert others.exists() and not left.exists()
         assert foreign.exists() and not (MEMORY / f"tosca-workers-{os.getpid()}").exists()
     finally:
         foreign.unlink()
+        others.rmdir()
 
 
 @pytest.mark.parametrize(

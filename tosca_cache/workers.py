@@ -36,6 +36,7 @@ from typing import Any, Self, TypeVar
 
 from tosca_cache import clusters
 from tosca_cache.errors import ToscaError, UsageError
+from tosca_cache.processes import tidied_memory
 
 __all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "threads_here"]
 
@@ -119,6 +120,7 @@ class Workers:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            stack.enter_context(tidied_memory())
             if self.backend == "loky":
                 self._joblib = clusters.loky(stack, threads=_share(self.n_jobs, _omp_threads()))
             else:

@@ -217,11 +217,6 @@ def test_a_finite_space_is_covered_once_and_then_over(name, n):
     assert all("momentum" not in point for point in adam), "momentum does not count there"
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_trials_are_all_there_are(name):
-    assert [len(points) for points in search(name, FINITE, n=4, trials=10)] == [4, 4, 2]
-
-
 SEARCH = """
 from tosca_cache.config import TrainConfig
 from tosca_cache.sweep.space import parse_set

@@ -22,7 +22,6 @@ import torch
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import StoreError
 from tosca_cache.files import file_errors
-from tosca_cache.processes import is_alive
 from tosca_cache.store import SPLITS, Store, open_store
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Cell
@@ -38,7 +37,6 @@ RunBlocks = Callable[[Sequence[Block]], Iterator[list[Finished]]]  # the results
 FINISHED = (DONE, DIVERGED, FAILED)
 POLL = 0.5  # seconds between two looks at cells that another process is running
 MOST_DEATHS = 3  # of workers in a row without a result between them: then it is not chance
-PREFIX = "tosca-sweep-"
 
 
 class CellReporter:
@@ -240,7 +238,7 @@ def on_workers(store: Store, data: Data, engine: Engine, workers: Workers) -> It
                 if deaths == MOST_DEATHS or isinstance(error, ClusterLost):
                     raise
 
-    with shared_features(data) as folder, workers:
+    with workers, shared_features(data) as folder:
         yield run
 
 
@@ -255,26 +253,15 @@ def _run_job(store: str, folder: str, engine: str, number: int, block: Block) ->
 def shared_features(data: Data) -> Iterator[Path]:
     """A folder with the features of both splits, one copy for all processes of a machine, within the context.
 
-    A killed process leaves its files; the next one that makes some removes them.
+    A killed process leaves its files; the next one that starts workers removes them (`processes.tidied_memory`).
     """
     with ExitStack() as stack:
         with file_errors(Path(tempfile.gettempdir()), StoreError, option="the environment variable TMPDIR"):
-            _remove_left_over()
-            folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-            stack.callback(
-                shutil.rmtree, folder, ignore_errors=True
-            )  # processes that map a file keep it until they end
+            folder = Path(tempfile.mkdtemp(prefix=f"tosca-sweep-{os.getpid()}-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)  # who maps a file keeps it until it ends
             for split in SPLITS:
                 np.save(folder / f"{split}.npy", getattr(data, split).features)
         yield folder
-
-
-def _remove_left_over() -> None:
-    """Removes the folders of this user's dead processes; those of living ones and of others are left alone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdecimal() and folder.lstat().st_uid == os.getuid() and not is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @lru_cache(maxsize=2)
