@@ -109,6 +109,7 @@ def test_what_has_no_grid_is_refused():
 
 REFUSED = [
     ("flow=toska", "flow", "the nearest is tosca"),
+    ("method=nmc,lda", "Unknown key 'method'", "epochs"),
     ("sheduler=cosine", "sheduler", "scheduler"),
     ("dataset=cub,cifar100", "dataset cannot be swept", "--dataset"),
     ("incremental=domains", "incremental cannot be swept", "--incremental"),

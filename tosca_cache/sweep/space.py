@@ -20,8 +20,9 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tosca_cache.config.checks import INTEGERS, Kind, is_kind, none_word
-from tosca_cache.config.schema import KEYS, check_value, kind_of, unknown_key
+from tosca_cache.config.schema import check_value, kind_of, unknown_key
 from tosca_cache.errors import ConfigError, UsageError
+from tosca_cache.sweep.cells import SETTING_KEYS
 
 Point = dict[str, Any]
 
@@ -164,8 +165,8 @@ def _check_key(key: str, where: str) -> Kind:
         option = "seeds" if key == "seed" else key.replace("_", "-")
         problem = f"{key} cannot be swept: all cells of a sweep have the same."
         raise ConfigError(problem, where=where, remedy=f"Give it with --{option}, in a sweep of its own for each.")
-    if key not in KEYS:
-        raise unknown_key(key, tuple(known for known in KEYS if known not in NOT_SWEPT), where)
+    if key not in SETTING_KEYS:
+        raise unknown_key(key, tuple(known for known in SETTING_KEYS if known not in NOT_SWEPT), where)
     return kind_of(key)
 
 
