@@ -40,7 +40,7 @@ def words_of(result):
 
 
 def cells(ledger="runs/shapes-sweep.sqlite"):
-    with Ledger.open(Path(ledger), create=False, read_only=True) as book:
+    with Ledger.open(Path(ledger), read_only=True) as book:
         return book.cells()
 
 

@@ -127,7 +127,7 @@ def cells_in():
     """The cells of a ledger: (path, parts of how they were scored) -> list."""
 
     def read(path, **only):
-        with Ledger.open(path, create=False, read_only=True) as book:
+        with Ledger.open(path, read_only=True) as book:
             return [cell for cell in book.cells() if only.items() <= cell.content["select"].items()]
 
     return read

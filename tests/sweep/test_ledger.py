@@ -101,7 +101,7 @@ def test_a_cell_says_all_that_is_known_of_it(path):
         fill(ledger)
         assert ledger.claim(["cell-1"]) == {"cell-1"}
         ledger.record([Finished("cell-1", DIVERGED, {"score": None}, "no file \udcff.png")])
-    with Ledger.open(path, create=False) as ledger:
+    with Ledger.open(path, read_only=True) as ledger:
         (cell,) = ledger.cells(["cell-1", "unknown"])
     assert cell.content == content("cell-1")
     assert (cell.state, cell.result, cell.attempts) == (DIVERGED, {"score": None}, 1)
@@ -239,7 +239,7 @@ def test_after_kills_the_next_process_finishes_the_rest(tmp_path):
     worker = start(path, tmp_path / "diary", bite=100, pause=0, cells=cells)
     _, errors = worker.communicate()
     assert worker.returncode == 0, errors
-    with Ledger.open(path, create=False) as ledger:
+    with Ledger.open(path, read_only=True) as ledger:
         done = {cell.address: cell.result for cell in ledger.cells(state=DONE)}
     assert len(done) == cells and is_sound(path)
     assert recorded.items() <= {address: str(result["by"]) for address, result in done.items()}.items()

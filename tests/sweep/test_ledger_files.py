@@ -49,7 +49,7 @@ def test_one_that_is_held_too_long_is_an_error_that_names_the_remedy(path, monke
         assert ledger.claim(NAMES) == set(NAMES)
 
 
-LOOKING = ({}, {"create": False}, {"read_only": True})
+LOOKING = ({}, {"read_only": True})
 
 
 def test_a_folder_or_nothing_is_no_ledger_and_none_is_made_by_looking_for_it(tmp_path):
@@ -78,7 +78,7 @@ def test_other_files_are_refused_and_left_alone(path, text):
 def test_an_empty_file_is_a_ledger_that_was_not_begun(path):
     path.touch()
     with pytest.raises(RunError, match="not a sweep ledger"):
-        Ledger.open(path, create=False)
+        Ledger.open(path, read_only=True)
     with Ledger.open(path) as ledger:
         fill(ledger)
         assert len(ledger.cells()) == len(NAMES)

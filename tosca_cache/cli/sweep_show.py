@@ -37,7 +37,7 @@ def show(
     check_choice("--metric", metric, METRICS)
     if csv and json:
         raise UsageError("--csv and --json are two forms", where="--csv", remedy="give one of them")
-    with Ledger.open(ledger, create=False, read_only=True) as book:
+    with Ledger.open(ledger, read_only=True) as book:
         cells = book.cells()
     if csv or json:
         echo(to_csv(cells) if csv else to_json(cells), nl=False)

@@ -58,7 +58,7 @@ def _finished(book: Ledger, cells: Sequence[CompareCell], request: CompareReques
 def so_far(request: CompareRequest, store: Store, ledger: Path) -> dict[str, Any] | None:
     """The table of the cells that are done by now; None if there are none."""
     cells = [cell for method in request.methods for cell in cells_of(request, method, store.spec.digest())]
-    with Ledger.open(ledger, create=False, read_only=True) as book:
+    with Ledger.open(ledger, read_only=True) as book:
         done = [cell for cell in _finished(book, cells, request) if cell.state == DONE]
     known = {cell.content["setting"]["method"] for cell in done}
     if not known:

@@ -122,12 +122,8 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
     `to_json`); attempts, reason. What a cell does not have is empty; lists are JSON.
     """
     columns, rows = cell_table(cells)
-    written = columns[2:-2]  # but address and state, attempts and reason
-    lines: list[list[object]] = [list(columns)]
-    for row in rows:
-        plain = [v if (v := row[name]) is None or isinstance(v, str) else _text(v) for name in written]
-        lines.append([row["address"], row["state"], *plain, row["attempts"], row["reason"]])
-    return csv_text(lines)
+    values = [[row[name] for name in columns] for row in rows]
+    return csv_text([columns, *([v if isinstance(v, str | None) else _text(v) for v in row] for row in values)])
 
 
 def cell_table(cells: Sequence[LedgerCell]) -> tuple[list[str], list[dict[str, Any]]]:

@@ -127,19 +127,18 @@ class Ledger:
         self._speaker: threading.Thread | None = None
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = True, read_only: bool = False, lease: float = LEASE) -> Ledger:
-        """Opens a ledger, or makes it.
+    def open(cls, path: Path, *, read_only: bool = False, lease: float = LEASE) -> Ledger:
+        """Opens a ledger; makes it, and the folder it lies in, if it is missing.
 
         Arguments:
             path: the file.
-            create: make the ledger, and the folder it lies in, if it is missing.
-            read_only: only look; works on a read-only medium, too.
+            read_only: only look, and make none; works on a read-only medium, too.
             lease: see `LEASE`; all users of a ledger must agree.
 
         Raises `RunError` if there is none, if the file is something else, damaged or of another version, and if it
         cannot be written.
         """
-        return cls(path, connect(path, create=create, read_only=read_only), lease)
+        return cls(path, connect(path, read_only=read_only), lease)
 
     def add(self, cells: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Adds cells (address, content) as open ones; leaves known addresses alone."""

@@ -25,7 +25,7 @@ from tosca_cache.sweep.run import best_path, report_path
 
 def is_comparison(path: Path) -> bool:
     """Whether a ledger is one of `tosca compare`."""
-    with Ledger.open(path, create=False, read_only=True) as book:
+    with Ledger.open(path, read_only=True) as book:
         cells = book.cells()
     return any("method" in cell.content["setting"] for cell in cells)
 
@@ -39,7 +39,7 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
 
     Raises `RunError` if there is no such ledger, or if it or its report is damaged.
     """
-    with Ledger.open(path, create=False, read_only=True) as book:
+    with Ledger.open(path, read_only=True) as book:
         cells = book.cells()
     report = read_report(report_path(path))
     metric = metric or (report or {}).get("metric") or "last_accuracy"
