@@ -137,9 +137,7 @@ def _beside(
             spread = stdev(ours) if len(ours) > 1 else None
             entry |= {"ours": fmean(ours), "difference": fmean(ours) - published, "ours_spread": spread}
         entries.append(entry)
-    plain = to_json(entries)
-    assert isinstance(plain, list)
-    return plain
+    return to_json(entries)
 
 
 def features_for(expected: Expectation, places: Places, *, on_note: Callable[[str], None]) -> Store:

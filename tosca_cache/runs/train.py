@@ -182,9 +182,7 @@ def collect_metrics(
         "seconds": seconds | stages,
         "seeds": {trained.seed: _seed_metrics(trained, evaluation) for trained, evaluation in results},
     }
-    plain = to_json(value)
-    assert isinstance(plain, dict)
-    return plain
+    return to_json(value)
 
 
 def _common(sizes: Sequence[list[int]]) -> list[int] | None:

@@ -65,9 +65,7 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
         "groups": [_group(group, n, metric, report or {}) for n, group in enumerate(parted)],
         "lost": [_lost(cell, varying) for cell in cells if cell.state in (DIVERGED, FAILED)],
     }
-    plain = to_json(facts)
-    assert isinstance(plain, dict)
-    return plain
+    return to_json(facts)
 
 
 def _group(group: Group, number: int, metric: str, report: Mapping[str, Any]) -> dict[str, Any]:
