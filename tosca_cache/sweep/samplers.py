@@ -69,9 +69,11 @@ class Sampler:
 
     def tell(self, points: Sequence[Point], scores: Sequence[float | None]) -> None:
         """Scores of points that were asked for, larger is better; None (or NaN) if the training failed or diverged."""
+        if self._study is None:
+            return
         for point, score in zip(points, scores, strict=True):
             trial = self._tried[repr(setting_of(with_point(self._base, point)))]
-            if self._study is None or trial is None:
+            if trial is None:  # drawn where proposals repeated themselves
                 continue
             if score is None or not math.isfinite(score):
                 self._study.tell(trial, state=TrialState.PRUNED)  # TPE puts these last, and would forget failed ones
