@@ -44,7 +44,7 @@ ALLOWED = {
     "devices": {"errors"},
     "torchvision_compat": set(),
     "clusters": {"errors", "processes"},
-    "workers": {"errors", "clusters"},
+    "workers": {"errors", "clusters", "processes"},
     "config": {"errors", "files", "text"},
     "datasets": BASE,
     "store": BASE | {"datasets"},

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tosca_cache.errors import StoreError, ToscaError, UsageError
 from tosca_cache.processes import MEMORY
-from tosca_cache.workers import WorkerDied, Workers, cores, run_jobs, threads_here
+from tosca_cache.workers import WorkerDied, Workers, cores, threads_here
 
 
 def square(number):
@@ -54,9 +55,14 @@ def workers(request):
 
 
 def test_every_result_comes_once(workers):
-    seen = []
-    results = sorted(workers.run(square, ((number,) for number in range(7)), seen.append))
-    assert results == [(number, number**2) for number in range(7)] == sorted(seen)
+    results = sorted(workers.run(square, ((number,) for number in range(7))))
+    assert results == [(number, number**2) for number in range(7)]
+
+
+def run_jobs(function, jobs, n_jobs):
+    """One batch of jobs on workers of loky."""
+    with Workers("loky", n_jobs) as started:
+        yield from started.run(function, jobs)
 
 
 def test_a_cluster_of_dask_in_short():
@@ -119,8 +125,7 @@ def test_leaving_early_leaves_the_workers_usable(workers):
 ORPHANS = """
 import sys, time
 sys.path[:0] = {path!r}
-from test_workers import look_long
-from tosca_cache.workers import run_jobs
+from test_workers import look_long, run_jobs
 for pid in run_jobs(look_long, [(0,), (0.2,), (600,), (600,)], n_jobs=2):
     print(pid, flush=True)
 """
@@ -129,7 +134,7 @@ UNBORN = """
 import os, sys
 sys.path[:0] = {path!r}
 import slow_job
-from tosca_cache.workers import run_jobs
+from test_workers import run_jobs
 slow_job.main(run_jobs)
 """
 SLOW_JOB = """
@@ -195,17 +200,18 @@ def test_what_a_process_killed_with_all_its_helpers_left_is_removed_by_the_next(
     process.stdout.close()
     foreign = MEMORY / f"sem.loky-{process.pid + 1}-test"
     foreign.touch()
+    left, others = (Path(tempfile.gettempdir(), f"tosca-sweep-{pid}-left") for pid in (process.pid, os.getpid()))
+    left.mkdir()
+    others.mkdir()
     try:
         assert list(MEMORY.glob(f"*-{process.pid}-*"))
         assert list(run_jobs(square, [(3,), (4,)], n_jobs=2))
         assert not [path for path in MEMORY.iterdir() if re.search(f"[-_]{process.pid}([-_]|$)", path.name)]
+        assert others.exists() and not left.exists()
         assert foreign.exists() and not (MEMORY / f"tosca-workers-{os.getpid()}").exists()
     finally:
         foreign.unlink()
-
-
-def test_one_batch_on_one_worker_of_this_process():
-    assert list(run_jobs(square, [(3,)], n_jobs=1)) == [(3, 9)]
+        others.rmdir()
 
 
 @pytest.mark.parametrize(

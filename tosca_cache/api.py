@@ -313,7 +313,6 @@ def evaluate(trained: Trained) -> dict[str, Any]:
             "seconds": evaluation.seconds,
         }
     )
-    assert isinstance(report, dict)
     rows = [(name, f"{value:.2f}") for name, value in report.items() if isinstance(value, float)]
     return Report(report, "evaluation", ("metric", "percent"), rows, _evaluation_chart)
 

@@ -25,8 +25,7 @@ from tosca_cache.arguments import (
 )
 from tosca_cache.bars import given_or_bar
 from tosca_cache.compare.cells import CompareRequest, seeds_of
-from tosca_cache.compare.progress import CompareProgress
-from tosca_cache.compare.run import CompareReporter, run_compare
+from tosca_cache.compare.run import run_compare
 from tosca_cache.compare.summary import MEASURES
 from tosca_cache.config import check_value, config_of
 from tosca_cache.config.checks import text
@@ -34,14 +33,15 @@ from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.sweep.cells import PUBLISHED_SEEDS, mean_spread
-from tosca_cache.sweep.progress import SweepProgress
-from tosca_cache.sweep.runner import SweepReporter
+from tosca_cache.sweep.progress import CellProgress
+from tosca_cache.sweep.runner import CellReporter
 from tosca_cache.terminal import make_console
 
 if TYPE_CHECKING:
     from tosca_cache.sweep.run import SweepReport
 
 _STORE = instance(Store, "open it first: tosca.open_store(path)")
+_REPORTER = optional(reporter("on_stage", "on_block", "on_task", "on_finished", "on_best", "on_note"))
 _TEXT = checks(text("a text"))
 _WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
 
@@ -55,7 +55,7 @@ _WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
     tune_store=optional(instance(Store, "open it first: tosca.open_store(path)")),
     **_WHO,
     search=optional(mapping),
-    reporter=optional(reporter("on_stage", "on_finished", "on_task", "on_best", "on_note")),
+    reporter=_REPORTER,
 )
 def sweep(
     store: Store,
@@ -69,7 +69,7 @@ def sweep(
     jobs: int | None = None,
     scheduler: str | None = None,
     search: Mapping[str, Any] | None = None,
-    reporter: SweepReporter | None = None,
+    reporter: CellReporter | None = None,
     **base: Any,
 ) -> SweepReport:
     """Trains many settings side by side, chooses one without looking at test rows, and reports on fresh runs of it.
@@ -82,13 +82,13 @@ def sweep(
         seeds, report_seeds: of the search, and of the report on the chosen setting.
         tune_store: with select="two-phase": where settings are chosen.
         backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
-        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, max_cells, time_budget, ...
+        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, time_budget, ...
         base: settings that the axes change; fields of `TrainConfig`.
     """
     # Optuna is loaded by who searches.
-    from tosca_cache.sweep.parse import make_space
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources, run_sweep
+    from tosca_cache.sweep.space import make_space
 
     request = SweepRequest(
         base=config_of({"dataset": store.spec.dataset["name"]} | plain_values(base)),
@@ -99,7 +99,7 @@ def sweep(
         **_of_search(search or {}),
     )
     resources = Resources(backend, jobs, scheduler)
-    with given_or_bar(reporter, lambda: SweepProgress(make_console())) as told:
+    with given_or_bar(reporter, lambda: CellProgress(make_console())) as told:
         return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
 
 
@@ -108,7 +108,7 @@ def sweep(
     options=optional(mapping),
     shots=optional(count),
     ledger=optional(path),
-    reporter=optional(reporter("on_begin", "on_block", "on_task", "on_finished", "on_note")),
+    reporter=_REPORTER,
 )
 def compare(
     store: Store,
@@ -118,7 +118,7 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     shots: int | None = None,
     ledger: str | Path | None = None,
-    reporter: CompareReporter | None = None,
+    reporter: CellReporter | None = None,
     **base: Any,
 ) -> dict[str, Any]:
     """Runs many learners under one protocol and returns one table of them, as plain JSON values.
@@ -140,7 +140,7 @@ def compare(
     given = {name: plain_values(mapping(f"options of {name}", values)) for name, values in (options or {}).items()}
     chosen = seeds_of(plain(seeds)) if isinstance(plain(seeds), int) else _seeds(seeds, "seeds")
     request = CompareRequest(config, names, chosen, given)
-    with given_or_bar(reporter, lambda: CompareProgress(make_console())) as told:
+    with given_or_bar(reporter, lambda: CellProgress(make_console())) as told:
         found = run_compare(request, store, None if ledger is None else Path(ledger), reporter=told)
     rows = [(row["method"], *(_percent(row["values"].get(column)) for column in MEASURES)) for row in found["rows"]]
     return Report(found, f"comparison on {config.dataset}", ("method", *MEASURES), rows, _comparison_chart)

@@ -54,6 +54,6 @@ def ledger(path: str | Path) -> DataFrame:
     from tosca_cache.sweep.effects import cell_table
     from tosca_cache.sweep.ledger import Ledger
 
-    with Ledger.open(Path(path), create=False, read_only=True) as book:
+    with Ledger.open(Path(path), read_only=True) as book:
         columns, rows = cell_table(book.cells())
     return pandas.DataFrame(rows, columns=columns)

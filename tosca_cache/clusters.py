@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import ToscaError, UsageError
-from tosca_cache.processes import is_alive, tidied_memory
+from tosca_cache.processes import is_alive
 
 PATIENCE = 30  # seconds that a cluster may take to answer, and again until its first worker is there
 _MODULES = {"dask": "distributed", "ray": "ray"}
@@ -69,7 +69,6 @@ def loky(stack: ExitStack, threads: int) -> Any:
     from joblib.externals.loky import get_reusable_executor
     from joblib.parallel import LokyBackend
 
-    stack.enter_context(tidied_memory())
     stack.callback(lambda: get_reusable_executor().shutdown(wait=True, kill_workers=True))
     return LokyBackend(inner_max_num_threads=threads, initializer=_end_with, initargs=(os.getpid(),))
 

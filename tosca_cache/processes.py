@@ -15,7 +15,7 @@ from tosca_cache.files import Limit, read_limited
 
 MEMORY = Path("/dev/shm")  # where Linux keeps named semaphores, and joblib what workers share
 _MARK = re.compile(r"tosca-workers-([0-9]+)")
-_LEFT = ("sem.loky-{pid}-*", "joblib_memmapping_folder_{pid}_*")
+_LEFT = ("sem.loky-{pid}-*", "joblib_memmapping_folder_{pid}_*", "tosca-sweep-{pid}-*")
 
 
 def is_alive(pid: int) -> bool:

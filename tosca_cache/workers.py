@@ -4,7 +4,7 @@
         for result in workers.run(function, [(first, job), (second, job)]):   # as they come, in no order
             ...
 
-`run_jobs` does the same for one batch of jobs. What a job must be:
+What a job must be:
 
 - `function` lies at the top of a module that the workers can import; arguments and results are plain data (they are
   pickled on the way, which is transport and not storage). The workers rebuild everything else for themselves.
@@ -36,8 +36,9 @@ from typing import Any, Self, TypeVar
 
 from tosca_cache import clusters
 from tosca_cache.errors import ToscaError, UsageError
+from tosca_cache.processes import tidied_memory
 
-__all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "run_jobs", "threads_here"]
+__all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "threads_here"]
 
 BACKENDS = ("loky", "dask", "ray")
 JOBS_A_CORE = 4  # more processes than that only take memory
@@ -119,6 +120,7 @@ class Workers:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
+            stack.enter_context(tidied_memory())
             if self.backend == "loky":
                 self._joblib = clusters.loky(stack, threads=_share(self.n_jobs, _omp_threads()))
             else:
@@ -134,15 +136,8 @@ class Workers:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    def run(
-        self,
-        function: Callable[..., R],
-        jobs: Iterable[tuple[Any, ...]],
-        on_result: Callable[[R], object] | None = None,
-    ) -> Iterator[R]:
+    def run(self, function: Callable[..., R], jobs: Iterable[tuple[Any, ...]]) -> Iterator[R]:
         """The results of `function(*job)` for all jobs, as they come; see the module for what a job must be.
-
-        on_result: called with each result just before it is yielded.
 
         Raises `WorkerDied`, of which `ClusterLost` cannot be mended by another `run`, and whatever a job raises.
         """
@@ -159,10 +154,7 @@ class Workers:
             pre_dispatch=self.n_jobs,
         )
         with self._deaths(), _closing(parallel(calls)) as results:
-            for result in results:
-                if on_result is not None:
-                    on_result(result)
-                yield result
+            yield from results
 
     @contextmanager
     def _deaths(self) -> Iterator[None]:
@@ -182,20 +174,6 @@ class Workers:
                 where=f"--backend {self.backend}",
                 remedy="Run the same command again; if memory was short, with fewer --jobs.",
             ) from error
-
-
-def run_jobs(
-    function: Callable[..., R],
-    jobs: Iterable[tuple[Any, ...]],
-    *,
-    backend: str = "loky",
-    n_jobs: int | None = None,
-    scheduler: str | None = None,
-    on_result: Callable[[R], object] | None = None,
-) -> Iterator[R]:
-    """One batch of jobs on workers that live as long as the iterator; see `Workers` and `Workers.run`."""
-    with Workers(backend, n_jobs, scheduler) as workers:
-        yield from workers.run(function, jobs, on_result)
 
 
 def _share(jobs: int, most: int) -> int:

@@ -53,7 +53,7 @@ def compare(*arguments, **how):
 
 
 def cells(ledger=LEDGER):
-    with suppress(RunError), Ledger.open(Path(ledger), create=False, read_only=True) as book:
+    with suppress(RunError), Ledger.open(Path(ledger), read_only=True) as book:
         return book.cells()
     return []
 

@@ -125,7 +125,6 @@ def bounded():
         (("train", "--dataset", "shapes", "--increment", "3", "--class-order"), ".txt"),
         (("train", "--dataset", "shapes", "--config"), ".toml"),
         (("train", "--dataset", "shapes", "--plugin"), ".py"),
-        (("sweep", "--dataset", "shapes", "--space"), ".toml"),
         (("sweep", "show"), ".sqlite"),
         (("reproduce", "--expectation"), ".toml"),
         (("conformance",), ".npz"),

@@ -76,11 +76,10 @@ sweep --set seeds=1,2 | 2 | --seeds
 sweep --set lr=log:0.01:0.1 | 2 | lr=log:0.01:0.1:5 | random or tpe
 sweep --sampler random --set lr=log:0.01:0.1 | 2 | --trials
 sweep --set increment=2,11 | 2 | increment is 11 | 10 classes
-sweep --space none.toml | 2 | none.toml | --space
 sweep --metric accuracy | 2 | --metric | last_accuracy
 sweep --select validation | 2 | --select | val
 sweep --sampler bayes | 2 | bayes | grid, random, tpe
-sweep --max-cells 0 | 2 | --max-cells
+sweep --trials 0 | 2 | trials
 sweep --seeds one | 2 | --seeds | integers
 sweep --report-seeds 1,1 | 2 | --report-seeds | different
 sweep --time-budget soon | 2 | --time-budget | 90s

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import tosca_cache as tosca
 from tosca_cache.compare.cells import CompareRequest, cells_of
@@ -149,17 +148,3 @@ def test_text_that_means_something_in_latex_and_markdown_is_escaped(store):
         row["method"] == "'=a*b" and float(row["forgetting_mean"]) == table["rows"][0]["values"]["forgetting"]["mean"]
     )
     assert "\x1b" not in latex + markdown + to_csv(written)
-
-
-def test_a_terminal_sees_the_best_so_far_and_its_curve(monkeypatch):
-    from tosca_cache.compare.progress import CompareProgress
-    from tosca_cache.sweep.ledger import Finished
-
-    monkeypatch.setenv("TERM", "xterm")
-    console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    with CompareProgress(console) as progress:
-        progress.on_begin(3, 0)
-        for method, accuracy in (("nmc", 80.0), ("lda", 90.0), ("teen", 85.0)):
-            progress.on_finished(method, [Finished(method, "done", {"last_accuracy": accuracy})])
-        progress.progress.refresh()
-    assert "best 90.00: lda ▁██" in console.file.getvalue()

@@ -139,11 +139,11 @@ def test_a_comparison_has_them(place):
     assert found["tasks"] == {"1993": TASKS, "1994": TASKS}
     text = command(*asked[:-1]).stdout
     assert "3 tasks of 1, 3, 2 classes, 3 shots" in text
-    with Ledger.open(Path("runs/shapes-compare.sqlite"), create=False, read_only=True) as book:
+    with Ledger.open(Path("runs/shapes-compare.sqlite"), read_only=True) as book:
         assert len(book.cells()) == 2
         assert book.cells()[0].content["setting"]["task_sizes"] == [1, 3, 2]
     command(*asked[:-3], "--json")
-    with Ledger.open(Path("runs/shapes-compare.sqlite"), create=False, read_only=True) as book:
+    with Ledger.open(Path("runs/shapes-compare.sqlite"), read_only=True) as book:
         assert len(book.cells()) == 4, "all rows are another protocol than three shots"
 
 
@@ -156,7 +156,7 @@ def test_a_sweep_has_them(place, select):
     command("sweep", "--dataset", "shapes", *store, *sizes, *quick, *increment, code=0)
     best = Path("runs/shapes-sweep.best.toml").read_text()
     assert '" class-3 "' in best
-    with Ledger.open(Path("runs/shapes-sweep.sqlite"), create=False, read_only=True) as book:
+    with Ledger.open(Path("runs/shapes-sweep.sqlite"), read_only=True) as book:
         (final,) = [
             cell for cell in book.cells() if cell.content["seed"] == 1 and cell.content["setting"]["lr"] == 0.025
         ]

@@ -97,26 +97,19 @@ def test_a_run_is_not_lost_for_its_pictures(place, monkeypatch):
     assert "no pictures" in (run / "log.txt").read_text() and "pictures: " not in tosca("show", "last").stdout
 
 
-def test_same_seed_gives_identical_r_and_runs_never_overwrite(place):
+def test_a_seed_or_the_config_of_its_run_gives_the_same_r_and_runs_never_overwrite(place):
     for _ in range(2):
-        train("--seed", "7", code=0)
-    runs = list(Path("runs").iterdir())
-    assert len(runs) == 2
-    first, second = (json.loads((run / "metrics.json").read_text())["R"] for run in runs)
-    assert first == second
-
-
-def test_config_of_a_run_repeats_it(place):
-    train("--seed", "7", "--l1", "0.001", code=0)
-    run = only_run()
-    tosca("train", "--config", run / "config.toml", "--runs", "again", code=0)
-    again = json.loads((only_run("again") / "metrics.json").read_text())
-    assert again["R"] == json.loads((run / "metrics.json").read_text())["R"]
+        train("--seed", "7", "--l1", "0.001", code=0)
+    run = next(Path("runs").iterdir())
+    tosca("train", "--config", run / "config.toml", code=0)
+    found = [json.loads((run / "metrics.json").read_text())["R"] for run in Path("runs").iterdir()]
+    assert len(found) == 3 and found[0] == found[1] == found[2]
 
 
 def test_several_seeds_give_means_and_each_seeds_own(place):
-    train("--seed", "1,2,3", code=0)
+    tosca("train", "--store", "cache/shapes--toy", *QUICK, "--seed", "1,2,3", code=0)
     metrics = json.loads((only_run() / "metrics.json").read_text())
+    assert metrics["dataset"] == "shapes", "a store that is named brings its dataset"
     each = [seed["last_accuracy"] for seed in metrics["seeds"].values()]
     assert list(metrics["seeds"]) == ["1", "2", "3"]
     assert metrics["last_accuracy"] == pytest.approx(np.mean(each))
@@ -157,11 +150,6 @@ def test_show_config_prints_origins_and_trains_nothing(place):
     assert "0.002" in l1
     assert "command line" in l1
     assert not Path("runs").exists()
-
-
-def test_store_by_path_brings_its_dataset(place):
-    tosca("train", "--store", "cache/shapes--toy", *QUICK, code=0)
-    assert json.loads((only_run() / "metrics.json").read_text())["dataset"] == "shapes"
 
 
 def truncate(place):

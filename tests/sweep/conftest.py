@@ -15,17 +15,17 @@ from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.experiment import evaluate_trained, train_stream
 from tosca_cache.sweep.cells import LAST, Cell
 from tosca_cache.sweep.ledger import Ledger
-from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import run_sweep
-from tosca_cache.sweep.runner import Runner, SweepReporter, in_process
+from tosca_cache.sweep.runner import CellReporter, Runner, in_process
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
 QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4, device="cpu")
 
 
-class Counting(SweepReporter):
+class Counting(CellReporter):
     """Remembers what it is told."""
 
     def __init__(self):
@@ -37,7 +37,7 @@ class Counting(SweepReporter):
     def on_finished(self, finished):
         self.finished += [cell.address for cell in finished]
 
-    def on_best(self, text):
+    def on_best(self, score, text):
         self.best.append(text)
 
     def on_note(self, text):
@@ -127,7 +127,7 @@ def cells_in():
     """The cells of a ledger: (path, parts of how they were scored) -> list."""
 
     def read(path, **only):
-        with Ledger.open(path, create=False, read_only=True) as book:
+        with Ledger.open(path, read_only=True) as book:
             return [cell for cell in book.cells() if only.items() <= cell.content["select"].items()]
 
     return read

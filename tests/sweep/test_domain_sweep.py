@@ -12,11 +12,11 @@ from reference.gaussian import make_domain_arrays
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import ConfigError, StoreError, UsageError
-from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.plan import plan_groups
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
 from tosca_cache.sweep.search import Search
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import domain_order
 from tosca_cache.train.engines import Engine
 

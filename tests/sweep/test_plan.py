@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.sweep.block import run_block
-from tosca_cache.sweep.plan import SHAPE_KEYS, estimate, free_memory, plan_groups
+from tosca_cache.sweep.plan import SHAPE_KEYS, estimate, plan_groups
 from tosca_cache.train.engines import Engine
 
 CPU = torch.device("cpu")
@@ -113,21 +113,17 @@ def test_less_memory_makes_smaller_blocks(make_data, quick, cell_of, memory, mor
     (larger,) = plan_groups(cells, data, engine, CPU, memory=memory + more, jobs=jobs)
     assert group.most <= larger.most
     assert group.most == 1 or group.bytes <= memory // jobs
-
-
-def test_enough_memory_is_not_filled_and_no_memory_still_runs_one_at_a_time(make_data, quick, cell_of):
-    data, cells = make_data(), [cell_of(quick, seed) for seed in range(40)]
-    assert [g.most for g in plan_groups(cells, data, Engine("native", 2), CPU, memory=2**40)] == [8]
-    (group,) = plan_groups(cells, data, Engine("native", 2), CPU, memory=0)
-    assert [len(block) for block in group.blocks] == [1] * 40
-    assert free_memory(CPU) > 2**20
+    assert [g.most for g in plan_groups(cells, data, engine, CPU, memory=2**40)] == [32], "enough is not filled"
+    (one,) = plan_groups(cells, data, engine, CPU, memory=0)
+    assert [len(block) for block in one.blocks] == [1] * 40
 
 
 def test_members_of_one_seed_share_one_copy_of_its_features(make_data, quick, cell_of):
-    engine, data = Recording(), make_data()
+    engine, data, seen = Recording(), make_data(), []
     cells = [cell_of(replace(quick, lr=lr), seed) for lr in (0.01, 0.02, 0.03, 0.04, 0.05) for seed in (1, 2)]
-    run_block(cells, data, engine)
+    run_block(cells, data, engine, on_task=lambda done, tasks: seen.append((done, tasks)))
     assert engine.given == [(2, 10)] * 3
+    assert seen == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_routers_of_one_setting_share_one_training(make_data, quick, cell_of):
@@ -173,28 +169,16 @@ def test_what_does_not_fit_is_split_until_it_does(make_data, quick, cell_of, err
     assert max(models for _, models in tight.given) == 8
 
 
-def test_a_cell_that_does_not_fit_alone_fails_with_its_reason(make_data, quick, cell_of):
-    cells = [cell_of(quick, seed) for seed in (1, 2, 3)]
-    found = run_block(cells, make_data(), Recording(most=0))
-    assert [(cell.address, cell.state, cell.reason) for cell in found] == [
-        (cell.address, "failed", "MemoryError: no room") for cell in cells
-    ]
-
-
 def test_a_cell_that_fails_harms_no_other(make_data, quick, cell_of):
     data = make_data()
+    (alone,) = run_block([cell_of(quick)], data, Recording(most=0))
+    assert (alone.state, alone.reason) == ("failed", "MemoryError: no room"), "it does not fit even alone"
     cells = [cell_of(replace(quick, lr=lr)) for lr in (0.01, 0.02, 0.666, 0.03, 0.04)]
     found = run_block(cells, data, Refusing("native"))
     assert [cell.state for cell in found] == ["done", "done", "failed", "done", "done"]
     assert found[2].reason == "RuntimeError: a kernel is broken"
     good = [cell for cell in cells if cell.config.lr != 0.666]
     assert measured(found) == measured(run_block(good, data, Engine("native")))
-
-
-def test_a_block_says_how_far_it_is(make_data, quick, cell_of):
-    seen = []
-    run_block([cell_of(quick)], make_data(), Engine(), on_task=lambda done, tasks: seen.append((done, tasks)))
-    assert seen == [(0, 3), (1, 3), (2, 3)]
 
 
 def test_time_is_estimated_for_all_cells_of_a_group(make_data, quick, cell_of):

@@ -1,8 +1,4 @@
-"""Files of features for several processes go away, also those of processes that were killed."""
-
-import subprocess
-import sys
-import tempfile
+"""Files of features for several processes."""
 
 import numpy as np
 
@@ -26,16 +22,3 @@ def test_workers_map_what_the_store_holds(make_store, tmp_path):
     assert not folder.exists()
     elsewhere = shared_data(str(store.path), str(tmp_path / "not on this machine"))
     np.testing.assert_array_equal(elsewhere.train.features, data.train.features)
-
-
-def test_what_a_killed_process_left_is_removed_by_the_next(make_store, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f"tosca-sweep-{dead.pid}-left").mkdir()
-    (tmp_path / "tosca-sweep-x-other").mkdir()
-    with shared_features(read_data(make_store(tmp_path / "store"))) as first:
-        names = {path.name for path in tmp_path.glob("tosca-sweep-*")}
-        assert names == {first.name, "tosca-sweep-x-other"}
-        with shared_features(read_data(make_store(tmp_path / "second"))):
-            assert first.exists()

@@ -18,9 +18,9 @@ from tosca_cache import workers
 from tosca_cache.config import to_toml
 from tosca_cache.errors import RunError
 from tosca_cache.store import open_store
-from tosca_cache.sweep.parse import parse_set
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.native.library import load_library
 
 AXES = ("epochs=20,30,40,50,60,70", "lr=0.005,0.05", "l1=0,0.01")  # a block for each number of epochs, at least

@@ -79,7 +79,7 @@ def compare(
 
     from tosca_cache.config import resolve
     from tosca_cache.devices import resolve_device
-    from tosca_cache.runs.provenance import origin
+    from tosca_cache.runs.directory import origin
 
     import_plugins(plugin)
     _check_format(form, out)
@@ -140,11 +140,11 @@ def _facts_so_far(request: CompareRequest, opened: Store, ledger: Path, made: di
 
 
 def _run(request: CompareRequest, opened: Store, ledger: Path, console: Console, page: LivePage) -> dict[str, Any]:
-    from tosca_cache.compare.progress import CompareProgress
     from tosca_cache.compare.run import run_compare
+    from tosca_cache.sweep.progress import CellProgress
 
     console.print(f"ledger: {ledger}", soft_wrap=True)
-    with resumable("it goes on with what is not finished"), CompareProgress(console, after=page) as progress:
+    with resumable("it goes on with what is not finished"), CellProgress(console, after=page) as progress:
         return run_compare(request, opened, ledger, reporter=progress)
 
 

@@ -44,9 +44,7 @@ def _row(deviation: Deviation) -> dict[str, Any]:
 
     from tosca_cache.evaluate.summary import to_json
 
-    row = to_json(asdict(deviation) | {"ok": deviation.ok})
-    assert isinstance(row, dict)
-    return row
+    return to_json(asdict(deviation) | {"ok": deviation.ok})
 
 
 def _print(deviations: list[Deviation]) -> None:

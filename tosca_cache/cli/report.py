@@ -131,7 +131,7 @@ def page_of_ledger(ledger: Path) -> None:
 
 
 def comparison_facts(found: dict[str, Any], ledger: Path, made: dict[str, Any]) -> dict[str, Any]:
-    """The table of a comparison for a page. made: where it comes from (`runs.provenance.origin`)."""
+    """The table of a comparison for a page. made: where it comes from (`runs.directory.origin`)."""
     from tosca_cache.runs.report_facts import command_text, store_warnings
 
     said = {"made": made, "command": command_text(made["command"]), "warnings": store_warnings(made)}

@@ -135,12 +135,12 @@ def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, a
 
 
 def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:
-    from tosca_cache.compare.progress import CompareProgress
     from tosca_cache.compare.reproduce import reproduce as run
     from tosca_cache.report.reproduce import beside_table
+    from tosca_cache.sweep.progress import CellProgress
 
     console = make_console(stderr=True)
-    with resumable("extraction goes on where it was"), CompareProgress(console) as progress:
+    with resumable("extraction goes on where it was"), CellProgress(console) as progress:
         entries = run(expected, places, on_note=progress.on_note, reporter=progress)
     if as_json:
         echo_json(entries)

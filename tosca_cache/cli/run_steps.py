@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tosca_cache.config import Resolved, TrainConfig
     from tosca_cache.datasets.sources import Source
     from tosca_cache.store import Store
+    from tosca_cache.sweep.run import Preview
 
 BASELINES = "tosca,simplecil,slda,ranpac"
 AXES = ("l1=1e-4,5e-4,1e-3", "lr=0.005,0.02,0.05")
@@ -235,21 +236,15 @@ class Steps:
         return Step(tuple(words), self._searched(axes, ledger))
 
     def _searched(self, axes: Any, ledger: Path) -> str:
-        from tosca_cache.sweep.parse import parse_set
-        from tosca_cache.sweep.request import SweepRequest
-        from tosca_cache.sweep.run import Resources, preview
-        from tosca_cache.sweep.space import merge
-
         if (store := self.store()) is None:
             return LATER
-        request = SweepRequest(self.resolved.config, merge(None, parse_set(list(axes))), seeds=(1993,))
-        found = preview(request, store, ledger, Resources())
+        found = _preview(self.resolved.config, list(axes), (1993,), store, ledger)
         report = _time(found.report_seconds)
         return f"{found.settings} settings on one seed, {_time(found.seconds)}, and {report} for the report"
 
     def train(self) -> Step:
         """A run, unless the same was made on the same features."""
-        from tosca_cache.runs.finished import find_finished
+        from tosca_cache.runs.directory import find_finished
 
         words = self.words("train", config=Path(self.config) if self.config else None)
         if self.given["sweep"] and not Path(str(self.config)).is_file():
@@ -263,16 +258,10 @@ class Steps:
         return Step(words, f"{config.method}, {_seeds(config)}, {self._trained(store)}")
 
     def _trained(self, store: Store) -> str:
-        from tosca_cache.sweep.parse import parse_set
-        from tosca_cache.sweep.request import SweepRequest
-        from tosca_cache.sweep.run import Resources, preview
-        from tosca_cache.sweep.space import merge
-
         config = self.resolved.config
         if config.method != "tosca":
             return "without an estimate (only tosca's steps can be timed beforehand)"
-        request = SweepRequest(config, merge(None, parse_set([])), seeds=tuple(config.seeds))
-        return _time(preview(request, store, self.runs / ".none", Resources()).seconds)
+        return _time(_preview(config, [], config.seeds, store, self.runs / ".none").seconds)
 
     def compare(self) -> Step:
         """A comparison, whose ledger knows what is finished."""
@@ -287,13 +276,21 @@ class Steps:
 
     def report(self) -> None:
         """One page of all of it."""
-        from tosca_cache.runs.finished import find_finished
+        from tosca_cache.runs.directory import find_finished
 
         store = self.store()
         made = None if store is None else find_finished(self.resolved.config, store, self.runs)
         targets = [*([] if made is None else [str(made)]), *self.targets]
         page = inside(self.runs, f"{self.resolved.config.dataset}-run.html")
         _call(("report", *targets, "-o", str(page), "--runs", str(self.runs)))
+
+
+def _preview(config: TrainConfig, axes: list[str], seeds: tuple[int, ...], store: Store, ledger: Path) -> Preview:
+    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.run import Resources, preview
+    from tosca_cache.sweep.space import parse_set
+
+    return preview(SweepRequest(config, parse_set(axes), seeds=seeds), store, ledger, Resources())
 
 
 def _seeds(config: TrainConfig) -> str:

@@ -28,8 +28,8 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUES",
-        help="An axis: l1=1e-4,5e-4 or lr=log:0.005:0.1:5 (lin, int too; without a count a range to draw from); "
-        "momentum=0.8,0.9@optimizer=sgd counts only there. One value sets it for all. May be given often.",
+        help="An axis: l1=1e-4,5e-4 or lr=log:0.005:0.1:5 (lin, int too; without a count a range to draw from). "
+        "One value sets it for all. May be given often.",
     ),
 ]
 Select = Annotated[
@@ -39,7 +39,9 @@ Select = Annotated[
         "--tune-store), or test-oracle (on test rows; not a result)."
     ),
 ]
-Seeds = Annotated[str, typer.Option(help="Seeds of every setting of the search, comma-separated.")]
+Seeds = Annotated[
+    str, typer.Option(help="Seeds of every setting of the search, comma-separated; random and tpe draw by the first.")
+]
 ReportSeeds = Annotated[str, typer.Option(help="Seeds of the report, comma-separated.")]
 Metric = Annotated[str, typer.Option(help="What is maximised: last_accuracy or average_accuracy (.._over_tasks).")]
 Budget = Annotated[
@@ -57,20 +59,16 @@ def sweep(
     context: typer.Context,
     store: StoreOption = None,
     assignments: Assignments = None,
-    space: Annotated[Path | None, typer.Option(help="A TOML file of axes; --set adds to it.", metavar="FILE")] = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
     preset: Preset = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
     sampler: Annotated[str, typer.Option(help="grid, random, or tpe.")] = "grid",
-    trials: Annotated[int | None, typer.Option(help="Settings that random or tpe try.")] = None,
-    sampler_seed: Annotated[int, typer.Option(help="Of random and tpe.")] = 1993,
-    round_size: Annotated[int, typer.Option("--round", help="Settings that tpe proposes at a time.")] = 16,
+    trials: Annotated[int | None, typer.Option(help="Settings that are tried at most.")] = None,
     select: Select = "val",
     val_fraction: Annotated[float, typer.Option(help="Held-out part of each class's train rows.")] = 0.2,
     tune_store: Annotated[Path | None, typer.Option(help="For two-phase: choose on this store.")] = None,
     metric: Metric = "last_accuracy",
-    max_cells: Annotated[int | None, typer.Option(help="Most cells (settings x seeds) of the search.")] = None,
     time_budget: Budget = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-sweep.sqlite")
@@ -104,7 +102,7 @@ def _sweep(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
     from tosca_cache.devices import resolve_device
-    from tosca_cache.runs.provenance import origin
+    from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
     from tosca_cache.store import open_store
     from tosca_cache.sweep.report_facts import sweep_facts
@@ -138,27 +136,22 @@ def _base(given: dict[str, Any]) -> Resolved:
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
     from tosca_cache.config.schema import check_value
-    from tosca_cache.sweep.parse import parse_set, read_space
     from tosca_cache.sweep.request import SweepRequest
-    from tosca_cache.sweep.space import merge
+    from tosca_cache.sweep.space import parse_set
 
-    file = None if given["space"] is None else read_space(given["space"])
     seeds, report_seeds = (
         cast(tuple[int, ...], check_value("seeds", given[name], where=f"--{name.replace('_', '-')}"))
         for name in ("seeds", "report_seeds")
     )
     return SweepRequest(
         base=base,
-        space=merge(file, parse_set(given["assignments"] or [])),
+        space=parse_set(given["assignments"] or []),
         seeds=seeds,
         report_seeds=report_seeds,
         fraction=given["val_fraction"],
         other_store=given["tune_store"] is not None,
         time_budget=None if given["time_budget"] is None else seconds_of(given["time_budget"]),
-        **{
-            name: given[name]
-            for name in ("sampler", "trials", "sampler_seed", "round_size", "select", "metric", "max_cells", "retry")
-        },
+        **{name: given[name] for name in ("sampler", "trials", "select", "metric", "retry")},
     )
 
 
@@ -187,11 +180,11 @@ def _run(
     storage: str | None,
     live: LivePage,
 ) -> None:
-    from tosca_cache.sweep.progress import SweepProgress
+    from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()
-    with resumable("it goes on with what is not finished"), SweepProgress(console, after=live) as progress:
+    with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
         report = run_sweep(
             request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
         )

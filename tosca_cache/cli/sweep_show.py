@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from tosca_cache.sweep.effects import Group
 
-LEAST_SETTINGS = 4  # effects of a parameter mean nothing where one or two settings differ in everything
 MOST_LOST = 10  # diverged or failed cells that are printed; --csv has all
 
 
@@ -31,14 +30,14 @@ def show(
     Cells that were scored in different ways stand in tables of their own: they say nothing about each other.
     """
     from tosca_cache.errors import UsageError
-    from tosca_cache.sweep.cells import check_metric
+    from tosca_cache.sweep.cells import METRICS, check_choice
     from tosca_cache.sweep.effects import groups, to_csv, to_json
     from tosca_cache.sweep.ledger import Ledger
 
-    check_metric(metric)
+    check_choice("--metric", metric, METRICS)
     if csv and json:
         raise UsageError("--csv and --json are two forms", where="--csv", remedy="give one of them")
-    with Ledger.open(ledger, create=False, read_only=True) as book:
+    with Ledger.open(ledger, read_only=True) as book:
         cells = book.cells()
     if csv or json:
         echo(to_csv(cells) if csv else to_json(cells), nl=False)
@@ -51,14 +50,14 @@ def show(
 
 def _print_group(console: Console, group: Group, metric: str, top: int) -> None:
     from tosca_cache.report.sweeps import effects_table, top_table
-    from tosca_cache.sweep.effects import best_settings, main_effects
+    from tosca_cache.sweep.effects import LEAST_SETTINGS, best_settings, main_effects, scored_on
 
     states = [cell.state for cell in group.cells]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     console.rule(f"{scored_on(group.select)}; store {group.store[:10]}")
     console.print(counted, soft_wrap=True)
     best = best_settings(group.cells, metric)
-    console.print(top_table(best[:top], metric=metric, how=f"{len(best)} settings"))
+    console.print(top_table([one[:4] for one in best[:top]], metric=metric, how=f"{len(best)} settings"))
     for effect in main_effects(group.cells, metric) if len(best) >= LEAST_SETTINGS else ():
         console.print(effects_table(effect.key, effect.levels))
     _print_lost(console, group)
@@ -76,20 +75,3 @@ def _print_lost(console: Console, group: Group) -> None:
         console.print(f"{cell.state}: {one_line(words)}", soft_wrap=True)
     if len(lost) > MOST_LOST:
         console.print(f"and {len(lost) - MOST_LOST} more; --csv lists all")
-
-
-def scored_on(select: dict[str, Any]) -> str:
-    """Which rows the cells of a group were scored on, in words."""
-    held_out = f"{select.get('fraction', 0):.0%} of the train rows, held out"
-    tasks = "each domain a task, " if select.get("incremental") == "domains" else ""
-    tasks += "after the last task, " if select.get("evaluated") == "last" else ""
-    return (
-        tasks
-        + {
-            "val": f"scored on {held_out}",
-            "first-task": f"scored on the first task alone, {held_out}",
-            "half-1": "scored on the test rows of the first half of the classes",
-            "half-2": "scored on the test rows of the second half of the classes: a report",
-            "test": "scored on test rows: a report, or an oracle's search",
-        }[select["rows"]]
-    )

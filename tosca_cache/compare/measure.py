@@ -71,7 +71,7 @@ def measure(cells: Sequence[CompareCell], place: Workplace) -> list[dict[str, An
             for learner, stream in zip(learners, streams, strict=True)
         ]
     found = zip(cells, learners, streams, outcomes, strict=True)
-    return [_plain(_numbers(*one) | {"engine": place.engine.name}) for one in found]
+    return [to_json(_numbers(*one) | {"engine": place.engine.name}) for one in found]
 
 
 def make_stream(cell: CompareCell, data: Data) -> TaskStream:
@@ -108,12 +108,6 @@ def scoring_seconds(learner: Learner, stream: TaskStream) -> float:
         return perf_counter() - start
 
     return median(once() for _ in range(SCORINGS)) / len(rows)
-
-
-def _plain(found: dict[str, Any]) -> dict[str, Any]:
-    plain = to_json(found)
-    assert isinstance(plain, dict)
-    return plain
 
 
 def _reason(error: BaseException) -> str:

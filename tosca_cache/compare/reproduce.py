@@ -10,7 +10,7 @@ from typing import Any
 
 from tosca_cache.compare.cells import CompareRequest
 from tosca_cache.compare.expectation import Expectation
-from tosca_cache.compare.run import CompareReporter, run_compare
+from tosca_cache.compare.run import run_compare
 from tosca_cache.config import TrainConfig, config_of
 from tosca_cache.datasets import known
 from tosca_cache.datasets.decoding import PUBLISHED
@@ -24,6 +24,7 @@ from tosca_cache.extract.pipeline import extract
 from tosca_cache.extract.request import ExtractRequest, prepare, source
 from tosca_cache.learners import LEARNERS
 from tosca_cache.store import Store, check_store, list_stores, open_store
+from tosca_cache.sweep.runner import CellReporter
 
 PUBLISHED_PRECISION = "fp32"
 
@@ -61,7 +62,7 @@ def reproduce(
     places: Places,
     *,
     on_note: Callable[[str], None] = lambda text: None,
-    reporter: CompareReporter | None = None,
+    reporter: CellReporter | None = None,
 ) -> list[dict[str, Any]]:
     """Every published value beside ours, as plain values: one entry a measure; see `_beside`.
 
@@ -136,9 +137,7 @@ def _beside(
             spread = stdev(ours) if len(ours) > 1 else None
             entry |= {"ours": fmean(ours), "difference": fmean(ours) - published, "ours_spread": spread}
         entries.append(entry)
-    plain = to_json(entries)
-    assert isinstance(plain, list)
-    return plain
+    return to_json(entries)
 
 
 def features_for(expected: Expectation, places: Places, *, on_note: Callable[[str], None]) -> Store:

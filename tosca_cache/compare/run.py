@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
@@ -16,34 +17,15 @@ from tosca_cache.learners.base import check_memory
 from tosca_cache.learners.options import make_learner
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import DONE, FAILED, Finished, Ledger, LedgerCell
+from tosca_cache.sweep.ledger import DONE, FAILED, Ledger, LedgerCell
 from tosca_cache.sweep.ledger_file import damaged
-from tosca_cache.sweep.runner import FINISHED, finish_cells
+from tosca_cache.sweep.runner import FINISHED, CellReporter, finish_cells
 from tosca_cache.sweep.scenario import read_data
 from tosca_cache.workers import threads_here
 
 
-class CompareReporter:
-    """Is told how a comparison goes on; this one says nothing of it."""
-
-    def on_begin(self, cells: int, finished: int) -> None:
-        """So many cells, of which so many were finished before."""
-
-    def on_block(self, method: str, seeds: Sequence[int]) -> None:
-        """A learner begins with these seeds."""
-
-    def on_task(self, number: int, tasks: int) -> None:
-        """The running learner has learned this task of so many."""
-
-    def on_finished(self, method: str, finished: Sequence[Finished]) -> None:
-        """Cells of a learner were run and are in the ledger."""
-
-    def on_note(self, text: str) -> None:
-        """Something that the user should know."""
-
-
 def run_compare(
-    request: CompareRequest, store: Store, ledger: Path | None = None, *, reporter: CompareReporter | None = None
+    request: CompareRequest, store: Store, ledger: Path | None = None, *, reporter: CellReporter | None = None
 ) -> dict[str, Any]:
     """Runs what the ledger does not know yet and returns the table; see `compare.summary.summary` for what is in it.
 
@@ -56,7 +38,7 @@ def run_compare(
     if ledger is None:
         with tempfile.TemporaryDirectory() as folder:
             return run_compare(request, store, Path(folder) / "compare.sqlite", reporter=reporter)
-    told = reporter or CompareReporter()
+    told = reporter or CellReporter()
     cells = [cells_of(request, method, store.spec.digest()) for method in request.methods]
     place = _workplace(request, store, cells, told)
     with Ledger.open(ledger) as book:
@@ -76,7 +58,7 @@ def _finished(book: Ledger, cells: Sequence[CompareCell], request: CompareReques
 def so_far(request: CompareRequest, store: Store, ledger: Path) -> dict[str, Any] | None:
     """The table of the cells that are done by now; None if there are none."""
     cells = [cell for method in request.methods for cell in cells_of(request, method, store.spec.digest())]
-    with Ledger.open(ledger, create=False, read_only=True) as book:
+    with Ledger.open(ledger, read_only=True) as book:
         done = [cell for cell in _finished(book, cells, request) if cell.state == DONE]
     known = {cell.content["setting"]["method"] for cell in done}
     if not known:
@@ -85,7 +67,7 @@ def so_far(request: CompareRequest, store: Store, ledger: Path) -> dict[str, Any
 
 
 def _workplace(
-    request: CompareRequest, store: Store, cells: Sequence[Sequence[CompareCell]], told: CompareReporter
+    request: CompareRequest, store: Store, cells: Sequence[Sequence[CompareCell]], told: CellReporter
 ) -> Workplace:
     """What all cells need; wrong protocols and options are found here, before anything is trained."""
     data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
@@ -101,25 +83,42 @@ def _workplace(
     return Workplace(data, device, engine, told.on_task)
 
 
-def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Workplace, told: CompareReporter) -> None:
+def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Workplace, told: CellReporter) -> None:
     """Returns when all are finished; those that failed are run again."""
     contents = {cell.address: cell.content for row in cells for cell in row}
-    addresses = list(contents)
+    addresses, bests = list(contents), list[tuple[float, str]]()
 
     def run(left: set[str]) -> bool:
         """Runs those of these cells that nobody else has taken."""
         for row in cells:
             for block in blocks_of([cell for cell in row if cell.address in left]):
                 taken = book.claim([cell.address for cell in block])
-                mine = [cell for cell in block if cell.address in taken]
-                if mine:  # others may be running it, or have finished it meanwhile
-                    told.on_block(mine[0].method, [cell.seed for cell in mine])
-                    finished = measure_block(mine, place)
-                    book.record(finished)
-                    told.on_finished(mine[0].method, finished)
+                if mine := [cell for cell in block if cell.address in taken]:  # others may have finished it meanwhile
+                    bests.extend(_run_block(mine, book, place, told))
+                    if bests:
+                        score, method = max(bests, key=lambda best: best[0])
+                        told.on_best(score, f"{score:.2f}: {method}")
         return True
 
     book.retry([cell.address for cell in book.cells(addresses, state=FAILED)])
     counts = book.counts(addresses)
-    told.on_begin(len(addresses), sum(counts[state] for state in FINISHED))
+    finished = sum(counts[state] for state in FINISHED)
+    told.on_stage("compare", len(addresses), finished)
+    if finished:
+        told.on_note(f"{finished} of {len(addresses)} cells are finished already")
     finish_cells(book, contents, run, told.on_note)
+
+
+def _run_block(
+    cells: Sequence[CompareCell], book: Ledger, place: Workplace, told: CellReporter
+) -> list[tuple[float, str]]:
+    """Runs and records cells of one learner; returns the last accuracy of each, and the learner's name."""
+    name, begun = f"{cells[0].method}, seed {', '.join(str(cell.seed) for cell in cells)}", monotonic()
+    told.on_block(name)
+    finished = measure_block(cells, place)
+    book.record(finished)
+    told.on_finished(finished)
+    reached = [cell.result["last_accuracy"] for cell in finished if cell.result is not None]
+    if reached:
+        told.on_note(f"{name}: A_T {' '.join(f'{value:.2f}' for value in reached)}, {monotonic() - begun:.1f} s")
+    return [(value, cells[0].method) for value in reached]

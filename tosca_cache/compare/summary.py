@@ -34,7 +34,7 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
         _row(name, request, columns, [cell for cell in cells if cell.content["setting"]["method"] == name])
         for name in request.methods
     ]
-    plain = to_json(
+    return to_json(
         {
             "dataset": config.dataset,
             "store": str(store.path),
@@ -48,8 +48,6 @@ def summary(request: CompareRequest, store: Store, cells: Sequence[LedgerCell]) 
             "rows": sorted(rows, key=_place),
         }
     )
-    assert isinstance(plain, dict)
-    return plain
 
 
 def columns_of(request: CompareRequest) -> tuple[str, ...]:

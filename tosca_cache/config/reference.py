@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from tosca_cache.config.checks import Kind, accept, one_of, text
-from tosca_cache.config.schema import DATASET_ALIASES, check_value, unknown_key
+from tosca_cache.config.schema import check_value, unknown_key
 from tosca_cache.errors import ConfigError
 
 DATASETS = ("cifar224", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab")
 
-# Keys under another name, or of another form, than ours.
+# Keys under another name than ours, under the same, and those that only the reference has or limits more narrowly.
 _RENAMED = {"seed": "seeds", "backbone_type": "backbone"}
 _SAME = (
-    *("shuffle", "init_cls", "increment", "mlp_ratio", "se_ratio", "l1", "flow", "epochs", "batch_size", "optimizer"),
-    *("scheduler", "lr", "weight_decay"),
+    *("dataset", "shuffle", "init_cls", "increment", "mlp_ratio", "se_ratio", "l1", "flow", "epochs", "batch_size"),
+    *("optimizer", "scheduler", "lr", "weight_decay"),
 )
 _OWN: dict[str, Kind] = {
     "prefix": text("a name"),
@@ -22,25 +22,11 @@ _OWN: dict[str, Kind] = {
     "model_name": one_of(["tosca"]),
     "pretrained": bool,
 }
-KEYS = (
-    *("prefix", "dataset", "shuffle", "init_cls", "increment", "model_name", "backbone_type", "pretrained", "device"),
-    *("seed", "mlp_ratio", "se_ratio", "l1", "flow", "epochs", "batch_size", "optimizer", "scheduler", "lr"),
-    *("weight_decay", "milestones"),
-)
 
 # What files of the toolboxes that the reference is built on (PyCIL, LAMDA-PILOT) hold, and its TOSCA never reads.
 _LINEAGE = (
-    *(
-        "memory_size",
-        "memory_per_class",
-        "fixed_memory",
-        "tuned_epoch",
-        "trained_epoch",
-        "init_epoch",
-        "init_lr",
-        "min_lr",
-    ),
-    *("init_weight_decay", "init_milestones", "init_lr_decay", "lr_decay", "lrate_decay", "reinit_optimizer"),
+    *("memory_size", "memory_per_class", "fixed_memory", "tuned_epoch", "trained_epoch", "init_epoch", "init_lr"),
+    *("min_lr", "init_weight_decay", "init_milestones", "init_lr_decay", "lr_decay", "lrate_decay", "reinit_optimizer"),
     *("body_lr", "head_lr", "later_lr", "later_epochs", "num_workers", "nb_classes", "nb_tasks", "use_init_ptm"),
     *("get_original_backbone", "global_pool", "head_type", "freeze", "vpt_type", "prompt_token_num", "ffn_num"),
     *("use_RP", "M", "print_forget"),
@@ -72,10 +58,8 @@ def convert(
             raise unknown_key(key, KEYS, where)
         if key in _OWN:
             _check_own(key, value, where)
-        special = _SPECIAL.get(key)
-        if special is not None:
-            name, translate = special
-            values[name] = translate(value, where)
+        if key in _SPECIAL:
+            values[key] = _SPECIAL[key](value, where)
         elif key in _SAME or key in _RENAMED:
             name = _RENAMED.get(key, key)
             values[name] = check_value(name, value, where=where)
@@ -92,10 +76,6 @@ def _check_own(key: str, value: object, where: str) -> None:
             where=where,
             remedy="Set it to true, or leave it out.",
         )
-
-
-def _dataset(value: object, where: str) -> object:
-    return DATASET_ALIASES.get(str(value), value)
 
 
 def _milestones(value: object, where: str) -> object:
@@ -119,8 +99,8 @@ def _device(value: object, where: str) -> object:
     return "cpu" if first < 0 else f"cuda:{first}" if first else "auto"
 
 
-_SPECIAL: dict[str, tuple[str, Callable[[object, str], object]]] = {
-    "dataset": ("dataset", _dataset),
-    "device": ("device", _device),
-    "milestones": ("milestones", _milestones),
+_SPECIAL: dict[str, Callable[[object, str], object]] = {
+    "device": _device,
+    "milestones": _milestones,
 }
+KEYS = tuple(dict.fromkeys((*_OWN, *_RENAMED, *_SAME, *_SPECIAL)))

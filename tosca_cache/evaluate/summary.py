@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar, cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+T = TypeVar("T")
 
 
 def summarise(
@@ -61,16 +64,13 @@ def mean_and_spread(values: list[dict[str, float]]) -> tuple[dict[str, float], d
     return mean, {name: float(np.std([v[name] for v in values], ddof=1)) for name in mean}
 
 
-def to_json(value: object) -> object:
+def to_json(value: T) -> T:
     """Plain JSON values; NaN (a metric that is not defined, or an entry above R's diagonal) becomes null."""
-    if isinstance(value, np.ndarray):
-        return to_json(value.tolist())
-    if isinstance(value, dict):
-        return {str(name): to_json(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return to_json(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+    plain: Any = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    if isinstance(plain, dict):
+        plain = {str(name): to_json(item) for name, item in plain.items()}
+    elif isinstance(plain, list | tuple):
+        plain = [to_json(item) for item in plain]
+    elif isinstance(plain, float) and not np.isfinite(plain):
+        plain = None
+    return cast(T, plain)

@@ -16,15 +16,22 @@ seed-S/losses.npz       of TOSCA: the loss before every training step, an array 
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tosca_cache import __version__
+from tosca_cache.config import TrainConfig, to_toml
 from tosca_cache.errors import RunError
-from tosca_cache.files import file_errors, write_json, write_text
+from tosca_cache.files import Limit, file_errors, read_limited, strict_json, write_json, write_text
 from tosca_cache.names import inside
 from tosca_cache.runs.metrics_file import METRICS
+from tosca_cache.store import Store
+
+if TYPE_CHECKING:
+    import torch
 
 PARTIAL = ".partial"
 LATEST = ("last", "latest")
@@ -119,3 +126,36 @@ def list_runs(runs: Path) -> list[Path]:
     """Finished runs in `runs`, oldest first."""
     found = (path for path in runs.glob("*") if (path / METRICS).is_file() and not path.name.endswith(PARTIAL))
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
+
+
+def find_finished(config: TrainConfig, store: Store, runs: Path) -> Path | None:
+    """The latest run below `runs` that training with these settings on this store would only repeat; None if there is none.
+
+    A run that diverged does not count, nor one that cannot be read.
+    """
+    text, digest = to_toml(config).encode(), store.spec.digest()
+    for path in reversed(list_runs(runs)):
+        try:
+            if read_limited(path / "config.toml", Limit.CONFIG) != text:
+                continue
+            made = strict_json(read_limited(path / "provenance.json", Limit.PROVENANCE))
+            metrics = strict_json(read_limited(path / METRICS, Limit.METRICS))
+            same = made["tosca_cache"] == __version__ and made["store"]["fingerprint"] == digest
+            if same and not metrics.get("diverged"):
+                return path
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue
+    return None
+
+
+def origin(store: Store, device: torch.device) -> dict[str, Any]:
+    """Where numbers come from: version, command, time, store and machine, as plain JSON values."""
+    from tosca_cache.devices import describe_machine
+
+    return {
+        "tosca_cache": __version__,
+        "command": sys.argv,
+        "begun": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "store": {"path": str(store.path), "fingerprint": store.spec.digest()},
+        "machine": describe_machine(device),
+    }

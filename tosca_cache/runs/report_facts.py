@@ -45,9 +45,7 @@ def run_facts(run: Path) -> dict[str, Any]:
         "task_confusion": task_confusion([found for found in seeds.values() if found], len(metrics["R"])),
         "classes": _classes([found for found in seeds.values() if found], names),
     }
-    plain = to_json(facts)
-    assert isinstance(plain, dict)
-    return plain
+    return to_json(facts)
 
 
 def command_text(words: Any) -> str | None:

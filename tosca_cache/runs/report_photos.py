@@ -41,7 +41,7 @@ def reference_curves(run: Path, store: Store) -> dict[str, Any]:
             found.setdefault(name, []).append(curve)
     if config.method == Tosca.name:
         found["oracle"] = [_oracle(stored) for stored in stored_seeds(run, store.path)]
-    plain = to_json(
+    return to_json(
         {
             name: {
                 "mean": np.mean(curves, axis=0),
@@ -50,8 +50,6 @@ def reference_curves(run: Path, store: Store) -> dict[str, Any]:
             for name, curves in found.items()
         }
     )
-    assert isinstance(plain, dict)
-    return plain
 
 
 def _without_modules(stream: TaskStream) -> dict[str, list[float]]:

@@ -115,6 +115,4 @@ def _score(cell: Cell, learner: PretrainedTosca, source: Source) -> dict[str, An
         found: dict[str, Any] = metrics | {"R": outcome.R}
     else:  # what needs the rows of R before the last is not defined
         found = {name: value for name, value in metrics.items() if np.isfinite(value) or name in LAST}
-    plain = to_json(found | {"seconds": {"evaluate": perf_counter() - start}})
-    assert isinstance(plain, dict)
-    return plain
+    return to_json(found | {"seconds": {"evaluate": perf_counter() - start}})

@@ -160,11 +160,6 @@ def mean_spread(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else nan
 
 
-def check_metric(metric: str) -> None:
-    """Raises `UsageError` if settings cannot be ranked by it."""
-    check_choice("--metric", metric, METRICS)
-
-
 def check_choice(option: str, value: str, known: Sequence[str]) -> None:
     """Raises `UsageError` that names the nearest if an option has a value that it cannot have."""
     if value not in known:

@@ -21,6 +21,7 @@ from tosca_cache.text import csv_text
 
 MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
 RANGES = 4
+LEAST_SETTINGS = 4  # effects of a parameter mean nothing where one or two settings differ in everything
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,18 @@ class Group:
 
 
 class BestSetting(NamedTuple):
-    """One setting over its seeds: the keys that vary within the group, and its score; spread is NaN for one seed."""
+    """One setting over its seeds: the keys that vary within the group, and its score; spread is NaN for one seed.
 
-    setting: dict[str, Any]
+    seconds, sparsity: of training, of its modules; on average, NaN where not known. diverged: whether one of its cells did.
+    """
+
+    point: dict[str, Any]
     mean: float
     spread: float
     seeds: int
+    seconds: float
+    sparsity: float
+    diverged: bool
 
 
 class Level(NamedTuple):
@@ -81,12 +88,14 @@ def best_settings(cells: Sequence[LedgerCell], score: str) -> list[BestSetting]:
     """
     keys, found = varying_keys(cells), []
     for members in _parted(cells, lambda cell: _text(cell.content["setting"])):
-        scores = [value for cell in members if (value := score_of(cell, score)) is not None]
+        scores = _numbers(members, score)
         if scores:
             whole = members[0].content["setting"]
-            best = BestSetting({key: whole[key] for key in keys if key in whole}, *mean_spread(scores), len(scores))
-            found.append((any(cell.state == DIVERGED for cell in members), -best.mean, _text(best.setting), best))
-    return [best for *_, best in sorted(found, key=lambda entry: entry[:3])]
+            point = {key: whole[key] for key in keys if key in whole}
+            seconds, sparsity = (mean_spread(_numbers(members, *of))[0] for of in (("seconds", "train"), ("sparsity",)))
+            diverged = any(cell.state == DIVERGED for cell in members)
+            found.append(BestSetting(point, *mean_spread(scores), len(scores), seconds, sparsity, diverged))
+    return sorted(found, key=lambda best: (best.diverged, -best.mean, _text(best.point)))
 
 
 def main_effects(cells: Sequence[LedgerCell], score: str) -> list[Effect]:
@@ -95,7 +104,7 @@ def main_effects(cells: Sequence[LedgerCell], score: str) -> list[Effect]:
     Arguments:
         score: which number of a result to average.
     """
-    scored = [cell for cell in cells if score_of(cell, score) is not None]
+    scored = [cell for cell in cells if _numbers([cell], score)]
     effects = []
     for key in varying_keys(scored):
         having = [cell for cell in scored if key in cell.content["setting"]]
@@ -113,12 +122,8 @@ def to_csv(cells: Sequence[LedgerCell]) -> str:
     `to_json`); attempts, reason. What a cell does not have is empty; lists are JSON.
     """
     columns, rows = cell_table(cells)
-    written = columns[2:-2]  # but address and state, attempts and reason
-    lines: list[list[object]] = [list(columns)]
-    for row in rows:
-        plain = [v if (v := row[name]) is None or isinstance(v, str) else _text(v) for name in written]
-        lines.append([row["address"], row["state"], *plain, row["attempts"], row["reason"]])
-    return csv_text(lines)
+    values = [[row[name] for name in columns] for row in rows]
+    return csv_text([columns, *([v if isinstance(v, str | None) else _text(v) for v in row] for row in values)])
 
 
 def cell_table(cells: Sequence[LedgerCell]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -144,10 +149,31 @@ def to_json(cells: Sequence[LedgerCell]) -> str:
     return f"[\n{lines}\n]"
 
 
-def score_of(cell: LedgerCell, score: str) -> float | None:
-    """A number of a cell's result; None if the cell is not done or the number is not defined."""
-    value = cell.result.get(score) if cell.state == DONE and cell.result is not None else None
-    return float(value) if isinstance(value, int | float) else None
+def scored_on(select: Mapping[str, Any]) -> str:
+    """Which rows the cells of a group were scored on, in words."""
+    held_out = f"{select.get('fraction', 0):.0%} of the train rows, held out"
+    tasks = "each domain a task, " if select.get("incremental") == "domains" else ""
+    tasks += "after the last task, " if select.get("evaluated") == "last" else ""
+    rows = {
+        "val": held_out,
+        "first-task": f"the first task alone, {held_out}",
+        "half-1": "the test rows of the first half of the classes",
+        "half-2": "the test rows of the second half of the classes: a report",
+        "test": "test rows: a report, or an oracle's search",
+    }
+    return f"{tasks}scored on {rows[select['rows']]}"
+
+
+def _numbers(cells: Iterable[LedgerCell], *names: str) -> list[float]:
+    """A number of the result of each cell that is done, where it is defined; several names lead to one within another."""
+    found = []
+    for cell in cells:
+        value: Any = cell.result if cell.state == DONE else None
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, int | float):
+            found.append(float(value))
+    return found
 
 
 def _keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -183,7 +209,7 @@ def _by_value(cells: Sequence[LedgerCell], key: str) -> list[list[LedgerCell]]:
 def _level(cells: Sequence[LedgerCell], key: str, score: str) -> Level:
     """The level made of these cells, whose values of `key` are equal, or numbers of one range."""
     values = [cell.content["setting"][key] for cell in cells]
-    scores = [value for cell in cells if (value := score_of(cell, score)) is not None]
+    scores = _numbers(cells, score)
     if not _is_number(values[0]):
         label = values[0] if isinstance(values[0], str) else _text(values[0])
     else:

@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import sqlite3
-import sys
 import threading
 import time
 import uuid
@@ -22,7 +21,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from tosca_cache.errors import RunError
 from tosca_cache.files import strict_json
@@ -31,18 +32,14 @@ from tosca_cache.sweep.ledger_file import connect, damaged, database_errors
 
 OPEN, RUNNING, DONE, DIVERGED, FAILED = "open", "running", "done", "diverged", "failed"
 STATES = (OPEN, RUNNING, DONE, DIVERGED, FAILED)
-LEASE = (
-    120.0  # seconds of silence after which an owner is dead; the clocks of several hosts must agree to well within it
-)
-SCORED_ON = ("val", "first-task", "half-1", "half-2", "test")
+LEASE = 120.0  # seconds of silence after which an owner is dead; clocks of several hosts must agree to well within it
 LARGEST = 1e18  # of any result: sums and squares of a few of them are numbers, too
 
+Setting = str | bool | float | None
+Measured = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+
 # Lists of addresses go into a statement as one JSON array: the number of variables is limited, its length is not.
-_LISTED = "cells.address IN (SELECT value FROM json_each(?))"
-_CELL = (
-    "SELECT cells.address, content, state, result, reason, 'process ' || owners.pid || ' on ' || owners.host, since,"
-    " finished, attempts FROM cells LEFT JOIN owners ON owners.id = cells.owner"
-)
+_LISTED = "address IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,6 @@ class LedgerCell:
     state: one of `STATES`.
     result: what was measured, plain JSON; None unless done (or diverged, and something was measured).
     reason: why it diverged or failed; kept after `retry` until the next result.
-    owner: the process that runs it or ran it last, for people; None if none did.
-    since, finished: when it was last taken and recorded, ISO 8601 in UTC.
     attempts: how often it was taken.
     """
 
@@ -74,51 +69,45 @@ class LedgerCell:
     state: str
     result: dict[str, Any] | None
     reason: str | None
-    owner: str | None
-    since: str | None
-    finished: str | None
     attempts: int
 
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> LedgerCell:
         """The cell of a row; raises `ValueError` for what no cell can be: anybody may have written the file."""
         address, content, state, result, *rest = row
-        if not all(isinstance(text, str | None) for text in (content, result, *rest[:-1])):
+        if not isinstance(content, str) or not isinstance(result, str | None) or (state == DONE and result is None):
             raise ValueError("what should be text is none")
-        if not isinstance(address, str) or state not in STATES or type(rest[-1]) is not int:
-            raise ValueError("it has no address, state or number of attempts")
-        cell = cls(address, strict_json(content or ""), state, None if result is None else strict_json(result), *rest)
-        _check_content(cell.content)
-        if cell.result is not None or state == DONE:
-            _check_result(cell.result, LARGEST if state == DONE else sys.float_info.max)
+        cell = cls(address, strict_json(content), state, None if result is None else strict_json(result), *rest)
+        _Row.model_validate(vars(cell))
         return cell
 
 
-def _check_content(content: Any) -> None:
-    known = {"setting": dict, "seed": int, "select": dict, "store": str, "arithmetic": int}
-    if not isinstance(content, dict) or any(type(content.get(key)) is not kind for key, kind in known.items()):
-        raise ValueError(f"the content of a cell has {', '.join(known)}")
-    select = content["select"]
-    if select.get("rows") not in SCORED_ON or not 0 <= _number(select.get("fraction", 0)) <= 1:
-        raise ValueError("no rows are selected so")
-    for value in (*content["setting"].values(), *select.values(), content["seed"], content["arithmetic"]):
-        for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, str | None):
-                _number(item)
+class _Checked(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
-def _check_result(result: Any, most: float) -> None:
-    if not isinstance(result, dict):
-        raise ValueError("a result is no mapping")
-    for value in result.values():
-        if not isinstance(value, str | list | dict | None):
-            _number(value, most)
+class _Select(_Checked):
+    rows: Literal["val", "first-task", "half-1", "half-2", "test"]
+    fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
-def _number(value: Any, most: float = sys.float_info.max) -> float:
-    if not isinstance(value, int | float) or not -most <= value <= most:
-        raise ValueError("it has no number where one belongs")
-    return value
+class _Content(_Checked):
+    setting: dict[str, Setting | list[Setting]]
+    seed: int
+    select: _Select
+    store: str
+    arithmetic: int
+
+
+class _Row(_Checked):
+    """What a row must be; numbers are such that they can be added and printed."""
+
+    address: str
+    content: _Content
+    state: Literal["open", "running", "done", "diverged", "failed"]
+    result: dict[str, str | bool | Measured | list[Any] | dict[str, Any] | None] | None
+    reason: str | None
+    attempts: int
 
 
 class Ledger:
@@ -138,19 +127,18 @@ class Ledger:
         self._speaker: threading.Thread | None = None
 
     @classmethod
-    def open(cls, path: Path, *, create: bool = True, read_only: bool = False, lease: float = LEASE) -> Ledger:
-        """Opens a ledger, or makes it.
+    def open(cls, path: Path, *, read_only: bool = False, lease: float = LEASE) -> Ledger:
+        """Opens a ledger; makes it, and the folder it lies in, if it is missing.
 
         Arguments:
             path: the file.
-            create: make the ledger, and the folder it lies in, if it is missing.
-            read_only: only look; works on a read-only medium, too.
+            read_only: only look, and make none; works on a read-only medium, too.
             lease: see `LEASE`; all users of a ledger must agree.
 
         Raises `RunError` if there is none, if the file is something else, damaged or of another version, and if it
         cannot be written.
         """
-        return cls(path, connect(path, create=create, read_only=read_only), lease)
+        return cls(path, connect(path, read_only=read_only), lease)
 
     def add(self, cells: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Adds cells (address, content) as open ones; leaves known addresses alone."""
@@ -181,7 +169,18 @@ class Ledger:
         Cells that are not this ledger's any more are left alone: they were taken over by somebody who could not know that
         this owner still lives. Nothing is lost, for a cell's content decides its result.
         """
-        rows = [(f.state, _text(f.result), _storable(f.reason), _now(), f.address, self._id) for f in finished]
+        rows = [
+            (
+                f.state,
+                None if f.result is None else canonical_json(f.result),
+                # A reason may quote the name of a file, which need not be text; SQLite stores only text.
+                None if f.reason is None else f.reason.encode("utf-8", "backslashreplace").decode(),
+                _now(),
+                f.address,
+                self._id,
+            )
+            for f in finished
+        ]
         statement = """UPDATE cells SET state = ?, result = ?, reason = ?, finished = ?
             WHERE address = ? AND state = 'running' AND owner = ?"""
         with self._transaction() as connection:
@@ -214,7 +213,8 @@ class Ledger:
         Raises `RunError` if one of them is not what a cell can be.
         """
         listed = None if addresses is None else json.dumps(list(addresses))
-        statement = f"{_CELL} WHERE (? IS NULL OR {_LISTED}) AND (? IS NULL OR state = ?) ORDER BY cells.rowid"
+        statement = f"""SELECT address, content, state, result, reason, attempts FROM cells
+            WHERE (? IS NULL OR {_LISTED}) AND (? IS NULL OR state = ?) ORDER BY rowid"""
         with self._using() as connection:
             rows = connection.execute(statement, (listed, listed, state, state)).fetchall()
         try:
@@ -263,19 +263,12 @@ class Ledger:
                         self._say_alive(connection)
 
     def _dead(self, connection: sqlite3.Connection) -> list[str]:
-        """Owners of running cells whose lease has ended; from here those are seen at once that are gone from this place."""
-        running = (
-            "SELECT id, place, pid, beat FROM owners WHERE id IN (SELECT owner FROM cells WHERE state = 'running')"
-        )
-        owners = connection.execute(running).fetchall()
+        """Owners whose lease has ended; from here those are seen at once that are gone from this place."""
+        owners = connection.execute("SELECT id, place, pid, beat FROM owners").fetchall()
         if not all(isinstance(pid, int) and isinstance(beat, float) for _, _, pid, beat in owners):
             raise damaged(self.path)
-        here, now = this_place(), time.time()
-        return [
-            owner
-            for owner, place, pid, beat in owners
-            if now - beat > self._lease or (place == here and not is_alive(pid))
-        ]
+        here, late = this_place(), time.time() - self._lease
+        return [id for id, place, pid, beat in owners if beat < late or (place == here and not is_alive(pid))]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -299,15 +292,6 @@ class Ledger:
 def canonical_json(value: Mapping[str, Any]) -> str:
     """The one JSON text of a value; raises `ValueError` for NaN."""
     return json.dumps(dict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _text(result: Mapping[str, Any] | None) -> str | None:
-    return None if result is None else canonical_json(result)
-
-
-def _storable(reason: str | None) -> str | None:
-    """A reason may quote the name of a file, which need not be text; SQLite stores only text."""
-    return None if reason is None else reason.encode("utf-8", "backslashreplace").decode()
 
 
 def _now() -> str:

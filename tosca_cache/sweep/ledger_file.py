@@ -37,34 +37,32 @@ _SYSTEM = {  # what SQLite's names of failures are called elsewhere
 }
 
 
-def connect(path: Path, *, create: bool, read_only: bool) -> sqlite3.Connection:
-    """Opens a ledger's database, after checking that it is one and undamaged.
+def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    """Opens a ledger's database, after checking that it is one and undamaged; makes it if there is none.
 
     Arguments:
-        create: make the ledger, and the folder it lies in, if it is missing.
         read_only: change nothing, so that a ledger on a read-only medium can be looked at.
 
     Raises `RunError`.
     """
-    create = create and not read_only
     with file_errors(path, RunError, option=OPTION):
         if path.is_dir():
             raise RunError("A ledger is a file; this is a folder.", where=path, remedy="Give the ledger's own path.")
-        if not path.exists() and not create:
+        if not path.exists() and read_only:
             raise RunError("There is no ledger here.", where=path, remedy="Check the path; `tosca sweep` makes one.")
         if path.exists() and 0 < path.stat().st_size < _SMALLEST:  # SQLite would take it for an empty database
             raise _not_a_ledger(path)
-        if create:
+        if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
     # Transactions are begun explicitly; the threads of a sweep share the connection, one at a time.
-    uri = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    uri = f"{path.absolute().as_uri()}?mode={'rw' if read_only else 'rwc'}"
     with database_errors(path):
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, Limit.CELL)
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA synchronous = FULL")  # what is recorded outlives a loss of power, too
-            if create and _is_empty(connection):
+            if not read_only and _is_empty(connection):
                 _make_tables(connection)
             _check(connection, path)
             if read_only:

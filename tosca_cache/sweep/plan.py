@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from time import perf_counter
@@ -16,7 +16,7 @@ from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.module import normalise
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.sweep.cells import Cell, tasks_of
-from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
+from tosca_cache.sweep.scenario import Data, make_scenario
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine
@@ -143,16 +143,14 @@ def plan_groups(
         jobs: blocks that are trained at the same time.
     """
     memory = int(free_memory(device) * USABLE) if memory is None else memory
+    known: dict[tuple[object, ...], tuple[int, ...]] = {}
     by_shape: dict[tuple[object, ...], list[Cell]] = {}
-    sizes_of = _SizesOfTasks(data)
     for cell in cells:
-        key = (
-            cell.scenario,
-            cell.curve,
-            *(getattr(cell.config, name) for name in SHAPE_KEYS),
-            cell.config.device,
-            sizes_of(cell),
-        )
+        shape = tuple(getattr(cell.config, name) for name in SHAPE_KEYS)
+        order = (cell.scenario, cell.seed, cell.config.shuffle)
+        if cell.config.incremental == "domains" and order not in known:  # another order has other sizes in its places
+            known[order] = tuple(make_scenario(cell.scenario, cell.config, data, cell.seed).sizes)
+        key = (cell.scenario, cell.curve, shape, cell.config.device, known.get(order))
         by_shape.setdefault(key, []).append(cell)
     views = data.train.features.shape[1]
     groups = []
@@ -168,25 +166,6 @@ def plan_groups(
 def scored_at_once(engine: Engine, device: torch.device) -> int:
     """Cells of a block that are scored at a time: one a core, or a few that share a GPU."""
     return engine.threads if device.type == "cpu" else SCORED_ON_GPU
-
-
-@dataclass
-class _SizesOfTasks:
-    """The classes of each task of a cell whose tasks are domains: the order of another seed may have them in other places.
-
-    Class streams have the same sizes for all seeds: their cells get None.
-    """
-
-    data: Data
-    known: dict[tuple[Scenario, int, bool], tuple[int, ...]] = field(default_factory=dict)
-
-    def __call__(self, cell: Cell) -> tuple[int, ...] | None:
-        if cell.config.incremental == "classes":
-            return None
-        key = (cell.scenario, cell.seed, cell.config.shuffle)
-        if key not in self.known:
-            self.known[key] = tuple(make_scenario(cell.scenario, cell.config, self.data, cell.seed).sizes)
-        return self.known[key]
 
 
 def _most(sizes: Sizes, engine: Engine, device: torch.device, memory: int) -> int:

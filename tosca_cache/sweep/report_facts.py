@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,22 @@ from tosca_cache.errors import RunError
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.runs.report_facts import command_text, store_warnings
-from tosca_cache.sweep.cells import mean_spread
-from tosca_cache.sweep.effects import Group, groups, main_effects, score_of, varying_keys
+from tosca_cache.sweep.effects import (
+    LEAST_SETTINGS,
+    Group,
+    best_settings,
+    groups,
+    main_effects,
+    scored_on,
+    varying_keys,
+)
 from tosca_cache.sweep.ledger import DIVERGED, FAILED, Ledger, LedgerCell
 from tosca_cache.sweep.run import best_path, report_path
-
-LEAST_SETTINGS = 4  # effects of a parameter mean nothing where one or two settings differ in everything
-ROWS = {
-    "val": "train rows held out",
-    "first-task": "the first task's train rows held out",
-    "half-1": "test rows of the first half of the classes",
-    "half-2": "test rows of the second half of the classes",
-    "test": "test rows",
-}
 
 
 def is_comparison(path: Path) -> bool:
     """Whether a ledger is one of `tosca compare`."""
-    with Ledger.open(path, create=False, read_only=True) as book:
+    with Ledger.open(path, read_only=True) as book:
         cells = book.cells()
     return any("method" in cell.content["setting"] for cell in cells)
 
@@ -37,11 +35,11 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
 
     Arguments:
         metric: what settings are ranked by, that of the report if None.
-        made: where the numbers come from (`runs.provenance.origin`), while there is no report that says it.
+        made: where the numbers come from (`runs.directory.origin`), while there is no report that says it.
 
     Raises `RunError` if there is no such ledger, or if it or its report is damaged.
     """
-    with Ledger.open(path, create=False, read_only=True) as book:
+    with Ledger.open(path, read_only=True) as book:
         cells = book.cells()
     report = read_report(report_path(path))
     metric = metric or (report or {}).get("metric") or "last_accuracy"
@@ -67,63 +65,22 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
         "groups": [_group(group, n, metric, report or {}) for n, group in enumerate(parted)],
         "lost": [_lost(cell, varying) for cell in cells if cell.state in (DIVERGED, FAILED)],
     }
-    plain = to_json(facts)
-    assert isinstance(plain, dict)
-    return plain
+    return to_json(facts)
 
 
 def _group(group: Group, number: int, metric: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    keys = varying_keys(group.cells)
-    states = [cell.state for cell in group.cells]
-    select = group.select
-    settings = _settings(group.cells, keys, metric)
+    states, select = [cell.state for cell in group.cells], group.select
+    settings = best_settings(group.cells, metric)
     effects = main_effects(group.cells, metric) if len(settings) >= LEAST_SETTINGS else []
-    held = f"{select['fraction']:.0%} of the " if select.get("fraction") else ""
     return {
         "report": select["rows"] in ("test", "half-2") and bool(report) and "test rows" not in report.get("how", ""),
-        "how": f"scored on {held}{ROWS[select['rows']]}",
+        "how": scored_on(select),
         "store": group.store,
-        "keys": keys,
+        "keys": varying_keys(group.cells),
         "counted": ", ".join(f"{states.count(state)} cells {state}" for state in dict.fromkeys(states)),
-        "settings": [s | {"mark": f"g{number}-s{n}"} for n, s in enumerate(settings)],
-        "effects": [
-            {"key": e.key, "reach": e.reach, "levels": [level._asdict() for level in e.levels]} for e in effects
-        ],
+        "settings": [s._asdict() | {"mark": f"g{number}-s{n}"} for n, s in enumerate(settings)],
+        "effects": [e._asdict() | {"levels": [level._asdict() for level in e.levels]} for e in effects],
     }
-
-
-def _settings(cells: Sequence[LedgerCell], keys: Sequence[str], metric: str) -> list[dict[str, Any]]:
-    """Every scored setting, best mean first, those of which a cell diverged last."""
-    by: dict[str, list[LedgerCell]] = {}
-    for cell in cells:
-        by.setdefault(repr(sorted(cell.content["setting"].items())), []).append(cell)
-    found = []
-    for members in by.values():
-        scores = [value for cell in members if (value := score_of(cell, metric)) is not None]
-        if not scores:
-            continue
-        seconds = [s for cell in members if (s := _seconds(cell)) is not None]
-        sparsity = [float(s) for cell in members if isinstance(s := (cell.result or {}).get("sparsity"), int | float)]
-        setting = members[0].content["setting"]
-        mean, spread = mean_spread(scores)
-        found.append(
-            {
-                "point": {key: setting[key] for key in keys if key in setting},
-                "mean": mean,
-                "spread": spread,
-                "seeds": len(scores),
-                "seconds": sum(seconds) / len(seconds) if seconds else None,
-                "sparsity": sum(sparsity) / len(sparsity) if sparsity else None,
-                "diverged": any(cell.state == DIVERGED for cell in members),
-            }
-        )
-    return sorted(found, key=lambda s: (s["diverged"], -s["mean"]))
-
-
-def _seconds(cell: LedgerCell) -> float | None:
-    found = (cell.result or {}).get("seconds")
-    value = found.get("train") if isinstance(found, dict) else None
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _lost(cell: LedgerCell, varying: set[str]) -> dict[str, Any]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.config.schema import deciders, no_effect
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.learners.tosca import BATCH_ROUTER
-from tosca_cache.sweep.cells import PUBLISHED_SEEDS, check_choice, check_metric
+from tosca_cache.sweep.cells import METRICS, PUBLISHED_SEEDS, check_choice
 from tosca_cache.sweep.samplers import Sampler
-from tosca_cache.sweep.scenario import Scenario, check_fraction
+from tosca_cache.sweep.scenario import Scenario
 from tosca_cache.sweep.space import MOST_POINTS, Space, fixed
 
 SELECTIONS = ("val", "first-task", "two-phase", "test-oracle")
+ROUND = 16  # settings that are proposed at a time, so that a round is trained side by side
 ORACLE = "chosen on test rows (an oracle: not a result)"
 
 
@@ -23,15 +23,14 @@ ORACLE = "chosen on test rows (an oracle: not a result)"
 class SweepRequest:
     """A search and the report that follows it.
 
-    base: the setting that the points of the space change; its seeds do not count. An axis with one value and no condition
-        becomes part of it, so that it holds for the base setting of the report, too.
+    base: the setting that the points of the space change; its seeds do not count. An axis with one value becomes part of
+        it, so that it holds for the base setting of the report, too.
     seeds: of every cell of the search. report_seeds: of the chosen setting's final runs on all train rows.
-    sampler, trials, sampler_seed: see `samplers.Sampler`. round_size: points that tpe proposes at a time.
+    sampler, trials: see `samplers.Sampler`, which draws by the first of the seeds.
     select: how settings are chosen, one of `SELECTIONS`. fraction: of each class's train rows that is held out.
     other_store: for two-phase: whether settings are tuned on another store instead of on one half of the classes.
     metric: what is maximised, as a mean over seeds.
-    max_cells: of the search, at most; settings beyond it are left out. time_budget: seconds after which no further block
-        of the search begins; the report's runs come on top.
+    time_budget: seconds after which no further block of the search begins; the report's runs come on top.
     retry: run cells again that failed or diverged.
     """
 
@@ -41,13 +40,10 @@ class SweepRequest:
     report_seeds: tuple[int, ...] = PUBLISHED_SEEDS
     sampler: str = "grid"
     trials: int | None = None
-    sampler_seed: int = 1993
-    round_size: int = 16
     select: str = "val"
     fraction: float = 0.2
     other_store: bool = False
     metric: str = "last_accuracy"
-    max_cells: int | None = None
     time_budget: float | None = None
     retry: bool = False
 
@@ -56,22 +52,25 @@ class SweepRequest:
         object.__setattr__(self, "base", replace(self.base, **point))
         object.__setattr__(self, "space", space)
         check_choice("--select", self.select, SELECTIONS)
-        check_metric(self.metric)
-        check_fraction(self.fraction)
+        check_choice("--metric", self.metric, METRICS)
+        if not 0 < self.fraction < 1:
+            raise UsageError(
+                f"the held-out part is {self.fraction:g} of the rows",
+                where="--val-fraction",
+                remedy="give a number between 0 and 1, for example 0.2",
+            )
         if not self.seeds or not self.report_seeds:
             raise UsageError("there are no seeds", where="--seeds", remedy="give for example --seeds 1993,1994,1995")
-        for option, value in (("--max-cells", self.max_cells), ("--round", self.round_size)):
-            if value is not None and value < 1:
-                raise UsageError(f"{option} is {value}", where=option, remedy="give 1 or more")
-        least = len(self.seeds) * len(self.searched)
-        if self.max_cells is not None and self.max_cells < least:
+        if self.sampler != "grid" and self.trials is None and self.time_budget is None and not self.space.finite:
             raise UsageError(
-                f"{self.max_cells} cells are fewer than the {least} of one setting",
-                where="--max-cells",
-                remedy="allow more cells, or use fewer --seeds",
+                "the space has a continuous range, so that the search never ends",
+                where=f"--sampler {self.sampler}",
+                remedy="give --trials or --time-budget",
             )
-        self._check_end()
-        self._check_tasks()
+        idle = deciders(vars(self.base))
+        for axis in self.space.axes:
+            if axis.key in idle:
+                raise no_effect(axis.key, idle[axis.key], axis.where)
         if self.other_store and self.select != "two-phase":
             raise UsageError(
                 "another store to tune on is part of the two-phase protocol",
@@ -79,35 +78,15 @@ class SweepRequest:
                 remedy="add --select two-phase",
             )
 
-    def _check_end(self) -> None:
-        bounds = (self.trials, self.max_cells, self.time_budget)
-        if self.sampler != "grid" and bounds == (None, None, None) and not self.space.finite:
-            raise UsageError(
-                "the space has a continuous range, so that the search never ends",
-                where=f"--sampler {self.sampler}",
-                remedy="give --trials, --max-cells or --time-budget",
-            )
-
-    def _check_tasks(self) -> None:
-        idle = deciders(vars(self.base))
-        for axis in self.space.axes:
-            if axis.key in idle:
-                raise no_effect(axis.key, idle[axis.key], axis.where)
-
     def make_sampler(self) -> Sampler:
         """What chooses the settings that are tried."""
-        return Sampler(self.sampler, self.space, self.base, trials=self.trials, seed=self.sampler_seed)
-
-    @property
-    def most(self) -> int | None:
-        """Settings that the search may try, as far as its cells are limited."""
-        return None if self.max_cells is None else self.max_cells // len(self.seeds) // len(self.searched)
+        return Sampler(self.sampler, self.space, self.base, trials=self.trials, seed=self.seeds[0])
 
     @property
     def round(self) -> int:
         """Settings that are tried at a time: all of a grid or of counted random draws."""
         everything = self.sampler == "grid" or (self.sampler == "random" and self.trials)
-        return MOST_POINTS if everything else self.round_size
+        return MOST_POINTS if everything else ROUND
 
     @property
     def searched(self) -> tuple[Scenario, ...]:
@@ -142,5 +121,4 @@ class SweepRequest:
     @property
     def leaks(self) -> bool:
         """Whether any setting of the search, or the base setting, is scored by batch routing."""
-        values = [axis.values or () for axis in self.space.axes if axis.key == "router"]
-        return BATCH_ROUTER in (self.base.router, *chain.from_iterable(values))
+        return BATCH_ROUTER in (self.base.router, *self.space.listed("router"))

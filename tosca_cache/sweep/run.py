@@ -18,14 +18,14 @@ from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
-from tosca_cache.runs.provenance import origin
+from tosca_cache.runs.directory import origin
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
 from tosca_cache.sweep.cells import Scored, setting_words
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.plan import estimate, plan_groups
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.runner import Runner, SweepReporter, finished_in, in_process, on_workers
+from tosca_cache.sweep.runner import CellReporter, Runner, finished_in, in_process, on_workers
 from tosca_cache.sweep.samplers import write_study
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
 from tosca_cache.sweep.search import Final, Search, Trial, run_final
@@ -110,7 +110,7 @@ def run_sweep(
     *,
     tune_store: Store | None = None,
     resources: Resources | None = None,
-    reporter: SweepReporter | None = None,
+    reporter: CellReporter | None = None,
     storage: str | None = None,
 ) -> SweepReport:
     """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
@@ -121,7 +121,7 @@ def run_sweep(
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
-    resources, reporter = resources or Resources(), reporter or SweepReporter()
+    resources, reporter = resources or Resources(), reporter or CellReporter()
     begun = perf_counter()
     if storage is not None:
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
@@ -150,6 +150,7 @@ def run_sweep(
 
 def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, gap: bool, how: str) -> SweepReport:
     request, runner, cells = search.request, search.runner, search.cells(search.trials)
+    means = [final.metrics[request.metric][0] for final in finals]
     return SweepReport(
         how=how,
         metric=request.metric,
@@ -159,7 +160,7 @@ def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, g
         whole=search.whole,
         top=search.scored()[:10],
         finals=finals,
-        gap=_mean(finals[0], request) - _mean(finals[1], request) if gap else None,
+        gap=means[0] - means[1] if gap else None,
         seconds=seconds | {"compile": runner.engine.compile_seconds},
         report_seeds=request.report_seeds,
     )
@@ -173,13 +174,9 @@ def _finals(request: SweepRequest, runner: Runner, best: Scored, honest: Scored 
     return [*finals, run_final("base setting", request, runner, {}, request.base)]
 
 
-def _mean(final: Final, request: SweepRequest) -> float:
-    return final.metrics[request.metric][0]
-
-
 @contextmanager
 def _runner(
-    request: SweepRequest, store: Store, ledger: Ledger, resources: Resources, reporter: SweepReporter
+    request: SweepRequest, store: Store, ledger: Ledger, resources: Resources, reporter: CellReporter
 ) -> Iterator[Runner]:
     """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
     device = resolve_device(request.base.device)
@@ -206,14 +203,9 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
     counts = stream.train_counts().tolist()
     check_plan(max(counts), request.base.epochs)
     steps = Settings.of(request.base).steps(counts)
-    runs = expected_settings(request) * len(request.seeds) + len(request.report_seeds)
+    points = len(grid(request.space)) if request.sampler == "grid" else ENDLESS
+    runs = min(points, request.trials or points) * len(request.seeds) + len(request.report_seeds)
     return choose_engine(request.base.engine, device, steps=steps * runs, threads=threads_here())
-
-
-def expected_settings(request: SweepRequest) -> int:
-    """How many settings the search will try, as far as that can be known before; a large number where it cannot."""
-    points = len(grid(request.space, request.base)) if request.sampler == "grid" else request.trials or ENDLESS
-    return points if request.most is None else min(points, request.most)
 
 
 @dataclass(frozen=True)
@@ -237,7 +229,8 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
     """Plans the first round of a search (all of a grid) and times a few steps of each of its groups; writes nothing."""
     data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
     engine = sweep_engine(request, data, device)
-    points = request.make_sampler().ask(request.round if request.most is None else min(request.round, request.most))
+    sampler = request.make_sampler()
+    points = sampler.ask(request.round)
     trials = [Trial.of(point, request, store.spec.digest()) for point in points]
     cells = [cell for scenario in request.searched for trial in trials for cell in trial.cells[scenario]]
     jobs = 1 if resources.in_process else resources.jobs or cores()
@@ -253,8 +246,7 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
         models = min(group.most, len(group.models))
         rows.append((group.describe(), len(group.cells), finished, models, len(group.blocks), group.bytes, left))
     report = 2 * len(request.report_seeds) * worst
-    whole = request.sampler == "grid" or request.max_cells is not None
-    return Preview(rows, len(points), len(cells), whole, engine.name, jobs, seconds, report)
+    return Preview(rows, len(points), len(cells), not sampler.ask(1), engine.name, jobs, seconds, report)
 
 
 def write_report(

@@ -22,7 +22,6 @@ import torch
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import StoreError
 from tosca_cache.files import file_errors
-from tosca_cache.processes import is_alive
 from tosca_cache.store import SPLITS, Store, open_store
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Cell
@@ -38,7 +37,6 @@ RunBlocks = Callable[[Sequence[Block]], Iterator[list[Finished]]]  # the results
 FINISHED = (DONE, DIVERGED, FAILED)
 POLL = 0.5  # seconds between two looks at cells that another process is running
 MOST_DEATHS = 3  # of workers in a row without a result between them: then it is not chance
-PREFIX = "tosca-sweep-"
 
 
 def finished_in(path: Path, addresses: Sequence[str], states: Sequence[str] = FINISHED) -> set[str]:
@@ -49,11 +47,14 @@ def finished_in(path: Path, addresses: Sequence[str], states: Sequence[str] = FI
         return {cell.address for cell in book.cells(list(addresses)) if cell.state in states}
 
 
-class SweepReporter:
-    """Is told how a sweep goes on; this one says nothing of it."""
+class CellReporter:
+    """Is told how a sweep or a comparison goes on; this one says nothing of it."""
 
     def on_stage(self, name: str, cells: int, finished: int) -> None:
         """A stage begins: so many cells, of which so many were finished before."""
+
+    def on_block(self, name: str) -> None:
+        """A learner of a comparison begins with some of its seeds."""
 
     def on_finished(self, finished: Sequence[Finished]) -> None:
         """Cells were run and are in the ledger."""
@@ -61,8 +62,8 @@ class SweepReporter:
     def on_task(self, done: int, tasks: int) -> None:
         """The running block has learned so many of its tasks."""
 
-    def on_best(self, text: str) -> None:
-        """The best setting so far, in words."""
+    def on_best(self, score: float, text: str) -> None:
+        """The best so far: its score, and it in words."""
 
     def on_note(self, text: str) -> None:
         """Something that the user should know."""
@@ -118,16 +119,45 @@ class Runner:
     engine: Engine
     device: torch.device
     ledger: Ledger
-    reporter: SweepReporter = field(default_factory=SweepReporter)
+    reporter: CellReporter = field(default_factory=CellReporter)
     jobs: int = 1
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run_stage(
+        self,
+        name: str,
+        cells: Sequence[Cell],
+        *,
+        retry: bool,
+        deadline: float | None = None,
+        after_block: Callable[[], str] = lambda: "",
+    ) -> bool:
+        """`run_cells`, and what the user is told of it.
+
+        Arguments:
+            retry: run those again that failed or diverged.
+            after_block: called after every block that was run; says the best so far, in words.
+        """
+        addresses, begun = [cell.address for cell in cells], time.monotonic()
+        if retry:
+            self.ledger.retry(addresses)
+        self.reporter.on_stage(name, len(cells), self.finished(cells))
+        after_block()
+        whole = self.run_cells(cells, deadline=deadline, after_block=after_block)
+        finished, seconds = self.finished(cells), time.monotonic() - begun
+        lost = finished - len(self.results(cells))
+        words = f"{name}: {finished}/{len(cells)} cells in {seconds:.1f} s"
+        words += f", {lost} diverged or failed" if lost else ""
+        words += f"; best {best}" if (best := after_block()) else ""
+        self.reporter.on_note(words)
+        return whole
 
     def run_cells(
         self,
         cells: Sequence[Cell],
         *,
         deadline: float | None = None,
-        after_block: Callable[[], None] | None = None,
+        after_block: Callable[[], object] = lambda: None,
     ) -> bool:
         """Returns when every cell is finished, or false when the deadline has passed before.
 
@@ -153,8 +183,7 @@ class Runner:
                     self.ledger.record(finished)
                     self.known |= {f.address: dict(f.result) for f in finished if f.state == DONE and f.result}
                     self.reporter.on_finished(finished)
-                    if after_block is not None:
-                        after_block()
+                    after_block()
             return True
 
         contents = {address: cell.content for address, cell in by_address.items()}
@@ -217,7 +246,7 @@ def on_workers(store: Store, data: Data, engine: Engine, workers: Workers) -> It
                 if deaths == MOST_DEATHS or isinstance(error, ClusterLost):
                     raise
 
-    with shared_features(data) as folder, workers:
+    with workers, shared_features(data) as folder:
         yield run
 
 
@@ -232,26 +261,15 @@ def _run_job(store: str, folder: str, engine: str, number: int, block: Block) ->
 def shared_features(data: Data) -> Iterator[Path]:
     """A folder with the features of both splits, one copy for all processes of a machine, within the context.
 
-    A killed process leaves its files; the next one that makes some removes them.
+    A killed process leaves its files; the next one that starts workers removes them (`processes.tidied_memory`).
     """
     with ExitStack() as stack:
         with file_errors(Path(tempfile.gettempdir()), StoreError, option="the environment variable TMPDIR"):
-            _remove_left_over()
-            folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-            stack.callback(
-                shutil.rmtree, folder, ignore_errors=True
-            )  # processes that map a file keep it until they end
+            folder = Path(tempfile.mkdtemp(prefix=f"tosca-sweep-{os.getpid()}-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)  # who maps a file keeps it until it ends
             for split in SPLITS:
                 np.save(folder / f"{split}.npy", getattr(data, split).features)
         yield folder
-
-
-def _remove_left_over() -> None:
-    """Removes the folders of this user's dead processes; those of living ones and of others are left alone."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if pid.isdecimal() and folder.lstat().st_uid == os.getuid() and not is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 @lru_cache(maxsize=2)

@@ -31,10 +31,10 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 class Sampler:
     """Asks for points and learns from their scores; no two lead to one setting.
 
-    Under TPE (Bergstra et al., NeurIPS 2011) each proposal counts as a bad one for the next of its round ("constant liar"),
-    failed points count as worse than all others, and conditional axes are modelled with those that they depend on
-    (`group`). Where proposals repeat themselves, an untried point is drawn from the list of those that are left: a finite
-    space is covered exactly.
+    Keys that do not count beside the others (momentum under adam) are left out of a point. Under TPE (Bergstra et al.,
+    NeurIPS 2011) each proposal counts as a bad one for the next of its round ("constant liar"), and failed points count as
+    worse than all others. Where proposals repeat themselves, untried points of a finite space are drawn instead: it is
+    covered exactly.
 
     Arguments:
         name: "grid" (every point in order), "random" or "tpe".
@@ -50,12 +50,11 @@ class Sampler:
         check_choice("--sampler", name, SAMPLERS)
         if trials is not None and trials < 1:
             raise UsageError(f"{trials} trials cannot be run.", where="trials", remedy="Give a number of at least 1.")
-        self._space, self._base, self._seed = space, base, seed
+        self._space, self._base = space, base
         self._left = math.inf if trials is None else trials
-        self._seen: set[str] = set()
-        self._open: dict[str, optuna.Trial] = {}
+        self._tried: dict[str, optuna.Trial | None] = {}  # by setting
         self._study = None if name == "grid" else _study(name, seed)
-        self._rest: Iterator[Point] | None = iter(grid(space, base)) if name == "grid" else None
+        self._rest = iter(grid(space)) if name == "grid" else _shuffled(space, seed)
 
     def ask(self, n: int) -> list[Point]:
         """The next points, at most `n`. Fewer once the space or the trials are used up; none: the search is over.
@@ -70,70 +69,49 @@ class Sampler:
 
     def tell(self, points: Sequence[Point], scores: Sequence[float | None]) -> None:
         """Scores of points that were asked for, larger is better; None (or NaN) if the training failed or diverged."""
-        if self._study is not None:
-            for point, score in zip(points, scores, strict=True):
-                trial = self._open.pop(self._setting(point))
-                if score is None or not math.isfinite(score):
-                    self._study.tell(
-                        trial, state=TrialState.PRUNED
-                    )  # TPE puts these last, and would forget failed ones
-                else:
-                    self._study.tell(trial, score)
-
-    def _setting(self, point: Point) -> str:
-        """What two points have in common exactly if they lead to one setting."""
-        return repr(setting_of(with_point(self._base, point)))
-
-    def _is_new(self, point: Point, trial: optuna.Trial | None = None) -> bool:
-        """Whether no earlier point has led to this setting; if so, it is marked as asked for."""
-        setting = self._setting(point)
-        if setting in self._seen:
-            return False
-        self._seen.add(setting)
-        if trial is not None:
-            self._open[setting] = trial
-        return True
+        if self._study is None:
+            return
+        for point, score in zip(points, scores, strict=True):
+            trial = self._tried[repr(setting_of(with_point(self._base, point)))]
+            if trial is None:  # drawn where proposals repeated themselves
+                continue
+            if score is None or not math.isfinite(score):
+                self._study.tell(trial, state=TrialState.PRUNED)  # TPE puts these last, and would forget failed ones
+            else:
+                self._study.tell(trial, score)
 
     def _next(self) -> Point | None:
-        if self._study is None:
-            return self._untried()
-        for _ in range(TRIES):
-            trial = self._study.ask()
-            point = self._suggested(trial)
-            if self._is_new(point, trial):
-                return point
-            self._study.tell(trial, state=TrialState.FAIL)  # a failed trial has no say
-        if (rest := self._untried()) is not None:
-            self._study.enqueue_trial({key: shown(value) for key, value in rest.items()})
-            trial = self._study.ask()
-            self._suggested(trial)
-            self._open[self._setting(rest)] = trial
-        return rest
+        if self._study is not None:
+            for _ in range(TRIES):
+                trial = self._study.ask()
+                point = self._new({axis.key: _value(axis, trial) for axis in self._space.axes}, trial)
+                if point is not None:
+                    return point
+                self._study.tell(trial, state=TrialState.FAIL)  # a failed trial has no say
+        return next((new for point in self._rest if (new := self._new(point)) is not None), None)
 
-    def _untried(self) -> Point | None:
-        """The next point that was not asked for: of a grid in its order, else in random order; None of an endless space."""
-        if self._rest is None:
-            left = grid(self._space, self._base) if self._space.finite else []
-            order = numpy_generator(self._seed, STREAM).permutation(len(left))
-            self._rest = iter([left[index] for index in order])
-        return next((point for point in self._rest if self._is_new(point)), None)
+    def _new(self, point: Point, trial: optuna.Trial | None = None) -> Point | None:
+        """The keys of a point that count; None if an earlier one has led to the same setting."""
+        setting = setting_of(with_point(self._base, point))
+        if repr(setting) in self._tried:
+            return None
+        self._tried[repr(setting)] = trial
+        return {key: value for key, value in point.items() if key in setting}
 
-    def _suggested(self, trial: optuna.Trial) -> Point:
-        """The point of a trial: only active axes are suggested."""
-        point: Point = {}
-        for axis in self._space.axes:
-            if axis.active(vars(self._base) | point):
-                point[axis.key] = _value(axis, trial)
-        return point
+
+def _shuffled(space: Space, seed: int) -> Iterator[Point]:
+    """The points of a finite space in random order."""
+    points = grid(space) if space.finite else []
+    yield from (points[index] for index in numpy_generator(seed, STREAM).permutation(len(points)))
 
 
 def _study(name: str, seed: int) -> optuna.Study:
     own = derive_seed(seed, STREAM, name) % 2**32
     if name == "random":
         return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=own))
-    with warnings.catch_warnings():  # group is as old as 2.8, but still called experimental
+    with warnings.catch_warnings():  # as old as 2.8, but still called experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        tpe = optuna.samplers.TPESampler(seed=own, multivariate=True, group=True, constant_liar=True)
+        tpe = optuna.samplers.TPESampler(seed=own, multivariate=True, constant_liar=True)
     return optuna.create_study(direction="maximize", sampler=tpe)
 
 

@@ -11,7 +11,6 @@ one half of each domain's classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,7 +111,12 @@ def _of_domains(scenario: Scenario, config: TrainConfig, data: Data, seed: int) 
         first = domain_order(_domains(data.train), seed, shuffle=config.shuffle)[0]
         data = data.where(present & (np.arange(len(present)) == first)[:, None])
     if scenario.rows.startswith("half-"):
-        _check_halves(data, present)
+        if len(few := np.flatnonzero(present.sum(1) == 1)):
+            raise UsageError(
+                f"domain {data.domain_names[few[0]]!r} has one class, which has no half",
+                where="--select two-phase",
+                remedy="tune on another store with --tune-store",
+            )
         place, half = present.cumsum(1) - 1, present.sum(1, keepdims=True) // 2
         start = half if scenario.rows == "half-2" else 0 * half
         data = data.where(present & (place >= start) & (place < start + half))
@@ -133,8 +137,11 @@ def hold_out(data: Data, fraction: float, seed: int, *, by_domain: bool = False)
 
     Raises `UsageError` if a class (of a domain) has one row only.
     """
-    kept, held = [], []
-    for names, rows in _rows_of_domains(data) if by_domain else _rows_of_classes(data):
+    train, kept, held = data.train, [], []
+    domains = _domains(train) if by_domain else np.zeros_like(train.labels)
+    for d, c in np.argwhere(data.present() if by_domain else np.ones((1, len(data.class_names)))):
+        names = (data.class_names[c], data.domain_names[d]) if by_domain else (data.class_names[c],)
+        rows = np.flatnonzero((domains == d) & (train.labels == c))
         if len(rows) < 2:
             raise UsageError(
                 f"class {' of domain '.join(map(repr, names))} has {len(rows)} train rows, of which none can be held out",
@@ -145,32 +152,8 @@ def hold_out(data: Data, fraction: float, seed: int, *, by_domain: bool = False)
         drawn = numpy_generator(seed, "held out", *names).permutation(rows)
         held.append(drawn[:count])
         kept.append(drawn[count:])
-    train = data.train
-    return replace(
-        data, train=train.part(np.sort(np.concatenate(kept))), test=train.part(np.sort(np.concatenate(held)))
-    )
-
-
-def _rows_of_classes(data: Data) -> Iterator[tuple[tuple[str, ...], IntArray]]:
-    for c, name in enumerate(data.class_names):
-        yield (name,), np.flatnonzero(data.train.labels == c)
-
-
-def _rows_of_domains(data: Data) -> Iterator[tuple[tuple[str, ...], IntArray]]:
-    domains = _domains(data.train)
-    for d, c in np.argwhere(data.present()):
-        names = data.class_names[c], data.domain_names[d]
-        yield names, np.flatnonzero((domains == d) & (data.train.labels == c))
-
-
-def _check_halves(data: Data, present: BoolArray) -> None:
-    few = np.flatnonzero(present.sum(1) == 1)
-    if len(few):
-        raise UsageError(
-            f"domain {data.domain_names[few[0]]!r} has one class, which has no half",
-            where="--select two-phase",
-            remedy="tune on another store with --tune-store",
-        )
+    splits = [train.part(np.sort(np.concatenate(rows))) for rows in (kept, held)]
+    return replace(data, train=splits[0], test=splits[1])
 
 
 def _of_half(config: TrainConfig, classes: IntArray, data: Data) -> TrainConfig:
@@ -196,14 +179,3 @@ def _check_half(config: TrainConfig, half: int) -> None:
             where="--select two-phase",
             remedy="use a smaller increment, or tune on another store with --tune-store",
         )
-
-
-def check_fraction(fraction: float) -> float:
-    """The fraction if it is one; raises `UsageError` otherwise."""
-    if not 0 < fraction < 1:
-        raise UsageError(
-            f"the held-out part is {fraction:g} of the rows",
-            where="--val-fraction",
-            remedy="give a number between 0 and 1, for example 0.2",
-        )
-    return fraction

@@ -60,24 +60,14 @@ class Search:
         """Tries settings until there are no more; false if the time budget ended it."""
         request, sampler = self.request, self.request.make_sampler()
         deadline = None if request.time_budget is None else time.monotonic() + request.time_budget
-        most = request.most
-        while self.whole and (most is None or len(self.trials) < most):
-            left = request.round if most is None else min(request.round, most - len(self.trials))
-            fresh = [Trial.of(point, request, self.runner.store) for point in sampler.ask(left)]
-            if not fresh:
-                break
+        while self.whole and (points := sampler.ask(request.round)):
+            fresh = [Trial.of(point, request, self.runner.store) for point in points]
             self.trials += fresh
-            cells = self.cells(fresh)
-            if request.retry:
-                self.runner.ledger.retry([cell.address for cell in cells])
-            self.runner.reporter.on_stage("search", len(cells), self.runner.finished(cells))
-            self.runner.results(cells)
-            self._say_best()
-            self.whole = self.runner.run_cells(cells, deadline=deadline, after_block=self._say_best)
-            self.runner.results(cells)
+            self.whole = self.runner.run_stage(
+                "search", self.cells(fresh), retry=request.retry, deadline=deadline, after_block=self._say_best
+            )
             scores = {id(scored.point): scored.mean for scored in self.scored(trials=fresh)}
-            sampler.tell([trial.point for trial in fresh], [scores.get(id(trial.point)) for trial in fresh])
-            self._say_best()
+            sampler.tell(points, [scores.get(id(point)) for point in points])
         return self.whole
 
     def scored(self, scenario: Scenario | None = None, trials: Sequence[Trial] | None = None) -> list[Scored]:
@@ -114,18 +104,18 @@ class Search:
             )
         return scored[0]
 
-    def _say_best(self) -> None:
-        if scored := self.scored():
-            self.runner.reporter.on_best(scored[0].words())
+    def _say_best(self) -> str:
+        """Tells, and returns, the best setting so far in words."""
+        scored = self.scored()
+        if scored:
+            self.runner.reporter.on_best(scored[0].mean, scored[0].words())
+        return scored[0].words() if scored else ""
 
 
 def run_final(name: str, request: SweepRequest, runner: Runner, point: Point, config: TrainConfig) -> Final:
     """Trains one setting on all train rows over the report's seeds, and scores it on the test rows."""
     cells = cells_of(config, request.report_seeds, request.reported, runner.store)
-    if request.retry:
-        runner.ledger.retry([cell.address for cell in cells])
-    runner.reporter.on_stage(f"report: {name}", len(cells), runner.finished(cells))
-    runner.run_cells(cells)
+    runner.run_stage(f"report: {name}", cells, retry=request.retry)
     results = list(runner.results(cells).values())
     few_shot = [metric for metric in FEW_SHOT if any(metric in result for result in results)]
     values = {metric: [result.get(metric) for result in results] for metric in (*REPORTED, *few_shot)}

@@ -1,26 +1,40 @@
-"""The search space of a sweep: axes, which are distributions of Optuna or lists of values, and the points of their grid.
+"""The search space of a sweep: axes as they are written on the command line and in Python, and the points of their grid.
 
-A point says the values of the active axes only. Whether a conditional axis is active is decided by the setting that the
-point leads to: its own values over the base setting.
+    value,value,...         true and false for switches; a+b+c for a key that takes a list, none for the empty list
+    log:LOW:HIGH:COUNT      COUNT numbers from LOW to HIGH, neighbours in equal ratio; lin: at equal distance
+    log:LOW:HIGH            any number between, for the samplers random and tpe; likewise lin:LOW:HIGH
+    int:LOW:HIGH[:STEP]     whole numbers from LOW to at most HIGH
+
+LOW and HIGH are taken as written; what lies between is rounded to 6 significant digits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
+from itertools import product
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from tosca_cache.config.schema import TrainConfig
+from tosca_cache.config.checks import INTEGERS, Kind, is_kind, none_word
+from tosca_cache.config.schema import check_value, kind_of, unknown_key
 from tosca_cache.errors import ConfigError, UsageError
+from tosca_cache.sweep.cells import SETTING_KEYS
 
 Point = dict[str, Any]
 
+OPTION = "--set"
+MOST_VALUES = 10_000  # a longer axis is a slip of the keyboard
 MOST_POINTS = 100_000  # no sweep trains more
+NOT_SWEPT = (  # the store, the tasks, the seeds, and where a sweep computes: scores of other ones cannot be compared
+    *("dataset", "backbone", "normalize", "img_size", "views", "incremental", "task_sizes", "class_order", "shots"),
+    *("seeds", "seed", "device", "engine"),  # seed: the name that `tosca train --seed` has taught
+)
 _LINKED = ("scheduler", "milestones")  # the keys that `TrainConfig` checks together
+_FLAGS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -30,19 +44,13 @@ class Axis:
     key: the setting.
     values: every value in its own type, no two alike; None if the axis is continuous.
     range: what a sampler draws from, if neighbours are near each other; None for a list.
-    when: the axis is active where the setting has one of these values for each of these keys.
-    where: the place that gave the axis, for errors. Two axes that differ only here are equal.
+    where: the place that gave the axis, for errors.
     """
 
     key: str
     values: tuple[Any, ...] | None
     range: BaseDistribution | None = None
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     where: str = field(default="", compare=False)
-
-    def active(self, setting: Mapping[str, Any]) -> bool:
-        """Whether a run with this setting has the axis. `setting` holds at least the keys of the conditions."""
-        return all(setting[key] in values for key, values in self.when.items())
 
     @property
     def distribution(self) -> BaseDistribution:
@@ -57,38 +65,16 @@ def shown(value: Any) -> str | float | bool | None:
 
 @dataclass(frozen=True)
 class Space:
-    """Axes; each comes after those that its conditions ask for, otherwise they stay in the order in which they were given.
-
-    Raises `ConfigError` if two axes have one key, if conditions ask for each other in a circle, or if one asks for a
-    continuous axis, which has no value that could be met.
-    """
+    """Axes in the order in which they were given; raises `ConfigError` if two have one key."""
 
     axes: tuple[Axis, ...]
 
     def __post_init__(self) -> None:
-        by_key: dict[str, Axis] = {}
+        keys = [axis.key for axis in self.axes]
         for axis in self.axes:
-            if axis.key in by_key:
+            if keys.count(axis.key) > 1:
                 problem = f"{axis.key} is given twice."
                 raise ConfigError(problem, where=axis.where, remedy="Join the values into one axis.")
-            by_key[axis.key] = axis
-        for axis in self.axes:
-            for asked in axis.when.keys() & by_key.keys():
-                if by_key[asked].values is None:
-                    problem = f"{axis.key} depends on {asked}, which is continuous."
-                    remedy = f"Let {axis.key} depend on listed values, or give {asked} a count."
-                    raise ConfigError(problem, where=axis.where, remedy=remedy)
-        asks = {axis.key: [key for key in axis.when if key in by_key] for axis in self.axes}
-        try:
-            order = tuple(TopologicalSorter(asks).static_order())
-        except CycleError as error:
-            circle = error.args[1]
-            raise ConfigError(
-                f"Conditions ask for each other in a circle: {' -> '.join(circle)}.",
-                where=by_key[circle[0]].where,
-                remedy="Take one of these conditions away.",
-            ) from None
-        object.__setattr__(self, "axes", tuple(by_key[key] for key in order))
 
     @property
     def finite(self) -> bool:
@@ -100,57 +86,62 @@ class Space:
         return next((axis.values or () for axis in self.axes if axis.key == key), ())
 
 
-def grid(space: Space, base: TrainConfig) -> list[Point]:
-    """Every combination of the active axes' values, no two alike; the last axis changes fastest.
+def parse_set(assignments: Sequence[str]) -> Space:
+    """The space of `--set KEY=VALUES`. Raises `ConfigError`."""
+    axes = []
+    for assignment in assignments:
+        key, _, text = (part.strip() for part in assignment.partition("="))
+        if not key or not text:
+            raise ConfigError(
+                f"{assignment!r} does not say which key takes which values.",
+                where=OPTION,
+                remedy="Write KEY=VALUES, for instance lr=0.01,0.02 or lr=log:0.005:0.1:5.",
+            )
+        axes.append(_text_axis(key, text, f"{OPTION} {key}"))
+    return Space(tuple(axes))
 
-    Arguments:
-        base: the setting that every point is laid over.
+
+def make_space(axes: Mapping[str, Sequence[Any] | str] | Sequence[str]) -> Space:
+    """The space of {key: values or a range's text}, or of texts as for `parse_set`. Raises `ConfigError`."""
+    if not isinstance(axes, Mapping):
+        return parse_set(axes)
+    return Space(
+        tuple(
+            _text_axis(key, values, key) if isinstance(values, str) else _listed_axis(key, values, key)
+            for key, values in axes.items()
+        )
+    )
+
+
+def grid(space: Space) -> list[Point]:
+    """Every combination of the axes' values, the last axis changing fastest.
 
     Raises `UsageError` if an axis is continuous or the axes have more than `MOST_POINTS` combinations.
     """
     for axis in space.axes:
-        if axis.values is None:
+        if isinstance(axis.range, FloatDistribution):
+            kind = "log" if axis.range.log else "lin"
+            remedy = f"Give a count, {axis.key}={kind}:{axis.range.low}:{axis.range.high}:5, or take random or tpe."
             problem = f"{axis.key} is a continuous range, and a grid needs listed values."
-            kind, low, high = _ends(axis.range)
-            remedy = f"Give a count, {axis.key}={kind}:{low}:{high}:5, or take the sampler random or tpe."
             raise UsageError(problem, where=axis.where, remedy=remedy)
-    count = math.prod(len(axis.values or ()) for axis in space.axes)
-    if count > MOST_POINTS:
+    values = [axis.values or () for axis in space.axes]
+    if (count := math.prod(map(len, values))) > MOST_POINTS:
         remedy = "Give fewer values, or take the sampler random with a number of trials."
         raise UsageError(f"The grid has {count} points, more than {MOST_POINTS}.", where="grid", remedy=remedy)
-    setting, points = vars(base), list[Point]([{}])
-    for axis in space.axes:
-        points = [
-            longer
-            for point in points
-            for longer in (
-                [{**point, axis.key: value} for value in axis.values or ()]
-                if axis.active({**setting, **point})
-                else [point]
-            )
-        ]
-    return points
+    keys = [axis.key for axis in space.axes]
+    return [dict(zip(keys, chosen, strict=True)) for chosen in product(*values)]
 
 
 def fixed(space: Space) -> tuple[Point, Space]:
-    """Axes with one value and no condition, as a point, and the space of the others: such an axis is no choice.
+    """Axes of one value, as a point, and the space of the others: such an axis is no choice.
 
-    Keys that are right or wrong only together stay together: a scheduler whose milestones are searched is no part of the
-    point.
+    A scheduler whose milestones are searched stays with them: they are right or wrong only together.
     """
-    alone = [axis for axis in space.axes if axis.values is not None and len(axis.values) == 1 and not axis.when]
+    alone = [axis for axis in space.axes if axis.values is not None and len(axis.values) == 1]
     if any(axis.key in _LINKED and axis not in alone for axis in space.axes):
         alone = [axis for axis in alone if axis.key not in _LINKED]
     point = {axis.key: axis.values[0] for axis in alone if axis.values}
     return point, Space(tuple(axis for axis in space.axes if axis not in alone))
-
-
-def merge(file: Space | None, given: Space) -> Space:
-    """Both spaces in one: an axis of `given` replaces that of `file` with the same key, conditions included."""
-    replaced = {axis.key: axis for axis in given.axes}
-    kept = () if file is None else file.axes
-    axes = [replaced.pop(axis.key, axis) for axis in kept]
-    return Space((*axes, *replaced.values()))
 
 
 def rounded(number: float) -> float:
@@ -158,7 +149,81 @@ def rounded(number: float) -> float:
     return float(f"{number:.6g}")
 
 
-def _ends(range: BaseDistribution | None) -> tuple[str, float, float]:
-    """Kind and ends of a continuous range."""
-    assert isinstance(range, FloatDistribution)
-    return "log" if range.log else "lin", range.low, range.high
+def _listed_axis(key: str, values: Iterable[object], where: str, range: BaseDistribution | None = None) -> Axis:
+    """An axis of listed values, each in the type of its key; equal ones count once."""
+    _check_key(key, where)
+    checked = tuple(dict.fromkeys(check_value(key, value, where=where) for value in values))
+    if not checked:
+        raise ConfigError(f"{key} has no values.", where=where, remedy="Give one or more.")
+    _check_count(key, len(checked), where)
+    return Axis(key, checked, range, where)
+
+
+def _check_key(key: str, where: str) -> Kind:
+    """What an axis takes; raises `ConfigError` if there is no such key or it cannot be swept."""
+    if key in NOT_SWEPT:
+        option = "seeds" if key == "seed" else key.replace("_", "-")
+        problem = f"{key} cannot be swept: all cells of a sweep have the same."
+        raise ConfigError(problem, where=where, remedy=f"Give it with --{option}, in a sweep of its own for each.")
+    if key not in SETTING_KEYS:
+        raise unknown_key(key, tuple(known for known in SETTING_KEYS if known not in NOT_SWEPT), where)
+    return kind_of(key)
+
+
+def _check_count(key: str, count: int, where: str) -> None:
+    if count > MOST_VALUES:
+        remedy = "Give fewer, or a larger step; a range without a count is drawn from by random and tpe."
+        raise ConfigError(
+            f"{key} would have {count} values; at most {MOST_VALUES} are taken.", where=where, remedy=remedy
+        )
+
+
+def _text_axis(key: str, text: str, where: str) -> Axis:
+    """The axis that `text` describes: a range, or comma-separated values."""
+    kind = _check_key(key, where)
+    if is_kind(kind, int, float) and ":" in text:
+        return _range_axis(key, kind, text, where)
+    parts = [part.strip() for part in text.split(",")]
+    if "" in parts:
+        raise ConfigError(f"{key} has an empty value.", where=where, remedy="Remove the extra comma.")
+    return _listed_axis(key, (_from_text(kind, part) for part in parts), where)
+
+
+def _from_text(kind: Kind, text: str) -> object:
+    """The value that a text stands for; the text itself where it stands for none, so that it is refused."""
+    if text == none_word(kind):
+        return None
+    if is_kind(kind, bool):
+        return _FLAGS.get(text, text)
+    if is_kind(kind, INTEGERS):
+        return () if text == "none" else text.replace("+", ",")
+    try:
+        return int(text) if is_kind(kind, int) else float(text) if is_kind(kind, float) else text
+    except ValueError:
+        return text
+
+
+def _range_axis(key: str, kind_of_key: Kind, text: str, where: str) -> Axis:
+    """The axis of a range `KIND:LOW:HIGH[:COUNT or STEP]` of a key that takes numbers."""
+    whole = is_kind(kind_of_key, int)
+    form = "int:LOW:HIGH[:STEP]" if whole else "log:LOW:HIGH[:COUNT] or lin:LOW:HIGH[:COUNT]"
+    kind, *parts = (part.strip() for part in text.split(":"))
+    last = _from_text(int, parts[2]) if len(parts) == 3 else None
+    least = 1 if whole else 2  # a step; a count
+    right = kind in (("int",) if whole else ("log", "lin")) and len(parts) in (2, 3)
+    if not right or not (last is None or (isinstance(last, int) and last >= least)):
+        problem = f"{text!r} is no range that {key} takes."
+        raise ConfigError(problem, where=where, remedy=f"Write {form}, the last a whole number of at least {least}.")
+    low, high = (check_value(key, _from_text(kind_of_key, part), where=where) for part in parts[:2])
+    if low is None or high is None or low >= high or (kind == "log" and low == 0):
+        remedy = "Give the lower end first; a logarithmic range begins above 0."
+        raise ConfigError(f"The range {text!r} is empty.", where=where, remedy=remedy)
+    if whole:
+        numbers = range(low, high + 1, last if isinstance(last, int) else 1)
+        _check_count(key, len(numbers), where)
+        return _listed_axis(key, numbers, where, IntDistribution(low, numbers[-1], step=numbers.step))
+    if not isinstance(last, int):
+        return Axis(key, None, FloatDistribution(low, high, log=kind == "log"), where)
+    _check_count(key, last, where)
+    between = (np.geomspace if kind == "log" else np.linspace)(low, high, last)[1:-1]
+    return _listed_axis(key, (low, *(rounded(number) for number in between), high), where)

@@ -11,7 +11,7 @@ REPEAT = "Commands that make these numbers again, to be typed in the folder in w
 
 
 def origin_facts(made: Value, more: Sequence[tuple[str, Cell]] = ()) -> Facts:
-    """Version, time, store, engine and machine of `runs.provenance.origin`, as far as they are known, and more rows."""
+    """Version, time, store, engine and machine of `runs.directory.origin`, as far as they are known, and more rows."""
     store, machine = made.get("store") or {}, made.get("machine") or {}
     libraries = machine.get("libraries") or {}
     rows = [
