@@ -236,7 +236,7 @@ def remove_store(path: Path) -> int:
     store = path.with_name(path.name.removesuffix(".partial")) if path.name else path
     if path.is_symlink():
         raise StoreError("This is a link to a folder.", where=path, remedy="Name the folder itself.")
-    beside = [store.with_name(f".{store.name}.{what}") for what in ("compact", "fetching", "removed")]
+    beside = [store.parent / f".{store.name}.{what}" for what in ("compact", "fetching", "removed")]
     whole = [] if path.name.endswith(".partial") else [store]
     folders = [folder for folder in (*whole, partial_path(store), *beside) if folder.is_dir()]
     if not folders or not path.name:
