@@ -218,20 +218,19 @@ class Steps:
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-sweep.sqlite")
         self.targets.append(str(ledger))
         self.config = str(best_path(ledger))
-        if self.store() is None:
+        if (store := self.store()) is None:
             return Step(words, LATER)
-        found = self.preview(axes, (1993,), ledger)
+        found = self.preview(store, axes, (1993,), ledger)
         takes = f"{_time(found.seconds)}, and {_time(found.report_seconds)} for the report"
         return Step(words, f"{found.settings} settings on one seed, {takes}")
 
-    def preview(self, axes: Sequence[str], seeds: Sequence[int], ledger: Path) -> Any:
+    def preview(self, store: Store, axes: Sequence[str], seeds: Sequence[int], ledger: Path) -> Any:
         """What a search on the features takes."""
         from tosca_cache.sweep.parse import parse_set
         from tosca_cache.sweep.request import SweepRequest
         from tosca_cache.sweep.run import Resources, preview
         from tosca_cache.sweep.space import merge
 
-        assert (store := self.store()) is not None
         request = SweepRequest(self.resolved.config, merge(None, parse_set(list(axes))), seeds=tuple(seeds))
         return preview(request, store, ledger, Resources())
 
@@ -250,7 +249,7 @@ class Steps:
             return Step(words, done=f"made already: {made}")
         takes = "without an estimate (only tosca's steps can be timed beforehand)"
         if config.method == "tosca":
-            takes = _time(self.preview((), config.seeds, self.runs / ".none").seconds)
+            takes = _time(self.preview(store, (), config.seeds, self.runs / ".none").seconds)
         return Step(words, f"{config.method}, {_seeds(config)}, {takes}")
 
     def compare(self) -> Step:
