@@ -20,9 +20,9 @@ from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.weights_files import read_state_dict
 from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.luca.parameters import Luca, LucaShape
-from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, Step
+from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, Step, now
 from tosca_cache.model.checkpoint_names import NAMES, Part, match
-from tosca_cache.model.classifier import Model, now
+from tosca_cache.model.classifier import Model
 
 Note = Callable[[str], None]
 

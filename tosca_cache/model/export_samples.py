@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.errors import DatasetError, ModelError, StoreError, UsageError
+from tosca_cache.errors import DatasetError, ModelError, UsageError
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.inputs import photo_paths
+from tosca_cache.model.teaching import step_store
 from tosca_cache.store import Store, open_store
 
 FloatArray = NDArray[np.floating[Any]]
@@ -117,11 +118,8 @@ def _photos(model: Model, photos: Path | None) -> list[str]:
 
 def _learned_rows(model: Model) -> FloatArray:
     for step in reversed(model.card.history):
-        try:
-            if step.store is not None and (opened := open_store(step.store)).spec.digest() == step.fingerprint:
-                return _rows(opened, model.learner.pieces)
-        except StoreError:
-            continue
+        if (store := step_store(step)) is not None:
+            return _rows(store, model.learner.pieces)
     if model.held_out is not None and len(model.held_out.features):
         return _spread(model.held_out.features, ROWS)
     raise ModelError(

@@ -25,7 +25,6 @@ from tosca_cache.model.folder import BACKBONE, writing
 from tosca_cache.model.records import Lesson, Taught
 from tosca_cache.model.saved import is_model, model_folder, open_model, save_model
 from tosca_cache.model.teaching import (
-    Photos,
     backbone_card,
     check_store,
     list_photos,
@@ -117,7 +116,7 @@ def _teach_photos(request: Request, model: Model | None, folder: Path, note: Cal
         photos = photos.part(new)
         if not len(photos):
             return before
-        _check_known(model, photos)
+        model.check_known(photos.names)
     backbone, card = _backbone(request, model)
     if model is None:
         model = _create(request, backbone.dim, card, STORE_DTYPE, request.views or 0)
@@ -262,11 +261,6 @@ def _keep_backbone(folder: Path, backbone: Backbone | None) -> None:
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.model.state_dict().items()}
     with replacing(folder / BACKBONE) as temporary:
         save_file(state, temporary)
-
-
-def _check_known(model: Model, photos: Photos) -> None:
-    known = {name: photos.names.count(name) for name in dict.fromkeys(photos.names) if name in model.class_names}
-    model.check_known(known)
 
 
 def _check_options(request: Request, model: Model) -> None:
