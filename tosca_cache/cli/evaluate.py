@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.learn import Device, ModelPath
+from tosca_cache.cli.learn import Device, LabelledPhotos, ModelPath, Weights
 from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root, import_plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
@@ -19,13 +19,11 @@ SHOWN = 5
 
 def evaluate(
     model: ModelPath,
-    photos: Annotated[
-        Path | None, typer.Argument(help="A folder with a folder for each class, or a list (.csv: path, label).")
-    ] = None,
+    photos: LabelledPhotos = None,
     store: Annotated[Path | None, typer.Option(help="The test rows of a feature store instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     worst: Annotated[int, typer.Option(help="How many classes, confusions and photos to name.", min=0)] = SHOWN,
-    weights: Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")] = None,
+    weights: Weights = None,
     root: Root = DEFAULT_ROOT,
     device: Device = "auto",
     plugin: Plugins = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.extract import Normalize
-from tosca_cache.cli.learn import Device, ModelPath
+from tosca_cache.cli.learn import Device, ModelPath, Weights
 from tosca_cache.cli.options import Plugins, import_plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tosca_cache.model.export_samples import Sample
 
 PUBLISHED = "cifar224"  # a dataset of the published code, whose inputs are not normalised
-Weights = Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")]
 
 
 def export(

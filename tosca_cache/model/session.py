@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -179,27 +180,14 @@ def _new(model: Model, digests: NDArray[np.uint8], names: Sequence[str]) -> tupl
 
 
 def _create(request: Request, dim: int, card: BackboneCard | None, dtype: str, views: int) -> Model:
-    method = request.method or DEFAULT
-    options = parse_options(method, request.options)
-    seed = SEED if request.seed is None else request.seed
-    return Model.create(
-        dim,
-        method=method,
-        options=options,
-        seed=seed,
-        backbone=card,
-        views=views,
-        dtype=dtype,
-        device=request.device,
-    )
+    method, seed = request.method or DEFAULT, SEED if request.seed is None else request.seed
+    made = partial(Model.create, dim, method=method, options=parse_options(method, request.options), seed=seed)
+    return made(backbone=card, views=views, dtype=dtype, device=request.device)
 
 
 def _backbone(request: Request, model: Model | None) -> tuple[Backbone, BackboneCard]:
     if model is not None and model.card.backbone is not None:
-        encoder = Encoder(
-            model.card.backbone, model.card.dtype, model.device, weights=weights_of(model, request.weights)
-        )
-        return encoder.backbone, model.card.backbone
+        return encoder_of(model, request.weights).backbone, model.card.backbone
     found = load_backbone(
         request.backbone or REFERENCE_BACKBONE,
         weights=request.weights,

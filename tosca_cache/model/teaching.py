@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,27 +80,28 @@ def photo_store(
 def photo_lesson(photos: Photos, store: Store, source: Path) -> Lesson:
     """The rows of a store that `photo_store` has made; photos that could not be read are left out."""
     place = {path: row for row, path in enumerate(photos.dataset.splits[TRAIN].paths)}
-    kept = [place[path] for path in store.paths(TRAIN)]
-    names = [store.class_names[label] for label in store.labels(TRAIN).tolist()]
-    return Lesson(
-        features=store.features(TRAIN),
-        names=names,
-        digests=photos.digests[kept],
-        source=str(source.absolute()),
-        store=str(store.path.absolute()),
-        fingerprint=store.spec.digest(),
-        rows=np.arange(len(names), dtype=np.int64),
-    )
+    digests = photos.digests[[place[path] for path in store.paths(TRAIN)]]
+    return store_lesson(store, digests=digests, source=source)
 
 
-def store_lesson(store: Store, split: str = "train", *, pieces: str = "last") -> Lesson:
-    """The rows of one split of a store. pieces: of its features, as the learner uses them (`Learner.pieces`)."""
+def store_lesson(
+    store: Store,
+    split: str = "train",
+    *,
+    pieces: str = "last",
+    digests: Digests | None = None,
+    source: Path | None = None,
+) -> Lesson:
+    """The rows of one split of a store. pieces: of its features, as the learner uses them (`Learner.pieces`).
+
+    digests, source: of the photos that the rows come from; the rows' own and the store by default.
+    """
     features = store.features(split, pieces=pieces)
     return Lesson(
         features=features,
         names=[store.class_names[label] for label in store.labels(split).tolist()],
-        digests=row_digests(features[:, 0]),
-        source=str(store.path.absolute()),
+        digests=row_digests(features[:, 0]) if digests is None else digests,
+        source=str((source or store.path).absolute()),
         store=str(store.path.absolute()),
         fingerprint=store.spec.digest(),
         rows=np.arange(len(features), dtype=np.int64),
@@ -109,10 +110,12 @@ def store_lesson(store: Store, split: str = "train", *, pieces: str = "last") ->
 
 def part_of(lesson: Lesson, kept: NDArray[np.bool_]) -> Lesson:
     """Some rows of a lesson."""
-    names = [name for name, keep in zip(lesson.names, kept.tolist(), strict=True) if keep]
-    rows = lesson.rows[kept] if len(lesson.rows) else lesson.rows
-    return Lesson(
-        lesson.features[kept], names, lesson.digests[kept], lesson.source, lesson.store, lesson.fingerprint, rows
+    return replace(
+        lesson,
+        features=lesson.features[kept],
+        names=[name for name, keep in zip(lesson.names, kept.tolist(), strict=True) if keep],
+        digests=lesson.digests[kept],
+        rows=lesson.rows[kept] if len(lesson.rows) else lesson.rows,
     )
 
 
