@@ -444,7 +444,6 @@ RUN_DOORS = {
     "last": lambda path, out: run("show", "last", "--runs", path.parent),
     "show --json": lambda path, out: run("show", path, "--json"),
     "route": lambda path, out: run("route", path, "--routers", "sample"),
-    "audit": lambda path, out: run("audit", path),
     "repeat": lambda path, out: run("train", "--config", path / "config.toml", "--show-config"),
 }
 

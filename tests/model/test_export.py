@@ -23,8 +23,6 @@ LEARNERS = [
     ("simplecil", {}),
     ("lda", {}),
     ("slda", {}),
-    ("fsa-lda", {}),
-    ("fsa-lda", {"film": True}),
     ("ranpac", {"expansion": 200}),
     ("ranpac", {"expansion": 50, "selection": "gcv", "precision": "float64"}),
     ("pool", {}),
@@ -136,7 +134,7 @@ def test_what_cannot_be_exported(taught, tmp_path):
     path = taught("teen")
     output = run("export", path, "--features-only", "--onnx", tmp_path / "m.onnx", code=2)
     assert "teen cannot be exported" in output
-    assert "fsa-lda, lda, nmc, pool, ranpac, simplecil, slda, tosca" in output
+    assert "lda, nmc, pool, ranpac, simplecil, slda, tosca" in output
     routed = taught("tosca", {"router": "pool"})
     assert "router pool cannot be exported" in run(
         "export", routed, "--features-only", "--pt2", tmp_path / "m.pt2", code=2
@@ -179,7 +177,7 @@ def test_a_file_that_is_not_the_model_replaces_none(taught, tmp_path, monkeypatc
 
 def same_answers(one, other, store):
     rows = store.features("test")[:, 0]
-    return np.array_equal(Model.open(one).probabilities(rows), Model.open(other).probabilities(rows))
+    return np.array_equal(Model.open(one).scores(rows), Model.open(other).scores(rows))
 
 
 @pytest.mark.parametrize("flow", ["tosca", "tosca_r", "adapter", "calibrator"])
@@ -232,9 +230,9 @@ def test_other_names_are_taken_by_shape_and_order(taught, store, tmp_path, order
     for number, state in ((2, states[0]), (10, states[1])):
         torch.save(renamed(state, order, OTHER_NAMES), tmp_path / f"luca_{number}.pth")
     head = {"fc.weight": states[1]["W"], "fc.sigma": states[1]["sigma"]}
-    torch.save(head | {name: states[1][name] for name in ("temperature", "doubt")}, tmp_path / "head.pth")
+    torch.save(head, tmp_path / "head.pth")
     files = [tmp_path / "luca_10.pth", tmp_path / "luca_2.pth"]
-    output = run("import-checkpoint", tmp_path / "n.tosca", *files, "--head", tmp_path / "head.pth")
+    output = run("import-checkpoint", tmp_path / "n.tosca", tmp_path / "head.pth", *files)
     assert "squeeze_weight = luca.gate.0.weight" in output.replace("\n", "")
     assert "in the order of their numbers" in output
     assert "3 a task" in output
@@ -291,7 +289,6 @@ def damaged(state):
     yield {**state, "W": state["W"][0]}, "no matrix"
     yield {**state, "more": torch.ones(2, 3, 4)}, "not the tensors of a LuCA module"
     yield {f"x{number}": torch.ones(12) for number in range(3)}, "not the tensors of a LuCA module"
-    yield {**state, "doubt": torch.tensor(2.0)}, "cannot be those of a model"
     yield {"tokens": torch.ones(4, 4, dtype=torch.int64)}, "no finite numbers"
 
 

@@ -13,7 +13,7 @@ from report.targets import comparison_values, run_values, sweep_values
 from typer.testing import CliRunner
 
 from tosca_cache.cli.app import app
-from tosca_cache.report.records import TOOLS, records_of, to_csv, to_latex, to_markdown, to_parquet
+from tosca_cache.report.records import TEXTS, TOOLS, records_of, to_parquet
 
 
 def records():
@@ -32,7 +32,7 @@ def comparison(tmp_path):
 
 
 def test_csv_has_a_line_a_record_with_parameters_and_metrics():
-    rows = list(csv.DictReader(io.StringIO(to_csv(records()))))
+    rows = list(csv.DictReader(io.StringIO(TEXTS["csv"](records()))))
     assert len(rows) == 3 + 12 + 9
     assert rows[0]["lr"] == "0.025" and rows[0]["seed"] == "1993"
     assert float(rows[-1]["last_accuracy"]) in (81.5, 92.5)
@@ -40,17 +40,19 @@ def test_csv_has_a_line_a_record_with_parameters_and_metrics():
 
 def test_names_that_spreadsheets_or_latex_would_compute_are_text():
     found = records_of([comparison_values({"=cmd()": (90.0, 91.0), "$x_1$": (80.0, 82.0)})])
-    assert "\n'=cmd()," in to_csv(found)
-    assert r"\$x\_1\$" in to_latex(found) and r"\$x\_1\$" in to_markdown(found)
+    assert "\n'=cmd()," in TEXTS["csv"](found)
+    assert r"\$x\_1\$" in TEXTS["latex"](found) and r"\$x\_1\$" in TEXTS["markdown"](found)
 
 
 def test_the_best_is_marked_and_what_is_not_told_from_it():
     found = comparison_values({"a": (90.0, 91.0, 92.0), "b": (89.0, 92.0, 90.0), "c": (79.0, 80.0, 82.0)})
-    lines = {line[0]: line for line in to_latex(records_of([found])).splitlines() if line[:2] in ("a ", "b ", "c ")}
+    lines = {
+        line[0]: line for line in TEXTS["latex"](records_of([found])).splitlines() if line[:2] in ("a ", "b ", "c ")
+    }
     assert r"\textbf{91.00" in lines["a"] and r"\underline{90.33" in lines["b"]
     assert "textbf" not in lines["c"] and "underline" not in lines["c"]
     found["found"]["rows"][0]["bound"] = True
-    assert r"\textbf{90.33" in to_latex(records_of([found])), "a bound is not the best"
+    assert r"\textbf{90.33" in TEXTS["latex"](records_of([found])), "a bound is not the best"
 
 
 HOSTILE = [
@@ -64,7 +66,7 @@ HOSTILE = [
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no TeX (Debian: texlive-latex-recommended)")
 def test_tables_compile_whatever_names_are(tmp_path):
     found = records_of([comparison_values({name: (90.0 - n, 91.0 - n / 2, 92.0) for n, name in enumerate(HOSTILE)})])
-    text = to_latex(found)
+    text = TEXTS["latex"](found)
     page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
     (tmp_path / "table.tex").write_text(page, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"]
@@ -75,8 +77,11 @@ def test_tables_compile_whatever_names_are(tmp_path):
 
 def test_names_that_pdflatex_has_no_letters_for_are_announced():
     said = "LuaLaTeX"
-    assert said in to_latex(records_of([comparison_values({"數字": (90.0, 91.0), "b": (80.0, 82.0)})])).splitlines()[0]
-    assert said not in to_latex(records_of([comparison_values({"é": (90.0, 91.0), "b": (80.0, 82.0)})]))
+    assert (
+        said
+        in TEXTS["latex"](records_of([comparison_values({"數字": (90.0, 91.0), "b": (80.0, 82.0)})])).splitlines()[0]
+    )
+    assert said not in TEXTS["latex"](records_of([comparison_values({"é": (90.0, 91.0), "b": (80.0, 82.0)})]))
 
 
 def test_parquet_reads_back(tmp_path):

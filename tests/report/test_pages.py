@@ -1,6 +1,5 @@
 """Pages without a browser: what stands in them, that names are text, that the numbers come back, and how large they are."""
 
-import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from report.targets import comparison_values, every_kind, run_values, store_values, sweep_values
 from typer.testing import CliRunner
 
+from tosca_cache import __version__
 from tosca_cache.cli.app import app
 from tosca_cache.report.pages import extract, render
 from tosca_cache.text import csv_text, html_text, latex, markdown, one_line
@@ -57,9 +57,9 @@ def tosca(*arguments):
 
 
 def test_the_numbers_come_back_and_nothing_points_outside():
-    targets = every_kind()
+    targets, given = every_kind(), every_kind()
     text = render(targets, {"k": "data:image/jpeg;base64,AAAA"}, made={"tosca_cache": "1", "made": "now"})
-    assert extract(text)["targets"] == targets
+    assert extract(text)["targets"] == targets == given
     assert not any(isinstance(value, str) and re.match("(https?:)?//", value) for _, _, value in Page(text).attributes)
     assert all(value.startswith(("#", "data:")) for _, name, value in Page(text).attributes if name in ("src", "href"))
     (policy,) = [value for _, _, value in Page(text).attributes if value and value.startswith("default-src")]
@@ -150,13 +150,6 @@ def test_large_reports_are_small_files():
     assert len(render([sweep_values(5000)])) < 5 * MEGABYTE
 
 
-def test_a_page_does_not_change_what_it_is_given():
-    targets = every_kind()
-    before = copy.deepcopy(targets)
-    render(targets)
-    assert targets == before
-
-
 @pytest.fixture(scope="module")
 def place(make_store, tmp_path_factory):
     """Runs, a sweep and a comparison on a small store."""
@@ -164,24 +157,11 @@ def place(make_store, tmp_path_factory):
     make_store(folder / "store", classes=6)
     common = ["--store", str(folder / "store"), "--runs", str(folder / "runs")]
     for command in (
-        ["train", *common, "--increment", "2", "--epochs", "1", "--router", "sample", "--seed", "1,2"],
-        [
-            "sweep",
-            *common,
-            "--set",
-            "increment=2",
-            "--set",
-            "l1=0,1e-4,1e-3",
-            "--set",
-            "epochs=1,2",
-            "--seeds",
-            "1",
-            "--report-seeds",
-            "1",
-        ],
-        ["compare", *common, "--increment", "2", "--methods", "nmc,lda,simplecil", "--seeds", "2"],
+        "train --increment 2 --epochs 1 --router sample --seed 1,2",
+        "sweep --set increment=2 --set l1=0,1e-4,1e-3 --set epochs=1,2 --seeds 1 --report-seeds 1",
+        "compare --increment 2 --methods nmc,lda,simplecil --seeds 2",
     ):
-        done = tosca(*command)
+        done = tosca(*command.split(), *common)
         assert done.exit_code == 0, done.output
         assert done.output.splitlines()[-1].startswith("page: ") and done.output.rstrip().endswith(".html")
     return folder
@@ -195,11 +175,7 @@ def test_train_sweep_and_compare_leave_a_page(place):
     assert sweep["report"] == json.loads((place / "runs" / "shapes-sweep.report.json").read_text())
     assert len(sweep["groups"][0]["settings"]) == 6 and sweep["command"]
     (comparison,) = extract((place / "runs" / "shapes-compare.report.html").read_text())["targets"]
-    assert {row["method"] for row in comparison["found"]["rows"]} == {"nmc", "lda", "simplecil"} == [
-        "lda",
-        "nmc",
-        "simplecil",
-    ] or comparison["found"]["rows"]
+    assert {row["method"] for row in comparison["found"]["rows"]} == {"nmc", "lda", "simplecil"}
 
 
 def test_provenance_says_what_made_the_numbers_and_how_to_make_them_again(place):
@@ -209,28 +185,20 @@ def test_provenance_says_what_made_the_numbers_and_how_to_make_them_again(place)
         assert done.exit_code == 0, done.output
         text = (place / "again.html").read_text()
         (target,) = extract(text)["targets"]
-        assert target["made"]["tosca_cache"] == tosca_version() and target["made"]["machine"]["python"]
+        assert target["made"]["tosca_cache"] == __version__ and target["made"]["machine"]["python"]
         assert target["made"]["store"]["path"] == str(place / "store")
         texts = Page(text).texts
         assert target["command"] in texts and target["made"]["store"]["fingerprint"] in texts
 
 
-def tosca_version():
-    import tosca_cache
-
-    return tosca_cache.__version__
-
-
 def test_no_report_leaves_none(place, tmp_path):
     common = ["--store", place / "store", "--runs", tmp_path, "--no-report"]
-    assert tosca("train", *common, "--increment", 2, "--epochs", 1).exit_code == 0
-    assert (
-        tosca(
-            "sweep", *common, "--set", "increment=2", "--set", "l1=0,1e-4", "--seeds", 1, "--report-seeds", 1
-        ).exit_code
-        == 0
-    )
-    assert tosca("compare", *common, "--increment", 2, "--methods", "nmc", "--seeds", 1).exit_code == 0
+    for command in (
+        "train --increment 2 --epochs 1",
+        "sweep --set increment=2 --set l1=0,1e-4 --seeds 1 --report-seeds 1",
+        "compare --increment 2 --methods nmc --seeds 1",
+    ):
+        assert tosca(*command.split(), *common).exit_code == 0
     assert not list(tmp_path.rglob("*.html"))
 
 
@@ -321,11 +289,11 @@ def test_live_keeps_a_page_that_refreshes_itself_until_the_end(place, tmp_path, 
     )
     common = ["--store", place / "store", "--runs", tmp_path, "--no-report", "--live", tmp_path / "live.html"]
     for command in (
-        ["sweep", *common, "--set", "increment=2", "--set", "l1=0,1e-4", "--seeds", "1", "--report-seeds", "1"],
-        ["compare", *common, "--increment", "2", "--methods", "nmc,lda", "--seeds", "1"],
+        "sweep --set increment=2 --set l1=0,1e-4 --seeds 1 --report-seeds 1",
+        "compare --increment 2 --methods nmc,lda --seeds 1",
     ):
         written.clear()
-        done = tosca(*command)
+        done = tosca(*command.split(), *common)
         assert done.exit_code == 0, done.output
         assert written[0] == 3 and written[-1] is None and set(written[:-1]) == {3}
         text = (tmp_path / "live.html").read_text()

@@ -8,26 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.learn import Device, ModelPath
+from tosca_cache.cli.learn import Device, LabelledPhotos, ModelPath, Weights
 from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root, import_plugins
 from tosca_cache.errors import UsageError
-from tosca_cache.files import asked_file, file_errors
 from tosca_cache.terminal import echo
-from tosca_cache.text import csv_text, one_line
+from tosca_cache.text import one_line
 
 SHOWN = 5
 
 
 def evaluate(
     model: ModelPath,
-    photos: Annotated[
-        Path | None, typer.Argument(help="A folder with a folder for each class, or a list (.csv: path, label).")
-    ] = None,
+    photos: LabelledPhotos = None,
     store: Annotated[Path | None, typer.Option(help="The test rows of a feature store instead.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    confusion: Annotated[Path | None, typer.Option(help="Write the confusion matrix as CSV.", metavar="FILE")] = None,
     worst: Annotated[int, typer.Option(help="How many classes, confusions and photos to name.", min=0)] = SHOWN,
-    weights: Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")] = None,
+    weights: Weights = None,
     root: Root = DEFAULT_ROOT,
     device: Device = "auto",
     plugin: Plugins = None,
@@ -36,7 +32,7 @@ def evaluate(
 
     The features of the photos are kept in the cache. Of a folder with test/ or a list with splits, the test photos count.
     """
-    from tosca_cache.model.evaluation import confusion_rows, evaluate_model
+    from tosca_cache.model.evaluation import evaluate_model
     from tosca_cache.model.saved import open_model
     from tosca_cache.model.session import test_lesson
 
@@ -45,11 +41,7 @@ def evaluate(
     import_plugins(plugin)
     opened = open_model(model, device=device)
     lesson, paths = test_lesson(opened, photos, store, root, weights)
-    features = lesson.features[:, 0]
-    found = evaluate_model(opened, features, lesson.names, paths, worst=worst)
-    if confusion is not None:
-        with file_errors(confusion, UsageError, option="--confusion"), asked_file(confusion) as file:
-            file.write(csv_text(confusion_rows(opened, features, lesson.names)))
+    found = evaluate_model(opened, lesson.features[:, 0], lesson.names, paths, worst=worst)
     if as_json:
         echo(json.dumps(found, allow_nan=False, ensure_ascii=True))
     else:

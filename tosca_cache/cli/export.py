@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.extract import Normalize
-from tosca_cache.cli.learn import Device, ModelPath
+from tosca_cache.cli.learn import Device, ModelPath, Weights
 from tosca_cache.cli.options import Plugins, import_plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tosca_cache.model.export_samples import Sample
 
 PUBLISHED = "cifar224"  # a dataset of the published code, whose inputs are not normalised
-Weights = Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")]
 
 
 def export(
@@ -59,8 +58,8 @@ def export(
         raise UsageError("say what to write", where="tosca export", remedy=remedy)
     if store is not None and not features_only:
         raise UsageError("a store has no photos", where="--store", remedy="give --photos DIR, or --features-only")
-    if precision is not None and features_only:
-        raise UsageError("there is no backbone in the file", where="--precision", remedy="leave it out")
+    if (precision is not None or photos is not None) and features_only:
+        raise UsageError("there is no backbone in the file", where="--precision, --photos", remedy="leave them out")
     import_plugins(plugin)
     opened = open_model(model, device=device)
     if checkpoint is not None:
@@ -94,12 +93,13 @@ def _say(sample: Sample, written: list[Exported], what: str, classes: int) -> No
 
 def import_checkpoint(
     model: Annotated[Path, typer.Argument(help="Folder of the new model (NAME.tosca).", metavar="MODEL")],
-    files: Annotated[list[Path], typer.Argument(help="One file a task, in their order.", metavar="TASK.pth")],
+    files: Annotated[
+        list[Path], typer.Argument(help="One a task, and the head's if no task has it.", metavar="FILE.pth")
+    ],
     classes: Annotated[
         Path | None,
         typer.Option(help="A class name a line for each row of the head.", show_default="class_0, class_1, ..."),
     ] = None,
-    head: Annotated[Path | None, typer.Option(help="A file with the head, if no task has it.", metavar="FILE")] = None,
     flow: Annotated[str, typer.Option(help="Branches of the modules: tosca, tosca_r, adapter, calibrator.")] = "tosca",
     backbone: Annotated[
         str | None, typer.Option(help="The backbone, so that the model sees photos.", show_default="features only")
@@ -123,7 +123,6 @@ def import_checkpoint(
     card, dim = (None, None) if backbone is None else _card(backbone, weights, img_size, precision, normalize, device)
     found = read_checkpoints(
         files,
-        head=head,
         classes=classes,
         flow=flow,
         backbone=card,

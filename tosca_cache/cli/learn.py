@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 SHOWN = 10  # names in a line
 ModelPath = Annotated[Path, typer.Argument(help="Folder of the model (NAME.tosca), or of a run.", metavar="MODEL")]
+Weights = Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")]
+LabelledPhotos = Annotated[
+    Path | None, typer.Argument(help="A folder with a folder for each class, or a list (.csv: path, label).")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")]
 
 
 def learn(
     model: ModelPath,
-    photos: Annotated[
-        Path | None, typer.Argument(help="A folder with a folder for each class, or a list (.csv: path, label).")
-    ] = None,
+    photos: LabelledPhotos = None,
     store: Annotated[Path | None, typer.Option(help="Learn the train rows of a feature store instead.")] = None,
     method: Annotated[
         str | None, typer.Option(help="Learner of a new model; see `tosca methods`.", show_default="pool")

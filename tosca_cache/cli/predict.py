@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tosca_cache.cli.learn import Device, ModelPath
+from tosca_cache.cli.learn import Device, ModelPath, Weights
 from tosca_cache.cli.options import Plugins, import_plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.files import asked_file, file_errors
@@ -43,7 +43,7 @@ def predict(
         Path | None, typer.Option(help="Link the photos into a folder of each class in DIR.", metavar="DIR")
     ] = None,
     move: Annotated[Path | None, typer.Option(help="Move them there.", metavar="DIR")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")] = None,
+    weights: Weights = None,
     device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:

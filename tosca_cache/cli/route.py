@@ -1,9 +1,9 @@
-"""`tosca route` and `tosca audit`: stored modules behind other routers, and what batch routing leaks."""
+"""`tosca route` and `tosca routers`: stored modules behind other routers, and what batch routing leaks."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,24 +13,24 @@ from tosca_cache.terminal import echo, echo_json, make_console
 if TYPE_CHECKING:
     from tosca_cache.runs.route import Stored
 
-RunNames = Annotated[list[str], typer.Argument(help="Paths or names of runs.", metavar="RUN")]
-StoreOf = Annotated[Path | None, typer.Option(help="Where the store is now, if it was moved.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print every seed's numbers instead of tables.")]
-Sizes = Annotated[str, typer.Option(help="Rows that vote together, comma-separated.")]
-
 
 def route(
-    runs_named: RunNames,
+    runs_named: Annotated[list[str], typer.Argument(help="Paths or names of runs.", metavar="RUN")],
     routers: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
-    batch_sizes: Sizes = "8,48,256",
-    store: StoreOf = None,
+    batch_sizes: Annotated[str, typer.Option(help="Rows that vote together, comma-separated.")] = "8,48,256",
+    store: Annotated[Path | None, typer.Option(help="Where the store is now, if it was moved.")] = None,
     runs: Runs = DEFAULT_RUNS,
     plugin: Plugins = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every seed's numbers instead of tables.")] = False,
 ) -> None:
-    """Put the stored modules of runs behind other routers, without training, and audit batch routing beside them."""
+    """Put the stored modules of runs behind other routers, without training, and audit batch routing beside them.
+
+    The published code routes test batches of 48 whose rows come task by task: neighbours share a task, so the batch votes
+    on it. Shuffled, the same vote fails. Routers depend on each image alone.
+    """
     from rich.text import Text
 
+    from tosca_cache.evaluate.summary import to_json
     from tosca_cache.report.routes import leak_table, routers_table
     from tosca_cache.routing import ROUTERS
     from tosca_cache.runs.route import leak_curve, mean_over, route_again
@@ -47,7 +47,8 @@ def route(
             status.update(Text(f"{len(names)} routers behind {s.run.name}, seed {s.seed}"))
             found.append((s, route_again(s, names), leak_curve(s, sizes)))
     if as_json:
-        _print_json([_named(s, {"routers": routed, "conditions": leaks}) for s, routed, leaks in found])
+        named = [{"run": str(s.run), "seed": s.seed, "routers": a, "conditions": b} for s, a, b in found]
+        echo_json(to_json(named))
         return
     leaks = mean_over([curve for _, _, curve in found])
     table = {name: mean_over([routed[name] for _, routed, _ in found]) for name in names}
@@ -67,36 +68,9 @@ def routers(
 
     import_plugins(plugin)
     if as_json:
-        _print_json([{"name": name} | facts_of(kind) for name, kind in sorted(ROUTERS.items())])
+        echo_json([{"name": name} | facts_of(kind) for name, kind in sorted(ROUTERS.items())])
         return
     make_console().print(list_table(ROUTERS))
-
-
-def audit(
-    runs_named: RunNames,
-    batch_sizes: Sizes = "8,48,256",
-    store: StoreOf = None,
-    runs: Runs = DEFAULT_RUNS,
-    plugin: Plugins = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what choosing modules for whole test batches takes from the order of the test file."""
-    from tosca_cache.report.routes import leak_table
-    from tosca_cache.runs.route import leak_curve, mean_over
-
-    import_plugins(plugin)
-    sizes = _sizes(batch_sizes)
-    found = [(s, leak_curve(s, sizes)) for s in _stored(runs_named, runs, store)]
-    if as_json:
-        _print_json([_named(s, {"conditions": curve}) for s, curve in found])
-        return
-    leaks = mean_over([curve for _, curve in found])
-    console = make_console()
-    console.print(leak_table(leaks, sizes))
-    console.print(
-        "The reference routes test batches of 48 whose rows come task by task: neighbours share a task, so the batch "
-        "votes on it. Shuffled, the same vote fails. Only the first line depends on each image alone."
-    )
 
 
 def _stored(names: list[str], runs: Path, store: Path | None) -> list[Stored]:
@@ -133,18 +107,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def _named(stored: Stored, values: dict[str, Any]) -> dict[str, Any]:
-    return {"run": str(stored.run), "seed": stored.seed} | values
-
-
-def _print_json(value: list[dict[str, Any]]) -> None:
-    from tosca_cache.evaluate.summary import to_json
-
-    echo_json(to_json(value))
-
-
 def register(app: typer.Typer) -> None:
-    """Adds the three verbs."""
+    """Adds the verbs."""
     app.command()(routers)
     app.command()(route)
-    app.command()(audit)

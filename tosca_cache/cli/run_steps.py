@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tosca_cache.store import Store
     from tosca_cache.sweep.run import Preview
 
-BASELINES = "tosca,simplecil,slda,ranpac"
+BASELINES = "tosca,simplecil,slda,ranpac,pool"
 AXES = ("l1=1e-4,5e-4,1e-3", "lr=0.005,0.02,0.05")
 LATER = "told when the features are there"
 
@@ -47,53 +47,41 @@ class Steps:
         from tosca_cache.errors import UsageError
 
         self.given, self.settings = given, given["settings"]
-        if self.settings["dataset"] is None:
-            raise UsageError(
-                "there is no dataset", where="--dataset", remedy="name one (`tosca datasets`), or a folder"
-            )
-        if given["sweep"] and self.settings["method"] not in (None, "tosca"):
-            raise UsageError(
-                "only tosca has something to search", where="--sweep", remedy="leave --sweep or --method out"
-            )
+        other = self.settings["method"] not in (None, "tosca")
+        for wrong, problem, where, remedy in (
+            (self.settings["dataset"] is None, "there is no dataset", "--dataset", "name one (`tosca datasets`)"),
+            (given["sweep"] and other, "only tosca has something to search", "--sweep", "leave --method out"),
+        ):
+            if wrong:
+                raise UsageError(problem, where=where, remedy=remedy)
         self.dataset: str = self.settings["dataset"]
         self.root, self.runs, self.config = given["root"], given["runs"], given["config"]
-        named, self.source = dict(self.settings), self._source()
+        self.named, self.source = dict(self.settings), self._source()  # the settings, with the dataset by its name
         if self.source is not None and self.source.counts is None:
             self.dataset = str(resolve_data_root(given["data_root"]) / self.source.place)
-            named["dataset"] = self.source.name
-        dataset_of(None, named, self.config)
-        self.named = named  # the settings, with the dataset by its name
-        self.resolve = partial(resolve, overrides=named)
+            self.named["dataset"] = self.source.name
+        dataset_of(None, self.named, self.config)
+        self.resolve = partial(resolve, overrides=self.named)
         self.resolved: Resolved = self.resolve(config=self.config)
         self.base = self.resolved.config.backbone  # before it is adapted
         self.targets: list[str] = []
 
     def all(self) -> None:
         """Prints the steps, and takes those that are not done unless there is only a plan to be made."""
-        makers = [
-            self.fetch,
-            *([self.adapt] if self.given["adapt"] else []),
-            self.extract,
-            *([self.sweep] if self.given["sweep"] else []),
-            self.train,
-        ]
-        makers += [self.compare] if self.given["compare"] else []
-        for number, make in enumerate(makers, 1):
-            step = make()
-            echo(f"step {number} of {len(makers)}: tosca {shlex.join(step.words)}")
+        every = ("fetch", "adapt", "extract", "sweep", "train", "compare")
+        names = [name for name in every if self.given.get(name, True)]
+        for number, name in enumerate(names, 1):
+            step: Step = getattr(self, name)()
+            echo(f"step {number} of {len(names)}: tosca {shlex.join(step.words)}")
             echo(f"  {step.done or step.estimate}")
             if step.done is None and not self.given["plan"]:
                 _call(step.words)
         if not self.given["plan"]:
             self.report()
 
-    def words(
-        self, *command: str, only: Callable[[str], bool] = lambda key: True, config: Path | None = None
-    ) -> tuple[str, ...]:
+    def words(self, *command: str, only: Callable[[str], bool] = lambda key: True) -> tuple[str, ...]:
         """A command of stage two with the settings that were given."""
-        found = [*command, "--dataset", self.resolved.config.dataset]
-        file = config or self.config
-        found += ["--config", str(file)] if file else []
+        found = [*command, "--dataset", self.resolved.config.dataset, *_options({"config": self.config}, "config")]
         for key, value in self.settings.items():
             if value is None or key == "dataset" or not only(key):
                 continue
@@ -107,19 +95,17 @@ class Steps:
         from tosca_cache.datasets import known, resolve_data_root
         from tosca_cache.datasets.fetch import present
 
-        data_root, source = self.given["data_root"], self.source
-        words = ["fetch", self.settings["dataset"]]
-        for key in ("mirror", "sha256", "data_root"):
-            words += _option(key.replace("_", "-"), self.given[key])
+        source = self.source
+        words = ("fetch", self.settings["dataset"], *_options(self.given, "mirror", "sha256", "data_root"))
         if source is None:
             mine = "part of this package" if known(self.dataset) else "your own images"
-            return Step(tuple(words), done=f"nothing to fetch: {mine}")
-        place = resolve_data_root(data_root)
+            return Step(words, done=f"nothing to fetch: {mine}")
+        place = resolve_data_root(self.given["data_root"])
         if present(source, place) is not None:
-            return Step(tuple(words), done=f"here already: {place / source.place}")
+            return Step(words, done=f"here already: {place / source.place}")
         size = f"{source.size / 1e6:,.0f} MB" if source.size else "a size that is not published"
         images = f"{sum(source.counts[1:])} images" if source.counts else "how many images is told when it is here"
-        return Step(tuple(words), f"{source.archive}, {size}, {images}")
+        return Step(words, f"{source.archive}, {size}, {images}")
 
     def _source(self) -> Source | None:
         """Where the dataset can be had, if it is not the user's own and not made by this package."""
@@ -138,11 +124,9 @@ class Steps:
 
         config, given, source = self.resolved.config, self.given, self.request()
         words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
-        for key in ("increment", "init_cls", "backbone", "normalize", "img_size"):
-            words += _option(key.replace("_", "-"), getattr(config, key))
-        for key in ("weights", "test_fraction", "label", "data_root"):
-            words += _option(key.replace("_", "-"), given[key])
-        words += [*_option("device", self.settings["device"]), *([] if config.shuffle else ["--no-shuffle"])]
+        words += _options(vars(config), "increment", "init_cls", "backbone", "normalize", "img_size")
+        words += _options(given, "weights", "test_fraction", "label", "data_root")
+        words += [*_options(self.settings, "device"), *([] if config.shuffle else ["--no-shuffle"])]
         name = f"{config.dataset}-{hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]}"
         words += ["--name", name]
         made = DEFAULT_OUT / name
@@ -159,22 +143,21 @@ class Steps:
         from tosca_cache.extract.estimate import estimate
 
         config, given = self.resolved.config, self.given
-        words = ["extract", "--dataset", self.dataset]
-        for key in ("backbone", "normalize", "img_size", "views"):
-            words += _option(key.replace("_", "-"), getattr(config, key))
-        for key in ("weights", "test_fraction", "label", "data_root"):
-            words += _option(key.replace("_", "-"), given[key])
-        words += _option("root", None if self.root == DEFAULT_ROOT else self.root)
-        words += _option("device", self.settings["device"])
+        asked = {"root": None if self.root == DEFAULT_ROOT else self.root, "device": self.settings["device"]}
+        words = (
+            *("extract", "--dataset", self.dataset),
+            *_options(vars(config), "backbone", "normalize", "img_size", "views"),
+            *_options(given, "weights", "test_fraction", "label", "data_root"),
+            *_options(asked, "root", "device"),
+        )
         if (store := self.store()) is not None:
-            return Step(tuple(words), done=f"here already: {store.path}")
-        request = self.request()
+            return Step(words, done=f"here already: {store.path}")
         counts = self.counts()
         if counts is None:
-            return Step(tuple(words), "told when the images are there")
-        found = estimate(request, *counts[:2])
+            return Step(words, "told when the images are there")
+        found = estimate(self.request(), *counts[:2])
         return Step(
-            tuple(words),
+            words,
             f"{found.images} images, {found.passes} passes of the backbone, {_time(found.seconds)} for these alone (by "
             f"a few just now); {found.bytes / 1e6:,.0f} MB of features",
         )
@@ -184,17 +167,15 @@ class Steps:
         from tosca_cache.extract.fingerprint import ExtractOptions
         from tosca_cache.extract.request import ExtractRequest
 
-        config, given = self.resolved.config, self.given
-        options = ExtractOptions() if config.views is None else ExtractOptions(views=config.views)
-        names = ("weights", "data_root", "test_fraction", "label")
+        config = self.resolved.config
         return ExtractRequest(
             dataset=self.dataset,
             root=self.root,
             backbone=self.base,
             img_size=config.img_size,
             device=self.settings["device"] or "auto",
-            options=options,
-            **{name: given[name] for name in names},
+            options=ExtractOptions() if config.views is None else ExtractOptions(views=config.views),
+            **{name: self.given[name] for name in ("weights", "data_root", "test_fraction", "label")},
         )
 
     def counts(self) -> tuple[int, int, int] | None:
@@ -225,28 +206,34 @@ class Steps:
         from tosca_cache.cli.sweep import SETTINGS
         from tosca_cache.sweep.run import best_path
 
-        words = [*self.words("sweep", only=lambda key: key in SETTINGS)]
+        words = self.words("sweep", only=lambda key: key in SETTINGS)
         axes = self.given["axes"] or AXES
         left = {k: v for k, v in self.settings.items() if v is not None and k not in (*SETTINGS, "seeds", "method")}
         for axis in (*axes, *(f"{key}={str(value).lower()}" for key, value in left.items())):
-            words += ["--set", axis]
+            words += ("--set", axis)
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-sweep.sqlite")
         self.targets.append(str(ledger))
         self.config = str(best_path(ledger))
-        return Step(tuple(words), self._searched(axes, ledger))
-
-    def _searched(self, axes: Any, ledger: Path) -> str:
         if (store := self.store()) is None:
-            return LATER
-        found = _preview(self.resolved.config, list(axes), (1993,), store, ledger)
-        report = _time(found.report_seconds)
-        return f"{found.settings} settings on one seed, {_time(found.seconds)}, and {report} for the report"
+            return Step(words, LATER)
+        found = self.preview(store, axes, (1993,), ledger)
+        takes = f"{_time(found.seconds)}, and {_time(found.report_seconds)} for the report"
+        return Step(words, f"{found.settings} settings on one seed, {takes}")
+
+    def preview(self, store: Store, axes: Sequence[str], seeds: Sequence[int], ledger: Path) -> Preview:
+        """What a search on the features takes."""
+        from tosca_cache.sweep.request import SweepRequest
+        from tosca_cache.sweep.run import Resources, preview
+        from tosca_cache.sweep.space import parse_set
+
+        request = SweepRequest(self.resolved.config, parse_set(list(axes)), seeds=tuple(seeds))
+        return preview(request, store, ledger, Resources())
 
     def train(self) -> Step:
         """A run, unless the same was made on the same features."""
         from tosca_cache.runs.directory import find_finished
 
-        words = self.words("train", config=Path(self.config) if self.config else None)
+        words = self.words("train")
         if self.given["sweep"] and not Path(str(self.config)).is_file():
             return Step(words, LATER)
         self.resolved = self.resolve(config=self.config)
@@ -255,19 +242,16 @@ class Steps:
             return Step(words, f"{config.method}, {_seeds(config)}; time: {LATER}")
         if (made := find_finished(config, store, self.runs)) is not None:
             return Step(words, done=f"made already: {made}")
-        return Step(words, f"{config.method}, {_seeds(config)}, {self._trained(store)}")
-
-    def _trained(self, store: Store) -> str:
-        config = self.resolved.config
-        if config.method != "tosca":
-            return "without an estimate (only tosca's steps can be timed beforehand)"
-        return _time(_preview(config, [], config.seeds, store, self.runs / ".none").seconds)
+        takes = "without an estimate (only tosca's steps can be timed beforehand)"
+        if config.method == "tosca":
+            takes = _time(self.preview(store, (), config.seeds, self.runs / ".none").seconds)
+        return Step(words, f"{config.method}, {_seeds(config)}, {takes}")
 
     def compare(self) -> Step:
         """A comparison, whose ledger knows what is finished."""
         words = self.words("compare", only=lambda key: key not in ("seeds", "method"))
-        words += ("--methods", self.given["methods"])
-        words += ("--seeds", ",".join(map(str, self.resolved.config.seeds)) + ",")
+        seeds = "".join(f"{seed}," for seed in self.resolved.config.seeds)
+        words += ("--methods", self.given["methods"], "--seeds", seeds)
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-compare.sqlite")
         self.targets.append(str(ledger.with_suffix(".report.json")))
         config, methods, store = self.resolved.config, self.given["methods"], self.store()
@@ -285,20 +269,14 @@ class Steps:
         _call(("report", *targets, "-o", str(page), "--runs", str(self.runs)))
 
 
-def _preview(config: TrainConfig, axes: list[str], seeds: tuple[int, ...], store: Store, ledger: Path) -> Preview:
-    from tosca_cache.sweep.request import SweepRequest
-    from tosca_cache.sweep.run import Resources, preview
-    from tosca_cache.sweep.space import parse_set
-
-    return preview(SweepRequest(config, parse_set(axes), seeds=seeds), store, ledger, Resources())
-
-
 def _seeds(config: TrainConfig) -> str:
     return f"{len(config.seeds)} seed{'s' if len(config.seeds) > 1 else ''}"
 
 
-def _option(name: str, value: Any) -> list[str]:
-    return [] if value is None else [f"--{name}", str(value)]
+def _options(values: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
+    """Some values as options, those that are not None."""
+    given = [(f"--{key.replace('_', '-')}", str(values[key])) for key in keys if values[key] is not None]
+    return tuple(word for pair in given for word in pair)
 
 
 def _time(seconds: float) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.learn import Device, ModelPath
+from tosca_cache.cli.learn import Device, ModelPath, Weights
 from tosca_cache.cli.options import Plugins, import_plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
@@ -33,7 +32,7 @@ def serve(
     max_images: Annotated[int, typer.Option(help="Most photos of a request.", min=1, max=1000)] = 64,
     max_pixels: Annotated[int, typer.Option(help="Most pixels of a photo.", min=1)] = 50_000_000,
     queue: Annotated[int, typer.Option(help="Most photos that wait; beyond that the answer is 503.", min=1)] = 256,
-    weights: Annotated[Path | None, typer.Option(help="Where the backbone's weights are now.")] = None,
+    weights: Weights = None,
     device: Device = "auto",
     plugin: Plugins = None,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,7 +25,6 @@ NAMES = {
     "W": "weight",
     "sigma": "sigma",
 }
-EXTRA = ("temperature", "doubt")  # of a model's calibration; the published code has none
 Items = list[tuple[str, Tensor]]
 
 
@@ -39,7 +38,6 @@ class Part:
     luca: Mapping[str, Tensor] | None = None
     weight: Tensor | None = None
     sigma: Tensor | None = None
-    extra: Mapping[str, float] = field(default_factory=dict)
     guessed: str = ""
 
 
@@ -47,8 +45,7 @@ def match(state: Mapping[str, Tensor], path: Path) -> Part:
     """What the tensors of a file are; raises `ModelError` if they are not those of a LuCA module, of a head, or of both."""
     if any(not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()) for tensor in state.values()):
         raise _unknown("a tensor has values that are no finite numbers", path)
-    extra = {name: float(state[name]) for name in EXTRA if name in state and state[name].numel() == 1}
-    floats = {name: tensor.float().contiguous() for name, tensor in state.items() if name not in extra}
+    floats = {name: tensor.float().contiguous() for name, tensor in state.items()}
     named = {kind: tensor for name, tensor in floats.items() if (kind := _known(name)) is not None}
     if len(named) == len(floats):
         found, guessed = named, ""
@@ -65,9 +62,7 @@ def match(state: Mapping[str, Tensor], path: Path) -> Part:
     weight, sigma = found.get("weight"), found.get("sigma")
     if (weight is not None and weight.dim() != 2) or (sigma is not None and sigma.numel() != 1):
         raise _unknown("the head is no matrix [classes, d], or its scale no number", path)
-    if not extra.get("temperature", 1.0) > 0 or not 0 <= extra.get("doubt", 0.0) < 1:
-        raise _unknown("temperature and doubt cannot be those of a model", path)
-    return Part(luca or None, weight, None if sigma is None else sigma.reshape(1), extra, guessed)
+    return Part(luca or None, weight, None if sigma is None else sigma.reshape(1), guessed)
 
 
 def _known(name: str) -> str | None:
@@ -139,5 +134,5 @@ def _weights_first(items: Items) -> Items:
 
 
 def _unknown(problem: str, path: Path) -> ModelError:
-    remedy = "give the state dict of a LuCA module a file, and the head's with --head FILE"
+    remedy = "give the state dict of a LuCA module a file; the head may have one of its own"
     return ModelError(problem, where=path, remedy=remedy)

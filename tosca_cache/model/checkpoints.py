@@ -20,9 +20,9 @@ from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.weights import read_state_dict
 from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.luca.parameters import Luca, LucaShape
-from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, Step
+from tosca_cache.model.card import BackboneCard, ClassCard, Step, now
 from tosca_cache.model.checkpoint_names import NAMES, Part, match
-from tosca_cache.model.classifier import Model, now
+from tosca_cache.model.classifier import Model
 
 Note = Callable[[str], None]
 
@@ -30,8 +30,8 @@ Note = Callable[[str], None]
 def write_checkpoints(model: Model, folder: Path) -> list[Path]:
     """Writes a tosca model as a file for each task, and classes.txt with a name for each row of the head; a new folder.
 
-    A file has the module of its task, and the head and its scale over the classes seen until then; the last one has the
-    model's temperature and doubt as well. Raises `UsageError` for other models, and `ModelError` if the disk refuses.
+    A file has the module of its task, and the head and its scale over the classes seen until then. Raises `UsageError` for
+    other models, and `ModelError` if the disk refuses.
     """
     learner = model.learner
     if learner.name != "tosca" or getattr(learner, "router_name", "") != "sample" or not model.card.classes:
@@ -49,9 +49,7 @@ def write_checkpoints(model: Model, folder: Path) -> list[Path]:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("there is something of this name", where=folder, remedy="give the name of a new folder")
-    states, held_out = _states(learner.state()), model.card.held_out
-    calibration = {"temperature": held_out.temperature, "doubt": held_out.doubt}
-    states[-1] |= {name: torch.tensor(value, dtype=torch.float64) for name, value in calibration.items()}
+    states = _states(learner.state())
     digits = len(str(len(states) - 1))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with file_errors(folder, ModelError, option="another path"):
@@ -82,7 +80,6 @@ def _states(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 def read_checkpoints(
     files: Sequence[Path],
     *,
-    head: Path | None = None,
     classes: Path | None = None,
     flow: str = "tosca",
     backbone: BackboneCard | None = None,
@@ -90,10 +87,10 @@ def read_checkpoints(
     device: str = "auto",
     note: Note = lambda line: None,
 ) -> Model:
-    """A tosca model from the checkpoints of its tasks, in their order.
+    """A tosca model from the checkpoints of its tasks, in their order, and of its head where they do not have it.
 
     Arguments:
-        head: a file with the head, if none of the others has it. classes: a name a line for each row of the head.
+        classes: a name a line for each row of the head.
         flow: which branches of the modules are used. backbone, dim: what makes the features, and their width.
         note: is told what was assumed.
 
@@ -101,7 +98,7 @@ def read_checkpoints(
     modules of one shape with a head, `UsageError` for names that are not as many as the head has rows.
     """
     given = _in_order(files, note)
-    read = [(path, match(read_state_dict(path), path)) for path in (*given, *([head] if head is not None else []))]
+    read = [(path, match(read_state_dict(path), path)) for path in given]
     modules = [(path, part) for path, part in read if part.luca is not None]
     heads = [part for _, part in read if part.weight is not None]
     if not modules or not heads:
@@ -109,7 +106,7 @@ def read_checkpoints(
         raise ModelError(
             f"no {missing} is among the tensors of these files",
             where=given[0],
-            remedy="give the files of all tasks, and the head's tensors W [classes, d] and sigma with --head FILE",
+            remedy="give the files of all tasks, and one with the head's tensors W [classes, d] and sigma",
         )
     for path, part in modules[:1]:
         if part.guessed:
@@ -119,8 +116,7 @@ def read_checkpoints(
     state = _state([part for _, part in modules], heads, note)
     found = _model(state, [path for path, _ in modules], flow, backbone, dim, device)
     names = _names(classes, len(state["prototypes"]))
-    told = {name: part.extra[name] for _, part in read for name in part.extra}
-    return _finished(found, state, names, HeldOutCard.model_validate(told), given)
+    return _finished(found, state, names, given)
 
 
 def _state(modules: Sequence[Part], heads: Sequence[Part], note: Note) -> dict[str, Tensor]:
@@ -171,17 +167,15 @@ def _model(
     return model
 
 
-def _finished(
-    model: Model, state: Mapping[str, Tensor], names: Sequence[str], held_out: HeldOutCard, files: Sequence[Path]
-) -> Model:
+def _finished(model: Model, state: Mapping[str, Tensor], names: Sequence[str], files: Sequence[Path]) -> Model:
     """The model with its card: classes that have one name are one class, as those of several domains are."""
     indices: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         indices.setdefault(name, []).append(index)
     classes = [ClassCard(name=name, indices=places, images=0) for name, places in indices.items()]
     step = Step(what="import", when=now(), classes=list(indices), source=str(files[0].absolute().parent))
-    changes = {"classes": classes, "indices": len(names), "tasks": len(state["blocks"]), "held_out": held_out}
-    model.card = model.card.model_copy(update=changes | {"history": [step]})
+    changes = {"classes": classes, "indices": len(names), "tasks": len(state["blocks"]), "history": [step]}
+    model.card = model.card.model_copy(update=changes)
     model.held_out = None
     return model
 
@@ -200,9 +194,9 @@ def _names(file: Path | None, rows: int) -> list[str]:
 
 
 def _in_order(files: Sequence[Path], note: Note) -> list[Path]:
-    """The files by the number at the end of their names, if they have one: a shell lists task10 before task2."""
+    """The files by the number at the end of their names (a shell lists task10 before task2), those without one last."""
     numbers = [re.search(r"(\d+)\D*$", path.stem) for path in files]
-    found = [int(number[1]) for number in numbers if number is not None]
+    found = [float("inf") if number is None else int(number[1]) for number in numbers]
     if len(set(found)) < len(files) or found == sorted(found):
         return list(files)
     note("files are taken in the order of their numbers")

@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.config import Settings
 from tosca_cache.devices import resolve_device
-from tosca_cache.errors import ImageError, ModelError, UsageError
-from tosca_cache.learners.base import Learner, learner_type
+from tosca_cache.errors import ModelError, UsageError
+from tosca_cache.learners.base import learner_type
 from tosca_cache.learners.options import check_options
-from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step
+from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step, now
 from tosca_cache.model.folder import writing
-from tosca_cache.model.held_out import HeldOut, best_temperature, choose_held_out, doubt, likeliest, probabilities
+from tosca_cache.model.held_out import (
+    HeldOut,
+    best_temperature,
+    choose_held_out,
+    doubt,
+    likeliest,
+    make_learner,
+    probabilities,
+    teach,
+)
 from tosca_cache.model.novelty import Novelty
-from tosca_cache.model.records import DIGEST, Answers, Lesson, Taught
+from tosca_cache.model.records import TAUGHT, Answers, Lesson, Taught, taught_rows
 from tosca_cache.shown import Shown
-from tosca_cache.tasks import Rows, Task
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 ROWS_AT_ONCE = 8192
 DEFAULT = "pool"
+FROM = ("source", "store", "fingerprint")  # of a lesson, for the history
 
 
 class Model(Shown):
     """A learner with the names of its classes, what held-out photos say of it, and how photos become its features.
 
     card: everything that is no tensor. learner: what answers. held_out: None for a model without held-out photos.
-    digests, indices, steps, rows: of every row that was taught: identity [n, 16], class number, step and row of its store.
+    taught: a table of all rows that it has learned, see `records.taught_rows`.
     """
 
     def __init__(self, card: ModelCard, *, device: str = "auto") -> None:
         self.card, self.device = card, resolve_device(device)
         self.learner, self.novelty = make_learner(card.learner, self.device), Novelty()
         self.held_out: HeldOut | None = HeldOut(make_learner(card.learner, self.device))
-        self.digests = np.empty((0, DIGEST), np.uint8)
-        self.indices, self.steps, self.rows = (np.empty(0, np.int64) for _ in range(3))
+        self.taught = np.empty(0, TAUGHT)
         self.path: Path | None = None
 
     @classmethod
@@ -74,6 +80,13 @@ class Model(Shown):
         )
         return cls(card, device=device)
 
+    def fresh(self) -> Model:
+        """A model of the same kind that knows nothing yet."""
+        emptied = {"classes": [], "indices": 0, "tasks": 0, "history": [], "held_out": HeldOutCard(), "digest": ""}
+        made = Model(self.card.model_copy(update=emptied), device=str(self.device))
+        made.held_out = made.held_out if self.held_out is not None else None
+        return made
+
     @staticmethod
     def open(path: str | Path, *, device: str = "auto") -> Model:
         """A model from its folder, or from a run; raises `ModelError` if it is none, or damaged."""
@@ -101,14 +114,9 @@ class Model(Shown):
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
-        images = sum(one.images for one in self.card.classes)
-        return {
-            "method": self.card.learner.method,
-            "classes": len(self.card.classes),
-            "images": images,
-            "dim": self.card.dim,
-            "held_out_accuracy": self.card.held_out.accuracy,
-        }
+        card = self.card
+        counts = {"classes": len(card.classes), "images": sum(one.images for one in card.classes), "dim": card.dim}
+        return {"method": card.learner.method, **counts, "held_out_accuracy": card.held_out.accuracy}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -118,7 +126,8 @@ class Model(Shown):
     def known_as(self, digests: NDArray[np.uint8]) -> list[str | None]:
         """The class that each photo (or row) was taught as, [n]; None for those that are new."""
         names = {index: one.name for one in self.card.classes for index in one.indices}
-        known = {one.tobytes(): names[index] for one, index in zip(self.digests, self.indices.tolist(), strict=True)}
+        pairs = zip(self.taught["digests"], self.taught["indices"].tolist(), strict=True)
+        known = {one.tobytes(): names[index] for one, index in pairs}
         return [known.get(one.tobytes()) for one in digests]
 
     def learn(self, lesson: Lesson | str | Path, *, root: str | Path = "cache") -> Taught:
@@ -139,8 +148,8 @@ class Model(Shown):
                 where=self.path,
                 remedy=f"give rows of {1 + card.views} views of {card.dim} numbers",
             )
-        names, counts = np.unique(np.asarray(lesson.names, dtype=object), return_counts=True)
-        images, place = dict(zip(names.tolist(), counts.tolist(), strict=True)), self._index_of()
+        images = dict(sorted(Counter(lesson.names).items()))
+        place = {one.name: one.indices[0] for one in card.classes}
         known = {name: count for name, count in images.items() if name in place}
         new = {name: count for name, count in images.items() if name not in place}
         self.check_known(known)
@@ -150,26 +159,18 @@ class Model(Shown):
         self._observe(lesson, indices, range(card.indices, card.indices + len(new)))
         classes = [one.model_copy(update={"images": one.images + known.get(one.name, 0)}) for one in card.classes]
         classes += [ClassCard(name=name, indices=[numbers[name]], images=count) for name, count in new.items()]
-        step = Step(
-            what="learn",
-            when=now(),
-            classes=list(images),
-            images=len(indices),
-            source=lesson.source,
-            store=lesson.store,
-            fingerprint=lesson.fingerprint,
-            seconds=round(time.perf_counter() - begun, 3),
-        )
-        self._changed(classes, step, indices=card.indices + len(new), tasks=card.tasks + 1)
+        seconds, found = round(time.perf_counter() - begun, 3), {n: getattr(lesson, n) for n in FROM}
+        step = Step(what="learn", when=now(), classes=list(images), images=len(indices), seconds=seconds, **found)
+        self.changed(classes, step, indices=card.indices + len(new), tasks=card.tasks + 1)
         old, fresh = (self.held_out_accuracy(columns), self.held_out_accuracy(self.columns()[len(columns) :]))
         return Taught(new, known, time.perf_counter() - begun, before, old, fresh)
 
-    def check_known(self, known: Mapping[str, int]) -> None:
+    def check_known(self, names: Iterable[str]) -> None:
         """Raises `UsageError` if there are rows of known classes, and the learner cannot take more of them."""
+        known = sorted(set(names) & set(self.class_names))
         if known and not self.learner.adds_rows:
-            some = ", ".join(repr(name) for name in list(known)[:5])
             raise UsageError(
-                f"{self.learner.name} cannot take more photos of a class that it knows: {some}",
+                f"{self.learner.name} cannot take more photos of a class that it knows: {', '.join(map(repr, known[:5]))}",
                 where=self.path,
                 remedy="leave these out, or learn anew with --method pool",
             )
@@ -179,10 +180,11 @@ class Model(Shown):
 
         Raises `ModelError` for a model that knows no class, and `ImageError` for a photo that cannot be read.
         """
-        features = asked if isinstance(asked, np.ndarray) else self._features(asked)
-        parts = [
-            self._answer(features[i : i + ROWS_AT_ONCE], top) for i in range(0, max(len(features), 1), ROWS_AT_ONCE)
-        ]
+        if not isinstance(asked, np.ndarray):
+            from tosca_cache.model.session import encoder_of
+
+            asked = encoder_of(self).features([Path(one) if isinstance(one, str) else one for one in asked])
+        parts = [self._answer(asked[i : i + ROWS_AT_ONCE], top) for i in range(0, max(len(asked), 1), ROWS_AT_ONCE)]
         return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
     def probabilities(self, features: FloatArray) -> NDArray[np.float64]:
@@ -212,59 +214,32 @@ class Model(Shown):
         Exact where the learner keeps classes apart, or where all features that were learned are still in their stores: then
         the others are learned anew, and `on_lesson` told of each lesson. Raises `UsageError` for an unknown class.
         """
-        from tosca_cache.model.teaching import relearned
+        from tosca_cache.model.teaching import forget_class
 
-        begun, kept = time.perf_counter(), [one for one in self.card.classes if one.name != name]
-        if len(kept) == len(self.card.classes):
-            raise UsageError(
-                f"the model knows no class {name!r}"[:200], where=self.path, remedy="see the names in its classes.txt"
-            )
-        gone, history = next(one for one in self.card.classes if one.name == name), self.card.history
-        exact = self._forget_indices(gone.indices)
-        if not exact and (fresh := relearned(self, name, on_lesson)) is not None:
-            vars(self).update(vars(fresh) | {"path": self.path})
-            kept, exact = self.card.classes, True
-        step = Step(what="forget", when=now(), classes=[name], exact=exact, seconds=time.perf_counter() - begun)
-        self.card = self.card.model_copy(update={"history": history})
-        self._changed(kept, step)
-        return exact
+        return forget_class(self, name, on_lesson)
 
     def held_out_accuracy(self, columns: IntArray | None = None) -> float | None:
         """Accuracy on the held-out photos of some classes (class numbers; all by default) in percent, or None."""
-        if self.held_out is None or not len(self.held_out.indices) or not self.card.classes:
-            return None
-        classes = self._classes_of_indices()[self.held_out.indices]
-        right = self._held_out_right(classes)
-        asked = np.isin(self.held_out.indices, self.columns() if columns is None else columns)
+        indices, right = self._held_out_right()
+        asked = np.isin(indices, self.columns() if columns is None else columns)
         return 100 * float(right[asked].mean()) if asked.any() else None
 
     def class_accuracies(self) -> list[float | None]:
         """Accuracy on the held-out photos of each class in percent, in the order of `class_names`; None without any."""
-        accuracies: list[float | None] = [None] * len(self.card.classes)
-        if self.held_out is not None and len(self.held_out.indices) and accuracies:
-            classes = self._classes_of_indices()[self.held_out.indices]
-            right = self._held_out_right(classes)
-            for place in np.unique(classes[classes >= 0]).tolist():
-                accuracies[place] = 100 * float(right[classes == place].mean())
-        return accuracies
+        indices, right = self._held_out_right()
+        found = [right[np.isin(indices, one.indices)] for one in self.card.classes]
+        return [100 * float(mine.mean()) if len(mine) else None for mine in found]
 
-    def _held_out_right(self, classes: IntArray) -> NDArray[np.bool_]:
-        """Whether each held-out row is answered as the class (its place, [h]) that it is of, [h]."""
-        assert self.held_out is not None
-        return np.asarray(self._by_class(self.held_out.all_scores()).argmax(1) == classes)
+    def _held_out_right(self) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Class number of each held-out row, and whether it is answered as its class, [h]."""
+        held = self.held_out
+        if held is None or not len(held.indices) or not self.card.classes:
+            return np.empty(0, np.int64), np.empty(0, bool)
+        return held.indices, self._by_class(held.all_scores()).argmax(1) == self._classes_of_indices()[held.indices]
 
     def columns(self) -> IntArray:
         """All class numbers that are answered."""
         return np.array([index for one in self.card.classes for index in one.indices], np.int64)
-
-    def _features(self, photos: Sequence[Any]) -> FloatArray:
-        from tosca_cache.model.session import encoder_of
-
-        given = [Path(one) if isinstance(one, str) else one for one in photos]
-        found = encoder_of(self).encode(given)
-        for place, why in found.errors.items():
-            raise ImageError(f"a photo cannot be read: {why}", where=str(photos[place])[:200], remedy="leave it out")
-        return found.features
 
     def _answer(self, features: FloatArray, top: int) -> Answers:
         probability = self.probabilities(features)
@@ -279,30 +254,15 @@ class Model(Shown):
         if held is not None:
             already = {one.name: int(np.isin(held.indices, one.indices).sum()) for one in self.card.classes}
             out = choose_held_out(lesson.names, already, self.card.learner.seed, number)
-            _teach(held.learner, features[~out], indices[~out], classes, number)
+            teach(held.learner, features[~out], indices[~out], classes, number)
             held.add(features[out, 0], indices[out])
-        _teach(self.learner, features, indices, classes, number)
+        teach(self.learner, features, indices, classes, number)
         self.novelty.observe(features[:, 0], indices, classes.stop, held_out=out)
-        self.digests = np.concatenate([self.digests, lesson.digests])
-        self.indices = np.concatenate([self.indices, indices])
-        self.steps = np.concatenate([self.steps, np.full(len(indices), len(self.card.history))])
-        rows = lesson.rows if len(lesson.rows) else np.full(len(indices), -1)
-        self.rows = np.concatenate([self.rows, rows])
+        rows = lesson.rows if len(lesson.rows) else -1
+        seen = taught_rows(lesson.digests, indices, len(self.card.history), rows)
+        self.taught = np.concatenate([self.taught, seen])
 
-    def _forget_indices(self, indices: list[int]) -> bool:
-        """Takes class numbers out of everything that allows it; whether nothing of them is left."""
-        exact = [self.learner.forget_class(index) for index in indices]
-        for index in indices:
-            if self.held_out is not None:
-                self.held_out.forget(index)
-                self.held_out.learner.forget_class(index)
-            self.novelty.forget(index)
-        kept = ~np.isin(self.indices, indices)
-        self.digests, self.indices = self.digests[kept], self.indices[kept]
-        self.steps, self.rows = self.steps[kept], self.rows[kept]
-        return all(exact)
-
-    def _changed(self, classes: list[ClassCard], step: Step, **changes: int) -> None:
+    def changed(self, classes: list[ClassCard], step: Step, **changes: int) -> None:
         """Card and calibration after the classes changed."""
         history = [*self.card.history, step]
         self.card = self.card.model_copy(update={"classes": classes, "history": history, **changes})
@@ -330,31 +290,9 @@ class Model(Shown):
         parts = [scores[:, one.indices].max(1) for one in self.card.classes]
         return np.stack(parts, 1).astype(np.float64)
 
-    def _index_of(self) -> dict[str, int]:
-        return {one.name: one.indices[0] for one in self.card.classes}
-
     def _classes_of_indices(self) -> IntArray:
         """Place among the classes of each class number, [L]; -1 for forgotten ones."""
         found = np.full(self.card.indices, -1, np.int64)
         for place, one in enumerate(self.card.classes):
             found[one.indices] = place
         return found
-
-
-def make_learner(card: LearnerCard, device: Any) -> Learner:
-    """A fresh learner as a card says; raises `UsageError` if there is none of that name or with these options."""
-    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card.options.items()}
-    check_options({card.method: options})
-    settings = Settings(**{**asdict(Settings()), **card.settings})
-    return learner_type(card.method)(seed=card.seed, settings=settings, device=device, **options)
-
-
-def now() -> str:
-    """The time, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _teach(learner: Learner, features: FloatArray, indices: IntArray, classes: range, number: int) -> None:
-    order = np.argsort(indices, kind="stable")
-    learner.observe(Task(number, classes, Rows(features[order], indices[order], order)))
-    learner.finalize()

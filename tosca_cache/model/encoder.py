@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,24 +92,23 @@ class Encoder:
 
     def encode(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Encoded:
         """Features of photos (files, bytes of files, or images), [n, d]; one that cannot be read costs no other."""
-        parts = list(self.stream(photos, on_progress))
-        features = np.concatenate([part.features for part in parts]) if parts else self.empty()
-        errors: dict[int, str] = {}
-        for number, part in enumerate(parts):
-            errors |= {number * AT_ONCE + place: why for place, why in part.errors.items()}
-        return Encoded(features, errors)
-
-    def stream(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Iterator[Encoded]:
-        """The same in parts of `AT_ONCE` photos, in order."""
+        features, errors = [np.zeros((0, self.backbone.dim), self.dtype)], dict[int, str]()
         for start in range(0, len(photos), AT_ONCE):
             buffer = self._computed(photos[start : start + AT_ONCE], 0, 0, on_progress)
-            yield Encoded(buffer.features[:, 0].astype(self.dtype), buffer.skipped)
+            features.append(buffer.features[:, 0].astype(self.dtype))
+            errors |= {start + place: why for place, why in buffer.skipped.items()}
+        return Encoded(np.concatenate(features), errors)
+
+    def features(self, photos: Sequence[Photo]) -> FloatArray:
+        """Features of photos, [n, d]; raises `ImageError` for one that cannot be read."""
+        found = self.encode(photos)
+        _check_read(photos, found.errors)
+        return found.features
 
     def with_views(self, photos: Sequence[Photo], views: int, seed: int) -> FloatArray:
         """Features of photos and of random views of each, [n, 1+V, d]; raises `ImageError` for one that cannot be read."""
         buffer = self._computed(photos, views, seed)
-        for place, why in buffer.skipped.items():
-            raise ImageError(f"a photo cannot be read: {why}", where=f"photo {place + 1}", remedy="leave it out")
+        _check_read(photos, buffer.skipped)
         return buffer.features.astype(self.dtype)
 
     def _computed(
@@ -133,10 +132,6 @@ class Encoder:
         renderer = Renderer(dataset, self.backbone.transform(self.card.normalise), seed=0)
         return renderer(Group(buffer, 0, len(photos)))
 
-    def empty(self, rows: int = 0) -> FloatArray:
-        """Zeros [rows, d], rounded as the model's features are."""
-        return np.zeros((rows, self.backbone.dim), self.dtype)
-
     @property
     def decoding(self) -> Decoding:
         """How files are decoded."""
@@ -155,6 +150,13 @@ class Encoder:
         return max(1, min(most, -(-photos // (self.workers or threads_here()))))
 
 
+def _check_read(photos: Sequence[Photo], errors: Mapping[int, str]) -> None:
+    for place, why in errors.items():
+        photo = photos[place]
+        where = str(photo)[:200] if isinstance(photo, Path) else f"photo {place + 1}"
+        raise ImageError(f"a photo cannot be read: {why}", where=where, remedy="leave it out")
+
+
 def _dataset(photos: Sequence[Photo], decoding: Decoding) -> ImageDataset:
     names = tuple(str(photo) if isinstance(photo, Path) else str(number) for number, photo in enumerate(photos))
     nothing = np.zeros(len(photos), dtype=np.int64)
@@ -165,6 +167,3 @@ def _dataset(photos: Sequence[Photo], decoding: Decoding) -> ImageDataset:
 
     splits = {SPLIT: Split(names, nothing, nothing)}
     return ImageDataset("photos", ("",), ("",), splits, open_photo)
-
-
-__all__ = ["Encoded", "Encoder", "ImageError", "Photo"]

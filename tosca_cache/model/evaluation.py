@@ -67,15 +67,6 @@ def evaluate_model(
     }
 
 
-def confusion_rows(model: Model, features: FloatArray, names: Sequence[str]) -> list[list[Any]]:
-    """The confusion matrix as rows of a table: a head of answered classes, then true class and counts."""
-    every = list(dict.fromkeys([*model.class_names, *names]))
-    counts = np.zeros((len(every), len(model.class_names)), int)
-    answered = model.probabilities(features).argmax(1)
-    np.add.at(counts, ([every.index(name) for name in names], answered), 1)
-    return [["true", *model.class_names], *([name, *row] for name, row in zip(every, counts.tolist(), strict=True))]
-
-
 def _confusions(names: Sequence[str], true: NDArray[np.int64], answered: NDArray[np.int64]) -> list[list[Any]]:
     pairs, counts = np.unique(np.stack([true, answered], 1), axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")

@@ -79,8 +79,7 @@ def export_model(
     model.scores(np.empty((0, model.card.dim), np.float32))  # raises for a model that knows no class
     head_of(model.learner, model.card.dim)
     if features_only:
-        encoder = None if photos is None else encoder_of(model, weights)
-        sample = feature_sample(model, encoder, photos, store)
+        sample = feature_sample(model, store)
         return sample, _write(model, sample, None, onnx, pt2)
     encoder = encoder_of(model, weights)
     if precision is not None:

@@ -19,7 +19,6 @@ from tosca_cache.closed_form.pool import standardised
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import Learner
-from tosca_cache.learners.film import Film
 from tosca_cache.luca.module import adapt, entropy_and_prediction, normalise
 from tosca_cache.luca.parameters import Luca
 
@@ -131,10 +130,6 @@ def _linear(learner: Any, dim: int) -> nn.Module:
     return _lda(learner.classifier)
 
 
-def _fsa_lda(learner: Any, dim: int) -> nn.Module:
-    return _lda(learner.classifier, film=learner.film)
-
-
 def _ranpac(learner: Any, dim: int) -> nn.Module:
     return _ridge(learner.classifier, dim)
 
@@ -167,7 +162,6 @@ _HEADS: dict[str, Callable[[Any, int], nn.Module]] = {
     "simplecil": _simplecil,
     "lda": _linear,
     "slda": _linear,
-    "fsa-lda": _fsa_lda,
     "ranpac": _ranpac,
     "pool": _pool,
     "tosca": _tosca,
@@ -179,14 +173,9 @@ def _cosine(classifier: Any, scale: float = 1.0) -> Scores:
     return Scores(scale * means.T, centre=means.mean(0), to_unit=True)
 
 
-def _lda(classifier: Lda, *, film: Film | None = None, scale: float = 1.0) -> Scores:
+def _lda(classifier: Lda, scale: float = 1.0) -> Scores:
     weights, bias = (scale * tensor.cpu() for tensor in classifier.weights())
-    centre = (classifier.sums.sum(0) / classifier.counts.sum()).cpu()  # of all rows, through FiLM if there is one
-    if film is not None:  # a gain of zero has no way back; then the centre is where it may be
-        gamma, beta = film.gamma.double().cpu(), film.beta.double().cpu()
-        weights, bias = gamma.unsqueeze(1) * weights, bias + beta @ weights
-        centre = torch.where(gamma == 0, 0.0, (centre - beta) / gamma)
-    return Scores(weights, bias=bias, centre=centre)
+    return Scores(weights, bias=bias, centre=(classifier.sums.sum(0) / classifier.counts.sum()).cpu())
 
 
 def _ridge(classifier: RandomRidge, dim: int, *, scale: float = 1.0) -> Scores:

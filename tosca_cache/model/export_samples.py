@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.errors import DatasetError, ModelError, StoreError, UsageError
+from tosca_cache.errors import DatasetError, ModelError, UsageError
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.inputs import photo_paths
+from tosca_cache.model.teaching import step_store
 from tosca_cache.store import Store, open_store
 
 FloatArray = NDArray[np.floating[Any]]
@@ -62,17 +63,9 @@ def photo_sample(model: Model, encoder: Encoder, photos: Path | None) -> Sample:
     return Sample(inputs, expected, _between(model, features, expected), limit, rounding)
 
 
-def feature_sample(model: Model, encoder: Encoder | None, photos: Path | None, store: Path | None) -> Sample:
-    """Rows of a store, features of photos (with an encoder), or some of those that the model has learned."""
-    if store is not None:
-        features = _rows(open_store(store), model.learner.pieces)  # of whichever backbone: the graph takes any
-    elif encoder is not None:
-        encoded = encoder.encode([Path(path) for path in _spread(_photos(model, photos), PHOTOS)])
-        features = np.delete(encoded.features, list(encoded.errors), 0)
-        if not len(features):
-            raise ModelError("no photo can be read", where=photos, remedy="give others: --photos DIR")
-    else:
-        features = _learned_rows(model)
+def feature_sample(model: Model, store: Path | None) -> Sample:
+    """Rows of a store, of whichever backbone, or some of those that the model has learned."""
+    features = _learned_rows(model) if store is None else _rows(open_store(store), model.learner.pieces)
     rows = np.ascontiguousarray(features.astype(model.card.dtype), np.float32)
     return Sample(rows, model.probabilities(rows), np.zeros(len(rows)), LIMIT)
 
@@ -117,17 +110,14 @@ def _photos(model: Model, photos: Path | None) -> list[str]:
 
 def _learned_rows(model: Model) -> FloatArray:
     for step in reversed(model.card.history):
-        try:
-            if step.store is not None and (opened := open_store(step.store)).spec.digest() == step.fingerprint:
-                return _rows(opened, model.learner.pieces)
-        except StoreError:
-            continue
+        if (store := step_store(step)) is not None:
+            return _rows(store, model.learner.pieces)
     if model.held_out is not None and len(model.held_out.features):
         return _spread(model.held_out.features, ROWS)
     raise ModelError(
         "the features that the model has learned are no longer there, so the graph cannot be checked",
         where=model.path,
-        remedy="give some: --store STORE, or --photos DIR",
+        remedy="give some: --store STORE",
     )
 
 

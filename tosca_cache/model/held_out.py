@@ -7,7 +7,7 @@ first. So the model that answers has learned every photo, and its numbers still 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tosca_cache.learners.base import Learner
+from tosca_cache.config import Settings
+from tosca_cache.learners.base import Learner, learner_type
+from tosca_cache.learners.options import check_options
+from tosca_cache.model.card import LearnerCard
 from tosca_cache.seeds import numpy_generator
+from tosca_cache.tasks import Rows, Task
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
@@ -65,6 +69,21 @@ class HeldOut:
         self.features, self.indices, self._scores = state["features"].numpy(), state["indices"].numpy(), None
         mine = "learner."
         self.learner.load_state({k.removeprefix(mine): t for k, t in state.items() if k.startswith(mine)})
+
+
+def make_learner(card: LearnerCard, device: Any) -> Learner:
+    """A fresh learner as a card says; raises `UsageError` if there is none of that name or with these options."""
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in card.options.items()}
+    check_options({card.method: options})
+    settings = Settings(**{**asdict(Settings()), **card.settings})
+    return learner_type(card.method)(seed=card.seed, settings=settings, device=device, **options)
+
+
+def teach(learner: Learner, features: FloatArray, indices: IntArray, classes: range, number: int) -> None:
+    """Shows a learner the rows [n, 1+V, d] of one step, class by class."""
+    order = np.argsort(indices, kind="stable")
+    learner.observe(Task(number, classes, Rows(features[order], indices[order], order)))
+    learner.finalize()
 
 
 def choose_held_out(names: Sequence[str], already: Mapping[str, int], seed: int, step: int) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from tosca_cache.shown import Shown
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 DIGEST = 16  # bytes
+TAUGHT = np.dtype([("digests", np.uint8, DIGEST), ("indices", np.int64), ("steps", np.int64), ("rows", np.int64)])
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Lesson:
     store: str | None = None
     fingerprint: str | None = None
     rows: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def taught_rows(digests: NDArray[np.uint8], indices: IntArray, step: int, rows: IntArray | int) -> NDArray[np.void]:
+    """A table of `TAUGHT`: digest, class number, step of the history and row of its store (-1 without) of every row."""
+    table = np.empty(len(indices), TAUGHT)
+    table["digests"], table["indices"], table["steps"], table["rows"] = digests, indices, step, rows
+    return table
 
 
 @dataclass(frozen=True)

@@ -13,19 +13,18 @@ import torch
 from tosca_cache.errors import ModelError, RunError, StoreError, UsageError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.learners.files import FILE, load_learner
-from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, parse_card
-from tosca_cache.model.classifier import Model, now
+from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, now, parse_card
+from tosca_cache.model.classifier import Model
 from tosca_cache.model.folder import CARD, CLASSES, NEXT, README, STATE, read_version, write_version
 from tosca_cache.model.held_out import HeldOut
 from tosca_cache.model.readme import readme
-from tosca_cache.model.records import DIGEST, Lesson
+from tosca_cache.model.records import TAUGHT, Lesson, taught_rows
 from tosca_cache.model.teaching import store_backbone, store_lesson
 from tosca_cache.store import Store, open_store
 from tosca_cache.text import one_line
 
 MODEL = "model"  # folder within the seed of a run, once it was taught more
 METRICS = "metrics.json"  # what every finished run has
-_TAUGHT = ("digests", "indices", "steps", "rows")
 
 
 def open_model(path: Path, *, device: str = "auto") -> Model:
@@ -97,7 +96,9 @@ def _state(model: Model) -> dict[str, torch.Tensor]:
     if model.held_out is not None:
         state |= {f"held_out.{name}": tensor for name, tensor in model.held_out.state().items()}
     state |= {f"novelty.{name}": tensor for name, tensor in model.novelty.state().items()}
-    return state | {f"taught.{name}": torch.from_numpy(getattr(model, name)) for name in _TAUGHT}
+    return state | {
+        f"taught.{name}": torch.from_numpy(np.ascontiguousarray(model.taught[name])) for name in TAUGHT.names or ()
+    }
 
 
 def _load(model: Model, state: Mapping[str, torch.Tensor]) -> None:
@@ -112,12 +113,12 @@ def _load(model: Model, state: Mapping[str, torch.Tensor]) -> None:
     elif model.card.tasks and model.held_out is not None:
         model.held_out.load_state(held_out)
     model.novelty.load_state(part("novelty."))
-    for name, tensor in part("taught.").items():
-        if name in _TAUGHT:
-            setattr(model, name, tensor.numpy())
-    rows = len(model.indices)
-    if model.digests.shape != (rows, DIGEST) or len(model.steps) != rows or len(model.rows) != rows:
+    table = {name: tensor.numpy() for name, tensor in part("taught.").items()}
+    if {len(column) for column in table.values()} != {len(table["indices"])}:
         raise ValueError("the list of what it was taught is no table")
+    model.taught = np.empty(len(table["indices"]), TAUGHT)
+    for name in TAUGHT.names or ():
+        model.taught[name] = table[name]
 
 
 def _of_run(run: Path, device: str) -> Model:
@@ -184,8 +185,7 @@ def _hold_out(model: Model, store: Store | None, train: Lesson | None) -> None:
     learned = np.array([name in place for name in train.names], bool)
     indices = np.array([place[name] for name in train.names if name in place], np.int64)
     model.novelty.observe(train.features[learned, 0], indices, model.card.indices, np.zeros(int(learned.sum()), bool))
-    model.digests, model.indices = train.digests[learned], indices
-    model.steps, model.rows = np.zeros(len(indices), np.int64), np.full(len(indices), -1, np.int64)
+    model.taught = taught_rows(train.digests[learned], indices, 0, -1)
     model.calibrate()
 
 

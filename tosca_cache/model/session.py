@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from tosca_cache.model.folder import BACKBONE, writing
 from tosca_cache.model.records import Lesson, Taught
 from tosca_cache.model.saved import is_model, model_folder, open_model, save_model
 from tosca_cache.model.teaching import (
-    Photos,
     backbone_card,
     check_store,
     list_photos,
@@ -117,7 +117,7 @@ def _teach_photos(request: Request, model: Model | None, folder: Path, note: Cal
         photos = photos.part(new)
         if not len(photos):
             return before
-        _check_known(model, photos)
+        model.check_known(photos.names)
     backbone, card = _backbone(request, model)
     if model is None:
         model = _create(request, backbone.dim, card, STORE_DTYPE, request.views or 0)
@@ -180,27 +180,14 @@ def _new(model: Model, digests: NDArray[np.uint8], names: Sequence[str]) -> tupl
 
 
 def _create(request: Request, dim: int, card: BackboneCard | None, dtype: str, views: int) -> Model:
-    method = request.method or DEFAULT
-    options = parse_options(method, request.options)
-    seed = SEED if request.seed is None else request.seed
-    return Model.create(
-        dim,
-        method=method,
-        options=options,
-        seed=seed,
-        backbone=card,
-        views=views,
-        dtype=dtype,
-        device=request.device,
-    )
+    method, seed = request.method or DEFAULT, SEED if request.seed is None else request.seed
+    made = partial(Model.create, dim, method=method, options=parse_options(method, request.options), seed=seed)
+    return made(backbone=card, views=views, dtype=dtype, device=request.device)
 
 
 def _backbone(request: Request, model: Model | None) -> tuple[Backbone, BackboneCard]:
     if model is not None and model.card.backbone is not None:
-        encoder = Encoder(
-            model.card.backbone, model.card.dtype, model.device, weights=weights_of(model, request.weights)
-        )
-        return encoder.backbone, model.card.backbone
+        return encoder_of(model, request.weights).backbone, model.card.backbone
     found = load_backbone(
         request.backbone or REFERENCE_BACKBONE,
         weights=request.weights,
@@ -262,11 +249,6 @@ def _keep_backbone(folder: Path, backbone: Backbone | None) -> None:
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in backbone.model.state_dict().items()}
     with replacing(folder / BACKBONE) as temporary:
         save_file(state, temporary)
-
-
-def _check_known(model: Model, photos: Photos) -> None:
-    known = {name: photos.names.count(name) for name in dict.fromkeys(photos.names) if name in model.class_names}
-    model.check_known(known)
 
 
 def _check_options(request: Request, model: Model) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, isfinite, log10
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from tosca_cache.report.sweeps import plain
 from tosca_cache.report.tables import features_words
 from tosca_cache.text import csv_text, latex, markdown
 
@@ -28,6 +29,7 @@ LATEX_TITLES = {"average_accuracy": r"$\bar{A}$ (\%)", "last_accuracy": r"$A_T$ 
 HIGHEST = ("average_accuracy", "last_accuracy", "harmonic_mean")
 LOWEST = ("forgetting", "performance_drop")
 COUNTS = ("stored_numbers", "trainable_parameters")
+LATIN = 0x17F  # the last letter of Latin Extended-A, which pdfLaTeX sets
 NONE = "-"
 BOUNDS, FROZEN = "bounds", "no"
 # What a published row says of itself where the others say more.
@@ -42,12 +44,20 @@ PUBLISHED: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of the table: its text, as it stands everywhere but in CSV, and what it was made of. best: bold."""
+    """One number of the table: its text, as it stands everywhere but in CSV, and what it was made of.
+
+    best: bold. equal: paired seeds do not tell it from the best.
+    """
 
     text: str
     mean: float | None
     spread: float | None
     best: bool = False
+    equal: bool = False
+
+    def marked(self, best: str, equal: str) -> str:
+        """Its text in the format of the best, of those that equal it, or as it is."""
+        return best.format(self.text) if self.best else equal.format(self.text) if self.equal else self.text
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> L
     """One line; what is to be said of it is added to the notes under a number."""
     said = []
     if row["options"]:
-        said.append(", ".join(f"{name} {_plain(value)}" for name, value in row["options"].items()))
+        said.append(", ".join(f"{name} {plain(value)}" for name, value in row["options"].items()))
     if row["leaks"]:
         said.append(f"its routing {row['leaks']}")
     for text, seeds in _failures(_below_chance(row)).items():
@@ -136,7 +146,7 @@ def _published(found: Mapping[str, Any], columns: Sequence[str], notes: list[str
 
 
 def _entries(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[Entry, ...]:
-    return tuple(_entry(row["values"].get(column), column) for column in columns)
+    return tuple(entry_of(row["values"].get(column), column) for column in columns)
 
 
 def starred(row: Mapping[str, Any]) -> bool:
@@ -168,7 +178,8 @@ def _legend(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _entry(value: Mapping[str, float | None] | None, column: str) -> Entry:
+def entry_of(value: Mapping[str, float | None] | None, column: str) -> Entry:
+    """A mean and its standard deviation over seeds as they are shown in a column."""
     mean, spread = (None, None) if value is None else (value["mean"], value["spread"])
     if mean is None or not isfinite(mean):
         return Entry(NONE, None, None)
@@ -194,12 +205,8 @@ def _marked(line: Line, columns: Sequence[str], lines: Sequence[Line]) -> Line:
         means = [mean for other in lines if not other.part and (mean := other.entries[number].mean) is not None]
         choose = max if column in HIGHEST else min if column in LOWEST else None
         best = choose is not None and entry.mean is not None and f"{entry.mean:.2f}" == f"{choose(means):.2f}"
-        entries.append(Entry(entry.text, entry.mean, entry.spread, best))
-    return Line(line.name, line.row, tuple(entries), line.part)
-
-
-def _plain(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        entries.append(replace(entry, best=best))
+    return replace(line, entries=tuple(entries))
 
 
 def to_table(found: Comparison, *, marks: bool = False) -> Table:
@@ -228,7 +235,7 @@ def to_csv(found: Comparison) -> str:
         row = line.row
         values = [number for entry in line.entries for number in (entry.mean, entry.spread)]
         flags = [str(bool(row[flag])).lower() for flag in ("rehearsal", "transductive", "bound")]
-        options = "; ".join(f"{name}={_plain(value)}" for name, value in row["options"].items())
+        options = "; ".join(f"{name}={plain(value)}" for name, value in row["options"].items())
         failed = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
         seeds = row["seeds"]
         source = "" if isinstance(seeds, Mapping) else f"{row['source']}; {line.part.removeprefix('published, ')}"
@@ -249,7 +256,7 @@ def to_markdown(found: Comparison) -> str:
     for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
         if line.part and (before is None or line.part != before.part):
             lines.append(f"| *{line.part}* |{'  |' * len(titles)}")
-        entries = [f"**{entry.text}**" if entry.best else entry.text for entry in line.entries]
+        entries = [entry.marked("**{}**", "*{}*") for entry in line.entries]
         lines.append(f"| {markdown(line.name)} | {' | '.join(entries)} |")
     return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in found.notes)]).rstrip() + "\n"
 
@@ -257,8 +264,11 @@ def to_markdown(found: Comparison) -> str:
 def to_latex(found: Comparison) -> str:
     """A table float for the package booktabs."""
     titles = [LATEX_TITLES.get(column, latex(TITLES[column])) for column in found.columns]
+    needs = "% needs \\usepackage{booktabs}"
+    if any(ord(letter) > LATIN for line in found.lines for letter in line.name):
+        needs += "; names in letters beyond Latin need LuaLaTeX or XeLaTeX, and a font that has them"
     lines = [
-        "% needs \\usepackage{booktabs}",
+        needs,
         r"\begin{table}",
         r"\centering",
         f"\\caption{{{latex(found.title)}}}",
@@ -270,7 +280,10 @@ def to_latex(found: Comparison) -> str:
     for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
         if before is not None and line.part != before.part:
             lines.append(r"\midrule")
-        entries = [f"\\textbf{{{latex(entry.text)}}}" if entry.best else latex(entry.text) for entry in line.entries]
+        entries = [
+            replace(entry, text=latex(entry.text)).marked(r"\textbf{{{}}}", r"\underline{{{}}}")
+            for entry in line.entries
+        ]
         lines.append(f"{latex(line.name)} & {' & '.join(entries)} \\\\")
     notes = [f"\\par\\footnotesize {latex(note)}" for note in found.notes]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"

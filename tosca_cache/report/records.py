@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from tosca_cache.report.pages.comparisons import paired, verdict
-from tosca_cache.text import csv_text, latex, markdown
+from tosca_cache.report.compare import Comparison, Line, entry_of, to_latex, to_markdown
+from tosca_cache.report.pages.comparisons import MEASURES, paired, verdict
+from tosca_cache.report.pages.runs import seed_curve
+from tosca_cache.report.sweeps import plain
+from tosca_cache.text import csv_text
 
-LATIN = 0x17F  # the last letter of Latin Extended-A, which pdfLaTeX sets
-MEASURES = ("average_accuracy", "last_accuracy", "forgetting")
-TITLES = {"average_accuracy": "A-bar (%)", "last_accuracy": "A_T (%)", "forgetting": "forgetting"}
+NOTE = "bold: best last accuracy; in italics or underlined: paired seeds do not tell it from the best"
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,8 @@ def _of_run(run: Mapping[str, Any]) -> list[Record]:
         files = [
             p for p in (folder / "config.toml", folder / "metrics.json", folder / "provenance.json") if p.is_file()
         ]
-        counts = values.get("test_rows") or [1] * len(values["R"])
-        curve = [_weighted(row[: t + 1], counts) for t, row in enumerate(values["R"])]
-        found.append(Record(run["name"], seed, settings, _numbers(values), curve, files))
+        found.append(Record(run["name"], seed, settings, _numbers(values), seed_curve(values), files))
     return found
-
-
-def _weighted(row: Sequence[float | None], counts: Sequence[int]) -> float | None:
-    pairs = [(value, count) for value, count in zip(row, counts, strict=False) if value is not None]
-    total = sum(count for _, count in pairs)
-    return sum(value * count for value, count in pairs) / total if total else None
 
 
 def _of_sweep(sweep: Mapping[str, Any]) -> list[Record]:
@@ -101,19 +94,21 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in values.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
+def plain_parameters(record: Record) -> dict[str, Any]:
+    """Seed and parameters: numbers, and texts."""
+    return {"seed": record.seed} | {
+        key: value if isinstance(value, int | float) else plain(value) for key, value in record.parameters.items()
+    }
+
+
 def columns_of(records: Sequence[Record]) -> tuple[list[str], list[dict[str, Any]]]:
     """Names of columns, and a row a record: group, seed, parameters, then metrics; what a record lacks is absent."""
     parameters = list(dict.fromkeys(key for record in records for key in record.parameters))
     metrics = list(dict.fromkeys(key for record in records for key in record.metrics))
     rows = []
     for record in records:
-        given = {k: v if isinstance(v, int | float) else _text(v) for k, v in record.parameters.items()}
-        rows.append({"group": record.group, "seed": record.seed} | given | dict(record.metrics))
+        rows.append({"group": record.group} | plain_parameters(record) | dict(record.metrics))
     return ["group", "seed", *parameters, *(m for m in metrics if m not in parameters)], rows
-
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def to_csv(records: Sequence[Record]) -> str:
@@ -122,80 +117,35 @@ def to_csv(records: Sequence[Record]) -> str:
     return csv_text([columns, *([row.get(column) for column in columns] for row in rows)])
 
 
-@dataclass(frozen=True)
-class Summary:
-    """One group over its seeds: (mean, half of the 95 % interval) by measure; best, equal: in last accuracy."""
-
-    group: str
-    values: Mapping[str, tuple[float, float | None]]
-    best: bool
-    equal: bool
-
-
-def summaries(records: Sequence[Record]) -> list[Summary]:
-    """Groups, best last accuracy first and bounds last; equal are those that paired seeds do not tell from the best."""
+def summary(records: Sequence[Record]) -> Comparison:
+    """Groups over their seeds, best last accuracy first and bounds last, as a table to be written."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record.group, []).append(record)
     found = []
     for name, members in groups.items():
         values = {m: [r.metrics[m] for r in members if m in r.metrics] for m in MEASURES}
+        entries = {
+            m: entry_of({"mean": mean(v), "spread": stdev(v) if len(v) > 1 else None} if v else None, m)
+            for m, v in values.items()
+        }
         seeds = {"seeds": {r.seed: {"last_accuracy": r.metrics.get("last_accuracy")} for r in members}}
-        found.append((name, {m: _spread(v) for m, v in values.items() if v}, seeds, members[0].bound))
-    found.sort(key=lambda one: (one[3], -one[1].get("last_accuracy", (-1.0, None))[0]))
-    best = next((one for one in found if not one[3]), None)
-    shown = []
+        found.append((name, entries, seeds, members[0].bound))
+    found.sort(key=lambda one: (one[3], -(one[1]["last_accuracy"].mean or 0.0)))
+    best, lines = next((one for one in found if not one[3]), None), []
     for one in found:
         difference = None if best is None or one is best or one[3] else paired(one[2], best[2])
         equal = difference is not None and verdict(difference) == "not told apart"
-        shown.append(Summary(one[0], one[1], one is best, equal))
-    return shown
+        marked = one[1] | {"last_accuracy": replace(one[1]["last_accuracy"], best=one is best, equal=equal)}
+        lines.append(Line(one[0], {}, tuple(marked.values()), ""))
+    return Comparison("results", MEASURES, tuple(lines), (NOTE,))
 
 
-def _spread(values: Sequence[float]) -> tuple[float, float | None]:
-    return mean(values), stdev(values) if len(values) > 1 else None
-
-
-def to_markdown(records: Sequence[Record]) -> str:
-    """A table of means and standard deviations: the best bold, those not told apart from it in italics."""
-    lines = [
-        f"| | {' | '.join(TITLES[m].replace('_', chr(92) + '_') for m in MEASURES)} |",
-        f"|---|{'---:|' * len(MEASURES)}",
-    ]
-    for one in summaries(records):
-        cells = [_cell(one, measure, "**{}**", "*{}*") for measure in MEASURES]
-        lines.append(f"| {markdown(one.group)} | {' | '.join(cells)} |")
-    return (
-        "\n".join([*lines, "", "bold: best last accuracy; italics: paired seeds do not tell it from the best"]) + "\n"
-    )
-
-
-def to_latex(records: Sequence[Record]) -> str:
-    """A table float for booktabs: the best bold, those not told apart from it underlined."""
-    needs = "% needs \\usepackage{booktabs}"
-    if any(ord(letter) > LATIN for record in records for letter in record.group):
-        needs += "; names in letters beyond Latin need LuaLaTeX or XeLaTeX, and a font that has them"
-    titles = [r"$\bar{A}$ (\%)", r"$A_T$ (\%)", "forgetting"]
-    lines = [needs, r"\begin{table}", r"\centering", r"\begin{tabular}{lrrr}", r"\toprule"]
-    lines += [f" & {' & '.join(titles)} \\\\", r"\midrule"]
-    for one in summaries(records):
-        cells = [_cell(one, m, r"\textbf{{{}}}", r"\underline{{{}}}").replace("±", r"$\pm$") for m in MEASURES]
-        lines.append(f"{latex(one.group)} & {' & '.join(cells)} \\\\")
-    note = r"\par\footnotesize bold: best last accuracy; underlined: paired seeds do not tell it from the best"
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", note, r"\end{table}"]) + "\n"
-
-
-def _cell(one: Summary, measure: str, best: str, equal: str) -> str:
-    value = one.values.get(measure)
-    if value is None:
-        return "-"
-    text = f"{value[0]:.2f}" if value[1] is None else f"{value[0]:.2f} ± {value[1]:.2f}"
-    if measure != "last_accuracy":
-        return text
-    return best.format(text) if one.best else equal.format(text) if one.equal else text
-
-
-TEXTS: Mapping[str, Callable[[Sequence[Record]], str]] = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex}
+TEXTS: Mapping[str, Callable[[Sequence[Record]], str]] = {
+    "csv": to_csv,
+    "markdown": lambda records: to_markdown(summary(records)),
+    "latex": lambda records: to_latex(summary(records)),
+}
 
 
 def to_parquet(records: Sequence[Record], out: Path) -> None:
@@ -219,7 +169,7 @@ def to_tensorboard(records: Sequence[Record], out: Path) -> None:
     for n, record in enumerate(records):
         with SummaryWriter(str(out / f"{n:04d}"), filename_suffix="") as writer:
             writer.add_text("record", record.name)
-            writer.add_hparams(_plain_parameters(record), dict(record.metrics), run_name=".")
+            writer.add_hparams(plain_parameters(record), dict(record.metrics), run_name=".")
             for task, value in enumerate(record.curve):
                 if value is not None:
                     writer.add_scalar("accuracy_after_task", value, task + 1)
@@ -233,7 +183,7 @@ def to_mlflow(records: Sequence[Record], out: Path) -> None:
     experiment = client.create_experiment("tosca", artifact_location=(out / "artifacts").resolve().as_uri())
     for record in records:
         run = client.create_run(experiment, run_name=record.name).info.run_id
-        for key, value in _plain_parameters(record).items():
+        for key, value in plain_parameters(record).items():
             client.log_param(run, key, value)
         for key, number in record.metrics.items():
             client.log_metric(run, key, number)
@@ -250,7 +200,7 @@ def to_wandb(records: Sequence[Record], out: Path) -> None:
     import wandb
 
     for record in records:
-        config = _plain_parameters(record)
+        config = plain_parameters(record)
         run = wandb.init(
             mode="offline", project="tosca", dir=str(out), name=record.name, group=record.group, config=config
         )
@@ -258,12 +208,6 @@ def to_wandb(records: Sequence[Record], out: Path) -> None:
             run.log({"task": task + 1, "accuracy_after_task": value})
         run.summary.update(dict(record.metrics))
         run.finish()
-
-
-def _plain_parameters(record: Record) -> dict[str, Any]:
-    return {"seed": record.seed} | {
-        k: v if isinstance(v, int | float) else _text(v) for k, v in record.parameters.items()
-    }
 
 
 TOOLS: Mapping[str, tuple[str, Callable[[Sequence[Record], Path], None]]] = {

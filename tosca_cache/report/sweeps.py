@@ -13,14 +13,16 @@ from tosca_cache.report.tables import METRICS, with_spread
 
 def point_words(point: Mapping[str, Any]) -> str:
     """The values of a point."""
-    return ", ".join(f"{key} {plain(value)}" for key, value in point.items()) or "(no axis)"
+    return ", ".join(f"{key} {plain(value)}" for key, value in point.items()) or "the base setting"
 
 
 def plain(value: Any) -> str:
-    """A value of a setting, short."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    """A value of a setting in words."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def top_table(rows: Iterable[tuple[Mapping[str, Any], float, float, int]], *, metric: str, how: str) -> Table:

@@ -391,7 +391,7 @@ def test_killed_while_teaching_the_model_is_as_before_or_after(model, tmp_path, 
         asked.result()
     found = open_model(model)
     assert len(found.class_names) == known
-    assert len(found.indices) == sum(one.images for one in found.card.classes)
+    assert len(found.taught) == sum(one.images for one in found.card.classes)
     found.forget("red")
     found.save(model)
     assert "red" not in open_model(model).class_names

@@ -24,8 +24,8 @@ from tosca_cache.errors import DatasetError, StoreError
 from tosca_cache.files import read_limited
 from tosca_cache.model.card import Step
 from tosca_cache.model.classifier import Model
-from tosca_cache.model.teaching import TRAIN, byte_digest
-from tosca_cache.store import Store, open_store
+from tosca_cache.model.teaching import TRAIN, byte_digest, step_store
+from tosca_cache.store import Store
 
 MOST_ROWS = 100_000  # that are looked through; of more, evenly many of each stretch
 SIDE = 160  # pixels of a thumbnail
@@ -101,12 +101,19 @@ class Nearest:
         parts, labels, photos = [], list[str](), list[TrainingPhoto | None]()
         names = {index: one.name for one in model.card.classes for index in one.indices}
         for step, chosen in _rows(model):
-            found = _step_features(step, model.rows[chosen], model.learner.pieces, model.card.dim)
-            if found is None:
+            if (store := step_store(step)) is None:
                 continue
-            parts.append(found[0])
-            labels += [names[index] for index in model.indices[chosen].tolist()]
-            photos += _photos(found[1], step, model.rows[chosen], model.digests[chosen])
+            table = model.taught[chosen]
+            rows = np.ascontiguousarray(table["rows"])
+            try:
+                found = store.features(TRAIN, rows=rows, views=0, pieces=model.learner.pieces)[:, 0]
+            except (StoreError, OSError, LookupError, ValueError):
+                continue
+            if found.shape[1] != model.card.dim:
+                continue
+            parts.append(_unit(found))
+            labels += [names[index] for index in table["indices"].tolist()]
+            photos += _photos(store, step, rows, table["digests"])
         features = np.concatenate(parts) if parts else np.empty((0, model.card.dim), np.float32)
         return cls(features, tuple(labels), tuple(photos), key)
 
@@ -140,13 +147,14 @@ class Nearest:
 
 def _rows(model: Model) -> Iterator[tuple[Step, NDArray[np.int64]]]:
     """The rows (places among all that were taught) of every step that has a store."""
-    known = np.isin(model.indices, model.columns()) & (model.rows >= 0)
+    steps = model.taught["steps"]
+    known = np.isin(model.taught["indices"], model.columns()) & (model.taught["rows"] >= 0)
     stride = max(1, -(-int(known.sum()) // MOST_ROWS))
     places = np.flatnonzero(known)[::stride]
-    for number in np.unique(model.steps[places]).tolist():
+    for number in np.unique(steps[places]).tolist():
         step = model.card.history[number]
         if step.store is not None:
-            yield step, places[model.steps[places] == number]
+            yield step, places[steps[places] == number]
 
 
 def _key(model: Model) -> str:
@@ -154,20 +162,8 @@ def _key(model: Model) -> str:
     total = hashlib.sha256()
     for step, chosen in _rows(model):
         total.update(f"{step.store} {step.fingerprint} {step.source}".encode())
-        total.update(model.rows[chosen].tobytes() + model.indices[chosen].tobytes())
+        total.update(model.taught[chosen].tobytes())
     return total.hexdigest()
-
-
-def _step_features(step: Step, rows: NDArray[np.int64], pieces: str, dim: int) -> tuple[FloatArray, Store] | None:
-    """Rows of the store of a step, and that; None if it is not there any more, or another one."""
-    try:
-        store = open_store(str(step.store))
-        if store.spec.digest() != step.fingerprint:
-            return None
-        found = store.features(TRAIN, rows=rows, views=0, pieces=pieces)[:, 0]
-        return (_unit(found), store) if found.shape[1] == dim else None
-    except (StoreError, OSError, LookupError, ValueError):
-        return None
 
 
 def _photos(

@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tosca_cache.report.tables import with_spread
+
 Cell = str | int | float | tuple[str, float] | None  # of two: the text, and the number that it is sorted by
 
 
@@ -123,27 +125,6 @@ class Part:
 Value = Mapping[str, Any]
 
 
-def with_spread(value: float | None, spread: float | None) -> str:
-    """A number with its sample standard deviation, to two places."""
-    if value is None:
-        return "not defined"
-    return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
-
-
 def mean_cell(value: float | None, spread: float | None) -> Cell:
     """A mean with its sample standard deviation in one cell, sorted by the mean."""
     return None if value is None else (with_spread(value, spread), value)
-
-
-def plain(value: Any) -> str:
-    """A value of a setting in words."""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def settings_text(values: Value) -> str:
-    """A setting in words."""
-    return ", ".join(f"{key} {plain(value)}" for key, value in values.items()) or "the base setting"

@@ -7,48 +7,15 @@ from math import isfinite, sqrt
 from statistics import mean, stdev
 
 from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison
-from tosca_cache.report.pages.blocks import (
-    Block,
-    Cell,
-    Facts,
-    Figure,
-    Part,
-    Section,
-    Table,
-    Value,
-    mean_cell,
-    with_spread,
-)
+from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value, mean_cell
 from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, scatter
 from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
-from tosca_cache.report.tables import METRICS
+from tosca_cache.report.tables import METRICS, with_spread
 
 TICKED = 4  # curves shown at first
 MEASURES = ("average_accuracy", "last_accuracy", "forgetting")  # with their spread
-# 97.5 % quantiles of Student's t by degrees of freedom; 1.96 beyond.
-_T = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-    2.120,
-    2.110,
-    2.101,
-    2.093,
-)
 
 
 def comparison_part(facts: Value) -> Part:
@@ -233,8 +200,9 @@ def paired(one: Value, other: Value) -> tuple[float, float | None, int] | None:
         return None
     half = None
     if len(found) > 1:
-        quantile = _T[len(found) - 2] if len(found) - 2 < len(_T) else 1.96
-        half = quantile * stdev(found) / sqrt(len(found))
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(len(found) - 1, 0.975)) * stdev(found) / sqrt(len(found))
     return mean(found), half, len(found)
 
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tosca_cache.report.pages.blocks import Axis, Brush, Figure, Value, settings_text, with_spread
+from tosca_cache.report.pages.blocks import Axis, Brush, Figure, Value
 from tosca_cache.report.pages.svg import number, picture, tag
+from tosca_cache.report.sweeps import point_words
+from tosca_cache.report.tables import with_spread
 
 MOST_AXES, MOST_TICKS = 9, 6
 WIDTH, HEIGHT, TOP, BOTTOM = 900.0, 340.0, 46.0, 316.0
@@ -54,7 +56,7 @@ def parallel_blocks(settings: Sequence[Value], keys: Sequence[str], metric: str)
         ]
         share = (one["mean"] - lowest) / (highest - lowest) if highest > lowest else 1.0
         drawn.append(_line(one, places, share, len(axes)))
-    title, best = "Settings and their scores", settings_text(settings[0]["point"])
+    title, best = "Settings and their scores", point_words(settings[0]["point"])
     says = f"{len(settings)} settings, {name} from {lowest:.2f} to {highest:.2f}; the best is {best}."
     frames = [
         _frame(n, axis, scale, values, len(axes))
@@ -83,7 +85,7 @@ def _axis(name: str, values: Sequence[Any]) -> tuple[Axis, AxisScale]:
 
 
 def _word(value: Any) -> str:
-    return "(none)" if value is None else settings_text({"": value}).strip()
+    return "(none)" if value is None else point_words({"": value}).strip()
 
 
 def _place(axis: Axis, scale: AxisScale, value: Any) -> float:
@@ -97,7 +99,7 @@ def _across(n: int, count: int) -> float:
 def _line(one: Value, places: Sequence[float], share: float, count: int) -> Markup:
     line = " ".join(f"{_across(n, count):.0f},{BOTTOM - p * (BOTTOM - TOP):.0f}" for n, p in enumerate(places))
     at = " ".join(f"{p:.3f}" for p in places)
-    tip = f"{settings_text(one['point'])}: {with_spread(one['mean'], one['spread'])}"
+    tip = f"{point_words(one['point'])}: {with_spread(one['mean'], one['spread'])}"
     return tag(
         "polyline", points=line, style=f"--s:{100 * share:.0f}%", data_tip=tip, data_mark=one["mark"], data_at=at
     )

@@ -6,10 +6,11 @@ import re
 import shlex
 from statistics import mean, stdev
 
-from tosca_cache.report.pages.blocks import Block, Cell, Figure, Part, Section, Table, Value, mean_cell, with_spread
+from tosca_cache.report.pages.blocks import Block, Cell, Figure, Part, Section, Table, Value, mean_cell
 from tosca_cache.report.pages.charts import Series, legend, lines
 from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.routes import COLUMNS
+from tosca_cache.report.tables import with_spread
 
 
 def routes_part(facts: Value) -> Part:

@@ -6,22 +6,13 @@ from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import Any
 
-from tosca_cache.report.pages.blocks import (
-    Block,
-    Cell,
-    Figure,
-    Part,
-    Section,
-    Table,
-    Value,
-    plain,
-    with_spread,
-)
+from tosca_cache.report.pages.blocks import Block, Cell, Figure, Part, Section, Table, Value
 from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, legend, lines
 from tosca_cache.report.pages.classes import class_blocks
 from tosca_cache.report.pages.maps import map_figure
 from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
-from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, tasks_words
+from tosca_cache.report.sweeps import plain
+from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, tasks_words, with_spread
 
 REFERENCES = {  # curves and single values to hold the run against, by the condition
     "oracle": "ceiling: the true task's module",
@@ -113,13 +104,13 @@ def _says(found: Sequence[Series]) -> str:
 
 def seeds_spread(metrics: Value) -> list[float | None]:
     """Sample standard deviation over seeds of the accuracy after each task; empty for one seed."""
-    found = [_seed_curve(seed) for seed in metrics["seeds"].values()]
+    found = [seed_curve(seed) for seed in metrics["seeds"].values()]
     if len(found) < 2:
         return []
     return [stdev(v) if all(x is not None for x in v) else None for v in zip(*found, strict=True)]  # type: ignore[type-var]
 
 
-def _seed_curve(seed: Value) -> list[float | None]:
+def seed_curve(seed: Value) -> list[float | None]:
     """Accuracy over all test rows seen after each task, from R and the rows of each task."""
     counts = seed.get("test_rows") or [1] * len(seed["R"])
     found: list[float | None] = []

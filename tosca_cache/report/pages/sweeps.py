@@ -5,24 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from tosca_cache.report.pages.blocks import (
-    Block,
-    Cell,
-    Facts,
-    Figure,
-    Part,
-    Section,
-    Table,
-    Value,
-    plain,
-    settings_text,
-    with_spread,
-)
+from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value
 from tosca_cache.report.pages.charts import Bar, Point, bars, scatter
 from tosca_cache.report.pages.parallel import parallel_blocks
 from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
+from tosca_cache.report.sweeps import plain, point_words
+from tosca_cache.report.tables import with_spread
 
 MOST_ROWS, MOST_EFFECTS, MOST_LOST, LEAST_LINES = 200, 8, 100, 3
 
@@ -85,7 +75,7 @@ def _choice(sweep: Value, report: Value) -> list[Block]:
         return []
     name, scored = metric.replace("_", " "), next(iter(report.get("top", ())), None)
     rows: list[tuple[str, Cell]] = [
-        ("chosen", settings_text(found[0]["point"])),
+        ("chosen", point_words(found[0]["point"])),
         ("rule", f"highest mean {name}, {report['how']}"),
         ("held-out score", with_spread(scored["mean"], scored["spread"]) if scored else ""),
         ("test score", with_spread(found[0][metric]["mean"], found[0][metric]["spread"])),
@@ -177,7 +167,7 @@ def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
             Point(
                 v,
                 s["mean"],
-                f"{settings_text(s['point'])}: {with_spread(s['mean'], s['spread'])}, {x_title.split(' (')[0]} {number(v)}",
+                f"{point_words(s['point'])}: {with_spread(s['mean'], s['spread'])}, {x_title.split(' (')[0]} {number(v)}",
                 mark=s["mark"],
             )
             for v, s in pairs
@@ -198,7 +188,7 @@ def _provenance(sweep: Value) -> list[Block]:
     blocks: list[Block] = []
     if sweep.get("lost"):
         rows: list[list[Cell]] = [
-            [c["state"], settings_text(c["point"]), c["seed"], c["reason"]] for c in sweep["lost"][:MOST_LOST]
+            [c["state"], point_words(c["point"]), c["seed"], c["reason"]] for c in sweep["lost"][:MOST_LOST]
         ]
         reads = "Cells without a result, with the reason that was recorded; “tosca sweep --retry” runs them again."
         blocks.append(
@@ -210,7 +200,7 @@ def _provenance(sweep: Value) -> list[Block]:
                 more=max(0, len(sweep["lost"]) - MOST_LOST),
             )
         )
-    base: list[list[Cell]] = [[k, settings_text({"": v}).strip()] for k, v in sweep["base"].items()]
+    base: list[list[Cell]] = [[k, point_words({"": v}).strip()] for k, v in sweep["base"].items()]
     more: list[tuple[str, Cell]] = [
         ("stores in the ledger", ", ".join(sweep["stores"])),
         ("seeds of the report", ", ".join(map(str, (sweep.get("report") or {}).get("report_seeds", [])))),
