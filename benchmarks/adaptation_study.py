@@ -62,6 +62,7 @@ SPACE = {
     "mlp_ratio": [4, 16],
     "router": ["sample", "lda", "pool"],
 }
+USUAL_SIDE = 224  # of images under these
 SHORT = {"tf_efficientnet_lite0": "-lite0", "vit_small_patch14_dinov2": "-vit-s"}
 
 
@@ -101,11 +102,12 @@ def write_random_weights(file: Path) -> None:
 
 
 def name_of(store: Store) -> str:
-    """A store's short name: its dataset, and its backbone where that is not the usual one."""
-    dataset = Path(store.spec.dataset["name"]).name
+    """A store's short name: its dataset, and its backbone where that is not the usual one, in pixels if not 224."""
+    dataset, side = Path(store.spec.dataset["name"]).name, store.spec.transform["image_size"]
     if is_random(store):
         return f"{dataset}-random"
-    return dataset + SHORT.get(store.spec.backbone["name"], "")
+    backbone = SHORT.get(store.spec.backbone["name"], "")
+    return f"{dataset}{backbone}-{side}px" if backbone and side != USUAL_SIDE else dataset + backbone
 
 
 def is_random(store: Store) -> bool:
@@ -114,9 +116,9 @@ def is_random(store: Store) -> bool:
     return bool(backbone["name"] == "vit_nano" and backbone["tag"] == "local")
 
 
-def even_sizes(classes: int) -> list[int]:
+def even_sizes(classes: int, tasks: int = TASKS) -> list[int]:
     """Classes of each of the tasks, as even as they can be."""
-    return [classes // TASKS + (t < classes % TASKS) for t in range(TASKS)]
+    return [classes // tasks + (t < classes % tasks) for t in range(tasks)]
 
 
 def search(path: Path, seconds: float, trials: int, out: Path) -> None:
@@ -170,14 +172,16 @@ def moved(split: Arrays, name: str, store: str) -> Arrays:
     return Arrays(features, split.labels, domains=domains)
 
 
-def stream_for(condition: str, store: Store, seed: int, rows: str) -> TaskStream:
-    """The tasks of a condition; their test rows are held-out train rows where `rows` is `val`."""
+def stream_for(condition: str, store: Store, seed: int, rows: str, first: int | None = None) -> TaskStream:
+    """The tasks of a condition; their test rows are held-out train rows where `rows` is `val`. first: classes of task 1."""
     data, domains = rows_for(condition, store, seed), condition == "domains"
     if rows == "val":
         data = hold_out(data, 0.2, seed, by_domain=domains)
     asked: dict[str, Any] = {"incremental": "domains", "domain_names": data.domain_names} if domains else {}
     if not domains:
-        asked["task_sizes"] = even_sizes(len(data.class_names))
+        classes = len(data.class_names)
+        later = [] if first is None else [first, *even_sizes(classes - first, TASKS - 1)]
+        asked["task_sizes"] = later or even_sizes(classes)
     return TaskStream(data.train, data.test, class_names=data.class_names, seed=seed, **asked)
 
 
@@ -187,10 +191,11 @@ def run(condition: str, path: Path, out: Path, small: bool) -> None:
     several = len(store.domain_names) > 1
     if (condition == "random-weights") != is_random(store) or (several and condition != "domains"):
         return
-    adapted = [open_store(one) for one in sorted((path.parent / "adapted").glob(f"{name_of(store)}--*"))]
     seeds = SEEDS[:1] if small else SEEDS
-    if condition == "adapted":
-        seeds = tuple(s for s in seeds if adapted_to(stream_for(condition, store, s, "test"), adapted))
+    with_adapted = condition in ("adapted", "on-adapted")
+    adapted = adapted_stores(path.parent / "adapted", store) if with_adapted else []
+    if with_adapted:
+        seeds = tuple(seed for seed in seeds if adapted_to(store, seed, adapted) is not None)
     if not seeds:
         return
     file = out / f"{condition}--{name_of(store)}.json"
@@ -206,9 +211,13 @@ def run(condition: str, path: Path, out: Path, small: bool) -> None:
     for cell, rows, seed in [*((row, row, seeds[0]) for row in chosen_by), *((str(s), "test", s) for s in seeds)]:
         if cell in known["cells"]:
             continue
-        start, stream = perf_counter(), stream_for(condition, store, seed, rows)
-        alone = condition == "adapted"
-        found = of_adapted(stream, adapted, seed) if alone else measured(stream, settings)
+        start = perf_counter()
+        asked = (store, None) if not with_adapted else adapted_to(store, seed, adapted)
+        assert asked is not None
+        if condition == "adapted":
+            found = of_adapted(store, seed, *asked)
+        else:
+            found = measured(stream_for(condition, asked[0], seed, rows, asked[1]), settings)
         known["cells"][cell] = found | {"seconds": perf_counter() - start}
         out.mkdir(parents=True, exist_ok=True)
         write_json(file, known)
@@ -277,20 +286,31 @@ def of_modules(
     return found | {f"first session, lda x pool|{name}, {w:g}": pool + w * first["lda"] for w in WEIGHTS}
 
 
-def adapted_to(stream: TaskStream, adapted: list[Store]) -> list[Store]:
-    """The stores whose backbone was adapted to the classes of a stream's first task."""
-    return [one for one in adapted if set(one.spec.first_task or ()) == set(stream.names(0))]
+def adapted_stores(folder: Path, store: Store) -> list[Store]:
+    """The stores in a folder whose backbone was adapted from that of another store."""
+    found = [open_store(path) for path in sorted(folder.glob("*--*")) if path.is_dir()]
+    digest = store.spec.backbone["weights_digest"]
+    return [one for one in found if one.spec.adapted is not None and one.spec.adapted["base_digest"] == digest]
 
 
-def of_adapted(stream: TaskStream, adapted: list[Store], seed: int) -> dict[str, float]:
+def adapted_to(store: Store, seed: int, adapted: list[Store]) -> tuple[Store, int] | None:
+    """The store whose backbone was adapted to the classes that a seed has first, and how many these are."""
+    for one in adapted:
+        wanted = set(one.spec.first_task or ())
+        if set(stream_for("adapted", store, seed, "test", len(wanted)).names(0)) == wanted:
+            return one, len(wanted)
+    return None
+
+
+def of_adapted(store: Store, seed: int, adapted: Store, first: int) -> dict[str, float]:
     """Closed forms on the frozen backbone's features, and on those of the backbone adapted to this seed's first task."""
-    (store, *_) = adapted_to(stream, adapted)
-    other, found = stream_for("adapted", store, seed, "test"), {}
-    for name, each in (("", stream), ("adapted backbone, ", other)):
-        pool, x = fitted_pool(each), test_rows(each)
-        found[f"{name}pool"] = arms.accuracy(pool.log_probs(x, len(each)), each)
+    found = {}
+    for name, each in (("", store), ("adapted backbone, ", adapted)):
+        stream = stream_for("adapted", each, seed, "test", first)
+        pool, x = fitted_pool(stream), test_rows(stream)
+        found[f"{name}pool"] = arms.accuracy(pool.log_probs(x, len(stream)), stream)
         for key, reference in REFERENCES.items():
-            found[f"{name}{reference}"] = arms.accuracy(pool.classifiers[key].scores(x, len(each)), each)
+            found[f"{name}{reference}"] = arms.accuracy(pool.classifiers[key].scores(x, len(stream)), stream)
     return found
 
 

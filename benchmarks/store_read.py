@@ -74,8 +74,6 @@ def build(path: Path, rows: int) -> tuple[Store, float]:
         spec,
         class_names=[str(label) for label in range(CLASSES)],
         domain_names=[""],
-        rows={"train": rows, "test": 0},
-        views={"train": VIEWS, "test": 1},
         numerics={},
     ) as writer:
         for shard in writer.pending():

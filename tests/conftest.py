@@ -182,16 +182,19 @@ def make_store():
         normalize="timm",
         seed=2,
         noise=1.0,
+        first_task=None,
     ):
         generator = np.random.default_rng(seed)
         means = 2 * generator.normal(size=(classes, dim))
+        adapted = {"digest": "2" * 64, "base_digest": "1" * 64, "parts_digest": "3" * 64, "kind": "adapter"}
+        of_task = {} if first_task is None else {"adapted": adapted | {"first_task": first_task, "with_base": False}}
         counts = {"train": np.full(classes, 9), "test": np.full(classes, 5)}
         widths = {"train": 1 + views, "test": 1 + test_views}
         splits = {s: make_arrays(generator, counts[s], dim, widths[s], means, noise) for s in counts}
         rows = {split: len(arrays.labels) for split, arrays in splits.items()}
         spec = StoreSpec(
             dataset={"name": dataset, "listing_digest": "0" * 64, "classes": classes, "splits": rows},
-            backbone={"name": backbone, "tag": f"{backbone}.test", "weights_digest": "1" * 64, "dim": dim},
+            backbone={"name": backbone, "tag": f"{backbone}.test", "weights_digest": "1" * 64, "dim": dim} | of_task,
             transform={"image_size": 32, "normalize": normalize},
             views={"count": views, "seed": 1993, "test_count": test_views},
             precision="fp32",
@@ -202,8 +205,6 @@ def make_store():
             spec,
             class_names=[f"class-{c}" for c in range(classes)],
             domain_names=[""],
-            rows=rows,
-            views=widths,
             numerics={"batch_size": 4},
         )
         with writer:

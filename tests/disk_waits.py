@@ -6,7 +6,7 @@ import os
 def without_waiting(patch):
     """Until `patch` (a pytest.MonkeyPatch) is undone, fsync does nothing, and many files are waited for in turn."""
     patch.setattr(os, "fsync", lambda descriptor: None)
-    for module in ("disk", "finish", "writer", "sync"):
+    for module in ("disk", "journal", "sync"):
         patch.setattr(f"tosca_cache.store.{module}.sync_all", sync_in_turn)
 
 

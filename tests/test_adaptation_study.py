@@ -65,6 +65,25 @@ def test_a_small_run_measures_the_learner_and_is_not_run_twice(study, digits_cac
     assert capsys.readouterr().out == ""
 
 
+def test_an_adapted_backbone_serves_the_seed_whose_first_classes_it_has_seen(study, make_store, tmp_path, monkeypatch):
+    frozen = make_store(tmp_path / "stores" / "shapes--toy", classes=10, views=0)
+    names = list(study.stream_for("adapted", frozen, 1994, "test", 4).names(0))
+    path = tmp_path / "stores" / "adapted" / "shapes--toy"
+    adapted = make_store(path, classes=10, views=0, noise=2.0, first_task=names)
+    stores = study.adapted_stores(path.parent, frozen)
+    assert [study.adapted_to(frozen, seed, stores) is None for seed in (1993, 1994)] == [True, False]
+    monkeypatch.setattr(
+        "sys.argv", ["study", "run", str(tmp_path / "stores"), "--only", "adapted", "--out", str(tmp_path)]
+    )
+    study.main()
+    (cell,) = json.loads((tmp_path / "adapted--shapes.json").read_text())["cells"].items()
+    assert cell[0] == "1994"
+    for name, store in (("pool", frozen), ("adapted backbone, pool", adapted)):
+        stream = TaskStream.from_store(store, task_sizes=[4, 2, 2, 1, 1], seed=1994)
+        outcome = run_protocol(Pool(seed=1994), stream, curve=False)
+        assert cell[1][name] == pytest.approx(100 * (outcome.predictions[-1].labels == outcome.labels).mean())
+
+
 def test_the_variant_is_chosen_on_held_out_rows_alone(study):
     forms = {"pool": 50.0, "lda": 40.0, "class means": 60.5}
     test = forms | {"arm|a": 90.0, "arm|b": 60.0, "seconds": 1.0}

@@ -24,6 +24,7 @@ BASE = {
     "bars",
     "shown",
     "plots",
+    "feature_map",
     "names",
     "text",
 }
@@ -37,6 +38,7 @@ ALLOWED = {
     "bars": {"text"},
     "shown": {"text"},
     "plots": {"errors"},
+    "feature_map": {"errors", "plots"},
     "names": {"errors"},
     "processes": {"files"},
     "devices": {"errors"},

@@ -10,6 +10,7 @@ from tosca_cache.config import Settings
 from tosca_cache.errors import StoreError, ToscaWarning, UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.learners.simplecil import SimpleCil
 from tosca_cache.splits import StoredFeatures, features_bytes
 from tosca_cache.store import open_store
 from tosca_cache.tasks import Arrays, TaskStream, class_order, load_splits, task_sizes
@@ -116,3 +117,10 @@ def test_features_are_checked_wherever_they_are(most, make_store, tmp_path, monk
     size = np.sqrt(np.square(store.features("train")[::3, 0].astype(np.float64)).mean())
     with pytest.warns(ToscaWarning, match=f"root mean square {size:.2g}"):
         load_splits(store, most=most)
+
+
+def test_a_stream_that_ends_early_has_the_same_first_tasks(make_stream):
+    whole, part = make_stream(), make_stream().first(2)
+    assert len(part) == 2 and part.train_counts().tolist() == whole.train_counts()[:2].tolist()
+    learned = [run_protocol(SimpleCil(seed=1), stream).R for stream in (whole, part)]
+    np.testing.assert_array_equal(learned[1], learned[0][:2, :2])

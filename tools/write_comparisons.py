@@ -21,6 +21,7 @@ from tosca_cache.report.compare import Comparison, comparison, to_csv, to_markdo
 
 ROOT = Path(__file__).parents[1]
 TABLES = ROOT / "benchmarks" / "results" / "compare"
+SEEDS = 5
 LACKING = "not measured on this store yet: "
 PAGE = ROOT / "docs" / "comparisons.md"
 
@@ -56,14 +57,15 @@ def table_of(lines: Sequence[dict[str, Any]], title: str) -> Comparison:
     common: dict[str, Any] = {"dataset": "", "shots": None, "seeds": [], "task_sizes": [0], "increment": 0}
     table = comparison({"columns": list(ranked[0]["values"]), "rows": ranked} | common)
     lacking = sorted(set(LEARNERS) - {line["method"] for line in lines})
-    notes = (*table.notes, f"{LACKING}{', '.join(lacking)}") if lacking else table.notes
-    return replace(table, title=title, notes=notes)
+    fewer = [f"{line['method']} ({len(line['seeds'])})" for line in ranked if len(line["seeds"]) < SEEDS]
+    notes = [*table.notes, *([f"of fewer seeds: {', '.join(fewer)}"] if fewer else [])]
+    return replace(table, title=title, notes=(*notes, *([f"{LACKING}{', '.join(lacking)}"] if lacking else [])))
 
 
 def section(page: str, store: str, table: Comparison) -> str:
     """The page with the table of one store in the place of what stood there."""
     start = page.index(f"<!-- {store} -->") + len(f"<!-- {store} -->")
-    following = re.search(r"^## ", page[start:], re.MULTILINE)
+    following = re.search(r"^(## |<!-- )", page[start:], re.MULTILINE)
     stop = start + following.start() if following else len(page)
     return f"{page[:start]}\n\n{to_markdown(table).rstrip()}\n{chr(10) if following else ''}{page[stop:]}"
 

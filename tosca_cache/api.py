@@ -60,9 +60,7 @@ from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
 from tosca_cache.store.exchange import (
     ArraySource,
-    SplitRule,
-    StoreName,
-    Table,
+    ImportOptions,
     as_values,
     digest_of,
     import_arrays,
@@ -151,22 +149,15 @@ def import_features(
     Raises `UsageError` for arrays that cannot make a store, `StoreError` if the disk refuses.
     """
 
-    def table(rows: NDArray[Any], own_labels: Any, own_domains: Any) -> Table:
-        """The rows of one split, or all."""
-        known = None if own_domains is None else as_values(own_domains)
-        return Table(np.asarray(rows), as_values(own_labels), known)
-
-    tables = [table(features, labels, domains)]
+    given = [{"features": np.asarray(features), "labels": labels, "domains": domains}]
     if (test_features is None) != (test_labels is None):
         raise UsageError("test features and test labels go together", where="test_features", remedy="give both")
-    if test_features is not None and test_labels is not None:
-        tables.append(table(test_features, test_labels, test_domains))
-    source = ArraySource(
-        tuple(tables), None if split is None else as_values(split), class_names=class_names, domain_names=domain_names
-    )
-    name, rule = StoreName(dataset, backbone, store_dtype), SplitRule(test_fraction, seed)
-    described = {"arrays": "in memory", "sha256": digest_of(source)}
-    return import_arrays(source, Path(root), name, rule, described, drop_bad=drop_bad).store
+    if test_features is not None:
+        given.append({"features": np.asarray(test_features), "labels": test_labels, "domains": test_domains})
+    parts = [{role: as_values(values) for role, values in part.items() if values is not None} for part in given]
+    source = ArraySource(tuple(parts), None if split is None else as_values(split), class_names, domain_names)
+    options = ImportOptions(Path(root), dataset, backbone, store_dtype, test_fraction, seed, drop_bad)
+    return import_arrays(source, options, {"arrays": "in memory", "sha256": digest_of(source)}).store
 
 
 @checked(

@@ -24,10 +24,9 @@ class Limit(IntEnum):
     """Bytes that a file may have that is read whole, by what it is; one that has more is not read."""
 
     MANIFEST = 1 << 28  # also plans; they list every shard and every skipped row
-    JOURNAL = 1 << 28
     PROVENANCE = 1 << 26
     METADATA = 1 << 20  # zarr's own
-    NOTE = 1 << 20  # a part's, a lock's
+    NOTE = 1 << 20  # of a finished shard
     CONFIG = 1 << 20  # settings, search spaces, published values
     CLASS_ORDER = 1 << 24  # a million names
     METRICS = 1 << 28  # of a run

@@ -161,6 +161,14 @@ class TaskStream(Shown):
         seen.pieces = pieces
         return seen
 
+    def first(self, tasks: int) -> TaskStream:
+        """The same stream, ended after so many tasks."""
+        cut = copy.copy(self)
+        cut.sizes, cut.stops, cut.domain_names = self.sizes[:tasks], self.stops[:tasks], self.domain_names[:tasks]
+        kept = np.flatnonzero(self._train_labels < cut.stops[-1])
+        cut._train, cut._train_labels = self._train.part(kept), self._train_labels[kept]
+        return cut
+
     def facts(self) -> dict[str, Any]:
         """What it is."""
         return {

@@ -1,6 +1,5 @@
-"""`tosca cache rm`, `prune` and `du`, and `tosca extract --wait`, as a user meets them."""
+"""`tosca cache rm`, and `tosca extract --wait`, as a user meets them."""
 
-import json
 import re
 import signal
 import subprocess
@@ -21,9 +20,8 @@ def root(tmp_path, make_store):
     for name, seed in (("shapes--a", 1), ("shapes--b", 2)):
         make_store(tmp_path / name, seed=seed)
     store = open_store(tmp_path / "shapes--a")
-    how = {"class_names": store.class_names, "domain_names": [""]}
-    how |= {what: {s: getattr(store, what)(s) for s in ("train", "test")} for what in ("rows", "views")}
-    StoreWriter.open(tmp_path / "begun", store.spec, numerics={}, **how).close()
+    how = {"class_names": store.class_names, "domain_names": [""], "numerics": {}}
+    StoreWriter.open(tmp_path / "begun", store.spec, **how).close()
     return tmp_path
 
 
@@ -39,6 +37,7 @@ def names(root):
 def test_rm_says_what_is_lost_and_asks(root):
     said = run("cache", "rm", "shapes--a", "--root", root, typed="n\n", code=1)
     assert "84 images of shapes, 4 views a train image, toy" in said and "kB" in said and "Remove it?" in said
+    assert "free on this disk" in run("cache", "ls", "--root", root)
     assert names(root) == ["begun.partial", "shapes--a", "shapes--b"]
     assert "removed" in run("cache", "rm", "shapes--a", "begun", "--root", root, typed="y\n")
     assert names(root) == ["shapes--b"]
@@ -53,31 +52,6 @@ def test_rm_by_path_and_by_the_beginning_of_one_name(root):
 def test_an_ambiguous_beginning_is_refused_with_the_names(root):
     said = run("cache", "rm", "shapes", "--yes", "--root", root, code=2)
     assert "shapes--a" in said and "shapes--b" in said and len(names(root)) == 3
-
-
-def test_prune(root):
-    (root / ".shapes--a.lock").write_text("{}")
-    said = run("cache", "prune", "--root", root, "--dry-run")
-    assert "begun.partial: unfinished store" in said and "lock of nobody" in said and "would be freed" in said
-    run("cache", "prune", "--root", root, typed="n\n", code=1)
-    assert len(names(root)) == 4
-    assert "removed 2" in run("cache", "prune", "--root", root, "--yes")
-    assert names(root) == ["shapes--a", "shapes--b"]
-    assert "nothing to remove" in run("cache", "prune", "--root", root)
-
-
-def test_du(root, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    said = json.loads(run("cache", "du", "--root", root, "--json"))
-    assert {store["name"]: store["state"] for store in said["stores"]} == {
-        "begun.partial": "unfinished",
-        "shapes--a": "finished",
-        "shapes--b": "finished",
-    }
-    everything = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    assert said["total"]["bytes"] == everything == said["total"]["finished"] + said["total"]["unfinished"]
-    table = run("cache", "du", "--root", root)
-    assert "shapes--a" in table and "free on this disk" in table
 
 
 HOLDER = """

@@ -85,11 +85,8 @@ def test_a_dataset_with_a_shipped_config_takes_its_command(pixels, tmp_path):
         (["--dataset", "p", "--labels", "nope"], 2, "there is no array 'nope'"),
         (["--dataset", "p", "--features", "a,b,c"], 2, "names no array"),
         (["--dataset", "p", "--split", "none"], 2, "--test-fraction 0.2"),
-        (["--dataset", "p", "--split-values", "1"], 2, "is no pair"),
-        (["--dataset", "p", "--max-bytes", "lots"], 2, "is no size"),
-        (["--dataset", "p", "--max-bytes", "1kB"], 1, "allow it: --max-bytes"),
+        (["--dataset", "p", "--max-bytes", "1000"], 1, "allow it: --max-bytes"),
         (["--dataset", "../p"], 2, "is no name"),
-        (["--dataset", "p", "--test", "missing.npz"], 1, "no such file"),
     ],
 )
 def test_wrong_requests(pixels, tmp_path, options, code, text):

@@ -41,8 +41,10 @@ def test_from_an_address_to_a_page_and_again(run):
     metrics = json.loads((made / "metrics.json").read_text())
     assert metrics["dataset"] == "birds" and metrics["task_sizes"] == [2, 2]
     assert (run.root / "runs" / "birds-run.html").is_file()
+    assert "simplecil,slda, 1 seed each: 2 cells; about" in shown
     asked = len(run.server.requests)
     again = run("--compare", "--methods", "simplecil,slda").output
+    assert "all 2 cells are finished" in again
     assert again.count("here already") == 2 and f"made already: {made}" in again
     assert list_runs(run.root / "runs") == [made] and len(run.server.requests) == asked
     planned = run("--plan", "--seed", "7").output
@@ -64,6 +66,7 @@ def test_an_adapted_backbone_is_what_is_extracted_with(run, monkeypatch):
     shown = run("--adapt").output
     (adapted,) = (run.root / "adapted").glob("birds-*")
     assert f"--backbone adapted/{adapted.name}" in shown
+    assert "at most 20 epochs over about 8 train images of the first task, about" in shown
     (made,) = list_runs(run.root / "runs")
     store = json.loads((made / "provenance.json").read_text())["store"]["specification"]
     assert store["backbone"]["adapted"]

@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import tosca_cache as tosca
 from tosca_cache.compare.cells import CompareRequest, cells_of
+from tosca_cache.compare.estimate import estimate
+from tosca_cache.compare.run import run_compare
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
@@ -70,6 +73,20 @@ def test_a_ledger_is_gone_on_with(store, tmp_path, monkeypatch):
     first = tosca.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK)
     monkeypatch.setattr(SimpleCil, "observe", lambda *a, **k: pytest.fail("run again"))
     assert tosca.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK) == first
+
+
+def test_an_estimate_is_of_what_is_left(store, tmp_path, monkeypatch):
+    monkeypatch.setitem(LEARNERS, "half", Half)
+    ledger, request = (
+        tmp_path / "l.sqlite",
+        CompareRequest(TrainConfig(**QUICK), ("simplecil", "tosca", "half"), (1, 2)),
+    )
+    before = estimate(request, store, ledger)
+    assert (before.cells, before.finished, before.untimed) == (6, 0, ("half",)) and before.seconds > 0
+    assert not ledger.exists()
+    run_compare(replace(request, methods=("simplecil", "tosca")), store, ledger)
+    after = estimate(replace(request, methods=("simplecil", "tosca")), store, ledger)
+    assert (after.cells, after.finished, after.seconds) == (4, 4, 0)
 
 
 def test_addresses_depend_on_what_decides_the_numbers():

@@ -14,7 +14,7 @@ from tosca_cache.closed_form.ridge import FOLD_LAMBDAS, stratified_folds
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.fly_cl import LAMBDAS
-from tosca_cache.seeds import derive_seed
+from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Rows, Task
 
 DIM = 6
@@ -245,6 +245,24 @@ def test_fenec_with_one_centre_is_fecam():
         learned(n, x, labels, *stops, a1=2.0, a2=1.0, **o) for n, o in (("fenec", {"centres": 1}), ("fecam", {}))
     )
     np.testing.assert_allclose(fenec.scores(x[:, 0]), fecam.scores(x[:, 0]), rtol=1e-7, atol=1e-9)
+
+
+def test_fenec_log_trains_two_numbers_on_the_first_task():
+    x, labels = draw(5, [40, 3, 45, 30], DIM)
+    learner = learned("fenec", x, labels, *by_class(labels, [3, 1]), centres=4, log=3)
+    u, state = plain.unit(x[:, 0].astype(np.float64)), learner.state()
+    centres = [part.numpy() for part in state["centres"].split(state["centre_counts"].tolist())]
+    assert [len(part) for part in centres] == [4, 1, 4, 4]
+    distances = plain.fenec_distances(u, labels, u, centres, 6.12, 8.10, nearest=3)
+    first, batches = np.flatnonzero(labels < 3), []
+    draws = numpy_generator(derive_seed(learner.seed, "centres"), "distance logits")
+    for _ in range(10):
+        order = draws.permutation(len(first))
+        batches += np.split(order, range(64, len(order), 64))
+    a, b = plain.fenec_training(distances[first][:, :3], labels[first], batches)
+    np.testing.assert_allclose(state["logits"].numpy(), [a, b], rtol=1e-6)
+    assert a != 0 and b != -1
+    np.testing.assert_allclose(learner.scores(x[:, 0]), plain.fenec_logits(distances, a, b), rtol=1e-6, atol=1e-9)
 
 
 def test_layup_chooses_lambda_by_stratified_folds_and_all_sums():

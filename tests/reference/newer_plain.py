@@ -113,14 +113,36 @@ def ds_al_scores(parts, rows, projection, gamma, gamma_comp, ratio):
     return np.maximum(rows @ projection, 0) @ main + ratio * np.tanh(rows @ projection) @ comp
 
 
-def fenec_distances(x, labels, rows, centres, a1, a2):
-    """The least distance to a class's centres, by its shrunk correlations."""
+def fenec_distances(x, labels, rows, centres, a1, a2, nearest=None):
+    """The least distances to a class's centres, by its shrunk correlations; the last one again where there are fewer."""
     found = []
     for c, points in enumerate(centres):
         own = x[labels == c]
         covariance = np.cov(own.T, ddof=1) if len(own) > 1 else np.zeros((x.shape[1],) * 2)
-        found.append(mahalanobis(rows, points, _precision(covariance, a1, a2)).min(1))
+        each = np.sort(mahalanobis(rows, points, _precision(covariance, a1, a2)), 1)
+        found.append(each[:, 0] if nearest is None else each[:, np.minimum(np.arange(nearest), len(points) - 1)])
     return np.stack(found, 1)
+
+
+def fenec_logits(distances, a, b):
+    """Of the distances to a class's nearest centres, [n, C, k]."""
+    z = a + b * np.log(np.maximum(distances, 0) + 1e-10)
+    return np.where(z > 0, z, 0.01 * z).sum(2)
+
+
+def fenec_training(distances, labels, batches, a=0.0, b=-1.0, rate=3e-3):
+    """a and b by Adam on the cross-entropy of these logits, its gradient written out."""
+    numbers, mean, square = np.array([a, b]), np.zeros(2), np.zeros(2)
+    for step, rows in enumerate(batches, 1):
+        log = np.log(np.maximum(distances[rows], 0) + 1e-10)
+        slope = np.where(numbers[0] + numbers[1] * log > 0, 1.0, 0.01)
+        logits = fenec_logits(distances[rows], *numbers)
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        error = (p / p.sum(1, keepdims=True) - one_hot(labels[rows], logits.shape[1])) / len(rows)
+        gradient = np.array([(error * slope.sum(2)).sum(), (error * (slope * log).sum(2)).sum()])
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        numbers = numbers - rate * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+    return numbers
 
 
 def layup_weights(parts, lambdas, folds=4):

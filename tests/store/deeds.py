@@ -15,7 +15,7 @@ from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everythi
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, find_store, list_stores, open_store
-from tosca_cache.store.locks import acquire_lock, registry_lock
+from tosca_cache.store.locks import acquire_lock
 
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
@@ -60,15 +60,8 @@ def make(scene, path):
     SCENES[scene].make(Path(path))
 
 
-def hold(path, ready):
-    """Takes the lock of a store, and keeps it."""
-    with registry_lock(Path(path)):
-        lock = acquire_lock(Path(path), None)
-    _stay(ready, lock)
-
-
 def hold_with_a_child(path, ready):
-    """As `hold`, in a process whose child outlives it; `ready` has the child's number."""
+    """Takes the lock of a store, and keeps it, in a process whose child outlives it; `ready` has the child's number."""
     lock = acquire_lock(Path(path), None)
     child = os.fork()
     if child == 0:

@@ -6,7 +6,7 @@ from pathlib import Path
 from disk_waits import sync_in_turn
 from toy_store import open_writer, publish, toy_arrays, tree
 
-from tosca_cache.store import Part, disk, finish, sweep_up, writer
+from tosca_cache.store import Part, disk, journal, sweep_up
 
 ROWS = {"train": 5, "test": 2}
 SHARD_ROWS = 3
@@ -38,8 +38,6 @@ class Scene:
             with self.open(path, part=Part(self.parts, index)) as writer:
                 for shard in writer.pending():
                     publish(writer, shard, ARRAYS, self.bad)
-                if not writer.noted:
-                    writer.note({"seconds": index})
         with self.open(path) as writer:
             promise(writer.done_rows)
             for shard in writer.pending():
@@ -78,4 +76,4 @@ def files(path):
 
 def without_threads():
     """Waiting for eight files at once makes no difference to what happens here, but to start the threads takes its time."""
-    disk.sync_all = finish.sync_all = writer.sync_all = sync_in_turn
+    disk.sync_all = journal.sync_all = sync_in_turn

@@ -67,22 +67,15 @@ def test_a_store_that_differs_is_named_with_every_field_and_both_values(root):
     assert f"tosca extract --dataset toy --backbone nano --views 8 --precision bf16 --root {root}" in message
 
 
-def test_no_store_gives_the_command_that_makes_it(root):
-    with pytest.raises(
-        StoreError, match=r"no store of cub yet(.|\n)*tosca extract --dataset cub --backbone nano --views 2"
-    ):
-        find_store(root, "cub", WANTED)
-
-
-def test_an_unfinished_store_is_said_to_be_unfinished(root):
-    with pytest.raises(StoreError, match="unfinished"):
-        find_store(root, "other")
-
-
-def test_several_stores_are_named(tmp_path):
-    paths = [store_path(tmp_path, toy_spec(precision=precision)) for precision in ("fp32", "bf16")]
-    for path, precision in zip(paths, ("fp32", "bf16"), strict=True):
-        build(path, toy_spec(precision=precision))
+def test_why_there_is_none_or_more_than_one(root, tmp_path):
+    for dataset, said in {
+        "cub": r"no store of cub yet(.|\n)*tosca extract --dataset cub --backbone nano --views 2",
+        "other": "unfinished",
+    }.items():
+        with pytest.raises(StoreError, match=said):
+            find_store(root, dataset, WANTED)
+    specs = [toy_spec(precision=precision) for precision in ("fp32", "bf16")]
+    paths = [build(store_path(tmp_path, spec), spec).path for spec in specs]
     with pytest.raises(StoreError, match=r"2 stores of toy fit(.|\n)*--store") as caught:
         find_store(tmp_path, "toy")
     assert all(path.name in str(caught.value) for path in paths)
@@ -95,27 +88,20 @@ def test_a_given_store_is_checked_field_by_field(toy):
         check_store(toy, WANTED | {"dataset.name": "cub"})
 
 
-def test_ls_as_json(root):
-    listed = {store["state"]: store for store in json.loads(run("ls", "--root", root, "--json"))}
+def test_ls(root, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TOSCA_CACHE", str(root))
+    listed = {store["state"]: store for store in json.loads(run("ls", "--json"))}
     assert listed["finished"]["fingerprint"] == toy_spec().to_dict()
     assert listed["finished"]["rows"] == {"train": 70, "test": 33}
     assert listed["unfinished"]["done_rows"] == 14
     assert listed["damaged"]["problem"]
-    assert run("ls", "--root", root / "nowhere", "--json") == "[]\n"
-
-
-def test_ls_as_a_table(root, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
     table = run("ls", "--root", root)
     assert store_path(root, toy_spec()).name in table
-    assert "unfinished: 14 of 103 rows" in table
+    assert "unfinished: 14 of 103 rows" in table and "free on this disk" in table
     assert "cannot be trusted" in table
+    assert run("ls", "--root", root / "nowhere", "--json") == "[]\n"
     assert "tosca extract" in run("ls", "--root", root / "nowhere")
-
-
-def test_ls_takes_the_root_from_the_environment(root, monkeypatch):
-    monkeypatch.setenv("TOSCA_CACHE", str(root))
-    assert len(json.loads(run("ls", "--json"))) == 3
 
 
 @pytest.mark.parametrize("named", ["path", "name", "prefix"])
@@ -130,18 +116,12 @@ def test_info_of_a_store_by_path_name_or_beginning(root, named):
     assert facts["bytes"] > 70 * 3 * 24 * 2
 
 
-def test_info_as_a_table_shows_every_field(root, monkeypatch):
+def test_info_shows_every_field_and_unfinished_stores(root, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     table = run("info", store_path(root, toy_spec()), "--root", root)
     for field in open_store(store_path(root, toy_spec())).spec.flat():
         assert f"fingerprint.{field}" in table
-
-
-def test_info_of_an_unfinished_store(root):
     facts = json.loads(run("info", "other", "--root", root, "--json"))
     assert (facts["state"], facts["done_rows"]) == ("unfinished", 14)
-
-
-def test_info_of_no_store(root):
     result = CliRunner().invoke(app, ["cache", "info", "nothing", "--root", str(root)])
     assert result.exit_code == 1 and "does not exist" in result.stderr

@@ -94,9 +94,9 @@ def test_all_problems_are_listed_with_split_shard_and_rows(copy):
         ("manifest", MANIFEST),
         ("provenance", PROVENANCE),
     }
-    chunk = next(p for p in found.problems if p.where == FEATURES and "chunk" in p.what)
-    assert (chunk.shard.split, chunk.shard.index, chunk.array) == ("train", 1, "features")
-    assert chunk.rows == (14, 28) and "rows 14 to 27" in str(chunk)
+    problem = next(p for p in found.problems if p.where == FEATURES)
+    assert (problem.shard.split, problem.shard.index, problem.array) == ("train", 1, "features")
+    assert problem.rows == (14, 28) and "rows 14 to 27" in str(problem)
     assert {shard.index: arrays for shard, arrays in found.damaged.items() if shard.split == "train"} == {
         0: {"labels"},
         1: {"features"},
@@ -105,26 +105,21 @@ def test_all_problems_are_listed_with_split_shard_and_rows(copy):
     assert facts["ok"] is False and {"split", "shard", "rows"} <= facts["problems"][-1].keys()
 
 
-def test_a_flipped_bit_is_said_with_split_and_shard(copy):
-    flip(copy / FEATURES, 800)
-    store = open_store(copy)
-    store.features("train", slice(0, 10))  # another shard
-    with pytest.raises(StoreError, match="features of shard 1 of split train") as caught:
-        store.features("train")
-    assert str(copy) in str(caught.value) and f"tosca cache verify {copy} --repair" in str(caught.value)
-
-
 @pytest.mark.parametrize("name", [FEATURES, "train/labels/c.1", "train/paths/c.1", "train/views/c.1.0.0"])
-@pytest.mark.parametrize("keep", [None, 0, 7, -1], ids=str)
+@pytest.mark.parametrize("harm", ["gone", "0", "7", "-1", "bit"])
 @pytest.mark.parametrize("when", ["before opening", "after opening"])
-def test_a_shard_that_is_cut_or_gone(copy, name, keep, when):
+def test_a_shard_that_is_cut_or_gone_or_has_a_flipped_bit(copy, name, harm, when):
     store = open_store(copy) if when == "after opening" else None
-    if keep is None:
+    if harm == "gone":
         (copy / name).unlink()
+    elif harm == "bit":
+        flip(copy / name, 800)
+        open_store(copy).features("train", slice(0, 10))  # another shard
     else:
-        os.truncate(copy / name, keep if keep >= 0 else (copy / name).stat().st_size - 1)
-    with pytest.raises(StoreError, match=rf"damaged: {name.split('/')[1]} of shard 1 of split train"):
+        os.truncate(copy / name, int(harm) if int(harm) >= 0 else (copy / name).stat().st_size - 1)
+    with pytest.raises(StoreError, match=rf"damaged: {name.split('/')[1]} of shard 1 of split train") as caught:
         read_everything(store or open_store(copy))
+    assert str(copy) in str(caught.value) and f"tosca cache verify {copy} --repair" in str(caught.value)
     assert places(verify_store(copy)) == {("object", name)}
 
 
@@ -178,18 +173,12 @@ def at(*place, value):
     return change
 
 
-VIEWS = "view parameters that no crop of an image has in row 15"
 CONTENTS = {
     "NaN": ({"features": at(3, 1, 5, value=np.nan)}, "NaN or infinite features in row 17", (17, 18)),
     "infinity": ({"features": at(0, 0, 0, value=-np.inf)}, "NaN or infinite features in row 14", (14, 15)),
     "zeros": ({"features": at(13, 2, value=-0.0)}, "all features are zero in row 27", (27, 28)),
     "labels": ({"labels": at(slice(2, 4), value=4)}, "labels outside 0 to 3 in 2 rows (16, 17)", (16, 18)),
     "domains": ({"domains": at(5, value=-1)}, "domains outside 0 to 1 in row 19", (19, 20)),
-    "views, size": ({"views": at(1, 1, 3, value=0)}, VIEWS, (15, 16)),
-    "views, outside": ({"views": at(1, 2, 1, value=39)}, VIEWS, (15, 16)),
-    "views, overflow": ({"views": at(1, 2, 1, value=2**63 - 1)}, VIEWS, (15, 16)),
-    "views, seed": ({"views": at(1, 2, 0, value=-3)}, VIEWS, (15, 16)),
-    "views, clean": ({"views": at(1, 0, 5, value=1)}, VIEWS, (15, 16)),
     "path twice": ({"paths": lambda p: (p[1], *p[1:])}, "1 paths repeat", (15, 16)),
     "path of another shard": (
         {"paths": lambda p: (toy_arrays("train")["paths"][2], *p[1:])},
@@ -208,11 +197,6 @@ def test_content_that_cannot_be_is_found_though_all_digests_are_right(copy, chan
     assert (problem.kind, problem.shard.index, problem.rows, problem.mendable) == ("content", 1, rows, False)
     if change.keys() & {"labels", "domains"} or "lead out" in text:
         refused(copy)
-
-
-def test_views_whose_parameters_are_not_known_are_good(copy):
-    forge(copy, views=at(slice(None), value=0))
-    assert verify_store(copy).ok
 
 
 HOSTILE = {
@@ -305,5 +289,4 @@ def test_provenance_that_is_no_json_does_not_hide_the_features(tmp_path):
     assert set(store.provenance) == {"seconds"}
     (store.path / PROVENANCE).write_text("{")
     read_everything(open_store(store.path))
-    with pytest.raises(StoreError, match="no valid JSON"):
-        _ = store.provenance
+    assert store.provenance == {} and places(verify_store(store.path)) == {("provenance", PROVENANCE)}

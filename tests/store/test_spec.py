@@ -46,16 +46,6 @@ def test_there_are_differences_exactly_if_the_digests_differ(one, other):
     assert [(field, b, a) for field, a, b in differences] == second.differences(first)
 
 
-def test_differences_name_dotted_fields_with_both_values():
-    ours = toy_spec(precision="bf16", transform={"image_size": 224, "crop": [0.05, 1.0]})
-    theirs = toy_spec(transform={"image_size": 32})
-    assert ours.differences(theirs) == [
-        ("precision", "bf16", "fp32"),
-        ("transform.crop", [0.05, 1.0], ABSENT),
-        ("transform.image_size", 224, 32),
-    ]
-
-
 @pytest.mark.parametrize(
     "changes",
     [

@@ -69,7 +69,6 @@ def test_killed_processes_of_all_parts_lose_nothing(alone, tmp_path):
     assert [Fork(deeds.write_part, path, part).wait() for part in parts] == [0, 0, 0]
     (summary,) = list_stores(tmp_path)
     assert summary.done_rows == sum(ROWS.values())
-    assert set(summary.parts.values()) == {"done"}
     assert tree(build(path).path) == alone
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
@@ -97,45 +96,18 @@ def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):
             writer.finish({})
     with pytest.raises(ValueError, match="cannot restart"):
         open_writer(tmp_path / "s", part=Part(2, 2), restart=True)
-    with open_writer(tmp_path / "s") as writer, pytest.raises(ValueError, match="notes"):
-        writer.note({})
 
 
-def test_of_two_lists_the_one_is_believed_that_fits_the_objects(alone, tmp_path):
-    """A part's shard is lost and made again by another writer, after its images have changed."""
+def test_a_shard_that_is_lost_is_made_again_by_another_writer(alone, tmp_path):
+    """After its images have changed."""
     build_part(tmp_path / "s", Part(2, 1), bad=[("train", 3)])
     (tmp_path / "s.partial" / "train" / "features" / "c.0.0.0").unlink()
-    for bad in (BAD, [("train", 3)]):  # in either order of the lists' names
-        with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
-            shard = writer.pending()[0]
-            assert (shard.split, shard.index) == ("train", 0)
-            publish(writer, shard, ARRAYS, bad)
-        with open_writer(tmp_path / "s") as writer:
-            assert writer.skipped["train"] == ([] if bad is BAD else [3])
-        (tmp_path / "s.partial" / "train" / "labels" / "c.0").unlink()
-    assert tree(build(tmp_path / "s", bad=BAD).path) == alone
-
-
-def test_notes_reach_whoever_finishes_and_are_gone_then(tmp_path):
-    for index in (1, 2):
-        build_part(tmp_path / "s", Part(2, index))
-        with open_writer(tmp_path / "s", part=Part(2, index)) as writer:
-            assert writer.noted == {}
-            writer.note({"seconds": index})
-            assert writer.noted == {"seconds": index}
+    with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
+        publish(writer, writer.pending()[0], ARRAYS, BAD)
     with open_writer(tmp_path / "s") as writer:
-        assert writer.notes == {"1/2": {"seconds": 1}, "2/2": {"seconds": 2}}
-        store = writer.finish({"parts": writer.notes})
+        assert writer.skipped["train"] == []
+    store = build(tmp_path / "s", bad=BAD)
+    assert tree(store.path) == alone
     assert sorted(file.name for file in store.path.iterdir()) == [
         *("manifest.copy.json", "manifest.json", "provenance.json", "test", "train", "zarr.json")
     ]
-
-
-def test_the_list_of_stores_says_which_parts_are_done(tmp_path):
-    build_part(tmp_path / "s", Part(3, 1))
-    with open_writer(tmp_path / "s", part=Part(3, 3)) as writer:
-        publish(writer, writer.pending()[0], ARRAYS)
-        (summary,) = list_stores(tmp_path)
-        assert summary.parts == {"1/3": "done", "2/3": "not begun", "3/3": "begun"}
-    assert (summary.state, summary.done_rows) == ("unfinished", summary.to_dict()["done_rows"])
-    assert summary.to_dict()["parts"] == summary.parts

@@ -31,19 +31,18 @@ def far(address, key):
 
 
 def test_there_and_back(address, store, tmp_path):
-    told = []
-    assert push(store, address, told.append) == f"{address}/{store.path.name}"
-    assert sum(told) == store.manifest.size
+    told, size = [], store.manifest.size
+    assert push(store, address, lambda *counts: told.append(counts)) == f"{address}/{store.path.name}"
+    assert told[-1] == (size, size) and told == sorted(told)
     (summary,) = list_remote(address)
     assert (summary.path.name, summary.spec, summary.rows) == (
         store.path.name,
         store.spec,
         {split: store.rows(split) for split in ("train", "test")},
     )
-    told.clear()
-    path = pull(f"{address}/{store.path.name}", tmp_path / "root", told.append)
+    path = pull(f"{address}/{store.path.name}", tmp_path / "root", lambda *counts: told.append(counts))
     assert tree(path) == tree(store.path)
-    assert sum(told) == store.manifest.size
+    assert told[-1] == (size, size) and len(told) == 2 * len(store.manifest.objects)
     read_everything(open_store(path))
     assert pull(f"{address}/{store.path.name}/", tmp_path / "root") == path, "it is there"
     assert [entry.name for entry in (tmp_path / "root").iterdir()] == [path.name]
@@ -72,8 +71,8 @@ def stopping(after):
     """Told of progress, it interrupts."""
     told = []
 
-    def tell(size):
-        told.append(size)
+    def tell(done, total):
+        told.append(done)
         if len(told) > after:
             raise Stopped
 

@@ -1,6 +1,5 @@
 """Full disks, read-only folders, two writers, rows that must not be stored: one clear error, nothing lost."""
 
-import errno
 import os
 
 import numpy as np
@@ -21,31 +20,6 @@ def test_a_disk_that_is_really_full(mounted, toy):
         build(folder / "s")
     ballast.unlink()
     assert tree(build(folder / "s").path) == tree(toy.path)
-
-
-def test_a_line_that_did_not_fit_is_cut_off_again(tmp_path, monkeypatch):
-    real = os.pwrite
-
-    def half(descriptor, data, offset):
-        if len(data) < 100:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(descriptor, data[:-50], offset)
-
-    with open_writer(tmp_path / "s") as writer:
-        publish(writer, writer.pending()[0], ARRAYS)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "pwrite", half)
-            with pytest.raises(StoreError, match="full"):
-                publish(writer, writer.pending()[0], ARRAYS)
-    for index in (1, 3):  # by the next writer, and by the same one once there is space
-        with open_writer(tmp_path / "s") as writer:
-            assert writer.pending()[0].index == index
-            publish(writer, writer.pending()[0], ARRAYS)
-            with monkeypatch.context() as patch:
-                patch.setattr(os, "pwrite", half)
-                with pytest.raises(StoreError, match="full"):
-                    publish(writer, writer.pending()[0], ARRAYS)
-            publish(writer, writer.pending()[0], ARRAYS)
 
 
 def test_a_read_only_file_system(mounted):

@@ -59,8 +59,6 @@ def open_writer(path, spec=None, *, rows=ROWS, views=VIEWS, numerics=None, shard
         spec or toy_spec(rows, views),
         class_names=CLASSES,
         domain_names=DOMAINS,
-        rows=rows,
-        views=views,
         numerics=numerics or {"batch_size": 4, "device": "cpu"},
         shard_rows=shard_rows,
         **more,

@@ -11,10 +11,15 @@ from tosca_cache.cli.extract import (
     DEFAULT_MAX_PIXELS,
     Background,
     Depth,
+    Device,
+    ImgSize,
+    Label,
     MaxPixels,
     Normalize,
     Orientation,
     TestFraction,
+    Threads,
+    Weights,
 )
 from tosca_cache.cli.options import DataRoot
 from tosca_cache.terminal import echo, resumable
@@ -62,8 +67,8 @@ def adapt(
     kind: Kind = "adapter",
     size: Size = None,
     backbone: Backbone = None,
-    weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")] = None,
+    weights: Weights = None,
+    img_size: ImgSize = None,
     epochs: Annotated[int, typer.Option(help="At most.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images in one step.")] = 48,
     optimizer: Annotated[str, typer.Option(help="sgd (momentum 0.9; APER, RanPAC) or adamw.")] = "sgd",
@@ -85,13 +90,14 @@ def adapt(
         str | None, typer.Option(help="Name of the new one.", show_default="says what it was made from")
     ] = None,
     test_fraction: TestFraction = None,
+    label: Label = None,
     normalize: Normalize = None,
     orientation: Orientation = None,
     background: Background = None,
     depth: Depth = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
-    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Threads = None,
+    device: Device = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished one away first.")] = False,
 ) -> None:
     """Train small modules inside a frozen ViT on the first task's train images: an adapted backbone for `tosca extract`.
@@ -113,7 +119,7 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
     from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
-    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "device")
+    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "label", "device")
     files = ("orientation", "background", "depth", "max_pixels")
     source = ExtractRequest(
         **{key: given[key] for key in (*pictures, *files)},

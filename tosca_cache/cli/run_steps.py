@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS
+from tosca_cache.cli.run_estimates import adapting, comparing
 from tosca_cache.cli.settings import dataset_of
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo
@@ -49,10 +50,6 @@ class Steps:
         if self.settings["dataset"] is None:
             raise UsageError(
                 "there is no dataset", where="--dataset", remedy="name one (`tosca datasets`), or a folder"
-            )
-        if given["adapt"] and given["label"] is not None:
-            raise UsageError(
-                "tables and shards with --label cannot be adapted to", where="--adapt", remedy="leave it out"
             )
         if given["sweep"] and self.settings["method"] not in (None, "tosca"):
             raise UsageError(
@@ -139,11 +136,11 @@ class Steps:
         from tosca_cache.cli.adapt import DEFAULT_OUT
         from tosca_cache.extract.adapted import is_adapted
 
-        config, given = self.resolved.config, self.given
+        config, given, source = self.resolved.config, self.given, self.request()
         words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
         for key in ("increment", "init_cls", "backbone", "normalize", "img_size"):
             words += _option(key.replace("_", "-"), getattr(config, key))
-        for key in ("weights", "test_fraction", "data_root"):
+        for key in ("weights", "test_fraction", "label", "data_root"):
             words += _option(key.replace("_", "-"), given[key])
         words += [*_option("device", self.settings["device"]), *([] if config.shuffle else ["--no-shuffle"])]
         name = f"{config.dataset}-{hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]}"
@@ -155,7 +152,7 @@ class Steps:
         self.resolved = self.resolve(config=self.config)
         if is_adapted(made):
             return Step(tuple(words), done=f"here already: {made}")
-        return Step(tuple(words), "at most 20 epochs over the first task's train images, forward and backward")
+        return Step(tuple(words), adapting(config, source, self.counts()))
 
     def extract(self) -> Step:
         """The features, unless a store has them."""
@@ -175,7 +172,7 @@ class Steps:
         counts = self.counts()
         if counts is None:
             return Step(tuple(words), "told when the images are there")
-        found = estimate(request, *counts)
+        found = estimate(request, *counts[:2])
         return Step(
             tuple(words),
             f"{found.images} images, {found.passes} passes of the backbone, {_time(found.seconds)} for these alone (by "
@@ -200,17 +197,17 @@ class Steps:
             **{name: given[name] for name in names},
         )
 
-    def counts(self) -> tuple[int, int] | None:
-        """Train and test images, of the folder or as published; None if neither is known yet."""
+    def counts(self) -> tuple[int, int, int] | None:
+        """Train and test images and classes, of the folder or as published; None if neither is known yet."""
         from tosca_cache.datasets import known
 
         found = known(self.dataset)
         if found is not None:
-            return found.train, found.test
+            return found.train, found.test, found.classes
         if self.source is not None and not Path(self.dataset).is_dir():
             return None
-        splits = self.request().load_dataset().splits
-        return len(splits["train"]), len(splits["test"])
+        dataset = self.request().load_dataset()
+        return len(dataset.splits["train"]), len(dataset.splits["test"]), len(dataset.class_names)
 
     def store(self) -> Store | None:
         """The features that stage two works on, if they are there."""
@@ -273,9 +270,9 @@ class Steps:
         words += ("--seeds", ",".join(map(str, self.resolved.config.seeds)) + ",")
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-compare.sqlite")
         self.targets.append(str(ledger.with_suffix(".report.json")))
-        return Step(
-            words, f"{self.given['methods']}, {_seeds(self.resolved.config)} each; the table has the time of each"
-        )
+        config, methods, store = self.resolved.config, self.given["methods"], self.store()
+        time = f"time: {LATER}" if store is None else comparing(config, methods, store, ledger)
+        return Step(words, f"{methods}, {_seeds(config)} each: {time}")
 
     def report(self) -> None:
         """One page of all of it."""

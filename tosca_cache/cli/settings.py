@@ -95,19 +95,13 @@ def store_for(resolved: Resolved, store: Path | None, root: str, console: Consol
 
 
 def _pulled(resolved: Resolved, address: str) -> Path:
-    from tosca_cache.cli.cache.copies import transfer
+    from tosca_cache.cli.cache.common import byte_bar
     from tosca_cache.runs.stores import wanted_fields
     from tosca_cache.store.sync import pull_wanted
 
     config = resolved.config
-    with transfer("pull") as begin:
-        return pull_wanted(
-            address,
-            DEFAULT_ROOT,
-            config.dataset,
-            wanted_fields(config),
-            lambda found: begin(found.path.name, found.size),
-        )
+    with byte_bar(f"pull {config.dataset}") as progress:
+        return pull_wanted(address, DEFAULT_ROOT, config.dataset, wanted_fields(config), progress)
 
 
 def _option(key: str, hint: Any) -> Any:

@@ -91,7 +91,7 @@ def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, com
         return listed
     features, views = _compute_again(extraction, manifest, shard.split, rows)
     facts = vars(replace(listed, features=features, views=views))
-    return checked_rows(manifest.plan, shard, skipped={}, **facts)
+    return checked_rows(manifest.plan, shard, facts, {})
 
 
 def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows: IntArray) -> tuple[Any, IntArray]:

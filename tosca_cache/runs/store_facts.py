@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.extract.thumbnails import Thumbnails
+from tosca_cache.feature_map import MapPoint, clean_features, feature_map, unit_length
 from tosca_cache.store import SPLITS, Store
-from tosca_cache.store.feature_map import MapPoint, clean_features, feature_map, unit_length
 
 NEAR = 0.001  # cosine distance below which two images are probably the same
 MOST_NEAR, MOST_STRANGE, MANY = 100, 100, 5  # MANY rows with the same features are suspicious

@@ -13,11 +13,10 @@ Several processes may write it together: `StoreWriter.open(..., part=Part(4, 1))
 See layout.py for what lies where, and spec.py for what a store says it is.
 """
 
-from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path
-from tosca_cache.store.clean import sweep_up
-from tosca_cache.store.journal import Part, StoreInProgress, read_unfinished
+from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path, sweep_up
+from tosca_cache.store.journal import StoreInProgress, read_unfinished
 from tosca_cache.store.layout import SPLITS, Shard, partial_path
-from tosca_cache.store.locks import StoreBusy, is_shared_out, sharing_out
+from tosca_cache.store.locks import Part, StoreBusy
 from tosca_cache.store.manifest import Manifest, SkippedRow
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import FORMAT, StoreSpec
@@ -38,12 +37,10 @@ __all__ = [
     "StoreWriter",
     "check_store",
     "find_store",
-    "is_shared_out",
     "list_stores",
     "open_store",
     "partial_path",
     "read_unfinished",
-    "sharing_out",
     "store_path",
     "sweep_up",
 ]

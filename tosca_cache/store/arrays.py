@@ -9,7 +9,6 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +80,30 @@ def _encode_features(layout: SplitLayout, rows: NDArray[Any]) -> Bytes:
     return data + index.tobytes() + checksum(index)
 
 
-def decode_numbers(data: Bytes, layout: SplitLayout, array: str, shard: Shard) -> IntArray:
-    """The numbers of an object of labels or domains [n] or views [n, 1+V, 6]; raises `ValueError` if it is damaged."""
+def decode_features(data: Bytes, layout: SplitLayout, shard: Shard) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The chunks of an object of features: their first rows and [n, 1+V, d]; raises `ValueError` if it is damaged."""
+    index = np.frombuffer(_checked(memoryview(data)[-layout.index_bytes :]), "<u8").reshape(-1, 2).tolist()
+    for (offset, length), start in zip(index, range(shard.start, shard.stop, layout.chunk_rows), strict=False):
+        if length != layout.chunk_bytes or offset + length > len(data):
+            raise ValueError("does not have all its chunks")
+        chunk = np.frombuffer(_checked(memoryview(data)[offset : offset + length]), layout.dtype)
+        yield start, chunk.reshape(layout.chunk_rows, layout.views, layout.dim)[: shard.stop - start]
+
+
+def decode_small(data: Bytes, layout: SplitLayout, array: str, shard: Shard) -> Any:
+    """Labels or domains [n], views [n, 1+V, 6], or n paths, of an object; raises `ValueError` if it is damaged."""
+    if array == "paths":
+        return _decode_paths(bytes(_checked(data)), layout.shard_rows)[: shard.rows]
     found = np.frombuffer(_checked(data), "<i8").astype(np.int64, copy=False)
     return found.reshape(layout.shard_rows, *_tail(layout, array))[: shard.rows]
 
 
-def decode_paths(data: Bytes, layout: SplitLayout, shard: Shard) -> list[str]:
-    """The texts of an object of `paths`; raises `ValueError` if it is damaged."""
-    body = bytes(_checked(data))
+def _decode_paths(body: bytes, rows: int) -> list[str]:
     texts, place = [], 4
     try:
         (count,) = struct.unpack_from("<I", body)
-        if count != layout.shard_rows:
-            raise ValueError(f"holds {count} texts instead of {layout.shard_rows}")
+        if count != rows:
+            raise ValueError(f"holds {count} texts instead of {rows}")
         for _ in range(count):
             (length,) = struct.unpack_from("<I", body, place)
             place += 4 + length
@@ -103,7 +112,7 @@ def decode_paths(data: Bytes, layout: SplitLayout, shard: Shard) -> list[str]:
         raise ValueError(f"holds no texts ({error})") from error
     if place != len(body):
         raise ValueError("holds texts of other lengths than it has bytes")
-    return texts[: shard.rows]
+    return texts
 
 
 def read_small(
@@ -117,11 +126,11 @@ def read_small(
     out = np.empty((stop - start, *_tail(layout, array)), object if array == "paths" else np.int64)
     for index in range(start // layout.shard_rows, -(-stop // layout.shard_rows)):
         shard = layout.shard(split, index)
-        data = _read_object(folder, layout, shard, array)
+        path = object_path(folder, layout, shard, array)
+        with storage(path):
+            data = path.read_bytes()
         try:
-            found: Any = (
-                decode_paths(data, layout, shard) if array == "paths" else decode_numbers(data, layout, array, shard)
-            )
+            found = decode_small(data, layout, array, shard)
         except ValueError as error:
             raise damaged(folder, shard, array, str(error)) from error
         first, last = max(start, shard.start), min(stop, shard.stop)
@@ -129,17 +138,15 @@ def read_small(
     return out
 
 
-def _read_object(folder: Path, layout: SplitLayout, shard: Shard, array: str) -> bytes:
-    """The bytes of one object; whether it can have so many is known before it is read."""
+def object_path(folder: Path, layout: SplitLayout, shard: Shard, array: str) -> Path:
+    """Where one object lies; `StoreError` unless it is there with a size that it can have."""
     path = folder / object_key(shard.split, array, shard.index)
-    least, most = layout.object_bounds(array, shard)
-    size = regular_size(path)
+    (least, most), size = layout.object_bounds(array, shard), regular_size(path)
     if size is None:
         raise damaged(folder, shard, array, "is missing")
     if not least <= size <= most:
         raise damaged(folder, shard, array, f"has {size} bytes instead of {least}" + (f" to {most}" * (least < most)))
-    with storage(path):
-        return path.read_bytes()
+    return path
 
 
 def checksum(data: Any) -> bytes:
@@ -171,7 +178,12 @@ def damaged(folder: Path, shard: Shard, array: str, what: str) -> StoreError:
 
 def encode_metadata(layouts: Mapping[str, SplitLayout]) -> dict[str, bytes]:
     """The metadata objects of zarr for a store with these layouts, by key."""
-    return dict(_metadata(*(layouts[split] for split in SPLITS)))
+    group = _json({"attributes": {}, "zarr_format": 3, "node_type": "group"})
+    found = {"zarr.json": group}
+    for split in SPLITS:
+        found[f"{split}/zarr.json"] = group
+        found |= {f"{split}/{array}/zarr.json": _json(_array_metadata(array, layouts[split])) for array in ARRAYS}
+    return found
 
 
 def wrong_metadata(folder: Path, layouts: Mapping[str, SplitLayout]) -> Iterator[tuple[str, str]]:
@@ -180,16 +192,6 @@ def wrong_metadata(folder: Path, layouts: Mapping[str, SplitLayout]) -> Iterator
         if regular_size(folder / key) != len(data) or (folder / key).read_bytes() != data:
             missing = regular_size(folder / key) is None
             yield key, "is missing or no regular file" if missing else "does not describe what the manifest promises"
-
-
-@lru_cache
-def _metadata(*layouts: SplitLayout) -> dict[str, bytes]:
-    group = _json({"attributes": {}, "zarr_format": 3, "node_type": "group"})
-    found = {"zarr.json": group}
-    for split, layout in zip(SPLITS, layouts, strict=True):
-        found[f"{split}/zarr.json"] = group
-        found |= {f"{split}/{array}/zarr.json": _json(_array_metadata(array, layout)) for array in ARRAYS}
-    return found
 
 
 def _array_metadata(array: str, layout: SplitLayout) -> dict[str, Any]:

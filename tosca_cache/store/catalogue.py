@@ -1,24 +1,41 @@
-"""The stores under one root: their names, what there is, and finding the one that is meant."""
+"""The stores under one root: their names, what there is, finding the one that is meant, and removing.
+
+NAME.partial                          an unfinished store
+.NAME.compact .NAME.fetching          a store that is being built a second time; that is being pulled
+.NAME.removed                         one that is being removed
+.NAME.*lock                           a lock; its file alone says nothing, it counts while somebody holds it
+
+A store vanishes by one rename, to `.NAME.removed`, and is emptied there, what vouches for it first. So a removal that is
+interrupted leaves no store that looks whole, and the same removal again ends it.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
-from tosca_cache.store.disk import storage
-from tosca_cache.store.journal import Part, StoreInProgress, read_unfinished
-from tosca_cache.store.layout import SPLITS
-from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
+from tosca_cache.store.disk import remove_tree, storage, sync
+from tosca_cache.store.journal import read_unfinished
+from tosca_cache.store.layout import SPLITS, compact_path, partial_path
+from tosca_cache.store.locks import exclusive
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, PROVENANCE, Manifest, Plan, load_manifest
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 
 LONGEST_NAME = 220  # of a store's folder: leaves room for what locks and parts add to it
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
+_CHECKSUM_FILES = (MANIFEST, MANIFEST_COPY, PLAN)
+_OURS = re.compile(
+    "|".join(re.escape(name) for name in (*_CHECKSUM_FILES, PROVENANCE, "zarr.json", *SPLITS))
+    + r"|done(\..+)?|\..+\.tmp"
+)
 _OPTIONS = {
     "backbone.name": "--backbone",
     "views.count": "--views",
@@ -37,33 +54,31 @@ class StoreSummary:
     path: its folder (with `.partial` while it is unfinished). state: `finished`, `unfinished` or `damaged`.
     spec: the fingerprint; None if damaged. rows: rows a split; for unfinished stores those of the listing.
     views: 1+V a split. done_rows: rows of both splits that are there. size: bytes. problem: why it is damaged.
-    parts: of an unfinished store that is written in parts, {"1/4": "done", "2/4": "begun", "3/4": "not begun", ...}.
     """
 
     path: Path
     state: str
     spec: StoreSpec | None = None
-    rows: Mapping[str, int] | None = None
-    views: Mapping[str, int] | None = None
+    rows: dict[str, int] | None = None
+    views: dict[str, int] | None = None
     done_rows: int = 0
     size: int = 0
     problem: str | None = None
-    parts: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
+        spec = self.spec
         return {
             "path": str(self.path),
             "name": self.path.name,
             "state": self.state,
-            "fingerprint": None if self.spec is None else self.spec.to_dict(),
-            "fingerprint_digest": None if self.spec is None else self.spec.digest(),
-            "rows": None if self.rows is None else dict(self.rows),
-            "views": None if self.views is None else dict(self.views),
+            "fingerprint": None if spec is None else spec.to_dict(),
+            "fingerprint_digest": None if spec is None else spec.digest(),
+            "rows": self.rows,
+            "views": self.views,
             "done_rows": self.done_rows,
             "bytes": self.size,
             "problem": self.problem,
-            "parts": dict(self.parts),
         }
 
 
@@ -114,27 +129,20 @@ def choose_store(
     matching = [s for s, spec in finished if not _unlike(spec, wanted)]
     if len(matching) == 1:
         return matching[0]
-    command = extract_command(root, dataset, wanted)
+    command, problem, where = extract_command(root, dataset, wanted), f"There is no store of {dataset} yet.", root
+    remedy = f"Make it: {command}"
     if matching:
-        raise StoreError(
-            f"{len(matching)} stores of {dataset} fit:\n" + "\n".join(f"    {s.path}" for s in matching),
-            where=root,
-            remedy="Name the one you mean with --store PATH.",
-        )
-    if finished:
-        raise FingerprintMismatch(
-            f"No store of {dataset} is as asked for:\n"
-            + "\n".join("\n".join([f"  {s.path}", *_lines(_unlike(spec, wanted))]) for s, spec in finished),
-            where=root,
-            remedy=f"Ask for what a store has, or make the one asked for: {command}",
-        )
-    if stores:
-        raise StoreError(
-            f"The store of {dataset} is unfinished.",
-            where=stores[0][0].path,
-            remedy="Run the `tosca extract` command that began it again; what is done is kept.",
-        )
-    raise StoreError(f"There is no store of {dataset} yet.", where=root, remedy=f"Make it: {command}")
+        problem = f"{len(matching)} stores of {dataset} fit:\n" + "\n".join(f"    {s.path}" for s in matching)
+        remedy = "Name the one you mean with --store PATH."
+    elif finished:
+        found = ("\n".join([f"  {s.path}", *_lines(_unlike(spec, wanted))]) for s, spec in finished)
+        problem = f"No store of {dataset} is as asked for:\n" + "\n".join(found)
+        remedy = f"Ask for what a store has, or make the one asked for: {command}"
+        raise FingerprintMismatch(problem, where=root, remedy=remedy)
+    elif stores:
+        problem, where = f"The store of {dataset} is unfinished.", stores[0][0].path
+        remedy = "Run the `tosca extract` command that began it again; what is done is kept."
+    raise StoreError(problem, where=where, remedy=remedy)
 
 
 def check_store(store: Store, wanted: Mapping[str, Any]) -> None:
@@ -151,9 +159,7 @@ def check_store(store: Store, wanted: Mapping[str, Any]) -> None:
 def extract_command(root: Path | str, dataset: str, wanted: Mapping[str, Any] | None = None) -> str:
     """The `tosca extract` command that makes a store with the wanted values, as far as it has options for them."""
     given = {field: value for field, value in (wanted or {}).items() if value is not None}
-    if (
-        "backbone.tag" in given and "backbone.name" in given
-    ):  # timm's arch.tag: the architecture alone means other weights
+    if {"backbone.tag", "backbone.name"} <= given.keys():  # timm's arch.tag: the architecture alone means other weights
         given["backbone.name"] = f"{given['backbone.name']}.{given['backbone.tag']}"
     words = ["tosca", "extract", "--dataset", dataset]
     for key, option in _OPTIONS.items():
@@ -172,8 +178,10 @@ def _since(path: Path, seen: Sequence[Path]) -> StoreSummary | None:
 def _summarise(path: Path) -> StoreSummary | None:
     try:
         if path.name.endswith(".partial"):
-            found = read_unfinished(path)
-            return None if found is None else _unfinished(path, found)
+            if (found := read_unfinished(path)) is None:
+                return None
+            size = sum(record.size for done in found.done.values() for record in done.objects.values())
+            return _summary(path, UNFINISHED, found.plan, found.done_rows, size)
         if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY)):
             return None
         return summary_of(path, load_manifest(path / MANIFEST))
@@ -186,29 +194,12 @@ def _summarise(path: Path) -> StoreSummary | None:
 def summary_of(path: Path, manifest: Manifest) -> StoreSummary:
     """The summary of a whole store that a manifest describes."""
     rows = sum(layout.rows for layout in manifest.plan.layouts.values())
-    return StoreSummary(path, FINISHED, **_sizes(manifest.plan), done_rows=rows, size=manifest.size)
+    return _summary(path, FINISHED, manifest.plan, rows, manifest.size)
 
 
-def _unfinished(path: Path, found: StoreInProgress) -> StoreSummary:
-    size = sum(record.size for done in found.done.values() for record in done.objects.values())
-    about, parts = _sizes(found.plan), _parts(found)
-    return StoreSummary(path, UNFINISHED, **about, done_rows=found.done_rows, size=size, parts=parts)
-
-
-def _sizes(plan: Plan) -> dict[str, Any]:
-    rows = {split: plan.layouts[split].rows for split in SPLITS}
-    return {"spec": plan.spec, "rows": rows, "views": {split: plan.layouts[split].views for split in SPLITS}}
-
-
-def _parts(found: StoreInProgress) -> dict[str, str]:
-    """{"1/4": "done", "2/4": "begun", "3/4": "not begun"}, of every number of parts that somebody has begun."""
-    states = {}
-    begun = set(found.begun)
-    for count in sorted({part.count for part in begun}):
-        missing = found.missing(count)
-        for part in (Part(count, index) for index in range(1, count + 1)):
-            states[str(part)] = "done" if part not in missing else "begun" if part in begun else "not begun"
-    return states
+def _summary(path: Path, state: str, plan: Plan, done_rows: int, size: int) -> StoreSummary:
+    rows, views = ({s: getattr(plan.layouts[s], what) for s in SPLITS} for what in ("rows", "views"))
+    return StoreSummary(path, state, plan.spec, rows, views, done_rows, size)
 
 
 def _unlike(spec: StoreSpec, wanted: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -222,3 +213,57 @@ def _unlike(spec: StoreSpec, wanted: Mapping[str, Any]) -> list[tuple[str, Any, 
 
 def _lines(differing: list[tuple[str, Any, Any]]) -> list[str]:
     return [f"    {field}: asked for {canonical(value)}, it has {canonical(has)}" for field, value, has in differing]
+
+
+def sweep_up(path: Path) -> None:
+    """Removes what a crash left of the building of a finished store, unless somebody is at it, or it cannot be removed."""
+    remains = [folder for folder in (partial_path(path), compact_path(path)) if folder.exists()]
+    if remains and (path / MANIFEST).exists():
+        with suppress(StoreError), exclusive(path), storage(path):
+            for folder in remains:
+                remove_tree(folder, *_CHECKSUM_FILES)
+
+
+def remove_store(path: Path) -> int:
+    """Removes a store, finished, unfinished or damaged, and all that is left of its building; returns the bytes of that.
+
+    path: its folder; with `.partial`, or where there is no finished one, the unfinished store.
+
+    Raises `StoreBusy`, naming the process, while somebody is writing it; `StoreError` if there is no store, if the folder
+    holds anything that no store has, or if the disk refuses.
+    """
+    path = Path(os.path.abspath(path))  # noqa: PTH100 (`.` has no name; a link in place of a store stays one)
+    store = path.with_name(path.name.removesuffix(".partial")) if path.name else path
+    if path.is_symlink():
+        raise StoreError("This is a link to a folder.", where=path, remedy="Name the folder itself.")
+    beside = [store.with_name(f".{store.name}.{what}") for what in ("compact", "fetching", "removed")]
+    whole = [] if path.name.endswith(".partial") else [store]
+    folders = [folder for folder in (*whole, partial_path(store), *beside) if folder.is_dir()]
+    if not folders or not path.name:
+        raise StoreError(
+            "There is no feature store here.", where=path, remedy="See `tosca cache ls` for the stores there are."
+        )
+    with storage(store.parent):
+        for folder in folders:
+            _check_ours(folder, built=folder != store)
+        with exclusive(store):
+            size = sum(file.lstat().st_size for folder in folders for file in folder.rglob("*") if not file.is_dir())
+            removed = beside[-1]
+            for folder in (removed, *folders):
+                if folder.exists() and folder != removed:
+                    folder.rename(removed)
+                    sync(store.parent)
+                remove_tree(removed, *_CHECKSUM_FILES)
+    return size
+
+
+def _check_ours(folder: Path, *, built: bool) -> None:
+    """Raises `StoreError` unless this is a store's folder, whatever state it is in, and holds nothing else."""
+    names = {entry.name for entry in folder.iterdir()}
+    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+    if foreign or not (built or names & {*_CHECKSUM_FILES, "zarr.json"}):
+        raise StoreError(
+            f"This folder holds something that no store has: {foreign[0]}." if foreign else "This is no feature store.",
+            where=folder,
+            remedy="Look what it is; nothing was removed.",
+        )

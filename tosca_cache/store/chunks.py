@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.store.arrays import checksum, checksum_holds, damaged
+from tosca_cache.store.arrays import IntArray, checksum, checksum_holds, damaged, object_path
 from tosca_cache.store.disk import storage
-from tosca_cache.store.layout import CRC_BYTES, SplitLayout, object_key
+from tosca_cache.store.layout import CRC_BYTES, SplitLayout
 
 MAX_THREADS = 4  # page cache and checksum are shared out by a few cores; more wait for each other
 PAGE = 4096
 Bytes = NDArray[np.uint8]
 Selection = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int] | None
-Positions = slice | NDArray[np.int64]  # a slice is ascending, without gaps, with both ends given
+Piece = tuple[int, slice | IntArray, slice | IntArray]  # number of a chunk, its rows, and where these go in the result
 
 
 def read_features(
@@ -45,16 +44,17 @@ def read_features(
     """
     chosen = positions(rows, layout.rows, "row")
     columns = positions([int(views)] if isinstance(views, int | np.integer) else views, layout.views, "view")
-    out = page_aligned((count(chosen), count(columns), layout.dim), layout.dtype)
+    out = page_aligned((len(chosen), len(columns), layout.dim), layout.dtype)
     if out.size == 0:
         return out
+    which = as_run(columns)
 
     def read_shard(pieces: list[Piece]) -> None:
-        with closing(_ShardFile(folder, split, layout, pieces[0].shard)) as file:
+        with closing(_ShardFile(folder, split, layout, pieces[0][0] // layout.chunks)) as file:
             for piece in pieces:
-                file.read(piece, out, columns)
+                file.read(piece, out, which)
 
-    jobs = pieces_by_shard(chosen, layout)
+    jobs = [list(group) for _, group in groupby(_pieces(chosen, layout.chunk_rows), lambda p: p[0] // layout.chunks)]
     with ThreadPoolExecutor(max(1, min(MAX_THREADS, os.cpu_count() or 1, len(jobs)))) as pool:
         for _ in pool.map(read_shard, jobs):  # raises what a thread raised
             pass
@@ -75,47 +75,38 @@ def page_aligned(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
 
 
 class _ShardFile:
-    """One open shard of `features`: its index, and its chunks."""
+    """One open shard of `features`: its index, (offset, length) of every chunk as zarr writes them, and its chunks."""
 
     def __init__(self, folder: Path, split: str, layout: SplitLayout, index: int) -> None:
         self.folder, self.layout, self.shard = folder, layout, layout.shard(split, index)
-        path = folder / object_key(split, "features", index)
-        if not path.is_file():
-            raise damaged(folder, self.shard, "features", "is missing")
+        path = object_path(folder, layout, self.shard, "features")
         with storage(path):
             self.descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-            self.size = os.fstat(self.descriptor).st_size
-        self.scratch: Bytes | None = None
+        self.scratch = page_aligned((layout.chunk_bytes - CRC_BYTES,), "uint8")
         try:
-            self.offsets = self._read_index()
+            self.size, found = os.fstat(self.descriptor).st_size, np.empty(layout.index_bytes, np.uint8)
+            self._fill([found], self.size - found.size)
+            if not checksum_holds(found):
+                raise damaged(folder, self.shard, "features", "is truncated or fails its checksum")
         except BaseException:
             self.close()
             raise
+        self.offsets: list[list[int]] = found[:-CRC_BYTES].view("<u8").reshape(-1, 2).tolist()
 
     def close(self) -> None:
         """Closes the shard's file."""
         os.close(self.descriptor)
 
-    def read(self, piece: Piece, out: NDArray[Any], columns: Positions) -> None:
+    def read(self, piece: Piece, out: NDArray[Any], columns: slice | IntArray) -> None:
         """Puts the rows of a piece and the views `columns` into their places in `out` [n, v, d]."""
-        layout = self.layout
-        if piece.whole and is_all(columns, layout.views):
-            self._read_chunk(piece.chunk, out[piece.target].reshape(-1).view(np.uint8))
-            return
-        if self.scratch is None:
-            self.scratch = page_aligned((layout.chunk_bytes - CRC_BYTES,), "uint8")
-        self._read_chunk(piece.chunk, self.scratch)
-        chunk = self.scratch.view(layout.dtype).reshape(layout.chunk_rows, layout.views, layout.dim)
-        out[piece.target] = chunk[piece.local][:, columns]
-
-    def _read_index(self) -> list[list[int]]:
-        """(offset, length) of every chunk, as zarr's sharding codec writes them at the end of a shard."""
-        found = np.empty(self.layout.index_bytes, np.uint8)
-        self._fill([found], self.size - found.size)
-        if not checksum_holds(found):
-            raise damaged(self.folder, self.shard, "features", "is truncated or fails its checksum")
-        index: list[list[int]] = found[:-CRC_BYTES].view("<u8").reshape(-1, 2).tolist()
-        return index
+        layout, (number, local, target) = self.layout, piece
+        shape = layout.chunk_rows, layout.views, layout.dim
+        runs = all(isinstance(chosen, slice) for chosen in (local, target, columns))
+        if runs and (local, columns) == (slice(0, shape[0]), slice(0, shape[1])):
+            self._read_chunk(number % layout.chunks, out[target].reshape(-1).view(np.uint8))
+        else:
+            self._read_chunk(number % layout.chunks, self.scratch)
+            out[target] = self.scratch.view(layout.dtype).reshape(shape)[local][:, columns]
 
     def _read_chunk(self, chunk: int, into: Bytes) -> None:
         offset, length = self.offsets[chunk]
@@ -140,79 +131,31 @@ class _ShardFile:
                 left[0] = left[0][got:]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Rows `local` of one chunk of one shard, which go to rows `target` of the result.
-
-    whole: both are the full chunk in order, so that it can be read into its place.
-    """
-
-    shard: int
-    chunk: int
-    local: Positions
-    target: Positions
-    whole: bool
-
-
-def positions(chosen: Selection, size: int, what: str) -> Positions:
+def positions(chosen: Selection, size: int, what: str) -> IntArray:
     """The chosen numbers below `size`, negative ones counted from the end; raises `IndexError` for others."""
-    if chosen is None:
-        return slice(0, size)
-    if isinstance(chosen, slice):
-        numbers = np.arange(size, dtype=np.int64)[chosen]
-    else:
-        given = np.asarray(chosen)
-        if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
-            raise IndexError(f"{what}s are chosen by a slice or a list of whole numbers, not by {chosen!r}")
-        if given.dtype.kind == "b" and len(given) != size:
-            raise IndexError(f"a mask of {what}s must have {size} entries, not {len(given)}")
-        numbers = np.flatnonzero(given) if given.dtype.kind == "b" else given.astype(np.int64)
-        if numbers.size and not -size <= numbers.min() <= numbers.max() < size:
-            raise IndexError(f"there are {size} {what}s, but {numbers.min()} to {numbers.max()} were asked for")
-        numbers = np.where(numbers < 0, numbers + size, numbers)
-    return _as_run(numbers)
+    if chosen is None or isinstance(chosen, slice):
+        return np.arange(*(chosen or slice(None)).indices(size), dtype=np.int64)
+    given = np.asarray(chosen)
+    if given.ndim != 1 or (given.size and given.dtype.kind not in "iub"):
+        raise IndexError(f"{what}s are chosen by a slice or a list of whole numbers, not by {chosen!r}")
+    if given.dtype.kind == "b" and len(given) != size:
+        raise IndexError(f"a mask of {what}s must have {size} entries, not {len(given)}")
+    numbers = np.flatnonzero(given) if given.dtype.kind == "b" else given.astype(np.int64)
+    if numbers.size and not -size <= numbers.min() <= numbers.max() < size:
+        raise IndexError(f"there are {size} {what}s, but {numbers.min()} to {numbers.max()} were asked for")
+    return np.where(numbers < 0, numbers + size, numbers)
 
 
-def count(chosen: Positions) -> int:
-    """How many numbers were chosen."""
-    return chosen.stop - chosen.start if isinstance(chosen, slice) else len(chosen)
-
-
-def is_all(chosen: Positions, size: int) -> bool:
-    """Whether these are all numbers below `size`, in order."""
-    return isinstance(chosen, slice) and (chosen.start, chosen.stop) == (0, size)
-
-
-def pieces_by_shard(rows: Positions, layout: SplitLayout) -> list[list[Piece]]:
-    """What has to be read, one list a shard."""
-    pieces = _run_pieces(rows, layout) if isinstance(rows, slice) else _scattered_pieces(rows, layout)
-    return [list(group) for _, group in groupby(pieces, key=lambda piece: piece.shard)]
-
-
-def _run_pieces(rows: slice, layout: SplitLayout) -> Iterator[Piece]:
-    size = layout.chunk_rows
-    for number in range(rows.start // size, -(-rows.stop // size)):
-        first = number * size
-        start, stop = max(rows.start, first), min(rows.stop, first + size)
-        local, target = slice(start - first, stop - first), slice(start - rows.start, stop - rows.start)
-        shard, chunk = divmod(number, layout.chunks)
-        yield Piece(shard, chunk, local, target, whole=stop - start == size)
-
-
-def _scattered_pieces(rows: NDArray[np.int64], layout: SplitLayout) -> Iterator[Piece]:
-    size = layout.chunk_rows
+def _pieces(rows: IntArray, size: int) -> list[Piece]:
+    """What has to be read of each chunk of `size` rows, in order."""
     order = np.argsort(rows, kind="stable")
     numbers, starts = np.unique(rows[order] // size, return_index=True)
-    for number, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
-        local, target = _as_run(rows[places] - number * size), _as_run(places)
-        whole = is_all(local, size) and isinstance(target, slice)
-        shard, chunk = divmod(number, layout.chunks)
-        yield Piece(shard, chunk, local, target, whole)
+    places = zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)
+    return [(number, as_run(rows[place] - number * size), as_run(place)) for number, place in places]
 
 
-def _as_run(numbers: NDArray[np.int64]) -> Positions:
-    if numbers.size == 0:
-        return slice(0, 0)
+def as_run(numbers: IntArray) -> slice | IntArray:
+    """Ascending numbers without gaps as a slice, which numpy copies from and to much faster; others as they are."""
     if numbers[-1] - numbers[0] == numbers.size - 1 and (np.diff(numbers) == 1).all():
         return slice(int(numbers[0]), int(numbers[-1]) + 1)
-    return numbers.astype(np.int64, copy=False)
+    return numbers

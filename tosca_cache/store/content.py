@@ -7,14 +7,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.arrays import IntArray, ShardRows, checksum_holds, decode_numbers, decode_paths
-from tosca_cache.store.layout import CRC_BYTES, PATH_BYTES, VIEW_PARAMETERS, Shard, SplitLayout
+from tosca_cache.store.arrays import IntArray, ShardRows, decode_features, decode_small
+from tosca_cache.store.layout import ARRAYS, PATH_BYTES, VIEW_PARAMETERS, Shard
 from tosca_cache.store.manifest import Plan
 
-MAX_SIDE = 1 << 24  # pixels of an image
 SHOWN = 5  # rows that are named
 NOT_FINITE, TOO_LARGE, ZERO = 1, 2, 3  # why a store cannot hold a row's features
 Found = Iterator[tuple[int, int, str]]  # first row, one past the last row, what is wrong with rows in between
@@ -25,52 +24,32 @@ _BITS: dict[str, tuple[type[np.unsignedinteger[Any]], int, int]] = {
 }
 
 
-def checked_rows(
-    plan: Plan,
-    shard: Shard,
-    *,
-    features: ArrayLike,
-    labels: ArrayLike,
-    domains: ArrayLike,
-    views: ArrayLike,
-    paths: Sequence[str],
-    skipped: Mapping[int, str],
-) -> ShardRows:
+def checked_rows(plan: Plan, shard: Shard, given: Mapping[str, Any], skipped: Mapping[int, str]) -> ShardRows:
     """The rows of a shard in their stored types, with NaN for the features of skipped rows.
+
+    given: what `ShardRows` has under these names, in any type that fits.
 
     Raises `ValueError` for wrong shapes and for labels or domains that have no name (a bug of the caller), `StoreError`
     for features that are NaN, infinite or too large for the stored dtype, and for paths that cannot be kept.
     """
-    layout = plan.layouts[shard.split]
-    if shard != layout.shard(shard.split, shard.index):
-        raise ValueError(f"{shard} is not a shard of this store")
-    if any(not shard.start <= row < shard.stop for row in skipped):
-        raise ValueError(
-            f"skipped rows {sorted(skipped)} must be rows of the split from {shard.start} to {shard.stop - 1}"
-        )
-    shapes = {
-        "features": (layout.views, layout.dim),
-        "views": (layout.views, VIEW_PARAMETERS),
-        "labels": (),
-        "domains": (),
-    }
-    given = {"features": features, "labels": labels, "domains": domains, "views": views}
-    arrays = {name: np.asarray(value) for name, value in given.items()}
-    for name, tail in shapes.items():
-        if arrays[name].shape != (shard.rows, *tail):
-            raise ValueError(f"{name} must have shape {(shard.rows, *tail)}, not {arrays[name].shape}")
-        if (arrays[name].dtype.kind == "f") != (name == "features"):
-            raise ValueError(f"{name} cannot have dtype {arrays[name].dtype}")
-    if len(paths) != shard.rows:
-        raise ValueError(f"there must be {shard.rows} paths, not {len(paths)}")
+    layout, rows, paths = plan.layouts[shard.split], shard.rows, tuple(given["paths"])
+    if shard != layout.shard(shard.split, shard.index) or any(not shard.start <= row < shard.stop for row in skipped):
+        raise ValueError(f"{shard} must be a shard of this store, and rows {sorted(skipped)} in it")
+    tails = {"features": (layout.views, layout.dim), "views": (layout.views, VIEW_PARAMETERS)}
+    arrays = {name: np.asarray(given[name]) for name in ARRAYS if name != "paths"}
+    for name, array in arrays.items():
+        shape = (rows, *tails.get(name, ()))
+        if array.shape != shape or (array.dtype.kind == "f") != (name == "features"):
+            raise ValueError(f"{name} cannot have dtype {array.dtype}, or must have shape {shape}, not {array.shape}")
+    if len(paths) != rows:
+        raise ValueError(f"there must be {rows} paths, not {len(paths)}")
     for name, names in (("labels", plan.class_names), ("domains", plan.domain_names)):
         for _, _, what in _check_numbers(arrays[name], shard.start, len(names), name):
             raise ValueError(f"{what}: they must have a name")
     for path in paths:
         check_path(path)
-    stored = _stored_features(arrays["features"], layout.dtype, shard, paths, skipped)
-    integers = {name: arrays[name].astype(np.int64) for name in ("labels", "domains", "views")}
-    return ShardRows(features=stored, paths=tuple(paths), **integers)
+    stored = _stored_features(arrays.pop("features"), layout.dtype, shard, paths, skipped)
+    return ShardRows(features=stored, paths=paths, **{name: array.astype(np.int64) for name, array in arrays.items()})
 
 
 def check_path(path: str) -> None:
@@ -112,92 +91,49 @@ def storable(given: NDArray[Any], dtype: str) -> tuple[NDArray[Any], IntArray]:
     """Features [n, 1+V, d] as they are stored, and for each row why a store cannot hold it; 0 for good ones."""
     with np.errstate(over="ignore", invalid="ignore"):
         stored = given.astype(dtype)
-    not_finite, too_large = (~np.isfinite(values).all(axis=(1, 2)) for values in (given, stored))
-    zero = (stored == 0).all(axis=2).any(axis=1)
-    return stored, np.select([not_finite, too_large, zero], [NOT_FINITE, TOO_LARGE, ZERO], default=0)
+    infinite, zero = _unsound(stored)
+    problems = np.select([infinite, zero], [TOO_LARGE, ZERO], default=0)
+    rows = np.flatnonzero(infinite)
+    problems[rows[~np.isfinite(given[rows]).all(axis=(1, 2))]] = NOT_FINITE
+    return stored, problems
 
 
-def check_object(data: bytes, array: str, plan: Plan, shard: Shard, paths: list[str]) -> Found:
-    """What is wrong with the content of one object, if its checksum holds. paths: gets its paths, if it has some."""
-    layout = plan.layouts[shard.split]
-    if array == "features":
-        yield from _check_chunks(np.frombuffer(data, np.uint8), layout, shard)
-        return
-    try:
-        if array == "paths":
-            paths += decode_paths(data, layout, shard)
-            yield from _check_paths(paths, shard.start)
-            return
-        numbers = decode_numbers(data, layout, array, shard)
-    except ValueError as error:
-        yield shard.start, shard.stop, str(error)
-        return
-    if array == "views":
-        yield from _check_views(numbers, shard.start)
-    else:
-        stop = len(plan.class_names if array == "labels" else plan.domain_names)
-        yield from _check_numbers(numbers, shard.start, stop, array)
-
-
-def _check_chunks(data: NDArray[np.uint8], layout: SplitLayout, shard: Shard) -> Found:
-    """Every chunk of a shard of features, found by the index at its end."""
-    index = data[data.size - layout.index_bytes :]
-    if not checksum_holds(index):
-        yield shard.start, shard.stop, "the checksum (crc32c) of zarr's index of chunks does not hold"
-        return
-    places = index[:-CRC_BYTES].view("<u8").reshape(-1, 2).tolist()
-    for number in range(-(-shard.rows // layout.chunk_rows)):  # what follows is padding
-        start = shard.start + number * layout.chunk_rows
-        stop = min(start + layout.chunk_rows, shard.stop)
-        offset, length = places[number]
-        if length != layout.chunk_bytes or offset + length > data.size - layout.index_bytes:
-            yield start, stop, f"chunk {number} is not in the shard; no checksum to look at"
-            continue
-        chunk = data[offset : offset + length]
-        if not checksum_holds(chunk):
-            yield start, stop, f"zarr's checksum (crc32c) of chunk {number} does not hold"
-            continue
-        features = chunk[:-CRC_BYTES].view(layout.dtype).reshape(layout.chunk_rows, layout.views, layout.dim)
-        yield from _check_features(features[: stop - start], start)
-
-
-def _check_features(features: NDArray[Any], start: int) -> Found:
-    """Features [n, 1+V, d] of rows from `start` on: all finite, and no vector of zeros only.
+def _unsound(features: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of rows of features [n, 1+V, d]: which are not all finite, and which have a vector of zeros only.
 
     The bits of floating point numbers without their sign are ordered as the numbers are, infinity and NaN at the end: so
     the largest pattern of a vector answers both questions in one pass over whole numbers.
     """
     kind, unsigned, infinite = _BITS[features.dtype.name]
     largest = (features.view(kind) & kind(unsigned)).max(axis=-1, initial=0)
-    yield from _rows((largest >= infinite).any(axis=1), start, "NaN or infinite features in {}")
-    yield from _rows((largest == 0).any(axis=1), start, "all features are zero in {}")
+    return (largest >= infinite).any(axis=1), (largest == 0).any(axis=1)
+
+
+def check_object(data: bytes, array: str, plan: Plan, shard: Shard) -> Found:
+    """What is wrong with the content of one object of a shard, whose bytes are as they were written."""
+    layout = plan.layouts[shard.split]
+    try:
+        if array == "features":
+            for start, features in decode_features(data, layout, shard):
+                infinite, zero = _unsound(features)
+                yield from _rows(infinite, start, "NaN or infinite features in {}")
+                yield from _rows(zero, start, "all features are zero in {}")
+            return
+        found = decode_small(data, layout, array, shard)
+    except ValueError as error:
+        yield shard.start, shard.stop, str(error)
+        return
+    if array == "paths":
+        bad = np.array([not _is_good(path) for path in found], dtype=bool)
+        yield from _rows(bad, shard.start, "paths that lead out of the dataset's folder, or are no paths, in {}")
+    elif array != "views":
+        stop = len(plan.class_names if array == "labels" else plan.domain_names)
+        yield from _check_numbers(found, shard.start, stop, array)
 
 
 def _check_numbers(numbers: IntArray, start: int, stop: int, what: str) -> Found:
     """Labels or domains [n] of rows from `start` on: from 0 to `stop` - 1."""
     yield from _rows((numbers < 0) | (numbers >= stop), start, f"{what} outside 0 to {stop - 1} in {{}}")
-
-
-def _check_views(views: IntArray, start: int) -> Found:
-    """View parameters [n, 1+V, 6] of rows from `start` on: possible crops, inside the image that view 0 says it was.
-
-    A view of zeros only is one whose parameters are not known (features that came from elsewhere).
-    """
-    known = (views != 0).any(axis=2)
-    seed, top, left, height, width, flip = np.moveaxis(views, 2, 0)
-    good = (top >= 0) & (left >= 0) & (top <= MAX_SIDE) & (left <= MAX_SIDE)
-    good &= (height >= 1) & (width >= 1) & (height <= MAX_SIDE) & (width <= MAX_SIDE) & (flip >= 0) & (flip <= 1)
-    good[:, 1:] &= seed[:, 1:] > 0
-    good[:, 0] &= (seed[:, 0] == 0) & (flip[:, 0] == 0)
-    inside = (top + height <= height[:, :1]) & (left + width <= width[:, :1])
-    good &= inside | ~known[:, :1]
-    yield from _rows((known & ~good).any(axis=1), start, "view parameters that no crop of an image has in {}")
-
-
-def _check_paths(paths: Sequence[str], start: int) -> Found:
-    """Paths of rows from `start` on: relative, staying in the dataset's folder, not too long."""
-    bad = np.array([not _is_good(path) for path in paths], dtype=bool)
-    yield from _rows(bad, start, "paths that lead out of the dataset's folder, or are no paths, in {}")
 
 
 def _is_good(path: str) -> bool:

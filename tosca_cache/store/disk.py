@@ -31,6 +31,10 @@ class ObjectRecord:
         """The record of these bytes."""
         return cls(memoryview(data).nbytes, hashlib.sha256(data).hexdigest())
 
+    def fits(self, path: Path, *, digest: bool = True) -> bool:
+        """Whether a regular file has so many bytes and, unless `digest` is false, this digest."""
+        return regular_size(path) == self.size and (not digest or ObjectRecord.of(path.read_bytes()) == self)
+
 
 def storage(where: Path) -> AbstractContextManager[None]:
     """Turns a failure of the file system into a `StoreError` that says what to do about it."""
@@ -43,11 +47,6 @@ def repair_hint(folder: Path) -> str:
     if folder.name.endswith(".partial"):
         return "Throw the unfinished store away: run the `tosca extract` command that began it with --restart."
     return f"Mend it: `tosca cache verify {shlex.quote(str(folder))} --repair`; or remove it and run `tosca extract` again."
-
-
-def temporary_path(path: Path) -> Path:
-    """Where a file is written before it gets its name. It follows from the name, so that a killed writer's is reused."""
-    return path.with_name(f".{path.name}.tmp")
 
 
 def write_whole(path: Path, data: Bytes) -> None:
@@ -64,7 +63,7 @@ def write_whole(path: Path, data: Bytes) -> None:
 
 def write_durably(files: Mapping[Path, Bytes]) -> None:
     """Writes files and waits until all of them, whole and under their names, are on the disk; old ones stay until then."""
-    temporary = {path: temporary_path(path) for path in files}
+    temporary = {path: path.with_name(f".{path.name}.tmp") for path in files}  # the same after a kill
     for path, data in files.items():
         write_whole(temporary[path], data)
     sync_all(temporary.values())

@@ -1,86 +1,66 @@
-"""What is done of a store that is being built: one line a finished shard in a done-list, and only that counts.
+"""An unfinished store: what is done of it, and the way from PATH.partial, with all its shards, to the store at PATH.
 
-Each writer has a list of its own (`done.jsonl`, or `done.part-I-of-N.jsonl`) and reads everybody's when it begins. Part i
-of n writes every n-th shard, train and test behind one another, so that parts are about equally long. Whatever n was, a
-shard that is in anyone's list is done: other parts, and a run without parts, go on from there.
+A shard is done when it has a record, `done/SPLIT.INDEX.json`; whoever goes on with the store, all of it or a part, goes on
+from there. To finish, each step leaves something that the next run can go on from:
+
+1. (only if rows were skipped) PATH.compact is built anew without them; if that is interrupted, it is thrown away.
+2. zarr's metadata, the provenance and the copy of the manifest, then the manifest are written into it: from now on the
+   folder is *sealed*, and only step 3 is left.
+3. The plan and the journal are removed, and the folder is renamed to PATH.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.errors import UsageError
-from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage, sync
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key
-from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, load_manifest, load_plan, parse_fields
-from tosca_cache.store.spec import canonical
+import numpy as np
+from numpy.typing import NDArray
 
-_WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
-_NAME = re.compile(r"part-([0-9]{1,9})-of-([0-9]{1,9})")
-_FOREIGN = (ValueError, KeyError, TypeError, AttributeError)  # what torn and foreign lines make of `DoneShard.parse`
+from tosca_cache.errors import StoreError
+from tosca_cache.files import Limit, read_limited
+from tosca_cache.store.arrays import ShardRows, encode_metadata, read_small, write_shard
+from tosca_cache.store.chunks import read_features
+from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync, sync_all, write_durably
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, compact_path, object_key, partial_path
+from tosca_cache.store.locks import Part
+from tosca_cache.store.manifest import (
+    MANIFEST,
+    MANIFEST_COPY,
+    PLAN,
+    PROVENANCE,
+    LeftOut,
+    Manifest,
+    Plan,
+    SkippedRow,
+    load_manifest,
+    load_plan,
+    parse_fields,
+    seal,
+    unseal,
+)
 
-
-@dataclass(frozen=True, order=True)
-class Part:
-    """Part `index` of `count`, from 1. Index 0 has no shards: it stands for who shares all parts out to workers."""
-
-    count: int
-    index: int
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """Reads `i/n`; raises `UsageError` unless 1 <= i <= n."""
-        found = _WRITTEN.fullmatch(text)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
-            raise UsageError(
-                f"{text!r} is not a part: i/n with i from 1 to n",
-                where="--part",
-                remedy="give for example --part 1/4, and in three more processes 2/4, 3/4 and 4/4",
-            )
-        return cls(int(found[2]), int(found[1]))
-
-    @classmethod
-    def named_in(cls, name: str) -> Part | None:
-        """The part whose `name` is in a file's name; None if there is none."""
-        found = _NAME.search(name)
-        return None if found is None else cls(int(found[2]), int(found[1]))
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-    @property
-    def name(self) -> str:
-        """As it is in names of files."""
-        return f"part-{self.index}-of-{self.count}"
-
-    @property
-    def label(self) -> str:
-        """As it is in messages."""
-        return f"part {self}" if self.index else f"a run that shares {self.count} parts out to workers"
-
-    def of(self, shards: Sequence[Shard]) -> list[Shard]:
-        """The shards of this part; the parts 1 to n have all of them, and no two have one."""
-        return list(shards[self.index - 1 :: self.count]) if self.index else []
+Skipped = Mapping[str, tuple[SkippedRow, ...]]
+Records = dict[str, list[Mapping[str, ObjectRecord]]]
+DONE = "done"  # the folder of the records
 
 
 @dataclass(frozen=True)
 class DoneShard:
     """A shard whose five objects are on the disk.
 
-    skipped: {row of the split: reason}. taken: {digest of another store: (rows, views) that it gave}.
+    taken: (rows, views) that another store gave. part: that wrote it.
     """
 
     shard: Shard
     objects: Mapping[str, ObjectRecord]
-    skipped: Mapping[int, str]
-    taken: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    skipped: tuple[SkippedRow, ...] = ()
+    taken: tuple[int, int] = (0, 0)
+    part: Part | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -88,142 +68,64 @@ class DoneShard:
             "split": self.shard.split,
             "index": self.shard.index,
             "objects": {array: asdict(record) for array, record in self.objects.items()},
-            "skipped": {str(row): reason for row, reason in sorted(self.skipped.items())},
-            "taken": {digest: list(counts) for digest, counts in self.taken.items()},
+            "skipped": [asdict(row) for row in self.skipped],
+            "taken": list(self.taken),
+            "part": str(self.part) if self.part else None,
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], layouts: Mapping[str, SplitLayout]) -> DoneShard:
-        """The inverse of `to_dict`; raises one of `_FOREIGN` for what cannot be."""
+        """The inverse of `to_dict`; raises `ValueError`, or what reading its keys raises, for what cannot be."""
         layout, index = layouts[value["split"]], value["index"]
         if type(index) is not int or not 0 <= index < layout.shards:
             raise ValueError("no such shard")
         shard = layout.shard(value["split"], index)
-        skipped = {int(row): str(reason) for row, reason in value["skipped"].items()}
-        if not all(shard.start <= row < shard.stop for row in skipped):
+        skipped = tuple(parse_fields(SkippedRow, row) for row in value["skipped"])
+        if not all(shard.start <= row.row < shard.stop for row in skipped):
             raise ValueError("no such rows")
-        taken = {digest: (int(rows), int(views)) for digest, (rows, views) in value["taken"].items()}
+        rows, views = map(int, value["taken"])
         objects = {array: parse_fields(ObjectRecord, value["objects"][array]) for array in ARRAYS}
-        return cls(shard, objects, skipped, taken)
+        part = None if value["part"] is None else Part.parse(value["part"])
+        return cls(shard, objects, skipped, (rows, views), part)
 
-    def files(self, folder: Path) -> list[tuple[Path, ObjectRecord]]:
-        """Its objects, and what they must be."""
-        keys = {array: object_key(self.shard.split, array, self.shard.index) for array in ARRAYS}
-        return [(folder / keys[array], record) for array, record in self.objects.items()]
-
-    def is_there(self, folder: Path) -> bool:
-        """Whether all objects are there with their sizes."""
-        return all(regular_size(path) == record.size for path, record in self.files(folder))
-
-    def is_intact(self, folder: Path) -> bool:
-        """Whether all objects are there with their digests."""
+    def is_there(self, folder: Path, *, intact: bool = False) -> bool:
+        """Whether all objects are there with their sizes; if `intact`, with their digests."""
+        paths = {array: folder / object_key(self.shard.split, array, self.shard.index) for array in ARRAYS}
         with storage(folder):
-            return self.is_there(folder) and all(
-                ObjectRecord.of(path.read_bytes()) == record for path, record in self.files(folder)
-            )
+            return all(record.fits(paths[array], digest=intact) for array, record in self.objects.items())
 
 
-class Journal:
-    """One writer's done-list. Lines from the first torn one on are not believed, and are cut off by the next `append`.
-
-    entries: the shards. note: what the writer said about how it made them.
-    """
-
-    def __init__(self, path: Path, layouts: Mapping[str, SplitLayout]) -> None:
-        self.path = path
-        self.entries: list[DoneShard] = []
-        self.note: dict[str, Any] = {}
-        self._length = 0
-        self._named = False  # whether its name is known to be on the disk; an earlier writer may have died before that
-        with storage(self.path):
-            data = read_limited(self.path, Limit.JOURNAL) if self.path.exists() else b""
-        for line in data.splitlines(keepends=True):
-            try:
-                content = strict_json(line)
-                if _line(body := content["body"]) != line:
-                    break  # torn, or not as it was written
-                if "note" in body:
-                    self.note = dict(body["note"])
-                else:
-                    self.entries.append(DoneShard.from_dict(body, layouts))
-            except _FOREIGN:
-                break
-            self._length += len(line)
-
-    def append(self, done: DoneShard) -> None:
-        """Adds a shard, whose objects must be on the disk already; returns when the line is on the disk, too."""
-        self._write(_line(done.to_dict()))
-        self.entries.append(done)
-
-    def append_note(self, facts: Mapping[str, Any]) -> None:
-        """Keeps what the writer says about how it made its shards, in place of what it said before."""
-        self._write(_line({"note": dict(facts)}))
-        self.note = dict(facts)
-
-    def _write(self, line: bytes) -> None:
-        with storage(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-            try:
-                os.ftruncate(descriptor, self._length)
-                written = os.pwrite(descriptor, line, self._length)
-                if written < len(line):  # the disk is about to be full: the second call says so
-                    os.pwrite(descriptor, line[written:], self._length + written)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            if not self._named:
-                sync(self.path.parent)
-                self._named = True
-        self._length += len(line)
-
-
-def _line(body: Mapping[str, Any]) -> bytes:
-    """One line, with a checksum of itself."""
-    return (canonical({"body": body, "crc32": zlib.crc32(canonical(body).encode())}) + "\n").encode()
-
-
-def journal_path(folder: Path, part: Part | None) -> Path:
-    """The done-list of one writer."""
-    return folder / ("done.jsonl" if part is None else f"done.{part.name}.jsonl")
-
-
-def journal_paths(folder: Path) -> list[Path]:
-    """Everybody's done-list."""
+def record_shard(folder: Path, done: DoneShard) -> None:
+    """Makes a shard, whose objects must be on the disk already, count as done; returns when that is on the disk, too."""
     with storage(folder):
-        return sorted(folder.glob("done*.jsonl"))
-
-
-def read_notes(folder: Path, layouts: Mapping[str, SplitLayout]) -> dict[str, dict[str, Any]]:
-    """{"i/n": what it said} of every part that said something."""
-    notes = {Part.named_in(path.name): Journal(path, layouts).note for path in journal_paths(folder)}
-    return {str(part): notes[part] for part in sorted(part for part in notes if part is not None) if notes[part]}
+        write_durably({folder / DONE / f"{done.shard.split}.{done.shard.index}.json": seal(done.to_dict())})
 
 
 def finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> dict[Shard, DoneShard]:
-    """Every shard that somebody has listed and whose objects are there.
+    """Every shard with a record, if its objects are there.
 
-    One whose objects are gone or cut (a disk that lied about fsync) is left out, to be written again. Then two lists may
-    have it, and differ, if its images changed in between: the one is believed whose digests are those of the objects.
+    One whose objects or record are gone or cut (a disk that lied about fsync) is left out, to be written again.
     """
     found: dict[Shard, DoneShard] = {}
-    for path in journal_paths(folder):
-        for entry in Journal(path, layouts).entries:
-            other = found.get(entry.shard)
-            if other is None or other.objects == entry.objects or not other.is_intact(folder):
-                found[entry.shard] = entry
-    return {shard: done for shard, done in found.items() if done.is_there(folder)}
+    with storage(folder):
+        for path in sorted((folder / DONE).glob("*.json")):
+            with suppress(StoreError, FileNotFoundError):
+                data = read_limited(path, Limit.NOTE)
+                done = unseal(data, path, partial(DoneShard.from_dict, layouts=layouts))
+                if done.is_there(folder):
+                    found[done.shard] = done
+    return found
 
 
 @dataclass(frozen=True)
 class StoreInProgress:
     """What there is of an unfinished store, as anybody sees it who only looks.
 
-    folder: PATH.partial. sealed: all is there but the final name. done: the shards that are there; all of them if sealed.
+    folder: PATH.partial. done: the shards that are there.
     """
 
     folder: Path
     plan: Plan
-    sealed: bool
     done: Mapping[Shard, DoneShard]
 
     @property
@@ -243,9 +145,8 @@ class StoreInProgress:
 
     @property
     def begun(self) -> list[Part]:
-        """The parts that have a done-list, sorted."""
-        found = {Part.named_in(path.name) for path in journal_paths(self.folder)}
-        return sorted(part for part in found if part is not None)
+        """The parts that have written a shard, sorted."""
+        return sorted({done.part for done in self.done.values() if done.part is not None})
 
     def missing(self, count: int) -> dict[Part, list[Shard]]:
         """Of `count` parts those that are not complete, with the shards that they have still to write."""
@@ -270,7 +171,85 @@ def read_unfinished(folder: Path) -> StoreInProgress | None:
     """What there is of the unfinished store in PATH.partial; None if none was begun, `StoreError` if it is damaged."""
     if (folder / MANIFEST).exists():
         found = load_manifest(folder / MANIFEST)
-        done = {s: DoneShard(s, found.shards[s.split][s.index], {}) for s in all_shards(found.plan)}
-        return StoreInProgress(folder, found.plan, True, done)
+        done = {s: DoneShard(s, found.shards[s.split][s.index]) for s in all_shards(found.plan)}
+        return StoreInProgress(folder, found.plan, done)
     plan = recorded_plan(folder)
-    return None if plan is None else StoreInProgress(folder, plan, False, finished_shards(folder, plan.layouts))
+    return None if plan is None else StoreInProgress(folder, plan, finished_shards(folder, plan.layouts))
+
+
+def make_folders(folder: Path) -> None:
+    """Makes the folders of a store that is being built, and waits until their names are on the disk."""
+    splits = [folder / split for split in SPLITS]
+    for path in (folder, folder / DONE, *splits, *(split / array for split in splits for array in ARRAYS)):
+        path.mkdir(exist_ok=True)
+    sync_all([folder, folder / DONE, *splits])
+
+
+def seal_store(
+    path: Path,
+    plan: Plan,
+    done: Sequence[DoneShard],
+    provenance: Mapping[str, Any],
+    left_out: Mapping[str, Sequence[str]],
+) -> Path:
+    """Steps 1 and 2, for a store whose shards are all done; returns the sealed folder."""
+    folder = partial_path(path)
+    ordered = sorted(done, key=lambda d: d.shard)
+    records: Records = {split: [d.objects for d in ordered if d.shard.split == split] for split in SPLITS}
+    skipped = {split: tuple(row for d in ordered if d.shard.split == split for row in d.skipped) for split in SPLITS}
+    if any(skipped.values()):
+        folder, plan, records = _compact(path, plan, skipped)
+    others = {why: LeftOut.of(paths) for why, paths in left_out.items() if paths}
+    text = seal(Manifest(plan, {s: tuple(records[s]) for s in SPLITS}, skipped, others).to_dict())
+    with storage(folder):
+        beside = {PROVENANCE: seal(provenance), MANIFEST_COPY: text}
+        write_durably({folder / key: data for key, data in (encode_metadata(plan.layouts) | beside).items()})
+        write_durably({folder / MANIFEST: text})
+    return folder
+
+
+def publish_sealed(folder: Path, path: Path) -> None:
+    """Step 3."""
+    with storage(path):
+        (folder / PLAN).unlink(missing_ok=True)
+        remove_tree(folder / DONE)
+        sync(folder)
+        folder.rename(path)
+        sync(path.parent)
+        remove_tree(partial_path(path), MANIFEST, PLAN)
+
+
+def _compact(path: Path, plan: Plan, skipped: Skipped) -> tuple[Path, Plan, Records]:
+    """Copies all other rows into a fresh folder, shard by shard."""
+    source, target = partial_path(path), compact_path(path)
+    layouts: dict[str, SplitLayout] = {}
+    records: Records = {}
+    with storage(target):
+        remove_tree(target, MANIFEST)
+        make_folders(target)
+    for split in SPLITS:
+        old = plan.layouts[split]
+        kept = np.setdiff1d(np.arange(old.rows), [row.row for row in skipped[split]])
+        if not kept.size and old.rows:
+            raise StoreError(
+                f"Not one image of split {split} could be read.",
+                where=skipped[split][0].path,
+                remedy="Mend the images, then run the same command with --restart.",
+            )
+        new = SplitLayout.plan(len(kept), old.views, old.dim, old.dtype, old.shard_rows)
+        layouts[split], records[split] = (
+            new,
+            [
+                write_shard(target, new, shard, _read_rows(source, shard, old, kept[shard.start : shard.stop]))
+                for shard in new.iterate(split)
+            ],
+        )
+    return target, replace(plan, layouts=layouts), records
+
+
+def _read_rows(folder: Path, shard: Shard, layout: SplitLayout, rows: NDArray[np.int64]) -> ShardRows:
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    labels, domains, views, paths = (
+        read_small(folder, shard.split, array, layout, first, last)[rows - first] for array in ARRAYS[1:]
+    )
+    return ShardRows(read_features(folder, shard.split, layout, rows), labels, domains, views, tuple(paths.tolist()))

@@ -151,8 +151,3 @@ def partial_path(path: Path) -> Path:
 def compact_path(path: Path) -> Path:
     """Where a store with skipped rows is built a second time, without them."""
     return path.parent / f".{path.name}.compact"
-
-
-def lock_path(path: Path, what: str = "") -> Path:
-    """A file that a writer of a store locks; see locks.py for what there is to lock."""
-    return path.parent / f".{path.name}.{what}lock"

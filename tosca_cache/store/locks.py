@@ -21,20 +21,69 @@ import re
 import socket
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tosca_cache.errors import StoreError
-from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.files import strict_json
 from tosca_cache.store.disk import make_folder, storage
-from tosca_cache.store.journal import Part
-from tosca_cache.store.layout import lock_path
+from tosca_cache.store.layout import Shard
+
+_WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+_NAME = re.compile(r"part-([0-9]{1,9})-of-([0-9]{1,9})")
 
 
 class StoreBusy(StoreError):
     """Another process is writing what was to be written."""
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """Part `index` of `count`, from 1: every `count`-th shard, so that parts are about equally long.
+
+    Index 0 has no shards: it stands for who shares all parts out to workers.
+    """
+
+    count: int
+    index: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Reads `i/n`; raises `UsageError` unless 1 <= i <= n."""
+        found = _WRITTEN.fullmatch(text)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise UsageError(
+                f"{text!r} is not a part: i/n with i from 1 to n",
+                where="--part",
+                remedy="give for example --part 1/4, and in three more processes 2/4, 3/4 and 4/4",
+            )
+        return cls(int(found[2]), int(found[1]))
+
+    @classmethod
+    def named_in(cls, name: str) -> Part | None:
+        """The part whose `name` is in a file's name; None if there is none."""
+        found = _NAME.search(name)
+        return None if found is None else cls(int(found[2]), int(found[1]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def name(self) -> str:
+        """As it is in names of files."""
+        return f"part-{self.index}-of-{self.count}"
+
+    @property
+    def label(self) -> str:
+        """As it is in messages."""
+        return f"part {self}" if self.index else f"a run that shares {self.count} parts out to workers"
+
+    def of(self, shards: Sequence[Shard]) -> list[Shard]:
+        """The shards of this part; the parts 1 to n have all of them, and no two have one."""
+        return list(shards[self.index - 1 :: self.count]) if self.index else []
 
 
 class FileLock:
@@ -43,16 +92,14 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor: int | None = None
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        self.text = json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since})
         with storage(path):
             make_folder(path.parent)
             while self._descriptor is None:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
                 try:
                     fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                    if self._is_current():
-                        self._say_who()
+                    if _is_current(self._descriptor, path):
+                        _say_who(self._descriptor)
                     else:
                         self._forget()
                 except BaseException:
@@ -74,28 +121,29 @@ class FileLock:
         """Whether this process still has the lock."""
         return self._descriptor is not None
 
-    def _is_current(self) -> bool:
-        """Whether the locked file is still the one under this name: its last owner may just have removed it."""
-        assert self._descriptor is not None
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), self.path.lstat())
-        except FileNotFoundError:
-            return False
-
-    def _say_who(self) -> None:
-        assert self._descriptor is not None
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, self.text.encode(), 0)
-        except OSError as error:
-            # Who removes a store to make room must get its lock on a full disk, too; it is held, said or not.
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-
     def _forget(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _is_current(descriptor: int, path: Path) -> bool:
+    """Whether the locked file is still the one under this name: its last owner may just have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _say_who(descriptor: int) -> None:
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(who).encode(), 0)
+    except OSError as error:
+        # Who removes a store to make room must get its lock on a full disk, too; it is held, said or not.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 # A forked child (a data loader's worker, say) shares the lock's file and would hold the lock after its parent's death.
@@ -113,7 +161,7 @@ os.register_at_fork(after_in_child=_forget_all)
 @contextmanager
 def registry_lock(store: Path) -> Iterator[None]:
     """Keeps everybody else from taking a lock of this store, and from beginning it; waits for its turn."""
-    lock = FileLock(lock_path(store, "deciding."))
+    lock = FileLock(store.with_name(f".{store.name}.deciding.lock"))
     try:
         yield
     finally:
@@ -142,28 +190,16 @@ def acquire_lock(store: Path, part: Part | None) -> FileLock:
 
 
 @contextmanager
-def exclusive(store: Path, part: Part | None = None) -> Iterator[FileLock]:
+def exclusive(store: Path, part: Part | None = None) -> Iterator[None]:
     """Nobody else writes, repairs, fetches or removes the store meanwhile; raises `StoreBusy` if somebody does already."""
     lock = None
     try:
         with registry_lock(store):
             lock = acquire_lock(store, part)
-        yield lock
+        yield
     finally:
         if lock is not None:
             lock.release()
-
-
-def sharing_out(store: Path, count: int) -> AbstractContextManager[FileLock]:
-    """Held by who lets workers write the `count` parts of a store; they can see the lock's file, and what it says."""
-    return exclusive(store, Part(count, 0))
-
-
-def is_shared_out(store: Path, count: int, text: str) -> bool:
-    """Whether the lock of `sharing_out` is there for this process, too, says `text`, and is still held."""
-    path = _path(store, Part(count, 0))
-    with registry_lock(store), storage(path):
-        return path.exists() and read_limited(path, Limit.NOTE) == text.encode() and _owner(path) is not None
 
 
 def writers(store: Path) -> list[tuple[Part | None, str]]:
@@ -174,11 +210,6 @@ def writers(store: Path) -> list[tuple[Part | None, str]]:
     with storage(store.parent):
         every = (None, *_parts_with_a_file(store))
         return [(part, who) for part in every if (who := _owner(_path(store, part))) is not None]
-
-
-def busy(store: Path) -> str | None:
-    """Who is writing, fetching, repairing or removing a store; None if nobody is."""
-    return next((who for _, who in writers(store)), None)
 
 
 def wait_until_free(store: Path, part: Part | None, pause: float = 0.5) -> None:
@@ -203,7 +234,7 @@ def _parts_with_a_file(store: Path) -> list[Part]:
 
 
 def _path(store: Path, part: Part | None) -> Path:
-    return lock_path(store, "" if part is None else f"{part.name}.")
+    return store.with_name(f".{store.name}.lock" if part is None else f".{store.name}.{part.name}.lock")
 
 
 def _owner(path: Path) -> str | None:

@@ -43,6 +43,8 @@ class Plan(Shown):
 
     spec: the fingerprint. numerics: what the bits depend on besides it (batch size, threads, device, versions).
     class_names, domain_names: what labels and domains index. layouts: rows, views and shards of each split.
+
+    Raises `ValueError` if the fingerprint and the rest do not agree.
     """
 
     spec: StoreSpec
@@ -50,6 +52,18 @@ class Plan(Shown):
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...]
     layouts: Mapping[str, SplitLayout]
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        if len(self.class_names) != spec.dataset["classes"]:
+            raise ValueError(f"{len(self.class_names)} class_names, but {spec.dataset['classes']} classes")
+        for split, layout in self.layouts.items():
+            wanted = spec.view_count(split), spec.backbone["dim"], spec.dtype
+            if (layout.views, layout.dim, layout.dtype) != wanted:
+                raise ValueError(f"views, width or dtype of {split} are not those of the fingerprint")
+        for key, names in (("class_names", self.class_names), ("domain_names", self.domain_names)):
+            if (name := twice(names)) is not None:  # a prediction that is one of two equal names would say nothing
+                raise ValueError(f"{key} has {name!r} twice")
 
     def facts(self) -> dict[str, Any]:
         """What it is going to be."""
@@ -74,11 +88,9 @@ class Plan(Shown):
         if value["fingerprint_digest"] != spec.digest():
             raise ValueError("fingerprint_digest is not the digest of the fingerprint")
         layouts = {split: SplitLayout(**value["layout"][split]) for split in SPLITS}
-        for split, layout in layouts.items():
-            if (layout.dim, layout.dtype) != (spec.backbone["dim"], spec.dtype):
-                raise ValueError(f"the layout of {split} has another width or dtype than the fingerprint")
         numerics = plain(_mapping(value["numerics"], "numerics"), "numerics")
-        return cls(spec, numerics, _names(value, "class_names"), _names(value, "domain_names"), layouts)
+        class_names, domain_names = (_texts(value[key], key) for key in ("class_names", "domain_names"))
+        return cls(spec, numerics, class_names, domain_names, layouts)
 
     def differences(self, other: Plan) -> list[tuple[str, Any, Any]]:
         """(dotted field, ours, theirs) of everything that differs, `fingerprint.` and `numerics.` as prefixes."""
@@ -168,25 +180,11 @@ class Manifest(Shown):
         }
         skipped = {split: tuple(parse_fields(SkippedRow, row) for row in value["skipped"][split]) for split in SPLITS}
         left_out = {why: _left_out(found) for why, found in _mapping(value.get("left_out", {}), "left_out").items()}
-        manifest = cls(plan, shards, skipped, left_out)
-        manifest.check_counts()
-        return manifest
-
-    def check_counts(self) -> None:
-        """Raises `ValueError` unless the fingerprint and the rest agree on how many classes, views and rows there are."""
-        spec, layouts = self.plan.spec, self.plan.layouts
-        if len(self.plan.class_names) != spec.dataset["classes"]:
-            raise ValueError(f"{len(self.plan.class_names)} class_names, but {spec.dataset['classes']} classes")
-        for split, augmented in (("train", spec.views["count"]), ("test", spec.views["test_count"])):
-            if layouts[split].views != 1 + augmented:
-                raise ValueError(f"{layouts[split].views} views of {split}, but {augmented} besides the clean one")
-            listed, skipped = spec.dataset["splits"].get(split), [row.row for row in self.skipped[split]]
-            if layouts[split].rows + len(skipped) != listed:
-                raise ValueError(
-                    f"{layouts[split].rows} rows of {split} and {len(skipped)} skipped, but {listed} listed"
-                )
-            if skipped != sorted(set(skipped)) or (skipped and not 0 <= skipped[0] <= skipped[-1] < listed):
-                raise ValueError(f"the rows of {split} that were skipped are not rows of it, each once")
+        for split, layout in plan.layouts.items():
+            listed, gone = plan.spec.rows(split), [row.row for row in skipped[split]]
+            if layout.rows + len(gone) != listed or gone != sorted({row for row in gone if 0 <= row < listed}):
+                raise ValueError(f"rows of {split} and those skipped are not those that were listed, each once")
+        return cls(plan, shards, skipped, left_out)
 
 
 def seal(content: Mapping[str, Any]) -> bytes:
@@ -196,12 +194,18 @@ def seal(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(complete, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
-def parse_provenance(data: bytes) -> tuple[dict[str, Any], bool]:
-    """What a provenance says, and whether it is bit for bit as it was sealed; raises `ValueError` if it is no JSON."""
-    found = strict_json(data)
-    if not isinstance(found, dict):
-        return {}, False
-    return {key: value for key, value in found.items() if key not in ("digest", "format")}, seal(found) == data
+def read_provenance(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the provenance of a store says, as far as it can be read, and what is wrong with it."""
+    path = folder / PROVENANCE
+    if regular_size(path) is None:
+        return {}, "is missing, or no regular file"
+    try:
+        data = read_limited(path, Limit.PROVENANCE)
+        found = strict_json(data)
+        facts = {key: value for key, value in found.items() if key not in ("digest", "format")}
+        return facts, "" if seal(found) == data else "is not, byte for byte, the text that was written with its digest"
+    except (ValueError, OSError, AttributeError) as error:
+        return {}, f"cannot be read ({error})"
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -280,11 +284,3 @@ def _texts(value: Any, what: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(type(text) is str for text in value):
         raise ValueError(f"{what} must be a list of texts")
     return tuple(value)
-
-
-def _names(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """Names that labels or domains index: a prediction that is one of two equal names would say nothing."""
-    found = _texts(value[key], key)
-    if (name := twice(found)) is not None:
-        raise ValueError(f"{key} has {name!r} twice")
-    return found

@@ -9,22 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.files import Limit, read_limited
+from tosca_cache.errors import StoreError
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import IntArray, damaged, read_small, wrong_metadata
 from tosca_cache.store.chunks import Selection, read_features
 from tosca_cache.store.content import check_path
-from tosca_cache.store.disk import regular_size, repair_hint, storage, wrong_size
+from tosca_cache.store.disk import repair_hint, storage, wrong_size
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
-from tosca_cache.store.manifest import (
-    MANIFEST,
-    MANIFEST_COPY,
-    PROVENANCE,
-    Manifest,
-    load_manifest,
-    parse_provenance,
-)
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, Manifest, load_manifest, read_provenance
 from tosca_cache.store.spec import StoreSpec
 
 
@@ -84,15 +76,8 @@ class Store(Shown):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Where and when it was made, and how long it took; empty if that file is not there."""
-        path = self.path / PROVENANCE
-        if regular_size(path) is None:
-            return {}
-        try:
-            with storage(path):
-                return parse_provenance(read_limited(path, Limit.PROVENANCE))[0]
-        except ValueError as error:
-            raise StoreError("This file is no valid JSON.", where=path, remedy=repair_hint(self.path)) from error
+        """Where and when it was made, and how long it took; empty if that file cannot be read, which `verify` says."""
+        return read_provenance(self.path)[0]
 
     def rows(self, split: str) -> int:
         """N, the rows of a split."""
@@ -107,21 +92,9 @@ class Store(Shown):
 
         Raises `UsageError` if Altair is not installed, or for another word.
         """
-        from tosca_cache.plots import altair, points
-        from tosca_cache.store.feature_map import feature_map
+        from tosca_cache.feature_map import chart
 
-        altair()  # before the features are read
-        if by not in ("class", "domain", "split"):
-            raise UsageError(f"a map is not coloured by {by!r}", where="by", remedy="use class, domain or split")
-        how, found = feature_map(self)
-        labels, paths = ({s: get(s) for s in SPLITS} for get in (self.labels, self.paths))
-        domains = {s: self.domains(s) for s in SPLITS} if len(self.domain_names) > 1 else {}
-        rows = [
-            {"x": x, "y": y, "class": self.class_names[int(labels[s][r])], "image": paths[s][r], "split": s}
-            | ({"domain": self.domain_names[int(domains[s][r])]} if domains else {"domain": ""})
-            for x, y, s, r in sorted(found, key=lambda point: int(labels[point.split][point.row]))
-        ]
-        return points(rows, f"map of the features: {how}", "x", "y", by, bare=True)
+        return chart(self, by)
 
     def zarr(self) -> Any:
         """zarr's own group, read-only, for whoever has tools for zarr; every chunk that it reads is checked."""

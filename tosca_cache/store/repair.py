@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
-from tosca_cache.files import Limit, read_limited
 from tosca_cache.store.arrays import ShardRows, encode_metadata, encode_shard
-from tosca_cache.store.disk import Bytes, ObjectRecord, make_folder, regular_size, storage, write_durably
+from tosca_cache.store.disk import Bytes, ObjectRecord, make_folder, storage, write_durably
 from tosca_cache.store.layout import Shard, object_key
 from tosca_cache.store.locks import exclusive
 from tosca_cache.store.manifest import (
@@ -25,20 +24,11 @@ from tosca_cache.store.manifest import (
     MANIFEST_COPY,
     PROVENANCE,
     Manifest,
-    parse_provenance,
+    read_provenance,
     seal,
 )
 from tosca_cache.store.reader import refuse_links
-from tosca_cache.store.verify import (
-    COPY_BAD,
-    LITTER,
-    MANIFEST_BAD,
-    METADATA_BAD,
-    PROVENANCE_BAD,
-    Progress,
-    Verification,
-    verify_store,
-)
+from tosca_cache.store.verify import LITTER, MENDS, Progress, Verification, verify_store
 
 REPAIRS = "repairs"  # the key of the provenance under which changed digests are recorded
 
@@ -57,27 +47,20 @@ class StoreRepair:
 
     def mend_files(self) -> None:
         """Everything but the shards: the manifest from its copy or the copy from it, zarr's metadata, the provenance."""
-        metadata = encode_metadata(self.manifest.plan.layouts)
-        kinds = {problem.kind for problem in self.found.problems}
+        said = read_provenance(self.path)[0]
+        note = "it was damaged and sealed again as far as it could be read" if said else "it was lost"
+        files = encode_metadata(self.manifest.plan.layouts)
+        files |= dict.fromkeys((MANIFEST, MANIFEST_COPY), seal(self.manifest.to_dict()))
+        files[PROVENANCE] = seal(said | {"damaged": note})
         with storage(self.path):
             for problem in self.found.problems:
                 if problem.kind == LITTER:
                     (self.path / problem.where).unlink(missing_ok=True)
-                    self.done.append(f"{problem.where} removed")
-                elif problem.kind == METADATA_BAD:
-                    self._write(problem.where, metadata[problem.where])
-                    self.done.append(f"{problem.where} written again")
-            if MANIFEST_BAD in kinds:
-                self._write(MANIFEST, seal(self.manifest.to_dict()))
-                self.done.append(f"{MANIFEST} restored from {MANIFEST_COPY}")
-            if COPY_BAD in kinds:
-                self._write(MANIFEST_COPY, seal(self.manifest.to_dict()))
-                self.done.append(f"{MANIFEST_COPY} restored from {MANIFEST}")
-            if PROVENANCE_BAD in kinds:
-                said = self._provenance()
-                note = "it was damaged and sealed again as far as it could be read" if said else "it was lost"
-                self._write(PROVENANCE, seal(said | {"damaged": note}))
-                self.done.append(f"{PROVENANCE} sealed again: what it says may have been changed by the damage")
+                elif problem.where in files and problem.mendable:
+                    self._write(problem.where, files[problem.where])
+                else:
+                    continue
+                self.done.append(f"{problem.where} {MENDS[problem.kind]}")
 
     def put(self, rows: ShardRows, shard: Shard, arrays: frozenset[str], machine: Mapping[str, Any]) -> None:
         """Replaces the objects of some arrays of a shard, and the manifest if their bytes are not those that it records.
@@ -101,7 +84,7 @@ class StoreRepair:
 
     def _replace_manifest(self, manifest: Manifest, keys: list[str], machine: Mapping[str, Any]) -> None:
         """Writes a manifest with other digests of some objects, which are there already, and says so in the provenance."""
-        said = self._provenance()
+        said = read_provenance(self.path)[0]
         earlier = [entry for entry in said.get(REPAIRS, []) if isinstance(entry, dict) and entry.get("objects") != keys]
         said[REPAIRS] = [*earlier, {"objects": keys, "machine": dict(machine)}]
         text = seal(manifest.to_dict())
@@ -111,15 +94,6 @@ class StoreRepair:
             self._write(MANIFEST_COPY, text)
         self.manifest = manifest
         self.changed += keys
-
-    def _provenance(self) -> dict[str, Any]:
-        path = self.path / PROVENANCE
-        if regular_size(path) is None:
-            return {}
-        try:
-            return parse_provenance(read_limited(path, Limit.PROVENANCE))[0]
-        except (ValueError, OSError):
-            return {}
 
     def _write(self, key: str, data: Bytes) -> None:
         """Puts a file in its place, whatever was there; its folders are made where they are gone."""

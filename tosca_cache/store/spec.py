@@ -91,6 +91,14 @@ class StoreSpec:
         object.__setattr__(self, "source", source)
         _check_choice("precision", self.precision, (*PRECISIONS, UNKNOWN))
 
+    def rows(self, split: str) -> int:
+        """Rows of a split that were listed."""
+        return int(self.dataset["splits"][split])
+
+    def view_count(self, split: str) -> int:
+        """1+V, the views of a row of a split, the clean one included."""
+        return 1 + int(self.views["count" if split == "train" else "test_count"])
+
     @property
     def imported(self) -> bool:
         """Whether the features come from a file of arrays and not from images: then there is no transform to speak of."""

@@ -17,7 +17,7 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit
 from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import StoreSummary, choose_store, summary_of
-from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync, sync_all, write_whole
+from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync, sync_all, write_whole
 from tosca_cache.store.locks import exclusive
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, unseal
 from tosca_cache.store.reader import Store, open_store
@@ -25,7 +25,7 @@ from tosca_cache.store.reader import Store, open_store
 THREADS = 8  # objects under way at a time
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
-Progress = Callable[[int], None]
+Progress = Callable[[int, int], None]
 
 
 def is_address(text: str | Path) -> bool:
@@ -36,15 +36,12 @@ def is_address(text: str | Path) -> bool:
 def push(store: Store, address: str, progress: Progress | None = None) -> str:
     """Copies a store below an address and returns its own address; what is there of it already is not copied again.
 
-    Every object is compared with its digest on the way.
-
-    Arguments:
-        progress: is told how many more bytes are there.
+    Every object is compared with its digest on the way. progress: is told how many bytes are there, of how many.
 
     Raises `StoreError` if the store is damaged, another one of this name is there, or the other side refuses.
     """
     target = f"{address.rstrip('/')}/{store.path.name}"
-    records, told = store.manifest.objects, progress or (lambda size: None)
+    records = store.manifest.objects
     with _remote(target) as (fs, base):
         there = _sizes(fs, base)
         manifest = (store.path / MANIFEST).read_bytes()
@@ -63,9 +60,8 @@ def push(store: Store, address: str, progress: Progress | None = None) -> str:
                 if "file" in fs.protocol:  # elsewhere there are no folders, and s3fs would make the bucket
                     fs.makedirs(f"{base}/{key}".rpartition("/")[0], exist_ok=True)
                 fs.pipe_file(f"{base}/{key}", data)
-            told(records[key].size)
 
-        _in_threads(copy, records)
+        _in_threads(copy, records, progress)
         for name in (PROVENANCE, MANIFEST_COPY, MANIFEST):
             if (store.path / name).exists():
                 fs.pipe_file(f"{base}/{name}", (store.path / name).read_bytes())
@@ -93,7 +89,7 @@ def pull(address: str, root: Path, progress: Progress | None = None) -> Path:
             return _the_same(path, manifest, address)
         root.mkdir(parents=True, exist_ok=True)
         with exclusive(path):
-            _fetch(fs, base, folder, manifest, progress or (lambda size: None))
+            _fetch(fs, base, folder, manifest, progress)
             folder.rename(path)
             sync(root)
     return path
@@ -101,9 +97,12 @@ def pull(address: str, root: Path, progress: Progress | None = None) -> Path:
 
 def list_remote(address: str) -> list[StoreSummary]:
     """The finished stores at an address, by name; their `path` is the name alone. Unreadable ones are left out."""
-    found = []
+    found: list[StoreSummary] = []
+    entries: list[str] = []
     with _remote(address) as (fs, base):
-        for name in sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in _listed(fs, base)):
+        with suppress(FileNotFoundError):
+            entries = fs.ls(base, detail=False, refresh=True)
+        for name in sorted(entry.rstrip("/").rpartition("/")[2] for entry in entries):
             data = _read(fs, f"{base}/{name}/{MANIFEST}", Limit.MANIFEST) if STORE_NAME.fullmatch(name) else None
             if data is not None:
                 with suppress(StoreError):
@@ -117,15 +116,14 @@ def pull_wanted(
     root: Path,
     dataset: str,
     wanted: Mapping[str, Any] | None = None,
-    progress: Callable[[StoreSummary], Progress] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Pulls the one store of a dataset at an address that has the wanted values; see `catalogue.find_store` for errors."""
     chosen = choose_store(list_remote(address), address, dataset, wanted)
-    told = None if progress is None else progress(chosen)
-    return pull(f"{address.rstrip('/')}/{chosen.path.name}", root, told)
+    return pull(f"{address.rstrip('/')}/{chosen.path.name}", root, progress)
 
 
-def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress) -> None:
+def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress | None) -> None:
     """Brings all objects of a store into a folder, the manifest first; whole ones of an earlier attempt are kept."""
     if folder.exists() and (not (folder / MANIFEST).exists() or (folder / MANIFEST).read_bytes() != manifest):
         remove_tree(folder)
@@ -137,7 +135,7 @@ def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress
     def copy(key: str) -> None:
         """One object, unless it is here whole."""
         path, record = folder / key, records[key]
-        if regular_size(path) != record.size or ObjectRecord.of(path.read_bytes()) != record:
+        if not record.fits(path):
             if there.get(key) != record.size:
                 raise _torn(f"{base}/{key}", "is missing" if key not in there else "has another size")
             data = fs.cat_file(f"{base}/{key}")
@@ -145,9 +143,8 @@ def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress
                 raise _torn(f"{base}/{key}", "is not what its manifest says")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
-        progress(record.size)
 
-    _in_threads(copy, records)
+    _in_threads(copy, records, progress)
     for name, most in ((PROVENANCE, Limit.PROVENANCE), (MANIFEST_COPY, Limit.MANIFEST)):
         if (data := _read(fs, f"{base}/{name}", most)) is not None:
             write_whole(folder / name, data)
@@ -168,22 +165,18 @@ def _torn(key: str, how: str) -> StoreError:
     return StoreError(f"The store is damaged: an object {how}.", where=key, remedy="Push the store again.")
 
 
-def _in_threads(copy: Callable[[str], None], keys: Mapping[str, Any]) -> None:
+def _in_threads(copy: Callable[[str], None], records: Mapping[str, ObjectRecord], progress: Progress | None) -> None:
+    """Copies all objects, telling `progress` how many bytes are there, and how many there will be."""
+    done, total = 0, sum(record.size for record in records.values())
     with ThreadPoolExecutor(THREADS) as pool:
         try:
-            for _ in pool.map(copy, keys):  # raises what a thread raised
-                pass
+            for record, _ in zip(records.values(), pool.map(copy, records), strict=True):  # raises what a thread raised
+                done += record.size
+                if progress is not None:
+                    progress(done, total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _listed(fs: Any, base: str) -> list[dict[str, Any]]:
-    try:
-        found: list[dict[str, Any]] = fs.ls(base, detail=True, refresh=True)
-    except FileNotFoundError:
-        return []
-    return found
 
 
 def _sizes(fs: Any, base: str) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Looking at every byte of a finished store: `verify_store`. Everything that is wrong is listed, not only the first thing.
 
 - The manifest and its copy, byte for byte against their canonical text and digest; the provenance against its own.
-- Size and SHA-256 of every object, and the crc32c of every chunk, as zarr wants it; zarr's metadata.
-- Labels and domains, view parameters, NaN, infinities and zeros, paths that repeat or lead elsewhere.
+- Size and SHA-256 of every object, and then the crc32c of every chunk, as zarr wants it; zarr's metadata.
+- Labels and domains, NaN, infinities and zeros, paths that repeat or lead elsewhere.
 - Files, folders and links that do not belong to the store.
 """
 
@@ -12,32 +12,35 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
-from tosca_cache.files import Limit, read_limited
 from tosca_cache.shown import Shown
-from tosca_cache.store.arrays import encode_metadata, wrong_metadata
-from tosca_cache.store.content import Found, check_object
-from tosca_cache.store.disk import ObjectRecord, regular_size, storage, wrong_size
+from tosca_cache.store.arrays import decode_small, encode_metadata, wrong_metadata
+from tosca_cache.store.content import check_object
+from tosca_cache.store.disk import ObjectRecord, storage, wrong_size
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
-from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, parse_provenance
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, read_provenance
 from tosca_cache.store.reader import FOLDERS, linked_folders, refuse_unfinished
 from tosca_cache.workers import threads_here
 
-MANIFEST_BAD = "manifest"  # restored from its copy
-COPY_BAD = "manifest copy"  # restored from the manifest
-PROVENANCE_BAD = "provenance"  # sealed again, as far as it can be read
-METADATA_BAD = "zarr metadata"  # written again
-OBJECT_BAD = "object"  # computed again
-LITTER = "litter"  # a killed writer's temporary file: removed
+MANIFEST_BAD, COPY_BAD, PROVENANCE_BAD, METADATA_BAD = "manifest", "manifest copy", "provenance", "zarr metadata"
+OBJECT_BAD = "object"
+LITTER = "litter"  # a killed writer's temporary file
 FOREIGN = "foreign"  # a file, folder or link that does not belong here: for its owner to remove
 CONTENT = "content"  # as it was written, but not as it should have been
-MENDABLE = frozenset((MANIFEST_BAD, COPY_BAD, PROVENANCE_BAD, METADATA_BAD, OBJECT_BAD, LITTER))
-SHOWN = 5  # rows, or paths, that a problem names
+MENDS = {  # what `repair` does about each kind that it can mend
+    MANIFEST_BAD: f"restored from {MANIFEST_COPY}",
+    COPY_BAD: f"restored from {MANIFEST}",
+    PROVENANCE_BAD: "sealed again: what it says may have been changed by the damage",
+    METADATA_BAD: "written again",
+    OBJECT_BAD: "computed again",
+    LITTER: "removed",
+}
 MAX_THREADS = 8  # hashing lets go of the interpreter; the memory's bandwidth is used up before that
 Progress = Callable[[int, int], None]
 
@@ -47,7 +50,7 @@ class Problem:
     """One thing that is wrong.
 
     kind: one of the constants above. where: the file or folder, relative to the store. what: what is wrong with it.
-    shard, array: the object concerned, if it is one; rows: the rows concerned, the first and one past the last.
+    shard, array, rows: the object concerned, if it is one, and its rows concerned, the first and one past the last.
     """
 
     kind: str
@@ -60,29 +63,28 @@ class Problem:
     @property
     def mendable(self) -> bool:
         """Whether `repair` can do something about it."""
-        return self.kind in MENDABLE
+        return self.kind in MENDS
 
     def __str__(self) -> str:
-        if self.shard is None:
+        if self.shard is None or self.rows is None:
             return f"{self.where}: {self.what}"
-        first, stop = self.rows or (self.shard.start, self.shard.stop)
-        rows = f"row {first}" if stop - first == 1 else f"rows {first} to {stop - 1}"
-        return (
-            f"{self.where}: {self.array} of shard {self.shard.index} of split {self.shard.split}, {rows}: {self.what}"
-        )
+        first, last = self.rows[0], self.rows[1] - 1
+        rows = f"row {first}" if first == last else f"rows {first} to {last}"
+        place = f"{self.array} of shard {self.shard.index} of split {self.shard.split}"
+        return f"{self.where}: {place}, {rows}: {self.what}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `rows` are the first and the last."""
-        rows = self.rows or (None if self.shard is None else (self.shard.start, self.shard.stop))
+        shard, rows = self.shard, self.rows
         return {
             "kind": self.kind,
             "where": self.where,
             "what": self.what,
             "mendable": self.mendable,
-            "split": None if self.shard is None else self.shard.split,
-            "shard": None if self.shard is None else self.shard.index,
+            "split": shard and shard.split,
+            "shard": shard and shard.index,
             "array": self.array,
-            "rows": None if rows is None else [rows[0], rows[1] - 1],
+            "rows": rows and [rows[0], rows[1] - 1],
         }
 
 
@@ -156,7 +158,9 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
             )
             return Verification(path, None, tuple(problems), 0, 0, time.perf_counter() - begun)
         metadata = encode_metadata(manifest.plan.layouts)
-        problems += [*_check_provenance(path), *_check_files(path, manifest)]
+        problems += _check_files(path, manifest)
+        if what := read_provenance(path)[1]:
+            problems.append(Problem(PROVENANCE_BAD, PROVENANCE, what))
         problems += [Problem(METADATA_BAD, *found) for found in wrong_metadata(path, manifest.plan.layouts)]
         linked = {key.partition("/")[0] for key in linked_folders(path)}  # what is in them is not in the store
         shards = [s for split in SPLITS for s in manifest.plan.layouts[split].iterate(split) if split not in linked]
@@ -193,22 +197,6 @@ def _read_manifests(folder: Path) -> tuple[Manifest | None, list[Problem]]:
     return manifest or copy, problems
 
 
-def _check_provenance(folder: Path) -> Iterator[Problem]:
-    """That the provenance is there and as it was sealed; the manifest knows nothing of it."""
-    path = folder / PROVENANCE
-    size = regular_size(path)
-    if size is None or size > Limit.PROVENANCE:
-        yield Problem(PROVENANCE_BAD, PROVENANCE, "is missing, no regular file, or far too large")
-        return
-    try:
-        if not parse_provenance(read_limited(path, Limit.PROVENANCE))[1]:
-            yield Problem(
-                PROVENANCE_BAD, PROVENANCE, "is not, byte for byte, the text that was written with its digest"
-            )
-    except ValueError:
-        yield Problem(PROVENANCE_BAD, PROVENANCE, "is no valid JSON")
-
-
 def _check_files(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     """That nothing else is in the store's folder: no further files and folders, no links, no litter of killed writers."""
     files = {MANIFEST, MANIFEST_COPY, PROVENANCE, *manifest.objects}
@@ -232,48 +220,34 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
     """Everything that is wrong with the five objects of a shard; its paths, if they can be read; the bytes that were."""
     problems: list[Problem] = []
     paths: list[str] = []
-    read = 0
+    read, every = 0, (shard.start, shard.stop)
     for array, record in manifest.shards[shard.split][shard.index].items():
-        key = object_key(shard.split, array, shard.index)
-
-        def problem(kind: str, what: str, start: int, stop: int, key: str = key, array: str = array) -> None:
-            problems.append(Problem(kind, key, what, shard, array, (start, stop)))
-
-        data, why = _read(folder / key, record)
-        if data is None:
-            problem(OBJECT_BAD, why, shard.start, shard.stop)
-            continue
+        key, data = object_key(shard.split, array, shard.index), b""
+        what = wrong_size(folder / key, record.size)
+        if not what:
+            try:
+                data = (folder / key).read_bytes()
+                what = None if ObjectRecord.of(data) == record else "does not have its SHA-256"
+            except OSError as error:
+                what = f"cannot be read ({error})"
         read += len(data)
-        intact = ObjectRecord.of(data) == record
-        if not intact:
-            problem(OBJECT_BAD, "does not have its SHA-256", shard.start, shard.stop)
-        found: Found = check_object(data, array, manifest.plan, shard, paths)
-        for start, stop, what in found:
-            # What is wrong with the content of bytes that are damaged anyway says nothing.
-            if intact or "checksum" in what:
-                problem(CONTENT if intact else OBJECT_BAD, what, start, stop)
+        if what:
+            problems.append(Problem(OBJECT_BAD, key, what, shard, array, every))
+            continue
+        for start, stop, what in check_object(data, array, manifest.plan, shard):
+            problems.append(Problem(CONTENT, key, what, shard, array, (start, stop)))
+        if array == "paths":
+            with suppress(ValueError):
+                paths = decode_small(data, manifest.plan.layouts[shard.split], array, shard)
     return problems, paths, read
-
-
-def _read(path: Path, record: ObjectRecord) -> tuple[bytes | None, str]:
-    """The bytes of an object; or None, and what is wrong with the file."""
-    if what := wrong_size(path, record.size):
-        return None, what
-    try:
-        return path.read_bytes(), ""
-    except OSError as error:
-        return None, f"cannot be read ({error})"
 
 
 def _repeated(shard: Shard, paths: list[str], first: dict[tuple[str, str], int]) -> Iterator[Problem]:
     """Paths of a shard that an earlier row of its split has, too. first: the first row of each path, added to."""
-    again = []
-    for row, path in enumerate(paths, shard.start):
-        if (before := first.setdefault((shard.split, path), row)) != row:
-            again.append((before, row, path))
+    rows = [first.setdefault((shard.split, path), row) for row, path in enumerate(paths, shard.start)]
+    again = [(before, row) for row, before in enumerate(rows, shard.start) if before != row]
     if again:
-        named = ", ".join(f"{path!a} in rows {before} and {row}" for before, row, path in again[:SHOWN])
-        more = ", ..." if len(again) > SHOWN else ""
-        rows = again[0][1], again[-1][1] + 1
+        before, row = again[0]
+        what = f"{len(again)} paths repeat, the first is {paths[row - shard.start]!a} in rows {before} and {row}"
         key = object_key(shard.split, "paths", shard.index)
-        yield Problem(CONTENT, key, f"{len(again)} paths repeat: {named}{more}", shard, "paths", rows)
+        yield Problem(CONTENT, key, what, shard, "paths", (row, again[-1][1] + 1))

@@ -15,22 +15,20 @@ from numpy.typing import ArrayLike
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import write_shard
 from tosca_cache.store.content import checked_rows
-from tosca_cache.store.disk import remove_tree, storage, sync, sync_all, write_durably
-from tosca_cache.store.finish import make_folders, publish_sealed, seal_store
+from tosca_cache.store.disk import remove_tree, storage, sync, write_durably
 from tosca_cache.store.journal import (
     DoneShard,
-    Journal,
-    Part,
     all_shards,
     finished_shards,
-    journal_path,
-    journal_paths,
-    read_notes,
+    make_folders,
+    publish_sealed,
+    record_shard,
     recorded_plan,
+    seal_store,
 )
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, partial_path
-from tosca_cache.store.locks import FileLock, acquire_lock, registry_lock
-from tosca_cache.store.manifest import MANIFEST, PLAN, Manifest, Plan, seal
+from tosca_cache.store.locks import FileLock, Part, acquire_lock, registry_lock
+from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, SkippedRow, seal
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import StoreSpec, canonical, plain
 
@@ -49,7 +47,6 @@ class StoreWriter:
         self._lock = lock
         self._folder = partial_path(path)
         self._sealed = (self._folder / MANIFEST).exists()
-        self._journal = Journal(journal_path(self._folder, part), plan.layouts)
         self._done = finished_shards(self._folder, plan.layouts)
         every = all_shards(plan)
         self._shards = every if part is None else part.of(every)
@@ -62,8 +59,6 @@ class StoreWriter:
         *,
         class_names: Sequence[str],
         domain_names: Sequence[str],
-        rows: Mapping[str, int],
-        views: Mapping[str, int],
         numerics: Mapping[str, Any],
         restart: bool = False,
         shard_rows: int | None = None,
@@ -71,7 +66,7 @@ class StoreWriter:
     ) -> StoreWriter:
         """Starts a store, or goes on with an unfinished one that is to be the same.
 
-        path: the finished store's folder. rows: {"train": N, "test": N}. views: {"train": 1+V, "test": 1+Vt}.
+        path: the finished store's folder. spec: also says how many rows and views each split has.
         numerics: what the bits depend on besides the specification; an unfinished store keeps to what it began with.
         restart: throw an unfinished store away first. shard_rows: most rows a shard; by the dataset's size if None.
         part: write these shards only, beside processes that write the other parts; `finish` is for a writer without one.
@@ -79,15 +74,18 @@ class StoreWriter:
         Raises `StoreError` if the store is finished already, if another process is writing it (`StoreBusy`), if an
         unfinished store is to become something else (naming every field that differs), or if the disk
         refuses; and `ValueError` for a part that is to restart, because what it would throw away belongs to others, and
-        for numbers of classes, views or rows that are not those of the specification.
+        for another number of classes than the specification's.
         """
         if restart and part is not None:
             raise ValueError("a part cannot restart a store")
         path = Path(path)
-        dim = spec.backbone["dim"]
-        layouts = {s: SplitLayout.plan(rows[s], views[s], dim, spec.dtype, shard_rows) for s in SPLITS}
+        layouts = {
+            split: SplitLayout.plan(
+                spec.rows(split), spec.view_count(split), spec.backbone["dim"], spec.dtype, shard_rows
+            )
+            for split in SPLITS
+        }
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
-        Manifest(plan, {}, dict.fromkeys(SPLITS, ())).check_counts()
         with registry_lock(path):
             lock = acquire_lock(path, part)
             try:
@@ -114,11 +112,6 @@ class StoreWriter:
         return None if plan is None else dict(plan.numerics)
 
     @property
-    def spec(self) -> StoreSpec:
-        """The fingerprint."""
-        return self.plan.spec
-
-    @property
     def numerics(self) -> dict[str, Any]:
         """What the bits depend on besides the fingerprint, as recorded when the store was begun."""
         return dict(self.plan.numerics)
@@ -137,16 +130,13 @@ class StoreWriter:
     def skipped(self) -> dict[str, list[int]]:
         """Rows of each split that were published as skipped, by this run, an earlier one or another part."""
         done = sorted(self._done.values(), key=lambda done: done.shard)
-        return {split: [row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
+        return {split: [row.row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
 
     @property
-    def taken(self) -> dict[str, tuple[int, int]]:
-        """(rows, views) that other stores, by their digest, gave to the shards that are done, whoever published them."""
-        sums: dict[str, tuple[int, int]] = {}
-        for digest, (rows, views) in (item for done in self._done.values() for item in done.taken.items()):
-            before = sums.get(digest, (0, 0))
-            sums[digest] = (before[0] + rows, before[1] + views)
-        return dict(sorted(sums.items()))
+    def taken(self) -> tuple[int, int]:
+        """(rows, views) that another store gave to the shards that are done, whoever published them."""
+        rows, views = (sum(done.taken[k] for done in self._done.values()) for k in (0, 1))
+        return rows, views
 
     def pending(self) -> list[Shard]:
         """This writer's shards that are still to be published, train first, in order; any order is good."""
@@ -162,13 +152,13 @@ class StoreWriter:
         views: ArrayLike,
         paths: Sequence[str],
         skipped: Mapping[int, str] | None = None,
-        taken: Mapping[str, tuple[int, int]] | None = None,
+        taken: tuple[int, int] = (0, 0),
     ) -> None:
         """Writes one pending shard of n rows; when this returns, no interruption can lose it. One thread at a time.
 
         features: [n, 1+V, d], floating, all finite. labels, domains: [n]. views: [n, 1+V, 6]. paths: n, relative.
         skipped: {row of the split: reason} of images that could not be read; these rows need all other arguments, too,
-        but will not be in the finished store. taken: {digest of another store: (rows, views) that it gave}, for `taken`.
+        but will not be in the finished store. taken: (rows, views) that another store gave.
 
         Raises `StoreError` for features that are not finite in the stored dtype and if the disk refuses; the shard then
         stays pending. Raises `ValueError` for wrong shapes and shards that are not pending.
@@ -179,37 +169,13 @@ class StoreWriter:
         if shard not in self._shards:
             raise ValueError(f"{shard} belongs to another part")
         skipped = dict(skipped or {})
-        rows = checked_rows(
-            self.plan,
-            shard,
-            features=features,
-            labels=labels,
-            domains=domains,
-            views=views,
-            paths=paths,
-            skipped=skipped,
-        )
-        done = DoneShard(
-            shard, write_shard(self._folder, self.plan.layouts[shard.split], shard, rows), skipped, dict(taken or {})
-        )
-        self._journal.append(done)
+        given = {"features": features, "labels": labels, "domains": domains, "views": views, "paths": paths}
+        rows = checked_rows(self.plan, shard, given, skipped)
+        objects = write_shard(self._folder, self.plan.layouts[shard.split], shard, rows)
+        gone = tuple(SkippedRow(row, rows.paths[row - shard.start], why) for row, why in sorted(skipped.items()))
+        done = DoneShard(shard, objects, gone, taken, self.part)
+        record_shard(self._folder, done)
         self._done[shard] = done
-
-    def note(self, facts: Mapping[str, Any]) -> None:
-        """Keeps what this part says about how it was made, for whoever finishes the store; replaces what it said before."""
-        if self.part is None or self._sealed:
-            raise ValueError("notes are made by parts, of a store that is not complete")
-        self._journal.append_note(facts)
-
-    @property
-    def noted(self) -> dict[str, Any]:
-        """What this part said in an earlier run; empty if nothing."""
-        return self._journal.note
-
-    @property
-    def notes(self) -> dict[str, dict[str, Any]]:
-        """What parts have said: {"i/n": facts}."""
-        return read_notes(self._folder, self.plan.layouts)
 
     def finish(self, provenance: Mapping[str, Any], left_out: Mapping[str, Sequence[str]] | None = None) -> Store:
         """Drops skipped rows, writes the manifest, gives the store its final name and the lock back, and opens it.
@@ -265,9 +231,8 @@ def _begin_or_check(folder: Path, plan: Plan) -> None:
             where=folder,
             remedy="Give the settings that it was begun with, or throw it away with --restart.",
         )
-    else:  # whoever began it, and wrote the lists, may have died before names and lists were on the disk
+    else:  # whoever began it, and wrote records, may have died before their names were on the disk
         make_folders(folder)
-        sync_all(journal_paths(folder))
     sync(folder.parent)
     with suppress(PermissionError):  # the root's own folder may be closed to us, and then the root is old
         sync(folder.parent.parent)

@@ -21,11 +21,11 @@ from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.directory import origin
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
-from tosca_cache.sweep.cells import Cell, Scored, setting_words
+from tosca_cache.sweep.cells import Scored, setting_words
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.plan import estimate, plan_groups
 from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.runner import FINISHED, CellReporter, Runner, in_process, on_workers
+from tosca_cache.sweep.runner import CellReporter, Runner, finished_in, in_process, on_workers
 from tosca_cache.sweep.samplers import write_study
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
 from tosca_cache.sweep.search import Final, Search, Trial, run_final
@@ -234,7 +234,7 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
     trials = [Trial.of(point, request, store.spec.digest()) for point in points]
     cells = [cell for scenario in request.searched for trial in trials for cell in trial.cells[scenario]]
     jobs = 1 if resources.in_process else resources.jobs or cores()
-    known = _finished(cells, ledger)
+    known = finished_in(ledger, [cell.address for cell in cells])
     rows: list[Row] = []
     seconds, worst = 0.0, 0.0
     inner = engine if resources.in_process else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
@@ -247,13 +247,6 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
         rows.append((group.describe(), len(group.cells), finished, models, len(group.blocks), group.bytes, left))
     report = 2 * len(request.report_seeds) * worst
     return Preview(rows, len(points), len(cells), not sampler.ask(1), engine.name, jobs, seconds, report)
-
-
-def _finished(cells: list[Cell], ledger: Path) -> set[str]:
-    if not ledger.exists():
-        return set()
-    with Ledger.open(ledger, read_only=True) as book:
-        return {cell.address for cell in book.cells([cell.address for cell in cells]) if cell.state in FINISHED}
 
 
 def write_report(

@@ -39,6 +39,14 @@ POLL = 0.5  # seconds between two looks at cells that another process is running
 MOST_DEATHS = 3  # of workers in a row without a result between them: then it is not chance
 
 
+def finished_in(path: Path, addresses: Sequence[str], states: Sequence[str] = FINISHED) -> set[str]:
+    """Those of some cells that a ledger, if it is there, has in one of these states."""
+    if not path.exists():
+        return set()
+    with Ledger.open(path, read_only=True) as book:
+        return {cell.address for cell in book.cells(list(addresses)) if cell.state in states}
+
+
 class CellReporter:
     """Is told how a sweep or a comparison goes on; this one says nothing of it."""
 

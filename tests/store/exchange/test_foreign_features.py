@@ -7,15 +7,8 @@ from toy_store import tree
 
 import tosca_cache as tosca
 from tosca_cache.errors import StoreError, UsageError
-from tosca_cache.store import find_store
-from tosca_cache.store.exchange import (
-    ImportRequest,
-    SplitRule,
-    StoreName,
-    import_files,
-    parse_bytes,
-    parse_name,
-)
+from tosca_cache.store import StoreWriter, find_store
+from tosca_cache.store.exchange import ImportOptions, import_file, parse_name
 
 N, D = 40, 6
 X = np.random.default_rng(5).normal(size=(N, D)).astype(np.float32)
@@ -28,7 +21,7 @@ NAMES = np.array(["ant", "bee", "cat", "dögg"])
 def bring(tmp_path):
     """Saves arrays as .npz, or .h5, and imports them: (arrays, options...) -> Imported."""
 
-    def bring(arrays, *, kind="npz", name="birds", backbone="imported", dtype=None, rule=None, heard=None, **more):
+    def bring(arrays, *, kind="npz", name="birds", named=None, heard=None, **how):
         path = tmp_path / f"file.{kind}"
         if kind == "npz":
             np.savez_compressed(path, **arrays)
@@ -36,10 +29,9 @@ def bring(tmp_path):
             with h5py.File(path, "w") as file:
                 for key, value in arrays.items():
                     file[key] = value.astype(object) if np.asarray(value).dtype.kind == "U" else value
-        named = {role: parse_name(role, text) for role, text in more.pop("named", {}).items()}
-        called = StoreName(name, backbone, dtype)
-        request = ImportRequest(path, tmp_path / "root", called, named=named, rule=rule or SplitRule(), **more)
-        return import_files(request, on_columns=lambda path, *told: None if heard is None else heard.append(told))
+        roles = {role: parse_name(role, text) for role, text in (named or {}).items()}
+        options = ImportOptions(tmp_path / "root", name, **how)
+        return import_file(path, options, roles, on_columns=lambda path, *told: heard is None or heard.append(told))
 
     return bring
 
@@ -56,10 +48,8 @@ def check(store, train=~TEST, labels=Y, features=X):
     ("split", "values"),
     [
         ("is_test", TEST),
-        ("is_train", ~TEST),
         ("split", TEST.astype(np.int64)),
-        ("subset", np.where(TEST, "test", "train")),
-        ("split", np.where(TEST, "Val", "Train")),
+        ("split", np.where(TEST, "Test", "train")),
     ],
 )
 def test_a_split_vector(bring, kind, split, values):
@@ -89,24 +79,14 @@ def test_separate_arrays(bring, names):
     assert np.array_equal(store.labels("test"), Y[TEST])
 
 
-def test_two_files(bring, tmp_path):
-    np.savez(tmp_path / "test.npz", features=X[TEST], labels=NAMES[Y[TEST]])
-    done = bring({"features": X[~TEST], "labels": NAMES[Y[~TEST]]}, test_path=tmp_path / "test.npz")
-    assert done.store.class_names == tuple(NAMES)
-    assert np.array_equal(done.store.features("test")[:, 0], X[TEST])
-    assert [file["name"] for file in done.store.spec.source["files"]] == ["file.npz", "test.npz"]
-
-
-def test_row_numbers(bring):
-    arrays = {"x": X, "y": Y, "train_idx": np.flatnonzero(~TEST)[::-1], "test_idx": np.flatnonzero(TEST)}
-    store = bring(arrays, named={"split": "train_idx,test_idx"}).store
-    assert np.array_equal(store.features("train")[:, 0], X[~TEST][::-1])
-    with pytest.raises(UsageError, match="listed twice"):
-        bring(arrays | {"test_idx": np.array([1, 1])}, named={"split": "train_idx,test_idx"})
+def test_rows_of_other_splits_are_left_out(bring):
+    done = bring({"x": X, "y": Y, "split": np.where(Y == 3, "val", np.where(TEST, "test", "train"))})
+    assert done.store.class_names == ("0", "1", "2")
+    assert done.notes == ("rows of other splits are left out: val (10 rows)",)
 
 
 def test_a_fraction_of_each_class_by_seed(bring):
-    one, other = (bring({"x": X, "y": Y}, rule=SplitRule(0.3, seed)).store for seed in (1, 2))
+    one, other = (bring({"x": X, "y": Y}, test_fraction=0.3, seed=seed).store for seed in (1, 2))
     assert np.bincount(one.labels("test")).tolist() == [3, 3, 3, 3]
     assert one.paths("test") != other.paths("test")
     assert not set(one.paths("test")) & set(one.paths("train"))
@@ -170,24 +150,22 @@ def test_from_memory_as_from_a_file(bring, tmp_path):
     assert texts.class_names == tuple(NAMES)
 
 
-class Stopped(Exception):
-    pass
+def test_an_import_that_was_interrupted_goes_on(bring, tmp_path, monkeypatch):
+    publish, published = StoreWriter.publish, []
 
+    def stopping(writer, shard, **rows):
+        published.append(shard.split)
+        if len(published) == 2:
+            raise KeyboardInterrupt
+        publish(writer, shard, **rows)
 
-def test_an_import_that_was_interrupted_goes_on(tmp_path):
-    np.savez(tmp_path / "a.npz", x=X, y=Y, is_test=TEST)
-    request, written = ImportRequest(tmp_path / "a.npz", tmp_path / "root", StoreName("birds")), []
-
-    def stop(rows):
-        raise Stopped
-
-    with pytest.raises(Stopped):
-        import_files(request, on_rows=stop)
+    monkeypatch.setattr(StoreWriter, "publish", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        bring(BASE)
     (left,) = (path for path in (tmp_path / "root").iterdir() if path.is_dir())
     assert left.name.endswith(".partial")
-    done = import_files(request, on_rows=written.append)
-    assert written == [int(TEST.sum())]  # the train rows are there
-    check(done.store)
+    check(bring(BASE).store)
+    assert published == ["train", "test", "test"]  # the train rows were there
 
 
 BASE = {"x": X, "y": Y, "is_test": TEST}
@@ -205,9 +183,9 @@ def changed(array, place, value):
         (BASE | {"x": changed(X, (7, 3), np.nan)}, {}, "NaN or infinite"),
         (BASE | {"x": changed(X, (7, 3), -np.inf)}, {}, "NaN or infinite"),
         (BASE | {"x": changed(X, 7, 0)}, {}, "all zeros"),
-        (BASE | {"x": changed(X, (7, 3), 7e4)}, {"dtype": "float16"}, "too large for float16"),
+        (BASE | {"x": changed(X, (7, 3), 7e4)}, {"store_dtype": "float16"}, "too large for float16"),
         (BASE | {"x": X.astype(float) * 1e60}, {}, "too large for float32"),
-        (BASE | {"x": changed(X, 7, 1e-9)}, {"dtype": "float16"}, "all zeros in float16"),
+        (BASE | {"x": changed(X, 7, 1e-9)}, {"store_dtype": "float16"}, "all zeros in float16"),
         (BASE | {"x": X.astype(np.int64)}, {}, "features have type int64"),
         (BASE | {"x": X.astype(complex)}, {}, "have type complex128"),
         (BASE | {"x": X[:, 0]}, {}, r"features have shape \[40\]"),
@@ -225,7 +203,7 @@ def changed(array, place, value):
         (BASE | {"is_test": np.zeros(N, bool)}, {}, "is not clear"),
         (BASE | {"is_test": np.arange(N) % 3}, {}, "is not clear"),
         ({"x": X, "y": Y}, {}, "not said"),
-        (BASE, {"rule": SplitRule(0.2)}, "a split already"),
+        (BASE, {"test_fraction": 0.2}, "a split already"),
         (BASE | {"paths": np.array([f"/abs/{r}" for r in range(N)])}, {}, "must be relative"),
         (BASE | {"paths": np.array([f"../{r}" for r in range(N)])}, {}, "must be relative"),
         (BASE | {"paths": np.array(["same"] * N)}, {}, "same path"),
@@ -234,8 +212,11 @@ def changed(array, place, value):
         (BASE, {"name": "../birds"}, "is no name"),
         (BASE, {"name": ".hidden"}, "is no name"),
         (BASE, {"backbone": "a/b"}, "is no name"),
-        (BASE, {"dtype": "int8"}, "cannot be stored"),
-        ({"x": X[:0], "y": Y[:0], "is_test": TEST[:0]}, {}, "no rows"),
+        (BASE, {"store_dtype": "int8"}, "cannot be stored"),
+        ({"x": X[:0], "y": Y[:0], "is_test": TEST[:0]}, {}, r"have shape \[0, 6\]"),
+        ({"x": X, "y": Y}, {"test_fraction": 1.0}, "between 0 and 1"),
+        ({"x_train": X, "x_test": X[:4], "y": Y}, {"named": {"labels": "y"}}, "of some kinds only"),
+        ({"x_train": X, "x_test": X[:4, :3], "y_train": Y, "y_test": Y[:4]}, {}, "width 6, test features 3"),
     ],
 )
 def test_what_cannot_be_a_store_is_refused_and_leaves_nothing(bring, tmp_path, arrays, more, match):
@@ -246,10 +227,3 @@ def test_what_cannot_be_a_store_is_refused_and_leaves_nothing(bring, tmp_path, a
         assert "--store-dtype float32" in caught.value.remedy
         assert "row 7 of the features (train)" in caught.value.where
     assert not (tmp_path / "root").exists() or not list((tmp_path / "root").iterdir())
-
-
-def test_sizes():
-    assert [parse_bytes(text) for text in ("17", "20GB", "1.5k", "3 M")] == [17, 20 * 10**9, 1500, 3 * 10**6]
-    for text in ("", "-1", "20 parsecs", "1e9", "9" * 30):
-        with pytest.raises(UsageError, match="no size"):
-            parse_bytes(text)

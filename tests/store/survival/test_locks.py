@@ -15,8 +15,8 @@ from scenes import SCENES, files
 from toy_store import BAD, build, open_writer, tree, wait_until
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import Part, StoreBusy, is_shared_out, sharing_out
-from tosca_cache.store.locks import busy, exclusive, wait_until_free
+from tosca_cache.store import Part, StoreBusy
+from tosca_cache.store.locks import exclusive, wait_until_free, writers
 
 DEAD = json.dumps({"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00+00:00"})
 
@@ -45,10 +45,10 @@ def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipp
     with pytest.raises(StoreBusy, match=re.escape(said)):
         build(path)
     thread = waiting(path)
-    assert said in busy(path)
+    assert said in writers(path)[0][1]
     writer.kill()
     wait_until(lambda: not thread.is_alive())
-    assert busy(path) is None
+    assert writers(path) == []
     with open_writer(path) as writer:
         assert writer.done_rows == 14
     assert tree(build(path, bad=BAD).path) == tree(skipping.path)
@@ -60,7 +60,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_
     wait_until((tmp_path / "ready").exists)
     child = int((tmp_path / "ready").read_text())
     try:
-        assert f"process {parent.pid} on" in busy(tmp_path / "s")
+        assert f"process {parent.pid} on" in writers(tmp_path / "s")[0][1]
         parent.kill()
         os.kill(child, 0)
         with exclusive(tmp_path / "s"):
@@ -73,7 +73,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_
 def test_a_dead_owner_holds_nothing(whole, tmp_path, said):
     for name in (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock"):
         (tmp_path / name).write_text(said)
-    assert busy(tmp_path / "s") is None and not is_shared_out(tmp_path / "s", 3, said)
+    assert writers(tmp_path / "s") == []
     wait_until_free(tmp_path / "s", None)
     SCENES["plain"].make(tmp_path / "s")
     assert files(tmp_path / "s") == whole["plain"]
@@ -101,16 +101,13 @@ def test_parts_of_one_number_go_together_and_keep_all_others_away(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
 
 
-def test_who_shares_parts_out_is_seen_by_workers_and_keeps_others_away(tmp_path):
+def test_who_shares_parts_out_lets_them_be_written_and_keeps_others_away(tmp_path):
     open_writer(tmp_path / "s").close()
-    with sharing_out(tmp_path / "s", 3) as lock:
-        assert is_shared_out(tmp_path / "s", 3, lock.text)
-        assert not is_shared_out(tmp_path / "s", 3, "{}") and not is_shared_out(tmp_path / "s", 4, lock.text)
+    with exclusive(tmp_path / "s", Part(3, 0)):
         open_writer(tmp_path / "s", part=Part(3, 2)).close()
         assert "shares 3 parts out" in refused(tmp_path / "s")
-        with pytest.raises(StoreBusy), sharing_out(tmp_path / "s", 3):
+        with pytest.raises(StoreBusy), exclusive(tmp_path / "s", Part(3, 0)):
             pass
-    assert not is_shared_out(tmp_path / "s", 3, lock.text)
 
 
 def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):

@@ -8,20 +8,19 @@ import typer
 
 from tosca_cache.cli.cache.copies import pull, push
 from tosca_cache.cli.cache.exchange import export, import_
-from tosca_cache.cli.cache.look import info, list_
-from tosca_cache.cli.cache.remove import du, prune, rm
+from tosca_cache.cli.cache.look import info, list_, rm
 from tosca_cache.cli.cache.verify import verify
-from tosca_cache.cli.cache.why import why
 
 VERBS: dict[str, Callable[..., None]] = {
     "ls": list_,
     "info": info,
     "verify": verify,
-    "why": why,
     "export": export,
     "import": import_,
+    "push": push,
+    "pull": pull,
+    "rm": rm,
 }
-VERBS |= {"push": push, "pull": pull, "rm": rm, "prune": prune, "du": du}
 
 
 def register(app: typer.Typer) -> None:

@@ -1,11 +1,15 @@
-"""What the verbs of `tosca cache` have in common: naming a store, and sizes in words."""
+"""What the verbs of `tosca cache` have in common: naming a store, sizes in words, and a bar of bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tosca_cache.terminal import make_console
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 StoreArgument = Annotated[str, typer.Argument(help="Path of a store, or its name in --root.")]
@@ -38,3 +42,12 @@ def readable_size(size: int) -> str:
     while amount >= 1000 and len(units) > 1:
         amount, units = amount / 1000, units[1:]
     return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+@contextmanager
+def byte_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes on a terminal; yields what is told how many are done, of how many."""
+    from tosca_cache.bars import counting
+
+    with counting(make_console(stderr=True, quiet=quiet), what, bytes=True) as change:
+        yield lambda done, total: change(completed=done, total=total)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +11,11 @@ import typer
 
 from tosca_cache.cli.cache.common import StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
-    from tosca_cache.store.exchange import Imported, ImportRequest, SplitRule
 
 SHOWN = 8  # unused arrays that are printed
 
@@ -34,25 +32,15 @@ Domains = Annotated[str | None, _array("Domain of each row, numbers or texts; or
 Paths = Annotated[str | None, _array("Identity of each row, such as the path of its image; or TRAIN,TEST; or none.")]
 ClassNames = Annotated[str | None, _array("Texts that numbers of labels refer to; or none.")]
 DomainNames = Annotated[str | None, _array("Texts that numbers of domains refer to; or none.")]
-TestFile = Annotated[
-    Path | None, typer.Option("--test", metavar="FILE", help="The test rows, if they are in a file of their own.")
-]
 TestFraction = Annotated[float | None, typer.Option(help="Share of each class for the test split, if there is none.")]
-SplitValues = Annotated[
-    str | None, typer.Option(metavar="TRAIN,TEST", help="The values of --split that mean train and test.")
-]
 Backbone = Annotated[str, typer.Option(help="What made the features, as `tosca train --backbone` asks for it.")]
 StoreDtype = Annotated[
     str | None,
     typer.Option(help="float16 or float32.", show_default="float16 for float16 features, otherwise float32"),
 ]
 MaxBytes = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="How much the file may claim to hold, such as 20GB.",
-        show_default="32 times its size, at least 256 MiB",
-    ),
+    int | None,
+    typer.Option(help="What the file may claim to hold.", show_default="32 times its size, at least 256 MiB", min=1),
 ]
 
 
@@ -67,23 +55,18 @@ def export(
     from tosca_cache.store.exchange import export_store
 
     opened = open_store(locate(store, root))
-    with _progress("export", sum(map(opened.rows, ("train", "test")))) as advance:
-        export_store(opened, file, force=force, progress=advance)
+    export_store(opened, file, force=force)
     echo(f"{file}: {readable_size(file.stat().st_size)}")
 
 
 def import_(
-    file: Annotated[
-        Path, typer.Argument(help="Features and labels as .npz, .npy, .h5, .csv, .tsv or .parquet.", metavar="FILE")
-    ],
+    file: Annotated[Path, typer.Argument(help="Features and labels as .npz, .h5 or .parquet.", metavar="FILE")],
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
     root: Root = DEFAULT_ROOT,
     backbone: Backbone = "imported",
     features: Features = None,
     labels: Labels = None,
     split: Split = None,
-    split_values: SplitValues = None,
-    test: TestFile = None,
     test_fraction: TestFraction = None,
     seed: Annotated[int, typer.Option(help="Which rows --test-fraction takes.")] = 1993,
     domains: Domains = None,
@@ -101,71 +84,31 @@ def import_(
     Arrays have a usual name (features, labels, split, ...) or are named by an option; which is what is printed. Sizes are
     looked at before anything is read, and nothing is unpickled: docs/exchange.md.
     """
-    from tosca_cache.store.exchange import import_files
-
-    request = _request(dict(locals()))
-    with _progress("import", None) as advance:
-        done = import_files(request, on_columns=_print_columns, on_rows=advance)
-    _print_imported(done, root)
-
-
-def _request(given: dict[str, Any]) -> ImportRequest:
     from tosca_cache.extract.names import resolve_name
-    from tosca_cache.store.exchange import USUAL, ImportRequest, StoreName, parse_bytes, parse_name
+    from tosca_cache.store.exchange import USUAL, ImportOptions, import_file, parse_name
 
+    given = locals()
     named = {role: parse_name(f"--{role.replace('_', '-')}", given[role]) for role in USUAL if given[role] is not None}
-    arch, tag = resolve_name(given["backbone"])
-    return ImportRequest(
-        given["file"],
-        given["root"],
-        StoreName(given["dataset"], f"{arch}.{tag}" if tag else arch, given["store_dtype"]),
-        test_path=given["test"],
-        named=named,
-        rule=_rule(given),
-        most=None if given["max_bytes"] is None else parse_bytes(given["max_bytes"]),
-        drop_bad=given["drop_bad"],
-    )
-
-
-def _rule(given: dict[str, Any]) -> SplitRule:
-    from tosca_cache.errors import UsageError
-    from tosca_cache.store.exchange import SplitRule
-
-    values = given["split_values"]
-    if values is None:
-        return SplitRule(given["test_fraction"], given["seed"])
-    train, comma, test = values.partition(",")
-    if not comma:
-        raise UsageError(f"{values!r} is no pair", where="--split-values", remedy="give TRAIN,TEST, such as 0,2")
-    return SplitRule(given["test_fraction"], given["seed"], (train.strip(), test.strip()))
-
-
-def _print_columns(path: Path, columns: Mapping[str, str | tuple[str, str]], unused: Sequence[str]) -> None:
-    echo(f"{path}:")
-    for role, name in columns.items():
-        shown = ", ".join(part or "none" for part in name) if isinstance(name, tuple) else name
-        echo(f"  {role.replace('_', ' ')}: {one_line(shown)}")
-    if unused:
-        more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
-        echo(f"  not used: {one_line(', '.join(unused[:SHOWN]))}{more}")
-
-
-@contextmanager
-def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar of rows on a terminal."""
-    from tosca_cache.bars import counting
-
-    with counting(make_console(stderr=True), f"{what}: rows", total) as change:
-        yield lambda rows: change(advance=rows)
-
-
-def _print_imported(done: Imported, root: Path) -> None:
+    arch, tag = resolve_name(backbone)
+    called = f"{arch}.{tag}" if tag else arch
+    options = ImportOptions(root, dataset, called, store_dtype, test_fraction, seed, drop_bad)
+    done = import_file(file, options, named, most=max_bytes, on_columns=_print_columns)
     for note in done.notes:
         echo(f"note: {note}")
     if done.was_there:
         echo("this store is there already; nothing to do")
     echo(f"store: {done.store.path}")
     echo(f"use it: {_train_command(done.store, root)}")
+
+
+def _print_columns(path: Path, columns: Mapping[str, str | tuple[str, str]], unused: Sequence[str]) -> None:
+    echo(f"{path}:")
+    for role, name in columns.items():
+        shown = ", ".join(name) if isinstance(name, tuple) else name
+        echo(f"  {role.replace('_', ' ')}: {one_line(shown)}")
+    if unused:
+        more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
+        echo(f"  not used: {one_line(', '.join(unused[:SHOWN]))}{more}")
 
 
 def _train_command(store: Store, root: Path) -> str:

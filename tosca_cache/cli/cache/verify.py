@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
+from tosca_cache.cli.cache.common import AsJson, StoreArgument, byte_bar, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo, echo_json, make_console
+from tosca_cache.terminal import echo, echo_json
 
 if TYPE_CHECKING:
     from tosca_cache.extract.reconstruct import Sources
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 Recompute = Annotated[
     int, typer.Option(metavar="K", help="Take K random rows and views through the backbone again, and compare.", min=0)
 ]
-Images = Annotated[bool, typer.Option("--images", help="List the dataset again, and compare with the store's listing.")]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what is damaged: from copies, or computed again.")]
 Seed = Annotated[int, typer.Option(help="Of the choice of rows and views to compute again.")]
 Dataset = Annotated[
@@ -37,14 +35,11 @@ Weights = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute.", show_default="the kind that made the store")]
 
-SHOWN = 10  # images of a kind that are named
-
 
 def verify(
     store: StoreArgument,
     root: Root = DEFAULT_ROOT,
     recompute: Recompute = 0,
-    images: Images = False,
     repair: Repair = False,
     seed: Seed = 1993,
     dataset: Dataset = None,
@@ -58,51 +53,39 @@ def verify(
 
     With --repair damaged shards are extracted again, and nothing else; it may be interrupted and run again.
     """
-    asked = _Asked(locate(store, root), recompute, images, repair, seed)
-    if recompute or images or repair:
-        from tosca_cache.extract.reconstruct import Sources
+    path, report = locate(store, root), _Report(as_json)
+    if not (recompute or repair):  # torch is not needed
+        report.on_verified(_verify(path, report))
+        return report.close()
+    from tosca_cache.extract.reconstruct import Sources
+    from tosca_cache.store import Store
 
-        asked.sources = Sources(dataset, data_root, test_fraction, weights, device)
-    report = _Report(as_json)
-    found = _repair_and_verify(asked, report) if repair else _verify(asked.path, report)
+    sources = Sources(dataset, data_root, test_fraction, weights, device)
+    found = _repair_and_verify(path, sources, report) if repair else _verify(path, report)
     report.on_verified(found)
-    if found.manifest is not None and asked.sources is not None:
-        from tosca_cache.store import Store
-
+    if found.manifest is not None:
         opened = Store(found.path, found.manifest)
-        if images:
-            report.attempt("images", lambda: _images(asked, opened))
         if recompute:
-            report.attempt("recompute", lambda: _recompute(asked, opened))
+            report.attempt("recompute", lambda: _recompute(opened, sources, recompute, seed))
     report.close()
-
-
-@dataclass
-class _Asked:
-    path: Path
-    recompute: int
-    images: bool
-    repair: bool
-    seed: int
-    sources: Sources | None = None
 
 
 def _verify(path: Path, report: _Report) -> Verification:
     from tosca_cache.store.verify import verify_store
 
-    with report.bar(f"verify {path.name}") as move:
+    with byte_bar(f"verify {path.name}", quiet=report.as_json) as move:
         return verify_store(path, progress=move)
 
 
-def _repair_and_verify(asked: _Asked, report: _Report) -> Verification:
+def _repair_and_verify(path: Path, sources: Sources, report: _Report) -> Verification:
     from tosca_cache.extract.repair import repair_store
 
-    with report.bar(f"verify {asked.path.name}") as move:
+    with byte_bar(f"verify {path.name}", quiet=report.as_json) as move:
 
         def on_shard(done: int, total: int) -> None:
             report.say(f"computed again: {done} of {total} damaged shards", passing=True)
 
-        repaired = repair_store(asked.path, asked.sources, progress=move, on_shard=on_shard)
+        repaired = repair_store(path, sources, progress=move, on_shard=on_shard)
     report.facts["repair"] = {
         "before": [problem.to_dict() for problem in repaired.before.problems],
         "done": list(repaired.done),
@@ -118,33 +101,15 @@ def _repair_and_verify(asked: _Asked, report: _Report) -> Verification:
         report.say("and the provenance say now; what the last bits depend on is different here:")
         for line in repaired.notes or ("nothing that is recorded (other images or libraries?)",):
             report.say(f"    {line}")
-    return _verify(asked.path, report) if repaired.done else repaired.before
+    return _verify(path, report) if repaired.done else repaired.before
 
 
-def _images(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
-    from tosca_cache.extract.reconstruct import Sources, compare_listing, rebuild_dataset
-
-    dataset = rebuild_dataset(store.spec, _provenance(store), asked.sources or Sources())
-    found = compare_listing(store, dataset)
-    kinds = {kind: paths for kind, paths in (found or {}).items() if paths}
-    lines = [
-        f"{len(paths)} {kind}: {', '.join(paths[:SHOWN])}{', ...' if len(paths) > SHOWN else ''}"
-        for kind, paths in kinds.items()
-    ]
-    facts = {kind: {"count": len(paths), "first": paths[:SHOWN]} for kind, paths in (found or {}).items()}
-    if found is not None and not kinds:
-        lines = [
-            "the same images with the same labels, but in another order, or other unused names of classes or domains"
-        ]
-    return {"ok": found is None, **facts}, lines
-
-
-def _recompute(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
+def _recompute(store: Store, sources: Sources, count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
     from tosca_cache.extract.compare import TOLERANCE, recompute_sample
-    from tosca_cache.extract.reconstruct import Sources, other_numerics, rebuild
+    from tosca_cache.extract.reconstruct import other_numerics, rebuild
 
-    extraction = rebuild(store.path, store.manifest.plan, _provenance(store), asked.sources or Sources())
-    found = recompute_sample(extraction.dataset, extraction.backbone, store, asked.recompute, asked.seed)
+    extraction = rebuild(store.path, store.manifest.plan, store.provenance, sources)
+    found = recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
     largest = max((one.deviation for one in found if one.deviation is not None), default=None)
     facts = {
         "ok": not any(one.problem for one in found),
@@ -157,16 +122,6 @@ def _recompute(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
     return facts, [str(one) for one in found if one.problem]
 
 
-def _provenance(store: Store) -> dict[str, Any]:
-    """What the store says of its origin; nothing if that is damaged, which has been reported."""
-    from tosca_cache.errors import StoreError
-
-    try:
-        return store.provenance
-    except StoreError:
-        return {}
-
-
 @dataclass
 class _Report:
     """What is printed, as it comes or as one JSON object at the end; and the exit code."""
@@ -174,14 +129,6 @@ class _Report:
     as_json: bool
     facts: dict[str, Any] = field(default_factory=dict)
     good: bool = True
-
-    @contextmanager
-    def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar of bytes on a terminal; yields what moves it."""
-        from tosca_cache.bars import counting
-
-        with counting(make_console(stderr=True, quiet=self.as_json), name, bytes=True) as change:
-            yield lambda done, total: change(completed=done, total=total)
 
     def say(self, line: str, *, passing: bool = False) -> None:
         """A line; one that is passing goes to standard error."""
@@ -231,8 +178,6 @@ class _Report:
 
 
 def _summary(facts: dict[str, Any]) -> str:
-    if "compared" not in facts:
-        return "as they were listed" if facts["ok"] else "the listing is not the store's"
     largest = "" if facts["largest_deviation"] is None else f", largest deviation {facts['largest_deviation']:.1e}"
     others = "; other here: " + "; ".join(facts["other_numerics"]) if facts["other_numerics"] else ""
     verdict = "within the tolerance" if facts["ok"] else f"{len(facts['problems'])} not within the tolerance"

@@ -1,39 +1,33 @@
 """Stores and files of arrays: features from elsewhere become a store, and a store becomes one file.
 
-    import_files(ImportRequest(Path("clip.npz"), root, StoreName("birds", "clip")))
-    import_arrays(ArraySource((Table(...), Table(...))), ...)                    # arrays in memory: train, test
+    import_file(Path("clip.npz"), ImportOptions(root, "birds", "clip"), {})
+    import_arrays(ArraySource(({"features": ..., "labels": ...},), split), ...)  # arrays in memory
     export_store(store, Path("cub.h5"))
 
 External files are not trusted: sizes are looked at before anything is read, nothing is unpickled, no link is followed.
 """
 
-from tosca_cache.store.exchange.columns import USUAL, parse_name
-from tosca_cache.store.exchange.compose import ArraySource, SplitRule, Table
 from tosca_cache.store.exchange.export import export_store
-from tosca_cache.store.exchange.external import as_values, open_external, parse_bytes
+from tosca_cache.store.exchange.external import USUAL, as_values, open_external, parse_name
 from tosca_cache.store.exchange.importing import (
     Imported,
-    ImportRequest,
-    StoreName,
+    ImportOptions,
     digest_of,
     import_arrays,
-    import_files,
+    import_file,
 )
+from tosca_cache.store.exchange.rows import ArraySource
 
 __all__ = [
     "USUAL",
     "ArraySource",
-    "ImportRequest",
+    "ImportOptions",
     "Imported",
-    "SplitRule",
-    "StoreName",
-    "Table",
     "as_values",
     "digest_of",
     "export_store",
     "import_arrays",
-    "import_files",
+    "import_file",
     "open_external",
-    "parse_bytes",
     "parse_name",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,9 @@ from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.reader import Store
 
 FORMATS = (".h5", ".hdf5", ".npz", ".parquet")
-Progress = Callable[[int], None]
 
 
-def export_store(store: Store, target: Path, *, force: bool = False, progress: Progress | None = None) -> Path:
+def export_store(store: Store, target: Path, *, force: bool = False) -> Path:
     """Writes features, labels, domains, paths and names of a store into one file, and returns its path.
 
     The format follows from the suffix (docs/exchange.md). The file gets its name when all of it is on the disk; what goes
@@ -26,7 +24,6 @@ def export_store(store: Store, target: Path, *, force: bool = False, progress: P
 
     Arguments:
         force: replace a file of that name.
-        progress: is told how many more rows are written.
 
     Raises `UsageError` if the file exists or has another suffix, `StoreError` if the store is damaged or the disk refuses.
     """
@@ -38,64 +35,53 @@ def export_store(store: Store, target: Path, *, force: bool = False, progress: P
     write = {".npz": _write_npz, ".parquet": _write_parquet}.get(kind, _write_hdf5)
     with file_errors(target, StoreError, option="another path"), replacing(target) as temporary:
         try:
-            write(temporary, store, progress or (lambda rows: None))
+            write(temporary, store)
         except RuntimeError as error:  # how libhdf5 says that the disk is full
             remedy = "Free space on this disk."
             raise StoreError(f"The file could not be written: {error}", where=target, remedy=remedy) from error
     return target
 
 
-def _facts(store: Store) -> str:
-    """What the store says of itself, as JSON."""
-    return json.dumps(store.spec.to_dict(), sort_keys=True)
-
-
-def _has_domains(store: Store) -> bool:
-    return tuple(store.domain_names) != ("",)
-
-
 def _arrays(store: Store) -> dict[str, Any]:
-    """Everything but the features: names, and what a row of a split has, as `SPLIT/NAME`."""
+    """Everything but the features: the fingerprint, names, and what a row of a split has, as `SPLIT/NAME`."""
     found: dict[str, Any] = {"class_names": list(store.class_names)}
     found |= {f"{split}/labels": store.labels(split) for split in SPLITS}
     found |= {f"{split}/paths": list(store.paths(split)) for split in SPLITS}
-    if _has_domains(store):
+    if store.domain_names != ("",):
         found["domain_names"] = list(store.domain_names)
         found |= {f"{split}/domains": store.domains(split) for split in SPLITS}
     return found
 
 
-def _blocks(store: Store, split: str) -> Iterator[slice]:
-    for shard in store.manifest.plan.layouts[split].iterate(split):
-        yield slice(shard.start, shard.stop)
+def _spec(store: Store) -> str:
+    return json.dumps(store.spec.to_dict(), sort_keys=True)
 
 
-def _write_hdf5(path: Path, store: Store, progress: Progress) -> None:
+def _write_hdf5(path: Path, store: Store) -> None:
     import h5py
 
     with h5py.File(path, "w") as file:
-        file.attrs["store"] = _facts(store)
+        file.attrs["store"] = _spec(store)
         for name, values in _arrays(store).items():
             file.create_dataset(name, data=values, dtype=h5py.string_dtype() if isinstance(values, list) else None)
         for split in SPLITS:
             shape = (store.rows(split), store.views(split), store.dim)
             how = {"chunks": True, "fletcher32": True, "maxshape": shape}
             features = file.create_dataset(f"{split}/features", shape, store.dtype, **how)
-            for block in _blocks(store, split):
+            for shard in store.manifest.plan.layouts[split].iterate(split):
+                block = slice(shard.start, shard.stop)
                 features[block] = store.features(split, block)
-                progress(block.stop - block.start)
 
 
-def _write_npz(path: Path, store: Store, progress: Progress) -> None:
+def _write_npz(path: Path, store: Store) -> None:
     arrays = {name.replace("/", "_"): np.asarray(values) for name, values in _arrays(store).items()}
     for split in SPLITS:
         arrays[f"{split}_features"] = store.features(split)
-        progress(store.rows(split))
     with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, store=np.array(_facts(store)), **arrays)
+        np.savez(file, allow_pickle=False, store=np.array(_spec(store)), **arrays)
 
 
-def _write_parquet(path: Path, store: Store, progress: Progress) -> None:
+def _write_parquet(path: Path, store: Store) -> None:
     """Columns split, label, domain, path and features (lists of d numbers): the clean view."""
     try:
         import pyarrow as pa
@@ -105,14 +91,14 @@ def _write_parquet(path: Path, store: Store, progress: Progress) -> None:
         raise UsageError("writing .parquet needs pyarrow, which is not installed", where=path, remedy=remedy) from error
     value = pa.float16() if store.dtype == np.float16 else pa.float32()
     kinds = {"split": pa.string(), "label": pa.string(), "path": pa.string()}
-    kinds |= {"domain": pa.string()} if _has_domains(store) else {}
-    schema = pa.schema([*kinds.items(), ("features", pa.list_(value, store.dim))], metadata={"store": _facts(store)})
+    kinds |= {"domain": pa.string()} if store.domain_names != ("",) else {}
+    schema = pa.schema([*kinds.items(), ("features", pa.list_(value, store.dim))], metadata={"store": _spec(store)})
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for split in SPLITS:
             labels, paths, domains = store.labels(split), store.paths(split), store.domains(split)
-            for block in _blocks(store, split):
-                rows = range(block.start, block.stop)
-                clean = np.ascontiguousarray(store.features(split, block)[:, 0])
+            for shard in store.manifest.plan.layouts[split].iterate(split):
+                rows = range(shard.start, shard.stop)
+                clean = store.features(split, slice(shard.start, shard.stop), 0)
                 columns = {
                     "split": [split] * len(rows),
                     "label": [store.class_names[labels[row]] for row in rows],
@@ -124,4 +110,3 @@ def _write_parquet(path: Path, store: Store, progress: Progress) -> None:
                 writer.write_table(
                     pa.table([*arrays, pa.FixedSizeListArray.from_arrays(flat, store.dim)], schema=schema)
                 )
-                progress(len(rows))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,8 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import file_errors
 from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import store_path
-from tosca_cache.store.exchange.columns import (
-    CLASS_NAMES,
-    DOMAIN_NAMES,
-    FEATURES,
-    NONE,
-    PATHS,
-    PER_ROW,
-    SPLIT,
-    Name,
-    each,
-    find_columns,
-)
-from tosca_cache.store.exchange.compose import (
-    ArraySource,
-    Composed,
-    SplitRule,
-    Table,
-    check,
-    compose,
-    without_bad_rows,
-)
-from tosca_cache.store.exchange.external import ExternalFile, open_external
+from tosca_cache.store.exchange.external import PER_ROW, TEXTS, ExternalFile, Name, each, find_columns, open_external
+from tosca_cache.store.exchange.rows import ArraySource, SplitRows, compose, divide, some, without_bad
 from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
@@ -46,57 +25,40 @@ from tosca_cache.store.writer import StoreWriter
 
 IMPORTED = "imported"
 MAX_NAME = 80
-Progress = Callable[[int], None]
 OnColumns = Callable[[Path, Mapping[str, Name], Sequence[str]], None]
 
 
 @dataclass(frozen=True)
-class StoreName:
-    """What the store of imported features is called.
+class ImportOptions:
+    """What the store of imported features is called, and how rows become it.
 
-    dataset: name that it is asked for by. backbone: what made the features, `arch` or `arch.tag`.
+    root: where it will be. dataset: name that it is asked for by. backbone: what made the features, `arch` or `arch.tag`.
     store_dtype: `float16` or `float32`; None for the one that keeps every value.
+    test_fraction, seed: share of each class for the test split where there is none, and which rows those are.
+    drop_bad: leave out rows of NaN, infinity, zeros, or too large for the dtype; they are counted in the fingerprint.
 
-    Raises `UsageError` for names that cannot be part of a folder's name.
+    Raises `UsageError` for what cannot be.
     """
 
+    root: Path
     dataset: str
     backbone: str = IMPORTED
     store_dtype: str | None = None
+    test_fraction: float | None = None
+    seed: int = 1993
+    drop_bad: bool = False
 
     def __post_init__(self) -> None:
         for option, name in (("--dataset", self.dataset), ("--backbone", self.backbone)):
             if not STORE_NAME.fullmatch(name) or len(name) > MAX_NAME:
-                raise UsageError(
-                    f"{ascii(name)[:100]} is no name",
-                    where=option,
-                    remedy=f"use letters, digits, dots, dashes and underscores, {MAX_NAME} of them at most",
-                )
+                remedy = f"use letters, digits, dots, dashes and underscores, {MAX_NAME} of them at most"
+                raise UsageError(f"{ascii(name)[:100]} is no name", where=option, remedy=remedy)
         if self.store_dtype not in (None, *DTYPES):
-            raise UsageError(
-                f"features cannot be stored as {self.store_dtype!r}",
-                where="--store-dtype",
-                remedy=f"use {' or '.join(DTYPES)}",
-            )
-
-
-@dataclass(frozen=True)
-class ImportRequest:
-    """One `tosca cache import`.
-
-    path: the file. test_path: of the test split, where it is a file of its own. named: {role: array, or (train's, test's)};
-    see `columns.find_columns`. most: bytes that the files may claim to hold; see `ExternalFile.check_sizes`.
-    drop_bad: rows that a store cannot hold are left out.
-    """
-
-    path: Path
-    root: Path
-    name: StoreName
-    test_path: Path | None = None
-    named: Mapping[str, Name] = field(default_factory=dict)
-    rule: SplitRule = field(default_factory=SplitRule)
-    most: int | None = None
-    drop_bad: bool = False
+            problem = f"features cannot be stored as {self.store_dtype!r}"
+            raise UsageError(problem, where="--store-dtype", remedy=f"use {' or '.join(DTYPES)}")
+        if self.test_fraction is not None and not 0 < self.test_fraction < 1:
+            problem = f"the test fraction must lie between 0 and 1, not {self.test_fraction}"
+            raise UsageError(problem, where="--test-fraction", remedy="give for example --test-fraction 0.2")
 
 
 @dataclass(frozen=True)
@@ -108,64 +70,34 @@ class Imported:
     notes: tuple[str, ...]
 
 
-def import_files(
-    request: ImportRequest, *, on_columns: OnColumns | None = None, on_rows: Progress | None = None
+def import_file(
+    path: Path,
+    options: ImportOptions,
+    named: Mapping[str, Name],
+    *,
+    most: int | None = None,
+    on_columns: OnColumns | None = None,
 ) -> Imported:
-    """Imports what the request names into its root.
+    """Imports the arrays of a file.
 
     Arguments:
-        on_columns: is told which arrays of the file at a path have a role, and which are not used.
-        on_rows: is told how many more rows are written.
+        named: {role: array, or (train's, test's)}; see `find_columns`.
+        most: bytes that the file may claim to hold; see `ExternalFile.check_sizes`.
+        on_columns: is told which arrays have a role, and which are not used.
 
     Raises `UsageError` or `StoreError`, and then leaves nothing there.
     """
-    paths = [request.path] + ([] if request.test_path is None else [request.test_path])
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_external(path)) for path in paths]
-        file, named = opened[0], request.named
-        if len(opened) == 2:
-            file, named = _joined(opened), {role: _of_splits(name) for role, name in named.items()}
-        for name in each(named):
-            if name.lower().endswith(".npy") and name not in file.arrays:  # an array that is a file of its own
-                one = stack.enter_context(open_external(Path(name)))
-                file = replace(file, size=file.size + one.size, arrays={**file.arrays, name: one.arrays["features"]})
-                paths.append(Path(name))
+    with open_external(path) as file:
         columns = find_columns(file, named)
         if on_columns is not None:
-            on_columns(file.path, columns, [name for name in file.arrays if name not in each(columns)])
-        file.check_sizes(each(columns), request.most)
+            on_columns(path, columns, [name for name in file.arrays if name not in each(columns)])
+        file.check_sizes(each(columns), most)
         source = _load(file, columns)
-    with file_errors(request.path, StoreError, option="another path"):
-        digests = [{"name": path.name, "sha256": _digest(path)} for path in paths]
-    return import_arrays(
-        source,
-        request.root,
-        request.name,
-        request.rule,
-        {"files": digests, "arrays": source.columns},
-        facts={"files": [str(path.absolute()) for path in paths]},
-        progress=on_rows,
-        drop_bad=request.drop_bad,
-    )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _joined(files: Sequence[ExternalFile]) -> ExternalFile:
-    """Train's and test's file as one, whose arrays are called `train/NAME` and `test/NAME`."""
-    arrays = {
-        f"{s}/{name}": array for s, file in zip(SPLITS, files, strict=True) for name, array in file.arrays.items()
-    }
-    return ExternalFile(files[0].path, sum(file.size for file in files), arrays)
-
-
-def _of_splits(name: Name) -> Name:
-    """What an array, or a pair, is called in `_joined` files."""
-    train, test = name if isinstance(name, tuple) else (name, name)
-    return name if name == NONE else (train and f"train/{train}", test and f"test/{test}")
+    with file_errors(path, StoreError, option="another path"), path.open("rb") as opened:
+        digests = [{"name": path.name, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}]
+    arrays = {role: list(name) if isinstance(name, tuple) else name for role, name in columns.items()}
+    facts = {"files": [str(path.absolute())]}
+    return import_arrays(source, options, {"files": digests, "arrays": arrays}, facts)
 
 
 def _load(file: ExternalFile, columns: Mapping[str, Name]) -> ArraySource:
@@ -176,140 +108,128 @@ def _load(file: ExternalFile, columns: Mapping[str, Name]) -> ArraySource:
         name = columns.get(role)
         name = name[place] if isinstance(name, tuple) else name
         found = file.read(name) if name else None
-        if role in (PATHS, CLASS_NAMES, DOMAIN_NAMES) and not isinstance(found, list | None):
+        if role in TEXTS and found is not None and found.dtype.kind != "O":
             remedy = "save texts, or name another array"
             raise UsageError(f"{name} holds no texts", where=file.path, remedy=remedy)
         return found
 
-    tables = []
-    for place in range(2 if isinstance(columns[FEATURES], tuple) else 1):
-        features, *others = (read(role, place) for role in PER_ROW)
-        tables.append(Table(np.asarray(features), *others))
-    name = columns.get(SPLIT)
-    split: Any = tuple(map(file.read, name)) if isinstance(name, tuple) else read(SPLIT)
-    plain = {role: list(name) if isinstance(name, tuple) else name for role, name in columns.items()}
-    split_name = name if isinstance(name, str) else SPLIT
-    return ArraySource(tuple(tables), split, split_name, read(CLASS_NAMES), read(DOMAIN_NAMES), plain)
+    places = range(2 if isinstance(columns["features"], tuple) else 1)
+    parts = tuple({role: read(role, place) for role in PER_ROW if role in columns} for place in places)
+    return ArraySource(parts, read("split"), read("class_names"), read("domain_names"))
 
 
 def import_arrays(
     source: ArraySource,
-    root: Path,
-    name: StoreName,
-    rule: SplitRule,
+    options: ImportOptions,
     described: Mapping[str, Any],
-    *,
     facts: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    drop_bad: bool = False,
 ) -> Imported:
     """Makes the store; goes on with one whose import was killed.
 
     Arguments:
         described: by what this import differs from others (`StoreSpec.source`). facts: for the provenance.
-        progress: is told how many more rows are written.
-        drop_bad: leave out rows of NaN, infinity, zeros, or too large for the dtype; they are counted in the fingerprint.
 
     Raises `UsageError` for features, labels or splits that cannot make a store, before anything is written.
     """
-    composed, described = compose(source, rule), dict(described)
-    features = [rows.features for rows in composed.splits.values()]
-    widest = max(one.dtype.itemsize for one in features)  # float64 is rounded
-    dtype, notes = name.store_dtype or ("float16" if widest == 2 else "float32"), list(composed.notes)
-    if drop_bad:
-        composed, dropped = without_bad_rows(composed, dtype)
-        if any(dropped.values()):
-            described["dropped"] = dropped
-            counts = ", ".join(f"{count} of {split}" for split, count in dropped.items())
-            notes.append(f"rows that no store can hold are left out: {counts}")
-    check(composed, dtype)
-    spec = _spec(composed, name, dtype, described, rule)
-    with file_errors(root, StoreError, option="--root"):
-        root.mkdir(parents=True, exist_ok=True)
-    path = store_path(root, spec)
+    divided, notes = divide(source, options.test_fraction, options.seed)
+    every, class_names, domain_names, more = compose(source, divided)
+    widest = max(part.features.dtype.itemsize for part in every.values())
+    dtype = options.store_dtype or ("float16" if widest == 2 else "float32")
+    splits, notes = without_bad(every, dtype, drop=options.drop_bad), notes + more
+    described = {"kind": "imported", **described}
+    if options.test_fraction is not None:
+        described |= {"test_fraction": options.test_fraction, "seed": options.seed}
+    if any((dropped := {s: len(every[s].rows) - len(splits[s].rows) for s in SPLITS}).values()):
+        described["dropped"] = dropped
+        counts = ", ".join(f"{count} of {split}" for split, count in dropped.items())
+        notes.append(f"rows that no store can hold are left out: {counts}")
+    _check(splits, class_names)
+    spec = _spec(splits, class_names, domain_names, options, dtype, described)
+    with file_errors(options.root, StoreError, option="--root"):
+        options.root.mkdir(parents=True, exist_ok=True)
+    path = store_path(options.root, spec)
     if path.exists():
         return Imported(open_store(path), True, tuple(notes))
     if widest == 8:
         notes.append(f"float64 features are rounded to {dtype}")
-    store = _write(composed, path, spec, {"tosca_cache": __version__, "source": dict(facts or {})}, progress)
+    with StoreWriter.open(
+        path,
+        spec,
+        class_names=class_names,
+        domain_names=domain_names,
+        numerics={},
+    ) as writer:
+        _write(writer, splits)
+        store = writer.finish({"tosca_cache": __version__, "source": dict(facts or {})})
     return Imported(store, False, tuple(notes))
 
 
 def digest_of(source: ArraySource) -> str:
     """SHA-256 of features in memory, where there is no file; all else that they have is in the listing's digest."""
     digest = hashlib.sha256()
-    for split, table in zip(SPLITS if len(source.tables) == 2 else ("",), source.tables, strict=True):
-        rows = table.features[:, 0] if table.features.shape[1] == 1 else table.features
+    for split, part in zip(SPLITS if len(source.parts) == 2 else ("",), source.parts, strict=True):
+        rows = part["features"]
+        rows = rows[:, 0] if rows.ndim == 3 and rows.shape[1] == 1 else rows
         little = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
         digest.update(f"{split} {little.dtype.str} {little.shape}\n".encode())
         digest.update(little.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def _spec(composed: Composed, name: StoreName, dtype: str, source: Mapping[str, Any], rule: SplitRule) -> StoreSpec:
-    arch, _, tag = name.backbone.partition(".")
-    counts = {split: composed.splits[split].features.shape[1] - 1 for split in SPLITS}
-    divided: dict[str, Any] = {} if rule.fraction is None else {"test_fraction": rule.fraction, "seed": rule.seed}
-    if rule.values is not None:
-        divided["split_values"] = list(rule.values)
+def _check(splits: Mapping[str, SplitRows], class_names: Sequence[str]) -> None:
+    """Raises `UsageError` for splits that cannot be trained on."""
+    for split, part in splits.items():
+        if (missing := np.setdiff1d(np.arange(len(class_names)), part.labels)).size:
+            problem = f"{missing.size} classes have no rows of {split}: {some([class_names[c] for c in missing])}"
+            raise UsageError(problem, where="--labels", remedy="leave the classes out, or add rows of them")
+    train, test = (splits[split].features.shape[-1] for split in SPLITS)
+    if train != test:
+        problem = f"train features have width {train}, test features {test}"
+        raise UsageError(problem, where="--features", remedy="give features of one backbone")
+
+
+def _spec(
+    splits: Mapping[str, SplitRows],
+    class_names: Sequence[str],
+    domain_names: Sequence[str],
+    options: ImportOptions,
+    dtype: str,
+    source: Mapping[str, Any],
+) -> StoreSpec:
+    arch, _, tag = options.backbone.partition(".")
+    widths = {split: rows.features.shape[1:] for split, rows in splits.items()}
+    listed = [[rows.paths, rows.labels.tolist(), rows.domains.tolist()] for rows in splits.values()]
+    listing = {
+        "classes": class_names,
+        "domains": domain_names,
+        "splits": dict(sorted(zip(splits, listed, strict=True))),
+    }
+    text = json.dumps(listing, ensure_ascii=True, separators=(",", ":"))  # as `ImageDataset.listing_digest` has it
     return StoreSpec(
         dataset={
-            "name": name.dataset,
-            "listing_digest": _listing_digest(composed),
-            "classes": len(composed.class_names),
-            "splits": {split: len(composed.splits[split].rows) for split in SPLITS},
+            "name": options.dataset,
+            "listing_digest": hashlib.sha256(text.encode()).hexdigest(),
+            "classes": len(class_names),
+            "splits": {split: len(rows.rows) for split, rows in splits.items()},
         },
-        backbone={
-            "name": arch,
-            "tag": tag,
-            "weights_digest": UNKNOWN,
-            "dim": composed.splits["train"].features.shape[-1],
-        },
+        backbone={"name": arch, "tag": tag, "weights_digest": UNKNOWN, "dim": widths["train"][1]},
         transform={},
-        views={"count": counts["train"], "seed": 0, "test_count": counts["test"]},
+        views={"count": widths["train"][0] - 1, "seed": 0, "test_count": widths["test"][0] - 1},
         precision=UNKNOWN,
         dtype=dtype,
-        source={"kind": IMPORTED, **source, **divided},
+        source=source,
     )
 
 
-def _listing_digest(composed: Composed) -> str:
-    """As `ImageDataset.listing_digest` has it."""
-    listing = {
-        "classes": composed.class_names,
-        "domains": composed.domain_names,
-        "splits": {
-            name: [rows.paths, np.asarray(rows.labels).tolist(), np.asarray(rows.domains).tolist()]
-            for name, rows in sorted(composed.splits.items())
-        },
-    }
-    return hashlib.sha256(json.dumps(listing, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _write(
-    composed: Composed, path: Path, spec: StoreSpec, provenance: dict[str, Any], progress: Progress | None
-) -> Store:
-    writer = StoreWriter.open(
-        path,
-        spec,
-        class_names=composed.class_names,
-        domain_names=composed.domain_names,
-        rows={split: len(composed.splits[split].rows) for split in SPLITS},
-        views={split: composed.splits[split].features.shape[1] for split in SPLITS},
-        numerics={},
-    )
-    with writer:
-        for shard in writer.pending():
-            rows = composed.splits[shard.split].part(np.arange(shard.start, shard.stop))
-            features = rows.features[rows.rows]
-            writer.publish(
-                shard,
-                features=features,
-                labels=np.asarray(rows.labels),
-                domains=np.asarray(rows.domains),
-                views=np.zeros((*features.shape[:2], VIEW_PARAMETERS), dtype=np.int64),
-                paths=rows.paths or (),
-            )
-            if progress is not None:
-                progress(shard.rows)
-        return writer.finish(provenance)
+def _write(writer: StoreWriter, splits: Mapping[str, SplitRows]) -> None:
+    for shard in writer.pending():
+        rows, part = splits[shard.split], slice(shard.start, shard.stop)
+        features = rows.features[rows.rows[part]]
+        writer.publish(
+            shard,
+            features=features,
+            labels=rows.labels[part],
+            domains=rows.domains[part],
+            views=np.zeros((*features.shape[:2], VIEW_PARAMETERS), dtype=np.int64),
+            paths=rows.paths[part],
+        )

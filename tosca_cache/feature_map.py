@@ -1,17 +1,16 @@
-"""A store's images in two dimensions, by their features: UMAP where it is installed, else principal components."""
+"""The images of a store in two dimensions, by their features: UMAP where it is installed, else principal components."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.store.layout import SPLITS
+from tosca_cache import plots
+from tosca_cache.errors import UsageError
 
-if TYPE_CHECKING:
-    from tosca_cache.store.reader import Store
-
+SPLITS = ("train", "test")
 MOST_POINTS = 3000
 FloatArray = NDArray[np.float32]
 
@@ -25,7 +24,7 @@ class MapPoint(NamedTuple):
     row: int
 
 
-def feature_map(store: Store, clean: dict[str, FloatArray] | None = None) -> tuple[str, list[MapPoint]]:
+def feature_map(store: Any, clean: dict[str, FloatArray] | None = None) -> tuple[str, list[MapPoint]]:
     """How the map was made, in words, and at most `MOST_POINTS` images, evenly taken; without rows of NaN or infinity.
 
     Arguments:
@@ -43,7 +42,7 @@ def feature_map(store: Store, clean: dict[str, FloatArray] | None = None) -> tup
     return how, [MapPoint(x, y, split, row) for (split, row), (x, y) in zip(chosen, at.tolist(), strict=True)]
 
 
-def clean_features(store: Store) -> dict[str, FloatArray]:
+def clean_features(store: Any) -> dict[str, FloatArray]:
     """Features of the clean view of every image by split, of several pieces the last, [n, d]."""
     return {split: store.features(split, views=0, pieces="last")[:, 0].astype(np.float32) for split in SPLITS}
 
@@ -65,3 +64,18 @@ def _in_two(x: FloatArray) -> tuple[NDArray[Any], str]:
         share = model.explained_variance_ratio_.sum()
         return at, f"the first two principal components, {share:.0%} of the variance"
     return np.asarray(UMAP(random_state=0).fit_transform(x)), "UMAP, where only nearness means something"
+
+
+def chart(store: Any, by: str) -> Any:
+    """The map as an Altair chart, coloured by `class`, `domain` or `split`; raises `UsageError` for another word."""
+    plots.altair()  # before the features are read
+    if by not in ("class", "domain", "split"):
+        raise UsageError(f"a map is not coloured by {by!r}", where="by", remedy="use class, domain or split")
+    how, found = feature_map(store)
+    labels, domains, paths = ({s: get(s) for s in SPLITS} for get in (store.labels, store.domains, store.paths))
+    rows = [
+        {"x": x, "y": y, "class": store.class_names[int(labels[s][r])], "image": paths[s][r], "split": s}
+        | {"domain": store.domain_names[int(domains[s][r])] if len(store.domain_names) > 1 else ""}
+        for x, y, s, r in sorted(found, key=lambda point: int(labels[point.split][point.row]))
+    ]
+    return plots.points(rows, f"map of the features: {how}", "x", "y", by, bare=True)

@@ -1,0 +1,92 @@
+"""How long a comparison takes, before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+
+from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
+from tosca_cache.compare.measure import SCORINGS, Workplace, blocks_of, make_stream, scoring_seconds
+from tosca_cache.devices import resolve_device
+from tosca_cache.learners import learner_type
+from tosca_cache.learners.options import make_learner
+from tosca_cache.learners.protocol import run_protocol, run_protocols
+from tosca_cache.runs.experiment import make_engine
+from tosca_cache.store import Store
+from tosca_cache.sweep.ledger import DIVERGED, DONE
+from tosca_cache.sweep.runner import finished_in
+from tosca_cache.sweep.scenario import read_data
+from tosca_cache.tasks import TaskStream
+from tosca_cache.workers import threads_here
+
+TASKS = 2  # that are timed, of one seed (or of all, where they learn together)
+PATIENCE = 30.0  # seconds after which no other learner is timed
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """cells: of the comparison; finished: of these. seconds: of the others. untimed: learners that are not in them."""
+
+    cells: int
+    finished: int
+    seconds: float
+    untimed: tuple[str, ...]
+
+
+def estimate(request: CompareRequest, store: Store, ledger: Path) -> Estimate:
+    """Times the first two tasks of each learner that has something left to do, and takes the others for like the second.
+
+    A learner that keeps train rows is taken to learn from all of them in each task. Learners that fail, or that there is no
+    time for, are not timed.
+
+    Raises `UsageError` for what cannot be done at all.
+    """
+    rows = [cells_of(request, method, store.spec.digest()) for method in request.methods]
+    cells = [cell for row in rows for cell in row]
+    known = finished_in(ledger, [cell.address for cell in cells], (DONE, DIVERGED))  # what failed is tried again
+    left = [[cell for cell in row if cell.address not in known] for row in rows]
+    data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
+    engine = make_engine(request.config, make_stream(cells[0], data), len(cells), threads_here())
+    place, begun, seconds, untimed = Workplace(data, device, engine), perf_counter(), 0.0, []
+    for row in filter(None, left):
+        blocks = blocks_of(row)
+        try:
+            if perf_counter() - begun > PATIENCE:
+                raise TimeoutError
+            seconds += len(blocks) * _seconds(blocks[0], place)
+        except Exception:  # a learner may be a user's own, and raise anything; it is told when it is run
+            untimed.append(row[0].method)
+    return Estimate(len(cells), len(known), seconds, tuple(untimed))
+
+
+def _seconds(cells: Sequence[CompareCell], place: Workplace) -> float:
+    """Of some cells of one learner that are run side by side."""
+    streams = [make_stream(cell, place.data) for cell in cells]
+    learners = [
+        make_learner(cell.method, cell.config, cell.options, seed=cell.seed, device=place.device, engine=place.engine)
+        for cell in cells
+    ]
+    timed = [stream.first(TASKS) for stream in streams]
+    done = [perf_counter()]
+    if len(cells) > 1:
+        outcomes = run_protocols(learners, timed, on_task=lambda number: done.append(perf_counter()))
+    else:
+        outcomes = [run_protocol(learners[0], timed[0], on_task=lambda number, row: done.append(perf_counter()))]
+    each = scoring_seconds(learners[0], timed[0])
+    first, *second = (
+        after - before - each * sum(int(outcome.counts[: number + 1].sum()) for outcome in outcomes)
+        for number, (before, after) in enumerate(pairwise(done))
+    )
+    tasks = len(streams[0])
+    grows = learner_type(cells[0].method).rehearsal
+    learning = first + sum(second[0] * (number / 2 if grows else 1) for number in range(2, tasks + 1))
+    return max(0.0, learning) + each * sum(_scored(stream) for stream in streams)
+
+
+def _scored(stream: TaskStream) -> int:
+    """Test rows that are asked about: those of all tasks seen after each, and all some times more."""
+    counts = [len(stream.test_labels(number)) for number in range(len(stream))]
+    return sum(sum(counts[: number + 1]) for number in range(len(counts))) + SCORINGS * sum(counts)
