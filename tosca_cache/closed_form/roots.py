@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.factor import GrowingFactor
+
 GROUP = 512  # rows that are mixed into one square root, at most
 # Rows for each feature up to which the small system is the cheaper one: beyond M rows it grows slowly, and the [M, M] one
 # has to be built first, by about 2 M^3 operations.
@@ -115,7 +117,7 @@ class Dual:
     def __init__(self, blocks: Iterable[Tensor] = ()) -> None:
         self.blocks = list(blocks)  # each [n, M]
         self._products: list[Tensor] = []  # block i: its rows with all rows up to its own, [n_i, n_0 + ... + n_i]
-        self._factor: Tensor | None = None
+        self._factor: GrowingFactor | None = None
         self._factored: tuple[float, Tensor] | None = None  # lambda and weights of the factor
         self._halfway: tuple[Tensor, Tensor] | None = None  # L^-1 of the last right-hand side, and that side
         self._kept = 0  # rows whose part of the factor is that of the last solution
@@ -139,9 +141,9 @@ class Dual:
         self._multiply()
         scale = torch.ones_like(targets[:, 0]) if weights is None else weights.sqrt()
         factor = self._factorised(lam, scale)
-        scale = scale.to(factor).unsqueeze(1)
-        halfway = self._forward(factor, scale * targets.to(factor))
-        coefficients = scale * torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
+        scale = scale.to(self._products[0]).unsqueeze(1)
+        halfway = self._forward(factor, scale * targets.to(scale))
+        coefficients = scale * factor.backward(halfway)
         return coefficients.to(self.blocks[0].dtype)
 
     def combined(self, coefficients: Tensor) -> Tensor:
@@ -155,9 +157,12 @@ class Dual:
     def products(self) -> Tensor:
         """S S^T, [r, r]; float64."""
         self._multiply()
-        whole = torch.zeros(self.count, self.count, dtype=torch.float64, device=self.blocks[0].device)
-        self._fill(whole, torch.ones_like(whole[0]), 0)
-        return whole + whole.tril(-1).mT
+        whole = torch.empty(self.count, self.count, dtype=torch.float64, device=self.blocks[0].device)
+        for block in self._products:
+            n, last = block.shape
+            whole[last - n : last, :last] = block
+            whole[: last - n, last - n : last] = block[:, : last - n].mT
+        return whole
 
     def _multiply(self) -> None:
         for i in range(len(self._products), len(self.blocks)):
@@ -167,7 +172,7 @@ class Dual:
     def _cast(self, block: Tensor) -> Tensor:
         return block.double() if self._double else block
 
-    def _forward(self, factor: Tensor, right: Tensor) -> Tensor:
+    def _forward(self, factor: GrowingFactor, right: Tensor) -> Tensor:
         """L^-1 of the right-hand side [r, C]; rows solved for before are kept if their part of both is the same."""
         known, before = self._halfway or (right[:0], right[:0])
         start, classes = before.shape
@@ -177,14 +182,11 @@ class Dual:
             and torch.equal(right[:start, :classes], before)
             and not right[:start, classes:].any()
         )
-        start = start if same else 0
-        known = F.pad(known, (0, right.shape[1] - classes)) if same else right[:0]
-        rest = right[start:] - factor[start:, :start] @ known
-        found = torch.cat([known, torch.linalg.solve_triangular(factor[start:, start:], rest, upper=False)])
+        found = factor.forward(right, F.pad(known, (0, right.shape[1] - classes)) if same else right[:0])
         self._halfway, self._kept = (found, right), len(right)
         return found
 
-    def _factorised(self, lam: float, scale: Tensor) -> Tensor:
+    def _factorised(self, lam: float, scale: Tensor) -> GrowingFactor:
         factor = self._extended(lam, scale)
         if factor is None and self._products[0].dtype != torch.float64:
             self._double, self._products, self._factor = True, [], None
@@ -197,41 +199,29 @@ class Dual:
         self._factor, self._factored = factor, (lam, scale)
         return factor
 
-    def _extended(self, lam: float, scale: Tensor) -> Tensor | None:
+    def _extended(self, lam: float, scale: Tensor) -> GrowingFactor | None:
         """The Cholesky factor for all rows: the older rows' part is kept if it is still right."""
-        start = self._reusable(lam, scale)
-        rows = len(scale)
-        whole = column_major(rows, rows, scale, self._products[0].dtype)
-        self._fill(whole, scale.to(whole), start)
-        if not start:
+        known = self._reusable(lam, scale)
+        factor, self._factor = known or GrowingFactor(), None
+        if known is None:
             self._kept = 0
-            return cholesky(whole, lam)
-        old, below = whole[:start, :start], whole[start:, :start]
-        assert self._factor is not None
-        old.copy_(self._factor)
-        below.copy_(torch.linalg.solve_triangular(self._factor, below.mT, upper=False).mT)
-        corner = cholesky((whole[start:, start:] - below @ below.mT).mT.contiguous().mT, lam)
-        if corner is None:
-            self._factor = None
-            return self._extended(lam, scale)
-        whole[start:, start:] = corner
-        return whole
-
-    def _reusable(self, lam: float, scale: Tensor) -> int:
-        """Rows whose part of the factor holds for this lambda and these weights."""
-        if self._factor is None or self._factored is None or self._factor.dtype != self._products[0].dtype:
-            return 0
-        rows = len(self._factor)
-        return rows if self._factored[0] == lam and torch.equal(self._factored[1], scale[:rows]) else 0
-
-    def _fill(self, whole: Tensor, scale: Tensor, start: int) -> None:
-        """Writes the scaled products of the rows from `start` on into the lower half."""
-        first = 0
+        start, wide = len(factor), scale.to(self._products[0])
         for block in self._products:
-            last = first + len(block)
-            if first >= start:
-                whole[first:last, :last] = scale[first:last, None] * block * scale[:last]
-            first = last
+            n, last = block.shape
+            if last <= start:
+                continue
+            rows = (block * wide[:last]).mul_(wide[last - n : last, None])
+            rows[:, last - n :].diagonal().add_(lam)
+            if not factor.append(rows):
+                return self._extended(lam, scale) if known else None
+        return factor
+
+    def _reusable(self, lam: float, scale: Tensor) -> GrowingFactor | None:
+        """The factor, if it holds for this lambda and these weights."""
+        if self._factor is None or self._factored is None:
+            return None
+        before, weights = self._factored
+        return self._factor if before == lam and torch.equal(weights, scale[: len(weights)]) else None
 
     def _mean_square(self, scale: Tensor) -> float:
         squares = torch.cat([block[:, -len(block) :].diagonal() for block in self._products])
