@@ -143,7 +143,8 @@ class Lda:
         few, each = 1 / self.counts[there], lengths[there] / len(self.second)
         noise = noise_of_means(each, few)
         between = max(0.0, found - noise * float(few.mean()))
-        scale = self.counts / (noise + self.counts * between)  # a_c / v
+        counts = self.counts.where(there, self.counts[there].mean())  # a class without rows is one like others, at 0
+        scale = counts / (noise + counts * between)  # a_c / v
         return between * scale, scale / scale[there].mean()
 
     def _is_likely(self) -> bool:
