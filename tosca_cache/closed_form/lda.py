@@ -123,8 +123,8 @@ class Lda:
         lengths = (away * weights).sum(0)  # of the means, squared
         if not chosen:
             return weights, -centre @ weights - 0.5 * lengths
-        shorter, scale = self.shortening(lengths)
-        return scale * weights, scale * (-centre @ weights - 0.5 * shorter * lengths)
+        shorter, relative = self.shortening(lengths)
+        return relative * weights, relative * (-centre @ weights - 0.5 * shorter * lengths)
 
     def shortening(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """a_c = v / (v + s / n_c) of squared lengths of means, where means of all rows there are would have v; and a_c / a.

@@ -50,7 +50,8 @@ class LinearDiscriminant(ClosedForm):
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
     agrees = (
         "equal to the paper's equations (Hoffbeck and Landgrebe 1996, with the mean distance of Theiler 2012; class means "
-        "shortened after James and Stein 1961); there is no official code."
+        "shortened after James and Stein 1961, each by its number of rows and by a noise that their lengths show, which "
+        "is ours); there is no official code."
     )
     adds_rows = True
 
