@@ -1,4 +1,4 @@
-"""`tosca cache verify` and `tosca cache why` as a user meets them."""
+"""`tosca cache verify` as a user meets it."""
 
 import json
 import shutil
@@ -9,7 +9,6 @@ import pytest
 from commands import tosca
 from PIL import Image
 
-from tosca_cache.cli.app import app
 from tosca_cache.store import list_stores, open_store
 
 
@@ -41,8 +40,8 @@ def spoil(path):
 
 
 def test_a_good_store(store):
-    result = tosca("cache", "verify", store, "--recompute", 4, "--images", code=0)
-    assert "nothing is wrong" in result.output and "as they were listed" in result.output
+    result = tosca("cache", "verify", store, "--recompute", 4, code=0)
+    assert "nothing is wrong" in result.output
     assert "4 views computed again: within the tolerance of 1e-03" in result.output
     facts = json.loads(tosca("cache", "verify", store.name, "--root", store.parent, "--recompute", 3, "--json").stdout)
     assert facts["ok"] and facts["recompute"]["compared"] == 3 and facts["problems"] == []
@@ -72,8 +71,7 @@ def test_json_of_a_repair(store):
 def test_what_cannot_be_compared_is_said(store, made, tmp_path):
     other = shutil.copytree(made[0] / "set", tmp_path / "other")
     shutil.copy(other / "train/a/0.png", other / "train/a/9.png")
-    result = tosca("cache", "verify", store, "--images", "--recompute", 2, "--dataset", other, code=1)
-    assert "1 added: train: train/a/9.png" in result.output
+    result = tosca("cache", "verify", store, "--recompute", 2, "--dataset", other, code=1)
     assert "recompute: could not be compared" in result.output and "dataset.listing_digest" in result.output
     facts = json.loads(
         tosca("cache", "verify", store, "--recompute", 2, "--weights", "no.safetensors", "--json").stdout
@@ -95,52 +93,9 @@ def test_no_store(tmp_path):
     assert "does not exist" in result.output
 
 
-def test_why_there_is_one(made):
-    result = tosca("cache", "why", *made[1], "--workers", 1, "--jobs", 2, code=0)
-    assert result.output.startswith("matches: ")
-    facts = json.loads(tosca("cache", "why", *made[1], "--json").stdout)
-    assert facts["matches"] and facts["stores"][0]["differences"] == []
-
-
-def test_why_there_is_none(made):
-    result = tosca("cache", "why", *made[1], "--views", 3, "--store-dtype", "float32", code=1)
-    (summary,) = list_stores(made[0] / "cache")
-    assert str(summary.path) in result.output
-    assert 'dtype: asked for "float32", it has "float16"' in result.output
-    assert "views.count: asked for 3, it has 1" in result.output
-    assert "make it: tosca extract --dataset" in result.output and "--views 3" in result.output
-
-
-def test_why_names_the_nearest_first_and_what_an_unfinished_one_was_begun_with(made, tmp_path):
-    asked = [*made[1][:-1], tmp_path / "cache"]
-    tosca("cache", "why", *asked, code=1)
-    tosca("extract", *asked)
-    (tmp_path / "cache" / "junk").mkdir()
-    (tmp_path / "cache" / "junk" / "manifest.json").write_text("{")
-    tosca("extract", *asked, "--views", 3, "--part", "1/2", "--batch-size", 4)
-    facts = json.loads(tosca("cache", "why", *asked, "--views", 3, "--batch-size", 6, "--json").stdout)
-    assert not facts["matches"]
-    assert [one["state"] for one in facts["stores"]] == ["finished", "unfinished", "damaged"]
-    assert [one["differences"] for one in facts["stores"][:2]] == [
-        [{"field": "views.count", "asked": 3, "store": 1}],
-        [{"field": "numerics.batch_size", "asked": 6, "store": 4}],
-    ]
-    result = tosca("cache", "why", *asked, "--views", 3, code=0)
-    assert "it is unfinished; this goes on with it" in result.output
-
-
-def test_why_has_the_options_of_extract():
-    import typer
-
-    group = typer.main.get_command(app)
-    extract, why = group.commands["extract"], group.commands["cache"].commands["why"]
-    assert {p.name: p.opts for p in extract.params}.items() <= {p.name: p.opts for p in why.params}.items()
-    assert {p.name for p in why.params} - {p.name for p in extract.params} == {"as_json"}
-
-
 def test_the_test_fraction_is_kept(made, tmp_path):
     folder, asked = made
     tosca("extract", *asked[2:-1], tmp_path / "cache", "--dataset", folder / "set" / "train", "--test-fraction", 0.34)
     (summary,) = list_stores(tmp_path / "cache")
     assert open_store(summary.path).provenance["source"]["test_fraction"] == 0.34
-    tosca("cache", "verify", summary.path, "--images", "--recompute", 2, code=0)
+    tosca("cache", "verify", summary.path, "--recompute", 2, code=0)

@@ -95,7 +95,7 @@ def test_datasets_are_listed(tmp_path):
     assert rows["digits"]["status"] == "embedded"
     assert rows["vtab"]["status"] == "missing" and rows["vtab"]["folder"] == str(tmp_path / "vtab-cil" / "vtab")
     table = tosca("datasets", "--data-root", tmp_path, columns=200)
-    for word in ("omnibenchmark", "89697", "missing", "RevisitingCIL"):
+    for word in ("omnibenchmark", "89697", "missing", "tosca fetch"):
         assert word in table.stdout
 
 

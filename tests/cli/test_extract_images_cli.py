@@ -31,11 +31,11 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(tiny_weights, folder):
-    """Runs a verb on the tiny model with some more arguments."""
+    """Runs `tosca extract` on the tiny model with some more arguments."""
 
-    def invoke(*arguments, verb=("extract",)):
+    def invoke(*arguments):
         tiny = ["--backbone", "test_vit", "--weights", str(tiny_weights), "--img-size", "32", "--views", "1"]
-        return tosca(*verb, *tiny, *arguments)
+        return tosca("extract", *tiny, *arguments)
 
     return invoke
 
@@ -91,15 +91,6 @@ def test_a_store_made_before_says_how(run):
     assert not {"orientation", "background", "depth"} & only_store().spec.transform.keys()
     info = json.loads(tosca("cache", "info", "set--", "--json").stdout)
     assert info["decoding"] == {"orientation": "stored", "background": "none", "depth": "clipped"}
-    why = run("--dataset", "set", verb=("cache", "why"))
-    assert why.exit_code == 1
-    for line in (
-        'transform.orientation: asked for "upright", it has "stored"',
-        'transform.background: asked for "#ffffff", it has "none"',
-        'transform.depth: asked for "scaled", it has "clipped"',
-    ):
-        assert line in why.stdout
-    assert run("--dataset", "set", *AS_BEFORE, verb=("cache", "why")).exit_code == 0
 
 
 def test_a_list_is_a_dataset(run, folder):
@@ -108,7 +99,7 @@ def test_a_list_is_a_dataset(run, folder):
     (folder.parent / "list.csv").write_text("\n".join(["path,label,split", *lines]))
     assert run("--dataset", "list.csv").exit_code == 0
     assert only_store().spec.dataset["name"] == "list.csv" and only_store().rows == {"train": 6, "test": 6}
-    tosca("cache", "verify", only_store().path, "--images", "--recompute", 3, code=0)
+    tosca("cache", "verify", only_store().path, "--recompute", 3, code=0)
     (folder.parent / "list.csv").write_text("path,label,split\nset/train/a/9.png,a,train\n")
     broken = run("--dataset", "list.csv")
     assert broken.exit_code == 1 and "line 2 of the list" in broken.stderr and "list.csv:2" in broken.stderr

@@ -1,4 +1,4 @@
-"""`tosca extract` over several workers as a user meets it: --part and --join, --jobs on loky, Dask and Ray, and kill -9."""
+"""`tosca extract` over several workers as a user meets it: --part and --join, --jobs, and kill -9."""
 
 import os
 import re
@@ -7,14 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import loky_worker, process_below, tosca, warm_loky
+from commands import loky_worker, tosca, warm_loky
 
-from tosca_cache.extract.jobs import make_part
 from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
 from tosca_cache.store.locks import registry_lock, writers
@@ -55,50 +52,31 @@ def test_no_more_threads_than_the_environment_allows(tiny_digits, tmp_path, monk
     assert " 3 workers" in run(tiny_digits, tmp_path / "other", "--workers", "3").stderr
 
 
-WORKERS = {
-    "loky": loky_worker,
-    "dask": partial(process_below, ".*multiprocessing.spawn"),
-    "ray": partial(process_below, "ray::_call"),
-}
-
-
 @pytest.fixture
 def killed(monkeypatch):
-    """Kills a worker with -9 as soon as one of a command's parts is made: (what gives its number) -> list that gets it."""
+    """Kills a worker with -9 as soon as one of a command's parts is made; its number is in the list then."""
+    numbers, usual = [], Workers.run
 
-    def make(victim):
-        numbers, usual = [], Workers.run
+    def run(self, function, *jobs):
+        for result in usual(self, function, *jobs):
+            if not numbers:
+                numbers.append(loky_worker())
+                os.kill(numbers[0], signal.SIGKILL)
+            yield result
 
-        def run(self, function, *jobs):
-            for result in usual(self, function, *jobs):
-                if function is make_part and not numbers:
-                    numbers.append(victim())
-                    os.kill(numbers[0], signal.SIGKILL)
-                yield result
-
-        monkeypatch.setattr(Workers, "run", run)
-        return numbers
-
+    monkeypatch.setattr(Workers, "run", run)
     with warm_loky():
-        yield make
+        yield numbers
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
-@pytest.mark.parametrize(
-    "backend", ["loky", pytest.param("dask", marks=pytest.mark.long), pytest.param("ray", marks=pytest.mark.long)]
-)
-def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undisturbed, files, tmp_path, killed, backend):
-    module = {"dask": "distributed", "ray": "ray"}.get(backend)
-    if module is not None and find_spec(module) is None:
-        pytest.skip(f"{module} is not installed")
-    victim = killed(WORKERS[backend])
-    result = run(tiny_digits, tmp_path, "--jobs", "2", "--backend", backend, code=0)
-    assert victim
-    assert "2 jobs" in result.stderr and backend in result.stderr
+def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undisturbed, files, tmp_path, killed):
+    result = run(tiny_digits, tmp_path, "--jobs", "2", code=0)
+    assert killed and "2 jobs" in result.stderr
     assert files(tmp_path) == undisturbed
     (store,) = list_stores(tmp_path)
     last = open_store(store.path).provenance["last_run"]
-    assert (last["jobs"], last["backend"], last["images"]) == (2, backend, 1797)
+    assert (last["jobs"], last["images"]) == (2, 1797)
 
 
 # Every process of Python that is started reads this: a worker stands still once it has published a shard of its part.

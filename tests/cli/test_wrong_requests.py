@@ -40,13 +40,11 @@ digits --duplicates drop | 2 | --duplicates | digits
 digits --part 0/4 | 2 | --part | i from 1 to n
 digits --part 1/2 --join | 2 | --part cannot be combined with --join
 digits --part 1/2 --jobs 2 | 2 | --part cannot be combined with --jobs
-digits --join --backend dask | 2 | --join cannot be combined with --backend
+digits --join --jobs 2 | 2 | --join cannot be combined with --jobs
 digits --part 1/2 --restart | 2 | --restart | other parts have done
 digits --join --restart | 2 | --restart
 digits --jobs 0 | 2 | --jobs
 digits --jobs 100000 | 2 | --jobs 100000 would start 100000 processes | give at most
-digits --jobs 2 --backend slurm | 2 | --backend | loky, dask, ray
-digits --jobs 2 --scheduler tcp://here:8786 | 2 | --scheduler | --backend dask
 folder --orientation sideways | 2 | --orientation | upright or stored
 folder --depth 12 | 2 | --depth | scaled or clipped
 folder --background pinkish | 2 | --background | 'pinkish'

@@ -51,18 +51,8 @@ class TestLinks:
     def test_a_class_that_is_a_link_is_named(self, folder, tmp_path):
         (folder / "train" / "a").rename(tmp_path / "elsewhere")
         (folder / "train" / "a").symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(DatasetError, match=r"only in test: 'a' \(left out there: links to folders: 1\)") as raised:
+        with pytest.raises(DatasetError, match=r"only in test: 'a' \(left out: links to folders: 1 \(train/a\)\)"):
             load_dataset(str(folder))
-        assert "train/a" in raised.value.remedy
-
-    def test_nothing_but_links(self, folder, tmp_path):
-        for split in ("train", "test"):
-            for name in ("a", "b"):
-                (folder / split / name).rename(tmp_path / f"{split}-{name}")
-                (folder / split / name).symlink_to(tmp_path / f"{split}-{name}")
-        with pytest.raises(DatasetError, match="links to folders: 2") as raised:
-            load_dataset(str(folder))
-        assert "CSV" in raised.value.remedy
 
     def test_the_dataset_and_its_splits_may_be_links(self, folder, tmp_path):
         (folder / "train").rename(tmp_path / "elsewhere")
@@ -135,20 +125,18 @@ class TestSuffixes:
             ".txt files": ["train/a/notes.txt"],
         }
 
-    def test_a_class_of_nothing_else_is_named(self, folder):
+    def test_a_class_or_a_dataset_of_nothing_else_is_named(self, folder):
         for split in ("train", "test"):
             (folder / split / "phone").mkdir()
             (folder / split / "phone" / "1.heic").write_bytes(b"no image")
-        with pytest.raises(DatasetError, match=r"1 class without images: 'phone' \(left out there: .heic files: 1\)"):
+        with pytest.raises(DatasetError, match=r"1 class without images: 'phone' \(left out: .heic files: 1 "):
             load_dataset(str(folder))
-
-    @pytest.mark.parametrize("splits", [("train", "test"), (".",)])
-    def test_a_dataset_of_nothing_else(self, tmp_path, splits):
-        for split in splits:
-            (tmp_path / "set" / split / "phone").mkdir(parents=True)
-            (tmp_path / "set" / split / "phone" / "1.heic").write_bytes(b"no image")
-        with pytest.raises(DatasetError, match=r"no images found.*\.heic files: 1"):
-            load_dataset(str(tmp_path / "set"))
+        for split in ("train", "test"):
+            for name in ("a", "b"):
+                shutil.rmtree(folder / split / name)
+        for place in (folder, folder / "train"):
+            with pytest.raises(DatasetError, match=r"no images found.*\.heic files: 1"):
+                load_dataset(str(place))
 
     def test_gif_is_read_but_not_as_published(self, folder):
         for split in ("train", "test"):

@@ -70,11 +70,10 @@ def parquet_shards(root):
 
 def tar_shards(root):
     root.mkdir()
-    (root / "classnames.txt").write_text("\n".join(CLASSES))
     for split in ("train", "test"):
         members = []
         for number, (data, name) in enumerate(samples(split)):
-            members += [(f"a/{number:04d}.cls", str(CLASSES.index(name)).encode()), (f"a/{number:04d}.png", data)]
+            members += [(f"a/{number:04d}.cls", name.encode()), (f"a/{number:04d}.png", data)]
         (root / f"{split}-000.tar").write_bytes(tarred(members, "w"))
 
 
@@ -89,12 +88,14 @@ def packed(request, tmp_path):
 
 def test_has_the_images_that_were_packed(packed):
     dataset = load_dataset(str(packed))
-    assert dataset.class_names == CLASSES and dataset.name == "photos.d"
+    classes = dataset.class_names  # by name where nothing says their order
+    assert classes == (CLASSES if any(packed.rglob("*.arrow")) or any(packed.rglob("*.parquet")) else ("ant", "bee"))
+    assert dataset.name == "photos.d"
     for split in ("train", "test"):
         wanted = sorted((name, data) for data, name in samples(split))
         found = []
         for row, label in enumerate(dataset.splits[split].labels):
-            found.append((CLASSES[label], dataset.open(split, row).tobytes()))
+            found.append((classes[label], dataset.open(split, row).tobytes()))
         pixels = [(name, load_pixels(data)) for name, data in wanted]
         assert sorted(found) == sorted(pixels)
         assert sorted(dataset.splits[split].labels) == list(dataset.splits[split].labels)
@@ -127,7 +128,7 @@ def test_features_are_those_of_the_folder(packed, tmp_path):
         means.append(
             {name: clean[labels == k].reshape(-1, store.dim).mean(0) for k, name in enumerate(store.class_names)}
         )
-        tosca("cache", "verify", path, "--recompute", "2", "--images", code=0)
+        tosca("cache", "verify", path, "--recompute", "2", code=0)
     for name in CLASSES:
         np.testing.assert_allclose(means[0][name], means[1][name], rtol=1e-3, atol=1e-3)
 
@@ -146,12 +147,12 @@ def test_a_changed_shard_is_not_what_a_store_was_made_of(tmp_path):
 def test_one_file_is_divided(tmp_path):
     made = table(samples("train"))
     pq.write_table(made, tmp_path / "all.parquet")
-    with pytest.raises(UsageError, match="no test split"):
+    with pytest.raises(UsageError, match="no test split of their own"):
         load_dataset(str(tmp_path / "all.parquet"))
     dataset = load_dataset(str(tmp_path / "all.parquet"), test_fraction=0.4)
     assert [len(dataset.splits[s]) for s in ("train", "test")] == [6, 4]
     parquet_shards(tmp_path / "p")
-    with pytest.raises(UsageError, match="without a test split"):
+    with pytest.raises(UsageError, match="leave --test-fraction out"):
         load_dataset(str(tmp_path / "p"), test_fraction=0.4)
 
 

@@ -11,7 +11,6 @@ from tosca_cache.datasets.transforms import (
     VIEW_COLUMNS,
     TransformSpec,
     View,
-    as_rows,
     clean_view,
     draw_view,
     image_views,
@@ -62,7 +61,7 @@ def test_train_view_is_torchvisions_resized_crop(flip):
 def test_a_single_view_is_reproduced_from_its_recorded_row():
     image = picture(300, 200)
     views = image_views(SPEC, image, seed=7, split="train", path="train/cat/1.jpg", count=4)
-    rows = as_rows(views)
+    rows = np.array(views)
     assert rows.shape == (5, len(VIEW_COLUMNS)) and rows.dtype == np.int64
     assert rows[0].tolist() == [0, 0, 0, 200, 300, 0]
     for number in range(1, 5):

@@ -1,6 +1,7 @@
 """A tiny vision transformer of timm with random weights in a file, and small folders of pictures."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,3 +58,21 @@ def shapes_folder(tmp_path_factory):
 def shapes(shapes_folder, tmp_path):
     """The dataset of a copy of them."""
     return load_dataset(str(shutil.copytree(shapes_folder, tmp_path / "shapes")))
+
+
+def files(store):
+    """Every file of a store but its provenance, to compare bit by bit."""
+    found = (path for path in store.path.rglob("*") if path.is_file() and path.name != "provenance.json")
+    return {path.relative_to(store.path): path.read_bytes() for path in found}
+
+
+def breaking(dataset, after):
+    """The dataset, but Ctrl-C comes when its image number `after` is opened."""
+    left = iter(range(after))
+
+    def opener(split, row):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return dataset.opener(split, row)
+
+    return replace(dataset, opener=opener)

@@ -43,7 +43,7 @@ class TestNames:
     @pytest.mark.parametrize("network", ["none", "silent", "switched off"])
     def test_weights_that_cannot_be_fetched_are_named_without_trying_again(self, monkeypatch, tmp_path, network):
         """A port where nobody listens, one where nobody answers, and a user who wants no network."""
-        monkeypatch.setattr("tosca_cache.extract.weights_files.TIMEOUT", 0.2)
+        monkeypatch.setattr("tosca_cache.extract.weights.TIMEOUT", 0.2)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", network == "switched off")
         begun = time.monotonic()
@@ -128,8 +128,8 @@ class TestWeightsFile:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda state: state.pop("norm.bias"), "lack norm.bias"),
-            (lambda state: state.update(extra=torch.zeros(1)), "have the unknown extra"),
+            (lambda state: state.pop("norm.bias"), "norm.bias is missing"),
+            (lambda state: state.update(extra=torch.zeros(1)), "extra is unknown"),
             (lambda state: state.update({"norm.bias": torch.zeros(3)}), r"norm.bias is \[3\], not \[64\]"),
         ],
     )

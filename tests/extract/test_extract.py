@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from disk_waits import without_waiting
+from extract.conftest import breaking, files
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.transforms import View, render
@@ -20,20 +21,6 @@ from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.store import list_stores, open_store
 
 FLOAT32 = ExtractOptions(views=3, store_dtype="float32", batch_size=8, workers=2)
-
-
-def everything(store):
-    """All arrays of a store and the text of its manifest, to compare bit by bit."""
-    found = {"manifest": (store.path / "manifest.json").read_bytes()}
-    for split in ("train", "test"):
-        found |= {
-            f"{split} features": store.features(split).tobytes(),
-            f"{split} labels": store.labels(split).tobytes(),
-            f"{split} domains": store.domains(split).tobytes(),
-            f"{split} views": store.view_parameters(split).tobytes(),
-            f"{split} paths": store.paths(split),
-        }
-    return found
 
 
 def quietly(dataset, backbone, root, options=FLOAT32):
@@ -91,7 +78,7 @@ def test_every_view_can_be_made_again_from_its_record(shapes, tiny, tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_workers_do_not_change_a_bit(shapes, tiny, tmp_path, precision):
     found = [
-        everything(quietly(shapes, replace(tiny, precision=precision), tmp_path / str(n), replace(FLOAT32, workers=n)))
+        files(quietly(shapes, replace(tiny, precision=precision), tmp_path / str(n), replace(FLOAT32, workers=n)))
         for n in (1, 2, 5)
     ]
     assert found[0] == found[1] == found[2]
@@ -111,10 +98,10 @@ def test_each_image_is_opened_once_and_torchs_threads_are_given_back(shapes, tin
 
 
 def test_a_finished_store_is_opened_without_a_forward_pass(shapes, tiny, tmp_path, monkeypatch):
-    first = everything(quietly(shapes, tiny, tmp_path))
+    first = files(quietly(shapes, tiny, tmp_path))
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     for restart in (False, True):
-        assert everything(quietly(shapes, tiny, tmp_path, replace(FLOAT32, restart=restart))) == first
+        assert files(quietly(shapes, tiny, tmp_path, replace(FLOAT32, restart=restart))) == first
 
 
 def test_another_request_is_another_store(shapes, tiny, tmp_path):
@@ -131,7 +118,7 @@ def whole(shapes_folder, tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         without_waiting(patch)
         patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
-        return everything(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole")))
+        return files(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole")))
 
 
 class TestInterruption:
@@ -152,7 +139,7 @@ class TestInterruption:
             done.append(summary.done_rows)
         assert done == sorted(done)
         rest = breaking(shapes, 24 - done[-1])  # opens no image of a shard that is done
-        assert everything(quietly(rest, tiny, tmp_path / "broken")) == whole
+        assert files(quietly(rest, tiny, tmp_path / "broken")) == whole
 
     def test_the_batch_size_is_kept_unless_another_is_asked_for(self, shapes, tiny, tmp_path):
         with pytest.raises(KeyboardInterrupt):
@@ -164,19 +151,6 @@ class TestInterruption:
         assert store.manifest.plan.numerics["batch_size"] == 8
         store = quietly(shapes, tiny, tmp_path / "copy", replace(FLOAT32, batch_size=4, restart=True))
         assert store.manifest.plan.numerics["batch_size"] == 4
-
-
-def breaking(dataset, after):
-    """The dataset, but Ctrl-C comes when its image number `after` is opened."""
-    left = [after]
-
-    def opener(split, row):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return dataset.opener(split, row)
-
-    return replace(dataset, opener=opener)
 
 
 def test_images_that_cannot_be_read(shapes, tiny, tmp_path):

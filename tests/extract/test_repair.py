@@ -15,7 +15,7 @@ from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.reconstruct import Sources, compare_listing, rebuild
+from tosca_cache.extract.reconstruct import Sources, rebuild
 from tosca_cache.extract.repair import repair_store
 from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store
@@ -121,32 +121,12 @@ class TestRecompute:
             again(store, replace(sources, weights=tmp_path / "other.safetensors"))
         renamed = replace(sources, dataset=str(shutil.copytree(shapes.root, tmp_path / "renamed")))
         shutil.copy(Path(shapes.root, "train/class 1/002.png"), Path(shapes.root, "train/class 0/new.png"))
-        with pytest.raises(FingerprintMismatch, match=r"dataset.listing_digest(.|\n)*--images"):
+        with pytest.raises(FingerprintMismatch, match=r"dataset\.listing_digest"):
             again(store, sources)
         shutil.rmtree(shapes.root)
         with pytest.raises(DatasetError):
             again(store, sources)
         assert again(store, renamed).dataset.name == "shapes"
-
-
-def test_images_that_came_went_and_changed_their_class(store, shapes):
-    root, nothing = Path(shapes.root), {"added": [], "removed": [], "relabelled": []}
-    assert compare_listing(store, shapes) is None
-    shutil.copy(root / "train/class 1/002.png", root / "train/class 1/new.png")
-    (root / "test/class 0/000.png").unlink()
-    found = compare_listing(store, load_dataset(str(root)))
-    came = {"added": ["train: train/class 1/new.png"], "removed": ["test: test/class 0/000.png"]}
-    assert found == nothing | came
-    split = shapes.splits["train"]
-    labels = np.where(np.arange(15) == 0, 2, split.labels)
-    relabelled = replace(shapes, splits=shapes.splits | {"train": replace(split, labels=labels)})
-    line = "train: train/class 0/000.png ('class 0' is 'class 2' now)"
-    assert compare_listing(store, relabelled) == nothing | {"relabelled": [line]}
-    renamed = replace(shapes, class_names=("class 0", "class 1", "class two"))
-    assert len(compare_listing(store, renamed)["relabelled"]) == 8
-    order = np.arange(15)[::-1]
-    turned = replace(split, paths=split.paths[::-1], labels=split.labels[order], domains=split.domains[order])
-    assert compare_listing(store, replace(shapes, splits=shapes.splits | {"train": turned})) == nothing
 
 
 class TestRepair:

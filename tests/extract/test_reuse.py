@@ -3,9 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 import warnings
 from dataclasses import replace
@@ -15,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disk_waits import without_waiting
+from extract.conftest import breaking, files
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -92,12 +90,6 @@ def make(dataset, backbone, root, options=OPTIONS):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ToscaWarning)
         return extract(dataset, backbone, root, options, show_progress=False)
-
-
-def contents(store):
-    """Every file of a store but its provenance."""
-    found = (path for path in store.path.rglob("*") if path.is_file() and path.name != "provenance.json")
-    return {path.relative_to(store.path): path.read_bytes() for path in found}
 
 
 def assert_same(grown, scratch, tolerance=BATCHES):
@@ -264,7 +256,7 @@ class TestWhoGivesNothing:
 
     def test_when_asked_not_to(self, old, tiny, cache, scratch):
         grown = make(old, tiny, cache, replace(OPTIONS, reuse=False))
-        assert contents(grown) == contents(scratch)
+        assert files(grown) == files(scratch)
         assert "reused" not in grown.provenance
 
     def test_a_folder_of_the_same_name_with_other_pictures(self, old, tiny, tmp_path):
@@ -296,8 +288,7 @@ class TestChangedImages:
         assert "left to compute: 57 views of 24 images" in said
         assert reused(grown) == [(23, 14 * 3 + 9)]
         assert_same(grown, make(old, tiny, tmp_path / "scratch"))
-
-    def test_all_newer(self, old, tiny, cache):
+        shutil.rmtree(grown.path)
         for path in Path(old.root).rglob("*.png"):
             os.utime(path, LATER)
         with pytest.warns(ToscaWarning, match="nothing is taken from .*: 24 of its images have changed since"):
@@ -335,26 +326,13 @@ class TestDamagedSources:
         (cache / few.path.name / object_key("test", "labels", 0)).unlink()
         with pytest.warns(ToscaWarning, match="labels of shard 0 of split test"):
             grown = extract(old, tiny, cache, OPTIONS, show_progress=False)
-        assert contents(grown) == contents(scratch)
-
-
-def stopping(dataset, after):
-    """The dataset, but Ctrl-C comes when its image number `after` is opened (those that are only tried are not counted)."""
-    left = [after + TRIED]
-
-    def opener(split, row):
-        left[0] -= 1
-        if left[0] < 0:
-            raise KeyboardInterrupt
-        return dataset.opener(split, row)
-
-    return replace(dataset, opener=opener)
+        assert files(grown) == files(scratch)
 
 
 def interrupted(dataset, backbone, root, after=7):
     """The unfinished store that Ctrl-C leaves."""
     with pytest.raises(KeyboardInterrupt):
-        make(stopping(dataset, after), backbone, root)
+        make(breaking(dataset, after + TRIED), backbone, root)
     (state,) = [store for store in list_stores(root) if store.state == "unfinished"]
     assert 0 < state.done_rows < 24
     return state
@@ -368,7 +346,7 @@ class TestResume:
             interrupted(old, tiny, tmp_path / "again", after)
         make(old, tiny, tmp_path / "again", replace(OPTIONS, views=4))  # appears later, and is not asked
         broken = make(old, tiny, tmp_path / "again")
-        assert contents(broken) == contents(whole)
+        assert files(broken) == files(whole)
         assert broken.provenance["reused"] == whole.provenance["reused"]
 
     def test_the_source_is_gone(self, old, tiny, cache, scratch, capsys):
@@ -413,48 +391,8 @@ class TestResume:
         said = capsys.readouterr().err
         assert ": 15 views of 5 images" in said and "left to compute: 15 views of 5 images" in said
         joined = join(replace(parts))
-        assert contents(joined) == contents(alone)
+        assert files(joined) == files(alone)
         assert joined.provenance["reused"] == alone.provenance["reused"]
-
-    @pytest.mark.long
-    def test_kill_9(self, old, tiny, tiny_weights, cache, tmp_path):
-        """A real process that is killed between two shards."""
-        shutil.copytree(cache, tmp_path / "again")
-        script = tmp_path / "killed.py"
-        script.write_text(KILLED)
-        asked = [str(word) for word in (sys.executable, script, old.root, tiny_weights, tmp_path / "again", 2)]
-        done = subprocess.run(asked, capture_output=True, text=True, check=False)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        assert [store.done_rows for store in list_stores(tmp_path / "again") if store.state == "unfinished"] == [10]
-        broken, whole = make(old, tiny, tmp_path / "again"), make(old, tiny, cache)
-        assert contents(broken) == contents(whole)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tosca_cache.datasets import load_dataset
-from tosca_cache.extract.backbone import load_backbone
-from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.pipeline import extract
-from tosca_cache.store import StoreWriter, layout
-
-layout.SHARD_ROWS = 5
-data, weights, root, left = *sys.argv[1:4], int(sys.argv[4])
-publish = StoreWriter.publish
-
-def killing(self, *args, **named):
-    global left
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    publish(self, *args, **named)
-
-StoreWriter.publish = killing
-backbone = load_backbone("test_vit", weights=Path(weights), img_size=32, precision="fp32")
-options = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
-extract(load_dataset(data), backbone, Path(root), options, show_progress=False)
-"""
 
 
 class TestCommands:

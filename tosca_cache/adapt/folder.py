@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +15,7 @@ from tosca_cache.adapt.training import State
 from tosca_cache.errors import BackboneError
 from tosca_cache.extract.adapted import CARD, PARTS, AdaptedCard
 from tosca_cache.extract.tuning import Tensors
-from tosca_cache.files import file_errors, strict_json, write_json
+from tosca_cache.files import file_errors, replacing, strict_json, write_json
 from tosca_cache.store.spec import canonical
 
 STATE = "state.safetensors"
@@ -39,7 +38,8 @@ def write_state(path: Path, state: State, plan: dict[str, Any]) -> None:
     record = canonical({"plan": plan, **state.to_record()})
     with adapted_files(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / STATE, save(state.tensors, {"record": record}))
+        with replacing(folder / STATE) as file:
+            file.write_bytes(save(state.tensors, {"record": record}))
 
 
 def read_state(path: Path, plan: dict[str, Any]) -> State | None:
@@ -78,17 +78,9 @@ def finish(path: Path, parts: Tensors, card: dict[str, Any]) -> AdaptedCard:
     found = found.model_copy(update={"digest": found.own_digest()})
     with adapted_files(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / PARTS, data)
+        with replacing(folder / PARTS) as file:
+            file.write_bytes(data)
         write_json(folder / CARD, found.model_dump())
         (folder / STATE).unlink(missing_ok=True)
         folder.rename(path)
     return found
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

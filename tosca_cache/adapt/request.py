@@ -14,16 +14,15 @@ from typing import Any
 import torch
 
 from tosca_cache import __version__
-from tosca_cache.adapt.batches import ImageBatches
-from tosca_cache.adapt.first_task import FirstTask, first_task
-from tosca_cache.adapt.folder import adapted_files, finish, partial, read_state, throw_away, write_state
-from tosca_cache.adapt.progress import AdaptProgress
-from tosca_cache.adapt.training import LEARNING_RATES, Training, TrainingOptions
+from tosca_cache.adapt.first_task import FirstTask, ImageBatches, first_task
+from tosca_cache.adapt.folder import adapted_files, finish, read_state, throw_away, write_state
+from tosca_cache.adapt.training import LEARNING_RATES, Epoch, Training, TrainingOptions
 from tosca_cache.class_order import Protocol
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.adapted import AdaptedCard, is_adapted, read_card
 from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.progress import ImageProgress
 from tosca_cache.extract.request import ExtractRequest, default_normalisation
 from tosca_cache.extract.tuning import KINDS, settings_of
 from tosca_cache.names import inside
@@ -31,8 +30,6 @@ from tosca_cache.store.locks import FileLock
 from tosca_cache.store.spec import canonical
 from tosca_cache.text import shortened
 from tosca_cache.workers import threads_here
-
-_LEAST = {"epochs": 1, "batch_size": 2, "patience": 1}
 
 
 @dataclass(frozen=True)
@@ -59,24 +56,28 @@ class AdaptRequest:
 
     def __post_init__(self) -> None:
         options = self.training
-        _check("--kind", self.kind, KINDS)
-        _check("--optimizer", options.optimizer, LEARNING_RATES)
-        least = {f"--{key.replace('_', '-')}": (getattr(options, key), value) for key, value in _LEAST.items()}
-        least |= {"--size": (self.size, 1), "--workers": (self.workers, 1)}
-        for option, (value, lowest) in least.items():
-            if value is not None and value < lowest:
-                raise UsageError(f"{option} is {value}", where=option, remedy=f"give {lowest} or more")
-        if self.size is not None and "size" not in KINDS[self.kind]:
-            raise UsageError(f"modules of the kind {self.kind} have no size", where="--size", remedy="leave it out")
-        for option, number, fine in (
-            ("--lr", options.rate, options.rate > 0),
-            ("--scale", options.scale, options.scale > 0),
-            ("--weight-decay", options.weight_decay, options.weight_decay >= 0),
-            ("--held-out", options.held_out, 0 <= options.held_out <= 0.5),
+        for option, word, choices in (("--kind", self.kind, KINDS), ("--optimizer", options.optimizer, LEARNING_RATES)):
+            if word not in choices:
+                raise UsageError(
+                    f"there is no {option.lstrip('-')} {shortened(word)!r}",
+                    where=option,
+                    remedy=f"choose one of {', '.join(choices)}",
+                )
+        for option, value, fine, remedy in (
+            ("--epochs", options.epochs, options.epochs >= 1, "give 1 or more"),
+            ("--batch-size", options.batch_size, options.batch_size >= 2, "give 2 or more"),
+            ("--patience", options.patience, options.patience >= 1, "give 1 or more"),
+            ("--size", self.size, self.size is None or self.size >= 1, "give 1 or more"),
+            ("--workers", self.workers, self.workers is None or self.workers >= 1, "give 1 or more"),
+            ("--lr", options.rate, options.rate > 0, "give a number above 0"),
+            ("--scale", options.scale, options.scale > 0, "give a number above 0"),
+            ("--weight-decay", options.weight_decay, options.weight_decay >= 0, "give 0 or more"),
+            ("--held-out", options.held_out, 0 <= options.held_out <= 0.5, "give a share from 0 to 0.5"),
         ):
             if not fine:
-                remedy = "give a share from 0 to 0.5" if option == "--held-out" else "give a number above 0"
-                raise UsageError(f"{option} is {number}", where=option, remedy=remedy)
+                raise UsageError(f"{option} is {value}", where=option, remedy=remedy)
+        if self.size is not None and "size" not in KINDS[self.kind]:
+            raise UsageError(f"modules of the kind {self.kind} have no size", where="--size", remedy="leave it out")
         if self.source.backbone is not None and is_adapted(self.source.backbone):
             raise UsageError(
                 "this backbone is adapted already", where="--backbone", remedy="give the frozen one it was made from"
@@ -129,11 +130,8 @@ def _train(
     show_progress: bool,
 ) -> tuple[Training, float]:
     """The finished training, and the seconds that this process took for it."""
-    transform, begun, threads = (
-        backbone.transform(plan["normalise"]),
-        time.monotonic(),
-        request.workers or threads_here(),
-    )
+    transform, begun = backbone.transform(plan["normalise"]), time.monotonic()
+    threads, epochs, images = request.workers or threads_here(), request.training.epochs, len(task.rows)
     training = Training(
         backbone.forward(transform, "fp32"),
         request.kind,
@@ -150,21 +148,30 @@ def _train(
     try:
         with (
             ThreadPoolExecutor(threads) as pool,
-            AdaptProgress(dataset.name, request.training.epochs, done, len(task.rows), quiet=not show_progress) as bar,
+            ImageProgress(f"adapt {dataset.name}", epochs * images, done * images, quiet=not show_progress) as bar,
         ):
             bar.on_note(
                 f"{path}: {request.kind} in {backbone.name}.{backbone.tag}, {sum(p.numel() for p in training.trained)} "
-                f"parameters, {len(task.classes)} classes, {len(task.rows)} train images and {len(task.held_rows)} held out"
+                f"parameters, {len(task.classes)} classes, {images} train images and {len(task.held_rows)} held out"
                 + (f"; {done} epochs are done already" if done else "")
             )
             batches = ImageBatches(dataset, transform, request.protocol.seed, pool)
             while not training.finished:
                 epoch, number = training.run_epoch(batches, bar.advance), len(training.state.history)
                 write_state(path, training.state, plan)
-                bar.on_epoch(number, epoch, best=training.state.best == number)
+                bar.on_note(epoch_line(f"{bar.what}: epoch {number}/{epochs}", epoch, training.state.best == number))
     finally:
         torch.set_num_threads(before)
     return training, time.monotonic() - begun
+
+
+def epoch_line(what: str, epoch: Epoch, best: bool) -> str:
+    """What came of an epoch, in words; best: it is the one to be kept so far."""
+    held = ""
+    if epoch.held_out_accuracy is not None:
+        held = f", held out: loss {epoch.held_out_loss:.3f}, accuracy {epoch.held_out_accuracy:.1f} %"
+        held += " (best so far)" if best else ""
+    return f"{what}, loss {epoch.loss:.3f}{held}"
 
 
 def _plan(request: AdaptRequest, dataset: ImageDataset, backbone: Backbone, task: FirstTask) -> dict[str, Any]:
@@ -248,15 +255,3 @@ def _only_one(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _check(option: str, value: str, choices: Mapping[str, Any]) -> None:
-    if value not in choices:
-        raise UsageError(
-            f"there is no {option.lstrip('-')} {shortened(value)!r}",
-            where=option,
-            remedy=f"choose one of {', '.join(choices)}",
-        )
-
-
-__all__ = ["AdaptRequest", "Adapted", "partial", "run_adapt"]

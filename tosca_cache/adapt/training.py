@@ -21,8 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tosca_cache.adapt.batches import ImageBatches
-from tosca_cache.adapt.first_task import FirstTask
+from tosca_cache.adapt.first_task import FirstTask, ImageBatches
 from tosca_cache.errors import BackboneError
 from tosca_cache.extract import tuning
 from tosca_cache.extract.backbone import Forward

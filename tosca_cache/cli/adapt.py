@@ -11,10 +11,14 @@ from tosca_cache.cli.extract import (
     DEFAULT_MAX_PIXELS,
     Background,
     Depth,
+    Device,
+    ImgSize,
     MaxPixels,
     Normalize,
     Orientation,
     TestFraction,
+    Threads,
+    Weights,
 )
 from tosca_cache.cli.options import DataRoot
 from tosca_cache.terminal import echo, resumable
@@ -62,8 +66,8 @@ def adapt(
     kind: Kind = "adapter",
     size: Size = None,
     backbone: Backbone = None,
-    weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")] = None,
+    weights: Weights = None,
+    img_size: ImgSize = None,
     epochs: Annotated[int, typer.Option(help="At most.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Images in one step.")] = 48,
     optimizer: Annotated[str, typer.Option(help="sgd (momentum 0.9; APER, RanPAC) or adamw.")] = "sgd",
@@ -90,8 +94,8 @@ def adapt(
     background: Background = None,
     depth: Depth = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
-    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Threads = None,
+    device: Device = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished one away first.")] = False,
 ) -> None:
     """Train small modules inside a frozen ViT on the first task's train images: an adapted backbone for `tosca extract`.

@@ -41,7 +41,6 @@ def _row(status: DatasetStatus) -> dict[str, Any]:
         "status": status.state,
         "folder": None if status.folder is None else str(status.folder),
         **{name: getattr(known, name) for name in counts},
-        "found": None if status.found is None else dict(zip(counts, status.found, strict=True)),
         "layout": known.wanted,
         "published": known.published,
         "md5": known.md5,
@@ -58,19 +57,12 @@ def _print(statuses: list[DatasetStatus], data_root: str) -> None:
         table.add_column(name, justify="right" if name in ("classes", "train", "test") else "left", overflow="fold")
     for status in statuses:
         row = _row(status)
-        found = "" if status.state != "counts differ" or not row["found"] else f": found {list(row['found'].values())}"
         cells = (str(row[name]) for name in ("name", "classes", "train", "test"))
-        table.add_row(*cells, status.state + found, row["folder"] or "in this package")
+        table.add_row(*cells, status.state, row["folder"] or "in this package")
     console.print(table)
-    absent = [status.known for status in statuses if status.state in ("missing", "counts differ")]
     missing = [status.known.name for status in statuses if status.state == "missing"]
     if missing:
         console.print(
-            f"\nto get one: tosca fetch {missing[0]} (`tosca fetch --list` has sizes and checksums)", soft_wrap=True
+            f"\nto get one: tosca fetch {missing[0]} (`tosca fetch --list` has sizes and sources)",
+            soft_wrap=True,
         )
-    for source in dict.fromkeys(known.published for known in absent):
-        files = ", ".join(k.name + (f" (md5 {k.md5})" if k.md5 else "") for k in absent if k.published == source)
-        console.print(f"\n{files}: from {source}", soft_wrap=True)
-    for layout in dict.fromkeys(known.layout_wanted for known in absent):
-        names = ", ".join(known.name for known in absent if known.layout_wanted == layout)
-        console.print(f"\nwanted for {names}: {layout}", soft_wrap=True)

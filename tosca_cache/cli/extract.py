@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,10 @@ from tosca_cache.terminal import echo, resumable
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
-    from tosca_cache.extract.request import ExtractRequest, Outcome
+    from tosca_cache.extract.request import ExtractRequest
     from tosca_cache.store import Store
 
-HOW = ("part", "join", "jobs", "backend", "scheduler")  # options that say only who does it
+HOW = ("part", "join", "jobs")  # options that say only who does it
 DEFAULT_MAX_PIXELS = 178_956_970  # `datasets.decoding.MAX_PIXELS`, whose import would cost start-up time
 SHOWN = 10  # skipped images that are printed; the manifest lists all
 
@@ -28,6 +29,10 @@ Backbone = Annotated[
         show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
     ),
 ]
+Weights = Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")]
+ImgSize = Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")]
+Threads = Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Layers = Annotated[
     int, typer.Option(metavar="K", help="Keep the [CLS] of the last K blocks, for learners that use them.")
 ]
@@ -102,18 +107,7 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="If another process is writing this store, wait for its end, then go on.")
 ]
 Jobs = Annotated[
-    int | None, typer.Option(help="Worker processes that share the work out.", show_default="this process alone")
-]
-Backend = Annotated[
-    str | None, typer.Option(help="What runs the jobs: loky (this machine), dask or ray.", show_default="loky")
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="A running cluster, such as tcp://host:8786.",
-        show_default="processes of this machine",
-    ),
+    int | None, typer.Option(help="Processes of this machine that share the work.", show_default="this process alone")
 ]
 
 
@@ -125,7 +119,7 @@ def extract(
         ),
     ],
     backbone: Backbone = None,
-    weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
+    weights: Weights = None,
     with_base: Annotated[
         bool, typer.Option("--with-base", help="Features of the frozen backbone before those of the adapted one.")
     ] = False,
@@ -147,12 +141,12 @@ def extract(
     depth: Depth = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     duplicates: Duplicates = "keep",
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")] = None,
+    img_size: ImgSize = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Views in one pass.", show_default="by device and size")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Threads = None,
+    device: Device = "auto",
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
@@ -161,8 +155,6 @@ def extract(
     part: PartOption = None,
     join: Join = False,
     jobs: Jobs = None,
-    backend: Backend = None,
-    scheduler: Scheduler = None,
 ) -> None:
     """Take every image of a dataset, in all its views, once through a frozen backbone, and store the features.
 
@@ -202,18 +194,15 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
     return ExtractRequest(**given, normalise=normalise, options=ExtractOptions(**how))
 
 
-def _run(request: ExtractRequest, *, part: str | None, join: bool, **workers: Any) -> None:
-    from tosca_cache.extract.request import run_join, run_request
+def _run(request: ExtractRequest, *, part: str | None, join: bool, jobs: int | None) -> None:
+    from tosca_cache.extract.parts import run_join, run_shared
+    from tosca_cache.extract.request import run_request
 
     if part is not None:
         _run_part(request, part)
         return
-    if join:
-        outcome = run_join(request)
-    elif any(value is not None for value in workers.values()):
-        outcome = _run_shared(request, **workers)
-    else:
-        outcome = run_request(request)
+    make = run_join if join else run_request if jobs is None else partial(run_shared, n_jobs=jobs)
+    outcome = make(request)
     if outcome.was_there:
         echo("this store is finished already; nothing to do")
     _print_skipped(outcome.store, again=outcome.was_there)
@@ -240,22 +229,18 @@ def _run_waiting(request: ExtractRequest, **how: Any) -> None:
 
 
 def _run_part(request: ExtractRequest, text: str) -> None:
-    from tosca_cache.extract.request import command, run_part
-    from tosca_cache.store.journal import Part
+    from tosca_cache.extract.parts import run_part
+    from tosca_cache.extract.request import command
+    from tosca_cache.store import Part, Store
 
-    outcome = run_part(request, Part.parse(text))
-    if outcome.finished:
-        echo(f"this store is finished already; nothing to do\nstore: {outcome.path}")
+    part = Part.parse(text)
+    found = run_part(request, part)
+    if isinstance(found, Store):
+        echo(f"this store is finished already; nothing to do\nstore: {found.path}")
         return
-    echo(f"{outcome.part.label} is done; of the whole store {outcome.done} of {outcome.total} shards")
-    if outcome.done == outcome.total:
+    echo(f"{part.label} is done; of the whole store {len(found.done)} of {len(found.shards)} shards")
+    if len(found.done) == len(found.shards):
         echo(f"finish it: {command(request)} --join")
-
-
-def _run_shared(request: ExtractRequest, jobs: int | None, backend: str | None, scheduler: str | None) -> Outcome:
-    from tosca_cache.extract.jobs import run_shared
-
-    return run_shared(request, backend=backend or "loky", n_jobs=jobs, scheduler=scheduler)
 
 
 def _print_skipped(store: Store, *, again: bool) -> None:

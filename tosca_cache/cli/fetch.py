@@ -41,7 +41,6 @@ def fetch(
     mirror: Mirror = None,
     file: From = None,
     sha256: Sha256 = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the archive that was downloaded.")] = False,
     data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -65,9 +64,9 @@ def fetch(
         raise UsageError(f"{given} is for one dataset", where=given, remedy="fetch them one by one")
     with resumable("it goes on with the download"):
         if weights:
-            found = [_weights(name, root, quiet=as_json) for name in names]
+            found = [_weights(name, quiet=as_json) for name in names]
         else:
-            how = {"mirror": mirror, "file": file, "sha256": sha256, "keep": keep}
+            how = {"mirror": mirror, "file": file, "sha256": sha256}
             found = [_row(fetch_dataset(name, root, quiet=as_json, **how)) for name in names]
     if as_json:
         echo_json(found)
@@ -91,6 +90,8 @@ def fetch_dataset(name: str, data_root: Path, *, quiet: bool = False, **how: Any
 
 
 def _print(found: Fetched) -> None:
+    from tosca_cache.datasets import known
+
     classes, train, test = found.counts
     images = f"{train} train and {test} test images" if test else f"{train} images"
     echo(f"  {'was there already' if found.was_there else 'here'}: {found.folder} ({classes} classes, {images})")
@@ -98,13 +99,7 @@ def _print(found: Fetched) -> None:
         echo(f"  {found.record['bytes']:,} bytes, sha256 {found.record['sha256']}")
         echo(f"  checked: {found.record['checked']}")
     given = str(found.folder) if test else f"{found.folder} --test-fraction 0.2"
-    echo(f"  next: tosca extract --dataset {found.source.name if _is_named(found.source) else given}")
-
-
-def _is_named(source: Source) -> bool:
-    from tosca_cache.datasets import known
-
-    return known(source.name) is not None
+    echo(f"  next: tosca extract --dataset {found.source.name if known(found.source.name) else given}")
 
 
 def _size(source: Source) -> str:
@@ -116,25 +111,18 @@ def _row(found: Fetched) -> dict[str, Any]:
     return {"name": found.source.name, "folder": str(found.folder), **counts, "record": found.record}
 
 
-def _weights(name: str, data_root: Path, *, quiet: bool) -> dict[str, Any]:
-    """Fetches the weights of one backbone, says which they are, and records it below the data root."""
-    from tosca_cache.datasets.fetch import WORKPLACE
-    from tosca_cache.errors import BackboneError
-    from tosca_cache.extract.weights_fetch import HUB, fetch_weights
-    from tosca_cache.files import file_errors, write_json
+def _weights(name: str, *, quiet: bool) -> dict[str, Any]:
+    """Fetches the weights of one backbone, and says which they are."""
+    from tosca_cache.extract.weights import HUB, fetch_weights
 
     found = fetch_weights(name)
-    record = data_root / WORKPLACE / f"weights-{found.sha256[:16]}.json"
-    with file_errors(record, BackboneError, option="--data-root"):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        write_json(record, found.to_record())
     if not quiet:
-        full = ".".join(filter(None, (found.arch, found.tag)))
-        echo(f"{name}: {full or 'an architecture that it does not name'}, from {found.origin}")
-        echo(f"  {found.file}: {found.size:,} bytes, sha256 {found.sha256}")
-        of = f"{found.arch or 'ARCH'} --weights {found.file}" if name.startswith(HUB) else full
-        echo(f"  recorded: {record}\n  next: tosca extract --backbone {of}")
-    return found.to_record()
+        full = ".".join(filter(None, (found["arch"], found["tag"])))
+        echo(f"{name}: {full or 'an architecture that it does not name'}, from {found['origin']}")
+        echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
+        of = f"{found['arch'] or 'ARCH'} --weights {found['file']}" if name.startswith(HUB) else full
+        echo(f"  next: tosca extract --backbone {of}")
+    return found
 
 
 def _print_list(data_root: Path, *, as_json: bool) -> None:

@@ -20,10 +20,8 @@ from tosca_cache.names import name_problem
 from tosca_cache.text import one_line
 
 MOST_FILES = 3_000_000  # ImageNet has 1.3 million
-RATIO, SPARE = (
-    20,
-    64 << 20,
-)  # photos do not shrink: all files together have at most 20 times the archive's bytes and 64 MiB
+# Photos do not shrink: all files together have at most 20 times the archive's bytes and 64 MiB.
+RATIO, SPARE = 20, 64 << 20
 MOST_AT_ONCE = 1 << 20  # bytes of a header of tar; one that says it has more is no name
 BLOCK = 512  # of tar
 CHUNK = 1 << 20
@@ -90,17 +88,17 @@ def unpack(archive: Path, folder: Path, on_bytes: Callable[[int], None] = lambda
     """
     folder.mkdir(parents=True)
     count = written = 0
-    with archive_errors(archive), file_errors(folder, DatasetError, option="--data-root"):
+    with file_errors(folder, DatasetError, option="--data-root"), archive_errors(archive):
         for name, content in _members(archive, RATIO * archive.stat().st_size + SPARE):
             target = folder.joinpath(*plain_parts(name))
             if content is None:
-                _make(target.mkdir, name, parents=True, exist_ok=True)
+                target.mkdir(parents=True, exist_ok=True)
                 continue
             count += 1
             if count > MOST_FILES:
                 raise _Refused(f"it has more than {MOST_FILES:,} files")
-            _make(target.parent.mkdir, name, parents=True, exist_ok=True)
-            with _make(target.open, name, mode="xb") as file:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
                 while chunk := content.read(CHUNK):
                     file.write(chunk)
                     written += len(chunk)
@@ -116,6 +114,9 @@ def archive_errors(archive: Path, failed: str = "the archive cannot be unpacked"
     except _DAMAGE as error:
         problem = str(error) if isinstance(error, _Refused) else f"it is damaged or cut off ({error})"
         raise _refused(archive, f"{failed}: {problem}") from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        name = one_line(Path(str(error.filename)).name)
+        raise _refused(archive, f"{failed}: {name!r} stands twice in it") from error
     except OSError as error:
         if error.errno is not None:  # the file system's
             raise
@@ -187,13 +188,6 @@ def _zip_members(archive: Path, most: int) -> Iterator[tuple[str, IO[bytes] | No
                     info
                 ) as content:  # gives no more bytes than `file_size`, and checks the CRC at its end
                     yield info.filename, content
-
-
-def _make(make: Callable[..., Any], name: str, **how: Any) -> Any:
-    try:
-        return make(**how)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        raise _Refused(f"{one_line(name[:200])!r} stands twice in it") from error
 
 
 def _refused(archive: Path, problem: str) -> DatasetError:

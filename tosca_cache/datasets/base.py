@@ -40,6 +40,18 @@ class Split:
 
 
 @dataclass(frozen=True)
+class ArrayOpener:
+    """Opens a row of pixels held in memory, grey or RGB; see `ImageDataset.opener`."""
+
+    pixels: Mapping[str, NDArray[np.uint8]]
+
+    def __call__(self, split: str, row: int) -> Image:
+        from PIL import Image
+
+        return Image.fromarray(self.pixels[split][row]).convert("RGB")
+
+
+@dataclass(frozen=True)
 class ImageDataset:
     """A dataset that can be extracted: what exists, and how to open one image.
 

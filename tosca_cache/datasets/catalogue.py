@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tosca_cache.datasets.arrow import is_tables, load_tables
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.cifar import FOLDER, load_cifar100
 from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, as_published
-from tosca_cache.datasets.folder_dataset import check_fraction, load_folder
-from tosca_cache.datasets.folders import LAYOUTS, SPLITS, FolderScan
-from tosca_cache.datasets.lists import is_list, load_list
+from tosca_cache.datasets.folders import LAYOUTS, FolderScan, list_folder
+from tosca_cache.datasets.lists import is_list, read_list
+from tosca_cache.datasets.packed import load_packed, packed_suffix
 from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known, unknown_dataset
-from tosca_cache.datasets.shards import is_shards, load_shards
+from tosca_cache.datasets.rows import SPLITS, FileOpener, build_dataset
 from tosca_cache.errors import DatasetError, UsageError
 
 DEFAULT_DATA_ROOT = Path("data")
 DATA_ROOT_VARIABLE = "TOSCA_DATA"
 
-State = Literal["ready", "embedded", "missing", "counts differ"]
+State = Literal["here", "embedded", "missing"]
 
 
 @dataclass(frozen=True)
 class DatasetStatus:
     """What is there of a named dataset.
 
-    known: what it should be.
-    state: `ready`, `embedded` (made by this package), `missing`, or `counts differ`.
+    known: what it should be; that it is, is checked when it is loaded.
+    state: `here`, `embedded` (made by this package) or `missing`.
     folder: where it was found; for a missing one, the first place looked in; None for embedded ones.
-    found: (classes, train, test) counted in that folder; None where there is nothing to count, or no counting it.
     """
 
     known: KnownDataset
     state: State
     folder: Path | None
-    found: tuple[int, int, int] | None
 
 
 def resolve_data_root(data_root: Path | None) -> Path:
@@ -61,7 +58,7 @@ def load_dataset(
 
     Arguments:
         data_root: where named datasets lie; see `resolve_data_root`.
-        test_fraction, seed: for a folder of classes or a list without a test split; see `load_folder`.
+        test_fraction, seed: for images without a test split; see `build_dataset`.
         name: what to call a folder or a list; by default as the folder or file is called.
         decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
             and `PUBLISHED` for named datasets.
@@ -71,42 +68,61 @@ def load_dataset(
         UsageError: there is no such name or folder; the test fraction does not fit, or there are no files to decode.
         DatasetError: files are missing, or their layout, classes or counts are not as they must be.
     """
-    check_fraction(test_fraction)
     data_root = resolve_data_root(data_root)
     dataset = known(name_or_path)
+    path = Path() if dataset else _path(name_or_path, data_root)
+    suffix = None if dataset else packed_suffix(path)
+    if label is not None and suffix is None:
+        raise UsageError(
+            f"the labels of {name_or_path} are the names of folders or stand in its list",
+            where="--label",
+            remedy="leave it out; it is for tables and shards",
+        )
     if dataset is not None:
-        if label is not None:
-            raise _no_label(dataset.name)
         if test_fraction is not None:
             raise UsageError(
                 f"{dataset.name} has a test split of its own", where="--test-fraction", remedy="leave the option out"
             )
         return load_known(dataset, data_root, decoding)
-    path = _path(name_or_path, data_root)
-    how = replace(Decoding(), **(decoding or {}))
-    if (load_packed := _packed(path)) is not None:
-        return load_packed(path, name=name, test_fraction=test_fraction, seed=seed, decoding=how, label=label)
-    if label is not None:
-        raise _no_label(name_or_path)
-    load = load_list if is_list(path) else load_folder
-    return load(path, name=name, test_fraction=test_fraction, seed=seed, decoding=how)
+    how: dict[str, Any] = {"test_fraction": test_fraction, "seed": seed}
+    decoded = replace(Decoding(), **(decoding or {}))
+    if suffix is not None:
+        return load_packed(path, suffix, name=name or path.resolve().name, decoding=decoded, label=label, **how)
+    return load_files(path, name=name, decoding=decoded, **how)
 
 
-def _packed(path: Path) -> Callable[..., ImageDataset] | None:
-    """What loads tables or shards, if those are what is there, and no images of their own in folders."""
-    load = load_shards if is_shards(path) else load_tables if is_tables(path) else None
-    if load is None or path.is_file():
-        return load
-    images = (file for depth in ("*/*", "*/*/*") for file in path.glob(depth) if file.suffix.lower() in IMAGE_SUFFIXES)
-    return None if next(images, None) else load
+def load_files(
+    path: Path,
+    *,
+    name: str | None = None,
+    decoding: Decoding,
+    only: str | None = None,
+    published: bool = False,
+    **how: Any,
+) -> ImageDataset:
+    """The dataset in a folder of images, or in the CSV file that lists them.
 
+    Arguments:
+        only: the rows of this split, or all if there are no splits, become train rows; there are no test rows.
+        published: it is a named benchmark, which is taken as it was published: no other suffixes, no remarks.
+        how: the fraction and the seed of `build_dataset`.
 
-def _no_label(dataset: str) -> UsageError:
-    return UsageError(
-        f"the labels of {dataset} are the names of folders or stand in its list",
-        where="--label",
-        remedy="leave it out; it is for tables and shards",
-    )
+    Raises what `build_dataset`, `list_folder` and `read_list` raise.
+    """
+    suffixes = IMAGE_SUFFIXES if published else decoding.suffixes
+    left_out: Mapping[str, list[str]]
+    if is_list(path):
+        root, name = path.parent, name or path.name
+        rows, columns = read_list(path, name, suffixes)
+        rows = [row for row in rows if only is None or row.split in (None, only)]
+        left_out = {"columns of the list": columns} if columns else {}
+    else:
+        scan, root, name = FolderScan(path, suffixes), path, name or path.resolve().name or "root"
+        rows = list_folder(scan, name, (only,) if only else SPLITS)
+        left_out = {} if published else scan.left_out
+    opener = FileOpener(root, decoding)
+    dataset = build_dataset(name, opener, rows, left_out=left_out, only_train=only is not None, **how)
+    return replace(dataset, unchecked=not published and only is None, listed_in=str(path) if path != root else None)
 
 
 def _path(given: str, data_root: Path) -> Path:
@@ -152,7 +168,7 @@ def load_known(dataset: KnownDataset, data_root: Path, decoding: Mapping[str, An
 
 def _load_tree(dataset: KnownDataset, folder: Path, decoding: Decoding) -> ImageDataset:
     try:
-        return load_folder(folder, name=dataset.name, decoding=decoding, published=True)
+        return load_files(folder, name=dataset.name, decoding=decoding, published=True)
     except DatasetError as error:
         remedy = f"{error.remedy}; wanted is {dataset.wanted}; published: {_source(dataset)}"
         raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
@@ -194,34 +210,13 @@ def _source(dataset: KnownDataset) -> str:
 
 
 def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
-    """The status of every named dataset; folders are counted, no image is opened."""
+    """The status of every named dataset; nothing is opened."""
     root = resolve_data_root(data_root)
     return [_status(dataset, root) for dataset in REGISTRY.values()]
 
 
 def _status(dataset: KnownDataset, data_root: Path) -> DatasetStatus:
     if dataset.layout == "embedded":
-        return DatasetStatus(dataset, "embedded", None, None)
+        return DatasetStatus(dataset, "embedded", None)
     folder = _find(dataset, data_root)
-    if folder is None:
-        return DatasetStatus(dataset, "missing", dataset.candidates(data_root)[0], None)
-    wanted = (dataset.classes, dataset.train, dataset.test)
-    if dataset.layout == "cifar100":
-        whole = all((folder / FOLDER / file).is_file() for file in (*SPLITS, "meta"))
-        return DatasetStatus(dataset, "ready" if whole else "counts differ", folder, wanted if whole else None)
-    found = _count(folder)
-    return DatasetStatus(dataset, "ready" if found == wanted else "counts differ", folder, found)
-
-
-def _count(folder: Path) -> tuple[int, int, int] | None:
-    """(classes, train, test) as `load_folder` would list them; None for a folder that cannot be listed."""
-    scan, found = FolderScan(folder, IMAGE_SUFFIXES), dict.fromkeys(SPLITS, 0)
-    classes: set[str] = set()
-    try:
-        for split in SPLITS:
-            for path in scan.class_folders(folder / split) if (folder / split).is_dir() else []:
-                classes.add(path.name)
-                found[split] += len(scan.images(path))
-    except (OSError, DatasetError):
-        return None
-    return len(classes), found["train"], found["test"]
+    return DatasetStatus(dataset, "here" if folder else "missing", folder or dataset.candidates(data_root)[0])

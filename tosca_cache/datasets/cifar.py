@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from tosca_cache.datasets.base import ImageDataset, Split
+from tosca_cache.datasets.base import ArrayOpener, ImageDataset, Split
 from tosca_cache.errors import DatasetError
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 FOLDER = "cifar-100-python"
-
-
-@dataclass(frozen=True)
-class ArrayOpener:
-    """Opens a row of pixels held in memory; see `ImageDataset.opener`."""
-
-    pixels: dict[str, NDArray[np.uint8]]
-
-    def __call__(self, split: str, row: int) -> Image.Image:
-        return Image.fromarray(self.pixels[split][row])
 
 
 def load_cifar100(folder: Path) -> ImageDataset:

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
-from tosca_cache.datasets.base import ImageDataset, IntArray, Split
+from tosca_cache.datasets.base import ArrayOpener, ImageDataset, IntArray, Split
 from tosca_cache.seeds import numpy_generator
 
 TEST_FRACTION = 0.3
@@ -55,7 +55,7 @@ def load_digits_dataset() -> ImageDataset:
         class_names=tuple(str(digit) for digit in range(10)),
         domain_names=("digits",),
         splits={split: _split(indices, labels) for split, indices in rows.items()},
-        opener=partial(_open_row, {split: images[indices] for split, indices in rows.items()}),
+        opener=ArrayOpener({split: images[indices] for split, indices in rows.items()}),
     )
 
 
@@ -74,10 +74,6 @@ def _split(indices: IntArray, labels: IntArray) -> Split:
         labels=labels[indices],
         domains=np.zeros(len(indices), dtype=np.int64),
     )
-
-
-def _open_row(images: dict[str, NDArray[np.uint8]], split: str, row: int) -> Image.Image:
-    return Image.fromarray(images[split][row]).convert("RGB")
 
 
 def load_digits_domains() -> ImageDataset:

@@ -31,19 +31,23 @@ def download(source: Source, work: Path, mirror: str | None, step: Step) -> Path
         )
     url = address_below(mirror, source) if mirror else source.url
     step(description=f"download {source.archive}", total=source.size, completed=0)
-    begun_anew = False
-    while True:
-        before = _kept(archive)
-        failure = _get(url, source, archive, step)
-        if failure is None:
-            return archive
-        if (
-            NO_RANGE in str(failure) and not begun_anew
-        ):  # it cannot go on, or what is here is no beginning of what it has
+    begun_anew, before = False, _kept(archive)
+    while (failure := _get(url, source, archive, step)) is not None:
+        if NO_RANGE in str(failure) and not begun_anew:
+            # It cannot go on, or what is here is no beginning of what it has.
             begun_anew = True
-            discard(*_parts(archive))
-        elif _kept(archive) <= before:
-            raise _failed(source, url, failure, _kept(archive))
+            _discard(archive)
+        elif (kept := _kept(archive)) <= before:
+            goes_on = (
+                f"run the same command again, it goes on after the {kept:,} bytes that are here; or " if kept else ""
+            )
+            raise DatasetError(
+                f"the archive of {source.name} could not be downloaded: {' '.join(str(failure).split())[:300]}",
+                where=url or source.origin,
+                remedy=f"{goes_on}give another place with --mirror URL, or the archive with --from FILE",
+            )
+        before = _kept(archive)
+    return archive
 
 
 def _get(url: str | None, source: Source, archive: Path, step: Step) -> Exception | None:
@@ -60,8 +64,13 @@ def _get(url: str | None, source: Source, archive: Path, step: Step) -> Exceptio
         ) from error
 
     def on_bytes(done: int, total: int | None) -> None:
-        if source.size is not None and max(done, total or 0) > source.size:
-            raise _wrong_size(source, max(done, total or 0), url)
+        found = max(done, total or 0)
+        if source.size is not None and found > source.size:
+            raise DatasetError(
+                f"the archive of {source.name} has {found:,} bytes, but the published one has {source.size:,}",
+                where=url or source.origin,
+                remedy="get it from its source (leave --mirror out)",
+            )
         step(completed=done, total=source.size or total)
 
     where: dict[str, Any] = {"id": source.drive} if url is None else {"url": url}
@@ -69,21 +78,11 @@ def _get(url: str | None, source: Source, archive: Path, step: Step) -> Exceptio
     try:
         gdown.download(**where, output=str(archive), progress=on_bytes, **how)
     except DatasetError:
-        discard(*_parts(archive))
+        _discard(archive)
         raise
     except (gdown.exceptions.DownloadError, requests.RequestException) as error:
         return error
     return None
-
-
-def _failed(source: Source, url: str | None, failure: Exception, kept: int) -> DatasetError:
-    reason = " ".join(str(failure).split())[:300]
-    goes_on = f"run the same command again, it goes on after the {kept:,} bytes that are here; or " if kept else ""
-    return DatasetError(
-        f"the archive of {source.name} could not be downloaded: {reason}",
-        where=url or source.origin,
-        remedy=f"{goes_on}give another place with --mirror URL, or the archive with --from FILE",
-    )
 
 
 def _parts(archive: Path) -> list[Path]:
@@ -95,14 +94,6 @@ def _kept(archive: Path) -> int:
     return sum(part.stat().st_size for part in _parts(archive))
 
 
-def discard(*files: Path) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
-
-
-def _wrong_size(source: Source, found: int, where: object) -> DatasetError:
-    return DatasetError(
-        f"the archive of {source.name} has {found:,} bytes, but the published one has {source.size:,}",
-        where=str(where),
-        remedy="get it from its source (leave --mirror out)",
-    )
+def _discard(archive: Path) -> None:
+    for part in _parts(archive):
+        part.unlink(missing_ok=True)

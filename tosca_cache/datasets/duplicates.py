@@ -9,23 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.folder_dataset import keep_rows
 from tosca_cache.datasets.names import SHOWN
+from tosca_cache.datasets.rows import keep_rows
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.text import one_line
 
+T = TypeVar("T")
 KEEP, DROP, FAIL = "keep", "drop", "fail"
 POLICIES = (KEEP, DROP, FAIL)
 _TAIL = 4096  # bytes at the end of a file that are looked at first
-_THREADS = 16  # a network's file system answers many at once
+_THREADS = 16
 _PART = 64  # files that a thread takes at a time
 _BOTH, _AMBIGUOUS = "train images that are also in test", "images that stand in several classes"
 
@@ -139,16 +140,21 @@ def _apart(dataset: ImageDataset, groups: list[list[Place]], look: Callable[[str
     """Groups taken apart into rows that look alike; only those of at least two rows."""
     numbered = [(number, place) for number, group in enumerate(groups) for place in group]
     files = [dataset.where(*place) for _, place in numbered]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        parts = pool.map(
-            lambda start: [look(file) for file in files[start : start + _PART]], range(0, len(files), _PART)
-        )
-        seen = [found for part in parts for found in part]
+    seen = map_files(look, files)
     alike: dict[Hashable, list[Place]] = defaultdict(list)
     for (number, place), found in zip(numbered, seen, strict=True):
         if found is not None:
             alike[number, found].append(place)
     return [group for group in alike.values() if len(group) > 1]
+
+
+def map_files(look: Callable[[str], T], files: Sequence[str]) -> list[T]:
+    """What a look at each file gives, by several threads: the file system of a network answers many at once."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        parts = pool.map(
+            lambda start: [look(file) for file in files[start : start + _PART]], range(0, len(files), _PART)
+        )
+        return [found for part in parts for found in part]
 
 
 def _size(file: str) -> int | None:

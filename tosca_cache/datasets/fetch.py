@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tosca_cache.datasets.archives import CHUNK, unpack
-from tosca_cache.datasets.decoding import IMAGE_SUFFIXES
-from tosca_cache.datasets.download import Step, address_below, discard, download
-from tosca_cache.datasets.folders import SPLITS, FolderScan
+from tosca_cache.datasets.download import Step, address_below, download
+from tosca_cache.datasets.folders import count_images
 from tosca_cache.datasets.names import is_visible
+from tosca_cache.datasets.rows import SPLITS
 from tosca_cache.datasets.sources import SOURCES, Source
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors, strict_json, write_json
@@ -47,7 +47,6 @@ def fetch(
     mirror: str | None = None,
     file: Path | None = None,
     sha256: str | None = None,
-    keep: bool = False,
     step: Step = lambda **changes: None,
 ) -> Fetched:
     """Puts a dataset below the data root, whole; the same call goes on with a download that was interrupted.
@@ -56,7 +55,6 @@ def fetch(
         mirror: an address below which the archive lies under its own name, instead of its source.
         file: the archive itself, which stays where it is.
         sha256: of the archive; it then stands for the published checksum, as of an archive that was packed anew.
-        keep: leave the archive in the workplace.
 
     Raises:
         UsageError: it needs gdown, or a browser; the mirror or the checksum cannot be one.
@@ -82,7 +80,7 @@ def fetch(
         record = _verified(source, archive, origin, wanted, step, ours=file is None)
         counts = _place(source, archive, work, folder, step)
         write_json(_record_path(source.name, data_root), record)
-        if file is None and not keep:
+        if file is None:
             archive.unlink()
     return Fetched(source, folder, counts, record, False)
 
@@ -141,7 +139,7 @@ def _verified(source: Source, archive: Path, origin: str, wanted: Wanted, step: 
     kind, digest, checked = wanted
     if digest is not None and found[kind] != digest:
         if ours:
-            discard(archive)
+            archive.unlink()
         raise DatasetError(
             f"the archive of {source.name} has {size:,} bytes with {kind} {found[kind]}, "
             f"but wanted is {digest} ({checked})",
@@ -228,15 +226,8 @@ def _count(source: Source, folder: Path) -> tuple[int, int, int] | None:
             dataset = load_cifar100(folder.parent)
             return len(dataset.class_names), len(dataset.splits["train"]), len(dataset.splits["test"])
         return None
-    scan, found, classes = FolderScan(folder, IMAGE_SUFFIXES), [], set()
-    try:
-        for part in [folder / split for split in SPLITS] if source.counts is None or source.counts[2] else [folder]:
-            names = scan.class_folders(part)
-            classes |= {path.name for path in names}
-            found.append(sum(len(scan.images(path)) for path in names))
-    except (OSError, DatasetError):
-        return None
-    return len(classes), found[0], found[1] if len(found) > 1 else 0
+    found = count_images(folder, (".",) if source.counts and not source.counts[2] else SPLITS)
+    return None if found is None else (found[0], found[1], found[2] if len(found) > 2 else 0)
 
 
 def listing(data_root: Path) -> list[tuple[Source, bool, dict[str, Any] | None]]:

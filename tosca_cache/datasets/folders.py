@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tosca_cache.datasets.decoding import IMAGE_SUFFIXES
 from tosca_cache.datasets.names import check_unicode, counted, is_visible, listed
+from tosca_cache.datasets.rows import SPLITS, Row, instead
 from tosca_cache.errors import DatasetError
 from tosca_cache.text import one_line
 
-SPLITS = ("train", "test")
 LAYOUTS = "train/CLASS/ and test/CLASS/, or CLASS/ with --test-fraction, or DOMAIN/train/CLASS/ and DOMAIN/test/CLASS/"
 
 FolderLayout = Literal["splits", "classes", "domains"]
-ClassFiles = dict[str, list[str]]
-"""Class name -> paths of its images relative to the dataset's folder, with forward slashes, sorted."""
 LINKS = "links to folders"
 BESIDE = "images beside the class folders"
 OTHERS = "folders beside train and test"
@@ -60,45 +59,36 @@ class FolderScan:
                 where=folder,
                 remedy="give every split a folder of its own",
             )
-        found = []
-        for entry in _entries(folder):
-            path = folder / entry.name
-            if self._is_folder(entry):
-                found.append(path)
-            elif self.is_image(entry.name) and path.is_file():
-                self._leave_out(BESIDE, path)
-        return sorted(found, key=lambda path: path.name)
+        folders, images = self._look(folder)
+        for path in images:
+            self.leave_out(BESIDE, path)
+        return folders
 
     def images(self, folder: Path) -> list[str]:
-        """Images at any depth below a folder, sorted by folder and name, as paths relative to the root."""
+        """Images at any depth below a folder, as paths relative to the root with forward slashes.
+
+        Raises `DatasetError` for a path that is no UTF-8.
+        """
         files, waiting = [], [folder]
         while waiting:
             directory = waiting.pop()
             if not self._enter(directory):
-                self._leave_out(TWICE, directory)
+                self.leave_out(TWICE, directory)
                 continue
-            for entry in _entries(directory):
-                path = directory / entry.name
-                if self._is_folder(entry):
-                    waiting.append(path)
-                elif self._is_image_file(entry):
-                    files.append(path)
-        return [self.relative(path) for path in sorted(files, key=lambda path: path.parts)]
+            folders, images = self._look(directory)
+            waiting += folders
+            files += [path.relative_to(self.root).as_posix() for path in images]
+        for file in files:
+            check_unicode(file, file)
+        return files
 
     def is_image(self, name: str) -> bool:
         """Whether a file of that name is taken for an image."""
         return is_visible(name) and Path(name).suffix.lower() in self.suffixes
 
-    def leave_out_folders(self, folders: list[Path]) -> None:
-        """Notes folders of the root that belong to no split."""
-        for folder in folders:
-            self._leave_out(OTHERS, folder)
-
-    def relative(self, path: Path) -> str:
-        """A path relative to the root, with forward slashes; raises `DatasetError` if it is no UTF-8."""
-        text = path.relative_to(self.root).as_posix()
-        check_unicode(text, text)
-        return text
+    def leave_out(self, why: str, path: Path) -> None:
+        """Notes what is no row."""
+        self.left_out[why].append(one_line(path.relative_to(self.root).as_posix()))
 
     def _enter(self, folder: Path) -> bool:
         """Whether a real folder is listed for the first time."""
@@ -107,30 +97,23 @@ class FolderScan:
         self._visited.add((found.st_dev, found.st_ino))
         return new
 
-    def _is_folder(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry is a real folder; a link to one is left out."""
-        if not entry.is_symlink():
-            return entry.is_dir()
-        if Path(entry.path).is_dir():
-            self._leave_out(LINKS, Path(entry.path))
-        return False
-
-    def _is_image_file(self, entry: os.DirEntry[str]) -> bool:
-        """Whether an entry that is no real folder is listed as an image; other files are left out."""
-        path = Path(entry.path)
-        if path.is_dir():
-            return False  # a link, which has been left out
-        if path.exists() and not path.is_file():
-            self._leave_out(ODD, path)
-        elif not self.is_image(entry.name):
-            suffix = path.suffix.lower()
-            self._leave_out(f"{suffix} files" if suffix else "files without a suffix", path)
-        else:
-            return True  # also a link that leads nowhere, so that the image that is missing is named when it is opened
-        return False
-
-    def _leave_out(self, why: str, path: Path) -> None:
-        self.left_out[why].append(one_line(path.relative_to(self.root).as_posix()))
+    def _look(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """(real folders, images) directly in a folder, in order of their names; what is neither is left out."""
+        folders, images = [], []
+        for entry in _entries(folder):
+            path = folder / entry.name
+            if entry.is_symlink() and path.is_dir():
+                self.leave_out(LINKS, path)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif not entry.is_file(follow_symlinks=False) and path.exists() and not path.is_file():
+                self.leave_out(ODD, path)
+            elif not self.is_image(entry.name):
+                suffix = path.suffix.lower()
+                self.leave_out(f"{suffix} files" if suffix else "files without a suffix", path)
+            else:
+                images.append(path)  # also a link that leads nowhere, which is named when it is opened
+        return folders, images
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -139,22 +122,53 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from sorted((entry for entry in entries if is_visible(entry.name)), key=lambda entry: entry.name)
 
 
-def detect_layout(scan: FolderScan) -> FolderLayout:
-    """Which of the three layouts the folder of a scan has; folders that belong to no split are noted as left out.
+def count_images(folder: Path, parts: Sequence[str] = SPLITS) -> tuple[int, ...] | None:
+    """(classes, images of each part) of a folder, as they would be listed; None if it cannot be."""
+    scan, classes, counts = FolderScan(folder, IMAGE_SUFFIXES), set(), []
+    try:
+        for part in parts:
+            found = scan.class_folders(folder / part)
+            classes |= {path.name for path in found}
+            counts.append(sum(len(scan.images(path)) for path in found))
+    except (OSError, DatasetError):
+        return None
+    return len(classes), *counts
 
-    Raises:
-        DatasetError: there is no such folder, it has none of the layouts, or it mixes two of them.
+
+def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> list[Row]:
+    """The rows of a folder in one of the three layouts, of these splits if it has any; without domains that is `name`.
+
+    Raises `DatasetError`: it has none of the layouts, or mixes two; a split is missing or has no classes; a class has no
+    images; a name is no UTF-8; or the folder cannot be read.
     """
+    try:
+        layout, root = _layout(scan), scan.root
+        if layout == "classes":
+            return _rows(scan, root, name, None)
+        domains = {name: root} if layout == "splits" else {f.name: f for f in _subfolders(root) if _has_split(f)}
+        return [
+            row for domain, folder in domains.items() for split in splits for row in _rows(scan, folder, domain, split)
+        ]
+    except OSError as error:
+        raise DatasetError(
+            f"the dataset's folder cannot be read: {error.strerror or error}",
+            where=error.filename or scan.root,
+            remedy="check the permissions",
+        ) from error
+
+
+def _layout(scan: FolderScan) -> FolderLayout:
+    """Which of the three layouts a folder has; folders that belong to no split are noted as left out."""
     root = scan.root
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise DatasetError(f"the dataset's folder {what}", where=root, remedy=f"give a folder with {LAYOUTS}")
-    folders = subfolders(root)
-    splits = [folder for folder in folders if folder.name in SPLITS]
+    folders = _subfolders(root)
+    found: dict[FolderLayout, list[Path]] = {"splits": [f for f in folders if f.name in SPLITS]}
     others = [folder for folder in folders if folder.name not in SPLITS]
-    domains = [folder for folder in others if any((folder / split).is_dir() for split in SPLITS)]
-    classes = [folder for folder in others if folder not in domains and _holds_images(folder, scan)]
-    found: dict[FolderLayout, list[Path]] = {"splits": splits, "domains": domains, "classes": classes}
+    found["domains"] = [folder for folder in others if _has_split(folder)]
+    classes = [folder for folder in others if folder not in found["domains"]]
+    found["classes"] = [f for f in classes if any(scan.is_image(path.name) for path in f.iterdir())]
     present = [layout for layout, members in found.items() if members]
     if len(present) > 1:
         examples = " and ".join(f"{found[layout][0].name}/" for layout in present)
@@ -164,73 +178,47 @@ def detect_layout(scan: FolderScan) -> FolderLayout:
     if not present:
         for folder in folders:
             scan.images(folder)  # to say what there is instead
-        raise _no_images(root, scan, [], f"give a folder with {LAYOUTS}")
+        raise _no_images(root, scan)
     if present[0] != "classes":
-        scan.leave_out_folders([folder for folder in folders if folder not in found[present[0]]])
+        for folder in folders:
+            if folder not in found[present[0]]:
+                scan.leave_out(OTHERS, folder)
     return present[0]
 
 
-def subfolders(folder: Path) -> list[Path]:
+def _has_split(folder: Path) -> bool:
+    return any((folder / split).is_dir() for split in SPLITS)
+
+
+def _subfolders(folder: Path) -> list[Path]:
     """The visible folders directly in a folder, sorted by name."""
     return sorted((path for path in folder.iterdir() if is_visible(path.name) and path.is_dir()), key=lambda p: p.name)
 
 
-def list_classes(folder: Path, scan: FolderScan) -> ClassFiles:
-    """The images of each class folder in `folder`.
-
-    Raises:
-        DatasetError: there is no such folder, it has no classes, or a class is empty or has an unreadable name.
-    """
+def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> list[Row]:
+    """The images of each class folder of a split, or of a folder without splits."""
+    folder = folder if split is None else folder / split
     if not folder.is_dir():
         raise DatasetError("a folder of classes is missing", where=folder, remedy=f"give a folder with {LAYOUTS}")
-    classes = {path.name: scan.images(path) for path in scan.class_folders(folder)}
-    for name in classes:
-        check_unicode(name, folder / name)
+    classes = {path: scan.images(path) for path in scan.class_folders(folder)}
+    for path in classes:
+        check_unicode(path.name, path)
     if not any(classes.values()):
-        raise _no_images(folder, scan, classes, "put the images into one folder a class")
-    empty = [name for name, files in classes.items() if not files]
+        raise _no_images(folder, scan)
+    empty = [path.name for path, files in classes.items() if not files]
     if empty:
         raise DatasetError(
-            f"{counted(empty, 'class', 'classes')} without images: {listed(empty)}{_instead(folder, scan, empty)}",
+            f"{counted(empty, 'class', 'classes')} without images: {listed(empty)}{instead(scan.left_out)}",
             where=folder,
             remedy=f"add images ({', '.join(sorted(scan.suffixes))}) or remove the folder",
         )
-    return classes
+    return [Row(path.name, file, domain, split, str(path)) for path, files in classes.items() for file in files]
 
 
-def check_same_classes(splits: Mapping[str, Iterable[str]], where: Path, scan: FolderScan) -> None:
-    """Raises `DatasetError` naming the classes that only `train` or only `test` has."""
-    train, test = set(splits["train"]), set(splits["test"])
-    for only, other, names in (("test", "train", test - train), ("train", "test", train - test)):
-        if names:
-            raise DatasetError(
-                f"{counted(names, 'class', 'classes')} only in {only}: {listed(names)}{_instead(where / other, scan, [])}",
-                where=where / only,
-                remedy=_remedy(scan) or f"add images of them to {where / other}, or remove them from {where / only}",
-            )
-
-
-def _no_images(folder: Path, scan: FolderScan, classes: Collection[str], remedy: str) -> DatasetError:
-    inside = f" in {counted(classes, 'class', 'classes')}: {listed(classes)}" if classes else ""
-    problem = f"no images found{inside}{_instead(folder, scan, classes)}"
-    return DatasetError(problem, where=folder, remedy=_remedy(scan) or remedy)
-
-
-def _remedy(scan: FolderScan) -> str | None:
-    """What to do about links to folders, if there are any."""
-    links = scan.left_out.get(LINKS, [])
-    said = "put real folders there, or list the images in a CSV file"
-    return f"links to folders are not followed ({links[0]}): {said}" if links else None
-
-
-def _instead(folder: Path, scan: FolderScan, classes: Collection[str]) -> str:
-    """What was left out in some classes of a folder, or in all of it."""
-    inside = [folder / name for name in classes] or [folder]
-    prefixes = tuple("" if path == scan.root else one_line(f"{scan.relative(path)}/") for path in inside)
-    found = {why: sum(path.startswith(prefixes) for path in paths) for why, paths in scan.left_out.items()}
-    parts = ", ".join(f"{why}: {count}" for why, count in found.items() if count)
-    return f" (left out there: {parts})" if parts else ""
-
-
-def _holds_images(folder: Path, scan: FolderScan) -> bool:
-    return any(scan.is_image(path.name) for path in folder.iterdir())
+def _no_images(folder: Path, scan: FolderScan) -> DatasetError:
+    return DatasetError(
+        f"no images found{instead(scan.left_out)}",
+        where=folder,
+        remedy=f"give a folder with {LAYOUTS}; links to folders are not followed, but a CSV file may list images "
+        "behind them",
+    )

@@ -211,17 +211,12 @@ def _tight_ink(character: str, face: int) -> Image.Image | None:
     return None if bounds is None else image.crop(bounds)
 
 
-class _Fonts(threading.local):
-    def __init__(self) -> None:
-        self.of_face: dict[int, ImageFont.FreeTypeFont] = {}
-
-
-_fonts = _Fonts()
+_fonts = threading.local()
 
 
 def _font(face: int) -> ImageFont.FreeTypeFont:
     """The face at the drawing size; one object a thread, since FreeType's must not be shared between threads."""
-    fonts = _fonts.of_face
+    fonts: dict[int, ImageFont.FreeTypeFont] = _fonts.__dict__.setdefault("of_face", {})
     if face not in fonts:
         file = str(face_file(face))
         fonts[face] = ImageFont.truetype(file, _FONT_PIXELS, layout_engine=ImageFont.Layout.BASIC)

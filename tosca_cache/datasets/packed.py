@@ -1,157 +1,100 @@
-"""Images that lie many to a file (tables of Arrow and Parquet, tar shards): rows, splits and the opener that they share."""
+"""Images that lie many to a file, read in place: datasets of Hugging Face (Arrow, Parquet) and WebDataset's tar shards."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
-from PIL import Image
+from tosca_cache.datasets import arrow, shards
+from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, Decoding
+from tosca_cache.datasets.names import is_visible
+from tosca_cache.datasets.rows import FileOpener, Row, build_dataset
+from tosca_cache.errors import DatasetError
 
-from tosca_cache.datasets.base import ImageDataset, Split
-from tosca_cache.datasets.decoding import Decoding
-from tosca_cache.datasets.folder_dataset import check_fraction, choose_test
-from tosca_cache.datasets.folders import SPLITS
-from tosca_cache.datasets.images import open_rgb
-from tosca_cache.datasets.names import check_twins, counted, is_visible, listed
-from tosca_cache.errors import DatasetError, ImageError, UsageError
-
+_FORMATS: dict[str, Any] = {".tar": shards, ".arrow": arrow, ".parquet": arrow}
 _SPLIT = re.compile(r"(train|training|test|testing|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
 _SPLIT_OF = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 HELD_OUT = "validation"  # stands for test where there is no test
-NO_LABEL = "give the column or the key of the labels with --label NAME"
 
 
-class PackedRow(NamedTuple):
-    """One image. shard: its file, relative to the dataset. row: number in it, from 0. start, size: in bytes, of a tar."""
+def packed_suffix(path: Path) -> str | None:
+    """The suffix of the tables or shards that a path is or holds (also in data/, train/, ...); None if there are none.
 
-    shard: str
-    row: int
-    label: str
-    start: int = 0
-    size: int = 0
-
-    @property
-    def path(self) -> str:
-        """Its identity, which takes nothing from names in the shard."""
-        return f"{self.shard}/{self.row:08d}"
-
-
-@dataclass(frozen=True)
-class PackedOpener:
-    """Opens a row by reading its bytes; see `ImageDataset.opener`.
-
-    read: (file, row, column) -> the bytes of an image; raises `ImageError` where there are none. column: of a table.
+    A folder with images of its own in class folders is none of tables, whatever lies beside them.
     """
-
-    root: Path
-    rows: Mapping[str, Sequence[PackedRow]]
-    decoding: Decoding
-    read: Callable[[Path, PackedRow, str], bytes]
-    column: str = ""
-
-    def __call__(self, split: str, row: int) -> Image.Image:
-        found = self.rows[split][row]
-        file = self.root / found.shard
-        try:
-            return open_rgb(self.read(file, found, self.column), self.decoding)
-        except (ImageError, OSError) as error:
-            problem = error.problem if isinstance(error, ImageError) else f"a shard cannot be read: {error}"
-            raise ImageError(
-                problem,
-                where=f"{file}, row {found.row}",
-                remedy="replace the shard, or leave such rows out with --on-error skip",
-            ) from error
+    if path.is_file():
+        return path.suffix if path.suffix in _FORMATS else None
+    places = (path, *(path / below for below in ("data", "train", "test", "val", HELD_OUT)))
+    found = next((suffix for suffix in _FORMATS for place in places if any(place.glob(f"*{suffix}"))), None)
+    images = chain(path.glob("*/*"), path.glob("*/*/*")) if found else ()
+    return None if any(file.suffix.lower() in IMAGE_SUFFIXES for file in images) else found
 
 
-def shard_files(root: Path, suffix: str) -> list[str]:
-    """Files of a suffix below a folder (or the file itself), as paths relative to it, sorted; hidden ones are left out."""
+def load_packed(
+    path: Path,
+    suffix: str,
+    *,
+    name: str,
+    test_fraction: float | None,
+    seed: int,
+    decoding: Decoding,
+    label: str | None,
+) -> ImageDataset:
+    """The dataset in files of this suffix; their splits are what the files or their folders are called after.
+
+    Rows are called FILE/NUMBER, so that no name within a file is used as a path. Classes are in the order of a ClassLabel;
+    numbers in theirs; else by name.
+
+    Arguments:
+        label: the column or key of the labels; see `datasets.arrow` and `datasets.shards`.
+        name, test_fraction, seed, decoding: as in `load_dataset`.
+
+    Raises:
+        UsageError: there is no such label, pyarrow is not here, or the fraction does not fit.
+        DatasetError: a file is damaged, or a row has no label.
+    """
+    root, form = (path.parent if path.is_file() else path), _FORMATS[suffix]
+    splits = _by_split([path.name] if path.is_file() else _files(path, suffix))
+    left_out = {"files of another split": splits.pop(HELD_OUT)} if HELD_OUT in splits else {}
+    rows, places, orders = [], {}, []
+    for split, files in splits.items():
+        said = (split or "train") if "test" in splits else None
+        for file in files:
+            labels, order, places[root / file] = form.read_labels(root / file, label, decoding.suffixes)
+            orders.append(order)
+            if order != orders[0]:
+                raise DatasetError("its classes are not those of the others", where=root / file, remedy="remove it")
+            rows += [
+                Row(text, f"{file}/{number:08d}", name, said, f"{root / file}, row {number}")
+                for number, text in enumerate(labels)
+            ]
+    order = orders[0] if orders else None
+    if order is None and all(row.label.isdecimal() for row in rows):
+        order = sorted({row.label for row in rows}, key=int)
+    opener = FileOpener(root, decoding, partial(form.read_image, places))
+    dataset = build_dataset(name, opener, rows, test_fraction=test_fraction, seed=seed, order=order, left_out=left_out)
+    return replace(dataset, listed_in=str(path)) if path.is_file() else dataset
+
+
+def _files(root: Path, suffix: str) -> list[str]:
+    """Visible files of a suffix below a folder, but those that `datasets` leaves beside its tables."""
     found = (path.relative_to(root) for path in root.rglob(f"*{suffix}") if path.is_file())
-    return sorted(path.as_posix() for path in found if all(is_visible(part) for part in path.parts))
+    kept = (p for p in found if all(map(is_visible, p.parts)) and not p.name.startswith(("cache-", "tmp")))
+    return sorted(path.as_posix() for path in kept)
 
 
-def by_split(shards: Iterable[str]) -> dict[str | None, list[str]]:
-    """Shards by the split that their folder or file is called after; under None those that say nothing."""
+def _by_split(files: list[str]) -> dict[str | None, list[str]]:
+    """Files by the split that their folder or name says; under None those that say nothing."""
     found: dict[str | None, list[str]] = defaultdict(list)
-    for shard in shards:
-        words = [match[1].lower() for part in Path(shard).parts if (match := _SPLIT.match(part))]
-        found[_SPLIT_OF.get(words[0], HELD_OUT) if words else None].append(shard)
+    for file in files:
+        words = [match[1].lower() for part in Path(file).parts if (match := _SPLIT.match(part))]
+        found[_SPLIT_OF.get(words[0], HELD_OUT) if words else None].append(file)
     if HELD_OUT in found and "test" not in found:
         found["test"] = found.pop(HELD_OUT)
     return dict(found)
-
-
-def packed_dataset(
-    opener: PackedOpener,
-    name: str,
-    order: Sequence[str] | None,
-    test_fraction: float | None,
-    seed: int,
-    left_out: Mapping[str, Sequence[str]],
-) -> ImageDataset:
-    """The dataset of all rows of an opener, sorted by class, then by shard and row.
-
-    Arguments:
-        order: the classes in their order; by their names if None. Those without rows are left out.
-        test_fraction, seed: as in `load_folder`, for rows without a test split.
-
-    Raises:
-        UsageError: `test_fraction` is missing, or given though there is a test split.
-        DatasetError: a class is not in both splits.
-    """
-    check_fraction(test_fraction)
-    root, rows = opener.root, {split: list(opener.rows.get(split, ())) for split in SPLITS}
-    if not rows["test"]:
-        rows = _divided(root, rows["train"], test_fraction, seed)
-    elif test_fraction is not None:
-        raise UsageError(
-            "--test-fraction is for shards without a test split", where=root, remedy="leave --test-fraction out"
-        )
-    present = {split: {row.label for row in members} for split, members in rows.items()}
-    for split, other in (SPLITS, SPLITS[::-1]):
-        if only := present[split] - present[other]:
-            raise DatasetError(
-                f"{counted(only, 'class', 'classes')} only in {split}: {listed(only)}",
-                where=root,
-                remedy=f"add images of them to {other}, or give train shards only, with --test-fraction",
-            )
-    names = [label for label in order if label in present["train"]] if order else sorted(present["train"])
-    check_twins("classes", names, root)
-    number = {label: index for index, label in enumerate(names)}
-    ordered = {split: tuple(sorted(members, key=lambda r: (number[r.label], r))) for split, members in rows.items()}
-    splits = {
-        split: Split(
-            tuple(row.path for row in members),
-            np.array([number[row.label] for row in members], dtype=np.int64),
-            np.zeros(len(members), dtype=np.int64),
-        )
-        for split, members in ordered.items()
-    }
-    packed = PackedOpener(root, ordered, opener.decoding, opener.read, opener.column)
-    return ImageDataset(
-        name, tuple(names), (name,), splits, packed, root=str(root), decoding=opener.decoding, left_out=left_out
-    )
-
-
-def _divided(root: Path, rows: list[PackedRow], test_fraction: float | None, seed: int) -> dict[str, list[PackedRow]]:
-    if test_fraction is None:
-        raise UsageError("these shards have no test split", where=root, remedy="add --test-fraction 0.2")
-    classes: dict[str, list[PackedRow]] = defaultdict(list)
-    for row in rows:
-        classes[row.label].append(row)
-    divided: dict[str, list[PackedRow]] = {split: [] for split in SPLITS}
-    for label, members in sorted(classes.items()):
-        if len(members) < 2:
-            raise DatasetError(
-                f"class {label!r} has one image, which cannot be in both train and test",
-                where=f"{root / members[0].shard}, row {members[0].row}",
-                remedy="add images to the class, or remove it",
-            )
-        chosen = choose_test(sorted(row.path for row in members), test_fraction, seed, label)
-        for row in members:
-            divided["test" if row.path in chosen else "train"].append(row)
-    return divided

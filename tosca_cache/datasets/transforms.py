@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tosca_cache.datasets.base import ImageDataset, IntArray
+from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.errors import ImageError
 from tosca_cache.seeds import derive_seed
 from tosca_cache.torchvision_compat import ensure_torchvision
@@ -100,16 +100,13 @@ def draw_view(spec: TransformSpec, seed: int, height: int, width: int) -> View:
     draw = random.Random(seed).random
     flip = int(draw() < spec.flip)
     for _ in range(_ATTEMPTS):
-        area = height * width * _uniform(draw(), *spec.crop_scale)
-        ratio = math.exp(_uniform(draw(), math.log(spec.crop_ratio[0]), math.log(spec.crop_ratio[1])))
+        area = height * width * (spec.crop_scale[0] + (spec.crop_scale[1] - spec.crop_scale[0]) * draw())
+        low, high = map(math.log, spec.crop_ratio)
+        ratio = math.exp(low + (high - low) * draw())
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return View(seed, int(draw() * (height - h + 1)), int(draw() * (width - w + 1)), h, w, flip)
     return View(seed, *_central_crop(spec, height, width), flip)
-
-
-def _uniform(value: float, low: float, high: float) -> float:
-    return low + (high - low) * value
 
 
 def _central_crop(spec: TransformSpec, height: int, width: int) -> tuple[int, int, int, int]:
@@ -162,11 +159,6 @@ def render(spec: TransformSpec, image: Image.Image, view: View) -> Pixels:
         shown = functional.resized_crop(image, *box, size=[size, size], interpolation=mode, antialias=True)
         shown = functional.horizontal_flip(shown) if view.flip else shown
     return np.asarray(shown)
-
-
-def as_rows(views: list[View]) -> IntArray:
-    """Parameters as an array [1+V, 6], in the order of `VIEW_COLUMNS`."""
-    return np.array(views, dtype=np.int64)
 
 
 @cache

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from tosca_cache.extract.names import (
     resolve_precision,
 )
 from tosca_cache.extract.pieces import Kept, KeptFeatures
-from tosca_cache.extract.weights_files import SUFFIXES, load_weights_file, weights_within_reach
+from tosca_cache.extract.weights import SUFFIXES, backbone_errors, load_weights_file, weights_within_reach
 from tosca_cache.text import shortened
 from tosca_cache.torchvision_compat import ensure_torchvision
 
@@ -251,8 +251,10 @@ def digest(model: nn.Module) -> str:
 def _build_nano(weights: Path | None, img_size: int | None) -> dict[str, Any]:
     """Our own model and the fields of `Backbone` that describe it; without its weights if there is a file of others."""
     size = img_size or vit_nano.IMAGE_SIZE
+    with _making(VIT_NANO):
+        model = vit_nano.create_vit_nano(pretrained=weights is None, img_size=size)
     return {
-        "model": _attempt(partial(vit_nano.create_vit_nano, pretrained=weights is None, img_size=size), VIT_NANO),
+        "model": model,
         "tag": VIT_NANO_TAG if weights is None else LOCAL_TAG,
         "dim": vit_nano.DIM,
         "image_size": size,
@@ -271,8 +273,8 @@ def _build_timm(arch: str, tag: str, weights: Path | None, img_size: int | None)
     if not timm.is_model(name):
         raise _unknown(name, timm.list_models())
     create = partial(timm.create_model, name, pretrained=weights is None, num_classes=0)
-    with nullcontext() if weights is not None else weights_within_reach(name):
-        model = _attempt(partial(_create_sized, create, img_size), name)
+    with nullcontext() if weights is not None else weights_within_reach(name), _making(name):
+        model = _create_sized(create, img_size)
     config: dict[str, Any] = dict(model.pretrained_cfg)
     published = config.get("tag") or ""
     return {
@@ -297,18 +299,11 @@ def _create_sized(create: Callable[..., Any], img_size: int | None) -> Any:
     return create()
 
 
-def _attempt(create: Callable[[], Any], name: str) -> Any:
-    """Makes the model; a failed download, an unknown tag or an impossible size becomes a `BackboneError`."""
-    try:
-        return create()
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).strip().splitlines()
-        raise BackboneError(
-            f"the backbone {name} cannot be made: {reason[0] if reason else type(error).__name__}",
-            where="--backbone",
-            remedy=f"check the tag and --img-size; without network access, give its weights with --weights FILE "
-            f"({', '.join(SUFFIXES)})",
-        ) from error
+def _making(name: str) -> AbstractContextManager[None]:
+    remedy = (
+        f"check the tag and --img-size; without network, give its weights with --weights FILE ({', '.join(SUFFIXES)})"
+    )
+    return backbone_errors(f"the backbone {name} cannot be made", "--backbone", remedy)
 
 
 def _unknown(name: str, names: list[str]) -> BackboneError:

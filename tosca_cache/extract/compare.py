@@ -95,36 +95,32 @@ def source_agrees(dataset: ImageDataset, backbone: Backbone, transform: Transfor
 def _compare_batch(
     dataset: ImageDataset, transform: TransformSpec, forward: Forward, source: SourceStore, numbers: Iterable[int]
 ) -> Iterator[Compared]:
-    found, pixels = [], []
+    found, pixels, stored = [], [], []
     for split, row, view in map(source.place, numbers):
         path, theirs = dataset.splits[split].paths[row], int(source.rows[split][row])
-        one = Compared(split, theirs, view, path)
+        one, seed = Compared(split, theirs, view, path), source.store.spec.views["seed"]
         try:
             image = open_image(transform, dataset, split, row)
             parameters = source.view_parameters(split, np.array([theirs]))[0, view]
+            feature = source.store.features(split, [theirs], view)[0, 0]
         except (ImageError, StoreError) as error:
             what = "its image cannot be read any more" if isinstance(error, ImageError) else "it is damaged"
             found.append(replace(one, problem=f"{what}: {error.problem}", unreadable=True))
             continue
-        seed = source.store.spec.views["seed"]
         made = image_views(transform, image, seed=seed, split=split, path=path, count=view)[view]
         if list(made) == parameters.tolist():
             pixels.append(render(transform, image, made))
+            stored.append(feature)
         else:
             one = replace(one, problem="the view has other parameters: it is another image, or of another size")
         found.append(one)
-    again = iter(forward(torch.from_numpy(np.stack(pixels))).cpu().numpy() if pixels else ())
-    for one in found:
-        yield one if one.problem else _with_deviation(source.store, one, next(again))
+    again = forward(torch.from_numpy(np.stack(pixels))).cpu().numpy() if pixels else np.empty((0, 1))
+    measured = iter(deviations(again.astype(source.store.dtype), stored or again).tolist())
+    yield from (one if one.problem else _judged(one, next(measured), source.store.spec.precision) for one in found)
 
 
-def _with_deviation(store: Store, one: Compared, feature: NDArray[np.float32]) -> Compared:
-    try:
-        stored = store.features(one.split, [one.row], one.view)[0]
-    except StoreError as error:
-        return replace(one, problem=f"it is damaged: {error.problem}", unreadable=True)
-    deviation = float(deviations(feature.astype(store.dtype)[None], stored)[0])
-    tolerance = TOLERANCE[store.spec.precision]
+def _judged(one: Compared, deviation: float, precision: str) -> Compared:
+    tolerance = TOLERANCE[precision]
     problem = "" if deviation <= tolerance else f"deviates by {deviation:.2e}, more than {tolerance:.0e}"
     return replace(one, deviation=deviation, problem=problem)
 

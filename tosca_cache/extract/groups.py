@@ -19,7 +19,6 @@ from tosca_cache.datasets.transforms import (
     VIEW_COLUMNS,
     Pixels,
     TransformSpec,
-    as_rows,
     image_views,
     open_image,
     render,
@@ -121,7 +120,7 @@ class Renderer:
         image = open_image(self.transform, self.dataset, split, row)
         path = self.dataset.splits[split].paths[row]
         views = image_views(self.transform, image, seed=self.seed, split=split, path=path, count=len(missing) - 1)
-        parameters = as_rows(views)
+        parameters = np.array(views, dtype=np.int64)
         if (parameters != buffer.views[place])[~missing].any():
             raise DatasetError(
                 "this image has another size than the one that reused views were made of",

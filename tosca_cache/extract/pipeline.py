@@ -16,6 +16,7 @@ import numpy as np
 from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.duplicates import find_duplicates
+from tosca_cache.datasets.rows import left_out_lines
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
@@ -24,7 +25,7 @@ from tosca_cache.extract.compare import relative_error, source_agrees
 from tosca_cache.extract.engine import compute
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics, store_spec
 from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
-from tosca_cache.extract.progress import ExtractionProgress
+from tosca_cache.extract.progress import ImageProgress
 from tosca_cache.extract.reuse import SourceStore, choose_source, other_numerics, recorded_source, reopen_source
 from tosca_cache.store import (
     SPLITS,
@@ -158,10 +159,7 @@ class Extraction:
 
     def _remarks(self) -> list[str]:
         """What the user may not know of the images: what is no row, and what is there more than once."""
-        parts = [
-            f"{why}: {len(paths)} ({paths[0]}{', ...' if len(paths) > 1 else ''})"
-            for why, paths in self.dataset.left_out.items()
-        ]
+        parts = left_out_lines(self.dataset.left_out)
         lines = [f"left out: {'; '.join(parts)}"] if parts else []
         if self.dataset.unchecked:
             found = find_duplicates(self.dataset).lines()
@@ -177,9 +175,9 @@ class Extraction:
         """
         begun, done = time.monotonic(), writer.done_rows
         pending, skip = writer.pending(), self.options.on_error == "skip"
-        name, how = " ".join(filter(None, (self.dataset.name, part))), f"{self.workers} workers"
+        name, how = " ".join(filter(None, ("extract", self.dataset.name, part))), f"{self.workers} workers"
         with (
-            ExtractionProgress(name, writer.total_rows, done, quiet=not show_progress) as progress,
+            ImageProgress(name, writer.total_rows, done, quiet=not show_progress) as progress,
             # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
             closing(self.compute_groups(pending, writer.numerics, skip)) as computed,
         ):
@@ -232,8 +230,6 @@ class Extraction:
             if other is not None and other.digest == digest:
                 entry |= {"name": other.name, "numerics": other_numerics(other.store, writer.numerics)}
             facts.setdefault("reused", []).append(entry)
-        if writer.notes:
-            facts["parts"] = writer.notes
         return writer.finish(facts, left_out=self.dataset.left_out)
 
     def _facts(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress of an extraction: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress over images, of an extraction or an adaptation: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tosca_cache.text import one_line
 INTERVAL = 10.0  # seconds between plain lines
 
 
-class ExtractionProgress(LiveDisplay):
+class ImageProgress(LiveDisplay):
     """Counts images; the rate is that of this run, images done by an earlier run play no part in it.
 
     Arguments:
-        total, done: images of both splits, and how many of them an earlier run has finished.
+        what: is being done, to which dataset. total, done: images, and how many of them an earlier run has finished.
         quiet: show nothing.
     """
 
-    def __init__(self, name: str, total: int, done: int, *, quiet: bool = False) -> None:
+    def __init__(self, what: str, total: int, done: int, *, quiet: bool = False) -> None:
         console = make_console(stderr=True, quiet=quiet)
-        self.name, self.total, self.done, self._before = one_line(name), total, done, done
+        self.what, self.total, self.done, self._before = one_line(what), total, done, done
         self._begun = self._said = time.monotonic()
         super().__init__(console, "images, {task.fields[rate]:.1f} images/s", TimeRemainingColumn())
-        self._task = self.progress.add_task(f"extract {self.name}", total=total, completed=done, rate=0.0)
+        self._task = self.progress.add_task(self.what, total=total, completed=done, rate=0.0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -52,4 +52,4 @@ class ExtractionProgress(LiveDisplay):
         self._said = time.monotonic()
         left = (self.total - self.done) / self._rate if self._rate else 0.0
         ending = f", about {left / 60:.1f} min left" if left else ""
-        self.on_note(f"extract {self.name}: {self.done}/{self.total} images, {self._rate:.1f} images/s{ending}")
+        self.on_note(f"{self.what}: {self.done}/{self.total} images, {self._rate:.1f} images/s{ending}")

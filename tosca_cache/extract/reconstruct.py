@@ -7,22 +7,21 @@ those of the fingerprint: features of other weights or images cannot be compared
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.datasets import ImageDataset, known, load_dataset
+from tosca_cache.datasets import known
 from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
-from tosca_cache.datasets.duplicates import DROP, KEEP, without_duplicates
-from tosca_cache.devices import resolve_device
+from tosca_cache.datasets.duplicates import DROP, KEEP
 from tosca_cache.errors import BackboneError, DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.adapted import is_adapted
-from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics
 from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction
-from tosca_cache.store import SPLITS, Store, StoreSpec
+from tosca_cache.extract.request import ExtractRequest, prepare
+from tosca_cache.store import StoreSpec
 from tosca_cache.store.manifest import Plan
 from tosca_cache.store.spec import canonical
 
@@ -42,72 +41,74 @@ class Sources:
     device: str | None = None
 
 
-def rebuild_dataset(spec: StoreSpec, provenance: Mapping[str, Any], sources: Sources) -> ImageDataset:
-    """Lists the images of a store's dataset again; raises `DatasetError` or `UsageError` if they are not to be found.
+def request_again(
+    root: Path, spec: StoreSpec, made: Mapping[str, Any], provenance: Mapping[str, Any], sources: Sources
+) -> ExtractRequest:
+    """The request that a store was made by; made: its numerics, which say on what kind of device.
 
-    Their listing may differ from the store's.
+    Raises `StoreError` for imported features, `DatasetError` or `BackboneError` if nothing says where it lies.
     """
-    _refuse_imported(spec)
-    recorded = _recorded(provenance)
-    name, folder = str(spec.dataset["name"]), recorded.get("data")
-    how: dict[str, Any] = {
-        "data_root": sources.data_root,
-        "seed": spec.views["seed"],
-        "test_fraction": recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction,
-        "label": recorded.get("label"),
-        "name": name,  # without domains of its own that is the name of its only domain, too
-        "decoding": asdict(Decoding.recorded_in(spec.transform))
-        | {"max_pixels": recorded.get("max_pixels", MAX_PIXELS)},
-    }
-    return without_duplicates(_listed(name, folder, how, sources), DROP if recorded.get("duplicates") == DROP else KEEP)
-
-
-def _listed(name: str, folder: Any, how: Mapping[str, Any], sources: Sources) -> ImageDataset:
-    if sources.dataset is not None:
-        return load_dataset(sources.dataset, **how)
-    found = known(name)
-    if found is None and folder is None:
-        raise DatasetError(
-            "The store does not say where its images lie.", where=name, remedy="Give their folder with --dataset."
+    if spec.imported:
+        raise StoreError(
+            "The features of this store were imported: there are no images and no backbone to compute them from.",
+            remedy="Import the file again to have them anew.",
         )
-    if found is not None and (folder is None or found.layout != "embedded"):  # else a folder that is called like ours
-        try:
-            return load_dataset(name, **how)
-        except DatasetError:
-            if folder is None or not Path(folder).is_dir() or sources.data_root is not None:
-                raise
-    return load_dataset(str(Path(str(folder)).absolute()), **how)
-
-
-def rebuild_backbone(
-    spec: StoreSpec, made: Mapping[str, Any], provenance: Mapping[str, Any], sources: Sources
-) -> Backbone:
-    """Loads a store's backbone again; raises `BackboneError` or `UsageError` if it is not to be had.
-
-    made: the numerics of the store, which say on what kind of device it was made. The weights may differ from the store's.
-    """
-    _refuse_imported(spec)
-    name, tag, recorded = spec.backbone["name"], spec.backbone["tag"], _recorded(provenance).get("weights")
-    weights, adapted = sources.weights, spec.backbone.get("adapted")
-    if weights is None and isinstance(recorded, str) and recorded != "published":
-        weights = Path(recorded)
-    if adapted is not None:
-        name, tag = str(_recorded(provenance).get("adapted")), ""
-        if not is_adapted(name):
-            raise BackboneError(
-                "The adapted backbone that made this store is not there any more.",
-                where=name,
-                remedy="Put its folder back, or adapt again as its card in the store's fingerprint says.",
-            )
-    return load_backbone(
-        name if tag in ("", LOCAL_TAG) else f"{name}.{tag}",
-        weights=weights,
-        img_size=spec.transform.get("image_size"),
-        device=resolve_device(sources.device or ("cpu" if made.get("device") == "cpu" else "auto")),
-        precision=spec.precision,
+    found = provenance.get("source")
+    recorded: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    dataset, data_root = _dataset(str(spec.dataset["name"]), recorded.get("data"), sources)
+    adapted, weights = spec.backbone.get("adapted"), recorded.get("weights")
+    name, tag = (recorded.get("adapted"), "") if adapted else (spec.backbone["name"], spec.backbone["tag"])
+    if adapted and not is_adapted(str(name)):
+        raise BackboneError(
+            "The adapted backbone that made this store is not there any more.",
+            where=str(name),
+            remedy="Put its folder back, or adapt again as its card in the store's fingerprint says.",
+        )
+    most = recorded.get("max_pixels")
+    decoding, kept = Decoding.recorded_in(spec.transform), Kept.recorded([piece for piece, _ in spec.pieces])
+    return ExtractRequest(
+        dataset=dataset,
+        root=root,
+        backbone=name if tag in ("", LOCAL_TAG) else f"{name}.{tag}",
+        weights=sources.weights or (None if weights in (None, "published") else Path(str(weights))),
         with_base=bool(adapted and adapted.get("with_base")),
-        kept=Kept.recorded([name for name, _ in spec.pieces]),
+        layers=kept.layers,
+        pool=kept.pool,
+        data_root=data_root,
+        test_fraction=recorded.get("test_fraction") if sources.test_fraction is None else sources.test_fraction,
+        label=recorded.get("label"),
+        precision=spec.precision,
+        normalise="timm" if spec.transform.get("normalize") == "timm" else "none",
+        img_size=spec.transform.get("image_size"),
+        device=sources.device or ("cpu" if made.get("device") == "cpu" else "auto"),
+        orientation=decoding.orientation,
+        background=decoding.background,
+        depth=decoding.depth,
+        max_pixels=most if type(most) is int and most > 0 else MAX_PIXELS,
+        duplicates=DROP if recorded.get("duplicates") == DROP else KEEP,
+        options=ExtractOptions(
+            views=spec.views["count"],
+            test_views=spec.views["test_count"],
+            seed=spec.views["seed"],
+            store_dtype=spec.dtype,
+            batch_size=made.get("batch_size"),
+        ),
     )
+
+
+def _dataset(name: str, data: Any, sources: Sources) -> tuple[str, Path | None]:
+    """(dataset, data root) as `tosca extract` takes them; data: where the provenance says that the images lay."""
+    found, folder = known(name), None if data is None else Path(str(data)).absolute()
+    if sources.dataset is not None:
+        return sources.dataset, sources.data_root
+    if found is None or (found.layout == "embedded" and folder is not None):  # a folder that is called like ours
+        if folder is None:
+            raise DatasetError(
+                "The store does not say where its images lie.", where=name, remedy="Give their folder with --dataset."
+            )
+        return str(folder), sources.data_root
+    roots = [] if folder is None or not folder.exists() else [folder, *folder.parents]
+    return name, sources.data_root or next((root for root in roots if folder in found.candidates(root)), None)
 
 
 def rebuild(path: Path, plan: Plan, provenance: Mapping[str, Any], sources: Sources) -> Extraction:
@@ -116,19 +117,9 @@ def rebuild(path: Path, plan: Plan, provenance: Mapping[str, Any], sources: Sour
     Raises `FingerprintMismatch`, naming every field with both values, if dataset or backbone are not those of the store;
     and what loading them raises.
     """
-    spec = plan.spec
-    dataset = rebuild_dataset(spec, provenance, sources)
-    backbone = rebuild_backbone(spec, plan.numerics, provenance, sources)
-    options = ExtractOptions(
-        views=spec.views["count"],
-        test_views=spec.views["test_count"],
-        seed=spec.views["seed"],
-        normalise=spec.transform.get("normalize") == "timm",
-        store_dtype=spec.dtype,
-        batch_size=plan.numerics.get("batch_size"),
-    )
-    extraction = Extraction(dataset, backbone, path.parent, options)
-    differing = spec.differences(extraction.spec)
+    request = request_again(path.parent, plan.spec, plan.numerics, provenance, sources)
+    extraction = prepare(request, str(plan.spec.dataset["name"]))
+    differing = plan.spec.differences(extraction.spec)
     if differing:
         raise FingerprintMismatch(
             "What there is now is not what the store was made from, so nothing was computed:\n"
@@ -136,8 +127,7 @@ def rebuild(path: Path, plan: Plan, provenance: Mapping[str, Any], sources: Sour
                 f"    {name}: the store has {canonical(a)}, here it is {canonical(b)}" for name, a, b in differing
             ),
             where=path,
-            remedy="Say where the right ones are: --weights FILE, --dataset NAME or FOLDER, --data-root DIR"
-            + ("; --images says which images differ." if any(d[0].startswith("dataset.") for d in differing) else "."),
+            remedy="Say where the right ones are: --weights FILE, --dataset NAME or FOLDER, --data-root DIR.",
         )
     return extraction
 
@@ -147,49 +137,3 @@ def other_numerics(plan: Plan, extraction: Extraction) -> list[str]:
     here = numerics(extraction.root, extraction.backbone, replace(extraction.options, restart=True))
     pairs = [(key, plan.numerics.get(key), value) for key, value in here.items()]
     return [f"{key}: the store has {canonical(a)}, here it is {canonical(b)}" for key, a, b in pairs if a != b]
-
-
-def compare_listing(store: Store, dataset: ImageDataset) -> dict[str, list[str]] | None:
-    """What has become of a store's images, `SPLIT: PATH` each, sorted; None if the dataset's index is the store's.
-
-    added, removed: images that only the dataset, only the store has; rows that were skipped count as the store's.
-    relabelled: with its class and domain in the store, and now. All empty: the same rows in another order, or names of
-    classes and domains that no row has.
-
-    Raises `StoreError` if the store's paths, labels or domains are damaged.
-    """
-    if dataset.listing_digest() == store.spec.dataset["listing_digest"]:
-        return None
-    there: dict[str, tuple[str, str]] = {}
-    here: dict[str, tuple[str, str]] = {}
-    skipped: set[str] = set()
-    for split in SPLITS:
-        rows = zip(store.paths(split), store.labels(split).tolist(), store.domains(split).tolist(), strict=True)
-        there |= {f"{split}: {path}": (store.class_names[k], store.domain_names[m]) for path, k, m in rows}
-        skipped |= {f"{split}: {row.path}" for row in store.manifest.skipped[split]}
-        now = dataset.splits[split]
-        rows = zip(now.paths, now.labels.tolist(), now.domains.tolist(), strict=True)
-        here |= {f"{split}: {path}": (dataset.class_names[k], dataset.domain_names[m]) for path, k, m in rows}
-    changed = [path for path in sorted(there.keys() & here.keys()) if there[path] != here[path]]
-    return {
-        "added": sorted(here.keys() - there.keys() - skipped),
-        "removed": sorted((there.keys() | skipped) - here.keys()),
-        "relabelled": [f"{path} ({_change(there[path], here[path])})" for path in changed],
-    }
-
-
-def _change(there: tuple[str, str], here: tuple[str, str]) -> str:
-    return ", ".join(f"{a!r} is {b!r} now" for a, b in zip(there, here, strict=True) if a != b)
-
-
-def _recorded(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = provenance.get("source")
-    return found if isinstance(found, dict) else {}
-
-
-def _refuse_imported(spec: StoreSpec) -> None:
-    if spec.imported:
-        raise StoreError(
-            "The features of this store were imported: there are no images and no backbone to compute them from.",
-            remedy="Import the file again to have them anew.",
-        )

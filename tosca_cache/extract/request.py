@@ -1,4 +1,4 @@
-"""What a user asks for, by names and paths; making it, and which stores are what is asked for."""
+"""What a user asks for, by names and paths, and making it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.datasets import ImageDataset, known, load_dataset
-from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, as_published, parse_background
+from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, parse_background
 from tosca_cache.datasets.duplicates import KEEP, POLICIES, without_duplicates
 from tosca_cache.devices import resolve_device
-from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.errors import UsageError
 from tosca_cache.extract.adapted import Adaptation, is_adapted
 from tosca_cache.extract.backbone import Backbone, load_backbone
-from tosca_cache.extract.fingerprint import ExtractOptions, numerics, refuse_option
+from tosca_cache.extract.fingerprint import ExtractOptions, refuse_option
 from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
-from tosca_cache.extract.parts import PartOutcome, extract_part, join
 from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.store import Part, Store, StoreSummary, list_stores, read_unfinished
-from tosca_cache.store.spec import compare
+from tosca_cache.store import Store
 
 _CHOICES = {  # None goes with the dataset
     "normalise": (None, "timm", "none"),
@@ -77,8 +75,11 @@ class ExtractRequest:
             parse_background(self.background)
         Kept(self.layers, self.pool)  # refuses what cannot be
 
-    def load_dataset(self) -> ImageDataset:
-        """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
+    def load_dataset(self, name: str | None = None) -> ImageDataset:
+        """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be.
+
+        name: what to call a folder or a list, if not by its own name.
+        """
         background = None if self.background is None else parse_background(self.background)
         asked = {"orientation": self.orientation, "background": background, "depth": self.depth}
         decoding = {key: value for key, value in asked.items() if value is not None} | {"max_pixels": self.max_pixels}
@@ -89,6 +90,7 @@ class ExtractRequest:
             seed=self.options.seed,
             decoding=decoding,
             label=self.label,
+            name=name,
         )
         return without_duplicates(dataset, self.duplicates)
 
@@ -137,23 +139,9 @@ def run_request(request: ExtractRequest, *, show_progress: bool = True) -> Outco
     return Outcome(store, was_there)
 
 
-def run_part(request: ExtractRequest, part: Part, *, show_progress: bool = True) -> PartOutcome:
-    """Makes one part of what is asked for; raises `UsageError` for a restart, and what `extract.parts` raises."""
-    _refuse_restart(request, "--part", "what the other parts have done")
-    return extract_part(prepare(request), part, show_progress=show_progress)
-
-
-def run_join(request: ExtractRequest) -> Outcome:
-    """Joins the parts of what is asked for; raises `UsageError` for a restart, and what `extract.parts.join` raises."""
-    _refuse_restart(request, "--join", "what is to be joined")
-    asked = prepare(request)
-    was_there = asked.path.exists()
-    return Outcome(join(asked, source=source(request), command=command(request)), was_there)
-
-
-def prepare(request: ExtractRequest) -> Extraction:
-    """Loads the dataset and the backbone; raises what loading does."""
-    dataset, backbone = request.load_dataset(), request.load_backbone()
+def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:
+    """Loads the dataset, which may be called otherwise, and the backbone; raises what loading does."""
+    dataset, backbone = request.load_dataset(name), request.load_backbone()
     if backbone.adapted is not None:
         normalise = _as_adapted(request, dataset, backbone.adapted)
     else:
@@ -208,7 +196,8 @@ def command(request: ExtractRequest) -> str:
     return shlex.join(words)
 
 
-def _refuse_restart(request: ExtractRequest, option: str, what: str) -> None:
+def refuse_restart(request: ExtractRequest, option: str, what: str) -> None:
+    """Raises `UsageError` for a restart, which would throw away what other processes have done."""
     if request.options.restart:
         raise UsageError(
             f"{option} with --restart would throw away {what}",
@@ -216,49 +205,3 @@ def _refuse_restart(request: ExtractRequest, option: str, what: str) -> None:
             remedy="leave one of them out; to begin anew, remove the unfinished store (`tosca cache ls`) "
             "while no part is running, then run the parts without --restart",
         )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One store beside what is asked for.
-
-    differences: (dotted field, asked for, the store's), sorted; of an unfinished store also its `numerics`. problem: why it
-    cannot be compared.
-    """
-
-    path: Path
-    state: str
-    differences: tuple[tuple[str, Any, Any], ...] = ()
-    problem: str | None = None
-
-    @property
-    def matches(self) -> bool:
-        """Whether it is, or is going to be, what is asked for."""
-        return self.problem is None and not self.differences
-
-
-def compare_stores(request: ExtractRequest) -> tuple[Extraction, list[Comparison]]:
-    """What is asked for, and every store of its root beside it: matching ones first, then by the number of differences."""
-    asked = prepare(request)
-    made = numerics(asked.path, asked.backbone, asked.options)
-    found = [_compare(summary, asked.spec.flat(), made) for summary in list_stores(asked.root)]
-    return asked, sorted(found, key=lambda c: (c.problem is not None, len(c.differences), str(c.path)))
-
-
-def _compare(summary: StoreSummary, wanted: dict[str, Any], made: dict[str, Any]) -> Comparison:
-    if summary.spec is None:
-        return Comparison(summary.path, summary.state, problem=summary.problem)
-    has = summary.spec.flat()
-    if not summary.spec.imported:  # a fingerprint that does not say how images were decoded means: as published
-        silent = {f"transform.{key}": value for key, value in as_published().items()}
-        wanted, has = silent | wanted, silent | has
-    if summary.state == "unfinished":
-        try:
-            found = read_unfinished(summary.path)
-        except StoreError as error:
-            return Comparison(summary.path, summary.state, problem=error.problem)
-        # Where something is taken from follows from the stores that there are when one is begun.
-        theirs = {} if found is None else {k: v for k, v in found.plan.numerics.items() if k != "reused"}
-        wanted |= {f"numerics.{key}": value for key, value in made.items()} if theirs else {}
-        has |= {f"numerics.{key}": value for key, value in theirs.items()}
-    return Comparison(summary.path, summary.state, tuple(compare(wanted, has)))

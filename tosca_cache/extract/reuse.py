@@ -12,7 +12,6 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
+from tosca_cache.datasets.duplicates import map_files
 from tosca_cache.datasets.transforms import VIEW_COLUMNS
 from tosca_cache.errors import StoreError, ToscaWarning
 from tosca_cache.extract.groups import ShardBuffer
@@ -40,7 +40,6 @@ FREE = frozenset(
     )
 )
 NONE = -1  # the row of an image that a store does not have
-_STAT_THREADS = 16  # a network's file system answers many at once
 
 
 @dataclass(eq=False)
@@ -68,15 +67,8 @@ class SourceStore:
             rows[split] = np.where(kept, np.cumsum(kept) - 1, NONE)
         return cls(store, rows, {split: store.views(split) for split in SPLITS})
 
-    @property
-    def digest(self) -> str:
-        """The digest of its fingerprint."""
-        return self.store.spec.digest()
-
-    @property
-    def name(self) -> str:
-        """The name of its folder."""
-        return self.store.path.name
+    def __post_init__(self) -> None:
+        self.digest, self.name = self.store.spec.digest(), self.store.path.name
 
     @property
     def size(self) -> int:
@@ -169,9 +161,9 @@ def reopen_source(
 
 
 def recorded_source(numerics: Mapping[str, Any]) -> str | None:
-    """The digest of the source that a store was begun with; of several, as earlier versions had, the first."""
+    """The digest of the source that a store was begun with."""
     found = numerics.get("reused")
-    return next((digest for digest in found if isinstance(digest, str)), None) if isinstance(found, list) else None
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], str) else None
 
 
 def other_numerics(store: Store, numerics: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,35 +235,25 @@ def _device_kind(numerics: Mapping[str, Any]) -> str | None:
 
 
 def _begun(store: Store) -> float:
-    """When a store was begun, in seconds since the epoch: whatever was read was read after that.
-
-    One that does not say so counts as begun when its oldest file was written.
-    """
+    """When a store was begun, in seconds since the epoch; -inf if it does not say. What was read was read after that."""
     try:
         return datetime.fromisoformat(store.provenance["begun"]).timestamp()
     except (StoreError, KeyError, TypeError, ValueError):
-        return min((path.stat().st_mtime for path in store.path.glob("**/zarr.json")), default=-math.inf)
+        return -math.inf
 
 
 def _modified(dataset: ImageDataset, split: str) -> NDArray[np.float64]:
-    """When the file of each row was modified, in seconds since the epoch, [N]; -inf for rows that have no file."""
+    """When the file of each row was modified, in seconds since the epoch, [N]; NaN for rows that have no file."""
     paths = dataset.splits[split].paths
     if dataset.root is None:
-        return np.full(len(paths), -math.inf)
+        return np.full(len(paths), math.nan)
+    return np.array(map_files(_time, [f"{dataset.root}/{path}" for path in paths]))
 
-    def look(start: int) -> list[float]:
-        times = []
-        for path in paths[start::_STAT_THREADS]:
-            try:
-                times.append(os.stat(f"{dataset.root}/{path}").st_mtime)  # noqa: PTH116 called for every image
-            except NotADirectoryError:  # a row of a shard
-                times.append(os.stat(f"{dataset.root}/{os.path.dirname(path)}").st_mtime)  # noqa: PTH116, PTH120
-            except OSError:
-                times.append(-math.inf)  # rows of an archive
-        return times
 
-    found = np.empty(len(paths))
-    with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        for start, times in enumerate(pool.map(look, range(_STAT_THREADS))):
-            found[start::_STAT_THREADS] = times
-    return found
+def _time(file: str) -> float:
+    try:
+        return os.stat(file).st_mtime  # noqa: PTH116 called for every image
+    except NotADirectoryError:  # a row of a shard
+        return os.stat(os.path.dirname(file)).st_mtime  # noqa: PTH116, PTH120
+    except OSError:
+        return math.nan  # rows of an archive

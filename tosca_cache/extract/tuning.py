@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from tosca_cache.errors import BackboneError
+from tosca_cache.extract.weights import tensor_problems
 
 Tensors = dict[str, torch.Tensor]
 
@@ -180,13 +181,7 @@ def put_tensors(model: nn.Module, trained: list[nn.Parameter], tensors: Tensors)
     """Sets the trained tensors; returns what is wrong with those that were given, and then sets none."""
     own = {id(parameter) for parameter in trained}
     mine = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
-    wrong = [f"{name} is missing" for name in mine if name not in tensors]
-    wrong += [f"{name} is unknown" for name in tensors if name not in mine]
-    wrong += [
-        f"{name} is {list(tensors[name].shape)}, not {list(p.shape)}"
-        for name, p in mine.items()
-        if name in tensors and tensors[name].shape != p.shape
-    ]
+    wrong = tensor_problems(mine, tensors)
     if not wrong:
         with torch.no_grad():
             for name, parameter in mine.items():

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.errors import ModelError, UsageError
-from tosca_cache.extract.weights_files import read_state_dict
+from tosca_cache.extract.weights import read_state_dict
 from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.luca.parameters import Luca, LucaShape
 from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, Step

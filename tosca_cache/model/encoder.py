@@ -16,8 +16,7 @@ from torch import Tensor
 
 from tosca_cache.datasets.base import ImageDataset, Split
 from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
-from tosca_cache.datasets.images import open_rgb
-from tosca_cache.datasets.modes import to_rgb
+from tosca_cache.datasets.images import open_rgb, to_rgb
 from tosca_cache.errors import ImageError, ModelError
 from tosca_cache.extract.backbone import Backbone, Forward, load_backbone
 from tosca_cache.extract.engine import compute

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset
+from tosca_cache.datasets.catalogue import load_files
 from tosca_cache.datasets.decoding import Decoding, as_published
-from tosca_cache.datasets.folder_dataset import keep_rows, load_photos
+from tosca_cache.datasets.rows import keep_rows
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
@@ -57,7 +58,7 @@ def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = Non
 
     Raises `DatasetError` if there are none, or a file cannot be read.
     """
-    dataset = load_photos(path, split, decoding=Decoding(**(decoding or {})))
+    dataset = load_files(path, only=split, decoding=Decoding(**(decoding or {})))
     files = [Path(dataset.where(TRAIN, row)) for row in range(len(dataset.splits[TRAIN]))]
     if not files:
         raise DatasetError(

@@ -11,13 +11,11 @@ from tosca_cache.cli.cache.exchange import export, import_
 from tosca_cache.cli.cache.look import info, list_
 from tosca_cache.cli.cache.remove import du, prune, rm
 from tosca_cache.cli.cache.verify import verify
-from tosca_cache.cli.cache.why import why
 
 VERBS: dict[str, Callable[..., None]] = {
     "ls": list_,
     "info": info,
     "verify": verify,
-    "why": why,
     "export": export,
     "import": import_,
 }

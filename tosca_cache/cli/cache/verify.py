@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Recompute = Annotated[
     int, typer.Option(metavar="K", help="Take K random rows and views through the backbone again, and compare.", min=0)
 ]
-Images = Annotated[bool, typer.Option("--images", help="List the dataset again, and compare with the store's listing.")]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what is damaged: from copies, or computed again.")]
 Seed = Annotated[int, typer.Option(help="Of the choice of rows and views to compute again.")]
 Dataset = Annotated[
@@ -37,14 +36,11 @@ Weights = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute.", show_default="the kind that made the store")]
 
-SHOWN = 10  # images of a kind that are named
-
 
 def verify(
     store: StoreArgument,
     root: Root = DEFAULT_ROOT,
     recompute: Recompute = 0,
-    images: Images = False,
     repair: Repair = False,
     seed: Seed = 1993,
     dataset: Dataset = None,
@@ -58,8 +54,8 @@ def verify(
 
     With --repair damaged shards are extracted again, and nothing else; it may be interrupted and run again.
     """
-    asked = _Asked(locate(store, root), recompute, images, repair, seed)
-    if recompute or images or repair:
+    asked = _Asked(locate(store, root), recompute, repair, seed)
+    if recompute or repair:
         from tosca_cache.extract.reconstruct import Sources
 
         asked.sources = Sources(dataset, data_root, test_fraction, weights, device)
@@ -70,8 +66,6 @@ def verify(
         from tosca_cache.store import Store
 
         opened = Store(found.path, found.manifest)
-        if images:
-            report.attempt("images", lambda: _images(asked, opened))
         if recompute:
             report.attempt("recompute", lambda: _recompute(asked, opened))
     report.close()
@@ -81,7 +75,6 @@ def verify(
 class _Asked:
     path: Path
     recompute: int
-    images: bool
     repair: bool
     seed: int
     sources: Sources | None = None
@@ -119,24 +112,6 @@ def _repair_and_verify(asked: _Asked, report: _Report) -> Verification:
         for line in repaired.notes or ("nothing that is recorded (other images or libraries?)",):
             report.say(f"    {line}")
     return _verify(asked.path, report) if repaired.done else repaired.before
-
-
-def _images(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
-    from tosca_cache.extract.reconstruct import Sources, compare_listing, rebuild_dataset
-
-    dataset = rebuild_dataset(store.spec, _provenance(store), asked.sources or Sources())
-    found = compare_listing(store, dataset)
-    kinds = {kind: paths for kind, paths in (found or {}).items() if paths}
-    lines = [
-        f"{len(paths)} {kind}: {', '.join(paths[:SHOWN])}{', ...' if len(paths) > SHOWN else ''}"
-        for kind, paths in kinds.items()
-    ]
-    facts = {kind: {"count": len(paths), "first": paths[:SHOWN]} for kind, paths in (found or {}).items()}
-    if found is not None and not kinds:
-        lines = [
-            "the same images with the same labels, but in another order, or other unused names of classes or domains"
-        ]
-    return {"ok": found is None, **facts}, lines
 
 
 def _recompute(asked: _Asked, store: Store) -> tuple[dict[str, Any], list[str]]:
@@ -231,8 +206,6 @@ class _Report:
 
 
 def _summary(facts: dict[str, Any]) -> str:
-    if "compared" not in facts:
-        return "as they were listed" if facts["ok"] else "the listing is not the store's"
     largest = "" if facts["largest_deviation"] is None else f", largest deviation {facts['largest_deviation']:.1e}"
     others = "; other here: " + "; ".join(facts["other_numerics"]) if facts["other_numerics"] else ""
     verdict = "within the tolerance" if facts["ok"] else f"{len(facts['problems'])} not within the tolerance"
