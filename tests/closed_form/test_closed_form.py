@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import linregress
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from tosca_cache.closed_form.lda import Lda
@@ -93,6 +94,26 @@ def test_lda_with_few_rows_as_written_out(each):
     lengths = np.einsum("cd,de,ce->c", away, inverse, away)
     a = 1 - 1 / each / (lengths.sum() / 3 / 7) if each > 1 else 0.5
     wanted = (plain - plain.mean(0)) @ inverse @ away.T - max(a, 0) * lengths / 2
+    np.testing.assert_allclose(ours.scores(x), wanted, atol=1e-8 * np.abs(wanted).max())
+
+
+def test_lda_with_unequal_rows_as_written_out():
+    """Each mean about the mean of the class means, shortened by its own number of rows and by what lengths say of noise."""
+    x, labels = rows(5, 6, 30, 7)
+    kept = torch.cat([torch.arange(0, 60), torch.arange(60, 180)[::30], torch.arange(61, 91)[:4]]).unique()
+    x, labels = x[kept], labels[kept]
+    ours, plain, y = in_tasks(Lda(), x, labels, [2, 4]), x.numpy(), labels.numpy()
+    counts, means = np.bincount(y), np.stack([plain[y == c].mean(0) for c in range(6)])
+    centre, left = means.mean(0), plain - means[y]
+    away, covariance = means - centre, left.T @ left / (len(left) - 6)
+    e = ours.chosen_shrinkage()
+    inverse = np.linalg.inv((1 - e) * covariance + e * np.trace(covariance) / 7 * np.eye(7))
+    lengths = np.einsum("cd,de,ce->c", away, inverse, away)
+    line = linregress(1 / counts, lengths / 7)
+    noise = max(1, line.slope - line.stderr)
+    between = max(0, lengths.sum() / 5 / 7 - noise * (1 / counts).mean())
+    a = counts / (noise + counts * between)
+    wanted = a / a.mean() * ((plain - centre) @ inverse @ away.T - a * between * lengths / 2)
     np.testing.assert_allclose(ours.scores(x), wanted, atol=1e-8 * np.abs(wanted).max())
 
 

@@ -10,6 +10,7 @@ LDA: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996), with the mean distance 
 import numpy as np
 import torch
 from reference.official import Comparison, Scores, from_state, history
+from scipy.stats import linregress
 from sklearn.linear_model import LogisticRegression
 
 
@@ -155,7 +156,7 @@ def lda(case):
 
     A row at distance d from its mean, left out of f degrees of freedom, has the Gaussian log-likelihood
     -1/2 (log |G - b x x^T| + x^T (G - b x x^T)^-1 x), G = f b S + e t I, b = (1 - e) / (f - 1); x x^T has the mean S, and
-    tr(S G^-1) stands for each row's own distance. Class means are shortened towards the mean m of all rows.
+    tr(S G^-1) stands for each row's own distance. Class means are shortened towards their mean m, each by its rows.
     """
     found = []
     for number, classes in enumerate(case.classes):
@@ -173,14 +174,19 @@ def lda(case):
             determinant = np.linalg.slogdet(G)[1] + np.log(1 - b * distance)
             likelihood.append(-0.5 * (determinant + distance / (1 - b * distance)))
         e = SHARES[int(np.argmax(likelihood))]
-        away = means - x.mean(0)
+        centre = means.mean(0)
+        away = means - centre
         weights = away @ np.linalg.inv((1 - e) * S + e * t * identity)
         lengths = (weights * away).sum(1)
-        # Class means vary by v about m, and their estimates by 1 / n more; the posterior means are v / (v + 1 / n) as long.
-        noise = np.mean([1 / np.sum(labels == c) for c in range(classes.stop)])
-        shorter = max(0.0, 1 - noise * (classes.stop - 1) * len(S) / lengths.sum())
-        rows = case.asked(number + 1).astype(np.float64) - x.mean(0)
-        found.append(rows @ weights.T - 0.5 * shorter * lengths)
+        # Class means vary by v about m, their estimates by s / n_c more; the posterior means are v / (v + s / n_c) as long.
+        few, noise = np.array([1 / np.sum(labels == c) for c in range(classes.stop)]), 1.0
+        if len(few) > 2 and np.ptp(few) > 0:
+            line = linregress(few, lengths / len(S))
+            noise = max(1.0, line.slope - line.stderr)
+        between = max(0.0, lengths.sum() / (classes.stop - 1) / len(S) - noise * few.mean())
+        relative = 1 / (between + noise * few)
+        rows = case.asked(number + 1).astype(np.float64) - centre
+        found.append(relative / relative.mean() * (rows @ weights.T - 0.5 * between * relative * lengths))
     return found
 
 

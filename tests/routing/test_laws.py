@@ -229,7 +229,9 @@ def test_classifiers_are_calibrated_on_rows_that_they_have_not_seen():
         earlier.append((*rows_of(task, np.arange(len(task.train))), task.classes.stop))
     assert calibration.correct(3) == correct
     np.testing.assert_allclose(calibration.nll[-1], nll, rtol=1e-6, atol=1e-9)
-    assert calibration.temperature(3) == TEMPERATURES[nll.argmin()]
+    assert calibration.temperature(3) == max(
+        np.array(TEMPERATURES)[nll <= nll.min() + 0.5]
+    )  # the largest nearly likeliest
     assert calibration.temperature(0) is None
 
 

@@ -24,8 +24,9 @@ class Lda:
 
     Without one, e is chosen from S (`likely_shrinkage`). With one row a class there is no S, and the covariance about the
     mean m of all rows stands for it. And means, about m, are longer than what they estimate, by what a mean of n_c rows
-    varies: w_c = L (mu_c - m), b_c = -(m + a / 2 (mu_c - m)) . w_c with `shortening` a (James and Stein, Proc. 4th Berkeley
-    Symposium 1 (1961); the posterior mean where class means are normal about m).
+    varies: w_c = a_c / a L (mu_c - m), b_c = -(m + a_c / 2 (mu_c - m)) . w_c with `shortening` a_c, of mean a (James and
+    Stein, Proc. 4th Berkeley Symposium 1 (1961); the posterior mean where class means are normal about m). There m is the
+    mean of the class means, so that classes of one row count as others do.
 
     Arguments:
         shrinkage: e; None: chosen, as said; with `oas` by `oas_shrinkage`, all else as with one of its own. ridge: r.
@@ -110,7 +111,7 @@ class Lda:
     def _solved(self) -> tuple[Tensor, Tensor]:
         means, shrinkage, chosen = self._means(), self.chosen_shrinkage(), self._is_likely()
         covariance = self._covariance(means, total=self._is_total())
-        centre = self.sums.sum(0) / self.counts.sum() if chosen else torch.zeros_like(means[0])
+        centre = means[self.counts > 0].mean(0) if chosen else torch.zeros_like(means[0])
         away = (means - centre).T  # [d, C]
         scale, whole = float(covariance.diagonal().mean()), float(self.second.diagonal().mean() / self.counts.sum())
         ridge = shrinkage * (scale if self.relative else 1.0) + self.ridge
@@ -120,23 +121,31 @@ class Lda:
         else:
             weights = solve((1 - shrinkage) * covariance, away, ridge)
         lengths = (away * weights).sum(0)  # of the means, squared
-        return weights, -centre @ weights - 0.5 * (self.shortening(lengths) if chosen else 1.0) * lengths
+        if not chosen:
+            return weights, -centre @ weights - 0.5 * lengths
+        shorter, relative = self.shortening(lengths)
+        return relative * weights, relative * (-centre @ weights - 0.5 * shorter * lengths)
 
-    def shortening(self, lengths: Tensor) -> float:
-        """a = v / (v + 1 / n) of squared lengths [C] of means of n rows, where means of all rows there are would have v.
+    def shortening(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """a_c = v / (v + s / n_c) of squared lengths of means, where means of all rows there are would have v; and a_c / a.
 
-        Both along one direction, in units of the variance within classes; 1 / n is averaged over classes. A half where
-        nothing tells classes from rows.
+        Both [C]; a is the mean a_c, so that a_c / a is 1 where classes have as many rows. v is along one direction, in
+        units of the variance within classes: what the lengths are, on average, more than s / n_c, s by `noise_of_means`.
+        A half where nothing tells classes from rows.
         """
         there = self.counts > 0
-        classes = int(there.sum())
+        classes, one = int(there.sum()), torch.ones_like(lengths)
         if self._is_total():
-            return 0.5
-        if classes == 1:
-            return 1.0
-        noise = float((1 / self.counts[there]).mean())
-        found = float(lengths[there].sum()) / ((classes - 1) * len(self.second))  # v + 1 / n
-        return max(0.0, 1 - noise / found) if found > 0 else 1.0
+            return 0.5 * one, one
+        found = float(lengths[there].sum()) / (max(classes - 1, 1) * len(self.second))  # v + 1 / n
+        if classes == 1 or not found > 0:
+            return one, one
+        few, each = 1 / self.counts[there], lengths[there] / len(self.second)
+        noise = noise_of_means(each, few)
+        between = max(0.0, found - noise * float(few.mean()))
+        counts = self.counts.where(there, self.counts[there].mean())  # a class without rows is one like others, at 0
+        scale = counts / (noise + counts * between)  # a_c / v
+        return between * scale, scale / scale[there].mean()
 
     def _is_likely(self) -> bool:
         """Whether everything is chosen from the rows."""
@@ -168,6 +177,24 @@ class Lda:
         self.second, self.sums, self.counts = state["second"], state["sums"], state["counts"]
         self._weights = None
         self._chosen, self._chosen_at = state["chosen"].tolist() if "chosen" in state else (None, 0.0)
+
+
+def noise_of_means(lengths: Tensor, few: Tensor) -> float:
+    """s of means of n_c rows whose squared lengths are v + s / n_c: 1, or more where new classes vary in other directions.
+
+    The covariance is that of classes with many rows; where others vary more along it, their means of few rows are longer by
+    more than 1 / n_c. s is the slope of the line through the lengths, less its standard error, if that is above 1.
+
+    Arguments:
+        lengths: along one direction, [C]. few: 1 / n_c, [C].
+    """
+    away = few - few.mean()
+    spread, free = float(away.square().sum()), len(few) - 2
+    if free < 1 or not spread > NOTHING:
+        return 1.0
+    slope = float((away * lengths).sum()) / spread
+    left = lengths - lengths.mean() - slope * away
+    return max(1.0, slope - (float(left.square().sum()) / (free * spread)) ** 0.5)
 
 
 def likely_shrinkage(covariance: Tensor, freedom: float) -> float:

@@ -9,15 +9,19 @@ H, scaled, but not H itself, because U is thrown away (a single row is its own r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.factor import GrowingFactor
+
 GROUP = 512  # rows that are mixed into one square root, at most
 # Rows for each feature up to which the small system is the cheaper one: beyond M rows it grows slowly, and the [M, M] one
 # has to be built first, by about 2 M^3 operations.
 RATIO = 1.5
+FACTORS = 3  # of as many lambdas, which are kept: a lambda that is chosen at every task often goes back and forth
 
 
 def square_root(h: Tensor, y: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,11 +107,38 @@ def _factored(G: Tensor, lam: float, dtype: torch.dtype) -> Tensor | None:
     return cholesky(whole.copy_(G.T), lam)  # G is symmetric; its transpose is in the memory order of `whole`
 
 
+@dataclass
+class _System:
+    """S S^T + lambda I, factored, and the last right-hand side, halfway to its solution: L^-1 of it.
+
+    lam: as asked for. added: as it had to be. scale: square roots of the rows' weights.
+    """
+
+    lam: float
+    added: float
+    scale: Tensor
+    factor: GrowingFactor
+    right: Tensor
+    halfway: Tensor
+
+    def holds(self, scale: Tensor) -> bool:
+        """Whether weights of older rows are still what they were."""
+        return torch.equal(self.scale, scale[: len(self.scale)])
+
+    def forward(self, right: Tensor) -> Tensor:
+        """L^-1 of a right-hand side [r, C]; rows solved for before are kept if they are the same."""
+        start, classes = self.right.shape
+        same = torch.equal(right[:start, :classes], self.right) and not right[:start, classes:].any()
+        known = F.pad(self.halfway, (0, right.shape[1] - classes)) if same else right[:0]
+        self.right, self.halfway = right, self.factor.forward(right, known)
+        return self.halfway
+
+
 class Dual:
     """Solves (S^T D S + lambda I) W = S^T D Z for rows S that come in blocks, D = diag(weights).
 
-    The products S S^T are computed once for every pair of rows, in the precision of S. The Cholesky factor is extended by
-    the rows added as long as lambda and the weights of older rows stay; otherwise it is computed anew. Where single
+    The products S S^T are computed once for every pair of rows, in the precision of S. The Cholesky factors of the last
+    few lambdas are extended by the rows added since as long as the weights of older rows stay. Where single
     precision is not enough to factor, products and factor are computed in float64 from then on; where that is not enough
     either, lambda is raised by powers of ten until it is.
     """
@@ -115,10 +146,7 @@ class Dual:
     def __init__(self, blocks: Iterable[Tensor] = ()) -> None:
         self.blocks = list(blocks)  # each [n, M]
         self._products: list[Tensor] = []  # block i: its rows with all rows up to its own, [n_i, n_0 + ... + n_i]
-        self._factor: Tensor | None = None
-        self._factored: tuple[float, Tensor] | None = None  # lambda and weights of the factor
-        self._halfway: tuple[Tensor, Tensor] | None = None  # L^-1 of the last right-hand side, and that side
-        self._kept = 0  # rows whose part of the factor is that of the last solution
+        self._systems: list[_System] = []  # the one used last at the end
         self._double = False
 
     @property
@@ -138,10 +166,9 @@ class Dual:
         """A [r, C] with W = S^T A."""
         self._multiply()
         scale = torch.ones_like(targets[:, 0]) if weights is None else weights.sqrt()
-        factor = self._factorised(lam, scale)
-        scale = scale.to(factor).unsqueeze(1)
-        halfway = self._forward(factor, scale * targets.to(factor))
-        coefficients = scale * torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
+        system = self._system(lam, scale)
+        scale = scale.to(self._products[0]).unsqueeze(1)
+        coefficients = scale * system.factor.backward(system.forward(scale * targets.to(scale)))
         return coefficients.to(self.blocks[0].dtype)
 
     def combined(self, coefficients: Tensor) -> Tensor:
@@ -155,9 +182,12 @@ class Dual:
     def products(self) -> Tensor:
         """S S^T, [r, r]; float64."""
         self._multiply()
-        whole = torch.zeros(self.count, self.count, dtype=torch.float64, device=self.blocks[0].device)
-        self._fill(whole, torch.ones_like(whole[0]), 0)
-        return whole + whole.tril(-1).mT
+        whole = torch.empty(self.count, self.count, dtype=torch.float64, device=self.blocks[0].device)
+        for block in self._products:
+            n, last = block.shape
+            whole[last - n : last, :last] = block
+            whole[: last - n, last - n : last] = block[:, : last - n].mT
+        return whole
 
     def _multiply(self) -> None:
         for i in range(len(self._products), len(self.blocks)):
@@ -167,72 +197,40 @@ class Dual:
     def _cast(self, block: Tensor) -> Tensor:
         return block.double() if self._double else block
 
-    def _forward(self, factor: Tensor, right: Tensor) -> Tensor:
-        """L^-1 of the right-hand side [r, C]; rows solved for before are kept if their part of both is the same."""
-        known, before = self._halfway or (right[:0], right[:0])
-        start, classes = before.shape
-        same = (
-            before.dtype == right.dtype
-            and start <= self._kept
-            and torch.equal(right[:start, :classes], before)
-            and not right[:start, classes:].any()
-        )
-        start = start if same else 0
-        known = F.pad(known, (0, right.shape[1] - classes)) if same else right[:0]
-        rest = right[start:] - factor[start:, :start] @ known
-        found = torch.cat([known, torch.linalg.solve_triangular(factor[start:, start:], rest, upper=False)])
-        self._halfway, self._kept = (found, right), len(right)
-        return found
-
-    def _factorised(self, lam: float, scale: Tensor) -> Tensor:
-        factor = self._extended(lam, scale)
-        if factor is None and self._products[0].dtype != torch.float64:
-            self._double, self._products, self._factor = True, [], None
-            self._multiply()
-            factor = self._extended(lam, scale)
-        floor = torch.finfo(torch.float64).eps * self._mean_square(scale)
-        while factor is None:
-            lam = 10 * max(lam, floor)
-            factor = self._extended(lam, scale)
-        self._factor, self._factored = factor, (lam, scale)
-        return factor
-
-    def _extended(self, lam: float, scale: Tensor) -> Tensor | None:
-        """The Cholesky factor for all rows: the older rows' part is kept if it is still right."""
-        start = self._reusable(lam, scale)
-        rows = len(scale)
-        whole = column_major(rows, rows, scale, self._products[0].dtype)
-        self._fill(whole, scale.to(whole), start)
-        if not start:
-            self._kept = 0
-            return cholesky(whole, lam)
-        old, below = whole[:start, :start], whole[start:, :start]
-        assert self._factor is not None
-        old.copy_(self._factor)
-        below.copy_(torch.linalg.solve_triangular(self._factor, below.mT, upper=False).mT)
-        corner = cholesky((whole[start:, start:] - below @ below.mT).mT.contiguous().mT, lam)
-        if corner is None:
-            self._factor = None
-            return self._extended(lam, scale)
-        whole[start:, start:] = corner
-        return whole
-
-    def _reusable(self, lam: float, scale: Tensor) -> int:
-        """Rows whose part of the factor holds for this lambda and these weights."""
-        if self._factor is None or self._factored is None or self._factor.dtype != self._products[0].dtype:
-            return 0
-        rows = len(self._factor)
-        return rows if self._factored[0] == lam and torch.equal(self._factored[1], scale[:rows]) else 0
-
-    def _fill(self, whole: Tensor, scale: Tensor, start: int) -> None:
-        """Writes the scaled products of the rows from `start` on into the lower half."""
-        first = 0
-        for block in self._products:
-            last = first + len(block)
-            if first >= start:
-                whole[first:last, :last] = scale[first:last, None] * block * scale[:last]
-            first = last
-
-    def _mean_square(self, scale: Tensor) -> float:
+    def _system(self, asked: float, scale: Tensor) -> _System:
+        """The system of all rows, extended if it is known."""
         squares = torch.cat([block[:, -len(block) :].diagonal() for block in self._products])
-        return float((scale.to(squares).square() * squares).mean())
+        squares = squares * scale.to(squares).square()
+        lost = asked < torch.finfo(squares.dtype).eps / 4 * float(squares.min())
+        lam = 0.0 if lost else asked  # so that all that rounding takes away share a factor
+        self._systems = [system for system in self._systems if system.holds(scale)]
+        known = next((system for system in self._systems if system.lam == lam), None)
+        if known is not None:
+            self._systems.remove(known)
+            if self._extend(known.factor, known.added, scale):
+                return self._kept(replace(known, scale=scale))
+        factor, added, floor = GrowingFactor(), lam, torch.finfo(torch.float64).eps * float(squares.double().mean())
+        while not self._extend(factor, added, scale):
+            if self._products[0].dtype != torch.float64:
+                self._double, self._products, self._systems = True, [], []
+                self._multiply()
+                return self._system(asked, scale)
+            factor, added = GrowingFactor(), 10 * max(added, floor)
+        nothing = self._products[0].new_empty(0, 0)
+        return self._kept(_System(lam, added, scale, factor, nothing, nothing))
+
+    def _kept(self, system: _System) -> _System:
+        self._systems = [*self._systems, system][-FACTORS:]
+        return system
+
+    def _extend(self, factor: GrowingFactor, lam: float, scale: Tensor) -> bool:
+        """Adds the rows that it lacks; whether that could be done."""
+        start, wide = len(factor), scale.to(self._products[0])
+        for block in self._products:
+            n, last = block.shape
+            if last > start:
+                rows = (block * wide[:last]).mul_(wide[last - n : last, None])
+                rows[:, last - n :].diagonal().add_(lam)
+                if not factor.append(rows):
+                    return False
+        return True

@@ -2,7 +2,7 @@
 
 `lda`: Fisher's discriminant with one covariance within classes and equal priors; the shrinkage is chosen anew after every
 task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391
-(2012)), and the means of few rows are shortened (James and Stein 1961).
+(2012)), and the means of few rows are shortened, each by its number of rows (James and Stein 1961).
 
 `slda`: the covariance is that of all rows about the final class means, with divisor n - C. It differs from the official
 code, which begins with a base session, whose covariance is shrunk by OAS, and goes on row by row with divisor n, each row
@@ -50,7 +50,8 @@ class LinearDiscriminant(ClosedForm):
     source = "linear discriminant analysis (Fisher 1936), shrunk after Hoffbeck and Landgrebe (1996)"
     agrees = (
         "equal to the paper's equations (Hoffbeck and Landgrebe 1996, with the mean distance of Theiler 2012; class means "
-        "shortened after James and Stein 1961); there is no official code."
+        "shortened after James and Stein 1961, each by its number of rows and by a noise that their lengths show, which "
+        "is ours); there is no official code."
     )
     adds_rows = True
 
