@@ -14,6 +14,7 @@ import torch
 from campaign import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import csv
 from toy_store import build
 
 import tosca_cache as tosca
@@ -46,18 +47,36 @@ def written(path):
         with h5py.File(path, "w") as file:
             file.create_dataset("features", data=X, compression="gzip")
             file["labels"], file["split"] = np.array(LABELS, "S"), np.array(SPLIT, "S")
+    elif path.suffix in (".csv", ".tsv"):
+        table = pa.table({"label": LABELS, "split": SPLIT} | {f"f{i}": X[:, i] for i in range(D)})
+        separator = "," if path.suffix == ".csv" else "\t"
+        csv.write_csv(table, path, csv.WriteOptions(delimiter=separator))
     else:
         lists = pa.FixedSizeListArray.from_arrays(pa.array(X.reshape(-1)), D)
         pyarrow.parquet.write_table(pa.table({"features": lists, "label": LABELS, "split": SPLIT}), path)
     return path
 
 
-SUFFIXES = [".npz", ".h5", ".parquet"]
+SUFFIXES = [".npz", ".h5", ".parquet"]  # read and written
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".csv", ".tsv"])
 def test_the_same_store_from_every_format(tmp_path, suffix):
     check(brought(written(tmp_path / f"birds{suffix}"), tmp_path / "root"))
+
+
+def test_arrays_in_files_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, values in (("birds", X), ("labels", np.array(LABELS)), ("split", np.array(SPLIT))):
+        np.save(f"{name}.npy", values)
+    store = brought(tmp_path / "birds.npy", tmp_path / "root", named={"labels": "labels.npy", "split": "split.npy"})
+    check(store)
+    assert [file["name"] for file in store.spec.source["files"]] == ["birds.npy", "labels.npy", "split.npy"]
+    with pytest.raises(UsageError, match="which array holds the labels is not said"):
+        brought(tmp_path / "birds.npy", tmp_path / "root")
+    np.save("labels.npy", np.array([{}] * N), allow_pickle=True)
+    with pytest.raises(UsageError, match="Python objects"):
+        brought(tmp_path / "birds.npy", tmp_path / "root", named={"labels": "labels.npy", "split": "split.npy"})
 
 
 def test_lists_of_a_table_have_one_length(tmp_path):
@@ -180,7 +199,11 @@ def test_nothing_is_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", features=X, labels=np.array([{}] * N, dtype=object), split=np.array(SPLIT))
     with pytest.raises(UsageError, match="Python objects"):
         brought(tmp_path / "a.npz", tmp_path / "root")
-    for name in ("a.pt", "a.pkl", "a.csv", "a.npy", "a"):
+    for name in ("a.csv", "a.npy"):
+        torch.save({"features": torch.from_numpy(X)}, tmp_path / name)
+        with pytest.raises(StoreError, match="cannot be read"):
+            brought(tmp_path / name, tmp_path / "root")
+    for name in ("a.pt", "a.pkl", "a"):
         torch.save({"features": torch.from_numpy(X)}, tmp_path / name)
         with pytest.raises(UsageError, match="no format that is read here") as refused:
             brought(tmp_path / name, tmp_path / "root")

@@ -60,7 +60,9 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="Features and labels as .npz, .h5 or .parquet.", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="Features and labels as .npz, .h5, .parquet, .csv or .npy.", metavar="FILE")
+    ],
     dataset: Annotated[str, typer.Option(help="Name of the dataset.")],
     root: Root = DEFAULT_ROOT,
     backbone: Backbone = "imported",

@@ -1,16 +1,13 @@
-"""External files of arrays (.npz, .h5, .parquet): what they hold, how large it is, which array is what, and reading it.
+"""External files of arrays: what they hold, how large it is, which array is what, and reading it.
 
 Sizes are looked at before anything is read, nothing is unpickled, and no link of HDF5 is followed.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from math import prod
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError, ToscaError, UsageError
+from tosca_cache.store.exchange.readers import READERS, ExternalArray
 from tosca_cache.store.layout import SPLITS
-from tosca_cache.text import one_line
 
 Values = NDArray[Any]  # numbers [n, ...], or n texts as Python objects
 FLOOR, RATIO = 256 << 20, 32  # bytes that a file may claim to hold: this much, or so many for each of its own
@@ -28,7 +25,7 @@ PER_ROW = ("features", "labels", "domains", "paths")
 TEXTS = ("paths", "class_names", "domain_names")
 NONE = "none"
 USUAL: Mapping[str, tuple[str, ...]] = {
-    "features": ("features", "embeddings", "x", "emb"),
+    "features": ("features", "embeddings", "x", "emb", "f"),
     "labels": ("labels", "label", "y", "targets"),
     "split": ("split", "is_test"),
     "domains": ("domains", "domain"),
@@ -41,32 +38,12 @@ Name = str | tuple[str, str]  # of one array, or of train's and test's
 
 
 @dataclass(frozen=True)
-class ExternalArray:
-    """One array of a file. dtype: numpy's or arrow's name. bytes: that it takes in memory, at least. load: reads it."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    bytes: int
-    load: Callable[[], Any]
-
-    @classmethod
-    def of(cls, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], load: Callable[[], Any]) -> ExternalArray:
-        """An array of numpy's types; one of Python objects is never loaded."""
-        if dtype.hasobject:
-            load = _refusing(name, "it holds Python objects", "save numbers or texts")
-        return cls(name, shape, dtype.name, prod(shape) * dtype.itemsize, load)
-
-    def __str__(self) -> str:
-        return f"{one_line(self.name)} {list(self.shape)} {self.dtype}"
-
-
-@dataclass(frozen=True)
 class ExternalFile:
-    """An open file."""
+    """An open file, and the .npy files beside it that were named. paths: of all of them, the file itself first."""
 
     path: Path
     arrays: Mapping[str, ExternalArray]
+    paths: tuple[Path, ...]
 
     def read(self, name: str) -> Values:
         """Numbers or texts; raises `StoreError` if the file is damaged, `UsageError` for Python objects."""
@@ -75,7 +52,7 @@ class ExternalFile:
 
     def check_sizes(self, names: Iterable[str], most: int | None) -> None:
         """Raises `StoreError` if arrays claim more bytes than allowed: `most`, or what a file of this size can hold."""
-        used, size = [self.arrays[name] for name in names], self.path.stat().st_size
+        used, size = [self.arrays[name] for name in names], sum(path.stat().st_size for path in self.paths)
         claimed = sum(array.bytes for array in used)
         allowed = max(FLOOR, RATIO * size) if most is None else most
         if claimed > allowed:
@@ -94,21 +71,30 @@ class ExternalFile:
 
 
 @contextmanager
-def open_external(path: Path) -> Iterator[ExternalFile]:
-    """The arrays of a file; raises `StoreError` if it cannot be read, `UsageError` for a kind that is never read."""
+def open_external(path: Path, beside: Iterable[str] = ()) -> Iterator[ExternalFile]:
+    """The arrays of a file; raises `StoreError` if it cannot be read, `UsageError` for a kind that is never read.
+
+    beside: names of arrays, of which those that are .npy files are opened as well; the array is called as the file.
+    """
+    paths = (path, *(Path(name) for name in dict.fromkeys(beside) if name.lower().endswith(".npy")))
     with ExitStack() as stack:
-        with _readable(path):
-            if path.exists() and not path.is_file():
-                raise OSError("it is no regular file")
-            path.stat()
-            if (reader := _READERS.get(path.suffix.lower())) is None:
-                raise UsageError(
-                    f"{path.suffix or path.name} is no format that is read here; pickled objects never are",
-                    where=path,
-                    remedy="save its arrays: numpy.savez('features.npz', features=..., labels=...)",
-                )
-            arrays = reader(path, stack)
-        yield ExternalFile(path, {array.name: array for array in arrays})
+        arrays = [array for each in paths for array in _opened(each, stack, None if each is path else str(each))]
+        yield ExternalFile(path, {array.name: array for array in arrays}, paths)
+
+
+def _opened(path: Path, stack: ExitStack, name: str | None) -> list[ExternalArray]:
+    with _readable(path):
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
+        path.stat()
+        if (reader := READERS.get(path.suffix.lower())) is None:
+            raise UsageError(
+                f"{path.suffix or path.name} is no format that is read here; pickled objects never are",
+                where=path,
+                remedy="save its arrays: numpy.savez('features.npz', features=..., labels=...)",
+            )
+        found = reader(path, stack)
+    return found if name is None else [replace(array, name=name) for array in found]
 
 
 def as_values(values: Any) -> Values:
@@ -136,89 +122,6 @@ def _readable(path: Path) -> Iterator[None]:
         raise StoreError(
             f"This file cannot be read: {reason!a}.", where=path, remedy="Make or fetch it again."
         ) from error
-
-
-def _refusing(name: str, problem: str, remedy: str) -> Callable[[], Any]:
-    def load() -> Any:
-        raise UsageError(problem, where=f"array {name!a}", remedy=remedy)
-
-    return load
-
-
-def _npz(path: Path, stack: ExitStack) -> list[ExternalArray]:
-    opened, found = stack.enter_context(np.load(path, allow_pickle=False)), []
-    for name in opened.files:
-        with opened.zip.open(f"{name}.npy") as file:
-            major, _ = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(file)
-            found.append(ExternalArray.of(name, shape, dtype, partial(opened.__getitem__, name)))
-    return found
-
-
-def _hdf5(path: Path, stack: ExitStack) -> list[ExternalArray]:
-    """Every dataset; `visititems` follows no links."""
-    import h5py
-
-    found = []
-
-    def add(name: str, dataset: Any) -> None:
-        """Adds a dataset, not a group."""
-        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-            return
-        shape, dtype = dataset.shape, dataset.dtype
-        if dataset.is_virtual or dataset.external:
-            load = _refusing(name, "its data lies in other files", "copy the array into the file")
-            found.append(ExternalArray(name, shape, dtype.name, 0, load))
-        elif h5py.check_string_dtype(dtype) is not None:
-            text = partial(dataset.asstr(errors="replace").__getitem__, ())
-            found.append(ExternalArray(name, shape, "text", prod(shape) * dtype.itemsize, text))
-        else:
-            found.append(ExternalArray.of(name, shape, dtype, partial(dataset.__getitem__, ())))
-
-    stack.enter_context(h5py.File(path, "r")).visititems(add)
-    return found
-
-
-def _parquet(path: Path, stack: ExitStack) -> list[ExternalArray]:
-    """Every column; encoded values may be few bytes, but each takes up to 8 when it is read."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        remedy = "pip install 'tosca-cache[exchange]'"
-        raise UsageError("reading .parquet needs pyarrow, which is not installed", where=path, remedy=remedy) from error
-    file = stack.enter_context(pyarrow.parquet.ParquetFile(path))
-    about, sizes = file.metadata, Counter[str]()
-    for group in map(about.row_group, range(about.num_row_groups)):
-        for column in map(group.column, range(about.num_columns)):
-            sizes[column.path_in_schema.split(".")[0]] += max(column.total_uncompressed_size, 8 * column.num_values)
-    kinds = {field.name: str(field.type) for field in file.schema_arrow}
-    return [
-        ExternalArray(name, (about.num_rows,), kind, sizes[name], partial(_column, file, name))
-        for name, kind in kinds.items()
-    ]
-
-
-def _column(file: Any, name: str) -> Any:
-    """Numbers, texts, or lists of as many numbers in every row."""
-    column = file.read(columns=[name])[name]
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        raise UsageError(f"row {row} of column {name!a} is empty", where=name, remedy="fill it in, or leave it out")
-    if "list" not in str(column.type):
-        return column.to_numpy()
-    flat = column.combine_chunks()
-    if len(set(flat.value_lengths().to_pylist())) != 1:
-        raise ValueError("its rows have lists of different lengths")
-    return flat.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
-
-
-_READERS: Mapping[str, Callable[[Path, ExitStack], list[ExternalArray]]] = {
-    ".npz": _npz,
-    ".h5": _hdf5,
-    ".hdf5": _hdf5,
-    ".parquet": _parquet,
-}
 
 
 def each(names: Mapping[str, Name]) -> list[str]:

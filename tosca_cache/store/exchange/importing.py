@@ -81,23 +81,27 @@ def import_file(
     """Imports the arrays of a file.
 
     Arguments:
-        named: {role: array, or (train's, test's)}; see `find_columns`.
+        named: {role: array, or (train's, test's)}, of which some may be .npy files; see `find_columns`.
         most: bytes that the file may claim to hold; see `ExternalFile.check_sizes`.
         on_columns: is told which arrays have a role, and which are not used.
 
     Raises `UsageError` or `StoreError`, and then leaves nothing there.
     """
-    with open_external(path) as file:
+    with open_external(path, each(named)) as file:
         columns = find_columns(file, named)
         if on_columns is not None:
             on_columns(path, columns, [name for name in file.arrays if name not in each(columns)])
         file.check_sizes(each(columns), most)
         source = _load(file, columns)
-    with file_errors(path, StoreError, option="another path"), path.open("rb") as opened:
-        digests = [{"name": path.name, "sha256": hashlib.file_digest(opened, "sha256").hexdigest()}]
+    digests = [{"name": one.name, "sha256": _sha256(one)} for one in file.paths]
     arrays = {role: list(name) if isinstance(name, tuple) else name for role, name in columns.items()}
-    facts = {"files": [str(path.absolute())]}
+    facts = {"files": [str(one.absolute()) for one in file.paths]}
     return import_arrays(source, options, {"files": digests, "arrays": arrays}, facts)
+
+
+def _sha256(path: Path) -> str:
+    with file_errors(path, StoreError, option="another path"), path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _load(file: ExternalFile, columns: Mapping[str, Name]) -> ArraySource:
