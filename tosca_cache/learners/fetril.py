@@ -28,7 +28,6 @@ from torch import Tensor
 from tosca_cache.closed_form.means import NearestMean, unit
 from tosca_cache.closed_form.ridge import solve
 from tosca_cache.config import Settings
-from tosca_cache.devices import one_thread
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.learners.heads import LinearKind
@@ -200,7 +199,6 @@ STEPS = 4  # of Newton's method along a line, on which the objective is piecewis
 TINY = 1e-30
 
 
-@one_thread()
 @torch.no_grad()
 def squared_hinge(groups: Iterable[Tensor], *, C: float, device: torch.device | str = "cpu") -> Tensor:
     """Minimises |w_c|^2 / 2 + C sum_i max(0, 1 - y_ic w_c . (x_i, 1))^2 for every class c, with y_ic = 1 in it and else -1.
