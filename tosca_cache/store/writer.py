@@ -86,9 +86,10 @@ class StoreWriter:
             for split in SPLITS
         }
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
-        with registry_lock(path):
-            lock = acquire_lock(path, part)
-            try:
+        lock = None
+        try:
+            with registry_lock(path):
+                lock = acquire_lock(path, part)
                 with storage(path):
                     if path.exists():
                         raise _finished(path)
@@ -97,10 +98,12 @@ class StoreWriter:
                     if restart:
                         remove_tree(partial_path(path), MANIFEST, PLAN)
                     _begin_or_check(partial_path(path), plan)
-                return cls(path, plan, lock, part)
-            except BaseException:
+                writer = cls(path, plan, lock, part)
+            return writer
+        except BaseException:  # also of giving the registry back
+            if lock is not None:
                 lock.release()
-                raise
+            raise
 
     @staticmethod
     def recorded_numerics(path: Path) -> dict[str, Any] | None:
