@@ -237,7 +237,7 @@ def settings_for(name: str, out: Path) -> dict[str, Settings]:
 
 def measured(stream: TaskStream, settings: dict[str, Settings]) -> dict[str, float]:
     """Last accuracy of every arm in every variant, named ARM or ARM|VARIANT."""
-    pool, x = fitted_pool(stream), test_rows(stream)
+    pool, x = OpinionPool.fitted(stream), test_rows(stream)
     alone = torch.log_softmax(pool.log_probs(x, len(stream)), 1)
     found = {"pool": alone, **{name: pool.classifiers[key].scores(x, len(stream)) for key, name in REFERENCES.items()}}
     for name, setting in settings.items():
@@ -254,14 +254,6 @@ def measured(stream: TaskStream, settings: dict[str, Settings]) -> dict[str, flo
 def test_rows(stream: TaskStream) -> torch.Tensor:
     """Clean test features of all tasks, [n, d], in order."""
     return torch.cat([torch.from_numpy(stream.test(number).features[:, 0]) for number in range(len(stream))])
-
-
-def fitted_pool(stream: TaskStream) -> OpinionPool:
-    """The opinion pool after all tasks."""
-    pool = OpinionPool()
-    for task in stream:
-        pool.fit(task)
-    return pool
 
 
 def of_modules(
@@ -307,7 +299,7 @@ def of_adapted(store: Store, seed: int, adapted: Store, first: int) -> dict[str,
     found = {}
     for name, each in (("", store), ("adapted backbone, ", adapted)):
         stream = stream_for("adapted", each, seed, "test", first)
-        pool, x = fitted_pool(stream), test_rows(stream)
+        pool, x = OpinionPool.fitted(stream), test_rows(stream)
         found[f"{name}pool"] = arms.accuracy(pool.log_probs(x, len(stream)), stream)
         for key, reference in REFERENCES.items():
             found[f"{name}{reference}"] = arms.accuracy(pool.classifiers[key].scores(x, len(stream)), stream)

@@ -1,6 +1,7 @@
 """What several rooms' tests share: small task streams, a store of the digits, and where the shared material lies."""
 
 import fcntl
+import importlib.util
 import os
 import shutil
 import signal
@@ -49,7 +50,22 @@ COLOURS = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "CLICOLOR", "CLICOLOR_FORCE",
 for name in (*COLOURS, "OMP_NUM_THREADS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERMINAL_WIDTH", "JUPYTER_COLUMNS"):
     os.environ.pop(name, None)
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def benchmark_script(monkeypatch):
+    """Imports a script of benchmarks/ by its name, as it is imported where it lies."""
+
+    def load(name):
+        monkeypatch.syspath_prepend(str(BENCHMARKS))
+        spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The study of adaptation: its page says what was measured, its script runs and goes on, and its modules can learn."""
 
-import importlib.util
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +19,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("adaptation_study", ROOT / "benchmarks" / "adaptation_study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def study(benchmark_script):
+    return benchmark_script("adaptation_study")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page on routers says what the committed measurements say, and every router is in the docs."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,12 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("router_study", ROOT / "benchmarks" / "router_study.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def study(benchmark_script):
+    return benchmark_script("router_study")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +35,14 @@ class OpinionPool:
         for one in self.classifiers.values():
             one.calibration = one.calibration or HeldOutCalibration()
 
+    @classmethod
+    def fitted(cls, tasks: Iterable[Task]) -> OpinionPool:
+        """One of fresh classifiers that has learned these tasks."""
+        pool = cls()
+        for task in tasks:
+            pool.fit(task)
+        return pool
+
     def fit(self, task: Task) -> None:
         """Adds the train rows of a task to every classifier."""
         self._each(lambda one: one.fit(task))
@@ -47,6 +55,7 @@ class OpinionPool:
         """Unnormalised log-probabilities of the classes of the first tasks, [n, C]; float64."""
 
         def calibrated(item: tuple[str, float | None]) -> Tensor:
+            """Log-probabilities of one classifier at its temperature."""
             name, tau = item
             scores = self.classifiers[name].scores(features, tasks)
             return torch.log_softmax(standardised(scores) if tau is None else scores / tau, 1)

@@ -15,6 +15,7 @@ Step = Callable[..., None]  # (description=, total=, completed=), as `bars.count
 
 
 def address_below(mirror: str, source: Source) -> str:
+    """Where a mirror has the archive of a source."""
     return f"{mirror.rstrip('/')}/{source.archive}"
 
 
@@ -64,6 +65,7 @@ def _get(url: str | None, source: Source, archive: Path, step: Step) -> Exceptio
         ) from error
 
     def on_bytes(done: int, total: int | None) -> None:
+        """Shows how far it is; ends a download of more bytes than were published."""
         found = max(done, total or 0)
         if source.size is not None and found > source.size:
             raise DatasetError(

@@ -145,7 +145,7 @@ def without_modules(trained: Trained) -> dict[str, float]:
     Where tasks are domains, every class of every domain is a class of its own to them, and counts as the class it is of.
     """
     stream, router = trained.stream.seen_by("last"), getattr(trained.learner, "router", None)
-    pool = router.pool if isinstance(router, Pool) else _fitted_pool(stream)
+    pool = router.pool if isinstance(router, Pool) else OpinionPool.fitted(stream)
     clean = torch.from_numpy(np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))]))
     found = {
         "nearest_class_mean": pool.classifiers["mean"].scores(clean, len(stream)),
@@ -154,13 +154,6 @@ def without_modules(trained: Trained) -> dict[str, float]:
     }
     labels = trained.outcome.labels
     return {n: 100 * float((stream.class_of[s.argmax(1).numpy()] == labels).mean()) for n, s in found.items()}
-
-
-def _fitted_pool(stream: TaskStream) -> OpinionPool:
-    pool = OpinionPool()
-    for task in stream:
-        pool.fit(task)
-    return pool
 
 
 def make_stream(

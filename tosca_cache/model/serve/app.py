@@ -113,6 +113,7 @@ async def predict(
     _, encoded = await _encode(server, photos)
 
     def answer() -> list[schemas.AnswerOut]:
+        """What the model that is served at this moment says of each photo."""
         version = server.served.current()
         found = answers(version.model, names, encoded.features, top=top, threshold=threshold)
         near = version.nearest.to(encoded.features, nearest)

@@ -77,6 +77,7 @@ class Guard:
             return
 
         async def with_headers(message: Message) -> None:
+            """Sends a message; the one that begins the answer with the headers of every answer."""
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
@@ -136,6 +137,7 @@ class Guard:
         total, more = 0, True
 
         async def counted() -> Message:
+            """The next message, refused if the body is too large by then or does not go on."""
             nonlocal total, more
             if not more:
                 return await receive()
@@ -159,6 +161,7 @@ class Guard:
         left = DRAINED * self.limits.bytes
 
         async def read() -> None:
+            """Throws messages away, up to what may be drained."""
             nonlocal left
             message: Any = {"more_body": True}
             while left > 0 and message.get("more_body"):

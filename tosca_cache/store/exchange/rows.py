@@ -105,6 +105,7 @@ def compose(
     parts = dict(zip(SPLITS, (source.parts[0], source.parts[-1]), strict=True))
 
     def indices(role: str, names: Sequence[str] | None) -> tuple[dict[str, IntArray], tuple[str, ...], list[str]]:
+        """Numbers of a role for the rows of each split, the names that they stand for, and names that no row has."""
         given = [parts[split][role][rows[split]] for split in SPLITS if role in parts[split]]
         if len(given) < 2 or (given[0].dtype.kind == "O") != (given[1].dtype.kind == "O"):
             remedy = f"give {role} of both splits in one form, or --{role} none"
