@@ -15,6 +15,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+__all__ = [
+    "accuracy_by_task",
+    "accuracy_curve",
+    "accuracy_given_right_task",
+    "average_accuracy",
+    "backward_transfer",
+    "forgetting",
+    "harmonic_mean",
+    "last_accuracy",
+    "performance_drop",
+    "task_identification_accuracy",
+    "weighted_accuracy",
+]
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
