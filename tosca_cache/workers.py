@@ -1,4 +1,4 @@
-"""Independent jobs on several processes or machines, through joblib: its own loky, a Dask cluster, or Ray.
+"""Independent jobs on several processes or machines: joblib's loky, a Dask cluster, or Ray.
 
     with Workers("loky", n_jobs=4) as workers:
         for result in workers.run(function, [(first, job), (second, job)]):   # as they come, in no order
@@ -13,8 +13,7 @@ What a job must be:
 - What a job raises is raised by `run`, which then yields nothing more. If a worker dies (killed, out of memory), `run`
   raises `WorkerDied`, and may be called again, within the same `with`, with the jobs that gave no result. Dask itself
   first gives the job of a dead worker to another one, a few times.
-- At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free, in
-  another thread.
+- At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free.
 - Leaving early (an error, Ctrl-C, kill -9, closing the iterator) ends the processes that were started here, in the middle
   of their jobs. A cluster that was given as `scheduler` is left alone, and finishes the jobs that it has begun.
 
@@ -27,37 +26,26 @@ from __future__ import annotations
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from contextvars import ContextVar
+from functools import partial
+from itertools import islice
 from typing import Any, Self, TypeVar
 
 from tosca_cache import clusters
-from tosca_cache.errors import ToscaError, UsageError
+from tosca_cache.clusters import ClusterLost, WorkerDied, cores
+from tosca_cache.errors import UsageError
 from tosca_cache.processes import tidied_memory
 
-__all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "threads_here"]
+__all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "cores", "threads_here"]
 
 BACKENDS = ("loky", "dask", "ray")
 JOBS_A_CORE = 4  # more processes than that only take memory
 R = TypeVar("R")
 
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
-
-
-class WorkerDied(ToscaError):
-    """A worker process ended in the middle of a job, or its cluster was lost; what gave no result is to be run again."""
-
-
-class ClusterLost(WorkerDied):
-    """The cluster does not answer any more; there is no use in calling `run` again."""
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_here() -> int:
@@ -115,21 +103,19 @@ class Workers:
         self.n_jobs = n_jobs or cores()
         self._given, self._scheduler = n_jobs, scheduler
         self._neighbours = self.n_jobs  # jobs that one machine may have to run at a time
-        self._joblib: Any = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(tidied_memory())
             if self.backend == "loky":
-                self._joblib = clusters.loky(stack, threads=_share(self.n_jobs, _omp_threads()))
+                self._cluster = clusters.loky(stack, self.n_jobs, _share(self.n_jobs, _omp_threads()))
             else:
                 start = {"dask": clusters.dask, "ray": clusters.ray}[self.backend]
-                cluster = start(stack, self.n_jobs, self._scheduler)
-                if self._scheduler is not None:
-                    self.n_jobs = self._given or sum(cluster.slots.values())
-                    self._neighbours = min(self.n_jobs, max(cluster.slots.values()))
-                self._joblib = cluster.backend(self.n_jobs)
+                self._cluster = start(stack, self._given, self._scheduler)
+                slots = self._cluster.slots.values()
+                self.n_jobs = self._given or sum(slots)
+                self._neighbours = min(self.n_jobs, max(slots))
             self._stack = stack.pop_all()
         return self
 
@@ -141,39 +127,31 @@ class Workers:
 
         Raises `WorkerDied`, of which `ClusterLost` cannot be mended by another `run`, and whatever a job raises.
         """
-        from joblib import Parallel, delayed
-
         most = _omp_threads()  # here: workers have a variable of their own
-        calls = (delayed(_call)(function, self._neighbours, most, job) for job in jobs)
-        # Batches of one, and nothing sent ahead: jobs are long, and one that waits behind another could run elsewhere.
-        parallel = Parallel(
-            backend=self._joblib,
-            n_jobs=self.n_jobs,
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch=self.n_jobs,
-        )
-        with self._deaths(), _closing(parallel(calls)) as results:
-            yield from results
-
-    @contextmanager
-    def _deaths(self) -> Iterator[None]:
-        lost = (BrokenExecutor,) if self.backend == "loky" else clusters.losses(self.backend)
+        left = (partial(_call, function, self._neighbours, most, job) for job in jobs)
+        cluster, running = self._cluster, set[Future[Any]]()
+        cluster.ready()
         try:
-            yield
-        except clusters.Gone as error:
-            raise ClusterLost(
-                f"The cluster was lost: {error}",
-                where=self._scheduler,
-                remedy="Start it, then run the same command again.",
-            ) from error
-        except lost as error:
+            running = {cluster.submit(job) for job in islice(left, self.n_jobs)}
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {cluster.submit(job) for job in islice(left, len(done))}
+                for future in done:
+                    error, result = future.result()
+                    if error is not None:
+                        raise error
+                    yield result
+        except cluster.lost as error:
+            cluster.end(running)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise WorkerDied(
                 f"A worker ended in the middle of a job: {reason}",
                 where=f"--backend {self.backend}",
                 remedy="Run the same command again; if memory was short, with fewer --jobs.",
             ) from error
+        except BaseException:
+            cluster.end(running)
+            raise
 
 
 def _share(jobs: int, most: int) -> int:
@@ -181,8 +159,8 @@ def _share(jobs: int, most: int) -> int:
     return max(1, min(cores() // jobs, most))
 
 
-def _call(function: Callable[..., R], neighbours: int, most: int, job: tuple[Any, ...]) -> R:
-    """What a worker runs. most: threads that the environment of who asked allows."""
+def _call(function: Callable[..., R], neighbours: int, most: int, job: tuple[Any, ...]) -> tuple[Exception | None, Any]:
+    """What a job raises, and what it gives. most: threads that the environment of who asked allows."""
     threads = _share(neighbours, most)
     token = _threads.set(threads)
     torch = sys.modules.get("torch")  # if the job needs it, its module has imported it; if not, it shall not be loaded
@@ -190,19 +168,10 @@ def _call(function: Callable[..., R], neighbours: int, most: int, job: tuple[Any
     if torch is not None:
         torch.set_num_threads(threads)
     try:
-        return function(*job)
+        return None, function(*job)
+    except Exception as error:
+        return error, None
     finally:
         _threads.reset(token)
         if torch is not None and before is not None:
             torch.set_num_threads(before)
-
-
-@contextmanager
-def _closing(results: Any) -> Iterator[Any]:
-    """joblib warns of results that nobody took; who leaves early knows."""
-    try:
-        yield results
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results.close()
