@@ -33,6 +33,7 @@ def _start_server():
 
 
 def _run(function, arguments, environment, output, error):
+    multiprocessing.current_process()._config["daemon"] = False  # a command may start processes of its own
     os.setsid()  # as a shell starts a command: with a group of its own, which Ctrl-C is for
     for path, number in ((output, 1), (error, 2)):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)

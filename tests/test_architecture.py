@@ -67,9 +67,8 @@ ALLOWED = {
     "sklearn": {"errors", "model"},
     "plugins": {"errors", "learners", "routing"},
     "arguments": {"errors", "config", "text"},
-    "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches", "api_tables"},
-    "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
-    "api_tables": BASE | {"runs", "sweep", "report", "arguments"},
+    "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
+    "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "report", "arguments"},
     "cli": BASE
     | STAGE_TWO
     | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model", "adapt"},

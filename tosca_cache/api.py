@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache import plots
-from tosca_cache.api_searches import compare, sweep
-from tosca_cache.api_tables import ledger, runs
+from tosca_cache.api_searches import compare, ledger, runs, sweep
 from tosca_cache.arguments import (
     checked,
     checks,
@@ -53,8 +52,7 @@ from tosca_cache.evaluate.summary import to_json
 from tosca_cache.learners.options import check_options, full_options, make_learner, method_names
 from tosca_cache.learners.tosca import BATCH_ROUTER, Tosca
 from tosca_cache.routing import make_router
-from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, make_engine, train_stream
-from tosca_cache.runs.progress import TrainingProgress
+from tosca_cache.runs.experiment import Reporter, Trained, TrainingProgress, evaluate_trained, make_engine, train_stream
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store

@@ -14,7 +14,6 @@ from tosca_cache.cli.options import (
     AnyRoot,
     Config,
     Plugins,
-    Preset,
     Runs,
     StoreOption,
     import_plugins,
@@ -54,7 +53,6 @@ def compare(
     seeds: Seeds = "5",
     assignments: Assignments = None,
     config: Config = None,
-    preset: Preset = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-compare.sqlite")
     ] = None,
@@ -84,7 +82,7 @@ def compare(
     import_plugins(plugin)
     _check_format(form, out)
     dataset_of(store, settings, config)
-    resolved = resolve(config=config, preset=preset, overrides=settings)
+    resolved = resolve(config=config, overrides=settings)
     request = _request(resolved.config, methods, seeds, assignments or [])
     console = make_console(stderr=True)
     opened, resolved = store_for(resolved, store, root, console)

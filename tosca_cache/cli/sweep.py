@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Preset, Runs, StoreOption
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Runs, StoreOption
 from tosca_cache.cli.report import Live, LivePage, NoReport, page_of_ledger
 from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
@@ -60,7 +60,6 @@ def sweep(
     store: StoreOption = None,
     assignments: Assignments = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
-    preset: Preset = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
     sampler: Annotated[str, typer.Option(help="grid, random, or tpe.")] = "grid",
@@ -131,7 +130,7 @@ def _base(given: dict[str, Any]) -> Resolved:
     from tosca_cache.config import resolve
 
     dataset_of(given["store"], given["settings"], given["config"])
-    return resolve(config=given["config"], preset=given["preset"], overrides=given["settings"])
+    return resolve(config=given["config"], overrides=given["settings"])
 
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:

@@ -24,7 +24,7 @@ from tosca_cache.learners.files import FILE, save_learner
 from tosca_cache.learners.options import configured_learner, configured_options, leaks_task
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.report.figures import save_figures
-from tosca_cache.runs.directory import RunDirectory, origin, run_files
+from tosca_cache.runs.directory import METRICS, RunDirectory, origin, run_files
 from tosca_cache.runs.experiment import (
     Evaluation,
     Reporter,
@@ -34,7 +34,6 @@ from tosca_cache.runs.experiment import (
     make_stream,
     train_stream,
 )
-from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.store import Store
 from tosca_cache.store.spec import FROZEN
 from tosca_cache.tasks import load_splits, memory_for_features
