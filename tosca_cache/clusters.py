@@ -144,8 +144,13 @@ def dask(stack: ExitStack, n_jobs: int | None, scheduler: str | None) -> Cluster
                 remedy="Start it, then run the same command again.",
             )
 
+    def end(jobs: Collection[Future[Any]]) -> None:
+        """Cancels jobs."""
+        for job in jobs:
+            job.cancel()
+
     lost = (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError, AsyncCancelled)
-    return Cluster(dict(slots), executor.submit, lambda jobs: [job.cancel() for job in jobs] and None, lost, ready)
+    return Cluster(dict(slots), executor.submit, end, lost, ready)
 
 
 def ray(stack: ExitStack, n_jobs: int | None, scheduler: str | None) -> Cluster:

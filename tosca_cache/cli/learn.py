@@ -59,29 +59,13 @@ def learn(
     The features of the photos are kept in the cache, so that nothing is computed twice. Photos that were learned before are
     left out.
     """
+    given = {name: value for name, value in locals().items() if name != "plugin"}
     from tosca_cache.model.session import Request, teach
 
     if (photos is None) == (store is None):
         raise UsageError("give photos or a store", where="tosca learn", remedy="tosca learn MODEL.tosca PHOTOS")
     import_plugins(plugin)
-    request = Request(
-        model=model,
-        photos=photos,
-        store=store,
-        method=method,
-        options=tuple(options or ()),
-        seed=seed,
-        backbone=backbone,
-        weights=weights,
-        img_size=img_size,
-        precision=precision,
-        views=views,
-        root=root,
-        again=again,
-        on_error=on_error,
-        with_backbone=with_backbone,
-        device=device,
-    )
+    request = Request(**given | {"options": tuple(options or ())})
     _say(teach(request, note=lambda line: echo(line, err=True)))
 
 

@@ -34,9 +34,6 @@ def reproduce(
     list_all: Annotated[
         bool, typer.Option("--list", help="Print all published values (of --dataset), then stop.")
     ] = False,
-    tolerance: Annotated[
-        float | None, typer.Option(help="Points that ours may differ; exit with 1 beyond.", show_default="report only")
-    ] = None,
     store: StoreOption = None,
     weights: Annotated[Path | None, typer.Option(help="As for extract.", metavar="FILE")] = None,
     precision: Annotated[
@@ -69,7 +66,7 @@ def reproduce(
     folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
     places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
-    _run(_under(chosen.of(name), settings), chosen.title, places, tolerance, as_json=as_json)
+    _run(_under(chosen.of(name), settings), chosen.title, places, as_json=as_json)
 
 
 def _under(published: tuple[Expectation, ...], settings: dict[str, Any]) -> list[Expectation]:
@@ -134,7 +131,7 @@ def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, a
     console.print(papers_table(papers, list(LEARNERS)))
 
 
-def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:
+def _run(expected: list[Expectation], title: str, places: Places, *, as_json: bool) -> None:
     from tosca_cache.compare.reproduce import reproduce as run
     from tosca_cache.report.reproduce import beside_table
     from tosca_cache.sweep.progress import CellProgress
@@ -146,14 +143,3 @@ def _run(expected: list[Expectation], title: str, places: Places, tolerance: flo
         echo_json(entries)
     else:
         make_console().print(beside_table(entries, title))
-    _judge(entries, tolerance)
-
-
-def _judge(entries: list[dict[str, Any]], tolerance: float | None) -> None:
-    if tolerance is None:
-        return
-    worst = max(abs(entry["difference"]) for entry in entries)
-    verdict = "beyond" if worst > tolerance else "within"
-    echo(f"largest difference {worst:.2f} points, {verdict} the tolerance of {tolerance:g}", err=True)
-    if worst > tolerance:
-        raise typer.Exit(1)
