@@ -151,6 +151,28 @@ def after_shards(calls):
 
 
 @contextmanager
+def cluster_of(backend):
+    """The address of a cluster of Dask or Ray of two workers, which can import what this process can."""
+    if backend == "dask":
+        from distributed import LocalCluster
+
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+        ) as cluster:
+            cluster.wait_for_workers(2)
+            yield cluster.scheduler_address
+        return
+    from ray.cluster_utils import Cluster
+
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))):
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
 def warm_loky():
     """Within it, loky starts its workers from the same server."""
     _start_server()

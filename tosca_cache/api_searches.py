@@ -9,27 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tosca_cache import plots
-from tosca_cache.arguments import (
-    axes,
-    checked,
-    checks,
-    count,
-    instance,
-    items,
-    mapping,
-    optional,
-    path,
-    plain,
-    plain_values,
-    reporter,
-    unknown,
-)
+from tosca_cache.arguments import checked, items, mapping, optional, path, plain, plain_values, reporter, unknown
 from tosca_cache.bars import given_or_bar
 from tosca_cache.compare.cells import CompareRequest, seeds_of
 from tosca_cache.compare.run import run_compare
 from tosca_cache.compare.summary import MEASURES
 from tosca_cache.config import check_value, config_of
-from tosca_cache.config.checks import text
 from tosca_cache.errors import RunError, ToscaWarning
 from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
@@ -44,23 +29,10 @@ if TYPE_CHECKING:
 
     from tosca_cache.sweep.run import SweepReport
 
-_STORE = instance(Store, "open it first: tosca.open_store(path)")
 _REPORTER = optional(reporter("on_stage", "on_block", "on_task", "on_finished", "on_best", "on_note"))
-_TEXT = checks(text("a text"))
-_WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
 
 
-@checked(
-    store=_STORE,
-    space=axes,
-    ledger=path,
-    seeds=items,
-    report_seeds=items,
-    tune_store=optional(instance(Store, "open it first: tosca.open_store(path)")),
-    **_WHO,
-    search=optional(mapping),
-    reporter=_REPORTER,
-)
+@checked(ledger=path, reporter=_REPORTER)
 def sweep(
     store: Store,
     space: Mapping[str, Sequence[Any] | str] | Sequence[str],
@@ -107,13 +79,7 @@ def sweep(
         return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
 
 
-@checked(
-    store=_STORE,
-    options=optional(mapping),
-    shots=optional(count),
-    ledger=optional(path),
-    reporter=_REPORTER,
-)
+@checked(reporter=_REPORTER)
 def compare(
     store: Store,
     methods: str | Sequence[str] = "all",
@@ -188,7 +154,7 @@ def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
     return plain_values(given)
 
 
-@checked(folder=path)
+@checked()
 def runs(folder: str | Path = "runs") -> DataFrame:
     """Every finished run of a folder as a DataFrame: a row a seed, oldest run first.
 
@@ -215,7 +181,7 @@ def runs(folder: str | Path = "runs") -> DataFrame:
     return table.astype({"seed": int}) if len(table) else table
 
 
-@checked(path=path)
+@checked()
 def ledger(path: str | Path) -> DataFrame:
     """The ledger of a sweep or a comparison as a DataFrame: a row a cell, in the order in which they were asked for.
 

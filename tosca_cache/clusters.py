@@ -1,22 +1,19 @@
-"""Where jobs run: processes of loky, a cluster of Dask or of Ray, started here or found; each as an executor of futures."""
+"""Where jobs run: processes of loky on this machine, or a running cluster of Dask or of Ray; each gives futures."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import sys
 import threading
 import time
 from asyncio import CancelledError as AsyncCancelled
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import ToscaError, UsageError
@@ -49,11 +46,6 @@ class Cluster:
     end: Callable[[Collection[Future[Any]]], None]
     lost: tuple[type[BaseException], ...]
     ready: Callable[[], None] = lambda: None
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def library(backend: str) -> Any:
@@ -110,23 +102,11 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def dask(stack: ExitStack, n_jobs: int | None, scheduler: str | None) -> Cluster:
-    """Connects to a scheduler, or starts one with `n_jobs` processes (None: one a core) of one thread on this machine."""
+def dask(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
+    """Connects to a scheduler of Dask."""
     distributed = library("dask")
-    if scheduler is None:
-        with _deaf_to_ctrl_c():
-            cluster = distributed.LocalCluster(
-                n_workers=n_jobs or cores(),
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                memory_limit=0,  # by default a worker is killed at its share of the memory, also while there is plenty
-                silence_logs=logging.CRITICAL,
-            )
-        stack.enter_context(cluster)
     try:
-        client = stack.enter_context(distributed.Client(scheduler or cluster, timeout=PATIENCE, set_as_default=False))
+        client = stack.enter_context(distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False))
         client.wait_for_workers(1, timeout=PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
         raise _unreachable("Dask", scheduler, error) from error
@@ -136,13 +116,12 @@ def dask(stack: ExitStack, n_jobs: int | None, scheduler: str | None) -> Cluster
     executor = client.get_executor(pure=False)
 
     def ready() -> None:
-        """Whether the scheduler is there still."""
-        if client.status not in ("running", "connecting"):
-            raise ClusterLost(
-                "The cluster was lost: the connection to its scheduler is closed.",
-                where=scheduler,
-                remedy="Start it, then run the same command again.",
-            )
+        """Jobs of a cluster without a worker would wait for ever."""
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except (OSError, RuntimeError, TimeoutError, ValueError, CancelledError, AsyncCancelled) as error:
+            remedy = "Start it, then run the same command again."
+            raise ClusterLost(f"The cluster was lost: {error}", where=scheduler, remedy=remedy) from error
 
     def end(jobs: Collection[Future[Any]]) -> None:
         """Cancels jobs."""
@@ -153,21 +132,13 @@ def dask(stack: ExitStack, n_jobs: int | None, scheduler: str | None) -> Cluster
     return Cluster(dict(slots), executor.submit, end, lost, ready)
 
 
-def ray(stack: ExitStack, n_jobs: int | None, scheduler: str | None) -> Cluster:
-    """Connects to a cluster, or starts one with `n_jobs` slots (None: one a core) on this machine."""
+def ray(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
+    """Connects to a cluster of Ray. n_jobs: jobs at a time, which share its GPUs; None: as many as it has slots."""
     module = library("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    local = {
-        "address": "local",
-        "num_cpus": n_jobs or cores(),
-        "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
-    }
     try:
         _knock(scheduler)
-        with _path_for_children():
-            module.init(**quiet, **(local if scheduler is None else {"address": scheduler}))
+        module.init(scheduler, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         raise _unreachable("Ray", scheduler, error) from error
     stack.callback(module.shutdown)
@@ -202,44 +173,16 @@ def _call(func: Callable[[], Any]) -> Any:
     return func()
 
 
-def _knock(address: str | None) -> None:
+def _knock(address: str) -> None:
     """Raises `OSError` if nobody listens at host:port; `ray.init` would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started in the meantime leave Ctrl-C to this one, which ends them; else each prints a trace."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _path_for_children() -> Iterator[None]:
-    """Lets processes that are started in the meantime import what this one can; loky and Dask do that by themselves."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def _unreachable(what: str, scheduler: str | None, error: object) -> ToscaError:
-    problem = f"{what} cannot be started here" if scheduler is None else f"no cluster of {what} with a worker answers"
+def _unreachable(what: str, scheduler: str, error: object) -> ToscaError:
     return ToscaError(
-        f"{problem}: {error}",
-        where=scheduler or f"--backend {what.lower()}",
-        remedy="Start it and its workers, or correct --scheduler." if scheduler else "Use --backend loky.",
+        f"no cluster of {what} with a worker answers: {error}",
+        where=scheduler,
+        remedy="Start it and its workers, or correct --scheduler.",
     )

@@ -1,6 +1,6 @@
 """Independent jobs on several processes or machines: joblib's loky, a Dask cluster, or Ray.
 
-    with Workers("loky", n_jobs=4) as workers:
+    with Workers(n_jobs=4) as workers:
         for result in workers.run(function, [(first, job), (second, job)]):   # as they come, in no order
             ...
 
@@ -15,7 +15,7 @@ What a job must be:
   first gives the job of a dead worker to another one, a few times.
 - At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free.
 - Leaving early (an error, Ctrl-C, kill -9, closing the iterator) ends the processes that were started here, in the middle
-  of their jobs. A cluster that was given as `scheduler` is left alone, and finishes the jobs that it has begun.
+  of their jobs. A cluster is left alone, and finishes the jobs that it has begun.
 
 Threads are shared out so that jobs on one machine do not fight: a job runs under `torch.set_num_threads(threads_here())`,
 which is the cores of its machine divided by the jobs that may run there at a time, and never more than OMP_NUM_THREADS.
@@ -35,17 +35,22 @@ from itertools import islice
 from typing import Any, Self, TypeVar
 
 from tosca_cache import clusters
-from tosca_cache.clusters import ClusterLost, WorkerDied, cores
+from tosca_cache.clusters import ClusterLost, WorkerDied
 from tosca_cache.errors import UsageError
 from tosca_cache.processes import tidied_memory
 
-__all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "cores", "threads_here"]
+__all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "threads_here"]
 
 BACKENDS = ("loky", "dask", "ray")
 JOBS_A_CORE = 4  # more processes than that only take memory
 R = TypeVar("R")
 
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_here() -> int:
@@ -60,8 +65,8 @@ def _omp_threads() -> int:
 
 
 def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> None:
-    """Raises `UsageError` for a backend that does not exist, for a scheduler that loky has no use for, and for no jobs or
-    more than `JOBS_A_CORE` a core of this machine, if they are to run here.
+    """Raises `UsageError` for a backend that does not exist, for a scheduler that loky has no use for or others lack, and
+    for no jobs or more than `JOBS_A_CORE` a core of this machine, if they are to run here.
     """
     if backend not in BACKENDS:
         raise UsageError(
@@ -70,18 +75,18 @@ def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> No
     if n_jobs is not None and n_jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {n_jobs}", where="--jobs", remedy="give for example --jobs 2")
     most = JOBS_A_CORE * cores()
-    if n_jobs is not None and n_jobs > most and scheduler is None:
+    if n_jobs is not None and n_jobs > most and backend == "loky":
         raise UsageError(
             f"--jobs {n_jobs} would start {n_jobs} processes on this machine, which has {cores()} cores",
             where="--jobs",
             remedy=f"give at most {most}; more than one a core (--jobs {cores()}) rarely gain anything",
         )
-    if scheduler is not None and backend == "loky":
-        raise UsageError(
-            "loky runs processes on this machine, without a scheduler",
-            where="--scheduler",
-            remedy="add --backend dask or --backend ray, or leave --scheduler out",
+    if (scheduler is None) != (backend == "loky"):
+        what = "processes on this machine, without a scheduler" if scheduler else "jobs on a running cluster"
+        remedy = (
+            "add --backend dask or --backend ray, or leave --scheduler out" if scheduler else "add --scheduler ADDRESS"
         )
+        raise UsageError(f"{backend} runs {what}", where="--scheduler", remedy=remedy)
 
 
 class Workers:
@@ -89,7 +94,7 @@ class Workers:
 
     backend: `loky` (processes on this machine), `dask` or `ray`. n_jobs: jobs under way at a time; if None, one for each
     core of this machine or, with a scheduler, for each slot of its cluster. scheduler: the address of a running cluster
-    (`tcp://host:8786` for Dask, what `ray.init` takes for Ray); if None, one of `n_jobs` processes is started here.
+    (`tcp://host:8786` for Dask, what `ray.init` takes for Ray).
 
     Raises `UsageError` for what `check_request` refuses, and when a library is not installed; entering raises `ToscaError`
     if a cluster does not answer or has no workers.
@@ -108,7 +113,7 @@ class Workers:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(tidied_memory())
-            if self.backend == "loky":
+            if self._scheduler is None:
                 self._cluster = clusters.loky(stack, self.n_jobs, _share(self.n_jobs, _omp_threads()))
             else:
                 start = {"dask": clusters.dask, "ray": clusters.ray}[self.backend]

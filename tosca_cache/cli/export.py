@@ -69,14 +69,16 @@ def export(
         echo(f"  tosca import-checkpoint NEW.tosca {shown}/*.pth --classes {shown}/classes.txt --flow {flow}")
     if onnx is None and pt2 is None:
         return
-    given = {
-        "features_only": features_only,
-        "photos": photos,
-        "store": store,
-        "weights": weights,
-        "precision": precision,
-    }
-    sample, written = export_model(opened, onnx=onnx, pt2=pt2, **given)
+    sample, written = export_model(
+        opened,
+        onnx=onnx,
+        pt2=pt2,
+        features_only=features_only,
+        photos=photos,
+        store=store,
+        weights=weights,
+        precision=precision,
+    )
     _say(sample, written, "rows of features" if features_only else "photos", len(opened.class_names))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -84,7 +84,8 @@ def _print(model: Model, taught: Taught) -> None:
         if images:
             named = ", ".join(f"{one_line(name)} ({count})" for name, count in list(images.items())[:SHOWN])
             rest = f", and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
-            echo(f"{word}: {_count(images)}: {named}{rest}")
+            classes = f"{len(images)} class{'es' if len(images) > 1 else ''}"
+            echo(f"{word}: {classes}, {sum(images.values())} photos: {named}{rest}")
     echo(f"learned in {taught.seconds:.2f} s: {len(model.class_names)} classes")
     parts = [
         *([f"old classes {_percent(taught.before)} before, {_percent(taught.old)} now"] if taught.before else []),
@@ -93,10 +94,6 @@ def _print(model: Model, taught: Taught) -> None:
     if model.card.held_out.images:
         echo(f"accuracy on {model.card.held_out.images} held-out photos: {'; '.join(parts)}")
     echo(f"model: {model.path}")
-
-
-def _count(images: Any) -> str:
-    return f"{len(images)} class{'es' if len(images) > 1 else ''}, {sum(images.values())} photos"
 
 
 def _percent(value: float | None) -> str:

@@ -61,20 +61,15 @@ def reproduce(
         _list(paper, expectation, dataset, as_json=as_json)
         return
     from tosca_cache.compare.reproduce import Places
+    from tosca_cache.config import config_of
 
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
     places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
-    _run(_under(chosen.of(name), settings), chosen.title, places, as_json=as_json)
-
-
-def _under(published: tuple[Expectation, ...], settings: dict[str, Any]) -> list[Expectation]:
-    """The published values beside a run under the tasks of the command line, if it names some."""
-    from tosca_cache.config import config_of
-
-    asked = config_of(settings)
-    return [one.under(asked.task_sizes or (), asked.class_order or ()) for one in published]
+    asked = config_of(settings)  # the tasks of the command line, if it names some
+    expected = [one.under(asked.task_sizes or (), asked.class_order or ()) for one in chosen.of(name)]
+    _run(expected, chosen.title, places, as_json=as_json)
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:

@@ -15,7 +15,7 @@ from tosca_cache.names import inside
 from tosca_cache.terminal import make_console, resumable
 
 if TYPE_CHECKING:
-    from tosca_cache.config import Resolved, TrainConfig
+    from tosca_cache.config import TrainConfig
     from tosca_cache.store import Store
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources
@@ -100,6 +100,7 @@ app.callback()(with_settings(sweep, only=SETTINGS))
 def _sweep(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
+    from tosca_cache.config import resolve
     from tosca_cache.devices import resolve_device
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
@@ -107,7 +108,8 @@ def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.sweep.report_facts import sweep_facts
     from tosca_cache.sweep.run import Resources
 
-    resolved = _base(given)
+    dataset_of(given["store"], given["settings"], given["config"])
+    resolved = resolve(config=given["config"], overrides=given["settings"])
     request = _request(given, resolved.config)
     opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
     request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
@@ -123,14 +125,6 @@ def _sweep(given: dict[str, Any]) -> None:
         live.finish()
         if not given["no_report"]:
             page_of_ledger(ledger)
-
-
-def _base(given: dict[str, Any]) -> Resolved:
-    """The setting under the axes, by the same rules as for `tosca train`."""
-    from tosca_cache.config import resolve
-
-    dataset_of(given["store"], given["settings"], given["config"])
-    return resolve(config=given["config"], overrides=given["settings"])
 
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
