@@ -17,7 +17,6 @@ from tosca_cache.config import (
     OPTIMIZERS,
     SCHEDULERS,
     TrainConfig,
-    describe,
     help_text,
     resolve,
     shipped_configs,
@@ -90,7 +89,6 @@ def test_defaults_are_the_published_hyperparameters_with_another_router() -> Non
 
 def test_every_setting_has_a_help_sentence() -> None:
     assert all(help_text(key).endswith(".") for key in KEYS)
-    assert [row[1] for row in describe()] == list(KEYS)
 
 
 # One value a layer, so that the value shows where it came from.
@@ -101,7 +99,7 @@ LINE_VALUES = {"lr": 0.1, "epochs": 1, "router": "other", "increment": 4, "seeds
 def _toml(values: dict[str, object]) -> str:
     """A TOML file of ours with these settings only."""
     lines: dict[str, list[str]] = {}
-    for section, key, *_ in describe():
+    for section, key in ((section, key) for section, keys in SECTIONS.items() for key in keys):
         if key in values:
             lines.setdefault(f"[{section}]", []).append(f"{key} = {json.dumps(values[key])}")
     return "\n".join("\n".join([head, *body]) for head, body in lines.items())

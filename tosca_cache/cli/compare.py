@@ -19,7 +19,7 @@ from tosca_cache.cli.options import (
     import_plugins,
 )
 from tosca_cache.cli.report import Live, LivePage, NoReport, comparison_facts, page_of_comparison
-from tosca_cache.cli.settings import dataset_of, store_for, with_settings
+from tosca_cache.cli.settings import SETTINGS_OF_ALL, dataset_of, store_for, with_settings
 from tosca_cache.errors import UsageError
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, echo_json, make_console, resumable
@@ -39,7 +39,7 @@ Assignments = Annotated[
 ]
 
 
-@partial(with_settings, without=("seeds", "method", "options"))
+@partial(with_settings, only=SETTINGS_OF_ALL)
 def compare(
     store: StoreOption = None,
     methods: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",

@@ -31,20 +31,19 @@ LISTS = {
 WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())  # of the command that is running
 STORE = ("backbone", "normalize", "img_size", "views")  # which store is meant, besides its dataset
 TASKS = ("task_sizes", "class_order", "shots")
+SETTINGS_OF_ALL = tuple(key for key in KEYS if key not in ("seeds", "method", "options"))  # learners of a comparison
 SETTINGS_OF_STEPS = (  # of `tosca run`; all else has its own command
     *("dataset", *STORE, "incremental", "init_cls", "increment", "task_sizes", "shuffle", "shots", "seeds"),
     *("method", "device"),
 )
 
 
-def with_settings(
-    function: Callable[..., None], *, without: Collection[str] = (), only: Collection[str] = KEYS
-) -> Callable[..., None]:
+def with_settings(function: Callable[..., None], *, only: Collection[str] = KEYS) -> Callable[..., None]:
     """Gives `function` one option for each setting of `TrainConfig`, which is where their names, types and help stand.
 
     Arguments:
         function: takes the settings by **keyword; one that was not given is None.
-        without: settings that get no option. only: those that get one.
+        only: settings that get an option.
     """
     hints = get_type_hints(TrainConfig)
     signature = inspect.signature(function, eval_str=True)
@@ -52,7 +51,7 @@ def with_settings(
     options = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(key, hints[key]))
         for key in KEYS
-        if key in only and key not in without
+        if key in only
     ]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fixed]
     first = [option for option in options if option.name == "dataset"]

@@ -1,24 +1,29 @@
-"""From everywhere a setting can come from to one `TrainConfig`, remembering where each value came from."""
+"""From everywhere a setting can come from to one `TrainConfig`, which remembers where; and back to a file, and to rows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from tosca_cache.config.checks import none_word
 from tosca_cache.config.files import Layer, read_config, read_shipped, shipped_configs
 from tosca_cache.config.schema import (
     KEYS,
+    SECTIONS,
     TrainConfig,
     check_value,
     deciders,
     default_of,
+    kind_of,
     no_effect,
     unknown_key,
     why_idle,
 )
 from tosca_cache.errors import ConfigError
+from tosca_cache.text import shortened
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
@@ -105,3 +110,28 @@ def _without_idle(values: dict[str, object], origin: dict[str, str], places: lis
 
 def _where(key: str, origin: str) -> str:
     return f"{key} ({origin})"
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Every setting that has an effect as a TOML file of ours; `resolve(config=that file)` gives an equal `TrainConfig`."""
+    lines = ["# Every setting of one run. Repeat it with: tosca train --config THIS_FILE"]
+    for section, keys in SECTIONS.items():
+        written = (key for key in keys if key not in config.idle)
+        lines += ["", f"[{section}]", *(f"{key} = {_toml_value(key, getattr(config, key))}" for key in written)]
+    return "\n".join(lines) + "\n"
+
+
+def show(resolved: Resolved) -> list[tuple[str, str, str]]:
+    """Rows (key, value, where it came from) of every setting that counts, then of the keys without effect and why."""
+    config = resolved.config
+    used = [key for key in KEYS if key not in config.idle]
+    rows = [(key, shortened(_toml_value(key, getattr(config, key))), resolved.origin[key]) for key in used]
+    return rows + [(key, "(no effect)", reason) for key, reason in resolved.ignored.items()]
+
+
+def _toml_value(key: str, value: object) -> str:
+    """A value as TOML writes it; None as the word that the key has for it."""
+    value = none_word(kind_of(key)) if value is None else value
+    # What JSON writes for booleans, finite numbers, strings and flat lists is TOML too. Text holds no control
+    # characters (see checks.text), and non-ASCII is kept, as TOML has no surrogate pairs.
+    return json.dumps(value, ensure_ascii=False)
