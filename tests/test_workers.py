@@ -121,7 +121,8 @@ def test_after_a_death_the_same_workers_run_what_is_left(workers, tmp_path):
 
 
 def test_a_job_that_always_kills_its_worker_ends_the_run(workers):
-    with pytest.raises(WorkerDied, match="ended in the middle of a job"):
+    # Dask starts no worker again that has died before it was quite there.
+    with pytest.raises(WorkerDied, match=r"ended in the middle of a job|cluster was lost"):
         list(workers.run(die, [(), ()]))
 
 

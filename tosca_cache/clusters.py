@@ -36,7 +36,7 @@ class Cluster:
     """Running processes.
 
     slots: jobs that each machine can run at a time, by the machine's address.
-    ready: called before jobs are submitted; raises `ClusterLost` if the cluster is.
+    ready: called before jobs are submitted, and while none ends; raises `ClusterLost` if the cluster is.
     submit: runs a function of no arguments there, and gives its future. end: gives up the jobs of some futures.
     lost: the exceptions that say that a worker or the cluster is gone, as opposed to what a job raises.
     """

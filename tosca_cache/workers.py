@@ -139,7 +139,9 @@ class Workers:
         try:
             running = {cluster.submit(job) for job in islice(left, self.n_jobs)}
             while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
+                done, running = wait(running, clusters.PATIENCE, FIRST_COMPLETED)
+                if not done:
+                    cluster.ready()
                 running |= {cluster.submit(job) for job in islice(left, len(done))}
                 for future in done:
                     error, result = future.result()
