@@ -29,7 +29,6 @@ from tosca_cache.seeds import derive_seed
 EXTRA = 1e-4  # of the identity, in Sigma
 FLOOR = 1e-8  # of an eigenvalue of Sigma that is divided by
 NOTHING = 1e-9  # of the largest singular value of the whitened means: a direction in which classes do not differ
-BACKS = ("paper", "code")
 
 
 class SpreadMeans:
@@ -38,7 +37,6 @@ class SpreadMeans:
     Arguments:
         size: random features of each head and of the classifier. heads: H. ridge: r. alpha: added to singular values.
         per_class: samples of each class. seed: of A_j, B and the samples.
-        back: from whitened means back by Sigma^1/2 (`paper`), or by Sigma^-1/2 (`code`).
         dtype: of the ridge regressions; all else is in float64.
     """
 
@@ -51,12 +49,11 @@ class SpreadMeans:
         alpha: float,
         per_class: int,
         seed: int,
-        back: str,
         dtype: torch.dtype,
     ) -> None:
         self.size, self.ridge, self.alpha = size, ridge, alpha
         self.dtype = dtype
-        self.per_class, self.seed, self.back = per_class, seed, back
+        self.per_class, self.seed = per_class, seed
         self.gaussians = Lda()  # its sums: class means, and the covariance within classes
         self.heads = [RandomRidge(self._features("head", j), seed=seed, lam=ridge) for j in range(heads)]
         self._classifier: tuple[list[Tensor], RandomRidge] | None = None  # Theta_j [M, d], and the one on samples
@@ -118,7 +115,7 @@ class SpreadMeans:
             sigma = sigma + EXTRA * torch.eye(len(sigma)).to(sigma)
             seen = self.gaussians.counts > 0
             targets = torch.zeros_like(means)
-            targets[seen] = spread(means[seen], sigma, alpha=self.alpha, back=self.back)
+            targets[seen] = spread(means[seen], sigma, alpha=self.alpha)
             thetas = [head.weights() @ targets.to(self.dtype) for head in self.heads]
             classifier = RandomRidge(self.classifier_features(), seed=self.seed, lam=self.ridge)
             sampled = self._adapted(self.samples(means[seen], sigma), thetas)
@@ -132,7 +129,7 @@ class SpreadMeans:
         return torch.stack(found).mean(0)
 
 
-def spread(means: Tensor, sigma: Tensor, *, alpha: float, back: str) -> Tensor:
+def spread(means: Tensor, sigma: Tensor, *, alpha: float) -> Tensor:
     """Target prototypes p_c [C, d] of class means [C, d] and the covariance within classes [d, d].
 
     Directions in which the means do not differ, such as the one that centring leaves over, are left alone: where alpha
@@ -144,5 +141,4 @@ def spread(means: Tensor, sigma: Tensor, *, alpha: float, back: str) -> Tensor:
     whitened = (means - centre) @ (vectors / root) @ vectors.T
     U, S, V = torch.linalg.svd(whitened, full_matrices=False)
     wider = torch.where(NOTHING * S.max() < S, S + alpha, S)
-    backwards = vectors * root if back == "paper" else vectors / root
-    return unit((U * wider) @ V @ backwards @ vectors.T + centre)
+    return unit((U * wider) @ V @ (vectors * root) @ vectors.T + centre)

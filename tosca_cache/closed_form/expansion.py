@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LAWS = ("gaussian", "uniform")
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
     "tanh": torch.tanh_,
@@ -40,8 +39,6 @@ class RandomFeatures:
         activation: str = "relu",
         bias: bool = False,
     ) -> None:
-        if law not in LAWS:
-            raise ValueError(f"law is {law!r}; it is one of {', '.join(LAWS)}")
         if size < 1:
             raise ValueError(f"there cannot be {size} random features")
         self.size, self.seed, self.law, self.dtype = size, seed, law, dtype

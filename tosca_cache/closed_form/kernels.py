@@ -77,42 +77,39 @@ class KernelFeatures(RandomFeatures):
 
     Arguments:
         size: centres, at most; a first task of fewer rows has as many as it has rows.
-        seed: of which rows. sigma: None: the median distance of two rows of the first task.
+        seed: of which rows.
     """
 
-    def __init__(self, size: int, *, seed: int, sigma: float | None = None) -> None:
+    def __init__(self, size: int, *, seed: int, sigma: float) -> None:
         super().__init__(size, seed=seed)
-        if sigma is not None and not sigma > 0:
+        if not sigma > 0:
             raise ValueError(f"sigma is {sigma}; it is positive")
-        self.most, self.fixed, self.sigma = size, sigma, sigma
+        self.most, self.sigma = size, sigma
         self.centres: Tensor | None = None  # [M, d]
 
     def fit(self, x: Tensor) -> None:
         """Chooses centres among the rows of a first task, [n, d], if there are none."""
         if self.centres is None:
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed))[: self.most]
-            self._set(x[order.to(x.device)].double(), self.fixed or median_square(x.double()) ** 0.5 or 1.0)
+            self._set(x[order.to(x.device)].double())
 
     def state(self) -> dict[str, Tensor]:
-        """Centres and sigma."""
-        if self.centres is None:
-            return {}
-        return {"centres": self.centres, "sigma": torch.tensor(self.sigma, dtype=torch.float64)}
+        """The centres."""
+        return {} if self.centres is None else {"centres": self.centres}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes them over."""
         if "centres" in state:
-            self._set(state["centres"], float(state["sigma"]))
+            self._set(state["centres"])
 
     def apply(self, x: Tensor) -> Tensor:
         """phi [n, M] of features [n, d], on the device of `x`."""
         assert self.centres is not None, "centres are of a first task"
-        assert self.sigma is not None
         distance = torch.cdist(x.double(), self.centres, compute_mode="use_mm_for_euclid_dist")
         return distance.div_(self.sigma * 2**0.5).square_().neg_().exp_()
 
-    def _set(self, centres: Tensor, sigma: float) -> None:
-        self.centres, self.sigma, self.size, self._asked = centres, sigma, len(centres), None
+    def _set(self, centres: Tensor) -> None:
+        self.centres, self.size, self._asked = centres, len(centres), None
 
 
 def median_square(x: Tensor) -> float:

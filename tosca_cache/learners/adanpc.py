@@ -9,7 +9,6 @@ It keeps train features: rehearsal in feature space. Against the paper:
   classes it is at most e / (e + C - 1), and a beta above that changes nothing.
 - The official memory also holds one random row, of class 0, from its construction; that is left out, as are the 1e-5
   that it adds to all votes.
-- `per_class` keeps k-means centres in place of all rows of a class.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch import Tensor
 from tosca_cache.closed_form.means import unit
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
-from tosca_cache.seeds import derive_seed, numpy_generator
+from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
@@ -34,7 +33,6 @@ class AdaNpc(Learner):
 
     Arguments:
         k, tau: how many neighbours vote, and how much the nearer ones count for more.
-        per_class: at most so many k-means centres of each class; None: all rows.
         beta: confidence from which a test row joins the memory; above 1: never.
         batch_size: test rows that are scored before the confident ones of them join.
     """
@@ -53,42 +51,26 @@ class AdaNpc(Learner):
         *,
         k: int = 100,
         tau: float = 0.1,
-        per_class: int | None = None,
         beta: float = 1.1,
         batch_size: int = 32,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        for name, value in (("k", k), ("per_class", per_class), ("batch_size", batch_size)):
-            if value is not None and value < 1:
+        for name, value in (("k", k), ("batch_size", batch_size)):
+            if value < 1:
                 raise UsageError(f"{name} is {value}", where=name, remedy="use 1 or more")
-        self.k, self.tau, self.per_class = k, tau, per_class
-        self.beta, self.batch_size = beta, batch_size
+        self.k, self.tau, self.beta, self.batch_size = k, tau, beta, batch_size
         self.transductive = beta <= 1
         self.memory = torch.empty(0, 0)  # [m, d]
         self.labels = torch.empty(0, dtype=torch.int64)
         self.classes = 0
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
-        """Adds the task's clean features, or centres of them."""
+        """Adds the task's clean features."""
         clean = unit(torch.from_numpy(task.train.features[:, 0]).float())
-        labels = torch.from_numpy(task.train.labels)
-        kept = [self.memory] if self.classes else []
-        for c in task.classes:
-            rows = self.centres(clean[labels == c], c)
-            kept.append(rows)
-            self.labels = torch.cat([self.labels, torch.full((len(rows),), c)])
-        self.memory, self.classes = torch.cat(kept), task.classes.stop
-
-    def centres(self, rows: Tensor, label: int) -> Tensor:
-        """At most `per_class` rows of unit length that stand for the rows of one class."""
-        if self.per_class is None or len(rows) <= self.per_class:
-            return rows
-        from sklearn.cluster import KMeans
-
-        state = derive_seed(self.seed, "adanpc centres", label) % 2**32
-        clusters = KMeans(self.per_class, n_init=1, random_state=state).fit(rows.numpy())
-        return unit(torch.from_numpy(clusters.cluster_centers_).float())
+        self.memory = torch.cat([self.memory, clean]) if self.classes else clean
+        self.labels = torch.cat([self.labels, torch.from_numpy(task.train.labels)])
+        self.classes = task.classes.stop
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Shares of the votes, [n, C]."""

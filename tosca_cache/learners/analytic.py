@@ -69,7 +69,7 @@ class Gkeal(ClosedForm):
 
     Arguments:
         centres: number M of centres, at most the rows of the first task. gamma: the ridge.
-        sigma: width of the kernel (5 to 15 in the paper, 10 in its code); 0: the median distance in the first task.
+        sigma: width of the kernel (5 to 15 in the paper, 10 in its code).
     """
 
     name = "gkeal"
@@ -86,7 +86,7 @@ class Gkeal(ClosedForm):
 
     def __init__(self, *, centres: int = 8192, gamma: float = 0.1, sigma: float = 10.0, **common: Any) -> None:
         super().__init__(**common)
-        features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma or None)
+        features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma)
         self.classifier = RecursiveRidge(features, gamma=gamma)
 
 

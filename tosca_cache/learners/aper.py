@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.means import NearestMean, unit
+from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.learners.base import FloatArray, Learner, named, register_learner, unnamed
 from tosca_cache.learners.film import Film
 from tosca_cache.learners.tosca import ROWS_AT_ONCE, Tosca
@@ -28,16 +28,10 @@ from tosca_cache.train.loop import EpochDone
 
 
 class Aper(Learner):
-    """Class means of concat[x, adapted x], [C, 2d], and one frozen module.
+    """Class means of concat[x, adapted x], [C, 2d], and one frozen module."""
 
-    Arguments:
-        unit_halves: brings both halves to unit length before they are joined, so that neither outweighs the other by its
-            scale; the published method does not.
-    """
-
-    def __init__(self, *, unit_halves: bool = False, **common: Any) -> None:
+    def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-        self.unit_halves = unit_halves
         self.classifier = NearestMean()
         self.trained_numbers = 0
 
@@ -69,8 +63,7 @@ class Aper(Learner):
         parts = []
         for rows in torch.from_numpy(features).split(ROWS_AT_ONCE):
             x = rows.to(self.device).float()
-            halves = (x, self.adapted(x))
-            parts.append(torch.cat([unit(half) for half in halves] if self.unit_halves else halves, 1).cpu())
+            parts.append(torch.cat([x, self.adapted(x)], 1).cpu())
         return torch.cat(parts)
 
     def scores(self, features: FloatArray) -> FloatArray:
