@@ -41,21 +41,20 @@ def test_tukeys_transform_refuses_features_that_have_no_power(power):
 def test_aper_trains_on_the_first_task_only(name):
     stream = make_stream(2, None, 9)
     learner = learn(name, [stream.task(0)])
-    module, trained = learner.module_state(), learner.trainable_parameters
+    module, trained = dict(learner.module), learner.trainable_parameters
     assert trained > sum(tensor.numel() for tensor in module.values())
     x = torch.from_numpy(stream.task(0).train.features[:, 0])
     assert not torch.allclose(learner.adapted(x), x, atol=1e-3)
     learner.observe(stream.task(1))
     assert learner.trainable_parameters == 0
-    for key, tensor in learner.module_state().items():
-        assert torch.equal(tensor, module[key])
+    assert all(torch.equal(tensor, module[key]) for key, tensor in learner.module.items())
 
 
 def test_film_turns_a_channel_of_noise_down():
     task = make_stream(4, None, 9).task(0)
     task.train.features[:, :, 3] = 20 * np.random.default_rng(0).normal(size=task.train.features.shape[:2])
     learner = learn("aper-film", [task], settings=replace(QUICK, epochs=20, lr=0.1))
-    gains = learner.module_state()["gamma"].abs()
+    gains = learner.module["gamma"].abs()
     assert gains[3] < 0.5 * gains[[0, 1, 2, 4, 5]].min()
     assert learner.trainable_parameters == 2 * DIM + 4 * DIM + 1
 

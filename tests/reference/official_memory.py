@@ -58,9 +58,9 @@ def projected(case, x, heads, dim):
 
 def codes(case, state, x):
     """The nearest key of every head, [n, heads]."""
-    heads, size, dim = state["keys"].shape
+    heads, size, dim = state["codebook.keys"].shape
     u = projected(case, x, heads, dim)
-    distances = ((u[:, :, None] - state["keys"]) ** 2).sum(-1)  # [n, heads, keys]
+    distances = ((u[:, :, None] - state["codebook.keys"]) ** 2).sum(-1)  # [n, heads, keys]
     return distances.argmin(2) + size * np.arange(heads)
 
 
@@ -96,7 +96,7 @@ def dkvb_keys(case):
 
 
 def our_keys(case):
-    return [history(case, "dkvb", tuple(SIZES.items()))[-1].state["keys"]]
+    return [history(case, "dkvb", tuple(SIZES.items()))[-1].state["codebook.keys"]]
 
 
 def dkvb(case, number, state):

@@ -76,11 +76,9 @@ def mos_statistics(case, number, state):
 
 
 def our_statistics(case, number, state):
-    ends = np.cumsum(state["gaussians.ranks"]).astype(int)
-    factors = np.split(state["gaussians.factors"], ends[:-1])
-    return np.stack(
-        [np.concatenate([state["gaussians.means"][c][None], factors[c].T @ factors[c]]) for c in case.classes[number]]
-    )
+    factors = [state[f"gaussians.factors.{c}"] for c in case.classes[number]]
+    means = state["gaussians.means"][case.classes[number].start :]
+    return np.stack([np.concatenate([mean[None], F.T @ F]) for mean, F in zip(means, factors, strict=True)])
 
 
 # APER

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.roots import cholesky, column_major
@@ -19,7 +20,7 @@ FOLD_LAMBDAS = (*(10.0 ** (-4 + step / 2) for step in range(15)), 1e-8)  # of `f
 AT_ONCE = 1024  # rows or columns that are converted to float64 together
 
 
-class Ridge:
+class Ridge(Solved):
     """W = (G + lambda I)^-1 Q with G = sum x x^T and Q = sum x y^T over all rows so far; float64.
 
     lambda is chosen anew at each task. `gcv`: by generalised cross-validation over all rows so far, from G and Q (`gcv`).
@@ -32,11 +33,12 @@ class Ridge:
         selection: `gcv`, `split` or `folds`.
     """
 
+    learned = ("G", "Q", "lam", "rows")
+
     def __init__(self, *, seed: int = 1993, selection: str = "gcv") -> None:
         self.seed, self.selection = seed, selection
         self.G = self.Q = torch.empty(0, 0, dtype=torch.float64)
         self.lam, self.rows = 1.0, 0
-        self._weights: Tensor | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the rows of a task.
@@ -57,28 +59,15 @@ class Ridge:
             self.lam = best_lambda(h[order], y[order])
         self._weights = None
 
-    def finalize(self) -> None:
-        """Solves for W, if that has not been done since the last task."""
-        if self._weights is None:
-            if self.selection == "gcv":
-                self.lam = Candidates(self.G, self.Q, self.rows).best()
-            self._weights = solve(self.G, self.Q, self.lam)
+    def solved(self) -> Tensor:
+        """W, [d, C]."""
+        if self.selection == "gcv":
+            self.lam = Candidates(self.G, self.Q, self.rows).best()
+        return solve(self.G, self.Q, self.lam)
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes, [n, C]."""
-        self.finalize()
-        assert self._weights is not None
-        return x.double() @ self._weights
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs."""
-        numbers = {"lambda": torch.tensor(self.lam, dtype=torch.float64), "rows": torch.tensor(self.rows)}
-        return {"G": self.G, "Q": self.Q} | numbers
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Goes on where another one of the same seed was."""
-        self.G, self.Q, self.lam, self.rows = state["G"], state["Q"], float(state["lambda"]), int(state["rows"])
-        self._weights = None
+        return x.double() @ self.weights()
 
 
 def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:

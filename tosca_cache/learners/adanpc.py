@@ -13,13 +13,12 @@ It keeps train features: rehearsal in feature space. Against the paper:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.means import unit
+from tosca_cache.closed_form.means import unit, votes
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.seeds import numpy_generator
@@ -45,6 +44,7 @@ class AdaNpc(Learner):
         "join) instead of 0.1, since rows that join make a prediction depend on the test rows before it."
     )
     rehearsal = True
+    learned = ("memory", "labels", "classes")
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class AdaNpc(Learner):
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the task's clean features."""
-        clean = unit(torch.from_numpy(task.train.features[:, 0]).float())
+        clean = unit(torch.from_numpy(task.train.features[:, 0]).float()).to(self.device)
         self.memory = torch.cat([self.memory, clean]) if self.classes else clean
-        self.labels = torch.cat([self.labels, torch.from_numpy(task.train.labels)])
+        self.labels = torch.cat([self.labels.to(self.device), torch.from_numpy(task.train.labels).to(self.device)])
         self.classes = task.classes.stop
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Shares of the votes, [n, C]."""
         x = unit(torch.from_numpy(features).float()).to(self.device)
-        memory, labels = self.memory.to(self.device), self.labels.to(self.device)
-        scores: FloatArray = (self._online if self.transductive else self._votes)(x, memory, labels).cpu().numpy()
+        answer = self._online if self.transductive else self._votes
+        scores: FloatArray = answer(x, self.memory, self.labels).cpu().numpy()
         return scores
 
     def _votes(self, x: Tensor, memory: Tensor, labels: Tensor) -> Tensor:
@@ -91,33 +91,3 @@ class AdaNpc(Learner):
             memory = torch.cat([memory, x[sure]])
             labels = torch.cat([labels, scores[sure].argmax(1)])
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The memory and its labels."""
-        return {"memory": self.memory, "labels": self.labels}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        self.memory, self.labels = state["memory"], state["labels"]
-        self.classes = int(self.labels.max()) + 1 if len(self.labels) else 0
-
-
-QUERIES_AT_ONCE = 1024
-
-
-def votes(queries: Tensor, memory: Tensor, labels: Tensor, classes: int, *, k: int, tau: float) -> Tensor:
-    """score_c = sum over the k nearest i of softmax_i(cos(x, m_i) / tau) [y_i = c]; a row's scores add up to 1.
-
-    Arguments:
-        queries, memory: rows of unit length, [n, d] and [m, d]; all of the memory is asked if it has fewer than k.
-        labels: of the memory, [m].
-
-    Returns:
-        [n, classes].
-    """
-    found = []
-    for rows in queries.split(QUERIES_AT_ONCE):
-        near = (rows @ memory.T).topk(min(k, len(memory)), dim=1)
-        weights = torch.softmax(near.values / tau, 1)
-        found.append(weights.new_zeros(len(rows), classes).scatter_add_(1, labels[near.indices], weights))
-    return torch.cat(found)

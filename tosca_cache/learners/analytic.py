@@ -21,10 +21,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tosca_cache.closed_form.dual_stream import DualStream
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.kernels import KernelFeatures
-from tosca_cache.closed_form.recursive import RecursiveRidge
+from tosca_cache.closed_form.recursive import DualStream, RecursiveRidge
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed

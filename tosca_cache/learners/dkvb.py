@@ -16,12 +16,12 @@ Scatter-additions are not deterministic on a GPU, so this learner computes on th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.devices import one_thread
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
@@ -54,6 +54,9 @@ class Dkvb(Learner):
         "2,000; keys, codes, votes and the steps of the values are equal to the official code "
         "(ftraeuble/discrete_key_value_bottleneck, key_value_bottleneck/core.py, commit 1987958)."
     )
+
+    learned = ("codebook", "values")
+    on_cpu = learned
 
     def __init__(
         self,
@@ -116,22 +119,13 @@ class Dkvb(Learner):
         scores: FloatArray = self.logits(self.codebook.codes(torch.from_numpy(features))).numpy()
         return scores
 
-    def state(self) -> dict[str, Tensor]:
-        """Keys and values."""
-        return self.codebook.state() | {"values": self.values.clone()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes both over."""
-        self.codebook.load_state({"keys": state["keys"]})
-        self.values = state["values"].clone()
-
     @property
     def trainable_parameters(self) -> int:
         """All values, though a task changes those alone that it fetches."""
         return self.values.numel()
 
 
-class Codebook:
+class Codebook(Stateful):
     """Keys [heads, keys, key_dim] in random projections u_j = x P_j, whose columns have unit length.
 
     Keys start at N(0, 1), then follow exponential moving averages of the rows that are nearest to them over 10 epochs; a
@@ -139,6 +133,8 @@ class Codebook:
     step later. All that is random follows from the seed. Computed in float64, so that codes do not depend on the rows
     asked about beside a row; of equal keys the first answers.
     """
+
+    learned = ("keys",)
 
     def __init__(self, heads: int, keys: int, key_dim: int, *, seed: int) -> None:
         self.heads, self.size, self.key_dim, self.seed = heads, keys, key_dim, seed
@@ -159,7 +155,8 @@ class Codebook:
         """Places the keys by the rows of one task, [n, d], without labels, and freezes them."""
         generator, u = self._generator("keys"), self.projected(x)
         keys = torch.randn(self.heads, self.size, self.key_dim, generator=generator).double()
-        self._freeze(self._averaged(u, keys, generator))
+        self.keys = self._averaged(u, keys, generator)
+        self.changed()
 
     def codes(self, x: Tensor) -> Tensor:
         """The nearest key of every head for rows [n, d], counted over all heads, [n, heads], int32."""
@@ -167,22 +164,14 @@ class Codebook:
         offsets = torch.arange(self.heads).unsqueeze(1) * self.size
         return (torch.cat(parts, 1) + offsets).T.contiguous().int()
 
-    def state(self) -> dict[str, Tensor]:
-        """The keys; the projections follow from the seed."""
-        return {"keys": self.keys}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes keys over."""
-        self._freeze(state["keys"])
-
     def _generator(self, what: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, "dkvb", what))
 
-    def _freeze(self, keys: Tensor) -> None:
-        self.keys = keys
-        self._bias = keys.square().sum(2) / 2
-        for head in range(len(keys)):
-            _, group = torch.unique(keys[head], dim=0, return_inverse=True)
+    def changed(self) -> None:
+        """Finds copies among the keys."""
+        self._bias = self.keys.square().sum(2) / 2
+        for head in range(len(self.keys)):
+            _, group = torch.unique(self.keys[head], dim=0, return_inverse=True)
             same = group.unsqueeze(0) == group.unsqueeze(1)
             self._bias[head, same.tril(-1).any(1)] = torch.inf
 

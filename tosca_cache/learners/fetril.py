@@ -16,7 +16,7 @@ code:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,9 @@ class FeTril(Learner):
         "dipamgoswami/FeCAM, models/fetril.py, 5a70aab, after the first task."
     )
 
+    learned = ("prototypes", "weights")
+    on_cpu = learned
+
     def __init__(self, *, classifier: str = "hinge", metric: str = "euclidean", C: float = 1.0, **common: Any) -> None:
         super().__init__(**common)
         for name, value, known in (("classifier", classifier, CLASSIFIERS), ("metric", metric, METRICS)):
@@ -85,15 +88,6 @@ class FeTril(Learner):
         x = x if self.classifier == "sgd" else unit(x)
         scores: FloatArray = (x @ self.weights[:-1] + self.weights[-1]).numpy()
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The class means and the classifier."""
-        return self.prototypes.state() | {"weights": self.weights}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes both over."""
-        self.prototypes.load_state(dict(state))
-        self.weights = state["weights"]
 
     @property
     def trainable_parameters(self) -> int:

@@ -19,7 +19,6 @@ on its batch, so it belongs into no table of learners that answer row by row. Ag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,6 +56,7 @@ class Lame(Learner):
         "iteration stops; its default affinity is `rbf`, and its batches are rows as they come."
     )
     transductive = True
+    learned = ("base",)
 
     def __init__(
         self,
@@ -101,14 +101,6 @@ class Lame(Learner):
             found[rows] = assign(found[rows], K)
         scores: FloatArray = found.numpy()
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The base learner's."""
-        return self.base.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The base learner's."""
-        self.base.load_state(state)
 
     @property
     def trainable_parameters(self) -> int:
