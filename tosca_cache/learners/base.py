@@ -19,7 +19,6 @@ from tosca_cache.config import Settings
 from tosca_cache.config.checks import nearest
 from tosca_cache.devices import free_memory, total_memory
 from tosca_cache.errors import ToscaWarning, UsageError
-from tosca_cache.evaluate.metrics import predicted_tasks
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
@@ -60,8 +59,7 @@ class Prediction(Shown):
 
     def reported(self, stream: TaskStream) -> Prediction:
         """As it is scored: the classes that a stream reports for the class indices, and the tasks of these."""
-        tasks = predicted_tasks(self.labels, stream.task_of_class())
-        return Prediction(stream.class_of[self.labels], self.modules, tasks)
+        return Prediction(stream.class_of[self.labels], self.modules, stream.task_of_class()[self.labels])
 
 
 class TestSet:
