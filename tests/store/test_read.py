@@ -63,25 +63,22 @@ def test_any_selection_equals_numpy_indexing(built, data):
     np.testing.assert_array_equal(got, expected)
 
 
-def test_everything_else_comes_back(built):
+def test_everything_else_comes_back_and_zarr_reads_the_same(built):
+    """The store is plain zarr 3: the direct reader is only faster."""
     store, arrays = built
+    group = store.zarr()
     for split, expected in arrays.items():
         np.testing.assert_array_equal(store.labels(split), expected["labels"])
         np.testing.assert_array_equal(store.domains(split), expected["domains"])
         np.testing.assert_array_equal(store.view_parameters(split), expected["views"])
-        assert store.paths(split) == expected["paths"]
+        assert store.paths(split) == expected["paths"] == tuple(group[f"{split}/paths"][:])
         assert store.view_parameters(split).dtype == store.labels(split).dtype == np.int64
-    assert (store.class_names, store.domain_names) == (CLASSES, DOMAINS)
-
-
-def test_zarr_reads_the_same(built):
-    """The store is plain zarr 3: the direct reader is only faster."""
-    store, _ = built
-    group = store.zarr()
-    for split in ("train", "test"):
         np.testing.assert_array_equal(group[f"{split}/features"][:], store.features(split))
         np.testing.assert_array_equal(group[f"{split}/labels"][:], store.labels(split))
-        assert tuple(group[f"{split}/paths"][:]) == store.paths(split)
+    assert (store.class_names, store.domain_names) == (CLASSES, DOMAINS)
+    for rows in (None, slice(3, 20), [5, 1, 5], []):  # where copying is slow is a matter of places within pages
+        found = store.features("train", rows)
+        assert (found.ctypes.data % 4096 == 0 or found.size == 0) and found.flags.writeable
 
 
 @pytest.mark.campaign
@@ -105,15 +102,12 @@ def test_any_shape_comes_back(rows, views, dim, dtype, shard_rows):
             assert store.paths(split) == expected["paths"]
 
 
-def test_masks_choose_rows(toy):
+def test_masks_choose_rows_and_rows_that_do_not_exist_are_an_index_error(toy):
     mask = toy.labels("train") == 2
     np.testing.assert_array_equal(toy.features("train", mask), toy.features("train")[mask])
-
-
-@pytest.mark.parametrize("rows", [[70], [-71], [0.5], [[1]], np.ones(3, dtype=bool)])
-def test_rows_that_do_not_exist_are_an_index_error(toy, rows):
-    with pytest.raises(IndexError):
-        toy.features("train", rows)
+    for rows in ([70], [-71], [0.5], [[1]], np.ones(3, dtype=bool)):
+        with pytest.raises(IndexError):
+            toy.features("train", rows)
 
 
 def test_reads_only_the_chunks_it_needs(toy, monkeypatch):
@@ -143,12 +137,3 @@ def test_every_row_is_in_exactly_one_shard_of_bounded_size(rows, views, dim, dty
     assert all(shard.rows >= 1 for shard in shards)
     assert layout.shard_rows <= (shard_rows or max(256, -(-rows // 512)))
     assert layout.chunks * layout.chunk_bytes <= (32 << 20) + 4 * layout.chunks or layout.shard_rows == 1
-
-
-@pytest.mark.parametrize("rows", [None, slice(3, 20), [5, 1, 5], []])
-def test_what_is_read_begins_with_a_page(built, rows):
-    """Where copying is slow is a matter of places within pages; see `chunks.page_aligned`."""
-    store, _ = built
-    found = store.features("train", rows)
-    assert found.ctypes.data % 4096 == 0 or found.size == 0
-    assert found.flags.writeable

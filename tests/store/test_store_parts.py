@@ -35,19 +35,16 @@ def test_every_shard_belongs_to_one_part(count, train, test):
     assert Part(count, 0).of(shards) == []
 
 
-@pytest.mark.parametrize("text", ["0/4", "5/4", "x", "", "1", "1/0", "-1/4", "1/4/2", "1/x", "1.0/4", "²/4"])
-def test_what_is_no_part(text):
-    with pytest.raises(UsageError, match=r"i from 1 to n") as raised:
-        Part.parse(text)
-    assert raised.value.where == "--part"
+def test_what_is_no_part():
+    for text in ("0/4", "5/4", "x", "", "1", "1/0", "-1/4", "1/4/2", "1/x", "1.0/4", "²/4"):
+        with pytest.raises(UsageError, match=r"i from 1 to n") as raised:
+            Part.parse(text)
+        assert raised.value.where == "--part"
 
 
-@pytest.mark.parametrize("count", [1, 3, 20])
-def test_parts_in_any_order_are_one_store(alone, tmp_path, count):
-    order = list(range(1, count + 1))
-    random.Random(count).shuffle(order)
-    for index in order:
-        build_part(tmp_path / "s", Part(count, index), bad=BAD)
+def test_more_parts_than_shards_in_any_order_are_one_store(alone, tmp_path):
+    for index in random.Random(0).sample(range(1, 21), 20):
+        build_part(tmp_path / "s", Part(20, index), bad=BAD)
     with open_writer(tmp_path / "s") as writer:
         assert writer.pending() == []
         assert tree(writer.finish({}).path) == alone

@@ -80,34 +80,27 @@ def test_a_dead_owner_holds_nothing(whole, tmp_path, said):
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
-def test_one_writer_keeps_all_others_away(tmp_path):
-    with open_writer(tmp_path / "s"):
+def test_a_writer_keeps_all_others_away_and_parts_of_one_number_go_together(tmp_path):
+    path = tmp_path / "s"
+    with open_writer(path):
         for how in ({}, {"restart": True}, {"part": Part(3, 1)}):
-            assert "is writing this store" in refused(tmp_path / "s", **how)
-    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-
-def test_parts_of_one_number_go_together_and_keep_all_others_away(tmp_path):
-    with open_writer(tmp_path / "s", part=Part(3, 1)), open_writer(tmp_path / "s", part=Part(3, 3)):
-        assert "part 3/3 of this store" in refused(tmp_path / "s", part=Part(3, 3))
-        for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
-            message = refused(tmp_path / "s", **how)
-            assert "part 1/3 of this store: process" in message and "(and 1 more)" in message
-        assert "--part I/3" in refused(tmp_path / "s", part=Part(4, 2))
-        wait_until_free(tmp_path / "s", Part(3, 2))
-        thread = waiting(tmp_path / "s")
-    wait_until(lambda: not thread.is_alive())
-    open_writer(tmp_path / "s", part=Part(4, 2)).close()
-    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-
-def test_who_shares_parts_out_lets_them_be_written_and_keeps_others_away(tmp_path):
-    open_writer(tmp_path / "s").close()
-    with exclusive(tmp_path / "s", Part(3, 0)):
-        open_writer(tmp_path / "s", part=Part(3, 2)).close()
-        assert "shares 3 parts out" in refused(tmp_path / "s")
-        with pytest.raises(StoreBusy), exclusive(tmp_path / "s", Part(3, 0)):
+            assert "is writing this store" in refused(path, **how)
+    with exclusive(path, Part(3, 0)):  # who shares parts out lets them be written
+        open_writer(path, part=Part(3, 2)).close()
+        assert "shares 3 parts out" in refused(path)
+        with pytest.raises(StoreBusy), exclusive(path, Part(3, 0)):
             pass
+    with open_writer(path, part=Part(3, 1)), open_writer(path, part=Part(3, 3)):
+        assert "part 3/3 of this store" in refused(path, part=Part(3, 3))
+        for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
+            message = refused(path, **how)
+            assert "part 1/3 of this store: process" in message and "(and 1 more)" in message
+        assert "--part I/3" in refused(path, part=Part(4, 2))
+        wait_until_free(path, Part(3, 2))
+        thread = waiting(path)
+    wait_until(lambda: not thread.is_alive())
+    open_writer(path, part=Part(4, 2)).close()
+    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
 
 
 def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):

@@ -156,19 +156,10 @@ def test_no_step_is_overlooked(tmp_path):
     command[2] += "SCENES['skipped'].make(Path(sys.argv[1]))"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
     names = ["openat", "creat", "ftruncate", *(name for names in CALLS.values() for name in names)]
-    strace = [
-        "strace",
-        "--seccomp-bpf",
-        "-f",
-        "-y",
-        "-qq",
-        "-z",
-        "-e",
-        f"trace={','.join(names)}",
-        "-o",
-        tmp_path / "log",
-    ]
-    done = subprocess.run([*strace, *command, tmp_path / "seen" / "root" / "s"], env=environment, check=False)
+    strace = f"strace --seccomp-bpf -f -y -qq -z -e trace={','.join(names)} -o".split()
+    done = subprocess.run(
+        [*strace, tmp_path / "log", *command, tmp_path / "seen" / "root" / "s"], env=environment, check=False
+    )
     if done.returncode:
         pytest.skip("may not trace here")
     trace = record(SCENES["skipped"], tmp_path / "recorded")
