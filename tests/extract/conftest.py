@@ -1,18 +1,15 @@
-"""A tiny vision transformer of timm with random weights in a file, and small folders of pictures."""
+"""A tiny vision transformer of timm with random weights, and small folders of pictures."""
 
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from disk_waits import without_waiting
 from PIL import Image
-from safetensors.torch import save_file
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.extract.backbone import load_backbone
-from tosca_cache.torchvision_compat import ensure_torchvision
 
 TINY = "test_vit"  # 64 wide, 160 pixels, patches of 16
 
@@ -20,18 +17,6 @@ TINY = "test_vit"  # 64 wide, 160 pixels, patches of 16
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
     without_waiting(monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory):
-    """Random weights of the tiny model at its own size, without head."""
-    ensure_torchvision()
-    import timm
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(timm.create_model(TINY, num_classes=0).state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -51,12 +51,15 @@ def test_in_any_order_or_at_the_same_time(alone, shapes, tiny, tmp_path):
     assert files(join(parts)) == alone
 
 
-def test_a_finished_shard_is_not_made_again(shapes, tiny, tmp_path, monkeypatch):
-    parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
+def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(alone, shapes, tiny, tmp_path, monkeypatch):
+    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         make(replace(parts, dataset=breaking(shapes, 9)), "1/2")
-    (begun,) = list_stores(tmp_path)
+    (begun,) = list_stores(parts.root)
     assert begun.done_rows == 8
+    other = Extraction(shapes, tiny, tmp_path / "other", OPTIONS)
+    make(other, "2/3")  # a shard of 4 rows and one of 3: what is left can be made of 24 - 7 images
+    assert files(extract(breaking(shapes, 24 - 7), tiny, other.root, OPTIONS, show_progress=False)) == alone
     make(parts, "1/2", "2/2")
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     make(parts, "1/2", "3/5")
@@ -97,20 +100,6 @@ def test_parts_of_other_numerics_are_refused_by_field(alone, shapes, tiny, tmp_p
     make(parts, "2/2")
     monkeypatch.setattr("torch.__version__", "1.0")  # a login node may have another than the nodes that computed
     assert files(join(parts)) == alone
-
-
-def test_one_process_takes_over_from_parts_and_parts_from_one_process(alone, shapes, tiny, tmp_path):
-    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
-    make(parts, "2/3")
-    opened = []
-
-    def opener(split, row):
-        opened.append((split, row))
-        return shapes.opener(split, row)
-
-    store = extract(replace(shapes, opener=opener), tiny, parts.root, OPTIONS, show_progress=False)
-    assert files(store) == alone
-    assert len(opened) == 24 - 7  # part 2/3 has a shard of 4 rows and one of 3
 
 
 def test_nobody_writes_while_parts_are_written(shapes, tiny, tmp_path):
