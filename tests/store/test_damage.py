@@ -10,7 +10,7 @@ import pytest
 from campaign import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_store import open_writer, read_everything, toy_arrays, tree
+from toy_store import read_everything, toy_arrays, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store
@@ -266,14 +266,3 @@ def test_two_good_manifests_that_differ(copy):
     forge(copy, labels=at(0, value=1))
     (copy / MANIFEST).write_bytes(before)
     assert {problem.kind for problem in verify_store(copy).problems} == {"manifest copy", "object"}
-
-
-@pytest.mark.parametrize("look", [open_store, verify_store])
-def test_what_is_no_finished_store(tmp_path, look):
-    open_writer(tmp_path / "s").close()
-    for path in (tmp_path / "s", tmp_path / "s.partial"):
-        with pytest.raises(StoreError, match=r"unfinished(.|\n)*tosca extract"):
-            look(path)
-    for path, text in ((tmp_path, "no feature store"), (tmp_path / "x", "does not exist")):
-        with pytest.raises(StoreError, match=text):
-            look(path)

@@ -12,11 +12,11 @@ from tosca_cache.store import StoreSpec
 from tosca_cache.store.spec import ABSENT
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_characters="."), min_size=1, max_size=4)
-LEAVES = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4)
-)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
-    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=8
+    st.none() | st.booleans() | st.integers() | FINITE | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=8,
 )
 GROUPS = st.dictionaries(KEYS, VALUES, max_size=4)
 
@@ -52,16 +52,9 @@ def test_what_is_no_specification_is_refused():
     ):
         with pytest.raises(ValueError, match=r"must be|cannot be|precision"):
             StoreSpec(**(toy_spec().to_dict() | changes))
-    with pytest.raises(ValueError, match="keys"):
-        StoreSpec.from_dict(toy_spec().to_dict() | {"source": None})
-
-
-@pytest.mark.campaign
-@settings(max_examples=times(25, 200))
-@given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10))
-def test_foreign_json_is_refused(value):
-    with pytest.raises(ValueError, match="keys"):
-        StoreSpec.from_dict(value)
+    for value in (None, [], {}, "x", 1.5, toy_spec().to_dict() | {"source": None}):
+        with pytest.raises(ValueError, match="keys"):
+            StoreSpec.from_dict(value)
 
 
 def test_specifications_without_a_source_keep_their_digest():

@@ -58,9 +58,9 @@ def test_killed_processes_of_all_parts_lose_nothing(alone, tmp_path):
 
     ends = []
     for most in (20, *times([60], [60] * 20)):  # the first 20 steps finish no shard
-        moments = [(generator.randrange(most), "before") for _ in parts]
-        died = zip(moments, parts, strict=True)
-        writers = [Fork(deeds.dying, tmp_path, *moment, deeds.write_part, path, part) for moment, part in died]
+        steps = [generator.randrange(most) for _ in parts]
+        died = zip(steps, parts, strict=True)
+        writers = [Fork(deeds.dying, tmp_path, step, deeds.write_part, path, part) for step, part in died]
         ends += [writer.wait() for writer in writers]
     assert ends[:3] == [-signal.SIGKILL] * 3 and set(ends) <= {0, -signal.SIGKILL}
     assert [Fork(deeds.write_part, path, part).wait() for part in parts] == [0, 0, 0]

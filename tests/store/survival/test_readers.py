@@ -34,7 +34,7 @@ def test_writers_that_are_killed_at_any_moment_beside_a_reader(whole, tmp_path):
         wait_until(lambda: looks().get(what) or looks().get("problem"))
 
     try:
-        first = Fork(deeds.dying, tmp_path, 150, "before", deeds.make, "plain", root / "0")
+        first = Fork(deeds.dying, tmp_path, 150, deeds.make, "plain", root / "0")
         assert first.wait() == -signal.SIGKILL
         seen("unfinished")
         for path, name in ((root / str(k), name) for k, name in enumerate(("plain", "skipped", "parts"))):
