@@ -40,10 +40,11 @@ sys.path[:0] = [str(TESTS), str(TESTS / "store"), str(TESTS / "store" / "surviva
 import deeds  # noqa: E402
 from commands import Command, Fork  # noqa: E402
 from power import MODES  # noqa: E402
-from scenes import SCENES, files, without_threads  # noqa: E402
+from scenes import SCENES, without_threads  # noqa: E402
 from steps import refusal, watched  # noqa: E402
 from test_power import check, record  # noqa: E402
 from test_steps import steps_of  # noqa: E402
+from trees import everything  # noqa: E402
 
 from tosca_cache.errors import StoreError  # noqa: E402
 from tosca_cache.store import list_stores, open_store  # noqa: E402
@@ -61,7 +62,7 @@ class Soak:
         for name in SCENES:
             (folder / name).mkdir(parents=True)
             self.steps[name] = len(steps_of(name, folder / name))
-            self.whole[name] = files(folder / name / "s")
+            self.whole[name] = everything(folder / name / "s")
         self.seconds = self._seconds(folder / "timed" / "s", "parts")  # the longest
         self.digits = self._digits(folder / "digits") if cli else None
 
@@ -74,7 +75,7 @@ class Soak:
         begun = time.monotonic()
         assert Command(*_extract(root)).wait() == 0
         self.digits_seconds = time.monotonic() - begun
-        return files(list_stores(root)[0].path)
+        return everything(list_stores(root)[0].path)
 
     def kill(self, folder: Path) -> int:
         """Until a writer gets through."""
@@ -145,7 +146,7 @@ class Soak:
             struck += 1
         assert Command(*_extract(folder)).wait() == 0
         (store,) = list_stores(folder)
-        ours, theirs = files(store.path), self.digits
+        ours, theirs = everything(store.path), self.digits
         assert {k: v for k, v in ours.items() if k != "provenance.json"} == {
             k: v for k, v in theirs.items() if k != "provenance.json"
         }
@@ -153,13 +154,13 @@ class Soak:
 
     def _look(self, path: Path, name: str) -> None:
         if path.exists():
-            assert files(path) == self.whole[name], f"{name}: looks finished, and is not the same"
+            assert everything(path) == self.whole[name], f"{name}: looks finished, and is not the same"
             open_store(path)
         assert {found.state for found in list_stores(path.parent)} <= {"finished", "unfinished"}
 
     def _resume(self, path: Path, name: str) -> None:
         SCENES[name].make(path)
-        assert files(path) == self.whole[name], f"{name}: not the same"
+        assert everything(path) == self.whole[name], f"{name}: not the same"
         left = {file.name for file in path.parent.iterdir() if not file.name.endswith("lock")}
         assert left == {"s"}, f"{name}: left behind {left}"
 

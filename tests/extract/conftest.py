@@ -1,6 +1,7 @@
 """A tiny vision transformer of timm with random weights, and small folders of pictures."""
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -45,10 +46,13 @@ def shapes(shapes_folder, tmp_path):
     return load_dataset(str(shutil.copytree(shapes_folder, tmp_path / "shapes")))
 
 
-def files(store):
-    """Every file of a store but its provenance, to compare bit by bit."""
-    found = (path for path in store.path.rglob("*") if path.is_file() and path.name != "provenance.json")
-    return {path.relative_to(store.path): path.read_bytes() for path in found}
+@contextmanager
+def shards_of(rows):
+    """Within it nothing waits for the disk, and shards have so many rows: for fixtures of a session."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", rows)
+        yield
 
 
 def breaking(dataset, after):

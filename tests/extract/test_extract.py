@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from disk_waits import without_waiting
-from extract.conftest import breaking, files
+from extract.conftest import breaking, shards_of
+from trees import tree
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.transforms import View, render
@@ -74,10 +74,8 @@ def test_clean_features_are_those_of_one_plain_pass_and_views_those_of_their_rec
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_workers_do_not_change_a_bit(shapes, tiny, tmp_path, precision):
-    found = [
-        files(quietly(shapes, replace(tiny, precision=precision), tmp_path / str(n), replace(FLOAT32, workers=n)))
-        for n in (1, 2, 5)
-    ]
+    how = [(tmp_path / str(n), replace(FLOAT32, workers=n)) for n in (1, 2, 5)]
+    found = [tree(quietly(shapes, replace(tiny, precision=precision), *one).path) for one in how]
     assert found[0] == found[1] == found[2]
 
 
@@ -89,52 +87,52 @@ def test_a_finished_store_is_opened_without_a_forward_pass_and_another_request_i
     assert len(set(paths)) == len(changes)
     assert quietly(shapes, tiny, tmp_path, replace(FLOAT32, views=2)).path == paths[1]
     store = quietly(shapes, tiny, tmp_path)
-    first = files(store)
+    first = tree(store.path)
     assert store.path == paths[0]
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     for restart in (False, True):
-        assert files(quietly(shapes, tiny, tmp_path, replace(FLOAT32, restart=restart))) == first
+        assert tree(quietly(shapes, tiny, tmp_path, replace(FLOAT32, restart=restart)).path) == first
 
 
 @pytest.fixture(scope="session")
 def whole(shapes_folder, tiny, tmp_path_factory):
     """What comes out in shards of 4 rows without an interruption."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
-        return files(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole")))
+    with shards_of(4):
+        return tree(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole")).path)
 
 
-class TestInterruption:
-    """With shards of 4 rows, so that a small dataset has several."""
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Shards of 4 rows, so that a small dataset has several."""
+    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
 
-    @pytest.fixture(autouse=True)
-    def small_shards(self, monkeypatch):
-        monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
 
-    @pytest.mark.parametrize("stops", [(0,), (9, 11), (5, 4, 6)])
-    def test_what_is_done_stays_and_the_end_is_the_same(self, whole, shapes, tiny, tmp_path, stops):
-        done = []
-        for stop in stops:
-            with pytest.raises(KeyboardInterrupt):
-                quietly(breaking(shapes, stop), tiny, tmp_path / "broken", replace(FLOAT32, workers=1))
-            (summary,) = list_stores(tmp_path / "broken")
-            assert summary.state == "unfinished"
-            done.append(summary.done_rows)
-        assert done == sorted(done)
-        rest = breaking(shapes, 24 - done[-1])  # opens no image of a shard that is done
-        assert files(quietly(rest, tiny, tmp_path / "broken")) == whole
-
-    def test_the_batch_size_is_kept_unless_another_is_asked_for(self, shapes, tiny, tmp_path):
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("stops", [(0,), (9, 11), (5, 4, 6)])
+def test_what_is_done_stays_and_the_end_is_the_same(whole, shapes, tiny, tmp_path, stops):
+    done = []
+    for stop in stops:
         with pytest.raises(KeyboardInterrupt):
-            quietly(breaking(shapes, 12), tiny, tmp_path)
-        shutil.copytree(tmp_path, tmp_path / "copy")
-        with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 8, now 4"):
-            quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4))
-        store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=None))
-        assert store.manifest.plan.numerics["batch_size"] == 8
-        store = quietly(shapes, tiny, tmp_path / "copy", replace(FLOAT32, batch_size=4, restart=True))
-        assert store.manifest.plan.numerics["batch_size"] == 4
+            quietly(breaking(shapes, stop), tiny, tmp_path / "broken", replace(FLOAT32, workers=1))
+        (summary,) = list_stores(tmp_path / "broken")
+        assert summary.state == "unfinished"
+        done.append(summary.done_rows)
+    assert done == sorted(done)
+    rest = breaking(shapes, 24 - done[-1])  # opens no image of a shard that is done
+    assert tree(quietly(rest, tiny, tmp_path / "broken").path) == whole
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_the_batch_size_is_kept_unless_another_is_asked_for(shapes, tiny, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        quietly(breaking(shapes, 12), tiny, tmp_path)
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 8, now 4"):
+        quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4))
+    store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=None))
+    assert store.manifest.plan.numerics["batch_size"] == 8
+    store = quietly(shapes, tiny, tmp_path / "copy", replace(FLOAT32, batch_size=4, restart=True))
+    assert store.manifest.plan.numerics["batch_size"] == 4
 
 
 def test_images_that_cannot_be_read(shapes, tiny, tmp_path):

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from disk_waits import without_waiting
+from extract.conftest import shards_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from trees import damage, everything
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
@@ -38,9 +39,7 @@ def sources(shapes, tiny_weights):
 @pytest.fixture(scope="session")
 def made(shapes_folder, tiny, tmp_path_factory):
     """The store of the pictures; never changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+    with shards_of(4):
         root = tmp_path_factory.mktemp("cache")
         return extract(load_dataset(str(shapes_folder)), tiny, root, OPTIONS, show_progress=False)
 
@@ -49,17 +48,6 @@ def made(shapes_folder, tiny, tmp_path_factory):
 def store(made, tmp_path):
     """A copy of it; `sources` has a copy of the pictures."""
     return open_store(shutil.copytree(made.path, tmp_path / "cache" / made.path.name))
-
-
-def everything(path):
-    return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
-
-
-def damage(path, *names):
-    for name in names:
-        data = bytearray((path / name).read_bytes())
-        data[len(data) // 3] ^= 16
-        (path / name).write_bytes(data)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -142,26 +130,19 @@ def test_exactly_what_is_damaged_is_made_again(store, sources, names):
     assert repair_store(store.path, sources).done == ()
 
 
-def test_a_store_that_left_images_out(shapes, tiny, tmp_path, sources):
-    gone = Path(shapes.root, "train/class 0/001.png")
+def test_a_store_that_left_images_out_and_took_from_another(shapes, tiny, tmp_path, sources):
+    gone, skipping = Path(shapes.root, "train/class 0/001.png"), replace(OPTIONS, on_error="skip")
     whole = gone.read_bytes()
     gone.write_bytes(b"")
-    options = replace(OPTIONS, on_error="skip")
-    store = extract(shapes, tiny, tmp_path / "cache", options, show_progress=False)
-    before = everything(store.path)
-    damage(store.path, "train/features/c.0.0.0", "train/features/c.3.0.0", "train/views/c.1.0.0")
-    gone.write_bytes(whole)  # it can be read by now, but was not part of the store
-    repair_store(store.path, sources)
-    assert everything(store.path) == before
-
-
-def test_a_store_that_took_from_another(store, shapes, tiny, tmp_path, sources):
-    grown = extract(shapes, tiny, tmp_path / "cache", replace(OPTIONS, views=4), show_progress=False)
+    first = extract(shapes, tiny, tmp_path / "cache", skipping, show_progress=False)
+    grown = extract(shapes, tiny, tmp_path / "cache", replace(skipping, views=4), show_progress=False)
     assert grown.manifest.plan.numerics["reused"]
-    before = everything(grown.path)
-    damage(grown.path, "train/features/c.1.0.0")
-    assert repair_store(grown.path, sources).changed == ()
-    assert everything(grown.path) == before
+    gone.write_bytes(whole)  # it can be read by now, but was not part of the stores
+    for store in (first, grown):
+        before = everything(store.path)
+        damage(store.path, "train/features/c.0.0.0", "train/features/c.3.0.0", "train/views/c.1.0.0")
+        assert repair_store(store.path, sources).changed == ()
+        assert everything(store.path) == before
 
 
 def test_another_machine_may_give_other_bytes(store, sources, monkeypatch):

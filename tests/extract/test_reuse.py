@@ -12,20 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import tosca
-from disk_waits import without_waiting
-from extract.conftest import breaking, files
+from extract.conftest import breaking, shards_of
 from PIL import Image
+from trees import tree
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError, ToscaWarning
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.groups import ShardBuffer, plan_groups
 from tosca_cache.extract.parts import extract_part, join
 from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.extract.request import ExtractRequest, command
-from tosca_cache.store import Part, Shard, list_stores
+from tosca_cache.store import Part, list_stores
 from tosca_cache.store.layout import object_key
 
 OPTIONS = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
@@ -44,9 +43,7 @@ def small_shards(monkeypatch):
 @pytest.fixture(scope="session")
 def made(shapes_folder, tiny, tmp_path_factory):
     """Stores of the pictures: with 2 views, and what is to come out, 5 views and 1 of test; never written to."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 5)
+    with shards_of(5):
         dataset, root = load_dataset(str(shapes_folder)), tmp_path_factory.mktemp("made")
         return [make(dataset, tiny, root, replace(options, reuse=False)) for options in (FEW, OPTIONS)]
 
@@ -109,16 +106,16 @@ def reused(store):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Counts images that are opened and views that go through the backbone."""
-    seen = {"opened": [], "computed": 0}
+    """Counts images that are opened and views that go through the backbone, batch by batch."""
+    seen = {"opened": [], "batches": []}
     forward = Forward.__call__
 
     def counting(self, pixels):
-        seen["computed"] += len(pixels)
+        seen["batches"].append(len(pixels))
         return forward(self, pixels)
 
     def watch(dataset):
-        seen.update(opened=[], computed=0)
+        seen.update(opened=[], batches=[])
 
         def opener(split, row):
             seen["opened"].append(dataset.splits[split].paths[row])
@@ -136,7 +133,7 @@ def test_more_views_or_fewer(old, tiny, few, cache, scratch, tmp_path, watched):
     assert_same(grown, scratch)
     assert np.array_equal(grown.features("train", views=slice(0, 3)), few.features("train"))
     # 3 of 6 views of 15 train images, 1 of 2 of 9 test images; every image once, and more for trying the source.
-    assert seen["computed"] == 15 * 3 + 9 * 1 + TRIED
+    assert sum(seen["batches"]) == 15 * 3 + 9 * 1 + TRIED and max(seen["batches"]) == OPTIONS.batch_size
     assert len(seen["opened"]) == 15 + 9 + TRIED
     digest, views = few.spec.digest(), 15 * 3 + 9
     assert grown.manifest.plan.numerics["reused"] == [digest]
@@ -145,7 +142,7 @@ def test_more_views_or_fewer(old, tiny, few, cache, scratch, tmp_path, watched):
     shutil.copytree(scratch.path, tmp_path / "all" / scratch.path.name)
     dataset, seen = watched(old)
     less = make(dataset, tiny, tmp_path / "all", FEW)
-    assert (seen["computed"], len(seen["opened"])) == (TRIED, TRIED), "fewer views need no image"
+    assert (sum(seen["batches"]), len(seen["opened"])) == (TRIED, TRIED), "fewer views need no image"
     assert np.array_equal(less.features("train"), scratch.features("train", views=[0, 1, 2]))
     assert_same(less, few)
 
@@ -190,22 +187,6 @@ def test_an_image_that_cannot_be_read_any_more(old, tiny, cache):
     assert grown.rows("train") == 14 and reused(grown) == [(23, 14 * 3 + 9)]
 
 
-@pytest.mark.parametrize(
-    ("size", "stops"), [(1, [1, 3, 4, 5, 6]), (6, [3, 4, 5, 6]), (7, [3, 5, 6]), (10, [4, 6]), (17, [6]), (100, [6])]
-)
-def test_batches_are_of_missing_views(size, stops):
-    """Rows that miss 3, 3, 0, 4, 3 and 4 of 5 views."""
-    buffer = ShardBuffer.empty(Shard("train", 0, 10, 16), 5, 2)
-    for row, missing in enumerate((3, 3, 0, 4, 3, 4)):
-        buffer.missing[row, : 5 - missing] = False
-    groups = list(plan_groups([buffer], size))
-    assert [group.stop for group in groups] == stops
-    assert [group.start for group in groups] == [0, *stops[:-1]]
-    assert sum(group.missing.sum() for group in groups) == 17
-    buffer.missing[:] = False
-    assert [(g.start, g.stop) for g in plan_groups([buffer], size)] == [(0, 6)]
-
-
 def source_of(dataset, backbone, root):
     """The fingerprint of the store that something is taken from."""
     with Extraction(dataset, backbone, root, OPTIONS).open_writer() as writer:
@@ -226,7 +207,7 @@ def test_another_backbone_transform_precision_dtype_or_device_gives_nothing(
         make(old, tiny, root, one)
     assert len(list_stores(root)) == 5 and source_of(old, tiny, root) is None
     grown = make(old, tiny, cache, replace(OPTIONS, reuse=False))
-    assert files(grown) == files(scratch) and "reused" not in grown.provenance, "nor does any when asked not to"
+    assert tree(grown.path) == tree(scratch.path) and "reused" not in grown.provenance, "nor does any when asked not to"
     make(old, tiny, tmp_path / "batch", replace(FEW, batch_size=24))
     grown = make(old, tiny, tmp_path / "batch")
     assert [entry["numerics"] for entry in grown.provenance["reused"]] == [{"batch_size": 24}], "recorded, not refused"
@@ -315,7 +296,7 @@ def test_gone_on_with_the_end_is_the_same_alone_or_in_parts(old, tiny, cache, tm
     said = capsys.readouterr().err
     assert ": 15 views of 5 images" in said and "left to compute: 15 views of 5 images" in said
     for store in (broken, join(replace(parts))):
-        assert files(store) == files(whole)
+        assert tree(store.path) == tree(whole.path)
         assert store.provenance["reused"] == whole.provenance["reused"]
 
 

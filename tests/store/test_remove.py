@@ -7,7 +7,8 @@ from contextlib import suppress
 import pytest
 from campaign import times
 from steps import Cut, Fault, cut, watched
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, tree
+from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays
+from trees import tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy, list_stores, open_store, sweep_up

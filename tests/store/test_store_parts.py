@@ -9,18 +9,13 @@ from campaign import times
 from commands import Fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays, tree
+from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays
+from trees import tree
 
 from tosca_cache.errors import UsageError
 from tosca_cache.store import Part, Shard, list_stores
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
-
-
-@pytest.fixture(scope="session")
-def alone(skipping):
-    """The files that one writer makes."""
-    return tree(skipping.path)
 
 
 @pytest.mark.campaign
@@ -42,17 +37,17 @@ def test_what_is_no_part():
         assert raised.value.where == "--part"
 
 
-def test_more_parts_than_shards_in_any_order_are_one_store(alone, tmp_path):
+def test_more_parts_than_shards_in_any_order_are_one_store(skipping, tmp_path):
     for index in random.Random(0).sample(range(1, 21), 20):
         build_part(tmp_path / "s", Part(20, index), bad=BAD)
     with open_writer(tmp_path / "s") as writer:
         assert writer.pending() == []
-        assert tree(writer.finish({}).path) == alone
+        assert tree(writer.finish({}).path) == tree(skipping.path)
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
 @pytest.mark.campaign
-def test_killed_processes_of_all_parts_lose_nothing(alone, tmp_path):
+def test_killed_processes_of_all_parts_lose_nothing(skipping, tmp_path):
     """Real writers of all parts, which begin the store at the same time, die at random steps; others go on with it."""
     generator, path, parts = random.Random(1), tmp_path / "s", ("1/3", "2/3", "3/3")
 
@@ -66,7 +61,7 @@ def test_killed_processes_of_all_parts_lose_nothing(alone, tmp_path):
     assert [Fork(deeds.write_part, path, part).wait() for part in parts] == [0, 0, 0]
     (summary,) = list_stores(tmp_path)
     assert summary.done_rows == sum(ROWS.values())
-    assert tree(build(path).path) == alone
+    assert tree(build(path).path) == tree(skipping.path)
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
@@ -95,7 +90,7 @@ def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):
         open_writer(tmp_path / "s", part=Part(2, 2), restart=True)
 
 
-def test_a_shard_that_is_lost_is_made_again_by_another_writer(alone, tmp_path):
+def test_a_shard_that_is_lost_is_made_again_by_another_writer(skipping, tmp_path):
     """After its images have changed."""
     build_part(tmp_path / "s", Part(2, 1), bad=[("train", 3)])
     (tmp_path / "s.partial" / "train" / "features" / "c.0.0.0").unlink()
@@ -104,7 +99,7 @@ def test_a_shard_that_is_lost_is_made_again_by_another_writer(alone, tmp_path):
     with open_writer(tmp_path / "s") as writer:
         assert writer.skipped["train"] == []
     store = build(tmp_path / "s", bad=BAD)
-    assert tree(store.path) == alone
+    assert tree(store.path) == tree(skipping.path)
     assert sorted(file.name for file in store.path.iterdir()) == [
         *("manifest.copy.json", "manifest.json", "provenance.json", "test", "train", "zarr.json")
     ]

@@ -2,7 +2,8 @@
 
 import fsspec
 import pytest
-from toy_store import build, read_everything, toy_spec, tree
+from toy_store import build, read_everything, toy_spec
+from trees import tree
 
 from tosca_cache.errors import FingerprintMismatch, StoreError, UsageError
 from tosca_cache.store import open_store

@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, tree
+from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays
+from trees import tree
 
 from tosca_cache.errors import StoreError
 

@@ -92,12 +92,6 @@ def build_part(path, part, *, bad=(), **how) -> None:
             publish(writer, shard, arrays, bad)
 
 
-def tree(path) -> dict[str, bytes]:
-    """Every file of a store with its bytes, but for the one that says when it was made."""
-    files = [file for file in Path(path).rglob("*") if file.is_file() and file.name != "provenance.json"]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
-
-
 def read_everything(store: Store) -> None:
     """Reads every byte of a store through its public methods."""
     for split in ("train", "test"):

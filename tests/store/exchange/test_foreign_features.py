@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from toy_store import tree
+from trees import tree
 
 import tosca_cache as tosca
 from tosca_cache.errors import StoreError, UsageError

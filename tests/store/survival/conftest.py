@@ -2,7 +2,8 @@
 
 import pytest
 from disk_waits import without_waiting
-from scenes import SCENES, files
+from scenes import SCENES
+from trees import everything
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +18,7 @@ def whole(tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 without_waiting(patch)
                 SCENES[name].make(path)
-            self[name] = files(path)
+            self[name] = everything(path)
             return self[name]
 
     return Whole()

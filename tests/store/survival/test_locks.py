@@ -7,18 +7,18 @@ import signal
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import deeds
 import pytest
 from commands import Fork
-from scenes import SCENES, files
-from toy_store import BAD, build, open_writer, tree, wait_until
+from scenes import SCENES
+from toy_store import BAD, build, open_writer, wait_until
+from trees import everything, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy
 from tosca_cache.store.locks import exclusive, wait_until_free, writers
-
-DEAD = json.dumps({"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00+00:00"})
 
 
 def refused(path, **how):
@@ -69,14 +69,15 @@ def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_
         os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("said", [DEAD, "\xff{"])
-def test_a_dead_owner_holds_nothing(whole, tmp_path, said):
-    for name in (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock"):
+def test_a_dead_owner_holds_nothing(whole, tmp_path):
+    dead = json.dumps({"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00+00:00"})
+    names = (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock")
+    for name, said in zip(names, (dead, "\xff{") * 2, strict=True):
         (tmp_path / name).write_text(said)
     assert writers(tmp_path / "s") == []
     wait_until_free(tmp_path / "s", None)
     SCENES["plain"].make(tmp_path / "s")
-    assert files(tmp_path / "s") == whole["plain"]
+    assert everything(tmp_path / "s") == whole["plain"]
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
@@ -105,8 +106,6 @@ def test_a_writer_keeps_all_others_away_and_parts_of_one_number_go_together(tmp_
 
 def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
     """Releasing removes the file, so a taker must not be left with a lock on a removed one."""
-    from concurrent.futures import ThreadPoolExecutor
-
     owners = []
 
     def take(number):
@@ -130,5 +129,5 @@ def test_many_that_come_at_once_make_one_store(whole, tmp_path):
     for _ in range(3):
         writers = [Fork(deeds.make, "plain", tmp_path / "s") for _ in range(3)]
         assert {writer.wait() for writer in writers} <= {0, 1}
-    assert files(tmp_path / "s") == whole["plain"]
+    assert everything(tmp_path / "s") == whole["plain"]
     assert [file.name for file in tmp_path.iterdir()] == ["s"]

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from campaign import times
 from power import MODES, Disk, Trace
-from scenes import SCENES, files
+from scenes import SCENES
 from steps import Cut, watched
+from trees import everything
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store, partial_path, read_unfinished
@@ -64,7 +65,7 @@ def check(scene, trace, count, mode, target, expected):
     path, promised = target / "root" / "s", trace.promised(count)
     cut = f"after step {count} ({trace.steps[count - 1] if count else 'none'}), {mode}"
     if path.exists():
-        assert files(path) == expected, f"finished, but something else, {cut}"
+        assert everything(path) == expected, f"finished, but something else, {cut}"
         open_store(path)
     else:
         assert promised != "finished", f"finished no more, {cut}"
@@ -74,7 +75,7 @@ def check(scene, trace, count, mode, target, expected):
         assert (found.done_rows if found else 0) >= promised, f"lost what was done, {cut}"
     assert {found.state for found in list_stores(path.parent)} <= {"finished", "unfinished"}, cut
     scene.make(path)
-    assert files(path) == expected, cut
+    assert everything(path) == expected, cut
     assert {file.name for file in path.parent.iterdir() if not file.name.endswith("lock")} == {"s"}, cut
 
 
@@ -83,7 +84,7 @@ def check(scene, trace, count, mode, target, expected):
 def test_a_power_cut_takes_nothing_back_that_was_promised(name, whole, tmp_path):
     """Also after kills: what the killed run had named, but not waited for, the next one must wait for."""
     trace, generator = record(SCENES[name], tmp_path / "recorded"), random.Random(name)
-    assert files(tmp_path / "recorded" / "root" / "s") == whole[name]
+    assert everything(tmp_path / "recorded" / "root" / "s") == whole[name]
     for count, mode in sample(trace, generator, SAMPLE):
         check(SCENES[name], trace, count, mode, tmp_path / "state", whole[name])
     for _ in range(times(1, 9) if name in ("plain", "skipped") else 0):
