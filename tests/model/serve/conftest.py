@@ -73,6 +73,21 @@ def client_of(app_of):
     return make
 
 
+def encoding(change):
+    """For `before`: change(photos) is called before the backbone sees some photos."""
+
+    def before(served):
+        plain = served.encoder.encode
+
+        def encode(photos):
+            change(photos)
+            return plain(photos)
+
+        served.encoder.encode = encode
+
+    return before
+
+
 @contextmanager
 def listening(app):
     """Serves an application on a free port of this machine; gives its address."""
@@ -94,6 +109,19 @@ def listening(app):
 @pytest.fixture
 def serving():
     return listening
+
+
+@pytest.fixture
+def http_of(app_of):
+    """A client of a real server of the application, within a context: the arguments of `app_of`."""
+    import httpx2
+
+    @contextmanager
+    def make(path, **options):
+        with listening(app_of(path, **options)) as address, httpx2.Client(base_url=address, timeout=60) as client:
+            yield client
+
+    return make
 
 
 @pytest.fixture
