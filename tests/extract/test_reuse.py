@@ -145,6 +145,9 @@ def test_more_views_or_fewer(old, tiny, few, cache, scratch, tmp_path, watched):
     assert (sum(seen["batches"]), len(seen["opened"])) == (TRIED, TRIED), "fewer views need no image"
     assert np.array_equal(less.features("train"), scratch.features("train", views=[0, 1, 2]))
     assert_same(less, few)
+    shutil.copytree(few.path, tmp_path / "embedded" / few.path.name)
+    embedded = make(replace(old, root=None), tiny, tmp_path / "embedded")  # whose images are no files that could change
+    assert reused(embedded) == reused(grown)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -388,5 +388,7 @@ def test_a_body_that_does_not_go_on_is_given_up(model, app_of, monkeypatch):
 def test_ctrl_c_ends_it(model):
     command = Command("serve", model, "--port", "0")
     command.wait_until(lambda: "serving" in command.output)
+    address = re.search(r"http://\S+", command.output)[0]
+    assert httpx2.get(f"{address}health", timeout=HANGS).status_code == 200
     assert command.interrupt() == 0
     assert "stopped" in command.error
