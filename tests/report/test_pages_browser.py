@@ -1,33 +1,14 @@
 """Pages in a real Chromium without network: nothing in the console, tables sort, charts answer keys, brushing works."""
 
-import shutil
-
 import pytest
+from browser import PATIENCE, chromium, expect  # noqa: F401 (a fixture)
 from report.targets import comparison_values, every_kind, run_values, sweep_values
 
 from tosca_cache.report.pages import extract, render
 
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("there is no chromium (Debian: apt-get install chromium)", allow_module_level=True)
-pytest.importorskip("playwright", reason="the page is tried through playwright")
-
-from playwright.sync_api import expect, sync_playwright  # noqa: E402
-
-PATIENCE = 120_000  # milliseconds; far beyond what the page takes on a slow and busy machine
-expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
-        yield started
-        started.close()
-
 
 @pytest.fixture
-def opened(chromium, tmp_path):
+def opened(chromium, tmp_path):  # noqa: F811
     """Opens a page of some targets; the console must stay empty, and nothing but the page is asked for."""
     complaints = []
 

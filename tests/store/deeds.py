@@ -11,7 +11,7 @@ from pathlib import Path
 
 from scenes import SCENES, without_threads
 from steps import Fault, watched
-from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everything, toy_arrays
+from toy_store import ARRAYS, BAD, build_part, open_writer, publish, read_everything
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, find_store, list_stores, open_store
@@ -72,9 +72,8 @@ def write_part(path, part):
 
 def publish_one_and_stay(path, ready):
     """Publishes the first shard of the toy store, and then keeps the store."""
-    arrays = {split: toy_arrays(split) for split in ROWS}
     with open_writer(path) as writer:
-        publish(writer, writer.pending()[0], arrays)
+        publish(writer, writer.pending()[0], ARRAYS)
         _stay(ready, writer)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from commands import tosca
-from toy_store import build, open_writer, publish, toy_arrays, toy_spec
+from toy_store import ARRAYS, build, open_writer, publish, toy_spec
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store import check_store, find_store, list_stores, open_store, store_path
@@ -19,7 +19,7 @@ def root(tmp_path_factory):
     build(store_path(folder, toy_spec()))
     other = toy_spec(dataset=toy_spec().dataset | {"name": "other"})
     with open_writer(store_path(folder, other), other) as writer:
-        publish(writer, writer.pending()[0], {split: toy_arrays(split) for split in ("train", "test")})
+        publish(writer, writer.pending()[0], ARRAYS)
     (folder / "broken").mkdir()
     (folder / "broken" / "manifest.json").write_text("{}")
     (folder / "README.md").write_text("not a store")

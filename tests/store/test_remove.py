@@ -7,14 +7,12 @@ from contextlib import suppress
 import pytest
 from campaign import times
 from steps import Cut, Fault, cut, watched
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays
+from toy_store import ARRAYS, build, open_writer, publish, read_everything
 from trees import tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy, list_stores, open_store, sweep_up
 from tosca_cache.store.catalogue import remove_store
-
-ARRAYS = {split: toy_arrays(split) for split in ROWS}
 
 
 def begin(path, shards=1):

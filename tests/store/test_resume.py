@@ -7,13 +7,11 @@ import os
 
 import numpy as np
 import pytest
-from toy_store import BAD, ROWS, build, open_writer, publish, toy_arrays, toy_spec
+from toy_store import ARRAYS, BAD, ROWS, build, open_writer, publish, toy_arrays, toy_spec
 from trees import tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import StoreWriter
-
-ARRAYS = {split: toy_arrays(split) for split in ROWS}
 
 
 def test_a_record_that_is_torn_or_foreign_counts_for_nothing(skipping, tmp_path):

@@ -9,13 +9,11 @@ from campaign import times
 from commands import Fork
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_store import BAD, ROWS, build, build_part, open_writer, publish, toy_arrays
+from toy_store import ARRAYS, BAD, ROWS, build, build_part, open_writer, publish
 from trees import tree
 
 from tosca_cache.errors import UsageError
 from tosca_cache.store import Part, Shard, list_stores
-
-ARRAYS = {split: toy_arrays(split) for split in ROWS}
 
 
 @pytest.mark.campaign

@@ -4,12 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays
+from toy_store import ARRAYS, ROWS, build, open_writer, publish, read_everything, toy_arrays
 from trees import tree
 
 from tosca_cache.errors import StoreError
 
-ARRAYS = {split: toy_arrays(split) for split in ROWS}
 PAGE = os.sysconf("SC_PAGE_SIZE")  # a tmpfs takes as much for the smallest file
 
 

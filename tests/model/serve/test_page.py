@@ -2,41 +2,23 @@
 
 import base64
 import re
-import shutil
+from contextlib import ExitStack
 
 import pytest
-
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("there is no chromium (Debian: apt-get install chromium)", allow_module_level=True)
-pytest.importorskip("playwright", reason="the page is tried through playwright")
-
-from playwright.sync_api import expect, sync_playwright  # noqa: E402
+from browser import PATIENCE, chromium, expect  # noqa: F401 (a fixture)
 
 BLUE, RED, YELLOW = (50, 60, 200), (200, 40, 40), (220, 210, 40)
-PATIENCE = 120_000  # milliseconds; far beyond what the page takes on a slow and busy machine
-expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
-        yield started
-        started.close()
 
 
 @pytest.fixture
-def open_page(browser, app_of, serving):
+def open_page(chromium, app_of, serving):  # noqa: F811
     """Opens the page of a model: (path, viewport, limits...); whatever the browser complains of fails the test."""
-    from contextlib import ExitStack
-
     complaints = []
     with ExitStack() as stack:
 
         def open_(path, *, viewport=None, scheme="light", **options):
             address = stack.enter_context(serving(app_of(path, **options)))
-            context = browser.new_context(viewport=viewport, color_scheme=scheme)
+            context = chromium.new_context(viewport=viewport, color_scheme=scheme)
             stack.callback(context.close)
             page = context.new_page()
             page.set_default_timeout(PATIENCE)
