@@ -108,7 +108,7 @@ def test_options_of_the_training(adapt, tmp_path):
     assert last["training"]["best"] == 3 and last["first_task"]["train_rows"] == 16
     assert last["training"]["history"][0]["held_out_loss"] is None
     for option, tolerance in (("--bf16", 0.05), ("--checkpointing", 1e-5)):
-        found = load_file(adapt(tmp_path, "--held-out", "0", option) / PARTS)
+        found = load_file(adapt(tmp_path / option, "--held-out", "0", option) / PARTS)
         for name, tensor in load_file(plain / PARTS).items():
             torch.testing.assert_close(found[name], tensor, rtol=0.1, atol=tolerance)
     folder = adapt(tmp_path, "--optimizer", "adamw", "--lr", "0.003", "--size", "4", "--no-shuffle")
