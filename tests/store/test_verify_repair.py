@@ -12,7 +12,7 @@ import pytest
 from campaign import times
 from steps import Cut, Fault, cut, watched
 from toy_store import build, open_writer, read_everything, toy_arrays
-from trees import damage, tree
+from trees import damage, everything, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import StoreBusy, open_store
@@ -39,6 +39,19 @@ def mend(path, shift=0.0):
             part["features"] = (part["features"] + shift).astype(np.float16)
             repair.put(ShardRows(**part), shard, arrays, {"machine": "m"})
         return repair
+
+
+def test_gone_folders_links_litter_and_metadata_are_mended(small, tmp_path):
+    before = everything(small)
+    damage(small, "zarr.json", "train/zarr.json", "test/views/zarr.json", "manifest.copy.json", "test/paths/c.0")
+    shutil.rmtree(small / "train" / "labels")
+    shutil.move(small / "test/views/c.0.0.0", tmp_path / "elsewhere")
+    (small / "test/views/c.0.0.0").symlink_to(tmp_path / "elsewhere")
+    (small / "train/.zarr.json.tmp").write_text("{")
+    kept = (tmp_path / "elsewhere").read_bytes()
+    assert mend(small).changed == []
+    assert everything(small) == before and not (small / "test/views/c.0.0.0").is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == kept
 
 
 def test_a_damaged_provenance_is_sealed_as_far_as_it_can_be_read(small):
