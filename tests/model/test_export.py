@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 import torch
 from commands import tosca
-from model.lessons import DIM, lesson, paint
+from model.lessons import DIM, lesson
+from photos import paint
 
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.teaching import part_of, store_lesson
@@ -62,7 +63,7 @@ def taught(store, tmp_path_factory):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Nine of each of three colours, in landscape, so that they are resized and cropped."""
-    return paint(tmp_path_factory.mktemp("photos"), COLOURS, 9, size=(40, 56), noise=60, prefix="")
+    return paint(tmp_path_factory.mktemp("photos"), COLOURS, 9, size=(40, 56), noise=60)
 
 
 def ask_onnx(path, rows):

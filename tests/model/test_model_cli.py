@@ -12,7 +12,8 @@ import pytest
 from campaign import times
 from commands import Command
 from commands import tosca as tosca_command
-from model.lessons import paint, rows
+from model.lessons import rows
+from photos import paint
 from PIL import Image
 
 import tosca_cache as tosca

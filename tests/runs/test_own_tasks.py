@@ -1,7 +1,6 @@
 """Tasks of one's own: sizes, an order of classes, few shots; in every command, in Python, and in what a run records."""
 
 import json
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -63,15 +62,6 @@ def test_a_run_records_and_repeats_them(place):
     assert "class-3, class-2" in command("show", path).output
     shown = command("train", "--config", path / "config.toml", "--show-config").output
     assert "task_sizes" in shown and "(no effect)" in shown
-
-
-def test_seeds_with_orders_of_their_own_are_not_shown_as_one(place):
-    command("train", "--dataset", "shapes", *QUICK, "--increment", "3", "--seed", "1,2", code=0)
-    path, metrics = metrics_of()
-    one, other = (seed["tasks"] for seed in metrics["seeds"].values())
-    assert one != other and sorted(chain(*one)) == sorted(chain(*other))
-    shown = command("show", path).output
-    assert "class-0" not in shown and "an order of its own" in " ".join(shown.split())
 
 
 WRONG = {

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 from campaign import times
-from model.serve.conftest import encoding
+from model.serve.conftest import encoding, listening
+from photos import photo
 
 from tosca_cache.model.encoder import Encoder
 
@@ -13,13 +14,13 @@ CLIENTS, DAMAGED = 8, 10  # every tenth photo is
 
 
 @pytest.mark.campaign
-def test_no_request_is_lost_and_no_answer_is_mixed_up(model, picture, app_of, serving):
+def test_no_request_is_lost_and_no_answer_is_mixed_up(model, app_of):
     """Answers are compared with those of each photo by itself; the nearest training photos tell any two apart."""
-    photos = [picture((5 * n % 256, 11 * n % 256, 23 * n % 256), n, "JPEG", 40 + n % 50) for n in range(times(48, 200))]
+    photos = [photo((5 * n % 256, 11 * n % 256, 23 * n % 256), n, "JPEG", 40 + n % 50) for n in range(times(48, 200))]
     photos[::DAMAGED] = [photo[: len(photo) // 3] for photo in photos[::DAMAGED]]
     batches = []
     app = app_of(model, before=encoding(lambda some: batches.append(len(some))), waiting=16)
-    with serving(app) as address, ThreadPoolExecutor(CLIENTS) as pool:
+    with listening(app) as address, ThreadPoolExecutor(CLIENTS) as pool:
 
         def ask(number):
             form = [("photos", (f"photo {number}", photos[number]))]

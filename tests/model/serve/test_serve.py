@@ -22,7 +22,8 @@ from commands import HANGS, Command, tosca
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from model.serve.conftest import encoding
+from model.serve.conftest import encoding, upload
+from photos import photo
 from PIL import Image
 
 from tosca_cache.model.classifier import Model
@@ -30,7 +31,6 @@ from tosca_cache.model.folder import writing
 from tosca_cache.model.saved import open_model
 from tosca_cache.model.session import Request, teach
 
-BLUE, GREEN, RED, YELLOW = (50, 60, 200), (40, 180, 60), (200, 40, 40), (220, 210, 40)
 TOKEN = "a-token-of-some-length"
 
 
@@ -67,18 +67,18 @@ def test_answers_are_those_of_predict(model, trained, client_of):
         assert answers(client, [("photos", ("x", paths[0].read_bytes()))], threshold=1)[0]["label"] == "unknown"
 
 
-def test_bad_photos_and_limits_of_a_request(model, picture, upload, client_of):
+def test_bad_photos_and_limits_of_a_request(model, client_of):
     """A photo that cannot be read costs no other; a request that is too large is refused; all of it is counted."""
     huge = io.BytesIO()
     Image.new("1", (2000, 2000)).save(huge, "PNG")
-    damaged, red, blue = picture(RED, 1, "JPEG")[:500], picture(RED, 1), picture(BLUE, 1)
+    damaged, red, blue = photo("red", 1, "JPEG")[:500], photo("red", 1), photo("blue", 1)
     with client_of(model, pixels=1_000_000, bytes=20_000, images=6) as client:
         found = answers(client, upload(red, b"no image", b"", huge.getvalue(), damaged, blue))
         assert [one["label"] for one in found] == ["red", None, None, None, None, "blue"]
         for one, said in zip(found[1:4], ("not an image", "0 bytes", "more than 1,000,000"), strict=True):
             assert said in one["error"]
         assert "more than 6" in problem(client.post("/predict", files=upload(*[b"1"] * 7)), 413)["error"]
-        large = upload(picture(RED, 0, "BMP", 100))
+        large = upload(photo("red", 0, "BMP", 100))
         assert "MiB" in problem(client.post("/predict", files=large), 413)["error"]
         body = (chunk for chunk in [b"--x\r\n", *[b"a" * 1000] * 30])
         kind = {"Content-Type": "multipart/form-data; boundary=x"}
@@ -90,11 +90,11 @@ def test_bad_photos_and_limits_of_a_request(model, picture, upload, client_of):
     assert "tosca_classes 3.0" in text and "/nothing" not in text
 
 
-def test_teach_answer_and_undo(model, picture, upload, client_of):
+def test_teach_answer_and_undo(model, client_of):
     def learn(name, *photos):
         return client.post("/learn", files=upload(*photos), data={"name": name})
 
-    yellow = [picture(YELLOW, seed) for seed in range(4)]
+    yellow = [photo("yellow", seed) for seed in range(4)]
     with client_of(model) as client:
         refused = problem(learn("yellow", yellow[0], b"no image"), 422)
         assert [one["path"] for one in refused["photos"]] == ["1.png"]
@@ -105,10 +105,10 @@ def test_teach_answer_and_undo(model, picture, upload, client_of):
         assert names(client) == ["blue", "green", "red"] and not client.get("/classes").json()["can_undo"]
         reply = learn(" gelb <b>&amp; ", *yellow, yellow[0]).json()
         assert (reply["new"], reply["taught"], reply["left_out"], reply["classes"]) == (True, 4, 1, 4)
-        assert answers(client, upload(picture(YELLOW, 9)))[0]["label"] == "gelb <b>&amp;"
+        assert answers(client, upload(photo("yellow", 9)))[0]["label"] == "gelb <b>&amp;"
         again = learn("red", yellow[1]).json()
         assert (again["taught"], again["left_out"], again["otherwise"]) == (0, 1, 1)
-        more = learn("red", picture(RED, 99)).json()
+        more = learn("red", photo("red", 99)).json()
         assert (more["new"], more["taught"]) == (False, 1)
         assert client.get("/classes").json()["can_undo"]
         assert client.post("/undo").json() == {"classes": 4}
@@ -118,22 +118,22 @@ def test_teach_answer_and_undo(model, picture, upload, client_of):
         assert found == {"blue": 6, "green": 6, "red": 6, "gelb <b>&amp;": 4}
 
 
-def test_a_model_that_learns_views_is_taught_with_views(trained, tmp_path, picture, upload, client_of):
+def test_a_model_that_learns_views_is_taught_with_views(trained, tmp_path, client_of):
     path = tmp_path / "views.tosca"
     teach(Request(path, photos=trained / "photos", backbone="vit_nano", root=tmp_path, views=2))
     with client_of(path) as client:
-        reply = client.post("/learn", data={"name": "yellow"}, files=upload(*(picture(YELLOW, n) for n in range(4))))
+        reply = client.post("/learn", data={"name": "yellow"}, files=upload(*(photo("yellow", n) for n in range(4))))
         assert reply.json()["taught"] == 4
-        assert answers(client, upload(picture(YELLOW, 99)))[0]["label"] == "yellow"
+        assert answers(client, upload(photo("yellow", 99)))[0]["label"] == "yellow"
     learned = Model.open(path).learner.pool.classifiers
     assert learned["lda-views"].classifier.counts[-1] == 3 * learned["lda"].classifier.counts[-1]
 
 
-def test_forget_a_class_with_any_name(model, picture, upload, http_of):
+def test_forget_a_class_with_any_name(model, http_of):
     """A real server: the client within a process decodes paths once more than it should."""
     with http_of(model) as client:
         for name in ("50% off", "a?b#c", "naïve ☕", "%2e%2e"):
-            client.post("/learn", files=upload(picture(YELLOW, 1), picture(YELLOW, 2)), data={"name": name})
+            client.post("/learn", files=upload(photo("yellow", 1), photo("yellow", 2)), data={"name": name})
             quoted = "".join(f"%{byte:02X}" for byte in name.encode())
             assert client.delete(f"classes/{quoted}").json() == {"name": name, "exact": True, "classes": 3}
         for name in ("yellow", "..%2F..%2Fetc", "%FF", "%00", ""):
@@ -141,7 +141,7 @@ def test_forget_a_class_with_any_name(model, picture, upload, http_of):
         assert names(client) == ["blue", "green", "red"]
 
 
-def test_a_token_is_needed_where_one_is_set_and_a_read_only_server_teaches_nothing(model, picture, upload, client_of):
+def test_a_token_is_needed_where_one_is_set_and_a_read_only_server_teaches_nothing(model, client_of):
     with client_of(model, token=TOKEN, read_only=True) as client:
         for given in (None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", "Bearer \u00fc", f"Bearer {TOKEN}x"):
             headers = {} if given is None else {"Authorization": given.encode("latin-1")}
@@ -151,8 +151,8 @@ def test_a_token_is_needed_where_one_is_set_and_a_read_only_server_teaches_nothi
             assert client.get(path).status_code == 200
         client.headers |= {"Authorization": f"Bearer {TOKEN}"}
         client.headers |= {"Host": "anywhere.example", "Origin": "https://anywhere.example"}
-        assert answers(client, upload(picture(RED, 1)))[0]["label"] == "red"
-        problem(client.post("/learn", files=upload(picture(YELLOW, 1)), data={"name": "yellow"}), 403)
+        assert answers(client, upload(photo("red", 1)))[0]["label"] == "red"
+        problem(client.post("/learn", files=upload(photo("yellow", 1)), data={"name": "yellow"}), 403)
         problem(client.delete("/classes/red"), 403)
         problem(client.post("/undo"), 403)
         assert client.get("/classes").json()["read_only"]
@@ -169,7 +169,7 @@ def test_without_a_token_no_other_page_and_no_other_name_is_answered(model, clie
             assert client.get("/classes", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
 
 
-def test_a_full_queue_says_when_to_try_again(model, picture, upload, http_of):
+def test_a_full_queue_says_when_to_try_again(model, http_of):
     go, begun = threading.Event(), threading.Event()
 
     def slow(photos):
@@ -177,33 +177,33 @@ def test_a_full_queue_says_when_to_try_again(model, picture, upload, http_of):
         assert go.wait(60)
 
     with http_of(model, before=encoding(slow), waiting=2) as client:
-        first = threading.Thread(target=answers, args=(client, upload(picture(RED, 1), picture(RED, 2))))
+        first = threading.Thread(target=answers, args=(client, upload(photo("red", 1), photo("red", 2))))
         first.start()
         assert begun.wait(60)
-        busy = client.post("predict", files=upload(picture(RED, 3)))
+        busy = client.post("predict", files=upload(photo("red", 3)))
         assert "wait" in problem(busy, 503)["error"] and int(busy.headers["Retry-After"]) >= 1
         assert client.get("health").json() == {"status": "ok"}
         assert "tosca_photos_waiting 2.0" in client.get("metrics").text
         go.set()
         first.join()
-        assert answers(client, upload(picture(BLUE, 3)))[0]["label"] == "blue"
+        assert answers(client, upload(photo("blue", 3)))[0]["label"] == "blue"
 
 
-def test_what_fails_in_a_common_batch_is_tried_alone(model, picture, upload, client_of):
+def test_what_fails_in_a_common_batch_is_tried_alone(model, client_of):
     def failing(photos):
         if b"bad" in photos:
             raise MemoryError
 
     with client_of(model, before=encoding(failing)) as client:
         batcher = client.app.state.server.batcher
-        jobs = [batcher.submit([one]) for one in (picture(RED, 1), b"bad", picture(BLUE, 1))]
+        jobs = [batcher.submit([one]) for one in (photo("red", 1), b"bad", photo("blue", 1))]
         assert len(jobs[0].result().features) == len(jobs[2].result().features) == 1
         with pytest.raises(Exception, match="memory is not enough"):
             jobs[1].result()
         assert "memory" in problem(client.post("/predict", files=upload(b"bad")), 503)["error"]
 
 
-def test_nearest_training_photos_with_thumbnails(trained, tmp_path, picture, upload, client_of):
+def test_nearest_training_photos_with_thumbnails(trained, tmp_path, client_of):
     shutil.copytree(trained / "photos", tmp_path / "photos")
     model = tmp_path / "own.tosca"
     teach(Request(model, photos=tmp_path / "photos", backbone="vit_nano", root=tmp_path / "cache"))
@@ -216,10 +216,10 @@ def test_nearest_training_photos_with_thumbnails(trained, tmp_path, picture, upl
         thumbnail = client.get(first["photo"])
         assert thumbnail.headers["Content-Type"] == "image/jpeg"
         assert Image.open(io.BytesIO(thumbnail.content)).size == (48, 48)
-        client.post("/learn", files=upload(picture(YELLOW, 1), picture(YELLOW, 2)), data={"name": "yellow"})
+        client.post("/learn", files=upload(photo("yellow", 1), photo("yellow", 2)), data={"name": "yellow"})
         assert client.get(first["photo"]).status_code == 200
         # Another file in its place, and a link that leads out of the folder.
-        (tmp_path / "photos" / "red" / "3.png").write_bytes(picture(BLUE, 77))
+        (tmp_path / "photos" / "red" / "3.png").write_bytes(photo("blue", 77))
         problem(client.get(first["photo"]), 404)
         (tmp_path / "outside.png").write_bytes(taught)
         (tmp_path / "photos" / "red" / "3.png").unlink()
@@ -234,7 +234,7 @@ def test_nearest_training_photos_with_thumbnails(trained, tmp_path, picture, upl
         assert answers(client, upload(taught), nearest=4)[0]["nearest"] == []
 
 
-def test_another_process_teaches_while_it_is_served(model, picture, upload, client_of):
+def test_another_process_teaches_while_it_is_served(model, client_of):
     with client_of(model) as client:
         assert names(client) == ["blue", "green", "red"]
         other = open_model(model)
@@ -242,9 +242,9 @@ def test_another_process_teaches_while_it_is_served(model, picture, upload, clie
         other.save(model)
         assert names(client) == ["blue", "red"]
         with writing(model):
-            refused = client.post("/learn", files=upload(picture(YELLOW, 1)), data={"name": "yellow"})
+            refused = client.post("/learn", files=upload(photo("yellow", 1)), data={"name": "yellow"})
             assert "is writing this model" in problem(refused, 409)["error"]
-            assert answers(client, upload(picture(RED, 1)))[0]["label"] == "red"
+            assert answers(client, upload(photo("red", 1)))[0]["label"] == "red"
 
 
 def test_the_page_and_the_docs_need_no_other_server(model, client_of):
@@ -300,12 +300,12 @@ MOMENTS += [("sync", n, 3 if n < 3 else 4) for n in (1, 2, 3, 4)]
 
 @pytest.mark.campaign
 @pytest.mark.parametrize(("function", "call", "known"), MOMENTS[: times(2, len(MOMENTS))])
-def test_killed_while_teaching_the_model_is_as_before_or_after(model, tmp_path, picture, upload, function, call, known):
+def test_killed_while_teaching_the_model_is_as_before_or_after(model, tmp_path, function, call, known):
     """The command serves in a process of its own, which is killed before one of the steps in which a version is written."""
     sign = tmp_path / "sign"
     command = Command("serve", model, "--port", "0", before=partial(stand_still, function, call, sign))
     command.wait_until(lambda: "serving" in command.output)
-    address, form = re.search(r"http://\S+", command.output)[0], upload(picture(YELLOW, 1), picture(YELLOW, 2))
+    address, form = re.search(r"http://\S+", command.output)[0], upload(photo("yellow", 1), photo("yellow", 2))
 
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(httpx2.post, f"{address}learn", files=form, data={"name": "yellow"}, timeout=HANGS)
