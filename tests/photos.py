@@ -18,6 +18,13 @@ def photo(colour, seed, kind="PNG", size=48, noise=30):
     return file.getvalue()
 
 
+def pixels(count, size, seed=0):
+    """Images of noise as a backbone takes them: uint8 [n, size, size, 3]."""
+    import torch
+
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8))
+
+
 def paint(folder, names, count=8, seed=0, prefix="", **how):
     """Writes photos, a folder for each colour; returns the folder."""
     for name in names:

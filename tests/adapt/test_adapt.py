@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from photos import pixels
 from safetensors.torch import load_file, save_file
 
 from tosca_cache.errors import BackboneError
@@ -17,12 +18,8 @@ from tosca_cache.extract.pieces import Kept
 KINDS = sorted(tuning.KINDS)
 
 
-def pixels(n=3, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8))
-
-
 def features(backbone):
-    return backbone.forward(backbone.transform())(pixels())
+    return backbone.forward(backbone.transform())(pixels(3, 32))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,9 +7,9 @@ import shutil
 import socket
 import time
 
-import numpy as np
 import pytest
 import torch
+from photos import pixels
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -19,10 +19,6 @@ from tosca_cache.extract.backbone import digest, load_backbone
 from tosca_cache.extract.names import PRECISIONS, resolve_name, resolve_precision
 
 TINY = "test_vit"  # what the fixture `tiny_weights` has weights of
-
-
-def pixels(n, size, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8))
 
 
 def test_names(tiny_weights):
@@ -153,19 +149,6 @@ def test_features_are_those_of_the_plain_model_on_the_plain_transform(tiny, norm
     with torch.inference_mode():
         assert torch.equal(forward(shown), tiny.model(plain[None]))
         assert torch.equal(forward(shown), tiny.model.forward_features(plain[None])[:, 0]), "[CLS] after the final norm"
-
-
-def test_feature_of_a_convolutional_network_is_pooled(tmp_path):
-    import timm
-
-    torch.manual_seed(0)
-    model = timm.create_model("test_efficientnet", num_classes=0).eval()
-    save_file(model.state_dict(), tmp_path / "w.safetensors")
-    backbone = load_backbone("test_efficientnet", weights=tmp_path / "w.safetensors", img_size=64, precision="fp32")
-    forward = backbone.forward(backbone.transform())
-    with torch.inference_mode():
-        maps = model.forward_features(forward.prepare(pixels(2, 64)))
-    assert torch.allclose(forward(pixels(2, 64)), maps.mean((2, 3)), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
