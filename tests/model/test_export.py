@@ -61,6 +61,14 @@ def taught(store, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def checkpoints(taught, tmp_path_factory):
+    """A model of the learner tosca, and its checkpoints of two tasks."""
+    path, out = taught("tosca"), tmp_path_factory.mktemp("checkpoints") / "out"
+    run("export", path, "--checkpoint", out)
+    return path, sorted(out.glob("*.pth"))
+
+
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """Nine of each of three colours, in landscape, so that they are resized and cropped."""
     return paint(tmp_path_factory.mktemp("photos"), COLOURS, 9, size=(40, 56), noise=60)
@@ -98,16 +106,15 @@ def probabilities(path, rows):
     return Model.open(path).probabilities(rows)
 
 
-def test_forgotten_classes_and_classes_of_one_name(taught, store, tmp_path):
+def test_forgotten_classes_and_classes_of_one_name(taught, checkpoints, store, tmp_path):
     rows, path = store.features("test")[:, 0].astype(np.float32), taught("simplecil")
     run("forget", path, "class-4")
     run("export", path, "--features-only", "--onnx", tmp_path / "m.onnx")
     found, said = ask_onnx(tmp_path / "m.onnx", rows)
     assert "class-4" not in json.loads(said["classes"])
     assert np.abs(found - probabilities(path, rows)).max() < 1e-4
-    run("export", taught("tosca"), "--checkpoint", tmp_path / "out")
+    files = checkpoints[1]
     (tmp_path / "names.txt").write_text("a\nb\nc\na\nb\nd\n")
-    files = sorted((tmp_path / "out").glob("*.pth"))
     run("import-checkpoint", tmp_path / "n.tosca", *files, "--classes", tmp_path / "names.txt")
     run("export", tmp_path / "n.tosca", "--features-only", "--onnx", tmp_path / "n.onnx", "--store", store.path)
     found, said = ask_onnx(tmp_path / "n.onnx", rows)
@@ -122,12 +129,9 @@ def test_half_precision(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("learn", "m.tosca", photos, "--backbone", "vit_nano", "--method", "nmc", "--precision", "bf16")
     refused = run("export", "m.tosca", "--onnx", "m.onnx", code=2)
-    assert "bf16" in refused
-    assert "--precision fp32" in refused
-    assert not (tmp_path / "m.onnx").exists()
+    assert "bf16" in refused and "--precision fp32" in refused and not (tmp_path / "m.onnx").exists()
     output = run("export", "m.tosca", "--pt2", "m.pt2", "--precision", "fp32", "--photos", photos / "red")
-    assert "on 9 photos" in output
-    assert "in its own precision, says otherwise by up to" in output
+    assert "on 9 photos" in output and "in its own precision, says otherwise by up to" in output
     run("export", "m.tosca", "--pt2", "half.pt2", "--photos", photos / "red")
     right = Model.probabilities
     monkeypatch.setattr(Model, "probabilities", lambda self, rows: right(self, rows) + 3e-3)
@@ -213,20 +217,17 @@ ORDERS = {
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_other_names_are_taken_by_shape_and_order(taught, store, tmp_path, order):
-    path = taught("tosca")
-    run("export", path, "--checkpoint", tmp_path / "out")
-    states = [torch.load(file) for file in sorted((tmp_path / "out").glob("*.pth"))]
+def test_other_names_are_taken_by_shape_and_order(checkpoints, store, tmp_path, order):
+    path, files = checkpoints
+    states = [torch.load(file) for file in files]
     for number, state in ((2, states[0]), (10, states[1])):
         other = {OTHER_NAMES.get(n, n.replace("LN", "luca.norm")): state[n] for n in ORDERS[order].split()}
         torch.save(other, tmp_path / f"luca_{number}.pth")
-    head = {"fc.weight": states[1]["W"], "fc.sigma": states[1]["sigma"]}
-    torch.save(head, tmp_path / "head.pth")
+    torch.save({"fc.weight": states[1]["W"], "fc.sigma": states[1]["sigma"]}, tmp_path / "head.pth")
     files = [tmp_path / "luca_10.pth", tmp_path / "luca_2.pth"]
     output = run("import-checkpoint", tmp_path / "n.tosca", tmp_path / "head.pth", *files)
-    assert "squeeze_weight = luca.gate.0.weight" in output.replace("\n", "")
-    assert "in the order of their numbers" in output
-    assert "3 a task" in output
+    for said in ("squeeze_weight = luca.gate.0.weight", "in the order of their numbers", "3 a task"):
+        assert said in output.replace("\n", "") or said in output
     assert Model.open(tmp_path / "n.tosca").class_names == tuple(f"class_{number}" for number in range(6))
     assert same_answers(path, tmp_path / "n.tosca", store)
     assert "no head" in run("import-checkpoint", tmp_path / "x.tosca", *files, code=1)
@@ -243,8 +244,7 @@ def test_an_imported_model_sees_photos_and_learns_on(taught, photos, tmp_path, m
     run("learn", "m.tosca", photos)
     assert Model.open("m.tosca").class_names == ("class_0", "class_1", "class_2", *COLOURS)
     wide = run("import-checkpoint", "x.tosca", "t0.pth", "--backbone", "vit_small_patch14_dinov2", code=1)
-    assert "error" in wide
-    assert not (tmp_path / "x.tosca").exists()
+    assert "error" in wide and not (tmp_path / "x.tosca").exists()
 
 
 class Evil:
@@ -268,9 +268,8 @@ def damaged(state):
     yield {"tokens": torch.ones(4, 4, dtype=torch.int64)}, "no finite numbers"
 
 
-def test_damaged_checkpoints_are_refused(taught, tmp_path, capsys):
-    run("export", taught("tosca"), "--checkpoint", tmp_path / "out")
-    files = sorted((tmp_path / "out").glob("*.pth"))
+def test_damaged_checkpoints_are_refused(checkpoints, tmp_path, capsys):
+    files = checkpoints[1]
     whole, bad = files[1].read_bytes(), tmp_path / "bad1.pth"
     cases = [*damaged(torch.load(files[1])), (whole[: len(whole) // 2], "damaged"), (whole[:-200], "damaged")]
     for content, message in cases:
