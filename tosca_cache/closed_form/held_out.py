@@ -12,7 +12,8 @@ from tosca_cache.tasks import Task
 
 IntArray = NDArray[np.int64]
 
-HELD_OUT = 0.2  # of each class's train rows
+HELD_OUT = 0.2  # of each class's train rows,
+MOST = 512  # and of a task's, where its classes have two or more each: more would not tell classifiers apart any better
 TEMPERATURES = tuple(2.0**power for power in range(-7, 7))
 NEARLY = 0.5  # nats
 SEED = 1993
@@ -71,8 +72,9 @@ class HeldOutCalibration:
 def split(task: Task) -> tuple[IntArray, IntArray]:
     """Positions of train rows to fit on and to hold out; a class of one row has none to hold out."""
     generator, held_out = numpy_generator(SEED, "examination", task.number), []
+    share = min(HELD_OUT, MOST / len(task.train.labels))
     for c in np.unique(task.train.labels):
         rows = generator.permutation(np.flatnonzero(task.train.labels == c))
-        held_out.append(rows[: min(max(round(HELD_OUT * len(rows)), 1), len(rows) - 1)])
+        held_out.append(rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)])
     held = np.sort(np.concatenate(held_out)).astype(np.int64)
     return np.setdiff1d(np.arange(len(task.train.labels)), held), held

@@ -21,10 +21,10 @@ class OpinionPool:
     """log P(c | x) = sum over classifiers of log softmax_c(scores / tau), up to a constant.
 
     Logarithmic opinion pool: Genest and Zidek, Statistical Science 1 (1986); temperature scaling: Guo et al., ICML 2017.
-    Before a task is learned, a fifth of each of its classes is held out, and every classifier, fitted on all earlier tasks
-    and the other four fifths, predicts it. tau is the temperature of greatest likelihood of all held-out rows so far; if no
-    class has a row to spare, scores are standardised instead. Then the task is learned whole. Classifiers that are
-    significantly worse on the held-out rows than the best one are left out.
+    Before a task is learned, a fifth of each of its classes is held out (less where that is many rows: `held_out`), and
+    every classifier, fitted on all earlier tasks and the rest, predicts it. tau is the temperature of greatest likelihood
+    of all held-out rows so far; if no class has a row to spare, scores are standardised instead. Then the task is learned
+    whole. Classifiers that are significantly worse on the held-out rows than the best one are left out.
 
     Arguments:
         classifiers: of `POOLED`; fresh ones by default. Calibration is switched on in all of them.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
-from tosca_cache.closed_form.gram import add_gram
+from tosca_cache.closed_form.gram import ROWS, add_gram
 from tosca_cache.closed_form.ridge import best_lambda
 from tosca_cache.closed_form.roots import GROUP, Dual, Grown, bytes_needed, padded, square_root
 
@@ -132,22 +132,22 @@ class RandomRidge:
     def _learn(self, x: Tensor, labels: Tensor, classes: int, held_out: Tensor) -> Tensor:
         """Adds rows; where square roots are kept, what they are of the unit vectors of some rows, [r, h]."""
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
-        narrow = self.features.apply(x[order])
-        h = narrow.to(self.dtype)
-        y = F.one_hot(labels[order], classes).to(h)
-        self.rows += len(h)
-        if self.sums is None and self.dual.count + len(h) > self.features.size:
-            self._leave_dual(h)
+        narrow, labels = self.features.apply(x[order]), labels[order]
+        self.rows += len(x)
+        if self.sums is None and self.dual.count + len(x) > self.features.size:
+            self._leave_dual(x)
         if self.fixed is None and self.selection == "split":
-            self.lam = best_lambda(h, y)
+            self.lam = best_lambda(narrow.to(self.dtype), F.one_hot(labels, classes).to(self.dtype))
         if self.fixed is None and self.selection == "gcv-task":
-            self.lam = _task_candidates(h, y).best_of(self.lambdas)
+            self.lam = _task_candidates(narrow, F.one_hot(labels, classes)).best_of(self.lambdas)
         if self.sums is not None:
-            self._correct(h, y)
-            self._add(narrow, y)
+            self._correct(narrow, labels, classes)
+            self._add(narrow, labels, classes)
             self._choose()
-            return y[:0]
+            return labels[:0]
         self._weights = None
+        h = narrow.to(self.dtype)
+        y = F.one_hot(labels, classes).to(h)
         marked = (order.unsqueeze(1) == held_out).to(h)
         marks = [h.new_zeros(self.dual.count, len(held_out))]
         for part in torch.arange(len(h), device=h.device).tensor_split(-(-len(h) // GROUP)):
@@ -172,28 +172,38 @@ class RandomRidge:
         if before != self.lam:
             self._weights = self._grown = None
 
-    def _leave_dual(self, h: Tensor) -> None:
+    def _leave_dual(self, x: Tensor) -> None:
         blocks, targets, size = self.dual.blocks, self.targets, self.features.size
         self.dual, self.targets, self.chosen_at = Dual(), [], 0
-        self.sums = h.new_zeros(size, size), h.new_zeros(size, 0)
+        G = torch.zeros(size, size, dtype=self.dtype, device=x.device)
+        Q = G.new_zeros(size, targets[-1].shape[1] if targets else 0)
         for block, target in zip(blocks, targets, strict=True):
-            self._add(block, target)
+            add_gram(G, block)
+            Q[:, : target.shape[1]].addmm_(block.T, target)
+        self.sums = G, Q
 
-    def _correct(self, h: Tensor, y: Tensor) -> None:
+    def _correct(self, h: Tensor, labels: Tensor, classes: int) -> None:
         """Corrects the solution by few rows; after many, or where lambda has changed, it is to be found anew."""
         grown, weights = self._grown, self._weights
         kept = grown is not None and grown.lam == self.lam and grown.rows + len(h) <= FEW * self.features.size
         if grown is None or weights is None or not kept:
             self._grown = self._weights = None
             return
-        weights = F.pad(weights, (0, y.shape[1] - weights.shape[1]))
-        self._weights = weights + grown.add(h, y - h @ weights).to(weights)
+        h, weights = h.to(weights), F.pad(weights, (0, classes - weights.shape[1]))
+        residual = F.one_hot(labels, classes).to(weights) - h @ weights
+        self._weights = weights + grown.add(h, residual).to(weights)
 
-    def _add(self, h: Tensor, y: Tensor) -> None:
+    def _add(self, h: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds rows to the sums; those of a class are added up in float64 first."""
         assert self.sums is not None
         G, Q = self.sums
-        Q = F.pad(Q, (0, y.shape[1] - Q.shape[1]))
-        self.sums = add_gram(G, h), Q.addmm_(h.T.to(y), y)
+        Q = F.pad(Q, (0, classes - Q.shape[1]))
+        present, place = labels.unique(return_inverse=True)
+        added = torch.zeros(len(present), h.shape[1], dtype=torch.float64, device=h.device)
+        for some, places in zip(h.split(ROWS), place.split(ROWS), strict=True):
+            added.index_add_(0, places, some.double())
+        Q[:, present] += added.T.to(Q)
+        self.sums = add_gram(G, h), Q
 
 
 def _task_candidates(h: Tensor, y: Tensor) -> Candidates:
