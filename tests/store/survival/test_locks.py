@@ -77,7 +77,7 @@ def test_a_dead_owner_holds_nothing(whole, tmp_path):
     assert writers(tmp_path / "s") == []
     wait_until_free(tmp_path / "s", None)
     SCENES["plain"].make(tmp_path / "s")
-    assert everything(tmp_path / "s") == whole["plain"]
+    assert everything(tmp_path / "s") == whole("plain")
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
@@ -129,5 +129,5 @@ def test_many_that_come_at_once_make_one_store(whole, tmp_path):
     for _ in range(3):
         writers = [Fork(deeds.make, "plain", tmp_path / "s") for _ in range(3)]
         assert {writer.wait() for writer in writers} <= {0, 1}
-    assert everything(tmp_path / "s") == whole["plain"]
+    assert everything(tmp_path / "s") == whole("plain")
     assert [file.name for file in tmp_path.iterdir()] == ["s"]

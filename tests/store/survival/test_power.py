@@ -84,14 +84,14 @@ def check(scene, trace, count, mode, target, expected):
 def test_a_power_cut_takes_nothing_back_that_was_promised(name, whole, tmp_path):
     """Also after kills: what the killed run had named, but not waited for, the next one must wait for."""
     trace, generator = record(SCENES[name], tmp_path / "recorded"), random.Random(name)
-    assert everything(tmp_path / "recorded" / "root" / "s") == whole[name]
+    assert everything(tmp_path / "recorded" / "root" / "s") == whole(name)
     for count, mode in sample(trace, generator, SAMPLE):
-        check(SCENES[name], trace, count, mode, tmp_path / "state", whole[name])
+        check(SCENES[name], trace, count, mode, tmp_path / "state", whole(name))
     for _ in range(times(1, 9) if name in ("plain", "skipped") else 0):
         shutil.rmtree(tmp_path / "recorded")
         killed = record(SCENES[name], tmp_path / "recorded", generator.randrange(len(trace.steps)))
         for count, mode in sample(killed, generator, 2):
-            check(SCENES[name], killed, count, mode, tmp_path / "state", whole[name])
+            check(SCENES[name], killed, count, mode, tmp_path / "state", whole(name))
 
 
 def test_the_disk_in_memory_loses_what_nobody_waited_for(tmp_path):

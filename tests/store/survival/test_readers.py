@@ -49,7 +49,7 @@ def test_writers_that_are_killed_at_any_moment_beside_a_reader(whole, tmp_path):
                 found = sum(store.done_rows for store in list_stores(root) if path.name in store.path.name)
                 assert path.exists() or found >= done, "what was done is done no more"
                 done = found
-            assert everything(path) == whole[name]
+            assert everything(path) == whole(name)
         assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"0", "1", "2"}
         seen("finished")
     finally:

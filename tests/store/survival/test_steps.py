@@ -46,7 +46,7 @@ def chosen(name, steps):
 def gone_on_with(name, root, whole, at):
     """The next writer makes of what is left what an uninterrupted run makes, and leaves nothing else."""
     SCENES[name].make(root / "s")
-    assert everything(root / "s") == whole[name], at
+    assert everything(root / "s") == whole(name), at
     assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"s"}, at
 
 
@@ -60,7 +60,7 @@ def test_a_process_that_dies_at_any_step_loses_nothing(name, whole, tmp_path):
         root.mkdir()
         assert Fork(deeds.dying, root, number, deeds.make, name, root / "s").wait() == -9, at
         if (root / "s").exists():
-            assert everything(root / "s") == whole[name], at
+            assert everything(root / "s") == whole(name), at
         else:
             with pytest.raises(StoreError, match=r"unfinished|does not exist"):
                 open_store(root / "s")
