@@ -63,7 +63,7 @@ class PretrainedTosca(Tosca):
         recorded, number = self.recorded, task.number
         self.bank.modules.append(Luca(*(t.to(self.device) for t in recorded.modules[number])))
         self.bank.head = Head(*(t.to(self.device) for t in recorded.heads[number]))
-        self.task_classes.append(task.classes)
+        self.add_task(task.classes)
         self.losses.append(recorded.losses[number])
         if self.router is not None:
             self.router.fit(task, self.bank)
