@@ -52,7 +52,7 @@ Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Copy the trials there, for optuna-dashboard: sqlite:///study.db."),
 ]
-Backend = Annotated[str, typer.Option(help="loky (processes here), dask or ray.")]
+Backend = Annotated[str, typer.Option(help="loky (processes here); dask or ray, a cluster at --scheduler.")]
 
 
 def sweep(
