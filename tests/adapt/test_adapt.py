@@ -87,8 +87,9 @@ def test_interrupted_it_goes_on_and_gives_the_same(adapt, adapted, tmp_path, mon
     partial.mkdir()
     save_file({"x": torch.zeros(1)}, partial / "state.safetensors", {"record": "{}"})
     refused = adapt(tmp_path, "--name", "begun", fails=True)
-    assert "cannot be gone on with" in refused.output and "--restart" in refused.output
-    assert (adapt(tmp_path, "--name", "begun", "--restart") / PARTS).read_bytes() == (adapted / PARTS).read_bytes()
+    assert "cannot be gone on with" in refused.output and "remove its folder" in refused.output
+    shutil.rmtree(tmp_path / "begun.partial")
+    assert (adapt(tmp_path, "--name", "begun") / PARTS).read_bytes() == (adapted / PARTS).read_bytes()
 
 
 def test_held_out_rows_choose_the_epoch_and_end_the_training(adapt, tmp_path):

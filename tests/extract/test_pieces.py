@@ -7,10 +7,9 @@ import pytest
 import torch
 from commands import tosca
 from photos import pixels
-from reference import newer_plain as plain
+from reference import official_newer as plain
 from safetensors.torch import save_file
 
-from tosca_cache.closed_form.ridge import FOLD_LAMBDAS
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import load_backbone
 from tosca_cache.extract.pieces import Kept
@@ -158,7 +157,7 @@ def test_layup_learns_from_all_layers(root, tmp_path):
     outcome = run_protocol(learner, stream)
     everything = stream.seen_by("all")
     parts = [(task.train.features[:, 0].astype(np.float64), task.train.labels) for task in everything]
-    weights, lam = plain.layup_weights(parts, FOLD_LAMBDAS)
+    weights, lam = plain.layup_weights(parts)
     test = np.concatenate([everything.test(number).features[:, 0] for number in range(2)])
     assert test.shape[1] == 576 and learner.classifier.lam == lam
     scores = test.astype(np.float64) @ weights

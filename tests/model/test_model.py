@@ -174,7 +174,7 @@ def test_a_damaged_or_foreign_folder_gives_one_clear_error(tmp_path):
     (path / "state.safetensors").write_bytes(state)
     facts = json.loads(card)
     for change in (
-        {"format": 2},
+        {"format": 1},
         {"dim": -1},
         {"classes": [*facts["classes"], facts["classes"][0]]},
         {"classes": [{"name": "x", "indices": [99], "images": 1}]},

@@ -128,7 +128,7 @@ def test_a_comparison_has_them(place):
 
 @pytest.mark.parametrize("select", ["val", "first-task", "two-phase"])
 def test_a_sweep_has_them(place, select):
-    sizes = OWN if select != "two-phase" else (*OWN[2:], "--preset", "official", "--set", "router=sample")
+    sizes = OWN if select != "two-phase" else OWN[2:]
     quick = ("--set", "epochs=1", "--set", "lr=0.01,0.1", "--report-seeds", "1", "--select", select)
     store = ("--backbone", "toy", "--img-size", "32", "--normalize", "timm", "--views", "3")
     increment = () if select != "two-phase" else ("--set", "increment=2")

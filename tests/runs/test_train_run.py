@@ -92,8 +92,8 @@ def test_several_seeds_give_means_and_each_seeds_own(shapes_place):
     assert "class-0" not in shown and "an order of its own" in " ".join(shown.split())
 
 
-def test_official_preset_routes_batches_in_order_and_says_that_it_leaks(shapes_place):
-    result = tosca("train", "--dataset", "shapes", "--preset", "official", "--epochs", "2", "--increment", "2", code=0)
+def test_the_router_batch_routes_in_order_and_says_that_it_leaks(shapes_place):
+    result = tosca("train", "--dataset", "shapes", "--router", "batch", "--epochs", "2", "--increment", "2", code=0)
     metrics = json.loads((only_run() / "metrics.json").read_text())
     assert metrics["router"] == "batch"
     assert metrics["last_accuracy"] == pytest.approx(metrics["last_accuracy_by_condition"]["batch_in_order"])
@@ -148,7 +148,6 @@ BAD = {
     "increment too large": (None, ["--increment", "7"], 2, "6 classes"),
     "unknown dataset": (None, ["--dataset", "shape"], 1, "tosca extract"),
     "unknown router": (None, ["--router", "best"], 2, "sample"),
-    "unknown preset": (None, ["--preset", "offical"], 2, "official"),
     "unknown config": (None, ["--config", "cubb"], 2, "cub"),
     "corrupt config": (corrupt_config, ["--config", "bad.toml"], 2, "bad.toml"),
     "another backbone": (None, ["--backbone", "vit_nano"], 1, "toy"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from campaign import times
-from commands import Command, hold, loky_worker, process_below, together, warm_loky
+from commands import Command, cluster_of, hold, loky_worker, process_below, together, warm_loky
 
 from tosca_cache import workers
 from tosca_cache.config import to_toml
@@ -210,4 +210,5 @@ def test_ray_gives_exactly_what_one_process_gives_and_a_killed_worker_loses_no_c
     place, results, cells_in, base, killing
 ):
     reporter = killing(lambda: process_below("ray::_call"))
-    assert_no_cell_is_lost(place, base, Resources("ray", 2), reporter, results, cells_in)
+    with cluster_of("ray") as scheduler:
+        assert_no_cell_is_lost(place, base, Resources("ray", 2, scheduler), reporter, results, cells_in)

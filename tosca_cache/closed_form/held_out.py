@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 
@@ -19,12 +20,14 @@ NEARLY = 0.5  # nats
 SEED = 1993
 
 
-class HeldOutCalibration:
+class HeldOutCalibration(Stateful):
     """Held-out results of one classifier after each task; the held-out rows are the same for every classifier.
 
     n_correct: held-out rows predicted correctly so far, [T]. nll: -sum log softmax(scores / tau)[true class] over them, for
     every tau of `TEMPERATURES`, [T, K]. Only these sums are kept, no rows.
     """
+
+    learned = ("n_correct", "nll")
 
     def __init__(self) -> None:
         self.n_correct = torch.zeros(0, dtype=torch.float64)
@@ -54,14 +57,6 @@ class HeldOutCalibration:
     def correct(self, tasks: int) -> float:
         """Held-out rows predicted correctly in the first tasks."""
         return float(self._so_far(tasks)[0])
-
-    def state(self) -> Tensor:
-        """Both as one tensor, [T, 1 + K]."""
-        return torch.cat([self.n_correct.unsqueeze(1), self.nll], 1)
-
-    def load_state(self, state: Tensor) -> None:
-        """Restores what `state` gave."""
-        self.n_correct, self.nll = state[:, 0], state[:, 1:]
 
     def _so_far(self, tasks: int) -> tuple[Tensor, Tensor]:
         if not tasks:

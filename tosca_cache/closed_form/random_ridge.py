@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Classifier
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import ROWS, add_gram
@@ -18,7 +20,7 @@ AGAIN = 2  # times the rows at which lambda was chosen from G and Q: it is chose
 FEW = 1 / 8  # of M: rows since the factor was made up to which it is kept, and the solution corrected
 
 
-class RandomRidge:
+class RandomRidge(Classifier):
     """W = (G + lambda I)^-1 Q of `ridge.Ridge` (RanPAC, methods.md 5), for M in the ten thousands.
 
     While all rows so far are at most M, the sums are kept as square roots of the Gram matrices of groups of up to `GROUP`
@@ -34,6 +36,8 @@ class RandomRidge:
             generalised cross-validation over that task's rows alone, among `lambdas`.
         dtype: of all sums and of the solution; None: that of the features.
     """
+
+    learned: ClassVar[tuple[str, ...]] = ("lam", "rows", "chosen_at", "dual", "targets")
 
     def __init__(
         self,
@@ -108,23 +112,17 @@ class RandomRidge:
         return system + 16 * min(chosen, size) ** 2 + (self.dtype.itemsize + narrow) * max(rows) * size
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; the features follow from their seed."""
-        state = {"lambda": torch.tensor(self.lam, dtype=torch.float64), "rows": torch.tensor(self.rows)}
-        state["chosen_at"] = torch.tensor(self.chosen_at)
-        if self.sums is not None:
-            return state | {"G": self.sums[0].clone(), "Q": self.sums[1].clone()}  # added to in place
-        for i, (root, target) in enumerate(zip(self.dual.blocks, self.targets, strict=True)):
-            state |= {f"root.{i}": root, f"target.{i}": target}
-        return state
+        """What is kept, and copies of the sums, which are added to in place."""
+        return super().state() | ({} if self.sums is None else {"G": self.sums[0].clone(), "Q": self.sums[1].clone()})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one with the same features and seed was."""
-        self.lam, self.rows, self._weights, self._grown = float(state["lambda"]), int(state["rows"]), None, None
-        self.chosen_at = int(state["chosen_at"])
+        super().load_state(state)
         self.sums = (state["G"].clone(), state["Q"].clone()) if "G" in state else None
-        groups = range(sum(name.startswith("root.") for name in state))
-        self.dual = Dual(state[f"root.{i}"] for i in groups)
-        self.targets = [state[f"target.{i}"] for i in groups]
+
+    def changed(self) -> None:
+        """Drops what was solved for."""
+        self._weights = self._grown = None
 
     def _expanded(self, x: Tensor) -> Tensor:
         return self.features.apply(x).to(self.dtype)

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +17,7 @@ from trees import everything, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy
-from tosca_cache.store.locks import exclusive, wait_until_free, writers
+from tosca_cache.store.locks import exclusive, writers
 
 
 def refused(path, **how):
@@ -28,15 +27,6 @@ def refused(path, **how):
     return str(raised.value)
 
 
-def waiting(path):
-    """Somebody who waits for a store, in a thread."""
-    thread = threading.Thread(target=wait_until_free, args=(path, None, 0.02), daemon=True)
-    thread.start()
-    thread.join(0.2)
-    assert thread.is_alive()
-    return thread
-
-
 def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipping, tmp_path):
     path = tmp_path / "s"
     writer = Fork(deeds.publish_one_and_stay, path, tmp_path / "ready")
@@ -44,10 +34,8 @@ def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipp
     said = f"process {writer.pid} on {socket.gethostname()}, since 20"
     with pytest.raises(StoreBusy, match=re.escape(said)):
         build(path)
-    thread = waiting(path)
     assert said in writers(path)[0][1]
     writer.kill()
-    wait_until(lambda: not thread.is_alive())
     assert writers(path) == []
     with open_writer(path) as writer:
         assert writer.done_rows == 14
@@ -75,7 +63,6 @@ def test_a_dead_owner_holds_nothing(whole, tmp_path):
     for name, said in zip(names, (dead, "\xff{") * 2, strict=True):
         (tmp_path / name).write_text(said)
     assert writers(tmp_path / "s") == []
-    wait_until_free(tmp_path / "s", None)
     SCENES["plain"].make(tmp_path / "s")
     assert everything(tmp_path / "s") == whole("plain")
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
@@ -97,9 +84,6 @@ def test_a_writer_keeps_all_others_away_and_parts_of_one_number_go_together(tmp_
             message = refused(path, **how)
             assert "part 1/3 of this store: process" in message and "(and 1 more)" in message
         assert "--part I/3" in refused(path, part=Part(4, 2))
-        wait_until_free(path, Part(3, 2))
-        thread = waiting(path)
-    wait_until(lambda: not thread.is_alive())
     open_writer(path, part=Part(4, 2)).close()
     assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
 
