@@ -134,9 +134,11 @@ def read_class_order(file: str) -> tuple[str, ...] | str:
         return SEED
     try:
         text = read_limited(Path(file), Limit.CLASS_ORDER).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _wrong("the class order is not UTF-8 text", f"{file}, line {line}") from error
     except (OSError, ValueError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
-        raise _wrong(f"the class order cannot be read: {reason}", file[:200]) from error
+        raise _wrong(f"the class order cannot be read: {getattr(error, 'strerror', error)}", file[:200]) from error
     found = tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())
     if not found:
         raise _wrong("the class order is empty", file)
