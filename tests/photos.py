@@ -1,4 +1,4 @@
-"""Small photos of noise around a colour, which a class is told by."""
+"""Small pictures of noise: alone, in folders, as a backbone takes them, and around a colour that a class is told by."""
 
 import io
 
@@ -32,4 +32,21 @@ def paint(folder, names, count=8, seed=0, prefix="", **how):
         for number in range(count):
             path = folder / name / f"{prefix}{number}.png"
             path.write_bytes(photo(name, [seed, number], **how))
+    return folder
+
+
+def make_image(path, seed=0, size=(12, 10)):
+    """Writes a picture of random pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def make_splits(folder, classes=("a", "b"), count=2):
+    """Writes `count` different pictures a class into train and into test."""
+    for number, split in enumerate(("train", "test")):
+        for label, name in enumerate(classes):
+            for image in range(count):
+                make_image(folder / split / name / f"{image}.png", 1000 * number + 100 * label + image)
     return folder

@@ -4,7 +4,7 @@ import os
 import shutil
 
 import pytest
-from odd_folders import make_image, make_splits
+from photos import make_image, make_splits
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.duplicates import find_duplicates, without_duplicates

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from odd_folders import make_image
+from photos import make_image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, ImageError, UsageError

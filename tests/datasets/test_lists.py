@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from odd_folders import make_image, make_splits
+from photos import make_image, make_splits
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.lists import MAX_BYTES

@@ -5,7 +5,7 @@ import shutil
 import unicodedata
 
 import pytest
-from odd_folders import make_image, make_splits
+from photos import make_image, make_splits
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.decoding import PUBLISHED

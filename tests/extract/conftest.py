@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from disk_waits import without_waiting
-from PIL import Image
+from photos import make_image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.extract.backbone import load_backbone
@@ -31,12 +31,9 @@ def shapes_folder(tmp_path_factory):
     """Pictures of 3 classes, 5 of train and 3 of test each; never changed."""
     root, random = tmp_path_factory.mktemp("pictures") / "shapes", np.random.default_rng(0)
     for split, count in (("train", 5), ("test", 3)):
-        for label in range(3):
-            folder = root / split / f"class {label}"
-            folder.mkdir(parents=True)
-            for number in range(count):
-                size = (int(random.integers(30, 60)), int(random.integers(30, 60)), 3)
-                Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number:03d}.png")
+        for number in range(3 * count):
+            path = root / split / f"class {number % 3}" / f"{number // 3:03d}.png"
+            make_image(path, [count, number], random.integers(30, 60, 2))
     return root
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from commands import tosca
 from extract.conftest import breaking, shards_of
+from photos import make_image
 from PIL import Image
 from trees import tree
 
@@ -73,12 +74,9 @@ def cache(few, tmp_path):
     return tmp_path / "cache"
 
 
-def draw(path, size=(40, 50), seed=5):
+def draw(path, size=(50, 40), seed=5):
     """A picture under this path, as old as the others."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    os.utime(path, (1e9, 1e9))
+    os.utime(make_image(path, seed, size), (1e9, 1e9))
 
 
 def make(dataset, backbone, root, options=OPTIONS):
@@ -221,7 +219,7 @@ def test_a_source_that_does_not_agree_on_trial_gives_nothing(old, tiny, tmp_path
     """Other pictures in a folder of the same name; and views that are not those of the fingerprint's seed."""
     shutil.copytree(old.root, tmp_path / "elsewhere" / "shapes")
     for number, path in enumerate(sorted((tmp_path / "elsewhere").rglob("*.png"))):
-        draw(path, Image.open(path).size[::-1], seed=100 + number)
+        draw(path, Image.open(path).size, seed=100 + number)
     make(load_dataset(str(tmp_path / "elsewhere" / "shapes")), tiny, tmp_path / "pictures", FEW)
     with monkeypatch.context() as patch:
         patch.setattr("tosca_cache.datasets.transforms.view_seed", lambda *args, numbers=count(1): next(numbers))
@@ -233,7 +231,7 @@ def test_a_source_that_does_not_agree_on_trial_gives_nothing(old, tiny, tmp_path
 
 def test_images_that_are_newer_than_the_source(old, tiny, cache, tmp_path, capsys):
     path = Path(old.root, "train/class 1/002.png")
-    draw(path, Image.open(path).size[::-1])
+    draw(path, Image.open(path).size)
     os.utime(path, LATER)
     grown = extract(old, tiny, cache, OPTIONS)
     said = capsys.readouterr().err

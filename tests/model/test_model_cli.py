@@ -1,9 +1,9 @@
 """`tosca learn`, `predict`, `evaluate`, `forget` and `undo` on photos and stores, as a user calls them."""
 
 import json
-import os
 import shutil
 import signal
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from commands import tosca as tosca_command
 from model.lessons import rows
 from photos import paint
 from PIL import Image
+from steps import Fault, death, watched
 
 import tosca_cache as tosca
 from tosca_cache.model.classifier import Model
@@ -208,21 +209,12 @@ def test_a_run_is_a_model():
     run("undo", made, code=1)
 
 
-def die_after(calls, names=("fsync", "rename", "replace", "link", "mkdir", "unlink", "rmdir")):
-    """For `before`: the process is killed in the middle of its work on files."""
-    left = [calls]
+UNTIL_ITS_END = ExitStack()
 
-    def counted(real):
-        def call(*arguments, **options):
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
 
-        return call
-
-    for name in names:
-        setattr(os, name, counted(getattr(os, name)))
+def die_before(number):
+    """For `before`: the process is killed before one of its steps below the working directory."""
+    UNTIL_ITS_END.enter_context(watched(Path.cwd(), death(number)))
 
 
 @pytest.mark.campaign
@@ -237,12 +229,14 @@ def test_killed_while_teaching_the_model_opens_as_before_or_after(tmp_path):
     learn("--store", old.path, "--method", "lda")
     first = Model.open("shelf.tosca")
     shutil.copytree("shelf.tosca", "start.tosca")
-    seen = set()
-    for calls in range(0, 60, times(14, 1)):
+    seen, counted = set(), Fault()
+    with watched(tmp_path, counted):
+        learn("--store", new.path, "--again")
+    for number in range(0, len(counted.steps), times(len(counted.steps) // 4, 1)):
         shutil.rmtree("shelf.tosca")
         shutil.copytree("start.tosca", "shelf.tosca")
-        command = Command("learn", "shelf.tosca", "--store", new.path, "--again", before=partial(die_after, calls))
-        assert command.wait() in (0, -signal.SIGKILL)
+        command = Command("learn", "shelf.tosca", "--store", new.path, "--again", before=partial(die_before, number))
+        assert command.wait() == -signal.SIGKILL
         found = Model.open("shelf.tosca")
         images = sum(one.images for one in found.card.classes)
         seen.add(images)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from scenes import SCENES, without_threads
-from steps import Fault, watched
+from steps import death, watched
 from toy_store import ARRAYS, BAD, build_part, open_writer, publish, read_everything
 
 from tosca_cache.errors import StoreError
@@ -20,14 +20,10 @@ from tosca_cache.store.locks import acquire_lock
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
 
-def _die(step):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def dying(root, number, deed, *arguments):
     """Another deed, during which the process kills itself before that step below `root`."""
     _without_waiting()
-    with watched(root, Fault(lambda n, step: n == number, _die)):
+    with watched(root, death(number)):
         deed(*arguments)
 
 

@@ -10,6 +10,7 @@ what is open under a descriptor.
 
 import io
 import os
+import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ def cut(number):
 def refusal(number, code):
     """A fault of the disk at one step; what follows happens."""
     return Fault(lambda n, step: n == number, lambda step: OSError(code, os.strerror(code), step.path))
+
+
+def death(number):
+    """A fault that kills this process before a step."""
+    return Fault(lambda n, step: n == number, lambda step: os.kill(os.getpid(), signal.SIGKILL))
 
 
 @contextmanager
