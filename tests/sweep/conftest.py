@@ -59,7 +59,7 @@ def counting():
 
 @pytest.fixture(scope="session")
 def make_data():
-    """Gaussian classes in memory: (rows of each class, or of each class in each domain, dim, views, seed, noise) -> Data."""
+    """Gaussian classes in memory: (rows of each class, or of each in each domain, dim, views, seed, noise) -> Data."""
 
     def make(train=(9,) * 6, test=None, dim=12, views=3, seed=2, noise=0.7):
         generator, counts = np.random.default_rng(seed), np.array(train)
