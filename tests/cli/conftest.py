@@ -1,7 +1,9 @@
-"""A small store that extraction is tried on: the digits through a tiny model of timm with random weights."""
+"""What extraction is tried on: the digits and a folder of images, through a tiny model of timm with random weights."""
 
+import numpy as np
 import pytest
 from commands import tosca
+from PIL import Image
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,20 @@ def files_below(root):
 @pytest.fixture(scope="session")
 def files():
     return files_below
+
+
+@pytest.fixture(scope="session")
+def make_folder():
+    """Makes DATASET/SPLIT/CLASS of 3 different images of two classes in each split: (path) -> path."""
+
+    def make(path):
+        random = np.random.default_rng(0)
+        for split in ("train", "test"):
+            for name in ("a", "b"):
+                (path / split / name).mkdir(parents=True)
+                for number in range(3):
+                    pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(path / split / name / f"{number}.png")
+        return path
+
+    return make
