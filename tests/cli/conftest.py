@@ -1,9 +1,14 @@
-"""What extraction is tried on: the digits and a folder of images, through a tiny model of timm with random weights."""
+"""Plugins of a user, and what extraction is tried on: digits and a folder of images, through a tiny model of timm."""
+
+import sys
 
 import numpy as np
 import pytest
 from commands import tosca
 from PIL import Image
+
+from tosca_cache.learners import LEARNERS
+from tosca_cache.routing import ROUTERS
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +56,24 @@ def make_folder():
         return path
 
     return make
+
+
+@pytest.fixture
+def plugins(tmp_path):
+    """Writes a user's file, (text, name) -> path, and forgets what was read before; all is forgotten after the test."""
+    kept = [(registry, dict(registry)) for registry in (LEARNERS, ROUTERS)]
+
+    def forget():
+        for registry, before in kept:
+            registry.clear()
+            registry.update(before)
+        for name in [name for name in sys.modules if name.startswith("tosca_plugin_")]:
+            del sys.modules[name]
+
+    def write(text, name="mine.py"):
+        forget()
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    yield write
+    forget()
