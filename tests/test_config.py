@@ -150,7 +150,9 @@ def test_shipped_configs_are_the_published_benchmarks_and_the_embedded_data():
         published = ("vit_base_patch16_224_in21k", "none", 224, (1993, 1994, 1995, 1996, 1997))
         store_and_seeds = (config.backbone, config.normalize, config.img_size, config.seeds)
         assert store_and_seeds == (published if name in PUBLISHED else ("vit_nano", "timm", 32, (1993,)))
-        untouched = set(PRESETS["official"])  # so that --preset official has its full effect beside every shipped config
+        untouched = set(
+            PRESETS["official"]
+        )  # so that --preset official has its full effect beside every shipped config
         assert all(getattr(config, key) == getattr(TrainConfig(), key) for key in untouched)
         assert resolve(config=name, preset="official").config.router == "batch"
     domains = {"dataset": "digits-domains", "incremental": "domains", "increment": 10}

@@ -74,6 +74,7 @@ compare simplecil --out table.doc | 2 | says no format
 compare simplecil --out nowhere/t.csv | 2 | the table cannot be written
 compare simplecil --out photos --format csv | 2 | the table cannot be written
 compare simplecil --shots 0 | 2 | shots cannot be 0
+compare tosca --router x | 2 | unknown router
 compare simplecil --plugin none.py | 2 | there is no such file
 sweep --set seeds=1,2 | 2 | --seeds
 sweep --set lr=log:0.01:0.1 | 2 | lr=log:0.01:0.1:5 | random or tpe
