@@ -13,7 +13,8 @@ import pytest
 from tosca_cache import api
 
 PACKAGE = Path(__file__).parents[1] / "tosca_cache"
-BASE = "errors files processes seeds devices config torchvision_compat workers terminal bars shown plots feature_map names text"
+BASE = "errors files processes seeds devices config torchvision_compat workers terminal bars shown plots names text"
+BASE += " feature_map"
 STAGE_TWO = f"{BASE} store class_order tasks luca train closed_form routing evaluate learners"
 ALLOWED = {  # room: those that it may import
     "text": "",
