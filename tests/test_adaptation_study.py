@@ -54,9 +54,8 @@ def test_a_small_run_measures_the_learner_and_is_not_run_twice(study, digits_cac
     stream = study.stream_for("few-rows", open_store(store), 1993, "test")
     assert stream.train_counts().sum() == 10 * study.FEW_ROWS
     outcome = run_protocol(Pool(seed=1993), stream, curve=False)
-    assert found["cells"]["1993"]["pool"] == pytest.approx(
-        100 * (outcome.predictions[-1].labels == outcome.labels).mean()
-    )
+    accuracy = 100 * (outcome.predictions[-1].labels == outcome.labels).mean()
+    assert found["cells"]["1993"]["pool"] == pytest.approx(accuracy)
     study.main()
     assert capsys.readouterr().out == ""
 
@@ -68,9 +67,8 @@ def test_an_adapted_backbone_serves_the_seed_whose_first_classes_it_has_seen(stu
     adapted = make_store(path, classes=10, views=0, noise=2.0, first_task=names)
     stores = study.adapted_stores(path.parent, frozen)
     assert [study.adapted_to(frozen, seed, stores) is None for seed in (1993, 1994)] == [True, False]
-    monkeypatch.setattr(
-        "sys.argv", ["study", "run", str(tmp_path / "stores"), "--only", "adapted", "--out", str(tmp_path)]
-    )
+    asked = ["study", "run", str(tmp_path / "stores"), "--only", "adapted", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", asked)
     study.main()
     (cell,) = json.loads((tmp_path / "adapted--shapes.json").read_text())["cells"].items()
     assert cell[0] == "1994"
