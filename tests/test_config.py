@@ -12,7 +12,6 @@ from tosca_cache.config import (
     FLOWS,
     NORMALIZATIONS,
     OPTIMIZERS,
-    PRESETS,
     SCHEDULERS,
     TrainConfig,
     describe,
@@ -22,7 +21,7 @@ from tosca_cache.config import (
     show,
     to_toml,
 )
-from tosca_cache.config.schema import KEYS
+from tosca_cache.config.schema import KEYS, SECTIONS
 from tosca_cache.errors import ConfigError
 
 POSITIVE = ("increment", "init_cls", "batch_size", "routing_batch_size", "mlp_ratio", "img_size", "shots")
@@ -51,7 +50,6 @@ def test_wrong_values_are_refused_with_the_key_and_a_remedy(key):
 def test_what_is_mistyped_names_the_nearest_and_the_layer_that_gave_it(tmp_path):
     for call, words in (
         (lambda: TrainConfig(flow="toscar"), "nearest is tosca_r"),
-        (lambda: resolve(preset="offical"), "Did you mean 'official'"),
         (lambda: resolve(overrides={"batchsize": 3}), "Did you mean 'batch_size'"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -68,9 +66,9 @@ def test_what_is_mistyped_names_the_nearest_and_the_layer_that_gave_it(tmp_path)
 
 
 def test_defaults_are_the_published_hyperparameters_with_another_router():
-    default, official = asdict(TrainConfig()), PRESETS["official"]
-    assert {key for key, value in official.items() if default[key] != value} == {"router"}
-    assert (default["router"], official["router"], official["routing_batch_size"]) == ("sample", "batch", 48)
+    published = {"flow": "tosca", "mlp_ratio": 16, "se_ratio": 16, "l1": 5e-4, "lr": 0.025, "epochs": 20}
+    published |= {"batch_size": 48, "optimizer": "sgd", "scheduler": "cosine", "momentum": 0.9, "eta_min": 1e-8}
+    assert asdict(TrainConfig()).items() >= (published | {"router": "sample", "routing_batch_size": 48}).items()
     assert TrainConfig(seeds=[1, 2], lr=1, img_size="any") == TrainConfig(seeds=(1, 2), lr=1.0)
 
 
@@ -102,14 +100,13 @@ def write(path, values):
 @given(
     line=st.sets(st.sampled_from(sorted(LINE_VALUES))),
     file=st.none() | st.sets(st.sampled_from(sorted(FILE_VALUES))),
-    preset=st.sampled_from([None, "official"]),
     dataset=st.sampled_from([None, "cub", "somewhere/else"]),
 )
-def test_precedence(tmp_path_factory, line, file, preset, dataset):
+def test_precedence(tmp_path_factory, line, file, dataset):
     typed, path = {key: LINE_VALUES[key] for key in line} | {"dataset": dataset}, None
     if file is not None:
         path = write(tmp_path_factory.mktemp("configs") / "mine.toml", {key: FILE_VALUES[key] for key in file})
-    resolved = resolve(config=path, preset=preset, overrides=typed)
+    resolved = resolve(config=path, overrides=typed)
 
     shipped_name = {None: "digits", "cub": "cub"}.get(dataset) if file is None else None
     below = resolve(config=shipped_name) if shipped_name else None
@@ -118,8 +115,6 @@ def test_precedence(tmp_path_factory, line, file, preset, dataset):
             expected, origin = getattr(TrainConfig(**{key: typed[key]}), key), "command line"
         elif key in (file or ()):
             expected, origin = getattr(TrainConfig(**{key: FILE_VALUES[key]}), key), f"file {path}"
-        elif preset and key in PRESETS["official"]:
-            expected, origin = PRESETS["official"][key], "preset official"
         elif below and below.origin[key] != "default":
             expected, origin = getattr(below.config, key), f"shipped configs/{shipped_name}.toml"
         else:
@@ -150,11 +145,8 @@ def test_shipped_configs_are_the_published_benchmarks_and_the_embedded_data():
         published = ("vit_base_patch16_224_in21k", "none", 224, (1993, 1994, 1995, 1996, 1997))
         store_and_seeds = (config.backbone, config.normalize, config.img_size, config.seeds)
         assert store_and_seeds == (published if name in PUBLISHED else ("vit_nano", "timm", 32, (1993,)))
-        untouched = set(
-            PRESETS["official"]
-        )  # so that --preset official has its full effect beside every shipped config
+        untouched = [key for section in ("module", "training", "inference") for key in SECTIONS[section]]
         assert all(getattr(config, key) == getattr(TrainConfig(), key) for key in untouched)
-        assert resolve(config=name, preset="official").config.router == "batch"
     domains = {"dataset": "digits-domains", "incremental": "domains", "increment": 10}
     assert resolve(config="digits-domains").config == replace(resolve(config="digits").config, **domains)
     for name in shipped_configs():
@@ -206,7 +198,7 @@ def test_written_settings_read_back_equal(tmp_path_factory, changes, idle, confi
     config = replace(config, **changes)
     path = tmp_path_factory.mktemp("round") / "trip.toml"
     path.write_text(to_toml(config), encoding="utf-8")
-    resolved = resolve(config=path, preset="official")
+    resolved = resolve(config=path)
     assert resolved.config == config
     assert {key for key, origin in resolved.origin.items() if origin != f"file {path}"} == idle
     assert set(resolved.ignored) == idle == set(config.idle)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from commands import cluster_of
 
 from tosca_cache.errors import StoreError, ToscaError, UsageError
 from tosca_cache.processes import MEMORY
@@ -50,8 +52,9 @@ def workers(request):
     module = {"dask": "distributed", "ray": "ray"}.get(request.param)
     if module is not None and find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
-    with Workers(request.param, 2) as started:
-        yield started
+    with ExitStack() as stack:
+        scheduler = None if module is None else stack.enter_context(cluster_of(request.param))
+        yield stack.enter_context(Workers(request.param, 2, scheduler))
 
 
 def run_jobs(function, jobs, n_jobs):
@@ -63,7 +66,7 @@ def run_jobs(function, jobs, n_jobs):
 def test_a_cluster_of_dask_in_short():
     """What the tests with `workers` show of it at length."""
     pytest.importorskip("distributed", reason="Dask is not installed")
-    with Workers("dask", 2) as started:
+    with cluster_of("dask") as scheduler, Workers("dask", 2, scheduler) as started:
         assert sorted(started.run(square, ((number,) for number in range(7)))) == [(n, n**2) for n in range(7)]
         with pytest.raises(StoreError, match="no room for"):
             list(started.run(refuse, [(1,), (2,)]))
@@ -85,10 +88,11 @@ def test_jobs_run_elsewhere_share_the_cores_give_each_result_once_and_errors_as_
 
 
 def test_threads_that_the_environment_allows(monkeypatch):
-    monkeypatch.setattr("tosca_cache.workers.cores", lambda: 6)
-    for said, threads in ((" 1,4", 1), ("0001", 1), *((text, 6) for text in ("999", "0", "-1", "many", "9" * 5000))):
+    for said, threads in ((" 1,4", 1), ("0001", 1), *((text, cores()) for text in ("0", "-1", "many", "9" * 5000))):
         monkeypatch.setenv("OMP_NUM_THREADS", said)
         assert threads_here() == threads
+    for said, threads in (("1", 1), ("999", cores())):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
         assert [found for _, found in run_jobs(look, [(1,)], n_jobs=1)] == [threads]
 
 
@@ -205,7 +209,7 @@ def test_what_a_process_killed_with_all_its_helpers_left_is_removed_by_the_next(
         (("slurm", 2), "--backend"),
         (("loky", 0), "--jobs"),
         (("loky", 100_000), "--jobs"),
-        (("ray", 100_000), "--jobs"),
+        (("ray", 2), "--scheduler"),
         (("loky", 2, "tcp://here:1"), "--scheduler"),
     ],
 )
@@ -226,4 +230,4 @@ def test_a_cluster_that_does_not_answer():
 def test_a_library_that_is_not_there(backend, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, {"dask": "distributed", "ray": "ray"}[backend], None)
     with pytest.raises(UsageError, match=rf"tosca-cache\[{backend}\]"):
-        Workers(backend, 2)
+        Workers(backend, 2, "127.0.0.1:1")

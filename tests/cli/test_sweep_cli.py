@@ -93,7 +93,7 @@ def test_tosca_train_repeats_the_chosen_setting(digits_place):
 
 def test_an_oracle_and_batch_routing_are_labelled_in_every_table(place):
     setting = ("--set", "lr=0.0001,0.05", "--set", "epochs=2", "--set", "increment=2", "--report-seeds", "1,2")
-    asked = ("sweep", "--dataset", "shapes", "--preset", "official", *setting, "--select", "test-oracle")
+    asked = ("sweep", "--dataset", "shapes", "--set", "router=batch", *setting, "--select", "test-oracle")
     result = tosca(*asked, code=0)
     first = result.stdout.splitlines()[1]
     assert "leaks the task" in first and words_of(result).count("leaks the task") == 3

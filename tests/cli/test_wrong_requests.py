@@ -63,16 +63,13 @@ compare teen --set teen.alfa=1 | 2 | did you mean 'alpha'?
 compare teen --set teen.alpha=nan | 2 | alpha cannot be 'nan'
 compare teen --set teen.alpha=much | 2 | give a finite number
 compare ranpac --set ranpac.expansion=-5 | 2 | give a whole number from 0 on
-compare ranpac --set ranpac.projection=x | 2 | ranpac cannot be made: law is 'x'
+compare ranpac --set ranpac.selection=x | 2 | unknown selection 'x'
 compare simplecil --set simplecil.k=1 | 2 | it has none
 compare teen --set alpha=1 | 2 | write it as --set METHOD.OPTION=VALUE
 compare simplecil --seeds 0 | 2 | give a count of 1 or more
 compare simplecil --seeds 1993,x | 2 | cannot be '1993,x'
 compare simplecil --increment 11 | 2 | increment is 11
 compare simplecil --format html | 2 | there is no format 'html'
-compare simplecil --out table.doc | 2 | says no format
-compare simplecil --out nowhere/t.csv | 2 | the table cannot be written
-compare simplecil --out photos --format csv | 2 | the table cannot be written
 compare simplecil --shots 0 | 2 | shots cannot be 0
 compare tosca --router x | 2 | unknown router
 compare simplecil --plugin none.py | 2 | there is no such file

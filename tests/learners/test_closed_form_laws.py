@@ -1,25 +1,31 @@
-"""Closed-form learners solve the equations they say, for any order and split of the rows."""
+"""Closed-form learners give the same for any order and split of the rows, and keep none; what they draw follows its law."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from reference.closed_form_plain import fecam_distances, lda_scores, ridge_weights
-from sklearn.linear_model import Ridge as SklearnRidge
+from reference import official_newer as plain
+from reference.closed_form_plain import fecam_distances, one_hot, ridge_weights, unit
 
 from tosca_cache.closed_form import expansion
-from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.mahalanobis import CommonCovariance, Shrinkage
-from tosca_cache.closed_form.ridge import Ridge
-from tosca_cache.config import Settings
+from tosca_cache.closed_form.ridge import stratified_folds
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
-from tosca_cache.seeds import derive_seed
+from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Rows, Task
 
 SPLITS = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 SEEDS = st.integers(0, 10**6)
+DIM = 6
+BLURRY = {
+    "acil": {"buffer": 15},
+    "garm": {"buffer": 15},
+    "f-oal": {"buffer": 15},
+    "ranpac": {"expansion": 15, "lam": 0.1, "precision": "float64"},
+    "klda": {"expansion": 15, "gamma": 0.1},  # no width is set by the first rows
+    "randumb": {"expansion": 15, "gamma": 0.1},
+}
 
 
 def draw(seed, counts, dim):
@@ -61,8 +67,11 @@ def learned(name, x, labels, parts, stops, **options):
     return learner
 
 
-def one_hot(labels):
-    return np.eye(labels.max() + 1)[labels]
+def problem(seed=2, each=9, sizes=(1, 2, 1)):
+    x, labels = draw(seed, [each] * sum(sizes), DIM)
+    stops = by_class(labels, list(sizes))
+    rows = x[:, 0].astype(np.float64)
+    return x, labels, stops, rows, [(rows[part], labels[part]) for part in stops[0]]
 
 
 def random_features(learner, x):
@@ -84,16 +93,6 @@ def test_incremental_is_joint_and_class_order_does_not_matter(name, sizes, each,
         np.testing.assert_allclose(back, joint, rtol=1e-8, atol=1e-8 * max(1, np.abs(joint).max()))
 
 
-def test_nmc_is_the_nearest_plain_mean_of_unit_vectors():
-    x, labels = draw(1, [3, 5, 4], 6)
-    rows = x[:, 0].astype(np.float64) / np.linalg.norm(x[:, 0].astype(np.float64), axis=1, keepdims=True)
-    means = np.stack([rows[labels == c].mean(0) for c in range(3)])
-    distance = ((rows[:, None] - means) ** 2).sum(2)
-    learner = learned("nmc", x, labels, *by_class(labels, [1, 2]))
-    np.testing.assert_allclose(learner.scores(x[:, 0].astype(np.float64)), -distance, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(learner.scores(x[:, 0]), -distance, atol=1e-6)
-
-
 def test_nmc_predicts_in_single_precision_what_it_predicts_in_double():
     """Classes that differ by less than single precision can tell."""
     generator = np.random.default_rng(5)
@@ -104,59 +103,6 @@ def test_nmc_predicts_in_single_precision_what_it_predicts_in_double():
     np.testing.assert_array_equal(learner.scores(rows).argmax(1), learner.scores(rows.astype(np.float64)).argmax(1))
 
 
-@settings(max_examples=25, deadline=None)
-@given(sizes=SPLITS, each=st.integers(1, 6), dim=st.integers(2, 9), seed=SEEDS)
-def test_lda_heads_are_their_equations(sizes, each, dim, seed):
-    x, labels = draw(seed, [each] * sum(sizes), dim)
-    assume(len(x) > 1)
-    rows, parts = x[:, 0].astype(np.float64), by_class(labels, sizes)
-    identity = np.eye(dim)
-    total = lda_scores(rows, labels, rows, "total", lambda s: s + identity)
-    np.testing.assert_allclose(learned("fsa-lda", x, labels, *parts).scores(x[:, 0]), total, rtol=1e-8, atol=1e-8)
-    within = lda_scores(rows, labels, rows, "within", lambda s: (1 - 1e-4) * s + 1e-4 * identity)
-    ours = learned("slda", x, labels, *parts).scores(x[:, 0])
-    np.testing.assert_allclose(ours, within, rtol=1e-6, atol=1e-8 * np.abs(within).max())
-
-
-@settings(max_examples=25, deadline=None)
-@given(dim=st.integers(1, 5), total=st.booleans(), seed=SEEDS)
-def test_lda_without_a_ridge_does_not_see_affine_maps(dim, total, seed):
-    """Its scores are distances up to what all classes share."""
-    x, labels = draw(seed, [9] * 4, dim)
-    generator = np.random.default_rng(seed)
-    left, right = (np.linalg.qr(generator.normal(size=(dim, dim)))[0] for _ in range(2))
-    mapped = x[:, 0] @ (left * generator.uniform(0.5, 3, dim) @ right) + generator.normal(size=dim)
-    scores = []
-    for rows in (x[:, 0].astype(np.float64), mapped):
-        lda = Lda(shrinkage=0.0, total=total, relative=False)
-        lda.observe(torch.from_numpy(rows), torch.from_numpy(labels), 4)
-        found = lda.scores(torch.from_numpy(rows)).numpy()
-        scores.append(found - found.mean(1, keepdims=True))
-    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-6, atol=1e-7 * np.abs(scores[0]).max())
-
-
-def test_film_matters_to_fsa_only_through_its_ridge():
-    x, labels = draw(2, [12] * 4, 5)
-    views = np.concatenate([x, x + np.float32(0.1)], 1)
-    parts = by_class(labels, [2, 2])
-    quick = Settings(epochs=5, batch_size=8, lr=0.1)
-    centred = {}
-    for ridge in (0.0, 30.0):
-        for film in (False, True):
-            learner = learned("fsa-lda", views, labels, *parts, ridge=ridge, film=film, settings=quick)
-            scores = learner.scores(x[:, 0])
-            centred[ridge, film] = scores - scores.mean(1, keepdims=True)
-    assert not torch.equal(learner.film.gamma, torch.ones(5))
-    assert learner.trainable_parameters == 0  # FiLM is frozen after task 0
-    first = learned("fsa-lda", views, labels, parts[0][:1], parts[1][:1], film=True, settings=quick)
-    assert first.trainable_parameters == 5 + 5 + 2 * 5 + 1
-    again = LEARNERS["fsa-lda"](seed=5, film=True, ridge=30.0, settings=quick)
-    again.load_state(learner.state())
-    np.testing.assert_allclose(again.scores(x[:, 0]), learner.scores(x[:, 0]), rtol=1e-9)
-    np.testing.assert_allclose(centred[0.0, True], centred[0.0, False], rtol=1e-3, atol=1e-3)
-    assert np.abs(centred[30.0, True] - centred[30.0, False]).max() > 0.01
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     counts=st.lists(st.integers(1, 9), min_size=2, max_size=5),
@@ -164,61 +110,13 @@ def test_film_matters_to_fsa_only_through_its_ridge():
     dim=st.integers(1, 6),
     seed=SEEDS,
 )
-@pytest.mark.parametrize("name", ["acil", "garm", "ranpac"])
-def test_ridge_learners_are_the_joint_solution_of_blurry_tasks(name, counts, tasks, dim, seed):
-    """Also with fewer rows than features and with more, in any order and split, with rows of earlier classes."""
+@pytest.mark.parametrize(("name", "options"), BLURRY.items())
+def test_rows_may_come_in_any_order_and_task(name, options, counts, tasks, dim, seed):
+    """Also with fewer rows than features and with more, and with rows of earlier classes: as all rows at once."""
     x, labels = draw(seed, counts, dim)
-    options = {"acil": {"buffer": 15}, "garm": {"buffer": 15}, "ranpac": {"expansion": 15, "lam": 0.1}}[name]
-    if name == "ranpac":
-        options |= {"precision": "float64"}
-    learner = learned(name, x, labels, *blurry(labels, seed, tasks), **options)
-    h = random_features(learner, x)
-    inverse = 1 / np.array(counts)
-    weights = (inverse / inverse.mean())[labels] if name == "garm" else None
-    joint = h @ ridge_weights(h, one_hot(labels), 0.1, weights)
-    np.testing.assert_allclose(learner.scores(x[:, 0]), joint, rtol=1e-8, atol=1e-8)
-
-
-@pytest.mark.parametrize("rows", [3, 30])
-def test_ranpac_and_garm_are_acil_where_they_should_be(rows):
-    """At equal lambda and projection; and with as many rows of each class."""
-    x, labels = draw(3, [rows] * 4, 5)
-    parts = by_class(labels, [2, 2])
-    acil = learned("acil", x, labels, *parts, buffer=30, gamma=0.5).scores(x[:, 0])
-    same = {"expansion": 30, "lam": 0.5, "projection": "uniform", "precision": "float64"}
-    np.testing.assert_allclose(learned("ranpac", x, labels, *parts, **same).scores(x[:, 0]), acil, rtol=1e-8, atol=1e-9)
-    garm = learned("garm", x, labels, *parts, buffer=30, gamma=0.5)
-    np.testing.assert_allclose(garm.scores(x[:, 0]), acil, rtol=1e-8, atol=1e-9)
-
-
-@settings(max_examples=15, deadline=None)
-@given(sizes=SPLITS, each=st.integers(1, 12), seed=SEEDS, size=st.sampled_from([10, 60, 200]))
-def test_ranpac_is_the_plain_ridge_in_both_of_its_forms(sizes, each, seed, size):
-    """Lambda chosen by each task's own rows; weights from roots of Gram matrices or from the sums themselves."""
-    x, labels = draw(seed, [each] * sum(sizes), 6)
-    plain = Ridge(size, seed=derive_seed(5, "projection"), selection="split")
-    ours = LEARNERS["ranpac"](seed=5, expansion=size, precision="float64")
-    for task in tasks_of(x, labels, *by_class(labels, sizes)):
-        ours.observe(task)
-        plain.observe(
-            torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop
-        )
-    plain.lam = ours.classifier.lam = max(plain.lam, ours.classifier.lam, 1e-3)  # below, rounding decides
-    rows = torch.from_numpy(x[:, 0])
-    torch.testing.assert_close(torch.from_numpy(ours.scores(x[:, 0])), plain.scores(rows), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_ranpac_chooses_the_lambda_of_the_plain_ridge(precision):
-    x, labels = draw(8, [30] * 4, 6)
-    plain = Ridge(20, seed=derive_seed(5, "projection"), selection="split")
-    ours = LEARNERS["ranpac"](seed=5, expansion=20, precision=precision)
-    for task in tasks_of(x, labels, *by_class(labels, [2, 2])):
-        ours.observe(task)
-        plain.observe(
-            torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop
-        )
-        assert ours.classifier.lam == plain.lam > 1e-8
+    parts = learned(name, x, labels, *blurry(labels, seed, tasks), **options).scores(x[:, 0])
+    joint = learned(name, x, labels, [np.arange(len(x))], [len(counts)], **options).scores(x[:, 0])
+    np.testing.assert_allclose(parts, joint, rtol=1e-5, atol=1e-6 * max(1, np.abs(joint).max()))
 
 
 @pytest.mark.parametrize("size", [300, 50])
@@ -255,28 +153,20 @@ def test_a_lambda_too_small_for_equal_rows_is_raised(size):
 def test_no_row_is_kept():
     """No stored vector points the way of a row's random features, in tasks of several rows of a class."""
     x, labels = draw(6, [6] * 4, 5)
-    for name, options, kept in (
-        ("acil", {"buffer": 40}, "root."),
-        ("garm", {"buffer": 40}, "root."),
-        ("ranpac", {"expansion": 40}, "root."),
-        ("klda", {"expansion": 40}, "root."),
-        ("fly-cl", {"expansion": 40, "active": 0.25}, "root."),
-        ("f-oal", {"buffer": 40}, "root."),
-        ("loranpac", {"expansion": 40}, "axes"),
+    for name, options in (
+        ("acil", {"buffer": 40}),
+        ("garm", {"buffer": 40}),
+        ("ranpac", {"expansion": 40}),
+        ("klda", {"expansion": 40}),
+        ("fly-cl", {"expansion": 40, "active": 0.25}),
+        ("f-oal", {"buffer": 40}),
+        ("loranpac", {"expansion": 40}),
     ):
         learner = learned(name, x, labels, *by_class(labels, [2, 2]), **options)
         h = random_features(learner, x)
-        roots = torch.cat([t for n, t in learner.state().items() if n.startswith(kept)]).double().numpy()
+        roots = torch.cat([t for n, t in learner.state().items() if ".dual." in n or ".axes" in n]).double().numpy()
         cosine = (roots @ h.T) / np.outer(np.linalg.norm(roots, axis=1), np.linalg.norm(h, axis=1))
         assert np.abs(cosine).max() < 0.999
-
-
-def test_ranpac_raw_is_ridge_regression():
-    x, labels = draw(7, [12] * 4, 6)
-    learner = learned("ranpac-raw", x, labels, *by_class(labels, [2, 2]))
-    rows = x[:, 0].astype(np.float64)
-    theirs = SklearnRidge(learner.classifier.lam, fit_intercept=False).fit(rows, one_hot(labels)).predict(rows)
-    np.testing.assert_allclose(learner.scores(x[:, 0]), theirs, rtol=1e-8, atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
@@ -292,39 +182,13 @@ def test_fecam_is_its_equations(counts, dim, a1, a2, seed):
     assume(a1 > 0 or a2 == 0)  # an indefinite matrix of no rank to speak of is nobody's setting
     x, labels = draw(seed, counts, dim)
     learner = learned("fecam", x, labels, *by_class(labels, [1, len(counts) - 1]), a1=a1, a2=a2)
-    rows = x[:, 0].astype(np.float64) / np.linalg.norm(x[:, 0].astype(np.float64), axis=1, keepdims=True)
-    plain = fecam_distances(rows, labels, rows, a1, a2)
-    np.testing.assert_allclose(learner.scores(x[:, 0]), -plain, rtol=1e-5, atol=1e-6 * max(1, np.abs(plain).max()))
+    rows = unit(x[:, 0].astype(np.float64))
+    wanted = -fecam_distances(rows, labels, rows, a1, a2)
+    np.testing.assert_allclose(learner.scores(x[:, 0]), wanted, rtol=1e-5, atol=1e-6 * max(1, np.abs(wanted).max()))
     if a1 and not a2:
-        assert len(learner.state()["factors"]) <= sum(min(dim, n - 1) for n in counts)
-
-
-def test_fecam_with_an_identity_covariance_is_the_nearest_mean():
-    x, labels = draw(9, [1] * 5, 6)
-    rows = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
-    nmc, fecam = (
-        learned(name, x, labels, *by_class(labels, [2, 3])).scores(rows.astype(float)) for name in ("nmc", "fecam")
-    )
-    np.testing.assert_allclose(fecam, nmc, rtol=1e-9, atol=1e-12)
-    common = CommonCovariance(Shrinkage(1.0, 0.0))
-    common.load_state({"means": torch.randn(5, 6).double(), "covariance": 0.3 * torch.eye(6).double()})
-    points = torch.from_numpy(rows).double()
-    torch.testing.assert_close(common.scores(points), -torch.cdist(points, common.means).square())
-
-
-def test_fecam_common_averages_the_covariances_of_tasks():
-    x, labels = draw(10, [5, 9, 4], 6)
-    rows = x[:, 0].astype(np.float64) / np.linalg.norm(x[:, 0].astype(np.float64), axis=1, keepdims=True)
-    parts = by_class(labels, [1, 2])
-    learner = learned("fecam-common", x, labels, *parts)
-    covariance = np.cov(rows[parts[0][0]].T) / 3 + 2 * np.cov(rows[parts[0][1]].T) / 3
-    np.testing.assert_allclose(learner.state()["covariance"], covariance, rtol=1e-9, atol=1e-12)
-    shrunk = covariance + np.diag(covariance).mean() * np.eye(6)
-    deviation = np.sqrt(np.diag(shrunk))
-    inverse = np.linalg.inv(shrunk / np.outer(deviation, deviation))
-    difference = rows[:, None] - np.stack([rows[labels == c].mean(0) for c in range(3)])
-    distance = np.einsum("ncd,de,nce->nc", difference, inverse, difference)
-    np.testing.assert_allclose(learner.scores(x[:, 0]), -distance, rtol=1e-8, atol=1e-9)
+        assert sum(len(t) for name, t in learner.state().items() if "factors" in name) <= sum(
+            min(dim, n - 1) for n in counts
+        )
 
 
 @pytest.mark.parametrize("kept", [2**28, 5000, 0])
@@ -344,3 +208,116 @@ def test_watched_rows_get_the_answers_of_asking_anew(name, kept, make_stream, mo
         asked.observe(task)
         expected = asked.scores(np.concatenate(tests[: task.number + 1])).argmax(1)
         np.testing.assert_array_equal(outcome.predictions[task.number].labels, expected)
+
+
+def test_the_width_of_a_kernel_is_that_of_the_first_task():
+    x, labels, stops, _, parts = problem()
+    first = parts[0][0]
+    pairs = ((first[:, None] - first) ** 2).sum(2)[np.triu_indices(len(first), 1)]
+    expected = {"klda": 1 / (2 * np.sort(pairs)[(len(pairs) - 1) // 2]), "randumb": 1 / (DIM * first.var())}
+    for name, gamma in expected.items():
+        given_width = learned(name, x, labels, *stops, expansion=30, gamma=gamma).scores(x[:, 0])
+        own = learned(name, x, labels, *stops, expansion=30)
+        np.testing.assert_allclose(own.scores(x[:, 0]), given_width, rtol=1e-7, atol=1e-9)
+        assert float(own.state()["classifier.features.gamma"]) == pytest.approx(gamma)
+
+
+def test_fourier_features_are_nearly_the_gaussian_kernel():
+    x, _, _, rows, _ = problem()
+    learner = learned("klda", x, np.zeros(len(x), int), [np.arange(len(x))], [1], expansion=40_000, gamma=0.03)
+    z = plain.fourier(rows[:9], learner.classifier.features)
+    kernel = np.exp(-0.03 * ((rows[:9, None] - rows[:9]) ** 2).sum(2))
+    np.testing.assert_allclose(z @ z.T, kernel, atol=0.03)
+
+
+def test_anacp_samples_have_the_mean_and_covariance_of_their_class():
+    classifier = LEARNERS["anacp"](seed=5, per_class=20_000).classifier
+    sigma = np.cov(np.random.default_rng(0).normal(size=(4, 30)) * [[1], [2], [3], [4]])
+    means = np.arange(8.0).reshape(2, 4)
+    drawn = classifier.samples(torch.from_numpy(means), torch.from_numpy(sigma)).numpy().reshape(2, -1, 4)
+    np.testing.assert_allclose(drawn.mean(1), means, atol=0.15)
+    np.testing.assert_allclose(np.cov(drawn[1].T), sigma, atol=0.5)
+    assert not np.allclose(drawn[0] - means[0], drawn[1] - means[1])
+
+
+@pytest.mark.parametrize("centres", [4, 100])
+def test_gkeal_is_ridge_on_kernel_values(centres):
+    x, labels, stops, rows, parts = problem()
+    learner = learned("gkeal", x, labels, *stops, centres=centres, gamma=0.3, sigma=4.0)
+    points = learner.state()["classifier.features.centres"].numpy()
+    assert len(points) == min(centres, len(parts[0][0]))
+    assert all((point == parts[0][0]).all(1).any() for point in points)
+    assert len(np.unique(points, axis=0)) == len(points)
+    phi = np.exp(-((rows[:, None] - points) ** 2).sum(2) / (2 * 4.0**2))
+    expected = phi @ ridge_weights(phi, one_hot(labels), 0.3)
+    np.testing.assert_allclose(learner.scores(x[:, 0]), expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("a1", "a2"), [(6.12, 8.10), (1.0, 0.0)])
+def test_fenec_is_the_distance_to_the_nearest_centre(a1, a2):
+    x, labels = draw(5, [1, 3, 9, 30], DIM)
+    learner = learned("fenec", x, labels, *by_class(labels, [2, 2]), centres=6, a1=a1, a2=a2)
+    u, centres = unit(x[:, 0].astype(np.float64)), [part.numpy() for part in learner.classifier.centres]
+    assert [len(part) for part in centres] == [1, 1, 4, 6]
+    for c, points in enumerate(centres):  # each is the mean of the rows that are nearest to it
+        own = u[labels == c]
+        nearest = ((own[:, None] - points) ** 2).sum(2).argmin(1)
+        np.testing.assert_allclose(points, [own[nearest == i].mean(0) for i in range(len(points))], atol=1e-6)
+    expected = -plain.fenec_distances(u, labels, u, centres, a1, a2)[..., 0]
+    np.testing.assert_allclose(learner.scores(x[:, 0]), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+
+
+def test_fenec_log_trains_two_numbers_on_the_first_task():
+    x, labels = draw(5, [40, 3, 45, 30], DIM)
+    learner = learned("fenec", x, labels, *by_class(labels, [3, 1]), centres=4, log=3)
+    u, centres = unit(x[:, 0].astype(np.float64)), [part.numpy() for part in learner.classifier.centres]
+    assert [len(part) for part in centres] == [4, 1, 4, 4]
+    distances = plain.fenec_distances(u, labels, u, centres, 6.12, 8.10, nearest=3)
+    first, batches = np.flatnonzero(labels < 3), []
+    draws = numpy_generator(derive_seed(learner.seed, "centres"), "distance logits")
+    for _ in range(10):
+        order = draws.permutation(len(first))
+        batches += np.split(order, range(64, len(order), 64))
+    a, b = plain.fenec_training(distances[first][:, :3], labels[first], batches)
+    np.testing.assert_allclose(learner.state()["classifier.logits.numbers"].numpy(), [a, b], rtol=1e-6)
+    assert a != 0 and b != -1
+    np.testing.assert_allclose(learner.scores(x[:, 0]), plain.fenec_logits(distances, a, b), rtol=1e-6, atol=1e-9)
+
+
+def test_layup_chooses_lambda_by_stratified_folds_and_all_sums():
+    x, labels, stops, rows, parts = problem(seed=7, each=12)
+    learner = learned("layup", x, labels, *stops)
+    weights, lam = plain.layup_weights(parts)
+    assert learner.classifier.lam == lam
+    np.testing.assert_allclose(learner.scores(x[:, 0]), rows @ weights, rtol=1e-6, atol=1e-8)
+
+
+def test_folds_are_those_of_scikit_learn_and_go_on_below_one_row_each():
+    labels = np.random.default_rng(1).permutation(np.repeat([3, 5, 9], [7, 4, 13]))
+    folds = plain.StratifiedKFold(4).split(labels, labels)
+    expected = np.empty_like(labels)
+    for number, (_, held) in enumerate(folds):
+        expected[held] = number
+    np.testing.assert_array_equal(stratified_folds(torch.from_numpy(labels)), expected)
+    assert stratified_folds(torch.tensor([4, 2, 2])).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("rows", [3, 30])
+def test_acil_may_choose_its_ridge_without_held_out_rows(rows):
+    x, labels = draw(3, [rows] * 4, 5)
+    learner = learned("acil", x, labels, *by_class(labels, [2, 2]), buffer=30, selection="gcv")
+    h = random_features(learner, x)
+    assert learner.classifier.lam != 0.1
+    expected = h @ ridge_weights(h, one_hot(labels), learner.classifier.lam)
+    np.testing.assert_allclose(learner.scores(x[:, 0]), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_single_precision_that_is_not_enough_becomes_double_for_all_of_a_solution():
+    """Features so large that a factor in single precision fails after one that did not."""
+    x, labels, _, _, _ = problem(each=5)
+    x = (x * np.where(labels == 0, 1.0, 1e9)[:, None, None]).astype(np.float32)
+    order = [np.flatnonzero(labels == c) for c in range(4)]
+    learner = LEARNERS["ranpac"](seed=derive_seed(5, "x"), expansion=40, lam=1.0)
+    for c, part in enumerate(order):
+        learner.observe(Task(c, range(c, c + 1), Rows(x[part], labels[part], part)))
+        assert np.isfinite(learner.scores(x[part, 0])).all()

@@ -1,6 +1,28 @@
-"""Closed-form classifiers in plain numpy, all rows at once, from their equations; nothing is imported from the package."""
+"""Formulas in plain numpy that several comparisons share, all rows at once; nothing is imported from the package."""
 
 import numpy as np
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def softmax(logits):
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
+
+
+def one_hot(labels, classes=None):
+    return np.eye(classes or labels.max() + 1)[labels]
+
+
+def class_means(x, labels, classes):
+    return np.stack([x[labels == c].mean(0) for c in classes])
+
+
+def mahalanobis(rows, means, precision):
+    difference = rows[:, None] - means
+    return np.einsum("ncd,de,nce->nc", difference, precision, difference)
 
 
 def ridge_weights(h, y, lam, weights=None):
@@ -11,31 +33,17 @@ def ridge_weights(h, y, lam, weights=None):
     return np.linalg.lstsq(stacked, target, rcond=None)[0]
 
 
-def lda_scores(x, labels, rows, covariance, regular):
-    """Uniform priors; covariance: `total` or `within`; regular: what is made of it before it is inverted."""
-    classes = labels.max() + 1
-    means = np.stack([x[labels == c].mean(0) for c in range(classes)])
-    centred = x - (x.mean(0) if covariance == "total" else means[labels])
-    freedom = len(x) - (1 if covariance == "total" else classes)
-    inverse = np.linalg.inv(regular(centred.T @ centred / max(freedom, 1)))
-    weights = means @ inverse
-    return rows @ weights.T - 0.5 * (weights * means).sum(1)
-
-
 def fecam_distances(x, labels, rows, a1, a2):
     """The script for vision transformers, class by class with a pseudo-inverse; a covariance of zero has the identity."""
     distances = []
     for c in range(labels.max() + 1):
         own = x[labels == c]
-        difference = rows - own.mean(0)
-        covariance = np.cov(own.T, ddof=1) if len(own) > 1 else np.zeros((x.shape[1],) * 2)
-        distances.append(
-            np.einsum("nd,de,ne->n", difference, _precision(np.atleast_2d(covariance), a1, a2), difference)
-        )
-    return np.stack(distances, 1)
+        distances.append(mahalanobis(rows, own.mean(0)[None], fecam_precision(own, a1, a2)))
+    return np.concatenate(distances, 1)
 
 
-def _precision(covariance, a1, a2):
+def fecam_precision(rows, a1, a2):
+    covariance = np.atleast_2d(np.cov(rows.T)) if len(rows) > 1 else np.zeros((rows.shape[1],) * 2)
     if np.trace(covariance) < 1e-18:
         return np.eye(len(covariance))
     off = covariance - np.diag(np.diag(covariance))

@@ -65,6 +65,12 @@ class Case:
         """Clean test rows of the first tasks, [n, d], as stored (float32)."""
         return np.concatenate([self.stream.test(t).features[:, 0] for t in range(tasks)])
 
+    def after_each_task(self):
+        """(rows, labels) of each task so far, and the rows asked about in float64."""
+        for task in range(len(self.x)):
+            parts = list(zip(self.x[: task + 1], self.labels[: task + 1], strict=True))
+            yield parts, self.asked(task + 1).astype(np.float64)
+
     def ask(self, learner, tasks):
         """Scores of the test rows of the first tasks, by the test set of a learner that is told their task."""
         if learner.name not in TOLD:

@@ -3,20 +3,25 @@
 from functools import cached_property
 
 import numpy as np
+from reference.closed_form_plain import class_means, mahalanobis, unit
 from reference.official import DIM, Case, Comparison, Scores
-from reference.official_means import class_means, unit
 from sklearn.covariance import OAS
+
+
+def discriminants(case, inverse):
+    """x^T P mu - mu^T P mu / 2 after each task with P = inverse(rows, rows about their class means, class means)."""
+    found = []
+    for parts, asked in case.after_each_task():
+        x, labels = np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+        means = class_means(x, labels, range(labels.max() + 1))
+        weights = inverse(x, x - means[labels], means) @ means.T
+        found.append(asked @ weights - 0.5 * (weights * means.T).sum(0))
+    return found
 
 
 def fsa(case):
     """aresPanos/fsa, src/utils.py, compute_lda_head: the covariance of all rows about their mean, plus the identity."""
-    found = []
-    for task in range(len(case.x)):
-        x, labels = np.concatenate(case.x[: task + 1]), np.concatenate(case.labels[: task + 1])
-        means = class_means(x, labels, range(labels.max() + 1))
-        weights = np.linalg.solve(np.cov(x.T) + np.eye(x.shape[1]), means.T)
-        found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
-    return found
+    return discriminants(case, lambda x, centred, means: np.linalg.inv(np.cov(x.T) + np.eye(DIM)))
 
 
 def slda(case):
@@ -39,13 +44,31 @@ def slda(case):
 
 def slda_fixed(case):
     """What ours has in its place: rows about final class means, divisor n - C."""
-    found = []
-    for task in range(len(case.x)):
-        x, labels = np.concatenate(case.x[: task + 1]), np.concatenate(case.labels[: task + 1])
-        means = class_means(x, labels, range(labels.max() + 1))
-        S = (x - means[labels]).T @ (x - means[labels]) / (len(x) - len(means))
-        weights = np.linalg.inv((1 - 1e-4) * S + 1e-4 * np.eye(DIM)) @ means.T
-        found.append(case.asked(task + 1).astype(np.float64) @ weights - 0.5 * (weights * means.T).sum(0))
+
+    def inverse(x, centred, means):
+        return np.linalg.inv((1 - 1e-4) * centred.T @ centred / (len(x) - len(means)) + 1e-4 * np.eye(DIM))
+
+    return discriminants(case, inverse)
+
+
+def slda_oas(case):
+    """The same covariance, shrunk by the share of the mean variance that scikit-learn's OAS finds."""
+
+    def inverse(x, centred, means):
+        S, share = centred.T @ centred / (len(x) - len(means)), OAS(assume_centered=True).fit(centred).shrinkage_
+        return np.linalg.inv((1 - share) * S + share * np.trace(S) / DIM * np.eye(DIM))
+
+    return discriminants(case, inverse)
+
+
+def fecam_common(case):
+    """One covariance: the tasks' ones about their means, averaged by their classes; shrunk, and made correlations."""
+    found, S = [], 0
+    for parts, asked in case.after_each_task():
+        units, labels = unit(np.concatenate([x for x, _ in parts])), np.concatenate([y for _, y in parts])
+        S = (S * (len(parts) - 1) + np.cov(unit(parts[-1][0]).T)) / len(parts)
+        means, precision = class_means(units, labels, range(labels.max() + 1)), correlations(shrunk(S, 1, 0, 1))
+        found.append(-mahalanobis(unit(asked), means, np.linalg.inv(precision)))
     return found
 
 
@@ -72,8 +95,7 @@ def after_each_task(case, mean, inverse, asked):
             means.append(mean(x[labels == c]))
             inverses.append(inverse(x[labels == c]))
         z = asked(case.asked(task + 1).astype(np.float64))
-        rows = [np.einsum("nd,de,ne->n", z - m, P, z - m) for m, P in zip(means, inverses, strict=True)]
-        found.append(-np.stack(rows, 1))
+        found.append(-np.concatenate([mahalanobis(z, m[None], P) for m, P in zip(means, inverses, strict=True)], 1))
     return found
 
 
@@ -148,6 +170,7 @@ COMPARED = {
     "slda": [
         Comparison(slda, Scores("slda", {"estimator": "streaming"}), classes=True),
         Comparison(slda_fixed, Scores("slda"), classes=True),
+        Comparison(slda_oas, Scores("slda", {"estimator": "oas"}), classes=True, atol=1e-5),
     ],
     "fecam": [
         fecam(fecam_vit(1, 0)),
@@ -155,5 +178,6 @@ COMPARED = {
         fecam_positive(fecam_cnn(0.5), tukey=0.5),
         fecam_positive(fecam_cnn(0.5, diagonal=True), tukey=0.5, covariance="diagonal"),
     ],
+    "fecam-common": [Comparison(fecam_common, Scores("fecam-common"), classes=True)],
     "fecam-pilot": [Comparison(fecam_pilot, Scores("fecam-pilot"), classes=True)],
 }

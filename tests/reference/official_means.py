@@ -1,15 +1,8 @@
 """Learners of class means, of nothing but their formulas; each names the official code that has them."""
 
 import numpy as np
+from reference.closed_form_plain import class_means, unit
 from reference.official import Comparison, Scores
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-
-
-def class_means(x, labels, classes):
-    return np.stack([x[labels == c].mean(0) for c in classes])
 
 
 def simplecil(case):

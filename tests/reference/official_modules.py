@@ -8,7 +8,8 @@ TOSCA: reference/tosca.md, "Inference after task t". PROTEUS: arXiv 2603.13235, 
 from math import erf
 
 import numpy as np
-from reference.official import Comparison, Scores, from_state, history
+from reference.closed_form_plain import softmax, unit
+from reference.official import Comparison, Scores, from_state
 from scipy.stats import norm
 
 ERF = np.vectorize(erf)
@@ -24,15 +25,6 @@ def luca(state, t, x, prefix="module.", flow="tosca"):
     h = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) * p["norm_weight"] + p["norm_bias"]
     gate = np.maximum(h @ p["squeeze_weight"].T, 0) @ p["excite_weight"].T
     return h / (1 + np.exp(-gate))
-
-
-def unit(rows):
-    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
-
-
-def softmax(logits):
-    p = np.exp(logits - logits.max(-1, keepdims=True))
-    return p / p.sum(-1, keepdims=True)
 
 
 def module_logits(case, number, state):
@@ -84,11 +76,9 @@ def mos_statistics(case, number, state):
 
 
 def our_statistics(case, number, state):
-    ends = np.cumsum(state["gaussians.ranks"]).astype(int)
-    factors = np.split(state["gaussians.factors"], ends[:-1])
-    return np.stack(
-        [np.concatenate([state["gaussians.means"][c][None], factors[c].T @ factors[c]]) for c in case.classes[number]]
-    )
+    factors = [state[f"gaussians.factors.{c}"] for c in case.classes[number]]
+    means = state["gaussians.means"][case.classes[number].start :]
+    return np.stack([np.concatenate([mean[None], F.T @ F]) for mean, F in zip(means, factors, strict=True)])
 
 
 # APER
@@ -185,11 +175,6 @@ def parts(plain, ours, name, **options):
     """A part of what a learner has learned, compared with the published formula."""
     both = (from_state(plain, name, **options), from_state(ours, name, **options))
     return Comparison(*both, rtol=1e-3, atol=1e-4)
-
-
-def merged(case):
-    """MOS at momentum 1: every module is the mean of the earlier ones, which are the first."""
-    return [history(case, "mos", (("momentum", 1.0),))[-1].state["module.down_weight"][t] for t in (1, 2)]
 
 
 COMPARED = {

@@ -7,15 +7,15 @@ from math import cos, pi
 
 import numpy as np
 import torch
-from reference.official import DIM, QUICK, Comparison, Scores
-from reference.official_means import class_means, unit
+from reference.closed_form_plain import class_means, softmax, unit
+from reference.official import DIM, Comparison, Scores
+from reference.official_training import train
 from sklearn.svm import LinearSVC
 
 from tosca_cache.learners.fetril import SGD
-from tosca_cache.learners.heads import LinearKind, LucaKind
+from tosca_cache.learners.heads import LinearKind
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.train.batches import epoch_batches
-from tosca_cache.train.gradient import task_steps
 
 
 def cosine_rate(settings, epoch):
@@ -110,11 +110,6 @@ def lame(affinity, k=5, size=10):
     return plain
 
 
-def softmax(scores):
-    found = np.exp(scores - scores.max(1, keepdims=True))
-    return found / found.sum(1, keepdims=True)
-
-
 def kernel(z, affinity, k):
     distance = np.linalg.norm(z[:, None] - z, axis=2)
     if affinity == "rbf":
@@ -137,18 +132,7 @@ def settled(unary, K):
     return Y
 
 
-# SLCA, L2
-
-
-def head_rows(case, task):
-    """The rows of a linear head for a task's classes, as drawn: weight [K, d] and bias [K], float64."""
-    drawn = LinearKind().rows(DIM, len(case.classes[task]), case.seed, task)
-    return drawn["weight"][0].double(), drawn["bias"][0].double()
-
-
-def minibatches(case, task):
-    steps = task_steps([case.stream.task(task)], [case.seed], QUICK, torch.device("cpu"))
-    return [(step.epoch, (step.x[0].double(), step.targets[0])) for step in steps]
+# SLCA
 
 
 def slca(case):
@@ -158,16 +142,15 @@ def slca(case):
     learner = case.learner("slca", per_class=8)
     heads, found = [], []
     for task in case.stream:
-        first = task.classes.start
+        head = case.rows_at_start(LinearKind(), task.number)
 
-        def own(batch, start=first):
-            x, y = batch
-            return torch.nn.functional.cross_entropy(x @ heads[-1][0].T + heads[-1][1], y - start)
+        def own(_, x, y, head=head, start=task.classes.start):
+            return torch.nn.functional.cross_entropy(x @ head["weight"].T + head["bias"], y - start)
 
-        heads.append(head_rows(case, task.number))
-        heads[-1] = tuple(descend([*heads[-1]], minibatches(case, task.number), QUICK, own))
+        train(case, task.number, {}, head, own)
+        heads += [head["weight"], head["bias"]]
         learner.observe(task)
-        aligned = [t.clone() for head in heads for t in head]
+        aligned = [t.clone() for t in heads]
         if task.number:
             samples = drawn_samples(case, learner, task.number)
             descend(aligned, samples, learner.alignment.settings, lambda batch: normalised(batch, aligned))  # noqa: B023
@@ -198,58 +181,6 @@ def drawn_samples(case, learner, task):
         yield step.epoch, (step.x[0].double() + ((scale - 1).unsqueeze(1) * means)[y], y)
 
 
-def linear(x, module, rows):
-    return x @ rows["weight"].T + rows["bias"]
-
-
-def luca(x, module, rows):
-    """TOSCA's module and its cosine head."""
-    inner = torch.nn.functional.gelu(x @ module["down_weight"].T + module["down_bias"])
-    h = x + inner @ module["up_weight"].T + module["up_bias"]
-    h = torch.nn.functional.layer_norm(h, h.shape[1:], module["norm_weight"], module["norm_bias"])
-    h = h * torch.sigmoid(torch.relu(h @ module["squeeze_weight"].T) @ module["excite_weight"].T)
-    unit_rows = [torch.nn.functional.normalize(t, dim=1) for t in (h, rows["weight"])]
-    return module["sigma"] * unit_rows[0] @ unit_rows[1].T
-
-
-def l2(kind, logits, coefficient):
-    """arXiv 2203.17269: cross-entropy + coefficient * the squared distance to the parameters after the task before.
-
-    A module's weights have TOSCA's L1 term as well.
-    """
-
-    def plain(case):
-        module = {name: t[0].double() for name, t in kind.module(DIM, QUICK, case.seed).items()}
-        rows, found = {}, []
-        for task in case.stream:
-            fresh = kind.rows(DIM, len(task.classes), case.seed, task.number)
-            anchors = [t.clone() for t in (*module.values(), *rows.values())] if task.number else []
-            rows = {n: torch.cat([*([rows[n]] if rows else []), t[0].double()]) for n, t in fresh.items()}
-
-            def loss(batch, module=module, rows=rows, anchors=anchors):
-                x, y = batch
-                own = [*module.values(), *rows.values()] if anchors else []
-                pull = sum((t[: len(a)] - a).square().sum() for t, a in zip(own, anchors, strict=True))
-                sparse = sum(t.abs().sum() for name, t in module.items() if name != "sigma")
-                error = torch.nn.functional.cross_entropy(logits(x, module, rows), y)
-                return error + coefficient * pull + QUICK.l1 * sparse
-
-            trained = descend([*module.values(), *rows.values()], minibatches(case, task.number), QUICK, loss)
-            module = dict(zip(module, trained, strict=False))
-            rows = dict(zip(rows, trained[len(module) :], strict=True))
-            found.append(logits(torch.from_numpy(case.asked(task.number + 1)).double(), module, rows).numpy())
-        return found
-
-    return plain
-
-
-def pulled(name, kind, logits):
-    return [
-        Comparison(l2(kind, logits, 0.1), Scores(name), classes=True, **LOOSE),
-        Comparison(l2(kind, logits, 0.5), Scores(name, {"coefficient": 0.5}), classes=True, **LOOSE),
-    ]
-
-
 LOOSE = {"atol": 2e-4, "rtol": 1e-3}
 COMPARED = {
     "fetril": [
@@ -263,6 +194,4 @@ COMPARED = {
         for affinity in ("knn", "rbf")
     ],
     "slca": [Comparison(slca, Scores("slca", {"per_class": 8}), classes=True, **LOOSE)],
-    "l2-linear": pulled("l2-linear", LinearKind(), linear),
-    "l2-luca": pulled("l2-luca", LucaKind(), luca),
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reference.gaussian import make_domain_arrays
 
 from tosca_cache.config import Settings
+from tosca_cache.errors import UsageError
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import ROUTERS, make_router
 from tosca_cache.routing.base import ModuleOutputs
@@ -103,15 +104,6 @@ def test_only_modules_that_exist_are_chosen(stream, name):
         assert 0 <= int(labels.min()) <= int(labels.max()) < task.classes.stop
 
 
-@pytest.mark.parametrize("name", sorted(ROUTERS))
-def test_what_a_router_has_learned_can_be_kept(stream, tosca, name):
-    router, again = fitted(name, stream, tosca), make_router(name)
-    again.load_state({key: value.clone() for key, value in router.state().items()})
-    outputs = evidence_of(tosca, rows_of(stream))
-    for found, wanted in zip(again.predict(outputs), router.predict(outputs), strict=True):
-        assert torch.equal(found, wanted)
-
-
 def test_routers_that_share_a_cache_predict_as_alone(stream, tosca):
     outputs, cache = evidence_of(tosca, rows_of(stream)), {}
     together = {name: make_router(name) for name in sorted(ROUTERS)}
@@ -126,21 +118,32 @@ def test_routers_that_share_a_cache_predict_as_alone(stream, tosca):
 
 
 @pytest.mark.parametrize("name", sorted(ROUTERS))
-def test_the_answer_is_the_largest_score(stream, tosca, name):
+def test_the_answer_is_the_largest_score_and_what_was_learned_can_be_kept(stream, tosca, name):
     router, outputs = fitted(name, stream, tosca), evidence_of(tosca, rows_of(stream))
     modules, labels = router.predict(outputs)
     assert torch.equal(modules, router.route(outputs))
     scores = router.scores(outputs)
     assert scores.shape == (len(labels), stream.stops[-1])
     assert torch.equal(scores.argmax(1), labels)
+    again = make_router(name)
+    again.load_state({key: value.clone() for key, value in router.state().items()})
+    assert all(torch.equal(a, b) for a, b in zip(again.predict(outputs), (modules, labels), strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(ROUTERS))
-def test_a_router_says_where_it_comes_from_and_what_it_keeps(name):
-    assert ROUTERS[name].source
-    assert ROUTERS[name].stores
-    assert ROUTERS[name].cost
-    assert not {field for field in ModuleOutputs.__dataclass_fields__ if "label" in field}
+def test_batch_routing_depends_on_the_order_of_rows():
+    stream = make_stream(3, None)
+    learner, rows = Tosca(QUICK, seed=3, router="batch", routing_batch_size=12), rows_of(stream)[:, 0]
+    for task in stream:
+        learner.observe(task)
+    order = np.random.default_rng(0).permutation(len(rows))
+    in_order, shuffled = learner.scores(rows).argmax(1), learner.scores(rows[order]).argmax(1)
+    assert not np.array_equal(shuffled, in_order[order])
+
+
+def test_an_unknown_router_is_named_with_the_known_ones():
+    with pytest.raises(UsageError, match="sample"):
+        make_router("nonsense")
+    assert all(kind.source and kind.stores and kind.cost for kind in ROUTERS.values())
 
 
 def plain_choice(name, logits, task_classes):

@@ -1,5 +1,6 @@
 """What routers compute, against plain definitions in NumPy and PyTorch's distributions."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference.closed_form_plain import softmax
+from scipy.special import log_softmax as scipy_log_softmax
 
 from tosca_cache.closed_form.held_out import TEMPERATURES, HeldOutCalibration, split
 from tosca_cache.closed_form.lda import Lda
@@ -18,6 +21,7 @@ from tosca_cache.routing import ModuleOutputs, make_router
 from tosca_cache.routing.mixture import fit_signature
 from tosca_cache.tasks import Rows, Task
 
+log_softmax = partial(scipy_log_softmax, axis=-1)
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 
 
@@ -52,16 +56,6 @@ def tasks_of(sizes, seed, *, rows=6, d=3):
         yield Task(number, block, Rows(features.astype(np.float32), labels, np.arange(len(labels))))
 
 
-def log_softmax(x):
-    x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
 @settings(max_examples=30, deadline=None)
 @given(sizes=SIZES, views=st.integers(1, 3), seed=st.integers(0, 10**6))
 def test_views_are_averaged_before_the_entropy(sizes, views, seed):
@@ -75,11 +69,8 @@ def test_views_are_averaged_before_the_entropy(sizes, views, seed):
     chosen = make_router("contracon").route(outputs).numpy()
     least = np.array(scores)
     np.testing.assert_allclose(least[chosen, np.arange(7)], least.min(0), atol=1e-9)
-
-
-def test_views_that_are_not_there_are_an_error():
     with pytest.raises(UsageError, match="--test-views"):
-        make_router("contracon").route(evidence_of([2, 2], 0)[0])
+        make_router("contracon").route(evidence_of(sizes, 0)[0])
 
 
 @settings(max_examples=20, deadline=None)
@@ -107,52 +98,6 @@ def test_a_signature_of_hardly_any_rows_prefers_them(rows):
     away = torch.nn.functional.normalize(torch.randn(20, 50, generator=torch.Generator().manual_seed(9)), dim=1)
     assert torch.isfinite(found.log_density(away.double())).all()
     assert found.log_density(x.double()).min() > found.log_density(away.double()).max()
-
-
-@settings(max_examples=20, deadline=None)
-@given(sizes=SIZES, rows=st.integers(1, 12), seed=st.integers(0, 10**6))
-def test_neighbours_vote_by_class(sizes, rows, seed):
-    outputs, _, _ = evidence_of(sizes, seed)
-    router, kept, labels = make_router("knn"), [], []
-    for task in tasks_of(sizes, seed, rows=rows):
-        router.fit(task, Bank("tosca"))
-        kept.append(task.train.features[:, 0])
-        labels.append(task.train.labels)
-    memory, labels = np.concatenate(kept), np.concatenate(labels)
-    memory = memory / np.linalg.norm(memory, axis=1, keepdims=True)
-    x = outputs.features.numpy().astype(np.float32)
-    cosines = (x / np.linalg.norm(x, axis=1, keepdims=True)) @ memory.T
-    chosen = router.route(outputs).numpy()
-    for sample, row in enumerate(cosines):
-        nearest = np.argsort(-row)[:20]
-        weights = softmax(row[nearest] / 0.1)
-        votes = np.array([weights[labels[nearest] == c].sum() for c in range(outputs.task_classes[-1].stop)])
-        best = np.flatnonzero(votes > votes.max() - 1e-5)
-        assert chosen[sample] in {next(t for t, b in enumerate(outputs.task_classes) if c in b) for c in best}
-
-
-@settings(max_examples=30, deadline=None)
-@given(sizes=SIZES, seed=st.integers(0, 10**6))
-def test_self_refinement_stops_where_a_module_confirms_itself(sizes, seed):
-    outputs, logits, _ = evidence_of(sizes, seed)
-    router, C = make_router("mos"), outputs.task_classes[-1].stop
-    means = np.random.default_rng(seed + 1).normal(size=(C, 3))
-    router.load_state({"means": torch.from_numpy(means)})
-    task_of = [next(t for t, b in enumerate(outputs.task_classes) if c in b) for c in range(C)]
-    under_0 = outputs.lazy.adapted_rows(0).numpy() @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
-    chosen = router.route(outputs).numpy()
-    for sample in range(7):
-        module = task_of[under_0[sample].argmax()]
-        for _ in range(3):  # the fourth module that predicts is the last
-            following = task_of[logits[module, sample].argmax()]
-            if following == module:
-                break
-            module = following
-        assert chosen[sample] == module
-    ensemble = make_router("mos-ensemble")
-    ensemble.load_state({"means": torch.from_numpy(means)})
-    final = logits[chosen, np.arange(7)]
-    np.testing.assert_allclose(ensemble.scores(outputs), softmax(final) + softmax(len(sizes) * under_0), rtol=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
@@ -229,9 +174,8 @@ def test_classifiers_are_calibrated_on_rows_that_they_have_not_seen():
         earlier.append((*rows_of(task, np.arange(len(task.train))), task.classes.stop))
     assert calibration.correct(3) == correct
     np.testing.assert_allclose(calibration.nll[-1], nll, rtol=1e-6, atol=1e-9)
-    assert calibration.temperature(3) == max(
-        np.array(TEMPERATURES)[nll <= nll.min() + 0.5]
-    )  # the largest nearly likeliest
+    nearly = np.array(TEMPERATURES)[nll <= nll.min() + 0.5]
+    assert calibration.temperature(3) == max(nearly)
     assert calibration.temperature(0) is None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from campaign import times
-from commands import Command, hold, loky_worker, process_below, together, warm_loky
+from commands import Command, cluster_of, hold, loky_worker, process_below, together, warm_loky
 from ledger_help import sql
 
 from tosca_cache import workers
@@ -140,25 +140,14 @@ def test_two_sweeps_on_one_ledger_share_its_cells(place, results, cells_in):
     assert outcome(cells) == results(cells_in)
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A running Dask cluster of two worker processes, which knows nothing of the project's working directory."""
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    how = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
-    with distributed.LocalCluster(host="127.0.0.1", dashboard_address=None, **how) as running:
-        running.wait_for_workers(2)  # on a busy machine one may come late, and its slot would not be counted
-        yield running
-
-
 @pytest.fixture(params=["loky", *(pytest.param(name, marks=pytest.mark.long) for name in ("dask", "ray"))])
 def workers_to_kill(request):
     """Workers of each kind, and what gives the number of one of their processes."""
-    if request.param == "dask":
-        cluster = request.getfixturevalue("cluster")
-        yield Resources("dask", None, cluster.scheduler_address), lambda: next(iter(cluster.workers.values())).pid
-    elif request.param == "ray":
-        pytest.importorskip("ray", reason="Ray is not installed")
-        yield Resources("ray", 2), lambda: process_below("ray::_call")
+    if request.param != "loky":
+        pytest.importorskip({"dask": "distributed"}.get(request.param, request.param))
+        with cluster_of(request.param) as scheduler:
+            pattern = "ray::_call" if request.param == "ray" else ".*multiprocessing.spawn"
+            yield Resources(request.param, 2, scheduler), lambda: process_below(pattern)
     else:
         with warm_loky():
             yield Resources(jobs=2), loky_worker
@@ -190,11 +179,11 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
 
 
 @pytest.mark.long
-def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(cluster, monkeypatch):
+def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(monkeypatch):
     """However few cores the machine has that the command is run on."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr(workers, "cores", lambda: 1)
-    cluster.wait_for_workers(2)  # one that an earlier test has killed is started anew
-    with workers.Workers("dask", None, cluster.scheduler_address) as started:
+    with cluster_of("dask") as scheduler, workers.Workers("dask", None, scheduler) as started:
         assert started.n_jobs == 2
 
 

@@ -133,21 +133,14 @@ def read_class_order(file: str) -> tuple[str, ...] | str:
     if file == SEED:
         return SEED
     try:
-        text = read_limited(Path(file), Limit.CLASS_ORDER)
+        text = read_limited(Path(file), Limit.CLASS_ORDER).decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         raise _wrong(f"the class order cannot be read: {reason}", file[:200]) from error
-    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(line.removesuffix(b"\r").decode())
-        except UnicodeDecodeError as error:
-            raise _wrong("this is not UTF-8 text", f"{file}, line {number}") from error
-    found = [line for line in found if line.strip()]
+    found = tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())
     if not found:
         raise _wrong("the class order is empty", file)
-    return tuple(found)
+    return found
 
 
 def _wrong(problem: str, where: str) -> ConfigError:

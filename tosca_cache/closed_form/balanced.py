@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.roots import RATIO, Dual, bytes_needed, cholesky, column_major, square_root
 
 
-class BalancedRidge:
+class BalancedRidge(Solved):
     """W = (sum_c w_c G_c + gamma I)^-1 [w_c Q_c], over all classes c with n_c rows so far; float64.
 
     G_c is the Gram matrix of the class's random features and Q_c the sum of them; w_c = (1 / n_c) / m with m the mean of
@@ -26,6 +27,8 @@ class BalancedRidge:
         gamma: the ridge beside Gram matrices whose weights have mean 1; it is gamma m beside sum_c G_c / n_c.
     """
 
+    learned = ("counts", "dual", "heights", "owners")
+
     def __init__(self, features: RandomFeatures, *, gamma: float) -> None:
         self.features, self.gamma = features, gamma
         self.dual = Dual()
@@ -33,7 +36,6 @@ class BalancedRidge:
         self.owners: list[Tensor] = []  # of each block's rows: their class, [n]
         self.counts = torch.empty(0, dtype=torch.int64)  # n_c, [C]
         self._gram: tuple[Tensor, Tensor] | None = None  # sum_c G_c / n_c, and the weights of all rows in it
-        self._weights: Tensor | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n] anywhere below `classes`, the number of classes so far."""
@@ -52,49 +54,28 @@ class BalancedRidge:
         self.owners.append(torch.cat(owners))
         self._weights = None
 
-    def finalize(self) -> None:
-        """Solves for W, if that has not been done since the last rows."""
-        self.weights()
-
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
         return self.features.times(x, self.weights())
 
-    def weights(self) -> Tensor:
-        """W, [M, C]; solved when first asked for after a task."""
-        if self._weights is None:
-            owners, heights = torch.cat(self.owners), torch.cat(self.heights)
-            targets = F.one_hot(owners, len(self.counts)) * heights.unsqueeze(1)
-            weights = 1 / self.counts[owners].to(heights)
-            few = self.dual.count <= RATIO * self.features.size
-            solve = self.dual.solve if few else self._primal
-            self._weights = solve(self.gamma * self._mean_weight(), targets, weights)
-        return self._weights
+    def solved(self) -> Tensor:
+        """W, [M, C]."""
+        owners, heights = torch.cat(self.owners), torch.cat(self.heights)
+        targets = F.one_hot(owners, len(self.counts)) * heights.unsqueeze(1)
+        weights = 1 / self.counts[owners].to(heights)
+        mean = float((1 / self.counts[self.counts > 0].double()).sum()) / len(self.counts)
+        few = self.dual.count <= RATIO * self.features.size
+        return (self.dual.solve if few else self._primal)(self.gamma * mean, targets, weights)
 
-    def _mean_weight(self) -> float:
-        """Mean of 1 / n_c over all classes, where a class without rows counts as 0."""
-        return float((1 / self.counts[self.counts > 0].double()).sum()) / len(self.counts)
+    def changed(self) -> None:
+        """Drops the weights, and the sum of Gram matrices."""
+        self._weights = self._gram = None
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
         """Bytes that it takes at most; see `Learner.memory_needed`. Square roots of all rows are kept."""
         size, n = self.features.size, sum(rows)
         more = max(0, n - int(RATIO * size))
         return bytes_needed(n, size, classes, dim, itemsize=8, most=RATIO) + 8 * more * size
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; the features follow from their seed."""
-        state = {"counts": self.counts}
-        for i, block in enumerate(self.dual.blocks):
-            state |= {f"root.{i}": block, f"height.{i}": self.heights[i], f"owner.{i}": self.owners[i]}
-        return state
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one with the same features and gamma was."""
-        blocks = range(sum(name.startswith("root.") for name in state))
-        self.counts = state["counts"]
-        self.dual = Dual(state[f"root.{i}"] for i in blocks)
-        self.heights, self.owners = ([state[f"{name}.{i}"] for i in blocks] for name in ("height", "owner"))
-        self._gram = self._weights = None
 
     def _primal(self, ridge: float, targets: Tensor, weights: Tensor) -> Tensor:
         size, rows = self.features.size, torch.cat(self.dual.blocks)

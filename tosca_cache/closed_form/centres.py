@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from tosca_cache.closed_form.distance_logits import DistanceLogits
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.closed_form.mahalanobis import ClassCovariances, Shrinkage
-from tosca_cache.seeds import derive_seed
+from tosca_cache.seeds import derive_seed, numpy_generator
 
 LEAST_ROWS = 2  # of a centre, on average
+TINY, SLOPE = 1e-10, 0.01
+RATE, EPOCHS, BATCH = 3e-3, 10, 64  # of Adam, as the official code has them
 
 
 class ClassCentres(ClassCovariances):
@@ -24,9 +25,11 @@ class ClassCentres(ClassCovariances):
     Arguments:
         count: centres of a class; n // 2 where that is less, one at least, and no more than there are different rows.
         seed: of k-means. shrinkage: of each covariance.
-        nearest: how many of a class's centres make its logit, see `distance_logits`; a class of fewer counts its farthest
+        nearest: how many of a class's centres make its logit, see `DistanceLogits`; a class of fewer counts its farthest
             one again. 0: the least distance is the score.
     """
+
+    learned = (*ClassCovariances.learned, "centres", "logits")
 
     def __init__(self, shrinkage: Shrinkage, *, count: int, seed: int, nearest: int = 0) -> None:
         super().__init__(shrinkage)
@@ -34,7 +37,7 @@ class ClassCentres(ClassCovariances):
             raise ValueError(f"there cannot be {count} centres of a class")
         self.count, self.seed = count, seed
         self.centres: list[Tensor] = []  # of each class, [k, d]
-        self.nearest, self.logits = nearest, DistanceLogits(seed)
+        self.nearest, self.logits = nearest, DistanceLogits(seed) if nearest else None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int, *, means: Tensor | None = None) -> None:
         """Adds the new classes: features [n, d], labels [n]; classes: how many there are with these, C."""
@@ -42,22 +45,20 @@ class ClassCentres(ClassCovariances):
         for c in range(len(self.centres), classes):
             rows = x[labels == c].double()
             self.centres.append(class_centres(rows, self.count, derive_seed(self.seed, "centres", c)))
-        if self.nearest and not self.logits.trained:
+        if self.logits is not None and not self.logits.trained:
             self.logits.fit(self.distances(x, self.nearest), labels)
 
     def scores(self, x: Tensor, start: int = 0) -> Tensor:
         """Logits of the classes from `start` on, or minus the least distances to their centres, [n, C - start]."""
-        return (
-            self.logits(self.distances(x, self.nearest, start))
-            if self.nearest
-            else -self.distances(x, 1, start)[..., 0]
-        )
+        if self.logits is None:
+            return -self.distances(x, 1, start)[..., 0]
+        return self.logits(self.distances(x, self.nearest, start))
 
     def distances(self, x: Tensor, nearest: int, start: int = 0) -> Tensor:
         """The least distances to the centres of the classes from `start` on, ascending, [n, C - start, nearest]."""
         x, found = x.double(), []
-        for centres, precision in zip(self.centres[start:], self.precisions[start:], strict=True):
-            plain, factors, signs = precision.plain, precision.factors, precision.signs
+        for c in range(start, len(self.centres)):
+            centres, plain, factors, signs = self.centres[c], self.plain[c], self.factors[c], self.signs[c]
             rows, points = x @ factors.T, centres @ factors.T
             squares = x.square() @ plain + rows.square() @ signs
             mixed = (x * plain) @ centres.T + (rows * signs) @ points.T
@@ -66,21 +67,44 @@ class ClassCentres(ClassCovariances):
             found.append(torch.cat([least, least[:, -1:].expand(-1, nearest - least.shape[1])], 1))
         return torch.stack(found, 1)
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs."""
-        if not self.centres:
-            return {}
-        counts = torch.tensor([len(centres) for centres in self.centres])
-        trained = {"logits": self.logits.numbers} if self.nearest else {}
-        return super().state() | {"centres": torch.cat(self.centres), "centre_counts": counts} | trained
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one with the same options was."""
-        super().load_state(state)
-        if state:
-            self.centres = list(state["centres"].split(state["centre_counts"].tolist()))
-            if self.nearest:
-                self.logits.numbers, self.logits.trained = state["logits"], True
+class DistanceLogits(Stateful):
+    """logit_c = sum over the k nearest centres j of class c of LeakyReLU(a + b log(d_cj + 1e-10)) (FeNeC-Log, field.md A2).
+
+    a and b, float64, are the same for all classes and are trained on the first task alone, by cross-entropy over its
+    classes. Before that a = 0 and b = -1: the nearer, the likelier.
+
+    seed: of the order of rows.
+    """
+
+    learned = ("numbers", "trained")
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.numbers = torch.tensor([0.0, -1.0], dtype=torch.float64)  # a, b
+        self.trained = False
+
+    def __call__(self, distances: Tensor) -> Tensor:
+        """Logits [n, C] of distances [n, C, k]."""
+        return _logits(distances, self.numbers)
+
+    def fit(self, distances: Tensor, labels: Tensor) -> None:
+        """Trains both on rows of the first task: distances [n, C, k], labels [n]."""
+        numbers = self.numbers.to(distances).requires_grad_()
+        optimizer, draw = torch.optim.Adam([numbers], RATE), numpy_generator(self.seed, "distance logits")
+        for _ in range(EPOCHS):
+            for rows in torch.from_numpy(draw.permutation(len(labels))).to(labels.device).split(BATCH):
+                optimizer.zero_grad()
+                loss = functional.cross_entropy(_logits(distances[rows], numbers), labels[rows])
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+        self.numbers, self.trained = numbers.detach(), True
+
+
+def _logits(distances: Tensor, numbers: Tensor) -> Tensor:
+    # Rounding can take the distance of a row to itself below zero.
+    a, b = numbers
+    return functional.leaky_relu(a + b * (distances.clamp_min(0) + TINY).log(), SLOPE).sum(-1)
 
 
 def class_centres(rows: Tensor, count: int, seed: int) -> Tensor:

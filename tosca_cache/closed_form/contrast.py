@@ -15,11 +15,12 @@ As sum_c n_c M_jc p_c^T = (sum z_j y^T) P, Theta_j is ridge regression onto the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import unit
@@ -29,18 +30,18 @@ from tosca_cache.seeds import derive_seed
 EXTRA = 1e-4  # of the identity, in Sigma
 FLOOR = 1e-8  # of an eigenvalue of Sigma that is divided by
 NOTHING = 1e-9  # of the largest singular value of the whitened means: a direction in which classes do not differ
-BACKS = ("paper", "code")
 
 
-class SpreadMeans:
+class SpreadMeans(Solved):
     """Scores of AnaCP. Exact for any split of the rows into tasks; the weights are found anew after every task.
 
     Arguments:
         size: random features of each head and of the classifier. heads: H. ridge: r. alpha: added to singular values.
         per_class: samples of each class. seed: of A_j, B and the samples.
-        back: from whitened means back by Sigma^1/2 (`paper`), or by Sigma^-1/2 (`code`).
         dtype: of the ridge regressions; all else is in float64.
     """
+
+    learned = ("gaussians", "heads")
 
     def __init__(
         self,
@@ -51,30 +52,24 @@ class SpreadMeans:
         alpha: float,
         per_class: int,
         seed: int,
-        back: str,
         dtype: torch.dtype,
     ) -> None:
         self.size, self.ridge, self.alpha = size, ridge, alpha
         self.dtype = dtype
-        self.per_class, self.seed, self.back = per_class, seed, back
+        self.per_class, self.seed = per_class, seed
         self.gaussians = Lda()  # its sums: class means, and the covariance within classes
         self.heads = [RandomRidge(self._features("head", j), seed=seed, lam=ridge) for j in range(heads)]
-        self._classifier: tuple[list[Tensor], RandomRidge] | None = None  # Theta_j [M, d], and the one on samples
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the rows of a task: features of unit length [n, d], labels [n] below `classes`, the number so far."""
         self.gaussians.observe(x, labels, classes)
         for head in self.heads:
             head.observe(x, labels, classes)
-        self._classifier = None
-
-    def finalize(self) -> None:
-        """Finds the weights, if that has not been done since the last rows."""
-        self._found()
+        self._weights = None
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features of unit length [n, d], [n, C]."""
-        thetas, classifier = self._found()
+        thetas, classifier = self.weights()
         return classifier.scores(self._adapted(x, thetas))
 
     def samples(self, means: Tensor, sigma: Tensor) -> Tensor:
@@ -89,50 +84,34 @@ class SpreadMeans:
         return self._features("classifier")
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
-        """Bytes that it takes at most; see `Learner.memory_needed`."""
+        """That of all heads and of the classifier on samples."""
         each = sum(head.memory_needed(rows, classes, dim) for head in self.heads)
         sampled = self.heads[0].memory_needed([self.per_class * classes], classes, dim)
         return each + sampled + 8 * 3 * dim**2
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; random projections and samples follow from the seed."""
-        state = self.gaussians.state()
-        for j, head in enumerate(self.heads):
-            state |= {f"head.{j}.{name}": tensor for name, tensor in head.state().items()}
-        return state
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one of the same arguments was."""
-        self.gaussians.load_state({name: state[name] for name in ("second", "sums", "counts")})
-        for j, head in enumerate(self.heads):
-            mine = f"head.{j}."
-            head.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})
-        self._classifier = None
-
     def _features(self, *names: str | int) -> RandomFeatures:
         return RandomFeatures(self.size, seed=derive_seed(self.seed, *names), activation="gelu", dtype=self.dtype)
 
-    def _found(self) -> tuple[list[Tensor], RandomRidge]:
-        if self._classifier is None:
-            means, sigma = self.gaussians.gaussian()
-            sigma = sigma + EXTRA * torch.eye(len(sigma)).to(sigma)
-            seen = self.gaussians.counts > 0
-            targets = torch.zeros_like(means)
-            targets[seen] = spread(means[seen], sigma, alpha=self.alpha, back=self.back)
-            thetas = [head.weights() @ targets.to(self.dtype) for head in self.heads]
-            classifier = RandomRidge(self.classifier_features(), seed=self.seed, lam=self.ridge)
-            sampled = self._adapted(self.samples(means[seen], sigma), thetas)
-            labels = seen.nonzero()[:, 0].repeat_interleave(self.per_class)
-            classifier.observe(sampled, labels, len(means))
-            self._classifier = thetas, classifier
-        return self._classifier
+    def solved(self) -> tuple[list[Tensor], RandomRidge]:
+        """Theta_j [M, d], and the classifier on samples."""
+        means, sigma = self.gaussians.gaussian()
+        sigma = sigma + EXTRA * torch.eye(len(sigma)).to(sigma)
+        seen = self.gaussians.counts > 0
+        targets = torch.zeros_like(means)
+        targets[seen] = spread(means[seen], sigma, alpha=self.alpha)
+        thetas = [head.weights() @ targets.to(self.dtype) for head in self.heads]
+        classifier = RandomRidge(self.classifier_features(), seed=self.seed, lam=self.ridge)
+        sampled = self._adapted(self.samples(means[seen], sigma), thetas)
+        labels = seen.nonzero()[:, 0].repeat_interleave(self.per_class)
+        classifier.observe(sampled, labels, len(means))
+        return thetas, classifier
 
     def _adapted(self, x: Tensor, thetas: list[Tensor]) -> Tensor:
         found = [unit(head.features.times(x, theta).double()) for head, theta in zip(self.heads, thetas, strict=True)]
         return torch.stack(found).mean(0)
 
 
-def spread(means: Tensor, sigma: Tensor, *, alpha: float, back: str) -> Tensor:
+def spread(means: Tensor, sigma: Tensor, *, alpha: float) -> Tensor:
     """Target prototypes p_c [C, d] of class means [C, d] and the covariance within classes [d, d].
 
     Directions in which the means do not differ, such as the one that centring leaves over, are left alone: where alpha
@@ -144,5 +123,4 @@ def spread(means: Tensor, sigma: Tensor, *, alpha: float, back: str) -> Tensor:
     whitened = (means - centre) @ (vectors / root) @ vectors.T
     U, S, V = torch.linalg.svd(whitened, full_matrices=False)
     wider = torch.where(NOTHING * S.max() < S, S + alpha, S)
-    backwards = vectors * root if back == "paper" else vectors / root
-    return unit((U * wider) @ V @ backwards @ vectors.T + centre)
+    return unit((U * wider) @ V @ (vectors * root) @ vectors.T + centre)

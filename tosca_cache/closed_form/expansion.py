@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LAWS = ("gaussian", "uniform")
+from tosca_cache.closed_form.base import Stateful
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu_,
     "tanh": torch.tanh_,
@@ -19,7 +20,7 @@ KEPT_BYTES = 2**28  # of random features of rows that are asked about again
 ROWS_AT_ONCE = 2048
 
 
-class RandomFeatures:
+class RandomFeatures(Stateful):
     """h = f(x P + b) with P [d, M] from a seed; P is drawn when first needed and is no part of any state.
 
     Arguments:
@@ -40,8 +41,6 @@ class RandomFeatures:
         activation: str = "relu",
         bias: bool = False,
     ) -> None:
-        if law not in LAWS:
-            raise ValueError(f"law is {law!r}; it is one of {', '.join(LAWS)}")
         if size < 1:
             raise ValueError(f"there cannot be {size} random features")
         self.size, self.seed, self.law, self.dtype = size, seed, law, dtype
@@ -51,13 +50,6 @@ class RandomFeatures:
 
     def fit(self, x: Tensor) -> None:
         """Takes from the rows of a first task, [n, d], what depends on them; here nothing does."""
-
-    def state(self) -> dict[str, Tensor]:
-        """What `fit` took; the rest follows from the seed."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes that over."""
 
     def apply(self, x: Tensor) -> Tensor:
         """Random features [n, M] of features [n, d], on the device of `x`."""

@@ -7,23 +7,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 
 IntArray = NDArray[np.int64]
 
-HELD_OUT = 0.2  # of each class's train rows
+HELD_OUT = 0.2  # of each class's train rows,
+MOST = 512  # and of a task's, where its classes have two or more each: more would not tell classifiers apart any better
 TEMPERATURES = tuple(2.0**power for power in range(-7, 7))
 NEARLY = 0.5  # nats
 SEED = 1993
 
 
-class HeldOutCalibration:
+class HeldOutCalibration(Stateful):
     """Held-out results of one classifier after each task; the held-out rows are the same for every classifier.
 
     n_correct: held-out rows predicted correctly so far, [T]. nll: -sum log softmax(scores / tau)[true class] over them, for
     every tau of `TEMPERATURES`, [T, K]. Only these sums are kept, no rows.
     """
+
+    learned = ("n_correct", "nll")
 
     def __init__(self) -> None:
         self.n_correct = torch.zeros(0, dtype=torch.float64)
@@ -54,14 +58,6 @@ class HeldOutCalibration:
         """Held-out rows predicted correctly in the first tasks."""
         return float(self._so_far(tasks)[0])
 
-    def state(self) -> Tensor:
-        """Both as one tensor, [T, 1 + K]."""
-        return torch.cat([self.n_correct.unsqueeze(1), self.nll], 1)
-
-    def load_state(self, state: Tensor) -> None:
-        """Restores what `state` gave."""
-        self.n_correct, self.nll = state[:, 0], state[:, 1:]
-
     def _so_far(self, tasks: int) -> tuple[Tensor, Tensor]:
         if not tasks:
             return self.n_correct.new_zeros(()), self.nll.new_zeros(len(TEMPERATURES))
@@ -71,8 +67,9 @@ class HeldOutCalibration:
 def split(task: Task) -> tuple[IntArray, IntArray]:
     """Positions of train rows to fit on and to hold out; a class of one row has none to hold out."""
     generator, held_out = numpy_generator(SEED, "examination", task.number), []
+    share = min(HELD_OUT, MOST / len(task.train.labels))
     for c in np.unique(task.train.labels):
         rows = generator.permutation(np.flatnonzero(task.train.labels == c))
-        held_out.append(rows[: min(max(round(HELD_OUT * len(rows)), 1), len(rows) - 1)])
+        held_out.append(rows[: min(max(round(share * len(rows)), 1), len(rows) - 1)])
     held = np.sort(np.concatenate(held_out)).astype(np.int64)
     return np.setdiff1d(np.arange(len(task.train.labels)), held), held

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -26,6 +25,8 @@ class FourierFeatures(RandomFeatures):
             all numbers (scikit-learn's). 1 for rows that are all the same.
     """
 
+    learned = ("gamma",)
+
     def __init__(
         self,
         size: int,
@@ -38,23 +39,18 @@ class FourierFeatures(RandomFeatures):
         super().__init__(size, seed=seed, dtype=dtype)
         if gamma is not None and not gamma > 0:
             raise ValueError(f"gamma is {gamma}; it is positive")
-        self.fixed, self.width, self.gamma = gamma, width, gamma
+        self.width, self.gamma = width, None if gamma is None else torch.tensor(gamma, dtype=torch.float64)
 
     def fit(self, x: Tensor) -> None:
         """Sets gamma by the rows of a first task, [n, d], if it has not been set."""
         if self.gamma is None:
             x = x.double()
             spread = 2 * median_square(x) if self.width == "median" else x.shape[1] * float(x.var(correction=0))
-            self.gamma = 1 / spread if spread > 0 and math.isfinite(1 / spread) else 1.0
+            gamma = 1 / spread if spread > 0 and math.isfinite(1 / spread) else 1.0
+            self.gamma = torch.tensor(gamma, dtype=torch.float64)
 
-    def state(self) -> dict[str, Tensor]:
-        """gamma, if rows have set it."""
-        chosen = self.fixed is None and self.gamma is not None
-        return {"gamma": torch.tensor(self.gamma, dtype=torch.float64)} if chosen else {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes it over."""
-        self.gamma = float(state["gamma"]) if "gamma" in state else self.fixed
+    def changed(self) -> None:
+        """Draws the projection anew."""
         self._projection = self._asked = None
 
     def apply(self, x: Tensor) -> Tensor:
@@ -68,7 +64,7 @@ class FourierFeatures(RandomFeatures):
         """W and, as a last row, b, [dim + 1, M]; float64, drawn anew on the CPU."""
         assert self.gamma is not None, "gamma is given, or of a first task"
         generator = torch.Generator().manual_seed(self.seed)
-        weights = torch.randn(dim, self.size, generator=generator, dtype=torch.float64) * (2 * self.gamma) ** 0.5
+        weights = torch.randn(dim, self.size, generator=generator, dtype=torch.float64) * (2 * float(self.gamma)) ** 0.5
         return torch.cat([weights, 2 * torch.pi * torch.rand(1, self.size, generator=generator, dtype=torch.float64)])
 
 
@@ -77,42 +73,34 @@ class KernelFeatures(RandomFeatures):
 
     Arguments:
         size: centres, at most; a first task of fewer rows has as many as it has rows.
-        seed: of which rows. sigma: None: the median distance of two rows of the first task.
+        seed: of which rows.
     """
 
-    def __init__(self, size: int, *, seed: int, sigma: float | None = None) -> None:
+    learned = ("centres",)
+
+    def __init__(self, size: int, *, seed: int, sigma: float) -> None:
         super().__init__(size, seed=seed)
-        if sigma is not None and not sigma > 0:
+        if not sigma > 0:
             raise ValueError(f"sigma is {sigma}; it is positive")
-        self.most, self.fixed, self.sigma = size, sigma, sigma
+        self.most, self.sigma = size, sigma
         self.centres: Tensor | None = None  # [M, d]
 
     def fit(self, x: Tensor) -> None:
         """Chooses centres among the rows of a first task, [n, d], if there are none."""
         if self.centres is None:
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed))[: self.most]
-            self._set(x[order.to(x.device)].double(), self.fixed or median_square(x.double()) ** 0.5 or 1.0)
+            self.centres = x[order.to(x.device)].double()
+            self.changed()
 
-    def state(self) -> dict[str, Tensor]:
-        """Centres and sigma."""
-        if self.centres is None:
-            return {}
-        return {"centres": self.centres, "sigma": torch.tensor(self.sigma, dtype=torch.float64)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        if "centres" in state:
-            self._set(state["centres"], float(state["sigma"]))
+    def changed(self) -> None:
+        """There are as many features as centres."""
+        self.size, self._asked = self.most if self.centres is None else len(self.centres), None
 
     def apply(self, x: Tensor) -> Tensor:
         """phi [n, M] of features [n, d], on the device of `x`."""
         assert self.centres is not None, "centres are of a first task"
-        assert self.sigma is not None
         distance = torch.cdist(x.double(), self.centres, compute_mode="use_mm_for_euclid_dist")
         return distance.div_(self.sigma * 2**0.5).square_().neg_().exp_()
-
-    def _set(self, centres: Tensor, sigma: float) -> None:
-        self.centres, self.sigma, self.size, self._asked = centres, sigma, len(centres), None
 
 
 def median_square(x: Tensor) -> float:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.ridge import solve
 
@@ -15,7 +18,7 @@ LEAST_FREEDOM = 2  # with less, a covariance says nothing
 NOTHING = 1e-12  # of the second moment: what rounding leaves of a covariance of zero
 
 
-class Lda:
+class Lda(Solved):
     """Scores w_c . x + b_c; float64, and exact for any split of the rows into tasks.
 
     With a shrinkage of its own, w_c = L mu_c, b_c = -mu_c . w_c / 2 and L = ((1 - e) S + (e t + r) I)^-1: S is the
@@ -37,6 +40,8 @@ class Lda:
         dtype: of the products of rows, whose sums are in float64 (`gram.add_gram`).
     """
 
+    learned = ("second", "sums", "counts")
+
     def __init__(
         self,
         *,
@@ -56,7 +61,6 @@ class Lda:
         self.assumed: float | None = None  # e, if it is not to be chosen from the rows
         self._chosen: float | None = None  # e, if it still holds
         self._chosen_at = 0.0  # rows
-        self._weights: tuple[Tensor, Tensor] | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n]; classes: how many there are with these, C."""
@@ -88,16 +92,6 @@ class Lda:
             self._chosen_at = float(self.counts.sum())
         return self._chosen
 
-    def finalize(self) -> None:
-        """Solves for the weights, if that has not been done since the last rows."""
-        self.weights()
-
-    def weights(self) -> tuple[Tensor, Tensor]:
-        """All w_c, [d, C], and b_c, [C]; solved when first asked for after a task."""
-        if self._weights is None:
-            self._weights = self._solved()
-        return self._weights
-
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes, [n, C]."""
         weights, bias = self.weights()
@@ -108,7 +102,8 @@ class Lda:
         means = self._means()
         return means, self._covariance(means, total=self.total)
 
-    def _solved(self) -> tuple[Tensor, Tensor]:
+    def solved(self) -> tuple[Tensor, Tensor]:
+        """All w_c, [d, C], and b_c, [C]."""
         means, shrinkage, chosen = self._means(), self.chosen_shrinkage(), self._is_likely()
         covariance = self._covariance(means, total=self._is_total())
         centre = means[self.counts > 0].mean(0) if chosen else torch.zeros_like(means[0])
@@ -166,16 +161,15 @@ class Lda:
         return (self.second - (means * self.counts.unsqueeze(1)).T @ means) / max(n - len(means), 1.0)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs."""
-        state = {"second": self.second, "sums": self.sums, "counts": self.counts}
+        """The sums, and the shrinkage if it outlasts new rows."""
+        state = super().state()
         if self.again > 1 and self._chosen is not None:
             state["chosen"] = torch.tensor([self._chosen, self._chosen_at], dtype=torch.float64)
         return state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one was."""
-        self.second, self.sums, self.counts = state["second"], state["sums"], state["counts"]
-        self._weights = None
+        super().load_state(state)
         self._chosen, self._chosen_at = state["chosen"].tolist() if "chosen" in state else (None, 0.0)
 
 

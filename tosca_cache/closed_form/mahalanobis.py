@@ -11,11 +11,13 @@ correlations, which would leave nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+
+from tosca_cache.closed_form.base import Classifier, Solved
 
 NOTHING = 1e-20  # of the mean square: what rounding leaves of a covariance of zero
 ROWS_AT_ONCE = 2**24  # elements of one product
@@ -135,7 +137,7 @@ def off_diagonal_mean(covariance: Tensor) -> tuple[float, float]:
     return float(off.sum()) / max(count, 1), count / max(off.numel() - len(off), 1)
 
 
-class ClassCovariances:
+class ClassCovariances(Classifier):
     """Minus the distance to every class, each with its own C; float64. Exact for any split that keeps classes whole.
 
     Kept of a class of n rows: mean and p [d], F [k, d] and s [k], k <= n where no a2 is negative and k <= d always.
@@ -144,10 +146,14 @@ class ClassCovariances:
         shrinkage: of each covariance. diagonal: leave out all but the variances, see `diagonal_precision`.
     """
 
+    learned: ClassVar[tuple[str, ...]] = ("means", "plain", "factors", "signs")
+
     def __init__(self, shrinkage: Shrinkage, *, diagonal: bool = False) -> None:
         self.shrinkage, self.diagonal = shrinkage, diagonal
         self.means = torch.empty(0, 0, dtype=torch.float64)  # [C, d]
-        self.precisions: list[Precision] = []
+        self.plain: list[Tensor] = []  # p of each class; F and s below
+        self.factors: list[Tensor] = []
+        self.signs: list[Tensor] = []
 
     def observe(self, x: Tensor, labels: Tensor, classes: int, *, means: Tensor | None = None) -> None:
         """Adds the new classes: features [n, d], labels [n]; classes: how many there are with these, C.
@@ -156,11 +162,14 @@ class ClassCovariances:
         """
         x = x.double()
         found = []
-        for c in range(len(self.precisions), classes):
+        for c in range(len(self.means), classes):
             rows = x[labels == c]
             found.append(rows.mean(0))
             root = (rows - found[-1]) / max(len(rows) - 1, 1) ** 0.5
-            self.precisions.append(self.precision(root, size=float(rows.square().mean())))
+            precision = self.precision(root, size=float(rows.square().mean()))
+            self.plain.append(precision.plain)
+            self.factors.append(precision.factors)
+            self.signs.append(precision.signs)
         new = torch.stack(found) if means is None else means
         self.means = torch.cat([self.means.reshape(-1, x.shape[1]).to(x), new])
 
@@ -171,14 +180,11 @@ class ClassCovariances:
 
     def scores(self, x: Tensor, start: int = 0) -> Tensor:
         """Minus the distances to the classes from `start` on, [n, C - start]."""
-        means, precisions = self.means[start:], self.precisions[start:]
-        plain = torch.stack([precision.plain for precision in precisions])  # [C, d]
-        factors = torch.cat([precision.factors for precision in precisions])  # [K, d]
-        owners = torch.arange(len(means), device=x.device).repeat_interleave(
-            torch.tensor([len(precision.factors) for precision in precisions], device=x.device)
-        )
+        means, plain = self.means[start:], torch.stack(self.plain[start:])  # [C, d]
+        factors, signs = torch.cat(self.factors[start:]), torch.cat(self.signs[start:])  # [K, d] and [K]
+        ranks = torch.tensor([len(each) for each in self.signs[start:]], device=x.device)
+        owners = torch.arange(len(means), device=x.device).repeat_interleave(ranks)
         offsets = (factors * means[owners]).sum(1)
-        signs = torch.cat([precision.signs for precision in precisions])
         at_once = max(1, ROWS_AT_ONCE // max(1, len(factors)))
         parts = []
         for part in x.double().split(at_once):
@@ -186,28 +192,6 @@ class ClassCovariances:
             along = (part @ factors.T - offsets).square_().mul_(signs)
             parts.append(-distance.index_add_(1, owners, along))
         return torch.cat(parts)
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs."""
-        precisions = self.precisions
-        if not precisions:
-            return {}
-        return {
-            "means": self.means,
-            "plain": torch.stack([precision.plain for precision in precisions]),
-            "factors": torch.cat([precision.factors for precision in precisions]),
-            "signs": torch.cat([precision.signs for precision in precisions]),
-            "ranks": torch.tensor([len(precision.signs) for precision in precisions]),
-        }
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one with the same options was."""
-        if not state:
-            return
-        self.means = state["means"]
-        ranks = state["ranks"].tolist()
-        parts = zip(state["plain"], state["factors"].split(ranks), state["signs"].split(ranks), strict=True)
-        self.precisions = [Precision(*part) for part in parts]
 
 
 class RowCorrelations(ClassCovariances):
@@ -231,7 +215,7 @@ class RowCorrelations(ClassCovariances):
         return dense_precision(centred @ centred.T, eps=torch.finfo(torch.float32).eps)  # that of the official code
 
 
-class CommonCovariance:
+class CommonCovariance(Solved):
     """Minus the distance to every class with one C for all, from a running average of the tasks' covariances; float64.
 
     S becomes (C' S + K S_t) / (C' + K) with C' classes before, K in the task and S_t the covariance of all its rows about
@@ -241,11 +225,12 @@ class CommonCovariance:
         shrinkage: of the average.
     """
 
+    learned = ("means", "covariance")
+
     def __init__(self, shrinkage: Shrinkage) -> None:
         self.shrinkage = shrinkage
         self.means = torch.empty(0, 0, dtype=torch.float64)  # [C, d]
         self.covariance = torch.empty(0, 0, dtype=torch.float64)
-        self._precision: Precision | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the new classes: features [n, d], labels [n]; classes: how many there are with these, C."""
@@ -257,30 +242,16 @@ class CommonCovariance:
         self.covariance = kept * self.covariance + (1 - kept) * new if before else new
         means = torch.stack([x[labels == c].mean(0) for c in range(before, classes)])
         self.means = torch.cat([self.means.reshape(-1, x.shape[1]).to(x), means])
-        self._precision = None
+        self._weights = None
 
-    def finalize(self) -> None:
-        """Inverts the covariance, if that has not been done since the last task."""
-        if self._precision is None:
-            size = float(self.means.square().mean())
-            self._precision = shrunk_precision(self.covariance, self.shrinkage, size=size)
+    def solved(self) -> Precision:
+        """C^+ of the average."""
+        return shrunk_precision(self.covariance, self.shrinkage, size=float(self.means.square().mean()))
 
     def scores(self, x: Tensor) -> Tensor:
         """Minus the distances to all classes, [n, C]."""
-        self.finalize()
-        p = self._precision
-        assert p is not None
-        rows, means = x.double(), self.means
+        p, rows, means = self.weights(), x.double(), self.means
         along, centres = rows @ p.factors.T, means @ p.factors.T
         squares = rows.square() @ p.plain + along.square() @ p.signs
         mixed = (rows * p.plain) @ means.T + (along * p.signs) @ centres.T
         return 2 * mixed - squares.unsqueeze(1) - (means.square() @ p.plain + centres.square() @ p.signs)
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs."""
-        return {"means": self.means, "covariance": self.covariance}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one with the same options was."""
-        self.means, self.covariance = state["means"], state["covariance"]
-        self._precision = None

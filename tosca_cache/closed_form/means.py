@@ -1,16 +1,24 @@
-"""The nearest class mean: by cosine (SimpleCIL, arXiv 2303.07338; methods.md 1.2), or by distance at unit length (1.1)."""
+"""The nearest class mean: by cosine (SimpleCIL, arXiv 2303.07338; methods.md 1.2), or by distance at unit length (1.1).
+
+And the votes of the nearest rows.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Classifier
+
 FLOOR = 1e-12
+QUERIES_AT_ONCE = 1024
 CLOSE = 1e-5  # at most 4: scores that float32 may not tell apart
 
 
-class NearestMean:
+class NearestMean(Classifier):
     """score_c = cos(x, mean of class c); float64. Exact for any split of the rows into tasks."""
+
+    learned = ("means", "counts")
 
     def __init__(self) -> None:
         self.means = torch.empty(0, 0, dtype=torch.float64)  # [C, d]
@@ -30,22 +38,15 @@ class NearestMean:
             counts = torch.bincount(labels, minlength=classes)[old:].to(self.counts)
             self.counts = torch.cat([self.counts, counts])
 
-    def forget(self, index: int) -> None:
+    def forget(self, index: int) -> bool:
         """Drops what is known of a class; its scores mean nothing afterwards."""
         self.means, self.counts = self.means.clone(), self.counts.clone()
         self.means[index], self.counts[index] = 0, 0
+        return True
 
     def scores(self, x: Tensor) -> Tensor:
         """Cosines with all class means, [n, C]."""
         return unit(x.double()) @ unit(self.means.to(x.device)).T
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs."""
-        return {"means": self.means, "counts": self.counts}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Goes on where another one was."""
-        self.means, self.counts = state["means"], state["counts"]
 
 
 class NearestUnitMean(NearestMean):
@@ -77,3 +78,21 @@ class NearestUnitMean(NearestMean):
 def unit(rows: Tensor) -> Tensor:
     """Rows [n, d] at unit length; a zero row stays zero."""
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(FLOOR)
+
+
+def votes(queries: Tensor, memory: Tensor, labels: Tensor, classes: int, *, k: int, tau: float) -> Tensor:
+    """score_c = sum over the k nearest i of softmax_i(cos(x, m_i) / tau) [y_i = c]; a row's scores add up to 1.
+
+    Arguments:
+        queries, memory: rows of unit length, [n, d] and [m, d]; all of the memory is asked if it has fewer than k.
+        labels: of the memory, [m].
+
+    Returns:
+        [n, classes].
+    """
+    found = []
+    for rows in queries.split(QUERIES_AT_ONCE):
+        near = (rows @ memory.T).topk(min(k, len(memory)), dim=1)
+        weights = torch.softmax(near.values / tau, 1)
+        found.append(weights.new_zeros(len(rows), classes).scatter_add_(1, labels[near.indices], weights))
+    return torch.cat(found)

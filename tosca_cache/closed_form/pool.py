@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.closed_form.held_out import HeldOutCalibration
-from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.shared import SharedClassifier
 from tosca_cache.devices import on_cores
 from tosca_cache.tasks import Task
@@ -17,18 +17,20 @@ POOLED = ("lda", "lda-views", "ridge-random", "mean")
 FLOOR = 1e-12
 
 
-class OpinionPool:
+class OpinionPool(Stateful):
     """log P(c | x) = sum over classifiers of log softmax_c(scores / tau), up to a constant.
 
     Logarithmic opinion pool: Genest and Zidek, Statistical Science 1 (1986); temperature scaling: Guo et al., ICML 2017.
-    Before a task is learned, a fifth of each of its classes is held out, and every classifier, fitted on all earlier tasks
-    and the other four fifths, predicts it. tau is the temperature of greatest likelihood of all held-out rows so far; if no
-    class has a row to spare, scores are standardised instead. Then the task is learned whole. Classifiers that are
-    significantly worse on the held-out rows than the best one are left out.
+    Before a task is learned, a fifth of each of its classes is held out (less where that is many rows: `held_out`), and
+    every classifier, fitted on all earlier tasks and the rest, predicts it. tau is the temperature of greatest likelihood
+    of all held-out rows so far; if no class has a row to spare, scores are standardised instead. Then the task is learned
+    whole. Classifiers that are significantly worse on the held-out rows than the best one are left out.
 
     Arguments:
         classifiers: of `POOLED`; fresh ones by default. Calibration is switched on in all of them.
     """
+
+    learned = ("classifiers",)
 
     def __init__(self, classifiers: Mapping[str, SharedClassifier] | None = None) -> None:
         self.classifiers = dict(classifiers or {name: SharedClassifier(name) for name in POOLED})
@@ -43,13 +45,16 @@ class OpinionPool:
             pool.fit(task)
         return pool
 
-    def fit(self, task: Task) -> None:
-        """Adds the train rows of a task to every classifier."""
-        self._each(lambda one: one.fit(task))
+    def fit(self, task: Task, *, solve: bool = False) -> None:
+        """Adds the train rows of a task to every classifier; solve: for all weights as well, as they are asked next."""
 
-    def finalize(self) -> None:
-        """Solves for the weights of every classifier."""
-        self._each(SharedClassifier.finalize)
+        def one_more(one: SharedClassifier) -> None:
+            """A task more for one of them."""
+            one.fit(task)
+            if solve:
+                one.finalize()
+
+        self._each(one_more)
 
     def log_probs(self, features: Tensor, tasks: int) -> Tensor:
         """Unnormalised log-probabilities of the classes of the first tasks, [n, C]; float64."""
@@ -74,17 +79,7 @@ class OpinionPool:
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
         """Bytes that it takes at most, but for matrices of features; see `Learner.memory_needed`."""
-        ridges = [one.classifier for one in self.classifiers.values() if isinstance(one.classifier, RandomRidge)]
-        return sum(ridge.memory_needed(rows, classes, dim) for ridge in ridges)
-
-    def state(self) -> dict[str, Tensor]:
-        """Each classifier's."""
-        return {f"{name}.{key}": t for name, one in self.classifiers.items() for key, t in one.state().items()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores what `state` gave."""
-        for name, one in self.classifiers.items():
-            one.load_state({k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")})
+        return sum(one.classifier.memory_needed(rows, classes, dim) for one in self.classifiers.values())
 
     def _each(self, work: Callable[[SharedClassifier], None]) -> None:
         """One classifier a core; the one that takes longest begins first."""

@@ -11,12 +11,13 @@ so that what makes a ridge system of many features small (`random_ridge`) serves
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Classifier
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.lda import oas_shrinkage
 from tosca_cache.closed_form.random_ridge import RandomRidge
@@ -36,6 +37,8 @@ class RandomLda(RandomRidge):
         ridge: r. None: S / n is shrunk by `lda.oas_shrinkage` to (1 - e) S / n + e tr(S) / (n M) I, which has the same
             predictions as r = e tr(S) / ((1 - e) M).
     """
+
+    learned = (*RandomRidge.learned, "features", "counts")
 
     def __init__(self, features: RandomFeatures, *, seed: int, ridge: float | None = None) -> None:
         super().__init__(features, seed=seed, lam=1.0 if ridge is None else ridge)
@@ -74,15 +77,10 @@ class RandomLda(RandomRidge):
             self._discriminants = weights, bias
         return self._discriminants
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; what the features are of follows from their seed and their own state."""
-        return super().state() | {"counts": self.counts} | self.features.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one with the same features and ridge was."""
-        super().load_state(state)
-        self.features.load_state(state)
-        self.counts, self._discriminants = state["counts"], None
+    def changed(self) -> None:
+        """Drops what was solved for."""
+        super().changed()
+        self._discriminants = None
 
     def _dual_parts(self, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """W [M, C], r T [C, C] and class means [M, C] of classes that have rows, from square roots of Gram matrices."""
@@ -116,8 +114,10 @@ class RandomLda(RandomRidge):
         return shrinkage * trace / ((1 - shrinkage) * size)
 
 
-class Ensemble:
+class Ensemble(Classifier):
     """The mean over several classifiers of the softmax of n times their scores; scores are log of that."""
+
+    learned = ("members",)
 
     def __init__(self, members: list[RandomLda]) -> None:
         self.members = members
@@ -137,16 +137,6 @@ class Ensemble:
         each = [torch.log_softmax(member.rows * member.scores(x), 1) for member in self.members]
         return torch.stack(each).logsumexp(0)
 
-    def memory_needed(self, rows: list[int], classes: int, dim: int) -> int:
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
         """What all take."""
         return sum(member.memory_needed(rows, classes, dim) for member in self.members)
-
-    def state(self) -> dict[str, Tensor]:
-        """That of each."""
-        return {f"{i}.{name}": t for i, member in enumerate(self.members) for name, t in member.state().items()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        for i, member in enumerate(self.members):
-            mine = f"{i}."
-            member.load_state({name.removeprefix(mine): t for name, t in state.items() if name.startswith(mine)})

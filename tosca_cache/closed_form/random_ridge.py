@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Classifier
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
-from tosca_cache.closed_form.gram import add_gram
+from tosca_cache.closed_form.gram import ROWS, add_gram
 from tosca_cache.closed_form.ridge import best_lambda
 from tosca_cache.closed_form.roots import GROUP, Dual, Grown, bytes_needed, padded, square_root
 
@@ -18,7 +20,7 @@ AGAIN = 2  # times the rows at which lambda was chosen from G and Q: it is chose
 FEW = 1 / 8  # of M: rows since the factor was made up to which it is kept, and the solution corrected
 
 
-class RandomRidge:
+class RandomRidge(Classifier):
     """W = (G + lambda I)^-1 Q of `ridge.Ridge` (RanPAC, methods.md 5), for M in the ten thousands.
 
     While all rows so far are at most M, the sums are kept as square roots of the Gram matrices of groups of up to `GROUP`
@@ -34,6 +36,8 @@ class RandomRidge:
             generalised cross-validation over that task's rows alone, among `lambdas`.
         dtype: of all sums and of the solution; None: that of the features.
     """
+
+    learned: ClassVar[tuple[str, ...]] = ("lam", "rows", "chosen_at", "dual", "targets")
 
     def __init__(
         self,
@@ -108,23 +112,17 @@ class RandomRidge:
         return system + 16 * min(chosen, size) ** 2 + (self.dtype.itemsize + narrow) * max(rows) * size
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; the features follow from their seed."""
-        state = {"lambda": torch.tensor(self.lam, dtype=torch.float64), "rows": torch.tensor(self.rows)}
-        state["chosen_at"] = torch.tensor(self.chosen_at)
-        if self.sums is not None:
-            return state | {"G": self.sums[0].clone(), "Q": self.sums[1].clone()}  # added to in place
-        for i, (root, target) in enumerate(zip(self.dual.blocks, self.targets, strict=True)):
-            state |= {f"root.{i}": root, f"target.{i}": target}
-        return state
+        """What is kept, and copies of the sums, which are added to in place."""
+        return super().state() | ({} if self.sums is None else {"G": self.sums[0].clone(), "Q": self.sums[1].clone()})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another one with the same features and seed was."""
-        self.lam, self.rows, self._weights, self._grown = float(state["lambda"]), int(state["rows"]), None, None
-        self.chosen_at = int(state["chosen_at"])
+        super().load_state(state)
         self.sums = (state["G"].clone(), state["Q"].clone()) if "G" in state else None
-        groups = range(sum(name.startswith("root.") for name in state))
-        self.dual = Dual(state[f"root.{i}"] for i in groups)
-        self.targets = [state[f"target.{i}"] for i in groups]
+
+    def changed(self) -> None:
+        """Drops what was solved for."""
+        self._weights = self._grown = None
 
     def _expanded(self, x: Tensor) -> Tensor:
         return self.features.apply(x).to(self.dtype)
@@ -132,22 +130,22 @@ class RandomRidge:
     def _learn(self, x: Tensor, labels: Tensor, classes: int, held_out: Tensor) -> Tensor:
         """Adds rows; where square roots are kept, what they are of the unit vectors of some rows, [r, h]."""
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
-        narrow = self.features.apply(x[order])
-        h = narrow.to(self.dtype)
-        y = F.one_hot(labels[order], classes).to(h)
-        self.rows += len(h)
-        if self.sums is None and self.dual.count + len(h) > self.features.size:
-            self._leave_dual(h)
+        narrow, labels = self.features.apply(x[order]), labels[order]
+        self.rows += len(x)
+        if self.sums is None and self.dual.count + len(x) > self.features.size:
+            self._leave_dual(x)
         if self.fixed is None and self.selection == "split":
-            self.lam = best_lambda(h, y)
+            self.lam = best_lambda(narrow.to(self.dtype), F.one_hot(labels, classes).to(self.dtype))
         if self.fixed is None and self.selection == "gcv-task":
-            self.lam = _task_candidates(h, y).best_of(self.lambdas)
+            self.lam = _task_candidates(narrow, F.one_hot(labels, classes)).best_of(self.lambdas)
         if self.sums is not None:
-            self._correct(h, y)
-            self._add(narrow, y)
+            self._correct(narrow, labels, classes)
+            self._add(narrow, labels, classes)
             self._choose()
-            return y[:0]
+            return labels[:0]
         self._weights = None
+        h = narrow.to(self.dtype)
+        y = F.one_hot(labels, classes).to(h)
         marked = (order.unsqueeze(1) == held_out).to(h)
         marks = [h.new_zeros(self.dual.count, len(held_out))]
         for part in torch.arange(len(h), device=h.device).tensor_split(-(-len(h) // GROUP)):
@@ -172,28 +170,38 @@ class RandomRidge:
         if before != self.lam:
             self._weights = self._grown = None
 
-    def _leave_dual(self, h: Tensor) -> None:
+    def _leave_dual(self, x: Tensor) -> None:
         blocks, targets, size = self.dual.blocks, self.targets, self.features.size
         self.dual, self.targets, self.chosen_at = Dual(), [], 0
-        self.sums = h.new_zeros(size, size), h.new_zeros(size, 0)
+        G = torch.zeros(size, size, dtype=self.dtype, device=x.device)
+        Q = G.new_zeros(size, targets[-1].shape[1] if targets else 0)
         for block, target in zip(blocks, targets, strict=True):
-            self._add(block, target)
+            add_gram(G, block)
+            Q[:, : target.shape[1]].addmm_(block.T, target)
+        self.sums = G, Q
 
-    def _correct(self, h: Tensor, y: Tensor) -> None:
+    def _correct(self, h: Tensor, labels: Tensor, classes: int) -> None:
         """Corrects the solution by few rows; after many, or where lambda has changed, it is to be found anew."""
         grown, weights = self._grown, self._weights
         kept = grown is not None and grown.lam == self.lam and grown.rows + len(h) <= FEW * self.features.size
         if grown is None or weights is None or not kept:
             self._grown = self._weights = None
             return
-        weights = F.pad(weights, (0, y.shape[1] - weights.shape[1]))
-        self._weights = weights + grown.add(h, y - h @ weights).to(weights)
+        h, weights = h.to(weights), F.pad(weights, (0, classes - weights.shape[1]))
+        residual = F.one_hot(labels, classes).to(weights) - h @ weights
+        self._weights = weights + grown.add(h, residual).to(weights)
 
-    def _add(self, h: Tensor, y: Tensor) -> None:
+    def _add(self, h: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds rows to the sums; those of a class are added up in float64 first."""
         assert self.sums is not None
         G, Q = self.sums
-        Q = F.pad(Q, (0, y.shape[1] - Q.shape[1]))
-        self.sums = add_gram(G, h), Q.addmm_(h.T.to(y), y)
+        Q = F.pad(Q, (0, classes - Q.shape[1]))
+        present, place = labels.unique(return_inverse=True)
+        added = torch.zeros(len(present), h.shape[1], dtype=torch.float64, device=h.device)
+        for some, places in zip(h.split(ROWS), place.split(ROWS), strict=True):
+            added.index_add_(0, places, some.double())
+        Q[:, present] += added.T.to(Q)
+        self.sums = add_gram(G, h), Q
 
 
 def _task_candidates(h: Tensor, y: Tensor) -> Candidates:

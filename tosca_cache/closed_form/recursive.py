@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Classifier, Solved
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.roots import GROUP, RATIO, Dual, bytes_needed, padded, square_root
 
 
-class RecursiveRidge:
+class RecursiveRidge(Solved):
     """W = (sum h h^T + gamma I)^-1 sum h y^T after any batches of rows in any order, labels as they come; float64.
 
     R = (sum h h^T + gamma I)^-1 and W follow from the ones before by Woodbury's identity: with T = B R for a batch B [b, M]
@@ -27,12 +28,14 @@ class RecursiveRidge:
         features: random features in float64. gamma: the ridge.
     """
 
+    learned = ("features", "dual", "targets", "R", "W")
+
     def __init__(self, features: RandomFeatures, *, gamma: float) -> None:
         self.features, self.gamma = features, gamma
         self.dual = Dual()
         self.targets: list[Tensor] = []  # of each square root, [n, C at its time]
         self.R: Tensor | None = None  # [M, M], None while square roots are kept
-        self.W: Tensor | None = None  # [M, C], None while it is not solved for
+        self.W: Tensor | None = None  # [M, C], None as long
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n] anywhere below `classes`, the number of classes so far."""
@@ -51,41 +54,23 @@ class RecursiveRidge:
                 root, mixed = square_root(batch, target, batch @ batch.T)
                 self.dual.append(root)
                 self.targets.append(mixed)
-                self.W = None
-
-    def finalize(self) -> None:
-        """Solves for W, if that has not been done since the last rows."""
-        self.weights()
+                self._weights = None
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
         return self.features.times(x, self.weights())
 
-    def weights(self) -> Tensor:
+    def solved(self) -> Tensor:
         """W, [M, C]."""
-        if self.W is None:
-            self.W = self.dual.solve(self.gamma, padded(self.targets))
-        return self.W
+        return self.dual.solve(self.gamma, padded(self.targets)) if self.W is None else self.W
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
-        """Bytes that it takes at most; see `Learner.memory_needed`."""
+        """That of the square roots, or of R."""
         return bytes_needed(sum(rows), self.features.size, classes, dim, itemsize=8, most=RATIO)
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; the features follow from their seed and their own state."""
-        if self.R is not None:
-            return {"R": self.R.clone(), "W": self.weights()} | self.features.state()  # R is subtracted from in place
-        pairs = enumerate(zip(self.dual.blocks, self.targets, strict=True))
-        state = {name: t for i, (S, Z) in pairs for name, t in ((f"root.{i}", S), (f"target.{i}", Z))}
-        return state | self.features.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one with the same features and gamma was."""
-        self.features.load_state(state)
-        groups = range(sum(name.startswith("root.") for name in state))
-        self.dual = Dual(state[f"root.{i}"] for i in groups)
-        self.targets = [state[f"target.{i}"] for i in groups]
-        self.R, self.W = (state["R"].clone(), state["W"]) if "R" in state else (None, None)
+        """What is kept; R is copied, which is subtracted from in place."""
+        return {name: t.clone() if name == "R" else t for name, t in super().state().items()}
 
     def _leave_dual(self, h: Tensor) -> None:
         self.W = self.weights() if self.targets else h.new_zeros(h.shape[1], 0)
@@ -96,12 +81,53 @@ class RecursiveRidge:
         self.dual, self.targets = Dual(), []
 
     def _update(self, batch: Tensor, target: Tensor) -> None:
-        assert self.R is not None
-        weights = self.weights()
-        weights = F.pad(weights, (0, target.shape[1] - weights.shape[1]))
+        assert self.R is not None and self.W is not None
+        weights = F.pad(self.W, (0, target.shape[1] - self.W.shape[1]))
         moved = batch @ self.R  # T
         factor = torch.linalg.cholesky(torch.eye(len(batch)).to(batch) + moved @ batch.T)
         whitened = torch.linalg.solve_triangular(factor, moved, upper=False)  # its square is T^T K T
         residual = torch.linalg.solve_triangular(factor, target - batch @ weights, upper=False)
-        self.W = weights + whitened.T @ residual
+        self.W, self._weights = weights + whitened.T @ residual, None
         self.R.addmm_(whitened.T, whitened, alpha=-1)
+
+
+class DualStream(Classifier):
+    """Scores f_main(x P) W_main + C f_comp(x P) W_comp: the second ridge learns what the first leaves (DS-AL, field.md A2).
+
+    W_main is ridge regression onto the classes. After it has learned a task, W_comp learns from the same rows what is left
+    of their targets, Y - f_main(x P) W_main, with zeros for all classes but those that are new.
+
+    Arguments:
+        main, comp: random features of the same P with their own activations. gamma, gamma_comp: ridges. ratio: C.
+    """
+
+    learned = ("main", "comp", "classes")
+
+    def __init__(
+        self, main: RandomFeatures, comp: RandomFeatures, *, gamma: float, gamma_comp: float, ratio: float
+    ) -> None:
+        self.main, self.comp = RecursiveRidge(main, gamma=gamma), RecursiveRidge(comp, gamma=gamma_comp)
+        self.ratio, self.classes = ratio, 0
+
+    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
+        """Adds the rows of a task: features [n, d], labels [n] below `classes`, the number of classes so far."""
+        h = self.main.features.apply(x)
+        y = F.one_hot(labels, classes).to(h)
+        self.main.add(h, y)
+        left = y - h @ self.main.weights()
+        left[:, : self.classes] = 0
+        self.comp.add(self.comp.features.apply(x), left)
+        self.classes = classes
+
+    def finalize(self) -> None:
+        """Solves for both weights, if that has not been done since the last rows."""
+        self.main.finalize()
+        self.comp.finalize()
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Scores of all classes for features [n, d], [n, C]."""
+        return self.main.scores(x) + self.ratio * self.comp.scores(x)
+
+    def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
+        """Bytes that both take at most; see `Learner.memory_needed`."""
+        return self.main.memory_needed(rows, classes, dim) + self.comp.memory_needed(rows, classes, dim)

@@ -1,11 +1,12 @@
-"""Ridge regression onto one-hot classes, on raw or randomly expanded features (RanPAC, arXiv 2307.02251; methods.md 5)."""
+"""Ridge regression onto one-hot classes, on raw features (RanPAC, arXiv 2307.02251; methods.md 5)."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from tosca_cache.closed_form.expansion import RandomFeatures
+from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.roots import cholesky, column_major
@@ -19,8 +20,8 @@ FOLD_LAMBDAS = (*(10.0 ** (-4 + step / 2) for step in range(15)), 1e-8)  # of `f
 AT_ONCE = 1024  # rows or columns that are converted to float64 together
 
 
-class Ridge:
-    """W = (G + lambda I)^-1 Q with G = sum h h^T and Q = sum h y^T over all rows so far; float64.
+class Ridge(Solved):
+    """W = (G + lambda I)^-1 Q with G = sum x x^T and Q = sum x y^T over all rows so far; float64.
 
     lambda is chosen anew at each task. `gcv`: by generalised cross-validation over all rows so far, from G and Q (`gcv`).
     `split`, as published: from the task's own rows alone, fitted on the first 80 % of them in random order, compared by the
@@ -28,17 +29,16 @@ class Ridge:
     by accuracy on folds of the task's rows, each fitted with all sums before and the other folds (`fold_lambda`).
 
     Arguments:
-        expansion: size M of h = ReLU(x P) with P ~ N(0, 1); None: h = x.
-        seed: of P and of the random order.
+        seed: of the random order.
         selection: `gcv`, `split` or `folds`.
     """
 
-    def __init__(self, expansion: int | None = None, *, seed: int = 1993, selection: str = "gcv") -> None:
-        self.expansion, self.seed, self.selection = expansion, seed, selection
-        self.features = RandomFeatures(expansion or 1, seed=seed)
+    learned = ("G", "Q", "lam", "rows")
+
+    def __init__(self, *, seed: int = 1993, selection: str = "gcv") -> None:
+        self.seed, self.selection = seed, selection
         self.G = self.Q = torch.empty(0, 0, dtype=torch.float64)
         self.lam, self.rows = 1.0, 0
-        self._weights: Tensor | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the rows of a task.
@@ -46,13 +46,10 @@ class Ridge:
         Arguments:
             x: features, [n, d]. labels: [n]. classes: how many there are with this task, C.
         """
-        h = self._expanded(x)
-        y = torch.zeros(len(h), classes, dtype=torch.float64, device=h.device)
-        y[torch.arange(len(h)), labels] = 1
+        h, y = x.double(), F.one_hot(labels, classes).double()
         if not len(self.G):
             self.G, self.Q = h.new_zeros(h.shape[1], h.shape[1]), h.new_zeros(h.shape[1], 0)
-        grown = h.new_zeros(h.shape[1], classes)
-        grown[:, : self.Q.shape[1]] = self.Q
+        grown = F.pad(self.Q, (0, classes - self.Q.shape[1]))
         if self.selection == "folds":
             self.lam = fold_lambda(self.G, grown, h, y, labels)
         self.G, self.Q = add_gram(self.G.clone(), h), grown + h.T @ y  # states of before are kept as they are
@@ -62,34 +59,15 @@ class Ridge:
             self.lam = best_lambda(h[order], y[order])
         self._weights = None
 
-    def finalize(self) -> None:
-        """Solves for W, if that has not been done since the last task."""
-        if self._weights is None:
-            if self.selection == "gcv":
-                self.lam = Candidates(self.G, self.Q, self.rows).best()
-            self._weights = solve(self.G, self.Q, self.lam)
+    def solved(self) -> Tensor:
+        """W, [d, C]."""
+        if self.selection == "gcv":
+            self.lam = Candidates(self.G, self.Q, self.rows).best()
+        return solve(self.G, self.Q, self.lam)
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes, [n, C]."""
-        self.finalize()
-        assert self._weights is not None
-        return x.double() @ self._weights if self.expansion is None else self.features.times(x, self._weights)
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs."""
-        numbers = {"lambda": torch.tensor(self.lam, dtype=torch.float64), "rows": torch.tensor(self.rows)}
-        return {"G": self.G, "Q": self.Q} | numbers
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Goes on where another one of the same expansion and seed was."""
-        self.G, self.Q, self.lam, self.rows = state["G"], state["Q"], float(state["lambda"]), int(state["rows"])
-        self._weights = None
-
-    def _expanded(self, x: Tensor) -> Tensor:
-        x = x.double()
-        if self.expansion is None:
-            return x
-        return self.features.apply(x)
+        return x.double() @ self.weights()
 
 
 def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:

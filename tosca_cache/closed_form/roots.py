@@ -8,13 +8,14 @@ H, scaled, but not H itself, because U is thrown away (a single row is its own r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.closed_form.factor import GrowingFactor
 
 GROUP = 512  # rows that are mixed into one square root, at most
@@ -134,7 +135,7 @@ class _System:
         return self.halfway
 
 
-class Dual:
+class Dual(Stateful):
     """Solves (S^T D S + lambda I) W = S^T D Z for rows S that come in blocks, D = diag(weights).
 
     The products S S^T are computed once for every pair of rows, in the precision of S. The Cholesky factors of the last
@@ -143,8 +144,14 @@ class Dual:
     either, lambda is raised by powers of ten until it is.
     """
 
-    def __init__(self, blocks: Iterable[Tensor] = ()) -> None:
-        self.blocks = list(blocks)  # each [n, M]
+    learned = ("blocks",)
+
+    def __init__(self) -> None:
+        self.blocks: list[Tensor] = []  # each [n, M]
+        self.changed()
+
+    def changed(self) -> None:
+        """Drops products and factors."""
         self._products: list[Tensor] = []  # block i: its rows with all rows up to its own, [n_i, n_0 + ... + n_i]
         self._systems: list[_System] = []  # the one used last at the end
         self._double = False

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from threading import RLock
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Classifier, Stateful
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.held_out import HeldOutCalibration, IntArray, split
 from tosca_cache.closed_form.lda import Lda
@@ -21,23 +22,7 @@ from tosca_cache.tasks import Task
 
 EXPANSION = 2000  # of random features
 SEED = 1993  # of them
-AGAIN = 1.25  # times the rows for which a shrinkage was chosen: it is chosen again
-
-
-class Classifier(Protocol):
-    """A classifier from sums over rows: their split into tasks decides only when a shrinkage or lambda is chosen."""
-
-    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
-        """Adds the rows of a task."""
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Scores of all classes, [n, C]."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything learned, by name."""
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restores it."""
+AGAIN = 2.0  # times the rows for which a shrinkage was chosen: it is chosen again
 
 
 class Kind(NamedTuple):
@@ -69,12 +54,14 @@ CLASSIFIERS: dict[str, Kind] = {
 }
 
 
-class SharedClassifier:
+class SharedClassifier(Stateful):
     """One of `CLASSIFIERS`; each task is learned once, whichever of its users comes first.
 
     calibration: set before the first task if held-out results are wanted.
     keeps_scores: its users predict the same rows after the same tasks, each at its own time, so scores are kept.
     """
+
+    learned = ("classifier", "tasks", "calibration")
 
     def __init__(self, name: str) -> None:
         self.kind = CLASSIFIERS[name]
@@ -118,22 +105,10 @@ class SharedClassifier:
     def finalize(self) -> None:
         """Solves for the classifier's weights, if there are any to solve for."""
         with self._lock:
-            finalize = getattr(self.classifier, "finalize", None)
-            if finalize is not None:
-                finalize()
+            self.classifier.finalize()
 
-    def state(self) -> dict[str, Tensor]:
-        """The classifier's, the number of tasks, and the calibration."""
-        state = self.classifier.state() | {"tasks": torch.tensor(self.tasks)}
-        return state if self.calibration is None else state | {"calibration": self.calibration.state()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Restores what `state` gave."""
-        self.classifier.load_state({key: t for key, t in state.items() if key not in ("tasks", "calibration")})
-        self.tasks = int(state["tasks"])
-        if "calibration" in state:
-            self.calibration = HeldOutCalibration()
-            self.calibration.load_state(state["calibration"])
+    def changed(self) -> None:
+        """Drops scores."""
         self._scores.clear()
 
     def _trial(self, task: Task, fitted: IntArray, held_out: IntArray) -> Tensor:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.expansion import RandomFeatures
 
 KEPT = 0.75  # of the rows seen: directions that are kept, at most
 NOTHING = 1e-12  # of the largest squared singular value: what is less is rounding
 
 
-class TruncatedRidge:
+class TruncatedRidge(Solved):
     """W = U diag(1 / (s^2 + ridge)) U^T Q, with U diag(s^2) U^T near to G = sum h h^T, and Q = sum h y^T exact; float64.
 
     Of all rows H only A = diag(s) U^T [k, M] is kept, so that A^T A is near to G. A block of rows H_b is appended and the
@@ -27,12 +28,13 @@ class TruncatedRidge:
         ridge: what is added to s^2.
     """
 
+    learned = ("axes", "Q", "rows")
+
     def __init__(self, features: RandomFeatures, *, rank: int, ridge: float = 0.0) -> None:
         self.features, self.rank, self.ridge = features, rank, ridge
         self.rows = 0
         self.axes = torch.empty(0, 0, dtype=torch.float64)  # A [k, M]
         self.Q = torch.empty(0, 0, dtype=torch.float64)  # [M, C]
-        self._weights: Tensor | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the rows of a task: features [n, d], labels [n] below `classes`, the number of classes so far."""
@@ -45,34 +47,22 @@ class TruncatedRidge:
             self._append(h)
         self._weights = None
 
-    def finalize(self) -> None:
-        """Finds W, if that has not been done since the last rows."""
-        if self._weights is None:
-            squares = self.axes.square().sum(1)
-            kept = squares > NOTHING * squares.max()
-            axes, squares = self.axes[kept], squares[kept]
-            inner = (axes @ self.Q) / (squares * (squares + self.ridge)).unsqueeze(1)
-            self._weights = axes.T @ inner
+    def solved(self) -> Tensor:
+        """W, [M, C]."""
+        squares = self.axes.square().sum(1)
+        kept = squares > NOTHING * squares.max()
+        axes, squares = self.axes[kept], squares[kept]
+        return axes.T @ ((axes @ self.Q) / (squares * (squares + self.ridge)).unsqueeze(1))
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
-        self.finalize()
-        assert self._weights is not None
-        return self.features.times(x, self._weights)
+        return self.features.times(x, self.weights())
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
-        """Bytes that it takes at most; see `Learner.memory_needed`."""
+        """That of the directions, and of a block beside them."""
         kept = min(self.rank, sum(rows))
         block = kept + min(self.rank, max(rows))
         return 8 * (self.features.size * (2 * block + 2 * classes + dim) + 3 * block**2)
-
-    def state(self) -> dict[str, Tensor]:
-        """Everything that `load_state` needs; the features follow from their seed."""
-        return {"axes": self.axes, "Q": self.Q, "rows": torch.tensor(self.rows)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on where another one with the same arguments was."""
-        self.axes, self.Q, self.rows, self._weights = state["axes"], state["Q"], int(state["rows"]), None
 
     def _append(self, h: Tensor) -> None:
         products = torch.block_diag(self.axes.square().sum(1).diag(), h @ h.T)  # axes are orthogonal

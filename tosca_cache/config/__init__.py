@@ -2,7 +2,7 @@
 
 from tosca_cache.config.files import find_config, read_config, shipped_configs
 from tosca_cache.config.render import describe, show, to_toml
-from tosca_cache.config.resolve import PRESETS, Resolved, config_of, resolve
+from tosca_cache.config.resolve import Resolved, config_of, resolve
 from tosca_cache.config.schema import (
     FLOWS,
     INCREMENTAL,
@@ -20,7 +20,6 @@ __all__ = [
     "INCREMENTAL",
     "NORMALIZATIONS",
     "OPTIMIZERS",
-    "PRESETS",
     "SCHEDULERS",
     "Resolved",
     "Settings",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from tosca_cache.config.checks import nearest
 from tosca_cache.config.files import Layer, read_config, read_shipped, shipped_configs
 from tosca_cache.config.schema import (
     KEYS,
@@ -24,36 +23,12 @@ from tosca_cache.errors import ConfigError
 COMMAND_LINE = "command line"
 DEFAULT = "default"
 
-# The published hyperparameters are the defaults; a preset says them all the same, so that it still means the reference
-# when a shipped config or a later default differs.
-PRESETS: dict[str, dict[str, object]] = {
-    "official": {
-        "flow": "tosca",
-        "mlp_ratio": 16,
-        "se_ratio": 16,
-        "l1": 5e-4,
-        "lr": 0.025,
-        "epochs": 20,
-        "batch_size": 48,
-        "optimizer": "sgd",
-        "scheduler": "cosine",
-        "milestones": (),
-        "weight_decay": 0.0,
-        "momentum": 0.9,
-        "eta_min": 1e-8,
-        "gamma": 0.1,
-        "router": "batch",
-        "routing_batch_size": 48,
-    }
-}
-
 
 @dataclass(frozen=True)
 class Resolved:
     """The settings of a run and where they came from.
 
-    origin: for every key of `TrainConfig`: "command line", "file PATH", "preset NAME", "shipped configs/NAME.toml" or
-        "default".
+    origin: for every key of `TrainConfig`: "command line", "file PATH", "shipped configs/NAME.toml" or "default".
     ignored: keys that have no effect here, with the reason: of a reference's file, or of tasks that are domains.
     """
 
@@ -62,28 +37,21 @@ class Resolved:
     ignored: dict[str, str] = field(default_factory=dict)
 
 
-def resolve(
-    *,
-    config: str | Path | None = None,
-    preset: str | None = None,
-    overrides: Mapping[str, object] | None = None,
-) -> Resolved:
-    """Settings by precedence: command line, file, preset, the shipped config of the dataset (if no file), defaults.
+def resolve(*, config: str | Path | None = None, overrides: Mapping[str, object] | None = None) -> Resolved:
+    """Settings by precedence: command line, file, the shipped config of the dataset (if no file), defaults.
 
     Arguments:
         config: path of a config file, or the name of a shipped one.
-        preset: name of a preset, or None.
         overrides: values from the command line by key; None means that it was not given.
 
     Raises `ConfigError`, naming the key and where its value came from.
     """
     layers = [_given(overrides or {}, COMMAND_LINE)]
+    dataset = layers[0].values.get("dataset", default_of("dataset"))
     if config is not None:
         layers.append(read_config(config, layers[0].values))
-    if preset is not None:
-        layers.append(_preset(preset))
-    if config is None:
-        layers.extend(_shipped(layers[0].values.get("dataset", default_of("dataset"))))
+    elif dataset in shipped_configs():
+        layers.append(read_shipped(str(dataset)))
     return _merge(layers)
 
 
@@ -100,21 +68,6 @@ def _given(given: Mapping[str, object], origin: str) -> Layer:
         if value is not None:
             values[key] = check_value(key, value, where=_where(key, origin))
     return Layer(origin, values)
-
-
-def _preset(name: str) -> Layer:
-    if name not in PRESETS:
-        raise ConfigError(
-            f"There is no preset {name!r}.",
-            where="preset",
-            remedy=f"Did you mean {nearest(name, PRESETS)!r}? Known: {', '.join(PRESETS)}.",
-        )
-    return Layer(f"preset {name}", PRESETS[name])
-
-
-def _shipped(dataset: object) -> list[Layer]:
-    """The config that is shipped for a dataset, if there is one."""
-    return [read_shipped(str(dataset))] if dataset in shipped_configs() else []
 
 
 def _merge(layers: list[Layer]) -> Resolved:

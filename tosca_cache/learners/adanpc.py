@@ -9,21 +9,19 @@ It keeps train features: rehearsal in feature space. Against the paper:
   classes it is at most e / (e + C - 1), and a beta above that changes nothing.
 - The official memory also holds one random row, of class 0, from its construction; that is left out, as are the 1e-5
   that it adds to all votes.
-- `per_class` keeps k-means centres in place of all rows of a class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.means import unit
+from tosca_cache.closed_form.means import unit, votes
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
-from tosca_cache.seeds import derive_seed, numpy_generator
+from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
@@ -34,7 +32,6 @@ class AdaNpc(Learner):
 
     Arguments:
         k, tau: how many neighbours vote, and how much the nearer ones count for more.
-        per_class: at most so many k-means centres of each class; None: all rows.
         beta: confidence from which a test row joins the memory; above 1: never.
         batch_size: test rows that are scored before the confident ones of them join.
     """
@@ -47,54 +44,39 @@ class AdaNpc(Learner):
         "join) instead of 0.1, since rows that join make a prediction depend on the test rows before it."
     )
     rehearsal = True
+    learned = ("memory", "labels", "classes")
 
     def __init__(
         self,
         *,
         k: int = 100,
         tau: float = 0.1,
-        per_class: int | None = None,
         beta: float = 1.1,
         batch_size: int = 32,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        for name, value in (("k", k), ("per_class", per_class), ("batch_size", batch_size)):
-            if value is not None and value < 1:
+        for name, value in (("k", k), ("batch_size", batch_size)):
+            if value < 1:
                 raise UsageError(f"{name} is {value}", where=name, remedy="use 1 or more")
-        self.k, self.tau, self.per_class = k, tau, per_class
-        self.beta, self.batch_size = beta, batch_size
+        self.k, self.tau, self.beta, self.batch_size = k, tau, beta, batch_size
         self.transductive = beta <= 1
         self.memory = torch.empty(0, 0)  # [m, d]
         self.labels = torch.empty(0, dtype=torch.int64)
         self.classes = 0
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
-        """Adds the task's clean features, or centres of them."""
-        clean = unit(torch.from_numpy(task.train.features[:, 0]).float())
-        labels = torch.from_numpy(task.train.labels)
-        kept = [self.memory] if self.classes else []
-        for c in task.classes:
-            rows = self.centres(clean[labels == c], c)
-            kept.append(rows)
-            self.labels = torch.cat([self.labels, torch.full((len(rows),), c)])
-        self.memory, self.classes = torch.cat(kept), task.classes.stop
-
-    def centres(self, rows: Tensor, label: int) -> Tensor:
-        """At most `per_class` rows of unit length that stand for the rows of one class."""
-        if self.per_class is None or len(rows) <= self.per_class:
-            return rows
-        from sklearn.cluster import KMeans
-
-        state = derive_seed(self.seed, "adanpc centres", label) % 2**32
-        clusters = KMeans(self.per_class, n_init=1, random_state=state).fit(rows.numpy())
-        return unit(torch.from_numpy(clusters.cluster_centers_).float())
+        """Adds the task's clean features."""
+        clean = unit(torch.from_numpy(task.train.features[:, 0]).float()).to(self.device)
+        self.memory = torch.cat([self.memory, clean]) if self.classes else clean
+        self.labels = torch.cat([self.labels.to(self.device), torch.from_numpy(task.train.labels).to(self.device)])
+        self.classes = task.classes.stop
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Shares of the votes, [n, C]."""
         x = unit(torch.from_numpy(features).float()).to(self.device)
-        memory, labels = self.memory.to(self.device), self.labels.to(self.device)
-        scores: FloatArray = (self._online if self.transductive else self._votes)(x, memory, labels).cpu().numpy()
+        answer = self._online if self.transductive else self._votes
+        scores: FloatArray = answer(x, self.memory, self.labels).cpu().numpy()
         return scores
 
     def _votes(self, x: Tensor, memory: Tensor, labels: Tensor) -> Tensor:
@@ -109,33 +91,3 @@ class AdaNpc(Learner):
             memory = torch.cat([memory, x[sure]])
             labels = torch.cat([labels, scores[sure].argmax(1)])
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The memory and its labels."""
-        return {"memory": self.memory, "labels": self.labels}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        self.memory, self.labels = state["memory"], state["labels"]
-        self.classes = int(self.labels.max()) + 1 if len(self.labels) else 0
-
-
-QUERIES_AT_ONCE = 1024
-
-
-def votes(queries: Tensor, memory: Tensor, labels: Tensor, classes: int, *, k: int, tau: float) -> Tensor:
-    """score_c = sum over the k nearest i of softmax_i(cos(x, m_i) / tau) [y_i = c]; a row's scores add up to 1.
-
-    Arguments:
-        queries, memory: rows of unit length, [n, d] and [m, d]; all of the memory is asked if it has fewer than k.
-        labels: of the memory, [m].
-
-    Returns:
-        [n, classes].
-    """
-    found = []
-    for rows in queries.split(QUERIES_AT_ONCE):
-        near = (rows @ memory.T).topk(min(k, len(memory)), dim=1)
-        weights = torch.softmax(near.values / tau, 1)
-        found.append(weights.new_zeros(len(rows), classes).scatter_add_(1, labels[near.indices], weights))
-    return torch.cat(found)

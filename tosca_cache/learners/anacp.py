@@ -2,7 +2,7 @@
 
 The equations are those of `closed_form.contrast`. What differs from the paper: it adapts the backbone on the first
 task, which a cache cannot have, and works without. What differs from the official code: it goes back from whitened
-means by Sigma^-1/2 where the paper has Sigma^1/2 (`back=code` does as the code does); its running covariance counts
+means by Sigma^-1/2 where the paper has Sigma^1/2; its running covariance counts
 new rows twice and adds the 1e-4 I once at the first task, here it is that of all rows (divisor n - C), plus 1e-4 I;
 it moves the means along the direction that centring leaves over as well, which only rounding chooses. The paper has a
 sign for each direction, which the code and we set to plus.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tosca_cache.closed_form.contrast import BACKS, SpreadMeans
+from tosca_cache.closed_form.contrast import SpreadMeans
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
@@ -30,7 +30,7 @@ class AnaCp(ClosedForm):
         expansion: random features of each head and of the classifier (5,000; the paper has 10,000 too).
         heads: how many adapt; their mean is classified. gamma: the ridge of heads and classifier.
         per_class: samples of each class that the classifier is fitted to.
-        alpha: how far class means are spread. back: `paper` or `code`, how whitened means are brought back.
+        alpha: how far class means are spread.
         precision: of the ridge regressions, `float32` or `float64`.
     """
 
@@ -39,7 +39,7 @@ class AnaCp(ClosedForm):
     source = "AnaCP without the first session (NeurIPS 2025)"
     agrees = (
         "differs: whitened means go back by the root of the covariance, as in the paper, where the official "
-        "code (SalehMomeni/AnaCP, models/anacp.py, 480d9f3) divides by it again (`back=code`), and counts new"
+        "code (SalehMomeni/AnaCP, models/anacp.py, 480d9f3) divides by it again, and counts new"
         " rows twice in it; no first session."
     )
     unit_length = True
@@ -54,13 +54,10 @@ class AnaCp(ClosedForm):
         gamma: float = 100.0,
         per_class: int = 100,
         alpha: float = 1.0,
-        back: str = "paper",
         precision: str = "float32",
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if back not in BACKS:
-            raise UsageError(f"unknown way back {back!r}", where="anacp", remedy=f"choose of {', '.join(BACKS)}")
         if precision not in PRECISIONS:
             remedy = f"choose of {', '.join(PRECISIONS)}"
             raise UsageError(f"unknown precision {precision!r}", where="anacp", remedy=remedy)
@@ -73,6 +70,5 @@ class AnaCp(ClosedForm):
             alpha=alpha,
             per_class=per_class,
             seed=derive_seed(self.seed, "projection"),
-            back=back,
             dtype=PRECISIONS[precision],
         )

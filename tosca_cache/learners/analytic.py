@@ -21,10 +21,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tosca_cache.closed_form.dual_stream import DualStream
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.kernels import KernelFeatures
-from tosca_cache.closed_form.recursive import RecursiveRidge
+from tosca_cache.closed_form.recursive import DualStream, RecursiveRidge
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
@@ -69,7 +68,7 @@ class Gkeal(ClosedForm):
 
     Arguments:
         centres: number M of centres, at most the rows of the first task. gamma: the ridge.
-        sigma: width of the kernel (5 to 15 in the paper, 10 in its code); 0: the median distance in the first task.
+        sigma: width of the kernel (5 to 15 in the paper, 10 in its code).
     """
 
     name = "gkeal"
@@ -86,7 +85,7 @@ class Gkeal(ClosedForm):
 
     def __init__(self, *, centres: int = 8192, gamma: float = 0.1, sigma: float = 10.0, **common: Any) -> None:
         super().__init__(**common)
-        features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma or None)
+        features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma)
         self.classifier = RecursiveRidge(features, gamma=gamma)
 
 

@@ -11,34 +11,32 @@ and weight decay 5e-4).
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.means import NearestMean, unit
-from tosca_cache.learners.base import FloatArray, Learner, named, register_learner, unnamed
-from tosca_cache.learners.film import Film
+from tosca_cache.closed_form.means import NearestMean
+from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.learners.tosca import ROWS_AT_ONCE, Tosca
-from tosca_cache.luca.module import adapt
-from tosca_cache.luca.parameters import Luca
+from tosca_cache.luca.initialise import initial_head
+from tosca_cache.luca.module import adapt, cosine_logits
+from tosca_cache.luca.parameters import Head, Luca
 from tosca_cache.tasks import Task
+from tosca_cache.train.gradient import Group, Step, Tensors, cross_entropy, fit, task_steps
 from tosca_cache.train.loop import EpochDone
 
 
 class Aper(Learner):
-    """Class means of concat[x, adapted x], [C, 2d], and one frozen module.
+    """Class means of concat[x, adapted x], [C, 2d], and one frozen module."""
 
-    Arguments:
-        unit_halves: brings both halves to unit length before they are joined, so that neither outweighs the other by its
-            scale; the published method does not.
-    """
+    learned = ("classifier", "module")
+    on_cpu = ("classifier",)
 
-    def __init__(self, *, unit_halves: bool = False, **common: Any) -> None:
+    def __init__(self, **common: Any) -> None:
         super().__init__(**common)
-        self.unit_halves = unit_halves
         self.classifier = NearestMean()
+        self.module: Tensors = {}
         self.trained_numbers = 0
 
     @abstractmethod
@@ -49,17 +47,9 @@ class Aper(Learner):
     def adapted(self, x: Tensor) -> Tensor:
         """Adapted features of features, both [n, d]."""
 
-    @abstractmethod
-    def module_state(self) -> dict[str, Tensor]:
-        """The module; {} before the first task."""
-
-    @abstractmethod
-    def load_module(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over a module."""
-
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the means of the task's classes; the first task trains the module before that."""
-        self.trained_numbers = 0 if len(self.classifier.means) else self.learn_module(task, on_epoch)
+        self.trained_numbers = 0 if self.module else self.learn_module(task, on_epoch)
         joined = self.joined(task.train.features[:, 0])
         self.classifier.observe(joined, torch.from_numpy(task.train.labels), task.classes.stop)
 
@@ -69,23 +59,13 @@ class Aper(Learner):
         parts = []
         for rows in torch.from_numpy(features).split(ROWS_AT_ONCE):
             x = rows.to(self.device).float()
-            halves = (x, self.adapted(x))
-            parts.append(torch.cat([unit(half) for half in halves] if self.unit_halves else halves, 1).cpu())
+            parts.append(torch.cat([x, self.adapted(x)], 1).cpu())
         return torch.cat(parts)
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Cosines with all class means, [n, C]."""
         scores: FloatArray = self.classifier.scores(self.joined(features)).numpy()
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The class means and the module."""
-        return self.classifier.state() | named("module", self.module_state())
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes both over."""
-        self.classifier.load_state(dict(state))
-        self.load_module(unnamed("module", state))
 
     @property
     def trainable_parameters(self) -> int:
@@ -105,28 +85,16 @@ class AperLuca(Aper):
         "(sun-hailong/LAMDA-PILOT, models/aper_adapter.py and utils/inc_net.py, commit 2647455)."
     )
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.luca: Luca | None = None
-
     def learn_module(self, task: Task, on_epoch: EpochDone | None) -> int:
         """TOSCA's first task; its head is thrown away."""
         first = Tosca(self.settings, seed=self.seed, device=self.device, engine=self.engine)
         first.observe(task, on_epoch=on_epoch)
-        (self.luca,) = first.bank.modules
+        self.module = first.bank.modules[0]._asdict()
         return first.trainable_parameters
 
     def adapted(self, x: Tensor) -> Tensor:
         """LuCA(x), not normalised."""
-        return x if self.luca is None else adapt(self.luca, x, self.settings.flow)[0]
-
-    def module_state(self) -> dict[str, Tensor]:
-        """LuCA's tensors, [1, ...]."""
-        return {} if self.luca is None else self.luca._asdict()
-
-    def load_module(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        self.luca = Luca(**{name: t.to(self.device) for name, t in state.items()}) if state else None
+        return adapt(Luca(**self.module), x, self.settings.flow)[0]
 
 
 @register_learner
@@ -141,23 +109,26 @@ class AperFilm(Aper):
         "(sun-hailong/LAMDA-PILOT, models/aper_ssf.py and utils/inc_net.py, commit 2647455)."
     )
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.film: Film | None = None
-
     def learn_module(self, task: Task, on_epoch: EpochDone | None) -> int:
-        """Trains gamma and beta."""
-        self.film = Film.trained(task, self.settings, seed=self.seed, device=self.device, on_epoch=on_epoch)
-        return self.film.trained_numbers
+        """Trains gamma and beta [d] from the identity, under a cosine head over the task's own classes.
+
+        The head and its scale start as TOSCA's, are trained along and thrown away. The loss is cross-entropy alone: the L1
+        term of the settings would draw the gains to zero. All else (optimizer, rates, epochs, batches) follows them.
+        """
+        dim = task.train.features.shape[2]
+        head = initial_head(dim, len(task.classes), self.seed)
+        leaves = [t.to(self.device) for t in (torch.ones(dim), torch.zeros(dim), head.weight, head.sigma)]
+        gamma, beta, weight, sigma = leaves
+
+        def loss(step: Step) -> Tensor:
+            """Cross-entropy of the minibatch, [1]."""
+            return cross_entropy(cosine_logits(Head(weight, sigma), gamma * step.x + beta), step)
+
+        steps = task_steps([task], [self.seed], self.settings, self.device, first_label=task.classes.start)
+        fit([Group(leaves)], self.settings, steps, loss, on_epoch=on_epoch)
+        self.module = {"gamma": gamma, "beta": beta}
+        return sum(t.numel() for t in leaves)
 
     def adapted(self, x: Tensor) -> Tensor:
         """gamma x + beta."""
-        return x if self.film is None else self.film.apply(x)
-
-    def module_state(self) -> dict[str, Tensor]:
-        """gamma and beta."""
-        return {} if self.film is None else self.film.state()
-
-    def load_module(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        self.film = Film.from_state(state, self.device) if state else None
+        return self.module["gamma"] * x + self.module["beta"]

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.config import Settings
 from tosca_cache.config.checks import nearest
 from tosca_cache.devices import free_memory, total_memory
 from tosca_cache.errors import ToscaWarning, UsageError
-from tosca_cache.evaluate.metrics import predicted_tasks
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
@@ -32,9 +32,7 @@ __all__ = [
     "Prediction",
     "TestSet",
     "learner_type",
-    "named",
     "register_learner",
-    "unnamed",
 ]
 
 SCORES_AT_ONCE = 2**22  # of test rows, in memory together
@@ -61,8 +59,7 @@ class Prediction(Shown):
 
     def reported(self, stream: TaskStream) -> Prediction:
         """As it is scored: the classes that a stream reports for the class indices, and the tasks of these."""
-        tasks = predicted_tasks(self.labels, stream.task_of_class())
-        return Prediction(stream.class_of[self.labels], self.modules, tasks)
+        return Prediction(stream.class_of[self.labels], self.modules, stream.task_of_class()[self.labels])
 
 
 class TestSet:
@@ -103,7 +100,7 @@ class TestSet:
         return labels
 
 
-class Learner(ABC):
+class Learner(Stateful, ABC):
     """A learner of one task after another on cached features: of new classes, or of a new domain each.
 
     Its classes are class indices, of which each task brings a block of its own. Where tasks are domains, labels of several
@@ -120,6 +117,8 @@ class Learner(ABC):
     adds_rows: True if a task may bring more rows of classes that it knows.
     pieces: `last` if it learns from one vector a view, the last piece of a store's features; `all` if from all pieces
         behind one another (the [CLS] of several blocks, see `extract.pieces`). Its d is the width of what it is given.
+    learned: the attributes in which what it has learned stands (`Stateful`). on_cpu: how the names of those begin that
+        it computes with on the CPU, whatever its device.
     bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
 
     Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
@@ -139,6 +138,7 @@ class Learner(ABC):
     pieces: ClassVar[str] = "last"
     adds_rows: bool = False
     diverged: str | None = None
+    on_cpu: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -151,6 +151,16 @@ class Learner(ABC):
         self.seed, self.device = seed, torch.device(device)
         self.settings = Settings() if settings is None else settings
         self.engine = engine or Engine()
+        self.blocks = torch.empty(0, 2, dtype=torch.int64)  # first and one after the last class of each task
+
+    @property
+    def task_classes(self) -> list[range]:
+        """The classes of each task, of learners that keep them (`add_task`)."""
+        return [range(start, stop) for start, stop in self.blocks.tolist()]
+
+    def add_task(self, classes: range) -> None:
+        """Notes the classes of a task."""
+        self.blocks = torch.cat([self.blocks.cpu(), torch.tensor([[classes.start, classes.stop]])])
 
     @abstractmethod
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
@@ -174,13 +184,15 @@ class Learner(ABC):
         """Test rows to be asked about repeatedly."""
         return TestSet(self)
 
-    @abstractmethod
     def state(self) -> dict[str, Tensor]:
         """All that was learned so far, on the CPU; what a seed gives again (a random projection) is left out."""
+        return {name: tensor.detach().cpu() for name, tensor in super().state().items()}
 
-    @abstractmethod
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another learner of the same arguments was."""
+        super().load_state(
+            {name: t if name.startswith(self.on_cpu) else t.to(self.device) for name, t in state.items()}
+        )
 
     def forget_class(self, index: int) -> bool:
         """Removes what a class left in the state, if that can be told apart; whether it could.
@@ -239,14 +251,3 @@ def learner_type(name: str, where: str = "--methods") -> type[Learner]:
         remedy = f"did you mean {nearest(name, LEARNERS)!r}? Known: {', '.join(sorted(LEARNERS))}"
         raise UsageError(f"unknown method {name!r}", where=where, remedy=remedy)
     return LEARNERS[name]
-
-
-def named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as parts of a state, on the CPU."""
-    return {f"{prefix}.{name}": tensor.detach().cpu() for name, tensor in tensors.items()}
-
-
-def unnamed(prefix: str, state: Mapping[str, Tensor], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """The tensors that `named` put into a state."""
-    mine = f"{prefix}."
-    return {name.removeprefix(mine): tensor.to(device) for name, tensor in state.items() if name.startswith(mine)}

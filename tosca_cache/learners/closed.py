@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Classifier
 from tosca_cache.closed_form.means import unit
 from tosca_cache.devices import one_thread
 from tosca_cache.learners.base import FloatArray, Learner
@@ -16,31 +17,15 @@ from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
 
-class Classifier(Protocol):
-    """Sums over rows, and the scores that follow from them."""
-
-    def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
-        """Adds the rows of a task: features [n, d], labels [n]; classes: how many there are with these, C."""
-
-    def scores(self, x: Tensor) -> Tensor:
-        """Scores of all classes, [n, C]."""
-
-    def state(self) -> dict[str, Tensor]:
-        """What it has learned."""
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Takes that over."""
-
-
 class ClosedForm(Learner):
     """A learner that is a classifier on the clean features, or on what `prepared` makes of them.
 
     unit_length: whether features are brought to unit length first. all_threads: whether its products are so large that
-    they are worth all threads. A classifier may have `finalize`, which solves for what was put off, and `forget`, which
-    drops a class.
+    they are worth all threads.
     """
 
     classifier: Classifier
+    learned = ("classifier",)
     unit_length: ClassVar[bool] = False
     all_threads: ClassVar[bool] = False
 
@@ -52,9 +37,8 @@ class ClosedForm(Learner):
 
     def finalize(self) -> None:
         """Solves, where the classifier has put it off."""
-        if hasattr(self.classifier, "finalize"):
-            with self._threads():
-                self.classifier.finalize()
+        with self._threads():
+            self.classifier.finalize()
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Scores of all classes, [n, C]."""
@@ -67,10 +51,7 @@ class ClosedForm(Learner):
 
     def forget_class(self, index: int) -> bool:
         """Takes a class out, where the classifier keeps classes apart."""
-        if not hasattr(self.classifier, "forget"):
-            return False
-        self.classifier.forget(index)
-        return True
+        return self.classifier.forget(index)
 
     def tensor(self, features: FloatArray) -> Tensor:
         """Features [n, d] on the device, prepared."""
@@ -80,15 +61,6 @@ class ClosedForm(Learner):
         """What the classifier is given for features [n, d]."""
         return unit(x.double()) if self.unit_length else x
 
-    def state(self) -> dict[str, Tensor]:
-        """The classifier's."""
-        return {name: tensor.cpu() for name, tensor in self.classifier.state().items()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The classifier's."""
-        self.classifier.load_state({name: tensor.to(self.device) for name, tensor in state.items()})
-
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
         """What its classifier takes, of those that may take more than there is."""
-        needed = getattr(self.classifier, "memory_needed", None)
-        return 0 if needed is None else int(needed(rows, classes, dim))
+        return self.classifier.memory_needed(rows, classes, dim)

@@ -16,12 +16,12 @@ Scatter-additions are not deterministic on a GPU, so this learner computes on th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.devices import one_thread
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
@@ -32,9 +32,8 @@ from tosca_cache.train.loop import EpochDone
 
 DECAY, SMOOTHING = 0.95, 1e-5  # of the moving averages
 DEAD = 0.1  # of the mean usage: a key used less is put elsewhere
-KMEANS_ITERATIONS, EPOCHS, BATCH = 10, 10, 256
+EPOCHS, BATCH = 10, 256
 ROWS_AT_ONCE = 512
-STARTS = ("kmeans", "random")
 LABEL_SMOOTHING = 0.1
 KEY_ROWS = 2048  # of the first task, all views, by which keys are placed
 
@@ -46,7 +45,6 @@ class Dkvb(Learner):
     Arguments:
         heads, keys, key_dim: sizes of the bottleneck.
         rate: of learning, see above.
-        start: how keys start, of `STARTS`.
     """
 
     name = "dkvb"
@@ -57,6 +55,9 @@ class Dkvb(Learner):
         "(ftraeuble/discrete_key_value_bottleneck, key_value_bottleneck/core.py, commit 1987958)."
     )
 
+    learned = ("codebook", "values")
+    on_cpu = learned
+
     def __init__(
         self,
         *,
@@ -64,17 +65,14 @@ class Dkvb(Learner):
         keys: int = 256,
         key_dim: int = 14,
         rate: float = 0.01,
-        start: str = "random",
         **common: Any,
     ) -> None:
         super().__init__(**common)
         for name, value in (("heads", heads), ("keys", keys), ("key_dim", key_dim)):
             if value < 1:
                 raise UsageError(f"{name} is {value}", where=name, remedy="use 1 or more")
-        if start not in STARTS:
-            raise UsageError(f"start is {start!r}", where="start", remedy=f"choose one of {', '.join(STARTS)}")
         self.rate = rate
-        self.codebook = Codebook(heads, keys, key_dim, seed=self.seed, start=start)
+        self.codebook = Codebook(heads, keys, key_dim, seed=self.seed)
         self.values = torch.zeros(heads * keys, 0)
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
@@ -121,34 +119,25 @@ class Dkvb(Learner):
         scores: FloatArray = self.logits(self.codebook.codes(torch.from_numpy(features))).numpy()
         return scores
 
-    def state(self) -> dict[str, Tensor]:
-        """Keys and values."""
-        return self.codebook.state() | {"values": self.values.clone()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes both over."""
-        self.codebook.load_state({"keys": state["keys"]})
-        self.values = state["values"].clone()
-
     @property
     def trainable_parameters(self) -> int:
         """All values, though a task changes those alone that it fetches."""
         return self.values.numel()
 
 
-class Codebook:
+class Codebook(Stateful):
     """Keys [heads, keys, key_dim] in random projections u_j = x P_j, whose columns have unit length.
 
-    Keys start at N(0, 1) or at k-means centres of the projected rows (10 iterations), then follow exponential moving
-    averages of the rows that are nearest to them over 10 epochs; a key used by less than a tenth of its share is put onto
-    a random row of the batch, until its average takes it back a step later. From k-means averages begin at the centres
-    (in the official code at zero, which throws them away). All that is random follows from the seed. Computed in float64,
-    so that codes do not depend on the rows asked about beside a row; of equal keys the first answers.
+    Keys start at N(0, 1), then follow exponential moving averages of the rows that are nearest to them over 10 epochs; a
+    key used by less than a tenth of its share is put onto a random row of the batch, until its average takes it back a
+    step later. All that is random follows from the seed. Computed in float64, so that codes do not depend on the rows
+    asked about beside a row; of equal keys the first answers.
     """
 
-    def __init__(self, heads: int, keys: int, key_dim: int, *, seed: int, start: str = "random") -> None:
-        self.heads, self.size, self.key_dim = heads, keys, key_dim
-        self.seed, self.start = seed, start
+    learned = ("keys",)
+
+    def __init__(self, heads: int, keys: int, key_dim: int, *, seed: int) -> None:
+        self.heads, self.size, self.key_dim, self.seed = heads, keys, key_dim, seed
         self.keys = torch.empty(0, 0, 0, dtype=torch.float64)
         self._bias = torch.empty(0, 0, dtype=torch.float64)  # |key|^2 / 2, infinite for copies, [heads, keys]
         self._projection = torch.empty(0, 0, dtype=torch.float64)
@@ -165,15 +154,9 @@ class Codebook:
     def fit(self, x: Tensor) -> None:
         """Places the keys by the rows of one task, [n, d], without labels, and freezes them."""
         generator, u = self._generator("keys"), self.projected(x)
-        if self.start == "kmeans":
-            picks = [torch.randperm(len(x), generator=generator) for _ in range(-(-self.size // len(x)))]
-            keys = u[:, torch.cat(picks)[: self.size]].clone()
-            for _ in range(KMEANS_ITERATIONS):
-                counts, sums = _totals(u, keys)
-                keys = torch.where(counts > 0, sums / counts.clamp_min(1), keys)
-        else:
-            keys = torch.randn(self.heads, self.size, self.key_dim, generator=generator).double()
-        self._freeze(self._averaged(u, keys, generator))
+        keys = torch.randn(self.heads, self.size, self.key_dim, generator=generator).double()
+        self.keys = self._averaged(u, keys, generator)
+        self.changed()
 
     def codes(self, x: Tensor) -> Tensor:
         """The nearest key of every head for rows [n, d], counted over all heads, [n, heads], int32."""
@@ -181,22 +164,14 @@ class Codebook:
         offsets = torch.arange(self.heads).unsqueeze(1) * self.size
         return (torch.cat(parts, 1) + offsets).T.contiguous().int()
 
-    def state(self) -> dict[str, Tensor]:
-        """The keys; the projections follow from the seed."""
-        return {"keys": self.keys}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes keys over."""
-        self._freeze(state["keys"])
-
     def _generator(self, what: str) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, "dkvb", what))
 
-    def _freeze(self, keys: Tensor) -> None:
-        self.keys = keys
-        self._bias = keys.square().sum(2) / 2
-        for head in range(len(keys)):
-            _, group = torch.unique(keys[head], dim=0, return_inverse=True)
+    def changed(self) -> None:
+        """Finds copies among the keys."""
+        self._bias = self.keys.square().sum(2) / 2
+        for head in range(len(self.keys)):
+            _, group = torch.unique(self.keys[head], dim=0, return_inverse=True)
             same = group.unsqueeze(0) == group.unsqueeze(1)
             self._bias[head, same.tril(-1).any(1)] = torch.inf
 
@@ -204,8 +179,7 @@ class Codebook:
         """Keys after the epochs of moving averages."""
         n = u.shape[1]
         share = min(BATCH, n) / self.size
-        counts = u.new_full((self.heads, self.size, 1), share if self.start == "kmeans" else 0.0)
-        sums = keys * counts if self.start == "kmeans" else keys
+        counts, sums = u.new_zeros(self.heads, self.size, 1), keys
         for _ in range(EPOCHS):
             for rows in torch.randperm(n, generator=generator).split(BATCH):
                 batch = u[:, rows]

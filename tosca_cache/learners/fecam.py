@@ -194,7 +194,7 @@ class KeptDistances(TestSet):
         classifier = self.learner.classifier
         self.known += [np.empty((len(part), 0)) for part in self.parts[len(self.known) :]]
         for i, (part, known) in enumerate(zip(self.parts, self.known, strict=True)):
-            if known.shape[1] < len(classifier.precisions):
+            if known.shape[1] < len(classifier.means):
                 new = classifier.scores(self.learner.tensor(part), known.shape[1])
                 self.known[i] = np.concatenate([known, new.cpu().numpy()], 1)
         return Prediction(np.concatenate([known.argmax(1) for known in self.known]))

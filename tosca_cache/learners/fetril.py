@@ -10,15 +10,13 @@ code:
   in the FeCAM repository (`by_sgd`). There the first task trains it for 200 epochs along with the backbone, here it is
   trained as in later tasks. Features come as they are: where they are large (DINOv2), its rate makes it so unsteady that
   rounding shows in predictions.
-- `"ridge"` is ours: the squared error in place of the squared hinge, |W|^2 / 2 + C sum w |y - W(x, 1)|^2 with 0 and 1 as
-  targets and each class at the same weight: one solution of linear equations.
 - All features are brought to unit length (but for `"sgd"`); the official code leaves out its first batch of 512.
 - Nearest is by Euclidean distance as in the official code; `metric="cosine"` is as in the paper.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean, unit
-from tosca_cache.closed_form.ridge import solve
 from tosca_cache.config import Settings
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
@@ -36,10 +33,9 @@ from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.gradient import Group, cross_entropy, fit, task_steps
 from tosca_cache.train.loop import EpochDone
 
-CLASSIFIERS = ("hinge", "ridge", "svc", "sgd")
-SGD = Settings(
-    lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=128, eta_min=0.0
-)  # of FeCAM's repository
+CLASSIFIERS = ("hinge", "svc", "sgd")
+# Of FeCAM's repository.
+SGD = Settings(lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=128, eta_min=0.0)
 SVC_TOLERANCE = 1e-4
 
 
@@ -61,6 +57,9 @@ class FeTril(Learner):
         "dipamgoswami/FeCAM, models/fetril.py, 5a70aab, after the first task."
     )
 
+    learned = ("prototypes", "weights")
+    on_cpu = learned
+
     def __init__(self, *, classifier: str = "hinge", metric: str = "euclidean", C: float = 1.0, **common: Any) -> None:
         super().__init__(**common)
         for name, value, known in (("classifier", classifier, CLASSIFIERS), ("metric", metric, METRICS)):
@@ -78,32 +77,17 @@ class FeTril(Learner):
         groups = rows_of_every_class(clean, labels, self.prototypes.means, task.classes, metric=self.metric)
         if self.classifier == "sgd":
             self.weights = by_sgd(list(groups), self.weights, seed=self.seed, task=task.number, device=self.device)
+        elif self.classifier == "hinge":
+            self.weights = squared_hinge(map(unit, groups), C=self.C, device=self.device).double()
         else:
-            self.weights = self.fitted(unit(rows) for rows in groups)
-
-    def fitted(self, groups: Iterable[Tensor]) -> Tensor:
-        """The classifier of unit-length rows, one [n_c, d] for each class: weights [d + 1, C], float64."""
-        if self.classifier == "hinge":
-            return squared_hinge(groups, C=self.C, device=self.device).double()
-        if self.classifier == "ridge":
-            return balanced_ridge(groups, lam=1 / (2 * self.C))
-        return _svc(groups, self.C)
+            self.weights = _svc(map(unit, groups), self.C)
 
     def scores(self, features: FloatArray) -> FloatArray:
-        """Distances from the hyperplanes, ridge predictions or logits, [n, C]."""
+        """Distances from the hyperplanes or logits, [n, C]."""
         x = torch.from_numpy(features).double()
         x = x if self.classifier == "sgd" else unit(x)
         scores: FloatArray = (x @ self.weights[:-1] + self.weights[-1]).numpy()
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The class means and the classifier."""
-        return self.prototypes.state() | {"weights": self.weights}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes both over."""
-        self.prototypes.load_state(dict(state))
-        self.weights = state["weights"]
 
     @property
     def trainable_parameters(self) -> int:
@@ -170,26 +154,6 @@ def rows_of_every_class(x: Tensor, labels: Tensor, means: Tensor, current: range
         yield x[labels == n] - means[n] + means[p]
     for c in current:
         yield x[labels == c]
-
-
-def balanced_ridge(groups: Iterable[Tensor], *, lam: float) -> Tensor:
-    """Ridge regression onto one-hot classes where every class weighs the same, whatever its number of rows.
-
-    Arguments:
-        groups: rows of each class, [n_c, d].
-        lam: added to sum w h h^T, in which the weights w add up to the number of rows.
-
-    Returns:
-        Weights over h = (x, 1), [d + 1, C].
-    """
-    G, sums, rows = torch.zeros(()), [], 0
-    for x in groups:
-        h = torch.cat([x, x.new_ones(len(x), 1)], 1)
-        G = G.to(h) + h.T @ h / len(h)
-        sums.append(h.mean(0))
-        rows += len(h)
-    weight = rows / len(sums)  # of a class
-    return solve(weight * G, weight * torch.stack(sums, 1), lam)
 
 
 ITERATIONS = 50

@@ -18,7 +18,7 @@ from tosca_cache.tasks import TaskStream
 from tosca_cache.train.engines import Engine
 
 FILE = "learner.safetensors"
-FORMAT = 1
+FORMAT = 2  # in the first, states had other names
 KEY = "tosca_cache"  # of the header
 
 

@@ -7,8 +7,8 @@ lambda) of the singular values of their codes.
 
 What differs from the official code: the sums are kept as square roots of Gram matrices while rows are fewer than features
 (`closed_form.random_ridge`), and for tasks of more than 256 rows df is estimated by random signs (`closed_form.gcv`). The
-grid is absolute: it presumes features of the size that ViT-B/16 gives. On smaller ones its least value stands
-(`selection=gcv` knows no grid). A task of one row chooses among the same lambdas; a class needs one row.
+grid is absolute: it presumes features of the size that ViT-B/16 gives. On smaller ones its least value stands. A task of
+one row chooses among the same lambdas; a class needs one row.
 
 A row whose code has no entry in common with another one of its group is its own square root, and is kept as it is.
 """
@@ -26,7 +26,6 @@ from tosca_cache.learners.ranpac import PRECISIONS
 from tosca_cache.seeds import derive_seed
 
 LAMBDAS = tuple(10.0**power for power in range(4, 10))
-SELECTIONS = {"task": "gcv-task", "gcv": "gcv"}
 
 
 @register_learner
@@ -35,8 +34,7 @@ class FlyCl(ClosedForm):
 
     Arguments:
         expansion: number M of codes. inputs: features that each of them sums. active: share of them that is kept.
-        lam: a fixed lambda; None: chosen at each task, by `selection`.
-        selection: `task`, as published; `gcv`: in powers of ten of the features' size, over all rows so far.
+        lam: a fixed lambda; None: chosen at each task.
         precision: of sums and solution, `float32` or `float64`.
     """
 
@@ -57,7 +55,6 @@ class FlyCl(ClosedForm):
         inputs: int = 100,
         active: float = 0.01,
         lam: float | None = None,
-        selection: str = "task",
         precision: str = "float32",
         **common: Any,
     ) -> None:
@@ -65,9 +62,6 @@ class FlyCl(ClosedForm):
         if precision not in PRECISIONS:
             remedy = f"choose of {', '.join(PRECISIONS)}"
             raise UsageError(f"unknown precision {precision!r}", where="fly-cl", remedy=remedy)
-        if selection not in SELECTIONS:
-            remedy = f"choose of {', '.join(SELECTIONS)}"
-            raise UsageError(f"unknown selection {selection!r}", where="fly-cl", remedy=remedy)
         seed, dtype = derive_seed(self.seed, "projection"), PRECISIONS[precision]
         features = SparseCodes(expansion, seed=seed, inputs=inputs, active=active, dtype=dtype)
-        self.classifier = RandomRidge(features, seed=seed, lam=lam, selection=SELECTIONS[selection], lambdas=LAMBDAS)
+        self.classifier = RandomRidge(features, seed=seed, lam=lam, selection="gcv-task", lambdas=LAMBDAS)

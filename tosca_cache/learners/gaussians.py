@@ -8,12 +8,13 @@ rows fix the rows, and the mean of one row is the row: there every method that k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.config import Settings
 from tosca_cache.luca.module import finite
 from tosca_cache.seeds import derive_seed
@@ -35,8 +36,10 @@ def covariance_factor(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, factor * largest.sign()
 
 
-class Gaussians:
+class Gaussians(Stateful):
     """means: [C, d]. factors: one [r_c, d] a class. Both float64, on the CPU."""
+
+    learned = ("means", "factors")
 
     def __init__(self) -> None:
         self.means = torch.empty(0, 0, dtype=torch.float64)
@@ -62,17 +65,6 @@ class Gaussians:
         for c, factor in enumerate(self.factors):
             drawn[c].addmm_(torch.randn(count, len(factor), generator=generator), factor.float())
         return drawn.to(device)
-
-    def state(self) -> dict[str, Tensor]:
-        """Means, all factors one after the other, and how many rows each has."""
-        ranks = torch.tensor([len(factor) for factor in self.factors], dtype=torch.int64)
-        factors = torch.cat(self.factors) if self.factors else torch.empty(0, 0, dtype=torch.float64)
-        return {"means": self.means, "factors": factors, "ranks": ranks}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        self.means = state["means"]
-        self.factors = list(state["factors"].split(state["ranks"].tolist()))
 
 
 @dataclass(frozen=True)

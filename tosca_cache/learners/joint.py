@@ -6,7 +6,6 @@ They are trained when they are asked or told to settle, on all rows seen so far;
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +29,8 @@ class Joint(Learner):
 
     rehearsal = True
     bound = True
+    learned = ("rows", "labels", "classes")
+    on_cpu = learned
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -39,28 +40,15 @@ class Joint(Learner):
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the rows of a task."""
-        rows, labels = self.kept(torch.from_numpy(task.train.features)), torch.from_numpy(task.train.labels)
+        rows, labels = self.chosen_views(torch.from_numpy(task.train.features)), torch.from_numpy(task.train.labels)
         self.rows = torch.cat([self.rows.to(rows), rows]) if len(self.labels) else rows
         self.labels = torch.cat([self.labels, labels])
         self.classes = task.classes.stop
-        self.forget()
+        self.changed()
 
     @abstractmethod
-    def kept(self, features: Tensor) -> Tensor:
+    def chosen_views(self, features: Tensor) -> Tensor:
         """The part of the features [n, views, d] that is kept."""
-
-    @abstractmethod
-    def forget(self) -> None:
-        """Drops what was trained on fewer rows."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Rows and labels; what is trained on them follows from them and the seed."""
-        return {"rows": self.rows, "labels": self.labels, "classes": torch.tensor(self.classes)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over; training is done again when scores are asked for."""
-        self.rows, self.labels, self.classes = state["rows"], state["labels"], int(state["classes"])
-        self.forget()
 
 
 @register_learner
@@ -85,11 +73,11 @@ class JointLogistic(Joint):
         self.solution: Solution | None = None
         self.chosen = c
 
-    def kept(self, features: Tensor) -> Tensor:
+    def chosen_views(self, features: Tensor) -> Tensor:
         """The clean view, [n, 1, d]."""
         return features[:, :1]
 
-    def forget(self) -> None:
+    def changed(self) -> None:
         """Drops the solution."""
         self.solution = None
 
@@ -146,11 +134,11 @@ class JointLuca(Joint):
         super().__init__(**common)
         self.trained: Tosca | None = None
 
-    def kept(self, features: Tensor) -> Tensor:
+    def chosen_views(self, features: Tensor) -> Tensor:
         """All views."""
         return features
 
-    def forget(self) -> None:
+    def changed(self) -> None:
         """Drops the module."""
         self.trained = None
 

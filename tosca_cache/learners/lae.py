@@ -15,13 +15,13 @@ few hundred steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tosca_cache.learners.base import named, register_learner, unnamed
+from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.heads import LinearKind, LucaKind, joined
 from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
 from tosca_cache.tasks import Task
@@ -71,6 +71,7 @@ class Lae(SingleModuleLearner):
     source = "LAE (arXiv 2303.10070)"
     own_classes = True
     training = Averaging
+    learned = (*SingleModuleLearner.learned, "offline")
 
     def __init__(self, *, decay: float | None = None, held_back: float = 0.6, **common: Any) -> None:
         super().__init__(**common)
@@ -88,15 +89,6 @@ class Lae(SingleModuleLearner):
         online = self.logits(x, self.module, self.rows)
         module, rows = (self.offline, self.rows) if self.module else (self.module, self.offline)
         return torch.maximum(online.softmax(1), self.logits(x, module, rows).softmax(1))
-
-    def state(self) -> dict[str, Tensor]:
-        """Both experts."""
-        return super().state() | named("offline", self.offline)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        super().load_state(state)
-        self.offline = unnamed("offline", state, self.device)
 
 
 @register_learner

@@ -13,14 +13,12 @@ on its batch, so it belongs into no table of learners that answer row by row. Ag
   assignment, so that the number of steps may differ.
 - Rows that are all equal, or one row alone, have no width under `rbf`, and the official answer is not a number; here all of
   them draw at each other by 1.
-- The iteration lowers the energy for certain only if the affinity is symmetric and has no negative eigenvalue (`rbf`,
-  `linear`). `knn` is neither; `monotone=True` makes it symmetric and damps the step by as much as that takes, which keeps
-  the fixed points.
+- The iteration lowers the energy for certain only if the affinity is symmetric and has no negative eigenvalue (`rbf`);
+  `knn` is neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -34,7 +32,7 @@ from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
-AFFINITIES = ("knn", "rbf", "linear")
+AFFINITIES = ("knn", "rbf")
 ITERATIONS, TOLERANCE = 100, 1e-8
 FLOOR = 1e-10  # of a probability
 
@@ -49,7 +47,6 @@ class Lame(Learner):
         affinity, k: one of `AFFINITIES`, and its number of neighbours. The official default is `rbf`; why not here, above.
         strength: weight of the affinity; 0 gives the base predictions.
         batch_size: rows that see each other.
-        monotone: see above.
     """
 
     name = "lame"
@@ -59,6 +56,7 @@ class Lame(Learner):
         "iteration stops; its default affinity is `rbf`, and its batches are rows as they come."
     )
     transductive = True
+    learned = ("base",)
 
     def __init__(
         self,
@@ -69,7 +67,6 @@ class Lame(Learner):
         k: int = 5,
         strength: float = 1.0,
         batch_size: int = 64,
-        monotone: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -86,7 +83,7 @@ class Lame(Learner):
             )
         self.base = kind(seed=self.seed, settings=self.settings, device=self.device, engine=self.engine)
         self.temperature, self.strength, self.batch_size = temperature, strength, batch_size
-        self.affinity, self.k, self.monotone = affinity, k, monotone
+        self.affinity, self.k = affinity, k
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Lets the base learner learn."""
@@ -101,17 +98,9 @@ class Lame(Learner):
         order = torch.from_numpy(numpy_generator(self.seed, "lame batches").permutation(len(x)))
         for rows in order.split(self.batch_size):
             K = self.strength * affinity_matrix(x[rows], self.affinity, self.k)
-            found[rows], _ = assign(found[rows], K, monotone=self.monotone)
+            found[rows] = assign(found[rows], K)
         scores: FloatArray = found.numpy()
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The base learner's."""
-        return self.base.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The base learner's."""
-        self.base.load_state(state)
 
     @property
     def trainable_parameters(self) -> int:
@@ -123,10 +112,8 @@ def affinity_matrix(x: Tensor, kind: str, k: int) -> Tensor:
     """How much rows of unit length [n, d] draw at each other, [n, n].
 
     `knn`: 1 for the k nearest others of a row, 0 elsewhere. `rbf`: exp(-|x - y|^2 / (2 s^2)), s the mean distance to the
-    k-th nearest row, where each row is its own first. `linear`: x . y.
+    k-th nearest row, where each row is its own first.
     """
-    if kind == "linear":
-        return x @ x.T
     distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     if kind == "rbf":
         width = distance.kthvalue(min(k, len(x)), dim=1).values.mean().clamp_min(FLOOR)
@@ -136,38 +123,23 @@ def affinity_matrix(x: Tensor, kind: str, k: int) -> Tensor:
     return torch.zeros_like(distance).scatter_(1, near, 1.0)
 
 
-def assign(P: Tensor, K: Tensor, *, monotone: bool = False) -> tuple[Tensor, list[float]]:
-    """Iterates Z <- softmax(log P + K Z) from Z = P.
-
-    With `monotone`, K is made symmetric, and with -m its lowest eigenvalue (m = 0 if that is positive) the step goes to
-    the normalised geometric mean of Z and the right side, at weights m / 2 and 1. This minimises an upper bound of the
-    energy, because |Z' - Z|^2 is at most KL(Z' | Z) (Pinsker), so the energy cannot rise.
+def assign(P: Tensor, K: Tensor) -> Tensor:
+    """Iterates Z <- softmax(log P + K Z) from Z = P until sum Z log(Z / P) - sum_ij K_ij z_i . z_j / 2 stays.
 
     Arguments:
         P: probabilities, [n, C]. K: affinities times their strength, [n, n].
 
     Returns:
-        Z [n, C], and the energy sum Z log(Z / P) - sum_ij K_ij z_i . z_j / 2 at the start and after every iteration.
+        Z, [n, C].
     """
-    damping = 0.0
-    if monotone:
-        K = (K + K.T) / 2
-        damping = max(0.0, -float(torch.linalg.eigvalsh(K)[0])) / 2
-    unary = (P + FLOOR).log()
-    log_Z = torch.log_softmax(unary, 1)
-    Z = log_Z.exp()
-    pull = K @ Z
-    energies = [energy(Z, log_Z, unary, pull)]
-    for _ in range(ITERATIONS):
-        log_Z = torch.log_softmax((unary + pull + damping * log_Z) / (1 + damping), 1)
+    unary, before = (P + FLOOR).log(), 0.0
+    pull = torch.zeros_like(P)
+    for iteration in range(ITERATIONS + 1):
+        log_Z = torch.log_softmax(unary + pull, 1)
         Z = log_Z.exp()
         pull = K @ Z
-        energies.append(energy(Z, log_Z, unary, pull))
-        if abs(energies[-1] - energies[-2]) <= TOLERANCE * abs(energies[-2]):
+        energy = float((Z * (log_Z - unary - pull / 2)).sum())
+        if iteration and abs(energy - before) <= TOLERANCE * abs(before):
             break
-    return Z, energies
-
-
-def energy(Z: Tensor, log_Z: Tensor, unary: Tensor, pull: Tensor) -> float:
-    """sum Z (log Z - log P) - sum_ij K_ij z_i . z_j / 2, with unary = log P and pull = K Z."""
-    return float((Z * (log_Z - unary - pull / 2)).sum())
+        before = energy
+    return Z

@@ -14,26 +14,17 @@ order of the rows. `estimator=streaming` is the official way; neither is the mor
 `fsa-lda`: as in the official code, uniform class priors and the covariance about the mean of all rows. What differs: the
 body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside, as `tosca adapt --kind film` does); a
 frozen store has only what comes after it.
-`film=True` trains one gain and one shift a channel on the first task instead and then freezes them. LDA without a ridge is
-invariant to any invertible affine map of the features, so this can change its answers only through the "+ I", whose
-strength depends on the scale of the features, and by gains that go to zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-from torch import Tensor
 
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.streaming_lda import StreamingLda
 from tosca_cache.errors import UsageError
-from tosca_cache.learners.base import named, register_learner, unnamed
+from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
-from tosca_cache.learners.film import Film
-from tosca_cache.tasks import Task
-from tosca_cache.train.loop import EpochDone
 
 ESTIMATORS = ("fixed", "streaming", "oas")
 
@@ -98,11 +89,10 @@ class Slda(ClosedForm):
 
 @register_learner
 class FsaLda(ClosedForm):
-    """Stores sum x x^T [d, d], class sums [C, d] and counts [C], and with FiLM its gains and shifts.
+    """Stores sum x x^T [d, d], class sums [C, d] and counts [C].
 
     Arguments:
         ridge: what is added to the diagonal of the covariance.
-        film: train a FiLM layer on the cached train views of task 0.
     """
 
     name = "fsa-lda"
@@ -114,36 +104,6 @@ class FsaLda(ClosedForm):
     )
     adds_rows = True
 
-    def __init__(self, *, ridge: float = 1.0, film: bool = False, **common: Any) -> None:
+    def __init__(self, *, ridge: float = 1.0, **common: Any) -> None:
         super().__init__(**common)
         self.classifier = Lda(shrinkage=0.0, ridge=ridge, total=True, relative=False)
-        self.with_film = film
-        self.film: Film | None = None
-        self._trained = 0
-
-    def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
-        """Trains FiLM if this is the first task and it is asked for; then adds the clean rows."""
-        self._trained = 0
-        if self.with_film and self.film is None:
-            self.film = Film.trained(task, self.settings, seed=self.seed, device=self.device, on_epoch=on_epoch)
-            self._trained = self.film.trained_numbers
-        super().observe(task)
-
-    def prepared(self, x: Tensor) -> Tensor:
-        """Features, through FiLM if there is one."""
-        return x if self.film is None else self.film.apply(x.float())
-
-    def state(self) -> dict[str, Tensor]:
-        """Sums, and FiLM if there is one."""
-        return super().state() | ({} if self.film is None else named("film", self.film.state()))
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes that over."""
-        film = unnamed("film", state)
-        self.film = Film.from_state(film, self.device) if film else None
-        super().load_state({name: tensor for name, tensor in state.items() if not name.startswith("film.")})
-
-    @property
-    def trainable_parameters(self) -> int:
-        """FiLM and its head if the last task was the first, else 0."""
-        return self._trained

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.devices import one_thread
-from tosca_cache.learners.base import FloatArray, Learner, named, unnamed
+from tosca_cache.learners.base import FloatArray, Learner
 from tosca_cache.learners.heads import Kind, joined
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import (
@@ -134,14 +134,15 @@ class GradientMethod(Learner):
 class SingleModuleLearner(GradientMethod):
     """A learner of one module and one head that go on from task to task.
 
-    module, rows: what was learned so far, [1, ...] each; rows of all classes seen. blocks: the classes of each task.
+    module, rows: what was learned so far, [1, ...] each; rows of all classes seen.
     """
+
+    learned: ClassVar[tuple[str, ...]] = ("module", "rows", "blocks")
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         self.module: Tensors = {}
         self.rows: Tensors = {}
-        self.task_classes: list[range] = []
 
     def start(self, task: Task) -> tuple[Tensors, Tensors]:
         """The module as it is, and fresh rows for the task's classes, after the rows so far if all are trained."""
@@ -155,7 +156,7 @@ class SingleModuleLearner(GradientMethod):
         rows = of_one(training.rows, model)
         self.module = of_one(training.module, model)
         self.rows = joined(self.rows, rows) if self.own_classes else rows
-        self.task_classes.append(training.classes)
+        self.add_task(training.classes)
 
     @one_thread()
     @torch.inference_mode()
@@ -174,21 +175,10 @@ class SingleModuleLearner(GradientMethod):
         adapted = self.kind.adapt(module, x.unsqueeze(0), self.settings)
         return self.kind.logits(adapted, module, rows)[0]
 
-    def state(self) -> dict[str, Tensor]:
-        """Module, rows, and the classes of each task."""
-        task_classes = torch.tensor([[block.start, block.stop] for block in self.task_classes])
-        return named("module", self.module) | named("rows", self.rows) | {"blocks": task_classes}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        self.module = unnamed("module", state, self.device)
-        self.rows = unnamed("rows", state, self.device)
-        self.task_classes = [range(start, stop) for start, stop in state["blocks"].tolist()]
-
     @property
     def trainable_parameters(self) -> int:
         """The module and the rows that the last task trained."""
-        if not self.task_classes:
+        if not self.rows:
             return 0
         trained = len(self.task_classes[-1]) if self.own_classes else self.task_classes[-1].stop
         a_class = sum(t[:, 0].numel() for t in self.rows.values())

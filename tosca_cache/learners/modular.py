@@ -41,7 +41,7 @@ class Modular(GradientMethod, Tosca):
         module = of_one(training.module, model)
         self.bank.modules.append(luca_of(module))
         self.bank.head = Head(weight, module["sigma"])
-        self.task_classes.append(training.classes)
+        self.add_task(training.classes)
         if self.router is not None:
             self.router.fit(training.tasks[model], self.bank)
 

@@ -18,7 +18,7 @@ weight decay 5e-4) are the official ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.config import Settings
-from tosca_cache.learners.base import named, register_learner, unnamed
+from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
 from tosca_cache.learners.heads import joined
 from tosca_cache.learners.learning import TaskTrainer
@@ -89,6 +89,8 @@ class Mos(Modular):
     )
     own_classes = True
     training = Merging
+    learned = (*Modular.learned, "gaussians")
+    on_cpu = (*Modular.on_cpu, "gaussians")
 
     def __init__(
         self,
@@ -141,15 +143,6 @@ class Mos(Modular):
             )
         training.module["sigma"][model] = head["sigma"][0]
         self.freeze(training, model, head["weight"])
-
-    def state(self) -> dict[str, Tensor]:
-        """Modules, head, router and Gaussians."""
-        return super().state() | named("gaussians", self.gaussians.state())
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        super().load_state(state)
-        self.gaussians.load_state(unnamed("gaussians", state))
 
 
 def each_its_own(vectors: Tensor, valid: Tensor) -> Tensor:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tosca_cache.closed_form.pool import OpinionPool
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
@@ -25,6 +24,8 @@ class Pool(Learner):
     source = "logarithmic opinion pool (Genest and Zidek, Statistical Science 1986) of the closed forms of other rows"
     agrees = "no official code: ours, of classifiers that stand in this table by themselves."
     adds_rows = True
+    learned = ("pool", "tasks")
+    on_cpu = learned
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -36,23 +37,10 @@ class Pool(Learner):
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the clean train rows of a task, and its views to the classifier that learns from them."""
-        self.pool.fit(task)
+        self.pool.fit(task, solve=True)
         self.tasks = task.number + 1
-
-    def finalize(self) -> None:
-        """Solves for the weights of its classifiers."""
-        self.pool.finalize()
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Unnormalised log-probabilities of all classes seen, [n, C]."""
         found: FloatArray = self.pool.log_probs(torch.from_numpy(features), self.tasks).numpy()
         return found
-
-    def state(self) -> dict[str, Tensor]:
-        """Sums, and what held-out rows gave."""
-        return self.pool.state()
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restores both."""
-        self.pool.load_state(state)
-        self.tasks = max(one.tasks for one in self.pool.classifiers.values())

@@ -34,16 +34,12 @@ from tosca_cache.train.gradient import Group, Step, Tensors
 
 class Composing(TaskTrainer["Proteus"]):
     """alpha: logits of the coefficients, [M, t]. earlier: the earlier modules, each [M, t, ...]. gram: mean of D_k^T
-    D_k, [M, d, d].
-
-    overlap: the orthogonality term without its weight before every step from which it counts, [M] each.
-    """
+    D_k, [M, d, d]."""
 
     def __init__(self, learners: Sequence[Proteus], tasks: Sequence[Task]) -> None:
         super().__init__(learners, tasks)
         self.mixing = min(self.first.mixing_epochs, self.settings.epochs - 1) if self.number else 0  # epochs
         self.alpha = torch.zeros(len(learners), self.number, device=self.device)
-        self.overlap: list[Tensor] = []
         if self.number:
             each = [learner.bank.modules for learner in learners]
             self.earlier = {
@@ -78,7 +74,6 @@ class Composing(TaskTrainer["Proteus"]):
             return 0.0
         down = self.module["down_weight"]
         overlap = (torch.bmm(down, self.gram) * down).sum((1, 2))  # tr(D G D^T)
-        self.overlap.append(overlap.detach())
         return self.first.orthogonality * overlap
 
     def after(self, step: Step) -> None:
@@ -105,9 +100,6 @@ class Proteus(Modular):
         mixing_epochs: how many of the epochs train the coefficients alone; at least one is left for the module.
         orthogonality: weight of that term.
         router: between the modules; another one leaves the paper.
-
-    coefficients: a of every later task that this learner was trained on, [t] each. overlaps: the orthogonality term,
-    without its weight, before every step of the module. Neither is part of its state.
     """
 
     name = "proteus"
@@ -130,8 +122,6 @@ class Proteus(Modular):
     ) -> None:
         super().__init__(router=router, **common)
         self.mixing_epochs, self.orthogonality = mixing_epochs, orthogonality
-        self.coefficients: dict[int, Tensor] = {}
-        self.overlaps: dict[int, Tensor] = {}
 
     def start(self, task: Task) -> tuple[Tensors, Tensors]:
         """A fresh module (which a combination replaces) and TOSCA's head: rows of new classes are zero after the first
@@ -145,12 +135,9 @@ class Proteus(Modular):
         return module | {"sigma": self.bank.head.sigma.cpu()}, {"weight": rows}
 
     def take(self, training: Any, model: int) -> None:
-        """The module, the head with the task's prototypes, the coefficients, and the task's signature."""
+        """The module, the head with the task's prototypes, and the task's signature."""
         weight = training.rows["weight"][model : model + 1].clone()
         block = training.classes
         adapted, labels = training.clean(model)
         weight[:, block.start : block.stop] = class_means(adapted, labels, block)
         self.freeze(training, model, weight)
-        if training.number:
-            self.coefficients[training.number] = training.alpha[model].softmax(0).cpu()
-            self.overlaps[training.number] = torch.stack([each[model] for each in training.overlap]).cpu()

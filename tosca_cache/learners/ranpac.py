@@ -45,7 +45,6 @@ class RanPac(ClosedForm):
 
     Arguments:
         expansion: number M of random features.
-        projection: law of the random weights, `gaussian` as in RanPAC or `uniform` as in ACIL.
         lam: a fixed lambda; None: chosen at each task, by `selection`.
         selection: `split`, as published: from 10^-8 to 10^8, by a fifth of the last task's rows. `gcv`: by generalised
             cross-validation over all rows (`closed_form.gcv`).
@@ -65,7 +64,6 @@ class RanPac(ClosedForm):
         self,
         *,
         expansion: int = 10_000,
-        projection: str = "gaussian",
         lam: float | None = None,
         selection: str = "split",
         precision: str = "float32",
@@ -82,7 +80,7 @@ class RanPac(ClosedForm):
         if expansion < 1:
             raise UsageError(f"there cannot be {expansion} random features", where="ranpac", remedy="give at least 1")
         seed = derive_seed(self.seed, "projection")
-        features = RandomFeatures(expansion, seed=seed, law=projection, dtype=PRECISIONS[precision])
+        features = RandomFeatures(expansion, seed=seed, dtype=PRECISIONS[precision])
         self.classifier = RandomRidge(features, seed=seed, lam=lam, selection=selection)
 
 
@@ -114,9 +112,9 @@ class Analytic(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, projection: str = "uniform", **common: Any) -> None:
+    def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, **common: Any) -> None:
         super().__init__(**common)
-        features = RandomFeatures(buffer, seed=derive_seed(self.seed, "projection"), law=projection)
+        features = RandomFeatures(buffer, seed=derive_seed(self.seed, "projection"), law="uniform")
         self.classifier = self.ridge(features, gamma=gamma)
 
 
@@ -128,7 +126,6 @@ class Acil(Analytic):
 
     Arguments:
         buffer: number M of random features. gamma: the ridge.
-        projection: law of the random weights, `uniform` as in ACIL or `gaussian` as in RanPAC.
         selection: `fixed`, as published: the ridge is gamma; `gcv`: it is chosen anew at each task by generalised
             cross-validation over all rows so far, and no row is held out (it then stores what `ranpac` does).
     """
@@ -142,23 +139,14 @@ class Acil(Analytic):
     )
     ridge = RecursiveRidge
 
-    def __init__(
-        self,
-        *,
-        buffer: int = 8192,
-        gamma: float = 0.1,
-        projection: str = "uniform",
-        selection: str = "fixed",
-        **common: Any,
-    ) -> None:
-        super().__init__(buffer=buffer, gamma=gamma, projection=projection, **common)
+    def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, selection: str = "fixed", **common: Any) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, **common)
         if selection not in RIDGES:
             remedy = f"choose of {', '.join(RIDGES)}"
             raise UsageError(f"unknown selection {selection!r}", where=self.name, remedy=remedy)
         if selection == "gcv":
             seed = derive_seed(self.seed, "projection")
-            features = RandomFeatures(buffer, seed=seed, law=projection)
-            self.classifier = RandomRidge(features, seed=seed, selection="gcv")
+            self.classifier = RandomRidge(RandomFeatures(buffer, seed=seed, law="uniform"), seed=seed, selection="gcv")
 
 
 @register_learner
@@ -166,7 +154,7 @@ class AcilViT(Acil):
     """Stores what `acil` does.
 
     Arguments:
-        buffer, gamma, projection, selection: as those of `acil`. Gamma is published as 100 or 500, by dataset.
+        buffer, gamma, selection: as those of `acil`. Gamma is published as 100 or 500, by dataset.
     """
 
     name = "acil-vit"
@@ -179,16 +167,8 @@ class AcilViT(Acil):
         "NeurIPS 2025) name buffer and ridge, and no code of that run is known to us."
     )
 
-    def __init__(
-        self,
-        *,
-        buffer: int = 16_384,
-        gamma: float = 100.0,
-        projection: str = "uniform",
-        selection: str = "fixed",
-        **common: Any,
-    ) -> None:
-        super().__init__(buffer=buffer, gamma=gamma, projection=projection, selection=selection, **common)
+    def __init__(self, *, buffer: int = 16_384, gamma: float = 100.0, **common: Any) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, **common)
 
 
 @register_learner
@@ -200,7 +180,6 @@ class Garm(Analytic):
         gamma: multiplies the identity that is added to sum_c w_c G_c, the Gram matrices of all classes with weights
             w_c ~ 1 / n_c of mean 1 (n_c rows of class c). With as many rows of every class this is the ridge of `acil`.
             The default is that of the official code.
-        projection: law of the random weights, `uniform` or `gaussian`.
     """
 
     name = "garm"

@@ -13,14 +13,13 @@ factor of rank below its number of rows is kept instead of a [d, d] covariance; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tosca_cache.config import Settings
-from tosca_cache.learners.base import named, register_learner, unnamed
+from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
 from tosca_cache.learners.heads import LinearKind
 from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
@@ -49,6 +48,8 @@ class Slca(SingleModuleLearner):
     )
     kind = LinearKind()
     own_classes = True
+    learned = (*SingleModuleLearner.learned, "aligned", "gaussians")
+    on_cpu = ("gaussians",)
 
     def __init__(
         self,
@@ -89,16 +90,6 @@ class Slca(SingleModuleLearner):
     def answers(self, x: Tensor) -> Tensor:
         """Logits of the aligned heads, [n, C]."""
         return self.logits(x, {}, self.aligned)
-
-    def state(self) -> dict[str, Tensor]:
-        """Heads before and after alignment, and the Gaussians."""
-        return super().state() | named("aligned", self.aligned) | named("gaussians", self.gaussians.state())
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes them over."""
-        super().load_state(state)
-        self.aligned = unnamed("aligned", state, self.device)
-        self.gaussians.load_state(unnamed("gaussians", state))
 
 
 def mean_scales(task_classes: list[range]) -> Tensor:

@@ -7,7 +7,6 @@ SimpleCIL. The temperature of the logits changes no prediction and is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -35,6 +34,9 @@ class Teen(Learner):
         "equal to the official code (wangkiw/TEEN, models/teen/Network.py, 2ba5165) after its base session's training."
     )
 
+    learned = ("classifier", "base")
+    on_cpu = learned
+
     def __init__(self, *, alpha: float = 0.5, tau: float = 16.0, **common: Any) -> None:
         super().__init__(**common)
         if not 0 <= alpha <= 1:
@@ -58,15 +60,6 @@ class Teen(Learner):
         """Cosines with all prototypes, [n, C]."""
         scores: FloatArray = self.classifier.scores(torch.from_numpy(features)).numpy()
         return scores
-
-    def state(self) -> dict[str, Tensor]:
-        """The prototypes and how many of them are the base session's."""
-        return self.classifier.state() | {"base": torch.tensor([self.base])}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Takes both over."""
-        self.classifier.load_state(dict(state))
-        self.base = int(state["base"])
 
 
 def calibrated(means: Tensor, base: Tensor, *, alpha: float, tau: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from time import perf_counter
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,17 +15,16 @@ from torch import Tensor
 from tosca_cache.config import Settings
 from tosca_cache.devices import free_memory, on_cores, one_thread
 from tosca_cache.evaluate.audit import batch_modules
-from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, named, register_learner, unnamed
+from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, register_learner
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
-from tosca_cache.train.engines import Engine
+from tosca_cache.train.engines import Engine, Learned, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
-from tosca_cache.train.task import Learned, learn_task
 
 ROWS_AT_ONCE = 4096
 # Test rows of a group, and rows of all modules together, that are computed as one: for a core's cache, and to fill a GPU.
@@ -53,6 +53,8 @@ class Tosca(Learner):
         "tests/golden) in training and outputs; the default router decides row by row, because the published mean "
         "over 48 rows in file order (`router=batch`) leaks the task."
     )
+    learned: ClassVar[tuple[str, ...]] = ("blocks", "router")
+    on_cpu: ClassVar[tuple[str, ...]] = learned
 
     def __init__(
         self,
@@ -71,7 +73,6 @@ class Tosca(Learner):
         self.transductive = self.router is None
         self.routing_batch_size = routing_batch_size
         self.bank = Bank(self.settings.flow)
-        self.task_classes: list[range] = []  # classes of each task
         self.losses: list[NDArray[np.float64]] = []
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
@@ -106,7 +107,7 @@ class Tosca(Learner):
         self.losses.append(learned.losses[0])
         self.diverged = self.diverged or divergence(learned.losses[0], parameters.flat[0], task.number)
         self.bank.add(parameters)
-        self.task_classes.append(task.classes)
+        self.add_task(task.classes)
         if self.router is not None:
             self.router.fit(task, self.bank)
         return learned
@@ -140,16 +141,12 @@ class Tosca(Learner):
 
     def state(self) -> dict[str, Tensor]:
         """Modules, head, classes of each task, and what the router has learned."""
-        task_classes = torch.tensor([[block.start, block.stop] for block in self.task_classes])
-        router = {} if self.router is None else self.router.state()
-        return self.bank.state() | {"blocks": task_classes} | named("router", router)
+        return self.bank.state() | super().state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes all of that over; losses are not kept."""
         self.bank = Bank.from_state(self.settings.flow, state, self.device)
-        self.task_classes = [range(start, stop) for start, stop in state["blocks"].tolist()]
-        if self.router is not None:
-            self.router.load_state(unnamed("router", state))
+        super().load_state(state)
 
     @property
     def trainable_parameters(self) -> int:

@@ -12,7 +12,7 @@ from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.files import strict_json
 from tosca_cache.names import twice
 
-FORMAT = 1
+FORMAT = 2
 MOST_CLASSES = 1_000_000
 
 

@@ -27,7 +27,8 @@ FloatArray = NDArray[np.floating[Any]]
 SHARE = 0.2
 MOST = 10  # held-out photos of a class
 FEW = 8  # classes asked for of each row, up to which it is searched so often instead of sorted
-TEMPERATURES = tuple(2.0 ** (step / 4) for step in range(56, -57, -1))
+OCTAVE = 4  # temperatures
+TEMPERATURES = tuple(2.0 ** (step / OCTAVE) for step in range(56, -57, -1))
 
 
 @dataclass
@@ -111,8 +112,14 @@ def best_temperature(scores: FloatArray, targets: Sequence[int] | IntArray) -> f
     rows, classes = scores.shape
     if not rows or classes < 2:
         return 1.0
-    right = np.arange(rows), np.asarray(targets)
-    surprise = [-np.log(probabilities(scores, tau, doubt(rows))[right]).mean() for tau in TEMPERATURES]
+    centred = np.asarray(scores - scores.max(1, keepdims=True), np.float64)
+    right, left, surprise = np.asarray(targets)[:, None], doubt(rows), np.empty(len(TEMPERATURES))
+    for first in range(OCTAVE):  # from one octave to the next exponentials are squared
+        exponentials = np.exp(centred / TEMPERATURES[first])
+        for place in range(first, len(TEMPERATURES), OCTAVE):
+            found = np.take_along_axis(exponentials, right, 1)[:, 0] / exponentials.sum(1)
+            surprise[place] = -np.log((1 - left) * found + left / classes).mean()
+            np.square(exponentials, out=exponentials)
     return float(TEMPERATURES[int(np.argmin(np.round(surprise, 4)))])
 
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.base import Stateful
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.tasks import Task
@@ -95,14 +96,15 @@ class RoutedPrediction(NamedTuple):
     labels: Tensor
 
 
-class Router(ABC):
+class Router(Stateful, ABC):
     """Maps each sample to a module of the bank.
 
     name: as in `--router`. source: where it comes from. stores: what it keeps of a task besides the module.
     cost: multiplications a sample besides the modules' own (d features, h hidden, V views, N rows, T tasks, C classes).
     rehearsal: True if it keeps train rows. needs_views: True if it asks for augmented views of test rows.
 
-    A router may not depend on the other samples: permuting or splitting them must not change a prediction.
+    A router may not depend on the other samples: permuting or splitting them must not change a prediction. What `fit`
+    learns stands in the attributes that `learned` names (`Stateful`).
     """
 
     name: ClassVar[str]
@@ -112,14 +114,14 @@ class Router(ABC):
     rehearsal: ClassVar[bool] = False
     needs_views: ClassVar[bool] = False
 
-    def share_cache(self, cache: dict[str, Any]) -> None:  # noqa: B027 (most routers store nothing)
+    def share_cache(self, cache: dict[str, Any]) -> None:
         """Before any task: shares what it fits with other routers, so that each thing is fitted once.
 
         Routers of a cache see the same tasks, each at its own time, and the same bank. A cache with a key `same rows` is of
         routers with different banks that predict the same samples after the same tasks.
         """
 
-    def fit(self, task: Task, bank: Bank) -> None:  # noqa: B027 (most routers store nothing)
+    def fit(self, task: Task, bank: Bank) -> None:
         """Learns from the train rows of a task just added to the bank; the default learns nothing."""
 
     @abstractmethod
@@ -134,13 +136,6 @@ class Router(ABC):
     def scores(self, outputs: ModuleOutputs) -> Tensor:
         """Scores of all classes seen, [n, C], of which the largest is the prediction."""
         return outputs.logits_of(self.route(outputs))
-
-    def state(self) -> dict[str, Tensor]:
-        """What `fit` has learned so far; the default has learned nothing."""
-        return {}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027 (most routers store nothing)
-        """Takes over what another router of this kind had learned."""
 
 
 ROUTERS: dict[str, type[Router]] = {}

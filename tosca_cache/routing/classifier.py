@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -17,13 +18,18 @@ class ClosedFormRouter(Router):
     """A router with closed-form classifiers. uses: which."""
 
     uses: ClassVar[tuple[str, ...]]
+    learned = ("classifiers",)
 
     def __init__(self) -> None:
-        self.classifiers = {name: SharedClassifier(name) for name in self.uses}
+        self.take({name: SharedClassifier(name) for name in self.uses})
+
+    def take(self, classifiers: dict[str, SharedClassifier]) -> None:
+        """Makes these its classifiers."""
+        self.classifiers = classifiers
 
     def share_cache(self, cache: dict[str, Any]) -> None:
         """Takes classifiers of the cache, and adds those that are not in it; see `Router.share_cache`."""
-        self.classifiers = {name: cache.setdefault(f"classifier {name}", c) for name, c in self.classifiers.items()}
+        self.take({name: cache.setdefault(f"classifier {name}", one) for name, one in self.classifiers.items()})
         for one in self.classifiers.values():
             one.keeps_scores = "same rows" in cache
 
@@ -36,15 +42,10 @@ class ClosedFormRouter(Router):
         for one in self.classifiers.values():
             one.fit(task)
 
-    def state(self) -> dict[str, Tensor]:
-        """Each classifier's."""
-        return {f"{name}.{key}": t for name, one in self.classifiers.items() for key, t in one.state().items()}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Restores what `state` gave, into classifiers of its own."""
-        self.classifiers = {name: SharedClassifier(name) for name in self.uses}
-        for name, one in self.classifiers.items():
-            one.load_state({k.removeprefix(f"{name}."): t for k, t in state.items() if k.startswith(f"{name}.")})
+        self.take({name: SharedClassifier(name) for name in self.uses})
+        super().load_state(state)
 
     def scores_of(self, outputs: ModuleOutputs) -> list[Tensor]:
         """Scores of each classifier, [n, C] each; float64."""

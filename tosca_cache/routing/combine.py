@@ -6,12 +6,12 @@ Every class is scored by the module that was trained for it; the module of a sam
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.pool import POOLED, OpinionPool, standardised
+from tosca_cache.closed_form.shared import SharedClassifier
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing.base import ModuleOutputs, RoutedPrediction, register_router
 from tosca_cache.routing.classifier import ClosedFormRouter
@@ -55,23 +55,14 @@ class Pool(Combination):
     cost = "3 d C + M (d + C)"
     uses = POOLED
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.pool = OpinionPool(self.classifiers)
+    def take(self, classifiers: dict[str, SharedClassifier]) -> None:
+        """Calibrates them."""
+        super().take(classifiers)
+        self.pool = OpinionPool(classifiers)
 
     def fit(self, task: Task, bank: Bank) -> None:
         """Adds the train rows of a task to the pool."""
         self.pool.fit(task)
-
-    def share_cache(self, cache: dict[str, Any]) -> None:
-        """Takes the classifiers of other routers, calibrated."""
-        super().share_cache(cache)
-        self.pool = OpinionPool(self.classifiers)
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Each classifier's, with its calibration."""
-        super().load_state(state)
-        self.pool = OpinionPool(self.classifiers)
 
     def scores(self, outputs: ModuleOutputs) -> Tensor:
         """The sum of both log-probabilities, [n, C]."""

@@ -7,6 +7,7 @@ log-density of the task's own train rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import log, pi
 from threading import Lock
 from typing import Any, ClassVar, NamedTuple
@@ -167,7 +168,7 @@ class ByDensity(Router):
         """All signatures."""
         return {f"{t}.{name}": part for t, s in enumerate(self.signatures) for name, part in s._asdict().items()}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """All signatures."""
         tasks = len(state) // len(Signature._fields)
         self.signatures = [Signature(*(state[f"{t}.{name}"] for name in Signature._fields)) for t in range(tasks)]

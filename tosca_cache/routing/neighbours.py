@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tosca_cache.closed_form.means import votes
 from tosca_cache.luca.bank import Bank
 from tosca_cache.luca.module import normalise
 from tosca_cache.routing.base import ModuleOutputs, Router, register_router
@@ -12,7 +13,6 @@ from tosca_cache.tasks import Task
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.1
-ROWS_AT_ONCE = 1024
 
 
 @register_router
@@ -24,6 +24,7 @@ class NearestRows(Router):
     stores = "all clean train rows, [N, d]"
     cost = "d N"
     rehearsal = True
+    learned = ("memory", "labels")
 
     def __init__(self) -> None:
         self.memory = torch.empty(0, 0)  # unit length, [N, d]
@@ -37,19 +38,6 @@ class NearestRows(Router):
 
     def route(self, outputs: ModuleOutputs) -> Tensor:
         """The task of the class with most weight, [n]."""
-        rows = normalise(outputs.features.cpu().float())
-        votes = torch.cat([self._votes(part, outputs.task_classes[-1].stop) for part in rows.split(ROWS_AT_ONCE)])
-        return outputs.task_of_class[votes.argmax(1).to(outputs.features.device)]
-
-    def _votes(self, rows: Tensor, classes: int) -> Tensor:
-        cosines, nearest = (rows @ self.memory.T).topk(min(NEIGHBOURS, len(self.memory)), dim=1)
-        weights = torch.softmax(cosines / TEMPERATURE, 1)
-        return rows.new_zeros(len(rows), classes).scatter_add_(1, self.labels[nearest], weights)
-
-    def state(self) -> dict[str, Tensor]:
-        """All rows and their labels."""
-        return {"memory": self.memory, "labels": self.labels}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """All rows and their labels."""
-        self.memory, self.labels = state["memory"], state["labels"]
+        rows, classes = normalise(outputs.features.cpu().float()), outputs.task_classes[-1].stop
+        labels = votes(rows, self.memory, self.labels, classes, k=NEIGHBOURS, tau=TEMPERATURE).argmax(1)
+        return outputs.task_of_class[labels.to(outputs.features.device)]

@@ -26,6 +26,7 @@ class SelfRefined(Router):
     source = "MOS, self-refined adapter retrieval (arXiv 2412.09441)"
     stores = "a mean of each class under module 0, [C, d]"
     cost = "d C"
+    learned = ("means",)
 
     def __init__(self) -> None:
         self.means = torch.empty(0, 0)  # [C, d]
@@ -50,14 +51,6 @@ class SelfRefined(Router):
         """Cosines with the class means under module 0, [n, C]."""
         adapted = outputs.lazy.adapted_rows(0)
         return adapted @ normalise(self.means).to(adapted).T
-
-    def state(self) -> dict[str, Tensor]:
-        """The class means."""
-        return {"means": self.means}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """The class means."""
-        self.means = state["means"]
 
 
 @register_router

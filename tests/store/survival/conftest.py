@@ -1,23 +1,23 @@
 """What an uninterrupted run makes of each scene."""
 
+from functools import cache
+
 import pytest
 from disk_waits import without_waiting
-from scenes import SCENES, files
+from scenes import SCENES
+from trees import everything
 
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """Scene -> every file of the store with its bytes, provenance included."""
+    """(scene) -> every file of the store with its bytes, provenance included; made when it is first asked for."""
 
-    class Whole(dict):
-        """Made when it is first asked for."""
-
-        def __missing__(self, name):
+    @cache
+    def make(name):
+        with pytest.MonkeyPatch.context() as patch:
+            without_waiting(patch)
             path = tmp_path_factory.mktemp("whole") / "s"
-            with pytest.MonkeyPatch.context() as patch:
-                without_waiting(patch)
-                SCENES[name].make(path)
-            self[name] = files(path)
-            return self[name]
+            SCENES[name].make(path)
+        return everything(path)
 
-    return Whole()
+    return make
