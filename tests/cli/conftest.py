@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from commands import tosca
 from PIL import Image
+from trees import tree
 
 from tosca_cache.learners import LEARNERS
 from tosca_cache.routing import ROUTERS
@@ -25,20 +26,9 @@ def tiny_digits(tiny):
 
 @pytest.fixture(scope="session")
 def undisturbed(made_once, tiny_digits):
-    """The files that `tiny_digits` makes when nothing happens to it, as `files_below` reads them."""
+    """The files that `tiny_digits` makes when nothing happens to it, as `tree` reads them."""
 
-    return files_below(made_once("tiny-digits", lambda folder: tosca(*tiny_digits, "--root", folder, code=0)))
-
-
-def files_below(root):
-    """Every file below a root with its bytes, but for those that say when and by whom a store was made."""
-    found = (path for path in root.rglob("*") if path.is_file() and path.name != "provenance.json")
-    return {str(path.relative_to(root)): path.read_bytes() for path in found}
-
-
-@pytest.fixture(scope="session")
-def files():
-    return files_below
+    return tree(made_once("tiny-digits", lambda folder: tosca(*tiny_digits, "--root", folder, code=0)))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import tosca
+from trees import damage, everything
 
 import tosca_cache
 from tosca_cache.store import list_stores, open_store
@@ -27,12 +28,6 @@ def store(made, tmp_path):
     return Path(shutil.copytree(summary.path, tmp_path / "cache" / summary.path.name))
 
 
-def spoil(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 def test_a_good_store_and_what_cannot_be_compared(store, made, tmp_path):
     result = tosca("cache", "verify", store, "--recompute", 4, code=0)
     assert "nothing is wrong" in result.output
@@ -50,9 +45,8 @@ def test_a_good_store_and_what_cannot_be_compared(store, made, tmp_path):
 
 
 def test_a_damaged_store_is_listed_and_mended(store):
-    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
-    spoil(store / "train/features/c.0.0.0")
-    spoil(store / "manifest.json")
+    before = everything(store)
+    damage(store, "train/features/c.0.0.0", "manifest.json")
     result = tosca("cache", "verify", store, code=1)
     assert "features of shard 0 of split train, rows 0 to 5: does not have its SHA-256" in result.output
     assert "manifest.json" in result.output and f"tosca cache verify {store} --repair" in result.output
@@ -60,12 +54,12 @@ def test_a_damaged_store_is_listed_and_mended(store):
     assert not facts["ok"] and {p["kind"] for p in facts["problems"]} == {"manifest", "object"}
     result = tosca("cache", "verify", store, "--repair", code=0)
     assert "mended: shard 0 of split train computed again (features)" in result.output
-    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
-    spoil(store / "test/labels/c.0")
+    assert everything(store) == before
+    damage(store, "test/labels/c.0")
     facts = json.loads(tosca("cache", "verify", store, "--repair", "--json").stdout)
     assert facts["ok"] and facts["repair"]["before"][0]["where"] == "test/labels/c.0"
     assert facts["repair"]["changed"] == [] and tosca_cache.verify_store(str(store)).ok
-    spoil(store / "zarr.json")
+    damage(store, "zarr.json")
     (problem,) = tosca_cache.verify_store(store).problems
     assert problem.where == "zarr.json" and problem.mendable
 

@@ -12,6 +12,7 @@ from campaign import times
 from commands import Command, after_shards, tosca
 from disk_waits import without_waiting
 from PIL import Image
+from trees import tree
 
 from tosca_cache.cli.extract import DEFAULT_MAX_PIXELS
 from tosca_cache.datasets.decoding import MAX_PIXELS
@@ -149,7 +150,7 @@ def test_datasets_are_listed_and_defaults_go_with_them(tmp_path):
 
 
 @pytest.mark.campaign
-def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, files, tmp_path):
+def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, tmp_path):
     """kill -9 of a real process: when it has published more than the one before, and then at any moment."""
     moments, done = random.Random(1), 0
     for shards in (1, 2):
@@ -162,7 +163,7 @@ def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, 
         time.sleep(moments.uniform(0, 1.5))
         command.kill()
     tosca(*tiny_digits, "--root", tmp_path, code=0)
-    assert files(tmp_path) == undisturbed
+    assert tree(tmp_path) == undisturbed
 
 
 def done_rows(root):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import Command, hold, tosca
+from trees import everything
 
 from tosca_cache.cli.sweep import seconds_of
 from tosca_cache.config import TrainConfig, to_toml
@@ -139,14 +140,10 @@ def test_a_plan_is_printed_and_nothing_written(place):
     assert not list(place.iterdir())
     assert sorted(stores.rglob("*")) == before
     sweep("--set", "lr=0.005", "--set", "mlp_ratio=2,3", "--seeds", "1", code=0)
-    files = contents(place)
+    files = everything(place)
     finished = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1", "--plan")
     assert re.search(r"│ 2 +│ +2 │ +1 │", finished.stdout), finished.stdout
-    assert contents(place) == files
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert everything(place) == files
 
 
 def test_times():
