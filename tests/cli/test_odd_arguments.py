@@ -33,14 +33,9 @@ def command_at(path):
     return command
 
 
-@pytest.fixture
-def place(shapes_place):
-    return shapes_place
-
-
 @pytest.mark.campaign
 @pytest.mark.parametrize("path", [path for path in PATHS if path], ids=" ".join)
-def test_far_too_long_texts_give_one_message(place, path):
+def test_far_too_long_texts_give_one_message(shapes_place, path):
     command = command_at(path)
     if command.callback is None:
         return
@@ -60,7 +55,7 @@ def test_far_too_long_texts_give_one_message(place, path):
                 words += [option, value]
         result = tosca(*words)
         assert result.exit_code in (0, 1, 2), (words[:3], result.output[:300])
-    assert sorted(p.name for p in place.iterdir()) in (["cache"], ["cache", "runs"])
+    assert sorted(p.name for p in shapes_place.iterdir()) in (["cache"], ["cache", "runs"])
 
 
 @pytest.mark.parametrize(
@@ -72,26 +67,26 @@ def test_far_too_long_texts_give_one_message(place, path):
     ],
     ids=lambda options: f"{options[0]} {options[1][:20]}",
 )
-def test_far_too_large_numbers_give_one_message(place, options):
+def test_far_too_large_numbers_give_one_message(shapes_place, options):
     asked = {"--epochs": "1", "--increment": "3"} | dict([options])
     result = tosca(
         "train", "--dataset", "shapes", "--router", "sample", *(word for pair in asked.items() for word in pair)
     )
     if options[0] in ("--epochs", "--seed", "--increment", "--shots"):
         assert result.exit_code == 2, result.output
-        assert not list(place.glob("runs/*"))
+        assert not list(shapes_place.glob("runs/*"))
     if options == ("--epochs", "100000000"):
         assert "100000000 epochs" in result.output and "fewer epochs" in result.output
 
 
-def test_a_question_that_nobody_can_answer(place):
+def test_a_question_that_nobody_can_answer(shapes_place):
     for stdin in (None, subprocess.DEVNULL):
         command = [sys.executable, LAUNCHER, "cache", "rm", "shapes--toy"]
         closing = ["sh", "-c", 'exec "$@" <&-', "sh", *command] if stdin is None else command
         done = subprocess.run(closing, stdin=stdin, capture_output=True, text=True, check=False)
         assert done.returncode in (1, 2) and "Traceback" not in done.stderr
         assert ("add --yes" if stdin is None else "Aborted") in done.stderr
-    assert (place / "cache" / "shapes--toy").exists()
+    assert (shapes_place / "cache" / "shapes--toy").exists()
 
 
 # What was found by trying: each kind once.
@@ -121,15 +116,15 @@ def bounded():
     ],
     ids=lambda found: found if isinstance(found, str) else " ".join(found),
 )
-def test_a_file_that_is_none_is_not_waited_for(place, bounded, words, suffix):
-    os.mkfifo(place / f"pipe{suffix}")
-    (place / f"folder{suffix}").mkdir()
-    (place / f"deep{suffix}").write_text("x = " + "[" * 5000 + "]" * 5000)
+def test_a_file_that_is_none_is_not_waited_for(shapes_place, bounded, words, suffix):
+    os.mkfifo(shapes_place / f"pipe{suffix}")
+    (shapes_place / f"folder{suffix}").mkdir()
+    (shapes_place / f"deep{suffix}").write_text("x = " + "[" * 5000 + "]" * 5000)
     for name in ("pipe", "folder", "deep", "missing"):
         result = tosca(*words, f"{name}{suffix}")
         assert result.exit_code in (1, 2) and "error: " in result.stderr, result.output
         assert f"{name}{suffix}" in result.stderr or name == "deep"  # which is a text, as a class order must be
-    assert not (place / "runs").exists()
+    assert not (shapes_place / "runs").exists()
 
 
 def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
@@ -141,22 +136,18 @@ def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
         assert "working directory does not exist" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "words"),
-    [
+def test_what_may_happen_to_any_command(shapes_place, monkeypatch):
+    for error, code, words in (
         (MemoryError(), 1, "error: memory is not enough"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "error: memory is not enough"),
         (KeyboardInterrupt(), 130, "interrupted"),
-    ],
-    ids=["python", "torch", "ctrl-c"],
-)
-def test_what_may_happen_to_any_command(place, monkeypatch, error, code, words):
-    def fails(*_, **__):
-        raise error
+    ):
 
-    monkeypatch.setattr("tosca_cache.runs.train.train_run", fails)
-    result = tosca("train", "--dataset", "shapes", "--increment", "3")
-    assert result.exit_code == code and words in result.stderr
+        def fails(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("tosca_cache.runs.train.train_run", fails)
+        assert words in tosca("train", "--dataset", "shapes", "--increment", "3", code=code).stderr
 
 
 def limit(number, most):
@@ -172,26 +163,26 @@ def limit(number, most):
     ],
     ids=["size", "number"],
 )
-def test_limits_of_the_shell_are_named(place, number, most, words):
+def test_limits_of_the_shell_are_named(shapes_place, number, most, words):
     command = Command(
-        *("extract", "--dataset", "digits", "--views", "0", "--root", place / "limited"),
+        *("extract", "--dataset", "digits", "--views", "0", "--root", shapes_place / "limited"),
         before=partial(limit, number, most),
     )
     assert command.wait() == 1
     assert "error: " in command.error and all(word in command.error for word in words), command.error
 
 
-def test_a_file_that_is_asked_for_goes_through_links_and_into_pipes_and_replaces_neither(place):
-    os.mkfifo(place / "pipe")
-    (place / "real.csv").write_text("before")
-    (place / "link.csv").symlink_to("real.csv")
-    reading = os.open(place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+def test_a_file_that_is_asked_for_goes_through_links_and_into_pipes_and_replaces_neither(shapes_place):
+    os.mkfifo(shapes_place / "pipe")
+    (shapes_place / "real.csv").write_text("before")
+    (shapes_place / "link.csv").symlink_to("real.csv")
+    reading = os.open(shapes_place / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
         for name in ("pipe", "link.csv"):
-            with asked_file(place / name) as file:
+            with asked_file(shapes_place / name) as file:
                 file.write("path,label\n")
         assert os.read(reading, 100_000) == b"path,label\n"
     finally:
         os.close(reading)
-    assert (place / "pipe").is_fifo() and (place / "link.csv").is_symlink()
-    assert (place / "real.csv").read_text() == "path,label\n"
+    assert (shapes_place / "pipe").is_fifo() and (shapes_place / "link.csv").is_symlink()
+    assert (shapes_place / "real.csv").read_text() == "path,label\n"
