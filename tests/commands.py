@@ -156,9 +156,8 @@ def cluster_of(backend):
     if backend == "dask":
         from distributed import LocalCluster
 
-        with LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
-        ) as cluster:
+        how = {"host": "127.0.0.1", "dashboard_address": None, "memory_limit": 0}
+        with LocalCluster(n_workers=2, threads_per_worker=1, **how) as cluster:
             cluster.wait_for_workers(2)
             yield cluster.scheduler_address
         return

@@ -168,15 +168,9 @@ def make_stream():
         means = 2 * generator.normal(size=(classes, dim))
         train = make_arrays(generator, generator.integers(4, 12, classes), dim, views, means, noise)
         test = make_arrays(generator, generator.integers(2, 6, classes), dim, 1, means, noise)
-        return TaskStream(
-            train,
-            test,
-            class_names=[f"class {c}" for c in range(classes)],
-            increment=increment,
-            init_cls=init_cls,
-            seed=seed,
-            shuffle=shuffle,
-        )
+        names = [f"class {c}" for c in range(classes)]
+        tasks = {"increment": increment, "init_cls": init_cls, "seed": seed, "shuffle": shuffle}
+        return TaskStream(train, test, class_names=names, **tasks)
 
     return make
 
@@ -204,9 +198,8 @@ def make_store():
         means = 2 * generator.normal(size=(classes, dim))
         adapted = {"digest": "2" * 64, "base_digest": "1" * 64, "parts_digest": "3" * 64, "kind": "adapter"}
         of_task = {} if first_task is None else {"adapted": adapted | {"first_task": first_task, "with_base": False}}
-        counts = {"train": np.full(classes, 9), "test": np.full(classes, 5)}
-        widths = {"train": 1 + views, "test": 1 + test_views}
-        splits = {s: make_arrays(generator, counts[s], dim, widths[s], means, noise) for s in counts}
+        counts, widths = {"train": 9, "test": 5}, {"train": 1 + views, "test": 1 + test_views}
+        splits = {s: make_arrays(generator, [counts[s]] * classes, dim, widths[s], means, noise) for s in counts}
         rows = {split: len(arrays.labels) for split, arrays in splits.items()}
         spec = StoreSpec(
             dataset={"name": dataset, "listing_digest": "0" * 64, "classes": classes, "splits": rows},
@@ -216,13 +209,8 @@ def make_store():
             precision="fp32",
             dtype="float16",
         )
-        writer = StoreWriter.open(
-            path,
-            spec,
-            class_names=[f"class-{c}" for c in range(classes)],
-            domain_names=[""],
-            numerics={"batch_size": 4},
-        )
+        how = {"class_names": [f"class-{c}" for c in range(classes)], "domain_names": [""]}
+        writer = StoreWriter.open(path, spec, **how, numerics={"batch_size": 4})
         with writer:
             for shard in writer.pending():
                 part, arrays = slice(shard.start, shard.stop), splits[shard.split]

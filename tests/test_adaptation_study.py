@@ -1,4 +1,4 @@
-"""The study of adaptation: its page says what was measured, its script runs and goes on, and its modules can learn."""
+"""The studies: their pages say what was measured; that of adaptation runs and goes on, and its modules can learn."""
 
 import importlib
 import json
@@ -12,6 +12,7 @@ import torch
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.learners.pool import Pool
 from tosca_cache.learners.protocol import run_protocol
+from tosca_cache.routing import ROUTERS
 from tosca_cache.store import open_store
 from tosca_cache.tasks import Arrays, TaskStream
 
@@ -38,9 +39,14 @@ def xor():
     return TaskStream(split(800), split(400), class_names=list("abcd"), increment=2, shuffle=False, seed=1)
 
 
-def test_the_page_is_what_the_measurements_say(study):
-    page = (ROOT / "docs" / "adaptation_study.md").read_text(encoding="utf-8")
-    assert page.endswith("\n".join(study.tables(study.read(study.FOLDER))) + "\n")
+def test_the_pages_are_what_the_measurements_say(study, benchmark_script):
+    docs, routers = ROOT / "docs", benchmark_script("router_study")
+    found = [json.loads(path.read_text()) for path in sorted(routers.FOLDER.glob("*.json"))]
+    tables = {"adaptation_study": study.tables(study.read(study.FOLDER)), "router_study": routers.tables(found)}
+    for name, lines in tables.items():
+        assert (docs / f"{name}.md").read_text(encoding="utf-8").endswith("\n".join(lines) + "\n"), name
+    page = (docs / "routers.md").read_text(encoding="utf-8")
+    assert not [name for name in ROUTERS if f"`{name}`" not in page], "every router is in the docs"
 
 
 def test_a_small_run_measures_the_learner_and_is_not_run_twice(study, digits_cache, tmp_path, monkeypatch, capsys):
@@ -54,9 +60,8 @@ def test_a_small_run_measures_the_learner_and_is_not_run_twice(study, digits_cac
     stream = study.stream_for("few-rows", open_store(store), 1993, "test")
     assert stream.train_counts().sum() == 10 * study.FEW_ROWS
     outcome = run_protocol(Pool(seed=1993), stream, curve=False)
-    assert found["cells"]["1993"]["pool"] == pytest.approx(
-        100 * (outcome.predictions[-1].labels == outcome.labels).mean()
-    )
+    accuracy = 100 * (outcome.predictions[-1].labels == outcome.labels).mean()
+    assert found["cells"]["1993"]["pool"] == pytest.approx(accuracy)
     study.main()
     assert capsys.readouterr().out == ""
 
@@ -68,9 +73,8 @@ def test_an_adapted_backbone_serves_the_seed_whose_first_classes_it_has_seen(stu
     adapted = make_store(path, classes=10, views=0, noise=2.0, first_task=names)
     stores = study.adapted_stores(path.parent, frozen)
     assert [study.adapted_to(frozen, seed, stores) is None for seed in (1993, 1994)] == [True, False]
-    monkeypatch.setattr(
-        "sys.argv", ["study", "run", str(tmp_path / "stores"), "--only", "adapted", "--out", str(tmp_path)]
-    )
+    asked = ["study", "run", str(tmp_path / "stores"), "--only", "adapted", "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", asked)
     study.main()
     (cell,) = json.loads((tmp_path / "adapted--shapes.json").read_text())["cells"].items()
     assert cell[0] == "1994"

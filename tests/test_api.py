@@ -6,24 +6,13 @@ import numpy as np
 import pytest
 
 import tosca_cache as tosca
-from tosca_cache.errors import ConfigError, UsageError
 
 QUICK = {"epochs": 3, "batch_size": 8, "mlp_ratio": 4, "se_ratio": 4}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def trained(make_stream):
-    return tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
-
-
-def test_a_sample_at_a_time_is_the_default(make_stream):
-    trained = tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
-    assert trained.learner.router.name == "sample"
-    rows = np.concatenate([trained.stream.test(t).features for t in range(len(trained.stream))])
-    labels, modules = tosca.route(trained, rows)
-    assert np.array_equal(tosca.route(trained, rows, router="sample")[0], labels)
-    assert np.array_equal(labels, trained.predictions())
-    assert np.array_equal(modules, trained.outcome.predictions[-1].modules)
+    return tosca.train(make_stream(), seed=4, device="cpu", **QUICK)
 
 
 def test_evaluate_gives_plain_json_with_full_names(trained):
@@ -40,21 +29,20 @@ def test_evaluate_gives_plain_json_with_full_names(trained):
         assert name in report
 
 
-def test_route_gives_what_the_run_gave(trained):
-    stream = trained.stream
-    rows = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
-    labels, modules = tosca.route(trained, rows, labels="positions")
-    last = trained.outcome.predictions[-1]
-    assert np.array_equal(labels, last.labels)
-    assert np.array_equal(modules, last.modules)
+def test_route_gives_what_the_run_gave_a_sample_at_a_time(trained):
+    stream, last = trained.stream, trained.outcome.predictions[-1]
+    assert trained.learner.router.name == "sample", "the default"
+    rows = np.concatenate([stream.test(t).features for t in range(len(stream))])
+    labels, modules = tosca.route(trained, rows[:, 0], labels="positions")
+    assert np.array_equal(labels, last.labels) and np.array_equal(modules, last.modules)
     names, original = (tosca.route(trained, rows, labels=kind)[0] for kind in ("names", "original"))
     assert list(names) == [f"class {c}" for c in original] == [stream.class_names[c] for c in labels]
     assert list(tosca.route(trained, rows)[0]) == list(names), "names are what is told unless asked otherwise"
+    assert np.array_equal(names, trained.predictions())
     assert not np.array_equal(original, labels), "the class order is shuffled"
     assert np.mean(names == trained.targets()) == pytest.approx(tosca.evaluate(trained)["last_accuracy"] / 100)
     assert len(trained.predictions(0)) == trained.outcome.counts[0]
-    empty, nobody = tosca.route(trained, rows[:0])
-    assert len(empty) == len(nobody) == 0
+    assert [len(found) for found in tosca.route(trained, rows[:0])] == [0, 0]
     assert np.array_equal(tosca.route(trained, rows, router="sample")[1], modules)
 
 
@@ -69,9 +57,8 @@ def test_same_seed_gives_same_r_and_other_seed_other_modules(make_stream, traine
 def test_where_memory_is_short_test_rows_are_adapted_anew(make_stream, trained, monkeypatch, room):
     """room: of how many tasks' test rows may be kept what a module makes of them, a time; the numbers are the same."""
     size = 4 * trained.stream.dim * trained.outcome.counts.max()  # float32
-    monkeypatch.setattr(
-        "tosca_cache.learners.tosca.free_memory", lambda device: 4 * room * size
-    )  # a fourth may be used
+    free = 4 * room * size  # a fourth may be used
+    monkeypatch.setattr("tosca_cache.learners.tosca.free_memory", lambda device: free)
     again = tosca.train(make_stream(), seed=4, device="cpu", router="sample", **QUICK)
     kept = [sum(map(len, test_set.adapted)) for test_set in (again.outcome.test_set, trained.outcome.test_set)]
     assert room <= kept[0] <= 3 * room and kept[1] == 9, "three tasks, each with three modules"
@@ -99,27 +86,6 @@ def test_reporter_hears_every_epoch_and_task(make_stream):
     assert len(heard) == 1 + 3 * 4
 
 
-def test_wrong_requests(make_stream):
-    stream = make_stream()
-    with pytest.raises(ConfigError, match="epochs"):
-        tosca.train(stream, epochs=0)
-    with pytest.raises(ConfigError, match="flow"):
-        tosca.train(stream, flow="none")
-    with pytest.raises(UsageError, match="router"):
-        tosca.train(stream, router="none")
-    with pytest.raises(UsageError, match="device"):
-        tosca.train(stream, device="cuda:7")
-    with pytest.raises(AttributeError):
-        _ = tosca.nonsense
-
-
-def test_a_store_becomes_a_stream(make_store, tmp_path):
-    make_store(tmp_path / "shapes")
-    stream = tosca.task_stream(tosca.open_store(tmp_path / "shapes"), increment=4, seed=3)
-    assert stream.sizes == [4, 2]
-    assert tosca.train(stream, device="cpu", **QUICK).outcome.R.shape == (2, 2)
-
-
 def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
     store, rows = make_store(tmp_path / "shapes"), np.zeros((3, 12), np.float32)
     broken = rows.copy()
@@ -138,6 +104,10 @@ def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
         (lambda: trained.stream.names(9), "no task 9"),
         (lambda: tosca.route(trained, rows, router="sampel"), "sample"),
         (lambda: tosca.route(trained.stream, rows), r"tosca.train\(stream\)"),
+        (lambda: tosca.train(trained.stream, epochs=0), "epochs"),
+        (lambda: tosca.train(trained.stream, flow="none"), "flow"),
+        (lambda: tosca.train(trained.stream, router="none"), "router"),
+        (lambda: tosca.train(trained.stream, device="cuda:7"), "device"),
         (lambda: tosca.train(trained.stream, lr="a"), "lr cannot be 'a'"),
         (lambda: tosca.train(trained.stream, lrr=1), "did you mean 'lr'"),
         (lambda: tosca.train(trained.stream, epochs=1.5), "epochs cannot be 1.5"),
@@ -162,10 +132,7 @@ def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
         (lambda: tosca.compare(store, "simplecil", options={"simplecil": 3}, increment=2), "simplecil cannot be 3"),
         (lambda: tosca.compare(store, "slda", options={"x": {}}, increment=2), "unknown method 'x'"),
         (lambda: tosca.compare(store, "ranpac", options={"ranpac": {"expansion": "a"}}, increment=2), "cannot be 'a'"),
-        (
-            lambda: tosca.compare(store, "ranpac", options={"ranpac": {"expansion": 0}}, increment=2),
-            "0 random features",
-        ),
+        (lambda: tosca.compare(store, "ranpac", options={"ranpac": {"expansion": 0}}, increment=2), "0 random feat"),
         (lambda: tosca.sweep(store, {"lr": [0.1]}, ledger=tmp_path / "l", seeds=["a"]), "seeds cannot be"),
         (lambda: tosca.sweep(store, {"lrr": [0.1]}, ledger=tmp_path / "l"), "lr"),
         (lambda: tosca.sweep(store, 3, ledger=tmp_path / "l"), "space"),
@@ -177,12 +144,16 @@ def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
             call()
         assert refused.value.remedy
     assert sorted(p.name for p in tmp_path.iterdir()) == ["shapes"]
+    with pytest.raises(AttributeError):
+        _ = tosca.nonsense
 
 
-def test_numbers_of_numpy_are_numbers(make_store, tmp_path):
+def test_a_store_becomes_a_stream_and_numbers_of_numpy_are_numbers(make_store, tmp_path):
     store = make_store(tmp_path / "shapes")
+    assert tosca.task_stream(tosca.open_store(store.path), increment=4, seed=3).sizes == [4, 2]
     stream = tosca.task_stream(store, increment=np.int64(3), seed=np.int64(2))
-    assert tosca.train(stream, epochs=np.int64(1), lr=np.float32(0.5), device="cpu").seed == 1993
+    trained = tosca.train(stream, epochs=np.int64(1), lr=np.float32(0.5), device="cpu")
+    assert trained.seed == 1993 and trained.outcome.R.shape == (2, 2)
     table = tosca.compare(store, ("simplecil",), seeds=np.array([1, 2]), increment=np.int64(3))
     assert table["seeds"] == [1, 2]
 

@@ -10,9 +10,11 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.tasks import Arrays, TaskStream
 
 CLASSES, DOMAINS = "abcde", ("sketch", "photo", "clipart", "painting")
+NAMES = {"class_names": CLASSES, "domain_names": DOMAINS}
 # Rows of each class in each domain.
 COUNTS = st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5).filter(any), min_size=4, max_size=4)
 SEEDS = st.integers(0, 2**32 - 1)
+TWO = [[2] * 5] * 4
 
 
 def arrays(counts, seed=0, views=1):
@@ -26,16 +28,15 @@ def arrays(counts, seed=0, views=1):
 def make(counts, seed=0, views=1, **options):
     """A stream with the same rows for training and testing, and these rows."""
     rows = arrays(counts, seed, views)
-    options = {"class_names": CLASSES, "domain_names": DOMAINS, "incremental": "domains", "seed": seed} | options
-    return TaskStream(rows, rows, **options), rows
+    return TaskStream(rows, rows, **NAMES | {"incremental": "domains", "seed": seed} | options), rows
 
 
 @given(counts=COUNTS, seed=SEEDS, views=st.integers(1, 3), shuffle=st.booleans())
 def test_each_task_has_the_rows_of_its_domain_and_no_others(counts, seed, views, shuffle):
     stream, rows = make(counts, seed, views, shuffle=shuffle)
-    assert len(stream) == len(DOMAINS)
     order = np.random.RandomState(seed).permutation(4) if shuffle else range(4)
-    assert stream.domain_names == tuple(DOMAINS[d] for d in order)
+    assert stream.domain_names == tuple(DOMAINS[d] for d in order) and len(stream) == len(DOMAINS)
+    assert stream.class_names == tuple(CLASSES) and stream.order.tolist() == list(range(5))
     stop = 0
     for task, domain in zip(stream, order, strict=True):
         index = task.train.index
@@ -55,82 +56,67 @@ def test_each_task_has_the_rows_of_its_domain_and_no_others(counts, seed, views,
     assert [stream.task_of_class()[c] for c in (0, stop - 1)] == [0, 3]
 
 
-@given(counts=COUNTS, seed=SEEDS)
-def test_names_are_those_of_the_classes_that_are_reported(counts, seed):
-    stream, rows = make(counts, seed)
-    assert stream.class_names == tuple(CLASSES)
-    assert stream.order.tolist() == list(range(5))
-    task = stream.task(2)
-    names = [stream.class_names[c] for c in stream.class_of[task.train.labels]]
-    assert names == [CLASSES[c] for c in rows.labels[task.train.index]]
-
-
-def test_a_class_stream_reports_its_own_labels(make_stream):
-    stream = make_stream()
-    assert stream.class_of.tolist() == list(range(9))
-    assert stream.domain_names == ()
-
-
 def test_a_class_stream_does_not_look_at_domains():
-    rows = arrays([[2] * 5] * 4)
+    rows = arrays(TWO)
     options = {"class_names": CLASSES, "increment": 2, "seed": 7}
     with_domains, without = (TaskStream(each, each, **options) for each in (rows, Arrays(rows.features, rows.labels)))
+    assert with_domains.class_of.tolist() == list(range(5)) and with_domains.domain_names == ()
     for one, other in zip(with_domains, without, strict=True):
         assert one.classes == other.classes
         np.testing.assert_array_equal(one.train.index, other.train.index)
         np.testing.assert_array_equal(one.train.labels, other.train.labels)
 
 
-def test_the_domain_order_does_not_depend_on_sizes_or_classes():
-    orders = {
-        make(counts, 5)[0].domain_names for counts in ([[2] * 5] * 4, [[1, 0, 0, 0, 0]] * 4, np.eye(4, 5, dtype=int))
-    }
-    assert len(orders) == 1
+def test_the_domain_order_does_not_depend_on_sizes_or_classes_and_a_domain_without_rows_is_no_task():
+    several = (TWO, [[1, 0, 0, 0, 0]] * 4, np.eye(4, 5, dtype=int))
+    assert len({make(counts, 5)[0].domain_names for counts in several}) == 1
     assert len({make([[1] * 5] * 4, seed)[0].domain_names for seed in range(20)}) > 5
-
-
-def test_a_domain_without_rows_is_no_task():
     stream, _ = make([[1] * 5, [0] * 5, [1] * 5, [1] * 5], shuffle=False)
-    assert stream.domain_names == ("sketch", "clipart", "painting")
-    assert stream.sizes == [5, 5, 5]
+    assert stream.domain_names == ("sketch", "clipart", "painting") and stream.sizes == [5, 5, 5]
 
 
 def test_parts_of_rows_keep_their_domains():
-    rows = arrays([[2] * 5] * 4)
+    rows = arrays(TWO)
     chosen = np.flatnonzero(rows.labels != 3)
-    part = rows.part(chosen).part(np.arange(10))
-    np.testing.assert_array_equal(part.domains, rows.domains[chosen[:10]])
-    stream = TaskStream(
-        rows.part(chosen), rows.part(chosen), class_names=CLASSES, domain_names=DOMAINS, incremental="domains"
-    )
+    part = rows.part(chosen)
+    np.testing.assert_array_equal(part.part(np.arange(10)).domains, rows.domains[chosen[:10]])
+    stream = TaskStream(part, part, **NAMES, incremental="domains")
     assert stream.sizes == [4] * 4
     assert set(np.concatenate([task.train.index for task in stream])) == set(chosen)
 
 
-def test_a_class_of_a_domain_in_one_split_only_is_refused():
-    whole, holed = arrays([[2] * 5] * 4), arrays([[2] * 5, [2, 2, 0, 2, 2], [2] * 5, [2] * 5])
-    options = {"class_names": CLASSES, "domain_names": DOMAINS, "incremental": "domains"}
-    for train, test, split in ((whole, holed, "test"), (holed, whole, "train")):
-        with pytest.raises(StoreError, match=f"class c of domain photo has no {split} rows") as raised:
-            TaskStream(train, test, **options)
-        assert raised.value.where == f"split {split}"
+def test_shots_are_of_each_class_of_the_later_domains():
+    stream, rows = make([[4] * 5] * 4, seed=1, shots=2)
+    whole, _ = make([[4] * 5] * 4, seed=1)
+    assert stream.train_counts().tolist() == [20, 10, 10, 10]
+    for few, all_rows in zip(stream, whole, strict=True):
+        assert set(few.train.index) <= set(all_rows.train.index)
+        assert (stream.class_of[few.train.labels] == rows.labels[few.train.index]).all()
+    with pytest.raises(UsageError, match=r"class a of domain .* has 4 train rows, but 5"):
+        make([[4] * 5] * 4, shots=5)
+
+
+def test_rows_that_make_no_domains_are_refused(make_store, tmp_path):
+    whole, holed = arrays(TWO), arrays([[2] * 5, [2, 2, 0, 2, 2], [2] * 5, [2] * 5])
     absent = arrays([[2] * 5, [0] * 5, [2] * 5, [2] * 5])
-    with pytest.raises(StoreError, match="of domain photo has no train rows \\(5 such"):
-        TaskStream(absent, whole, **options)
-
-
-def test_rows_without_a_domain_are_refused():
-    rows = arrays([[2] * 5] * 4)
-    for domains, names, said in (
-        (None, DOMAINS, "40 rows, but 0 of them have a domain"),
-        (rows.domains[:3], DOMAINS, "but 3 of them"),
-        (rows.domains, DOMAINS[:2], "domains run from 0 to 3, but there are 2"),
+    homeless, few = (Arrays(whole.features, whole.labels, domains=d) for d in (None, whole.domains[:3]))
+    for train, test, names, said in (
+        (whole, holed, {}, "class c of domain photo has no test rows"),
+        (holed, whole, {}, "class c of domain photo has no train rows"),
+        (absent, whole, {}, r"of domain photo has no train rows \(5 such"),
+        (homeless, whole, {}, "40 rows, but 0 of them have a domain"),
+        (few, whole, {}, "but 3 of them"),
+        (whole, whole, {"domain_names": DOMAINS[:2]}, "domains run from 0 to 3, but there are 2"),
+        (whole, whole, {"class_names": "abc"}, "labels run from"),
     ):
-        with pytest.raises(StoreError, match=said):
-            bad = Arrays(rows.features, rows.labels, domains=domains)
-            TaskStream(bad, rows, class_names=CLASSES, domain_names=names, incremental="domains")
-    with pytest.raises(StoreError, match="labels run from"):
-        make([[2] * 5] * 4, class_names="abc")
+        with pytest.raises(StoreError, match=said) as raised:
+            TaskStream(train, test, **NAMES | names, incremental="domains")
+        if "no t" in said:
+            assert raised.value.where == f"split {'test' if 'test' in said else 'train'}"
+    store = make_store(tmp_path / "store")
+    with pytest.raises(StoreError, match="one domain only") as raised:
+        TaskStream.from_store(store, incremental="domains")
+    assert raised.value.where == str(store.path)
 
 
 @pytest.mark.parametrize(
@@ -143,24 +129,5 @@ def test_rows_without_a_domain_are_refused():
     ],
 )
 def test_impossible_streams_are_refused(options, said):
-    rows = arrays([[2] * 5] * 4)
     with pytest.raises(UsageError, match=said):
-        TaskStream(rows, rows, class_names=CLASSES, domain_names=DOMAINS, **options)
-
-
-def test_a_store_of_one_domain_is_refused_by_name(make_store, tmp_path):
-    store = make_store(tmp_path / "store")
-    with pytest.raises(StoreError, match="one domain only") as raised:
-        TaskStream.from_store(store, incremental="domains")
-    assert raised.value.where == str(store.path)
-
-
-def test_shots_are_of_each_class_of_the_later_domains():
-    stream, rows = make([[4] * 5] * 4, seed=1, shots=2)
-    whole, _ = make([[4] * 5] * 4, seed=1)
-    assert stream.train_counts().tolist() == [20, 10, 10, 10]
-    for few, all_rows in zip(stream, whole, strict=True):
-        assert set(few.train.index) <= set(all_rows.train.index)
-        assert (stream.class_of[few.train.labels] == rows.labels[few.train.index]).all()
-    with pytest.raises(UsageError, match=r"class a of domain .* has 4 train rows, but 5"):
-        make([[4] * 5] * 4, shots=5)
+        make(TWO, **options)

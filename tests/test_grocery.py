@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from campaign import times
-from typer.testing import CliRunner
+from commands import tosca
 
 import tosca_cache
-from tosca_cache.cli.app import app
 from tosca_cache.store import open_store
 
 MODEL = "vit_small_patch14_dinov2"
@@ -22,12 +21,6 @@ PHOTOS = times(8, 16)  # of each class, a split
 CLASSES = times(27, 81)
 
 pytestmark = pytest.mark.campaign
-
-
-def tosca(*arguments):
-    result = CliRunner().invoke(app, [*map(str, arguments)])
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def place(shared, tmp_path_factory):
         for photo in sorted(kind.glob("*.jpg"))[:PHOTOS]:
             shutil.copy(photo, some / photo.relative_to(photos))
     source = ("--dataset", some, "--backbone", MODEL, "--weights", weights)
-    tosca("extract", *source, "--img-size", 98, "--precision", "fp32", "--views", 1, "--root", folder / "cache")
+    tosca("extract", *source, "--img-size", 98, "--precision", "fp32", "--views", 1, "--root", folder / "cache", code=0)
     return folder
 
 
@@ -70,8 +63,8 @@ def test_the_default_is_not_below_the_simple_ones(place, increment):
 
 
 def test_tasks_of_nine_and_the_routing_conditions(place):
-    where = ("--root", place / "cache", "--runs", place / "runs")
-    tosca("train", "--dataset", "grocery", "--increment", 9, "--batch-size", times(8, 48), "--router", "sample", *where)
+    where = ("--root", place / "cache", "--runs", place / "runs", "--batch-size", times(8, 48))
+    tosca("train", "--dataset", "grocery", "--increment", 9, "--router", "sample", *where, code=0)
     (run,) = Path(place / "runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task_sizes"] == [9] * (CLASSES // 9)

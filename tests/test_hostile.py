@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import tomllib
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,23 +35,8 @@ ELSEWHERE = Path("/tmp/tosca-hostile-elsewhere")  # where no command has anythin
 QUICK = ("--epochs", "1", "--increment", "3", "--router", "sample")
 # Names that mean something to a shell, a file system, a terminal, a spreadsheet, LaTeX, Markdown, HTML or Python.
 NAMES = r"../../x ../x .. . ~ a/b -rf C:\x s3://b/x file:///x [/x] [red] [link=x] :smile: =1+1 +x @x $\frac$ |x|"
-NAMES = [
-    *NAMES.split(),
-    "`x`",
-    "<b>",
-    "%s{}{0}",
-    f"{ELSEWHERE}/x",
-    "",
-    "NaN",
-    "null",
-    "x" * 300,
-    "é" * 150,
-    "\t=1",
-    "a\rb",
-    "a\nb",
-    "a\0b",
-]
-NAMES += ["\x1b[31mred", "\x1b]0;t\x07", "a\x9bb", "\u202egnp", "\ud800"]
+NAMES = [*NAMES.split(), "`x`", "<b>", "%s{}{0}", f"{ELSEWHERE}/x", "", "NaN", "null", "x" * 300, "é" * 150]
+NAMES += ["\t=1", "a\rb", "a\nb", "a\0b", "\x1b[31mred", "\x1b]0;t\x07", "a\x9bb", "\u202egnp", "\ud800"]
 HUGE = [10**18, -(10**18), 2**63, 2**64, 10**400, -1, 0]
 texts = st.sampled_from(NAMES) | st.text(max_size=6)
 finite = st.one_of(
@@ -104,20 +89,22 @@ def snapshot(folder):
 
 
 @contextmanager
-def copied(original, name="given"):
-    """(a copy of a folder or file that may be changed, and then seal(); a folder to write to); nothing else is changed."""
+def spoiled(original, spoil, name="given"):
+    """(a spoiled copy of a folder or file, a folder to write to); nothing else is changed within.
+
+    spoil: changes what lies at a path, and gives the path that it lies at then, if it is another.
+    """
     with TemporaryDirectory() as base:
         here = Path(base, "deep", "er", "here")
-        here.mkdir(parents=True)
-        out = here / "out"
-        out.mkdir()
-        given = here / name
+        out, given = here / "out", here / name
+        out.mkdir(parents=True)
         shutil.copytree(original, given) if original.is_dir() else shutil.copy(original, given)
         before = os.getcwd()  # noqa: PTH109
         os.chdir(here)
-        sealed = {}
         try:
-            yield given, out, lambda: sealed.update(snapshot(base))
+            given = spoil(given) or given
+            sealed = snapshot(base)
+            yield given, out
             assert snapshot(base) == sealed
             assert not ELSEWHERE.exists()
         finally:
@@ -240,22 +227,9 @@ def from_python(path):
             assert not UNSAFE.search(repr(shown) + shown._repr_html_()) and "\n" not in repr(shown)
 
 
-@some(6)
-@given(change=changes(values | deep), door=st.sampled_from(sorted(STORE_DOORS)))
-def test_stores_of_a_changed_manifest(store, change, door):
-    with copied(store) as (path, out, seal_it):
-        reseal(path, change)
-        seal_it()
-        STORE_DOORS[door](path, out)
+def with_name(name, key):
+    """Spoils a store by a name."""
 
-
-@some(3)
-@given(
-    name=texts,
-    key=st.sampled_from(["class", "domain", "dataset", "backbone", "tag", "left_out", "numerics", "skipped"]),
-    doors=st.sets(st.sampled_from(sorted(STORE_DOORS)), min_size=1, max_size=2),
-)
-def test_stores_of_odd_names(store, name, key, doors):
     def change(body):
         spec = body["fingerprint"]
         match key:
@@ -273,34 +247,24 @@ def test_stores_of_odd_names(store, name, key, doors):
                 body["skipped"]["train"] = [{"row": 0, "path": name, "reason": name}]
         return body
 
-    with copied(store) as (path, out, seal_it):
-        reseal(path, change)
-        seal_it()
-        for door in ("info", *doors):
-            STORE_DOORS[door](path, out)
+    return lambda path: reseal(path, change)
 
 
-@some(6)
-@given(damage=damages(), number=st.integers(0, 997), door=st.sampled_from(sorted(STORE_DOORS)))
-def test_stores_with_a_damaged_file(store, damage, number, door):
-    with copied(store) as (path, out, seal_it):
+def with_damage(damage, number):
+    """Spoils one of the files of a folder."""
+
+    def spoil(path):
         files = sorted(file for file in path.rglob("*") if file.is_file())
         damage(files[number % len(files)])
-        seal_it()
-        STORE_DOORS[door](path, out)
+
+    return spoil
 
 
-@some(3)
-@given(
-    number=st.sampled_from([math.nan, math.inf, -math.inf, 65504.0, 6e-8, 0.0]),
-    rows=st.sampled_from([1, 9, 29]),
-    split=st.sampled_from(["train", "test"]),
-    door=st.sampled_from(["verify", "train", "compare", "sweep", "python"]),
-)
-def test_stores_of_odd_features(store, number, rows, split, door):
-    with copied(store) as (path, out, seal_it):
-        array = zarr.open(str(path / split / "features"), mode="r+")
-        array[:rows] = number
+def with_features(number, rows, split):
+    """Spoils a store by features of one number."""
+
+    def spoil(path):
+        zarr.open(str(path / split / "features"), mode="r+")[:rows] = number
 
         def change(body):
             for index, shard in enumerate(body["shards"][split]):
@@ -309,23 +273,38 @@ def test_stores_of_odd_features(store, number, rows, split, door):
             return body
 
         reseal(path, change)
-        seal_it()
-        STORE_DOORS[door](path, out)
+
+    return spoil
 
 
-@some(4)
-@given(
-    change=changes(values | deep),
-    sealed=st.booleans(),
-    door=st.sampled_from(["info", "info --json", "verify", "train"]),
-)
-def test_stores_of_a_changed_provenance(store, change, sealed, door):
-    with copied(store) as (path, out, seal_it):
+def with_provenance(change, sealed):
+    def spoil(path):
         changed = change_json(path / "provenance.json", change)
         if sealed and isinstance(changed, dict):
             (path / "provenance.json").write_bytes(seal(changed))
-        seal_it()
-        STORE_DOORS[door](path, out)
+
+    return spoil
+
+
+ODD = {"number": st.sampled_from([math.nan, math.inf, -math.inf, 65504.0, 6e-8, 0.0])}
+ODD |= {"rows": st.sampled_from([1, 9, 29]), "split": st.sampled_from(["train", "test"])}
+NAMED = st.sampled_from(["class", "domain", "dataset", "backbone", "tag", "left_out", "numerics", "skipped"])
+SPOILED_STORES = {
+    "manifest": changes(values | deep).map(lambda change: lambda path: reseal(path, change)),
+    "names": st.builds(with_name, texts, NAMED),
+    "files": st.builds(with_damage, damages(), st.integers(0, 997)),
+    "features": st.builds(with_features, **ODD),
+    "provenance": st.builds(with_provenance, changes(values | deep), st.booleans()),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED_STORES)
+@some(4)
+@given(data=st.data(), doors=st.sets(st.sampled_from(sorted(STORE_DOORS)), min_size=1, max_size=2))
+def test_spoiled_stores(store, kind, data, doors):
+    with spoiled(store, data.draw(SPOILED_STORES[kind])) as (path, out):
+        for door in sorted({"info"} | doors):
+            STORE_DOORS[door](path, out)
 
 
 # Ledgers
@@ -370,58 +349,50 @@ def number(text):
 COLUMNS = ("address", "content", "state", "result", "reason", "owner", "since", "finished", "attempts")
 sqlite = st.one_of(texts.map(lambda text: text.encode("utf-8", "replace").decode()), st.binary(max_size=4), st.none())
 sqlite |= st.sampled_from([0, -1, 2**62, 1e300, math.inf, "open", "running", "done", "diverged", "failed"])
+STATEMENTS = [
+    *("DELETE FROM meta", "DELETE FROM owners", "DELETE FROM cells", "DROP TABLE cells", "DROP TABLE owners"),
+    *("UPDATE meta SET value = '../x'", "UPDATE cells SET state = 'running'", "PRAGMA application_id = 1"),
+    "UPDATE owners SET pid = 1e300, beat = 'x', host = char(27) || '[31m'",
+    "CREATE TRIGGER t AFTER UPDATE ON cells BEGIN DELETE FROM cells; END",
+    "ALTER TABLE cells ADD COLUMN more TEXT",
+]
 
 
-@some(5)
-@given(
-    command=st.sampled_from(["sweep", "compare"]),
-    column=st.sampled_from([*COLUMNS, "content", "result", "content", "result"]),
-    change=changes(values | deep),
-    value=sqlite,
-    as_json=st.booleans(),
-    row=st.integers(0, 3),
-)
-def test_ledgers_of_changed_rows(store, ledgers, command, column, change, value, as_json, row):
-    with copied(ledgers[command]) as (given_path, out, seal_it):
-        path = given_path.rename(out / "l.sqlite")
-        with closing(sqlite3.connect(path)) as connection, connection:
+def with_row(column, change, value, as_json, row):
+    """Spoils one cell of a ledger."""
+
+    def spoil(path):
+        with closing(sqlite3.connect(path)) as connection, connection, suppress(sqlite3.IntegrityError):
             connection.execute("PRAGMA ignore_check_constraints = ON")
             rows = connection.execute(f"SELECT rowid, {column} FROM cells").fetchall()
             number, found = rows[row % len(rows)]
-            if column in ("content", "result") and as_json:
-                value = json.dumps(change(json.loads(found)))
-            try:
-                connection.execute(f"UPDATE OR REPLACE cells SET {column} = ? WHERE rowid = ?", (value, number))
-            except sqlite3.IntegrityError:
-                return seal_it()
-        seal_it()
-        shows(path)
-        again(command, store, path)
+            written = json.dumps(change(json.loads(found))) if as_json and column in ("content", "result") else value
+            connection.execute(f"UPDATE OR REPLACE cells SET {column} = ? WHERE rowid = ?", (written, number))
+
+    return spoil
 
 
-@some(5)
-@given(
-    statement=st.sampled_from(
-        [
-            *("DELETE FROM meta", "DELETE FROM owners", "DELETE FROM cells", "DROP TABLE cells", "DROP TABLE owners"),
-            *("UPDATE meta SET value = '../x'", "UPDATE cells SET state = 'running'", "PRAGMA application_id = 1"),
-            "UPDATE owners SET pid = 1e300, beat = 'x', host = char(27) || '[31m'",
-            "CREATE TRIGGER t AFTER UPDATE ON cells BEGIN DELETE FROM cells; END",
-            "ALTER TABLE cells ADD COLUMN more TEXT",
-        ]
-    ),
-    damage=st.none() | damages(),
-    command=st.sampled_from(["sweep", "compare"]),
-)
-def test_ledgers_of_changed_tables(store, ledgers, statement, damage, command):
-    with copied(ledgers[command]) as (given_path, out, seal_it):
-        path = given_path.rename(out / "l.sqlite")
-        if damage is None:
-            with closing(sqlite3.connect(path)) as connection, connection:
-                connection.execute(statement)
-        else:
-            damage(path)
-        seal_it()
+def with_statement(statement):
+    def spoil(path):
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(statement)
+
+    return spoil
+
+
+ROW = (st.sampled_from([*COLUMNS, "content", "result", "content", "result"]), changes(values | deep), sqlite)
+SPOILED_LEDGERS = {
+    "row": st.builds(with_row, *ROW, st.booleans(), st.integers(0, 3)),
+    "table": st.sampled_from(STATEMENTS).map(with_statement),
+    "file": damages(),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED_LEDGERS)
+@some(3)
+@given(data=st.data(), command=st.sampled_from(["sweep", "compare"]))
+def test_spoiled_ledgers(store, ledgers, kind, data, command):
+    with spoiled(ledgers[command], data.draw(SPOILED_LEDGERS[kind]), "out/l.sqlite") as (path, _):
         shows(path)
         again(command, store, path)
 
@@ -458,7 +429,7 @@ RUN_DOORS = {
     door=st.sampled_from(sorted(RUN_DOORS)),
 )
 def test_runs_of_changed_files(trained, change, damage, name, door):
-    with copied(trained) as (path, out, seal_it):
+    def spoil(path):
         file = path / name
         if damage is not None:
             damage(file)
@@ -471,7 +442,8 @@ def test_runs_of_changed_files(trained, change, damage, name, door):
             size = int.from_bytes(data[:8], "little")
             header = json.dumps(change(json.loads(data[8 : 8 + size]))).encode()
             file.write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
-        seal_it()
+
+    with spoiled(trained, spoil) as (path, out):
         RUN_DOORS[door](path, out)
 
 
@@ -493,11 +465,12 @@ SETTING |= {"mlp_ratio": 4, "se_ratio": 4, "scheduler": "steplr", "milestones": 
 @some(3)
 @given(change=changes(values | deep))
 def test_settings_of_the_reference_that_were_changed(store, change):
-    with copied(store) as (path, out, seal_it):
-        config = path.parent / "x.json"
-        config.write_text(json.dumps(change(SETTING)))
-        seal_it()
-        run("train", "--store", path, "--config", config, "--runs", out, "--epochs", "1", may_fail_silently=True)
+    def spoil(path):
+        (path.parent / "x.json").write_text(json.dumps(change(SETTING)))
+
+    with spoiled(store, spoil) as (path, out):
+        asked = ("--store", path, "--config", path.parent / "x.json", "--runs", out, "--epochs", "1")
+        run("train", *asked, may_fail_silently=True)
 
 
 # Folders and lists of images
@@ -533,8 +506,7 @@ file_names = texts.filter(lambda name: name not in ("", ".", "..") and "/" not i
     on_error=st.sampled_from(["skip", "fail"]),
 )
 def test_folders_of_odd_names_and_damaged_images(photos, name, what, damage, on_error):
-    with copied(photos) as (given_path, out, seal_it):
-        path = given_path
+    def spoil(path):
         image = path / "train" / "ant" / "1.png"
         match what:
             case "class":
@@ -545,16 +517,17 @@ def test_folders_of_odd_names_and_damaged_images(photos, name, what, damage, on_
             case "more":
                 shutil.copy(image, path / "train" / "bee" / f"{name[:100]}.png")
             case "domain":
-                (path.parent / "domains").mkdir()
-                shutil.copytree(path, path.parent / "domains" / "first")
-                path.rename(path.parent / "domains" / name)
-                path, image = path.parent / "domains", path.parent / "domains" / name / "train" / "ant" / "1.png"
+                domains = path.parent / "domains"
+                shutil.copytree(path, domains / "first")
+                path, image = domains, path.rename(domains / name) / "train" / "ant" / "1.png"
             case "dataset":
                 path = path.rename(path.with_name(name))
                 image = path / "train" / "ant" / "1.png"
         if damage is not None and image.exists():
             damage(image)
-        seal_it()
+        return path
+
+    with spoiled(photos, spoil) as (path, out):
         extracts(path, out, "--on-error", on_error)
 
 
@@ -565,24 +538,19 @@ def test_folders_of_odd_names_and_damaged_images(photos, name, what, damage, on_
     damage=st.none() | damages(),
 )
 def test_lists_of_odd_rows(photos, rows, columns, damage):
-    with copied(photos, "photos") as (path, out, seal_it):
-        file = path.parent / "list.csv"
-        good = [
-            (f"photos/{split}/{name}/{row}.png", name)
-            for split in ("train", "test")
-            for name in ("ant", "bee")
-            for row in "01"
-        ]
-        text = io.StringIO()
+    def spoil(path):
+        file, text = path.parent / "list.csv", io.StringIO()
+        images = [image.relative_to(path.parent) for image in sorted(path.rglob("*.png"))]
         writer = csv.writer(text)
         writer.writerow(columns)
-        for given_path, label in [*good, *rows]:
+        for given_path, label in [*((image.as_posix(), image.parts[2]) for image in images), *rows]:
             split = "test" if "/test/" in given_path else "train"
-            writer.writerow(
-                [{"path": given_path, "label": label, "split": split}.get(column, "") for column in columns]
-            )
+            row = {"path": given_path, "label": label, "split": split}
+            writer.writerow([row.get(column, "") for column in columns])
         file.write_text(text.getvalue(), encoding="utf-8", errors="surrogatepass")
         if damage is not None:
             damage(file)
-        seal_it()
+        return file
+
+    with spoiled(photos, spoil, "photos") as (file, out):
         extracts(file, out, "--on-error", "skip", *(() if "split" in columns else ("--test-fraction", "0.5")))

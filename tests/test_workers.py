@@ -57,11 +57,6 @@ def workers(request):
         yield stack.enter_context(Workers(request.param, 2, scheduler))
 
 
-def test_every_result_comes_once(workers):
-    results = sorted(workers.run(square, ((number,) for number in range(7))))
-    assert results == [(number, number**2) for number in range(7)]
-
-
 def run_jobs(function, jobs, n_jobs):
     """One batch of jobs on workers of loky."""
     with Workers("loky", n_jobs) as started:
@@ -77,35 +72,28 @@ def test_a_cluster_of_dask_in_short():
             list(started.run(refuse, [(1,), (2,)]))
 
 
-def test_jobs_run_elsewhere_and_share_the_cores(workers):
+def test_jobs_run_elsewhere_share_the_cores_give_each_result_once_and_errors_as_they_are(workers):
     found = list(workers.run(look, [(number,) for number in range(4)]))
     assert os.getpid() not in {process for process, _ in found}
     assert {threads for _, threads in found} == {max(1, cores() // 2)}
-
-
-@pytest.mark.parametrize(
-    ("said", "threads"),
-    [("1", 1), (" 1,4", 1), ("0001", 1), ("999", None), ("0", None), ("-1", None), ("many", None), ("9" * 5000, None)],
-)
-def test_threads_that_the_environment_allows(monkeypatch, said, threads):
-    monkeypatch.setenv("OMP_NUM_THREADS", said)
-    assert threads_here() == (threads or cores())
-    if said in ("1", "999"):
-        assert [found for _, found in run_jobs(look, [(1,)], n_jobs=1)] == [threads or cores()]
-
-
-def test_what_a_job_raises_is_raised(workers):
+    assert sorted(workers.run(square, ((number,) for number in range(7)))) == [(n, n**2) for n in range(7)]
     with pytest.raises(StoreError, match="no room for") as raised:
         list(workers.run(refuse, [(1,), (2,)]))
     assert (raised.value.where, raised.value.remedy) == ("here", "make room")
     assert str(raised.value).startswith("no room for") and "Traceback" not in str(raised.value)
-
-
-def test_leaving_early_leaves_the_workers_usable(workers):
     results = workers.run(square, [(number,) for number in range(5)])
     next(results)
     results.close()
-    assert sorted(workers.run(square, [(1,), (2,)])) == [(1, 1), (2, 4)]
+    assert sorted(workers.run(square, [(1,), (2,)])) == [(1, 1), (2, 4)], "leaving early leaves the workers usable"
+
+
+def test_threads_that_the_environment_allows(monkeypatch):
+    for said, threads in ((" 1,4", 1), ("0001", 1), *((text, cores()) for text in ("0", "-1", "many", "9" * 5000))):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert threads_here() == threads
+    for said, threads in (("1", 1), ("999", cores())):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert [found for _, found in run_jobs(look, [(1,)], n_jobs=1)] == [threads]
 
 
 def test_after_a_death_the_same_workers_run_what_is_left(workers, tmp_path):
@@ -159,9 +147,18 @@ def look_long(seconds):
     return os.getpid()
 
 
-def start_alone(code):
-    """A process with a group of its own, so that it can be killed with or without its helpers."""
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+def kill_alone(code, pids, whole=False):
+    """Starts code in a process and kills it, alone or with its helpers, once pids(process) gives those of its workers."""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    children = pids(process)
+    os.killpg(process.pid, signal.SIGKILL) if whole else process.kill()
+    process.wait()
+    process.stdout.close()
+    return process, children
+
+
+def two_lines(process):
+    return {int(process.stdout.readline()) for _ in range(2)}
 
 
 def wait_for(condition, seconds=500):
@@ -175,33 +172,22 @@ def gone(pids):
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_loky_workers_do_not_outlive_a_killed_parent():
-    process = start_alone(ORPHANS.format(path=sys.path))
-    children = {int(process.stdout.readline()) for _ in range(2)}
-    process.kill()
-    process.wait()
-    process.stdout.close()
+def test_loky_workers_do_not_outlive_a_killed_parent_even_if_they_have_not_begun_their_job(tmp_path):
+    _, children = kill_alone(ORPHANS.format(path=sys.path), two_lines)
     wait_for(lambda: gone(children))
-
-
-def test_nor_do_those_that_have_not_begun_their_job(tmp_path):
     (tmp_path / "slow_job.py").write_text(SLOW_JOB)
-    process = start_alone(UNBORN.format(path=[str(tmp_path), *sys.path]))
-    wait_for(lambda: len(list(tmp_path.glob("loading-*"))) == 2)
-    children = {int(path.name.removeprefix("loading-")) for path in tmp_path.glob("loading-*")}
-    process.kill()
-    process.wait()
-    process.stdout.close()
+
+    def loading(_):
+        wait_for(lambda: len(list(tmp_path.glob("loading-*"))) == 2)
+        return {int(path.name.removeprefix("loading-")) for path in tmp_path.glob("loading-*")}
+
+    _, children = kill_alone(UNBORN.format(path=[str(tmp_path), *sys.path]), loading)
     wait_for(lambda: gone(children))
 
 
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="named semaphores are files on Linux only")
 def test_what_a_process_killed_with_all_its_helpers_left_is_removed_by_the_next():
-    process = start_alone(ORPHANS.format(path=sys.path))
-    [process.stdout.readline() for _ in range(2)]
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    process, _ = kill_alone(ORPHANS.format(path=sys.path), two_lines, whole=True)
     foreign = MEMORY / f"sem.loky-{process.pid + 1}-test"
     foreign.touch()
     left, others = (Path(tempfile.gettempdir(), f"tosca-sweep-{pid}-left") for pid in (process.pid, os.getpid()))

@@ -1,7 +1,15 @@
-"""A small store that extraction is tried on: the digits through a tiny model of timm with random weights."""
+"""Plugins of a user, and what extraction is tried on: digits and a folder of images, through a tiny model of timm."""
 
+import sys
+
+import numpy as np
 import pytest
 from commands import tosca
+from PIL import Image
+from trees import tree
+
+from tosca_cache.learners import LEARNERS
+from tosca_cache.routing import ROUTERS
 
 
 @pytest.fixture(scope="session")
@@ -18,17 +26,44 @@ def tiny_digits(tiny):
 
 @pytest.fixture(scope="session")
 def undisturbed(made_once, tiny_digits):
-    """The files that `tiny_digits` makes when nothing happens to it, as `files_below` reads them."""
+    """The files that `tiny_digits` makes when nothing happens to it, as `tree` reads them."""
 
-    return files_below(made_once("tiny-digits", lambda folder: tosca(*tiny_digits, "--root", folder, code=0)))
-
-
-def files_below(root):
-    """Every file below a root with its bytes, but for those that say when and by whom a store was made."""
-    found = (path for path in root.rglob("*") if path.is_file() and path.name != "provenance.json")
-    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+    return tree(made_once("tiny-digits", lambda folder: tosca(*tiny_digits, "--root", folder, code=0)))
 
 
 @pytest.fixture(scope="session")
-def files():
-    return files_below
+def make_folder():
+    """Makes DATASET/SPLIT/CLASS of 3 different images of two classes in each split: (path) -> path."""
+
+    def make(path):
+        random = np.random.default_rng(0)
+        for split in ("train", "test"):
+            for name in ("a", "b"):
+                (path / split / name).mkdir(parents=True)
+                for number in range(3):
+                    pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).save(path / split / name / f"{number}.png")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def plugins(tmp_path):
+    """Writes a user's file, (text, name) -> path, and forgets what was read before; all is forgotten after the test."""
+    kept = [(registry, dict(registry)) for registry in (LEARNERS, ROUTERS)]
+
+    def forget():
+        for registry, before in kept:
+            registry.clear()
+            registry.update(before)
+        for name in [name for name in sys.modules if name.startswith("tosca_plugin_")]:
+            del sys.modules[name]
+
+    def write(text, name="mine.py"):
+        forget()
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    yield write
+    forget()

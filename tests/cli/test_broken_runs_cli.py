@@ -8,9 +8,9 @@ import pytest
 from commands import tosca
 
 import tosca_cache
-from tosca_cache.learners import LEARNERS
 
 QUICK = ("--epochs", "3", "--increment", "3", "--router", "sample")
+TABLE = ("compare", "--methods", "simplecil", "--seeds", "1")
 
 
 @pytest.mark.parametrize("setting", [("--lr", "1e308"), ("--lr", "1e30"), ("--l1", "1e308")])
@@ -26,41 +26,42 @@ def test_a_diverged_run_says_so(make_store, tmp_path, setting):
     assert "training diverged" in compared.output
 
 
-def imported(tmp_path, features, labels):
-    half = np.arange(len(labels)) % 2 == 1
-    return tosca_cache.import_features(features, labels, split=half, dataset="made", root=tmp_path)
+@pytest.fixture
+def asked(tmp_path):
+    """Imports features of which each class has 10, or 10 of each, and gives the words of a command that name them."""
 
+    def make(scale=1.0, classes=4, constant=0.0, name="made"):
+        x = scale * np.random.default_rng(1).normal(size=(40, 6)) * (not constant) + constant
+        labels, half = np.arange(40) // 2 % classes, np.arange(40) % 2 == 1
+        store = tosca_cache.import_features(x.astype("f4"), labels, split=half, dataset=name, root=tmp_path)
+        return "--store", store.path, "--runs", tmp_path / "runs", "--increment", min(2, classes)
 
-def test_features_whose_products_overflow_are_refused(tmp_path):
-    x = 1e30 * np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
-    store = imported(tmp_path, x, np.arange(40) // 2 % 4)
-    for command in (["train"], ["compare", "--methods", "simplecil", "--seeds", "1"]):
-        result = tosca(*command, "--store", store.path, "--runs", tmp_path / "runs", "--increment", "2", code=1)
-        assert "products overflow" in result.output
-
-
-@pytest.mark.parametrize("size", [1e-9, 0.05])
-def test_features_too_small_for_modules_are_said(tmp_path, size):
-    x = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
-    stores = [imported(tmp_path / name, x * scale, np.arange(40) // 2 % 4) for name, scale in (("a", size), ("b", 1.0))]
-    said = [
-        tosca("train", "--store", s.path, "--runs", tmp_path / "runs", *QUICK[:2], "--increment", "2") for s in stores
-    ]
-    assert [result.exit_code for result in said] == [0, 0]
-    factor = re.search("warning: features are small .*such as ([^ ,]+),", " ".join(said[0].output.split()))
-    assert factor and float(factor[1]) == pytest.approx(1 / size, rel=0.3)
-    assert "features are small" not in said[1].output
+    return make
 
 
 @pytest.mark.parametrize(
-    ("classes", "constant", "words"), [(1, False, "has one class"), (4, True, "all train features are equal")]
+    ("features", "words"),
+    [
+        ({"scale": 1e30}, "products overflow"),
+        ({"classes": 1}, "warning: the store has one class"),
+        ({"constant": 1.0}, "warning: all train features are equal"),
+    ],
+    ids=["overflow", "one class", "constant"],
 )
-def test_nothing_to_learn_is_said(tmp_path, classes, constant, words):
-    x = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
-    store = imported(tmp_path, np.ones_like(x) if constant else x, np.arange(40) // 2 % classes)
-    asked = ("--methods", "simplecil", "--seeds", "1", "--increment", "1", "--runs", tmp_path / "runs")
-    result = tosca("compare", "--store", store.path, *asked, code=0)
-    assert f"warning: {words}" in result.output.replace("the store ", "")
+def test_nothing_to_learn_is_said_and_products_that_overflow_are_refused(asked, features, words):
+    refused = "scale" in features
+    result = tosca(*TABLE, *asked(**features), code=int(refused))
+    assert words.replace("the store ", "") in result.output.replace("the store ", "")
+    if refused:
+        assert words in tosca("train", *asked(**features), code=1).output
+
+
+@pytest.mark.parametrize("size", [1e-9, 0.05])
+def test_features_too_small_for_modules_are_said(asked, size):
+    small, usual = (tosca("train", *asked(scale=s, name=f"s{s}"), "--epochs", 3, code=0).output for s in (size, 1.0))
+    factor = re.search("warning: features are small .*such as ([^ ,]+),", " ".join(small.split()))
+    assert factor and float(factor[1]) == pytest.approx(1 / size, rel=0.3)
+    assert "features are small" not in usual
 
 
 LEARNER = '''
@@ -87,27 +88,16 @@ BROKEN = {
 }
 
 
-@pytest.fixture
-def forgotten():
-    yield
-    LEARNERS.pop("broken", None)
-
-
-@pytest.mark.parametrize("scores", BROKEN)
-def test_a_learner_whose_scores_cannot_be_right(make_store, tmp_path, forgotten, scores):
-    path = tmp_path / "broken.py"
-    path.write_text(LEARNER.replace("SCORES", scores))
+def test_plugins_whose_scores_cannot_be_right_or_that_end_the_program(make_store, tmp_path, plugins):
     store = make_store(tmp_path / "store")
-    asked = ("--methods", "broken", "--plugin", path, "--seeds", "1", "--increment", "6", "--runs", tmp_path / "runs")
-    result = tosca("compare", "--store", store.path, *asked, code=1)
-    said = " ".join(result.output.split())
-    assert BROKEN[scores] in said
-    if "return" in scores:
-        assert "learner broken" in said and "[30, 6]" in said and "broken.py" in said
-
-
-def test_a_plugin_that_ends_the_program(make_store, tmp_path):
-    path = tmp_path / "ends.py"
-    path.write_text("import sys\nsys.exit(0)\n")
-    result = tosca("train", "--store", make_store(tmp_path / "store").path, "--plugin", path, code=2)
+    for scores, words in BROKEN.items():
+        path = plugins(LEARNER.replace("SCORES", scores), "broken.py")
+        asked = ("--methods", "broken", "--plugin", path, "--seeds", "1", "--increment", "6")
+        result = tosca("compare", "--store", store.path, *asked, "--runs", tmp_path / "runs", code=1)
+        said = " ".join(result.output.split())
+        assert words in said
+        if "return" in scores:
+            assert "learner broken" in said and "[30, 6]" in said and "broken.py" in said
+    path = plugins("import sys\nsys.exit(0)\n", "ends.py")
+    result = tosca("train", "--store", store.path, "--plugin", path, code=2)
     assert "SystemExit" in result.output and str(path) in result.output

@@ -4,26 +4,21 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from commands import tosca
-from PIL import Image
+from trees import damage, everything
 
+import tosca_cache
 from tosca_cache.store import list_stores, open_store
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, tiny):
+def made(tmp_path_factory, tiny, make_folder):
     """A folder of images, and the store that the options `asked` make of them."""
     folder = tmp_path_factory.mktemp("verify")
-    for number, name in enumerate(("a/0", "a/1", "a/2", "b/0", "b/1", "b/2")):
-        for split in ("train", "test"):
-            path = folder / "set" / split / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.full((20, 20, 3), 40 * number, dtype=np.uint8)).save(path)
-    asked = ["--dataset", folder / "set", *tiny, "--views", 1, "--precision", "fp32", "--device", "cpu"]
+    asked = ["--dataset", make_folder(folder / "set"), *tiny, "--views", 1, "--precision", "fp32", "--device", "cpu"]
     asked += ["--root", folder / "cache"]
-    tosca("extract", *asked)
+    tosca("extract", *asked, code=0)
     return folder, asked
 
 
@@ -33,24 +28,25 @@ def store(made, tmp_path):
     return Path(shutil.copytree(summary.path, tmp_path / "cache" / summary.path.name))
 
 
-def spoil(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def test_a_good_store(store):
+def test_a_good_store_and_what_cannot_be_compared(store, made, tmp_path):
     result = tosca("cache", "verify", store, "--recompute", 4, code=0)
     assert "nothing is wrong" in result.output
     assert "4 views computed again: within the tolerance of 1e-03" in result.output
     facts = json.loads(tosca("cache", "verify", store.name, "--root", store.parent, "--recompute", 3, "--json").stdout)
     assert facts["ok"] and facts["recompute"]["compared"] == 3 and facts["problems"] == []
+    other = shutil.copytree(made[0] / "set", tmp_path / "other")
+    shutil.copy(other / "train/a/0.png", other / "train/a/9.png")
+    result = tosca("cache", "verify", store, "--recompute", 2, "--dataset", other, code=1)
+    assert "recompute: could not be compared" in result.output and "dataset.listing_digest" in result.output
+    missing = ("--recompute", 2, "--weights", "no.safetensors", "--json")
+    facts = json.loads(tosca("cache", "verify", store, *missing).stdout)
+    assert not facts["ok"] and "no such weights file" in facts["recompute"]["error"]
+    assert "does not exist" in tosca("cache", "verify", "nothing", "--root", tmp_path, code=1).output
 
 
 def test_a_damaged_store_is_listed_and_mended(store):
-    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
-    spoil(store / "train/features/c.0.0.0")
-    spoil(store / "manifest.json")
+    before = everything(store)
+    damage(store, "train/features/c.0.0.0", "manifest.json")
     result = tosca("cache", "verify", store, code=1)
     assert "features of shard 0 of split train, rows 0 to 5: does not have its SHA-256" in result.output
     assert "manifest.json" in result.output and f"tosca cache verify {store} --repair" in result.output
@@ -58,39 +54,14 @@ def test_a_damaged_store_is_listed_and_mended(store):
     assert not facts["ok"] and {p["kind"] for p in facts["problems"]} == {"manifest", "object"}
     result = tosca("cache", "verify", store, "--repair", code=0)
     assert "mended: shard 0 of split train computed again (features)" in result.output
-    assert {path: path.read_bytes() for path in store.rglob("*") if path.is_file()} == before
-
-
-def test_json_of_a_repair(store):
-    spoil(store / "test/labels/c.0")
+    assert everything(store) == before
+    damage(store, "test/labels/c.0")
     facts = json.loads(tosca("cache", "verify", store, "--repair", "--json").stdout)
     assert facts["ok"] and facts["repair"]["before"][0]["where"] == "test/labels/c.0"
-    assert facts["repair"]["changed"] == []
-
-
-def test_what_cannot_be_compared_is_said(store, made, tmp_path):
-    other = shutil.copytree(made[0] / "set", tmp_path / "other")
-    shutil.copy(other / "train/a/0.png", other / "train/a/9.png")
-    result = tosca("cache", "verify", store, "--recompute", 2, "--dataset", other, code=1)
-    assert "recompute: could not be compared" in result.output and "dataset.listing_digest" in result.output
-    facts = json.loads(
-        tosca("cache", "verify", store, "--recompute", 2, "--weights", "no.safetensors", "--json").stdout
-    )
-    assert not facts["ok"] and "no such weights file" in facts["recompute"]["error"]
-
-
-def test_from_python(store):
-    import tosca_cache as tosca
-
-    assert tosca.verify_store(str(store)).ok
-    spoil(store / "zarr.json")
-    (problem,) = tosca.verify_store(store).problems
+    assert facts["repair"]["changed"] == [] and tosca_cache.verify_store(str(store)).ok
+    damage(store, "zarr.json")
+    (problem,) = tosca_cache.verify_store(store).problems
     assert problem.where == "zarr.json" and problem.mendable
-
-
-def test_no_store(tmp_path):
-    result = tosca("cache", "verify", "nothing", "--root", tmp_path, code=1)
-    assert "does not exist" in result.output
 
 
 def test_the_test_fraction_is_kept(made, tmp_path):

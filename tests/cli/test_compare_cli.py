@@ -5,57 +5,89 @@ import io
 import json
 import re
 import signal
-import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import plugin_files
-import pytest
 import write_method_docs
 from commands import Command, hold, tosca
 
 from tosca_cache.errors import RunError
 from tosca_cache.learners import LEARNERS
-from tosca_cache.routing import ROUTERS
 from tosca_cache.sweep.ledger import Ledger
 
 LEDGER = "runs/digits-compare.sqlite"
-QUICK = ("--seeds", "2", "--methods", "simplecil,teen")
 
 
-@pytest.fixture(autouse=True)
-def _registries():
-    """Plugins are forgotten after each test."""
-    kept = [(registry, dict(registry)) for registry in (LEARNERS, ROUTERS)]
-    yield
-    for registry, before in kept:
-        registry.clear()
-        registry.update(before)
-    for name in [name for name in sys.modules if name.startswith("tosca_plugin_")]:
-        del sys.modules[name]
+def learner(name, body):
+    """The file of a learner of class means that differs in something."""
+    head = "from pathlib import Path\nfrom tosca_cache.learners import register_learner\n"
+    head += "from tosca_cache.learners.simplecil import SimpleCil\n\n\n@register_learner\n"
+    return f'{head}class Mine(SimpleCil):\n    """A test\'s."""\n\n    name = "{name}"\n    source = "a test"\n{body}'
 
 
-@pytest.fixture
-def plugin(digits_place):
-    """Writes a user's file: (text) -> path."""
+RECENT = learner(
+    "recent",
+    """
+    def __init__(self, *, weight: float = 0.0, **common):
+        super().__init__(**common)
+        self.weight, self.last = weight, 0
 
-    def write(text):
-        path = digits_place / "mine.py"
-        path.write_text(text)
-        return path
+    def observe(self, task, *, on_epoch=None):
+        super().observe(task)
+        self.last = task.classes.start
 
-    return write
+    def scores(self, features):
+        scores = super().scores(features)
+        scores[:, self.last:] += self.weight  # favours the classes of the last task
+        return scores
+""",
+)
+FAILING = learner(
+    "failing",
+    """    rehearsal = True
+
+    def observe(self, task, *, on_epoch=None):
+        if self.seed == 1994 and task.number == 2:
+            raise KeyError("no third task_for | me")
+        super().observe(task)
+""",
+)
+HALTING = learner(  # as if Ctrl-C were pressed where there is a file `stop`
+    "halting",
+    """
+    def observe(self, task, *, on_epoch=None):
+        if self.seed == 1995 and task.number == 1 and Path("stop").exists():
+            raise KeyboardInterrupt
+        super().observe(task)
+""",
+)
+ROUTER = '''
+import torch
+from tosca_cache.routing import Router, register_router
+
+
+@register_router
+class First(Router):
+    """Always the first module."""
+
+    name = "first"
+    source = "a test"
+
+    def route(self, evidence):
+        return torch.zeros(evidence.entropy.shape[1], dtype=torch.long)
+'''
 
 
 def compare(*arguments, **how):
     return tosca("compare", "--dataset", "digits", *arguments, **how)
 
 
-def cells(ledger=LEDGER):
-    with suppress(RunError), Ledger.open(Path(ledger), read_only=True) as book:
-        return book.cells()
-    return []
+def cells(state=None):
+    """What the ledger has, by address; nothing before there is one."""
+    with suppress(RunError), Ledger.open(Path(LEDGER), read_only=True) as book:
+        return {cell.address: cell for cell in book.cells() if state in (None, cell.state)}
+    return {}
 
 
 def class_means():
@@ -64,18 +96,18 @@ def class_means():
     return f"{json.loads(table.stdout)['rows'][0]['values']['last_accuracy']['mean']:.2f}"
 
 
-def test_one_table_in_four_formats(digits_place, plugin):
-    asked = (*QUICK[:2], "--methods", "simplecil,teen,perfect", "--plugin", plugin(plugin_files.BOUND))
+def test_one_table_in_four_formats(digits_place, plugins):
+    bound = learner("perfect", "    bound = True\n    transductive = True\n")
+    asked = ("--seeds", "2", "--methods", "simplecil,teen,perfect", "--plugin", plugins(bound))
     result = compare(*asked, "--json", code=0)
+    assert re.search(r"simplecil, seed 1993: A_T [\d.]+, [\d.]+ s", result.stderr)
     found = json.loads(result.stdout)
     names = [row["method"] for row in found["rows"]]
     assert set(names) == {"simplecil", "teen", "perfect"} and names[-1] == "perfect"
     assert found["seeds"] == [1993, 1994] and found["task_sizes"] == [2] * 5
     columns = found["columns"]
-    assert columns == [
-        *("average_accuracy", "last_accuracy", "forgetting", "stored_numbers", "trainable_parameters"),
-        *("train_seconds", "milliseconds"),
-    ]
+    accuracy, cost = ["average_accuracy", "last_accuracy", "forgetting"], ["stored_numbers", "trainable_parameters"]
+    assert columns == [*accuracy, *cost, "train_seconds", "milliseconds"]
     accuracies = [[f"{row['values'][c]['mean']:.2f}" for c in columns[:3]] for row in found["rows"]]
     best = [f(a[c] for a in accuracies[:-1]) for c, f in zip(range(3), (max, max, min), strict=True)]
     bold = [[a[c] == best[c] for c in range(3)] for a in accuracies[:-1]] + [[False] * 3]
@@ -117,114 +149,90 @@ def test_one_table_in_four_formats(digits_place, plugin):
             assert float(row[f"{column}_mean"]) == other["values"][column]["mean"]
             assert float(row[f"{column}_std"]) == other["values"][column]["spread"]
         assert row["seeds"] == "2" and row["bound"] == str(other["bound"]).lower()
-    assert {cell.attempts for cell in cells()} == {1}, "the ledger was read, and nothing was run again"
+    assert {cell.attempts for cell in cells().values()} == {1}, "the ledger was read, and nothing was run again"
+    shown = tosca("sweep", "show", LEDGER, code=0)
+    assert "method simplecil" in shown.output and class_means() in shown.output
+    for wrong in (("--csv", "--json"), ("--top", "-1")):
+        tosca("sweep", "show", LEDGER, *wrong, code=2)
 
 
-def test_a_learner_in_one_file_with_an_option(digits_place, plugin):
-    path = plugin(plugin_files.RECENT)
-    asked = ("--seeds", "1993", "--methods", "recent,simplecil", "--plugin", path, "--json")
+def test_a_learner_in_one_file_with_an_option(digits_place, plugins):
+    asked = ("--seeds", "1993", "--methods", "recent,simplecil", "--plugin", plugins(RECENT), "--json")
     same = json.loads(compare(*asked).stdout)["rows"]
     assert len({row["values"]["last_accuracy"]["mean"] for row in same}) == 1
-    result = compare(*asked, "--set", "recent.weight=2")
-    rows = {row["method"]: row for row in json.loads(result.stdout)["rows"]}
+    rows = {row["method"]: row for row in json.loads(compare(*asked, "--set", "recent.weight=2").stdout)["rows"]}
     assert rows["recent"]["options"] == {"weight": 2.0}
     assert rows["recent"]["values"]["last_accuracy"]["mean"] < 30 < rows["simplecil"]["values"]["last_accuracy"]["mean"]
     assert len(cells()) == 3, "an option makes another cell; the other learner's stays"
-    path.write_text(plugin_files.RECENT + "\n# edited\n")
-    del sys.modules[next(name for name in sys.modules if name.startswith("tosca_plugin_"))]
-    LEARNERS.pop("recent")
+    plugins(RECENT + "\n# edited\n")
     compare(*asked)
     assert len(cells()) == 4, "a learner that was edited is another one"
 
 
-def test_a_failing_learner_stands_in_the_notes_and_the_rest_goes_on(digits_place, plugin):
-    path = plugin(plugin_files.FAILING)
+def test_a_failing_learner_stands_in_the_notes_and_the_rest_goes_on(digits_place, plugins):
+    path = plugins(FAILING)
     result = compare("--seeds", "2", "--methods", "failing,simplecil", "--plugin", path, code=1)
     assert "[1] failing: failed with seed 1994: KeyError: 'no third task_for | me'" in result.stdout
     assert f"({path}, line" in result.stdout
-    assert {cell.state for cell in cells()} == {"done", "failed"} and len(cells()) == 4
+    assert {cell.state for cell in cells().values()} == {"done", "failed"} and len(cells()) == 4
     line = next(line for line in result.stdout.splitlines() if "failing* [1]" in line)
     assert class_means() in line, "of the seed that did not fail"
     again = compare("--seeds", "2", "--methods", "failing", "--plugin", path, "--format", "markdown", code=1)
     assert r"no third task\_for \| me" in again.stdout
-    assert sorted(cell.attempts for cell in cells()) == [1, 1, 1, 2], "what failed is tried again, and nothing else"
+    tried = sorted(cell.attempts for cell in cells().values())
+    assert tried == [1, 1, 1, 2], "what failed is tried again, and nothing else"
 
 
 def test_few_shot_streams_have_two_columns_more(digits_place):
-    result = compare("--seeds", "1", "--methods", "simplecil", "--init-cls", "4", "--shots", "5", "--json")
-    found = json.loads(result.stdout)
+    asked = ("--seeds", "1", "--methods", "simplecil", "--init-cls", "4", "--shots", "5")
+    found = json.loads(compare(*asked, "--json").stdout)
     assert found["shots"] == 5 and found["task_sizes"] == [4, 2, 2, 2]
     (row,) = found["rows"]
     (seed,) = row["seeds"].values()
     assert row["values"]["performance_drop"]["mean"] == seed["accuracy_curve"][0] - seed["accuracy_curve"][-1]
     assert 0 < row["values"]["harmonic_mean"]["mean"] < 100
-    assert "5 shots" in compare("--seeds", "1", "--methods", "simplecil", "--init-cls", "4", "--shots", "5").stdout
+    assert "5 shots" in compare(*asked).stdout
 
 
-def test_batch_routing_is_said_to_leak(digits_place):
-    epochs = ("--epochs", "1", "--engine", "torch")
-    result = compare("--seeds", "1", "--methods", "tosca", "--router", "batch", *epochs)
+def test_batch_routing_is_said_to_leak_and_a_router_may_stand_in_one_file(digits_place, plugins):
+    result = compare("--seeds", "1", "--methods", "tosca", "--router", "batch", "--epochs", "1", "--engine", "torch")
     assert "* its answer may depend on the other test rows (transductive): tosca" in result.stdout
     assert "its routing leaks the task through the order of the test file" in result.stdout
     assert "[1] tosca: router batch" in result.stdout
+    asked = ("--router", "first", "--plugin", plugins(ROUTER), "--runs", "trained")
+    tosca("train", "--dataset", "digits", "--epochs", "1", *asked, code=0)
+    routed = tosca("route", "last", "--runs", "trained", "--routers", "first,sample", *asked[2:4], "--json")
+    found = {n: r["task_identification_accuracy"] for n, r in json.loads(routed.stdout)[0]["routers"].items()}
+    assert found["first"] < 25 < found["sample"]
 
 
-def test_sweep_show_reads_the_ledger(digits_place):
-    compare(*QUICK, code=0)
-    shown = tosca("sweep", "show", LEDGER, code=0)
-    assert "method simplecil" in shown.output and "97.22" in shown.output
-
-
-def test_killed_and_interrupted_the_same_command_runs_the_rest(digits_place, plugin):
-    asked = ["--seeds", "4", "--methods", "halting", "--plugin", plugin(plugin_files.HALTING)]
+def test_killed_and_interrupted_the_same_command_runs_the_rest(digits_place, plugins):
+    asked = ["--seeds", "4", "--methods", "halting", "--plugin", plugins(HALTING)]
     before = partial(hold, "tosca_cache.sweep.ledger:Ledger", "record")
     command = Command("compare", "--dataset", "digits", *asked, before=before)
-    command.wait_until(finished_cells)
+    command.wait_until(lambda: cells("done"))
     assert command.kill() == -signal.SIGKILL
-    killed = finished_cells()
+    killed = cells("done")
     assert len(killed) == 1
     Path("stop").touch()
-    interrupted = compare(*asked, code=130)
-    assert "it goes on with what is not finished" in interrupted.stderr
-    assert sorted(cell.state for cell in cells()) == ["done", "done", "open", "open"]
+    assert "it goes on with what is not finished" in compare(*asked, code=130).stderr
+    assert sorted(cell.state for cell in cells().values()) == ["done", "done", "open", "open"]
     Path("stop").unlink()
     last = compare(*asked, code=0)
     assert "2 of 4 cells are finished already" in last.stderr
     assert re.search(rf"halting .*{class_means()} ± 0\.00", last.stdout)
-    after = finished_cells()
+    after = cells("done")
     assert len(after) == 4 and {address: after[address] for address in killed} == killed
 
 
-def finished_cells():
-    return {cell.address: cell for cell in cells() if cell.state == "done"}
-
-
-def test_a_router_in_one_file(digits_place, plugin):
-    path = plugin(plugin_files.ROUTER)
-    tosca("train", "--dataset", "digits", "--epochs", "1", "--router", "first", "--plugin", path, code=0)
-    (run,) = Path("runs").iterdir()
-    routed = tosca("route", run, "--routers", "first,sample", "--plugin", path, "--json")
-    routers = json.loads(routed.stdout)[0]["routers"]
-    assert routers["first"]["task_identification_accuracy"] < 25 < routers["sample"]["task_identification_accuracy"]
-
-
-def test_the_learners_are_listed_with_what_they_say_of_themselves(plugin):
-    path = plugin(plugin_files.RECENT)
-    listed = {facts["name"]: facts for facts in json.loads(tosca("methods", "--plugin", path, "--json").stdout)}
+def test_the_learners_are_listed_with_what_they_say_of_themselves(plugins):
+    page = write_method_docs.TARGET.read_text(encoding="utf-8")
+    assert page == write_method_docs.document(), "run: python tools/write_method_docs.py"
+    listed = {f["name"]: f for f in json.loads(tosca("methods", "--plugin", plugins(RECENT), "--json").stdout)}
     assert listed.keys() == LEARNERS.keys() and "recent" in listed
     assert listed["recent"]["options"] == {"weight": 0.0}
     assert listed["ranpac"]["options"]["expansion"] == 10_000
     assert listed["adanpc"]["rehearsal"] and listed["lame"]["transductive"] and listed["joint-luca"]["bound"]
     words = " ".join(tosca("methods").stdout.split())
     assert all(name in words for name in listed)
-
-
-def test_the_page_of_learners_is_up_to_date():
-    page = write_method_docs.TARGET.read_text(encoding="utf-8")
-    assert page == write_method_docs.document(), "run: python tools/write_method_docs.py"
-
-
-def test_one_learner_is_shown_by_its_name():
     assert [facts["name"] for facts in json.loads(tosca("methods", "mos", "nmc", "--json").stdout)] == ["mos", "nmc"]
-    failed = tosca("methods", "moss", code=2)
-    assert "did you mean 'mos'?" in failed.stderr

@@ -60,17 +60,12 @@ def metrics_of(run):
     return json.loads((run / "metrics.json").read_text())
 
 
-def test_the_store_knows_the_domains(place):
-    store = open_store(store_of(place))
-    assert store.domain_names == ("bright", "dark", "noisy")
-    assert store.class_names == ("left", "right", "top")
+def test_a_run_of_domains(place):
+    run, store = only_run(place), open_store(store_of(place))
+    assert store.domain_names == ("bright", "dark", "noisy") and store.class_names == ("left", "right", "top")
     counts = np.zeros((3, 3), dtype=int)
     np.add.at(counts, (store.domains("train"), store.labels("train")), 1)
     assert counts.tolist() == [[4, 4, 4], [4, 4, 0], [4, 4, 4]]
-
-
-def test_a_run_of_domains(place):
-    run = only_run(place)
     metrics = metrics_of(run)
     assert metrics["incremental"] == "domains"
     orders = {seed: values["domains"] for seed, values in metrics["seeds"].items()}
@@ -83,7 +78,6 @@ def test_a_run_of_domains(place):
     for seed, values in metrics["seeds"].items():
         with np.load(run / f"seed-{seed}" / "predictions.npz") as saved:
             right = saved["prediction_after_2"] == saved["label"]
-            store = open_store(store_of(place))
             np.testing.assert_array_equal(saved["class_order"][saved["label"]], store.labels("test")[saved["row"]])
             domains = np.array(store.domain_names)[store.domains("test")[saved["row"]]]
             assert domains.tolist() == [orders[seed][t] for t in saved["task"]]
@@ -97,7 +91,7 @@ def test_a_run_of_domains(place):
     assert "increment =" not in text
 
 
-def test_a_run_says_that_tasks_are_domains(place):
+def test_a_run_says_that_tasks_are_domains_and_the_same_store_can_bring_new_classes(place):
     shown = tosca("show", only_run(place))
     assert "shapes: 3 domains, one a task" in " ".join(shown.output.split())
     alone = train(place, "--incremental", "domains", "--seed", "2", runs="alone", code=0)
@@ -105,6 +99,10 @@ def test_a_run_says_that_tasks_are_domains(place):
         assert name in alone.output, "a single seed's columns are its domains"
     again = tosca("train", "--config", only_run(place) / "config.toml", "--store", store_of(place), "--show-config")
     assert "each domain is a task" in again.output
+    train(place, "--increment", "1", "--seed", "1", runs="classes", code=0)
+    metrics = metrics_of(only_run(place, "classes"))
+    assert (metrics["incremental"], metrics["task_sizes"]) == ("classes", [1, 1, 1])
+    assert "domains" not in metrics["seeds"]["1"]
 
 
 def test_routers_of_stored_modules_find_the_runs_numbers_again(place):
@@ -119,28 +117,18 @@ def test_routers_of_stored_modules_find_the_runs_numbers_again(place):
             assert entry["conditions"][name] == pytest.approx(seed["last_accuracy_by_condition"][key])
 
 
-def test_the_same_store_as_new_classes(place):
-    train(place, "--increment", "1", "--seed", "1", runs="classes", code=0)
-    metrics = metrics_of(only_run(place, "classes"))
-    assert (metrics["incremental"], metrics["task_sizes"]) == ("classes", [1, 1, 1])
-    assert "domains" not in metrics["seeds"]["1"]
-
-
 def test_a_search_over_domains(place, tmp_path):
     command = (
         *("sweep", "--store", store_of(place), "--incremental", "domains", "--runs", tmp_path, "--seeds", "1,2,3"),
         *("--set", "lr=0.01,0.05", "--set", "epochs=2", "--set", "mlp_ratio=4", "--set", "se_ratio=4"),
         *("--report-seeds", "1,2", "--engine", "torch"),
     )
-    planned = tosca(*command, "--plan", code=0)
-    assert "2 settings, 6 cells" in planned.output
-    assert "classes of each domain" in planned.output
-    assert "incremental domains" in planned.output
+    planned = tosca(*command, "--plan", code=0).output
+    assert all(words in planned for words in ("2 settings, 6 cells", "classes of each domain", "incremental domains"))
     result = tosca(*command, code=0)
     assert "each class of each domain" in " ".join(result.output.split())
-    tosca(
-        "train", "--config", tmp_path / "shapes-sweep.best.toml", "--store", store_of(place), "--runs", tmp_path, code=0
-    )
+    best = tmp_path / "shapes-sweep.best.toml"
+    tosca("train", "--config", best, "--store", store_of(place), "--runs", tmp_path, code=0)
     report = json.loads((tmp_path / "shapes-sweep.report.json").read_text())["report"][0]
     (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert metrics_of(run)["last_accuracy"] == pytest.approx(report["last_accuracy"]["mean"], abs=1e-3)

@@ -1,93 +1,137 @@
-"""`tosca extract` and `tosca datasets` as a user meets them: messages, exit codes, and kill -9."""
+"""`tosca extract` and `tosca datasets` as a user meets them: what is said of folders, what options change, and kill -9."""
 
 import json
 import random
+import shutil
 import signal
 import time
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from campaign import times
 from commands import Command, after_shards, tosca
+from disk_waits import without_waiting
 from PIL import Image
+from trees import tree
 
+from tosca_cache.cli.extract import DEFAULT_MAX_PIXELS
+from tosca_cache.datasets.decoding import MAX_PIXELS
 from tosca_cache.extract.request import default_backbone, default_normalisation
 from tosca_cache.store import list_stores, open_store
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """2 classes of 3 images in train and in test."""
-    for split in ("train", "test"):
-        for name in ("a", "b"):
-            (tmp_path / "set" / split / name).mkdir(parents=True)
-            for number in range(3):
-                pixels = np.full((20, 20, 3), 40 * number, dtype=np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "set" / split / name / f"{number}.png")
-    return tmp_path / "set"
+def folder(make_folder, tmp_path, monkeypatch):
+    """2 classes of 3 images in train and in test; the working directory is its parent."""
+    monkeypatch.chdir(tmp_path)
+    without_waiting(monkeypatch)
+    return make_folder(tmp_path / "set")
 
 
 @pytest.fixture
-def run(tiny, tmp_path):
+def run(tiny, folder):
     """Runs `tosca extract` on the tiny model with some more arguments."""
 
-    return partial(tosca, "extract", *tiny, "--views", "2", "--root", tmp_path / "cache")
+    def invoke(*arguments, dataset="set", **how):
+        return tosca("extract", "--dataset", dataset, *tiny, "--views", "1", *arguments, **how)
+
+    return invoke
 
 
-def stores(tmp_path):
-    return list_stores(tmp_path / "cache")
+def only_store():
+    (summary,) = list_stores("cache")
+    return summary
 
 
-def test_says_where_the_store_is_and_that_it_was_there(run, folder, tmp_path):
-    result = run("--dataset", folder, code=0)
-    path = Path(result.stdout.strip().removeprefix("store: "))
-    assert open_store(path).features("train").shape == (6, 3, 64)
-    again = run("--dataset", folder, code=0)
-    assert "finished already" in again.stdout and str(path) in again.stdout
-
-
-def test_options_reach_the_fingerprint(run, folder, tmp_path):
-    options = ["--normalize", "none", "--store-dtype", "float32", "--precision", "fp32", "--seed", 3, "--test-views", 1]
-    run("--dataset", folder, *options, code=0)
-    (summary,) = stores(tmp_path)
-    flat = summary.spec.flat()
-    assert flat["transform.normalize"] == "none" and flat["transform.mean"] == [0.0, 0.0, 0.0]
-    assert (flat["dtype"], flat["precision"]) == ("float32", "fp32")
-    assert (flat["views.seed"], flat["views.count"], flat["views.test_count"]) == (3, 2, 1)
-
-
-def test_defaults_go_with_the_dataset(tmp_path):
-    assert default_backbone("digits") == default_backbone("digits-domains") == default_backbone("glyphs") == "vit_nano"
-    assert default_backbone("cub") == default_backbone(str(tmp_path)) == "vit_base_patch16_224_in21k"
-    assert default_normalisation("cub", "vit_base_patch16_224_in21k") == "none"
-    assert default_normalisation("cifar224", "vit_base_patch16_224") == "none"
-    assert default_normalisation("cub", "vit_small_patch14_dinov2") == "timm"
-    assert default_normalisation("digits", "vit_nano") == "timm"
-    assert default_normalisation(str(tmp_path), "vit_base_patch16_224_in21k") == "timm"
-
-
-def test_skipped_images_are_printed(run, folder):
-    (folder / "train" / "a" / "1.png").write_bytes(b"")
-    failed = run("--dataset", folder, code=1)
-    assert str(folder / "train" / "a" / "1.png") in failed.stderr
-    result = run("--dataset", folder, "--on-error", "skip", code=0)
-    assert "train/a/1.png" in result.stdout
-
-
-def test_ctrl_c_says_how_to_go_on(run, folder, monkeypatch):
+def test_an_ordinary_folder_needs_few_words_and_ctrl_c_says_how_to_go_on(run, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tosca_cache.extract.request.extract", interrupted)
-    result = run("--dataset", folder, code=130)
-    assert "run the same command again" in result.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr("tosca_cache.extract.request.extract", interrupted)
+        assert "run the same command again" in run(code=130).stderr
+    result = run(code=0)
+    path = Path(result.stdout.strip().removeprefix("store: "))
+    assert open_store(path).features("train").shape == (6, 2, 64)
+    assert "left out" not in result.stderr and "duplicates" not in result.stderr
+    again = run(code=0)
+    assert "finished already" in again.stdout and str(path) in again.stdout
 
 
-def test_datasets_are_listed(tmp_path):
-    result = tosca("datasets", "--data-root", tmp_path, "--json")
-    rows = {row["name"]: row for row in json.loads(result.stdout)}
+def test_options_reach_the_fingerprint(run):
+    options = ["--normalize", "none", "--store-dtype", "float32", "--precision", "fp32", "--seed", 3, "--test-views", 1]
+    run(*options, "--orientation", "stored", "--background", "black", code=0)
+    flat = only_store().spec.flat()
+    assert flat["transform.normalize"] == "none" and flat["transform.mean"] == [0.0, 0.0, 0.0]
+    assert (flat["dtype"], flat["precision"]) == ("float32", "fp32")
+    assert (flat["views.seed"], flat["views.count"], flat["views.test_count"]) == (3, 1, 1)
+    decoding = [flat[f"transform.{key}"] for key in ("orientation", "background", "depth")]
+    assert decoding == ["stored", "#000000", "scaled"]
+
+
+def test_a_store_made_before_says_how_its_images_were_decoded(run):
+    """One whose fingerprint does not say it, as all were made before there was a choice."""
+    run("--orientation", "stored", "--background", "none", "--depth", "clipped", code=0)
+    assert not {"orientation", "background", "depth"} & only_store().spec.transform.keys()
+    info = json.loads(tosca("cache", "info", "set--", "--json").stdout)
+    assert info["decoding"] == {"orientation": "stored", "background": "none", "depth": "clipped"}
+
+
+def test_what_is_left_out_is_one_line(run, folder):
+    for name in ("1.heic", "2.heic", "notes\x1b.txt"):
+        (folder / "train" / "a" / name).write_bytes(b"no image")
+    (folder / "train" / "b" / "loop").symlink_to("..")
+    result = run(code=0)
+    assert only_store().rows == {"train": 6, "test": 6}
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("left out: "))
+    assert ".heic files: 2 (train/a/1.heic, ...)" in line
+    assert r".txt files: 1 (train/a/notes\u001b.txt)" in line and "links to folders: 1 (train/b/loop)" in line
+    info = json.loads(tosca("cache", "info", "set--", "--json").stdout)
+    assert info["left_out"][".heic files"] == {"count": 2, "paths": ["train/a/1.heic", "train/a/2.heic"]}
+
+
+def test_duplicates_are_said_dropped_or_refused(run, folder):
+    shutil.copy(folder / "train" / "a" / "0.png", folder / "test" / "a" / "copy.png")
+    shutil.copy(folder / "train" / "a" / "1.png", folder / "train" / "b" / "copy.png")
+    refused = run("--duplicates", "fail", code=1)
+    assert not list_stores("cache")
+    kept, dropped = run(), run("--duplicates", "drop")
+    for result in (refused, kept):
+        assert "test images that are also in train: 1 (test/a/copy.png = train/a/0.png)" in result.stderr
+        assert "images that stand in several classes: 1 (train/a/1.png = train/b/copy.png)" in result.stderr
+    assert "train images that are also in test: 1 (train/a/0.png)" in dropped.stderr
+    assert sorted(store.rows["train"] for store in list_stores("cache")) == [4, 7]
+
+
+def test_a_list_is_a_dataset(run, folder):
+    files = sorted(path.relative_to(folder.parent) for path in folder.rglob("*.png"))
+    lines = [f"{path.as_posix()},{path.parts[2]},{path.parts[1]}" for path in files]
+    (folder.parent / "list.csv").write_text("\n".join(["path,label,split", *lines]))
+    run(dataset="list.csv", code=0)
+    assert only_store().spec.dataset["name"] == "list.csv" and only_store().rows == {"train": 6, "test": 6}
+    tosca("cache", "verify", only_store().path, "--recompute", 3, code=0)
+    (folder.parent / "list.csv").write_text("path,label,split\nset/train/a/9.png,a,train\n")
+    broken = run(dataset="list.csv", code=1)
+    assert "line 2 of the list" in broken.stderr and "list.csv:2" in broken.stderr
+
+
+def test_skipped_images_are_printed_and_can_be_tried_again(run, folder):
+    Image.new("1", (200, 300)).save(folder / "train" / "a" / "large.png")
+    limited = ("--max-pixels", "10000")
+    failed = run(*limited, code=1)
+    assert "large.png" in failed.stderr and "--max-pixels" in failed.stderr
+    (folder / "train" / "a" / "large.png").rename(folder / "train" / "a" / "0.png")
+    (folder / "train" / "a" / "1.png").write_bytes(b"")
+    assert "train/a/1.png" in run(code=1).stderr
+    result = run(*limited, "--on-error", "skip", "--restart", code=0)
+    assert "train/a/0.png" in result.stdout and "train/a/1.png" in result.stdout and "cache rm" not in result.stdout
+    (store,) = (store for store in list_stores("cache") if store.state == "finished")
+    assert f"tosca cache rm {store.path.name}" in run("--on-error", "skip").stdout
+    assert DEFAULT_MAX_PIXELS == MAX_PIXELS, "the limit in the help is the limit"
+
+
+def test_datasets_are_listed_and_defaults_go_with_them(tmp_path):
+    rows = {row["name"]: row for row in json.loads(tosca("datasets", "--data-root", tmp_path, "--json").stdout)}
     assert set(rows) == {
         *("cifar100", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab", "objectnet"),
         *("digits", "digits-domains", "glyphs"),
@@ -95,12 +139,18 @@ def test_datasets_are_listed(tmp_path):
     assert rows["digits"]["status"] == "embedded"
     assert rows["vtab"]["status"] == "missing" and rows["vtab"]["folder"] == str(tmp_path / "vtab-cil" / "vtab")
     table = tosca("datasets", "--data-root", tmp_path, columns=200)
-    for word in ("omnibenchmark", "89697", "missing", "tosca fetch"):
-        assert word in table.stdout
+    assert all(word in table.stdout for word in ("omnibenchmark", "89697", "missing", "tosca fetch"))
+    large, own = "vit_base_patch16_224_in21k", str(tmp_path)
+    assert {default_backbone(name) for name in ("digits", "digits-domains", "glyphs")} == {"vit_nano"}
+    assert default_backbone("cub") == default_backbone(own) == large
+    for dataset, backbone in (("cub", large), ("cifar224", "vit_base_patch16_224")):
+        assert default_normalisation(dataset, backbone) == "none"
+    for dataset, backbone in (("cub", "vit_small_patch14_dinov2"), ("digits", "vit_nano"), (own, large)):
+        assert default_normalisation(dataset, backbone) == "timm"
 
 
 @pytest.mark.campaign
-def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, files, tmp_path):
+def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, tmp_path):
     """kill -9 of a real process: when it has published more than the one before, and then at any moment."""
     moments, done = random.Random(1), 0
     for shards in (1, 2):
@@ -113,7 +163,7 @@ def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, 
         time.sleep(moments.uniform(0, 1.5))
         command.kill()
     tosca(*tiny_digits, "--root", tmp_path, code=0)
-    assert files(tmp_path) == undisturbed
+    assert tree(tmp_path) == undisturbed
 
 
 def done_rows(root):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import loky_worker, tosca, warm_loky
+from trees import tree
 
 from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
@@ -24,7 +25,7 @@ def run(arguments, root, *more, **how):
     return tosca(*arguments, "--root", root, *more, **how)
 
 
-def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, files, tmp_path, monkeypatch):
+def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     early = run(tiny_digits, tmp_path, "--join", code=1)
     assert "no part of this store has been begun" in early.stderr
@@ -38,7 +39,7 @@ def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, fi
     (line,) = (line for line in last.stdout.splitlines() if line.startswith("finish it: tosca "))
     joined = tosca(*shlex.split(line.removeprefix("finish it: tosca ")), code=0)
     assert joined.stdout.startswith("store: ")
-    assert files(tmp_path) == undisturbed
+    assert tree(tmp_path) == undisturbed
     for more in (["--part", "1/2"], ["--join"], ["--jobs", "2"], []):
         with warm_loky():
             again = run(tiny_digits, tmp_path, *more)
@@ -70,10 +71,10 @@ def killed(monkeypatch):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
-def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undisturbed, files, tmp_path, killed):
+def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undisturbed, tmp_path, killed):
     result = run(tiny_digits, tmp_path, "--jobs", "2", code=0)
     assert killed and "2 jobs" in result.stderr
-    assert files(tmp_path) == undisturbed
+    assert tree(tmp_path) == undisturbed
     (store,) = list_stores(tmp_path)
     last = open_store(store.path).provenance["last_run"]
     assert (last["jobs"], last["images"]) == (2, 1797)
@@ -102,7 +103,7 @@ def wait_for(condition, seconds=500):
 
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="looks at processes and named semaphores as Linux has them")
 @pytest.mark.parametrize("whom", ["the command alone", pytest.param("all its processes", marks=pytest.mark.long)])
-def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, files, tmp_path, whom):
+def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, tmp_path, whom):
     held, root = tmp_path / "held", tmp_path / "root"
     held.mkdir()
     (tmp_path / "sitecustomize.py").write_text(STANDING_STILL)
@@ -128,6 +129,6 @@ def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, und
     with warm_loky():
         result = run(tiny_digits, root, "--jobs", "2")
     assert result.exit_code == 0, result.output
-    assert files(root) == undisturbed
+    assert tree(root) == undisturbed
     left = [path.name for path in MEMORY.iterdir() if re.search(f"[-_]{command.pid}([-_]|$)", path.name)]
     assert not left

@@ -7,8 +7,7 @@ import pytest
 import s3fs
 from commands import Command, tosca
 from s3_server import environment, keys_in, make_bucket, s3_server
-
-from tosca_cache.store import open_store
+from trees import everything
 
 
 @pytest.fixture(scope="module")
@@ -29,43 +28,37 @@ def bucket(server, tmp_path, monkeypatch):
     return name
 
 
-def same_files(one, other):
-    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert files == sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file())
-    assert all((one / file).read_bytes() == (other / file).read_bytes() for file in files)
+@pytest.fixture
+def store(digits_cache):
+    (path,) = (path for path in digits_cache.iterdir() if path.is_dir())
+    return path
 
 
-def test_push_and_pull_and_train_from_an_address(bucket, digits_cache, tmp_path):
-    (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
+def test_push_and_pull_and_train_from_an_address(bucket, digits_cache, store, tmp_path):
     address = f"s3://{bucket}/lab/stores"
     pushed = tosca("cache", "push", "digits", address, "--root", digits_cache, code=0)
     assert pushed.output == f"pushed: {address}/{store.name}\n"
     assert store.name in tosca("cache", "ls", "--root", address).output
     trained = tosca("train", "--dataset", "digits", "--epochs", "1", "--root", address, code=0)
     assert f"store: cache/{store.name}" in trained.output
-    same_files(store, tmp_path / "cache" / store.name)
+    assert everything(tmp_path / "cache" / store.name) == everything(store)
     pulled = tosca("cache", "pull", f"{address}/{store.name}", "--root", "elsewhere")
     assert pulled.output == f"store: elsewhere/{store.name}\n"
-    same_files(store, tmp_path / "elsewhere" / store.name)
+    assert everything(tmp_path / "elsewhere" / store.name) == everything(store)
 
 
-def test_killed_on_the_way_the_same_command_goes_on(bucket, digits_cache, tmp_path):
-    (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
+def test_killed_on_the_way_the_same_command_goes_on(bucket, store, tmp_path):
     address = f"s3://{bucket}/stores"
     command = Command("cache", "push", store, address)
     command.wait_until(lambda: keys_in(bucket))
     assert command.kill() in (-signal.SIGKILL, 0)
     tosca("cache", "push", store, address, code=0)
-    command = Command("cache", "pull", f"{address}/{store.name}")
-    command.wait_until(lambda: list((tmp_path / "cache").glob(".*.fetching/*")) or open_store_or_none(store.name))
+    cache, command = tmp_path / "cache", Command("cache", "pull", f"{address}/{store.name}")
+    command.wait_until(lambda: list(cache.glob(".*.fetching/*")) or (cache / store.name).exists())
     assert command.kill() in (-signal.SIGKILL, 0)
     tosca("cache", "pull", f"{address}/{store.name}", code=0)
-    same_files(store, tmp_path / "cache" / store.name)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [store.name]
-
-
-def open_store_or_none(name):
-    return os.path.exists(f"cache/{name}") and open_store(f"cache/{name}")  # noqa: PTH110
+    assert everything(tmp_path / "cache" / store.name) == everything(store)
+    assert [path.name for path in cache.iterdir()] == [store.name]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +71,7 @@ def open_store_or_none(name):
         (("cache", "push", "nothing", "s3://{bucket}/x"), "does not exist"),
     ],
 )
-def test_what_cannot_be_is_said(bucket, digits_cache, arguments, words):
-    (store,) = (path for path in digits_cache.iterdir() if path.is_dir())
+def test_what_cannot_be_is_said(bucket, store, arguments, words):
     result = tosca(*(argument.format(bucket=bucket, store=store) for argument in arguments))
     assert result.exit_code in (1, 2)
     assert words in " ".join(result.output.split())

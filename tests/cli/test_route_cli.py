@@ -45,6 +45,9 @@ def test_the_runs_own_numbers_are_found_again(run):
         assert entry["conditions"]["batch_48_in_order"] == pytest.approx(conditions["batch_in_order"])
         assert entry["conditions"]["batch_48_shuffled"] == pytest.approx(conditions["batch_shuffled"])
         assert {"batch_8_in_order", "batch_256_shuffled"} < entry["conditions"].keys()
+    routed = tosca("route", run, "--routers", "sample,lda", code=0)
+    assert "leaks the task" in routed.output and "lda" in routed.output
+    assert "same modules behind each router, percent, 2 seeds" in routed.output
 
 
 def test_a_router_gives_what_training_with_it_gives(run, place, tmp_path):
@@ -68,12 +71,6 @@ def test_a_store_without_test_views_has_all_other_routers(make_store, tmp_path):
     assert "--test-views" in refused.output
 
 
-def test_tables_name_the_leak(run):
-    routed = tosca("route", run, "--routers", "sample,lda", code=0)
-    assert "leaks the task" in routed.output and "lda" in routed.output
-    assert "same modules behind each router, percent, 2 seeds" in routed.output
-
-
 def test_a_moved_store_is_given_by_hand(run, place, make_store, tmp_path):
     moved = tmp_path / "run"
     shutil.copytree(run, moved)
@@ -86,26 +83,12 @@ def test_a_moved_store_is_given_by_hand(run, place, make_store, tmp_path):
     assert "not the store of the run" in refused.output
 
 
-@pytest.mark.parametrize(
-    ("arguments", "exit_code", "said"),
-    [
-        (("route", "{run}", "--routers", "sample,nonsense"), 2, "unknown router 'nonsense'"),
-        (("route", "no-such-run"), 1, "no run 'no-such-run'"),
-    ],
-)
-def test_wrong_requests_are_named(run, place, arguments, exit_code, said):
-    result = tosca(*(part.format(run=run) for part in arguments), "--runs", place / "runs")
-    assert result.exit_code == exit_code
-    assert said in result.output
-
-
-@pytest.mark.parametrize("damage", ["provenance", "learner"])
-def test_damaged_runs_are_refused(run, tmp_path, damage):
-    shutil.copytree(run, tmp_path / "run")
-    file = "provenance.json" if damage == "provenance" else "seed-2/learner.safetensors"
-    (tmp_path / "run" / file).write_bytes(b"{")
-    result = tosca("route", tmp_path / "run", code=1)
-    assert "train the run again" in result.output
+def test_wrong_requests_and_damaged_runs_are_named(run, tmp_path):
+    assert "unknown router 'nonsense'" in tosca("route", run, "--routers", "sample,nonsense", code=2).output
+    for name in ("provenance.json", "seed-2/learner.safetensors"):
+        damaged = shutil.copytree(run, tmp_path / name.partition(".")[0])
+        (damaged / name).write_bytes(b"{")
+        assert "train the run again" in tosca("route", damaged, code=1).output
 
 
 def test_routers_say_what_they_keep():

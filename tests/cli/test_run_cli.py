@@ -27,14 +27,11 @@ def run(tmp_path):
         yield call
 
 
-def test_a_plan_does_nothing(run):
-    shown = run("--plan", "--sweep", "--compare").output
-    for step in ("fetch", "extract", "sweep", "train", "compare"):
-        assert f": tosca {step} " in shown
-    assert list(run.root.iterdir()) == [] and run.server.requests == []
-
-
 def test_from_an_address_to_a_page_and_again(run):
+    """A plan does nothing; what is finished is skipped."""
+    shown = run("--plan", "--sweep", "--compare").output
+    assert all(f": tosca {step} " in shown for step in ("fetch", "extract", "sweep", "train", "compare"))
+    assert list(run.root.iterdir()) == [] and run.server.requests == []
     shown = run("--compare", "--methods", "simplecil,slda").output
     assert "nobody states a checksum" in shown and hashlib.sha256(BIRDS).hexdigest() in shown
     (made,) = list_runs(run.root / "runs")
@@ -49,6 +46,11 @@ def test_from_an_address_to_a_page_and_again(run):
     assert list_runs(run.root / "runs") == [made] and len(run.server.requests) == asked
     planned = run("--plan", "--seed", "7").output
     assert "1 seed, about" in planned
+    run.server.status = 404
+    failed = run("--data-root", run.root / "other", code=1)
+    assert "404" in failed.output and "step 2" not in failed.output
+    run.server.status = None
+    assert "0" * 64 in run("--sha256", "0" * 64, "--data-root", run.root / "other", code=1).output
 
 
 def test_a_search_decides_what_is_trained(run):
@@ -72,20 +74,6 @@ def test_an_adapted_backbone_is_what_is_extracted_with(run, monkeypatch):
     assert store["backbone"]["adapted"]
     again = run("--adapt").output
     assert again.count("here already") == 3 and "made already" in again
-
-
-def test_what_fails_ends_it(run):
-    run.server.status = 404
-    failed = run(code=1)
-    assert "404" in failed.output and "step 2" not in failed.output
-    run.server.status = None
-    assert "0" * 64 in run("--sha256", "0" * 64, code=1).output
-
-
-def test_wrong_requests(tmp_path):
-    assert "--dataset" in tosca("run", code=2).output
-    assert "only tosca" in tosca("run", "--dataset", "digits", "--sweep", "--method", "slda", code=2).output
-    assert "no name of an archive" in tosca("run", "--dataset", "http://127.0.0.1:9/", "--plan", code=2).output
 
 
 def test_ones_own_folder_needs_no_fetching(tmp_path):

@@ -1,6 +1,7 @@
 """Which store a command takes: a named one and the command line come first, and one message says all that differs."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 from commands import tosca
 from reference.setting import REFERENCE
 
-QUICK = ["--epochs", "1", "--increment", "3", "--router", "sample"]
+QUICK = ["--epochs", "1", "--increment", "3"]
+TABLE = ["--methods", "simplecil", "--seeds", "1", "--increment", "3"]
 VERBS = {
     "train": [],
     "sweep": ["--set", "lr=0.01", "--set", "epochs=1", "--set", "increment=3", "--report-seeds", "1"],
-    "compare": ["--methods", "simplecil", "--seeds", "1", "--increment", "3"],
+    "compare": TABLE,
 }
 SETTING = REFERENCE | {"dataset": "leaves", "init_cls": 3, "increment": 3, "device": ["-1"], "epochs": 1}
 SETTING |= {"memory_size": 0, "init_lr": 0.1}
@@ -62,3 +64,29 @@ def test_the_command_line_comes_before_a_store_that_is_named(place):
     for text in ('dataset.name: asked for "leaves"', "views.count: asked for 8, it has 3", "backbone.name: asked for"):
         assert text in refused.output
     tosca("train", *words, "--views", "3", "--backbone", "toy.toy.test", code=0)
+
+
+def test_a_name_means_the_store_and_not_a_folder_that_is_called_like_it(place, make_store, monkeypatch):
+    (place / "photos--toy").mkdir()
+    for name in ("photos--toy", "photos"):
+        tosca("cache", "info", name, code=0)
+    tosca("train", "--dataset", "photos/", *QUICK, code=0)
+    make_store(place / "cache" / "listed", dataset="photos.csv")  # a list stands for its name as a folder does
+    (place / "lists").mkdir()
+    (place / "lists" / "photos.csv").write_text("path,label\n")
+    tosca("compare", "--dataset", "lists/photos.csv", *TABLE, code=0)
+    monkeypatch.chdir(place / "cache")
+    for path in (".", "..", "/", "./", "cache/.."):
+        for words in (("rm", path, "--yes"), ("info", path), ("verify", path)):
+            assert "error: " in tosca("cache", *words, code=1).stderr
+    assert (place / "cache" / "photos--toy").exists()
+
+
+def test_a_path_that_is_no_utf8(place, make_store):
+    odd = os.fsdecode(b"odd\xff")
+    make_store(place / odd / "store")
+    asked = ("--store", f"{odd}/store", "--runs", f"{odd}/runs")
+    tosca("train", *asked, *QUICK, code=0)
+    tosca("show", "last", "--runs", f"{odd}/runs", code=0)
+    tosca("route", "last", "--runs", f"{odd}/runs", "--routers", "sample", code=0)
+    tosca("compare", *asked, *TABLE, "--format", "markdown", code=0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commands import Command, hold, tosca
+from trees import everything
 
 from tosca_cache.cli.sweep import seconds_of
 from tosca_cache.config import TrainConfig, to_toml
@@ -91,19 +92,16 @@ def test_tosca_train_repeats_the_chosen_setting(digits_place):
         assert chosen[name]["spread"] == pytest.approx(metrics["spread"][name], abs=0.2)
 
 
-def test_an_oracle_is_labelled_in_every_table(place):
-    result = sweep("--set", "lr=0.0001,0.05", "--select", "test-oracle", code=0)
-    assert words_of(result).count("chosen on test rows (an oracle: not a result)") == 2
-    assert "choosing on test rows looks better by " in result.stdout
-    assert "honest choice" in result.stdout
-    assert "oracle" in Path("runs/shapes-sweep.report.json").read_text()
-
-
-def test_batch_routing_is_labelled(place):
-    setting = ("--set", "lr=0.005,0.05", "--set", "epochs=2", "--set", "increment=2", "--report-seeds", "1,2")
-    result = tosca("sweep", "--dataset", "shapes", "--set", "router=batch", *setting, code=0)
+def test_an_oracle_and_batch_routing_are_labelled_in_every_table(place):
+    setting = ("--set", "lr=0.0001,0.05", "--set", "epochs=2", "--set", "increment=2", "--report-seeds", "1,2")
+    asked = ("sweep", "--dataset", "shapes", "--set", "router=batch", *setting, "--select", "test-oracle")
+    result = tosca(*asked, code=0)
     first = result.stdout.splitlines()[1]
     assert "leaks the task" in first and words_of(result).count("leaks the task") == 3
+    assert words_of(result).count("chosen on test rows (an oracle: not a result)") == 2
+    assert "choosing on test rows looks better by " in result.stdout and "honest choice" in result.stdout
+    written = Path("runs/shapes-sweep.report.json").read_text()
+    assert "oracle" in written and "leaks the task" in written
 
 
 def test_what_diverges_is_counted(place):
@@ -142,25 +140,18 @@ def test_a_plan_is_printed_and_nothing_written(place):
     assert not list(place.iterdir())
     assert sorted(stores.rglob("*")) == before
     sweep("--set", "lr=0.005", "--set", "mlp_ratio=2,3", "--seeds", "1", code=0)
-    files = contents(place)
+    files = everything(place)
     finished = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1", "--plan")
     assert re.search(r"│ 2 +│ +2 │ +1 │", finished.stdout), finished.stdout
-    assert contents(place) == files
+    assert everything(place) == files
 
 
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("1.5m", 90), ("2H", 7200), ("0.5h", 1800)])
-def test_times(text, seconds):
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "s", "0", "-1", "nan", "inf", "1d", "1e12h", "ten"])
-def test_times_that_are_none(text):
-    with pytest.raises(UsageError):
-        seconds_of(text)
+def test_times():
+    for text, seconds in (("90", 90), ("90s", 90), ("1.5m", 90), ("2H", 7200), ("0.5h", 1800)):
+        assert seconds_of(text) == seconds
+    for text in ("", "s", "0", "-1", "nan", "inf", "1d", "1e12h", "ten"):
+        with pytest.raises(UsageError):
+            seconds_of(text)
 
 
 @pytest.mark.parametrize("more", [(), ("--jobs", "2")])

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import tosca
 
@@ -16,6 +17,8 @@ BEFORE = {
     "compare": "compare --dataset digits --methods",
     "sweep": "sweep --dataset digits --set epochs=2 --report-seeds 1,2",
     "reproduce": "reproduce",
+    "import": "cache import pixels.npz --root new",
+    "tosca": "",
 }
 # Command | exit status | words of the message.
 CASES = """
@@ -68,6 +71,7 @@ compare simplecil --seeds 1993,x | 2 | cannot be '1993,x'
 compare simplecil --increment 11 | 2 | increment is 11
 compare simplecil --format html | 2 | there is no format 'html'
 compare simplecil --shots 0 | 2 | shots cannot be 0
+compare tosca --router x | 2 | unknown router
 compare simplecil --plugin none.py | 2 | there is no such file
 sweep --set seeds=1,2 | 2 | --seeds
 sweep --set lr=log:0.01:0.1 | 2 | lr=log:0.01:0.1:5 | random or tpe
@@ -99,7 +103,45 @@ reproduce --paper simplcil | 2 | did you mean 'simplecil'
 reproduce --paper simplecil --dataset digits | 2 | choose of cifar100, cub
 reproduce --expectation none.toml | 2 | cannot be read
 reproduce --paper simplecil --dataset cub | 1 | files of cub are missing; wanted: train/CLASS | with --data-root
+reproduce --which cub | 2 | --which cub=86.7
+reproduce --expectation rampac.toml | 2 | the learner 'rampac', which is not registered
+import | 2 | Missing option '--dataset'
+import --dataset p --labels nope | 2 | there is no array 'nope'
+import --dataset p --features a,b,c | 2 | names no array
+import --dataset p --split none | 2 | --test-fraction 0.2
+import --dataset p --max-bytes 1000 | 1 | allow it: --max-bytes
+import --dataset ../p | 2 | is no name
+tosca run | 2 | --dataset
+tosca run --dataset digits --sweep --method slda | 2 | only tosca
+tosca run --dataset http://127.0.0.1:9/ --plan | 2 | no name of an archive
+tosca methods moss | 2 | did you mean 'mos'?
+tosca route no-such-run | 1 | no run 'no-such-run'
+tosca train --lr fast | 2 | --lr
+tosca train --no-such-option | 2 | --no-such-option
+tosca nonsense | 2 | nonsense
+tosca train --dataset digits --runs '' | 2 | an argument is empty
+tosca train --dataset '' | 2 | an argument is empty
+tosca train --dataset= digits | 2 | an argument is empty
+tosca extract --dataset digits --root '' | 2 | an argument is empty
+tosca cache rm '' --yes | 2 | an argument is empty
+tosca show '' | 2 | an argument is empty
+tosca route last --routers '' | 2 | an argument is empty
 """
+
+
+RAMPAC = """
+[[expectation]]
+dataset = "digits"
+method = "rampac"
+increment = 2
+backbone = "vit_nano"
+normalize = "none"
+image_size = 32
+resize = 32
+source = "nobody, table 0"
+values = { last_accuracy = 90.0 }
+"""
+MINE = {"notes.txt", "rampac.toml", "pixels.npz"}
 
 
 @pytest.fixture
@@ -107,6 +149,9 @@ def place(digits_place):
     """A working directory with a file and a folder of the user's."""
     Path("notes.txt").write_text("my notes")
     Path("photos/a").mkdir(parents=True)
+    Path("rampac.toml").write_text(RAMPAC)
+    pixels, rows = np.random.default_rng(0).normal(size=(40, 64)), np.arange(40)
+    np.savez("pixels.npz", X=pixels.astype(np.float32), y=rows % 4, is_test=rows % 3 == 0)
     return digits_place
 
 
@@ -119,7 +164,7 @@ def test_wrong_requests_are_one_message_with_a_remedy(place, digits_cache, tiny_
     result = tosca(*shlex.split(command.format(weights=tiny_weights)), code=int(status))
     said = " ".join(result.output.split())
     assert all(word in said for word in words), said
-    assert "error: " in said.lower() and ("do: " in said or "Usage: " in said)
+    assert ("error: " in said.lower() or "╭─ Error" in said) and ("do: " in said or "Usage: " in said)
     left = {path.name for path in place.rglob("*") if path.is_file()}
-    assert left <= {"notes.txt", "digits-sweep.sqlite", "digits-compare.sqlite"} and not list_stores("new")
+    assert left <= MINE | {"digits-sweep.sqlite", "digits-compare.sqlite"} and not list_stores("new")
     assert Path("notes.txt").read_text() == "my notes"

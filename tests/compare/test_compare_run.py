@@ -13,7 +13,6 @@ from tosca_cache.compare.cells import CompareRequest, cells_of
 from tosca_cache.compare.estimate import estimate
 from tosca_cache.compare.run import run_compare
 from tosca_cache.config import TrainConfig
-from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.metrics import average_accuracy, last_accuracy
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
@@ -21,11 +20,14 @@ from tosca_cache.learners.simplecil import SimpleCil
 from tosca_cache.report.compare import comparison, to_csv, to_latex, to_markdown
 from tosca_cache.sweep.ledger import Ledger
 
-QUICK = {"increment": 2, "epochs": 2, "batch_size": 8, "mlp_ratio": 4, "se_ratio": 4}
+TRAINING = {"epochs": 2, "batch_size": 8, "mlp_ratio": 4, "se_ratio": 4}
+QUICK = {"increment": 2} | TRAINING
 
 
 @pytest.fixture
-def store(make_store, tmp_path):
+def store(make_store, tmp_path, monkeypatch):
+    """A store; the learner `half` is there, too."""
+    monkeypatch.setitem(LEARNERS, "half", Half)
     return make_store(tmp_path / "store", noise=2.0)
 
 
@@ -33,14 +35,12 @@ class Half(SimpleCil):
     """Side by side it fails; alone it fails with one seed only."""
 
     name, source = "half", "a test"
-    observed = 0
 
     @classmethod
     def observe_together(cls, learners, tasks):
         raise MemoryError("does not fit")
 
     def observe(self, task, *, on_epoch=None):
-        type(self).observed += 1
         if self.seed == 2:
             raise RuntimeError("seed 2 never works")
         super().observe(task)
@@ -58,29 +58,17 @@ def test_the_numbers_are_those_of_the_protocol(store):
         assert found["last_accuracy"] == pytest.approx(last_accuracy(outcome.R, outcome.counts))
         assert found["stored_numbers"] == 6 * (12 + 1) and found["trainable_parameters"] == 0
         assert found["train_seconds"] > 0 and found["milliseconds"] > 0
-        trained = tosca.train(
-            stream, seed=seed, router="sample", **{k: v for k, v in QUICK.items() if k != "increment"}
-        )
-        np.testing.assert_allclose(
-            rows["tosca"]["seeds"][str(seed)]["last_accuracy"], last_accuracy(trained.outcome.R, trained.outcome.counts)
-        )
+        trained = tosca.train(stream, seed=seed, router="sample", **TRAINING).outcome
+        found = rows["tosca"]["seeds"][str(seed)]
+        assert found["last_accuracy"] == pytest.approx(last_accuracy(trained.R, trained.counts))
     values = [rows["tosca"]["seeds"][s]["last_accuracy"] for s in ("5", "6")]
-    assert rows["tosca"]["values"]["last_accuracy"]["mean"] == pytest.approx(np.mean(values))
-    assert rows["tosca"]["values"]["last_accuracy"]["spread"] == pytest.approx(np.std(values, ddof=1))
+    found = rows["tosca"]["values"]["last_accuracy"]
+    assert (found["mean"], found["spread"]) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
 
 
-def test_a_ledger_is_gone_on_with(store, tmp_path, monkeypatch):
-    first = tosca.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK)
-    monkeypatch.setattr(SimpleCil, "observe", lambda *a, **k: pytest.fail("run again"))
-    assert tosca.compare(store, ["simplecil"], seeds=[1], ledger=tmp_path / "l.sqlite", **QUICK) == first
-
-
-def test_an_estimate_is_of_what_is_left(store, tmp_path, monkeypatch):
-    monkeypatch.setitem(LEARNERS, "half", Half)
-    ledger, request = (
-        tmp_path / "l.sqlite",
-        CompareRequest(TrainConfig(**QUICK), ("simplecil", "tosca", "half"), (1, 2)),
-    )
+def test_an_estimate_is_of_what_is_left(store, tmp_path):
+    ledger = tmp_path / "l.sqlite"
+    request = CompareRequest(TrainConfig(**QUICK), ("simplecil", "tosca", "half"), (1, 2))
     before = estimate(request, store, ledger)
     assert (before.cells, before.finished, before.untimed) == (6, 0, ("half",)) and before.seconds > 0
     assert not ledger.exists()
@@ -105,33 +93,19 @@ def test_addresses_depend_on_what_decides_the_numbers():
     assert address("simplecil", router="lda") == address("simplecil"), "it has no router"
 
 
-def test_what_fails_side_by_side_is_tried_alone(store, tmp_path, monkeypatch):
-    monkeypatch.setitem(LEARNERS, "half", Half)
+def test_what_fails_side_by_side_is_tried_alone(store, tmp_path):
     table = tosca.compare(store, ["half", "simplecil"], seeds=[1, 2, 3], ledger=tmp_path / "l.sqlite", **QUICK)
     half, other = sorted(table["rows"], key=lambda row: row["method"])
     assert list(half["seeds"]) == ["1", "3"] and list(half["failed"]) == ["2"]
     assert "RuntimeError: seed 2 never works" in half["failed"]["2"]
-    assert half["values"]["last_accuracy"]["mean"] == pytest.approx(
-        np.mean([other["seeds"][seed]["last_accuracy"] for seed in ("1", "3")])
-    )
+    expected = np.mean([other["seeds"][seed]["last_accuracy"] for seed in ("1", "3")])
+    assert half["values"]["last_accuracy"]["mean"] == pytest.approx(expected)
     with Ledger.open(tmp_path / "l.sqlite") as book:
         assert sorted(cell.state for cell in book.cells()) == ["done"] * 5 + ["failed"]
     written = comparison(table)
-    for text in (to_csv(written), to_markdown(written), to_latex(written)):
-        assert "seed 2 never works" in text
-
-
-def test_a_learner_that_always_fails_has_a_line_without_numbers(store, monkeypatch):
-    monkeypatch.setitem(LEARNERS, "half", Half)
-    table = tosca.compare(store, ["half"], seeds=[2], **QUICK)
-    (line,) = comparison(table).lines
-    assert [entry.text for entry in line.entries] == ["-"] * 7 and line.name == "half [1]"
-
-
-def test_wrong_options_are_found_before_anything_runs(store, tmp_path):
-    with pytest.raises(UsageError, match="unknown router"):
-        tosca.compare(store, ["simplecil", "tosca"], seeds=[1], ledger=tmp_path / "l.sqlite", router="x", **QUICK)
-    assert not (tmp_path / "l.sqlite").exists()
+    assert all("seed 2 never works" in text for text in (to_csv(written), to_markdown(written), to_latex(written)))
+    (line,) = comparison(tosca.compare(store, ["half"], seeds=[2], **QUICK)).lines
+    assert [entry.text for entry in line.entries] == ["-"] * 7 and line.name == "half [1]", "a line without numbers"
 
 
 def test_text_that_means_something_in_latex_and_markdown_is_escaped(store):
@@ -144,7 +118,6 @@ def test_text_that_means_something_in_latex_and_markdown_is_escaped(store):
     assert r"50% of x\_1 \& y^2 \| \$z\# {\~} \\n \\u001b\[31m" in markdown
     assert r"\caption{a\_b:" in latex and r"**a\_b:" in markdown and "\n=a{*}b {[}1{]} &" in latex
     (row,) = csv.DictReader(io.StringIO(to_csv(written)))
-    assert (
-        row["method"] == "'=a*b" and float(row["forgetting_mean"]) == table["rows"][0]["values"]["forgetting"]["mean"]
-    )
+    forgetting = table["rows"][0]["values"]["forgetting"]["mean"]
+    assert row["method"] == "'=a*b" and float(row["forgetting_mean"]) == forgetting
     assert "\x1b" not in latex + markdown + to_csv(written)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
-from reference.gaussian import make_arrays
+from reference.gaussian import make_arrays, make_domain_arrays
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.learners.options import configured_learner
@@ -23,6 +23,7 @@ from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
 QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4, device="cpu")
+DOMAINS = ("x", "y", "z")
 
 
 class Counting(CellReporter):
@@ -58,14 +59,24 @@ def counting():
 
 @pytest.fixture(scope="session")
 def make_data():
-    """Gaussian classes in memory: (rows of each class, dim, views, seed, noise) -> Data."""
+    """Gaussian classes in memory: (rows of each class, or of each in each domain, dim, views, seed, noise) -> Data."""
 
     def make(train=(9,) * 6, test=None, dim=12, views=3, seed=2, noise=0.7):
-        generator = np.random.default_rng(seed)
-        means = 2 * generator.normal(size=(len(train), dim))
-        test = (5,) * len(train) if test is None else test
-        splits = [make_arrays(generator, counts, dim, n, means, noise) for counts, n in ((train, 1 + views), (test, 1))]
-        return Data(*splits, tuple(f"class {c}" for c in range(len(train))))
+        generator, counts = np.random.default_rng(seed), np.array(train)
+        means = 2 * generator.normal(size=(counts.shape[-1], dim))
+        asked = (counts, np.where(counts > 0, 5, 0) if test is None else test)
+        names = tuple(f"class {c}" for c in range(counts.shape[-1]))
+        if counts.ndim == 1:
+            return Data(
+                *(make_arrays(generator, n, dim, v, means, noise) for n, v in zip(asked, (1 + views, 1), strict=True)),
+                names,
+            )
+        shifts = generator.normal(size=(len(counts), dim))
+        found = (
+            make_domain_arrays(generator, n, dim, v, means, shifts, noise)
+            for n, v in zip(asked, (1 + views, 1), strict=True)
+        )
+        return Data(*found, names, DOMAINS[: len(counts)])
 
     return make
 

@@ -1,7 +1,5 @@
 """What `tosca sweep show` tells of a ledger: ranking, main effects, exports; compared with plain arithmetic."""
 
-from __future__ import annotations
-
 import csv
 import io
 import itertools
@@ -34,30 +32,35 @@ GRID = [
 ]
 
 
-def test_best_settings_of_a_grid():
+def test_best_settings_and_main_effects_of_a_grid():
     best = best_settings(GRID, "score")
-    assert best_settings(GRID, "last_accuracy") == []
+    assert len(best) == 6 and best_settings(GRID, "last_accuracy") == []
     assert [row.point for row in best[:3]] == [{"l1": l1, "lr": 0.1} for l1 in (0.125, 0.25, 0.5)]
-    assert best[0].mean == pytest.approx(9.88)
-    assert best[0].spread == pytest.approx(0.01 / math.sqrt(2))
-    assert best[0].seeds == 2
-    assert len(best) == 6
-
-
-def test_one_seed_has_no_spread_and_one_setting_no_varying_key():
+    assert (best[0].mean, best[0].spread, best[0].seeds) == (pytest.approx(9.88), pytest.approx(0.01 / math.sqrt(2)), 2)
+    effects = main_effects(GRID, "score")
+    assert [(effect.key, effect.reach) for effect in effects] == [
+        ("lr", pytest.approx(9.0)),
+        ("l1", pytest.approx(0.375)),
+    ]
+    low, high = effects[0].levels
+    assert (low.label, low.n, high.label) == ("0.01", 6, "0.1")
+    scores = [c.result["score"] for c in GRID if c.content["setting"]["lr"] == 0.1]
+    assert (high.mean, high.spread) == pytest.approx((statistics.fmean(scores), statistics.stdev(scores)))
+    assert high.best == max(scores)
     (row,) = best_settings([GRID[0]], "score")
-    assert (row.point, row.seeds) == ({}, 1)
-    assert math.isnan(row.spread)
-    assert main_effects([GRID[0]], "score") == []
-    assert best_settings([], "score") == main_effects([], "score") == groups([]) == []
+    assert (row.point, row.seeds) == ({}, 1) and math.isnan(row.spread), "one seed has no spread, one setting no key"
+    assert main_effects([GRID[0]], "score") == best_settings([], "score") == main_effects([], "score") == groups([])
 
 
-def test_a_setting_that_diverged_for_a_seed_comes_after_those_that_did_not():
+def test_what_is_not_finished_does_not_count_and_what_diverged_for_a_seed_comes_last():
+    other = {"l1": 0.5, "flow": "tosca"}
     cells = [
         *GRID,
-        cell({"lr": 0.5, "l1": 0.5, "flow": "tosca"}, 99.0),
-        cell({"lr": 0.5, "l1": 0.5, "flow": "tosca"}, seed=1994, state=DIVERGED),
-        cell({"lr": 1.0, "l1": 0.5, "flow": "tosca"}, seed=1994, state=DIVERGED),
+        cell({"lr": 0.5} | other, 99.0),
+        cell({"lr": 0.5} | other, seed=1994, state=DIVERGED),
+        cell({"lr": 1.0} | other, seed=1994, state=DIVERGED),
+        *(cell({"lr": 2.0} | other, None), cell({"lr": 3.0} | other, state=OPEN)),
+        cell({"lr": 4.0} | other, state=FAILED),
     ]
     best = best_settings(cells, "score")
     assert best == best_settings(random.Random(1).sample(cells, len(cells)), "score"), "whatever the order"
@@ -67,41 +70,15 @@ def test_a_setting_that_diverged_for_a_seed_comes_after_those_that_did_not():
     assert [(level.label, level.n) for level in by_key["lr"].levels] == [("0.01", 6), ("0.1", 6), ("0.5", 1)]
 
 
-def test_main_effects_of_a_grid():
-    effects = main_effects(GRID, "score")
-    assert [effect.key for effect in effects] == ["lr", "l1"]
-    assert effects[0].reach == pytest.approx(9.0)
-    assert effects[1].reach == pytest.approx(0.375)
-    low, high = effects[0].levels
-    assert (low.label, low.n, high.label) == ("0.01", 6, "0.1")
-    scores = [c.result["score"] for c in GRID if c.content["setting"]["lr"] == 0.1]
-    assert (high.mean, high.spread) == pytest.approx((statistics.fmean(scores), statistics.stdev(scores)))
-    assert high.best == max(scores)
-
-
-def test_unfinished_failed_and_unscored_cells_do_not_count():
-    cells = [
-        cell({"lr": 0.1}, 5.0),
-        cell({"lr": 0.2}, None),
-        cell({"lr": 0.3}, state=OPEN),
-        cell({"lr": 0.4}, state=FAILED),
-    ]
-    assert [row.point for row in best_settings(cells, "score")] == [{"lr": 0.1}]
-    assert main_effects(cells, "score") == []
-
-
 def test_a_conditional_key_has_an_effect_only_where_it_stands():
-    cells = [cell({"optimizer": "adam"}, 1.0)] + [
-        cell({"optimizer": "sgd", "momentum": momentum, "milestones": [5, 9]}, momentum) for momentum in (0.5, 0.9)
-    ]
+    sgd = {"optimizer": "sgd", "milestones": [5, 9]}
+    cells = [cell({"optimizer": "adam"}, 1.0), *(cell(sgd | {"momentum": m}, m) for m in (0.5, 0.9))]
     assert varying_keys(cells) == ["optimizer", "milestones", "momentum"]
     effects = {effect.key: effect for effect in main_effects(cells, "score")}
     assert set(effects) == {"optimizer", "momentum"}
     assert sum(level.n for level in effects["momentum"].levels) == 2
-    assert [row.point for row in best_settings(cells, "score")][:2] == [
-        {"optimizer": "adam"},
-        {"optimizer": "sgd", "milestones": [5, 9], "momentum": 0.9},
-    ]
+    best = [row.point for row in best_settings(cells, "score")][:2]
+    assert best == [{"optimizer": "adam"}, {"optimizer": "sgd", "milestones": [5, 9], "momentum": 0.9}]
 
 
 @given(st.lists(st.integers(0, 40), min_size=20, max_size=60))
@@ -119,16 +96,12 @@ def test_many_values_are_shown_in_ranges_that_part_the_cells(values):
 
 
 def test_groups_are_never_mixed():
-    other = [cell({"lr": 0.1}, 50.0, select="test"), cell({"lr": 0.1}, 60.0, store="t")]
-    mixed = [*GRID, *other]
-    assert [(group.store, group.select, len(group.cells)) for group in groups(mixed)] == [
-        ("s", {"rows": "val"}, 12),
-        ("s", {"rows": "test"}, 1),
-        ("t", {"rows": "val"}, 1),
-    ]
+    mixed = [*GRID, cell({"lr": 0.1}, 50.0, select="test"), cell({"lr": 0.1}, 60.0, store="t")]
+    found = [(group.store, group.select["rows"], len(group.cells)) for group in groups(mixed)]
+    assert found == [("s", "val", 12), ("s", "test", 1), ("t", "val", 1)]
 
 
-def test_csv_has_one_row_a_cell_and_every_key():
+def test_csv_has_one_row_a_cell_and_every_key_and_a_spreadsheet_computes_nothing_of_it():
     cells = [
         cell({"lr": 0.1, "milestones": [1, 2]}, 5.5),
         cell({"lr": 0.2, "shuffle": True}, state=FAILED, store="t"),
@@ -136,31 +109,22 @@ def test_csv_has_one_row_a_cell_and_every_key():
     ]
     rows = list(csv.DictReader(io.StringIO(to_csv(cells))))
     assert [row["address"] for row in rows] == [c.address for c in cells]
-    assert [row["lr"] for row in rows] == ["0.1", "0.2", "0.3"]
-    assert rows[0]["milestones"] == "[1, 2]"
-    assert rows[1]["shuffle"] == "true"
-    assert [row["score"] for row in rows] == ["5.5", "", ""]
+    assert [(row["lr"], row["score"]) for row in rows] == [("0.1", "5.5"), ("0.2", ""), ("0.3", "")]
+    assert (rows[0]["milestones"], rows[1]["shuffle"], rows[1]["store"]) == ("[1, 2]", "true", "t")
     assert rows[2]["reason"] == 'loss, "NaN"\nat step 3'
-    assert rows[1]["store"] == "t"
-    assert json.loads(rows[0]["select"]) == {"rows": "val"}
-    assert "R" not in rows[0]
+    assert json.loads(rows[0]["select"]) == {"rows": "val"} and "R" not in rows[0]
+    hostile = ["=1+1", "+x", "-x", "@x", "\tx", "\rx", "＝x"]
+    cells = [cell({"=key": text, "lr": -0.5}, -1.5, store=text) for text in hostile]
+    for row, text in zip(csv.DictReader(io.StringIO(to_csv(cells))), hostile, strict=True):
+        assert row["'=key"] == row["store"] == "'" + text.replace("\r", "\\u000d")
+        assert (float(row["lr"]), float(row["score"])) == (-0.5, -1.5)
 
 
-def test_json_of_a_real_ledger(tmp_path):
-    with Ledger.open(tmp_path / "ledger") as ledger:
+def test_json_of_a_real_ledger(path):
+    with Ledger.open(path) as ledger:
         ledger.add([(c.address, c.content) for c in GRID])
         ledger.claim([GRID[0].address])
         ledger.record([Finished(GRID[0].address, DONE, {"score": None, "R": [[1.0, None]]})])
         found = json.loads(to_json(ledger.cells()))
     assert [row["address"] for row in found] == [c.address for c in GRID]
-    assert found[0]["result"] == {"score": None, "R": [[1.0, None]]}
-    assert found[1]["state"] == "open"
-
-
-def test_a_spreadsheet_computes_nothing_of_a_ledger():
-    hostile = ["=1+1", "+x", "-x", "@x", "\tx", "\rx", "＝x"]
-    cells = [cell({"=key": text, "lr": -0.5}, -1.5, store=text) for text in hostile]
-    rows = list(csv.DictReader(io.StringIO(to_csv(cells))))
-    for row, text in zip(rows, hostile, strict=True):
-        assert row["'=key"] == row["store"] == "'" + text.replace("\r", "\\u000d")
-        assert (float(row["lr"]), float(row["score"])) == (-0.5, -1.5)
+    assert found[0]["result"] == {"score": None, "R": [[1.0, None]]} and found[1]["state"] == "open"

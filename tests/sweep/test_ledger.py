@@ -1,14 +1,8 @@
-"""The ledger: states against a plain model, leases, and real processes, some of which are killed."""
+"""The ledger: states against a plain model, and leases."""
 
-import random
-import signal
-import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,8 +90,11 @@ TestAgainstModel.settings = settings(max_examples=times(20, 300), stateful_step_
 TestAgainstModel.pytestmark = [pytest.mark.campaign]
 
 
-def test_a_cell_says_all_that_is_known_of_it(path):
+def test_a_cell_says_all_that_is_known_of_it_and_what_makes_no_sense_is_refused(path):
     with Ledger.open(path) as ledger:
+        with pytest.raises(ValueError, match="JSON"):
+            ledger.add([("good", {}), ("bad", {"lr": float("nan")})])
+        assert ledger.cells() == []
         fill(ledger)
         assert ledger.claim(["cell-1"]) == {"cell-1"}
         ledger.record([Finished("cell-1", DIVERGED, {"score": None}, "no file \udcff.png")])
@@ -108,45 +105,28 @@ def test_a_cell_says_all_that_is_known_of_it(path):
     assert cell.reason == r"no file \udcff.png"
 
 
-def test_what_makes_no_sense_is_refused_before_anything_is_written(path):
-    with Ledger.open(path) as ledger:
-        with pytest.raises(ValueError, match="JSON"):
-            ledger.add([("good", {}), ("bad", {"lr": float("nan")})])
-        assert ledger.cells() == []
-
-
-def test_more_addresses_than_a_statement_has_variables(path):
-    addresses = [f"{number:064x}" for number in range(40_000)]
-    with Ledger.open(path) as ledger:
+def test_threads_share_a_ledger_of_more_addresses_than_a_statement_has_variables(path):
+    addresses = [f"{number:064x}" for number in range(33_000)]
+    with Ledger.open(path) as ledger, ThreadPoolExecutor(4) as pool:
         fill(ledger, addresses)
-        assert ledger.claim(addresses[3:]) == set(addresses[3:])
+        parts = pool.map(ledger.claim, [addresses[3:], addresses[3:], addresses[:5]])
+        assert sorted(address for part in parts for address in part) == addresses
         ledger.record([Finished(address, DONE, {"score": 1.0}) for address in addresses])
         assert ledger.counts(addresses[5:])[DONE] == len(addresses) - 5
-        assert len(ledger.cells(addresses, state=DONE)) == len(addresses) - 3
-
-
-def test_threads_share_a_ledger(path):
-    with Ledger.open(path) as ledger, ThreadPoolExecutor(4) as pool:
-        fill(ledger)
-        taken = [address for part in pool.map(lambda name: ledger.claim([name]), 2 * NAMES) for address in part]
-        assert sorted(taken) == NAMES
+        assert len(ledger.cells(addresses, state=DONE)) == len(addresses)
 
 
 # Leases
-
-
-def late(path, seconds):
-    """All owners were last heard of so much earlier."""
-    sql(path, "UPDATE owners SET beat = beat - ?", seconds)
 
 
 def test_an_owner_that_is_silent_too_long_has_lost_its_cells(path):
     with Ledger.open(path) as old, Ledger.open(path) as new:
         fill(old)
         assert old.claim(NAMES) == set(NAMES)
-        late(path, 100)
+        late = "UPDATE owners SET beat = beat - 100"  # last heard of so much earlier
+        sql(path, late)
         assert new.claim(NAMES) == set()
-        late(path, 100)
+        sql(path, late)
         assert new.claim(NAMES[:3]) == set(NAMES[:3])
         new.record([Finished("cell-0", DONE, {"score": 1.0})])
         old.record([Finished(name, DONE, {"score": 3.0}) for name in NAMES])  # changes nothing that is another's now
@@ -175,73 +155,3 @@ def test_an_owner_that_cannot_be_seen_from_here_is_believed(path, monkeypatch):
         assert here.claim(NAMES) == set()
         sql(path, "UPDATE owners SET place = ?", ledger_file.this_place())
         assert here.claim(NAMES) == set(NAMES)
-
-
-# Processes
-
-# Claims in bites, writes each cell that it runs to its own file, and then each that is recorded; ends when nothing is left.
-WORKER = """
-import os, sys, time
-from pathlib import Path
-from tosca_cache.sweep.ledger import DONE, OPEN, RUNNING, Finished, Ledger
-
-path, diary, bite, pause = Path(sys.argv[1]), open(sys.argv[2], "ab", buffering=0), int(sys.argv[3]), float(sys.argv[4])
-with Ledger.open(path) as ledger:
-    content = {"setting": {}, "seed": 1, "select": {"rows": "val"}, "store": "s", "arithmetic": 1}
-    ledger.add((f"{n:064x}", content) for n in range(int(sys.argv[5])))
-    print("ready", flush=True)
-    while left := [cell.address for state in (OPEN, RUNNING) for cell in ledger.cells(state=state)]:
-        taken = ledger.claim(left[:bite])
-        for address in taken:
-            diary.write(f"run {address}\\n".encode())
-            time.sleep(pause)
-        ledger.record([Finished(a, DONE, {"score": int(a, 16) / 7, "by": os.getpid()}) for a in taken])
-        diary.write("".join(f"recorded {address} {os.getpid()}\\n" for address in taken).encode())
-"""
-
-
-def start(path, diary, *, bite, pause, cells):
-    command = [sys.executable, "-c", WORKER, path, diary, str(bite), str(pause), str(cells)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def entries(diary, word):
-    """What a worker wrote, without a line that its death cut short."""
-    lines = diary.read_text().splitlines(keepends=True) if diary.exists() else []
-    return [line.split()[1:] for line in lines if line.startswith(word + " ") and line.endswith("\n")]
-
-
-def is_sound(path):
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-@pytest.mark.campaign
-def test_after_kills_the_next_process_finishes_the_rest(tmp_path):
-    path, generator, recorded, held, cells = tmp_path / "ledger", random.Random(1), {}, 0, 400
-    for number in range(times(6, 60)):
-        diary = tmp_path / f"diary{number}"
-        worker = start(path, diary, bite=5, pause=0.02, cells=cells)
-        if number % 6 != 5:  # the sixth dies at its beginning, perhaps
-            while not entries(diary, "recorded" if number == 0 else "run"):
-                assert worker.poll() is None, worker.stderr.read()
-                time.sleep(0.002)
-        time.sleep(generator.uniform(0, 0.15))
-        worker.send_signal(signal.SIGKILL)
-        worker.communicate()
-        recorded |= dict(entries(diary, "recorded"))
-        with Ledger.open(path, read_only=True) as ledger:
-            held += len(ledger.cells(state=RUNNING)) > 0
-            found = {cell.address: str(cell.result["by"]) for cell in ledger.cells(state=DONE)}
-        assert recorded.items() <= found.items()
-        assert is_sound(path)
-    assert held >= 3  # otherwise the kills show nothing
-    worker = start(path, tmp_path / "diary", bite=100, pause=0, cells=cells)
-    _, errors = worker.communicate()
-    assert worker.returncode == 0, errors
-    with Ledger.open(path, read_only=True) as ledger:
-        done = {cell.address: cell.result for cell in ledger.cells(state=DONE)}
-    assert len(done) == cells and is_sound(path)
-    assert recorded.items() <= {address: str(result["by"]) for address, result in done.items()}.items()
-    assert all(result["score"] == int(address, 16) / 7 for address, result in done.items())
-    assert not {address for (address,) in entries(tmp_path / "diary", "run")} & set(recorded)

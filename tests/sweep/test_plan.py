@@ -9,40 +9,27 @@ from hypothesis import strategies as st
 
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.sweep.block import run_block
-from tosca_cache.sweep.plan import SHAPE_KEYS, estimate, plan_groups
+from tosca_cache.sweep.plan import plan_groups
 from tosca_cache.train.engines import Engine
 
 CPU = torch.device("cpu")
 SHAPES = {
-    "mlp_ratio": [2, 4],
-    "se_ratio": [3, 4],
-    "epochs": [1, 2],
-    "batch_size": [4, 8],
-    "increment": [1, 2, 3],
-    "init_cls": [None, 1],
-    "shuffle": [True, False],
+    **{"mlp_ratio": [2, 4], "se_ratio": [3, 4], "epochs": [1, 2], "batch_size": [4, 8]},
+    **{"increment": [1, 2, 3], "init_cls": [None, 1], "shuffle": [True, False]},
 }
 OTHERS = {
-    "lr": [0.01, 0.02],
-    "l1": [0.0, 1e-3],
-    "weight_decay": [0.0, 1e-3],
-    "momentum": [0.0, 0.9],
-    "scheduler": ["cosine", "constant"],
-    "optimizer": ["sgd", "adam", "adamw"],
+    **{"lr": [0.01, 0.02], "l1": [0.0, 1e-3], "weight_decay": [0.0, 1e-3], "momentum": [0.0, 0.9]},
+    **{"scheduler": ["cosine", "constant"], "optimizer": ["sgd", "adam", "adamw"]},
     "flow": ["tosca", "tosca_r", "adapter", "calibrator"],
 }
-SETTING = st.fixed_dictionaries(
-    {},
-    optional={key: st.sampled_from(values) for key, values in {**SHAPES, **OTHERS}.items()},
-)
-CELLS = st.lists(
-    st.tuples(SETTING, st.integers(1, 3), st.sampled_from(["val", "test", "half-1"])), min_size=1, max_size=12
-)
+SETTING = st.fixed_dictionaries({}, optional={key: st.sampled_from(found) for key, found in (SHAPES | OTHERS).items()})
+ROWS = st.sampled_from(["val", "test", "half-1"])
+CELLS = st.lists(st.tuples(SETTING, st.integers(1, 3), ROWS), min_size=1, max_size=12)
 
 
 @dataclass(frozen=True)
 class Recording(Engine):
-    """An engine that has room for `most` models, and remembers how many lanes and models it was given."""
+    """An engine that has room for `most` models, fails with one setting, and remembers its lanes and models."""
 
     most: int = 10**6
     error: type[BaseException] = MemoryError
@@ -52,14 +39,6 @@ class Recording(Engine):
         self.given.append((len(lanes), len(members)))
         if len(members) > self.most:
             raise self.error("no room")
-        return super().fit(parameters, lanes, members, on_epoch=on_epoch)
-
-
-@dataclass(frozen=True)
-class Refusing(Engine):
-    """An engine with a bug that one setting triggers."""
-
-    def fit(self, parameters, lanes, members, *, on_epoch=None):
         if any(member.settings.lr == 0.666 for member in members):
             raise RuntimeError("a kernel is broken")
         return super().fit(parameters, lanes, members, on_epoch=on_epoch)
@@ -81,28 +60,20 @@ def measured(finished):
     engine=st.builds(Engine, st.sampled_from(["torch", "native"]), st.integers(1, 3)),
 )
 def test_every_cell_is_in_one_block_of_its_own_shape(make_data, quick, cell_of, mixture, memory, jobs, engine):
+    """And what changes no shape makes no group."""
     cells = [cell_of(replace(quick, **setting), seed, rows) for setting, seed, rows in mixture]
     groups = plan_groups(cells, make_data(), engine, CPU, memory=memory, jobs=jobs)
     assert sorted(cell.address for g in groups for b in g.blocks for cell in b) == sorted(c.address for c in cells)
-    shapes = [{(c.scenario, *(getattr(c.config, key) for key in SHAPE_KEYS)) for c in g.cells} for g in groups]
+    shapes = [{(c.scenario, *(getattr(c.config, key) for key in SHAPES)) for c in g.cells} for g in groups]
     assert all(len(found) == 1 for found in shapes)
     assert len(set().union(*shapes)) == len(groups)
-    for group in groups:
+    for group, ((_, *shape),) in zip(groups, shapes, strict=True):
+        assert group.describe().items() >= dict(zip(SHAPES, shape, strict=True)).items()
         models = [{cell.trained for cell in block} for block in group.blocks]
         assert 1 <= min(map(len, models)) <= max(map(len, models)) <= group.most
         assert max(map(len, models)) - min(map(len, models)) <= 1
         assert len(set().union(*models)) == sum(map(len, models))  # no model is trained in two blocks
         assert group.bytes > 0
-
-
-@pytest.mark.parametrize("key", [*SHAPES, *OTHERS])
-def test_only_what_changes_shapes_makes_groups(make_data, quick, cell_of, key):
-    values = {**SHAPES, **OTHERS}[key]
-    cells = [cell_of(replace(quick, **{key: value}), seed) for value in values for seed in (1, 2)]
-    groups = plan_groups(cells, make_data(), Engine(), CPU)
-    assert len(groups) == (len(values) if key in SHAPES else 1)
-    if key in SHAPES:
-        assert [group.describe()[key] for group in groups] == values
 
 
 @given(memory=st.integers(0, 2**23), more=st.integers(0, 2**23), jobs=st.integers(1, 4))
@@ -118,41 +89,23 @@ def test_less_memory_makes_smaller_blocks(make_data, quick, cell_of, memory, mor
     assert [len(block) for block in one.blocks] == [1] * 40
 
 
-def test_members_of_one_seed_share_one_copy_of_its_features(make_data, quick, cell_of):
-    engine, data, seen = Recording(), make_data(), []
-    cells = [cell_of(replace(quick, lr=lr), seed) for lr in (0.01, 0.02, 0.03, 0.04, 0.05) for seed in (1, 2)]
-    run_block(cells, data, engine, on_task=lambda done, tasks: seen.append((done, tasks)))
-    assert engine.given == [(2, 10)] * 3
-    assert seen == [(0, 3), (1, 3), (2, 3)]
-
-
-def test_routers_of_one_setting_share_one_training(make_data, quick, cell_of):
-    engine, data = Recording(), make_data(noise=2.5)
-    routers = ("sample", "lda", "ridge", "prototype")
-    cells = [cell_of(replace(quick, router=router), seed) for router in routers for seed in (1, 2)]
-    (group,) = plan_groups(cells, data, Engine("native", 1), CPU)
-    assert [len(block) for block in group.blocks] == [8]
-    found = run_block(group.blocks[0], data, engine)
-    assert engine.given == [(2, 2)] * 3
-    alone = measured([finished for cell in cells for finished in run_block([cell], data, Engine())])
-    assert measured(found) == alone
-    assert len({tuple(map(tuple, result["R"])) for result in alone.values()}) > 2  # routers do differ
-
-
 @pytest.mark.parametrize("threads", [1, 2])
-def test_what_routers_learn_without_modules_is_learned_once_a_seed(make_data, quick, cell_of, monkeypatch, threads):
-    data, routers = make_data(noise=2.5), ("lda", "mixture", "pool", "mixture-adapted")
-    cells = [
-        cell_of(replace(quick, lr=lr, router=router), seed)
-        for router in routers
-        for lr in (0.01, 0.3)
-        for seed in (1, 2)
-    ]
+def test_cells_of_a_block_share_what_they_can_and_give_what_each_gives_alone(
+    make_data, quick, cell_of, monkeypatch, threads
+):
+    """One copy of a seed's features, one training of a setting, and one of each classifier that needs no modules."""
+    data, routers = make_data(noise=2.5), ("lda", "mixture", "pool", "mixture-adapted", "sample")
+    cells = [cell_of(replace(quick, lr=lr, router=r), seed) for r in routers for lr in (0.01, 0.3) for seed in (1, 2)]
+    (group,) = plan_groups(cells, data, Engine("native", 1), CPU)
+    assert sorted(map(len, group.blocks)) == [20]
     alone = measured([finished for cell in cells for finished in run_block([cell], data, Engine("native"))])
-    learned, observe = [], Lda.observe
+    engine, learned, seen, observe = Recording("native", threads), [], [], Lda.observe
     monkeypatch.setattr(Lda, "observe", lambda self, x, *rest: learned.append(len(x)) or observe(self, x, *rest))
-    assert measured(run_block(cells, data, Engine("native", threads))) == alone
+    found = run_block(group.blocks[0], data, engine, on_task=lambda done, tasks: seen.append((done, tasks)))
+    assert measured(found) == alone
+    assert engine.given == [(2, 4)] * 3 and seen == [(0, 3), (1, 3), (2, 3)]
     assert len(learned) == 2 * 3 * 4  # seeds, tasks, and LDA with and without views on a trial and for good
+    assert len({tuple(map(tuple, result["R"])) for result in alone.values()}) > 2  # routers do differ
 
 
 @pytest.mark.parametrize(
@@ -174,15 +127,8 @@ def test_a_cell_that_fails_harms_no_other(make_data, quick, cell_of):
     (alone,) = run_block([cell_of(quick)], data, Recording(most=0))
     assert (alone.state, alone.reason) == ("failed", "MemoryError: no room"), "it does not fit even alone"
     cells = [cell_of(replace(quick, lr=lr)) for lr in (0.01, 0.02, 0.666, 0.03, 0.04)]
-    found = run_block(cells, data, Refusing("native"))
+    found = run_block(cells, data, Recording("native"))
     assert [cell.state for cell in found] == ["done", "done", "failed", "done", "done"]
     assert found[2].reason == "RuntimeError: a kernel is broken"
     good = [cell for cell in cells if cell.config.lr != 0.666]
     assert measured(found) == measured(run_block(good, data, Engine("native")))
-
-
-def test_time_is_estimated_for_all_cells_of_a_group(make_data, quick, cell_of):
-    cells = [cell_of(replace(quick, lr=lr, flow=flow)) for lr in (0.01, 0.02) for flow in ("tosca", "adapter")]
-    for engine in (Engine("torch"), Engine("native", 2)):
-        (group,) = plan_groups(cells, make_data(), engine, CPU)
-        assert estimate(group, engine, CPU) > 0

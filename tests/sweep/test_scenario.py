@@ -1,4 +1,4 @@
-"""What cells are trained and scored on: row by row, and that no test row decides anything that must be honest."""
+"""What cells are trained and scored on, row by row, where tasks bring classes and where they bring domains."""
 
 from dataclasses import replace
 
@@ -7,130 +7,158 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Scenario, make_scenario
 from tosca_cache.sweep.search import Search
 from tosca_cache.sweep.space import parse_set
-from tosca_cache.tasks import class_order
+from tosca_cache.tasks import class_order, domain_order
 
+CLASSES = TrainConfig(increment=2)
+DOMAINS = TrainConfig(incremental="domains")
+# Rows of each class; of each class in each domain: none, or enough to hold one out.
 COUNTS = st.lists(st.integers(2, 12), min_size=4, max_size=8)
+ROW = st.lists(st.just(0) | st.integers(2, 9), min_size=5, max_size=5).filter(lambda row: sum(map(bool, row)) > 1)
+STREAMS = st.tuples(COUNTS, st.builds(TrainConfig, increment=st.integers(1, 4), shuffle=st.booleans())) | st.tuples(
+    st.lists(ROW, min_size=3, max_size=3), st.builds(TrainConfig, incremental=st.just("domains"), shuffle=st.booleans())
+)
 FRACTIONS = st.sampled_from([0.01, 0.2, 0.25, 0.5, 0.9, 0.99])
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def split_rows(stream, split):
-    """Store rows, class names and features of one split of all tasks, in the order of the rows."""
-    parts = [stream.task(t).train if split == "train" else stream.test(t) for t in range(len(stream))]
-    index = np.concatenate([part.index for part in parts])
-    names = np.array(stream.class_names)[np.concatenate([part.labels for part in parts])]
-    order = np.argsort(index, kind="stable")
-    return index[order], names[order], np.concatenate([part.features for part in parts])[order]
+def rows_of(stream, split, arrays):
+    """{store row: (domain's name, class's name)} of one split of all tasks, whose features are those of the store."""
+    found = {}
+    for t in range(len(stream)):
+        rows = stream.task(t).train if split == "train" else stream.test(t)
+        np.testing.assert_array_equal(rows.features, arrays.features[rows.index])
+        domain = stream.domain_names[t] if stream.domain_names else ""
+        names = [stream.class_names[c] for c in stream.class_of[rows.labels]]
+        found |= {int(row): (domain, name) for row, name in zip(rows.index, names, strict=True)}
+    return found
 
 
-def rows_of(arrays, classes):
-    return np.flatnonzero(np.isin(arrays.labels, classes))
+def truth(data, split, chosen=lambda d, c: True):
+    """The same of all rows of a split whose domain and class are chosen."""
+    arrays = getattr(data, split)
+    domains = np.zeros_like(arrays.labels) if arrays.domains is None else arrays.domains
+    pairs, names = zip(domains.tolist(), arrays.labels.tolist(), strict=True), data.domain_names or ("",)
+    return {row: (names[d], data.class_names[c]) for row, (d, c) in enumerate(pairs) if chosen(d, c)}
 
 
-def assert_are(found, arrays, rows, names):
-    """That rows read from a stream are these of a split, with their own labels and features."""
-    np.testing.assert_array_equal(found[0], rows)
-    np.testing.assert_array_equal(found[1], np.array(names)[arrays.labels[rows]])
-    np.testing.assert_array_equal(found[2], arrays.features[rows])
-
-
-@given(counts=COUNTS, fraction=FRACTIONS, seed=SEEDS, increment=st.integers(1, 4), shuffle=st.booleans())
-def test_val_cuts_the_train_rows_of_every_class_in_two(make_data, quick, counts, fraction, seed, increment, shuffle):
+@given(asked=STREAMS, fraction=FRACTIONS, seed=SEEDS)
+def test_val_cuts_the_train_rows_of_every_class_in_two(make_data, asked, fraction, seed):
+    counts, config = asked
     data = make_data(counts)
     data.test.features[:] = np.nan
-    config = replace(quick, increment=increment, shuffle=shuffle)
     stream = make_scenario(Scenario("val", fraction), config, data, seed)
-    kept, held = split_rows(stream, "train"), split_rows(stream, "test")
-    for found in (kept, held):
-        assert_are(found, data.train, found[0], data.class_names)
-    np.testing.assert_array_equal(np.sort(np.concatenate([kept[0], held[0]])), np.arange(sum(counts)))
-    for n, name in zip(counts, data.class_names, strict=True):
-        out = (held[1] == name).sum()
-        assert 1 <= out <= n - 1
-        assert abs(out - fraction * n) <= 0.5 or out in (1, n - 1)
-    assert len(stream) == -(-len(counts) // increment)
+    kept, held = (rows_of(stream, split, data.train) for split in ("train", "test"))
+    assert not set(kept) & set(held) and kept | held == truth(data, "train")
+    for d, row in enumerate(np.atleast_2d(counts)):
+        for c, n in enumerate(row):
+            out = list(held.values()).count(((data.domain_names or ("",))[d], data.class_names[c]))
+            assert (not n and not out) or (1 <= out <= n - 1 and (abs(out - fraction * n) <= 0.5 or out in (1, n - 1)))
+    assert len(stream) == (len(counts) if data.domain_names else -(-len(counts) // config.increment))
 
 
-@given(counts=COUNTS, seed=SEEDS)
-def test_first_task_is_val_on_the_classes_of_the_first_task(make_data, quick, counts, seed):
-    data = make_data(counts)
-    whole = make_scenario(Scenario("val", 0.25), replace(quick, init_cls=3), data, seed)
-    first = make_scenario(Scenario("first-task", 0.25), replace(quick, init_cls=3), data, seed)
+@given(asked=STREAMS, seed=SEEDS)
+def test_first_task_is_val_on_the_first_task(make_data, asked, seed):
+    data, config = make_data(asked[0]), asked[1]
+    config = config if data.domain_names else replace(config, init_cls=3)
+    whole, first = (make_scenario(Scenario(rows, 0.25), config, data, seed) for rows in ("val", "first-task"))
     assert len(first) == 1
     for ours, theirs in ((first.task(0).train, whole.task(0).train), (first.test(0), whole.test(0))):
-        np.testing.assert_array_equal(ours.labels, theirs.labels)
-        np.testing.assert_array_equal(ours.index, theirs.index)
-        np.testing.assert_array_equal(ours.features, theirs.features)
-    assert first.class_names == whole.class_names[:3]
-    assert whole.class_names == tuple(data.class_names[c] for c in class_order(len(counts), seed))
+        for name in ("labels", "index", "features"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    if data.domain_names:
+        assert first.domain_names == whole.domain_names[:1]
+        np.testing.assert_array_equal(first.class_of, whole.class_of[: len(first.class_of)])
+    else:
+        assert first.class_names == whole.class_names[:3]
+        order = class_order(len(asked[0]), seed, shuffle=config.shuffle)
+        assert whole.class_names == tuple(data.class_names[c] for c in order)
 
 
-def test_held_out_rows_follow_from_the_seed_and_from_nothing_else(make_data, quick):
-    data = make_data((20,) * 6)
+@given(asked=STREAMS, seed=SEEDS)
+def test_halves_are_disjoint_and_whole_and_test_is_all(make_data, asked, seed):
+    counts, config = asked[0], asked[1] if asked[1].incremental == "domains" else replace(asked[1], increment=2)
+    data = make_data(counts, test=np.where(np.array(counts) > 0, 1 + np.array(counts) % 3, 0))
+    own = [np.flatnonzero(row).tolist() for row in np.atleast_2d(counts)]
+    halves = {
+        "half-1": [classes[: len(classes) // 2] for classes in own],
+        "half-2": [classes[len(classes) // 2 : len(classes) // 2 * 2] for classes in own],
+        "test": own,
+    }
+    for rows, classes in halves.items():
+        stream = make_scenario(Scenario(rows), config, data, seed)
+        if data.domain_names:
+            order = domain_order(data.train.domains, seed, shuffle=config.shuffle)
+            assert stream.domain_names == tuple(data.domain_names[d] for d in order)
+        for split in ("train", "test"):
+            expected = truth(data, split, lambda d, c, own=classes: c in own[d])
+            assert rows_of(stream, split, getattr(data, split)) == expected
 
-    def held(seed, **setting):
-        stream = make_scenario(Scenario("val", 0.2), replace(quick, **setting), data, seed)
-        return split_rows(stream, "test")[0].tolist()
+
+@pytest.mark.parametrize("config", [CLASSES, DOMAINS], ids=["classes", "domains"])
+def test_held_out_rows_follow_from_the_seed_and_from_nothing_else(make_data, config):
+    data = make_data((20,) * 6 if config is CLASSES else [[9] * 4] * 3)
+
+    def held(seed, rows=data, **setting):
+        found = rows_of(make_scenario(Scenario("val", 0.2), replace(config, **setting), rows, seed), "test", rows.train)
+        return {row for row, (domain, _) in found.items() if domain in ("", "y")}
 
     expected = held(1)
-    assert expected == held(1)
-    for setting in ({"lr": 0.1, "l1": 0.0}, {"increment": 4, "epochs": 7}, {"shuffle": False}, {"optimizer": "adam"}):
+    for setting in ({"lr": 0.1, "l1": 0.0}, {"epochs": 7}, {"shuffle": False}, {"optimizer": "adam"}):
         assert held(1, **setting) == expected
-    assert len({tuple(held(seed)) for seed in range(5)}) == 5
+    assert len({tuple(sorted(held(seed))) for seed in range(5)}) == 5
+    if config is CLASSES:
+        assert held(1, increment=4) == expected
+    else:
+        chosen = np.ones((3, 4), dtype=bool)
+        chosen[0] = False
+        assert held(1, data.where(chosen)) == expected, "whatever other domains there are"
 
 
-@given(counts=COUNTS, seed=SEEDS, rows=st.sampled_from(["half-1", "half-2", "test"]))
-def test_halves_are_disjoint_and_whole_and_test_is_all(make_data, quick, counts, seed, rows):
-    data = make_data(counts, test=[1 + n % 3 for n in counts])
-    half = len(counts) // 2
-    classes = {"half-1": range(half), "half-2": range(half, 2 * half), "test": range(len(counts))}[rows]
-    stream = make_scenario(Scenario(rows), quick, data, seed)
-    assert set(stream.class_names) == {data.class_names[c] for c in classes}
-    for split in ("train", "test"):
-        arrays = getattr(data, split)
-        assert_are(split_rows(stream, split), arrays, rows_of(arrays, list(classes)), data.class_names)
-
-
-@pytest.mark.parametrize("rows", ["val", "first-task"])
-def test_a_class_of_one_row_cannot_be_held_out(make_data, quick, rows):
-    data = make_data((4, 1, 4, 4))
-    with pytest.raises(UsageError, match="'class 1' has 1 train rows") as raised:
-        make_scenario(Scenario(rows, 0.2), replace(quick, increment=4), data, 1)
-    assert "two-phase" in raised.value.remedy
-    assert len(make_scenario(Scenario("half-2"), quick, data, 1)) == 1
-
-
-@pytest.mark.parametrize("setting", [{"increment": 3}, {"init_cls": 3}])
-def test_halves_too_small_for_a_task_are_refused(make_data, quick, setting):
-    with pytest.raises(UsageError, match="half of the classes are 2, fewer than the 3 of a task"):
-        make_scenario(Scenario("half-1"), replace(quick, **setting), make_data((4,) * 5), 1)
+@pytest.mark.parametrize(
+    ("counts", "config", "rows", "words"),
+    [
+        ((4, 1, 4, 4), replace(CLASSES, increment=4), "val", "'class 1' has 1 train rows"),
+        ((4, 1, 4, 4), replace(CLASSES, increment=4), "first-task", "'class 1' has 1 train rows"),
+        ([[4] * 3, [4, 1, 4], [4] * 3], DOMAINS, "val", "class 'class 1' of domain 'y' has 1 train rows"),
+        ([[4] * 3, [4, 0, 0], [4] * 3], DOMAINS, "half-1", "domain 'y' has one class, which has no half"),
+        ((4,) * 5, replace(CLASSES, increment=3), "half-1", "half of the classes are 2, fewer than the 3 of a task"),
+        ((4,) * 5, replace(CLASSES, init_cls=3), "half-1", "half of the classes are 2, fewer than the 3 of a task"),
+    ],
+)
+def test_what_cannot_be_held_out_or_halved_is_refused(make_data, counts, config, rows, words):
+    with pytest.raises(UsageError, match=words) as raised:
+        make_scenario(Scenario(rows, 0.2), config, make_data(counts), 1)
+    assert ("two-phase" if "rows" in words else "--tune-store") in raised.value.remedy
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 20, float("nan")])
-def test_fractions_that_are_none(quick, fraction):
+def test_fractions_that_are_none(fraction):
     with pytest.raises(UsageError) as raised:
-        SweepRequest(quick, parse_set([]), seeds=(1,), fraction=fraction)
+        SweepRequest(CLASSES, parse_set([]), seeds=(1,), fraction=fraction)
     assert raised.value.where == "--val-fraction"
 
 
 @pytest.mark.parametrize("select", ["val", "first-task"])
-def test_a_search_works_where_test_features_are_no_numbers(make_data, make_runner, quick, select):
-    """Whatever reads one of them cannot give a finite score, or the same choice as with proper test rows."""
-    request = SweepRequest(quick, parse_set(["lr=0.001,0.05", "flow=tosca,adapter"]), seeds=(1, 2), select=select)
+def test_no_test_row_and_no_row_of_a_later_task_decides_an_honest_search(make_data, make_runner, quick, select):
+    """Where such features are no numbers, whatever reads one cannot give the same choice as without."""
+    seeds = (1, 2) if select == "val" else (3,)
+    request = SweepRequest(quick, parse_set(["lr=0.001,0.05", "flow=tosca,adapter"]), seeds=seeds, select=select)
     tables = []
     for spoiled in (True, False):
         data = make_data(noise=2.0)
         if spoiled:
             data.test.features[:] = np.nan
+        if spoiled and select == "first-task":
+            data.train.features[np.isin(data.train.labels, class_order(6, 3)[2:])] = np.nan
         with make_runner(data) as runner:
             search = Search(request, runner)
             assert search.run()
             tables.append([(s.point, s.mean, s.spread) for s in search.scored()])
-    assert len(tables[0]) == 4
-    assert np.isfinite([mean for _, mean, _ in tables[0]]).all()
-    assert tables[0] == tables[1]
+    assert len(tables[0]) == 4 and np.isfinite([mean for _, mean, _ in tables[0]]).all()
+    assert [row[:2] for row in tables[0]] == [row[:2] for row in tables[1]]

@@ -1,5 +1,6 @@
 """Sweeps in real processes: killed at any moment, two on one ledger, and over the workers of loky, Dask and Ray."""
 
+import itertools
 import os
 import random
 import signal
@@ -7,12 +8,13 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from campaign import times
 from commands import Command, cluster_of, hold, loky_worker, process_below, together, warm_loky
+from ledger_help import sql
 
 from tosca_cache import workers
 from tosca_cache.config import to_toml
@@ -20,6 +22,8 @@ from tosca_cache.errors import RunError
 from tosca_cache.store import open_store
 from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
+from tosca_cache.sweep.runner import shared_data, shared_features
+from tosca_cache.sweep.scenario import read_data
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.native.library import load_library
 
@@ -51,10 +55,19 @@ def request_of(base):
 
 def start(ledger, before=None):
     """The same sweep as a command in a process of its own."""
-    axes = [word for axis in AXES for word in ("--set", axis)]
-    seeds = ["--seeds", "1,2", "--report-seeds", "1,2"]
-    where = ["--config", "setting.toml", "--store", "store", "--ledger", ledger]
-    return Command("sweep", *axes, *seeds, *where, before=before)
+    asked = [
+        "--config",
+        "setting.toml",
+        "--store",
+        "store",
+        "--ledger",
+        ledger,
+        "--seeds",
+        "1,2",
+        "--report-seeds",
+        "1,2",
+    ]
+    return Command("sweep", *(f"--set={axis}" for axis in AXES), *asked, before=before)
 
 
 def finish(command):
@@ -96,7 +109,7 @@ def recorded(ledger, cells_in):
 def test_killed_again_and_again_the_same_command_finishes_the_rest(place, results, cells_in):
     """Once a block more is recorded, and then at any moment."""
     ledger, known, moments = place / "sweep.sqlite", {}, random.Random(1)
-    for number in range(times(3, 23)):
+    for number in range(times(3, 40)):
         command = start(ledger, partial(hold, LEDGER, "record"))
         if number < 2:
             command.wait_until(lambda before=len(known): len(recorded(ledger, cells_in)) > before)
@@ -112,6 +125,7 @@ def test_killed_again_and_again_the_same_command_finishes_the_rest(place, result
     cells = {cell.address: cell for cell in cells_in(ledger)}
     assert {address: cells[address] for address in known} == known, "finished cells are never run again"
     assert outcome(cells.values()) == results(cells_in)
+    assert sql(ledger, "PRAGMA integrity_check") == [("ok",)]
     assert report_path(ledger).exists() and best_path(ledger).exists()
 
 
@@ -126,88 +140,62 @@ def test_two_sweeps_on_one_ledger_share_its_cells(place, results, cells_in):
     assert outcome(cells) == results(cells_in)
 
 
-def run_on_workers(place, base, resources, reporter):
-    # The store by its relative path, and workers that were started in another folder.
-    return run_sweep(
-        request_of(base), open_store(Path("store")), place / "ledger", resources=resources, reporter=reporter
-    )
+@pytest.fixture(params=["loky", *(pytest.param(name, marks=pytest.mark.long) for name in ("dask", "ray"))])
+def workers_to_kill(request):
+    """Workers of each kind, and what gives the number of one of their processes."""
+    if request.param != "loky":
+        pytest.importorskip({"dask": "distributed"}.get(request.param, request.param))
+        with cluster_of(request.param) as scheduler:
+            pattern = "ray::_call" if request.param == "ray" else ".*multiprocessing.spawn"
+            yield Resources(request.param, 2, scheduler), lambda: process_below(pattern)
+    else:
+        with warm_loky():
+            yield Resources(jobs=2), loky_worker
 
 
-@pytest.fixture
-def killing(counting):
-    """A reporter that kills a process with -9 as soon as there are results: (what gives its number) -> reporter."""
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
+def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
+    place, results, cells_in, base, counting, workers_to_kill
+):
+    """The store by its relative path, and workers that were started in another folder."""
+    resources, victim = workers_to_kill
 
-    def make(victim):
-        class Killing(counting):
-            killed = None
+    class Killing(counting):
+        killed = None
 
-            def on_finished(self, finished):
-                super().on_finished(finished)
-                if self.killed is None:
-                    self.killed = victim()
-                    os.kill(self.killed, signal.SIGKILL)
+        def on_finished(self, finished):
+            super().on_finished(finished)
+            if self.killed is None:
+                self.killed = victim()
+                os.kill(self.killed, signal.SIGKILL)
 
-        return Killing()
-
-    return make
-
-
-def assert_no_cell_is_lost(place, base, resources, reporter, results, cells_in):
-    report = run_on_workers(place, base, resources, reporter)
-    assert reporter.killed is not None
-    assert report.whole and report.lost == 0
-    cells = cells_in(place / "ledger")
+    reporter, ledger = Killing(), place / "ledger"
+    report = run_sweep(request_of(base), open_store(Path("store")), ledger, resources=resources, reporter=reporter)
+    assert reporter.killed is not None and report.whole and report.lost == 0
+    cells = cells_in(ledger)
     assert outcome(cells) == results(cells_in)
     assert {cell.attempts for cell in cells} == {1}
     assert sorted(reporter.finished) == sorted(cell.address for cell in cells)
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
-
-
-def test_a_killed_process_of_jobs_loses_no_cell(place, results, cells_in, base, killing):
-    reporter = killing(loky_worker)
-    with warm_loky():
-        assert_no_cell_is_lost(place, base, Resources(jobs=2), reporter, results, cells_in)
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A running Dask cluster of two worker processes, which knows nothing of the project's working directory."""
-    distributed = pytest.importorskip("distributed", reason="Dask is not installed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None, memory_limit=0
-    ) as running:
-        running.wait_for_workers(2)  # on a busy machine one may come late, and its slot would not be counted
-        yield running
-
-
 @pytest.mark.long
-def test_a_dask_cluster_gives_exactly_what_one_process_gives(place, results, cells_in, base, cluster, counting):
-    run_on_workers(place, base, Resources("dask", None, cluster.scheduler_address), counting())
-    assert outcome(cells_in(place / "ledger")) == results(cells_in)
-
-
-@pytest.mark.long
-def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(cluster, monkeypatch):
+def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(monkeypatch):
     """However few cores the machine has that the command is run on."""
+    pytest.importorskip("distributed", reason="Dask is not installed")
     monkeypatch.setattr(workers, "cores", lambda: 1)
-    with workers.Workers("dask", None, cluster.scheduler_address) as started:
+    with cluster_of("dask") as scheduler, workers.Workers("dask", None, scheduler) as started:
         assert started.n_jobs == 2
 
 
-@pytest.mark.long
-def test_a_killed_worker_of_dask_loses_no_cell(place, results, cells_in, base, cluster, killing):
-    reporter = killing(lambda: next(iter(cluster.workers.values())).pid)
-    assert_no_cell_is_lost(place, base, Resources("dask", None, cluster.scheduler_address), reporter, results, cells_in)
-
-
-@needs_proc
-@pytest.mark.long
-@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
-def test_ray_gives_exactly_what_one_process_gives_and_a_killed_worker_loses_no_cell(
-    place, results, cells_in, base, killing
-):
-    reporter = killing(lambda: process_below("ray::_call"))
-    with cluster_of("ray") as scheduler:
-        assert_no_cell_is_lost(place, base, Resources("ray", 2, scheduler), reporter, results, cells_in)
+def test_a_worker_on_another_machine_reads_the_store_itself_where_the_others_map_one_copy(place):
+    store = open_store(Path("store"))
+    data = read_data(store)
+    with shared_features(data) as folder:
+        mapped = shared_data(str(store.path), str(folder))
+        assert isinstance(mapped.train.features, np.memmap)
+    assert not folder.exists()
+    for found in (mapped, shared_data(str(store.path), str(place / "not on this machine"))):
+        assert (found.class_names, found.domain_names) == (data.class_names, data.domain_names)
+        for split, name in itertools.product(("train", "test"), ("features", "labels", "domains")):
+            ours, theirs = (getattr(getattr(one, split), name) for one in (found, data))
+            np.testing.assert_array_equal(ours, theirs)

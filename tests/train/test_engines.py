@@ -33,78 +33,72 @@ def choose(tmp_path, **environment):
     return result.stdout.splitlines()
 
 
-def test_few_steps_do_not_pay_for_compiling():
-    assert choose_engine("auto", torch.device("cpu"), steps=PAYS - 1).name == "torch"
-    assert choose_engine("auto", torch.device("cpu"), steps=PAYS).name == "native"
-    assert choose_engine("torch", torch.device("cpu"), steps=10**9).name == "torch"
+def program(path, text):
+    """A program at a path, as text."""
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
 
 
-def test_the_native_engine_is_for_cpus():
+def quick_compiler(folder):
+    return program(folder / "c++", f'#!/bin/sh\nexec {find_compiler()} "$@" -O0\n')
+
+
+def test_few_steps_do_not_pay_for_compiling_and_the_native_engine_is_for_cpus():
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    for asked, device, steps, name in (
+        *(("auto", cpu, PAYS - 1, "torch"), ("auto", cpu, PAYS, "native")),
+        *(("torch", cpu, 10**9, "torch"), ("auto", meta, 10**9, "torch")),
+    ):
+        assert choose_engine(asked, device, steps=steps).name == name
     with pytest.raises(UsageError, match="trains on a CPU"):
-        choose_engine("native", torch.device("meta"), steps=10**9)
-    assert choose_engine("auto", torch.device("meta"), steps=10**9).name == "torch"
+        choose_engine("native", meta, steps=10**9)
 
 
-def test_without_a_compiler_pytorch_trains_with_one_warning(tmp_path):
+def test_without_a_compiler_or_a_folder_pytorch_trains_with_one_warning(tmp_path):
     engine, problem, count, *messages = choose(tmp_path, PATH=str(tmp_path), CXX="")
     assert (engine, count) == ("torch", "1")
-    assert "no C++ compiler" in messages[0]
-    assert "no C++ compiler" in problem
-
-
-def test_a_compiler_that_fails_is_quoted(tmp_path):
-    compiler = tmp_path / "c++"
-    compiler.write_text("#!/bin/sh\necho 'out of licences' >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    engine, problem, count, *messages = choose(tmp_path, CXX=str(compiler))
+    assert "no C++ compiler" in messages[0] and "no C++ compiler" in problem
+    failing = program(tmp_path / "c++", "#!/bin/sh\necho 'out of licences' >&2\nexit 1\n")
+    engine, problem, count, *messages = choose(tmp_path, CXX=failing)
     assert (engine, count) == ("torch", "1")
     assert "out of licences" in " ".join(messages) and "set CXX to one that works" in problem
     assert not list((tmp_path / "kernels").glob("*.so"))
+    (tmp_path / "file").write_text("in the way")
+    engine, _, count, *messages = choose(tmp_path, TOSCA_KERNEL_CACHE=str(tmp_path / "file"))
+    assert (engine, count) == ("torch", "1") and "kept or loaded" in messages[0]
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("text", "said"),
     [
         ("#!/bin/sh\nexit 3\n", "exit status 3, without a word"),
         ("#!/bin/sh\nkill -9 $$\n", "ended by signal 9"),
         ("no program", "cannot be run: Exec format error"),
     ],
 )
-def test_a_compiler_that_is_none_is_named_with_what_became_of_it(tmp_path, monkeypatch, program, said):
-    compiler = tmp_path / "c++"
-    compiler.write_text(program)
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
+def test_a_compiler_that_is_none_is_named_with_what_became_of_it(tmp_path, monkeypatch, text, said):
+    compiler = program(tmp_path / "c++", text)
+    monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("TOSCA_KERNEL_CACHE", str(tmp_path / "kernels"))
     with pytest.raises(CannotCompileError) as raised:
         load_library.__wrapped__()  # what it found for other tests is kept
-    assert str(compiler) in str(raised.value) and said in str(raised.value)
-
-
-def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path):
-    (tmp_path / "kernels").write_text("a file is in the way")
-    engine, _, count, *messages = choose(tmp_path)
-    assert (engine, count) == ("torch", "1")
-    assert "kept or loaded" in messages[0]
+    assert compiler in str(raised.value) and said in str(raised.value)
 
 
 def test_a_relative_folder_of_the_environment_does_not_count(tmp_path, monkeypatch):
-    compiler = tmp_path / "c++"
-    compiler.write_text(f'#!/bin/sh\nexec {find_compiler()} "$@" -O0\n')  # quickly
-    compiler.chmod(0o755)
+    compiler, home = quick_compiler(tmp_path), tmp_path / "home"
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOSCA_KERNEL_CACHE", raising=False)
-    for name, value in (("XDG_CACHE_HOME", "here"), ("HOME", str(tmp_path / "home")), ("CXX", str(compiler))):
+    for name, value in (("XDG_CACHE_HOME", "here"), ("HOME", str(home)), ("CXX", compiler)):
         monkeypatch.setenv(name, value)
     load_library.__wrapped__()
-    assert len(list((tmp_path / "home" / ".cache" / "tosca_cache").iterdir())) == 1 and not (tmp_path / "here").exists()
+    assert len(list((home / ".cache" / "tosca_cache").iterdir())) == 1 and not (tmp_path / "here").exists()
 
 
 def test_two_processes_may_compile_at_once_a_third_finds_it_done_and_a_cut_library_is_made_again(tmp_path):
-    compiler, kernels = tmp_path / "c++", tmp_path / "kernels"
-    compiler.write_text(f'#!/bin/sh\nexec {find_compiler()} "$@" -O0\n')  # quickly
-    compiler.chmod(0o755)
-    env = os.environ | {"TOSCA_KERNEL_CACHE": str(kernels), "CXX": str(compiler)}
+    kernels = tmp_path / "kernels"
+    env = os.environ | {"TOSCA_KERNEL_CACHE": str(kernels), "CXX": quick_compiler(tmp_path)}
     code = "from tosca_cache.train.native.library import load_library; print(load_library().seconds > 0)"
 
     def start():
