@@ -20,8 +20,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.streaming_lda import StreamingLda
+from tosca_cache.closed_form.lda import Lda, StreamingLda
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
