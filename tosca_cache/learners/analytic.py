@@ -27,19 +27,17 @@ A class needs one row in each of them.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from tosca_cache.closed_form.balanced import BalancedRidge
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.kernels import KernelFeatures
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.recursive import DualStream, RecursiveRidge
-from tosca_cache.errors import UsageError
-from tosca_cache.learners.base import register_learner
+from tosca_cache.config.checks import Count
+from tosca_cache.learners.base import Positive, register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
-
-RIDGES = ("fixed", "gcv")
 
 
 class Analytic(ClosedForm):
@@ -49,7 +47,7 @@ class Analytic(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, **common: Any) -> None:
+    def __init__(self, *, buffer: Count = 8192, gamma: Positive = 0.1, **common: Any) -> None:
         super().__init__(**common)
         features = RandomFeatures(buffer, seed=derive_seed(self.seed, "projection"), law="uniform")
         self.classifier = self.ridge(features, gamma=gamma)
@@ -76,11 +74,15 @@ class Acil(Analytic):
     )
     ridge = RecursiveRidge
 
-    def __init__(self, *, buffer: int = 8192, gamma: float = 0.1, selection: str = "fixed", **common: Any) -> None:
+    def __init__(
+        self,
+        *,
+        buffer: Count = 8192,
+        gamma: Positive = 0.1,
+        selection: Literal["fixed", "gcv"] = "fixed",
+        **common: Any,
+    ) -> None:
         super().__init__(buffer=buffer, gamma=gamma, **common)
-        if selection not in RIDGES:
-            remedy = f"choose of {', '.join(RIDGES)}"
-            raise UsageError(f"unknown selection {selection!r}", where=self.name, remedy=remedy)
         if selection == "gcv":
             seed = derive_seed(self.seed, "projection")
             self.classifier = RandomRidge(RandomFeatures(buffer, seed=seed, law="uniform"), seed=seed, selection="gcv")
@@ -104,7 +106,7 @@ class AcilViT(Acil):
         "NeurIPS 2025) name buffer and ridge, and no code of that run is known to us."
     )
 
-    def __init__(self, *, buffer: int = 16_384, gamma: float = 100.0, **common: Any) -> None:
+    def __init__(self, *, buffer: Count = 16_384, gamma: Positive = 100.0, **common: Any) -> None:
         super().__init__(buffer=buffer, gamma=gamma, **common)
 
 
@@ -150,9 +152,9 @@ class DsAl(ClosedForm):
     def __init__(
         self,
         *,
-        buffer: int = 8192,
-        gamma: float = 0.1,
-        gamma_comp: float = 0.1,
+        buffer: Count = 8192,
+        gamma: Positive = 0.1,
+        gamma_comp: Positive = 0.1,
         ratio: float = 0.6,
         **common: Any,
     ) -> None:
@@ -183,7 +185,7 @@ class Gkeal(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, centres: int = 8192, gamma: float = 0.1, sigma: float = 10.0, **common: Any) -> None:
+    def __init__(self, *, centres: Count = 8192, gamma: Positive = 0.1, sigma: Positive = 10.0, **common: Any) -> None:
         super().__init__(**common)
         features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma)
         self.classifier = RecursiveRidge(features, gamma=gamma)
@@ -207,7 +209,7 @@ class FOal(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, buffer: int = 1000, gamma: float = 1.0, **common: Any) -> None:
+    def __init__(self, *, buffer: Count = 1000, gamma: Positive = 1.0, **common: Any) -> None:
         super().__init__(**common)
         seed = derive_seed(self.seed, "projection")
         features = RandomFeatures(buffer, seed=seed, law="uniform", activation="sigmoid", bias=True)

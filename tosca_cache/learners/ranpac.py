@@ -50,19 +50,21 @@ A row whose code has no entry in common with another one of its group is its own
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt, Le
 
 from tosca_cache.closed_form.expansion import RandomFeatures, SparseCodes
 from tosca_cache.closed_form.random_ridge import RandomRidge
-from tosca_cache.closed_form.ridge import SELECTIONS, Ridge
+from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.closed_form.truncated import TruncatedRidge
-from tosca_cache.errors import UsageError
+from tosca_cache.config.checks import Count
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
 
+Precision = Literal["float32", "float64"]
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 FLY_LAMBDAS = tuple(10.0**power for power in range(4, 10))
 
@@ -94,22 +96,13 @@ class RanPac(ClosedForm):
     def __init__(
         self,
         *,
-        expansion: int = 10_000,
+        expansion: Count = 10_000,
         lam: float | None = None,
-        selection: str = "split",
-        precision: str = "float32",
+        selection: Literal["split", "gcv"] = "split",
+        precision: Precision = "float32",
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if precision not in PRECISIONS:
-            raise UsageError(
-                f"unknown precision {precision!r}", where="ranpac", remedy=f"choose of {', '.join(PRECISIONS)}"
-            )
-        if selection not in SELECTIONS:
-            remedy = f"choose of {', '.join(SELECTIONS)}"
-            raise UsageError(f"unknown selection {selection!r}", where="ranpac", remedy=remedy)
-        if expansion < 1:
-            raise UsageError(f"there cannot be {expansion} random features", where="ranpac", remedy="give at least 1")
         seed = derive_seed(self.seed, "projection")
         features = RandomFeatures(expansion, seed=seed, dtype=PRECISIONS[precision])
         self.classifier = RandomRidge(features, seed=seed, lam=lam, selection=selection)
@@ -175,10 +168,10 @@ class LoRanPac(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, expansion: int = 20_000, rank: int = 2000, ridge: float = 0.0, **common: Any) -> None:
+    def __init__(
+        self, *, expansion: Count = 20_000, rank: Count = 2000, ridge: Annotated[float, Ge(0)] = 0.0, **common: Any
+    ) -> None:
         super().__init__(**common)
-        if rank < 1 or ridge < 0:
-            raise ValueError(f"rank {rank} and ridge {ridge}: at least 1, and at least 0")
         features = RandomFeatures(expansion, seed=derive_seed(self.seed, "projection"))
         self.classifier = TruncatedRidge(features, rank=rank, ridge=ridge)
 
@@ -206,17 +199,14 @@ class FlyCl(ClosedForm):
     def __init__(
         self,
         *,
-        expansion: int = 10_000,
-        inputs: int = 100,
-        active: float = 0.01,
+        expansion: Count = 10_000,
+        inputs: Count = 100,
+        active: Annotated[float, Gt(0), Le(1)] = 0.01,
         lam: float | None = None,
-        precision: str = "float32",
+        precision: Precision = "float32",
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if precision not in PRECISIONS:
-            remedy = f"choose of {', '.join(PRECISIONS)}"
-            raise UsageError(f"unknown precision {precision!r}", where="fly-cl", remedy=remedy)
         seed, dtype = derive_seed(self.seed, "projection"), PRECISIONS[precision]
         features = SparseCodes(expansion, seed=seed, inputs=inputs, active=active, dtype=dtype)
         self.classifier = RandomRidge(features, seed=seed, lam=lam, selection="gcv-task", lambdas=FLY_LAMBDAS)
