@@ -66,7 +66,7 @@ class JointLogistic(Joint):
 
     name = "joint-logistic"
     source = "multinomial logistic regression on all rows"
-    agrees = "no official code: a bound, at a given c equal to the optimum of scikit-learn's LogisticRegression."
+    agrees = "no official code: a bound, by scikit-learn's LogisticRegression."
 
     def __init__(self, *, c: float | None = None, **common: Any) -> None:
         super().__init__(**common)
