@@ -4,7 +4,7 @@ Each attack builds a small store (one of the scenes of tests/store/survival: pla
 harms it, lets the next writer go on, and compares what comes out with an uninterrupted one, byte by byte:
 
 - kill: SIGKILL of a real writer at random moments, again and again, until one gets through.
-- step: a real writer that dies before or after a random step.
+- step: a real writer that dies before a random step.
 - refusal: a random step fails with ENOSPC, EDQUOT, EIO or EROFS; the error must be a `StoreError`.
 - power: a recorded run, killed up to twice and gone on with, is cut after a random step, with a random loss.
 - full: a file system of random size (needs the right to mount a tmpfs; left out otherwise).
@@ -40,10 +40,11 @@ sys.path[:0] = [str(TESTS), str(TESTS / "store"), str(TESTS / "store" / "surviva
 import deeds  # noqa: E402
 from commands import Command, Fork  # noqa: E402
 from power import MODES  # noqa: E402
-from scenes import SCENES, files, without_threads  # noqa: E402
+from scenes import SCENES, without_threads  # noqa: E402
 from steps import refusal, watched  # noqa: E402
 from test_power import check, record  # noqa: E402
 from test_steps import steps_of  # noqa: E402
+from trees import everything  # noqa: E402
 
 from tosca_cache.errors import StoreError  # noqa: E402
 from tosca_cache.store import list_stores, open_store  # noqa: E402
@@ -61,7 +62,7 @@ class Soak:
         for name in SCENES:
             (folder / name).mkdir(parents=True)
             self.steps[name] = len(steps_of(name, folder / name))
-            self.whole[name] = files(folder / name / "s")
+            self.whole[name] = everything(folder / name / "s")
         self.seconds = self._seconds(folder / "timed" / "s", "parts")  # the longest
         self.digits = self._digits(folder / "digits") if cli else None
 
@@ -74,7 +75,7 @@ class Soak:
         begun = time.monotonic()
         assert Command(*_extract(root)).wait() == 0
         self.digits_seconds = time.monotonic() - begun
-        return files(list_stores(root)[0].path)
+        return everything(list_stores(root)[0].path)
 
     def kill(self, folder: Path) -> int:
         """Until a writer gets through."""
@@ -91,11 +92,11 @@ class Soak:
         return struck
 
     def step(self, folder: Path) -> int:
-        """A death before or after one step."""
+        """A death before one step."""
         name = self.random.choice(list(SCENES))
-        die = [self.random.randrange(self.steps[name] - 2), self.random.choice(["before", "after"])]
-        status = Fork(deeds.dying, folder, *die, deeds.make, name, folder / "s").wait()
-        assert status == -signal.SIGKILL, f"{name}, {die}: ended with {status}"
+        number = self.random.randrange(self.steps[name] - 2)
+        status = Fork(deeds.dying, folder, number, deeds.make, name, folder / "s").wait()
+        assert status == -signal.SIGKILL, f"{name}, step {number}: ended with {status}"
         self._look(folder / "s", name)
         self._resume(folder / "s", name)
         return 1
@@ -145,7 +146,7 @@ class Soak:
             struck += 1
         assert Command(*_extract(folder)).wait() == 0
         (store,) = list_stores(folder)
-        ours, theirs = files(store.path), self.digits
+        ours, theirs = everything(store.path), self.digits
         assert {k: v for k, v in ours.items() if k != "provenance.json"} == {
             k: v for k, v in theirs.items() if k != "provenance.json"
         }
@@ -153,13 +154,13 @@ class Soak:
 
     def _look(self, path: Path, name: str) -> None:
         if path.exists():
-            assert files(path) == self.whole[name], f"{name}: looks finished, and is not the same"
+            assert everything(path) == self.whole[name], f"{name}: looks finished, and is not the same"
             open_store(path)
         assert {found.state for found in list_stores(path.parent)} <= {"finished", "unfinished"}
 
     def _resume(self, path: Path, name: str) -> None:
         SCENES[name].make(path)
-        assert files(path) == self.whole[name], f"{name}: not the same"
+        assert everything(path) == self.whole[name], f"{name}: not the same"
         left = {file.name for file in path.parent.iterdir() if not file.name.endswith("lock")}
         assert left == {"s"}, f"{name}: left behind {left}"
 

@@ -33,6 +33,7 @@ def _start_server():
 
 
 def _run(function, arguments, environment, output, error):
+    multiprocessing.current_process()._config["daemon"] = False  # a command may start processes of its own
     os.setsid()  # as a shell starts a command: with a group of its own, which Ctrl-C is for
     for path, number in ((output, 1), (error, 2)):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -147,6 +148,28 @@ def hold(owner, method, calls=1):
 def after_shards(calls):
     """For `before`: an extraction stands still once it has published so many shards."""
     return partial(hold, "tosca_cache.store:StoreWriter", "publish", calls)
+
+
+@contextmanager
+def cluster_of(backend):
+    """The address of a cluster of Dask or Ray of two workers, which can import what this process can."""
+    if backend == "dask":
+        from distributed import LocalCluster
+
+        with LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+        ) as cluster:
+            cluster.wait_for_workers(2)
+            yield cluster.scheduler_address
+        return
+    from ray.cluster_utils import Cluster
+
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))):
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
 
 
 @contextmanager

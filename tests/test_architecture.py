@@ -66,10 +66,9 @@ ALLOWED = {
     "model": BASE | STAGE_TWO | {"extract", "datasets", "runs"},
     "sklearn": {"errors", "model"},
     "plugins": {"errors", "learners", "routing"},
-    "arguments": {"errors", "config", "text"},
-    "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches", "api_tables"},
-    "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "arguments"},
-    "api_tables": BASE | {"runs", "sweep", "report", "arguments"},
+    "arguments": {"errors", "config", "text", "runs", "store", "tasks"},
+    "api": BASE | STAGE_TWO | {"runs", "arguments", "api_searches"},
+    "api_searches": BASE | STAGE_TWO | {"runs", "sweep", "compare", "report", "arguments"},
     "cli": BASE
     | STAGE_TWO
     | {"runs", "report", "extract", "datasets", "sweep", "compare", "plugins", "model", "adapt"},
@@ -161,18 +160,12 @@ assert tosca.{room} is api.{room}
 
 
 def test_the_version_of_a_copy_that_is_not_installed(tmp_path):
-    def version(project):
-        if project is not None:
-            (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
-        # -S: no site-packages, so that nothing is installed.
-        command = [sys.executable, "-S", "-c", "import tosca_cache; print(tosca_cache.__version__)"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
-
     (tmp_path / "tosca_cache").mkdir()
     shutil.copy(PACKAGE / "__init__.py", tmp_path / "tosca_cache")
-    assert version(None) == "0+unknown"
-    assert version('[project]\nname = "another"\nversion = "7"\n') == "0+unknown"
-    assert version('[project]\nname = "tosca-cache"\nversion = "1.2"\n') == "1.2"
+    # -S: no site-packages, so that nothing is installed.
+    command = [sys.executable, "-S", "-c", "import tosca_cache; print(tosca_cache.__version__)"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "0+unknown"
 
 
 def test_what_the_documentation_names_is_public():

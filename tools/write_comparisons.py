@@ -2,7 +2,7 @@
 
 python tools/write_comparisons.py [STORE NEW.csv...]
 
-STORE is the name of a recorded table (`digits`); the lines of each NEW.csv, as `tosca compare --out NEW.csv` writes them,
+STORE is the name of a recorded table (`digits`); the lines of each NEW.csv, what `tosca compare --format csv` prints,
 are added to it, or stand in the place of those of the same learners.
 """
 

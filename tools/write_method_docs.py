@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tosca_cache.cli.methods import learners_markdown
+from tosca_cache.cli.methods import notes_of, options_of
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.options import facts_of
 
@@ -28,7 +28,14 @@ balanced and unbalanced classes and three seeds each. `tosca methods NAME` print
 
 def document() -> str:
     """The whole of docs/methods.md."""
-    return HEADER + learners_markdown(facts_of(kind) for _, kind in sorted(LEARNERS.items()))
+    heads = ["method", "what it is", "keeps, or differs in", "against the official code", "options and defaults"]
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
+    for facts in (facts_of(kind) for _, kind in sorted(LEARNERS.items())):
+        notes = f"*{notes_of(facts)}*" if notes_of(facts) else ""
+        what = " ".join(part for part in (facts["what"], notes) if part)
+        cells = [f"`{facts['name']}`", what, facts["keeps"], facts["agrees"], options_of(facts, "`")]
+        rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return HEADER + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

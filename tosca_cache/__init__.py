@@ -77,27 +77,13 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
-    """The version of the installed package; of a checkout that is not installed, the one in its pyproject.toml."""
+    """The version of the installed package."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("tosca-cache")
     except PackageNotFoundError:
-        return _version_of_checkout()
-
-
-def _version_of_checkout() -> str:
-    import tomllib
-    from pathlib import Path
-
-    try:
-        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-        project = tomllib.loads(text)["project"]
-        if project["name"] == "tosca-cache":
-            return str(project["version"])
-    except (OSError, ValueError, KeyError):
-        pass
-    return "0+unknown"  # a copy of the package inside something else
+        return "0+unknown"  # a copy that is not installed
 
 
 class _Package(ModuleType):

@@ -25,36 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache import plots
-from tosca_cache.api_searches import compare, sweep
-from tosca_cache.api_tables import ledger, runs
-from tosca_cache.arguments import (
-    checked,
-    checks,
-    count,
-    feature_rows,
-    flag,
-    instance,
-    items,
-    mapping,
-    optional,
-    path,
-    plain_values,
-    reporter,
-    seed,
-    unknown,
-)
+from tosca_cache.api_searches import compare, ledger, runs, sweep
+from tosca_cache.arguments import checked, checks, feature_rows, optional, plain_values, reporter, unknown
 from tosca_cache.bars import given_or_bar
 from tosca_cache.config import Settings, config_of
-from tosca_cache.config.checks import one_of, text
-from tosca_cache.config.schema import ENGINES
+from tosca_cache.config.checks import one_of
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.learners.options import check_options, full_options, make_learner, method_names
 from tosca_cache.learners.tosca import BATCH_ROUTER, Tosca
 from tosca_cache.routing import make_router
-from tosca_cache.runs.experiment import Reporter, Trained, evaluate_trained, make_engine, train_stream
-from tosca_cache.runs.progress import TrainingProgress
+from tosca_cache.runs.experiment import Reporter, Trained, TrainingProgress, evaluate_trained, make_engine, train_stream
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
@@ -89,19 +71,16 @@ __all__ = [
 
 IntArray = NDArray[np.int64]
 
-_STORE = instance(Store, "open it first: tosca.open_store(path)")
-_STREAM = instance(TaskStream, "make one first: tosca.task_stream(store, increment=10)")
-_TRAINED = instance(Trained, "train first: tosca.train(stream)")
-_TEXT = checks(text("a text"))
+_LABELS = checks(one_of(LABELS))
 
 
-@checked(path=path)
+@checked()
 def open_store(path: str | Path) -> Store:
     """A finished feature store; raises `StoreError` if it is missing, unfinished or damaged."""
     return _open_store(path)
 
 
-@checked(path=path)
+@checked()
 def verify_store(path: str | Path) -> Verification:
     """Reads every byte of a finished store, and lists all that is wrong with it (`.ok`, `.problems`); changes nothing.
 
@@ -111,7 +90,7 @@ def verify_store(path: str | Path) -> Verification:
     return _verify_store(path)
 
 
-@checked(dataset=_TEXT, backbone=_TEXT, seed=seed, root=path, store_dtype=optional(_TEXT), drop_bad=flag)
+@checked()
 def import_features(
     features: NDArray[Any],
     labels: NDArray[Any] | Sequence[str],
@@ -160,17 +139,7 @@ def import_features(
     return import_arrays(source, options, {"arrays": "in memory", "sha256": digest_of(source)}).store
 
 
-@checked(
-    store=_STORE,
-    increment=optional(count),
-    init_cls=optional(count),
-    task_sizes=optional(lambda name, value: [count(name, size) for size in items(name, value)]),
-    class_order=optional(items),
-    shots=optional(count),
-    seed=seed,
-    shuffle=flag,
-    incremental=_TEXT,
-)
+@checked()
 def task_stream(
     store: Store,
     *,
@@ -205,16 +174,7 @@ def task_stream(
     )
 
 
-@checked(
-    stream=_STREAM,
-    method=_TEXT,
-    options=optional(mapping),
-    seed=seed,
-    router=_TEXT,
-    device=_TEXT,
-    engine=checks(one_of(ENGINES)),
-    reporter=optional(reporter("on_seed", "on_epoch", "on_task")),
-)
+@checked(reporter=optional(reporter("on_seed", "on_epoch", "on_task")))
 def train(
     stream: TaskStream,
     *,
@@ -251,7 +211,7 @@ def train(
         return train_stream(stream, learner, told)
 
 
-@checked(trained=_TRAINED, labels=checks(one_of(LABELS)))
+@checked(labels=_LABELS)
 def predict(trained: Trained, features: NDArray[Any], *, labels: str = "names") -> NDArray[Any]:
     """Predicted classes of features, [n].
 
@@ -268,7 +228,7 @@ def predict(trained: Trained, features: NDArray[Any], *, labels: str = "names") 
     return stream.as_labels(stream.class_of[test_set.predict().labels], labels)
 
 
-@checked(trained=_TRAINED, router=optional(_TEXT), labels=checks(one_of(LABELS)))
+@checked(labels=_LABELS)
 def route(
     trained: Trained, features: NDArray[Any], router: str | None = None, *, labels: str = "names"
 ) -> tuple[NDArray[Any], IntArray]:
@@ -301,7 +261,7 @@ def route(
     return stream.as_labels(stream.class_of[found.labels.cpu().numpy()], labels), found.modules.cpu().numpy()
 
 
-@checked(trained=_TRAINED)
+@checked()
 def evaluate(trained: Trained) -> dict[str, Any]:
     """R, every metric by its full name, and last accuracy under each routing condition, as plain JSON values."""
     evaluation = evaluate_trained(trained)

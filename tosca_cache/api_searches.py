@@ -1,34 +1,21 @@
-"""Searches and comparisons from Python: `tosca_cache.sweep` and `tosca_cache.compare`."""
+"""Many runs from Python: `tosca_cache.sweep` and `compare`; `runs` and `ledger`, which give DataFrames."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tosca_cache import plots
-from tosca_cache.arguments import (
-    axes,
-    checked,
-    checks,
-    count,
-    instance,
-    items,
-    mapping,
-    optional,
-    path,
-    plain,
-    plain_values,
-    reporter,
-    unknown,
-)
+from tosca_cache.arguments import checked, items, mapping, optional, path, plain, plain_values, reporter, unknown
 from tosca_cache.bars import given_or_bar
 from tosca_cache.compare.cells import CompareRequest, seeds_of
 from tosca_cache.compare.run import run_compare
 from tosca_cache.compare.summary import MEASURES
 from tosca_cache.config import check_value, config_of
-from tosca_cache.config.checks import text
+from tosca_cache.errors import RunError, ToscaWarning
 from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
@@ -38,25 +25,14 @@ from tosca_cache.sweep.runner import CellReporter
 from tosca_cache.terminal import make_console
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from tosca_cache.sweep.run import SweepReport
 
-_STORE = instance(Store, "open it first: tosca.open_store(path)")
 _REPORTER = optional(reporter("on_stage", "on_block", "on_task", "on_finished", "on_best", "on_note"))
-_TEXT = checks(text("a text"))
-_WHO = {"backend": _TEXT, "jobs": optional(count), "scheduler": optional(_TEXT)}
 
 
-@checked(
-    store=_STORE,
-    space=axes,
-    ledger=path,
-    seeds=items,
-    report_seeds=items,
-    tune_store=optional(instance(Store, "open it first: tosca.open_store(path)")),
-    **_WHO,
-    search=optional(mapping),
-    reporter=_REPORTER,
-)
+@checked(ledger=path, reporter=_REPORTER)
 def sweep(
     store: Store,
     space: Mapping[str, Sequence[Any] | str] | Sequence[str],
@@ -103,13 +79,7 @@ def sweep(
         return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
 
 
-@checked(
-    store=_STORE,
-    options=optional(mapping),
-    shots=optional(count),
-    ledger=optional(path),
-    reporter=_REPORTER,
-)
+@checked(reporter=_REPORTER)
 def compare(
     store: Store,
     methods: str | Sequence[str] = "all",
@@ -182,3 +152,48 @@ def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
         if key not in known:
             raise unknown(key, known, "search")
     return plain_values(given)
+
+
+@checked()
+def runs(folder: str | Path = "runs") -> DataFrame:
+    """Every finished run of a folder as a DataFrame: a row a seed, oldest run first.
+
+    Columns: run, seed; dataset, method and router; every setting; every metric of the seed, in percent. What a run lacks
+    is missing. A run that cannot be read is left out, with a warning.
+
+    Raises `UsageError` if pandas is not installed, `RunError` if there is no such folder.
+    """
+    pandas = plots.needed("pandas", "runs()")
+    from tosca_cache.report.records import columns_of, records_of
+    from tosca_cache.runs.directory import list_runs
+    from tosca_cache.runs.report_facts import run_facts
+
+    if not Path(folder).is_dir():
+        raise RunError("there is no folder of runs", where=folder, remedy="give the folder that --runs named")
+    found = []
+    for run in list_runs(Path(folder)):
+        try:
+            found.append(run_facts(run))
+        except RunError as error:
+            warnings.warn(f"{run.name} is left out: {error.problem}", ToscaWarning, stacklevel=3)
+    columns, rows = columns_of(records_of(found))
+    table = pandas.DataFrame(rows, columns=columns).rename(columns={"group": "run"})
+    return table.astype({"seed": int}) if len(table) else table
+
+
+@checked()
+def ledger(path: str | Path) -> DataFrame:
+    """The ledger of a sweep or a comparison as a DataFrame: a row a cell, in the order in which they were asked for.
+
+    Columns: address, state, seed, store, select (the rows it was scored on), arithmetic; every key of its setting; every
+    metric; attempts, reason. What a cell has not is missing.
+
+    Raises `UsageError` if pandas is not installed, `RunError` if there is no such ledger, or if it is damaged.
+    """
+    pandas = plots.needed("pandas", "ledger()")
+    from tosca_cache.sweep.effects import cell_table
+    from tosca_cache.sweep.ledger import Ledger
+
+    with Ledger.open(Path(path), read_only=True) as book:
+        columns, rows = cell_table(book.cells())
+    return pandas.DataFrame(rows, columns=columns)

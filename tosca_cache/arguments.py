@@ -14,8 +14,12 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from tosca_cache.config.checks import Count, Kind, accept
+from tosca_cache.config.checks import Count, Kind, accept, one_of, text
+from tosca_cache.config.schema import ENGINES
 from tosca_cache.errors import UsageError
+from tosca_cache.runs.experiment import Trained
+from tosca_cache.store import Store
+from tosca_cache.tasks import TaskStream
 from tosca_cache.text import one_line
 
 LONGEST = 255  # bytes of a file's name
@@ -24,15 +28,15 @@ R = TypeVar("R")
 Take = Callable[[str, Any], Any]  # of an argument's name and its value: the value as it is used
 
 
-def checked(**takes: Take) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator: calls a function with its arguments as the given checks return them.
+def checked(**own: Take) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorator: calls a function with its arguments as the checks of their names return them, see `TAKES`; or its own.
 
     Raises `UsageError` for an argument that the function has not, for one that is missing, and what the checks raise.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         """The function behind its checks."""
-        signature = inspect.signature(function)
+        signature, takes = inspect.signature(function), TAKES | own
 
         @wraps(function)
         def door(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -148,9 +152,25 @@ def reporter(*methods: str) -> Take:
     return take
 
 
-seed = checks(Annotated[int, Ge(0), Le(2**32 - 1)])
-flag = checks(bool)
-count = checks(Count)
+TEXT, FLAG, COUNT = checks(text("a text")), checks(bool), checks(Count)
+TAKES: dict[str, Take] = {  # by the name of an argument, which means the same in every function
+    "store": instance(Store, "open it first: tosca.open_store(path)"),
+    "tune_store": optional(instance(Store, "open it first: tosca.open_store(path)")),
+    "stream": instance(TaskStream, "make one first: tosca.task_stream(store, increment=10)"),
+    "trained": instance(Trained, "train first: tosca.train(stream)"),
+    **dict.fromkeys(("path", "root", "folder"), path),
+    **dict.fromkeys(("dataset", "backbone", "method", "device", "incremental", "backend"), TEXT),
+    **dict.fromkeys(("router", "store_dtype", "scheduler"), optional(TEXT)),
+    **dict.fromkeys(("shuffle", "drop_bad"), FLAG),
+    **dict.fromkeys(("increment", "init_cls", "shots", "jobs"), optional(COUNT)),
+    **dict.fromkeys(("options", "search"), optional(mapping)),
+    "task_sizes": optional(lambda name, value: [COUNT(name, size) for size in items(name, value)]),
+    "class_order": optional(items),
+    "space": axes,
+    "ledger": optional(path),
+    "seed": checks(Annotated[int, Ge(0), Le(2**32 - 1)]),
+    "engine": checks(one_of(ENGINES)),
+}
 
 
 def feature_rows(features: Any, dim: int, name: str = "features") -> NDArray[Any]:

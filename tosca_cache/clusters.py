@@ -1,20 +1,19 @@
-"""What joblib needs to run jobs on loky, on Dask and on Ray: processes started here or a cluster found, and a backend."""
+"""Where jobs run: processes of loky on this machine, or a running cluster of Dask or of Ray; each gives futures."""
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
-import sys
 import threading
 import time
+from asyncio import CancelledError as AsyncCancelled
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection
+from concurrent.futures import BrokenExecutor, CancelledError, Future, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import ToscaError, UsageError
@@ -24,19 +23,29 @@ PATIENCE = 30  # seconds that a cluster may take to answer, and again until its 
 _MODULES = {"dask": "distributed", "ray": "ray"}
 
 
+class WorkerDied(ToscaError):
+    """A worker process ended in the middle of a job, or its cluster was lost; what gave no result is to be run again."""
+
+
+class ClusterLost(WorkerDied):
+    """The cluster does not answer any more; there is no use in calling `run` again."""
+
+
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster.
+    """Running processes.
 
-    slots: jobs that each machine can run at a time, by the machine's address. backend: makes joblib's backend for n jobs.
+    slots: jobs that each machine can run at a time, by the machine's address.
+    ready: called before jobs are submitted, and while none ends; raises `ClusterLost` if the cluster is.
+    submit: runs a function of no arguments there, and gives its future. end: gives up the jobs of some futures.
+    lost: the exceptions that say that a worker or the cluster is gone, as opposed to what a job raises.
     """
 
     slots: dict[str, int]
-    backend: Callable[[int], Any]
-
-
-class Gone(Exception):
-    """The scheduler does not answer any more."""
+    submit: Callable[[Callable[[], Any]], Future[Any]]
+    end: Callable[[Collection[Future[Any]]], None]
+    lost: tuple[type[BaseException], ...]
+    ready: Callable[[], None] = lambda: None
 
 
 def library(backend: str) -> Any:
@@ -51,26 +60,28 @@ def library(backend: str) -> Any:
         ) from error
 
 
-def losses(backend: str) -> tuple[type[BaseException], ...]:
-    """The exceptions that say that a worker or the cluster is gone, as opposed to what a job raises."""
-    module = library(backend)
-    if backend == "ray":
-        names = ("WorkerCrashedError", "ActorDiedError", "NodeDiedError", "LocalRayletDiedError", "ObjectLostError")
-        memory = ("OutOfMemoryError", "TaskCancelledError")
-        return tuple(getattr(module.exceptions, name) for name in names + memory)
-    from asyncio import CancelledError as Cancelled
-    from concurrent.futures import CancelledError
+def loky(stack: ExitStack, n_jobs: int, threads: int) -> Cluster:
+    """Processes of this machine, which end when the stack closes, or this process, and not some minutes later."""
+    from joblib.externals.loky import ProcessPoolExecutor
 
-    return (module.KilledWorker, module.comm.CommClosedError, CancelledError, Cancelled)
+    env = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
+    started: list[Any] = []
 
+    def submit(job: Callable[[], Any]) -> Future[Any]:
+        """Starts the processes if there are none."""
+        if not started:
+            started.append(ProcessPoolExecutor(n_jobs, initializer=_end_with, initargs=(os.getpid(),), env=env))
+        future: Future[Any] = started[0].submit(job)
+        return future
 
-def loky(stack: ExitStack, threads: int) -> Any:
-    """joblib's own backend of processes, which end when the stack closes, or this process, and not some minutes later."""
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.parallel import LokyBackend
+    def end(jobs: Collection[Future[Any]] = ()) -> None:
+        """Ends the processes, in the middle of their jobs; loky takes it ill if one was just handed in."""
+        wait([job for job in jobs if job.cancel()], timeout=1)
+        while started:
+            started.pop().shutdown(wait=True, kill_workers=True)
 
-    stack.callback(lambda: get_reusable_executor().shutdown(wait=True, kill_workers=True))
-    return LokyBackend(inner_max_num_threads=threads, initializer=_end_with, initargs=(os.getpid(),))
+    stack.callback(end)
+    return Cluster({"here": n_jobs}, submit, end, (BrokenExecutor,))
 
 
 def _end_with(parent: int) -> None:
@@ -91,42 +102,43 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def dask(stack: ExitStack, n_jobs: int, scheduler: str | None) -> Cluster:
-    """Connects to a scheduler, or starts one with `n_jobs` processes of one thread on this machine."""
+def dask(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
+    """Connects to a scheduler of Dask."""
     distributed = library("dask")
-    if scheduler is None:
-        with _deaf_to_ctrl_c():
-            cluster = distributed.LocalCluster(
-                n_workers=n_jobs,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                memory_limit=0,  # by default a worker is killed at its share of the memory, also while there is plenty
-                silence_logs=logging.CRITICAL,
-            )
-        stack.enter_context(cluster)
     try:
-        client = stack.enter_context(distributed.Client(scheduler or cluster, timeout=PATIENCE, set_as_default=False))
+        client = stack.enter_context(distributed.Client(scheduler, timeout=PATIENCE, set_as_default=False))
         client.wait_for_workers(1, timeout=PATIENCE)
     except (OSError, TimeoutError, ValueError) as error:
         raise _unreachable("Dask", scheduler, error) from error
     slots: Counter[str] = Counter()
     for address, threads in client.nthreads().items():
         slots[address.rpartition(":")[0]] += threads
-    return Cluster(dict(slots), lambda jobs: _dask_backend(client))
+    executor = client.get_executor(pure=False)
+
+    def ready() -> None:
+        """Jobs of a cluster without a worker would wait for ever."""
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except (OSError, RuntimeError, TimeoutError, ValueError, CancelledError, AsyncCancelled) as error:
+            remedy = "Start it, then run the same command again."
+            raise ClusterLost(f"The cluster was lost: {error}", where=scheduler, remedy=remedy) from error
+
+    def end(jobs: Collection[Future[Any]]) -> None:
+        """Cancels jobs."""
+        for job in jobs:
+            job.cancel()
+
+    lost = (distributed.KilledWorker, distributed.comm.CommClosedError, CancelledError, AsyncCancelled)
+    return Cluster(dict(slots), executor.submit, end, lost, ready)
 
 
-def ray(stack: ExitStack, n_jobs: int, scheduler: str | None) -> Cluster:
-    """Connects to a cluster, or starts one with `n_jobs` slots on this machine."""
+def ray(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
+    """Connects to a cluster of Ray. n_jobs: jobs at a time, which share its GPUs; None: as many as it has slots."""
     module = library("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    local = {"address": "local", "num_cpus": n_jobs, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
         _knock(scheduler)
-        with _path_for_children():
-            module.init(**quiet, **(local if scheduler is None else {"address": scheduler}))
+        module.init(scheduler, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         raise _unreachable("Ray", scheduler, error) from error
     stack.callback(module.shutdown)
@@ -135,130 +147,42 @@ def ray(stack: ExitStack, n_jobs: int, scheduler: str | None) -> Cluster:
     if not any(slots.values()):
         raise _unreachable("Ray", scheduler, "no machine of it has a core to give")
     gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
-    return Cluster(slots, lambda jobs: _ray_backend(module, 1 / -(-jobs // gpus) if gpus else 0))
+    share = 1 / -(-(n_jobs or sum(slots.values())) // gpus) if gpus else 0
+    task = module.remote(num_cpus=1, num_gpus=share, max_retries=0)(_call)
+    begun: dict[Future[Any], Any] = {}
 
+    def submit(job: Callable[[], Any]) -> Future[Any]:
+        """Each job is a task of Ray. Its own backend for joblib deals jobs out whether processes are free or not."""
+        reference = task.remote(job)
+        future: Future[Any] = reference.future()
+        begun[future] = reference
+        future.add_done_callback(begun.pop)
+        return future
 
-def _dask_backend(client: Any) -> Any:
-    from joblib.parallel import BACKENDS, EXTERNAL_BACKENDS
+    def end(jobs: Collection[Future[Any]]) -> None:
+        """Cancels jobs that have begun."""
+        for reference in [begun[job] for job in jobs if job in begun]:
+            module.cancel(reference, force=True)
 
-    EXTERNAL_BACKENDS["dask"]()  # registers it, which joblib otherwise does at the first `parallel_config`
-
-    class Dask(BACKENDS["dask"]):  # type: ignore[misc] # joblib has no types
-        """joblib's, but a job that has lost its workers is an error; joblib 1.6 waits for it for ever."""
-
-        def submit(self, func: Any, callback: Any = None) -> Any:
-            """Hands a job to the cluster, and reports its failure, too."""
-            future = super().submit(func, callback)
-
-            def report(done: Any) -> None:
-                if done.exception() is not None:
-                    callback(done.exception())
-
-            future.add_done_callback(report)
-            return future
-
-        def effective_n_jobs(self, n_jobs: int) -> int:
-            """Jobs under way at a time; raises `Gone` if the scheduler is."""
-            if client.status not in ("running", "connecting"):
-                raise Gone("the connection to the scheduler is closed")
-            try:
-                return max(2, super().effective_n_jobs(n_jobs))  # for 1, joblib would run the jobs in this process
-            except (OSError, RuntimeError, ValueError) as error:  # it asks the scheduler, which may be gone
-                raise Gone(str(error)) from error
-
-    return Dask(client=client)
-
-
-def _ray_backend(ray: Any, gpus: float) -> Any:
-    from joblib.parallel import ParallelBackendBase
-
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_call)
-
-    class Ray(ParallelBackendBase):  # type: ignore[misc] # joblib has no types
-        """A task of Ray for each job.
-
-        Ray's own backend for joblib deals jobs out in turn to processes whether they are free or not, and gives results
-        only when all are there.
-        """
-
-        supports_retrieve_callback = True
-
-        def configure(self, n_jobs: int = 1, parallel: Any = None, **_: Any) -> int:
-            """Begins a run; returns how many jobs are under way at a time."""
-            self.parallel = parallel
-            self.begun: set[Any] = set()
-            return self.effective_n_jobs(n_jobs)
-
-        def effective_n_jobs(self, n_jobs: int) -> int:
-            """Jobs under way at a time."""
-            return max(2, n_jobs)  # for 1, joblib would run the jobs in this process
-
-        def submit(self, func: Any, callback: Any = None) -> Any:
-            """Hands a job to the cluster."""
-            reference = task.remote(func)
-            self.begun.add(reference)
-            future = reference.future()
-            future.add_done_callback(lambda done: self.begun.discard(reference))
-            future.add_done_callback(callback)
-            return future
-
-        def retrieve_result_callback(self, future: Any) -> Any:
-            """The result of a finished job; raises what the job raised."""
-            try:
-                return future.result()
-            except ray.exceptions.RayTaskError as error:  # a job's own error, in Ray's wrapping
-                raise error.cause from None
-
-        def abort_everything(self, ensure_ready: bool = True) -> None:
-            """Cancels all jobs that have begun."""
-            for reference in list(self.begun):
-                ray.cancel(reference, force=True)
-
-    return Ray()
+    names = ("WorkerCrashedError", "ActorDiedError", "NodeDiedError", "LocalRayletDiedError", "ObjectLostError")
+    lost = tuple(getattr(module.exceptions, name) for name in (*names, "OutOfMemoryError", "TaskCancelledError"))
+    return Cluster(slots, submit, end, lost)
 
 
 def _call(func: Callable[[], Any]) -> Any:
     return func()
 
 
-def _knock(address: str | None) -> None:
+def _knock(address: str) -> None:
     """Raises `OSError` if nobody listens at host:port; `ray.init` would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started in the meantime leave Ctrl-C to this one, which ends them; else each prints a trace."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _path_for_children() -> Iterator[None]:
-    """Lets processes that are started in the meantime import what this one can; loky and Dask do that by themselves."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
-
-
-def _unreachable(what: str, scheduler: str | None, error: object) -> ToscaError:
-    problem = f"{what} cannot be started here" if scheduler is None else f"no cluster of {what} with a worker answers"
+def _unreachable(what: str, scheduler: str, error: object) -> ToscaError:
     return ToscaError(
-        f"{problem}: {error}",
-        where=scheduler or f"--backend {what.lower()}",
-        remedy="Start it and its workers, or correct --scheduler." if scheduler else "Use --backend loky.",
+        f"no cluster of {what} with a worker answers: {error}",
+        where=scheduler,
+        remedy="Start it and its workers, or correct --scheduler.",
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tosca_cache.files import Limit, read_limited
 
-MEMORY = Path("/dev/shm")  # where Linux keeps named semaphores, and joblib what workers share
+MEMORY = Path("/dev/shm")  # where Linux keeps named semaphores
 _MARK = re.compile(r"tosca-workers-([0-9]+)")
-_LEFT = ("sem.loky-{pid}-*", "joblib_memmapping_folder_{pid}_*", "tosca-sweep-{pid}-*")
+_LEFT = ("sem.loky-{pid}-*", "tosca-sweep-{pid}-*")
 
 
 def is_alive(pid: int) -> bool:

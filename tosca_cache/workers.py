@@ -1,6 +1,6 @@
-"""Independent jobs on several processes or machines, through joblib: its own loky, a Dask cluster, or Ray.
+"""Independent jobs on several processes or machines: joblib's loky, a Dask cluster, or Ray.
 
-    with Workers("loky", n_jobs=4) as workers:
+    with Workers(n_jobs=4) as workers:
         for result in workers.run(function, [(first, job), (second, job)]):   # as they come, in no order
             ...
 
@@ -13,10 +13,9 @@ What a job must be:
 - What a job raises is raised by `run`, which then yields nothing more. If a worker dies (killed, out of memory), `run`
   raises `WorkerDied`, and may be called again, within the same `with`, with the jobs that gave no result. Dask itself
   first gives the job of a dead worker to another one, a few times.
-- At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free, in
-  another thread.
+- At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free.
 - Leaving early (an error, Ctrl-C, kill -9, closing the iterator) ends the processes that were started here, in the middle
-  of their jobs. A cluster that was given as `scheduler` is left alone, and finishes the jobs that it has begun.
+  of their jobs. A cluster is left alone, and finishes the jobs that it has begun.
 
 Threads are shared out so that jobs on one machine do not fight: a job runs under `torch.set_num_threads(threads_here())`,
 which is the cores of its machine divided by the jobs that may run there at a time, and never more than OMP_NUM_THREADS.
@@ -27,15 +26,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
 from contextvars import ContextVar
+from functools import partial
+from itertools import islice
 from typing import Any, Self, TypeVar
 
 from tosca_cache import clusters
-from tosca_cache.errors import ToscaError, UsageError
+from tosca_cache.clusters import ClusterLost, WorkerDied
+from tosca_cache.errors import UsageError
 from tosca_cache.processes import tidied_memory
 
 __all__ = ["BACKENDS", "ClusterLost", "WorkerDied", "Workers", "threads_here"]
@@ -45,14 +46,6 @@ JOBS_A_CORE = 4  # more processes than that only take memory
 R = TypeVar("R")
 
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
-
-
-class WorkerDied(ToscaError):
-    """A worker process ended in the middle of a job, or its cluster was lost; what gave no result is to be run again."""
-
-
-class ClusterLost(WorkerDied):
-    """The cluster does not answer any more; there is no use in calling `run` again."""
 
 
 def cores() -> int:
@@ -72,8 +65,8 @@ def _omp_threads() -> int:
 
 
 def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> None:
-    """Raises `UsageError` for a backend that does not exist, for a scheduler that loky has no use for, and for no jobs or
-    more than `JOBS_A_CORE` a core of this machine, if they are to run here.
+    """Raises `UsageError` for a backend that does not exist, for a scheduler that loky has no use for or others lack, and
+    for no jobs or more than `JOBS_A_CORE` a core of this machine, if they are to run here.
     """
     if backend not in BACKENDS:
         raise UsageError(
@@ -82,18 +75,18 @@ def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> No
     if n_jobs is not None and n_jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {n_jobs}", where="--jobs", remedy="give for example --jobs 2")
     most = JOBS_A_CORE * cores()
-    if n_jobs is not None and n_jobs > most and scheduler is None:
+    if n_jobs is not None and n_jobs > most and backend == "loky":
         raise UsageError(
             f"--jobs {n_jobs} would start {n_jobs} processes on this machine, which has {cores()} cores",
             where="--jobs",
             remedy=f"give at most {most}; more than one a core (--jobs {cores()}) rarely gain anything",
         )
-    if scheduler is not None and backend == "loky":
-        raise UsageError(
-            "loky runs processes on this machine, without a scheduler",
-            where="--scheduler",
-            remedy="add --backend dask or --backend ray, or leave --scheduler out",
+    if (scheduler is None) != (backend == "loky"):
+        what = "processes on this machine, without a scheduler" if scheduler else "jobs on a running cluster"
+        remedy = (
+            "add --backend dask or --backend ray, or leave --scheduler out" if scheduler else "add --scheduler ADDRESS"
         )
+        raise UsageError(f"{backend} runs {what}", where="--scheduler", remedy=remedy)
 
 
 class Workers:
@@ -101,7 +94,7 @@ class Workers:
 
     backend: `loky` (processes on this machine), `dask` or `ray`. n_jobs: jobs under way at a time; if None, one for each
     core of this machine or, with a scheduler, for each slot of its cluster. scheduler: the address of a running cluster
-    (`tcp://host:8786` for Dask, what `ray.init` takes for Ray); if None, one of `n_jobs` processes is started here.
+    (`tcp://host:8786` for Dask, what `ray.init` takes for Ray).
 
     Raises `UsageError` for what `check_request` refuses, and when a library is not installed; entering raises `ToscaError`
     if a cluster does not answer or has no workers.
@@ -115,21 +108,19 @@ class Workers:
         self.n_jobs = n_jobs or cores()
         self._given, self._scheduler = n_jobs, scheduler
         self._neighbours = self.n_jobs  # jobs that one machine may have to run at a time
-        self._joblib: Any = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(tidied_memory())
-            if self.backend == "loky":
-                self._joblib = clusters.loky(stack, threads=_share(self.n_jobs, _omp_threads()))
+            if self._scheduler is None:
+                self._cluster = clusters.loky(stack, self.n_jobs, _share(self.n_jobs, _omp_threads()))
             else:
                 start = {"dask": clusters.dask, "ray": clusters.ray}[self.backend]
-                cluster = start(stack, self.n_jobs, self._scheduler)
-                if self._scheduler is not None:
-                    self.n_jobs = self._given or sum(cluster.slots.values())
-                    self._neighbours = min(self.n_jobs, max(cluster.slots.values()))
-                self._joblib = cluster.backend(self.n_jobs)
+                self._cluster = start(stack, self._given, self._scheduler)
+                slots = self._cluster.slots.values()
+                self.n_jobs = self._given or sum(slots)
+                self._neighbours = min(self.n_jobs, max(slots))
             self._stack = stack.pop_all()
         return self
 
@@ -141,39 +132,33 @@ class Workers:
 
         Raises `WorkerDied`, of which `ClusterLost` cannot be mended by another `run`, and whatever a job raises.
         """
-        from joblib import Parallel, delayed
-
         most = _omp_threads()  # here: workers have a variable of their own
-        calls = (delayed(_call)(function, self._neighbours, most, job) for job in jobs)
-        # Batches of one, and nothing sent ahead: jobs are long, and one that waits behind another could run elsewhere.
-        parallel = Parallel(
-            backend=self._joblib,
-            n_jobs=self.n_jobs,
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch=self.n_jobs,
-        )
-        with self._deaths(), _closing(parallel(calls)) as results:
-            yield from results
-
-    @contextmanager
-    def _deaths(self) -> Iterator[None]:
-        lost = (BrokenExecutor,) if self.backend == "loky" else clusters.losses(self.backend)
+        left = (partial(_call, function, self._neighbours, most, job) for job in jobs)
+        cluster, running = self._cluster, set[Future[Any]]()
+        cluster.ready()
         try:
-            yield
-        except clusters.Gone as error:
-            raise ClusterLost(
-                f"The cluster was lost: {error}",
-                where=self._scheduler,
-                remedy="Start it, then run the same command again.",
-            ) from error
-        except lost as error:
+            running = {cluster.submit(job) for job in islice(left, self.n_jobs)}
+            while running:
+                done, running = wait(running, clusters.PATIENCE, FIRST_COMPLETED)
+                if not done:
+                    cluster.ready()
+                running |= {cluster.submit(job) for job in islice(left, len(done))}
+                for future in done:
+                    error, result = future.result()
+                    if error is not None:
+                        raise error
+                    yield result
+        except cluster.lost as error:
+            cluster.end(running)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise WorkerDied(
                 f"A worker ended in the middle of a job: {reason}",
                 where=f"--backend {self.backend}",
                 remedy="Run the same command again; if memory was short, with fewer --jobs.",
             ) from error
+        except BaseException:
+            cluster.end(running)
+            raise
 
 
 def _share(jobs: int, most: int) -> int:
@@ -181,8 +166,8 @@ def _share(jobs: int, most: int) -> int:
     return max(1, min(cores() // jobs, most))
 
 
-def _call(function: Callable[..., R], neighbours: int, most: int, job: tuple[Any, ...]) -> R:
-    """What a worker runs. most: threads that the environment of who asked allows."""
+def _call(function: Callable[..., R], neighbours: int, most: int, job: tuple[Any, ...]) -> tuple[Exception | None, Any]:
+    """What a job raises, and what it gives. most: threads that the environment of who asked allows."""
     threads = _share(neighbours, most)
     token = _threads.set(threads)
     torch = sys.modules.get("torch")  # if the job needs it, its module has imported it; if not, it shall not be loaded
@@ -190,19 +175,10 @@ def _call(function: Callable[..., R], neighbours: int, most: int, job: tuple[Any
     if torch is not None:
         torch.set_num_threads(threads)
     try:
-        return function(*job)
+        return None, function(*job)
+    except Exception as error:
+        return error, None
     finally:
         _threads.reset(token)
         if torch is not None and before is not None:
             torch.set_num_threads(before)
-
-
-@contextmanager
-def _closing(results: Any) -> Iterator[Any]:
-    """joblib warns of results that nobody took; who leaves early knows."""
-    try:
-        yield results
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results.close()

@@ -1,40 +1,20 @@
-"""A folder of small pictures whose classes are patterns, and backbones that were adapted on it."""
+"""A folder of small photos, and backbones that were adapted on it."""
 
-import numpy as np
 import pytest
 from commands import tosca
-from PIL import Image
+from photos import COLOURS, paint
 
-CLASSES = ("checks", "columns", "dots", "rows", "slope", "spot")
-TRAIN, TEST = 8, 3
 # Two classes first, of seed 1; a few steps that change something.
 STREAM = ("--increment", 2, "--seed", 1)
 QUICK = ("--epochs", 3, "--batch-size", 4, "--lr", 0.05, "--scale", 10, "--workers", 1)
 
 
-def draw(generator, name):
-    y, x = np.mgrid[:32, :32]
-    pattern = {
-        "checks": (x // 4 + y // 4) % 2,
-        "columns": x // 4 % 2,
-        "rows": y // 4 % 2,
-        "slope": x / 31,
-        "dots": (x % 8 < 3) & (y % 8 < 3),
-        "spot": (x - 16) ** 2 + (y - 16) ** 2 < 64,
-    }[name]
-    pixels = 60 + 120 * np.stack([pattern] * 3, -1) + generator.normal(scale=25, size=(32, 32, 3))
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
 @pytest.fixture(scope="session")
 def patterns(tmp_path_factory):
-    """The folder."""
-    root, generator = tmp_path_factory.mktemp("pictures") / "patterns", np.random.default_rng(0)
-    for split, count in (("train", TRAIN), ("test", TEST)):
-        for name in CLASSES:
-            (root / split / name).mkdir(parents=True)
-            for number in range(count):
-                draw(generator, name).save(root / split / name / f"{number}.png")
+    """A folder of six classes of 8 train and 3 test photos."""
+    root = tmp_path_factory.mktemp("pictures") / "patterns"
+    for split, count in (("train", 8), ("test", 3)):
+        paint(root / split, COLOURS, count, seed=count, size=32)
     return root
 
 

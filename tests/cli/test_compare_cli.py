@@ -98,9 +98,8 @@ def test_one_table_in_four_formats(digits_place, plugin):
     assert "* its answer may depend on the other test rows (transductive): perfect" in text
     assert "bounds, not learners to be compared with: perfect" in text
 
-    markdown = compare(*asked, "--out", "table.md").stderr
-    assert "table: table.md" in markdown
-    lines = [line.strip("| ").split("|") for line in Path("table.md").read_text().splitlines() if line.startswith("|")]
+    markdown = compare(*asked, "--format", "markdown").stdout
+    lines = [line.strip("| ").split("|") for line in markdown.splitlines() if line.startswith("|")]
     assert lines[1] == ["---", *["---:"] * 7]
     check([(line[0].strip(), line[1:]) for line in lines[2:] if "bounds" not in line[0]], lambda entry: "**" in entry)
 

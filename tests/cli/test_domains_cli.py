@@ -109,7 +109,7 @@ def test_a_run_says_that_tasks_are_domains(place):
 
 def test_routers_of_stored_modules_find_the_runs_numbers_again(place):
     run = only_run(place)
-    routed = tosca("route", run, "--json", "--batch-sizes", "48", code=0)
+    routed = tosca("route", run, "--json", code=0)
     for entry in json.loads(routed.stdout):
         seed = metrics_of(run)["seeds"][str(entry["seed"])]
         assert set(entry["routers"]) == set(ROUTERS)

@@ -105,13 +105,6 @@ def test_tasks_of_ones_own(made_up, digits_cache):
         assert result.exit_code == 2 and words in result.stderr, result.stderr
 
 
-def test_a_tolerance_decides_the_exit_code(made_up):
-    far = tosca("--expectation", made_up(), "--tolerance", "1")
-    assert far.exit_code == 1 and "beyond the tolerance of 1" in far.stderr and "90.00" in far.stdout
-    near = tosca("--expectation", "mine.toml", "--tolerance", "20")
-    assert near.exit_code == 0 and "within the tolerance of 20" in near.stderr
-
-
 def test_features_of_another_transform_are_extracted(made_up, digits_place):
     """No normalisation and a resize that crops, as the published numbers of the ViT-B were made, with float32."""
     asked = ("--expectation", made_up(normalize="none", resize=36), "--root", "made", "--json")

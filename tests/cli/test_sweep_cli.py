@@ -101,7 +101,7 @@ def test_an_oracle_is_labelled_in_every_table(place):
 
 def test_batch_routing_is_labelled(place):
     setting = ("--set", "lr=0.005,0.05", "--set", "epochs=2", "--set", "increment=2", "--report-seeds", "1,2")
-    result = tosca("sweep", "--dataset", "shapes", "--preset", "official", *setting, code=0)
+    result = tosca("sweep", "--dataset", "shapes", "--set", "router=batch", *setting, code=0)
     first = result.stdout.splitlines()[1]
     assert "leaks the task" in first and words_of(result).count("leaks the task") == 3
 

@@ -67,9 +67,6 @@ compare simplecil --seeds 0 | 2 | give a count of 1 or more
 compare simplecil --seeds 1993,x | 2 | cannot be '1993,x'
 compare simplecil --increment 11 | 2 | increment is 11
 compare simplecil --format html | 2 | there is no format 'html'
-compare simplecil --out table.doc | 2 | says no format
-compare simplecil --out nowhere/t.csv | 2 | the table cannot be written
-compare simplecil --out photos --format csv | 2 | the table cannot be written
 compare simplecil --shots 0 | 2 | shots cannot be 0
 compare simplecil --plugin none.py | 2 | there is no such file
 sweep --set seeds=1,2 | 2 | --seeds

@@ -68,8 +68,8 @@ HOSTILE = {
     "zip: deep above": (zipped({"a/b/../../../outside.jpg": PHOTO}), "outside"),
     "zip: control characters": (zipped({"a/\x1b[2J.jpg": PHOTO}), "control"),
     "zip: link": (zip_link(), "neither a file nor a folder"),
-    "zip: bomb": (zip_bomb(), "photos have not"),
-    "zip: lies": (zip_that_lies(), "damaged"),
+    "zip: bomb": (zip_bomb, "photos have not"),
+    "zip: lies": (zip_that_lies, "damaged"),
     "zip: encrypted": (encrypted(), "encrypted"),
     "tar: above": (tarred([("../outside.jpg", PHOTO)]), "outside"),
     "tar: absolute": (tarred([("/tmp/outside.jpg", PHOTO)]), "outside"),
@@ -77,20 +77,14 @@ HOSTILE = {
     "tar: hard link": (tarred([("b", PHOTO), (member("a", tarfile.LNKTYPE, "b"), None)]), "neither"),
     "tar: device": (tarred([(member("a", tarfile.CHRTYPE), None)]), "neither a file nor a folder"),
     "tar: pipe": (tarred([(member("a", tarfile.FIFOTYPE), None)]), "neither a file nor a folder"),
-    "tar: link, then a file below it": (
-        tarred([(member("a", tarfile.SYMTYPE, "/tmp"), None), ("a/outside.jpg", PHOTO)]),
-        "neither",
-    ),
+    "tar: link below": (tarred([(member("a", tarfile.SYMTYPE, "/tmp"), None), ("a/outside.jpg", PHOTO)]), "neither"),
     "tar: twice": (tarred([("a.jpg", PHOTO), ("a.jpg", PHOTO)]), "twice"),
     "tar: a file and a folder": (tarred([("a", PHOTO), ("a/b.jpg", PHOTO)]), "twice"),
-    "tar: bomb": (tarred([("a.jpg", bytes(archives.SPARE * 2))]), "photos have not"),
+    "tar: bomb": (lambda: tarred([("a.jpg", bytes(archives.SPARE * 2))]), "photos have not"),
     "tar: long header": (long_header(), "header that is too long"),
     "tar: cut in a file": (tarred([("a.jpg", PHOTO)], "w")[:700], "cut off"),
     "tar: cut between files": (tarred([("a.jpg", bytes(512)), ("b.jpg", PHOTO)], "w")[:1024], "end is missing"),
-    "tar: damaged header": (
-        tarred([("a.jpg", bytes(512))], "w")[:1024] + b"\xff" * 512 + tarred([("b.jpg", PHOTO)], "w"),
-        "end is missing",
-    ),
+    "tar: damaged header": (tarred([("a.jpg", bytes(512))], "w")[:1024] + b"\xff" * 512 + bytes(99), "end is missing"),
     "gz: cut off": (tarred([("a.jpg", PHOTO)])[:-40], "cut off"),
     "no archive": (b"<html>Sign in</html>" * 100, "damaged"),
     "empty": (b"", "damaged"),
@@ -101,7 +95,7 @@ HOSTILE = {
 def test_is_refused_and_nothing_lands_outside(tmp_path, name):
     data, reason = HOSTILE[name]
     archive = tmp_path / "a"
-    archive.write_bytes(data)
+    archive.write_bytes(data() if callable(data) else data)
     with pytest.raises(DatasetError, match=reason) as raised:
         unpack(archive, tmp_path / "in" / "x")
     assert "\x1b" not in str(raised.value)
@@ -110,27 +104,23 @@ def test_is_refused_and_nothing_lands_outside(tmp_path, name):
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
-def test_too_many_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_FILES", 3)
-    (tmp_path / "a").write_bytes(zipped({f"{n}.jpg": b"" for n in range(4)}))
-    with pytest.raises(DatasetError, match="more than 3 files"):
-        unpack(tmp_path / "a", tmp_path / "x")
-
-
-@pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:bz2", "w:xz"])
-def test_plain_archives(tmp_path, mode):
+def test_plain_archives(tmp_path, monkeypatch):
+    """Of every compression, with long names and folders of GNU and pax; not with more files than a dataset has."""
     files = {"d/train/a/é 1.png": image(1), "d/test/b/2.png": image(2), "d/empty.txt": b""}
-    (tmp_path / "a").write_bytes(zipped(files) if mode == "zip" else tarred(files.items(), mode))
-    done = []
-    assert unpack(tmp_path / "a", tmp_path / "x", done.append) == 3
-    assert {p: (tmp_path / "x" / p).read_bytes() for p in files} == files
-    assert done[-1] == sum(map(len, files.values()))
-
-
-def test_long_names_and_folders_of_gnu_and_pax(tmp_path):
+    packed = {mode: tarred(files.items(), mode) for mode in ("w", "w:gz", "w:bz2", "w:xz")} | {"zip": zipped(files)}
+    for mode, data in packed.items():
+        done = []
+        (tmp_path / "a").write_bytes(data)
+        assert unpack(tmp_path / "a", tmp_path / mode, done.append) == 3
+        assert {p: (tmp_path / mode / p).read_bytes() for p in files} == files
+        assert done[-1] == sum(map(len, files.values()))
     long = "/".join(["n" * 120] * 3) + ".png"
     for kind in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         data = tarred([(member("d", tarfile.DIRTYPE), None), (f"d/{long}", PHOTO)], "w:gz", format=kind)
         (tmp_path / "a").write_bytes(data)
         assert unpack(tmp_path / "a", tmp_path / str(kind)) == 1
         assert (tmp_path / str(kind) / "d" / long).read_bytes() == PHOTO
+    monkeypatch.setattr(archives, "MOST_FILES", 3)
+    (tmp_path / "a").write_bytes(zipped({f"{n}.jpg": b"" for n in range(4)}))
+    with pytest.raises(DatasetError, match="more than 3 files"):
+        unpack(tmp_path / "a", tmp_path / "many")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from archive_help import image, tarred, tree
 from commands import tosca
+from PIL import Image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, ImageError, UsageError
@@ -27,21 +28,17 @@ def samples(split):
     return [found[place] for place in np.random.default_rng(0).permutation(len(found))]
 
 
-def features(classes=CLASSES):
-    label = {"names": list(classes), "_type": "ClassLabel"}
-    said = {"info": {"features": {"image": {"_type": "Image"}, "label": label}}}
-    return {b"huggingface": json.dumps(said).encode()}
+IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+LABEL = {"names": list(CLASSES), "_type": "ClassLabel"}
+FEATURES = {b"huggingface": json.dumps({"info": {"features": {"image": {"_type": "Image"}, "label": LABEL}}}).encode()}
 
 
 def table(rows, *, labels=None, metadata=True):
     """As `datasets` has it in memory: images as {bytes, path}, labels as numbers of a ClassLabel."""
-    images = pa.array(
-        [{"bytes": d, "path": "../../etc/passwd"} for d, _ in rows],
-        pa.struct({"bytes": pa.binary(), "path": pa.string()}),
-    )
+    images = pa.array([{"bytes": d, "path": "../../etc/passwd"} for d, _ in rows], IMAGE)
     labels = pa.array([CLASSES.index(c) for _, c in rows]) if labels is None else pa.array(labels)
     made = pa.table({"image": images, "label": labels, "id": pa.array(range(len(rows)))})
-    return made.replace_schema_metadata(features()) if metadata else made
+    return made.replace_schema_metadata(FEATURES) if metadata else made
 
 
 def write_stream(made, file):
@@ -52,7 +49,7 @@ def write_stream(made, file):
 
 def saved_to_disk(root):
     """What `datasets.DatasetDict.save_to_disk` leaves: a folder a split, two files each, and JSON beside them."""
-    (root).mkdir()
+    root.mkdir()
     (root / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     for split in ("train", "test"):
         rows = samples(split)
@@ -80,57 +77,43 @@ def tar_shards(root):
 KINDS = {"arrow": saved_to_disk, "parquet": parquet_shards, "tar": tar_shards}
 
 
-@pytest.fixture(params=KINDS)
-def packed(request, tmp_path):
-    KINDS[request.param](tmp_path / "photos.d")
-    return tmp_path / "photos.d"
+def folder_of(root):
+    """The images as a folder."""
+    for path, data in FILES.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    return root / "photos"
 
 
-def test_has_the_images_that_were_packed(packed):
+def class_means(dataset, root):
+    """Class -> mean feature of a store of the dataset, which is verified by computing some views again."""
+    tosca("extract", "--dataset", dataset, "--root", root, "--backbone", "vit_nano", "--views", "0", code=0)
+    (path,) = (p for p in root.iterdir() if p.is_dir())
+    tosca("cache", "verify", path, "--recompute", "2", code=0)
+    store = open_store(path)
+    clean, labels = store.features("train", views=0).astype(np.float32), store.labels("train")
+    return {name: clean[labels == k].reshape(-1, store.dim).mean(0) for k, name in enumerate(store.class_names)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_and_features_are_those_that_were_packed(kind, tmp_path):
+    packed = tmp_path / "photos.d"
+    KINDS[kind](packed)
     dataset = load_dataset(str(packed))
-    classes = dataset.class_names  # by name where nothing says their order
-    assert classes == (CLASSES if any(packed.rglob("*.arrow")) or any(packed.rglob("*.parquet")) else ("ant", "bee"))
+    classes = dataset.class_names
     assert dataset.name == "photos.d"
+    assert classes == (("ant", "bee") if kind == "tar" else CLASSES), "by name where nothing says their order"
     for split in ("train", "test"):
-        wanted = sorted((name, data) for data, name in samples(split))
-        found = []
-        for row, label in enumerate(dataset.splits[split].labels):
-            found.append((classes[label], dataset.open(split, row).tobytes()))
-        pixels = [(name, load_pixels(data)) for name, data in wanted]
-        assert sorted(found) == sorted(pixels)
-        assert sorted(dataset.splits[split].labels) == list(dataset.splits[split].labels)
-
-
-def load_pixels(data):
-    from PIL import Image
-
-    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
-
-
-def test_goes_to_other_processes(packed):
-    dataset = load_dataset(str(packed))
-    again = pickle.loads(pickle.dumps(dataset))
+        labels = list(dataset.splits[split].labels)
+        found = [(classes[label], dataset.open(split, row).tobytes()) for row, label in enumerate(labels)]
+        pixels = [(name, Image.open(io.BytesIO(data)).convert("RGB").tobytes()) for data, name in samples(split)]
+        assert sorted(found) == sorted(pixels) and labels == sorted(labels)
+    again = pickle.loads(pickle.dumps(dataset))  # as it goes to other processes
     assert again.open("train", 3).tobytes() == dataset.open("train", 3).tobytes()
     assert again.listing_digest() == dataset.listing_digest()
-
-
-def test_features_are_those_of_the_folder(packed, tmp_path):
-    for path, data in FILES.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(data)
-    means = []
-    for number, place in enumerate((packed, tmp_path / "photos")):
-        root = tmp_path / f"stores{number}"
-        tosca("extract", "--dataset", place, "--root", root, "--backbone", "vit_nano", "--views", "0", code=0)
-        (path,) = (p for p in root.iterdir() if p.is_dir())
-        store = open_store(path)
-        clean, labels = store.features("train", views=0).astype(np.float32), store.labels("train")
-        means.append(
-            {name: clean[labels == k].reshape(-1, store.dim).mean(0) for k, name in enumerate(store.class_names)}
-        )
-        tosca("cache", "verify", path, "--recompute", "2", code=0)
+    one, other = class_means(packed, tmp_path / "one"), class_means(folder_of(tmp_path), tmp_path / "other")
     for name in CLASSES:
-        np.testing.assert_allclose(means[0][name], means[1][name], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-3)
 
 
 def test_a_changed_shard_is_not_what_a_store_was_made_of(tmp_path):
@@ -144,16 +127,20 @@ def test_a_changed_shard_is_not_what_a_store_was_made_of(tmp_path):
     assert "14 of its images have changed since" in tosca("extract", *how, "--views", "2", code=0).output
 
 
-def test_one_file_is_divided(tmp_path):
-    made = table(samples("train"))
-    pq.write_table(made, tmp_path / "all.parquet")
+def test_which_rows_are_for_testing(tmp_path):
+    pq.write_table(table(samples("train")), tmp_path / "all.parquet")
     with pytest.raises(UsageError, match="no test split of their own"):
         load_dataset(str(tmp_path / "all.parquet"))
     dataset = load_dataset(str(tmp_path / "all.parquet"), test_fraction=0.4)
     assert [len(dataset.splits[s]) for s in ("train", "test")] == [6, 4]
-    parquet_shards(tmp_path / "p")
+    saved_to_disk(tmp_path / "d")
     with pytest.raises(UsageError, match="leave --test-fraction out"):
-        load_dataset(str(tmp_path / "p"), test_fraction=0.4)
+        load_dataset(str(tmp_path / "d"), test_fraction=0.4)
+    (tmp_path / "d" / "test").rename(tmp_path / "d" / "validation")
+    assert len(load_dataset(str(tmp_path / "d")).splits["test"]) == 4
+    folder = folder_of(tmp_path)  # a folder of images, though a table lies beside them
+    pq.write_table(table(samples("train")), folder / "metadata.parquet")
+    assert load_dataset(str(folder)).class_names == ("ant", "bee")
 
 
 def test_labels_by_an_option(tmp_path):
@@ -161,17 +148,13 @@ def test_labels_by_an_option(tmp_path):
     made = table(rows, metadata=False).rename_columns(["image", "what", "id"])
     made = made.set_column(1, "what", pa.array([f"=cmd|{c}\x1b" for _, c in rows]))
     pq.write_table(made, tmp_path / "a.parquet")
-    with pytest.raises(UsageError, match="which column"):
-        load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2)
-    with pytest.raises(UsageError, match="no column 'who'"):
-        load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2, label="who")
+    for label, said in (({}, "which column"), ({"label": "who"}, "no column 'who'")):
+        with pytest.raises(UsageError, match=said):
+            load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2, **label)
     dataset = load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2, label="what")
     assert dataset.class_names == ("=cmd|ant\x1b", "=cmd|bee\x1b")
-    members = [
-        (f"{n}.{k}", v)
-        for n, (d, c) in enumerate(rows)
-        for k, v in (("png", d), ("json", json.dumps({"kind": c}).encode()))
-    ]
+    parts = [{"png": data, "json": json.dumps({"kind": name}).encode()} for data, name in rows]
+    members = [(f"{n}.{suffix}", data) for n, part in enumerate(parts) for suffix, data in part.items()]
     (tmp_path / "a.tar").write_bytes(tarred(members, "w"))
     assert load_dataset(str(tmp_path / "a.tar"), test_fraction=0.2, label="kind").class_names == ("ant", "bee")
     with pytest.raises(DatasetError, match="no label"):
@@ -193,51 +176,26 @@ def test_a_backbone_is_adapted_to_a_table_whose_labels_have_another_name(tmp_pat
     assert "--label what --name" in planned.output and "8 train images of the first task" in planned.output
 
 
-def test_a_validation_split_stands_for_test(tmp_path):
-    saved_to_disk(tmp_path / "d")
-    (tmp_path / "d" / "test").rename(tmp_path / "d" / "validation")
-    assert len(load_dataset(str(tmp_path / "d")).splits["test"]) == 4
-
-
-def test_folders_of_images_with_a_table_beside_them_are_folders(tmp_path):
-    for path, data in FILES.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(data)
-    pq.write_table(table(samples("train")), tmp_path / "photos" / "metadata.parquet")
-    assert load_dataset(str(tmp_path / "photos")).class_names == ("ant", "bee")
-
-
-def test_what_cannot_be_decoded_is_told_with_shard_and_row(tmp_path):
+def test_rows_whose_image_is_refused(tmp_path):
+    """What cannot be decoded is told with shard and row, no path is followed, and pixels are counted before."""
     rows = samples("train")
     pq.write_table(table([*rows, (b"no image", "ant")]), tmp_path / "a.parquet", row_group_size=4)
-    dataset = load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2)
-    failures = []
-    for split in ("train", "test"):
-        for row in range(len(dataset.splits[split])):
+    dataset, failures = load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2), []
+    for split, listed in dataset.splits.items():
+        for row in range(len(listed)):
             try:
                 dataset.open(split, row)
             except ImageError as error:
                 failures.append(error.where)
     assert failures == [f"{tmp_path / 'a.parquet'}, row {len(rows)}"]
-
-
-def test_a_row_that_names_a_file_is_not_followed(tmp_path):
-    (tmp_path / "secret.png").write_bytes(image(0))
-    images = [{"bytes": None, "path": str(tmp_path / "secret.png")}] * 4
-    made = pa.table(
-        {"image": pa.array(images, pa.struct({"bytes": pa.binary(), "path": pa.string()})), "label": [0, 0, 1, 1]}
-    )
-    pq.write_table(made, tmp_path / "a.parquet")
-    dataset = load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.5)
-    with pytest.raises(ImageError, match="not followed"):
-        dataset.open("train", 0)
-
-
-def test_pictures_with_too_many_pixels_are_refused(tmp_path):
-    pq.write_table(table(samples("train")), tmp_path / "a.parquet")
     dataset = load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2, decoding={"max_pixels": 255})
     with pytest.raises(ImageError, match="more than 255"):
         dataset.open("train", 0)
+    (tmp_path / "secret.png").write_bytes(image(0))
+    images = pa.array([{"bytes": None, "path": str(tmp_path / "secret.png")}] * 4, IMAGE)
+    pq.write_table(pa.table({"image": images, "label": [0, 0, 1, 1]}), tmp_path / "b.parquet")
+    with pytest.raises(ImageError, match="not followed"):
+        load_dataset(str(tmp_path / "b.parquet"), test_fraction=0.5).open("train", 0)
 
 
 def _negative():
@@ -281,20 +239,18 @@ def test_hostile_and_damaged_tars(tmp_path, name):
 
 
 @pytest.mark.parametrize("suffix", ["arrow", "parquet"])
-@pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
-def test_damaged_tables(tmp_path, suffix, damage):
+def test_damaged_tables_and_rows_without_a_label(tmp_path, suffix):
     file, made = tmp_path / f"train.{suffix}", table(samples("train"))
-    write_stream(made, file) if suffix == "arrow" else pq.write_table(made, file)
-    data = file.read_bytes()
-    file.write_bytes({"cut": data[: len(data) // 2], "noise": bytes(os.urandom(500)), "empty": b""}[damage])
-    with pytest.raises(DatasetError, match="table cannot be read") as raised:
-        load_dataset(str(tmp_path), test_fraction=0.2)
-    assert f"train.{suffix}" in raised.value.where
-
-
-@pytest.mark.parametrize("labels", [[0, -1] * 5, [0, 7] * 5, [0, None] * 5])
-def test_rows_without_a_label(tmp_path, labels):
-    pq.write_table(table(samples("train"), labels=labels), tmp_path / "a.parquet")
-    with pytest.raises(DatasetError, match="no label") as raised:
-        load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2)
-    assert raised.value.where.endswith("row 1")
+    write = write_stream if suffix == "arrow" else pq.write_table
+    write(made, file)
+    for data in (file.read_bytes()[: file.stat().st_size // 2], os.urandom(500), b""):
+        file.write_bytes(data)
+        with pytest.raises(DatasetError, match="table cannot be read") as raised:
+            load_dataset(str(tmp_path), test_fraction=0.2)
+        assert f"train.{suffix}" in raised.value.where
+    for labels in ([0, -1] * 5, [0, 7] * 5, [0, None] * 5):
+        file = tmp_path / f"labels{labels[1]}.{suffix}"
+        write(table(samples("train"), labels=labels), file)
+        with pytest.raises(DatasetError, match="no label") as raised:
+            load_dataset(str(file), test_fraction=0.2)
+        assert raised.value.where.endswith("row 1")

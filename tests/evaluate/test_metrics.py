@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tosca_cache.evaluate import fewshot, metrics, variants
+from tosca_cache.evaluate import metrics
 from tosca_cache.evaluate.audit import audit, batch_modules
 from tosca_cache.evaluate.summary import mean_and_spread, summarise, to_json
 
@@ -32,26 +32,12 @@ def test_one_task_forgets_nothing_that_could_be_measured():
     assert metrics.average_accuracy(one, [4]) == metrics.last_accuracy(one, [4]) == 75.0
 
 
-def test_one_task_has_no_transfer_and_no_new_classes():
-    one = np.array([[75.0]])
-    assert np.isnan(metrics.forward_transfer(one, [10.0]))
-    assert all(np.isnan(value) for value in variants.forgetting_by_definition(one).values())
-    assert np.isnan(variants.backward_transfer_continuum(one))
-    assert np.isnan(variants.backward_transfer_continuum_release(one))
-    assert fewshot.performance_drop(one, [4]) == 0.0
-    base, new = fewshot.base_and_new_accuracy(one, [4])
-    assert base == 75.0
-    assert np.isnan(new)
-    assert np.isnan(fewshot.harmonic_mean(one, [4]))
-
-
-def test_few_shot_after_an_earlier_session():
-    assert fewshot.base_and_new_accuracy(R, COUNTS, after=1) == (80.0, 70.0)
-    assert fewshot.base_and_new_accuracy(R, COUNTS, base=2) == (pytest.approx((850 + 1500) / 40), 60.0)
-    assert fewshot.base_and_new_accuracy(R, COUNTS, weigh="tasks") == (85.0, 55.0)
+def test_few_shot_metrics_of_one_task_and_of_nothing_new():
+    assert metrics.performance_drop([[75.0]], [4]) == 0.0
+    assert np.isnan(metrics.harmonic_mean([[75.0]], [4]))
     nothing_new = np.array([[90.0, NAN], [80.0, 0.0]])
-    assert fewshot.harmonic_mean(nothing_new, [10, 10]) == 0.0
-    assert fewshot.harmonic_mean(0 * nothing_new, [10, 10]) == 0.0
+    assert metrics.harmonic_mean(nothing_new, [10, 10]) == 0.0
+    assert metrics.harmonic_mean(0 * nothing_new, [10, 10]) == 0.0
 
 
 def test_task_without_test_rows_counts_for_nothing():
@@ -63,14 +49,11 @@ def test_task_without_test_rows_counts_for_nothing():
     assert metrics.accuracy_curve(with_hole, [10, 0, 30], weigh="tasks").tolist() == [90.0, 95.0, 72.5]
     assert metrics.forgetting(with_hole) == 10.0
     assert metrics.backward_transfer(with_hole) == -5.0
-    assert variants.forgetting_pilot(with_hole) == variants.forgetting_mammoth(with_hole) == 10.0
-    assert variants.backward_transfer_continuum(with_hole) == 0.0
 
 
 def test_a_hole_in_a_tested_task_is_not_hidden():
     holed = np.array([[90.0, NAN, NAN], [NAN, 70.0, NAN], [85.0, 50.0, 60.0]])
     assert np.isnan(metrics.forgetting(holed))
-    assert np.isnan(variants.forgetting_pilot(holed))
     assert np.isnan(metrics.accuracy_curve(holed, COUNTS)[1])
     assert metrics.backward_transfer(holed) == metrics.backward_transfer(R)  # does not read it
 
@@ -90,9 +73,6 @@ def test_no_rows_give_no_shares():
         lambda: metrics.forgetting([]),
         lambda: metrics.accuracy_curve(R, [10, 30]),
         lambda: metrics.accuracy_curve(R, COUNTS, weigh="classes"),
-        lambda: metrics.forward_transfer(R, [0.0]),
-        lambda: fewshot.base_and_new_accuracy(R, COUNTS, after=3),
-        lambda: fewshot.base_and_new_accuracy(R, COUNTS, base=0),
     ],
 )
 def test_wrong_shapes_and_names_are_refused(call):

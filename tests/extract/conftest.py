@@ -1,18 +1,16 @@
-"""A tiny vision transformer of timm with random weights in a file, and small folders of pictures."""
+"""A tiny vision transformer of timm with random weights, and small folders of pictures."""
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from disk_waits import without_waiting
-from PIL import Image
-from safetensors.torch import save_file
+from photos import make_image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.extract.backbone import load_backbone
-from tosca_cache.torchvision_compat import ensure_torchvision
 
 TINY = "test_vit"  # 64 wide, 160 pixels, patches of 16
 
@@ -20,18 +18,6 @@ TINY = "test_vit"  # 64 wide, 160 pixels, patches of 16
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
     without_waiting(monkeypatch)
-
-
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory):
-    """Random weights of the tiny model at its own size, without head."""
-    ensure_torchvision()
-    import timm
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(timm.create_model(TINY, num_classes=0).state_dict(), path)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +31,9 @@ def shapes_folder(tmp_path_factory):
     """Pictures of 3 classes, 5 of train and 3 of test each; never changed."""
     root, random = tmp_path_factory.mktemp("pictures") / "shapes", np.random.default_rng(0)
     for split, count in (("train", 5), ("test", 3)):
-        for label in range(3):
-            folder = root / split / f"class {label}"
-            folder.mkdir(parents=True)
-            for number in range(count):
-                size = (int(random.integers(30, 60)), int(random.integers(30, 60)), 3)
-                Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(folder / f"{number:03d}.png")
+        for number in range(3 * count):
+            path = root / split / f"class {number % 3}" / f"{number // 3:03d}.png"
+            make_image(path, [count, number], random.integers(30, 60, 2))
     return root
 
 
@@ -60,10 +43,13 @@ def shapes(shapes_folder, tmp_path):
     return load_dataset(str(shutil.copytree(shapes_folder, tmp_path / "shapes")))
 
 
-def files(store):
-    """Every file of a store but its provenance, to compare bit by bit."""
-    found = (path for path in store.path.rglob("*") if path.is_file() and path.name != "provenance.json")
-    return {path.relative_to(store.path): path.read_bytes() for path in found}
+@contextmanager
+def shards_of(rows):
+    """Within it nothing waits for the disk, and shards have so many rows: for fixtures of a session."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", rows)
+        yield
 
 
 def breaking(dataset, after):

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from disk_waits import without_waiting
-from extract.conftest import breaking, files
+from extract.conftest import breaking, shards_of
+from trees import tree
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError
@@ -28,11 +28,9 @@ def small_shards(monkeypatch):
 @pytest.fixture(scope="session")
 def alone(shapes_folder, tiny, tmp_path_factory):
     """The files that one process makes."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+    with shards_of(4):
         dataset = load_dataset(str(shapes_folder))
-        return files(extract(dataset, tiny, tmp_path_factory.mktemp("alone"), OPTIONS, show_progress=False))
+        return tree(extract(dataset, tiny, tmp_path_factory.mktemp("alone"), OPTIONS, show_progress=False).path)
 
 
 def make(extraction, *parts):
@@ -43,20 +41,23 @@ def test_in_any_order_or_at_the_same_time(alone, shapes, tiny, tmp_path):
     parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
     outcomes = make(parts, "3/3", "1/3", "2/3")
     assert [len(found.shards) - len(found.done) for found in outcomes][1:] == [2, 0]
-    assert files(join(parts)) == alone
+    assert tree(join(parts).path) == alone
     assert [path.name for path in parts.root.iterdir()] == [parts.path.name]
     parts = Extraction(shapes, tiny, tmp_path / "threads", OPTIONS)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda part: make(parts, part), ["1/3", "2/3", "3/3"]))
-    assert files(join(parts)) == alone
+    assert tree(join(parts).path) == alone
 
 
-def test_a_finished_shard_is_not_made_again(shapes, tiny, tmp_path, monkeypatch):
-    parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
+def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(alone, shapes, tiny, tmp_path, monkeypatch):
+    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         make(replace(parts, dataset=breaking(shapes, 9)), "1/2")
-    (begun,) = list_stores(tmp_path)
+    (begun,) = list_stores(parts.root)
     assert begun.done_rows == 8
+    other = Extraction(shapes, tiny, tmp_path / "other", OPTIONS)
+    make(other, "2/3")  # a shard of 4 rows and one of 3: what is left can be made of 24 - 7 images
+    assert tree(extract(breaking(shapes, 24 - 7), tiny, other.root, OPTIONS, show_progress=False).path) == alone
     make(parts, "1/2", "2/2")
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     make(parts, "1/2", "3/5")
@@ -96,21 +97,7 @@ def test_parts_of_other_numerics_are_refused_by_field(alone, shapes, tiny, tmp_p
     assert "batch_size" not in str(raised.value)
     make(parts, "2/2")
     monkeypatch.setattr("torch.__version__", "1.0")  # a login node may have another than the nodes that computed
-    assert files(join(parts)) == alone
-
-
-def test_one_process_takes_over_from_parts_and_parts_from_one_process(alone, shapes, tiny, tmp_path):
-    parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
-    make(parts, "2/3")
-    opened = []
-
-    def opener(split, row):
-        opened.append((split, row))
-        return shapes.opener(split, row)
-
-    store = extract(replace(shapes, opener=opener), tiny, parts.root, OPTIONS, show_progress=False)
-    assert files(store) == alone
-    assert len(opened) == 24 - 7  # part 2/3 has a shard of 4 rows and one of 3
+    assert tree(join(parts).path) == alone
 
 
 def test_nobody_writes_while_parts_are_written(shapes, tiny, tmp_path):
@@ -133,7 +120,7 @@ def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
     parts = Extraction(shapes, tiny, tmp_path / "parts", options)
     make(parts, "2/2", "1/2")
     joined = join(parts)
-    assert files(joined) == files(alone)
+    assert tree(joined.path) == tree(alone.path)
     assert [row.path for row in joined.manifest.skipped["train"]] == ["train/class 1/002.png"]
     for number in range(3):
         Path(shapes.root, f"test/class 2/{number:03d}.png").write_bytes(b"")

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from disk_waits import without_waiting
+from extract.conftest import shards_of
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from trees import damage, everything
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
@@ -36,9 +39,7 @@ def sources(shapes, tiny_weights):
 @pytest.fixture(scope="session")
 def made(shapes_folder, tiny, tmp_path_factory):
     """The store of the pictures; never changed."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+    with shards_of(4):
         root = tmp_path_factory.mktemp("cache")
         return extract(load_dataset(str(shapes_folder)), tiny, root, OPTIONS, show_progress=False)
 
@@ -47,17 +48,6 @@ def made(shapes_folder, tiny, tmp_path_factory):
 def store(made, tmp_path):
     """A copy of it; `sources` has a copy of the pictures."""
     return open_store(shutil.copytree(made.path, tmp_path / "cache" / made.path.name))
-
-
-def everything(path):
-    return {str(f.relative_to(path)): f.read_bytes() for f in path.rglob("*") if f.is_file()}
-
-
-def damage(path, *names):
-    for name in names:
-        data = bytearray((path / name).read_bytes())
-        data[len(data) // 3] ^= 16
-        (path / name).write_bytes(data)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -72,11 +62,8 @@ def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, tmp
 
 
 def test_deviations_of_zeros():
-    assert deviations([[3.0, 4.0], [0, 0], [1, 0]], [[3.0, 4.5], [0, 0], [0, 0]]).tolist() == [
-        pytest.approx(0.5 / 29.25**0.5),
-        0.0,
-        np.inf,
-    ]
+    found = deviations([[3.0, 4.0], [0, 0], [1, 0]], [[3.0, 4.5], [0, 0], [0, 0]])
+    assert found.tolist() == [pytest.approx(0.5 / 29.25**0.5), 0.0, np.inf]
 
 
 def again(store, sources):
@@ -87,134 +74,124 @@ def recheck(extraction, store, count, seed):
     return recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
 
 
-class TestRecompute:
-    def test_what_is_chosen_agrees(self, store, sources, monkeypatch):
-        extraction = again(store, sources)
-        found = recheck(extraction, store, 10**6, 1993)
-        assert len(found) == 15 * 3 + 9 and not any(one.problem for one in found)
-        assert max(one.deviation for one in found) <= TOLERANCE["fp32"]
-        first, same, other = (recheck(extraction, store, 5, seed) for seed in (1, 1, 2))
-        assert [str(one) for one in first] == [str(one) for one in same] != [str(one) for one in other]
-        assert len({(one.split, one.row, one.view) for one in first}) == 5
-        original = Forward.__call__
-        monkeypatch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + 3 * TOLERANCE["fp32"]))
+def test_what_is_chosen_agrees_and_what_differs_is_found(store, sources, shapes, monkeypatch):
+    extraction = again(store, sources)
+    found = recheck(extraction, store, 10**6, 1993)
+    assert len(found) == 15 * 3 + 9 and not any(one.problem for one in found)
+    assert max(one.deviation for one in found) <= TOLERANCE["fp32"]
+    first, same, other = (recheck(extraction, store, 5, seed) for seed in (1, 1, 2))
+    assert [str(one) for one in first] == [str(one) for one in same] != [str(one) for one in other]
+    assert len({(one.split, one.row, one.view) for one in first}) == 5
+    original = Forward.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + 3 * TOLERANCE["fp32"]))
         assert all("deviates by" in one.problem for one in recheck(extraction, store, 4, 1993))
-
-    def test_other_images_are_found(self, store, sources, shapes):
-        from PIL import Image
-
-        Image.new("RGB", (31, 47)).save(Path(shapes.root, "train/class 1/002.png"))
-        Path(shapes.root, "test/class 0/000.png").write_bytes(b"")
-        found = [one for one in recheck(again(store, sources), store, 10**6, 1993) if one.problem]
-        assert {(one.path, one.problem.split(":")[0]) for one in found} == {
-            ("train/class 1/002.png", "the view has other parameters"),
-            ("test/class 0/000.png", "its image cannot be read any more"),
-        }
-
-    def test_other_weights_or_images_are_not_compared(self, store, shapes, sources, tmp_path):
-        from safetensors.torch import load_file, save_file
-
-        state = load_file(sources.weights)
-        state["norm.bias"] = state["norm.bias"] + 1
-        save_file(state, tmp_path / "other.safetensors")
-        with pytest.raises(FingerprintMismatch, match=r"backbone.weights_digest: the store has(.|\n)*--weights"):
-            again(store, replace(sources, weights=tmp_path / "other.safetensors"))
-        renamed = replace(sources, dataset=str(shutil.copytree(shapes.root, tmp_path / "renamed")))
-        shutil.copy(Path(shapes.root, "train/class 1/002.png"), Path(shapes.root, "train/class 0/new.png"))
-        with pytest.raises(FingerprintMismatch, match=r"dataset\.listing_digest"):
-            again(store, sources)
-        shutil.rmtree(shapes.root)
-        with pytest.raises(DatasetError):
-            again(store, sources)
-        assert again(store, renamed).dataset.name == "shapes"
+    Image.new("RGB", (31, 47)).save(Path(shapes.root, "train/class 1/002.png"))
+    Path(shapes.root, "test/class 0/000.png").write_bytes(b"")
+    found = [one for one in recheck(again(store, sources), store, 10**6, 1993) if one.problem]
+    assert {(one.path, one.problem.split(":")[0]) for one in found} == {
+        ("train/class 1/002.png", "the view has other parameters"),
+        ("test/class 0/000.png", "its image cannot be read any more"),
+    }
 
 
-class TestRepair:
-    @pytest.mark.parametrize(
-        "names",
-        [
-            ("train/features/c.1.0.0",),
-            ("train/features/c.3.0.0", "test/features/c.0.0.0", "train/labels/c.0", "manifest.json"),
-            ("train/views/c.2.0.0", "test/paths/c.1", "train/domains/c.2", "zarr.json"),
-        ],
-    )
-    def test_exactly_what_is_damaged_is_made_again(self, store, sources, names):
-        before = everything(store.path)
-        untouched = {n: (store.path / n).stat().st_ino for n in before if n not in names}
-        damage(store.path, *names)
-        repaired = repair_store(store.path, sources)
-        assert everything(store.path) == before
-        assert {name: (store.path / name).stat().st_ino for name in untouched} == untouched
-        assert repaired.changed == () and repaired.notes == ()
-        assert repair_store(store.path, sources).done == ()
+def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_path):
+    state = load_file(sources.weights)
+    state["norm.bias"] = state["norm.bias"] + 1
+    save_file(state, tmp_path / "other.safetensors")
+    with pytest.raises(FingerprintMismatch, match=r"backbone.weights_digest: the store has(.|\n)*--weights"):
+        again(store, replace(sources, weights=tmp_path / "other.safetensors"))
+    renamed = replace(sources, dataset=str(shutil.copytree(shapes.root, tmp_path / "renamed")))
+    shutil.copy(Path(shapes.root, "train/class 1/002.png"), Path(shapes.root, "train/class 0/new.png"))
+    with pytest.raises(FingerprintMismatch, match=r"dataset\.listing_digest"):
+        again(store, sources)
+    shutil.rmtree(shapes.root)
+    with pytest.raises(DatasetError):
+        again(store, sources)
+    assert again(store, renamed).dataset.name == "shapes"
 
-    def test_a_store_that_left_images_out(self, shapes, tiny, tmp_path, sources):
-        gone = Path(shapes.root, "train/class 0/001.png")
-        whole = gone.read_bytes()
-        gone.write_bytes(b"")
-        options = replace(OPTIONS, on_error="skip")
-        store = extract(shapes, tiny, tmp_path / "cache", options, show_progress=False)
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train/features/c.1.0.0",),
+        ("train/features/c.3.0.0", "test/features/c.0.0.0", "train/labels/c.0", "manifest.json"),
+        ("train/views/c.2.0.0", "test/paths/c.1", "train/domains/c.2", "zarr.json"),
+    ],
+)
+def test_exactly_what_is_damaged_is_made_again(store, sources, names):
+    before = everything(store.path)
+    untouched = {n: (store.path / n).stat().st_ino for n in before if n not in names}
+    damage(store.path, *names)
+    repaired = repair_store(store.path, sources)
+    assert everything(store.path) == before
+    assert {name: (store.path / name).stat().st_ino for name in untouched} == untouched
+    assert repaired.changed == () and repaired.notes == ()
+    assert repair_store(store.path, sources).done == ()
+
+
+def test_a_store_that_left_images_out_and_took_from_another(shapes, tiny, tmp_path, sources):
+    gone, skipping = Path(shapes.root, "train/class 0/001.png"), replace(OPTIONS, on_error="skip")
+    whole = gone.read_bytes()
+    gone.write_bytes(b"")
+    first = extract(shapes, tiny, tmp_path / "cache", skipping, show_progress=False)
+    grown = extract(shapes, tiny, tmp_path / "cache", replace(skipping, views=4), show_progress=False)
+    assert grown.manifest.plan.numerics["reused"]
+    gone.write_bytes(whole)  # it can be read by now, but was not part of the stores
+    for store in (first, grown):
         before = everything(store.path)
         damage(store.path, "train/features/c.0.0.0", "train/features/c.3.0.0", "train/views/c.1.0.0")
-        gone.write_bytes(whole)  # it can be read by now, but was not part of the store
+        assert repair_store(store.path, sources).changed == ()
+        assert everything(store.path) == before
+
+
+def test_another_machine_may_give_other_bytes(store, sources, monkeypatch):
+    """The manifest then says the new ones, and the provenance that it does."""
+    before = everything(store.path)
+    damage(store.path, "train/features/c.1.0.0")
+    original = Forward.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + TOLERANCE["fp32"] / 2))
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+        repaired = repair_store(store.path, sources)
+    assert repaired.changed == ("train/features/c.1.0.0",)
+    assert any("cpu_capability" in note for note in repaired.notes)
+    assert verify_store(store.path).ok
+    changed = {name for name, data in everything(store.path).items() if data != before[name]}
+    assert changed == {"train/features/c.1.0.0", "manifest.json", "manifest.copy.json", "provenance.json"}
+    mended = open_store(store.path)
+    assert mended.provenance["repairs"][0]["objects"] == ["train/features/c.1.0.0"]
+    assert not any(one.problem for one in recheck(again(mended, sources), mended, 10**6, 0))
+
+
+def test_interrupted_between_two_shards(store, sources):
+    before = everything(store.path)
+    names = ("train/features/c.1.0.0", "train/features/c.2.0.0")
+    damage(store.path, *names)
+
+    def stop(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        repair_store(store.path, sources, on_shard=stop)
+    assert {problem.where for problem in verify_store(store.path).problems} == {names[1]}
+    repair_store(store.path, sources)
+    assert everything(store.path) == before
+
+
+def test_images_of_another_size_are_not_put_in_their_place(store, sources, shapes):
+    damage(store.path, "train/features/c.1.0.0")
+    before = everything(store.path)
+    Image.new("RGB", (31, 47)).save(Path(shapes.root, store.paths("train")[5]))
+    with pytest.raises(StoreError, match="other sizes"):
         repair_store(store.path, sources)
-        assert everything(store.path) == before
-
-    def test_a_store_that_took_from_another(self, store, shapes, tiny, tmp_path, sources):
-        grown = extract(shapes, tiny, tmp_path / "cache", replace(OPTIONS, views=4), show_progress=False)
-        assert grown.manifest.plan.numerics["reused"]
-        before = everything(grown.path)
-        damage(grown.path, "train/features/c.1.0.0")
-        assert repair_store(grown.path, sources).changed == ()
-        assert everything(grown.path) == before
-
-    def test_another_machine_may_give_other_bytes(self, store, sources, monkeypatch):
-        """The manifest then says the new ones, and the provenance that it does."""
-        before = everything(store.path)
-        damage(store.path, "train/features/c.1.0.0")
-        original = Forward.__call__
-        with monkeypatch.context() as patch:
-            patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + TOLERANCE["fp32"] / 2))
-            patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
-            repaired = repair_store(store.path, sources)
-        assert repaired.changed == ("train/features/c.1.0.0",)
-        assert any("cpu_capability" in note for note in repaired.notes)
-        assert verify_store(store.path).ok
-        changed = {name for name, data in everything(store.path).items() if data != before[name]}
-        assert changed == {"train/features/c.1.0.0", "manifest.json", "manifest.copy.json", "provenance.json"}
-        mended = open_store(store.path)
-        assert mended.provenance["repairs"][0]["objects"] == ["train/features/c.1.0.0"]
-        assert not any(one.problem for one in recheck(again(mended, sources), mended, 10**6, 0))
-
-    def test_interrupted_between_two_shards(self, store, sources):
-        before = everything(store.path)
-        names = ("train/features/c.1.0.0", "train/features/c.2.0.0")
-        damage(store.path, *names)
-
-        def stop(done, total):
-            if done == 1:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            repair_store(store.path, sources, on_shard=stop)
-        assert {problem.where for problem in verify_store(store.path).problems} == {names[1]}
+    Path(shapes.root, store.paths("train")[5]).write_bytes(b"")
+    with pytest.raises(DatasetError, match="cannot be read any more"):
         repair_store(store.path, sources)
-        assert everything(store.path) == before
-
-    def test_images_of_another_size_are_not_put_in_their_place(self, store, sources, shapes):
-        from PIL import Image
-
-        damage(store.path, "train/features/c.1.0.0")
-        before = everything(store.path)
-        Image.new("RGB", (31, 47)).save(Path(shapes.root, store.paths("train")[5]))
-        with pytest.raises(StoreError, match="other sizes"):
-            repair_store(store.path, sources)
-        Path(shapes.root, store.paths("train")[5]).write_bytes(b"")
-        with pytest.raises(DatasetError, match="cannot be read any more"):
-            repair_store(store.path, sources)
-        assert everything(store.path) == before
-        damage(store.path, "manifest.json")
-        shutil.rmtree(shapes.root)
-        with pytest.raises(DatasetError):
-            repair_store(store.path, sources)
-        assert everything(store.path) == before  # what needs no images is mended
+    assert everything(store.path) == before
+    damage(store.path, "manifest.json")
+    shutil.rmtree(shapes.root)
+    with pytest.raises(DatasetError):
+        repair_store(store.path, sources)
+    assert everything(store.path) == before  # what needs no images is mended

@@ -11,22 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from disk_waits import without_waiting
-from extract.conftest import breaking, files
+from commands import tosca
+from extract.conftest import breaking, shards_of
+from photos import make_image
 from PIL import Image
-from typer.testing import CliRunner
+from trees import tree
 
-from tosca_cache.cli.app import app
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError, ToscaWarning
-from tosca_cache.extract.backbone import Forward, load_backbone
+from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.groups import ShardBuffer, plan_groups
 from tosca_cache.extract.parts import extract_part, join
 from tosca_cache.extract.pipeline import Extraction, extract
 from tosca_cache.extract.request import ExtractRequest, command
-from tosca_cache.store import Part, Shard, list_stores
+from tosca_cache.store import Part, list_stores
 from tosca_cache.store.layout import object_key
 
 OPTIONS = ExtractOptions(views=5, test_views=1, store_dtype="float32", batch_size=8, workers=1)
@@ -45,9 +44,7 @@ def small_shards(monkeypatch):
 @pytest.fixture(scope="session")
 def made(shapes_folder, tiny, tmp_path_factory):
     """Stores of the pictures: with 2 views, and what is to come out, 5 views and 1 of test; never written to."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 5)
+    with shards_of(5):
         dataset, root = load_dataset(str(shapes_folder)), tmp_path_factory.mktemp("made")
         return [make(dataset, tiny, root, replace(options, reuse=False)) for options in (FEW, OPTIONS)]
 
@@ -77,12 +74,9 @@ def cache(few, tmp_path):
     return tmp_path / "cache"
 
 
-def draw(path, size=(40, 50), seed=5):
+def draw(path, size=(50, 40), seed=5):
     """A picture under this path, as old as the others."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    os.utime(path, (1e9, 1e9))
+    os.utime(make_image(path, seed, size), (1e9, 1e9))
 
 
 def make(dataset, backbone, root, options=OPTIONS):
@@ -110,16 +104,16 @@ def reused(store):
 
 @pytest.fixture
 def watched(monkeypatch):
-    """Counts images that are opened and views that go through the backbone."""
-    seen = {"opened": [], "computed": 0}
+    """Counts images that are opened and views that go through the backbone, batch by batch."""
+    seen = {"opened": [], "batches": []}
     forward = Forward.__call__
 
     def counting(self, pixels):
-        seen["computed"] += len(pixels)
+        seen["batches"].append(len(pixels))
         return forward(self, pixels)
 
     def watch(dataset):
-        seen["computed"] = 0
+        seen.update(opened=[], batches=[])
 
         def opener(split, row):
             seen["opened"].append(dataset.splits[split].paths[row])
@@ -131,101 +125,67 @@ def watched(monkeypatch):
     return watch
 
 
-class TestWhatIsTaken:
-    def test_more_views(self, old, tiny, few, cache, scratch, watched):
-        dataset, seen = watched(old)
-        grown = make(dataset, tiny, cache)
-        assert_same(grown, scratch)
-        assert np.array_equal(grown.features("train", views=slice(0, 3)), few.features("train"))
-        # 3 of 6 views of 15 train images, 1 of 2 of 9 test images; every image once, and more for trying the source.
-        assert seen["computed"] == 15 * 3 + 9 * 1 + TRIED
-        assert len(seen["opened"]) == 15 + 9 + TRIED
-        digest, views = few.spec.digest(), 15 * 3 + 9
-        assert grown.manifest.plan.numerics["reused"] == [digest]
-        entry = {"store": digest, "name": few.path.name, "rows": 24, "views": views, "numerics": {}}
-        assert grown.provenance["reused"] == [entry]
+def test_more_views_or_fewer(old, tiny, few, cache, scratch, tmp_path, watched):
+    dataset, seen = watched(old)
+    grown = make(dataset, tiny, cache)
+    assert_same(grown, scratch)
+    assert np.array_equal(grown.features("train", views=slice(0, 3)), few.features("train"))
+    # 3 of 6 views of 15 train images, 1 of 2 of 9 test images; every image once, and more for trying the source.
+    assert sum(seen["batches"]) == 15 * 3 + 9 * 1 + TRIED and max(seen["batches"]) == OPTIONS.batch_size
+    assert len(seen["opened"]) == 15 + 9 + TRIED
+    digest, views = few.spec.digest(), 15 * 3 + 9
+    assert grown.manifest.plan.numerics["reused"] == [digest]
+    entry = {"store": digest, "name": few.path.name, "rows": 24, "views": views, "numerics": {}}
+    assert grown.provenance["reused"] == [entry]
+    shutil.copytree(scratch.path, tmp_path / "all" / scratch.path.name)
+    dataset, seen = watched(old)
+    less = make(dataset, tiny, tmp_path / "all", FEW)
+    assert (sum(seen["batches"]), len(seen["opened"])) == (TRIED, TRIED), "fewer views need no image"
+    assert np.array_equal(less.features("train"), scratch.features("train", views=[0, 1, 2]))
+    assert_same(less, few)
+    shutil.copytree(few.path, tmp_path / "embedded" / few.path.name)
+    embedded = make(replace(old, root=None), tiny, tmp_path / "embedded")  # whose images are no files that could change
+    assert reused(embedded) == reused(grown)
 
-    def test_fewer_views_need_no_image(self, old, tiny, few, scratch, tmp_path, watched):
-        shutil.copytree(scratch.path, tmp_path / "cache" / scratch.path.name)
-        dataset, seen = watched(old)
-        grown = make(dataset, tiny, tmp_path / "cache", FEW)
-        assert (seen["computed"], len(seen["opened"])) == (TRIED, TRIED)
-        assert np.array_equal(grown.features("train"), scratch.features("train", views=[0, 1, 2]))
-        assert_same(grown, few)
 
-    def test_new_classes_shift_the_labels_and_old_ones_go(self, old, tiny, tmp_path, watched):
-        make(old, tiny, tmp_path / "cache")
-        for split, number in (("train", 0), ("train", 1), ("test", 0)):
-            draw(Path(old.root, split, "a new class", f"{number}.png"), seed=number)
-            draw(Path(old.root, split, "class 1", f"new {number}.png"), seed=number)
-            shutil.rmtree(Path(old.root, split, "class 0"), ignore_errors=True)
-        other = load_dataset(old.root)
-        dataset, seen = watched(other)
-        grown = make(dataset, tiny, tmp_path / "cache")
-        assert grown.class_names == ("a new class", "class 1", "class 2")
-        assert_same(grown, make(other, tiny, tmp_path / "scratch"))
-        assert reused(grown) == [(16, 10 * 6 + 6 * 2)]
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_new_classes_shift_the_labels_and_old_ones_go(old, tiny, tmp_path, watched, precision):
+    tiny = replace(tiny, precision=precision)
+    make(old, tiny, tmp_path / "cache")
+    for split, number in (("train", 0), ("train", 1), ("test", 0)):
+        draw(Path(old.root, split, "a new class", f"{number}.png"), seed=number)
+        draw(Path(old.root, split, "class 1", f"new {number}.png"), seed=number)
+        shutil.rmtree(Path(old.root, split, "class 0"), ignore_errors=True)
+    other = load_dataset(old.root)
+    dataset, seen = watched(other)
+    grown = make(dataset, tiny, tmp_path / "cache")
+    assert grown.class_names == ("a new class", "class 1", "class 2")
+    tolerance = BATCHES if precision == "fp32" else TOLERANCE["bf16"]
+    assert_same(grown, make(other, tiny, tmp_path / "scratch"), tolerance)
+    assert reused(grown) == [(16, 10 * 6 + 6 * 2)]
+    if precision == "fp32":  # others open some to say how far from it they are
         assert sum("new" in path for path in seen["opened"]) == 6 and len(seen["opened"]) == 6 + TRIED
 
-    def test_of_several_the_one_that_gives_the_most(self, old, tiny, few, cache, scratch):
-        make(old, tiny, cache, replace(OPTIONS, views=1, reuse=False))
-        grown = make(old, tiny, cache)
-        assert grown.manifest.plan.numerics["reused"] == [few.spec.digest()]
-        last = make(old, tiny, cache, replace(OPTIONS, views=6))
-        assert reused(last) == [(24, 15 * 6 + 9 * 2)]
-        assert_same(grown, scratch)
 
-    def test_another_seed_gives_the_clean_view_alone(self, old, tiny, scratch, tmp_path):
-        make(old, tiny, tmp_path / "cache", replace(OPTIONS, seed=7))
-        grown = make(old, tiny, tmp_path / "cache")
-        assert reused(grown) == [(24, 24)]
-        assert_same(grown, scratch)
-
-    def test_an_embedded_dataset_in_16_bits(self, tmp_path):
-        """2 classes of glyphs, then 3."""
-        glyphs, nano = load_dataset("glyphs"), load_backbone("vit_nano", precision="bf16")
-        options = ExtractOptions(views=1, batch_size=32, workers=1)
-        two, three = (first_classes(glyphs, classes, 2) for classes in (2, 3))
-        make(two, nano, tmp_path / "cache", options)
-        stores = [make(three, nano, tmp_path / name, replace(options, views=2)) for name in ("cache", "scratch")]
-        assert reused(stores[0]) == [(8, 4 * 2 + 4)]
-        assert_same(*stores, TOLERANCE["bf16"])
-
-    def test_an_image_that_cannot_be_read_any_more(self, old, tiny, cache):
-        """The source has its first views: with the others missing, none of it is in the store."""
-        path = Path(old.root, "train", "class 1", "002.png")
-        path.write_bytes(b"")
-        os.utime(path, (1e9, 1e9))
-        grown = make(old, tiny, cache, replace(OPTIONS, on_error="skip"))
-        assert grown.rows("train") == 14 and reused(grown) == [(23, 14 * 3 + 9)]
+def test_of_several_the_one_that_gives_the_most_and_of_another_seed_the_clean_view(old, tiny, few, cache, scratch):
+    make(old, tiny, cache, replace(OPTIONS, views=1, reuse=False))
+    grown = make(old, tiny, cache)
+    assert grown.manifest.plan.numerics["reused"] == [few.spec.digest()]
+    last = make(old, tiny, cache, replace(OPTIONS, views=6))
+    assert reused(last) == [(24, 15 * 6 + 9 * 2)]
+    assert_same(grown, scratch)
+    other = make(old, tiny, cache, replace(OPTIONS, seed=7))
+    assert reused(other) == [(24, 24)]
+    assert_same(other, make(old, tiny, cache.with_name("scratch"), replace(OPTIONS, seed=7)))
 
 
-def first_classes(dataset, classes, images):
-    """The first images of the first classes; rows keep their numbers for the opener."""
-    splits, rows = {}, {}
-    for name, split in dataset.splits.items():
-        first = [np.flatnonzero(split.labels == label)[:images] for label in range(classes)]
-        rows[name] = np.concatenate(first)
-        paths = tuple(split.paths[row] for row in rows[name])
-        splits[name] = replace(split, paths=paths, labels=split.labels[rows[name]], domains=split.domains[rows[name]])
-    opener = lambda split, row: dataset.opener(split, int(rows[split][row]))  # noqa: E731
-    return replace(dataset, class_names=dataset.class_names[:classes], splits=splits, opener=opener)
-
-
-@pytest.mark.parametrize(
-    ("size", "stops"), [(1, [1, 3, 4, 5, 6]), (6, [3, 4, 5, 6]), (7, [3, 5, 6]), (10, [4, 6]), (17, [6]), (100, [6])]
-)
-def test_batches_are_of_missing_views(size, stops):
-    """Rows that miss 3, 3, 0, 4, 3 and 4 of 5 views."""
-    buffer = ShardBuffer.empty(Shard("train", 0, 10, 16), 5, 2)
-    for row, missing in enumerate((3, 3, 0, 4, 3, 4)):
-        buffer.missing[row, : 5 - missing] = False
-    groups = list(plan_groups([buffer], size))
-    assert [group.stop for group in groups] == stops
-    assert [group.start for group in groups] == [0, *stops[:-1]]
-    assert sum(group.missing.sum() for group in groups) == 17
-    buffer.missing[:] = False
-    assert [(g.start, g.stop) for g in plan_groups([buffer], size)] == [(0, 6)]
+def test_an_image_that_cannot_be_read_any_more(old, tiny, cache):
+    """The source has its first views: with the others missing, none of it is in the store."""
+    path = Path(old.root, "train", "class 1", "002.png")
+    path.write_bytes(b"")
+    os.utime(path, (1e9, 1e9))
+    grown = make(old, tiny, cache, replace(OPTIONS, on_error="skip"))
+    assert grown.rows("train") == 14 and reused(grown) == [(23, 14 * 3 + 9)]
 
 
 def source_of(dataset, backbone, root):
@@ -234,99 +194,84 @@ def source_of(dataset, backbone, root):
         return writer.numerics.get("reused")
 
 
-class TestWhoGivesNothing:
-    def test_another_backbone_transform_precision_dtype_or_device(self, old, tiny, tmp_path, monkeypatch):
-        one = replace(FEW, views=0, reuse=False)
-        make(old, replace(tiny, weights_digest="0" * 64), tmp_path, one)
-        make(old, replace(tiny, precision="bf16"), tmp_path, one)
-        make(old, tiny, tmp_path, replace(one, store_dtype="float16"))
-        make(old, tiny, tmp_path, replace(one, normalise=False))
-        with monkeypatch.context() as patch:
-            facts = {"batch_size": 8, "torch": "2", "device": "NVIDIA H200"}
-            patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: dict(facts))
-            make(old, tiny, tmp_path, one)
-        assert len(list_stores(tmp_path)) == 5
-        assert source_of(old, tiny, tmp_path) is None
-
-    def test_numerics_of_the_same_device_may_differ_and_are_recorded(self, old, tiny, scratch, tmp_path):
-        make(old, tiny, tmp_path / "cache", replace(FEW, batch_size=24))
-        grown = make(old, tiny, tmp_path / "cache")
-        assert [entry["numerics"] for entry in grown.provenance["reused"]] == [{"batch_size": 24}]
-        assert_same(grown, scratch)
-
-    def test_when_asked_not_to(self, old, tiny, cache, scratch):
-        grown = make(old, tiny, cache, replace(OPTIONS, reuse=False))
-        assert files(grown) == files(scratch)
-        assert "reused" not in grown.provenance
-
-    def test_a_folder_of_the_same_name_with_other_pictures(self, old, tiny, tmp_path):
-        shutil.copytree(old.root, tmp_path / "elsewhere" / "shapes")
-        for number, path in enumerate(sorted((tmp_path / "elsewhere").rglob("*.png"))):
-            draw(path, Image.open(path).size[::-1], seed=100 + number)
-        make(load_dataset(str(tmp_path / "elsewhere" / "shapes")), tiny, tmp_path, FEW)
-        with pytest.warns(
-            ToscaWarning, match=r"nothing is taken from shapes--.*8 images that were tried, 8 have other"
-        ):
-            assert source_of(old, tiny, tmp_path) is None
-
-    def test_seeds_that_are_not_those_of_its_fingerprint(self, old, tiny, tmp_path, monkeypatch):
-        with monkeypatch.context() as patch:
-            patch.setattr("tosca_cache.datasets.transforms.view_seed", lambda *args, numbers=count(1): next(numbers))
-            make(old, tiny, tmp_path / "cache", FEW)
-        with pytest.warns(ToscaWarning, match="nothing is taken from .*the view has other parameters"):
-            assert source_of(old, tiny, tmp_path / "cache") is None
+def test_another_backbone_transform_precision_dtype_or_device_gives_nothing(
+    old, tiny, cache, scratch, tmp_path, monkeypatch
+):
+    one, root = replace(FEW, views=0, reuse=False), tmp_path / "others"
+    make(old, replace(tiny, weights_digest="0" * 64), root, one)
+    make(old, replace(tiny, precision="bf16"), root, one)
+    make(old, tiny, root, replace(one, store_dtype="float16"))
+    make(old, tiny, root, replace(one, normalise=False))
+    with monkeypatch.context() as patch:
+        facts = {"batch_size": 8, "torch": "2", "device": "NVIDIA H200"}
+        patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: dict(facts))
+        make(old, tiny, root, one)
+    assert len(list_stores(root)) == 5 and source_of(old, tiny, root) is None
+    grown = make(old, tiny, cache, replace(OPTIONS, reuse=False))
+    assert tree(grown.path) == tree(scratch.path) and "reused" not in grown.provenance, "nor does any when asked not to"
+    make(old, tiny, tmp_path / "batch", replace(FEW, batch_size=24))
+    grown = make(old, tiny, tmp_path / "batch")
+    assert [entry["numerics"] for entry in grown.provenance["reused"]] == [{"batch_size": 24}], "recorded, not refused"
+    assert_same(grown, scratch)
 
 
-class TestChangedImages:
-    def test_newer_than_the_source(self, old, tiny, cache, tmp_path, capsys):
-        path = Path(old.root, "train/class 1/002.png")
-        draw(path, Image.open(path).size[::-1])
+def test_a_source_that_does_not_agree_on_trial_gives_nothing(old, tiny, tmp_path, monkeypatch):
+    """Other pictures in a folder of the same name; and views that are not those of the fingerprint's seed."""
+    shutil.copytree(old.root, tmp_path / "elsewhere" / "shapes")
+    for number, path in enumerate(sorted((tmp_path / "elsewhere").rglob("*.png"))):
+        draw(path, Image.open(path).size, seed=100 + number)
+    make(load_dataset(str(tmp_path / "elsewhere" / "shapes")), tiny, tmp_path / "pictures", FEW)
+    with monkeypatch.context() as patch:
+        patch.setattr("tosca_cache.datasets.transforms.view_seed", lambda *args, numbers=count(1): next(numbers))
+        make(old, tiny, tmp_path / "seeds", FEW)
+    for name, said in (("pictures", ".*8 images that were tried, 8 have other"), ("seeds", ".*other parameters")):
+        with pytest.warns(ToscaWarning, match=f"nothing is taken from shapes--{said}"):
+            assert source_of(old, tiny, tmp_path / name) is None
+
+
+def test_images_that_are_newer_than_the_source(old, tiny, cache, tmp_path, capsys):
+    path = Path(old.root, "train/class 1/002.png")
+    draw(path, Image.open(path).size)
+    os.utime(path, LATER)
+    grown = extract(old, tiny, cache, OPTIONS)
+    said = capsys.readouterr().err
+    assert "51 views of 23 images; 1 of its images have changed since and are not taken" in said
+    assert "left to compute: 57 views of 24 images" in said
+    assert reused(grown) == [(23, 14 * 3 + 9)]
+    assert_same(grown, make(old, tiny, tmp_path / "scratch"))
+    shutil.rmtree(grown.path)
+    for path in Path(old.root).rglob("*.png"):
         os.utime(path, LATER)
-        grown = extract(old, tiny, cache, OPTIONS)
-        said = capsys.readouterr().err
-        assert "51 views of 23 images; 1 of its images have changed since and are not taken" in said
-        assert "left to compute: 57 views of 24 images" in said
-        assert reused(grown) == [(23, 14 * 3 + 9)]
-        assert_same(grown, make(old, tiny, tmp_path / "scratch"))
-        shutil.rmtree(grown.path)
-        for path in Path(old.root).rglob("*.png"):
-            os.utime(path, LATER)
-        with pytest.warns(ToscaWarning, match="nothing is taken from .*: 24 of its images have changed since"):
-            assert source_of(old, tiny, cache) is None
-
-    def test_another_size_under_an_old_date(self, old, tiny, cache, tmp_path, monkeypatch):
-        """One that the trial does not notice, but whose missing views would be those of another image."""
-        monkeypatch.setattr("tosca_cache.extract.pipeline.source_agrees", lambda *args: True)
-        path = Path(old.root, "train", "class 1", "001.png")
-        draw(path, (200, 100))
-        with pytest.raises(DatasetError, match="another size") as refused:
-            make(old, tiny, cache)
-        assert refused.value.where == str(path) and "touch" in refused.value.remedy
-        os.utime(path, LATER)
-        grown = make(old, tiny, cache)
-        assert reused(grown) == [(23, 14 * 3 + 9)]
-        assert_same(grown, make(old, tiny, tmp_path / "scratch"))
+    with pytest.warns(ToscaWarning, match="nothing is taken from .*: 24 of its images have changed since"):
+        assert source_of(old, tiny, cache) is None
 
 
-class TestDamagedSources:
-    @pytest.mark.parametrize("array", ["features", "views", "paths"])
-    def test_what_is_damaged_is_computed(self, old, tiny, few, cache, scratch, array):
-        file = cache / few.path.name / object_key("train", array, 1)
-        data = bytearray(file.read_bytes())
-        data[len(data) // 4] ^= 1
-        file.write_bytes(data)
-        with pytest.warns(ToscaWarning, match=rf"damaged part of shapes--.*{array} of shard 1 of split train") as said:
-            grown = extract(old, tiny, cache, OPTIONS, show_progress=False)
-        assert sum("damaged" in str(warning.message) for warning in said) == 1
-        lost = 15 if array == "paths" else 5
-        assert reused(grown) == [(24 - lost, (15 - lost) * 3 + 9)]
-        assert_same(grown, scratch)
+def test_an_image_of_another_size_under_an_old_date(old, tiny, cache, tmp_path, monkeypatch):
+    """One that the trial does not notice, but whose missing views would be those of another image."""
+    monkeypatch.setattr("tosca_cache.extract.pipeline.source_agrees", lambda *args: True)
+    path = Path(old.root, "train", "class 1", "001.png")
+    draw(path, (200, 100))
+    with pytest.raises(DatasetError, match="another size") as refused:
+        make(old, tiny, cache)
+    assert refused.value.where == str(path) and "touch" in refused.value.remedy
+    os.utime(path, LATER)
+    grown = make(old, tiny, cache)
+    assert reused(grown) == [(23, 14 * 3 + 9)]
+    assert_same(grown, make(old, tiny, tmp_path / "scratch"))
 
-    def test_one_that_cannot_be_opened(self, old, tiny, few, cache, scratch):
-        (cache / few.path.name / object_key("test", "labels", 0)).unlink()
-        with pytest.warns(ToscaWarning, match="labels of shard 0 of split test"):
-            grown = extract(old, tiny, cache, OPTIONS, show_progress=False)
-        assert files(grown) == files(scratch)
+
+@pytest.mark.parametrize(("array", "lost"), [("features", 5), ("views", 5), ("paths", 15), ("gone", None)])
+def test_what_is_damaged_in_a_source_is_computed(old, tiny, few, cache, scratch, array, lost):
+    split, name, shard = ("test", "labels", 0) if array == "gone" else ("train", array, 1)
+    file = cache / few.path.name / object_key(split, name, shard)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 4] ^= 1
+    file.unlink() if array == "gone" else file.write_bytes(data)
+    with pytest.warns(ToscaWarning, match=rf"shapes--.*{name} of shard {shard} of split {split}") as said:
+        grown = extract(old, tiny, cache, OPTIONS, show_progress=False)
+    assert len(said) == 1
+    assert_same(grown, scratch)
+    assert reused(grown) == ([] if array == "gone" else [(24 - lost, (15 - lost) * 3 + 9)])
 
 
 def interrupted(dataset, backbone, root, after=7):
@@ -338,99 +283,75 @@ def interrupted(dataset, backbone, root, after=7):
     return state
 
 
-class TestResume:
-    def test_the_end_is_the_same(self, old, tiny, cache, tmp_path):
-        shutil.copytree(cache, tmp_path / "again")
-        whole = make(old, tiny, cache)
-        for after in (6, 1):
-            interrupted(old, tiny, tmp_path / "again", after)
-        make(old, tiny, tmp_path / "again", replace(OPTIONS, views=4))  # appears later, and is not asked
-        broken = make(old, tiny, tmp_path / "again")
-        assert files(broken) == files(whole)
-        assert broken.provenance["reused"] == whole.provenance["reused"]
-
-    def test_the_source_is_gone(self, old, tiny, cache, scratch, capsys):
-        (source,) = list_stores(cache)
-        state = interrupted(old, tiny, cache)
-        shutil.rmtree(source.path)
-        grown = extract(old, tiny, cache, OPTIONS)
-        assert f"the store {source.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
-        assert_same(grown, scratch)
-        assert grown.provenance["reused"] == [
-            {"store": source.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
-        ]
-
-    def test_the_source_goes_while_it_is_taken_from(self, old, tiny, cache, scratch):
-        (source,) = list_stores(cache)
-        opened = count()
-
-        def opener(split, row):
-            if next(opened) == TRIED + 5:
-                shutil.rmtree(source.path)
-            return old.opener(split, row)
-
-        with pytest.warns(ToscaWarning, match=r"shapes--.* is gone; what it would have given is computed") as said:
-            grown = extract(replace(old, opener=opener), tiny, cache, OPTIONS, show_progress=False)
-        assert len(said) == 1
-        assert_same(grown, scratch)
-
-    def test_restart_asks_again_and_no_reuse_is_refused(self, old, tiny, cache):
-        interrupted(old, tiny, cache)
-        later = make(old, tiny, cache, replace(OPTIONS, views=4))
-        with pytest.raises(StoreError, match=r"numerics.reused: begun with .*, now"):
-            make(old, tiny, cache, replace(OPTIONS, reuse=False))
-        grown = make(old, tiny, cache, replace(OPTIONS, restart=True))
-        assert grown.manifest.plan.numerics["reused"] == [later.spec.digest()]
-
-    def test_parts_take_the_same(self, old, tiny, cache, tmp_path, capsys):
-        shutil.copytree(cache, tmp_path / "parts")
-        alone = make(old, tiny, cache)
-        parts = Extraction(old, tiny, tmp_path / "parts", OPTIONS)
-        for part in ("1/5", "2/3", "1/3", "3/3"):
-            extract_part(replace(parts), Part.parse(part))  # each like a process of its own
-        said = capsys.readouterr().err
-        assert ": 15 views of 5 images" in said and "left to compute: 15 views of 5 images" in said
-        joined = join(replace(parts))
-        assert files(joined) == files(alone)
-        assert joined.provenance["reused"] == alone.provenance["reused"]
+def test_gone_on_with_the_end_is_the_same_alone_or_in_parts(old, tiny, cache, tmp_path, capsys):
+    for name in ("again", "parts"):
+        shutil.copytree(cache, tmp_path / name)
+    whole = make(old, tiny, cache)
+    for after in (6, 1):
+        interrupted(old, tiny, tmp_path / "again", after)
+    make(old, tiny, tmp_path / "again", replace(OPTIONS, views=4))  # appears later, and is not asked
+    broken = make(old, tiny, tmp_path / "again")
+    parts = Extraction(old, tiny, tmp_path / "parts", OPTIONS)
+    for part in ("1/5", "2/3", "1/3", "3/3"):
+        extract_part(replace(parts), Part.parse(part))  # each like a process of its own
+    said = capsys.readouterr().err
+    assert ": 15 views of 5 images" in said and "left to compute: 15 views of 5 images" in said
+    for store in (broken, join(replace(parts))):
+        assert tree(store.path) == tree(whole.path)
+        assert store.provenance["reused"] == whole.provenance["reused"]
 
 
-class TestCommands:
-    @pytest.fixture
-    def tosca(self, old, tiny_weights, tmp_path):
-        """Runs a verb on the root of this test, `extract` with the tiny model; returns what it printed."""
-        model = ["--dataset", old.root, "--backbone", "test_vit", "--weights", tiny_weights, "--img-size", 32]
+def test_the_source_is_gone_before_or_while_it_is_taken_from(old, tiny, cache, scratch, tmp_path, capsys):
+    (source,) = list_stores(shutil.copytree(cache, tmp_path / "before"))
+    state = interrupted(old, tiny, tmp_path / "before")
+    shutil.rmtree(source.path)
+    grown = extract(old, tiny, tmp_path / "before", OPTIONS)
+    assert f"the store {source.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
+    assert_same(grown, scratch)
+    taken = {"store": source.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
+    assert grown.provenance["reused"] == [taken]
+    (source,), opened = list_stores(cache), count()
 
-        def run(verb, *arguments):
-            more = [*model, "--precision", "fp32"] if verb == "extract" else []
-            words = [*verb.split(), *more, "--root", tmp_path / "cache", *arguments]
-            result = CliRunner().invoke(app, [str(word) for word in words])
-            assert result.exit_code == 0, result.output
-            return result.output
+    def opener(split, row):
+        if next(opened) == TRIED + 5:
+            shutil.rmtree(source.path)
+        return old.opener(split, row)
 
-        return run
-
-    def test_a_store_grows_and_is_trained_on(self, tosca, old, tmp_path):
-        first, second = tosca("extract", "--views", 1), tosca("extract", "--views", 2, "--no-reuse")
-        assert "taken from" not in second and "left to compute" not in second
-        name = path_in(first).name
-        shutil.rmtree(path_in(second))
-        for split in ("train", "test"):
-            for number in range(2):
-                draw(Path(old.root, split, "class 3", f"{number}.png"), seed=number)
-        said = tosca("extract", "--views", 2)
-        assert f"taken from {name}: 39 views of 24 images\nleft to compute: 23 views of 19 images" in said
-        found = json.loads(tosca("cache info", path_in(said).name, "--json"))
-        assert [(entry["name"], entry["views"]) for entry in found["provenance"]["reused"]] == [(name, 39)]
-        assert name in "".join(tosca("cache info", path_in(said).name).split("│")).replace("\n", "").replace(" ", "")
-        runs = ["--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1]
-        result = CliRunner().invoke(app, [str(word) for word in ["train", "--store", path_in(said), *runs]])
-        assert result.exit_code == 0, result.output
-
-    def test_the_command_of_a_request_says_so(self):
-        asked = ExtractRequest("digits", Path("cache"), options=ExtractOptions(reuse=False, views=3))
-        assert command(asked) == "tosca extract --dataset digits --root cache --views 3 --no-reuse"
+    with pytest.warns(ToscaWarning, match=r"shapes--.* is gone; what it would have given is computed") as said:
+        grown = extract(replace(old, opener=opener), tiny, cache, OPTIONS, show_progress=False)
+    assert len(said) == 1
+    assert_same(grown, scratch)
 
 
-def path_in(output):
-    return Path(output.splitlines()[-1].removeprefix("store: "))
+def test_restart_asks_again_and_no_reuse_is_refused(old, tiny, cache):
+    interrupted(old, tiny, cache)
+    later = make(old, tiny, cache, replace(OPTIONS, views=4))
+    with pytest.raises(StoreError, match=r"numerics.reused: begun with .*, now"):
+        make(old, tiny, cache, replace(OPTIONS, reuse=False))
+    grown = make(old, tiny, cache, replace(OPTIONS, restart=True))
+    assert grown.manifest.plan.numerics["reused"] == [later.spec.digest()]
+
+
+def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, tmp_path):
+    model = ("--backbone", "test_vit", "--weights", tiny_weights, "--img-size", 32, "--precision", "fp32")
+
+    def extracted(*words):
+        asked = ("extract", "--dataset", old.root, *model, "--root", tmp_path / "cache", *words)
+        output = tosca(*asked, code=0).output
+        return output, Path(output.splitlines()[-1].removeprefix("store: "))
+
+    (_, first), (said, second) = extracted("--views", 1), extracted("--views", 2, "--no-reuse")
+    assert "taken from" not in said and "left to compute" not in said
+    shutil.rmtree(second)
+    for split in ("train", "test"):
+        for number in range(2):
+            draw(Path(old.root, split, "class 3", f"{number}.png"), seed=number)
+    said, grown = extracted("--views", 2)
+    assert f"taken from {first.name}: 39 views of 24 images\nleft to compute: 23 views of 19 images" in said
+    found = json.loads(tosca("cache", "info", grown, "--json", code=0).output)
+    assert [(entry["name"], entry["views"]) for entry in found["provenance"]["reused"]] == [(first.name, 39)]
+    table = tosca("cache", "info", grown, columns=80, code=0).output
+    assert first.name in "".join(table.split("│")).replace("\n", "").replace(" ", "")
+    tosca("train", "--store", grown, "--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1, code=0)
+    asked = ExtractRequest("digits", Path("cache"), options=ExtractOptions(reuse=False, views=3))
+    assert command(asked) == "tosca extract --dataset digits --root cache --views 3 --no-reuse"

@@ -1,9 +1,9 @@
 """`tosca learn`, `predict`, `evaluate`, `forget` and `undo` on photos and stores, as a user calls them."""
 
 import json
-import os
 import shutil
 import signal
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -11,32 +11,14 @@ import numpy as np
 import pytest
 from campaign import times
 from commands import Command
+from commands import tosca as tosca_command
 from model.lessons import rows
+from photos import paint
 from PIL import Image
-from typer.testing import CliRunner
+from steps import Fault, death, watched
 
 import tosca_cache as tosca
-from tosca_cache.cli.app import app
 from tosca_cache.model.classifier import Model
-
-COLOURS = {
-    "red": (200, 30, 30),
-    "green": (30, 180, 40),
-    "blue": (40, 40, 200),
-    "yellow": (220, 210, 40),
-    "grey": (128,) * 3,
-}
-
-
-def paint(folder, colours, count=8, seed=0):
-    """Photos of noisy colours, a folder each."""
-    generator = np.random.default_rng(seed)
-    for name in colours:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            pixels = np.clip(np.array(COLOURS[name]) + generator.normal(0, 25, (40, 40, 3)), 0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{name}-{seed}-{number}.png")
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +28,7 @@ def working_directory(tmp_path, monkeypatch):
 
 
 def run(*arguments, code=0, input=None):
-    done = CliRunner().invoke(app, [str(one) for one in arguments], input=input)
-    assert done.exit_code == code, done.output + str(done.exception)
-    return done.output
+    return tosca_command(*arguments, columns=80, code=code, typed=input).output
 
 
 def learn(*arguments, code=0):
@@ -81,7 +61,7 @@ def test_teach_a_class_ask_teach_more_ask_again(shelf, tmp_path):
     assert (shelf / "classes.txt").read_text().split() == ["blue", "green", "red", "yellow"]
 
 
-def test_the_same_photos_twice_change_nothing(shelf, tmp_path):
+def test_the_same_photos_twice_change_nothing_and_are_computed_once(shelf, tmp_path):
     card = (shelf / "model.json").read_bytes()
     shutil.copytree(tmp_path / "photos", tmp_path / "copy")
     for folder in ("photos", "copy"):
@@ -90,14 +70,9 @@ def test_the_same_photos_twice_change_nothing(shelf, tmp_path):
     shutil.move(tmp_path / "copy" / "red", tmp_path / "copy" / "crimson")
     assert "8 of them as another class" in learn(tmp_path / "copy")
     assert "known: 3 classes, 24 photos" in learn(tmp_path / "photos", "--again")
-
-
-def test_features_are_computed_once(shelf, tmp_path):
-    (shelf / "model.json").unlink()
     shutil.rmtree(shelf)
     said = learn(tmp_path / "photos", *NANO)
-    assert "extract photos" not in said  # its store was there
-    assert "learned in" in said
+    assert "extract photos" not in said and "learned in" in said  # its store was there
 
 
 def test_photos_that_cannot_be_read_cost_no_other(shelf, tmp_path):
@@ -115,7 +90,7 @@ def test_photos_that_cannot_be_read_cost_no_other(shelf, tmp_path):
     assert "skipped: green/bad.png" in learn(folder, "--on-error", "skip")
 
 
-def test_every_way_to_name_photos(shelf, tmp_path):
+def test_photos_are_named_in_every_way_and_sorted_into_the_folders_of_their_classes(shelf, tmp_path):
     folder = paint(tmp_path / "new", ["green", "blue"], 2, seed=5)
     files = sorted(str(path) for path in folder.rglob("*.png"))
     (tmp_path / "list.txt").write_text("".join(f"{one}\n" for one in files))
@@ -126,29 +101,18 @@ def test_every_way_to_name_photos(shelf, tmp_path):
         assert [(one["label"], one["path"]) for one in predict(*ways)] == [(o["label"], o["path"]) for o in whole]
     assert len(predict("-", input="\n".join(files))) == 4
     assert "no file is called so" in run("predict", "shelf.tosca", "nothing*.png", code=2)
-
-
-def test_photos_are_sorted_into_the_folders_of_their_classes(shelf, tmp_path):
-    folder = paint(tmp_path / "new", ["green", "blue"], 2, seed=5)
-    run("predict", "shelf.tosca", folder, "--link", "sorted")
-    run("predict", "shelf.tosca", folder, "--link", "sorted")
+    for _ in range(2):
+        run("predict", "shelf.tosca", folder, "--link", "sorted")
     assert len(list((tmp_path / "sorted" / "green").iterdir())) == 4
     assert all(path.is_symlink() and path.exists() for path in (tmp_path / "sorted").rglob("*.png"))
     run("predict", "shelf.tosca", folder, "--move", "moved", "--threshold", "1")
-    assert len(list((tmp_path / "moved" / "unknown").iterdir())) == 4
-    assert not list(folder.rglob("*.png"))
+    assert len(list((tmp_path / "moved" / "unknown").iterdir())) == 4 and not list(folder.rglob("*.png"))
 
 
 def test_a_class_cannot_lead_out_of_the_folder(tmp_path):
     features, _ = rows([0, 1], 6, 0)
-    store = tosca.import_features(
-        features[:, 0],
-        np.repeat([0, 1], 6),
-        dataset="odd",
-        class_names=["../out", "in"],
-        test_fraction=0.2,
-        root="cache",
-    )
+    how = {"dataset": "odd", "class_names": ["../out", "in"], "test_fraction": 0.2, "root": "cache"}
+    store = tosca.import_features(features[:, 0], np.repeat([0, 1], 6), **how)
     learn("--store", store.path)
     assert "cannot be" in run("predict", "shelf.tosca", "x.png", "--link", "sorted", code=2)
     assert not (tmp_path.parent / "out").exists()
@@ -161,13 +125,10 @@ def test_forget_and_undo(shelf, tmp_path):
     assert "as if it had never learned it" in said  # the features of the others are in the cache
     run("learn", "never.tosca", never, *NANO)
     asked = paint(tmp_path / "new", ["green", "red"], 3, seed=5)
-    one = Model.open("shelf.tosca").card
-    other = Model.open("never.tosca").card
-    assert [c.name for c in one.classes] == [c.name for c in other.classes] == ["blue", "red"]
-    features = np.random.default_rng(0).normal(size=(9, one.dim)).astype(np.float32)
-    np.testing.assert_allclose(
-        Model.open("shelf.tosca").scores(features), Model.open("never.tosca").scores(features), rtol=1e-6, atol=1e-6
-    )
+    one, other = Model.open("shelf.tosca"), Model.open("never.tosca")
+    assert one.class_names == other.class_names == ("blue", "red")
+    features = np.random.default_rng(0).normal(size=(9, one.card.dim)).astype(np.float32)
+    np.testing.assert_allclose(one.scores(features), other.scores(features), rtol=1e-6, atol=1e-6)
     assert "green" not in {answer["label"] for answer in predict(asked)}
     run("undo", "shelf.tosca")
     assert "green" in {answer["label"] for answer in predict(asked)}
@@ -183,30 +144,27 @@ def test_forget_and_undo(shelf, tmp_path):
 def test_evaluate_names_what_is_mistaken(shelf, tmp_path):
     test = paint(tmp_path / "test", ["red", "green", "yellow"], 5, seed=7)
     found = json.loads(run("evaluate", "shelf.tosca", test, "--json").splitlines()[-1])
-    assert found["images"] == 10
-    assert found["unknown"]["images"] == 5
-    assert found["accuracy"] == 100
+    assert (found["images"], found["unknown"]["images"], found["accuracy"]) == (10, 5, 100)
     assert "accuracy 100.0 %" in run("evaluate", "shelf.tosca", test)
-    assert "knows none of the classes" in run("evaluate", "shelf.tosca", paint(tmp_path / "o", ["grey"]), code=2)
-
-
-def test_options_of_another_model_are_refused(shelf, tmp_path):
     more = paint(tmp_path / "more", ["grey"])
-    for option in (["--method", "nmc"], ["--seed", "5"], ["--views", "3"], ["--img-size", "64"], ["--set", "x=1"]):
-        assert "error" in learn(more, *option, code=2)
+    assert "knows none of the classes" in run("evaluate", "shelf.tosca", more, code=2)
+    for option in (("--method", "nmc"), ("--seed", "5"), ("--views", "3"), ("--img-size", "64"), ("--set", "x=1")):
+        assert "error" in learn(more, *option, code=2), "options of another model"
     assert "in the way" in run("learn", tmp_path / "photos", more, *NANO, code=1)
     assert "does not exist" in run("learn", "other.tosca", "nowhere", *NANO, code=1)
     assert not (tmp_path / "other.tosca").exists()
     assert "give photos or a store" in learn(code=2)
 
 
-def test_a_list_teaches_its_train_photos(tmp_path):
+def test_a_list_teaches_its_train_photos_and_the_backbone_may_live_in_the_model(tmp_path):
     folder = paint(tmp_path / "photos", ["red", "blue"], 6)
     lines = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
     (tmp_path / "all.csv").write_text("path,label\n" + "".join(f"{line}\n" for line in lines))
     split = [f"{line},{'test' if number % 3 == 0 else 'train'}\n" for number, line in enumerate(lines)]
     (tmp_path / "split.csv").write_text("path,label,split\n" + "".join(split))
-    assert "2 classes, 8 photos" in learn("split.csv", *NANO)
+    assert "2 classes, 8 photos" in learn("split.csv", *NANO, "--with-backbone")
+    assert (tmp_path / "shelf.tosca" / "backbone.safetensors").is_file()
+    assert predict(folder / "red")[0]["label"] == "red"
     assert "known: 2 classes, 4 photos" in learn("all.csv")
     assert "4 photos of 2 classes" in run("evaluate", "shelf.tosca", "split.csv")
 
@@ -227,12 +185,6 @@ def test_photos_in_python(shelf, tmp_path):
     assert predict(photos[2])[0]["label"] == "grey"
 
 
-def test_the_backbone_may_live_in_the_model(tmp_path):
-    learn(paint(tmp_path / "photos", ["red", "blue"]), *NANO, "--with-backbone")
-    assert (tmp_path / "shelf.tosca" / "backbone.safetensors").is_file()
-    assert predict(tmp_path / "photos" / "red")[0]["label"] == "red"
-
-
 def test_a_run_is_a_model():
     run("extract", "--dataset", "digits", "--views", "0", "--root", "cache")
     run("train", "--dataset", "digits", "--method", "lda", "--root", "cache", "--runs", "runs")
@@ -247,9 +199,8 @@ def test_a_run_is_a_model():
     last = json.loads((made / "metrics.json").read_text())["last_accuracy"]
     assert found["accuracy"] == pytest.approx(last)
     features = opened.features("train")
-    more = tosca.import_features(
-        features[:40, 0] + 1, np.arange(40) % 2, dataset="more", class_names=["a", "b"], test_fraction=0.2, root="cache"
-    )
+    how = {"dataset": "more", "class_names": ["a", "b"], "test_fraction": 0.2, "root": "cache"}
+    more = tosca.import_features(features[:40, 0] + 1, np.arange(40) % 2, **how)
     assert "new: 2 classes" in run("learn", made, "--store", more.path)
     taught = Model.open(made)
     assert taught.class_names[-2:] == ("a", "b")
@@ -258,21 +209,12 @@ def test_a_run_is_a_model():
     run("undo", made, code=1)
 
 
-def die_after(calls, names=("fsync", "rename", "replace", "link", "mkdir", "unlink", "rmdir")):
-    """For `before`: the process is killed in the middle of its work on files."""
-    left = [calls]
+UNTIL_ITS_END = ExitStack()
 
-    def counted(real):
-        def call(*arguments, **options):
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments, **options)
 
-        return call
-
-    for name in names:
-        setattr(os, name, counted(getattr(os, name)))
+def die_before(number):
+    """For `before`: the process is killed before one of its steps below the working directory."""
+    UNTIL_ITS_END.enter_context(watched(Path.cwd(), death(number)))
 
 
 @pytest.mark.campaign
@@ -287,12 +229,14 @@ def test_killed_while_teaching_the_model_opens_as_before_or_after(tmp_path):
     learn("--store", old.path, "--method", "lda")
     first = Model.open("shelf.tosca")
     shutil.copytree("shelf.tosca", "start.tosca")
-    seen = set()
-    for calls in range(0, 60, times(14, 1)):
+    seen, counted = set(), Fault()
+    with watched(tmp_path, counted):
+        learn("--store", new.path, "--again")
+    for number in range(0, len(counted.steps), times(len(counted.steps) // 4, 1)):
         shutil.rmtree("shelf.tosca")
         shutil.copytree("start.tosca", "shelf.tosca")
-        command = Command("learn", "shelf.tosca", "--store", new.path, "--again", before=partial(die_after, calls))
-        assert command.wait() in (0, -signal.SIGKILL)
+        command = Command("learn", "shelf.tosca", "--store", new.path, "--again", before=partial(die_before, number))
+        assert command.wait() == -signal.SIGKILL
         found = Model.open("shelf.tosca")
         images = sum(one.images for one in found.card.classes)
         seen.add(images)

@@ -9,50 +9,43 @@ import subprocess
 from importlib.util import find_spec
 
 import pytest
+from commands import tosca
 from report.targets import comparison_values, run_values, sweep_values
-from typer.testing import CliRunner
 
-from tosca_cache.cli.app import app
 from tosca_cache.report.records import TEXTS, TOOLS, records_of, to_parquet
 
 
-def records():
-    return records_of([run_values(), sweep_values(), comparison_values()])
+def records(*facts):
+    return records_of([*facts] or [run_values(), sweep_values(), comparison_values()])
 
 
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)])
-
-
-@pytest.fixture
-def comparison(tmp_path):
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps(comparison_values()["found"]))
-    return path
-
-
-def test_csv_has_a_line_a_record_with_parameters_and_metrics():
+def test_csv_and_parquet_have_a_line_a_record_with_parameters_and_metrics(tmp_path):
     rows = list(csv.DictReader(io.StringIO(TEXTS["csv"](records()))))
     assert len(rows) == 3 + 12 + 9
     assert rows[0]["lr"] == "0.025" and rows[0]["seed"] == "1993"
     assert float(rows[-1]["last_accuracy"]) in (81.5, 92.5)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    to_parquet(records(), tmp_path / "runs.parquet")
+    table = parquet.read_table(tmp_path / "runs.parquet")
+    assert table.num_rows == 3 + 12 + 9 and {"group", "seed", "lr", "last_accuracy"} <= set(table.column_names)
 
 
 def test_names_that_spreadsheets_or_latex_would_compute_are_text():
-    found = records_of([comparison_values({"=cmd()": (90.0, 91.0), "$x_1$": (80.0, 82.0)})])
+    found = records(comparison_values({"=cmd()": (90.0, 91.0), "$x_1$": (80.0, 82.0)}))
     assert "\n'=cmd()," in TEXTS["csv"](found)
     assert r"\$x\_1\$" in TEXTS["latex"](found) and r"\$x\_1\$" in TEXTS["markdown"](found)
+    for name, announced in (("數字", True), ("é", False)):  # letters that pdflatex has not
+        text = TEXTS["latex"](records(comparison_values({name: (90.0, 91.0), "b": (80.0, 82.0)})))
+        assert ("LuaLaTeX" in text.splitlines()[0]) == ("LuaLaTeX" in text) == announced
 
 
 def test_the_best_is_marked_and_what_is_not_told_from_it():
     found = comparison_values({"a": (90.0, 91.0, 92.0), "b": (89.0, 92.0, 90.0), "c": (79.0, 80.0, 82.0)})
-    lines = {
-        line[0]: line for line in TEXTS["latex"](records_of([found])).splitlines() if line[:2] in ("a ", "b ", "c ")
-    }
-    assert r"\textbf{91.00" in lines["a"] and r"\underline{90.33" in lines["b"]
-    assert "textbf" not in lines["c"] and "underline" not in lines["c"]
+    lines = {line[:2]: line for line in TEXTS["latex"](records(found)).splitlines()}
+    assert r"\textbf{91.00" in lines["a "] and r"\underline{90.33" in lines["b "]
+    assert "textbf" not in lines["c "] and "underline" not in lines["c "]
     found["found"]["rows"][0]["bound"] = True
-    assert r"\textbf{90.33" in TEXTS["latex"](records_of([found])), "a bound is not the best"
+    assert r"\textbf{90.33" in TEXTS["latex"](records(found)), "a bound is not the best"
 
 
 HOSTILE = [
@@ -65,8 +58,8 @@ HOSTILE = [
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no TeX (Debian: texlive-latex-recommended)")
 def test_tables_compile_whatever_names_are(tmp_path):
-    found = records_of([comparison_values({name: (90.0 - n, 91.0 - n / 2, 92.0) for n, name in enumerate(HOSTILE)})])
-    text = TEXTS["latex"](found)
+    found = comparison_values({name: (90.0 - n, 91.0 - n / 2, 92.0) for n, name in enumerate(HOSTILE)})
+    text = TEXTS["latex"](records(found))
     page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + text + "\\end{document}\n"
     (tmp_path / "table.tex").write_text(page, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "table.tex"]
@@ -75,20 +68,11 @@ def test_tables_compile_whatever_names_are(tmp_path):
     assert not re.search("Missing character|[Uu]ndefined", done.stdout), done.stdout[-3000:]
 
 
-def test_names_that_pdflatex_has_no_letters_for_are_announced():
-    said = "LuaLaTeX"
-    assert (
-        said
-        in TEXTS["latex"](records_of([comparison_values({"數字": (90.0, 91.0), "b": (80.0, 82.0)})])).splitlines()[0]
-    )
-    assert said not in TEXTS["latex"](records_of([comparison_values({"é": (90.0, 91.0), "b": (80.0, 82.0)})]))
-
-
-def test_parquet_reads_back(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    to_parquet(records(), tmp_path / "runs.parquet")
-    table = parquet.read_table(tmp_path / "runs.parquet")
-    assert table.num_rows == 3 + 12 + 9 and {"group", "seed", "lr", "last_accuracy"} <= set(table.column_names)
+@pytest.fixture
+def comparison(tmp_path):
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(comparison_values()["found"]))
+    return path
 
 
 @pytest.mark.parametrize("tool", ["tensorboard", "mlflow", "wandb-offline"])
@@ -108,10 +92,9 @@ def test_tools_are_written_to_or_said_to_be_missing(tool, comparison, tmp_path):
 
 
 def test_text_is_printed_or_written_and_mistakes_are_said(comparison, tmp_path):
-    printed = tosca("export-runs", comparison, "--to", "markdown")
-    assert printed.exit_code == 0 and "| lda |" in printed.stdout
-    assert tosca("export-runs", comparison, "--to", "markdown", "-o", tmp_path / "t.md").exit_code == 0
-    assert (tmp_path / "t.md").read_text() == printed.stdout
-    for wrong in (["--to", "excel"], ["--to", "parquet"]):
-        done = tosca("export-runs", comparison, *wrong)
-        assert done.exit_code and "error: " in done.output and "Traceback" not in done.output
+    printed = tosca("export-runs", comparison, "--to", "markdown", code=0).stdout
+    assert "| lda |" in printed
+    tosca("export-runs", comparison, "--to", "markdown", "-o", tmp_path / "t.md", code=0)
+    assert (tmp_path / "t.md").read_text() == printed
+    for wrong in ("excel", "parquet"):
+        assert "error: " in tosca("export-runs", comparison, "--to", wrong, code=2).output

@@ -6,29 +6,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from commands import tosca
 from hypothesis import example, given
 from hypothesis import strategies as st
 from report.targets import comparison_values, every_kind, run_values, store_values, sweep_values
-from typer.testing import CliRunner
 
 from tosca_cache import __version__
-from tosca_cache.cli.app import app
 from tosca_cache.report.pages import extract, render
 from tosca_cache.text import csv_text, html_text, latex, markdown, one_line
 
 MEGABYTE = 1_000_000
-EVIL = [
-    "<script>alert(1)</script>",
-    "[red]x[/red]",
-    "=cmd()",
-    "$x_1$",
-    "a\nb",
-    "\u202egnitirw",
-    "&amp;",
-    "'\"`",
-    "</script><!--",
-    "\x00\x1b[31m",
-]
+EVIL = ["<script>alert(1)</script>", "[red]x[/red]", "=cmd()", "$x_1$", "a\nb", "\u202egnitirw", "&amp;", "'\"`"]
+EVIL += ["</script><!--", "\x00\x1b[31m"]
 
 
 class Page(HTMLParser):
@@ -52,40 +41,29 @@ class Page(HTMLParser):
             self.texts.append(data)
 
 
-def tosca(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)])
-
-
-def test_the_numbers_come_back_and_nothing_points_outside():
-    targets, given = every_kind(), every_kind()
+def test_the_numbers_come_back_nothing_points_outside_and_charts_are_said_in_words():
+    targets = every_kind()
     text = render(targets, {"k": "data:image/jpeg;base64,AAAA"}, made={"tosca_cache": "1", "made": "now"})
-    assert extract(text)["targets"] == targets == given
-    assert not any(isinstance(value, str) and re.match("(https?:)?//", value) for _, _, value in Page(text).attributes)
-    assert all(value.startswith(("#", "data:")) for _, name, value in Page(text).attributes if name in ("src", "href"))
-    (policy,) = [value for _, _, value in Page(text).attributes if value and value.startswith("default-src")]
+    attributes = Page(text).attributes
+    assert extract(text)["targets"] == targets == every_kind()
+    assert not any(isinstance(value, str) and re.match("(https?:)?//", value) for _, _, value in attributes)
+    assert all(value.startswith(("#", "data:")) for _, name, value in attributes if name in ("src", "href"))
+    (policy,) = [value for _, _, value in attributes if value and value.startswith("default-src")]
     assert policy.startswith("default-src 'none'; img-src data:;") and len(text) < MEGABYTE
+    labels, roles = ([v for tag, name, v in attributes if (tag, name) == ("svg", a)] for a in ("aria-label", "role"))
+    assert len(labels) > 12 and all(len(label) > 20 and ". " in label for label in labels)
+    assert roles == ["img"] * len(labels)
     for bad in ("", "<html></html>", '<script type="application/json" id="tosca-data">[1]</script>'):
         with pytest.raises(ValueError):
             extract(bad)
 
 
-def test_every_chart_says_in_words_what_it_shows_and_has_its_title():
-    page = Page(render(every_kind()))
-    labels = [value for tag, name, value in page.attributes if tag == "svg" and name == "aria-label"]
-    assert len(labels) > 12 and all(len(label) > 20 and ". " in label for label in labels)
-    roles = [value for tag, name, value in page.attributes if tag == "svg" and name == "role"]
-    assert roles == ["img"] * len(labels)
-
-
 @given(st.lists(st.one_of(st.text(max_size=40), st.sampled_from(EVIL)), min_size=2, max_size=6))
 @example(EVIL)
 def test_names_are_text_in_every_part(names):
-    targets = [run_values(names), store_values(names), sweep_values(words=tuple(dict.fromkeys([*names, "b"])))]
-    plain = [
-        run_values(["n"] * len(names)),
-        store_values(["n"] * len(names)),
-        sweep_values(words=tuple(f"n{n}" for n in range(len({*names, "b"})))),
-    ]
+    words, n = tuple(dict.fromkeys([*names, "b"])), ["n"] * len(names)
+    targets = [run_values(names), store_values(names), sweep_values(words=words)]
+    plain = [run_values(n), store_values(n), sweep_values(words=tuple(f"n{k}" for k in range(len(words))))]
     text = render(targets)
     page = Page(text)
     assert extract(text)["targets"] == targets
@@ -107,7 +85,13 @@ def test_names_are_text_on_a_terminal_in_latex_markdown_and_csv(name):
     )
 
 
-def test_warnings_stand_in_the_summary():
+def test_values_and_warnings_of_a_run_stand_in_its_page():
+    run = run_values()
+    texts, metrics = {text.strip() for text in Page(render([run])).texts}, run["metrics"]
+    assert {f"{metrics[name]:.2f} ± 0.50" for name in ("average_accuracy", "last_accuracy", "forgetting")} <= texts
+    values = [v for row in metrics["R"] for v in row if v is not None]
+    assert {f"{value:.2f}" for value in (*values, *metrics["last_accuracy_by_condition"].values())} <= texts
+    assert "Careful" not in render([run])
     few = run_values(seeds=(1993,), leaks="reads the order of the test file")
     text = " ".join(Page(render([few, store_values()])).texts)
     for said in ("The protocol leaks", "One seed", "data may leak", "far from float32: relative error 0.050"):
@@ -115,7 +99,6 @@ def test_warnings_stand_in_the_summary():
     oracle = sweep_values()
     oracle["report"]["how"] = "chosen on test rows"
     assert "is no result" in " ".join(Page(render([oracle])).texts)
-    assert "Careful" not in render([run_values()])
 
 
 @pytest.mark.parametrize(
@@ -131,19 +114,6 @@ def test_worse_is_only_said_where_the_interval_leaves_out_zero(other, verdict):
     assert page.texts.count(verdict) == 1
 
 
-def test_the_values_of_a_run_stand_in_its_page():
-    run = run_values()
-    texts = {text.strip() for text in Page(render([run])).texts}
-    metrics = run["metrics"]
-    for name in ("average_accuracy", "last_accuracy", "forgetting"):
-        assert f"{metrics[name]:.2f} ± 0.50" in texts
-    for value in [
-        *(v for row in metrics["R"] for v in row if v is not None),
-        *metrics["last_accuracy_by_condition"].values(),
-    ]:
-        assert f"{value:.2f}" in texts
-
-
 def test_large_reports_are_small_files():
     many = run_values(tuple(f"class number {n}" for n in range(1000)), tasks=50)
     assert len(render([many])) < 3 * MEGABYTE
@@ -155,68 +125,43 @@ def place(make_store, tmp_path_factory):
     """Runs, a sweep and a comparison on a small store."""
     folder = tmp_path_factory.mktemp("place")
     make_store(folder / "store", classes=6)
-    common = ["--store", str(folder / "store"), "--runs", str(folder / "runs")]
     for command in (
         "train --increment 2 --epochs 1 --router sample --seed 1,2",
         "sweep --set increment=2 --set l1=0,1e-4,1e-3 --set epochs=1,2 --seeds 1 --report-seeds 1",
         "compare --increment 2 --methods nmc,lda,simplecil --seeds 2",
     ):
-        done = tosca(*command.split(), *common)
-        assert done.exit_code == 0, done.output
+        done = tosca(*command.split(), "--store", folder / "store", "--runs", folder / "runs", code=0)
         assert done.output.splitlines()[-1].startswith("page: ") and done.output.rstrip().endswith(".html")
     return folder
 
 
-def test_train_sweep_and_compare_leave_a_page(place):
+def run_of(place):
     (run,) = [path for path in (place / "runs").iterdir() if path.is_dir()]
-    (target,) = extract((run / "report.html").read_text())["targets"]
-    assert target["metrics"] == json.loads((run / "metrics.json").read_text())
+    return run
+
+
+def test_train_sweep_and_compare_leave_a_page_with_what_made_the_numbers(place):
+    (target,) = extract((run_of(place) / "report.html").read_text())["targets"]
+    assert target["metrics"] == json.loads((run_of(place) / "metrics.json").read_text())
     (sweep,) = extract((place / "runs" / "shapes-sweep.report.html").read_text())["targets"]
     assert sweep["report"] == json.loads((place / "runs" / "shapes-sweep.report.json").read_text())
     assert len(sweep["groups"][0]["settings"]) == 6 and sweep["command"]
     (comparison,) = extract((place / "runs" / "shapes-compare.report.html").read_text())["targets"]
     assert {row["method"] for row in comparison["found"]["rows"]} == {"nmc", "lda", "simplecil"}
-
-
-def test_provenance_says_what_made_the_numbers_and_how_to_make_them_again(place):
-    for kind in ("sweep", "compare"):
-        ledger = place / "runs" / f"shapes-{kind}.sqlite"
-        done = tosca("report", ledger, "-o", place / "again.html")  # after the command that made them
-        assert done.exit_code == 0, done.output
+    for kind in ("sweep", "compare"):  # again, after the command that made them
+        tosca("report", place / "runs" / f"shapes-{kind}.sqlite", "-o", place / "again.html", code=0)
         text = (place / "again.html").read_text()
         (target,) = extract(text)["targets"]
         assert target["made"]["tosca_cache"] == __version__ and target["made"]["machine"]["python"]
         assert target["made"]["store"]["path"] == str(place / "store")
-        texts = Page(text).texts
-        assert target["command"] in texts and target["made"]["store"]["fingerprint"] in texts
-
-
-def test_no_report_leaves_none(place, tmp_path):
-    common = ["--store", place / "store", "--runs", tmp_path, "--no-report"]
-    for command in (
-        "train --increment 2 --epochs 1",
-        "sweep --set increment=2 --set l1=0,1e-4 --seeds 1 --report-seeds 1",
-        "compare --increment 2 --methods nmc --seeds 1",
-    ):
-        assert tosca(*command.split(), *common).exit_code == 0
-    assert not list(tmp_path.rglob("*.html"))
+        assert {target["command"], target["made"]["store"]["fingerprint"]} <= set(Page(text).texts)
 
 
 def test_report_takes_any_mix_and_adds_the_curves_of_floor_ceiling_and_pool(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (run,) = [path for path in (place / "runs").iterdir() if path.is_dir()]
-    routes = tosca("route", run, "--routers", "sample", "--json")
-    (tmp_path / "routes.json").write_text(routes.stdout)
-    done = tosca(
-        "report",
-        run,
-        *(place / "runs" / f"shapes-{kind}.sqlite" for kind in ("sweep", "compare")),
-        place / "store",
-        "routes.json",
-        "-o",
-        "all.html",
-    )
-    assert done.exit_code == 0, done.output
+    run, ledgers = run_of(place), [place / "runs" / f"shapes-{kind}.sqlite" for kind in ("sweep", "compare")]
+    (tmp_path / "routes.json").write_text(tosca("route", run, "--routers", "sample", "--json", code=0).stdout)
+    tosca("report", run, *ledgers, place / "store", "routes.json", "-o", "all.html", code=0)
     targets = extract((tmp_path / "all.html").read_text())["targets"]
     assert [target["kind"] for target in targets] == ["run", "sweep", "comparison", "store", "routes"]
     metrics, curves = targets[0]["metrics"], targets[0]["curves"]
@@ -227,76 +172,62 @@ def test_report_takes_any_mix_and_adds_the_curves_of_floor_ceiling_and_pool(plac
     tasks = {name: t for t, names in enumerate(metrics["seeds"]["1"]["tasks"]) for name in names}
     points = zip(targets[0]["map"]["points"], targets[0]["map"]["task_of"], strict=True)
     assert all(task == tasks[targets[0]["map"]["classes"][point[2]]] for point, task in points)
-    again = tosca("report", "--extract", "all.html")
-    assert json.loads(again.stdout)["targets"] == targets
+    assert json.loads(tosca("report", "--extract", "all.html", code=0).stdout)["targets"] == targets
+    Path("text.json").write_text("[1, 2]")
+    Path("text.html").write_text("<p>")
+    for target in ("nothing-of-the-kind", "text.json", "text.html"):
+        for arguments in (("report", target), ("report", "--extract", target), ("report",)):
+            done = tosca(*arguments)
+            assert done.exit_code and "error: " in done.output
 
 
-@pytest.mark.parametrize("target", ["nothing-of-the-kind", "text.json", "text.html"])
-def test_what_is_no_target_is_refused_in_words(target, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.json").write_text("[1, 2]")
-    (tmp_path / "text.html").write_text("<p>")
-    for arguments in (["report", target], ["report", "--extract", target], ["report"]):
-        done = tosca(*arguments)
-        assert done.exit_code and "error: " in done.output and "Traceback" not in done.output
-
-
-def test_photos_are_embedded_and_left_out_on_request(digits_place):
-    done = tosca("train", "--dataset", "digits", "--epochs", 1, "--router", "sample")
-    assert done.exit_code == 0, done.output
-    (run,) = (digits_place / "runs").iterdir()
-    assert "data:image/jpeg" not in (run / "report.html").read_text()
-    assert tosca("report", "last").exit_code == 0
-    with_photos = (run / "report.html").read_text()
-    assert 1 < with_photos.count('src="data:image/jpeg') <= 2 * 200
-    assert tosca("report", "last", "--no-images").exit_code == 0
-    without = (run / "report.html").read_text()
-    assert "data:image/jpeg" not in without and len(without) < 3 * MEGABYTE
-    found = extract(with_photos)["targets"][0]
-    pairs = [(pair["true"], pair["answered"]) for pair in found["photos"]["confused"]]
-    assert pairs == [tuple(pair[:2]) for pair in found["classes"]["pairs"]][: len(pairs)], "the order of the table"
-    suspects = found["photos"]["suspects"]
-    probabilities = [suspect["probability"] for suspect in suspects]
-    assert probabilities == sorted(probabilities) and all(p < 0.1 for p in probabilities)
-
-
-def test_the_commands_of_the_documentation_work(digits_place):
-    for command in (
-        "train --dataset digits --epochs 1 --router sample",
-        "sweep --dataset digits --set epochs=1,2 --seeds 1 --report-seeds 1",
-        "compare --dataset digits --methods nmc,lda --seeds 2",
-    ):
-        done = tosca(*command.split())
-        assert done.exit_code == 0, done.output
-    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
-    commands = [line.removeprefix("tosca ").split() for line in text.splitlines() if line.startswith("tosca ")]
-    assert len(commands) == 4
-    for command in commands:
-        done = tosca(*command)
-        assert done.exit_code == 0, done.output
-    assert (digits_place / "both.html").is_file()
-
-
-def test_live_keeps_a_page_that_refreshes_itself_until_the_end(place, tmp_path, monkeypatch):
+def test_no_report_leaves_none_but_a_live_page_that_refreshes_itself_until_the_end(place, tmp_path, monkeypatch):
     from tosca_cache.cli import report as room
 
-    written = []
-    plain = room.write_page
-    monkeypatch.setattr(
-        room,
-        "write_page",
-        lambda found, out, *a, refresh=None: (written.append(refresh), plain(found, out, *a, refresh=refresh)),
-    )
-    common = ["--store", place / "store", "--runs", tmp_path, "--no-report", "--live", tmp_path / "live.html"]
+    written, plain = [], room.write_page
+
+    def write_page(found, out, *a, refresh=None):
+        written.append(refresh)
+        return plain(found, out, *a, refresh=refresh)
+
+    monkeypatch.setattr(room, "write_page", write_page)
+    common = ("--store", place / "store", "--runs", tmp_path, "--no-report")
+    tosca("train", "--increment", 2, "--epochs", 1, *common, code=0)
+    live = tmp_path / "live.html"
     for command in (
         "sweep --set increment=2 --set l1=0,1e-4 --seeds 1 --report-seeds 1",
         "compare --increment 2 --methods nmc,lda --seeds 1",
     ):
         written.clear()
-        done = tosca(*command.split(), *common)
-        assert done.exit_code == 0, done.output
+        tosca(*command.split(), *common, "--live", live, code=0)
         assert written[0] == 3 and written[-1] is None and set(written[:-1]) == {3}
-        text = (tmp_path / "live.html").read_text()
-        assert 'http-equiv="refresh"' not in text and 'http-equiv="refresh"' in render(
-            extract(text)["targets"], refresh=3
-        )
+        text, refreshing = live.read_text(), 'http-equiv="refresh"'
+        assert refreshing not in text and refreshing in render(extract(text)["targets"], refresh=3)
+    assert list(tmp_path.rglob("*.html")) == [live]
+
+
+def test_the_commands_of_the_documentation_work_and_photos_are_embedded_unless_left_out(digits_place):
+    for command in (
+        "train --dataset digits --epochs 1 --router sample",
+        "sweep --dataset digits --set epochs=1,2 --seeds 1 --report-seeds 1",
+        "compare --dataset digits --methods nmc,lda --seeds 2",
+    ):
+        tosca(*command.split(), code=0)
+    page = next(path for path in (digits_place / "runs").iterdir() if path.is_dir()) / "report.html"
+    assert "data:image/jpeg" not in page.read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    commands = [line.removeprefix("tosca ").split() for line in text.splitlines() if line.startswith("tosca ")]
+    assert len(commands) == 4
+    for command in commands:
+        tosca(*command, code=0)
+    assert (digits_place / "both.html").is_file()
+    tosca("report", "last", code=0)
+    with_photos = page.read_text()
+    assert 1 < with_photos.count('src="data:image/jpeg') <= 2 * 200
+    tosca("report", "last", "--no-images", code=0)
+    assert "data:image/jpeg" not in page.read_text() and len(page.read_text()) < 3 * MEGABYTE
+    found = extract(with_photos)["targets"][0]
+    pairs = [(pair["true"], pair["answered"]) for pair in found["photos"]["confused"]]
+    assert pairs == [tuple(pair[:2]) for pair in found["classes"]["pairs"]][: len(pairs)], "the order of the table"
+    probabilities = [suspect["probability"] for suspect in found["photos"]["suspects"]]
+    assert probabilities == sorted(probabilities) and all(p < 0.1 for p in probabilities)

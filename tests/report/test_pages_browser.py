@@ -1,40 +1,14 @@
 """Pages in a real Chromium without network: nothing in the console, tables sort, charts answer keys, brushing works."""
 
-import shutil
-
 import pytest
-from report.targets import comparison_values, every_kind, routes_values, run_values, store_values, sweep_values
+from browser import PATIENCE, chromium, expect  # noqa: F401 (a fixture)
+from report.targets import comparison_values, every_kind, run_values, sweep_values
 
 from tosca_cache.report.pages import extract, render
 
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("there is no chromium (Debian: apt-get install chromium)", allow_module_level=True)
-pytest.importorskip("playwright", reason="the page is tried through playwright")
-
-from playwright.sync_api import expect, sync_playwright  # noqa: E402
-
-PATIENCE = 120_000  # milliseconds; far beyond what the page takes on a slow and busy machine
-expect.set_options(timeout=PATIENCE)
-KINDS = {
-    "run": run_values,
-    "sweep": sweep_values,
-    "comparison": comparison_values,
-    "routes": routes_values,
-    "store": store_values,
-}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
-        yield started
-        started.close()
-
 
 @pytest.fixture
-def opened(chromium, tmp_path):
+def opened(chromium, tmp_path):  # noqa: F811
     """Opens a page of some targets; the console must stay empty, and nothing but the page is asked for."""
     complaints = []
 
@@ -69,14 +43,15 @@ def head(table, number):
     return table.locator("thead tr").first.locator("th").nth(number)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "all"])
 @pytest.mark.parametrize(("width", "dark"), [(1240, False), (1240, True), (390, False)])
-def test_it_opens_offline_and_is_never_wider_than_the_window(opened, kind, width, dark):
-    page = opened(every_kind() if kind == "all" else [KINDS[kind]()], width=width, dark=dark)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    found = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-    ink = ["rgb(230, 233, 236)", "rgb(18, 22, 27)"] if dark else ["rgb(27, 31, 36)", "rgb(255, 255, 255)"]
-    assert found == ink
+def test_it_opens_offline_and_is_never_wider_than_the_window(opened, width, dark):
+    for targets in (*([one] for one in every_kind()), every_kind()):
+        page = opened(targets, width=width, dark=dark)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, targets[0]["kind"]
+        found = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+        ink = ["rgb(230, 233, 236)", "rgb(18, 22, 27)"] if dark else ["rgb(27, 31, 36)", "rgb(255, 255, 255)"]
+        assert found == ink
+        page.context.close()
 
 
 def test_the_text_of_the_page_is_the_json_of_the_run(opened):
@@ -147,24 +122,16 @@ def test_the_ticked_learners_have_curves(opened):
     page = opened([comparison_values()])
     boxes, groups = page.locator("td input[type=checkbox]"), page.locator(".chart g[data-mark]")
     assert all(boxes.nth(number).is_checked() for number in range(boxes.count()))
-
-    def hidden():
-        script = "all => all.filter(g => getComputedStyle(g).display === 'none').length"
-        return groups.evaluate_all(script)
-
-    boxes.first.click()
-    assert hidden() == 1
-    boxes.first.click()
-    assert hidden() == 0
+    for hidden in (1, 0):
+        boxes.first.click()
+        shown = groups.evaluate_all("all => all.map(g => getComputedStyle(g).display)")
+        assert shown.count("none") == hidden
 
 
-def test_large_reports_open(opened):
+def test_large_reports_open_and_any_prints_in_black_on_white(opened):
     page = opened([run_values(tuple(f"class number {n}" for n in range(1000)), tasks=50)])
     assert len(column(table_of(page, "Accuracy by class"), 0)) == 1000
     expect(opened([sweep_values(5000)]).locator(".brushing .count")).to_have_text("5000 of 5000 settings")
-
-
-def test_it_prints_in_black_on_white(opened):
     page = opened(every_kind(), dark=True, media="print")
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"

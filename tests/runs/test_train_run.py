@@ -1,5 +1,6 @@
 """`tosca train` and `tosca show` on real stores: what a run directory holds, and what bad requests leave behind."""
 
+import errno
 import json
 import os
 import shutil
@@ -18,12 +19,6 @@ from tosca_cache.store import open_store
 QUICK = ("--epochs", "2", "--batch-size", "8", "--mlp-ratio", "4", "--se-ratio", "4", "--increment", "2")
 
 
-@pytest.fixture
-def place(shapes_place):
-    """A folder with one store of six classes, as the working directory."""
-    return shapes_place
-
-
 def train(*arguments, **how):
     return tosca("train", "--dataset", "shapes", *QUICK, *arguments, **how)
 
@@ -33,28 +28,14 @@ def only_run(folder="runs"):
     return run
 
 
-def test_a_run_directory_is_complete(place):
+def test_a_run_directory_is_complete(shapes_place):
     result = train("--seed", "5", "--router", "sample", code=0)
     run = only_run()
-    expected = (
-        "average accuracy",
-        "forgetting",
-        "task-identification accuracy",
-        "stage one: extract",
-        "stage two: train",
-    )
-    for text in (str(run), *expected):
+    expected = ("average accuracy", "forgetting", "task-identification accuracy", "stage one: extract")
+    for text in (str(run), *expected, "stage two: train"):
         assert text in result.output
-    assert {path.name for path in run.iterdir()} == {
-        "config.toml",
-        "metrics.json",
-        "provenance.json",
-        "log.txt",
-        "accuracy-curve.png",
-        "accuracy-matrix.png",
-        "report.html",
-        "seed-5",
-    }
+    made = {"config.toml", "metrics.json", "provenance.json", "log.txt", "seed-5", "report.html"}
+    assert {path.name for path in run.iterdir()} == made | {"accuracy-curve.png", "accuracy-matrix.png"}
     metrics = json.loads((run / "metrics.json").read_text())
     R = np.array(metrics["R"], dtype=float)
     assert R.shape == (3, 3)
@@ -86,18 +67,7 @@ def test_a_run_directory_is_complete(place):
     assert run.name in tosca("show").output
 
 
-def test_a_run_is_not_lost_for_its_pictures(place, monkeypatch):
-    def fails(*_):
-        raise ValueError("Key backend: 'nonsense'\nis not a valid value")
-
-    monkeypatch.setattr("tosca_cache.runs.train.save_figures", fails)
-    result = train("--seed", "5", "--router", "sample", code=0)
-    assert "warning: the pictures could not be drawn: Key backend: 'nonsense' is" in result.stderr
-    run = only_run()
-    assert "no pictures" in (run / "log.txt").read_text() and "pictures: " not in tosca("show", "last").stdout
-
-
-def test_a_seed_or_the_config_of_its_run_gives_the_same_r_and_runs_never_overwrite(place):
+def test_a_seed_or_the_config_of_its_run_gives_the_same_r_and_runs_never_overwrite(shapes_place):
     for _ in range(2):
         train("--seed", "7", "--l1", "0.001", code=0)
     run = next(Path("runs").iterdir())
@@ -106,7 +76,7 @@ def test_a_seed_or_the_config_of_its_run_gives_the_same_r_and_runs_never_overwri
     assert len(found) == 3 and found[0] == found[1] == found[2]
 
 
-def test_several_seeds_give_means_and_each_seeds_own(place):
+def test_several_seeds_give_means_and_each_seeds_own(shapes_place):
     tosca("train", "--store", "cache/shapes--toy", *QUICK, "--seed", "1,2,3", code=0)
     metrics = json.loads((only_run() / "metrics.json").read_text())
     assert metrics["dataset"] == "shapes", "a store that is named brings its dataset"
@@ -114,14 +84,16 @@ def test_several_seeds_give_means_and_each_seeds_own(place):
     assert list(metrics["seeds"]) == ["1", "2", "3"]
     assert metrics["last_accuracy"] == pytest.approx(np.mean(each))
     assert metrics["spread"]["last_accuracy"] == pytest.approx(np.std(each, ddof=1))
-    np.testing.assert_allclose(
-        np.array(metrics["R"], dtype=float),
-        np.mean([np.array(s["R"], dtype=float) for s in metrics["seeds"].values()], axis=0),
-    )
+    each = [np.array(seed["R"], dtype=float) for seed in metrics["seeds"].values()]
+    np.testing.assert_allclose(np.array(metrics["R"], dtype=float), np.mean(each, axis=0))
+    one, other, _ = (seed["tasks"] for seed in metrics["seeds"].values())
+    assert one != other and sorted(chain(*one)) == sorted(chain(*other))
+    shown = tosca("show", "last", code=0).output  # orders of their own are not shown as one
+    assert "class-0" not in shown and "an order of its own" in " ".join(shown.split())
 
 
-def test_official_preset_routes_batches_in_order_and_says_that_it_leaks(place):
-    result = tosca("train", "--dataset", "shapes", "--preset", "official", "--epochs", "2", "--increment", "2", code=0)
+def test_the_router_batch_routes_in_order_and_says_that_it_leaks(shapes_place):
+    result = tosca("train", "--dataset", "shapes", "--router", "batch", "--epochs", "2", "--increment", "2", code=0)
     metrics = json.loads((only_run() / "metrics.json").read_text())
     assert metrics["router"] == "batch"
     assert metrics["last_accuracy"] == pytest.approx(metrics["last_accuracy_by_condition"]["batch_in_order"])
@@ -133,8 +105,8 @@ def test_official_preset_routes_batches_in_order_and_says_that_it_leaks(place):
     assert "leaks the task" in tosca("show").output
 
 
-def test_reference_json_unchanged(place, make_store):
-    make_store(place / "cache" / "birds", dataset="cub")
+def test_reference_json_unchanged(shapes_place, make_store):
+    make_store(shapes_place / "cache" / "birds", dataset="cub")
     setting = REFERENCE | {"dataset": "cub", "init_cls": 2, "increment": 2, "backbone_type": "toy", "mlp_ratio": 4}
     setting |= {"se_ratio": 4, "epochs": 2, "scheduler": "constant", "milestones": [10]}
     Path("setting.json").write_text(json.dumps(setting))
@@ -144,7 +116,7 @@ def test_reference_json_unchanged(place, make_store):
     tosca("train", "--config", "setting.json", "--normalize", "timm", code=0)
 
 
-def test_show_config_prints_origins_and_trains_nothing(place):
+def test_show_config_prints_origins_and_trains_nothing(shapes_place):
     result = train("--l1", "0.002", "--show-config", code=0)
     (l1,) = [line for line in result.output.splitlines() if " l1 " in line]
     assert "0.002" in l1
@@ -156,6 +128,11 @@ def truncate(place):
     shard = max((place / "cache/shapes--toy/train/features").glob("c*"), key=lambda path: path.stat().st_size)
     with shard.open("r+b") as file:
         file.truncate(shard.stat().st_size // 2)
+
+
+def one_class_more(place):
+    manifest = place / "cache/shapes--toy/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"class-5"', '"class-5", "class-6"'))
 
 
 def corrupt_config(place):
@@ -171,12 +148,12 @@ BAD = {
     "increment too large": (None, ["--increment", "7"], 2, "6 classes"),
     "unknown dataset": (None, ["--dataset", "shape"], 1, "tosca extract"),
     "unknown router": (None, ["--router", "best"], 2, "sample"),
-    "unknown preset": (None, ["--preset", "offical"], 2, "official"),
     "unknown config": (None, ["--config", "cubb"], 2, "cub"),
     "corrupt config": (corrupt_config, ["--config", "bad.toml"], 2, "bad.toml"),
     "another backbone": (None, ["--backbone", "vit_nano"], 1, "toy"),
     "another store": (None, ["--store", "cache/none"], 1, "does not exist"),
     "truncated store": (truncate, [], 1, "damaged"),
+    "more classes than labels": (one_class_more, ["--store", "cache/shapes--toy"], 1, "cannot be trusted"),
     "no such device": (None, ["--device", "cuda:9"], 2, "cuda:9"),
     "steplr without milestones": (None, ["--scheduler", "steplr"], 2, "milestones"),
     "runs is a file": (runs_is_a_file, ["--runs", "file"], 1, "A file is in the way"),
@@ -198,12 +175,12 @@ def earlier():
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_requests_give_one_clear_message_and_leave_earlier_runs(place, earlier, case):
+def test_bad_requests_give_one_clear_message_and_leave_earlier_runs(shapes_place, earlier, case):
     earlier("runs")
     before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")}
     prepare, options, status, words = BAD[case]
     if prepare is not None:
-        prepare(place)
+        prepare(shapes_place)
     result = train(*options)
     assert result.exit_code == status, result.output
     assert words in result.output
@@ -212,48 +189,26 @@ def test_bad_requests_give_one_clear_message_and_leave_earlier_runs(place, earli
     assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("*")} == before
 
 
-def test_labels_that_do_not_match_are_refused(place, make_store):
-    """A store whose manifest counts more classes than its labels hold."""
-    store = make_store(place / "cache" / "other", dataset="other", classes=3)
-    manifest = store.path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"class-2"', '"class-2", "class-3"'))
-    tosca("train", "--store", store.path, *QUICK, code=1)
+def test_pictures_that_cannot_be_drawn_cost_no_run_but_a_full_disk_does(shapes_place, monkeypatch):
+    def fails(error):
+        def save_figures(*_):
+            raise error
 
+        monkeypatch.setattr("tosca_cache.runs.train.save_figures", save_figures)
 
-def test_a_full_disk_leaves_an_unfinished_run_and_says_so(place, monkeypatch):
-    import errno
-
-    import tosca_cache.runs.train as module
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(module, "save_figures", full)
-    result = train(code=1)
-    assert "No space left" in result.output
-    assert "Free space" in result.output
-    assert [path.name.endswith(".partial") for path in Path("runs").iterdir()] == [True]
-    listed = tosca("show", code=0)
-    assert ".partial" not in listed.output
-
-
-def test_a_read_only_folder_is_named(place):
-    """root may write anywhere, so the folder is made read-only by the file system."""
-    Path("frozen").mkdir()
-    if os.system("mount -t tmpfs -o ro tmpfs frozen 2>/dev/null"):
-        pytest.skip("this machine does not let a test mount a read-only file system")
-    try:
-        result = train("--runs", "frozen")
-    finally:
-        os.system("umount frozen")
-    assert result.exit_code == 1
-    assert "writable" in result.output
-
-
-def test_interrupted_runs_are_not_shown(place):
-    train(code=0)
-    run = only_run()
-    shutil.move(run, str(run) + ".partial")
-    result = tosca("show", run.name, code=1)
-    assert "interrupted" in result.output
+    fails(ValueError("Key backend: 'nonsense'\nis not a valid value"))
+    result = train("--seed", "5", "--router", "sample", code=0)
+    assert "warning: the pictures could not be drawn: Key backend: 'nonsense' is" in result.stderr
+    assert "no pictures" in (only_run() / "log.txt").read_text() and "pictures: " not in tosca("show", "last").stdout
+    fails(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    result = train("--runs", "full", code=1)
+    assert "No space left" in result.output and "Free space" in result.output
+    (left,) = Path("full").iterdir()
+    assert left.suffix == ".partial" and ".partial" not in tosca("show", "--runs", "full", code=0).output
+    assert "interrupted" in tosca("show", left.stem, "--runs", "full", code=1).output
     tosca("show", "nothing", code=1)
+
+
+def test_a_read_only_folder_is_named(shapes_place, mounted):
+    """root may write anywhere, so the folder is made read-only by the file system."""
+    assert "writable" in train("--runs", mounted("ro"), code=1).output

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from scenes import SCENES, without_threads
-from steps import Observer, watched
-from toy_store import BAD, ROWS, build_part, open_writer, publish, read_everything, toy_arrays
+from steps import death, watched
+from toy_store import ARRAYS, BAD, build_part, open_writer, publish, read_everything
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, find_store, list_stores, open_store
@@ -20,27 +20,10 @@ from tosca_cache.store.locks import acquire_lock
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
 
-class Death(Observer):
-    """Kills this process around one step."""
-
-    def __init__(self, number, when):
-        self.left = number
-        self.when = when
-
-    def before(self, step):
-        if self.left == 0 and self.when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def after(self, step):
-        if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.left -= 1
-
-
-def dying(root, number, when, deed, *arguments):
-    """Another deed, during which the process kills itself around that step below `root`; when: before or after it."""
+def dying(root, number, deed, *arguments):
+    """Another deed, during which the process kills itself before that step below `root`."""
     _without_waiting()
-    with watched(root, Death(number, when)):
+    with watched(root, death(number)):
         deed(*arguments)
 
 
@@ -85,9 +68,8 @@ def write_part(path, part):
 
 def publish_one_and_stay(path, ready):
     """Publishes the first shard of the toy store, and then keeps the store."""
-    arrays = {split: toy_arrays(split) for split in ROWS}
     with open_writer(path) as writer:
-        publish(writer, writer.pending()[0], arrays)
+        publish(writer, writer.pending()[0], ARRAYS)
         _stay(ready, writer)
 
 

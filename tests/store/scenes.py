@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from disk_waits import sync_in_turn
-from toy_store import open_writer, publish, toy_arrays, tree
+from toy_store import open_writer, publish, toy_arrays
 
 from tosca_cache.store import Part, disk, journal, sweep_up
 
@@ -67,11 +67,6 @@ SCENES = {
     "parts": Scene(bad=(("train", 1),), parts=2),
     "restart": Scene(restart=True),
 }
-
-
-def files(path):
-    """Every file of a store with its bytes."""
-    return tree(path) | {"provenance.json": (path / "provenance.json").read_bytes()}
 
 
 def without_threads():

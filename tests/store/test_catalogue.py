@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from toy_store import build, open_writer, publish, toy_arrays, toy_spec
-from typer.testing import CliRunner
+from commands import tosca
+from toy_store import ARRAYS, build, open_writer, publish, toy_spec
 
-from tosca_cache.cli.app import app
 from tosca_cache.errors import FingerprintMismatch, StoreError
 from tosca_cache.store import check_store, find_store, list_stores, open_store, store_path
 
@@ -20,7 +19,7 @@ def root(tmp_path_factory):
     build(store_path(folder, toy_spec()))
     other = toy_spec(dataset=toy_spec().dataset | {"name": "other"})
     with open_writer(store_path(folder, other), other) as writer:
-        publish(writer, writer.pending()[0], {split: toy_arrays(split) for split in ("train", "test")})
+        publish(writer, writer.pending()[0], ARRAYS)
     (folder / "broken").mkdir()
     (folder / "broken" / "manifest.json").write_text("{}")
     (folder / "README.md").write_text("not a store")
@@ -29,9 +28,7 @@ def root(tmp_path_factory):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(app, ["cache", *map(str, arguments)], catch_exceptions=False)
-    assert result.exit_code == 0
-    return result.stdout
+    return tosca("cache", *arguments, columns=200, code=0).stdout
 
 
 def test_names_say_what_is_in_them(tmp_path):
@@ -41,18 +38,33 @@ def test_names_say_what_is_in_them(tmp_path):
     assert path.name == f"toy--hf_hub_timm_vit_--v2--{spec.digest()[:10]}"
 
 
-def test_lists_finished_unfinished_and_damaged_stores(root):
+def test_lists_finished_unfinished_and_damaged_stores(root, monkeypatch):
     states = {(store.state, store.spec and store.spec.dataset["name"]): store for store in list_stores(root)}
     assert set(states) == {("finished", "toy"), ("unfinished", "other"), ("damaged", None)}
     assert states["finished", "toy"].done_rows == 103
     assert states["unfinished", "other"].done_rows == 14
     assert "cannot be trusted" in states["damaged", None].problem
     assert list_stores(root / "nowhere") == []
+    monkeypatch.setenv("TOSCA_CACHE", str(root))
+    listed = {store["state"]: store for store in json.loads(run("ls", "--json"))}
+    assert listed["finished"]["fingerprint"] == toy_spec().to_dict()
+    assert listed["finished"]["rows"] == {"train": 70, "test": 33}
+    assert listed["unfinished"]["done_rows"] == 14
+    assert listed["damaged"]["problem"]
+    table = run("ls", "--root", root)
+    for said in (store_path(root, toy_spec()).name, "unfinished: 14 of 103 rows", "free on this disk"):
+        assert said in table
+    assert "cannot be trusted" in table
+    assert run("ls", "--root", root / "nowhere", "--json") == "[]\n"
+    assert "tosca extract" in run("ls", "--root", root / "nowhere")
 
 
-@pytest.mark.parametrize("wanted", [None, WANTED, {"transform.mean": (0.5, 0.5, 0.5)}])
-def test_finds_the_one_store_that_fits(root, wanted):
-    assert find_store(root, "toy", wanted).path == store_path(root, toy_spec())
+def test_finds_the_one_store_that_fits(root, toy):
+    for wanted in (None, WANTED, {"transform.mean": (0.5, 0.5, 0.5)}):
+        assert find_store(root, "toy", wanted).path == store_path(root, toy_spec())
+    check_store(toy, WANTED)
+    with pytest.raises(FingerprintMismatch, match=r'dataset\.name: asked for "cub", it has "toy"'):
+        check_store(toy, WANTED | {"dataset.name": "cub"})
 
 
 def test_a_store_that_differs_is_named_with_every_field_and_both_values(root):
@@ -82,46 +94,17 @@ def test_why_there_is_none_or_more_than_one(root, tmp_path):
     assert find_store(tmp_path, "toy", {"precision": "bf16"}).path == paths[1]
 
 
-def test_a_given_store_is_checked_field_by_field(toy):
-    check_store(toy, WANTED)
-    with pytest.raises(FingerprintMismatch, match=r'dataset\.name: asked for "cub", it has "toy"'):
-        check_store(toy, WANTED | {"dataset.name": "cub"})
-
-
-def test_ls(root, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TOSCA_CACHE", str(root))
-    listed = {store["state"]: store for store in json.loads(run("ls", "--json"))}
-    assert listed["finished"]["fingerprint"] == toy_spec().to_dict()
-    assert listed["finished"]["rows"] == {"train": 70, "test": 33}
-    assert listed["unfinished"]["done_rows"] == 14
-    assert listed["damaged"]["problem"]
-    table = run("ls", "--root", root)
-    assert store_path(root, toy_spec()).name in table
-    assert "unfinished: 14 of 103 rows" in table and "free on this disk" in table
-    assert "cannot be trusted" in table
-    assert run("ls", "--root", root / "nowhere", "--json") == "[]\n"
-    assert "tosca extract" in run("ls", "--root", root / "nowhere")
-
-
-@pytest.mark.parametrize("named", ["path", "name", "prefix"])
-def test_info_of_a_store_by_path_name_or_beginning(root, named):
+def test_info_of_a_store_by_path_name_or_beginning(root):
     path = store_path(root, toy_spec())
-    facts = json.loads(
-        run("info", {"path": path, "name": path.name, "prefix": "toy--"}[named], "--root", root, "--json")
-    )
-    assert facts["fingerprint_digest"] == toy_spec().digest()
-    assert facts["views"] == {"train": 3, "test": 1}
-    assert facts["numerics"] == {"batch_size": 4, "device": "cpu"}
-    assert facts["bytes"] > 70 * 3 * 24 * 2
-
-
-def test_info_shows_every_field_and_unfinished_stores(root, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    table = run("info", store_path(root, toy_spec()), "--root", root)
-    for field in open_store(store_path(root, toy_spec())).spec.flat():
+    for named in (path, path.name, "toy--"):
+        facts = json.loads(run("info", named, "--root", root, "--json"))
+        assert facts["fingerprint_digest"] == toy_spec().digest()
+        assert facts["views"] == {"train": 3, "test": 1}
+        assert facts["numerics"] == {"batch_size": 4, "device": "cpu"}
+        assert facts["bytes"] > 70 * 3 * 24 * 2
+    table = run("info", path, "--root", root)
+    for field in open_store(path).spec.flat():
         assert f"fingerprint.{field}" in table
     facts = json.loads(run("info", "other", "--root", root, "--json"))
     assert (facts["state"], facts["done_rows"]) == ("unfinished", 14)
-    result = CliRunner().invoke(app, ["cache", "info", "nothing", "--root", str(root)])
-    assert result.exit_code == 1 and "does not exist" in result.stderr
+    assert "does not exist" in tosca("cache", "info", "nothing", "--root", root, code=1).stderr

@@ -7,19 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from campaign import times
-from disk_waits import without_waiting
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from toy_store import CLASSES, DOMAINS, ROWS, VIEWS, build, toy_arrays, toy_spec
 
 from tosca_cache.store import open_store
 from tosca_cache.store.layout import SplitLayout
 
-SHAPES = [  # train rows, test rows, train views, d, dtype, rows a shard
-    (70, 33, 3, 24, "float16", 16),
-    (300, 1, 9, 128, "float16", 256),  # several chunks a shard
-    (65, 0, 2, 8192, "float32", 64),  # 64 kB a row
+SHAPES = [  # (train rows, test rows), (train views, test views), d, dtype, rows a shard
+    ((300, 1), (9, 1), 128, "float16", 256),  # several chunks a shard
+    ((65, 0), (2, 1), 8192, "float32", 64),  # 64 kB a row
 ]
+ANY = st.tuples(
+    st.tuples(st.integers(1, 70), st.integers(0, 9)),
+    st.tuples(st.integers(1, 4), st.integers(1, 2)),
+    st.integers(1, 70),
+    st.sampled_from(["float16", "float32"]),
+    st.integers(1, 50),
+)
 
 
 def indices(size):
@@ -27,18 +32,6 @@ def indices(size):
     numbers = st.integers(-size, size - 1) if size else st.nothing()
     lists = st.lists(numbers, max_size=2 * size)
     return st.none() | st.slices(size) | lists | lists.map(lambda chosen: np.array(chosen, dtype=np.int32))
-
-
-@pytest.fixture(scope="module", params=SHAPES, ids=str)
-def built(request, tmp_path_factory):
-    train, test, views, dim, dtype, shard_rows = request.param
-    sizes = {"rows": {"train": train, "test": test}, "views": {"train": views, "test": 1}, "dim": dim}
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        store = build(
-            tmp_path_factory.mktemp("cache") / "s", toy_spec(**sizes, dtype=dtype), **sizes, shard_rows=shard_rows
-        )
-    return store, {split: toy_arrays(split, **sizes) for split in sizes["rows"]}
 
 
 def numpy_selection(values, rows, views):
@@ -49,71 +42,47 @@ def numpy_selection(values, rows, views):
 
 
 @pytest.mark.campaign
-@settings(max_examples=times(20, 240), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_selection_equals_numpy_indexing(built, data):
-    store, arrays = built
-    split = data.draw(st.sampled_from([s for s in arrays if store.rows(s)]))
-    rows = data.draw(indices(store.rows(split)))
-    views = data.draw(indices(store.views(split)) | st.integers(-store.views(split), store.views(split) - 1))
-    got = store.features(split, rows, views)
-    expected = numpy_selection(arrays[split]["features"].astype(store.dtype), rows, views)
-    assert got.dtype == store.dtype
-    assert got.flags.c_contiguous
-    np.testing.assert_array_equal(got, expected)
-
-
-def test_everything_else_comes_back(built):
-    store, arrays = built
-    for split, expected in arrays.items():
-        np.testing.assert_array_equal(store.labels(split), expected["labels"])
-        np.testing.assert_array_equal(store.domains(split), expected["domains"])
-        np.testing.assert_array_equal(store.view_parameters(split), expected["views"])
-        assert store.paths(split) == expected["paths"]
-        assert store.view_parameters(split).dtype == store.labels(split).dtype == np.int64
-    assert (store.class_names, store.domain_names) == (CLASSES, DOMAINS)
-
-
-def test_zarr_reads_the_same(built):
-    """The store is plain zarr 3: the direct reader is only faster."""
-    store, _ = built
-    group = store.zarr()
-    for split in ("train", "test"):
-        np.testing.assert_array_equal(group[f"{split}/features"][:], store.features(split))
-        np.testing.assert_array_equal(group[f"{split}/labels"][:], store.labels(split))
-        assert tuple(group[f"{split}/paths"][:]) == store.paths(split)
-
-
-@pytest.mark.campaign
-@settings(max_examples=times(4, 60), suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    rows=st.tuples(st.integers(1, 40), st.integers(0, 9)),
-    views=st.tuples(st.integers(1, 4), st.integers(1, 2)),
-    dim=st.integers(1, 70),
-    dtype=st.sampled_from(["float16", "float32"]),
-    shard_rows=st.integers(1, 50),
-)
-def test_any_shape_comes_back(rows, views, dim, dtype, shard_rows):
+@settings(max_examples=times(5, 80), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shape=ANY, data=st.data())
+@example(shape=SHAPES[0], data=None)
+@example(shape=SHAPES[1], data=None)
+def test_what_goes_in_comes_out_whatever_the_shape_and_the_selection(shape, data):
+    """Any selection equals numpy's, and zarr reads the same: the store is plain zarr 3, the direct reader only faster."""
+    rows, views, dim, dtype, shard_rows = shape
     sizes = {"rows": dict(zip(ROWS, rows, strict=True)), "views": dict(zip(VIEWS, views, strict=True)), "dim": dim}
     with tempfile.TemporaryDirectory() as folder:
         build(Path(folder) / "s", toy_spec(**sizes, dtype=dtype), **sizes, shard_rows=shard_rows)
         store = open_store(Path(folder) / "s")
+        group = store.zarr()
+        assert (store.class_names, store.domain_names) == (CLASSES, DOMAINS)
         for split in ROWS:
-            expected = toy_arrays(split, **sizes)
-            np.testing.assert_array_equal(store.features(split), expected["features"].astype(dtype))
+            expected, view_count = toy_arrays(split, **sizes), store.views(split)
+            features = expected["features"].astype(dtype)
+            np.testing.assert_array_equal(store.features(split), features)
+            np.testing.assert_array_equal(store.labels(split), expected["labels"])
+            np.testing.assert_array_equal(store.domains(split), expected["domains"])
             np.testing.assert_array_equal(store.view_parameters(split), expected["views"])
-            assert store.paths(split) == expected["paths"]
+            assert store.paths(split) == expected["paths"] == tuple(group[f"{split}/paths"][:])
+            assert store.view_parameters(split).dtype == store.labels(split).dtype == np.int64
+            np.testing.assert_array_equal(group[f"{split}/features"][:], features)
+            np.testing.assert_array_equal(group[f"{split}/labels"][:], expected["labels"])
+            selections = [(slice(3, 20), None), ([], 0), (slice(None, None, -7), [-1, 0])]
+            if data is not None:
+                ways = indices(view_count) | st.integers(-view_count, view_count - 1)
+                selections = data.draw(st.lists(st.tuples(indices(store.rows(split)), ways), min_size=4, max_size=8))
+            for chosen in selections:
+                got = store.features(split, *chosen)
+                assert got.dtype == store.dtype and got.flags.c_contiguous and got.flags.writeable
+                assert got.ctypes.data % 4096 == 0 or got.size == 0, "where copying is slow is a matter of pages"
+                np.testing.assert_array_equal(got, numpy_selection(features, *chosen))
 
 
-def test_masks_choose_rows(toy):
+def test_masks_choose_rows_and_rows_that_do_not_exist_are_an_index_error(toy):
     mask = toy.labels("train") == 2
     np.testing.assert_array_equal(toy.features("train", mask), toy.features("train")[mask])
-
-
-@pytest.mark.parametrize("rows", [[70], [-71], [0.5], [[1]], np.ones(3, dtype=bool)])
-def test_rows_that_do_not_exist_are_an_index_error(toy, rows):
-    with pytest.raises(IndexError):
-        toy.features("train", rows)
+    for rows in ([70], [-71], [0.5], [[1]], np.ones(3, dtype=bool)):
+        with pytest.raises(IndexError):
+            toy.features("train", rows)
 
 
 def test_reads_only_the_chunks_it_needs(toy, monkeypatch):
@@ -143,12 +112,3 @@ def test_every_row_is_in_exactly_one_shard_of_bounded_size(rows, views, dim, dty
     assert all(shard.rows >= 1 for shard in shards)
     assert layout.shard_rows <= (shard_rows or max(256, -(-rows // 512)))
     assert layout.chunks * layout.chunk_bytes <= (32 << 20) + 4 * layout.chunks or layout.shard_rows == 1
-
-
-@pytest.mark.parametrize("rows", [None, slice(3, 20), [5, 1, 5], []])
-def test_what_is_read_begins_with_a_page(built, rows):
-    """Where copying is slow is a matter of places within pages; see `chunks.page_aligned`."""
-    store, _ = built
-    found = store.features("train", rows)
-    assert found.ctypes.data % 4096 == 0 or found.size == 0
-    assert found.flags.writeable

@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from toy_store import ROWS, build, open_writer, publish, read_everything, toy_arrays, tree
+from toy_store import ARRAYS, ROWS, build, open_writer, publish, read_everything, toy_arrays
+from trees import tree
 
 from tosca_cache.errors import StoreError
 
-ARRAYS = {split: toy_arrays(split) for split in ROWS}
 PAGE = os.sysconf("SC_PAGE_SIZE")  # a tmpfs takes as much for the smallest file
 
 
@@ -28,25 +28,19 @@ def test_a_read_only_file_system(mounted):
         open_writer(folder / "s")
 
 
-def test_a_root_that_is_a_file(tmp_path):
+def test_something_else_in_the_way(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match=r"in the way|is a file"):
         open_writer(tmp_path / "file" / "s")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for this")
-def test_a_folder_without_permission(tmp_path):
-    (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(StoreError, match=r"may not write(.|\n)*--root"):
-        open_writer(tmp_path / "closed" / "s")
-
-
-def test_something_else_under_the_final_name(tmp_path):
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match="in the way"):
         open_writer(tmp_path / "s", restart=True)
     assert (tmp_path / "s" / "thesis.tex").exists()
+    (tmp_path / "closed").mkdir(mode=0o500)
+    if os.geteuid():  # root may write anywhere; the read-only mount stands for this
+        with pytest.raises(StoreError, match=r"may not write(.|\n)*--root"):
+            open_writer(tmp_path / "closed" / "s")
 
 
 @pytest.mark.parametrize(
@@ -65,45 +59,28 @@ def test_features_that_are_no_numbers_are_refused_with_their_path(tmp_path, valu
         writer.publish(writer.pending()[0], **rows, skipped={3: "bad"})  # nobody asks for a skipped row's features
 
 
-@pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd", "", "a/../../b", "\ud800.jpg", "x" * 20_000, "a\0b"])
-def test_paths_that_leave_the_dataset_or_cannot_be_kept_are_refused(tmp_path, path):
+def test_rows_that_must_not_be_stored_are_refused(tmp_path):
+    """Paths that leave the dataset or cannot be kept, and what does not fit, which is the caller's mistake."""
     rows = {name: values[:14] for name, values in toy_arrays("train").items()}
-    rows["paths"] = (*rows["paths"][:-1], path)
-    with open_writer(tmp_path / "s") as writer, pytest.raises(StoreError, match="cannot be kept"):
-        writer.publish(writer.pending()[0], **rows)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("features", np.zeros((14, 2, 24))),
-        ("features", np.zeros((14, 3, 24), dtype=int)),
-        ("labels", np.full(14, 4)),
-        ("labels", np.full(14, -1)),
-        ("labels", np.zeros(14)),
-        ("domains", np.full(14, 2)),
-        ("views", np.zeros((14, 3, 5), dtype=int)),
-        ("paths", ("a.jpg",)),
-        ("skipped", {14: "not in this shard"}),
-    ],
-)
-def test_what_does_not_fit_is_the_callers_mistake(tmp_path, name, value):
-    rows = {key: values[:14] for key, values in toy_arrays("train").items()}
-    with open_writer(tmp_path / "s") as writer, pytest.raises(ValueError, match=r"must|cannot"):
-        writer.publish(writer.pending()[0], **(rows | {name: value}))
-
-
-def test_a_shard_is_published_once(tmp_path):
     with open_writer(tmp_path / "s") as writer:
         shard = writer.pending()[0]
+        for path in ("../secret.jpg", "/etc/passwd", "", "a/../../b", "\ud800.jpg", "x" * 20_000, "a\0b"):
+            with pytest.raises(StoreError, match="cannot be kept"):
+                writer.publish(shard, **rows | {"paths": (*rows["paths"][:-1], path)})
+        for wrong in (
+            {"features": np.zeros((14, 2, 24))},
+            {"features": np.zeros((14, 3, 24), dtype=int)},
+            *({"labels": labels} for labels in (np.full(14, 4), np.full(14, -1), np.zeros(14))),
+            {"domains": np.full(14, 2)},
+            {"views": np.zeros((14, 3, 5), dtype=int)},
+            {"paths": ("a.jpg",)},
+            {"skipped": {14: "not in this shard"}},
+        ):
+            with pytest.raises(ValueError, match=r"must|cannot"):
+                writer.publish(shard, **rows | wrong)
         publish(writer, shard, ARRAYS)
         with pytest.raises(ValueError, match="already"):
             publish(writer, shard, ARRAYS)
-
-
-def test_a_closed_writer_writes_nothing(tmp_path):
-    writer = open_writer(tmp_path / "s")
-    writer.close()
     with pytest.raises(ValueError, match="closed"):
         publish(writer, writer.pending()[0], ARRAYS)
 

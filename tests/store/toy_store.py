@@ -52,6 +52,9 @@ def toy_views(generator, rows, views):
     return parameters
 
 
+ARRAYS = {split: toy_arrays(split) for split in ROWS}
+
+
 def open_writer(path, spec=None, *, rows=ROWS, views=VIEWS, numerics=None, shard_rows=SHARD_ROWS, **more):
     """A writer of the toy store, or of a part of it."""
     return StoreWriter.open(
@@ -86,16 +89,9 @@ def build(path, spec=None, *, rows=ROWS, views=VIEWS, dim=DIM, shard_rows=SHARD_
 
 def build_part(path, part, *, bad=(), **how) -> None:
     """Makes what is left of one part of the toy store."""
-    arrays = {split: toy_arrays(split) for split in ROWS}
     with open_writer(path, part=part, **how) as writer:
         for shard in writer.pending():
-            publish(writer, shard, arrays, bad)
-
-
-def tree(path) -> dict[str, bytes]:
-    """Every file of a store with its bytes, but for the one that says when it was made."""
-    files = [file for file in Path(path).rglob("*") if file.is_file() and file.name != "provenance.json"]
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+            publish(writer, shard, ARRAYS, bad)
 
 
 def read_everything(store: Store) -> None:

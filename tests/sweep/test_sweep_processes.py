@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from campaign import times
-from commands import Command, hold, loky_worker, process_below, together, warm_loky
+from commands import Command, cluster_of, hold, loky_worker, process_below, together, warm_loky
 
 from tosca_cache import workers
 from tosca_cache.config import to_toml
@@ -189,18 +189,17 @@ def test_a_dask_cluster_gives_exactly_what_one_process_gives(place, results, cel
 
 
 @pytest.mark.long
-def test_a_killed_worker_of_dask_loses_no_cell(place, results, cells_in, base, cluster, killing):
-    reporter = killing(lambda: next(iter(cluster.workers.values())).pid)
-    assert_no_cell_is_lost(place, base, Resources("dask", None, cluster.scheduler_address), reporter, results, cells_in)
-
-
-@pytest.mark.long
 def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(cluster, monkeypatch):
     """However few cores the machine has that the command is run on."""
     monkeypatch.setattr(workers, "cores", lambda: 1)
-    cluster.wait_for_workers(2)  # one that an earlier test has killed is started anew
     with workers.Workers("dask", None, cluster.scheduler_address) as started:
         assert started.n_jobs == 2
+
+
+@pytest.mark.long
+def test_a_killed_worker_of_dask_loses_no_cell(place, results, cells_in, base, cluster, killing):
+    reporter = killing(lambda: next(iter(cluster.workers.values())).pid)
+    assert_no_cell_is_lost(place, base, Resources("dask", None, cluster.scheduler_address), reporter, results, cells_in)
 
 
 @needs_proc
@@ -210,4 +209,5 @@ def test_ray_gives_exactly_what_one_process_gives_and_a_killed_worker_loses_no_c
     place, results, cells_in, base, killing
 ):
     reporter = killing(lambda: process_below("ray::_call"))
-    assert_no_cell_is_lost(place, base, Resources("ray", 2), reporter, results, cells_in)
+    with cluster_of("ray") as scheduler:
+        assert_no_cell_is_lost(place, base, Resources("ray", 2, scheduler), reporter, results, cells_in)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -61,14 +60,8 @@ def read_state(path: Path, plan: dict[str, Any]) -> State | None:
         raise BackboneError(
             f"the unfinished adaptation cannot be gone on with: {error}"[:300],
             where=file,
-            remedy="run the same command with --restart",
+            remedy="remove its folder, then run the same command again",
         ) from error
-
-
-def throw_away(path: Path) -> None:
-    """Removes the partial folder."""
-    with adapted_files(partial(path)):
-        shutil.rmtree(partial(path), ignore_errors=not partial(path).exists())
 
 
 def finish(path: Path, parts: Tensors, card: dict[str, Any]) -> AdaptedCard:

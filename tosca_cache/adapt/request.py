@@ -15,7 +15,7 @@ import torch
 
 from tosca_cache import __version__
 from tosca_cache.adapt.first_task import FirstTask, ImageBatches, first_task
-from tosca_cache.adapt.folder import adapted_files, finish, read_state, throw_away, write_state
+from tosca_cache.adapt.folder import adapted_files, finish, read_state, write_state
 from tosca_cache.adapt.training import LEARNING_RATES, Epoch, Training, TrainingOptions
 from tosca_cache.class_order import Protocol
 from tosca_cache.datasets.base import ImageDataset
@@ -39,7 +39,6 @@ class AdaptRequest:
     source: dataset and backbone, as `tosca extract` takes them. protocol: whose first task is adapted on.
     kind, size: of the modules, see `extract.tuning`; size None for the published one.
     out: the folder of adapted backbones. name: of the new one; None for one that says what it is. workers: threads.
-    restart: throw an unfinished one away first.
 
     Raises `UsageError` for words and numbers that cannot be.
     """
@@ -52,7 +51,6 @@ class AdaptRequest:
     training: TrainingOptions = field(default_factory=TrainingOptions)
     name: str | None = None
     workers: int | None = None
-    restart: bool = False
 
     def __post_init__(self) -> None:
         options = self.training
@@ -112,8 +110,6 @@ def run_adapt(request: AdaptRequest, *, show_progress: bool = True) -> Adapted:
                     remedy="give another --name",
                 )
             return Adapted(path, card, was_there=True)
-        if request.restart:
-            throw_away(path)
         training, seconds = _train(request, path, plan, dataset, backbone, task, show_progress=show_progress)
         card = finish(path, training.parts(), _card(request, dataset, backbone, training, plan, seconds))
     return Adapted(path, card, was_there=False)

@@ -162,7 +162,9 @@ class Training:
         """Goes on from a state that `run_epoch` has left."""
         tensors = state.tensors
         if wrong := tuning.put_tensors(self.model, self.trained, _below(tensors, "now.")):
-            raise BackboneError(f"the state of the training is another one's: {wrong[0]}", remedy="give --restart")
+            raise BackboneError(
+                f"the state of the training is another one's: {wrong[0]}", remedy="remove its folder (NAME.partial)"
+            )
         self.head.load_state_dict(_below(tensors, "head."))
         packed = self.optimizer.state_dict()
         found: dict[int, dict[str, torch.Tensor]] = {}

@@ -98,7 +98,6 @@ def adapt(
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     workers: Threads = None,
     device: Device = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished one away first.")] = False,
 ) -> None:
     """Train small modules inside a frozen ViT on the first task's train images: an adapted backbone for `tosca extract`.
 
@@ -132,7 +131,7 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
         source,
         Protocol(**{key: given[key] for key in ("increment", "init_cls", "seed", "shuffle")}),
         training=TrainingOptions(**{item.name: given[item.name] for item in fields(TrainingOptions)}),
-        **{key: given[key] for key in ("out", "kind", "size", "name", "workers", "restart")},
+        **{key: given[key] for key in ("out", "kind", "size", "name", "workers")},
     )
 
 

@@ -69,8 +69,7 @@ class ErrorsWithoutTraceback(TyperGroup):
             _check_surroundings(WORDS.get()[1:])
             return super().invoke(ctx)
         except ToscaError as error:
-            echo(str(error), err=True, label="error: ", color="red")
-            raise typer.Exit(error.exit_code) from error
+            raise _ended(str(error), error.exit_code) from error
         except KeyboardInterrupt:
             echo("interrupted", err=True)
             raise typer.Exit(130) from None
@@ -80,22 +79,19 @@ class ErrorsWithoutTraceback(TyperGroup):
             remedy = (
                 "ask for less at a time (a smaller --batch-size, fewer --workers or --jobs), or use a larger machine"
             )
-            echo(f"memory is not enough\n  do:    {remedy}", err=True, label="error: ", color="red")
-            raise typer.Exit(1) from error
+            raise _ended(f"memory is not enough\n  do:    {remedy}") from error
         except SystemExit as error:
-            echo(
-                f"sys.exit({error.code!r}) was called while working, perhaps by a plugin",
-                err=True,
-                label="error: ",
-                color="red",
-            )
-            raise typer.Exit(1) from error
+            raise _ended(f"sys.exit({error.code!r}) was called while working, perhaps by a plugin") from error
         except OSError as error:
             if error.filename is None:  # of a file it is the machine's doing, of anything else a mistake of ours
                 raise
-            where = shortened(str(error.filename))
-            echo(f"{error.strerror}\n  where: {where}", err=True, label="error: ", color="red")
-            raise typer.Exit(1) from error
+            raise _ended(f"{error.strerror}\n  where: {shortened(str(error.filename))}") from error
+
+
+def _ended(problem: str, code: int = 1) -> typer.Exit:
+    """Prints what is wrong, and gives what ends the command."""
+    echo(problem, err=True, label="error: ", color="red")
+    return typer.Exit(code)
 
 
 def _check_surroundings(words: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo, make_console, print_rows
 
 if TYPE_CHECKING:
     from tosca_cache.runs.conformance import Deviation
@@ -48,17 +48,9 @@ def _row(deviation: Deviation) -> dict[str, Any]:
 
 
 def _print(deviations: list[Deviation]) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(title="worst relative deviation from the recording; predictions equal", box=SIMPLE, padding=0)
-    table.add_column("file", overflow="fold")
-    for title in ("loss", "module", "head", "protos", "logits", "entropy", "sample", "batch", "ok"):
-        table.add_column(title, no_wrap=True)
-    for deviation in deviations:
-        _, *values = _row(deviation).values()
-        table.add_row(Path(deviation.file).name, *map(_cell, values))
-    make_console().print(table)
+    titles = ("file", "loss", "module", "head", "protos", "logits", "entropy", "sample", "batch", "ok")
+    rows = [[Path(one.file).name, *map(_cell, list(_row(one).values())[1:])] for one in deviations]
+    print_rows(make_console(), "worst relative deviation from the recording; predictions equal", titles, rows)
 
 
 def _cell(value: float | bool | None) -> str:

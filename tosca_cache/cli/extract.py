@@ -103,9 +103,6 @@ PartOption = Annotated[
     ),
 ]
 Join = Annotated[bool, typer.Option("--join", help="Check that all parts are there, and finish the store.")]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="If another process is writing this store, wait for its end, then go on.")
-]
 Jobs = Annotated[
     int | None, typer.Option(help="Processes of this machine that share the work.", show_default="this process alone")
 ]
@@ -151,7 +148,6 @@ def extract(
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
     reuse: Reuse = True,
-    wait: Wait = False,
     part: PartOption = None,
     join: Join = False,
     jobs: Jobs = None,
@@ -164,9 +160,8 @@ def extract(
     given = dict(locals())
     how = {name: given[name] for name in HOW}
     _refuse_mixtures(how)
-    run = _run_waiting if given["wait"] else _run
     with resumable("it goes on from the last finished shard"):
-        run(request_of(given), **how)
+        _run(request_of(given), **how)
 
 
 def _refuse_mixtures(how: dict[str, Any]) -> None:
@@ -188,7 +183,7 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
     from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
-    given = {name: value for name, value in given.items() if name not in (*HOW, "wait")}
+    given = {name: value for name, value in given.items() if name not in HOW}
     normalise = given.pop("normalize")  # None goes with the dataset, so it is settled later
     how = {field.name: given.pop(field.name) for field in fields(ExtractOptions) if field.name in given}
     return ExtractRequest(**given, normalise=normalise, options=ExtractOptions(**how))
@@ -207,24 +202,6 @@ def _run(request: ExtractRequest, *, part: str | None, join: bool, jobs: int | N
         echo("this store is finished already; nothing to do")
     _print_skipped(outcome.store, again=outcome.was_there)
     echo(f"store: {outcome.store.path}")
-
-
-def _run_waiting(request: ExtractRequest, **how: Any) -> None:
-    """Like `_run`, but whoever else is writing the store is waited for, as often as there is somebody."""
-    import time
-
-    from tosca_cache.store.locks import Part, StoreBusy, wait_until_free
-
-    part = None if how["part"] is None else Part.parse(how["part"])
-    while True:
-        try:
-            return _run(request, **how)
-        except StoreBusy as busy:
-            if busy.where is None:
-                raise
-            echo(f"waiting: {busy.problem}", err=True)
-            time.sleep(1.0)  # also where its locks are not to be seen from here
-            wait_until_free(Path(busy.where), part)
 
 
 def _run_part(request: ExtractRequest, text: str) -> None:

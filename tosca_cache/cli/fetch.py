@@ -81,7 +81,8 @@ def fetch_dataset(name: str, data_root: Path, *, quiet: bool = False, **how: Any
     source = source_of(name)
     if not quiet:
         place = how.get("mirror") or how.get("file") or source.origin
-        echo(f"{source.name}: {source.archive}, {_size(source)}, from {place}")
+        size = f"{source.size / 1e6:,.0f} MB" if source.size else "size not published (told when the download begins)"
+        echo(f"{source.name}: {source.archive}, {size}, from {place}")
     with counting(make_console(stderr=True), bytes=True) as step:
         found = fetch_it(source, data_root, step=step, **how)
     if not quiet:
@@ -100,10 +101,6 @@ def _print(found: Fetched) -> None:
         echo(f"  checked: {found.record['checked']}")
     given = str(found.folder) if test else f"{found.folder} --test-fraction 0.2"
     echo(f"  next: tosca extract --dataset {found.source.name if known(found.source.name) else given}")
-
-
-def _size(source: Source) -> str:
-    return f"{source.size / 1e6:,.0f} MB" if source.size else "size not published (told when the download begins)"
 
 
 def _row(found: Fetched) -> dict[str, Any]:

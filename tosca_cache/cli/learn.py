@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -59,29 +59,13 @@ def learn(
     The features of the photos are kept in the cache, so that nothing is computed twice. Photos that were learned before are
     left out.
     """
+    given = {name: value for name, value in locals().items() if name != "plugin"}
     from tosca_cache.model.session import Request, teach
 
     if (photos is None) == (store is None):
         raise UsageError("give photos or a store", where="tosca learn", remedy="tosca learn MODEL.tosca PHOTOS")
     import_plugins(plugin)
-    request = Request(
-        model=model,
-        photos=photos,
-        store=store,
-        method=method,
-        options=tuple(options or ()),
-        seed=seed,
-        backbone=backbone,
-        weights=weights,
-        img_size=img_size,
-        precision=precision,
-        views=views,
-        root=root,
-        again=again,
-        on_error=on_error,
-        with_backbone=with_backbone,
-        device=device,
-    )
+    request = Request(**given | {"options": tuple(options or ())})
     _say(teach(request, note=lambda line: echo(line, err=True)))
 
 
@@ -100,7 +84,8 @@ def _print(model: Model, taught: Taught) -> None:
         if images:
             named = ", ".join(f"{one_line(name)} ({count})" for name, count in list(images.items())[:SHOWN])
             rest = f", and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
-            echo(f"{word}: {_count(images)}: {named}{rest}")
+            classes = f"{len(images)} class{'es' if len(images) > 1 else ''}"
+            echo(f"{word}: {classes}, {sum(images.values())} photos: {named}{rest}")
     echo(f"learned in {taught.seconds:.2f} s: {len(model.class_names)} classes")
     parts = [
         *([f"old classes {_percent(taught.before)} before, {_percent(taught.old)} now"] if taught.before else []),
@@ -109,10 +94,6 @@ def _print(model: Model, taught: Taught) -> None:
     if model.card.held_out.images:
         echo(f"accuracy on {model.card.held_out.images} held-out photos: {'; '.join(parts)}")
     echo(f"model: {model.path}")
-
-
-def _count(images: Any) -> str:
-    return f"{len(images)} class{'es' if len(images) > 1 else ''}, {sum(images.values())} photos"
 
 
 def _percent(value: float | None) -> str:

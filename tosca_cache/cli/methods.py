@@ -33,41 +33,30 @@ def methods(
     if as_json:
         echo_json(found)
     else:
-        make_console().print(learners_table(found))
+        make_console().print(_table(found))
 
 
 Facts = Mapping[str, Any]  # of a learner; see `learners.options.facts_of`
 
 
-def learners_table(learners: Iterable[Facts]) -> Table:
-    """What each learner is, keeps and takes."""
+def _table(learners: Iterable[Facts]) -> Table:
     table = Table("method", "", title="learners on cached features", show_lines=True, box=SIMPLE)
     for facts in learners:
         agrees = f"official code: {facts['agrees']}" if facts["agrees"] else ""
         lines = [
             facts["what"],
             facts["keeps"],
-            _notes(facts),
+            notes_of(facts),
             f"source: {facts['source']}",
             agrees,
-            _options(facts, ""),
+            options_of(facts),
         ]
         table.add_row(facts["name"], "\n".join(line for line in lines if line))
     return table
 
 
-def learners_markdown(learners: Iterable[Facts]) -> str:
-    """The same as a table of Markdown."""
-    heads = ["method", "what it is", "keeps, or differs in", "against the official code", "options and defaults"]
-    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
-    for facts in learners:
-        what = " ".join(part for part in (facts["what"], f"*{_notes(facts)}*" if _notes(facts) else "") if part)
-        cells = [f"`{facts['name']}`", what, facts["keeps"], facts["agrees"], _options(facts, "`")]
-        rows.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    return "\n".join(rows) + "\n"
-
-
-def _notes(facts: Facts) -> str:
+def notes_of(facts: Facts) -> str:
+    """What sets a learner apart from those that a table compares fairly."""
     notes = {
         "rehearsal": "keeps train rows (rehearsal)",
         "transductive": "its answer may depend on the other test rows (transductive)",
@@ -76,5 +65,6 @@ def _notes(facts: Facts) -> str:
     return "; ".join(text for name, text in notes.items() if facts[name])
 
 
-def _options(facts: Facts, mark: str) -> str:
+def options_of(facts: Facts, mark: str = "") -> str:
+    """METHOD.OPTION=VALUE of every option, as --set takes it."""
     return ", ".join(f"{mark}{facts['name']}.{name}={value}{mark}" for name, value in facts["options"].items())

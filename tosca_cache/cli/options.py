@@ -47,10 +47,6 @@ StoreOption = Annotated[Path | None, typer.Option(help="The store itself, instea
 Config = Annotated[
     str | None, typer.Option(help="A TOML file, a JSON file of the reference, or the name of a shipped config.")
 ]
-Preset = Annotated[
-    str | None,
-    typer.Option(help="official: the reference, with batch routing in file order (leaks the task)."),
-]
 Runs = Annotated[Path, typer.Option("--runs", envvar="TOSCA_RUNS", help="Folder of the runs.", show_envvar=True)]
 DataRoot = Annotated[
     Path | None,

@@ -107,13 +107,12 @@ class LivePage:
         self._write(refresh=None)
 
     def _write(self, refresh: int | None) -> None:
-        if (path := self.path) is not None:
-            _or_say(lambda: self._write_now(path, refresh))
+        def write() -> None:
+            """Where there is something to show."""
+            if self.path is not None and (facts := self.facts()) is not None:
+                write_page([facts], self.path, refresh=refresh)
 
-    def _write_now(self, path: Path, refresh: int | None) -> None:
-        facts = self.facts()
-        if facts is not None:
-            write_page([facts], path, refresh=refresh)
+        _or_say(write)
 
 
 def page_of_run(run: Path) -> None:
@@ -228,6 +227,7 @@ def _of_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """A ledger, or what a command printed as JSON."""
     from tosca_cache.errors import RunError
     from tosca_cache.files import Limit, read_limited, strict_json
+    from tosca_cache.runs.report_facts import read_json
     from tosca_cache.sweep.report_facts import is_comparison, read_report, sweep_facts
     from tosca_cache.sweep.run import report_path
 
@@ -255,17 +255,11 @@ def _of_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         and found
         and all(isinstance(one, dict) and "conditions" in one and "run" in one for one in found)
     ):
-        found = {"kind": "routes", "name": path.name, "found": found, "made": _made_of_run(found[0]["run"])}
+        made = read_json(Path(str(found[0]["run"])) / "provenance.json")  # empty if the run is not there any more
+        found = {"kind": "routes", "name": path.name, "found": found, "made": made}
     if not isinstance(found, dict) or found.get("kind") not in ("comparison", "routes"):
         raise _no_target(path)
     return found, {}
-
-
-def _made_of_run(run: Any) -> dict[str, Any]:
-    """Where a run comes from; empty if it is not there any more."""
-    from tosca_cache.runs.report_facts import read_json
-
-    return read_json(Path(run) / "provenance.json") if isinstance(run, str) else {}
 
 
 def _no_target(path: Path) -> Exception:

@@ -34,9 +34,6 @@ def reproduce(
     list_all: Annotated[
         bool, typer.Option("--list", help="Print all published values (of --dataset), then stop.")
     ] = False,
-    tolerance: Annotated[
-        float | None, typer.Option(help="Points that ours may differ; exit with 1 beyond.", show_default="report only")
-    ] = None,
     store: StoreOption = None,
     weights: Annotated[Path | None, typer.Option(help="As for extract.", metavar="FILE")] = None,
     precision: Annotated[
@@ -64,20 +61,15 @@ def reproduce(
         _list(paper, expectation, dataset, as_json=as_json)
         return
     from tosca_cache.compare.reproduce import Places
+    from tosca_cache.config import config_of
 
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
     places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
-    _run(_under(chosen.of(name), settings), chosen.title, places, tolerance, as_json=as_json)
-
-
-def _under(published: tuple[Expectation, ...], settings: dict[str, Any]) -> list[Expectation]:
-    """The published values beside a run under the tasks of the command line, if it names some."""
-    from tosca_cache.config import config_of
-
-    asked = config_of(settings)
-    return [one.under(asked.task_sizes or (), asked.class_order or ()) for one in published]
+    asked = config_of(settings)  # the tasks of the command line, if it names some
+    expected = [one.under(asked.task_sizes or (), asked.class_order or ()) for one in chosen.of(name)]
+    _run(expected, chosen.title, places, as_json=as_json)
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:
@@ -134,7 +126,7 @@ def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, a
     console.print(papers_table(papers, list(LEARNERS)))
 
 
-def _run(expected: list[Expectation], title: str, places: Places, tolerance: float | None, *, as_json: bool) -> None:
+def _run(expected: list[Expectation], title: str, places: Places, *, as_json: bool) -> None:
     from tosca_cache.compare.reproduce import reproduce as run
     from tosca_cache.report.reproduce import beside_table
     from tosca_cache.sweep.progress import CellProgress
@@ -146,14 +138,3 @@ def _run(expected: list[Expectation], title: str, places: Places, tolerance: flo
         echo_json(entries)
     else:
         make_console().print(beside_table(entries, title))
-    _judge(entries, tolerance)
-
-
-def _judge(entries: list[dict[str, Any]], tolerance: float | None) -> None:
-    if tolerance is None:
-        return
-    worst = max(abs(entry["difference"]) for entry in entries)
-    verdict = "beyond" if worst > tolerance else "within"
-    echo(f"largest difference {worst:.2f} points, {verdict} the tolerance of {tolerance:g}", err=True)
-    if worst > tolerance:
-        raise typer.Exit(1)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs, import_plugins
 from tosca_cache.terminal import echo, echo_json, make_console
 
-if TYPE_CHECKING:
-    from tosca_cache.runs.route import Stored
-
 
 def route(
     runs_named: Annotated[list[str], typer.Argument(help="Paths or names of runs.", metavar="RUN")],
     routers: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
-    batch_sizes: Annotated[str, typer.Option(help="Rows that vote together, comma-separated.")] = "8,48,256",
     store: Annotated[Path | None, typer.Option(help="Where the store is now, if it was moved.")] = None,
     runs: Runs = DEFAULT_RUNS,
     plugin: Plugins = None,
@@ -32,20 +28,26 @@ def route(
 
     from tosca_cache.evaluate.summary import to_json
     from tosca_cache.report.routes import leak_table, routers_table
-    from tosca_cache.routing import ROUTERS
-    from tosca_cache.runs.route import leak_curve, mean_over, route_again
+    from tosca_cache.routing import ROUTERS, make_router
+    from tosca_cache.runs.directory import find_run
+    from tosca_cache.runs.route import BATCH_SIZES, leak_curve, mean_over, route_again, stored_seeds
 
     import_plugins(plugin)
-    names, sizes = _router_names(routers), _sizes(batch_sizes)
-    stored = _stored(runs_named, runs, store)
+    names = sorted(ROUTERS) if routers == "all" else [name.strip() for name in routers.split(",")]
+    for name in names:
+        make_router(name)  # raises for one that does not exist
+    stored = [seed for name in runs_named for seed in stored_seeds(find_run(name, runs), store)]
     if routers == "all" and not all(s.outputs.lazy.view_count for s in stored):
-        names = _without_views(names)
+        blind = [name for name in names if ROUTERS[name].needs_views]
+        why = "no views of test rows in the store; extract with --test-views 8"
+        echo(f"left out: {', '.join(blind)} ({why})", err=True)
+        names = [name for name in names if name not in blind]
     found = []
     with make_console(stderr=True).status("") as status:
         for s in stored:
             # A spinner takes a string for markup, whatever its console says.
             status.update(Text(f"{len(names)} routers behind {s.run.name}, seed {s.seed}"))
-            found.append((s, route_again(s, names), leak_curve(s, sizes)))
+            found.append((s, route_again(s, names), leak_curve(s)))
     if as_json:
         named = [{"run": str(s.run), "seed": s.seed, "routers": a, "conditions": b} for s, a, b in found]
         echo_json(to_json(named))
@@ -55,7 +57,7 @@ def route(
     console = make_console()
     keeping = [name for name in names if ROUTERS[name].rehearsal]
     console.print(routers_table(table, leaks["oracle"], len(found), keeping))
-    console.print(leak_table(leaks, sizes))
+    console.print(leak_table(leaks, BATCH_SIZES))
 
 
 def routers(
@@ -71,40 +73,6 @@ def routers(
         echo_json([{"name": name} | facts_of(kind) for name, kind in sorted(ROUTERS.items())])
         return
     make_console().print(list_table(ROUTERS))
-
-
-def _stored(names: list[str], runs: Path, store: Path | None) -> list[Stored]:
-    from tosca_cache.runs.directory import find_run
-    from tosca_cache.runs.route import stored_seeds
-
-    return [stored for name in names for stored in stored_seeds(find_run(name, runs), store)]
-
-
-def _router_names(text: str) -> list[str]:
-    from tosca_cache.routing import ROUTERS, make_router
-
-    names = sorted(ROUTERS) if text == "all" else [name.strip() for name in text.split(",")]
-    for name in names:
-        make_router(name)
-    return names
-
-
-def _without_views(names: list[str]) -> list[str]:
-    """Leaves out what cannot be had from a store without views of test rows, and says so."""
-    from tosca_cache.routing import ROUTERS
-
-    left_out = [name for name in names if ROUTERS[name].needs_views]
-    echo(f"left out: {', '.join(left_out)} (no views of test rows in the store; extract with --test-views 8)", err=True)
-    return [name for name in names if name not in left_out]
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    from tosca_cache.errors import UsageError
-
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise UsageError(f"{text!r} are no batch sizes", where="--batch-sizes", remedy="give for example 8,48,256")
-    return tuple(int(part) for part in parts)
 
 
 def register(app: typer.Typer) -> None:

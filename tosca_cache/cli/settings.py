@@ -31,20 +31,19 @@ LISTS = {
 WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())  # of the command that is running
 STORE = ("backbone", "normalize", "img_size", "views")  # which store is meant, besides its dataset
 TASKS = ("task_sizes", "class_order", "shots")
+SETTINGS_OF_ALL = tuple(key for key in KEYS if key not in ("seeds", "method", "options"))  # learners of a comparison
 SETTINGS_OF_STEPS = (  # of `tosca run`; all else has its own command
     *("dataset", *STORE, "incremental", "init_cls", "increment", "task_sizes", "shuffle", "shots", "seeds"),
     *("method", "device"),
 )
 
 
-def with_settings(
-    function: Callable[..., None], *, without: Collection[str] = (), only: Collection[str] = KEYS
-) -> Callable[..., None]:
+def with_settings(function: Callable[..., None], *, only: Collection[str] = KEYS) -> Callable[..., None]:
     """Gives `function` one option for each setting of `TrainConfig`, which is where their names, types and help stand.
 
     Arguments:
         function: takes the settings by **keyword; one that was not given is None.
-        without: settings that get no option. only: those that get one.
+        only: settings that get an option.
     """
     hints = get_type_hints(TrainConfig)
     signature = inspect.signature(function, eval_str=True)
@@ -52,7 +51,7 @@ def with_settings(
     options = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(key, hints[key]))
         for key in KEYS
-        if key in only and key not in without
+        if key in only
     ]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in fixed]
     first = [option for option in options if option.name == "dataset"]
@@ -133,21 +132,16 @@ def read_class_order(file: str) -> tuple[str, ...] | str:
     if file == SEED:
         return SEED
     try:
-        text = read_limited(Path(file), Limit.CLASS_ORDER)
+        text = read_limited(Path(file), Limit.CLASS_ORDER).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise _wrong("the class order is not UTF-8 text", f"{file}, line {line}") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise _wrong(f"the class order cannot be read: {reason}", file[:200]) from error
-    lines = text.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(line.removesuffix(b"\r").decode())
-        except UnicodeDecodeError as error:
-            raise _wrong("this is not UTF-8 text", f"{file}, line {number}") from error
-    found = [line for line in found if line.strip()]
+        raise _wrong(f"the class order cannot be read: {getattr(error, 'strerror', error)}", file[:200]) from error
+    found = tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())
     if not found:
         raise _wrong("the class order is empty", file)
-    return tuple(found)
+    return found
 
 
 def _wrong(problem: str, where: str) -> ConfigError:

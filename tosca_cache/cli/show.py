@@ -24,8 +24,7 @@ def show(
 ) -> None:
     """Print the tables of a run, or list all runs."""
 
-    from tosca_cache.runs.directory import find_run
-    from tosca_cache.runs.metrics_file import read_metrics
+    from tosca_cache.runs.directory import find_run, read_metrics
 
     if run is None:
         _list(runs, as_json)
@@ -39,7 +38,7 @@ def print_run(console: Console, run: Path) -> None:
     """Metrics, routing conditions, seconds, and where everything is."""
     from tosca_cache.report.figures import CURVE, MATRIX
     from tosca_cache.report.tables import conditions_table, last_row_table, metrics_table, seconds_table
-    from tosca_cache.runs.metrics_file import read_metrics
+    from tosca_cache.runs.directory import read_metrics
 
     metrics = read_metrics(run)
     for table in (
@@ -58,8 +57,7 @@ def _list(runs: Path, as_json: bool) -> None:
     """All runs, and below them those that cannot be read."""
     from tosca_cache.errors import RunError
     from tosca_cache.report.tables import learner_words, with_spread
-    from tosca_cache.runs.directory import list_runs
-    from tosca_cache.runs.metrics_file import read_metrics
+    from tosca_cache.runs.directory import list_runs, read_metrics
 
     found: list[dict[str, Any]] = []
     for run in list_runs(runs):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Preset, Runs, StoreOption
+from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Runs, StoreOption
 from tosca_cache.cli.report import Live, LivePage, NoReport, page_of_ledger
 from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
 from tosca_cache.cli.sweep_show import show
@@ -15,7 +15,7 @@ from tosca_cache.names import inside
 from tosca_cache.terminal import make_console, resumable
 
 if TYPE_CHECKING:
-    from tosca_cache.config import Resolved, TrainConfig
+    from tosca_cache.config import TrainConfig
     from tosca_cache.store import Store
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources
@@ -52,7 +52,7 @@ Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Copy the trials there, for optuna-dashboard: sqlite:///study.db."),
 ]
-Backend = Annotated[str, typer.Option(help="loky (processes here), dask or ray.")]
+Backend = Annotated[str, typer.Option(help="loky (processes here); dask or ray, a cluster at --scheduler.")]
 
 
 def sweep(
@@ -60,7 +60,6 @@ def sweep(
     store: StoreOption = None,
     assignments: Assignments = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
-    preset: Preset = None,
     seeds: Seeds = "1993",
     report_seeds: ReportSeeds = "1993,1994,1995,1996,1997",
     sampler: Annotated[str, typer.Option(help="grid, random, or tpe.")] = "grid",
@@ -101,6 +100,7 @@ app.callback()(with_settings(sweep, only=SETTINGS))
 def _sweep(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
+    from tosca_cache.config import resolve
     from tosca_cache.devices import resolve_device
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
@@ -108,7 +108,8 @@ def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.sweep.report_facts import sweep_facts
     from tosca_cache.sweep.run import Resources
 
-    resolved = _base(given)
+    dataset_of(given["store"], given["settings"], given["config"])
+    resolved = resolve(config=given["config"], overrides=given["settings"])
     request = _request(given, resolved.config)
     opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
     request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
@@ -124,14 +125,6 @@ def _sweep(given: dict[str, Any]) -> None:
         live.finish()
         if not given["no_report"]:
             page_of_ledger(ledger)
-
-
-def _base(given: dict[str, Any]) -> Resolved:
-    """The setting under the axes, by the same rules as for `tosca train`."""
-    from tosca_cache.config import resolve
-
-    dataset_of(given["store"], given["settings"], given["config"])
-    return resolve(config=given["config"], preset=given["preset"], overrides=given["settings"])
 
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:

@@ -13,7 +13,6 @@ from tosca_cache.cli.options import (
     AnyRoot,
     Config,
     Plugins,
-    Preset,
     Runs,
     StoreOption,
     import_plugins,
@@ -27,7 +26,6 @@ from tosca_cache.terminal import make_console
 def train(
     store: StoreOption = None,
     config: Config = None,
-    preset: Preset = None,
     show_config: Annotated[bool, typer.Option(help="Print every setting and where it came from, then stop.")] = False,
     root: AnyRoot = str(DEFAULT_ROOT),
     runs: Runs = DEFAULT_RUNS,
@@ -37,14 +35,14 @@ def train(
 ) -> None:
     """Train and route LuCA modules on a store, evaluate after every task, and write a run directory.
 
-    Settings come from the command line, then the config file, then the preset; without a file, the shipped config of the
-    dataset stands in for it.
+    Settings come from the command line, then the config file; without a file, the shipped config of the dataset stands in
+    for it.
     """
     from tosca_cache.config import resolve
 
     import_plugins(plugin)
     dataset_of(store, settings, config)
-    resolved = resolve(config=config, preset=preset, overrides=settings)
+    resolved = resolve(config=config, overrides=settings)
     if show_config:
         _print_settings(resolved)
         return
@@ -66,8 +64,8 @@ def _train(resolved: Any, store: Path | None, root: str, runs: Path, *, page: bo
     from tosca_cache.cli.show import print_run
     from tosca_cache.errors import RunError
     from tosca_cache.learners.options import leaks_task
-    from tosca_cache.runs.metrics_file import read_metrics
-    from tosca_cache.runs.progress import TrainingProgress
+    from tosca_cache.runs.directory import read_metrics
+    from tosca_cache.runs.experiment import TrainingProgress
     from tosca_cache.runs.train import train_run
 
     console = make_console()

@@ -45,13 +45,16 @@ class OpinionPool(Stateful):
             pool.fit(task)
         return pool
 
-    def fit(self, task: Task) -> None:
-        """Adds the train rows of a task to every classifier."""
-        self._each(lambda one: one.fit(task))
+    def fit(self, task: Task, *, solve: bool = False) -> None:
+        """Adds the train rows of a task to every classifier; solve: for all weights as well, as they are asked next."""
 
-    def finalize(self) -> None:
-        """Solves for the weights of every classifier."""
-        self._each(SharedClassifier.finalize)
+        def one_more(one: SharedClassifier) -> None:
+            """A task more for one of them."""
+            one.fit(task)
+            if solve:
+                one.finalize()
+
+        self._each(one_more)
 
     def log_probs(self, features: Tensor, tasks: int) -> Tensor:
         """Unnormalised log-probabilities of the classes of the first tasks, [n, C]; float64."""

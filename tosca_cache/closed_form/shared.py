@@ -22,7 +22,7 @@ from tosca_cache.tasks import Task
 
 EXPANSION = 2000  # of random features
 SEED = 1993  # of them
-AGAIN = 1.25  # times the rows for which a shrinkage was chosen: it is chosen again
+AGAIN = 2.0  # times the rows for which a shrinkage was chosen: it is chosen again
 
 
 class Kind(NamedTuple):

@@ -134,20 +134,16 @@ def by_protocol(records: Iterable[Published]) -> list[tuple[str, list[dict[str, 
     for _, group in groupby(ordered, lambda one: (one.dataset, one.tasks, one.increment, one.adapted != FROZEN)):
         some = list(group)
         beside = [row for row in rows(some) if any(name != "accuracy_curve" for name in row["values"])]
-        found.append((_title(some[0]), sorted(beside, key=_last)))
+        one = some[0]
+        sizes = f", {one.increment} classes each" if one.increment else ""
+        tasks = f"{one.tasks} tasks{sizes}" if one.tasks else "protocol not stated"
+        title = f"{one.dataset}: {tasks}, {'frozen' if one.adapted == FROZEN else 'adapted'} backbone"
+        found.append((title, sorted(beside, key=lambda row: -max(_last(row), default=0.0))))
     return found
 
 
-def _title(one: Published) -> str:
-    """Dataset, tasks, and frozen or adapted."""
-    sizes = f", {one.increment} classes each" if one.increment else ""
-    tasks = f"{one.tasks} tasks{sizes}" if one.tasks else "protocol not stated"
-    return f"{one.dataset}: {tasks}, {'frozen' if one.adapted == FROZEN else 'adapted'} backbone"
-
-
-def _last(row: dict[str, Any]) -> float:
-    values = row["values"]
-    return -max((values[name]["mean"] for name in LAST if name in values), default=0.0)
+def _last(row: Mapping[str, Any]) -> list[float]:
+    return [value["mean"] for name, value in row["values"].items() if name in LAST]
 
 
 def implied(dataset: str, accuracy: float, most: int = 5) -> list[tuple[float, Published]]:

@@ -1,8 +1,7 @@
 """Settings of stage two: what they are, where they come from, and how they are written down. Imports no torch."""
 
 from tosca_cache.config.files import find_config, read_config, shipped_configs
-from tosca_cache.config.render import describe, show, to_toml
-from tosca_cache.config.resolve import PRESETS, Resolved, config_of, resolve
+from tosca_cache.config.resolve import Resolved, config_of, resolve, show, to_toml
 from tosca_cache.config.schema import (
     FLOWS,
     INCREMENTAL,
@@ -20,14 +19,12 @@ __all__ = [
     "INCREMENTAL",
     "NORMALIZATIONS",
     "OPTIMIZERS",
-    "PRESETS",
     "SCHEDULERS",
     "Resolved",
     "Settings",
     "TrainConfig",
     "check_value",
     "config_of",
-    "describe",
     "find_config",
     "help_text",
     "read_config",

@@ -1,59 +1,39 @@
-"""From everywhere a setting can come from to one `TrainConfig`, remembering where each value came from."""
+"""From everywhere a setting can come from to one `TrainConfig`, which remembers where; and back to a file, and to rows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from tosca_cache.config.checks import nearest
+from tosca_cache.config.checks import none_word
 from tosca_cache.config.files import Layer, read_config, read_shipped, shipped_configs
 from tosca_cache.config.schema import (
     KEYS,
+    SECTIONS,
     TrainConfig,
     check_value,
     deciders,
     default_of,
+    kind_of,
     no_effect,
     unknown_key,
     why_idle,
 )
 from tosca_cache.errors import ConfigError
+from tosca_cache.text import shortened
 
 COMMAND_LINE = "command line"
 DEFAULT = "default"
-
-# The published hyperparameters are the defaults; a preset says them all the same, so that it still means the reference
-# when a shipped config or a later default differs.
-PRESETS: dict[str, dict[str, object]] = {
-    "official": {
-        "flow": "tosca",
-        "mlp_ratio": 16,
-        "se_ratio": 16,
-        "l1": 5e-4,
-        "lr": 0.025,
-        "epochs": 20,
-        "batch_size": 48,
-        "optimizer": "sgd",
-        "scheduler": "cosine",
-        "milestones": (),
-        "weight_decay": 0.0,
-        "momentum": 0.9,
-        "eta_min": 1e-8,
-        "gamma": 0.1,
-        "router": "batch",
-        "routing_batch_size": 48,
-    }
-}
 
 
 @dataclass(frozen=True)
 class Resolved:
     """The settings of a run and where they came from.
 
-    origin: for every key of `TrainConfig`: "command line", "file PATH", "preset NAME", "shipped configs/NAME.toml" or
-        "default".
+    origin: for every key of `TrainConfig`: "command line", "file PATH", "shipped configs/NAME.toml" or "default".
     ignored: keys that have no effect here, with the reason: of a reference's file, or of tasks that are domains.
     """
 
@@ -62,28 +42,21 @@ class Resolved:
     ignored: dict[str, str] = field(default_factory=dict)
 
 
-def resolve(
-    *,
-    config: str | Path | None = None,
-    preset: str | None = None,
-    overrides: Mapping[str, object] | None = None,
-) -> Resolved:
-    """Settings by precedence: command line, file, preset, the shipped config of the dataset (if no file), defaults.
+def resolve(*, config: str | Path | None = None, overrides: Mapping[str, object] | None = None) -> Resolved:
+    """Settings by precedence: command line, file, the shipped config of the dataset (if no file), defaults.
 
     Arguments:
         config: path of a config file, or the name of a shipped one.
-        preset: name of a preset, or None.
         overrides: values from the command line by key; None means that it was not given.
 
     Raises `ConfigError`, naming the key and where its value came from.
     """
     layers = [_given(overrides or {}, COMMAND_LINE)]
+    dataset = layers[0].values.get("dataset", default_of("dataset"))
     if config is not None:
         layers.append(read_config(config, layers[0].values))
-    if preset is not None:
-        layers.append(_preset(preset))
-    if config is None:
-        layers.extend(_shipped(layers[0].values.get("dataset", default_of("dataset"))))
+    elif dataset in shipped_configs():
+        layers.append(read_shipped(str(dataset)))
     return _merge(layers)
 
 
@@ -100,21 +73,6 @@ def _given(given: Mapping[str, object], origin: str) -> Layer:
         if value is not None:
             values[key] = check_value(key, value, where=_where(key, origin))
     return Layer(origin, values)
-
-
-def _preset(name: str) -> Layer:
-    if name not in PRESETS:
-        raise ConfigError(
-            f"There is no preset {name!r}.",
-            where="preset",
-            remedy=f"Did you mean {nearest(name, PRESETS)!r}? Known: {', '.join(PRESETS)}.",
-        )
-    return Layer(f"preset {name}", PRESETS[name])
-
-
-def _shipped(dataset: object) -> list[Layer]:
-    """The config that is shipped for a dataset, if there is one."""
-    return [read_shipped(str(dataset))] if dataset in shipped_configs() else []
 
 
 def _merge(layers: list[Layer]) -> Resolved:
@@ -152,3 +110,28 @@ def _without_idle(values: dict[str, object], origin: dict[str, str], places: lis
 
 def _where(key: str, origin: str) -> str:
     return f"{key} ({origin})"
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Every setting that has an effect as a TOML file of ours; `resolve(config=that file)` gives an equal `TrainConfig`."""
+    lines = ["# Every setting of one run. Repeat it with: tosca train --config THIS_FILE"]
+    for section, keys in SECTIONS.items():
+        written = (key for key in keys if key not in config.idle)
+        lines += ["", f"[{section}]", *(f"{key} = {_toml_value(key, getattr(config, key))}" for key in written)]
+    return "\n".join(lines) + "\n"
+
+
+def show(resolved: Resolved) -> list[tuple[str, str, str]]:
+    """Rows (key, value, where it came from) of every setting that counts, then of the keys without effect and why."""
+    config = resolved.config
+    used = [key for key in KEYS if key not in config.idle]
+    rows = [(key, shortened(_toml_value(key, getattr(config, key))), resolved.origin[key]) for key in used]
+    return rows + [(key, "(no effect)", reason) for key, reason in resolved.ignored.items()]
+
+
+def _toml_value(key: str, value: object) -> str:
+    """A value as TOML writes it; None as the word that the key has for it."""
+    value = none_word(kind_of(key)) if value is None else value
+    # What JSON writes for booleans, finite numbers, strings and flat lists is TOML too. Text holds no control
+    # characters (see checks.text), and non-ASCII is kept, as TOML has no surrogate pairs.
+    return json.dumps(value, ensure_ascii=False)

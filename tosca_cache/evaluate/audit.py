@@ -9,15 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "LEAKS",
-    "FloatArray",
-    "IntArray",
-    "audit",
-    "batch_modules",
-    "pick",
-]
-
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating]
 

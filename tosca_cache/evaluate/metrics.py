@@ -5,8 +5,7 @@ from 0 here and from 1 in formulas. Entries above the diagonal are NaN unless ta
 `counts[j]` is the number of test rows of task j. A task without test rows has a column of NaN and is left out of every
 mean; any other NaN on or below the diagonal makes the metrics that read it NaN.
 
-Other toolboxes' definitions are in `variants`, those of few-shot streams in `fewshot`; docs/metrics.md has all worked
-examples.
+docs/metrics.md has worked examples, and what other toolboxes mean by the same words.
 """
 
 from __future__ import annotations
@@ -17,27 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
-    "UNDEFINED",
-    "BoolArray",
-    "FloatArray",
-    "IntArray",
-    "Weigh",
     "accuracy_by_task",
     "accuracy_curve",
     "accuracy_given_right_task",
-    "as_matrix",
     "average_accuracy",
     "backward_transfer",
     "forgetting",
-    "forward_transfer",
+    "harmonic_mean",
     "last_accuracy",
-    "mean_over_tasks",
-    "on_or_below_diagonal",
-    "predicted_tasks",
-    "share",
+    "performance_drop",
     "task_identification_accuracy",
     "weighted_accuracy",
-    "within_task_accuracy",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -143,20 +132,24 @@ def backward_transfer(R: ArrayLike) -> float:
     return mean_over_tasks(matrix[-1, :-1] - matrix.diagonal()[:-1], matrix, slice(0, -1))
 
 
-def forward_transfer(R: ArrayLike, untrained: ArrayLike) -> float:
-    """FWT = 1/(T-1) sum_{j>1} (R[j-1, j] - b_j); NaN for one task, or if tasks were not tested before they were learned.
+def performance_drop(R: ArrayLike, counts: ArrayLike) -> float:
+    """PD = A_1 - A_T: what was lost from the base task to the last, in percentage points; 0 for one task.
 
-    Lopez-Paz and Ranzato, NeurIPS 2017, section 2; the same in mammoth and Avalanche. In a class-incremental stream the
-    classes of a task are no candidates before it, so that R has NaN above its diagonal and there is no forward transfer.
-
-    Arguments:
-        R: [T, T] with the entries just above its diagonal.
-        untrained: b_j, accuracy (percent) on task j before anything was learned, [T]; that of task 1 is not read.
+    TEEN (2312.05229), which counts the base session as 0: PD = A_0 - A_last (methods.md 8).
     """
-    matrix, untrained = as_matrix(R), np.asarray(untrained, dtype=np.float64)
-    if untrained.shape != matrix.shape[:1]:
-        raise ValueError(f"untrained must hold one accuracy for each of {len(matrix)} tasks")
-    return mean_over_tasks(matrix.diagonal(1) - untrained[1:], matrix, slice(1, None))
+    curve = accuracy_curve(R, counts)
+    return float(curve[0] - curve[-1])
+
+
+def harmonic_mean(R: ArrayLike, counts: ArrayLike) -> float:
+    """HM = 2 a_base a_new / (a_base + a_new), percent, after the last task; 0 if either is 0, NaN for one task.
+
+    a_base is the accuracy on the classes of the first task, a_new that on all later ones. TEEN (2312.05229), utils.py
+    harm_mean.
+    """
+    last, rows = as_matrix(R)[-1], np.asarray(counts)
+    old, new = weighted_accuracy(last[:1], rows[:1]), weighted_accuracy(last[1:], rows[1:])
+    return 2 * old * new / (old + new) if old + new != 0 else 0.0
 
 
 def share(mask: BoolArray) -> float:
@@ -164,21 +157,11 @@ def share(mask: BoolArray) -> float:
     return 100 * float(mask.mean()) if len(mask) else UNDEFINED
 
 
-def predicted_tasks(prediction: IntArray, task_of_class: IntArray) -> IntArray:
-    """The task of each predicted class: what stands for the answering module where a method has no router.
-
-    Arguments:
-        prediction: predicted classes, [n].
-        task_of_class: task that brought each class, [C]; exists only where no two tasks share a class.
-    """
-    return task_of_class[prediction]
-
-
 def task_identification_accuracy(modules: IntArray, tasks: IntArray) -> float:
     """TIA = mean 1[module = task]: share (percent) of test rows answered by the module of their own task.
 
     Arguments:
-        modules: answering module of each row, or `predicted_tasks`, [n].
+        modules: answering module of each row, or where a method has no router the task of the predicted class, [n].
         tasks: true task of each row, [n].
     """
     return share(modules == tasks)
@@ -191,18 +174,3 @@ def accuracy_given_right_task(prediction: IntArray, labels: IntArray, modules: I
     """
     right = modules == tasks
     return share(prediction[right] == labels[right])
-
-
-def within_task_accuracy(scores: FloatArray, labels: IntArray, tasks: IntArray, task_of_class: IntArray) -> float:
-    """Accuracy (percent) when every row's true task is given: only the classes of that task are candidates.
-
-    This is the task-incremental accuracy of the toolboxes, over all rows, where `accuracy_given_right_task` is over the
-    rows whose task was found.
-
-    Arguments:
-        scores: of all classes, [n, C].
-        labels, tasks: the true ones, [n].
-        task_of_class: task that brought each class, [C].
-    """
-    candidates = task_of_class[None] == tasks[:, None]
-    return share(np.where(candidates, scores, -np.inf).argmax(1) == labels)

@@ -8,15 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.evaluate import metrics
-from tosca_cache.evaluate.fewshot import harmonic_mean, performance_drop
-
-__all__ = [
-    "FloatArray",
-    "IntArray",
-    "mean_and_spread",
-    "summarise",
-    "to_json",
-]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -42,7 +33,7 @@ def summarise(
         labels, tasks: the true ones, [n].
         few_shot: whether tasks after the first have a few rows of each class, so that their metrics belong to it.
     """
-    few = {"performance_drop": performance_drop(R, counts), "harmonic_mean": harmonic_mean(R, counts)}
+    few = {"performance_drop": metrics.performance_drop(R, counts), "harmonic_mean": metrics.harmonic_mean(R, counts)}
     return {
         "average_accuracy": metrics.average_accuracy(R, counts),
         "last_accuracy": metrics.last_accuracy(R, counts),

@@ -20,7 +20,6 @@ from tosca_cache.config import Settings
 from tosca_cache.config.checks import nearest
 from tosca_cache.devices import free_memory, total_memory
 from tosca_cache.errors import ToscaWarning, UsageError
-from tosca_cache.evaluate.metrics import predicted_tasks
 from tosca_cache.shown import Shown
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.engines import Engine
@@ -62,8 +61,7 @@ class Prediction(Shown):
 
     def reported(self, stream: TaskStream) -> Prediction:
         """As it is scored: the classes that a stream reports for the class indices, and the tasks of these."""
-        tasks = predicted_tasks(self.labels, stream.task_of_class())
-        return Prediction(stream.class_of[self.labels], self.modules, tasks)
+        return Prediction(stream.class_of[self.labels], self.modules, stream.task_of_class()[self.labels])
 
 
 class TestSet:
@@ -196,7 +194,7 @@ class Learner(Stateful, ABC):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another learner of the same arguments was."""
         super().load_state(
-            {name: t if name.startswith(self.on_cpu) else t.to(self.device) for name, t in state.items()}
+            {name: t.to("cpu" if name.startswith(self.on_cpu) else self.device) for name, t in state.items()}
         )
 
     def forget_class(self, index: int) -> bool:

@@ -37,12 +37,8 @@ class Pool(Learner):
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the clean train rows of a task, and its views to the classifier that learns from them."""
-        self.pool.fit(task)
+        self.pool.fit(task, solve=True)
         self.tasks = task.number + 1
-
-    def finalize(self) -> None:
-        """Solves for the weights of its classifiers."""
-        self.pool.finalize()
 
     def scores(self, features: FloatArray) -> FloatArray:
         """Unnormalised log-probabilities of all classes seen, [n, C]."""

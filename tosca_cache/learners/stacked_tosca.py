@@ -16,10 +16,9 @@ from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.batches import epoch_batches
-from tosca_cache.train.engines import Engine
+from tosca_cache.train.engines import Engine, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
-from tosca_cache.train.task import learn_task
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
+from tosca_cache.train.engines import Learned, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
-from tosca_cache.train.task import Learned, learn_task
 
 ROWS_AT_ONCE = 4096
 # Test rows of a group, and rows of all modules together, that are computed as one: for a core's cache, and to fill a GPU.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tosca_cache.errors import RunError, ToscaError
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.runs.metrics_file import read_metrics
+from tosca_cache.runs.directory import read_metrics
 from tosca_cache.store import Store, open_store
 
 MOST_PAIRS = 500

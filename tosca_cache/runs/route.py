@@ -153,11 +153,11 @@ def worth(stored: Stored, answer: RoutedPrediction) -> dict[str, float]:
     }
 
 
-def leak_curve(stored: Stored, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[str, float]:
+def leak_curve(stored: Stored) -> dict[str, float]:
     """Last accuracy (percent) of the same modules per sample, under the true task, and by batch votes of several sizes."""
     entropy, prediction = stored.outputs.entropy.cpu().numpy(), stored.reported(stored.outputs.prediction)
     found: dict[str, float] = {}
-    for size in batch_sizes:
+    for size in BATCH_SIZES:
         conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)
         found |= {"per_sample": conditions["per_sample"], "oracle": conditions["oracle"]}
         found |= {f"batch_{size}_{order}": conditions[f"batch_{order}"] for order in ("shuffled", "in_order")}

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.extract.thumbnails import Thumbnails
-from tosca_cache.feature_map import MapPoint, clean_features, feature_map, unit_length
+from tosca_cache.feature_map import MapPoint, clean_features, feature_map
 from tosca_cache.store import SPLITS, Store
 
 NEAR = 0.001  # cosine distance below which two images are probably the same
 MOST_NEAR, MOST_STRANGE, MANY = 100, 100, 5  # MANY rows with the same features are suspicious
-BLOCK = 2048
 FloatArray = NDArray[np.float32]
 
 
@@ -91,18 +90,15 @@ def _near(
     store: Store, clean: dict[str, FloatArray], labels: dict[str, Any], images: Thumbnails | None
 ) -> list[dict[str, Any]]:
     """Test rows whose nearest train row is nearer than `NEAR`, nearest first."""
-    train, test = unit_length(clean["train"]), unit_length(clean["test"])
-    if not len(train) or not len(test):
+    if not len(clean["train"]) or not len(clean["test"]):
         return []
-    best = np.full(len(test), -np.inf, dtype=np.float32)
-    where = np.zeros(len(test), dtype=np.int64)
-    for start in range(0, len(train), BLOCK):
-        cosine = test @ train[start : start + BLOCK].T
-        found = cosine.argmax(1)
-        value = cosine[np.arange(len(test)), found]
-        better = value > best
-        best[better], where[better] = value[better], found[better] + start
-    near = [row for row in np.argsort(-best, kind="stable")[:MOST_NEAR].tolist() if 1 - best[row] < NEAR]
+    from sklearn import config_context
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    with config_context(working_memory=64):  # MiB of distances at a time
+        test, train = np.nan_to_num(clean["test"]), np.nan_to_num(clean["train"])
+        where, distance = pairwise_distances_argmin_min(test, train, metric="cosine")
+    near = [row for row in np.argsort(distance, kind="stable")[:MOST_NEAR].tolist() if distance[row] < NEAR]
     paths = {split: store.paths(split) for split in SPLITS}
     facts = []
     for row in near:
@@ -114,7 +110,7 @@ def _near(
             {
                 "test": paths["test"][row],
                 "train": paths["train"][other],
-                "distance": max(0.0, float(1 - best[row])),
+                "distance": float(distance[row]),
                 "test_class": store.class_names[int(labels["test"][row])],
                 "train_class": store.class_names[int(labels["train"][other])],
                 **keys,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -24,7 +24,7 @@ from tosca_cache.learners.files import FILE, save_learner
 from tosca_cache.learners.options import configured_learner, configured_options, leaks_task
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.report.figures import save_figures
-from tosca_cache.runs.directory import RunDirectory, origin, run_files
+from tosca_cache.runs.directory import METRICS, RunDirectory, origin, run_files
 from tosca_cache.runs.experiment import (
     Evaluation,
     Reporter,
@@ -34,7 +34,6 @@ from tosca_cache.runs.experiment import (
     make_stream,
     train_stream,
 )
-from tosca_cache.runs.metrics_file import METRICS
 from tosca_cache.store import Store
 from tosca_cache.store.spec import FROZEN
 from tosca_cache.tasks import load_splits, memory_for_features
@@ -116,6 +115,9 @@ def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluat
     folder = run.folder(f"seed-{trained.seed}")
     outcome, learner = trained.outcome, trained.learner
     original = partial(trained.stream.as_labels, labels="original")
+    modules = {}
+    if evaluation.outputs is not None:
+        modules = {"entropy": evaluation.outputs[0], "module_prediction": original(evaluation.outputs[1])}
     with run_files(folder):
         save_learner(folder / FILE, learner, configured_options(config), trained.stream)
         _save_arrays(
@@ -126,7 +128,7 @@ def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluat
                 "task": outcome.tasks,
                 "class_order": trained.stream.order,
             }
-            | _module_arrays(evaluation, original)
+            | modules
             | {f"prediction_after_{t}": original(p.labels) for t, p in enumerate(outcome.predictions)}
             | {f"module_after_{t}": p.modules for t, p in enumerate(outcome.predictions) if p.modules is not None},
         )
@@ -135,15 +137,6 @@ def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluat
     for t, row in enumerate(outcome.R):
         run.log(f"seed {trained.seed} task {t}: {printable(json.dumps(trained.stream.names(t), ensure_ascii=False))}")
         run.log(f"seed {trained.seed} after task {t}: " + " ".join(f"{a:.2f}" for a in row[: t + 1]))
-
-
-def _module_arrays(
-    evaluation: Evaluation, original: Callable[[NDArray[np.int64]], NDArray[Any]]
-) -> dict[str, NDArray[Any]]:
-    if evaluation.outputs is None:
-        return {}
-    entropy, prediction = evaluation.outputs
-    return {"entropy": entropy, "module_prediction": original(prediction)}
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -162,6 +155,7 @@ def collect_metrics(
     """
     mean, spread = mean_and_spread([e.metrics for _, e in results])
     conditions, conditions_spread = mean_and_spread([e.conditions for _, e in results])
+    sizes = [trained.stream.sizes for trained, _ in results]
     stages = {name: sum(e.seconds[name] for _, e in results) for name in results[0][1].seconds}
     value: dict[str, Any] = {
         "dataset": config.dataset,
@@ -171,7 +165,7 @@ def collect_metrics(
         "diverged": {trained.seed: trained.learner.diverged for trained, _ in results if trained.learner.diverged},
         "incremental": config.incremental,
         "features": features,
-        "task_sizes": _common([t.stream.sizes for t, _ in results]),
+        "task_sizes": sizes[0] if all(each == sizes[0] for each in sizes) else None,  # domains come in another order
         "R": np.mean([t.outcome.R for t, _ in results], axis=0),
         "accuracy_curve": np.mean([accuracy_curve(t.outcome.R, t.outcome.counts) for t, _ in results], axis=0),
         **mean,
@@ -183,11 +177,6 @@ def collect_metrics(
         "seeds": {trained.seed: _seed_metrics(trained, evaluation) for trained, evaluation in results},
     }
     return to_json(value)
-
-
-def _common(sizes: Sequence[list[int]]) -> list[int] | None:
-    """The sizes of tasks if all seeds have the same: domains of unequal size come in another order for each."""
-    return sizes[0] if all(each == sizes[0] for each in sizes) else None
 
 
 def _seed_metrics(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import json
 import os
 import re
 import socket
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -210,12 +209,6 @@ def writers(store: Path) -> list[tuple[Part | None, str]]:
     with storage(store.parent):
         every = (None, *_parts_with_a_file(store))
         return [(part, who) for part in every if (who := _owner(_path(store, part))) is not None]
-
-
-def wait_until_free(store: Path, part: Part | None, pause: float = 0.5) -> None:
-    """Returns as soon as all of a store, or a part, could be taken; somebody else may be quicker then."""
-    while _in_the_way(store, part):
-        time.sleep(pause)
 
 
 def _in_the_way(store: Path, mine: Part | None) -> list[tuple[Part | None, str]]:

@@ -1,4 +1,4 @@
-"""What trains: PyTorch on any device, or compiled kernels on a CPU. Both do the same arithmetic, to float32 rounding."""
+"""What trains a task: PyTorch on any device, or compiled kernels on a CPU; the same arithmetic, to float32 rounding."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tosca_cache.devices import on_cores
 from tosca_cache.errors import ToscaWarning, UsageError
-from tosca_cache.luca.module import entropy_and_prediction
-from tosca_cache.luca.parameters import Parameters
+from tosca_cache.luca.module import adapt, entropy_and_prediction
+from tosca_cache.luca.parameters import Head, Luca, Parameters
 from tosca_cache.train import loop
+from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.native import fit as native
 from tosca_cache.train.native.library import CannotCompileError, find_compiler, load_library
-from tosca_cache.train.native.score import entropy_and_prediction as native_score
 from tosca_cache.train.stack import Lane, Member
 
 LOGITS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}  # in memory together; on a CPU in a core's cache
@@ -44,7 +46,7 @@ class Engine:
         lanes: Sequence[Lane],
         members: Sequence[Member],
         *,
-        on_epoch: loop.EpochDone | None = None,
+        on_epoch: EpochDone | None = None,
     ) -> list[NDArray[np.float64]]:
         """Trains M models over all steps of their lanes, in place; see `train.loop.fit`."""
         if self.name == "native":
@@ -61,7 +63,7 @@ class Engine:
             directions, sigma: rows of the head at unit length, [C, d]; [1].
         """
         if self.name == "native":
-            return native_score(parts, directions, float(sigma))
+            return native.entropy_and_prediction(parts, directions, float(sigma))
         if directions.is_cuda:  # one large piece of work instead of many small ones
             parts = [torch.cat(list(parts))]
         at_once = LOGITS_AT_ONCE["cuda" if directions.is_cuda else "cpu"]
@@ -119,3 +121,47 @@ def _no_compiler() -> str | None:
 def _warn_once(problem: str) -> None:
     message = f"training uses PyTorch; compiled kernels would make longer training about five times faster: {problem}"
     warnings.warn(message, ToscaWarning, stacklevel=4)
+
+
+class Learned(NamedTuple):
+    """losses: before each step, [steps] for each member; head: as trained, before its rows became prototypes."""
+
+    losses: list[NDArray[np.float64]]
+    head: Head
+
+
+def learn_task(
+    parameters: Parameters,
+    lanes: Sequence[Lane],
+    members: Sequence[Member],
+    classes: range,
+    engine: Engine,
+    *,
+    on_epoch: EpochDone | None = None,
+) -> Learned:
+    """Trains modules and heads on the rows of their lanes, then replaces the head rows of `classes` by prototypes.
+
+    Arguments:
+        parameters: modules and grown heads as they start; they are changed in place.
+        lanes: their labels are all within `classes`, every class at least once.
+    """
+    losses = engine.fit(parameters, lanes, members, on_epoch=on_epoch)
+    trained = Head(*(t.detach().clone() for t in parameters.head))
+    on_cores(
+        lambda m: _set_prototypes(parameters, m, lanes[members[m].lane], members[m], classes),
+        range(len(members)),
+        engine.threads,
+    )
+    return Learned(losses, trained)
+
+
+@torch.no_grad()
+def _set_prototypes(parameters: Parameters, m: int, lane: Lane, member: Member, classes: range) -> None:
+    """W_c = mean over class c of LuCA(clean train view), for the task's own classes only, of model m.
+
+    Model by model, so that memory does not grow with their number and the numbers do not depend on it.
+    """
+    luca = Luca(*(t[m : m + 1] for t in parameters.luca))
+    adapted = adapt(luca, lane.features[:, 0], member.settings.flow)[0]  # [n, d]
+    for c in classes:
+        parameters.head.weight[m, c] = adapted[lane.labels == c].mean(0)

@@ -1,27 +1,14 @@
 """A model of three colours, small photos to ask it about, and servers of it."""
 
-import io
 import shutil
 import threading
 import time
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
-from PIL import Image
+from photos import paint
 
 pytest.importorskip("fastapi", reason="serving needs the extra `serve`")
-
-COLOURS = {"blue": (50, 60, 200), "green": (40, 180, 60), "red": (200, 40, 40)}
-YELLOW = (220, 210, 40)
-
-
-def photo(colour, seed, kind="PNG", size=48):
-    """The bytes of an image file of noise around a colour."""
-    noise = np.random.default_rng(seed).normal(0, 30, (size, size, 3))
-    file = io.BytesIO()
-    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(file, kind)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +18,7 @@ def trained(made_once):
     def make(folder):
         from tosca_cache.model.session import Request, teach
 
-        for name, colour in COLOURS.items():
-            (folder / "photos" / name).mkdir(parents=True)
-            for number in range(6):
-                (folder / "photos" / name / f"{number}.png").write_bytes(photo(colour, number))
+        paint(folder / "photos", ("blue", "green", "red"), 6)
         teach(Request(folder / "colours.tosca", photos=folder / "photos", backbone="vit_nano", root=folder / "cache"))
 
     return made_once("served-model", make)
@@ -73,6 +57,21 @@ def client_of(app_of):
     return make
 
 
+def encoding(change):
+    """For `before`: change(photos) is called before the backbone sees some photos."""
+
+    def before(served):
+        plain = served.encoder.encode
+
+        def encode(photos):
+            change(photos)
+            return plain(photos)
+
+        served.encoder.encode = encode
+
+    return before
+
+
 @contextmanager
 def listening(app):
     """Serves an application on a free port of this machine; gives its address."""
@@ -92,20 +91,18 @@ def listening(app):
 
 
 @pytest.fixture
-def serving():
-    return listening
+def http_of(app_of):
+    """A client of a real server of the application, within a context: the arguments of `app_of`."""
+    import httpx2
+
+    @contextmanager
+    def make(path, **options):
+        with listening(app_of(path, **options)) as address, httpx2.Client(base_url=address, timeout=60) as client:
+            yield client
+
+    return make
 
 
-@pytest.fixture
-def picture():
-    return photo
-
-
-def files(*contents):
+def upload(*contents):
     """A form of photos, called by their numbers."""
     return [("photos", (f"{number}.png", content)) for number, content in enumerate(contents)]
-
-
-@pytest.fixture
-def upload():
-    return files

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 from campaign import times
+from model.serve.conftest import encoding, listening
+from photos import photo
 
 from tosca_cache.model.encoder import Encoder
 
@@ -12,23 +14,13 @@ CLIENTS, DAMAGED = 8, 10  # every tenth photo is
 
 
 @pytest.mark.campaign
-def test_no_request_is_lost_and_no_answer_is_mixed_up(model, picture, app_of, serving):
+def test_no_request_is_lost_and_no_answer_is_mixed_up(model, app_of):
     """Answers are compared with those of each photo by itself; the nearest training photos tell any two apart."""
-    photos = [picture((5 * n % 256, 11 * n % 256, 23 * n % 256), n, "JPEG", 40 + n % 50) for n in range(times(48, 200))]
+    photos = [photo((5 * n % 256, 11 * n % 256, 23 * n % 256), n, "JPEG", 40 + n % 50) for n in range(times(48, 200))]
     photos[::DAMAGED] = [photo[: len(photo) // 3] for photo in photos[::DAMAGED]]
     batches = []
-
-    def counted(served):
-        plain = served.encoder.encode
-
-        def encode(some):
-            batches.append(len(some))
-            return plain(some)
-
-        served.encoder.encode = encode
-
-    app = app_of(model, before=counted, waiting=16)
-    with serving(app) as address, ThreadPoolExecutor(CLIENTS) as pool:
+    app = app_of(model, before=encoding(lambda some: batches.append(len(some))), waiting=16)
+    with listening(app) as address, ThreadPoolExecutor(CLIENTS) as pool:
 
         def ask(number):
             form = [("photos", (f"photo {number}", photos[number]))]
@@ -51,12 +43,9 @@ def test_no_request_is_lost_and_no_answer_is_mixed_up(model, picture, app_of, se
         (answer,) = reply.json()["answers"]
         assert answer["path"] == f"photo {number}"
         if number % DAMAGED == 0:
-            assert answer["label"] is None
-            assert answer["error"]
+            assert answer["label"] is None and answer["error"]
             continue
-        assert dict(answer["top"]) == pytest.approx(
-            dict(zip(expected.labels[number], expected.probabilities[number], strict=True)), abs=0.02
-        )
-        assert [one["similarity"] for one in answer["nearest"]] == pytest.approx(
-            [one.similarity for one in near[number]], abs=0.01
-        )
+        top = dict(zip(expected.labels[number], expected.probabilities[number], strict=True))
+        assert dict(answer["top"]) == pytest.approx(top, abs=0.02)
+        similar = [one.similarity for one in near[number]]
+        assert [one["similarity"] for one in answer["nearest"]] == pytest.approx(similar, abs=0.01)

@@ -2,41 +2,23 @@
 
 import base64
 import re
-import shutil
+from contextlib import ExitStack
 
 import pytest
-
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("there is no chromium (Debian: apt-get install chromium)", allow_module_level=True)
-pytest.importorskip("playwright", reason="the page is tried through playwright")
-
-from playwright.sync_api import expect, sync_playwright  # noqa: E402
-
-BLUE, RED, YELLOW = (50, 60, 200), (200, 40, 40), (220, 210, 40)
-PATIENCE = 120_000  # milliseconds; far beyond what the page takes on a slow and busy machine
-expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE)
-        yield started
-        started.close()
+from browser import PATIENCE, chromium, expect  # noqa: F401 (a fixture)
+from model.serve.conftest import listening
+from photos import photo
 
 
 @pytest.fixture
-def open_page(browser, app_of, serving):
+def open_page(chromium, app_of):  # noqa: F811
     """Opens the page of a model: (path, viewport, limits...); whatever the browser complains of fails the test."""
-    from contextlib import ExitStack
-
     complaints = []
     with ExitStack() as stack:
 
         def open_(path, *, viewport=None, scheme="light", **options):
-            address = stack.enter_context(serving(app_of(path, **options)))
-            context = browser.new_context(viewport=viewport, color_scheme=scheme)
+            address = stack.enter_context(listening(app_of(path, **options)))
+            context = chromium.new_context(viewport=viewport, color_scheme=scheme)
             stack.callback(context.close)
             page = context.new_page()
             page.set_default_timeout(PATIENCE)
@@ -65,10 +47,10 @@ def send(page, target, kind, *photos):
     )
 
 
-def test_drop_answer_teach_answer_again_and_undo(model, picture, open_page):
+def test_drop_answer_teach_answer_again_and_undo(model, open_page):
     page = open_page(model)
     expect(page.locator("#facts")).to_contain_text("3 classes")
-    send(page, "#drop", "drop", ("a.png", picture(RED, 50)), ("b.png", picture(YELLOW, 51)))
+    send(page, "#drop", "drop", ("a.png", photo("red", 50)), ("b.png", photo("yellow", 51)))
     titles = page.locator(".card h3")
     expect(titles.first).to_have_text("red")
     expect(page.locator(".card").first.locator(".bars li")).to_have_count(3)
@@ -78,7 +60,7 @@ def test_drop_answer_teach_answer_again_and_undo(model, picture, open_page):
     page.locator(".card .use").nth(1).click()
     name = "<img src=x onerror=alert(1)> & gelb"
     page.locator("#name").fill(name)
-    send(page, "#teach-drop", "drop", ("c.png", picture(YELLOW, 52)), ("d.png", picture(YELLOW, 53)))
+    send(page, "#teach-drop", "drop", ("c.png", photo("yellow", 52)), ("d.png", photo("yellow", 53)))
     expect(page.locator("#lesson li")).to_have_count(3)
     page.locator("#teach-button").click()
     expect(page.locator("#message")).to_contain_text(f"Learned {name} from 3 photos")
@@ -95,11 +77,11 @@ def test_drop_answer_teach_answer_again_and_undo(model, picture, open_page):
     expect(page.locator("#classes tr")).to_have_count(2)
 
 
-def test_a_file_that_is_no_image_and_photos_that_are_too_large(model, picture, open_page):
+def test_a_file_that_is_no_image_and_photos_that_are_too_large(model, open_page):
     page = open_page(model, bytes=60_000, pixels=20_000)
     expect(page.locator("#ask-hint")).to_contain_text("59 KiB")
-    photos = [("text.txt", b"no image"), ("wide.png", picture(RED, 1, size=145)), ("heavy.png", b"x" * 70_000)]
-    send(page, "#drop", "drop", *photos[:2], photos[2], ("fine.png", picture(RED, 1)))
+    photos = [("text.txt", b"no image"), ("wide.png", photo("red", 1, size=145)), ("heavy.png", b"x" * 70_000)]
+    send(page, "#drop", "drop", *photos[:2], photos[2], ("fine.png", photo("red", 1)))
     notes = page.locator(".card .note")
     expect(notes.nth(0)).to_contain_text("text.txt: an image cannot be decoded")
     expect(notes.nth(1)).to_contain_text("wide.png")
@@ -114,10 +96,10 @@ def test_a_file_that_is_no_image_and_photos_that_are_too_large(model, picture, o
     expect(page.locator(".card")).to_have_count(0)
 
 
-def test_everything_by_keyboard_and_named_for_screen_readers(model, picture, open_page, tmp_path):
+def test_everything_by_keyboard_and_named_for_screen_readers(model, open_page, tmp_path):
     page = open_page(model)
     expect(page.locator("#main")).to_be_visible()
-    send(page, "body", "paste", ("p.png", picture(BLUE, 60)))
+    send(page, "body", "paste", ("p.png", photo("blue", 60)))
     expect(page.locator(".card h3")).to_have_text("blue")
     expect(page.get_by_role("status")).to_contain_text("blue")
     for element in page.locator("button:visible, input:visible").all():
@@ -140,35 +122,30 @@ def test_everything_by_keyboard_and_named_for_screen_readers(model, picture, ope
     expect(page.locator("#classes")).not_to_contain_text("navy")
 
 
-def test_a_narrow_and_dark_page_scrolls_in_one_direction_and_can_be_read(model, picture, open_page):
+def test_a_narrow_and_dark_page_scrolls_in_one_direction_and_can_be_read(model, open_page):
     page = open_page(model, viewport={"width": 360, "height": 740}, scheme="dark")
-    send(page, "#drop", "drop", ("a-name-that-has-no-end" * 8 + ".png", picture(RED, 50)))
+    send(page, "#drop", "drop", ("a-name-that-has-no-end" * 8 + ".png", photo("red", 50)))
     expect(page.locator(".card h3")).to_have_text("red")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     back, text = page.evaluate("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
     dark, bright = (sum(map(int, re.findall(r"\d+", colour))) for colour in (back, text))
-    assert dark < 150
-    assert bright > 600
+    assert dark < 150 and bright > 600
+    page.get_by_role("link", name="API").click()  # the docs say every operation
+    for operation in ("POST /predict", "POST /learn", "DELETE /classes/{name}", "POST /undo", "GET /metrics"):
+        expect(page.get_by_role("heading", name=operation)).to_be_visible()
 
 
-def test_a_server_with_a_token_asks_for_it_and_a_read_only_one_does_not_teach(model, picture, open_page):
+def test_a_server_with_a_token_asks_for_it_and_a_read_only_one_does_not_teach(model, open_page):
     page = open_page(model, token="the-right-token", read_only=True)
     page.locator("#token").fill("wrong")
     page.keyboard.press("Enter")
     expect(page.locator("#message")).to_contain_text("not the token")
     page.locator("#token").fill("the-right-token")
     page.keyboard.press("Enter")
-    send(page, "#drop", "drop", ("a.png", picture(RED, 50)))
+    send(page, "#drop", "drop", ("a.png", photo("red", 50)))
     expect(page.locator(".card h3")).to_have_text("red")
     expect(page.locator(".near img").first).to_have_js_property("complete", True)
     expect(page.locator("#read-only")).to_be_visible()
     expect(page.locator("#teach")).to_be_hidden()
     expect(page.locator(".use")).to_be_hidden()
     expect(page.locator("#classes button")).to_have_count(0)
-
-
-def test_the_docs_say_every_operation(model, open_page):
-    page = open_page(model)
-    page.get_by_role("link", name="API").click()
-    for operation in ("POST /predict", "POST /learn", "DELETE /classes/{name}", "POST /undo", "GET /metrics"):
-        expect(page.get_by_role("heading", name=operation)).to_be_visible()

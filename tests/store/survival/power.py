@@ -9,7 +9,6 @@ What may be left of a folder below the root, after any step of a recorded run:
   bytes of the files in it, or about the folder's own name.
 """
 
-import hashlib
 import random
 import shutil
 from dataclasses import dataclass, field
@@ -77,10 +76,12 @@ class Folder:
 
 
 class Disk:
-    """The disk as a run's steps change it; begins empty, or as what a folder holds, which then is safe."""
+    """The disk as a run's steps change it; begins empty."""
 
-    def __init__(self, root=None):
-        self.root = _read(root) if root else Folder()
+    def __init__(self, steps=()):
+        self.root = Folder()
+        for step in steps:
+            self.apply(step)
 
     def apply(self, step):
         """One step happens."""
@@ -90,11 +91,6 @@ class Disk:
         """Writes what may be left after a loss of power now; mode: one of `MODES`, or a seed."""
         shutil.rmtree(target, ignore_errors=True)
         _write(self.root, target, random.Random(mode) if isinstance(mode, int) else mode)
-
-    def look(self, mode):
-        """A digest of what `materialise` would write, but for locks."""
-        chooser = random.Random(mode) if isinstance(mode, int) else mode
-        return hashlib.sha256(repr(list(_list(self.root, "", chooser))).encode()).hexdigest()
 
     def _find(self, path):
         node = self.root
@@ -167,16 +163,6 @@ def _changed(entries, changes):
     return entries
 
 
-def _list(folder, prefix, mode):
-    for name, node in sorted(folder.possible(mode).items()):
-        if isinstance(node, Folder):
-            yield f"{prefix}{name}/"
-            yield from _list(node, f"{prefix}{name}/", mode)
-        else:
-            found = node.possible(mode)
-            yield f"{prefix}{name}", b"" if name.endswith("lock") else found
-
-
 def _write(folder, target, mode):
     target.mkdir()
     for name, node in sorted(folder.possible(mode).items()):
@@ -184,11 +170,3 @@ def _write(folder, target, mode):
             _write(node, target / name, mode)
         else:
             (target / name).write_bytes(node.possible(mode))
-
-
-def _read(root):
-    entries = {}
-    for path in root.iterdir():
-        content = None if path.is_dir() else path.read_bytes()
-        entries[path.name] = _read(path) if content is None else File(content, content)
-    return Folder(entries)

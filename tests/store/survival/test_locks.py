@@ -5,20 +5,19 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import deeds
 import pytest
 from commands import Fork
-from scenes import SCENES, files
-from toy_store import BAD, build, open_writer, tree, wait_until
+from scenes import SCENES
+from toy_store import BAD, build, open_writer, wait_until
+from trees import everything, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, StoreBusy
-from tosca_cache.store.locks import exclusive, wait_until_free, writers
-
-DEAD = json.dumps({"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00+00:00"})
+from tosca_cache.store.locks import exclusive, writers
 
 
 def refused(path, **how):
@@ -28,15 +27,6 @@ def refused(path, **how):
     return str(raised.value)
 
 
-def waiting(path):
-    """Somebody who waits for a store, in a thread."""
-    thread = threading.Thread(target=wait_until_free, args=(path, None, 0.02), daemon=True)
-    thread.start()
-    thread.join(0.2)
-    assert thread.is_alive()
-    return thread
-
-
 def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipping, tmp_path):
     path = tmp_path / "s"
     writer = Fork(deeds.publish_one_and_stay, path, tmp_path / "ready")
@@ -44,10 +34,8 @@ def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipp
     said = f"process {writer.pid} on {socket.gethostname()}, since 20"
     with pytest.raises(StoreBusy, match=re.escape(said)):
         build(path)
-    thread = waiting(path)
     assert said in writers(path)[0][1]
     writer.kill()
-    wait_until(lambda: not thread.is_alive())
     assert writers(path) == []
     with open_writer(path) as writer:
         assert writer.done_rows == 14
@@ -69,51 +57,39 @@ def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_
         os.kill(child, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("said", [DEAD, "\xff{"])
-def test_a_dead_owner_holds_nothing(whole, tmp_path, said):
-    for name in (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock"):
+def test_a_dead_owner_holds_nothing(whole, tmp_path):
+    dead = json.dumps({"pid": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00+00:00"})
+    names = (".s.lock", ".s.part-0-of-3.lock", ".s.part-2-of-3.lock", ".s.deciding.lock")
+    for name, said in zip(names, (dead, "\xff{") * 2, strict=True):
         (tmp_path / name).write_text(said)
     assert writers(tmp_path / "s") == []
-    wait_until_free(tmp_path / "s", None)
     SCENES["plain"].make(tmp_path / "s")
-    assert files(tmp_path / "s") == whole["plain"]
+    assert everything(tmp_path / "s") == whole("plain")
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
 
 
-def test_one_writer_keeps_all_others_away(tmp_path):
-    with open_writer(tmp_path / "s"):
+def test_a_writer_keeps_all_others_away_and_parts_of_one_number_go_together(tmp_path):
+    path = tmp_path / "s"
+    with open_writer(path):
         for how in ({}, {"restart": True}, {"part": Part(3, 1)}):
-            assert "is writing this store" in refused(tmp_path / "s", **how)
-    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-
-def test_parts_of_one_number_go_together_and_keep_all_others_away(tmp_path):
-    with open_writer(tmp_path / "s", part=Part(3, 1)), open_writer(tmp_path / "s", part=Part(3, 3)):
-        assert "part 3/3 of this store" in refused(tmp_path / "s", part=Part(3, 3))
-        for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
-            message = refused(tmp_path / "s", **how)
-            assert "part 1/3 of this store: process" in message and "(and 1 more)" in message
-        assert "--part I/3" in refused(tmp_path / "s", part=Part(4, 2))
-        wait_until_free(tmp_path / "s", Part(3, 2))
-        thread = waiting(tmp_path / "s")
-    wait_until(lambda: not thread.is_alive())
-    open_writer(tmp_path / "s", part=Part(4, 2)).close()
-    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
-
-
-def test_who_shares_parts_out_lets_them_be_written_and_keeps_others_away(tmp_path):
-    open_writer(tmp_path / "s").close()
-    with exclusive(tmp_path / "s", Part(3, 0)):
-        open_writer(tmp_path / "s", part=Part(3, 2)).close()
-        assert "shares 3 parts out" in refused(tmp_path / "s")
-        with pytest.raises(StoreBusy), exclusive(tmp_path / "s", Part(3, 0)):
+            assert "is writing this store" in refused(path, **how)
+    with exclusive(path, Part(3, 0)):  # who shares parts out lets them be written
+        open_writer(path, part=Part(3, 2)).close()
+        assert "shares 3 parts out" in refused(path)
+        with pytest.raises(StoreBusy), exclusive(path, Part(3, 0)):
             pass
+    with open_writer(path, part=Part(3, 1)), open_writer(path, part=Part(3, 3)):
+        assert "part 3/3 of this store" in refused(path, part=Part(3, 3))
+        for how in ({}, {"restart": True}, {"part": Part(4, 2)}):
+            message = refused(path, **how)
+            assert "part 1/3 of this store: process" in message and "(and 1 more)" in message
+        assert "--part I/3" in refused(path, part=Part(4, 2))
+    open_writer(path, part=Part(4, 2)).close()
+    assert [file.name for file in tmp_path.iterdir()] == ["s.partial"]
 
 
 def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
     """Releasing removes the file, so a taker must not be left with a lock on a removed one."""
-    from concurrent.futures import ThreadPoolExecutor
-
     owners = []
 
     def take(number):
@@ -137,5 +113,5 @@ def test_many_that_come_at_once_make_one_store(whole, tmp_path):
     for _ in range(3):
         writers = [Fork(deeds.make, "plain", tmp_path / "s") for _ in range(3)]
         assert {writer.wait() for writer in writers} <= {0, 1}
-    assert files(tmp_path / "s") == whole["plain"]
+    assert everything(tmp_path / "s") == whole("plain")
     assert [file.name for file in tmp_path.iterdir()] == ["s"]

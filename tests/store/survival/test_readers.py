@@ -10,9 +10,10 @@ import deeds
 import pytest
 from campaign import times
 from commands import Fork
-from scenes import SCENES, files
+from scenes import SCENES
 from steps import Cut, Fault, Observer, watched
 from toy_store import read_everything, wait_until
+from trees import everything
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import catalogue, list_stores, open_store
@@ -34,7 +35,7 @@ def test_writers_that_are_killed_at_any_moment_beside_a_reader(whole, tmp_path):
         wait_until(lambda: looks().get(what) or looks().get("problem"))
 
     try:
-        first = Fork(deeds.dying, tmp_path, 150, "before", deeds.make, "plain", root / "0")
+        first = Fork(deeds.dying, tmp_path, 150, deeds.make, "plain", root / "0")
         assert first.wait() == -signal.SIGKILL
         seen("unfinished")
         for path, name in ((root / str(k), name) for k, name in enumerate(("plain", "skipped", "parts"))):
@@ -48,7 +49,7 @@ def test_writers_that_are_killed_at_any_moment_beside_a_reader(whole, tmp_path):
                 found = sum(store.done_rows for store in list_stores(root) if path.name in store.path.name)
                 assert path.exists() or found >= done, "what was done is done no more"
                 done = found
-            assert files(path) == whole[name]
+            assert everything(path) == whole(name)
         assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"0", "1", "2"}
         seen("finished")
     finally:

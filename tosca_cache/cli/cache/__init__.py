@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from tosca_cache.cli.cache.copies import pull, push
-from tosca_cache.cli.cache.exchange import export, import_
+from tosca_cache.cli.cache.exchange import export, import_, pull, push
 from tosca_cache.cli.cache.look import info, list_, rm
 from tosca_cache.cli.cache.verify import verify
 

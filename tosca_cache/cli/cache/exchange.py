@@ -1,4 +1,4 @@
-"""`tosca cache export` and `import`: a store as one file of arrays, and stores of features from elsewhere."""
+"""`tosca cache export`, `import`, `push`, `pull`: stores as files, features from elsewhere, and copies at addresses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.cache.common import StoreArgument, locate, readable_size
+from tosca_cache.cli.cache.common import StoreArgument, byte_bar, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -128,3 +128,30 @@ def _train_command(store: Store, root: Path) -> str:
     if root != DEFAULT_ROOT:
         words += ["--root", str(root)]
     return shlex.join(words)
+
+
+def push(
+    store: StoreArgument,
+    address: Annotated[str, typer.Argument(help="Where to: s3://BUCKET/FOLDER.", metavar="ADDRESS")],
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Copy a finished store to an address. Interrupt it at will: the same command copies the rest."""
+    from tosca_cache.store import open_store
+    from tosca_cache.store.sync import push as push_store
+
+    opened = open_store(locate(store, root))
+    with byte_bar(f"push {opened.path.name}") as progress:
+        target = push_store(opened, address, progress)
+    echo(f"pushed: {target}")
+
+
+def pull(
+    address: Annotated[str, typer.Argument(help="The store: s3://BUCKET/FOLDER/NAME.", metavar="ADDRESS/NAME")],
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Copy a store from an address into a root, every byte checked. The same command goes on with what was interrupted."""
+    from tosca_cache.store.sync import pull as pull_store
+
+    with byte_bar(f"pull {address.rstrip('/').rpartition('/')[2]}") as progress:
+        path = pull_store(address, root, progress)
+    echo(f"store: {path}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,7 @@ Weights = Annotated[
     typer.Option(metavar="FILE", help="Weights of the backbone.", show_default="where the store says they lay"),
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute.", show_default="the kind that made the store")]
+Say = Callable[..., None]  # of a line
 
 
 def verify(
@@ -53,132 +54,96 @@ def verify(
 
     With --repair damaged shards are extracted again, and nothing else; it may be interrupted and run again.
     """
-    path, report = locate(store, root), _Report(as_json)
-    if not (recompute or repair):  # torch is not needed
-        report.on_verified(_verify(path, report))
-        return report.close()
-    from tosca_cache.extract.reconstruct import Sources
-    from tosca_cache.store import Store
+    path = locate(store, root)
+    say: Say = _silent if as_json else echo
+    if recompute or repair:  # else torch is not needed
+        from tosca_cache.extract.reconstruct import Sources
 
-    sources = Sources(dataset, data_root, test_fraction, weights, device)
-    found = _repair_and_verify(path, sources, report) if repair else _verify(path, report)
-    report.on_verified(found)
-    if found.manifest is not None:
-        opened = Store(found.path, found.manifest)
-        if recompute:
-            report.attempt("recompute", lambda: _recompute(opened, sources, recompute, seed))
-    report.close()
+        sources = Sources(dataset, data_root, test_fraction, weights, device)
+    facts = _repair(path, sources, say) if repair else {}
+    found = _verify(path, quiet=as_json)
+    facts |= found.to_dict()
+    _print(found, say)
+    if recompute and found.manifest is not None:
+        from tosca_cache.store import Store
+
+        facts["recompute"] = _recompute(Store(found.path, found.manifest), sources, recompute, seed, say)
+        facts["ok"] = facts["ok"] and facts["recompute"]["ok"]
+    if as_json:
+        echo_json(facts)
+    if not facts["ok"]:
+        raise typer.Exit(1)
 
 
-def _verify(path: Path, report: _Report) -> Verification:
+def _silent(line: str, *, err: bool = False) -> None:
+    """Says nothing: as JSON, all comes at the end."""
+
+
+def _verify(path: Path, *, quiet: bool) -> Verification:
     from tosca_cache.store.verify import verify_store
 
-    with byte_bar(f"verify {path.name}", quiet=report.as_json) as move:
+    with byte_bar(f"verify {path.name}", quiet=quiet) as move:
         return verify_store(path, progress=move)
 
 
-def _repair_and_verify(path: Path, sources: Sources, report: _Report) -> Verification:
+def _print(found: Verification, say: Say) -> None:
+    size, speed = readable_size(found.bytes), readable_size(int(found.bytes / found.seconds))
+    count = len(found.problems)
+    verdict = "nothing is wrong" if found.ok else f"{count} problem{'s' * (count > 1)}"
+    say(f"{found.path}: {found.objects} objects, {size} read in {found.seconds:.2f} s, {speed} a second: {verdict}")
+    for problem in found.problems:
+        say(f"  {problem}")
+    if found.mendable:
+        say(f"mend it: tosca cache verify {shlex.quote(str(found.path))} --repair")
+
+
+def _repair(path: Path, sources: Sources, say: Say) -> dict[str, Any]:
     from tosca_cache.extract.repair import repair_store
 
-    with byte_bar(f"verify {path.name}", quiet=report.as_json) as move:
+    with byte_bar(f"verify {path.name}", quiet=say is _silent) as move:
 
         def on_shard(done: int, total: int) -> None:
-            report.say(f"computed again: {done} of {total} damaged shards", passing=True)
+            """A line that passes."""
+            say(f"computed again: {done} of {total} damaged shards", err=True)
 
         repaired = repair_store(path, sources, progress=move, on_shard=on_shard)
-    report.facts["repair"] = {
-        "before": [problem.to_dict() for problem in repaired.before.problems],
-        "done": list(repaired.done),
-        "changed": list(repaired.changed),
-        "notes": list(repaired.notes),
-    }
     for line in repaired.done:
-        report.say(f"mended: {line}")
+        say(f"mended: {line}")
     if repaired.changed:
-        report.say(
-            f"{len(repaired.changed)} objects came out with other bytes than had been recorded, which the manifest"
-        )
-        report.say("and the provenance say now; what the last bits depend on is different here:")
+        say(f"{len(repaired.changed)} objects came out with other bytes than had been recorded, which the manifest")
+        say("and the provenance say now; what the last bits depend on is different here:")
         for line in repaired.notes or ("nothing that is recorded (other images or libraries?)",):
-            report.say(f"    {line}")
-    return _verify(path, report) if repaired.done else repaired.before
+            say(f"    {line}")
+    lists = {name: list(getattr(repaired, name)) for name in ("done", "changed", "notes")}
+    return {"repair": {"before": [problem.to_dict() for problem in repaired.before.problems], **lists}}
 
 
-def _recompute(store: Store, sources: Sources, count: int, seed: int) -> tuple[dict[str, Any], list[str]]:
+def _recompute(store: Store, sources: Sources, count: int, seed: int, say: Say) -> dict[str, Any]:
+    """One more check; where it cannot be made that is said, too."""
+    from tosca_cache.errors import ToscaError
     from tosca_cache.extract.compare import TOLERANCE, recompute_sample
     from tosca_cache.extract.reconstruct import other_numerics, rebuild
 
-    extraction = rebuild(store.path, store.manifest.plan, store.provenance, sources)
-    found = recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
+    try:
+        extraction = rebuild(store.path, store.manifest.plan, store.provenance, sources)
+        found = recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
+    except ToscaError as error:
+        say(f"recompute: could not be compared: {error}")
+        return {"ok": False, "error": str(error)}
+    wrong, others = [one for one in found if one.problem], other_numerics(store.manifest.plan, extraction)
     largest = max((one.deviation for one in found if one.deviation is not None), default=None)
-    facts = {
-        "ok": not any(one.problem for one in found),
+    tolerance = TOLERANCE[store.spec.precision]
+    verdict = f"{len(wrong)} not within the tolerance" if wrong else "within the tolerance"
+    measured = "" if largest is None else f", largest deviation {largest:.1e}"
+    elsewhere = f"; other here: {'; '.join(others)}" if others else ""
+    say(f"recompute: {len(found)} views computed again: {verdict} of {tolerance:.0e}{measured}{elsewhere}")
+    for one in wrong:
+        say(f"  {one}")
+    return {
+        "ok": not wrong,
         "compared": len(found),
         "largest_deviation": largest,
-        "tolerance": TOLERANCE[store.spec.precision],
-        "other_numerics": other_numerics(store.manifest.plan, extraction),
-        "problems": [vars(one) for one in found if one.problem],
+        "tolerance": tolerance,
+        "other_numerics": others,
+        "problems": [vars(one) for one in wrong],
     }
-    return facts, [str(one) for one in found if one.problem]
-
-
-@dataclass
-class _Report:
-    """What is printed, as it comes or as one JSON object at the end; and the exit code."""
-
-    as_json: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-    good: bool = True
-
-    def say(self, line: str, *, passing: bool = False) -> None:
-        """A line; one that is passing goes to standard error."""
-        if not self.as_json:
-            echo(line, err=passing)
-
-    def on_verified(self, found: Verification) -> None:
-        """The result of reading the store."""
-        self.facts |= found.to_dict()
-        self.good = found.ok
-        speed = readable_size(int(found.bytes / found.seconds))
-        read = f"{found.objects} objects, {readable_size(found.bytes)} read in {found.seconds:.2f} s, {speed} a second"
-        count = len(found.problems)
-        self.say(
-            f"{found.path}: {read}: " + ("nothing is wrong" if found.ok else f"{count} problem{'s' * (count > 1)}")
-        )
-        for problem in found.problems:
-            self.say(f"  {problem}")
-        if found.mendable:
-            import shlex
-
-            self.say(f"mend it: tosca cache verify {shlex.quote(str(found.path))} --repair")
-
-    def attempt(self, what: str, check: Callable[[], tuple[dict[str, Any], list[str]]]) -> None:
-        """One more check, whose own failure is no reason to leave out the others."""
-        from tosca_cache.errors import ToscaError
-
-        try:
-            facts, lines = check()
-        except ToscaError as error:
-            self.facts[what] = {"ok": False, "error": str(error)}
-            self.good = False
-            self.say(f"{what}: could not be compared: {error}")
-            return
-        self.facts[what] = facts
-        self.good = self.good and facts["ok"]
-        self.say(f"{what}: {_summary(facts)}")
-        for line in lines:
-            self.say(f"  {line}")
-
-    def close(self) -> None:
-        """The JSON, and the exit code."""
-        if self.as_json:
-            echo_json(self.facts | {"ok": self.good})
-        if not self.good:
-            raise typer.Exit(1)
-
-
-def _summary(facts: dict[str, Any]) -> str:
-    largest = "" if facts["largest_deviation"] is None else f", largest deviation {facts['largest_deviation']:.1e}"
-    others = "; other here: " + "; ".join(facts["other_numerics"]) if facts["other_numerics"] else ""
-    verdict = "within the tolerance" if facts["ok"] else f"{len(facts['problems'])} not within the tolerance"
-    return f"{facts['compared']} views computed again: {verdict} of {facts['tolerance']:.0e}{largest}{others}"

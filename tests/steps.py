@@ -10,9 +10,11 @@ what is open under a descriptor.
 
 import io
 import os
+import signal
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -66,6 +68,11 @@ def refusal(number, code):
     return Fault(lambda n, step: n == number, lambda step: OSError(code, os.strerror(code), step.path))
 
 
+def death(number):
+    """A fault that kills this process before a step."""
+    return Fault(lambda n, step: n == number, lambda step: os.kill(os.getpid(), signal.SIGKILL))
+
+
 @contextmanager
 def watched(root, observer):
     """Tells the observer of every step below a folder; fsync itself is left out, nothing here pulls a real plug."""
@@ -76,13 +83,13 @@ def watched(root, observer):
 
 class _Watch:
     def __init__(self, root, observer):
-        self.root = root
-        self.observer = observer
+        self.root, self.observer, self.io = root, observer, io.open
         self.lock = threading.RLock()  # steps happen one after the other, also those of several threads
-        self.real = {name: getattr(os, name) for name in _WATCHED} | {"io_open": io.open}
 
     def replacements(self):
-        return {name: getattr(self, name) for name in _WATCHED}
+        calls = {name: self.one(getattr(os, name), kind, there) for name, kind, there in ONE}
+        calls |= {name: self.two(getattr(os, name), kind) for name, kind in TWO}
+        return calls | {name: partial(getattr(self, name), getattr(os, name)) for name in OTHERS}
 
     def step(self, do, kind, path, *more):
         with self.lock:
@@ -108,18 +115,25 @@ class _Watch:
     def there(self, path):
         return os.path.lexists(f"{self.root}/{path}")
 
-    def mkdir(self, path, mode=0o777, *, dir_fd=None):
-        name = self.inside(path, dir_fd)
-        if name is None or self.there(name):
-            return self.real["mkdir"](path, mode, dir_fd=dir_fd)
-        return self.step(lambda: self.real["mkdir"](path, mode, dir_fd=dir_fd), "mkdir", name)
+    def one(self, real, kind, there):
+        """A call with one path, which changes something if that is there, or if it is not."""
 
-    def open(self, path, flags, mode=0o777, *, dir_fd=None):
-        name = self.inside(path, dir_fd)
+        def call(path, *arguments, dir_fd=None):
+            name, do = self.inside(path, dir_fd), partial(real, path, *arguments, dir_fd=dir_fd)
+            return do() if name is None or self.there(name) != there else self.step(do, kind, name)
 
-        def do():
-            return self.real["open"](path, flags, mode, dir_fd=dir_fd)
+        return call
 
+    def two(self, real, kind):
+        """A call with two paths."""
+
+        def call(source, target, **keywords):
+            self.step(partial(real, source, target), kind, self.inside(source), self.inside(target))
+
+        return call
+
+    def open(self, real, path, flags, mode=0o777, *, dir_fd=None):
+        name, do = self.inside(path, dir_fd), partial(real, path, flags, mode, dir_fd=dir_fd)
         if name is None or not flags & (os.O_CREAT | os.O_TRUNC):
             return do()
         if not self.there(name):
@@ -129,13 +143,8 @@ class _Watch:
     def io_open(self, file, mode="r", buffering=-1, *arguments, **keywords):
         name = None if isinstance(file, int) or not set(mode) & set("wxa") else self.inside(file)
         if name is None:
-            return self.real["io_open"](file, mode, buffering, *arguments, **keywords)
-
-        def do():
-            raw = _RawFile(file, mode.replace("b", "").replace("t", ""))
-            raw.watch = self
-            return raw
-
+            return self.io(file, mode, buffering, *arguments, **keywords)
+        do = partial(_RawFile, self, file, mode.replace("b", "").replace("t", ""))
         if not self.there(name):
             raw = self.step(do, "create", name)
         else:
@@ -144,48 +153,31 @@ class _Watch:
             return raw
         return io.BufferedWriter(raw) if "b" in mode else io.TextIOWrapper(io.BufferedWriter(raw), **keywords)
 
-    def pwrite(self, descriptor, data, offset):
-        name, data = self.inside(descriptor), bytes(data)
-        return self.step(lambda: self.real["pwrite"](descriptor, data, offset), "write", name, offset, data)
+    def pwrite(self, real, descriptor, data, offset):
+        data = bytes(data)
+        return self.step(lambda: real(descriptor, data, offset), "write", self.inside(descriptor), offset, data)
 
-    def ftruncate(self, descriptor, length):
-        name = self.inside(descriptor)
-        if os.fstat(descriptor).st_size == length:
-            return
-        self.step(lambda: self.real["ftruncate"](descriptor, length), "truncate", name, length)
+    def ftruncate(self, real, descriptor, length):
+        if os.fstat(descriptor).st_size != length:
+            self.step(lambda: real(descriptor, length), "truncate", self.inside(descriptor), length)
 
-    def fsync(self, descriptor):
+    def fsync(self, real, descriptor):
         name = self.inside(descriptor)
         if name is not None:
             self.step(lambda: None, "sync", name)
 
-    def rename(self, source, target, **keywords):
-        self.step(lambda: self.real["rename"](source, target), "rename", self.inside(source), self.inside(target))
 
-    def replace(self, source, target, **keywords):
-        self.step(lambda: self.real["replace"](source, target), "rename", self.inside(source), self.inside(target))
-
-    def link(self, source, target, **keywords):
-        self.step(lambda: self.real["link"](source, target), "link", self.inside(source), self.inside(target))
-
-    def _gone(self, call, kind, path, dir_fd):
-        name = self.inside(path, dir_fd)
-        if name is None or not self.there(name):
-            return call(path, dir_fd=dir_fd)
-        return self.step(lambda: call(path, dir_fd=dir_fd), kind, name)
-
-    def unlink(self, path, *, dir_fd=None):
-        return self._gone(self.real["unlink"], "unlink", path, dir_fd)
-
-    def rmdir(self, path, *, dir_fd=None):
-        return self._gone(self.real["rmdir"], "rmdir", path, dir_fd)
-
-
-_WATCHED = (*("mkdir", "open", "pwrite", "ftruncate", "fsync", "rename", "replace", "link", "unlink", "rmdir"),)
+ONE = (("mkdir", "mkdir", False), ("unlink", "unlink", True), ("rmdir", "rmdir", True))
+TWO = (("rename", "rename"), ("replace", "rename"), ("link", "link"))
+OTHERS = ("open", "pwrite", "ftruncate", "fsync")
 
 
 class _RawFile(io.FileIO):
     """An unbuffered file whose writes are steps."""
+
+    def __init__(self, watch, file, mode):
+        super().__init__(file, mode)
+        self.watch = watch
 
     def write(self, data):
         name, data = self.watch.inside(self.fileno()), bytes(data)
