@@ -164,7 +164,7 @@ def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
         (lambda: tosca.compare(store, "ranpac", options={"ranpac": {"expansion": "a"}}, increment=2), "cannot be 'a'"),
         (
             lambda: tosca.compare(store, "ranpac", options={"ranpac": {"expansion": 0}}, increment=2),
-            "0 random features",
+            "expansion cannot be 0",
         ),
         (lambda: tosca.sweep(store, {"lr": [0.1]}, ledger=tmp_path / "l", seeds=["a"]), "seeds cannot be"),
         (lambda: tosca.sweep(store, {"lrr": [0.1]}, ledger=tmp_path / "l"), "lr"),

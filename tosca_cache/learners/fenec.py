@@ -9,7 +9,7 @@ covariance is the identity.
 The published shrinkages and number of centres were found on the test rows of the published datasets.
 
 `log=3` is FeNeC-Log: logits of the (squared) distances to the three nearest centres of a class, by two numbers that the
-first task trains (`closed_form.centres.DistanceLogits`). What differs: they start at 0 and -1, where the official code draws both
+first task trains (`closed_form.centres`). What differs: they start at 0 and -1, where the official code draws both
 from N(0, 1) and few steps leave a sign that was drawn wrong; all rows of the task train them, where it holds out a fifth,
 which with its patience of as many epochs as there are decides nothing.
 """
