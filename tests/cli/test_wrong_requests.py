@@ -60,10 +60,10 @@ nano --device meta | 2 | device 'meta' is not available
 compare simplcil | 2 | did you mean 'simplecil'?
 compare simplecil --set teen.alpha=1 | 2 | 'teen' is not among the methods compared
 compare teen --set teen.alfa=1 | 2 | did you mean 'alpha'?
-compare teen --set teen.alpha=nan | 2 | alpha cannot be 'nan'
-compare teen --set teen.alpha=much | 2 | give a finite number
-compare ranpac --set ranpac.expansion=-5 | 2 | give a whole number from 0 on
-compare ranpac --set ranpac.selection=x | 2 | unknown selection 'x'
+compare teen --set teen.alpha=nan | 2 | alpha cannot be nan
+compare teen --set teen.alpha=much | 2 | Give a number of at least 0 and at most 1
+compare ranpac --set ranpac.expansion=-5 | 2 | Give an integer of at least 1
+compare ranpac --set ranpac.selection=x | 2 | selection cannot be 'x'
 compare simplecil --set simplecil.k=1 | 2 | it has none
 compare teen --set alpha=1 | 2 | write it as --set METHOD.OPTION=VALUE
 compare simplecil --seeds 0 | 2 | give a count of 1 or more

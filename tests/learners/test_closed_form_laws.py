@@ -222,14 +222,6 @@ def test_the_width_of_a_kernel_is_that_of_the_first_task():
         assert float(own.state()["classifier.features.gamma"]) == pytest.approx(gamma)
 
 
-def test_fourier_features_are_nearly_the_gaussian_kernel():
-    x, _, _, rows, _ = problem()
-    learner = learned("klda", x, np.zeros(len(x), int), [np.arange(len(x))], [1], expansion=40_000, gamma=0.03)
-    z = plain.fourier(rows[:9], learner.classifier.features)
-    kernel = np.exp(-0.03 * ((rows[:9, None] - rows[:9]) ** 2).sum(2))
-    np.testing.assert_allclose(z @ z.T, kernel, atol=0.03)
-
-
 def test_anacp_samples_have_the_mean_and_covariance_of_their_class():
     classifier = LEARNERS["anacp"](seed=5, per_class=20_000).classifier
     sigma = np.cov(np.random.default_rng(0).normal(size=(4, 30)) * [[1], [2], [3], [4]])

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from learners.test_learners import OPTIONS
 
 from tosca_cache.closed_form import shared
 from tosca_cache.config import Settings
@@ -14,25 +15,10 @@ from tosca_cache.tasks import Arrays, TaskStream
 
 DIM, CLASSES = 6, 4
 SETTINGS = Settings(epochs=2, batch_size=8, mlp_ratio=2, se_ratio=2)
-SMALL = {  # options that only cost time here
-    "acil": {"buffer": 20},
-    "acil-vit": {"buffer": 20},
-    "anacp": {"expansion": 20, "heads": 2, "per_class": 5},
-    "ds-al": {"buffer": 20},
-    "f-oal": {"buffer": 20},
-    "fly-cl": {"expansion": 20, "active": 0.2},
-    "klda": {"expansion": 20},
-    "klda-e": {"expansion": 20, "draws": 2},
-    "loranpac": {"expansion": 20, "rank": 10},
-    "randumb": {"expansion": 20},
-    "garm": {"buffer": 20},
-    "ranpac": {"expansion": 20},
-    "dkvb": {"heads": 2, "keys": 4, "key_dim": 3},
-    "slca": {"alignment_epochs": 1, "per_class": 8},
-    "mos": {"alignment_epochs": 1},
-    "proteus": {"mixing_epochs": 1},
-    "ovor-linear": {"draws": 20, "kept": 4},
-    "ovor-luca": {"draws": 20, "kept": 4},
+# As many random features as some of these stores have rows.
+SMALL = {
+    name: {option: 20 if option in ("buffer", "expansion") else value for option, value in options.items()}
+    for name, options in OPTIONS.items()
 }
 
 
@@ -106,7 +92,7 @@ def stream_of(store, views=2):
 def test_every_learner_on_every_store(monkeypatch, name, store):
     monkeypatch.setattr(shared, "EXPANSION", 20)
     stream = stream_of(store)
-    learner = LEARNERS[name](seed=1, settings=SETTINGS, **SMALL.get(name, {}))
+    learner = LEARNERS[name](**{"seed": 1, "settings": SETTINGS} | SMALL.get(name, {}))
     if (name, store) == ("slca", "huge features"):  # its linear head diverges, and that is said
         with pytest.raises(UsageError, match="NaN among them"):
             run_protocol(learner, stream)

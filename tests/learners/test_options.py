@@ -7,7 +7,14 @@ from tosca_cache.compare.cells import CompareRequest, parse_seeds
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS, learner_type
-from tosca_cache.learners.options import full_options, learns_together, method_names, options_of, parse_assignments
+from tosca_cache.learners.options import (
+    check_options,
+    full_options,
+    learns_together,
+    method_names,
+    options_of,
+    parse_assignments,
+)
 from tosca_cache.learners.protocol import run_protocol, run_protocols
 from tosca_cache.learners.simplecil import SimpleCil
 
@@ -55,10 +62,31 @@ def test_values_are_read_as_the_default_is(optioned, text, value):
     assert list(found.values()) == [value] and type(*found.values()) is type(value)
 
 
-@pytest.mark.parametrize("text", ["whole=1.5", "flag=1", "number=true", "whole=true"])
+@pytest.mark.parametrize("text", ["whole=1.5", "flag=1", "number=true", "whole=true", "whole=-1", "number=nan"])
 def test_values_of_another_type_are_refused(optioned, text):
     with pytest.raises(UsageError, match="cannot be"):
         parse_assignments([f"optioned.{text}"], ["optioned"])
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "remedy"),
+    [
+        ("teen", "alpha", 1.5, "at most 1"),
+        ("slda", "estimator", "best", "one of fixed, streaming, oas"),
+        ("fly-cl", "precision", "half", "one of float32, float64"),
+        ("fly-cl", "active", 0.0, "above 0"),
+        ("acil", "selection", "split", "one of fixed, gcv"),
+        ("klda", "gamma", -1.0, '"none"'),
+        ("dkvb", "heads", 0, "of at least 1"),
+        ("ranpac", "expansion", 0, "of at least 1"),
+        ("ovor-luca", "quantiles", 1, "a list"),
+    ],
+)
+def test_an_option_says_what_it_takes(name, option, value, remedy):
+    with pytest.raises(UsageError, match=f"{option} cannot be") as error:
+        check_options({name: {option: value}})
+    assert remedy in str(error.value)
+    check_options({name: dict(options_of(LEARNERS[name]))})
 
 
 def test_only_a_router_comes_from_the_configuration():

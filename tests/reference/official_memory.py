@@ -12,7 +12,6 @@ import torch
 from reference.closed_form_plain import class_means, softmax, unit
 from reference.official import Comparison, Scores, from_state, history
 from scipy.stats import linregress
-from sklearn.linear_model import LogisticRegression
 
 # AdaNPC
 
@@ -184,35 +183,6 @@ def lda(case):
 SHARES = [10 ** (step / 10) for step in range(-40, 1)]
 
 
-# Joint bounds
-
-
-def joint_logistic(c):
-    """scikit-learn's optimum on the standardised rows of all tasks: sum CE + |W|^2 / (2 C), C = 1 / (c n).
-
-    Of two classes it has one vector w, ours has W = (-w/2, w/2) with |W|^2 = |w|^2 / 2.
-    """
-
-    def scores(case):
-        found = []
-        for number in range(len(case.classes)):
-            x, labels = np.concatenate(case.x[: number + 1]), np.concatenate(case.labels[: number + 1])
-            mean, std = x.mean(0), x.std(0)
-            C = (2 if labels.max() == 1 else 1) / (c * len(x))
-            model = LogisticRegression(C=C, tol=1e-12, max_iter=10000).fit((x - mean) / std, labels)
-            logits = ((case.asked(number + 1) - mean) / std) @ model.coef_.T + model.intercept_
-            both = np.stack([-logits[:, 0] / 2, logits[:, 0] / 2], 1)
-            found.append(logits if logits.shape[1] > 1 else both)
-        return found
-
-    return scores
-
-
-def from_first(scores):
-    """Logits about their mean in each row: the optimum fixes them up to a constant."""
-    return lambda case: [each - each.mean(1, keepdims=True) for each in scores(case)]
-
-
 ONLINE = {"k": 5, "tau": 0.3, "beta": 0.25, "batch_size": 4}
 COMPARED = {
     "adanpc": [
@@ -226,9 +196,4 @@ COMPARED = {
         Comparison(dkvb_values(0.1), our_values(0.1), rtol=1e-4, atol=1e-5),
     ],
     "lda": [Comparison(lda, Scores("lda"), classes=True, rtol=1e-6, atol=1e-6)],
-    "joint-logistic": [
-        Comparison(
-            from_first(joint_logistic(1e-2)), from_first(Scores("joint-logistic", {"c": 1e-2})), rtol=1e-3, atol=1e-3
-        )
-    ],
 }

@@ -12,7 +12,7 @@ from sklearn.covariance import oas
 from sklearn.model_selection import StratifiedKFold
 
 from tosca_cache.closed_form.ridge import FOLD_LAMBDAS
-from tosca_cache.learners.fly_cl import LAMBDAS
+from tosca_cache.learners.ranpac import FLY_LAMBDAS
 
 SIZES = (8, 90)  # random features, of 48 rows
 
@@ -124,7 +124,7 @@ def fly_cl(parts, asked, classifier):
     (x, labels), P = joined(parts), drawn(classifier.features)
     count, (last, own) = round(0.25 * P.shape[1]), parts[-1]
     assert ((P != 0).sum(0) == 3).all()
-    lam = gcv(winners(last, P, count), one_hot(own, labels.max() + 1), LAMBDAS)
+    lam = gcv(winners(last, P, count), one_hot(own, labels.max() + 1), FLY_LAMBDAS)
     return winners(asked, P, count) @ ridge_weights(winners(x, P, count), one_hot(labels), lam)
 
 

@@ -33,8 +33,6 @@ class ClassCentres(ClassCovariances):
 
     def __init__(self, shrinkage: Shrinkage, *, count: int, seed: int, nearest: int = 0) -> None:
         super().__init__(shrinkage)
-        if count < 1:
-            raise ValueError(f"there cannot be {count} centres of a class")
         self.count, self.seed = count, seed
         self.centres: list[Tensor] = []  # of each class, [k, d]
         self.nearest, self.logits = nearest, DistanceLogits(seed) if nearest else None

@@ -41,8 +41,6 @@ class RandomFeatures(Stateful):
         activation: str = "relu",
         bias: bool = False,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"there cannot be {size} random features")
         self.size, self.seed, self.law, self.dtype = size, seed, law, dtype
         self.activation, self.bias = ACTIVATIONS[activation], bias
         self._projection: Tensor | None = None
@@ -104,8 +102,6 @@ class SparseCodes(RandomFeatures):
         self, size: int, *, seed: int, inputs: int = 100, active: float = 0.01, dtype: torch.dtype = torch.float64
     ) -> None:
         super().__init__(size, seed=seed, dtype=dtype)
-        if inputs < 1 or not 0 < active <= 1:
-            raise ValueError(f"{inputs} inputs and a share of {active} active: at least 1, and above 0 up to 1")
         self.inputs, self.kept = inputs, max(1, round(active * size))
 
     def apply(self, x: Tensor) -> Tensor:

@@ -37,8 +37,6 @@ class FourierFeatures(RandomFeatures):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(size, seed=seed, dtype=dtype)
-        if gamma is not None and not gamma > 0:
-            raise ValueError(f"gamma is {gamma}; it is positive")
         self.width, self.gamma = width, None if gamma is None else torch.tensor(gamma, dtype=torch.float64)
 
     def fit(self, x: Tensor) -> None:
@@ -80,8 +78,6 @@ class KernelFeatures(RandomFeatures):
 
     def __init__(self, size: int, *, seed: int, sigma: float) -> None:
         super().__init__(size, seed=seed)
-        if not sigma > 0:
-            raise ValueError(f"sigma is {sigma}; it is positive")
         self.most, self.sigma = size, sigma
         self.centres: Tensor | None = None  # [M, d]
 

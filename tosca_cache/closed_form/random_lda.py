@@ -42,8 +42,6 @@ class RandomLda(RandomRidge):
 
     def __init__(self, features: RandomFeatures, *, seed: int, ridge: float | None = None) -> None:
         super().__init__(features, seed=seed, lam=1.0 if ridge is None else ridge)
-        if ridge is not None and not ridge > 0:
-            raise ValueError(f"the ridge is {ridge}; it is positive")
         self.ridge = ridge
         self.counts = torch.empty(0, dtype=torch.float64)  # n_c, [C]
         self._discriminants: tuple[Tensor, Tensor] | None = None

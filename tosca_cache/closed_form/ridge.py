@@ -14,7 +14,6 @@ from tosca_cache.closed_form.roots import cholesky, column_major
 LAMBDAS = tuple(10.0**power for power in range(-8, 9))
 LEAST = 1e-10
 FITTED = 0.8  # of a task's rows; lambda is chosen by `split` on the others
-SELECTIONS = ("split", "gcv")
 FOLDS = 4
 FOLD_LAMBDAS = (*(10.0 ** (-4 + step / 2) for step in range(15)), 1e-8)  # of `folds`, in the order in which ties fall
 AT_ONCE = 1024  # rows or columns that are converted to float64 together

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import unit, votes
-from tosca_cache.errors import UsageError
-from tosca_cache.learners.base import FloatArray, Learner, register_learner
+from tosca_cache.config.checks import Count
+from tosca_cache.learners.base import FloatArray, Learner, Positive, register_learner
 from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
@@ -49,16 +49,13 @@ class AdaNpc(Learner):
     def __init__(
         self,
         *,
-        k: int = 100,
-        tau: float = 0.1,
+        k: Count = 100,
+        tau: Positive = 0.1,
         beta: float = 1.1,
-        batch_size: int = 32,
+        batch_size: Count = 32,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        for name, value in (("k", k), ("batch_size", batch_size)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}", where=name, remedy="use 1 or more")
         self.k, self.tau, self.beta, self.batch_size = k, tau, beta, batch_size
         self.transductive = beta <= 1
         self.memory = torch.empty(0, 0)  # [m, d]

@@ -15,10 +15,10 @@ from __future__ import annotations
 from typing import Any
 
 from tosca_cache.closed_form.contrast import SpreadMeans
-from tosca_cache.errors import UsageError
-from tosca_cache.learners.base import register_learner
+from tosca_cache.config.checks import Count
+from tosca_cache.learners.base import Positive, register_learner
 from tosca_cache.learners.closed import ClosedForm
-from tosca_cache.learners.ranpac import PRECISIONS
+from tosca_cache.learners.ranpac import PRECISIONS, Precision
 from tosca_cache.seeds import derive_seed
 
 
@@ -49,20 +49,15 @@ class AnaCp(ClosedForm):
     def __init__(
         self,
         *,
-        expansion: int = 5000,
-        heads: int = 3,
-        gamma: float = 100.0,
-        per_class: int = 100,
+        expansion: Count = 5000,
+        heads: Count = 3,
+        gamma: Positive = 100.0,
+        per_class: Count = 100,
         alpha: float = 1.0,
-        precision: str = "float32",
+        precision: Precision = "float32",
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if precision not in PRECISIONS:
-            remedy = f"choose of {', '.join(PRECISIONS)}"
-            raise UsageError(f"unknown precision {precision!r}", where="anacp", remedy=remedy)
-        if heads < 1 or per_class < 1:
-            raise ValueError(f"there cannot be {heads} heads and {per_class} samples of a class")
         self.classifier = SpreadMeans(
             expansion,
             heads=heads,

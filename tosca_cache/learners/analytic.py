@@ -1,4 +1,12 @@
-"""Analytic learning beside ACIL, by the same recursive least squares: DS-AL, GKEAL and F-OAL.
+"""Analytic learning by recursive least squares: ACIL, GARM, DS-AL, GKEAL and F-OAL.
+
+`acil`, and G-ACIL, which is the same recursion on tasks with rows of earlier classes. What differs from the official code:
+the backbone is frozen from the start, where there it is trained on the first task; and while there are at most 1.5 rows for
+each random feature, the inverse autocorrelation is kept in a smaller, equal form (`closed_form.recursive`).
+
+`garm`: rows of earlier classes may come in any task. As in the official code the weights of the classes have a mean of one,
+which is the unit of gamma. What differs: the backbone is frozen from the start, as for `acil`; and the official code keeps
+a Gram matrix [M, M] of every class, where here its square root is kept (`closed_form.balanced`).
 
 `ds-al` (AAAI 2024): a main stream, ridge regression on ReLU(x P) as in ACIL, and a compensation stream on tanh(x P) that
 learns what the main stream leaves of the new classes' targets; its scores are added with a weight C. What differs from the
@@ -19,14 +27,108 @@ A class needs one row in each of them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+from tosca_cache.closed_form.balanced import BalancedRidge
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.kernels import KernelFeatures
+from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.recursive import DualStream, RecursiveRidge
-from tosca_cache.learners.base import register_learner
+from tosca_cache.config.checks import Count
+from tosca_cache.learners.base import Positive, register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
+
+
+class Analytic(ClosedForm):
+    """Ridge regression of a fixed strength on random ReLU features."""
+
+    ridge: ClassVar[type[RecursiveRidge] | type[BalancedRidge]]
+    all_threads = True
+    adds_rows = True
+
+    def __init__(self, *, buffer: Count = 8192, gamma: Positive = 0.1, **common: Any) -> None:
+        super().__init__(**common)
+        features = RandomFeatures(buffer, seed=derive_seed(self.seed, "projection"), law="uniform")
+        self.classifier = self.ridge(features, gamma=gamma)
+
+
+@register_learner
+class Acil(Analytic):
+    """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
+
+    A class needs one row.
+
+    Arguments:
+        buffer: number M of random features. gamma: the ridge.
+        selection: `fixed`, as published: the ridge is gamma; `gcv`: it is chosen anew at each task by generalised
+            cross-validation over all rows so far, and no row is held out (it then stores what `ranpac` does).
+    """
+
+    name = "acil"
+    what = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706): recursive least squares on random ReLU features."
+    source = "ACIL (NeurIPS 2022) and G-ACIL (arXiv 2403.15706)"
+    agrees = (
+        "equal to the official code (ZHUANGHP/Analytic-continual-learning, analytic/ACIL.py and AnalyticLinear.py, "
+        "16c49d9) without its base training."
+    )
+    ridge = RecursiveRidge
+
+    def __init__(
+        self,
+        *,
+        buffer: Count = 8192,
+        gamma: Positive = 0.1,
+        selection: Literal["fixed", "gcv"] = "fixed",
+        **common: Any,
+    ) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, **common)
+        if selection == "gcv":
+            seed = derive_seed(self.seed, "projection")
+            self.classifier = RandomRidge(RandomFeatures(buffer, seed=seed, law="uniform"), seed=seed, selection="gcv")
+
+
+@register_learner
+class AcilViT(Acil):
+    """Stores what `acil` does.
+
+    Arguments:
+        buffer, gamma, selection: as those of `acil`. Gamma is published as 100 or 500, by dataset.
+    """
+
+    name = "acil-vit"
+    what = (
+        "ACIL (NeurIPS 2022) in the published setting for frozen vision transformers: a large buffer, a strong ridge."
+    )
+    source = "ACIL as run on frozen ViTs in MIN (NeurIPS 2025)"
+    agrees = (
+        "differs: the recursion of `acil` with other defaults; the published figures in this setting (MIN, "
+        "NeurIPS 2025) name buffer and ridge, and no code of that run is known to us."
+    )
+
+    def __init__(self, *, buffer: Count = 16_384, gamma: Positive = 100.0, **common: Any) -> None:
+        super().__init__(buffer=buffer, gamma=gamma, **common)
+
+
+@register_learner
+class Garm(Analytic):
+    """Stores square roots of the classes' Gram matrices, as many rows of M numbers as there were train rows.
+
+    Arguments:
+        buffer: number M of random features.
+        gamma: multiplies the identity that is added to sum_c w_c G_c, the Gram matrices of all classes with weights
+            w_c ~ 1 / n_c of mean 1 (n_c rows of class c). With as many rows of every class this is the ridge of `acil`.
+            The default is that of the official code.
+    """
+
+    name = "garm"
+    what = "Class-balanced analytic learning (AIR, arXiv 2408.10349): every class's Gram matrix divided by its count."
+    source = "AIR's GeneralizedARM (arXiv 2408.10349)"
+    agrees = (
+        "equal to the official code (ZHUANGHP/Analytic-continual-learning, analytic/AIR.py and AnalyticLinear.py, "
+        "16c49d9) without its base training."
+    )
+    ridge = BalancedRidge
 
 
 @register_learner
@@ -50,9 +152,9 @@ class DsAl(ClosedForm):
     def __init__(
         self,
         *,
-        buffer: int = 8192,
-        gamma: float = 0.1,
-        gamma_comp: float = 0.1,
+        buffer: Count = 8192,
+        gamma: Positive = 0.1,
+        gamma_comp: Positive = 0.1,
         ratio: float = 0.6,
         **common: Any,
     ) -> None:
@@ -83,7 +185,7 @@ class Gkeal(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, centres: int = 8192, gamma: float = 0.1, sigma: float = 10.0, **common: Any) -> None:
+    def __init__(self, *, centres: Count = 8192, gamma: Positive = 0.1, sigma: Positive = 10.0, **common: Any) -> None:
         super().__init__(**common)
         features = KernelFeatures(centres, seed=derive_seed(self.seed, "centres"), sigma=sigma)
         self.classifier = RecursiveRidge(features, gamma=gamma)
@@ -107,7 +209,7 @@ class FOal(ClosedForm):
     all_threads = True
     adds_rows = True
 
-    def __init__(self, *, buffer: int = 1000, gamma: float = 1.0, **common: Any) -> None:
+    def __init__(self, *, buffer: Count = 1000, gamma: Positive = 1.0, **common: Any) -> None:
         super().__init__(**common)
         seed = derive_seed(self.seed, "projection")
         features = RandomFeatures(buffer, seed=seed, law="uniform", activation="sigmoid", bias=True)

@@ -7,10 +7,11 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
+from annotated_types import Gt
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -37,6 +38,7 @@ __all__ = [
 
 SCORES_AT_ONCE = 2**22  # of test rows, in memory together
 LEAST_ROWS = 256
+Positive = Annotated[float, Gt(0)]
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.int64]
 
@@ -121,7 +123,8 @@ class Learner(Stateful, ABC):
         it computes with on the CPU, whatever its device.
     bound: True if it is a bound to compare learners with (it learns all tasks jointly, or is told the true task).
 
-    Arguments of every learner, all by keyword (a learner may have more of its own, with defaults):
+    Arguments of every learner, all by keyword (a learner may have more of its own, with defaults; what they take stands in
+    their annotations, which `options.check_options` holds values to):
         seed: of everything random; a learner draws by (seed, what for, task), never from a stream that goes on between
             tasks, so that a learner that was saved and loaded goes on as if it had not been.
         settings: of what it trains by gradient, if anything; the defaults are TOSCA's published ones.
@@ -191,7 +194,7 @@ class Learner(Stateful, ABC):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Goes on where another learner of the same arguments was."""
         super().load_state(
-            {name: t if name.startswith(self.on_cpu) else t.to(self.device) for name, t in state.items()}
+            {name: t.to("cpu" if name.startswith(self.on_cpu) else self.device) for name, t in state.items()}
         )
 
     def forget_class(self, index: int) -> bool:

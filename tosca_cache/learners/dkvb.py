@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.base import Stateful
+from tosca_cache.config.checks import Count
 from tosca_cache.devices import one_thread
-from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Task
@@ -61,16 +61,13 @@ class Dkvb(Learner):
     def __init__(
         self,
         *,
-        heads: int = 64,
-        keys: int = 256,
-        key_dim: int = 14,
+        heads: Count = 64,
+        keys: Count = 256,
+        key_dim: Count = 14,
         rate: float = 0.01,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        for name, value in (("heads", heads), ("keys", keys), ("key_dim", key_dim)):
-            if value < 1:
-                raise UsageError(f"{name} is {value}", where=name, remedy="use 1 or more")
         self.rate = rate
         self.codebook = Codebook(heads, keys, key_dim, seed=self.seed)
         self.values = torch.zeros(heads * keys, 0)

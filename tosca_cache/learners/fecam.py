@@ -19,7 +19,7 @@ each class's own covariance is in the scripts for vision transformers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,14 +27,13 @@ from torch import Tensor
 
 from tosca_cache.closed_form.mahalanobis import ClassCovariances, CommonCovariance, RowCorrelations, Shrinkage
 from tosca_cache.closed_form.means import unit
+from tosca_cache.config.checks import Count
 from tosca_cache.devices import one_thread
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Prediction, TestSet, register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
-
-COVARIANCES = ("full", "diagonal")
 
 
 class PerClass(ClosedForm):
@@ -113,17 +112,13 @@ class FeCam(PerClass):
         *,
         a1: float = 1.0,
         a2: float = 0.0,
-        shrinkages: int = 1,
+        shrinkages: Count = 1,
         tukey: float | None = None,
-        covariance: str = "full",
+        covariance: Literal["full", "diagonal"] = "full",
         unit_means: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if covariance not in COVARIANCES:
-            raise UsageError(
-                f"unknown covariance {covariance!r}", where=self.name, remedy=f"choose of {', '.join(COVARIANCES)}"
-            )
         self.tukey, self.unit_means = tukey, unit_means
         self.classifier = ClassCovariances(Shrinkage(a1, a2, shrinkages), diagonal=covariance == "diagonal")
 

@@ -9,7 +9,7 @@ covariance is the identity.
 The published shrinkages and number of centres were found on the test rows of the published datasets.
 
 `log=3` is FeNeC-Log: logits of the (squared) distances to the three nearest centres of a class, by two numbers that the
-first task trains (`closed_form.distance_logits`). What differs: they start at 0 and -1, where the official code draws both
+first task trains (`closed_form.centres`). What differs: they start at 0 and -1, where the official code draws both
 from N(0, 1) and few steps leave a sign that was drawn wrong; all rows of the task train them, where it holds out a fifth,
 which with its patience of as many epochs as there are decides nothing.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 from tosca_cache.closed_form.centres import ClassCentres
 from tosca_cache.closed_form.mahalanobis import Shrinkage
-from tosca_cache.errors import UsageError
+from tosca_cache.config.checks import Count
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.fecam import PerClass
 from tosca_cache.seeds import derive_seed
@@ -44,11 +44,7 @@ class FeNeC(PerClass):
         "one neighbour of the official code (btrojan-official/FeNeC, model.py, 1142cab)."
     )
 
-    def __init__(self, *, centres: int = 26, a1: float = 6.12, a2: float = 8.10, log: int = 0, **common: Any) -> None:
+    def __init__(self, *, centres: Count = 26, a1: float = 6.12, a2: float = 8.10, log: int = 0, **common: Any) -> None:
         super().__init__(**common)
-        if log < 0:
-            raise UsageError(
-                f"log is {log}", where="fenec.log", remedy="give 3 as published, or 0 for the nearest centre"
-            )
         seed = derive_seed(self.seed, "centres")
         self.classifier = ClassCentres(Shrinkage(a1, a2), count=centres, seed=seed, nearest=log)

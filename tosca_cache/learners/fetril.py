@@ -17,7 +17,7 @@ code:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,15 +25,13 @@ from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean, unit
 from tosca_cache.config import Settings
-from tosca_cache.errors import UsageError
-from tosca_cache.learners.base import FloatArray, Learner, register_learner
+from tosca_cache.learners.base import FloatArray, Learner, Positive, register_learner
 from tosca_cache.learners.heads import LinearKind
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.gradient import Group, cross_entropy, fit, task_steps
 from tosca_cache.train.loop import EpochDone
 
-CLASSIFIERS = ("hinge", "svc", "sgd")
 # Of FeCAM's repository.
 SGD = Settings(lr=0.05, momentum=0.9, weight_decay=5e-4, epochs=50, batch_size=128, eta_min=0.0)
 SVC_TOLERANCE = 1e-4
@@ -44,8 +42,7 @@ class FeTril(Learner):
     """Stores the class means [C, d]; the classifier [d + 1, C] only serves until the next task, unless trained by SGD.
 
     Arguments:
-        classifier: one of `CLASSIFIERS`.
-        metric: by which a past class finds its nearest current one, of `METRICS`.
+        classifier: see above. metric: by which a past class finds its nearest current one.
         C: weight of the errors against the size of the weights, for every classifier but `sgd`.
     """
 
@@ -60,11 +57,15 @@ class FeTril(Learner):
     learned = ("prototypes", "weights")
     on_cpu = learned
 
-    def __init__(self, *, classifier: str = "hinge", metric: str = "euclidean", C: float = 1.0, **common: Any) -> None:
+    def __init__(
+        self,
+        *,
+        classifier: Literal["hinge", "svc", "sgd"] = "hinge",
+        metric: Literal["cosine", "euclidean"] = "euclidean",
+        C: Positive = 1.0,
+        **common: Any,
+    ) -> None:
         super().__init__(**common)
-        for name, value, known in (("classifier", classifier, CLASSIFIERS), ("metric", metric, METRICS)):
-            if value not in known:
-                raise UsageError(f"{name} is {value!r}", where=name, remedy=f"choose one of {', '.join(known)}")
         self.classifier, self.metric, self.C = classifier, metric, C
         self.prototypes = NearestMean()
         self.weights = torch.empty(0, 0, dtype=torch.float64)  # [d + 1, C], the last row is the intercept
@@ -130,11 +131,8 @@ def by_sgd(groups: list[Tensor], before: Tensor, *, seed: int, task: int, device
     return torch.cat([rows["weight"][0], rows["bias"][0].unsqueeze(1)], 1).T.double().cpu().contiguous()
 
 
-METRICS = ("cosine", "euclidean")
-
-
 def nearest(past: Tensor, current: Tensor, *, metric: str) -> Tensor:
-    """For each past mean [P, d] the nearest of the current ones [K, d] by a metric of `METRICS`, [P]."""
+    """For each past mean [P, d] the nearest of the current ones [K, d] by a metric, [P]."""
     if metric == "cosine":
         return (unit(past) @ unit(current).T).argmax(1)
     return torch.cdist(past, current).argmin(1)

@@ -7,7 +7,6 @@ the classes as their second axis.
 from __future__ import annotations
 
 from math import sqrt
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,61 +21,39 @@ from tosca_cache.train.gradient import Tensors
 LINEAR_STD = 0.02
 
 
-class Kind(Protocol):
-    """How a model starts and what it computes. label: as it ends the name of a learner."""
-
-    label: str
-
-    def module(self, dim: int, settings: Settings, seed: int) -> Tensors:
-        """What all classes share, as it starts before the first task, [1, ...]."""
-
-    def rows(self, dim: int, classes: int, seed: int, task: int) -> Tensors:
-        """Rows of the head for the classes of a task, as they start, [1, classes, ...]."""
-
-    def adapt(self, module: Tensors, x: Tensor, settings: Settings) -> Tensor:
-        """What the head sees of features x [M, n, d], [M, n, d]."""
-
-    def logits(self, adapted: Tensor, module: Tensors, rows: Tensors) -> Tensor:
-        """Logits of the classes in `rows`, [M, n, classes]."""
-
-    def l1(self, module: Tensors) -> Tensor | None:
-        """Sum of |p| that the settings' L1 term weighs, [M]; None if there is nothing that it is for."""
-
-
 class LinearKind:
-    """x W^T + b on the raw feature: W truncated normal of standard deviation 0.02, b zero; nothing is shared."""
+    """x W^T + b on the raw feature: W truncated normal of standard deviation 0.02, b zero; nothing is shared.
 
-    label = "linear"
+    Other kinds of models override how they start and what they compute.
+    """
 
     def module(self, dim: int, settings: Settings, seed: int) -> Tensors:
-        """Nothing."""
+        """What all classes share, as it starts before the first task, [1, ...]: nothing."""
         return {}
 
     def rows(self, dim: int, classes: int, seed: int, task: int) -> Tensors:
-        """`weight` [1, classes, d] and `bias` [1, classes]."""
+        """Rows of the head for the classes of a task, as they start: `weight` [1, classes, d] and `bias` [1, classes]."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "linear rows", task))
         weight = torch.empty(1, classes, dim)
         torch.nn.init.trunc_normal_(weight, std=LINEAR_STD, generator=generator)
         return {"weight": weight, "bias": torch.zeros(1, classes)}
 
     def adapt(self, module: Tensors, x: Tensor, settings: Settings) -> Tensor:
-        """The feature itself."""
+        """What the head sees of features x [M, n, d], [M, n, d]: themselves."""
         return x
 
     def logits(self, adapted: Tensor, module: Tensors, rows: Tensors) -> Tensor:
-        """x W^T + b."""
+        """Logits of the classes in `rows`, [M, n, classes]: x W^T + b."""
         weight, bias = rows["weight"], rows["bias"].unsqueeze(1)
         return torch.baddbmm(bias, adapted.expand(len(weight), -1, -1), weight.transpose(1, 2))
 
     def l1(self, module: Tensors) -> Tensor | None:
-        """The L1 term is for modules."""
+        """Sum of |p| that the settings' L1 term weighs, [M]; None, as it is for modules."""
         return None
 
 
-class LucaKind:
+class LucaKind(LinearKind):
     """One LuCA module and a cosine head with a learned scale sigma; sigma counts to the module."""
-
-    label = "luca"
 
     def module(self, dim: int, settings: Settings, seed: int) -> Tensors:
         """The tensors of `Luca` as they start before task 0, and `sigma`."""

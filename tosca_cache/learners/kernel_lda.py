@@ -24,7 +24,8 @@ from typing import Any
 
 from tosca_cache.closed_form.kernels import FourierFeatures
 from tosca_cache.closed_form.random_lda import Ensemble, RandomLda
-from tosca_cache.learners.base import register_learner
+from tosca_cache.config.checks import Count
+from tosca_cache.learners.base import Positive, register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
 
@@ -58,7 +59,7 @@ class Klda(_KernelLda):
     )
 
     def __init__(
-        self, *, expansion: int = 5000, gamma: float | None = None, ridge: float = 1e-3, **common: Any
+        self, *, expansion: Count = 5000, gamma: Positive | None = None, ridge: Positive = 1e-3, **common: Any
     ) -> None:
         super().__init__(**common)
         self.classifier = self._member(expansion, gamma, ridge, "median")
@@ -78,11 +79,15 @@ class KldaEnsemble(_KernelLda):
     agrees = "differs: no official code of the ensemble was found; number of draws and scale of the distances are ours."
 
     def __init__(
-        self, *, draws: int = 3, expansion: int = 5000, gamma: float | None = None, ridge: float = 1e-3, **common: Any
+        self,
+        *,
+        draws: Count = 3,
+        expansion: Count = 5000,
+        gamma: Positive | None = None,
+        ridge: Positive = 1e-3,
+        **common: Any,
     ) -> None:
         super().__init__(**common)
-        if draws < 1:
-            raise ValueError(f"there cannot be {draws} draws")
         self.classifier = Ensemble([self._member(expansion, gamma, ridge, "median", draw) for draw in range(draws)])
 
 
@@ -107,6 +112,6 @@ class RanDumb(_KernelLda):
         "flipped images."
     )
 
-    def __init__(self, *, expansion: int = 10_000, gamma: float | None = None, **common: Any) -> None:
+    def __init__(self, *, expansion: Count = 10_000, gamma: Positive | None = None, **common: Any) -> None:
         super().__init__(**common)
         self.classifier = self._member(expansion, gamma, None, "scale")

@@ -1,4 +1,4 @@
-"""L2 pull towards the parameters after the previous task (arXiv 2203.17269; methods.md 14.3).
+"""L2 pull towards the parameters after the previous task (arXiv 2203.17269; methods.md 14.3), and no pull: fine-tuning.
 
 loss = cross-entropy over all classes seen + coefficient * sum (theta - anchor)^2, over all that existed after the
 previous task: rows of earlier classes, and for `l2-luca` one module that goes on from task to task, and the scale of
@@ -7,6 +7,10 @@ its cosine head. The first task has no anchor: a fresh LuCA is no point to stay 
 What differs from the paper: it pulls the attention weights of the backbone, and trains by a binary cross-entropy with
 prediction distillation; here is neither. Its code was not found, and its coefficient is not known to us: 0.1 is no
 published value, choose it on a sweep.
+
+`finetune` trains one linear head over all classes seen, task after task, with nothing against forgetting: without rows of
+earlier classes the loss pushes their scores down as long as there is anything to gain. The backbone is frozen, so that this
+is the floor of heads on cached features, not of fine-tuned backbones.
 """
 
 from __future__ import annotations
@@ -22,6 +26,22 @@ from tosca_cache.learners.heads import LinearKind, LucaKind
 from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Step
+
+
+@register_learner
+class FineTune(SingleModuleLearner):
+    """One linear head on the raw features, trained by cross-entropy over all classes seen."""
+
+    name = "finetune"
+    what = "Fine-tuning of one linear head, task after task, with nothing against forgetting: the floor."
+    source = "sequential fine-tuning of a linear head, the usual lower bound"
+    agrees = (
+        "no official code: the usual floor, equal to a plain loop of SGD; models/finetune.py of "
+        "sun-hailong/LAMDA-PILOT (commit 2647455) trains the backbone too, and by the task's own classes alone, "
+        "where here nothing holds the scores of the old ones."
+    )
+    kind = LinearKind()
+    own_classes = False
 
 
 class Anchored(TaskTrainer["L2"]):
@@ -46,6 +66,7 @@ class Anchored(TaskTrainer["L2"]):
 class L2(SingleModuleLearner):
     """Arguments: coefficient: of the squared distance to the parameters after the previous task."""
 
+    what = "L2 pull towards the parameters after the previous task."
     source = "L2 regularisation towards the previous model (arXiv 2203.17269)"
     agrees = (
         "equal to the paper's equations (its L2 parameter regularisation) in what it adds to the loss; official code was "

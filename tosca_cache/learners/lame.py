@@ -19,20 +19,20 @@ on its batch, so it belongs into no table of learners that answer row by row. Ag
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import unit
+from tosca_cache.config.checks import Count
 from tosca_cache.devices import one_thread
 from tosca_cache.errors import UsageError
-from tosca_cache.learners.base import FloatArray, Learner, learner_type, register_learner
+from tosca_cache.learners.base import FloatArray, Learner, Positive, learner_type, register_learner
 from tosca_cache.seeds import numpy_generator
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
-AFFINITIES = ("knn", "rbf")
 ITERATIONS, TOLERANCE = 100, 1e-8
 FLOOR = 1e-10  # of a probability
 
@@ -44,7 +44,7 @@ class Lame(Learner):
     Arguments:
         base: name of an exemplar-free learner that answers row by row; it has its own defaults.
         temperature: of the base learner's scores. The default suits cosines, 1 suits logits.
-        affinity, k: one of `AFFINITIES`, and its number of neighbours. The official default is `rbf`; why not here, above.
+        affinity, k: kind, and its number of neighbours. The official default is `rbf`; why not here, above.
         strength: weight of the affinity; 0 gives the base predictions.
         batch_size: rows that see each other.
     """
@@ -62,11 +62,11 @@ class Lame(Learner):
         self,
         *,
         base: str = "simplecil",
-        temperature: float = 1 / 16,
-        affinity: str = "knn",
-        k: int = 5,
+        temperature: Positive = 1 / 16,
+        affinity: Literal["knn", "rbf"] = "knn",
+        k: Count = 5,
         strength: float = 1.0,
-        batch_size: int = 64,
+        batch_size: Count = 64,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -76,10 +76,6 @@ class Lame(Learner):
                 f"{base} is no base for LAME",
                 where="base",
                 remedy="use an exemplar-free learner that answers row by row",
-            )
-        if affinity not in AFFINITIES:
-            raise UsageError(
-                f"affinity is {affinity!r}", where="affinity", remedy=f"choose one of {', '.join(AFFINITIES)}"
             )
         self.base = kind(seed=self.seed, settings=self.settings, device=self.device, engine=self.engine)
         self.temperature, self.strength, self.batch_size = temperature, strength, batch_size

@@ -18,15 +18,11 @@ frozen store has only what comes after it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.streaming_lda import StreamingLda
-from tosca_cache.errors import UsageError
+from tosca_cache.closed_form.lda import Lda, StreamingLda
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
-
-ESTIMATORS = ("fixed", "streaming", "oas")
 
 
 @register_learner
@@ -74,11 +70,10 @@ class Slda(ClosedForm):
     )
     adds_rows = True
 
-    def __init__(self, *, shrinkage: float = 1e-4, estimator: str = "fixed", **common: Any) -> None:
+    def __init__(
+        self, *, shrinkage: float = 1e-4, estimator: Literal["fixed", "streaming", "oas"] = "fixed", **common: Any
+    ) -> None:
         super().__init__(**common)
-        if estimator not in ESTIMATORS:
-            remedy = f"choose of {', '.join(ESTIMATORS)}"
-            raise UsageError(f"unknown estimator {estimator!r}", where="slda", remedy=remedy)
         if estimator == "streaming":
             self.classifier = StreamingLda(shrinkage=shrinkage)
         elif estimator == "oas":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tosca_cache.devices import one_thread
 from tosca_cache.learners.base import FloatArray, Learner
-from tosca_cache.learners.heads import Kind, joined
+from tosca_cache.learners.heads import LinearKind, joined
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import (
     Group,
@@ -91,7 +91,7 @@ class GradientMethod(Learner):
     all classes seen, whose rows are all trained. training: what is special in a task.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[LinearKind]
     own_classes: ClassVar[bool]
     training: ClassVar[type[TaskTrainer[Any]]] = TaskTrainer
 

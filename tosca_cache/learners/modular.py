@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tosca_cache.config import Settings
 from tosca_cache.learners.heads import LucaKind, luca_of
 from tosca_cache.learners.learning import GradientMethod, TaskTrainer
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.parameters import Head
-from tosca_cache.train.engines import Engine
 from tosca_cache.train.gradient import of_one
 
 
@@ -20,17 +18,6 @@ class Modular(GradientMethod, Tosca):
     """TOSCA with another way to train a module; `observe` comes from `GradientMethod`, all that is asked from `Tosca`."""
 
     kind = LucaKind()
-
-    def __init__(
-        self,
-        *,
-        router: str,
-        seed: int = 1993,
-        settings: Settings | None = None,
-        device: torch.device | str = "cpu",
-        engine: Engine | None = None,
-    ) -> None:
-        super().__init__(settings, seed=seed, router=router, device=device, engine=engine)
 
     def freeze(self, training: TaskTrainer[Any], model: int, weight: Tensor) -> None:
         """Adds the trained module to the bank, takes over sigma and the rows of a head, and fits the router.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
-from types import MappingProxyType
-from typing import Any
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+from annotated_types import Ge
 
 from tosca_cache.config import Settings, TrainConfig
-from tosca_cache.config.checks import nearest
+from tosca_cache.config.checks import Described, Kind, OrNone, accept, is_kind, nearest
 from tosca_cache.config.schema import default_of
 from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import LEARNERS, Learner, learner_type
@@ -73,7 +74,7 @@ def _takes(method: type[Learner], option: str, value: Any) -> bool:
 
 
 def parse_assignments(texts: Sequence[str], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """{method: {option: value}} of METHOD.OPTION=VALUE texts; a value is read as what the option's default is.
+    """{method: {option: value}} of METHOD.OPTION=VALUE texts; a value is read as what the option takes.
 
     Raises `UsageError` for a text that is none, a method that is not compared, an option that it has not, and a value
     that the option cannot have.
@@ -91,8 +92,8 @@ def parse_assignments(texts: Sequence[str], methods: Sequence[str]) -> dict[str,
                 where=where,
                 remedy=f"did you mean {nearest(method, methods)!r}? Compared: {', '.join(methods)}",
             )
-        default = _known_option(method, option, where)
-        found.setdefault(method, {})[option] = _value(value.strip(), default, option, where)
+        kind = _known_kind(method, option, where)
+        found.setdefault(method, {})[option] = accept(kind, option, _read(value.strip(), kind), where)
     return found
 
 
@@ -104,67 +105,59 @@ def parse_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
 
 
 def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises `UsageError` for a method that does not exist, an option that it has not, and a value of another type."""
+    """Raises `UsageError` for a method that does not exist, an option that it has not, or a value that it does not take."""
     for method, values in options.items():
         learner_type(method)
         for option, value in values.items():
             where = f"{method}.{option}"
-            default = _known_option(method, option, where)
-            if not _is_like(value, default):
-                raise _not_like(value, default, option, where)
+            accept(_known_kind(method, option, where), option, value, where)
 
 
-def _known_option(method: str, option: str, where: str) -> Any:
-    known = options_of(learner_type(method))
+@cache
+def _kinds(method: type[Learner]) -> Mapping[str, Kind]:
+    """What each option takes: as its constructor annotates it, or as its default is."""
+    hints: dict[str, Any] = {}
+    for kind in reversed(method.__mro__):
+        if "__init__" in vars(kind):
+            with suppress(NameError, TypeError):  # of a plugin whose annotations stand for nothing
+                hints |= get_type_hints(vars(kind)["__init__"], include_extras=True)
+    return {
+        name: _kind(hints.get(name, type(default)) if name in hints or default is not None else float | None)
+        for name, default in options_of(method).items()
+    }
+
+
+def _kind(hint: Any) -> Kind:
+    """A type as `config.checks` has it: None is written `none`, whole numbers count from 0 unless they say otherwise."""
+    if get_origin(hint) in (Union, UnionType):
+        return Annotated[_kind(next(part for part in get_args(hint) if part is not type(None))), OrNone("none")]
+    if get_origin(hint) is tuple or hint is tuple:
+        return Annotated[tuple[Any, ...], Described("a list")]
+    plain = {int: Ge(0), float: Described("a finite number"), str: Described("a text")}
+    return Annotated[hint, plain[hint]] if hint in plain else hint
+
+
+def _known_kind(method: str, option: str, where: str) -> Kind:
+    known = _kinds(learner_type(method))
     if option not in known:
         hint = f"did you mean {nearest(option, known)!r}? Its options: {', '.join(known)}" if known else "it has none"
         raise UsageError(f"{method} has no option {option!r}", where=where, remedy=hint)
     return known[option]
 
 
-def _value(text: str, default: Any, option: str, where: str) -> Any:
-    if isinstance(default, tuple):
+def _read(text: str, kind: Kind) -> Any:
+    """The value that a text stands for."""
+    if is_kind(kind, tuple):
         return tuple(_literal(part.strip()) for part in text.split(",") if part.strip())
-    if isinstance(default, str):
-        return text
-    value = _literal(text)
-    if not _is_like(value, default):
-        raise _not_like(text, default, option, where)
-    return float(value) if type(default) is float else value
-
-
-def _is_like(value: Any, default: Any) -> bool:
-    """Whether a value can stand in the place of a default; whatever it is in the place of None."""
-    if isinstance(default, tuple):
-        return isinstance(value, list | tuple)
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    if type(default) is int:
-        return type(value) is int and value >= 0
-    return default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
-
-
-def _not_like(value: Any, default: Any, option: str, where: str) -> UsageError:
-    kinds = {
-        type(None): "a finite number",
-        bool: "true or false",
-        int: "a whole number from 0 on",
-        float: "a finite number",
-        str: "a text",
-        tuple: "a list",
-    }
-    remedy = f"give {kinds[type(default)]}, for example {str(default).lower()}"
-    return UsageError(f"{option} cannot be {value!r}"[:200], where=where, remedy=remedy)
+    return text if is_kind(kind, str, Literal) else _literal(text)
 
 
 def _literal(text: str) -> Any:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     for kind in (int, float):
-        try:
+        with suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
     return text
 
 

@@ -7,13 +7,13 @@ SimpleCIL. The temperature of the logits changes no prediction and is left out.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean, unit
-from tosca_cache.errors import UsageError
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
@@ -37,10 +37,8 @@ class Teen(Learner):
     learned = ("classifier", "base")
     on_cpu = learned
 
-    def __init__(self, *, alpha: float = 0.5, tau: float = 16.0, **common: Any) -> None:
+    def __init__(self, *, alpha: Annotated[float, Ge(0), Le(1)] = 0.5, tau: float = 16.0, **common: Any) -> None:
         super().__init__(**common)
-        if not 0 <= alpha <= 1:
-            raise UsageError(f"alpha is {alpha}", where="alpha", remedy="use a number from 0 to 1")
         self.alpha, self.tau = alpha, tau
         self.classifier = NearestMean()
         self.base = 0  # how many classes the base session had

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from time import perf_counter
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, epoch_batches
-from tosca_cache.train.engines import Engine, Learned, learn_task
+from tosca_cache.train.engines import Learned, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
 
@@ -38,12 +38,9 @@ class Tosca(Learner):
     """The published method on cached features.
 
     Arguments:
-        settings: of training; the defaults are the published ones.
-        seed: of initialisation, batch order and views.
         router: name of a router (`tosca_cache.routing.ROUTERS`), or `batch`: the reference's mean entropy over batches of
             `routing_batch_size` rows in file order, which leaks the task and exists to reproduce published figures.
-        device, dtype: where and in what the module is trained.
-        engine: what trains it; PyTorch if None.
+        dtype: in what modules are trained.
     """
 
     name = "tosca"
@@ -60,14 +57,12 @@ class Tosca(Learner):
         self,
         settings: Settings | None = None,
         *,
-        seed: int = 1993,
         router: str = "sample",
         routing_batch_size: int = 48,
-        device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        engine: Engine | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(seed=seed, settings=settings, device=device, engine=engine)
+        super().__init__(settings=settings, **common)
         self.dtype = dtype
         self.router = None if router == BATCH_ROUTER else make_router(router)
         self.transductive = self.router is None
