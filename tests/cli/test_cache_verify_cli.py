@@ -62,6 +62,9 @@ def test_a_damaged_store_is_listed_and_mended(store):
     damage(store, "zarr.json")
     (problem,) = tosca_cache.verify_store(store).problems
     assert problem.where == "zarr.json" and problem.mendable
+    damage(store, "manifest.json", "manifest.copy.json")
+    listed = tosca("cache", "ls", "--root", store.parent, code=0).output
+    assert listed.count(store.name) == 2 and "?" in listed, "in the table, and what is wrong with it below"
 
 
 def test_the_test_fraction_is_kept(made, tmp_path):
