@@ -127,6 +127,20 @@ def test_a_changed_shard_is_not_what_a_store_was_made_of(tmp_path):
     assert "14 of its images have changed since" in tosca("extract", *how, "--views", "2", code=0).output
 
 
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+def test_a_file_that_was_replaced_is_read_as_it_is_now(kind, tmp_path):
+    def made(rows):
+        file = tmp_path / f"all.{kind}"
+        file.unlink(missing_ok=True)
+        (write_stream if kind == "arrow" else pq.write_table)(table(rows), file)
+        dataset = load_dataset(str(file), test_fraction=0.4)
+        places = [(split, row) for split in ("train", "test") for row in range(len(dataset.splits[split]))]
+        return {dataset.open(*place).tobytes() for place in places}
+
+    first, *others = samples("train")
+    assert made([first, *others]) > made(others) != set()
+
+
 def test_which_rows_are_for_testing(tmp_path):
     pq.write_table(table(samples("train")), tmp_path / "all.parquet")
     with pytest.raises(UsageError, match="no test split of their own"):

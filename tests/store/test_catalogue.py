@@ -20,8 +20,8 @@ def root(tmp_path_factory):
     other = toy_spec(dataset=toy_spec().dataset | {"name": "other"})
     with open_writer(store_path(folder, other), other) as writer:
         publish(writer, writer.pending()[0], ARRAYS)
-    (folder / "broken").mkdir()
-    (folder / "broken" / "manifest.json").write_text("{}")
+    (folder / "wrecked--nano").mkdir()
+    (folder / "wrecked--nano" / "manifest.json").write_text("{}")
     (folder / "README.md").write_text("not a store")
     (folder / "empty").mkdir()
     return folder
@@ -83,6 +83,7 @@ def test_why_there_is_none_or_more_than_one(root, tmp_path):
     for dataset, said in {
         "cub": r"no store of cub yet(.|\n)*tosca extract --dataset cub --backbone nano --views 2",
         "other": "unfinished",
+        "wrecked": r"is damaged(.|\n)*wrecked--nano --repair",
     }.items():
         with pytest.raises(StoreError, match=said):
             find_store(root, dataset, WANTED)

@@ -61,10 +61,18 @@ def serve(
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS
         )
-        listening.listen(128)  # from now on, so that nobody who reads this line is refused
-        echo(f"serving {model} on {_address(listening)} (Ctrl-C ends)")
+
+        class Server(uvicorn.Server):
+            """Says where it is when it answers, and Ctrl-C is its own."""
+
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                """Begins to answer."""
+                await super().startup(sockets)
+                if self.started:
+                    echo(f"serving {model} on {_address(listening)} (Ctrl-C ends)")
+
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            Server(config).run(sockets=[listening])
         except KeyboardInterrupt:
             echo("stopped", err=True)
 

@@ -141,6 +141,12 @@ def _group(file: str, group: int, column: str) -> Any:
     return _arrow().parquet.ParquetFile(file, memory_map=True).read_row_group(group, columns=[column]).column(column)
 
 
+def forget() -> None:
+    """Opens no file as it was when it was listed before: it may be another one by now."""
+    for kept in (_open, _group_ends, _group):
+        kept.cache_clear()
+
+
 def _label_column(file: Path, names: list[str], declared: list[str], label: str | None) -> str:
     if label is not None and label not in names:
         raise UsageError(

@@ -63,6 +63,7 @@ def load_packed(
     splits = _by_split([path.name] if path.is_file() else _files(path, suffix))
     left_out = {"files of another split": splits.pop(HELD_OUT)} if HELD_OUT in splits else {}
     rows, places, orders = [], {}, []
+    arrow.forget()
     for split, files in splits.items():
         said = (split or "train") if "test" in splits else None
         for file in files:

@@ -142,6 +142,9 @@ def choose_store(
     elif stores:
         problem, where = f"The store of {dataset} is unfinished.", stores[0][0].path
         remedy = "Run the `tosca extract` command that began it again; what is done is kept."
+    elif damaged := [s for s in summaries if s.state == DAMAGED and s.path.name.startswith(f"{dataset}--")]:
+        problem, where = str(damaged[0].problem), damaged[0].path
+        remedy = f"Mend it: tosca cache verify {shlex.quote(str(where))} --repair"
     raise StoreError(problem, where=where, remedy=remedy)
 
 
