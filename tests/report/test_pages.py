@@ -60,6 +60,7 @@ def test_the_numbers_come_back_nothing_points_outside_and_charts_are_said_in_wor
 
 @given(st.lists(st.one_of(st.text(max_size=40), st.sampled_from(EVIL)), min_size=2, max_size=6))
 @example(EVIL)
+@example(["", " "])
 def test_names_are_text_in_every_part(names):
     words, n = tuple(dict.fromkeys([*names, "b"])), ["n"] * len(names)
     targets = [run_values(names), store_values(names), sweep_values(words=words)]

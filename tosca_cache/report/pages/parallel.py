@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tosca_cache.report.pages.blocks import Axis, Brush, Figure, Value
 from tosca_cache.report.pages.svg import number, picture, tag
-from tosca_cache.report.sweeps import point_words
+from tosca_cache.report.sweeps import plain, point_words
 from tosca_cache.report.tables import with_spread
 
 MOST_AXES, MOST_TICKS = 9, 6
@@ -85,7 +85,7 @@ def _axis(name: str, values: Sequence[Any]) -> tuple[Axis, AxisScale]:
 
 
 def _word(value: Any) -> str:
-    return "(none)" if value is None else point_words({"": value}).strip()
+    return "(none)" if value is None else plain(value)
 
 
 def _place(axis: Axis, scale: AxisScale, value: Any) -> float:
