@@ -6,9 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gram import add_gram
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import NearestMean
+from tosca_cache.closed_form.random_ridge import RandomRidge
+from tosca_cache.closed_form.recursive import RecursiveRidge
 from tosca_cache.closed_form.ridge import Ridge, solve
 
 
@@ -83,3 +86,28 @@ def test_rows_of_float32_are_summed_nearly_as_in_float64_whatever_they_have_in_c
     scatter = x.double().sub(x.double().mean(0)).square().sum(0).mean() if rows else 0.0
     assert (found - wanted).abs().max() <= 1e-5 * scatter + 1e-12 * wanted.abs().max()  # rounding of x - mean: 4e-6
     assert torch.equal(found, found.T)
+
+
+MADE = {
+    "lda": Lda,
+    "mean": NearestMean,
+    "ridge": Ridge,
+    "random": lambda: RandomRidge(RandomFeatures(20, seed=0), seed=0, lam=1.0),
+    "recursive": lambda: RecursiveRidge(RandomFeatures(20, seed=0), gamma=1.0),
+}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_a_state_stays_as_it_is_whoever_learns_on(make):
+    """The one that gave it, and one that took it."""
+    generator = torch.Generator().manual_seed(0)
+    rows, labels = torch.randn(60, 6, generator=generator, dtype=torch.float64), torch.arange(60) % 4
+    giver, taker = make(), make()
+    giver.observe(rows, labels, 4)
+    state = giver.state()
+    kept = {name: tensor.clone() for name, tensor in state.items()}
+    taker.load_state(state)
+    for one in (giver, taker):
+        one.observe(rows[:7] + 1, labels[:7], 4)
+    assert state.keys() == kept.keys() and all(torch.equal(state[name], kept[name]) for name in kept)
+    assert torch.equal(giver.scores(rows), taker.scores(rows))

@@ -97,6 +97,15 @@ def compare(
     with resumable("it goes on with what is not finished"), CellProgress(console, after=page) as progress:
         found = run_compare(request, opened, ledger, reporter=progress)
     page.finish()
+    _say(found, form, published=published, as_json=as_json)
+    if not no_report:
+        page_of_comparison(found, ledger, made)
+    if any(row["failed"] for row in found["rows"]):
+        raise typer.Exit(1)
+
+
+def _say(found: dict[str, Any], form: str, *, published: bool, as_json: bool) -> None:
+    """Prints a comparison, which gets what was published beside it if that is asked for."""
     if published:
         from tosca_cache.compare.published import beside
 
@@ -105,10 +114,6 @@ def compare(
         echo_json(found)
     else:
         _print(found, form)
-    if not no_report:
-        page_of_comparison(found, ledger, made)
-    if any(row["failed"] for row in found["rows"]):
-        raise typer.Exit(1)
 
 
 def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -71,6 +71,11 @@ class RecursiveRidge(Solved):
     def state(self) -> dict[str, Tensor]:
         """What is kept; R is copied, which is subtracted from in place."""
         return {name: t.clone() if name == "R" else t for name, t in super().state().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """As any other; R is copied."""
+        super().load_state(state)
+        self.R = None if self.R is None else self.R.clone()
 
     def _leave_dual(self, h: Tensor) -> None:
         self.W = self.weights() if self.targets else h.new_zeros(h.shape[1], 0)

@@ -233,6 +233,7 @@ def on_workers(store: Store, data: Data, engine: Engine, workers: Workers) -> It
     path = str(store.path.resolve())  # a worker may stand in another folder
 
     def run(blocks: Sequence[Block]) -> Iterator[list[Finished]]:
+        """What the blocks give, each as soon as it is there."""
         left, deaths = dict(enumerate(blocks)), 0
         while left:
             jobs = [(path, str(folder), engine.name, n, block) for n, block in left.items()]
