@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from tosca_cache.datasets.sources import Source
+from tosca_cache.datasets.registry import KnownDataset
 
 
 def image(number, side=16):
@@ -48,14 +48,14 @@ def tarred(members, mode="w:gz", **options):
 
 
 def source_for(archive, name="birds.zip", **changes):
-    """The source of an archive that holds `tree()`."""
+    """The named dataset of an archive that holds `tree()`."""
     fields = {
         "name": "birds",
         "archive": name,
         "md5": hashlib.md5(archive).hexdigest(),
         "stated_by": "the test",
-        "counts": (2, 6, 4),
-        "place": "birds",
+        **dict(zip(("classes", "train", "test"), (2, 6, 4), strict=True)),
+        "places": ("birds",),
         "url": "http://127.0.0.1:9/birds.zip",
     }
-    return Source(**fields | changes)
+    return KnownDataset(**fields | changes)

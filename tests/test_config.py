@@ -208,42 +208,31 @@ def test_written_settings_read_back_equal(tmp_path_factory, changes, idle, confi
         assert (back.task_sizes, back.increment, back.class_order, back.shuffle) == (None, 3, None, True)
 
 
-@pytest.mark.parametrize(
-    ("given", "key"),
-    [
+def test_what_is_said_twice_is_refused_and_what_is_below_is_overruled(tmp_path):
+    for said, key in (
         ({"task_sizes": "2,3", "increment": 5}, "increment"),
         ({"task_sizes": [2, 3], "init_cls": 5}, "init_cls"),
         ({"class_order": ["a", 1], "shuffle": False}, "shuffle"),
-    ],
-)
-def test_what_is_said_twice_is_refused(tmp_path, given, key):
-    decider = next(iter(given))
-    with pytest.raises(ConfigError, match=f"{key} is given, but {decider} says") as raised:
-        resolve(overrides=given)
-    assert raised.value.where == f"{key} (command line)"
-    path = write(tmp_path / "mine.toml", {decider: given[decider]})
-    with pytest.raises(ConfigError, match=f"Leave {key} out, or set {decider} to"):
-        resolve(config=path, overrides={key: given[key]})
-    write(path, {key: given[key]})
-    assert resolve(config=path, overrides={decider: given[decider]}).origin[key] == "default"
-
-
-def test_sizes_of_tasks_are_refused_beside_domains_and_overruled_from_above(tmp_path):
-    for key in ("increment", "init_cls"):
-        path = write(tmp_path / "both.toml", {"incremental": "domains", key: 10})
-        for layers, where in (
-            ({"overrides": {"incremental": "domains", key: 10}}, f"{key} (command line)"),
-            ({"config": path}, f"{key} (file {path})"),
-            ({"config": "digits-domains", "overrides": {key: 10}}, f"{key} (command line)"),
-        ):
-            with pytest.raises(ConfigError, match="each domain is a task") as raised:
-                resolve(**layers)
-            assert raised.value.where == where
-        with pytest.raises(ConfigError, match="each domain is a task"):
-            TrainConfig(incremental="domains", **{key: 3})
-    for config, asked in (("vtab", {}), (None, {"dataset": "omnibenchmark"})):  # whose increment nobody has given
-        resolved = resolve(config=config, overrides=asked | {"incremental": "domains"})
-        assert (resolved.config.incremental, resolved.config.increment) == ("domains", TrainConfig().increment)
-        assert resolved.origin["increment"] == "default"
+    ):
+        decider = next(iter(said))
+        with pytest.raises(ConfigError, match=f"{key} is given, but {decider} says") as raised:
+            resolve(overrides=said)
+        assert raised.value.where == f"{key} (command line)"
+        path = write(tmp_path / "mine.toml", {decider: said[decider]})
+        with pytest.raises(ConfigError, match=f"Leave {key} out, or set {decider} to"):
+            resolve(config=path, overrides={key: said[key]})
+        write(path, {key: said[key]})
+        assert resolve(config=path, overrides={decider: said[decider]}).origin[key] == "default"
+    path = write(tmp_path / "both.toml", {"incremental": "domains", "increment": 10})
+    for layers, where in (
+        ({"overrides": {"incremental": "domains", "init_cls": 10}}, "init_cls (command line)"),
+        ({"config": path}, f"increment (file {path})"),
+        ({"config": "digits-domains", "overrides": {"increment": 10}}, "increment (command line)"),
+    ):
+        with pytest.raises(ConfigError, match="each domain is a task") as raised:
+            resolve(**layers)
+        assert raised.value.where == where
+    resolved = resolve(config="vtab", overrides={"incremental": "domains"})  # whose increment nobody has given
+    assert resolved.config.increment == TrainConfig().increment and resolved.origin["increment"] == "default"
     back = resolve(config="digits-domains", overrides={"incremental": "classes", "increment": 5}).config
     assert (back.incremental, back.increment) == ("classes", 5)

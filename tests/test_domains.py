@@ -96,7 +96,7 @@ def test_shots_are_of_each_class_of_the_later_domains():
         make([[4] * 5] * 4, shots=5)
 
 
-def test_rows_that_make_no_domains_are_refused(make_store, tmp_path):
+def test_rows_and_protocols_that_make_no_domains_are_refused(make_store, tmp_path):
     whole, holed = arrays(TWO), arrays([[2] * 5, [2, 2, 0, 2, 2], [2] * 5, [2] * 5])
     absent = arrays([[2] * 5, [0] * 5, [2] * 5, [2] * 5])
     homeless, few = (Arrays(whole.features, whole.labels, domains=d) for d in (None, whole.domains[:3]))
@@ -117,17 +117,11 @@ def test_rows_that_make_no_domains_are_refused(make_store, tmp_path):
     with pytest.raises(StoreError, match="one domain only") as raised:
         TaskStream.from_store(store, incremental="domains")
     assert raised.value.where == str(store.path)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
+    for options, said in (
         ({"incremental": "domains", "increment": 2}, "each domain is a task"),
         ({"incremental": "domains", "init_cls": 2}, "each domain is a task"),
         ({"incremental": "classes"}, "how many classes"),
         ({"incremental": "both", "increment": 2}, "cannot bring 'both'"),
-    ],
-)
-def test_impossible_streams_are_refused(options, said):
-    with pytest.raises(UsageError, match=said):
-        make(TWO, **options)
+    ):
+        with pytest.raises(UsageError, match=said):
+            make(TWO, **options)

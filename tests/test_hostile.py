@@ -18,13 +18,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-import zarr
 from campaign import times
 from commands import tosca as tosca_command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from reference.setting import REFERENCE
 
 import tosca_cache as tosca
 from tosca_cache.store.manifest import seal
@@ -260,23 +258,6 @@ def with_damage(damage, number):
     return spoil
 
 
-def with_features(number, rows, split):
-    """Spoils a store by features of one number."""
-
-    def spoil(path):
-        zarr.open(str(path / split / "features"), mode="r+")[:rows] = number
-
-        def change(body):
-            for index, shard in enumerate(body["shards"][split]):
-                data = (path / split / "features" / f"c.{index}.0.0").read_bytes()
-                shard["features"] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            return body
-
-        reseal(path, change)
-
-    return spoil
-
-
 def with_provenance(change, sealed):
     def spoil(path):
         changed = change_json(path / "provenance.json", change)
@@ -286,14 +267,11 @@ def with_provenance(change, sealed):
     return spoil
 
 
-ODD = {"number": st.sampled_from([math.nan, math.inf, -math.inf, 65504.0, 6e-8, 0.0])}
-ODD |= {"rows": st.sampled_from([1, 9, 29]), "split": st.sampled_from(["train", "test"])}
 NAMED = st.sampled_from(["class", "domain", "dataset", "backbone", "tag", "left_out", "numerics", "skipped"])
 SPOILED_STORES = {
     "manifest": changes(values | deep).map(lambda change: lambda path: reseal(path, change)),
     "names": st.builds(with_name, texts, NAMED),
     "files": st.builds(with_damage, damages(), st.integers(0, 997)),
-    "features": st.builds(with_features, **ODD),
     "provenance": st.builds(with_provenance, changes(values | deep), st.booleans()),
 }
 
@@ -456,21 +434,6 @@ def toml(value):
         else f"{json.dumps(name)} = {json.dumps(found)}"
         for name, found in sections
     )
-
-
-SETTING = REFERENCE | {"dataset": "cub", "init_cls": 3, "increment": 3, "backbone_type": "vit_nano", "epochs": 2}
-SETTING |= {"mlp_ratio": 4, "se_ratio": 4, "scheduler": "steplr", "milestones": [1], "memory_size": 3}
-
-
-@some(3)
-@given(change=changes(values | deep))
-def test_settings_of_the_reference_that_were_changed(store, change):
-    def spoil(path):
-        (path.parent / "x.json").write_text(json.dumps(change(SETTING)))
-
-    with spoiled(store, spoil) as (path, out):
-        asked = ("--store", path, "--config", path.parent / "x.json", "--runs", out, "--epochs", "1")
-        run("train", *asked, may_fail_silently=True)
 
 
 # Folders and lists of images

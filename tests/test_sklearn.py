@@ -52,9 +52,6 @@ def test_labels_may_be_new_at_any_time(method, tmp_path):
     np.testing.assert_array_equal(other.predict_proba(X), clf.predict_proba(X))
     other.partial_fit(*blobs([8]))
     assert other.classes_.tolist() == [0, 2, 4, 7, 8]
-    other.forget(8)
-    assert other.classes_.tolist() == [0, 2, 4, 7]
-    assert set(other.predict(blobs([8])[0])) <= {0, 2, 4, 7}
 
 
 def test_in_pipelines_and_cross_validation():
@@ -75,6 +72,8 @@ def test_a_learner_that_cannot_take_more_rows_of_a_class_refuses_them():
         clf.partial_fit(blobs([2])[0], ["x"] * 20)
 
 
-def test_calibrated_probabilities_and_novelty():
+def test_calibrated_probabilities_are_those_of_held_out_rows():
     clf = FeatureClassifier("lda", calibrate=True).fit(*blobs([0, 1, 2], 60))
-    assert clf.novelty(blobs([5, 6])[0]).mean() > clf.novelty(blobs([0, 1], seed=7)[0]).mean() + 0.3
+    X, y = blobs([0, 1, 2], 60, seed=7)
+    found = clf.predict_proba(X)
+    assert found.max() < 1 and found.argmax(1).tolist() == y.tolist()

@@ -67,7 +67,7 @@ def test_sizes_and_labels_that_do_not_match_are_refused():
     good = Arrays(np.zeros((4, 1, 2), np.float32), np.array([0, 0, 1, 1]))
     for labels, message in (
         ([0, 0, 1, 2], "labels run from"),
-        ([0, 0, 1], "4 feature rows but 3 labels"),
+        ([0, 0, 1], "4 rows, but 3 of them have a label"),
         ([0, 0, 0, 0], "class b has no test rows"),
     ):
         with pytest.raises(StoreError, match=message):

@@ -220,15 +220,12 @@ def test_requests_that_cannot_be(arguments, option):
     assert raised.value.where == option
 
 
-def test_a_cluster_that_does_not_answer():
+def test_a_cluster_that_does_not_answer_and_libraries_that_are_not_there(monkeypatch):
+    for backend, module in (("dask", "distributed"), ("ray", "ray")):
+        with monkeypatch.context() as patch, pytest.raises(UsageError, match=rf"tosca-cache\[{backend}\]"):
+            patch.setitem(sys.modules, module, None)
+            Workers(backend, 2, "127.0.0.1:1")
     pytest.importorskip("ray")
     with pytest.raises(ToscaError, match="no cluster of Ray") as raised, Workers("ray", 2, "127.0.0.1:1"):
         pass
     assert raised.value.where == "127.0.0.1:1" and "--scheduler" in raised.value.remedy
-
-
-@pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_a_library_that_is_not_there(backend, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, {"dask": "distributed", "ray": "ray"}[backend], None)
-    with pytest.raises(UsageError, match=rf"tosca-cache\[{backend}\]"):
-        Workers(backend, 2, "127.0.0.1:1")

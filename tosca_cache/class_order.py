@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tosca_cache.config import INCREMENTAL
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.splits import Arrays, check_every_class, check_labels, checked_domains
+from tosca_cache.splits import Arrays, check_numbers
 
 IntArray = NDArray[np.int64]
 
@@ -237,50 +237,42 @@ class ClassOrder:
         return tuple(names)
 
 
-def by_class(train: Arrays, test: Arrays, class_names: Sequence[str], sizes: list[int], order: IntArray) -> ClassOrder:
-    """Learned labels are positions in the class order; raises `StoreError` if a class has no rows in a split."""
-    for split, arrays in (("train", train), ("test", test)):
-        check_labels(split, arrays, class_names)
-        check_every_class(split, arrays, class_names)
-    positions = np.arange(len(class_names), dtype=np.int64)
-    learned = np.empty_like(positions)
-    learned[order] = positions
-    names = tuple(class_names[c] for c in order)
-    return ClassOrder(sizes, positions, order, names, (), learned[train.labels], learned[test.labels])
-
-
-def by_domain(
-    train: Arrays, test: Arrays, class_names: Sequence[str], domain_names: Sequence[str], *, seed: int, shuffle: bool
+def numbered(
+    train: Arrays, test: Arrays, class_names: Sequence[str], domain_names: Sequence[str], protocol: Protocol
 ) -> ClassOrder:
-    """A class index for each class of each domain: domains in their order, classes as listed within a domain.
+    """The tasks of a protocol and the class index of every row, in the order in which they are learned.
 
-    Raises `StoreError` if rows have no domain, or if a class of a domain has rows in one split only.
+    Where tasks are classes these are places in the class order; where they are domains, those classes of each domain that
+    have rows, domains in their order, classes as listed. Raises `StoreError` for rows without a class or a domain that
+    exists, and if a class (of a domain) has rows in one split only.
     """
-    domains = []
-    for split, arrays in (("train", train), ("test", test)):
-        check_labels(split, arrays, class_names)
-        domains.append(checked_domains(split, arrays, domain_names))
-    tasks, C = domain_order(np.concatenate(domains), seed, shuffle=shuffle), len(class_names)
-    place = np.zeros(len(domain_names), dtype=np.int64)
-    place[tasks] = np.arange(len(tasks))
-    keys = [place[own] * C + arrays.labels for own, arrays in zip(domains, (train, test), strict=True)]
-    present = np.union1d(*keys)
-    for split, found in zip(("train", "test"), keys, strict=True):
-        missing = np.setdiff1d(present, found)
+    C, splits = len(class_names), {"train": train, "test": test}
+    for split, arrays in splits.items():
+        rows = len(arrays.features) if arrays.rows is None else len(arrays.rows)
+        check_numbers(split, "label", arrays.labels, rows, C)
+    if protocol.incremental == "domains":
+        for split, arrays in splits.items():
+            domains = np.empty(0, dtype=np.int64) if arrays.domains is None else arrays.domains
+            check_numbers(split, "domain", domains, len(arrays.labels), len(domain_names))
+        of = [arrays.domains for arrays in splits.values() if arrays.domains is not None]
+        tasks, order = domain_order(np.concatenate(of), protocol.seed, shuffle=protocol.shuffle), np.arange(C)
+        place = np.zeros(len(domain_names), dtype=np.int64)
+        place[tasks] = np.arange(len(tasks))
+        keys = [place[own] * C + arrays.labels for own, arrays in zip(of, splits.values(), strict=True)]
+        present = np.union1d(*keys)
+        sizes, domain_names = np.bincount(present // C, minlength=len(tasks)).tolist(), [domain_names[d] for d in tasks]
+    else:
+        sizes, order, domain_names = protocol.sizes_of(C), protocol.order_of(class_names), ()
+        keys, present = [np.argsort(order)[arrays.labels] for arrays in splits.values()], np.arange(C)
+    numbers = [np.searchsorted(present, key) for key in keys]
+    names = tuple(class_names[c] for c in order)
+    found = ClassOrder(sizes, present % C, order, names, tuple(domain_names), *numbers)
+    for split, key in zip(splits, keys, strict=True):
+        missing = np.flatnonzero(~np.isin(present, key))
         if len(missing):
-            task, c = divmod(int(missing[0]), C)
             raise StoreError(
-                f"class {class_names[c]} of domain {domain_names[tasks[task]]} has no {split} rows "
-                f"({len(missing)} such classes)",
+                f"class {found.learned_names[missing[0]]} has no {split} rows ({len(missing)} such classes)",
                 where=f"split {split}",
-                remedy="add images of it to that domain or remove the class there, then extract again",
+                remedy="add images of it there or remove the class, then extract again",
             )
-    return ClassOrder(
-        sizes=np.bincount(present // C, minlength=len(tasks)).tolist(),
-        class_of=present % C,
-        order=np.arange(C, dtype=np.int64),
-        class_names=tuple(class_names),
-        domain_names=tuple(domain_names[domain] for domain in tasks),
-        train=np.searchsorted(present, keys[0]),
-        test=np.searchsorted(present, keys[1]),
-    )
+    return found

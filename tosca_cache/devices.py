@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,34 +71,25 @@ def on_cores(function: Callable[[T], R], items: Iterable[T], threads: int) -> li
 
 def free_memory(device: torch.device | None = None) -> int:
     """Bytes that are free on a device, or of this machine; a number beyond all sizes where the system does not say."""
+    return _memory(device, "MemAvailable", 0)
+
+
+def total_memory(device: torch.device | None = None) -> int:
+    """Bytes that a device or this machine has, free or not; as `free_memory`."""
+    return _memory(device, "MemTotal", 1)
+
+
+def _memory(device: torch.device | None, name: str, place: int) -> int:
+    """What Linux says under a name, or CUDA at a place. Cached files, which Linux gives up when asked, are available."""
     if device is not None and device.type == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info(device)[0])
-    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
-        return 1 << 62
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
-
-
-def total_memory(device: torch.device) -> int:
-    """Bytes that a device or this machine has, free or not; as `free_memory`."""
-    if device.type == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[1])
-    if "SC_PHYS_PAGES" not in os.sysconf_names:
-        return 1 << 62
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _reclaimable() -> int:
-    """Bytes of cached files, which Linux gives up when memory is asked for."""
+        return int(torch.cuda.mem_get_info(device)[place])
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 (not a file of the user's)
-            facts = dict(line.split(":", 1) for line in file)
-        return max(0, int(facts["MemAvailable"].split()[0]) - int(facts["MemFree"].split()[0])) * 1024
+        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        return int(facts[name].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return 0
+        return 1 << 62
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

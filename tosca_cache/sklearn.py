@@ -42,7 +42,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             as long. Without it, probabilities are the softmax of the scores.
 
     Attributes, once fitted:
-        classes_: labels, sorted. model_: the `tosca_cache.model.classifier.Model`. n_features_in_.
+        classes_: labels, sorted. model_: the `tosca_cache.model.classifier.Model`, which has scores and novelty, too.
+        n_features_in_.
     """
 
     model_: Model
@@ -77,36 +78,14 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels, [n]."""
-        check_is_fitted(self)
-        found: NDArray[Any] = self.classes_[self.decision_function_all(X).argmax(1)]
+        rows = self._rows(X)
+        found: NDArray[Any] = self.classes_[self.model_.scores(rows)[:, self._columns()].argmax(1)]
         return found
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities, [n, C], in the order of `classes_`."""
         rows = self._rows(X)
         return self.model_.probabilities(rows)[:, self._columns()]
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Scores, [n, C] in the order of `classes_`; of two classes the difference of their scores, [n]."""
-        scores = self.decision_function_all(X)
-        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def decision_function_all(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Scores, [n, C], in the order of `classes_`, of however many classes."""
-        rows = self._rows(X)
-        return self.model_.scores(rows)[:, self._columns()]
-
-    def novelty(self, X: ArrayLike) -> NDArray[np.float64]:
-        """How little rows look like any of the classes, from 0 to 1, [n]; 0 without `calibrate`."""
-        rows = self._rows(X)
-        return self.model_.novelty.of(rows)
-
-    def forget(self, label: Any) -> bool:
-        """Forgets a class; whether nothing of it is left in the learner's state (see `Model.forget`)."""
-        check_is_fitted(self)
-        exact = self.model_.forget(str(label))
-        self.classes_ = self.classes_[self.classes_ != label]
-        return exact
 
     def save(self, path: str | Path) -> None:
         """Writes it as a model's folder, which `tosca predict --features` and `load` open; no pickle."""

@@ -166,33 +166,15 @@ def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
         )
 
 
-def check_labels(split: str, arrays: Arrays, class_names: Sequence[str]) -> None:
-    """Raises `StoreError` unless every row has a label, of an existing class."""
-    labels, classes = arrays.labels, len(class_names)
-    rows = len(arrays.features) if arrays.rows is None else len(arrays.rows)
-    if len(labels) != rows:
-        raise StoreError(
-            f"{rows} feature rows but {len(labels)} labels",
-            where=f"split {split}",
-            remedy="extract again",
-        )
-    if len(labels) and not (labels.min() >= 0 and labels.max() < classes):
-        raise StoreError(
-            f"labels run from {labels.min()} to {labels.max()}, but there are {classes} classes",
-            where=f"split {split}",
-            remedy="extract the dataset again",
-        )
-
-
-def check_every_class(split: str, arrays: Arrays, class_names: Sequence[str]) -> None:
-    """Raises `StoreError` if a class has no rows."""
-    missing = np.flatnonzero(np.bincount(arrays.labels, minlength=len(class_names)) == 0)
-    if len(missing):
-        raise StoreError(
-            f"class {class_names[missing[0]]} has no {split} rows ({len(missing)} such classes)",
-            where=f"split {split}",
-            remedy="add images of it or remove the class, then extract again",
-        )
+def check_numbers(split: str, what: str, found: IntArray, rows: int, count: int) -> None:
+    """Raises `StoreError` unless every row of a split has a number (its label, or its domain) of those that exist."""
+    problem = None
+    if len(found) != rows:
+        problem = f"{rows} rows, but {len(found)} of them have a {what}"
+    elif len(found) and not (found.min() >= 0 and found.max() < count):
+        problem = f"{what}s run from {found.min()} to {found.max()}, but there are {count}"
+    if problem is not None:
+        raise StoreError(problem, where=f"split {split}", remedy="extract the dataset again")
 
 
 def check_first_task(arrays: Arrays, first: Sequence[str]) -> None:
@@ -211,21 +193,3 @@ def check_first_task(arrays: Arrays, first: Sequence[str]) -> None:
         where="--init-cls, --seed",
         remedy="train with the seed, class order and first task of `tosca adapt`, or adapt for this stream and extract",
     )
-
-
-def checked_domains(split: str, arrays: Arrays, domain_names: Sequence[str]) -> IntArray:
-    """The domain of every row, [n]; raises `StoreError` unless each has one, of those that exist."""
-    domains = np.empty(0, dtype=np.int64) if arrays.domains is None else arrays.domains
-    if len(domains) != len(arrays.labels):
-        raise StoreError(
-            f"{len(arrays.labels)} rows, but {len(domains)} of them have a domain",
-            where=f"split {split}",
-            remedy="extract the dataset again",
-        )
-    if len(domains) and not (domains.min() >= 0 and domains.max() < len(domain_names)):
-        raise StoreError(
-            f"domains run from {domains.min()} to {domains.max()}, but there are {len(domain_names)}",
-            where=f"split {split}",
-            remedy="extract the dataset again",
-        )
-    return domains

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from tosca_cache.class_order import (
     IntArray,
     Protocol,
-    by_class,
-    by_domain,
     class_order,
     domain_order,
     few_shot,
     given_order,
+    numbered,
     task_sizes,
 )
 from tosca_cache.errors import UsageError
@@ -128,11 +127,7 @@ class TaskStream(Shown):
         **protocol: Any,
     ) -> None:
         self.protocol, self.pieces = (asked := Protocol(**protocol)), "last"
-        if asked.incremental == "domains":
-            found = by_domain(train, test, class_names, domain_names, seed=asked.seed, shuffle=asked.shuffle)
-        else:
-            sizes, order = asked.sizes_of(len(class_names)), asked.order_of(class_names)
-            found = by_class(train, test, class_names, sizes, order)
+        found = numbered(train, test, class_names, domain_names, asked)
         self.sizes, self.class_of, self.order = found.sizes, found.class_of, found.order
         self.class_names, self.domain_names = found.class_names, found.domain_names
         self.stops = np.cumsum(self.sizes).tolist()

@@ -83,7 +83,7 @@ def test_they_are_kept_dropped_or_refused(folder):
         "images that stand in several classes": several,
         "train images that are also in test": ["train/a/0.png"],
     }
-    assert not dropped.unchecked and not find_duplicates(dropped)
+    assert not dropped.unchecked and not find_duplicates(dropped).lines()
     assert dropped.open("train", 0).tobytes() == copied.open("train", 2).tobytes()
     shutil.copy(folder / "train" / "a" / "2.png", folder / "test" / "a" / "third.png")
     with pytest.raises(DatasetError, match="leaves 1 classes without images in train: 'a'"):

@@ -40,7 +40,7 @@ def test_a_missing_dataset_says_all_that_is_needed_and_an_unknown_one_suggests_t
         known, text = REGISTRY[{"cifar224": "cifar100"}.get(name, name)], str(raised.value)
         for needed in (tmp_path / known.places[0], known.wanted, known.published, known.md5):
             assert str(needed) in text
-    for name, near in (("digit", "digits"), ("imagenet-r", "imagenetr"), ("CUB", "cub")):
+    for name, near in (("digit", "digits"), ("CUB", "cub")):
         with pytest.raises(UsageError, match=near):
             load_dataset(name, data_root=tmp_path)
     for name in ("digits", "digits-domains", "glyphs", "cifar100"):

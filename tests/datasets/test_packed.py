@@ -162,7 +162,7 @@ def test_labels_by_an_option(tmp_path):
     made = table(rows, metadata=False).rename_columns(["image", "what", "id"])
     made = made.set_column(1, "what", pa.array([f"=cmd|{c}\x1b" for _, c in rows]))
     pq.write_table(made, tmp_path / "a.parquet")
-    for label, said in (({}, "which column"), ({"label": "who"}, "no column 'who'")):
+    for label, said in (({}, "no column 'label'"), ({"label": "who"}, "no column 'who'")):
         with pytest.raises(UsageError, match=said):
             load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2, **label)
     dataset = load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2, label="what")
@@ -175,19 +175,6 @@ def test_labels_by_an_option(tmp_path):
         load_dataset(str(tmp_path / "a.tar"), test_fraction=0.2)
     with pytest.raises(UsageError, match="names of folders"):
         load_dataset("digits", label="x")
-
-
-def test_a_backbone_is_adapted_to_a_table_whose_labels_have_another_name(tmp_path):
-    rows = samples("train")
-    pq.write_table(table(rows, metadata=False).rename_columns(["image", "what", "id"]), tmp_path / "a.parquet")
-    how = ("--dataset", tmp_path / "a.parquet", "--backbone", "vit_nano", "--increment", "2", "--epochs", "1")
-    rest = ("--test-fraction", "0.2", "--out", tmp_path / "adapted")
-    assert "--label" in tosca("adapt", *how, *rest, code=2).output
-    tosca("adapt", *how, *rest, "--label", "what", "--name", "a", code=0)
-    card = json.loads((tmp_path / "adapted" / "a" / "card.json").read_text())
-    assert sorted(card["first_task"]["classes"]) == ["0", "1"] and card["first_task"]["train_rows"] == 6
-    planned = tosca("run", *how[:4], "--increment", "2", "--adapt", "--label", "what", *rest[:2], "--plan", code=0)
-    assert "--label what --name" in planned.output and "8 train images of the first task" in planned.output
 
 
 def test_rows_whose_image_is_refused(tmp_path):
@@ -221,11 +208,18 @@ def _negative():
     return bytes(head) + bytes(1024)
 
 
+def _long_name():
+    head = tarfile.TarInfo("././@LongLink")
+    head.type, head.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
+    return head.tobuf(tarfile.GNU_FORMAT) + bytes(4096)
+
+
 GOOD = [("0.png", image(0)), ("0.cls", b"0")]
 BAD_TARS = {
     "cut in a file": (lambda: tarred(GOOD, "w")[:900], "cut off"),
     "cut between files": (lambda: tarred([*GOOD, *GOOD], "w")[:1536], "end is missing"),
     "compressed": (lambda: tarred(GOOD), "damaged"),
+    "a name without end": (_long_name, "header that is too long"),
     "less than no bytes": (_negative, "less than no bytes"),
     "link": (lambda: tarred([*GOOD, (_link("1.png", "/etc/passwd"), None)], "w"), "neither a file nor a folder"),
     "no label": (lambda: tarred(GOOD[:1], "w"), "no label"),

@@ -12,7 +12,7 @@ from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
     from tosca_cache.datasets.fetch import Fetched
-    from tosca_cache.datasets.sources import Source
+    from tosca_cache.datasets.registry import KnownDataset
 
 Mirror = Annotated[
     str | None,
@@ -76,13 +76,12 @@ def fetch_dataset(name: str, data_root: Path, *, quiet: bool = False, **how: Any
     """Fetches one dataset with a bar, and says what it is; see `datasets.fetch.fetch` for `how` and what it raises."""
     from tosca_cache.bars import counting
     from tosca_cache.datasets.fetch import fetch as fetch_it
-    from tosca_cache.datasets.sources import source_of
+    from tosca_cache.datasets.registry import source_of
 
     source = source_of(name)
     if not quiet:
         place = how.get("mirror") or how.get("file") or source.origin
-        size = f"{source.size / 1e6:,.0f} MB" if source.size else "size not published (told when the download begins)"
-        echo(f"{source.name}: {source.archive}, {size}, from {place}")
+        echo(f"{source.name}: {source.archive}, {_size(source)}, from {place}")
     with counting(make_console(stderr=True), bytes=True) as step:
         found = fetch_it(source, data_root, step=step, **how)
     if not quiet:
@@ -90,22 +89,27 @@ def fetch_dataset(name: str, data_root: Path, *, quiet: bool = False, **how: Any
     return found
 
 
+def _size(source: KnownDataset) -> str:
+    return f"{source.size / 1e6:,.0f} MB" if source.size else "size not published (told when the download begins)"
+
+
 def _print(found: Fetched) -> None:
     from tosca_cache.datasets import known
 
     classes, train, test = found.counts
     images = f"{train} train and {test} test images" if test else f"{train} images"
-    echo(f"  {'was there already' if found.was_there else 'here'}: {found.folder} ({classes} classes, {images})")
-    if found.record is not None:
-        echo(f"  {found.record['bytes']:,} bytes, sha256 {found.record['sha256']}")
-        echo(f"  checked: {found.record['checked']}")
-    given = str(found.folder) if test else f"{found.folder} --test-fraction 0.2"
-    echo(f"  next: tosca extract --dataset {found.source.name if known(found.source.name) else given}")
+    echo(f"  {'here' if found.checked else 'was there already'}: {found.folder} ({classes} classes, {images})")
+    if found.checked is not None:
+        echo(f"  {found.size:,} bytes, sha256 {found.sha256}")
+        echo(f"  checked: {found.checked}")
+    given = found.source.name if known(found.source.name) else str(found.folder)
+    echo(f"  next: tosca extract --dataset {given}{'' if test else ' --test-fraction 0.2'}")
 
 
 def _row(found: Fetched) -> dict[str, Any]:
     counts = dict(zip(("classes", "train", "test"), found.counts, strict=True))
-    return {"name": found.source.name, "folder": str(found.folder), **counts, "record": found.record}
+    archive = {"bytes": found.size, "sha256": found.sha256, "checked": found.checked}
+    return {"name": found.source.name, "folder": str(found.folder), **counts, **archive}
 
 
 def _weights(name: str, *, quiet: bool) -> dict[str, Any]:
@@ -123,37 +127,14 @@ def _weights(name: str, *, quiet: bool) -> dict[str, Any]:
 
 
 def _print_list(data_root: Path, *, as_json: bool) -> None:
-    from tosca_cache.datasets.fetch import listing
+    from tosca_cache.datasets import REGISTRY
 
-    rows = listing(data_root)
+    rows = [(source, (data_root / source.place).is_dir()) for source in REGISTRY.values() if source.archive]
     if as_json:
-        echo_json([_listed(*row) for row in rows])
+        names = ("name", "classes", "train", "test", "archive", "origin", "size", "md5", "sha256", "stated_by", "place")
+        echo_json([{name: getattr(source, name) for name in names} | {"here": here} for source, here in rows])
         return
-    from rich.table import Table
-
-    console = make_console()
-    table = Table(title=f"datasets that can be fetched, into {data_root}", title_justify="left")
-    for name in ("name", "size", "classes", "train", "test", "checksum", "status"):
-        table.add_column(
-            name, justify="right" if name in ("size", "classes", "train", "test") else "left", no_wrap=True
-        )
-    for source, here, record in rows:
-        size = record["bytes"] if record else source.size
-        known = "sha256" if source.sha256 else "md5"
-        counts = (str(count) if count else "-" for count in source.counts or ())
-        state = "here" if here else ("with a browser" if source.url is source.drive is None else "")
-        table.add_row(source.name, f"{size / 1e6:,.0f} MB" if size else "?", *counts, known, state)
-    console.print(table)
-    for source, _, _ in rows:
-        console.print(
-            f"{source.name}: {source.archive} from {source.origin}; checksum: {source.stated_by}", soft_wrap=True
-        )
-    console.print("?: the size is not published; it is told when the download begins", soft_wrap=True)
-
-
-def _listed(source: Source, here: bool, record: dict[str, Any] | None) -> dict[str, Any]:
-    counts = dict(zip(("classes", "train", "test"), source.counts or (), strict=True))
-    plain = {
-        name: getattr(source, name) for name in ("archive", "origin", "size", "md5", "sha256", "stated_by", "place")
-    }
-    return {"name": source.name, **counts, **plain, "here": here, "record": record}
+    for source, here in rows:
+        images = "{} classes, {} train and {} test images".format(*source.counts)
+        echo(f"{source.name}{' (here)' if here else ''}: {images}; {source.archive}, {_size(source)}")
+        echo(f"    from {source.origin}; checksum: {source.stated_by}")

@@ -19,7 +19,7 @@ from tosca_cache.terminal import echo
 
 if TYPE_CHECKING:
     from tosca_cache.config import Resolved, TrainConfig
-    from tosca_cache.datasets.sources import Source
+    from tosca_cache.datasets.registry import KnownDataset
     from tosca_cache.extract.request import ExtractRequest
     from tosca_cache.store import Store
     from tosca_cache.sweep.run import Preview
@@ -57,7 +57,7 @@ class Steps:
         self.dataset: str = self.settings["dataset"]
         self.root, self.runs, self.config = given["root"], given["runs"], given["config"]
         self.named, self.source = dict(self.settings), self._source()  # the settings, with the dataset by its name
-        if self.source is not None and self.source.counts is None:
+        if self.source is not None and not self.source.classes:
             self.dataset = str(resolve_data_root(given["data_root"]) / self.source.place)
             self.named["dataset"] = self.source.name
         dataset_of(None, self.named, self.config)
@@ -104,18 +104,16 @@ class Steps:
         if present(source, place) is not None:
             return Step(words, done=f"here already: {place / source.place}")
         size = f"{source.size / 1e6:,.0f} MB" if source.size else "a size that is not published"
-        images = f"{sum(source.counts[1:])} images" if source.counts else "how many images is told when it is here"
+        images = f"{source.train + source.test} images" if source.classes else "how many images is told when it is here"
         return Step(words, f"{source.archive}, {size}, {images}")
 
-    def _source(self) -> Source | None:
+    def _source(self) -> KnownDataset | None:
         """Where the dataset can be had, if it is not the user's own and not made by this package."""
         from tosca_cache.datasets import known
-        from tosca_cache.datasets.sources import SOURCES, is_address, source_of
+        from tosca_cache.datasets.registry import is_address, source_of
 
-        if is_address(self.dataset):
-            return source_of(self.dataset)
-        found = known(self.dataset)
-        return None if found is None else SOURCES.get(found.name)
+        found = source_of(self.dataset) if is_address(self.dataset) else known(self.dataset)
+        return None if found is None or found.archive is None else found
 
     def adapt(self) -> Step:
         """An adapted backbone, which is called after all that it is made with; from then on it is the backbone."""

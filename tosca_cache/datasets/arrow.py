@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -19,31 +18,37 @@ from tosca_cache.text import one_line
 
 MOST_GROUP = 1 << 30  # bytes of a row group of Parquet, which is read as a whole
 FILES, GROUPS = 64, 8  # that are kept open, that are kept in memory
-LABELS = ("label", "labels", "class", "fine_label")  # columns that hold labels where none is named
 
 
 def read_labels(file: Path, label: str | None, suffixes: frozenset[str]) -> tuple[list[str], list[str] | None, str]:
     """(labels, names of the ClassLabel if they are one, column of images) of the rows of a table.
 
-    label: the column of labels; if None the one ClassLabel, or the first of `LABELS`.
+    label: the column of labels; `label` if None.
 
     Raises `UsageError`: pyarrow is not here, or there is no such column; `DatasetError`: the table is damaged, has not one
     column of images, or a row has no label.
     """
-    with _table_errors(file):
-        schema = _schema(file)
-        try:
-            features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-            classes = {key: value["names"] for key, value in features.items() if value["_type"] == "ClassLabel"}
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            classes = {}
-        column = _label_column(file, schema.names, [key for key in classes if key in schema.names], label)
-        image = _image_column(file, schema, column)
-        values = _labels(file, column)
-    order = list(map(str, classes[column])) if isinstance(classes.get(column), list) else None
-    found = []
+    column, arrow = label or "label", _arrow()
+    try:
+        schema, values = _read(str(file), column)
+    except (arrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = one_line(" ".join(str(error).split())[:200])
+        remedy = "get or write the table again"
+        raise DatasetError(f"a table cannot be read: {reason}", where=file, remedy=remedy) from error
+    names = ", ".join(map(one_line, schema.names))
+    if values is None:
+        remedy = f"give the column of the labels with --label, one of {names}"
+        raise UsageError(f"there is no column {column!r}", where=file, remedy=remedy)
+    images = [field.name for field in schema if field.name != column and _holds_bytes(field.type)]
+    if len(images) != 1:
+        raise DatasetError(
+            f"one column must have the bytes of images, and here are {len(images)}: {names}",
+            where=file,
+            remedy="write the table with one column of images (with `datasets`, embed their files)",
+        )
+    order, found = _class_names(schema, column), []
     for number, value in enumerate(values):
-        wrong = value is None or isinstance(value, bool) or not isinstance(value, str | int) or value == ""
+        wrong = isinstance(value, bool) or not isinstance(value, str | int) or value == ""
         if wrong or (order is not None and isinstance(value, int) and not 0 <= value < len(order)):
             raise DatasetError(
                 f"a row of a table has no label: {one_line(repr(value)[:80])} in column {column!r}",
@@ -51,19 +56,25 @@ def read_labels(file: Path, label: str | None, suffixes: frozenset[str]) -> tupl
                 remedy="remove the row, or give another column with --label",
             )
         found.append(order[value] if order is not None and isinstance(value, int) else str(value))
-    return found, order, image
+    return found, order, images[0]
 
 
 def read_image(columns: Mapping[Path, str], file: Path, row: int) -> bytes:
     """The bytes of one image; raises `ImageError` if there are none."""
     try:
-        value = _column(str(file), row, columns[file]).as_py()
+        value = _value(str(file), row, columns[file]).as_py()
     except (_arrow().ArrowException, LookupError, ValueError) as error:
         raise ImageError(f"a row of a table cannot be read: {error}") from error
     data = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(data, bytes):
         raise ImageError("the table has no bytes of this image, and files that it names are not followed")
     return data
+
+
+def forget() -> None:
+    """Opens no file as it was when it was listed before: it may be another one by now."""
+    _open.cache_clear()
+    _group.cache_clear()
 
 
 def _arrow() -> Any:
@@ -79,60 +90,43 @@ def _arrow() -> Any:
     return pyarrow
 
 
-@contextmanager
-def _table_errors(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except (_arrow().ArrowException, OSError, ValueError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise DatasetError(
-            f"a table cannot be read: {one_line(reason)}", where=file, remedy="get or write the table again"
-        ) from error
+def _read(file: str, column: str) -> tuple[Any, list[Any] | None]:
+    """(schema, values of a column if there is one) of a table."""
+    table, ends = _open(file)
+    schema = table.schema if ends is None else table.schema_arrow
+    if ends is not None:
+        metadata = table.metadata
+        if any(metadata.row_group(group).total_byte_size > MOST_GROUP for group in range(len(ends))):
+            raise ValueError(f"a row group has more than {MOST_GROUP:,} bytes")
+    if column not in schema.names:
+        return schema, None
+    values = (table if ends is None else table.read(columns=[column])).column(column)
+    values.validate(full=True)
+    return schema, list(values.to_pylist())
 
 
 @lru_cache(maxsize=FILES)
-def _open(file: str) -> Any:
-    """A Parquet file, or the table in an Arrow file (`datasets` writes streams), mapped into memory."""
+def _open(file: str) -> tuple[Any, list[int] | None]:
+    """The table in an Arrow file (`datasets` writes streams), mapped into memory; a Parquet file and its groups' ends."""
     arrow = _arrow()
     if file.endswith(".parquet"):
-        return arrow.parquet.ParquetFile(file, memory_map=True)
+        table = arrow.parquet.ParquetFile(file, memory_map=True)
+        rows = (table.metadata.row_group(group).num_rows for group in range(table.num_row_groups))
+        return table, list(accumulate(rows))
     source = arrow.memory_map(file)
     try:
-        return arrow.ipc.open_stream(source).read_all()
+        return arrow.ipc.open_stream(source).read_all(), None
     except arrow.ArrowInvalid:
         source.seek(0)
-        return arrow.ipc.open_file(source).read_all()
+        return arrow.ipc.open_file(source).read_all(), None
 
 
-def _schema(file: Path) -> Any:
-    table = _open(str(file))
-    if file.suffix == ".arrow":
-        return table.schema
-    for size in (table.metadata.row_group(group).total_byte_size for group in range(table.num_row_groups)):
-        if size > MOST_GROUP:
-            raise ValueError(f"a row group has more than {MOST_GROUP:,} bytes")
-    return table.schema_arrow
-
-
-def _labels(file: Path, column: str) -> list[Any]:
-    table = _open(str(file))
-    values = (table.read(columns=[column]) if file.suffix == ".parquet" else table).column(column)
-    values.validate(full=True)
-    return list(values.to_pylist())
-
-
-def _column(file: str, row: int, column: str) -> Any:
-    if file.endswith(".arrow"):
-        return _open(file).column(column)[row]
-    ends = _group_ends(file)
+def _value(file: str, row: int, column: str) -> Any:
+    table, ends = _open(file)
+    if ends is None:
+        return table.column(column)[row]
     group = bisect_right(ends, row)
     return _group(file, group, column)[row - (ends[group - 1] if group else 0)]
-
-
-@lru_cache(maxsize=FILES)
-def _group_ends(file: str) -> list[int]:
-    metadata = _open(file).metadata
-    return list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
 
 
 @lru_cache(maxsize=GROUPS)
@@ -141,42 +135,17 @@ def _group(file: str, group: int, column: str) -> Any:
     return _arrow().parquet.ParquetFile(file, memory_map=True).read_row_group(group, columns=[column]).column(column)
 
 
-def forget() -> None:
-    """Opens no file as it was when it was listed before: it may be another one by now."""
-    for kept in (_open, _group_ends, _group):
-        kept.cache_clear()
+def _class_names(schema: Any, column: str) -> list[str] | None:
+    """The names of a ClassLabel, as `datasets` writes them into the schema; None for other columns."""
+    try:
+        feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]
+        return list(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
-def _label_column(file: Path, names: list[str], declared: list[str], label: str | None) -> str:
-    if label is not None and label not in names:
-        raise UsageError(
-            f"there is no column {label!r}", where=file, remedy=f"choose one of {', '.join(map(one_line, names))}"
-        )
-    likely = [key for key in LABELS if key in names]
-    found = label or (declared[0] if len(declared) == 1 else next(iter(likely), None))
-    if found is None:
-        raise UsageError(
-            f"it is not clear which column has the labels: {', '.join(map(one_line, names))}",
-            where=file,
-            remedy="give the column with --label NAME",
-        )
-    return found
-
-
-def _image_column(file: Path, schema: Any, label: str) -> str:
+def _holds_bytes(kind: Any) -> bool:
     types = _arrow().types
-
-    def holds_bytes(kind: Any) -> bool:
-        if types.is_struct(kind):
-            return any(f.name == "bytes" and holds_bytes(f.type) for f in kind)
-        return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-    found = [field.name for field in schema if field.name != label and holds_bytes(field.type)]
-    if len(found) != 1:
-        raise DatasetError(
-            f"one column must have the bytes of images, and here are {len(found)}: "
-            f"{', '.join(map(one_line, schema.names))}",
-            where=file,
-            remedy="write the table with one column of images (with `datasets`, embed their files)",
-        )
-    return found[0]
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))

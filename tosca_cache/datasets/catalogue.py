@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.cifar import FOLDER, load_cifar100
+import numpy as np
+
+from tosca_cache.datasets.base import ArrayOpener, ImageDataset, Split
 from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, as_published
 from tosca_cache.datasets.folders import LAYOUTS, FolderScan, list_folder
 from tosca_cache.datasets.lists import is_list, read_list
 from tosca_cache.datasets.packed import load_packed, packed_suffix
-from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known, unknown_dataset
+from tosca_cache.datasets.registry import CIFAR_FOLDER, REGISTRY, KnownDataset, known, unknown_dataset
 from tosca_cache.datasets.rows import SPLITS, FileOpener, build_dataset
 from tosca_cache.errors import DatasetError, UsageError
+from tosca_cache.torchvision_compat import ensure_torchvision
 
 DEFAULT_DATA_ROOT = Path("data")
 DATA_ROOT_VARIABLE = "TOSCA_DATA"
-
-State = Literal["here", "embedded", "missing"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DatasetStatus:
     """
 
     known: KnownDataset
-    state: State
+    state: Literal["here", "embedded", "missing"]
     folder: Path | None
 
 
@@ -72,19 +72,12 @@ def load_dataset(
     dataset = known(name_or_path)
     path = Path() if dataset else _path(name_or_path, data_root)
     suffix = None if dataset else packed_suffix(path)
-    if label is not None and suffix is None:
-        raise UsageError(
-            f"the labels of {name_or_path} are the names of folders or stand in its list",
-            where="--label",
-            remedy="leave it out; it is for tables and shards",
-        )
-    if dataset is not None:
-        if test_fraction is not None:
-            raise UsageError(
-                f"{dataset.name} has a test split of its own", where="--test-fraction", remedy="leave the option out"
-            )
-        return load_known(dataset, data_root, decoding)
     how: dict[str, Any] = {"test_fraction": test_fraction, "seed": seed}
+    if label is not None and suffix is None:
+        problem = f"the labels of {name_or_path} are the names of folders or stand in its list"
+        raise UsageError(problem, where="--label", remedy="leave it out; it is for tables and shards")
+    if dataset is not None:
+        return load_known(dataset, data_root, decoding, **how)
     decoded = replace(Decoding(), **(decoding or {}))
     if suffix is not None:
         return load_packed(path, suffix, name=name or path.resolve().name, decoding=decoded, label=label, **how)
@@ -110,12 +103,10 @@ def load_files(
     Raises what `build_dataset`, `list_folder` and `read_list` raise.
     """
     suffixes = IMAGE_SUFFIXES if published else decoding.suffixes
-    left_out: Mapping[str, list[str]]
+    left_out: Mapping[str, list[str]] = {}
     if is_list(path):
         root, name = path.parent, name or path.name
-        rows, columns = read_list(path, name, suffixes)
-        rows = [row for row in rows if only is None or row.split in (None, only)]
-        left_out = {"columns of the list": columns} if columns else {}
+        rows = [row for row in read_list(path, name, suffixes) if only is None or row.split in (None, only)]
     else:
         scan, root, name = FolderScan(path, suffixes), path, name or path.resolve().name or "root"
         rows = list_folder(scan, name, (only,) if only else SPLITS)
@@ -134,79 +125,96 @@ def _path(given: str, data_root: Path) -> Path:
     raise unknown_dataset(given)
 
 
-def load_known(dataset: KnownDataset, data_root: Path, decoding: Mapping[str, Any] | None = None) -> ImageDataset:
+def load_known(
+    dataset: KnownDataset, data_root: Path, decoding: Mapping[str, Any] | None = None, **how: Any
+) -> ImageDataset:
     """A dataset of the registry; raises `DatasetError` if its files are missing or are not the published ones.
 
     decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files.
+    how: the fraction and the seed of `build_dataset`, for those that were published without a test split.
     """
-    how = replace(PUBLISHED, **(decoding or {}))
-    if dataset.layout != "folders" and how.to_record():
+    decoded = replace(PUBLISHED, **(decoding or {}))
+    if how.get("test_fraction") is not None and dataset.layout != "classes":
+        problem = f"{dataset.name} has a test split of its own"
+        raise UsageError(problem, where="--test-fraction", remedy="leave the option out")
+    if dataset.layout in ("cifar100", "embedded") and decoded.to_record():
         raise UsageError(
             f"the images of {dataset.name} are no files of their own, which could be decoded in one way or another",
-            where=", ".join(f"--{key}" for key, value in how.to_record().items() if value != as_published()[key]),
+            where=", ".join(f"--{key}" for key, value in decoded.to_record().items() if value != as_published()[key]),
             remedy="leave it out",
         )
     if dataset.layout == "embedded":
         return _embedded(dataset.name)
-    folder = _find(dataset, data_root)
-    if folder is None:
-        raise _missing(dataset, data_root)
-    loaded = load_cifar100(folder) if dataset.layout == "cifar100" else _load_tree(dataset, folder, how)
-    found = (len(loaded.class_names), len(loaded.splits["train"]), len(loaded.splits["test"]))
-    wanted = (dataset.classes, dataset.train, dataset.test)
-    if found != wanted:
+    status = _status(dataset, data_root)
+    wanted = f"wanted is {dataset.wanted}: {dataset.published}, archive with md5 {dataset.md5}"
+    if status.folder is None or status.state == "missing":
+        raise DatasetError(
+            f"the files of {dataset.name} are missing; {wanted}",
+            where=", nor in ".join(map(str, dataset.candidates(data_root))),
+            remedy=f"run `tosca fetch {dataset.name}`, or unpack it there, or say where it is with --data-root DIR",
+        )
+    try:
+        loaded = load_published(dataset, status.folder, decoded, **how)
+    except DatasetError as error:
+        remedy = f"{error.remedy}; {wanted}"
+        raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
+    found, stated = counts_of(loaded), dataset.counts
+    if found != stated and (dataset.layout != "classes" or found[1] + found[2] != stated[1]):
         raise DatasetError(
             "{} has {} classes, {} train and {} test images, but the published one has {}, {} and {}".format(
-                dataset.name, *found, *wanted
+                dataset.name, *found, *stated
             ),
-            where=folder,
-            remedy=f"unpack it again ({_source(dataset)}); to use the folder as it is, give its path: "
-            f"--dataset {os.path.join('.', folder)}",  # noqa: PTH118 a Path would drop the dot, which makes it a path
+            where=status.folder,
+            remedy=f"fetch it again ({dataset.published}); to use the folder as it is, give its path: "
+            f"--dataset {os.path.join('.', status.folder)}",  # noqa: PTH118 a Path would drop the dot, which makes it a path
         )
     return loaded
 
 
-def _load_tree(dataset: KnownDataset, folder: Path, decoding: Decoding) -> ImageDataset:
-    try:
-        return load_files(folder, name=dataset.name, decoding=decoding, published=True)
-    except DatasetError as error:
-        remedy = f"{error.remedy}; wanted is {dataset.wanted}; published: {_source(dataset)}"
-        raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
+def load_published(dataset: KnownDataset, folder: Path, decoding: Decoding = PUBLISHED, **how: Any) -> ImageDataset:
+    """A named dataset from one of its places, with whatever counts; raises `DatasetError` if it cannot be read."""
+    if dataset.layout == "cifar100":
+        return _load_cifar100(folder)
+    return load_files(folder, name=dataset.name, decoding=decoding, published=True, **how)
+
+
+def counts_of(dataset: ImageDataset) -> tuple[int, int, int]:
+    """(classes, train images, test images)."""
+    return len(dataset.class_names), len(dataset.splits["train"]), len(dataset.splits["test"])
+
+
+def _load_cifar100(folder: Path) -> ImageDataset:
+    """CIFAR-100 in `folder`/cifar-100-python; rows sorted by class, within a class in the files' order.
+
+    Paths are `CLASS/SPLIT-NUMBER` with the number of the image in its file. torchvision checks the files' md5 first.
+    """
+    ensure_torchvision()
+    from torchvision.datasets import CIFAR100
+
+    splits, pixels, names = {}, {}, ()
+    for split in SPLITS:
+        try:
+            source = CIFAR100(str(folder), train=split == "train", download=False)
+        except RuntimeError as error:
+            remedy = "unpack cifar-100-python.tar.gz here again"
+            problem = f"the files of CIFAR-100 are incomplete or damaged: {error}"
+            raise DatasetError(problem, where=folder / CIFAR_FOLDER, remedy=remedy) from error
+        names, labels = tuple(source.classes), np.asarray(source.targets, dtype=np.int64)
+        order = np.argsort(labels, kind="stable")
+        paths = tuple(f"{names[labels[row]]}/{split}-{row:05d}" for row in order)
+        splits[split] = Split(paths, labels[order], np.zeros(len(order), dtype=np.int64))
+        pixels[split] = source.data[order]
+    return ImageDataset("cifar100", names, ("cifar100",), splits, ArrayOpener(pixels), root=str(folder))
 
 
 def _embedded(name: str) -> ImageDataset:
-    if name == "digits":
-        from tosca_cache.datasets.digits import load_digits_dataset
+    if name == "glyphs":
+        from tosca_cache.datasets.glyphs import load_glyphs_dataset
 
-        return load_digits_dataset()
-    if name == "digits-domains":
-        from tosca_cache.datasets.digits import load_digits_domains
+        return load_glyphs_dataset()
+    from tosca_cache.datasets.digits import load_digits_dataset, load_digits_domains
 
-        return load_digits_domains()
-    from tosca_cache.datasets.glyphs import load_glyphs_dataset
-
-    return load_glyphs_dataset()
-
-
-def _find(dataset: KnownDataset, data_root: Path) -> Path | None:
-    """The first of its places that has something of it."""
-    parts = (FOLDER,) if dataset.layout == "cifar100" else SPLITS
-    return next((place for place in dataset.candidates(data_root) if any((place / p).is_dir() for p in parts)), None)
-
-
-def _missing(dataset: KnownDataset, data_root: Path) -> DatasetError:
-    first, *others = dataset.candidates(data_root)
-    also = f" (nor in {', '.join(str(place) for place in others)})" if others else ""
-    return DatasetError(
-        f"the files of {dataset.name} are missing; wanted: {dataset.wanted}",
-        where=f"{first}{also}",
-        remedy=f"run `tosca fetch {dataset.name}`; or get it from {_source(dataset)}, and unpack it there; or say where it "
-        "is with --data-root DIR",
-    )
-
-
-def _source(dataset: KnownDataset) -> str:
-    return dataset.published + (f", archive with md5 {dataset.md5}" if dataset.md5 else "")
+    return load_digits_dataset() if name == "digits" else load_digits_domains()
 
 
 def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
@@ -216,7 +224,12 @@ def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
 
 
 def _status(dataset: KnownDataset, data_root: Path) -> DatasetStatus:
+    """The first of its places that has something of it."""
     if dataset.layout == "embedded":
         return DatasetStatus(dataset, "embedded", None)
-    folder = _find(dataset, data_root)
-    return DatasetStatus(dataset, "here" if folder else "missing", folder or dataset.candidates(data_root)[0])
+    parts = {"cifar100": (CIFAR_FOLDER,), "classes": (".",)}.get(dataset.layout, SPLITS)
+    places = dataset.candidates(data_root)
+    for place in places:
+        if any((place / part).is_dir() for part in parts):
+            return DatasetStatus(dataset, "here", place)
+    return DatasetStatus(dataset, "missing", places[0])

@@ -27,7 +27,6 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter, ImageOps
 
 from tosca_cache.datasets.base import ArrayOpener, ImageDataset, IntArray, Split
@@ -48,7 +47,10 @@ def load_digits_dataset() -> ImageDataset:
     values, labels = load_digits(return_X_y=True)
     images = np.rint(values.reshape(-1, 8, 8) * (255 / _LEVELS)).astype(np.uint8)
     labels = labels.astype(np.int64)
-    in_test = _test_mask(labels)
+    generator, in_test = np.random.default_rng(SPLIT_SEED), np.zeros(len(labels), dtype=bool)
+    for digit in range(10):
+        of_digit = generator.permutation(np.flatnonzero(labels == digit))
+        in_test[of_digit[: round(TEST_FRACTION * len(of_digit))]] = True
     rows = {"train": np.flatnonzero(~in_test), "test": np.flatnonzero(in_test)}
     return ImageDataset(
         name="digits",
@@ -57,15 +59,6 @@ def load_digits_dataset() -> ImageDataset:
         splits={split: _split(indices, labels) for split, indices in rows.items()},
         opener=ArrayOpener({split: images[indices] for split, indices in rows.items()}),
     )
-
-
-def _test_mask(labels: IntArray) -> NDArray[np.bool_]:
-    generator = np.random.default_rng(SPLIT_SEED)
-    mask = np.zeros(len(labels), dtype=bool)
-    for digit in range(10):
-        rows = generator.permutation(np.flatnonzero(labels == digit))
-        mask[rows[: round(TEST_FRACTION * len(rows))]] = True
-    return mask
 
 
 def _split(indices: IntArray, labels: IntArray) -> Split:
@@ -105,32 +98,16 @@ def _open_shifted(digits: ImageDataset, splits: dict[str, Split], split: str, ro
     return SHIFTS[path.partition("/")[0]](grey, path).convert("RGB")
 
 
-def _clean(image: Image.Image, path: str) -> Image.Image:
-    return image
-
-
-def _rotation(image: Image.Image, path: str) -> Image.Image:
-    return image.rotate(ANGLE, Image.Resampling.BICUBIC)
-
-
-def _inversion(image: Image.Image, path: str) -> Image.Image:
-    return ImageOps.invert(image)
-
-
 def _noise(image: Image.Image, path: str) -> Image.Image:
     drawn = numpy_generator(SPLIT_SEED, "digits-domains", "noise", path).normal(scale=NOISE, size=image.size[::-1])
     return Image.fromarray(np.clip(np.rint(np.asarray(image) + drawn), 0, 255).astype(np.uint8))
 
 
-def _blur(image: Image.Image, path: str) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(RADIUS))
-
-
 # What each domain does to a grey image that lies at a path. The order is that of the domains.
 SHIFTS: dict[str, Callable[[Image.Image, str], Image.Image]] = {
-    "clean": _clean,
-    "rotation": _rotation,
-    "inversion": _inversion,
+    "clean": lambda image, path: image,
+    "rotation": lambda image, path: image.rotate(ANGLE, Image.Resampling.BICUBIC),
+    "inversion": lambda image, path: ImageOps.invert(image),
     "noise": _noise,
-    "blur": _blur,
+    "blur": lambda image, path: image.filter(ImageFilter.GaussianBlur(RADIUS)),
 }

@@ -1,8 +1,4 @@
-"""Images that are there more than once: in train and test, or in several classes.
-
-Compared are the bytes of files. Few of them are read whole: files of different sizes differ, and so do most of those whose
-last bytes differ.
-"""
+"""Images that are there more than once, by the bytes of their files: in train and test, or in several classes."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.names import SHOWN
+from tosca_cache.datasets.names import SHOWN, listed
 from tosca_cache.datasets.rows import keep_rows
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.text import one_line
@@ -26,9 +22,8 @@ T = TypeVar("T")
 KEEP, DROP, FAIL = "keep", "drop", "fail"
 POLICIES = (KEEP, DROP, FAIL)
 _TAIL = 4096  # bytes at the end of a file that are looked at first
-_THREADS = 16
-_PART = 64  # files that a thread takes at a time
-_BOTH, _AMBIGUOUS = "train images that are also in test", "images that stand in several classes"
+_THREADS, _PART = 16, 64  # files that a thread takes at a time
+Group = tuple["Place", ...]
 
 
 class Place(NamedTuple):
@@ -46,21 +41,14 @@ class Duplicates:
     """
 
     dataset: ImageDataset
-    both: tuple[tuple[Place, ...], ...]
-    classes: tuple[tuple[Place, ...], ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.both or self.classes)
-
-    @property
-    def test_rows(self) -> int:
-        """How many test images are also in train."""
-        return sum(place.split == "test" for group in self.both for place in group)
+    both: tuple[Group, ...]
+    classes: tuple[Group, ...]
 
     def lines(self) -> list[str]:
         """How many there are, naming five."""
+        tests = sum(place.split == "test" for group in self.both for place in group)
         said = (
-            (self.both, "test images that are also in train", self.test_rows),
+            (self.both, "test images that are also in train", tests),
             (self.classes, "images that stand in several classes", len(self.classes)),
         )
         return [f"{what}: {count} ({self._named(groups)})" for groups, what, count in said if groups]
@@ -69,10 +57,13 @@ class Duplicates:
         """Why -> rows that `drop` leaves out: all of what stands in several classes, and what train has of test."""
         ambiguous = {place for group in self.classes for place in group}
         both = {place for group in self.both for place in group if place.split == "train"}
-        found = {_AMBIGUOUS: sorted(ambiguous), _BOTH: sorted(both - ambiguous)}
+        found = {
+            "images that stand in several classes": sorted(ambiguous),
+            "train images that are also in test": sorted(both - ambiguous),
+        }
         return {why: places for why, places in found.items() if places}
 
-    def _named(self, groups: tuple[tuple[Place, ...], ...]) -> str:
+    def _named(self, groups: tuple[Group, ...]) -> str:
         named = (" = ".join(self.path(place) for place in group[:SHOWN]) for group in groups[:SHOWN])
         return "; ".join(named) + ("; ..." if len(groups) > SHOWN else "")
 
@@ -82,11 +73,16 @@ class Duplicates:
 
 
 def find_duplicates(dataset: ImageDataset) -> Duplicates:
-    """Reads as much of the files of a dataset as it takes; those that cannot be read are left to whoever decodes them."""
-    places = [Place(split, row) for split, rows in dataset.splits.items() for row in range(len(rows))]
-    groups = [places]
+    """Compares files by size, the digest of their last bytes, then of all; those that cannot be read are left alone."""
+    groups = [[Place(split, row) for split, rows in dataset.splits.items() for row in range(len(rows))]]
     for look in (_size, _tail, _digest):
-        groups = _apart(dataset, groups, look)
+        members = [(number, place) for number, group in enumerate(groups) for place in group]
+        seen = map_files(look, [dataset.where(*place) for _, place in members])
+        alike: dict[Hashable, list[Place]] = defaultdict(list)
+        for (number, place), found in zip(members, seen, strict=True):
+            if found is not None:
+                alike[number, found].append(place)
+        groups = [group for group in alike.values() if len(group) > 1]
     ordered = sorted(tuple(sorted(group)) for group in groups)
     both = tuple(group for group in ordered if len({place.split for place in group}) > 1)
     classes = tuple(group for group in ordered if len({int(dataset.splits[p.split].labels[p.row]) for p in group}) > 1)
@@ -102,50 +98,23 @@ def without_duplicates(dataset: ImageDataset, policy: str) -> ImageDataset:
     if policy == KEEP:
         return dataset
     if not dataset.unchecked:
-        raise UsageError(
-            f"{dataset.name} is taken as it was published",
-            where=f"--duplicates {policy}",
-            remedy="leave --duplicates out; it is for folders and lists of your own",
-        )
-    found = find_duplicates(dataset)
-    if found and policy == FAIL:
-        raise DatasetError(
-            "; ".join(found.lines()),
-            where=dataset.listed_in or dataset.root,
-            remedy="remove the copies that are wrong, or leave them out with --duplicates drop",
-        )
-    dropped = found.dropped()
-    gone = {
-        split: [p.row for places in dropped.values() for p in places if p.split == split] for split in dataset.splits
-    }
-    kept = keep_rows(dataset, {s: np.setdiff1d(np.arange(len(rows)), gone[s]) for s, rows in dataset.splits.items()})
-    _refuse_empty(dataset, kept)
+        remedy = "leave --duplicates out; it is for folders and lists of your own"
+        raise UsageError(f"{dataset.name} is taken as it was published", where=f"--duplicates {policy}", remedy=remedy)
+    found, where = find_duplicates(dataset), dataset.listed_in or dataset.root
+    if policy == FAIL and (lines := found.lines()):
+        remedy = "remove the copies that are wrong, or leave them out with --duplicates drop"
+        raise DatasetError("; ".join(lines), where=where, remedy=remedy)
+    dropped, rows = found.dropped(), {}
+    for name, split in dataset.splits.items():
+        gone = [place.row for places in dropped.values() for place in places if place.split == name]
+        rows[name] = np.setdiff1d(np.arange(len(split)), gone)
+        if (lost := np.setdiff1d(split.labels, split.labels[rows[name]])).size:
+            names = listed([dataset.class_names[label] for label in lost])
+            remedy = "give these classes images of their own, or leave --duplicates out"
+            problem = f"--duplicates drop leaves {lost.size} classes without images in {name}: {names}"
+            raise DatasetError(problem, where=where, remedy=remedy)
     left_out = {why: [found.path(place) for place in places] for why, places in dropped.items()}
-    return replace(kept, left_out={**dataset.left_out, **left_out}, unchecked=False)
-
-
-def _refuse_empty(dataset: ImageDataset, kept: ImageDataset) -> None:
-    for split, rows in kept.splits.items():
-        gone = np.setdiff1d(dataset.splits[split].labels, rows.labels)
-        if gone.size:
-            names = ", ".join(f"'{one_line(dataset.class_names[label])}'" for label in gone[:SHOWN])
-            raise DatasetError(
-                f"--duplicates drop leaves {gone.size} classes without images in {split}: {names}",
-                where=dataset.listed_in or dataset.root,
-                remedy="give these classes images of their own, or leave --duplicates out",
-            )
-
-
-def _apart(dataset: ImageDataset, groups: list[list[Place]], look: Callable[[str], Hashable]) -> list[list[Place]]:
-    """Groups taken apart into rows that look alike; only those of at least two rows."""
-    numbered = [(number, place) for number, group in enumerate(groups) for place in group]
-    files = [dataset.where(*place) for _, place in numbered]
-    seen = map_files(look, files)
-    alike: dict[Hashable, list[Place]] = defaultdict(list)
-    for (number, place), found in zip(numbered, seen, strict=True):
-        if found is not None:
-            alike[number, found].append(place)
-    return [group for group in alike.values() if len(group) > 1]
+    return replace(keep_rows(dataset, rows), left_out={**dataset.left_out, **left_out}, unchecked=False)
 
 
 def map_files(look: Callable[[str], T], files: Sequence[str]) -> list[T]:
@@ -166,17 +135,15 @@ def _size(file: str) -> int | None:
 
 
 def _tail(file: str) -> bytes | None:
+    return _digest(file, _TAIL)
+
+
+def _digest(file: str, last: int | None = None) -> bytes | None:
+    """SHA-256 of a file, or of its last bytes."""
     try:
         with open(file, "rb") as opened:  # noqa: PTH123 called for every image
-            opened.seek(-min(_TAIL, os.fstat(opened.fileno()).st_size), os.SEEK_END)
-            return hashlib.sha256(opened.read()).digest()
-    except OSError:
-        return None
-
-
-def _digest(file: str) -> bytes | None:
-    try:
-        with open(file, "rb") as opened:  # noqa: PTH123
+            if last is not None:
+                opened.seek(-min(last, os.fstat(opened.fileno()).st_size), os.SEEK_END)
             return hashlib.file_digest(opened, "sha256").digest()
     except OSError:
         return None

@@ -13,24 +13,17 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import NoReturn
 
-from tosca_cache.datasets.decoding import IMAGE_SUFFIXES
 from tosca_cache.datasets.names import check_unicode, counted, is_visible, listed
 from tosca_cache.datasets.rows import SPLITS, Row, instead
 from tosca_cache.errors import DatasetError
 from tosca_cache.text import one_line
 
 LAYOUTS = "train/CLASS/ and test/CLASS/, or CLASS/ with --test-fraction, or DOMAIN/train/CLASS/ and DOMAIN/test/CLASS/"
-
-FolderLayout = Literal["splits", "classes", "domains"]
-LINKS = "links to folders"
-BESIDE = "images beside the class folders"
-OTHERS = "folders beside train and test"
-ODD = "pipes, sockets and devices"
-TWICE = "folders that were listed already"
 
 
 class FolderScan:
@@ -48,40 +41,6 @@ class FolderScan:
         self.left_out: dict[str, list[str]] = defaultdict(list)
         self._visited: set[tuple[int, int]] = set()
 
-    def class_folders(self, folder: Path) -> list[Path]:
-        """The folders directly in a split, sorted by name.
-
-        Raises `DatasetError` if the split is a folder that has been listed already, under another name.
-        """
-        if not self._enter(folder):
-            raise DatasetError(
-                f"{folder.name} is the same folder as another part of the dataset",
-                where=folder,
-                remedy="give every split a folder of its own",
-            )
-        folders, images = self._look(folder)
-        for path in images:
-            self.leave_out(BESIDE, path)
-        return folders
-
-    def images(self, folder: Path) -> list[str]:
-        """Images at any depth below a folder, as paths relative to the root with forward slashes.
-
-        Raises `DatasetError` for a path that is no UTF-8.
-        """
-        files, waiting = [], [folder]
-        while waiting:
-            directory = waiting.pop()
-            if not self._enter(directory):
-                self.leave_out(TWICE, directory)
-                continue
-            folders, images = self._look(directory)
-            waiting += folders
-            files += [path.relative_to(self.root).as_posix() for path in images]
-        for file in files:
-            check_unicode(file, file)
-        return files
-
     def is_image(self, name: str) -> bool:
         """Whether a file of that name is taken for an image."""
         return is_visible(name) and Path(name).suffix.lower() in self.suffixes
@@ -90,49 +49,39 @@ class FolderScan:
         """Notes what is no row."""
         self.left_out[why].append(one_line(path.relative_to(self.root).as_posix()))
 
-    def _enter(self, folder: Path) -> bool:
-        """Whether a real folder is listed for the first time."""
-        found = folder.stat()
-        new = (found.st_dev, found.st_ino) not in self._visited
-        self._visited.add((found.st_dev, found.st_ino))
-        return new
+    def walk(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """(real folders directly in a folder, images at any depth), in order of their names.
 
-    def _look(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """(real folders, images) directly in a folder, in order of their names; what is neither is left out."""
-        folders, images = [], []
-        for entry in _entries(folder):
-            path = folder / entry.name
-            if entry.is_symlink() and path.is_dir():
-                self.leave_out(LINKS, path)
-            elif entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-            elif not entry.is_file(follow_symlinks=False) and path.exists() and not path.is_file():
-                self.leave_out(ODD, path)
-            elif not self.is_image(entry.name):
-                suffix = path.suffix.lower()
-                self.leave_out(f"{suffix} files" if suffix else "files without a suffix", path)
-            else:
-                images.append(path)  # also a link that leads nowhere, which is named when it is opened
-        return folders, images
+        Raises `DatasetError` for a folder that has been listed already: a split that leads to another one, or a mount.
+        """
+        images: list[Path] = []
+        direct: list[Path] | None = None
+        for place, folders, files in os.walk(folder, onerror=_give_up):
+            found = Path(place).stat()
+            if (found.st_dev, found.st_ino) in self._visited:
+                raise DatasetError(
+                    f"{one_line(Path(place).name)} is the same folder as another part of the dataset",
+                    where=place,
+                    remedy="give every split and every class a folder of its own",
+                )
+            self._visited.add((found.st_dev, found.st_ino))
+            here = [Path(place, name) for name in sorted(filter(is_visible, folders))]
+            for link in filter(Path.is_symlink, here):
+                self.leave_out("links to folders", link)
+            here = [path for path in here if not path.is_symlink()]
+            direct, folders[:] = here if direct is None else direct, [path.name for path in here]
+            for name in sorted(filter(is_visible, files)):
+                path = Path(place, name)
+                if self.is_image(name):
+                    images.append(path)  # also a link that leads nowhere, or a pipe, which is named when it is opened
+                else:
+                    suffix = path.suffix.lower()
+                    self.leave_out(f"{suffix} files" if suffix else "files without a suffix", path)
+        return direct or [], images
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """The visible entries of a folder, in order of their names."""
-    with os.scandir(folder) as entries:
-        yield from sorted((entry for entry in entries if is_visible(entry.name)), key=lambda entry: entry.name)
-
-
-def count_images(folder: Path, parts: Sequence[str] = SPLITS) -> tuple[int, ...] | None:
-    """(classes, images of each part) of a folder, as they would be listed; None if it cannot be."""
-    scan, classes, counts = FolderScan(folder, IMAGE_SUFFIXES), set(), []
-    try:
-        for part in parts:
-            found = scan.class_folders(folder / part)
-            classes |= {path.name for path in found}
-            counts.append(sum(len(scan.images(path)) for path in found))
-    except (OSError, DatasetError):
-        return None
-    return len(classes), *counts
+def _give_up(error: OSError) -> NoReturn:
+    raise error
 
 
 def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> list[Row]:
@@ -141,58 +90,51 @@ def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> 
     Raises `DatasetError`: it has none of the layouts, or mixes two; a split is missing or has no classes; a class has no
     images; a name is no UTF-8; or the folder cannot be read.
     """
+    root = scan.root
     try:
-        layout, root = _layout(scan), scan.root
+        layout, folders = _layout(scan)
         if layout == "classes":
             return _rows(scan, root, name, None)
-        domains = {name: root} if layout == "splits" else {f.name: f for f in _subfolders(root) if _has_split(f)}
+        domains = {name: root} if layout == "splits" else {folder.name: folder for folder in folders}
         return [
             row for domain, folder in domains.items() for split in splits for row in _rows(scan, folder, domain, split)
         ]
     except OSError as error:
         raise DatasetError(
             f"the dataset's folder cannot be read: {error.strerror or error}",
-            where=error.filename or scan.root,
+            where=error.filename or root,
             remedy="check the permissions",
         ) from error
 
 
-def _layout(scan: FolderScan) -> FolderLayout:
-    """Which of the three layouts a folder has; folders that belong to no split are noted as left out."""
+def _layout(scan: FolderScan) -> tuple[str, list[Path]]:
+    """Which of the three layouts a folder has, and the folders that say so; others are noted as left out."""
     root = scan.root
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise DatasetError(f"the dataset's folder {what}", where=root, remedy=f"give a folder with {LAYOUTS}")
-    folders = _subfolders(root)
-    found: dict[FolderLayout, list[Path]] = {"splits": [f for f in folders if f.name in SPLITS]}
-    others = [folder for folder in folders if folder.name not in SPLITS]
-    found["domains"] = [folder for folder in others if _has_split(folder)]
-    classes = [folder for folder in others if folder not in found["domains"]]
-    found["classes"] = [f for f in classes if any(scan.is_image(path.name) for path in f.iterdir())]
-    present = [layout for layout, members in found.items() if members]
-    if len(present) > 1:
-        examples = " and ".join(f"{found[layout][0].name}/" for layout in present)
+    folders = sorted(path for path in root.iterdir() if is_visible(path.name) and path.is_dir())
+    found: dict[str, list[Path]] = defaultdict(list)
+    for folder in folders:
+        if folder.name in SPLITS:
+            found["splits"].append(folder)
+        elif any((folder / split).is_dir() for split in SPLITS):
+            found["domains"].append(folder)
+        elif any(scan.is_image(path.name) for path in folder.iterdir()):
+            found["classes"].append(folder)
+    if len(found) > 1:
+        examples = " and ".join(f"{members[0].name}/" for members in found.values())
         raise DatasetError(
             f"the folder mixes layouts: {examples} do not belong together", where=root, remedy=f"have either {LAYOUTS}"
         )
-    if not present:
-        for folder in folders:
-            scan.images(folder)  # to say what there is instead
+    if not found:
+        scan.walk(root)  # to say what there is instead
         raise _no_images(root, scan)
-    if present[0] != "classes":
-        for folder in folders:
-            if folder not in found[present[0]]:
-                scan.leave_out(OTHERS, folder)
-    return present[0]
-
-
-def _has_split(folder: Path) -> bool:
-    return any((folder / split).is_dir() for split in SPLITS)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """The visible folders directly in a folder, sorted by name."""
-    return sorted((path for path in folder.iterdir() if is_visible(path.name) and path.is_dir()), key=lambda p: p.name)
+    ((layout, members),) = found.items()
+    for folder in folders if layout != "classes" else ():
+        if folder not in members:
+            scan.leave_out("folders beside train and test", folder)
+    return layout, members
 
 
 def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> list[Row]:
@@ -200,19 +142,28 @@ def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> lis
     folder = folder if split is None else folder / split
     if not folder.is_dir():
         raise DatasetError("a folder of classes is missing", where=folder, remedy=f"give a folder with {LAYOUTS}")
-    classes = {path: scan.images(path) for path in scan.class_folders(folder)}
-    for path in classes:
-        check_unicode(path.name, path)
-    if not any(classes.values()):
+    classes, images = scan.walk(folder)
+    of_class: dict[str, list[str]] = {path.name: [] for path in classes}
+    depth = len(folder.parts)
+    for path in images:
+        if len(path.parts) == depth + 1:
+            scan.leave_out("images beside the class folders", path)
+        else:
+            of_class[path.parts[depth]].append(path.relative_to(scan.root).as_posix())
+    for name in of_class:
+        check_unicode(name, folder / name)
+    for file in chain.from_iterable(of_class.values()):
+        check_unicode(file, file)
+    if not any(of_class.values()):
         raise _no_images(folder, scan)
-    empty = [path.name for path, files in classes.items() if not files]
+    empty = [name for name, files in of_class.items() if not files]
     if empty:
         raise DatasetError(
             f"{counted(empty, 'class', 'classes')} without images: {listed(empty)}{instead(scan.left_out)}",
             where=folder,
             remedy=f"add images ({', '.join(sorted(scan.suffixes))}) or remove the folder",
         )
-    return [Row(path.name, file, domain, split, str(path)) for path, files in classes.items() for file in files]
+    return [Row(name, file, domain, split, str(folder / name)) for name, files in of_class.items() for file in files]
 
 
 def _no_images(folder: Path, scan: FolderScan) -> DatasetError:

@@ -15,7 +15,6 @@ import threading
 import unicodedata
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -28,20 +27,9 @@ from tosca_cache.errors import DatasetError
 ByteImage = NDArray[np.uint8]
 
 # The file names (without .ttf) of the faces; the index of a face in this tuple is part of what an image depends on.
-FACES = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
-    "DejaVuSans-Oblique",
-    "DejaVuSans-BoldOblique",
-    "DejaVuSansMono",
-    "DejaVuSansMono-Bold",
-    "DejaVuSansMono-Oblique",
-    "DejaVuSansMono-BoldOblique",
-    "DejaVuSerif",
-    "DejaVuSerif-Bold",
-    "DejaVuSerif-Italic",
-    "DejaVuSerif-BoldItalic",
-)
+_STYLES = ("", "-Bold", "-{}", "-Bold{}")
+_FAMILIES = (("DejaVuSans", "Oblique"), ("DejaVuSansMono", "Oblique"), ("DejaVuSerif", "Italic"))
+FACES = tuple(family + style.format(slanted) for family, slanted in _FAMILIES for style in _STYLES)
 
 # Chosen once for being unlike each other and unlike every digit in all faces (the tests measure it), then frozen: the
 # position in this string is the class index.
@@ -59,8 +47,7 @@ TEST_PER_CLASS = 20
 DEFAULT_SEED = 1993
 
 _FONT_PIXELS = 96
-_CANVAS = 64  # strokes and affine changes happen at twice the final resolution
-_BOX = 46
+_CANVAS, _BOX = 64, 46  # strokes and affine changes happen at twice the final resolution
 
 
 def load_glyphs_dataset(*, seed: int = DEFAULT_SEED) -> ImageDataset:
@@ -69,7 +56,13 @@ def load_glyphs_dataset(*, seed: int = DEFAULT_SEED) -> ImageDataset:
     The seed stands in the paths, since it decides what the images are. Raises `DatasetError` if matplotlib is installed
     without its fonts.
     """
-    _check_faces()
+    missing = [face_file(face) for face in range(len(FACES)) if not face_file(face).is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of the {len(FACES)} DejaVu faces that `glyphs` is rendered from are missing",
+            where=missing[0],
+            remedy="install matplotlib from PyPI (pip install matplotlib), which ships them",
+        )
     counts = {"train": TRAIN_PER_CLASS, "test": TEST_PER_CLASS}
     names = tuple(class_name(character) for character in GLYPH_CHARACTERS)
     splits = {}
@@ -86,16 +79,6 @@ def load_glyphs_dataset(*, seed: int = DEFAULT_SEED) -> ImageDataset:
     )
 
 
-def _check_faces() -> None:
-    missing = [face_file(face) for face in range(len(FACES)) if not face_file(face).is_file()]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of the {len(FACES)} DejaVu faces that `glyphs` is rendered from are missing",
-            where=missing[0],
-            remedy="install matplotlib from PyPI (pip install matplotlib), which ships them",
-        )
-
-
 def class_name(character: str) -> str:
     """`Ж` -> `u0416-cyrillic-capital-letter-zhe`: readable and safe in paths."""
     words = unicodedata.name(character).lower().replace(" ", "-")
@@ -107,78 +90,29 @@ def _open_row(seed: int, counts: dict[str, int], split: str, row: int) -> Image.
     return Image.fromarray(render_glyph(seed, split, label, index)).convert("RGB")
 
 
-class Look(NamedTuple):
-    """Everything random about one image but its noise; lengths are fractions of the image's side."""
-
-    face: int
-    stroke: int  # -1 thins, 0 keeps, 1 and 2 thicken by that many pixels of the 64-pixel canvas
-    angle: float  # radians
-    shear: float
-    scale_x: float
-    scale_y: float
-    shift_x: float
-    shift_y: float
-    blur: float  # pixels
-    background: float  # grey levels
-    ink: float
-    noise: float
-
-
-def draw_look(generator: np.random.Generator) -> Look:
-    """One random look; the order of the draws is part of the dataset."""
-    uniform = generator.uniform
-    return Look(
-        face=int(generator.integers(len(FACES))),
-        stroke=int(generator.integers(-1, 3)),
-        angle=math.radians(uniform(-20, 20)),
-        shear=uniform(-0.3, 0.3),
-        scale_x=uniform(0.7, 1.15),
-        scale_y=uniform(0.7, 1.15),
-        shift_x=uniform(-0.08, 0.08),
-        shift_y=uniform(-0.08, 0.08),
-        blur=uniform(0.0, 0.9),
-        background=uniform(0, 60),
-        ink=uniform(150, 255),
-        noise=uniform(5, 30),
-    )
-
-
 def render_glyph(seed: int, split: str, label: int, index: int) -> ByteImage:
-    """The image of one row, [32, 32] grey."""
-    generator = np.random.default_rng(_row_seed(seed, split, label, index))
-    look = draw_look(generator)
-    canvas = Image.fromarray(render_mask(GLYPH_CHARACTERS[label], look.face, size=_CANVAS, box=_BOX))
-    if look.stroke < 0:
-        canvas = canvas.filter(ImageFilter.MinFilter(3))
-    elif look.stroke > 0:
-        canvas = canvas.filter(ImageFilter.MaxFilter(1 + 2 * look.stroke))
-    canvas = canvas.transform(
-        (_CANVAS, _CANVAS), Image.Transform.AFFINE, _inverse_affine(look), Image.Resampling.BICUBIC
-    )
-    small = canvas.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(look.blur))
-    level = np.asarray(small, dtype=np.float64) / 255
-    grey = look.background + (look.ink - look.background) * level
-    grey += generator.normal(scale=look.noise, size=grey.shape)
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-
-
-def _row_seed(seed: int, split: str, label: int, index: int) -> int:
+    """The image of one row, [32, 32] grey; the order of the draws is part of the dataset."""
     text = f"glyphs/{seed}/{split}/{label}/{index}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _inverse_affine(look: Look) -> tuple[float, float, float, float, float, float]:
-    """PIL's coefficients: output pixel -> input pixel, about the canvas's centre."""
-    cos, sin = math.cos(look.angle), math.sin(look.angle)
-    turn = np.array([[cos, -sin], [sin, cos]])
-    shear = np.array([[1.0, look.shear], [0.0, 1.0]])
-    stretch = np.diag([look.scale_x, look.scale_y])
-    inverse = np.linalg.inv(turn @ shear @ stretch)
+    generator = np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
+    uniform, face = generator.uniform, int(generator.integers(len(FACES)))
+    stroke = int(generator.integers(-1, 3))  # -1 thins, 1 and 2 thicken by that many pixels of the canvas
+    angle, shear = math.radians(uniform(-20, 20)), uniform(-0.3, 0.3)
+    scale = [uniform(0.7, 1.15) for _ in "xy"]
+    shift = _CANVAS * np.array([uniform(-0.08, 0.08) for _ in "xy"])
+    blur, background, ink, noise = uniform(0.0, 0.9), uniform(0, 60), uniform(150, 255), uniform(5, 30)
+    canvas = Image.fromarray(render_mask(GLYPH_CHARACTERS[label], face, size=_CANVAS, box=_BOX))
+    if stroke:
+        canvas = canvas.filter(ImageFilter.MinFilter(3) if stroke < 0 else ImageFilter.MaxFilter(1 + 2 * stroke))
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    inverse = np.linalg.inv(turn @ np.array([[1.0, shear], [0.0, 1.0]]) @ np.diag(scale))
     centre = np.full(2, _CANVAS / 2)
-    shift = _CANVAS * np.array([look.shift_x, look.shift_y])
     offset = centre - inverse @ (centre + shift)
-    (a, b), (d, e) = inverse.tolist()
-    return (a, b, float(offset[0]), d, e, float(offset[1]))
+    coefficients = np.column_stack([inverse, offset]).ravel().tolist()  # output pixel -> input pixel
+    canvas = canvas.transform((_CANVAS, _CANVAS), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
+    small = canvas.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(blur))
+    grey = background + (ink - background) * (np.asarray(small, dtype=np.float64) / 255)
+    grey += generator.normal(scale=noise, size=grey.shape)
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 
 @lru_cache(maxsize=4096)

@@ -18,9 +18,7 @@ from tosca_cache.datasets.rows import FileOpener, Row, build_dataset
 from tosca_cache.errors import DatasetError
 
 _FORMATS: dict[str, Any] = {".tar": shards, ".arrow": arrow, ".parquet": arrow}
-_SPLIT = re.compile(r"(train|training|test|testing|validation|valid|val|dev)(?![a-z])", re.IGNORECASE)
-_SPLIT_OF = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-HELD_OUT = "validation"  # stands for test where there is no test
+_SPLIT = re.compile(r"(train|test|valid|val|dev)(ing|ation)?(?![a-z])", re.IGNORECASE)
 
 
 def packed_suffix(path: Path) -> str | None:
@@ -30,21 +28,14 @@ def packed_suffix(path: Path) -> str | None:
     """
     if path.is_file():
         return path.suffix if path.suffix in _FORMATS else None
-    places = (path, *(path / below for below in ("data", "train", "test", "val", HELD_OUT)))
+    places = (path, *(path / below for below in ("data", "train", "test")))
     found = next((suffix for suffix in _FORMATS for place in places if any(place.glob(f"*{suffix}"))), None)
     images = chain(path.glob("*/*"), path.glob("*/*/*")) if found else ()
     return None if any(file.suffix.lower() in IMAGE_SUFFIXES for file in images) else found
 
 
 def load_packed(
-    path: Path,
-    suffix: str,
-    *,
-    name: str,
-    test_fraction: float | None,
-    seed: int,
-    decoding: Decoding,
-    label: str | None,
+    path: Path, suffix: str, *, name: str, decoding: Decoding, label: str | None, **how: Any
 ) -> ImageDataset:
     """The dataset in files of this suffix; their splits are what the files or their folders are called after.
 
@@ -53,7 +44,7 @@ def load_packed(
 
     Arguments:
         label: the column or key of the labels; see `datasets.arrow` and `datasets.shards`.
-        name, test_fraction, seed, decoding: as in `load_dataset`.
+        how: the fraction and the seed of `build_dataset`.
 
     Raises:
         UsageError: there is no such label, pyarrow is not here, or the fraction does not fit.
@@ -61,11 +52,11 @@ def load_packed(
     """
     root, form = (path.parent if path.is_file() else path), _FORMATS[suffix]
     splits = _by_split([path.name] if path.is_file() else _files(path, suffix))
-    left_out = {"files of another split": splits.pop(HELD_OUT)} if HELD_OUT in splits else {}
+    left_out = {"files of another split": splits.pop("other")} if "other" in splits else {}
     rows, places, orders = [], {}, []
     arrow.forget()
     for split, files in splits.items():
-        said = (split or "train") if "test" in splits else None
+        said = split if "test" in splits else None
         for file in files:
             labels, order, places[root / file] = form.read_labels(root / file, label, decoding.suffixes)
             orders.append(order)
@@ -79,7 +70,7 @@ def load_packed(
     if order is None and all(row.label.isdecimal() for row in rows):
         order = sorted({row.label for row in rows}, key=int)
     opener = FileOpener(root, decoding, partial(form.read_image, places))
-    dataset = build_dataset(name, opener, rows, test_fraction=test_fraction, seed=seed, order=order, left_out=left_out)
+    dataset = build_dataset(name, opener, rows, order=order, left_out=left_out, **how)
     return replace(dataset, listed_in=str(path)) if path.is_file() else dataset
 
 
@@ -90,12 +81,12 @@ def _files(root: Path, suffix: str) -> list[str]:
     return sorted(path.as_posix() for path in kept)
 
 
-def _by_split(files: list[str]) -> dict[str | None, list[str]]:
-    """Files by the split that their folder or name says; under None those that say nothing."""
-    found: dict[str | None, list[str]] = defaultdict(list)
+def _by_split(files: list[str]) -> dict[str, list[str]]:
+    """Files by the split that their folder or name says, which is train if neither does; validation stands for test."""
+    found: dict[str, list[str]] = defaultdict(list)
     for file in files:
         words = [match[1].lower() for part in Path(file).parts if (match := _SPLIT.match(part))]
-        found[_SPLIT_OF.get(words[0], HELD_OUT) if words else None].append(file)
-    if HELD_OUT in found and "test" not in found:
-        found["test"] = found.pop(HELD_OUT)
+        found[words[0] if words and words[0] in ("train", "test") else "other" if words else "train"].append(file)
+    if "other" in found and "test" not in found:
+        found["test"] = found.pop("other")
     return dict(found)

@@ -130,20 +130,14 @@ def _with_splits(rows: Sequence[Row], root: Path, test_fraction: float | None, s
     """Rows that all have a split: their own, or drawn by (seed, class, domain if there are several)."""
     if any(row.split is not None for row in rows):
         if test_fraction is not None:
-            raise UsageError(
-                "--test-fraction is for images without a test split, and these have one",
-                where=root,
-                remedy="leave --test-fraction out",
-            )
+            problem = "--test-fraction is for images without a test split, and these have one"
+            raise UsageError(problem, where=root, remedy="leave --test-fraction out")
         return rows
     if test_fraction is None:
         raise UsageError("these images have no test split of their own", where=root, remedy="add --test-fraction 0.2")
     if not 0 < test_fraction < 1:
-        raise UsageError(
-            f"the test fraction must lie between 0 and 1, not {test_fraction}",
-            where="--test-fraction",
-            remedy="give for example --test-fraction 0.2",
-        )
+        problem = f"the test fraction must lie between 0 and 1, not {test_fraction}"
+        raise UsageError(problem, where="--test-fraction", remedy="give for example --test-fraction 0.2")
     several = len({row.domain for row in rows}) > 1
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -166,12 +160,12 @@ def _with_splits(rows: Sequence[Row], root: Path, test_fraction: float | None, s
 
 def _check_classes(rows: Sequence[Row], left_out: Mapping[str, Sequence[str]]) -> None:
     """Raises `DatasetError` unless every class of a domain is in both its splits."""
-    first: dict[tuple[str, str | None, str], Row] = {}
+    first: dict[tuple[str, str, str], Row] = {}
     for row in rows:
-        first.setdefault((row.domain, row.split, row.label), row)
+        first.setdefault((row.domain, str(row.split), row.label), row)
     several = len({domain for domain, _, _ in first}) > 1
     for (domain, only, _), row in sorted(first.items()):
-        (other,) = (split for split in SPLITS if split != only)
+        other = "test" if only == "train" else "train"
         if (domain, other, row.label) not in first:
             names = [label for d, s, label in first if (d, s) == (domain, only) and (d, other, label) not in first]
             of = f" of domain {domain!r}" if several else ""

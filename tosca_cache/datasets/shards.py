@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from tosca_cache.datasets.archives import Bounded, archive_errors, tar_members
+from tosca_cache.datasets.archives import archive_errors, tar_members
 from tosca_cache.errors import DatasetError
 from tosca_cache.files import strict_json
 from tosca_cache.text import one_line
@@ -27,34 +26,32 @@ def read_labels(file: Path, label: str | None, suffixes: frozenset[str]) -> tupl
     """
     labels, places = [], []
     with archive_errors(file, "a shard cannot be read"), file.open("rb") as opened:
-        for number, (_, members) in enumerate(groupby(_members(file, opened), itemgetter(0))):
-            found, said = {}, {}
-            for _, suffix, place, content in members:
-                found[suffix], said[suffix] = place, content
-            images = [suffix for suffix in found if f".{suffix.rpartition('.')[2]}" in suffixes]
-            if len(images) != 1:
-                problem = f"it has {len(images) or 'no'} images among {sorted(map(one_line, found))}"
-                raise _wrong(f"{file}, row {number}", problem)
-            labels.append(_label(f"{file}, row {number}", said, label))
-            places.append(found[images[0]])
+        for number, (_, members) in enumerate(groupby(_members(opened), itemgetter(0))):
+            files = {suffix: found for _, suffix, found in members}
+            images = [suffix for suffix in files if f".{suffix.rpartition('.')[2]}" in suffixes]
+            try:
+                if len(images) != 1:
+                    raise ValueError(f"it has {len(images) or 'no'} images among {sorted(map(one_line, files))}")
+                labels.append(_label(files, label))
+            except ValueError as error:
+                raise DatasetError(
+                    f"a sample of a shard cannot be used: {error}",
+                    where=f"{file}, row {number}",
+                    remedy="docs/packed.md says what a shard holds",
+                ) from error
+            places.append(files[images[0]][:2])
     return labels, None, places
 
 
-def _members(file: Path, opened: IO[bytes]) -> Iterator[tuple[tuple[str, str], str, tuple[int, int], bytes]]:
-    """(key, suffix, place, content if it says a label) of the files of a tar; the rule of keys is WebDataset's own."""
-    for tar, member in tar_members(Bounded(opened, sys.maxsize)):
+def _members(opened: IO[bytes]) -> Any:
+    """(key, suffix, (first byte, bytes, what it says if it is a label)) of the files of a tar; keys as WebDataset's."""
+    for tar, member in tar_members(opened, "r:"):
         folder, _, name = member.name.rpartition("/")
         key, _, suffix = name.partition(".")
-        if not key or not member.isreg():
-            continue
-        content = b""
-        if suffix.lower() in ("cls", "json"):
-            if member.size > MOST_LABEL:
-                raise _wrong(f"{file}, {one_line(member.name)}", f"its label has {member.size:,} bytes")
-            stored = tar.extractfile(member)
-            assert stored is not None
-            content = stored.read()
-        yield (folder, key), suffix.lower(), (member.offset_data, member.size), content
+        if key and member.isreg():
+            says = suffix.lower() in ("cls", "json") and member.size <= MOST_LABEL
+            content = tar.extractfile(member).read() if says else None  # type: ignore[union-attr]
+            yield (folder, key), suffix.lower(), (member.offset_data, member.size, content)
 
 
 def read_image(places: Mapping[Path, Places], file: Path, row: int) -> bytes:
@@ -65,23 +62,18 @@ def read_image(places: Mapping[Path, Places], file: Path, row: int) -> bytes:
         return opened.read(size)
 
 
-def _label(where: str, said: Mapping[str, bytes], label: str | None) -> str:
+def _label(files: Mapping[str, tuple[int, int, bytes | None]], label: str | None) -> str:
+    """The label of a sample; raises `ValueError` if it has none."""
+    source = "cls" if "cls" in files and label is None else "json"
+    _, size, content = files.get(source, (0, 0, b"{}"))
+    if content is None:
+        raise ValueError(f"its label has {size:,} bytes")
     try:
-        if "cls" in said and label is None:
-            found: object = said["cls"].decode().strip()
-        else:
-            fields = strict_json(said.get("json", b"{}"))
-            found = fields.get(label or "label") if isinstance(fields, dict) else None
+        found: Any = content.decode().strip() if source == "cls" else strict_json(content)
     except ValueError as error:
-        raise _wrong(where, f"its label cannot be read: {error}") from error
+        raise ValueError(f"its label cannot be read: {error}") from error
+    if source == "json":
+        found = found.get(label or "label") if isinstance(found, dict) else None
     if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
-        raise _wrong(where, "it has no label; give the field of KEY.json with --label NAME")
+        raise ValueError("it has no label; give the field of KEY.json with --label NAME")
     return str(found)
-
-
-def _wrong(where: str, problem: str) -> DatasetError:
-    return DatasetError(
-        f"a sample of a shard cannot be used: {problem}",
-        where=where,
-        remedy="docs/packed.md says what a shard holds",
-    )
