@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).parents[1]
 IS_DECLARED = "import torch; declared = torch._C._dispatch_has_kernel('torchvision::nms') or bool("
 IS_DECLARED += "[s for s in torch._C._jit_get_all_schemas() if s.name == 'torchvision::nms'])"
@@ -19,41 +17,23 @@ def python(code, *folders):
     )
 
 
-@pytest.fixture
-def make_torchvision(tmp_path):
-    """A torchvision of two files, of which the second is what breaks."""
-
-    def make(code):
-        (tmp_path / "torchvision").mkdir()
-        (tmp_path / "torchvision" / "__init__.py").write_text("from torchvision import inner\nwhole = True\n")
-        (tmp_path / "torchvision" / "inner.py").write_text(code)
-        return tmp_path
-
-    return make
-
-
 CALL = "from tosca_cache.torchvision_compat import ensure_torchvision\nhealthy = ensure_torchvision()\n"
 REGISTER = "import torch\n@torch.library.register_fake('torchvision::nms')\ndef nms(a, b, c): return a\n"
 
 
-def test_the_installed_one_can_be_imported():
+def test_missing_operators_are_declared_and_no_other_error_is_hidden(tmp_path):
+    """With a torchvision of two files, of which the second is what breaks."""
     result = python(CALL + "import timm, torchvision\nfrom torchvision.transforms import v2\nprint(healthy)")
     assert result.returncode == 0, result.stderr
-
-
-def test_missing_operators_are_declared(make_torchvision):
-    folder = make_torchvision(REGISTER)
-    assert "torchvision::nms does not exist" in python("import torchvision", folder).stderr
-    result = python(CALL + "import torchvision; print(healthy, torchvision.whole)", folder)
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text("from torchvision import inner\nwhole = True\n")
+    inner = tmp_path / "torchvision" / "inner.py"
+    inner.write_text(REGISTER)
+    assert "torchvision::nms does not exist" in python("import torchvision", tmp_path).stderr
+    result = python(CALL + "import torchvision; print(healthy, torchvision.whole)", tmp_path)
     assert result.stdout.split() == ["False", "True"], result.stderr
-
-
-def test_nothing_is_done_where_it_is_healthy(make_torchvision):
-    code = CALL + IS_DECLARED + "\nprint(healthy, declared)"
-    result = python(code, make_torchvision("healthy = True\n"))
+    inner.write_text("healthy = True\n")
+    result = python(CALL + IS_DECLARED + "\nprint(healthy, declared)", tmp_path)
     assert result.stdout.split() == ["True", "False"], result.stderr
-
-
-def test_other_errors_are_not_hidden(make_torchvision):
-    result = python(CALL, make_torchvision("raise RuntimeError('broken otherwise')\n"))
-    assert "RuntimeError: broken otherwise" in result.stderr
+    inner.write_text("raise RuntimeError('broken otherwise')\n")
+    assert "RuntimeError: broken otherwise" in python(CALL, tmp_path).stderr

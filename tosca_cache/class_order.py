@@ -3,7 +3,7 @@
 Labels are numbered in the order in which they are learned ("class indices"): the first class of the first task is 0. In a
 class-incremental stream a class index is a position in the class order. In a domain-incremental stream it is a class of a
 domain: domains with the same classes have labels of their own, so that each has its own prototypes and head rows, and
-whatever learns sees blocks of labels as ever. What is predicted and scored is the class; `ClassOrder.class_of` says it.
+whatever learns sees blocks of labels as ever. What is predicted and scored is the class; `TaskStream.class_of` says it.
 """
 
 from __future__ import annotations
@@ -208,71 +208,43 @@ class Protocol:
         return [names[start:stop] for start, stop in pairwise((0, *stops.tolist()))]
 
 
-@dataclass(frozen=True)
-class ClassOrder:
-    """Tasks, and class indices as blocks of them.
-
-    sizes: class indices of each task, [T]. class_of: the class that is reported for each class index, [L].
-    order: original class index of each reported class, [C]; class_names: their names.
-    domain_names: the domain of each task; empty in a class-incremental stream.
-    train, test: class index of every row.
-    """
-
-    sizes: list[int]
-    class_of: IntArray
-    order: IntArray
-    class_names: tuple[str, ...]
-    domain_names: tuple[str, ...]
-    train: IntArray
-    test: IntArray
-
-    @property
-    def learned_names(self) -> tuple[str, ...]:
-        """The name of each class index, no two alike."""
-        names = [self.class_names[c] for c in self.class_of]
-        if self.domain_names:
-            names = [
-                f"{name} of domain {d}" for name, d in zip(names, np.repeat(self.domain_names, self.sizes), strict=True)
-            ]
-        return tuple(names)
-
-
 def numbered(
     train: Arrays, test: Arrays, class_names: Sequence[str], domain_names: Sequence[str], protocol: Protocol
-) -> ClassOrder:
-    """The tasks of a protocol and the class index of every row, in the order in which they are learned.
+) -> tuple[list[int], IntArray, IntArray, list[str], list[str], list[IntArray]]:
+    """(sizes, class_of, order, domain_names) of a `TaskStream`, the name of each class index, and every row's, by split.
 
-    Where tasks are classes these are places in the class order; where they are domains, those classes of each domain that
-    have rows, domains in their order, classes as listed. Raises `StoreError` for rows without a class or a domain that
-    exists, and if a class (of a domain) has rows in one split only.
+    Where tasks are classes, class indices are places in the class order; where tasks are domains, the classes of each
+    domain that have rows, domains in their order, classes as listed.
+
+    Raises `StoreError` for rows without a class or a domain that exists, and if a class (of a domain) has rows in one split
+    only.
     """
     C, splits = len(class_names), {"train": train, "test": test}
     for split, arrays in splits.items():
         rows = len(arrays.features) if arrays.rows is None else len(arrays.rows)
         check_numbers(split, "label", arrays.labels, rows, C)
     if protocol.incremental == "domains":
+        of = {s: np.empty(0, dtype=np.int64) if a.domains is None else a.domains for s, a in splits.items()}
         for split, arrays in splits.items():
-            domains = np.empty(0, dtype=np.int64) if arrays.domains is None else arrays.domains
-            check_numbers(split, "domain", domains, len(arrays.labels), len(domain_names))
-        of = [arrays.domains for arrays in splits.values() if arrays.domains is not None]
-        tasks, order = domain_order(np.concatenate(of), protocol.seed, shuffle=protocol.shuffle), np.arange(C)
-        place = np.zeros(len(domain_names), dtype=np.int64)
+            check_numbers(split, "domain", of[split], len(arrays.labels), len(domain_names))
+        tasks = domain_order(np.concatenate(list(of.values())), protocol.seed, shuffle=protocol.shuffle)
+        place, order = np.zeros(len(domain_names), dtype=np.int64), np.arange(C)
         place[tasks] = np.arange(len(tasks))
-        keys = [place[own] * C + arrays.labels for own, arrays in zip(of, splits.values(), strict=True)]
+        keys = [place[of[split]] * C + arrays.labels for split, arrays in splits.items()]
         present = np.union1d(*keys)
-        sizes, domain_names = np.bincount(present // C, minlength=len(tasks)).tolist(), [domain_names[d] for d in tasks]
+        sizes = np.bincount(present // C, minlength=len(tasks)).tolist()
+        domains = [domain_names[d] for d in tasks.tolist()]
+        names = [f"{class_names[key % C]} of domain {domains[key // C]}" for key in present.tolist()]
     else:
-        sizes, order, domain_names = protocol.sizes_of(C), protocol.order_of(class_names), ()
+        sizes, order, domains = protocol.sizes_of(C), protocol.order_of(class_names), []
         keys, present = [np.argsort(order)[arrays.labels] for arrays in splits.values()], np.arange(C)
-    numbers = [np.searchsorted(present, key) for key in keys]
-    names = tuple(class_names[c] for c in order)
-    found = ClassOrder(sizes, present % C, order, names, tuple(domain_names), *numbers)
+        names = [class_names[c] for c in order.tolist()]
     for split, key in zip(splits, keys, strict=True):
-        missing = np.flatnonzero(~np.isin(present, key))
-        if len(missing):
+        missing = np.flatnonzero(~np.isin(present, key)).tolist()
+        if missing:
             raise StoreError(
-                f"class {found.learned_names[missing[0]]} has no {split} rows ({len(missing)} such classes)",
+                f"class {names[missing[0]]} has no {split} rows ({len(missing)} such classes)",
                 where=f"split {split}",
                 remedy="add images of it there or remove the class, then extract again",
             )
-    return found
+    return sizes, present % C, order, domains, names, [np.searchsorted(present, key) for key in keys]

@@ -36,28 +36,13 @@ def altair() -> Any:
 
 def curves(rows: Sequence[Row], title: str) -> Any:
     """Lines over tasks. rows: name, task (from 1), accuracy (percent) and, where known, spread (its standard deviation)."""
-    alt = altair()
-    known = [
-        {**row, "low": row["accuracy"] - s, "high": row["accuracy"] + s}
-        if (s := row.get("spread")) is not None and isfinite(s)
-        else {k: v for k, v in row.items() if k != "spread"}
-        for row in rows
-        if row["accuracy"] is not None and isfinite(row["accuracy"])
-    ]
+    alt, known = altair(), _with_ends(rows, "accuracy")
     base = _chart(known).encode(x=alt.X("task", type="ordinal", title="tasks learned", axis=alt.Axis(labelAngle=0)))
-    colour = _colour("name")
     y = alt.Y("accuracy", type="quantitative", title="accuracy (%)", scale=alt.Scale(zero=False))
-    tips = [
-        alt.Tooltip("name", type="nominal"),
-        alt.Tooltip("task", type="ordinal"),
-        alt.Tooltip("accuracy", type="quantitative", format=".2f"),
-    ]
-    lines = base.mark_line(point=True).encode(y=y, color=colour, tooltip=tips)
-    if not any("low" in row for row in known):
-        return lines.properties(title=title, width=320)
+    lines = base.mark_line(point=True).encode(y=y, color=_colour("name"), tooltip=_tips(known, ".2f"))
     ends = {"y": alt.Y("low", type="quantitative"), "y2": alt.Y2("high")}
-    band = base.mark_area(opacity=0.15).encode(**ends, color=colour)
-    return (band + lines).properties(title=title, width=320)
+    band = base.mark_area(opacity=0.15).encode(**ends, color=_colour("name"))
+    return (band + lines if any("low" in row for row in known) else lines).properties(title=title, width=320)
 
 
 def matrix(R: Sequence[Sequence[float | None]]) -> Any:
@@ -85,14 +70,7 @@ def matrix(R: Sequence[Sequence[float | None]]) -> Any:
 
 def intervals(rows: Sequence[Row], title: str, x_title: str) -> Any:
     """Points with one standard deviation on both sides. rows: name, value, group and, where known, spread; best on top."""
-    alt = altair()
-    known = [
-        {**row, "low": row["value"] - s, "high": row["value"] + s}
-        if (s := row.get("spread")) is not None and isfinite(s)
-        else {k: v for k, v in row.items() if k != "spread"}
-        for row in rows
-        if row["value"] is not None and isfinite(row["value"])
-    ]
+    alt, known = altair(), _with_ends(rows, "value")
     y = alt.Y("name", type="nominal", sort=_as_given(), title=None, axis=alt.Axis(labelLimit=400))
     base = _chart(known).encode(y=y)
     x = alt.X("value", type="quantitative", title=x_title, scale=alt.Scale(zero=False))
@@ -131,6 +109,18 @@ def points(
 def beside(*charts: Any) -> Any:
     """Charts side by side, each with its own colours."""
     return altair().hconcat(*charts).resolve_scale(color="independent")
+
+
+def _with_ends(rows: Sequence[Row], key: str) -> list[dict[str, Any]]:
+    """Rows whose value is known, with `low` and `high` where its spread is."""
+    found = []
+    for row in rows:
+        if row[key] is not None and isfinite(row[key]):
+            s = row.get("spread")
+            known = s is not None and isfinite(s)
+            ends = {"low": row[key] - s, "high": row[key] + s} if known else {}
+            found.append({k: v for k, v in row.items() if known or k != "spread"} | ends)
+    return found
 
 
 def _chart(rows: Sequence[Row]) -> Any:

@@ -128,16 +128,15 @@ class TaskStream(Shown):
     ) -> None:
         self.protocol, self.pieces = (asked := Protocol(**protocol)), "last"
         found = numbered(train, test, class_names, domain_names, asked)
-        self.sizes, self.class_of, self.order = found.sizes, found.class_of, found.order
-        self.class_names, self.domain_names = found.class_names, found.domain_names
+        self.sizes, self.class_of, self.order, domains, names, (self._train_labels, self._test_labels) = found
+        self.class_names, self.domain_names = tuple(class_names[c] for c in self.order.tolist()), tuple(domains)
         self.stops = np.cumsum(self.sizes).tolist()
         check_first_task(train, self.names(0))
         self._train, self._test = train, test
-        self._train_labels, self._test_labels = found.train, found.test
         if asked.shots is not None:
             later = np.arange(self.sizes[0], len(self.class_of))
-            kept = few_shot(found.train, later, found.learned_names, shots=asked.shots, seed=asked.seed)
-            self._train, self._train_labels = train.part(kept), found.train[kept]
+            kept = few_shot(self._train_labels, later, names, shots=asked.shots, seed=asked.seed)
+            self._train, self._train_labels = train.part(kept), self._train_labels[kept]
 
     @classmethod
     def from_store(cls, store: Store, **protocol: Any) -> TaskStream:

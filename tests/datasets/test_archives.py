@@ -62,6 +62,15 @@ def long_header():
     return gzip.compress(head.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 22))
 
 
+def negative():
+    """A file whose size leads back to its own header."""
+    head = bytearray(tarfile.TarInfo("0.png").tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = b"\xff" * 8 + (-512 & 0xFFFFFFFF).to_bytes(4, "big")
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head[:512])
+    return bytes(head) + bytes(1024)
+
+
 HOSTILE = {
     "zip: above": (zipped({"../outside.jpg": PHOTO}), "outside"),
     "zip: absolute": (zipped({"/tmp/outside.jpg": PHOTO}), "outside"),
@@ -82,6 +91,7 @@ HOSTILE = {
     "tar: a file and a folder": (tarred([("a", PHOTO), ("a/b.jpg", PHOTO)]), "twice"),
     "tar: bomb": (lambda: tarred([("a.jpg", bytes(archives.SPARE * 2))]), "photos have not"),
     "tar: long header": (long_header(), "header that is too long"),
+    "tar: less than no bytes": (negative(), "less than no bytes"),
     "tar: cut in a file": (tarred([("a.jpg", PHOTO)], "w")[:700], "cut off"),
     "tar: cut between files": (tarred([("a.jpg", bytes(512)), ("b.jpg", PHOTO)], "w")[:1024], "end is missing"),
     "tar: damaged header": (tarred([("a.jpg", bytes(512))], "w")[:1024] + b"\xff" * 512 + bytes(99), "end is missing"),

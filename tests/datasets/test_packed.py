@@ -116,8 +116,17 @@ def test_images_and_features_are_those_that_were_packed(kind, tmp_path):
         np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-3)
 
 
-def test_a_changed_shard_is_not_what_a_store_was_made_of(tmp_path):
-    """Shards that are newer than a store give it nothing."""
+def test_files_that_were_replaced_are_read_as_they_are_now_and_give_a_store_nothing(tmp_path):
+    rows = samples("train")
+    for kind, write in (("arrow", write_stream), ("parquet", pq.write_table)):
+        file, seen = tmp_path / f"all.{kind}", []
+        for some in (rows, rows[1:]):
+            file.unlink(missing_ok=True)
+            write(table(some), file)
+            dataset = load_dataset(str(file), test_fraction=0.4)
+            places = [(split, row) for split in ("train", "test") for row in range(len(dataset.splits[split]))]
+            seen.append({dataset.open(*place).tobytes() for place in places})
+        assert seen[0] > seen[1] != set()
     tar_shards(tmp_path / "d")
     how = ("--dataset", tmp_path / "d", "--root", tmp_path / "s", "--backbone", "vit_nano")
     tosca("extract", *how, "--views", "0", code=0)
@@ -125,20 +134,6 @@ def test_a_changed_shard_is_not_what_a_store_was_made_of(tmp_path):
     for shard in (tmp_path / "d").glob("*.tar"):
         os.utime(shard, (4e9, 4e9))
     assert "14 of its images have changed since" in tosca("extract", *how, "--views", "2", code=0).output
-
-
-@pytest.mark.parametrize("kind", ["arrow", "parquet"])
-def test_a_file_that_was_replaced_is_read_as_it_is_now(kind, tmp_path):
-    def made(rows):
-        file = tmp_path / f"all.{kind}"
-        file.unlink(missing_ok=True)
-        (write_stream if kind == "arrow" else pq.write_table)(table(rows), file)
-        dataset = load_dataset(str(file), test_fraction=0.4)
-        places = [(split, row) for split in ("train", "test") for row in range(len(dataset.splits[split]))]
-        return {dataset.open(*place).tobytes() for place in places}
-
-    first, *others = samples("train")
-    assert made([first, *others]) > made(others) != set()
 
 
 def test_which_rows_are_for_testing(tmp_path):
@@ -199,28 +194,9 @@ def test_rows_whose_image_is_refused(tmp_path):
         load_dataset(str(tmp_path / "b.parquet"), test_fraction=0.5).open("train", 0)
 
 
-def _negative():
-    """A file whose size leads back to its own header."""
-    head = bytearray(tarfile.TarInfo("0.png").tobuf(tarfile.GNU_FORMAT))
-    head[124:136] = b"\xff" * 8 + (-512 & 0xFFFFFFFF).to_bytes(4, "big")
-    head[148:156] = b" " * 8
-    head[148:156] = b"%06o\0 " % sum(head[:512])
-    return bytes(head) + bytes(1024)
-
-
-def _long_name():
-    head = tarfile.TarInfo("././@LongLink")
-    head.type, head.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
-    return head.tobuf(tarfile.GNU_FORMAT) + bytes(4096)
-
-
 GOOD = [("0.png", image(0)), ("0.cls", b"0")]
 BAD_TARS = {
-    "cut in a file": (lambda: tarred(GOOD, "w")[:900], "cut off"),
-    "cut between files": (lambda: tarred([*GOOD, *GOOD], "w")[:1536], "end is missing"),
     "compressed": (lambda: tarred(GOOD), "damaged"),
-    "a name without end": (_long_name, "header that is too long"),
-    "less than no bytes": (_negative, "less than no bytes"),
     "link": (lambda: tarred([*GOOD, (_link("1.png", "/etc/passwd"), None)], "w"), "neither a file nor a folder"),
     "no label": (lambda: tarred(GOOD[:1], "w"), "no label"),
     "no image": (lambda: tarred(GOOD[1:], "w"), "no images"),

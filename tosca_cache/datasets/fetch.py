@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tosca_cache.datasets.archives import unpack
 from tosca_cache.datasets.catalogue import counts_of, load_published
@@ -127,14 +128,14 @@ def _download(source: KnownDataset, work: Path, mirror: str | None, step: Step) 
         remedy = f"pip install 'tosca-cache[fetch]'; or get {source.archive} from {source.origin}, for --from FILE"
         raise UsageError("downloading needs the package gdown", where="tosca fetch", remedy=remedy) from error
     step(description=f"download {source.archive}", total=source.size, completed=0)
-    where = {"id": source.drive} if url is None else {"url": url}
+    how: dict[str, Any] = {"quiet": True, "use_cookies": False, "resume": True, "timeout": TIMEOUT, "retries": RETRIES}
+    how |= {"id": source.drive} if url is None else {"url": url}
     for begun_anew in (False, True):
         try:
             gdown.download(
-                **where,
                 output=str(archive),
                 progress=lambda done, total: step(completed=done, total=source.size or total),
-                **{"quiet": True, "use_cookies": False, "resume": True, "timeout": TIMEOUT, "retries": RETRIES},
+                **how,
             )
             return archive
         except (gdown.exceptions.DownloadError, requests.RequestException, ValueError) as error:
@@ -223,5 +224,5 @@ def _tree(source: KnownDataset, unpacked: Path, archive: Path) -> Path:
 
 def _count(source: KnownDataset, folder: Path) -> Counts:
     """(classes, train, test) of a folder; raises `DatasetError` if it cannot be loaded."""
-    how = {"only": "train"} if source.layout == "classes" else {}
-    return counts_of(load_published(source, folder.parent if source.layout == "cifar100" else folder, **how))
+    only = "train" if source.layout == "classes" else None
+    return counts_of(load_published(source, folder.parent if source.layout == "cifar100" else folder, only=only))

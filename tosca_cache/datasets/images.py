@@ -129,7 +129,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
             raise ValueError("its pixels have signed bytes, and nothing says which of them are black and white")
         return image
     values = np.asarray(image)
-    grey = _from_floats(values) if image.mode == "F" else _from_integers(values, _depth(image, values))
+    grey = _from_floats(values) if image.mode == "F" else (values >> (_depth(image, values) - 8)).astype(np.uint8)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = 255 - grey
     shown = Image.fromarray(grey)
@@ -149,11 +149,6 @@ def _depth(image: Image.Image, values: NDArray[Any]) -> int:
         f"its pixels are integers from {values.min():,} to {values.max():,}, and nothing says which of them is white; "
         "save it with 8 or 16 bits a pixel, from 0 to 255 or to 65,535"
     )
-
-
-def _from_integers(values: NDArray[Any], depth: int) -> NDArray[np.uint8]:
-    grey: NDArray[np.uint8] = (values >> (depth - 8)).astype(np.uint8)
-    return grey
 
 
 def _from_floats(values: NDArray[np.float32]) -> NDArray[np.uint8]:
