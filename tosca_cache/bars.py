@@ -47,8 +47,8 @@ class Bar(Progress):
     shown: whether it is to be seen; lines that stand for it are then not needed.
     """
 
-    def __init__(self, *columns: Any, console: Console, **options: Any) -> None:
-        super().__init__(*columns, console=console, **options)
+    def __init__(self, *columns: Any, console: Console) -> None:
+        super().__init__(*columns, console=console, disable=not console.is_terminal)
         self._notebook = in_notebook() and not console.quiet
         self._handle: Any = None
         self._next = 0.0
@@ -59,14 +59,14 @@ class Bar(Progress):
         if self._notebook:
             display = import_module("IPython.display").display
             self._handle = display(self._bundle(), raw=True, display_id=True)
-        else:
+        elif self.shown:
             super().start()
 
     def stop(self) -> None:
         """Leaves it as it is."""
         if self._notebook:
             self._show(at_once=True)
-        else:
+        elif self.shown:
             super().stop()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
@@ -119,7 +119,7 @@ class LiveDisplay:
         text, unit_text = TextColumn("{task.description}", markup=False), TextColumn(unit, markup=False)
         columns = (text, BarColumn(), MofNCompleteColumn(), unit_text, TimeElapsedColumn())
         self.console = console
-        self.progress = Bar(*columns, *more, console=console, disable=not console.is_terminal)
+        self.progress = Bar(*columns, *more, console=console)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -143,14 +143,8 @@ def counting(
     counts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TimeElapsedColumn())
     counts = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) if bytes else counts
     bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), *counts, console=console)
-    task = bar.add_task(what, total=total)
-    if bar.shown:
-        bar.start()
-    try:
-        yield partial(bar.update, task)
-    finally:
-        if bar.shown:
-            bar.stop()
+    with bar:
+        yield partial(bar.update, bar.add_task(what, total=total))
 
 
 def given_or_bar(given: T | None, bar: Callable[[], AbstractContextManager[T]]) -> AbstractContextManager[T | None]:

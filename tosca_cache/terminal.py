@@ -56,10 +56,7 @@ def make_console(*, stderr: bool = False, **options: Any) -> Console:
 
 
 def print_rows(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column has names to be copied: they are cut and broken nowhere.
-
-    A terminal that is too narrow for the table gets a line a name, and below it the rest.
-    """
+    """A table whose first column has names to be copied: it is as wide as it needs, so that they are cut nowhere."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -67,17 +64,9 @@ def print_rows(console: Console, title: str, columns: Sequence[str], rows: Seque
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    width = console.measure(table, options=console.options.update(max_width=100_000)).maximum
-    if width <= console.width:
-        console.print(table)
-        return
-    if not console.is_terminal:
-        make_console(file=console.file, width=width).print(table)
-        return
-    console.print(title, soft_wrap=True)
-    for name, *rest in rows:
-        console.print(name, soft_wrap=True)
-        console.print("    " + ", ".join(f"{c} {v}" for c, v in zip(columns[1:], rest, strict=True)), soft_wrap=True)
+    needed = console.measure(table, options=console.options.update(max_width=100_000)).maximum
+    width = max(needed, console.width)
+    make_console(file=console.file, width=width, force_terminal=console.is_terminal).print(table)
 
 
 @cache

@@ -134,7 +134,7 @@ def test_datasets_are_listed_and_defaults_go_with_them(tmp_path):
     rows = {row["name"]: row for row in json.loads(tosca("datasets", "--data-root", tmp_path, "--json").stdout)}
     assert set(rows) == {
         *("cifar100", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab", "objectnet"),
-        *("digits", "digits-domains", "glyphs"),
+        *("imagenette", "eurosat", "dtd", "food101", "digits", "digits-domains", "glyphs"),
     }
     assert rows["digits"]["status"] == "embedded"
     assert rows["vtab"]["status"] == "missing" and rows["vtab"]["folder"] == str(tmp_path / "vtab-cil" / "vtab")
