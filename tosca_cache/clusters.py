@@ -137,7 +137,9 @@ def ray(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
     module = library("ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        _knock(scheduler)
+        host, _, port = scheduler.removeprefix("ray://").rpartition(":")
+        if port.isdigit():  # `ray.init` would try for minutes where nobody listens
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
         module.init(scheduler, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError, TimeoutError) as error:
         raise _unreachable("Ray", scheduler, error) from error
@@ -148,7 +150,7 @@ def ray(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
         raise _unreachable("Ray", scheduler, "no machine of it has a core to give")
     gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
     share = 1 / -(-(n_jobs or sum(slots.values())) // gpus) if gpus else 0
-    task = module.remote(num_cpus=1, num_gpus=share, max_retries=0)(_call)
+    task = module.remote(num_cpus=1, num_gpus=share, max_retries=0)(lambda job: job())
     begun: dict[Future[Any], Any] = {}
 
     def submit(job: Callable[[], Any]) -> Future[Any]:
@@ -167,17 +169,6 @@ def ray(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
     names = ("WorkerCrashedError", "ActorDiedError", "NodeDiedError", "LocalRayletDiedError", "ObjectLostError")
     lost = tuple(getattr(module.exceptions, name) for name in (*names, "OutOfMemoryError", "TaskCancelledError"))
     return Cluster(slots, submit, end, lost)
-
-
-def _call(func: Callable[[], Any]) -> Any:
-    return func()
-
-
-def _knock(address: str) -> None:
-    """Raises `OSError` if nobody listens at host:port; `ray.init` would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def _unreachable(what: str, scheduler: str, error: object) -> ToscaError:

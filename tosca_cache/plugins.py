@@ -4,62 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from traceback import extract_tb
-from types import ModuleType
 
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.routing import ROUTERS
 
-__all__ = [
-    "OPTION",
-    "Registry",
-    "load_plugin",
-    "load_plugins",
-]
-
-OPTION = "--plugin"
-Registry = dict[str, type]
+__all__ = ["load_plugin"]
 
 
-def load_plugins(paths: Sequence[Path]) -> None:
-    """Imports each file once; see `load_plugin`."""
-    for path in paths:
-        load_plugin(path)
-
-
-def load_plugin(path: Path) -> ModuleType:
+def load_plugin(path: Path) -> None:
     """Imports a Python file that registers learners or routers; a file that was imported before is not run again.
 
     Raises `UsageError` if the file cannot be imported, registers nothing, or takes a name that is taken.
     """
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise UsageError("there is no such file", where=f"{OPTION} {path}", remedy="give the path of a Python file")
-    module_name = f"tosca_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
-    if module_name in sys.modules:
-        return sys.modules[module_name]
-    registries: tuple[Registry, ...] = (LEARNERS, ROUTERS)
+    file, where = Path(path).resolve(), f"--plugin {path}"
+    name = f"tosca_plugin_{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return
+    registries: tuple[dict[str, type], ...] = (LEARNERS, ROUTERS)
     before = [dict(registry) for registry in registries]
     try:
-        module = _import(module_name, file, path)
-        _check(registries, before, path)
+        _import(name, file, where)
+        taken = [
+            key for now, old in zip(registries, before, strict=True) for key in old if now.get(key) is not old[key]
+        ]
+        if taken:
+            problem = f"the plugin registers {taken[0]!r}, a name that is taken"
+            raise UsageError(problem, where=where, remedy="give the class another `name`")
+        if list(map(len, registries)) == list(map(len, before)):
+            raise UsageError(
+                "the plugin registers neither a learner nor a router",
+                where=where,
+                remedy="put @register_learner (tosca_cache.learners) or @register_router (tosca_cache.routing) on it",
+            )
     except BaseException:
-        sys.modules.pop(module_name, None)
+        sys.modules.pop(name, None)
         for registry, kept in zip(registries, before, strict=True):
             registry.clear()
             registry.update(kept)
         raise
-    return module
 
 
-def _import(name: str, file: Path, shown: Path) -> ModuleType:
+def _import(name: str, file: Path, where: str) -> None:
     spec = spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise UsageError("this is not a Python file", where=f"{OPTION} {shown}", remedy="give a file that ends in .py")
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise UsageError(
+            "there is no such file, or it is no Python file",
+            where=where,
+            remedy="give the path of one that ends in .py",
+        )
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and typing look their module up
     try:
@@ -69,25 +65,6 @@ def _import(name: str, file: Path, shown: Path) -> ModuleType:
         line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
         raise UsageError(
             f"the plugin cannot be imported: {type(error).__name__}: {error}",
-            where=f"{OPTION} {shown}" + (f", line {line}" if line else ""),
+            where=where + (f", line {line}" if line else ""),
             remedy="mend the file; `python FILE.py` shows the whole traceback",
         ) from error
-    return module
-
-
-def _check(registries: Sequence[Registry], before: Sequence[Mapping[str, type]], path: Path) -> None:
-    taken = [
-        name for now, old in zip(registries, before, strict=True) for name in old if now.get(name) is not old[name]
-    ]
-    if taken:
-        raise UsageError(
-            f"the plugin registers {taken[0]!r}, a name that is taken",
-            where=f"{OPTION} {path}",
-            remedy="give the class another `name`",
-        )
-    if all(len(now) == len(old) for now, old in zip(registries, before, strict=True)):
-        raise UsageError(
-            "the plugin registers neither a learner nor a router",
-            where=f"{OPTION} {path}",
-            remedy="put @register_learner (tosca_cache.learners) or @register_router (tosca_cache.routing) on its class",
-        )

@@ -70,6 +70,7 @@ DEFAULT_RUNS = Path("runs")
 def import_plugins(paths: list[Path] | None) -> None:
     """Makes the learners and routers of the user's files known; raises `UsageError` for a file that is of no use."""
     if paths:
-        from tosca_cache.plugins import load_plugins
+        from tosca_cache.plugins import load_plugin
 
-        load_plugins(paths)
+        for path in paths:
+            load_plugin(path)

@@ -146,7 +146,7 @@ def load_known(
     if dataset.layout == "embedded":
         return _embedded(dataset.name)
     status = _status(dataset, data_root)
-    wanted = f"wanted is {dataset.wanted}: {dataset.published}, archive with md5 {dataset.md5}"
+    wanted = f"wanted: {dataset.wanted}; published: {dataset.published}, archive with md5 {dataset.md5}"
     if status.folder is None or status.state == "missing":
         raise DatasetError(
             f"the files of {dataset.name} are missing; {wanted}",

@@ -144,6 +144,7 @@ def _digest(file: str, last: int | None = None) -> bytes | None:
         with open(file, "rb") as opened:  # noqa: PTH123 called for every image
             if last is not None:
                 opened.seek(-min(last, os.fstat(opened.fileno()).st_size), os.SEEK_END)
+                return hashlib.sha256(opened.read()).digest()
             return hashlib.file_digest(opened, "sha256").digest()
     except OSError:
         return None

@@ -43,41 +43,43 @@ class FolderScan:
 
     def is_image(self, name: str) -> bool:
         """Whether a file of that name is taken for an image."""
-        return is_visible(name) and Path(name).suffix.lower() in self.suffixes
+        return is_visible(name) and os.path.splitext(name)[1].lower() in self.suffixes  # noqa: PTH122 called for all
 
     def leave_out(self, why: str, path: Path) -> None:
         """Notes what is no row."""
         self.left_out[why].append(one_line(path.relative_to(self.root).as_posix()))
 
-    def walk(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """(real folders directly in a folder, images at any depth), in order of their names.
+    def walk(self, folder: Path) -> tuple[list[str], list[str]]:
+        """(real folders directly in a folder, images at any depth below it, relative to it), in order of their names.
 
         Raises `DatasetError` for a folder that has been listed already: a split that leads to another one, or a mount.
         """
-        images: list[Path] = []
-        direct: list[Path] | None = None
+        direct, images = list[str](), list[str]()
         for place, folders, files in os.walk(folder, onerror=_give_up):
-            found = Path(place).stat()
+            here = Path(place)
+            found = here.stat()
             if (found.st_dev, found.st_ino) in self._visited:
                 raise DatasetError(
-                    f"{one_line(Path(place).name)} is the same folder as another part of the dataset",
+                    f"{one_line(here.name)} is the same folder as another part of the dataset",
                     where=place,
                     remedy="give every split and every class a folder of its own",
                 )
             self._visited.add((found.st_dev, found.st_ino))
-            here = [Path(place, name) for name in sorted(filter(is_visible, folders))]
-            for link in filter(Path.is_symlink, here):
-                self.leave_out("links to folders", link)
-            here = [path for path in here if not path.is_symlink()]
-            direct, folders[:] = here if direct is None else direct, [path.name for path in here]
+            names = sorted(filter(is_visible, folders))
+            links = [name for name in names if (here / name).is_symlink()]
+            for name in links:
+                self.leave_out("links to folders", here / name)
+            folders[:] = [name for name in names if name not in links]
+            direct, below = (direct, f"{here.relative_to(folder).as_posix()}/") if here != folder else (folders[:], "")
             for name in sorted(filter(is_visible, files)):
-                path = Path(place, name)
                 if self.is_image(name):
-                    images.append(path)  # also a link that leads nowhere, or a pipe, which is named when it is opened
+                    images.append(
+                        f"{below}{name}"
+                    )  # also a link that leads nowhere, or a pipe: named when it is opened
                 else:
-                    suffix = path.suffix.lower()
-                    self.leave_out(f"{suffix} files" if suffix else "files without a suffix", path)
-        return direct or [], images
+                    suffix = Path(name).suffix.lower()
+                    self.leave_out(f"{suffix} files" if suffix else "files without a suffix", here / name)
+        return direct, images
 
 
 def _give_up(error: OSError) -> NoReturn:
@@ -143,13 +145,14 @@ def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> lis
     if not folder.is_dir():
         raise DatasetError("a folder of classes is missing", where=folder, remedy=f"give a folder with {LAYOUTS}")
     classes, images = scan.walk(folder)
-    of_class: dict[str, list[str]] = {path.name: [] for path in classes}
-    depth = len(folder.parts)
+    of_class: dict[str, list[str]] = {name: [] for name in classes}
+    place = "" if folder == scan.root else f"{folder.relative_to(scan.root).as_posix()}/"
     for path in images:
-        if len(path.parts) == depth + 1:
-            scan.leave_out("images beside the class folders", path)
+        name, inside, _ = path.partition("/")
+        if inside:
+            of_class[name].append(place + path)
         else:
-            of_class[path.parts[depth]].append(path.relative_to(scan.root).as_posix())
+            scan.leave_out("images beside the class folders", folder / path)
     for name in of_class:
         check_unicode(name, folder / name)
     for file in chain.from_iterable(of_class.values()):
