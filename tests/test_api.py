@@ -96,7 +96,6 @@ def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
         (lambda: tosca.route(trained, broken), "1 of 3 rows hold NaN.*row 1"),
         (lambda: tosca.route(trained, rows.astype(str)), "of type <U"),
         (lambda: tosca.route(trained, [[1.0], [1.0, 2.0]]), "features are no array"),
-        (lambda: tosca.route(trained, np.ma.masked_equal(rows + np.eye(3, 12), 1)), "masked in places"),
         (lambda: tosca.route(trained, rows, labels="name"), "nearest is names"),
         (lambda: trained.predictions(3), "no task 3"),
         (lambda: trained.stream.task(-1), "no task -1"),

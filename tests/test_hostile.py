@@ -198,7 +198,6 @@ def change_json(file, change):
 
 STORE_DOORS = {
     "info": lambda path, out: run("cache", "info", path),
-    "info --json": lambda path, out: run("cache", "info", path, "--json"),
     "ls": lambda path, out: run("cache", "ls", "--root", path.parent),
     "verify": lambda path, out: run("cache", "verify", path, may_fail_silently=True),
     "train": lambda path, out: run("train", "--store", path, "--runs", out / "a" / "b", *QUICK),
@@ -390,7 +389,6 @@ def trained(store, tmp_path_factory):
 RUN_DOORS = {
     "list": lambda path, out: run("show", "--runs", path.parent),
     "show": lambda path, out: run("show", path),
-    "last": lambda path, out: run("show", "last", "--runs", path.parent),
     "show --json": lambda path, out: run("show", path, "--json"),
     "route": lambda path, out: run("route", path, "--routers", "sample"),
     "repeat": lambda path, out: run("train", "--config", path / "config.toml", "--show-config"),

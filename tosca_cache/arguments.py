@@ -184,8 +184,6 @@ def feature_rows(features: Any, dim: int, name: str = "features") -> NDArray[Any
     except (TypeError, ValueError, RuntimeError) as error:
         remedy = "give one array, on the CPU and without gradient"
         raise UsageError(f"{name} are no array: {one_line(str(error))[:200]}", where=name, remedy=remedy) from error
-    if np.ma.is_masked(features):
-        raise UsageError(f"{name} are masked in places", where=name, remedy="leave out the rows that are not whole")
     if found.dtype.kind not in "fiu":
         raise UsageError(f"{name} are of type {found.dtype}", where=name, remedy="give numbers, such as float32")
     if found.ndim not in (2, 3) or 0 in found.shape[1:]:

@@ -16,7 +16,6 @@ from PIL import Image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, ImageError, UsageError
-from tosca_cache.store import open_store
 
 CLASSES = ("bee", "ant")  # the order of the ClassLabel, which is not that of names
 FILES = tree("photos", train=5, test=2, classes=sorted(CLASSES))
@@ -85,18 +84,8 @@ def folder_of(root):
     return root / "photos"
 
 
-def class_means(dataset, root):
-    """Class -> mean feature of a store of the dataset, which is verified by computing some views again."""
-    tosca("extract", "--dataset", dataset, "--root", root, "--backbone", "vit_nano", "--views", "0", code=0)
-    (path,) = (p for p in root.iterdir() if p.is_dir())
-    tosca("cache", "verify", path, "--recompute", "2", code=0)
-    store = open_store(path)
-    clean, labels = store.features("train", views=0).astype(np.float32), store.labels("train")
-    return {name: clean[labels == k].reshape(-1, store.dim).mean(0) for k, name in enumerate(store.class_names)}
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_and_features_are_those_that_were_packed(kind, tmp_path):
+def test_images_are_those_that_were_packed(kind, tmp_path):
     packed = tmp_path / "photos.d"
     KINDS[kind](packed)
     dataset = load_dataset(str(packed))
@@ -111,9 +100,6 @@ def test_images_and_features_are_those_that_were_packed(kind, tmp_path):
     again = pickle.loads(pickle.dumps(dataset))  # as it goes to other processes
     assert again.open("train", 3).tobytes() == dataset.open("train", 3).tobytes()
     assert again.listing_digest() == dataset.listing_digest()
-    one, other = class_means(packed, tmp_path / "one"), class_means(folder_of(tmp_path), tmp_path / "other")
-    for name in CLASSES:
-        np.testing.assert_allclose(one[name], other[name], rtol=1e-3, atol=1e-3)
 
 
 def test_files_that_were_replaced_are_read_as_they_are_now_and_give_a_store_nothing(tmp_path):
@@ -130,6 +116,8 @@ def test_files_that_were_replaced_are_read_as_they_are_now_and_give_a_store_noth
     tar_shards(tmp_path / "d")
     how = ("--dataset", tmp_path / "d", "--root", tmp_path / "s", "--backbone", "vit_nano")
     tosca("extract", *how, "--views", "0", code=0)
+    (store,) = (path for path in (tmp_path / "s").iterdir() if path.is_dir())
+    tosca("cache", "verify", store, "--recompute", "2", code=0)
     assert "taken from" in tosca("extract", *how, "--views", "1", code=0).output
     for shard in (tmp_path / "d").glob("*.tar"):
         os.utime(shard, (4e9, 4e9))

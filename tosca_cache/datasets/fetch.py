@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.datasets.archives import unpack
+from tosca_cache.datasets.archives import CHUNK, unpack
 from tosca_cache.datasets.catalogue import counts_of, load_published
 from tosca_cache.datasets.names import is_visible
 from tosca_cache.datasets.registry import KnownDataset
@@ -156,10 +156,13 @@ def _check(source: KnownDataset, archive: Path, sha256: str | None, step: Step, 
     """Bytes and SHA-256 of the archive, and what they were held to; if they are wrong, removes one of ours and raises."""
     size = archive.stat().st_size
     step(description=f"check {source.archive}", total=size, completed=0)
-    digests = {}
-    for kind in ("md5", "sha256"):
-        with archive.open("rb") as file:
-            digests[kind] = hashlib.file_digest(file, kind).hexdigest()
+    found, done = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}, 0
+    with archive.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            for digest in found.values():
+                digest.update(chunk)
+            step(completed=(done := done + len(chunk)))
+    digests = {kind: digest.hexdigest() for kind, digest in found.items()}
     kind, by = "sha256", f"sha256 stated by {source.stated_by}"
     wanted = (sha256 or source.sha256 or "").lower()
     if sha256 is not None:
@@ -168,7 +171,7 @@ def _check(source: KnownDataset, archive: Path, sha256: str | None, step: Step, 
         kind, wanted, by = "md5", source.md5, f"md5 stated by {source.stated_by}"
     elif not wanted:
         by = "nothing, for nobody states a checksum; --sha256 holds the next download to this one"
-    if wanted not in ("", digests[kind]) or source.size not in (None, size):
+    if wanted not in ("", digests[kind]) or (sha256 is None and source.size not in (None, size)):
         if ours:
             archive.unlink()
         raise DatasetError(
