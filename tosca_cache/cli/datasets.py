@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from tosca_cache.cli.options import DataRoot
 from tosca_cache.terminal import echo_json, make_console
 
 if TYPE_CHECKING:
-    from tosca_cache.datasets import DatasetStatus
+    from tosca_cache.datasets import KnownDataset
 
 
 def datasets(
@@ -25,44 +26,44 @@ def datasets(
     DOMAIN/test/CLASS; or one folder of classes with --test-fraction. Or a CSV file that lists them, with columns
     path and label, and optionally split and domain. Or Arrow, Parquet and tar shards, which are read in place.
     """
-    from tosca_cache.datasets import list_datasets, resolve_data_root
+    from tosca_cache.datasets import REGISTRY, resolve_data_root
 
-    statuses = list_datasets(data_root)
+    root = resolve_data_root(data_root)
+    rows = [_row(known, root) for known in REGISTRY.values()]
     if as_json:
-        echo_json([_row(status) for status in statuses])
+        echo_json(rows)
     else:
-        _print(statuses, str(resolve_data_root(data_root)))
+        _print(rows, root)
 
 
-def _row(status: DatasetStatus) -> dict[str, Any]:
-    known, counts = status.known, ("classes", "train", "test")
+def _row(known: KnownDataset, data_root: Path) -> dict[str, Any]:
+    from tosca_cache.datasets import find_known
+
+    embedded, found = known.layout == "embedded", find_known(known, data_root)
+    folder = found or next(iter(known.candidates(data_root)), None)
     return {
         "name": known.name,
-        "status": status.state,
-        "folder": None if status.folder is None else str(status.folder),
-        **{name: getattr(known, name) for name in counts},
+        "status": "embedded" if embedded else "here" if found else "missing",
+        "folder": None if folder is None else str(folder),
+        **{name: getattr(known, name) for name in ("classes", "train", "test")},
         "layout": known.wanted,
         "published": known.published,
         "md5": known.md5,
-        "fetch": f"tosca fetch {known.name}" if known.layout != "embedded" else None,
+        "fetch": None if embedded else f"tosca fetch {known.name}",
     }
 
 
-def _print(statuses: list[DatasetStatus], data_root: str) -> None:
+def _print(rows: list[dict[str, Any]], data_root: Path) -> None:
     from rich.table import Table
 
     console = make_console()
     table = Table(title=f"datasets below {data_root}", title_justify="left")
-    for name in ("name", "classes", "train", "test", "status", "folder"):
+    names = ("name", "classes", "train", "test", "status", "folder")
+    for name in names:
         table.add_column(name, justify="right" if name in ("classes", "train", "test") else "left", overflow="fold")
-    for status in statuses:
-        row = _row(status)
-        cells = (str(row[name]) for name in ("name", "classes", "train", "test"))
-        table.add_row(*cells, status.state, row["folder"] or "in this package")
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in names[:-1]), row["folder"] or "in this package")
     console.print(table)
-    missing = [status.known.name for status in statuses if status.state == "missing"]
+    missing = [row["fetch"] for row in rows if row["status"] == "missing"]
     if missing:
-        console.print(
-            f"\nto get one: tosca fetch {missing[0]} (`tosca fetch --list` has sizes and sources)",
-            soft_wrap=True,
-        )
+        console.print(f"\nto get one: {missing[0]} (`tosca fetch --list` has sizes and sources)", soft_wrap=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,32 +15,15 @@ from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, a
 from tosca_cache.datasets.folders import LAYOUTS, FolderScan, list_folder
 from tosca_cache.datasets.lists import is_list, read_list
 from tosca_cache.datasets.packed import load_packed, packed_suffix
-from tosca_cache.datasets.registry import CIFAR_FOLDER, REGISTRY, KnownDataset, known, unknown_dataset
+from tosca_cache.datasets.registry import CIFAR_FOLDER, KnownDataset, known, unknown_dataset
 from tosca_cache.datasets.rows import SPLITS, FileOpener, build_dataset
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.torchvision_compat import ensure_torchvision
 
-DEFAULT_DATA_ROOT = Path("data")
-DATA_ROOT_VARIABLE = "TOSCA_DATA"
-
-
-@dataclass(frozen=True)
-class DatasetStatus:
-    """What is there of a named dataset.
-
-    known: what it should be; that it is, is checked when it is loaded.
-    state: `here`, `embedded` (made by this package) or `missing`.
-    folder: where it was found; for a missing one, the first place looked in; None for embedded ones.
-    """
-
-    known: KnownDataset
-    state: Literal["here", "embedded", "missing"]
-    folder: Path | None
-
 
 def resolve_data_root(data_root: Path | None) -> Path:
     """The folder given, else $TOSCA_DATA, else `data`."""
-    return data_root or Path(os.environ.get(DATA_ROOT_VARIABLE) or DEFAULT_DATA_ROOT)
+    return data_root or Path(os.environ.get("TOSCA_DATA") or "data")
 
 
 def load_dataset(
@@ -145,28 +128,30 @@ def load_known(
         )
     if dataset.layout == "embedded":
         return _embedded(dataset.name)
-    status = _status(dataset, data_root)
+    folder = find_known(dataset, data_root)
     wanted = f"wanted: {dataset.wanted}; published: {dataset.published}, archive with md5 {dataset.md5}"
-    if status.folder is None or status.state == "missing":
+    if folder is None:
         raise DatasetError(
             f"the files of {dataset.name} are missing; {wanted}",
             where=", nor in ".join(map(str, dataset.candidates(data_root))),
             remedy=f"run `tosca fetch {dataset.name}`, or unpack it there, or say where it is with --data-root DIR",
         )
     try:
-        loaded = load_published(dataset, status.folder, decoded, **how)
+        loaded = load_published(dataset, folder, decoded, **how)
     except DatasetError as error:
         remedy = f"{error.remedy}; {wanted}"
         raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
     found, stated = counts_of(loaded), dataset.counts
-    if found != stated and (dataset.layout != "classes" or found[1] + found[2] != stated[1]):
+    if dataset.layout == "classes":
+        found = (found[0], found[1] + found[2], 0)
+    if found != stated:
         raise DatasetError(
             "{} has {} classes, {} train and {} test images, but the published one has {}, {} and {}".format(
                 dataset.name, *found, *stated
             ),
-            where=status.folder,
+            where=folder,
             remedy=f"fetch it again ({dataset.published}); to use the folder as it is, give its path: "
-            f"--dataset {os.path.join('.', status.folder)}",  # noqa: PTH118 a Path would drop the dot, which makes it a path
+            f"--dataset {os.path.join('.', folder)}",  # noqa: PTH118 a Path would drop the dot, which makes it a path
         )
     return loaded
 
@@ -217,19 +202,8 @@ def _embedded(name: str) -> ImageDataset:
     return load_digits_dataset() if name == "digits" else load_digits_domains()
 
 
-def list_datasets(data_root: Path | None = None) -> list[DatasetStatus]:
-    """The status of every named dataset; nothing is opened."""
-    root = resolve_data_root(data_root)
-    return [_status(dataset, root) for dataset in REGISTRY.values()]
-
-
-def _status(dataset: KnownDataset, data_root: Path) -> DatasetStatus:
-    """The first of its places that has something of it."""
-    if dataset.layout == "embedded":
-        return DatasetStatus(dataset, "embedded", None)
+def find_known(dataset: KnownDataset, data_root: Path) -> Path | None:
+    """The first of its places that has something of it; nothing is opened."""
     parts = {"cifar100": (CIFAR_FOLDER,), "classes": (".",)}.get(dataset.layout, SPLITS)
     places = dataset.candidates(data_root)
-    for place in places:
-        if any((place / part).is_dir() for part in parts):
-            return DatasetStatus(dataset, "here", place)
-    return DatasetStatus(dataset, "missing", places[0])
+    return next((place for place in places if any((place / part).is_dir() for part in parts)), None)
