@@ -9,9 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tosca_cache.config import (
-    FLOWS,
-    NORMALIZATIONS,
-    OPTIMIZERS,
     SCHEDULERS,
     TrainConfig,
     help_text,
@@ -158,25 +155,17 @@ text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
 ANY_CONFIG = st.builds(
     TrainConfig,
     dataset=text,
-    backbone=st.none() | text,
-    normalize=st.none() | st.sampled_from(NORMALIZATIONS),
     img_size=st.none() | naturals,
-    views=st.none() | st.integers(0, 99),
     init_cls=st.none() | naturals,
     increment=naturals,
     incremental=st.just("classes"),
     shuffle=st.booleans(),
     seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, unique=True),
-    flow=st.sampled_from(FLOWS),
     l1=st.floats(0, 1e6),
     lr=rates,
     epochs=naturals,
-    optimizer=st.sampled_from(OPTIMIZERS),
     scheduler=st.sampled_from(SCHEDULERS),
     milestones=st.lists(naturals, min_size=1, unique=True).map(sorted),
-    momentum=st.floats(0, 1, exclude_max=True),
-    gamma=rates,
-    device=st.sampled_from(["auto", "cpu", "cuda", "cuda:1"]),
 )
 DOMAIN_TASKS = {"incremental": "domains", "increment": 10, "init_cls": None}
 OWN_TASKS = {"increment": 10, "init_cls": None, "shuffle": True, "shots": 3}

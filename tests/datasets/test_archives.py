@@ -71,6 +71,13 @@ def negative():
     return bytes(head) + bytes(1024)
 
 
+def pax_size(size):
+    """A file whose size stands in an extended header."""
+    info = member("a.jpg")
+    info.pax_headers = {"size": size}
+    return tarred([(info, PHOTO), ("b.jpg", PHOTO)], "w", format=tarfile.PAX_FORMAT)
+
+
 HOSTILE = {
     "zip: above": (zipped({"../outside.jpg": PHOTO}), "outside"),
     "zip: absolute": (zipped({"/tmp/outside.jpg": PHOTO}), "outside"),
@@ -92,6 +99,8 @@ HOSTILE = {
     "tar: bomb": (lambda: tarred([("a.jpg", bytes(archives.SPARE * 2))]), "photos have not"),
     "tar: long header": (long_header(), "header that is too long"),
     "tar: less than no bytes": (negative(), "less than no bytes"),
+    "tar: less than no bytes by pax": (pax_size("-512"), "less than no bytes|damaged"),
+    "gz: behind its end": (lambda: gzip.compress(tarred([("a.jpg", PHOTO)], "w") + bytes(80 << 20)), "behind its end"),
     "tar: cut in a file": (tarred([("a.jpg", PHOTO)], "w")[:700], "cut off"),
     "tar: cut between files": (tarred([("a.jpg", bytes(512)), ("b.jpg", PHOTO)], "w")[:1024], "end is missing"),
     "tar: damaged header": (tarred([("a.jpg", bytes(512))], "w")[:1024] + b"\xff" * 512 + bytes(99), "end is missing"),

@@ -35,12 +35,10 @@ class _Refused(ValueError):
 
 
 class _Member(tarfile.TarInfo):
-    """A header of tar with a size that can be believed."""
+    """A header of tar; `tarfile` reads what belongs to it whole, however much it says that is."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> Self | None:
-        if self.size < 0:  # with which `tarfile` would go back, and round and round
-            raise ValueError("a file of less than no bytes")
-        if self.type in _HEADERS and self.size > MOST_HEADER:
+        if self.type in _HEADERS and not 0 <= self.size <= MOST_HEADER:
             raise _Refused("it has a header that is too long")
         found: Self | None = super()._proc_member(tar)  # type: ignore[misc]
         return found
@@ -120,6 +118,8 @@ def tar_members(file: IO[bytes], mode: str) -> Iterator[tuple[tarfile.TarFile, t
         end = 0
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]
+            if member.size < 0:  # with which `tarfile` would go back, and round and round
+                raise ValueError("a file of less than no bytes")
             if not (member.isdir() or member.isreg()) or member.issparse():
                 raise _Refused(f"{one_line(member.name[:200])!r} is neither a file nor a folder")
             yield tar, member
@@ -127,8 +127,10 @@ def tar_members(file: IO[bytes], mode: str) -> Iterator[tuple[tarfile.TarFile, t
         tar.fileobj.seek(end)  # `tarfile` takes a damaged header, and the end of the file, for the end of the archive
         if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise ValueError("its end is missing")
-        while tar.fileobj.read(CHUNK):  # a compressed one has its checksum at its end
-            pass
+        for _ in range(SPARE // CHUNK):
+            if not tar.fileobj.read(CHUNK):  # a compressed one has its checksum at its end
+                return
+        raise _Refused("far too much lies behind its end")
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
