@@ -96,7 +96,7 @@ class Steps:
         from tosca_cache.datasets.fetch import present
 
         source = self.source
-        words = ("fetch", self.settings["dataset"], *_options(self.given, "mirror", "sha256", "data_root"))
+        words = ("fetch", self.settings["dataset"], *_options(self.given, "data_root"))
         if source is None:
             mine = "part of this package" if known(self.dataset) else "your own images"
             return Step(words, done=f"nothing to fetch: {mine}")
@@ -207,16 +207,15 @@ class Steps:
         from tosca_cache.sweep.run import best_path
 
         words = self.words("sweep", only=lambda key: key in SETTINGS)
-        axes = self.given["axes"] or AXES
         left = {k: v for k, v in self.settings.items() if v is not None and k not in (*SETTINGS, "seeds", "method")}
-        for axis in (*axes, *(f"{key}={str(value).lower()}" for key, value in left.items())):
+        for axis in (*AXES, *(f"{key}={str(value).lower()}" for key, value in left.items())):
             words += ("--set", axis)
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-sweep.sqlite")
         self.targets.append(str(ledger))
         self.config = str(best_path(ledger))
         if (store := self.store()) is None:
             return Step(words, LATER)
-        found = self.preview(store, axes, (1993,), ledger)
+        found = self.preview(store, AXES, (1993,), ledger)
         takes = f"{_time(found.seconds)}, and {_time(found.report_seconds)} for the report"
         return Step(words, f"{found.settings} settings on one seed, {takes}")
 
@@ -251,12 +250,12 @@ class Steps:
         """A comparison, whose ledger knows what is finished."""
         words = self.words("compare", only=lambda key: key not in ("seeds", "method"))
         seeds = "".join(f"{seed}," for seed in self.resolved.config.seeds)
-        words += ("--methods", self.given["methods"], "--seeds", seeds)
+        words += ("--methods", BASELINES, "--seeds", seeds)
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-compare.sqlite")
-        self.targets.append(str(ledger.with_suffix(".report.json")))
-        config, methods, store = self.resolved.config, self.given["methods"], self.store()
-        time = f"time: {LATER}" if store is None else comparing(config, methods, store, ledger)
-        return Step(words, f"{methods}, {_seeds(config)} each: {time}")
+        self.targets.append(str(ledger))
+        config, store = self.resolved.config, self.store()
+        time = f"time: {LATER}" if store is None else comparing(config, store, ledger)
+        return Step(words, f"{BASELINES}, {_seeds(config)} each: {time}")
 
     def report(self) -> None:
         """One page of all of it."""
@@ -312,14 +311,14 @@ def adapting(config: TrainConfig, source: ExtractRequest, counts: tuple[int, int
     )
 
 
-def comparing(config: TrainConfig, methods: str, store: Store, ledger: Path) -> str:
+def comparing(config: TrainConfig, store: Store, ledger: Path) -> str:
     """What is left of a comparison, and what that takes."""
     from tosca_cache.compare.cells import CompareRequest
     from tosca_cache.compare.estimate import estimate
     from tosca_cache.learners.options import method_names
     from tosca_cache.report.sweeps import duration
 
-    found = estimate(CompareRequest(config, method_names(methods), tuple(config.seeds)), store, ledger)
+    found = estimate(CompareRequest(config, method_names(BASELINES), tuple(config.seeds)), store, ledger)
     if found.finished == found.cells:
         return f"all {found.cells} cells are finished"
     rest = f"; without {', '.join(found.untimed)}, not timed" if found.untimed else ""

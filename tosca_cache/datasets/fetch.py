@@ -18,7 +18,7 @@ from tosca_cache.datasets.download import Step, address_below, download
 from tosca_cache.datasets.folders import count_images
 from tosca_cache.datasets.names import is_visible
 from tosca_cache.datasets.rows import SPLITS
-from tosca_cache.datasets.sources import SOURCES, Source
+from tosca_cache.datasets.sources import Source
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors, strict_json, write_json
 
@@ -228,8 +228,3 @@ def _count(source: Source, folder: Path) -> tuple[int, int, int] | None:
         return None
     found = count_images(folder, (".",) if source.counts and not source.counts[2] else SPLITS)
     return None if found is None else (found[0], found[1], found[2] if len(found) > 2 else 0)
-
-
-def listing(data_root: Path) -> list[tuple[Source, bool, dict[str, Any] | None]]:
-    """(source, whether it is here, what is recorded of it) of every dataset that can be fetched."""
-    return [(s, (data_root / s.place).is_dir(), read_record(s.name, data_root)) for s in SOURCES.values()]

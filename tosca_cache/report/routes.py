@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from math import isfinite
-from typing import Any
 
-from rich.box import SIMPLE
 from rich.table import Table
 
 from tosca_cache.report.tables import with_spread
@@ -40,23 +38,6 @@ def routers_table(
     if set(rehearsal) & set(routers):
         table.caption += " * keeps train rows (rehearsal)."
     return table
-
-
-def list_table(routers: Mapping[str, type]) -> Table:
-    """What each router is, keeps and costs."""
-    table = Table("router", "", title="routers: each answers from one sample alone", show_lines=True, box=SIMPLE)
-    for name, kind in sorted(routers.items()):
-        facts = facts_of(kind)
-        kept = "keeps train rows (rehearsal)" if facts["rehearsal"] else "exemplar-free"
-        lines = [facts["summary"], f"{kept}; stores {facts['stores']}; multiplications a sample: {facts['cost']}"]
-        table.add_row(name, "\n".join([*lines, facts["source"]]))
-    return table
-
-
-def facts_of(kind: type) -> dict[str, Any]:
-    """What a router says of itself."""
-    facts = {name: getattr(kind, name) for name in ("stores", "cost", "rehearsal", "needs_views", "source")}
-    return {"summary": (kind.__doc__ or "").strip().split("\n\n")[0]} | facts
 
 
 def leak_table(conditions: Mapping[str, Spread], sizes: tuple[int, ...]) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
 from typing import Any
 
 from rich.table import Table
@@ -46,16 +45,6 @@ def final_table(
     for metric, title in METRICS.items():
         if all(metric in metrics for _, metrics, _, _ in finals):
             table.add_row(title, *(with_spread(*metrics[metric]) for _, metrics, _, _ in finals))
-    return table
-
-
-def effects_table(key: str, rows: Iterable[tuple[str, float, float, int, float]]) -> Table:
-    """What one parameter does: (value, mean, spread, cells, best)."""
-    table = Table(key, title=f"effect of {key}, over all other values")
-    for title in ("mean", "spread", "cells", "best"):
-        table.add_column(title, justify="right")
-    for value, mean, spread, cells, best in rows:
-        table.add_row(value, f"{mean:.2f}", f"{spread:.2f}" if isfinite(spread) else "-", str(cells), f"{best:.2f}")
     return table
 
 

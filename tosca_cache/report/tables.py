@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
+from statistics import mean, stdev
 from typing import Any
 
 from rich.table import Table
@@ -137,6 +138,12 @@ def few_names(names: Sequence[Any], most: int = 60) -> str:
             return f"{', '.join(shown)} and {len(names) - len(shown)} more"
         shown.append(str(name))
     return ", ".join(shown)
+
+
+def over_seeds(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation of what is known, as far as they are."""
+    known = [value for value in values if value is not None]
+    return {"mean": mean(known) if known else None, "spread": stdev(known) if len(known) > 1 else None}
 
 
 def with_spread(value: float | None, spread: float | None) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, sqrt
+from math import isfinite
 from statistics import mean, stdev
 
-from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison
+from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison, paired, verdict
 from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value, mean_cell
 from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, scatter
 from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
@@ -186,34 +186,6 @@ def front_of(points: Sequence[tuple[float, float, str]]) -> tuple[list[tuple[flo
             front.append((x, y))
             names.append(name)
     return front, names
-
-
-def paired(one: Value, other: Value) -> tuple[float, float | None, int] | None:
-    """Mean difference in last accuracy over common seeds, half of its 95 % confidence interval (t), and how many seeds."""
-    seeds = [s for s in one["seeds"] if s in other["seeds"]]
-    found = [
-        one["seeds"][s]["last_accuracy"] - other["seeds"][s]["last_accuracy"]
-        for s in seeds
-        if one["seeds"][s]["last_accuracy"] is not None and other["seeds"][s]["last_accuracy"] is not None
-    ]
-    if not found:
-        return None
-    half = None
-    if len(found) > 1:
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(len(found) - 1, 0.975)) * stdev(found) / sqrt(len(found))
-    return mean(found), half, len(found)
-
-
-def verdict(difference: tuple[float, float | None, int]) -> str:
-    """What may be said of a difference: "better" or "worse" only where the interval leaves out zero."""
-    value, half, _ = difference
-    if half is None:
-        return "one seed: cannot be told"
-    if half < 1e-6:  # both depend on the seed in the same way, or not at all
-        return "the same with every seed: cannot be told"
-    return "better" if value - half > 0 else "worse" if value + half < 0 else "not told apart"
 
 
 def _not_worse(best: Value, learners: Sequence[Value]) -> list[str]:

@@ -213,6 +213,6 @@ def _provenance(sweep: Value) -> list[Block]:
     repeat = [
         ("the sweep", sweep.get("command")),
         ("the chosen setting", f"tosca train --config {chosen}"),
-        ("every cell's numbers", f"tosca sweep show {ledger} --csv"),
+        ("every setting's numbers", f"tosca export-runs {ledger} --to csv"),
     ]
     return [*blocks, repeat_facts(repeat)]
