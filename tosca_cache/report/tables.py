@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from statistics import mean, stdev
 from typing import Any
 
 from rich.table import Table
@@ -143,11 +143,14 @@ def few_names(names: Sequence[Any], most: int = 60) -> str:
 def over_seeds(values: Sequence[float | None]) -> dict[str, float | None]:
     """Mean and sample standard deviation of what is known, as far as they are."""
     known = [value for value in values if value is not None]
-    return {"mean": mean(known) if known else None, "spread": stdev(known) if len(known) > 1 else None}
+    return {
+        "mean": statistics.mean(known) if known else None,
+        "spread": statistics.stdev(known) if len(known) > 1 else None,
+    }
 
 
-def with_spread(value: float | None, spread: float | None) -> str:
+def with_spread(mean: float | None, spread: float | None) -> str:
     """A mean with its sample standard deviation over seeds, where there is one; None and NaN are not defined."""
-    if value is None or not isfinite(value):
+    if mean is None or not isfinite(mean):
         return "not defined"
-    return f"{value:.2f}" if spread is None or not isfinite(spread) else f"{value:.2f} ± {spread:.2f}"
+    return f"{mean:.2f}" if spread is None or not isfinite(spread) else f"{mean:.2f} ± {spread:.2f}"
