@@ -106,8 +106,7 @@ def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, a
     from tosca_cache.compare.expectation import find_paper, shipped_papers
     from tosca_cache.compare.published import by_protocol, published
     from tosca_cache.learners import LEARNERS
-    from tosca_cache.report.published import published_tables
-    from tosca_cache.report.reproduce import papers_table
+    from tosca_cache.report.published import papers_table, published_tables
 
     everything = paper is None and expectation is None
     papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
@@ -123,7 +122,7 @@ def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, a
 
 def _run(expected: Sequence[Expectation], title: str, places: Places, *, as_json: bool) -> None:
     from tosca_cache.compare.reproduce import reproduce as run
-    from tosca_cache.report.reproduce import beside_table
+    from tosca_cache.report.published import beside_table
     from tosca_cache.sweep.progress import CellProgress
 
     console = make_console(stderr=True)

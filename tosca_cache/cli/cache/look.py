@@ -34,18 +34,14 @@ def list_(root: AnyRoot = str(DEFAULT_ROOT), as_json: AsJson = False) -> None:
         echo(f"There are no stores in {root}. Make one: tosca extract --dataset digits")
 
 
-def info(
-    store: StoreArgument,
-    root: Root = DEFAULT_ROOT,
-    as_json: AsJson = False,
-) -> None:
+def info(store: StoreArgument, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """Show what a store is: rows, views, the full fingerprint, what was skipped, where it came from."""
+    from rich.pretty import Pretty
+
     found = _facts(locate(store, root))
     if as_json:
         echo_json(found)
     else:
-        from rich.pretty import Pretty
-
         make_console().print(Pretty(found, expand_all=True, max_length=8))
 
 
