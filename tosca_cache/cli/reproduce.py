@@ -56,7 +56,7 @@ def reproduce(
         _which(which, as_json=as_json)
         return
     if list_all:
-        _list(paper, expectation, dataset, as_json=as_json)
+        _list(dataset, as_json=as_json)
         return
     from tosca_cache.compare.reproduce import Places
 
@@ -102,22 +102,20 @@ def _which(asked: list[str], *, as_json: bool) -> None:
         echo(implied_text(dataset, accuracy, gaps, NEAR))
 
 
-def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, as_json: bool) -> None:
+def _list(dataset: str | None, *, as_json: bool) -> None:
     from tosca_cache.compare.expectation import find_paper, shipped_papers
     from tosca_cache.compare.published import by_protocol, published
-    from tosca_cache.learners import LEARNERS
-    from tosca_cache.report.published import papers_table, published_tables
+    from tosca_cache.report.published import published_tables
 
-    everything = paper is None and expectation is None
-    papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
-    records = [one for one in published() if dataset in (None, one.dataset)] if everything else []
+    records = [one for one in published() if dataset in (None, one.dataset)]
     if as_json:
         echo_json([one.model_dump() for one in records])
         return
     console = make_console()
     for table in published_tables(by_protocol(records)):
         console.print(table)
-    console.print(papers_table(papers, list(LEARNERS)))
+    for paper in map(find_paper, shipped_papers()):
+        console.print(f"--paper {paper.name}: {paper.title}; {', '.join(paper.datasets)}", soft_wrap=True)
 
 
 def _run(expected: Sequence[Expectation], title: str, places: Places, *, as_json: bool) -> None:

@@ -77,24 +77,6 @@ def beside_table(entries: Sequence[Mapping[str, Any]], title: str) -> Group:
     return Group(made, Text("\n".join(_notes(sources))))
 
 
-def papers_table(papers: Sequence[Any], learners: Sequence[str]) -> Group:
-    """What `--paper` knows, by paper and source; learners that are not registered are marked."""
-    rows, sources = [], dict[str, None]()
-    for paper in papers:
-        for one in paper.expectations:
-            shown = [f"{MEASURES[name]} {value:.2f}" for name, value in one.values.items() if isinstance(value, float)]
-            sizes = f"increment {one.increment}" + ("" if one.init_cls is None else f", first {one.init_cls}")
-            sizes = f"tasks of {', '.join(map(str, one.task_sizes))}" if one.task_sizes else sizes
-            order = ", an order of its own" if one.class_order else "" if one.shuffle else ", in order"
-            seeds = f", {len(one.seeds)} seeds" if len(one.seeds) > 1 else ""
-            missing = "" if one.method in learners else " (not registered)"
-            named = f"--paper {paper.name}, {one.dataset}, {one.method}{missing}"
-            rows.append([named, f"{sizes}{order}{seeds}", ", ".join(shown)])
-            sources[f"{paper.name}: {one.source}"] = None
-    made = table("published values", ["paper, dataset, learner", "protocol", "published"], rows, left=3)
-    return Group(made, Text("\n".join(sources)))
-
-
 def implied_text(dataset: str, value: float, gaps: Sequence[tuple[float, Any]], near: float) -> str:
     """The nearest known accuracies of class means, and what they were measured on, in lines."""
     fit = [one for gap, one in gaps if abs(gap) <= near]
