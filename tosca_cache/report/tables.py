@@ -87,7 +87,7 @@ def run_tables(metrics: Mapping[str, Any]) -> list[Table]:
     seconds = [(text, f"{metrics['seconds'][key]:.2f}") for key, text in STAGES.items() if key in metrics["seconds"]]
     return [
         table(title, ["metric", "percent"], [(text, with_spread(*value)) for text, *value in values], caption),
-        last_row_table(metrics),
+        _last_row(metrics),
         table(
             f"last accuracy, same features{size}",
             ["routing" if size else "classifier", "percent"],
@@ -97,46 +97,17 @@ def run_tables(metrics: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def last_row_table(metrics: Mapping[str, Any]) -> Table:
-    """R's last row: accuracy on the test rows of every task after the last one, and what the task holds.
-
-    What it holds is its domain or its classes by name, where all seeds have the same ones.
-    """
-    held, caption = _held(metrics), ""
-    if held is None:
-        caption = "each seed has an order of its own: metrics.json, seeds, tasks"
+def _last_row(metrics: Mapping[str, Any]) -> Table:
+    """R's last row: accuracy on the test rows of every task after the last one, and its domain where all seeds agree."""
     title = "accuracy by task after the last task (last row of R)"
     title += f", {learner_words(metrics)}" if metrics.get("leaks") else ""
     values = ["-" if value is None else f"{value:.1f}" for value in metrics["R"][-1]]
-    words = [("task", [str(t + 1) for t in range(len(values))]), *(held or {}).items(), ("percent", values)]
-    return table(
-        title,
-        [name for name, _ in words],
-        zip(*(column for _, column in words), strict=True),
-        caption,
-        left=len(words) - 1,
-    )
-
-
-def _held(metrics: Mapping[str, Any]) -> dict[str, list[str]] | None:
-    """{what: in words, for each task}; empty for runs that do not say it, None if it differs between seeds."""
-    found: list[dict[str, list[str]]] = []
-    for seed in metrics["seeds"].values():
-        words = {"domain": list(map(str, seed["domains"]))} if seed.get("domains") else {}
-        if not words and seed.get("tasks"):
-            words = {"classes": [few_names(names) for names in seed["tasks"]]}
-        found.append({what: each for what, each in words.items() if len(each) == len(metrics["R"])})
-    return found[0] if all(each == found[0] for each in found) else None
-
-
-def few_names(names: Sequence[Any], most: int = 60) -> str:
-    """The first of some names, whole, as far as they fit into so many characters, and how many more there are."""
-    shown = [str(names[0])] if names else []
-    for name in names[1:]:
-        if len(", ".join([*shown, str(name)])) > most:
-            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
-        shown.append(str(name))
-    return ", ".join(shown)
+    columns = {"task": [str(t + 1) for t in range(len(values))]}
+    orders = [seed.get("domains") for seed in metrics["seeds"].values()]
+    if orders[0] and orders.count(orders[0]) == len(orders):
+        columns["domain"] = list(map(str, orders[0]))
+    columns["percent"] = values
+    return table(title, list(columns), zip(*columns.values(), strict=True), left=len(columns) - 1)
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, float | None]:
