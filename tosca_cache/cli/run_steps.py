@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tosca_cache.datasets.sources import Source
     from tosca_cache.extract.request import ExtractRequest
     from tosca_cache.store import Store
-    from tosca_cache.sweep.run import Preview
 
 BASELINES = "tosca,simplecil,slda,ranpac,pool"
 AXES = ("l1=1e-4,5e-4,1e-3", "lr=0.005,0.02,0.05")
@@ -191,8 +190,8 @@ class Steps:
 
     def sweep(self) -> Step:
         """A search, whose ledger knows what is finished."""
-        from tosca_cache.cli.sweep import SETTINGS
-        from tosca_cache.sweep.run import best_path
+        from tosca_cache.cli.sweep import SETTINGS, request_of
+        from tosca_cache.sweep.run import Resources, best_path, preview
 
         words = self.words("sweep", only=lambda key: key in SETTINGS)
         left = {k: v for k, v in self.settings.items() if v is not None and k not in (*SETTINGS, "seeds", "method")}
@@ -203,22 +202,16 @@ class Steps:
         self.config = str(best_path(ledger))
         if (store := self.store()) is None:
             return Step(words, LATER)
-        found = self.preview(store, AXES, (1993,), ledger)
+        found = preview(request_of(_parsed(words), self.resolved.config), store, ledger, Resources())
         takes = f"{_time(found.seconds)}, and {_time(found.report_seconds)} for the report"
         return Step(words, f"{found.settings} settings on one seed, {takes}")
-
-    def preview(self, store: Store, axes: Sequence[str], seeds: Sequence[int], ledger: Path) -> Preview:
-        """What a search on the features takes."""
-        from tosca_cache.sweep.request import SweepRequest
-        from tosca_cache.sweep.run import Resources, preview
-        from tosca_cache.sweep.space import parse_set
-
-        request = SweepRequest(self.resolved.config, parse_set(list(axes)), seeds=tuple(seeds))
-        return preview(request, store, ledger, Resources())
 
     def train(self) -> Step:
         """A run, unless the same was made on the same features."""
         from tosca_cache.runs.directory import find_finished
+        from tosca_cache.sweep.request import SweepRequest
+        from tosca_cache.sweep.run import Resources, preview
+        from tosca_cache.sweep.space import parse_set
 
         words = self.words("train")
         if self.given["sweep"] and not Path(str(self.config)).is_file():
@@ -231,7 +224,8 @@ class Steps:
             return Step(words, done=f"made already: {made}")
         takes = "without an estimate (only tosca's steps can be timed beforehand)"
         if config.method == "tosca":
-            takes = _time(self.preview(store, (), config.seeds, self.runs / ".none").seconds)
+            request = SweepRequest(config, parse_set([]), seeds=config.seeds)
+            takes = _time(preview(request, store, self.runs / ".none", Resources()).seconds)
         return Step(words, f"{config.method}, {_seeds(config)}, {takes}")
 
     def compare(self) -> Step:

@@ -104,7 +104,7 @@ def _sweep(given: dict[str, Any]) -> None:
 
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
-    request = _request(given, resolved.config)
+    request = request_of(given, resolved.config)
     opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
     request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
     tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
@@ -121,7 +121,8 @@ def _sweep(given: dict[str, Any]) -> None:
             try_page(lambda: sweep_facts(ledger), beside(ledger))
 
 
-def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
+def request_of(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
+    """What the options of `sweep`, by their names, ask for; raises `UsageError` for what cannot be."""
     from tosca_cache.config.schema import check_value
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.space import parse_set

@@ -42,7 +42,7 @@ def info(store: StoreArgument, root: Root = DEFAULT_ROOT, as_json: AsJson = Fals
     if as_json:
         echo_json(found)
     else:
-        make_console().print(Pretty(found, expand_all=True, max_length=8))
+        make_console().print(Pretty(found, expand_all=True, max_length=30))
 
 
 def rm(
