@@ -99,8 +99,9 @@ def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
     from tosca_cache.store import open_store
+    from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.report_facts import sweep_facts
-    from tosca_cache.sweep.run import Resources
+    from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
 
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
@@ -112,13 +113,19 @@ def _sweep(given: dict[str, Any]) -> None:
     resources = Resources(given["backend"], given["jobs"], given["scheduler"])
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
-    else:
-        made = origin(opened, resolve_device(resolved.config.device))
-        live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
-        _run(request, opened, tuned, ledger, resources, given["optuna_storage"], live)
-        live.finish()
-        if not given["no_report"]:
-            try_page(lambda: sweep_facts(ledger), beside(ledger))
+        return
+    made, console = origin(opened, resolve_device(resolved.config.device)), make_console()
+    live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
+    how = {"tune_store": tuned, "resources": resources, "storage": given["optuna_storage"]}
+    with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
+        report = run_sweep(request, opened, ledger, reporter=progress, **how)
+    _print_report(console, report)
+    for what, path in (("ledger", ledger), ("report", report_path(ledger))):
+        console.print(f"{what}: {path}", soft_wrap=True)
+    console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
+    live.finish()
+    if not given["no_report"]:
+        try_page(lambda: sweep_facts(ledger), beside(ledger))
 
 
 def request_of(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
@@ -140,29 +147,6 @@ def request_of(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
         other_store=given["tune_store"] is not None,
         **{name: given[name] for name in ("sampler", "trials", "select", "metric", "retry", "time_budget")},
     )
-
-
-def _run(
-    request: SweepRequest,
-    store: Store,
-    tuned: Store | None,
-    ledger: Path,
-    resources: Resources,
-    storage: str | None,
-    live: LivePage,
-) -> None:
-    from tosca_cache.sweep.progress import CellProgress
-    from tosca_cache.sweep.run import best_path, report_path, run_sweep
-
-    console = make_console()
-    with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
-        report = run_sweep(
-            request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
-        )
-    _print_report(console, report)
-    console.print(f"ledger: {ledger}", soft_wrap=True)
-    console.print(f"report: {report_path(ledger)}", soft_wrap=True)
-    console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
 
 
 def _print_report(console: Any, report: Any) -> None:
