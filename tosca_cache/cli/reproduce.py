@@ -53,7 +53,7 @@ def reproduce(
     """
     import_plugins(plugin)
     if which:
-        _which(which, as_json=as_json)
+        _which(which)
         return
     if list_all:
         _list(dataset, as_json=as_json)
@@ -80,7 +80,7 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
     return read_paper(expectation) if expectation is not None else find_paper(str(paper))
 
 
-def _which(asked: list[str], *, as_json: bool) -> None:
+def _which(asked: list[str]) -> None:
     from tosca_cache.compare.published import NEAR, implied
     from tosca_cache.errors import UsageError
     from tosca_cache.report.published import implied_text
@@ -94,10 +94,6 @@ def _which(asked: list[str], *, as_json: bool) -> None:
             raise UsageError(
                 f"{text!r} is no dataset and accuracy"[:200], where="--which", remedy="as in --which cub=86.7"
             ) from None
-    if as_json:
-        nearest = {f"{name}={value:g}": gaps for (name, value), gaps in found.items()}
-        echo_json({key: [{"gap": gap} | one.model_dump() for gap, one in gaps] for key, gaps in nearest.items()})
-        return
     for (dataset, accuracy), gaps in found.items():
         echo(implied_text(dataset, accuracy, gaps, NEAR))
 
