@@ -58,7 +58,7 @@ def test_a_run_records_and_repeats_them(place):
     assert [seed["routers"]["sample"]["last_accuracy"] for seed in json.loads(routed.stdout)] == pytest.approx(
         [seed["last_accuracy"] for seed in metrics["seeds"].values()]
     )
-    assert "class-3, class-2" in command("show", path).output
+    assert "3 tasks" in command("show", path).output
     shown = command("train", "--config", path / "config.toml", "--show-config").output
     assert "task_sizes" in shown and "(no effect)" in shown
 
