@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tosca_cache.compare.published import by_protocol, published
-from tosca_cache.report.published import CAPTION, SHOWN, cells
-from tosca_cache.report.reproduce import MEASURES
+from tosca_cache.report.published import CAPTION, MEASURES, SHOWN, cells
 from tosca_cache.text import markdown
 
 TARGET = Path(__file__).parents[1] / "docs" / "state-of-the-field.md"

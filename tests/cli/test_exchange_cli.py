@@ -43,26 +43,20 @@ def test_stage_two_works_on_imported_pixels(pixels, tmp_path, monkeypatch):
     store = ["--dataset", "pixels", "--root", pixels.parent]
     done = tosca("cache", "import", pixels, *store, code=0)
     assert "  features: X\n  labels: y\n  split: is_test\n" in done.output
-    assert done.output.endswith(f"use it: tosca train --dataset pixels --root {pixels.parent}\n")
-    trained = tosca("train", *store, *QUICK, code=0)
+    command = done.output.splitlines()[-1].removeprefix("use it: tosca ")
+    trained = tosca(*command.split(), *QUICK, code=0)
     assert "average accuracy" in trained.output
     (run,) = (tmp_path / "runs").iterdir()
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["last_accuracy_by_condition"]["nearest_class_mean"] > 80
     provenance = json.loads((run / "provenance.json").read_text())
     assert provenance["store"]["specification"]["source"]["files"][0]["name"] == "digits.npz"
-    compared = tosca("compare", *store, "--methods", "simplecil,slda", "--seeds", "1", "--increment", "5", code=0)
-    assert "slda" in compared.output
-    axes = [f"--set={axis}" for axis in ("epochs=1", "increment=5", "mlp_ratio=2", "router=sample", "l1=0,1e-3")]
-    swept = tosca("sweep", *store, *axes, "--seeds", "1993", "--report-seeds", "1993", "--engine", "torch", code=0)
-    assert "chosen setting" in swept.output
 
 
 def test_a_dataset_with_a_shipped_config_takes_its_command(pixels, tmp_path):
     """The config of the digits asks for vit_nano at 32 pixels."""
     asked = ("--dataset", "digits", "--root", tmp_path)
     done = tosca("cache", "import", pixels, *asked, "--backbone", "pixels")
-    command = f"tosca train --dataset digits --backbone pixels --root {tmp_path}"
-    assert f"use it: {command}\n" in done.output
+    command = done.output.splitlines()[-1].removeprefix("use it: tosca ")
     assert "backbone.name: asked for" in tosca("train", *asked).output
-    tosca(*command.split()[1:], *QUICK, "--runs", tmp_path / "runs", code=0)
+    tosca(*command.split(), *QUICK, "--runs", tmp_path / "runs", code=0)

@@ -108,7 +108,7 @@ def bounded():
         (("train", "--dataset", "shapes", "--increment", "3", "--class-order"), ".txt"),
         (("train", "--dataset", "shapes", "--config"), ".toml"),
         (("train", "--dataset", "shapes", "--plugin"), ".py"),
-        (("sweep", "show"), ".sqlite"),
+        (("report",), ".sqlite"),
         (("reproduce", "--expectation"), ".toml"),
         (("conformance",), ".npz"),
         (("extract", "--backbone", "vit_nano", "--dataset"), ".csv"),

@@ -89,13 +89,3 @@ def test_wrong_requests_and_damaged_runs_are_named(run, tmp_path):
         damaged = shutil.copytree(run, tmp_path / name.partition(".")[0])
         (damaged / name).write_bytes(b"{")
         assert "train the run again" in tosca("route", damaged, code=1).output
-
-
-def test_routers_say_what_they_keep():
-    listed = json.loads(tosca("routers", "--json").stdout)
-    assert [facts["name"] for facts in listed] == sorted(ROUTERS)
-    assert [facts["name"] for facts in listed if facts["rehearsal"]] == ["knn"]
-    assert all(facts["summary"] and facts["stores"] and facts["cost"] and facts["source"] for facts in listed)
-    shown = tosca("routers").output
-    assert all(name in shown for name in ROUTERS)
-    assert "[d, d]" in shown

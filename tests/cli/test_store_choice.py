@@ -89,4 +89,4 @@ def test_a_path_that_is_no_utf8(place, make_store):
     tosca("train", *asked, *QUICK, code=0)
     tosca("show", "last", "--runs", f"{odd}/runs", code=0)
     tosca("route", "last", "--runs", f"{odd}/runs", "--routers", "sample", code=0)
-    tosca("compare", *asked, *TABLE, "--format", "markdown", code=0)
+    tosca("compare", *asked, *TABLE, code=0)

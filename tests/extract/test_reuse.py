@@ -350,8 +350,7 @@ def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, 
     assert f"taken from {first.name}: 39 views of 24 images\nleft to compute: 23 views of 19 images" in said
     found = json.loads(tosca("cache", "info", grown, "--json", code=0).output)
     assert [(entry["name"], entry["views"]) for entry in found["provenance"]["reused"]] == [(first.name, 39)]
-    table = tosca("cache", "info", grown, columns=80, code=0).output
-    assert first.name in "".join(table.split("│")).replace("\n", "").replace(" ", "")
+    assert first.name in tosca("cache", "info", grown, columns=80, code=0).output
     tosca("train", "--store", grown, "--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1, code=0)
     asked = ExtractRequest("digits", Path("cache"), options=ExtractOptions(reuse=False, views=3))
     assert command(asked) == "tosca extract --dataset digits --root cache --views 3 --no-reuse"

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.extract import (
-    DEFAULT_MAX_PIXELS,
-    Background,
-    Depth,
     Device,
     ImgSize,
     Label,
-    MaxPixels,
     Normalize,
-    Orientation,
     TestFraction,
     Threads,
     Weights,
@@ -92,10 +87,6 @@ def adapt(
     test_fraction: TestFraction = None,
     label: Label = None,
     normalize: Normalize = None,
-    orientation: Orientation = None,
-    background: Background = None,
-    depth: Depth = None,
-    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     workers: Threads = None,
     device: Device = "auto",
 ) -> None:
@@ -119,9 +110,8 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
     from tosca_cache.extract.request import ExtractRequest
 
     pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "label", "device")
-    files = ("orientation", "background", "depth", "max_pixels")
     source = ExtractRequest(
-        **{key: given[key] for key in (*pictures, *files)},
+        **{key: given[key] for key in pictures},
         root=Path(),
         precision="fp32",
         normalise=given["normalize"],

@@ -18,9 +18,8 @@ from tosca_cache.cli.options import (
     StoreOption,
     import_plugins,
 )
-from tosca_cache.cli.report import Live, LivePage, NoReport, comparison_facts, page_of_comparison
+from tosca_cache.cli.report import Live, LivePage, NoReport, beside, try_page
 from tosca_cache.cli.settings import SETTINGS_OF_ALL, dataset_of, store_for, with_settings
-from tosca_cache.errors import UsageError
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from tosca_cache.compare.cells import CompareRequest
     from tosca_cache.config import TrainConfig
 
-TEXT = "text"
-Format = Annotated[str, typer.Option("--format", help="What is printed: text, csv, markdown or latex.")]
 Seeds = Annotated[
     str, typer.Option(help="How many, counted from 1993 (5 are the published ones), or the seeds: 1993,1994.")
 ]
@@ -49,7 +46,6 @@ def compare(
     ledger: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-compare.sqlite")
     ] = None,
-    form: Format = TEXT,
     as_json: Annotated[bool, typer.Option("--json", help="Print every seed's numbers instead of the table.")] = False,
     published: Annotated[
         bool, typer.Option("--published", help="Add what was published under the same protocol, with its sources.")
@@ -70,14 +66,14 @@ def compare(
     from tosca_cache.compare.run import run_compare, so_far
     from tosca_cache.config import resolve
     from tosca_cache.devices import resolve_device
-    from tosca_cache.report.compare import FORMATS
+    from tosca_cache.errors import RunError
+    from tosca_cache.files import file_errors, write_json
     from tosca_cache.runs.directory import origin
+    from tosca_cache.runs.report_facts import command_text, store_warnings
     from tosca_cache.sweep.progress import CellProgress
+    from tosca_cache.sweep.run import report_path
 
     import_plugins(plugin)
-    if form not in (TEXT, *FORMATS):
-        remedy = f"choose of {', '.join((TEXT, *FORMATS))}"
-        raise UsageError(f"there is no format {form!r}", where="--format", remedy=remedy)
     dataset_of(store, settings, config)
     resolved = resolve(config=config, overrides=settings)
     request = _request(resolved.config, methods, seeds, assignments or [])
@@ -86,34 +82,33 @@ def compare(
     ledger = ledger or inside(runs, f"{resolved.config.dataset}-compare.sqlite")
     request = replace(request, config=resolved.config)
     made = origin(opened, resolve_device(request.config.device))
+    known = {"made": made, "command": command_text(made["command"]), "warnings": store_warnings(made)}
+    facts = {"kind": "comparison", "name": ledger.name, **known}
 
     def finished_so_far() -> dict[str, Any] | None:
         """For the live page; None if nothing is finished."""
-        known = so_far(request, opened, ledger)
-        return None if known is None else comparison_facts(known, ledger, made)
+        found = so_far(request, opened, ledger)
+        return None if found is None else facts | {"found": found}
 
     page = LivePage(live, finished_so_far)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     with resumable("it goes on with what is not finished"), CellProgress(console, after=page) as progress:
         found = run_compare(request, opened, ledger, reporter=progress)
     page.finish()
-    _say(found, form, published=published, as_json=as_json)
-    if not no_report:
-        page_of_comparison(found, ledger, made)
-    if any(row["failed"] for row in found["rows"]):
-        raise typer.Exit(1)
-
-
-def _say(found: dict[str, Any], form: str, *, published: bool, as_json: bool) -> None:
-    """Prints a comparison, which gets what was published beside it if that is asked for."""
     if published:
-        from tosca_cache.compare.published import beside
+        from tosca_cache.compare.published import beside as published_beside
 
-        found["published"] = beside(found)
+        found["published"] = published_beside(found)
+    with file_errors(ledger, RunError, option="--ledger"):
+        write_json(report_path(ledger), facts | {"found": found})
     if as_json:
         echo_json(found)
     else:
-        _print(found, form)
+        _print(found)
+    if not no_report:
+        try_page(lambda: facts | {"found": found}, beside(ledger))
+    if any(row["failed"] for row in found["rows"]):
+        raise typer.Exit(1)
 
 
 def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
@@ -124,28 +119,15 @@ def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[st
     return CompareRequest(config, names, parse_seeds(seeds), parse_assignments(assignments, names))
 
 
-def _print(found: dict[str, Any], form: str) -> None:
-    from tosca_cache.report.compare import FORMATS, comparison, to_table
+def _print(found: dict[str, Any]) -> None:
+    """On a terminal as wide as that; in a file as wide as it is, the best marked **so**."""
+    from tosca_cache.report.compare import comparison, to_table
 
     table, console = comparison(found), make_console()
-    if form != TEXT:
-        echo(FORMATS[form](table), nl=False)
-    elif console.is_terminal:
-        console.print(to_table(table))
-    else:
-        echo(_text(table), nl=False)
-
-
-def _text(table: Any) -> str:
-    """The table for a file: no colours, no bold type, as wide as it is."""
-    import io
-
-    from tosca_cache.report.compare import to_table
-
-    shown = to_table(table, marks=True)
-    shown.caption = None
-    file = io.StringIO()
-    console = make_console(file=file, width=10_000)
-    width = console.measure(shown).maximum
-    make_console(file=file, width=max(width, len(table.title))).print(shown)
-    return file.getvalue() + "".join(f"{note}\n" for note in ("** best", *table.notes))
+    shown = to_table(table, marks=not console.is_terminal)
+    if not console.is_terminal:
+        width = console.measure(shown, options=console.options.update(max_width=10_000)).maximum
+        console = make_console(width=max(width, len(table.title)))
+    console.print(shown)
+    for note in (*([] if console.is_terminal else ["** best"]), *table.notes):
+        echo(note)

@@ -1,24 +1,19 @@
-"""`tosca datasets`: which datasets have a name, and which of them are here."""
+"""`tosca datasets`: which datasets have a name, which of them are here, and where the others can be had."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from tosca_cache.cli.options import DataRoot
-from tosca_cache.terminal import echo_json, make_console
+from tosca_cache.terminal import make_console, print_rows
 
 if TYPE_CHECKING:
     from tosca_cache.datasets import KnownDataset
 
 
-def datasets(
-    data_root: DataRoot = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """List the named datasets: what they hold, whether they are here, where they are published.
+def datasets(data_root: DataRoot = None) -> None:
+    """List the named datasets: what they hold, whether they are here, where their archives are and who states checksums.
 
     `tosca fetch NAME` gets one that is missing.
 
@@ -26,44 +21,30 @@ def datasets(
     DOMAIN/test/CLASS; or one folder of classes with --test-fraction. Or a CSV file that lists them, with columns
     path and label, and optionally split and domain. Or Arrow, Parquet and tar shards, which are read in place.
     """
-    from tosca_cache.datasets import REGISTRY, resolve_data_root
+    from tosca_cache.datasets import resolve_data_root
 
-    root = resolve_data_root(data_root)
-    rows = [_row(known, root) for known in REGISTRY.values()]
-    if as_json:
-        echo_json(rows)
-    else:
-        _print(rows, root)
+    print_datasets(resolve_data_root(data_root))
 
 
-def _row(known: KnownDataset, data_root: Path) -> dict[str, Any]:
-    from tosca_cache.datasets import find_known
+def print_datasets(data_root: Path) -> None:
+    """The table, and below it a line an archive."""
+    from tosca_cache.datasets import REGISTRY, find_known
 
-    embedded, found = known.layout == "embedded", find_known(known, data_root)
-    folder = found or next(iter(known.candidates(data_root)), None)
-    return {
-        "name": known.name,
-        "status": "embedded" if embedded else "here" if found else "missing",
-        "folder": None if folder is None else str(folder),
-        **{name: getattr(known, name) for name in ("classes", "train", "test")},
-        "layout": known.wanted,
-        "published": known.published,
-        "md5": known.md5,
-        "fetch": None if embedded else f"tosca fetch {known.name}",
-    }
+    rows = []
+    for known in REGISTRY.values():
+        embedded, found = known.layout == "embedded", find_known(known, data_root)
+        status = "embedded" if embedded else "here" if found else "missing"
+        folder = found or next(iter(known.candidates(data_root)), "in this package")
+        rows.append([known.name, *map(str, known.counts), status, str(folder)])
+    console, titles = make_console(), ("name", "classes", "train", "test", "status", "folder")
+    print_rows(console, f"datasets below {data_root}", titles, rows)
+    for known in REGISTRY.values():
+        if known.archive:
+            line = f"{known.name}: {known.archive}, {size_of(known)}, from {known.origin}; checksum: {known.stated_by}"
+            console.print(line, soft_wrap=True)
+    console.print("to get one: tosca fetch NAME", soft_wrap=True)
 
 
-def _print(rows: list[dict[str, Any]], data_root: Path) -> None:
-    from rich.table import Table
-
-    console = make_console()
-    table = Table(title=f"datasets below {data_root}", title_justify="left")
-    names = ("name", "classes", "train", "test", "status", "folder")
-    for name in names:
-        table.add_column(name, justify="right" if name in ("classes", "train", "test") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row[name]) for name in names[:-1]), row["folder"] or "in this package")
-    console.print(table)
-    missing = [row["fetch"] for row in rows if row["status"] == "missing"]
-    if missing:
-        console.print(f"\nto get one: {missing[0]} (`tosca fetch --list` has sizes and sources)", soft_wrap=True)
+def size_of(known: KnownDataset) -> str:
+    """The size of an archive, in words."""
+    return f"{known.size / 1e6:,.0f} MB" if known.size else "size not published"

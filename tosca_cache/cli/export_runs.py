@@ -39,11 +39,12 @@ def export_runs(
         raise UsageError(f"{to} needs the package {package}", where="--to", remedy=f"install it: pip install {package}")
     if package is not None and out is None:
         raise UsageError(f"{to} is no text to print", where="--to", remedy="say where it is written: --out PATH")
-    records = records_of([facts_of(target, runs) for target in targets])
+    facts = [facts_of(target, runs)[0] for target in targets]
+    records = records_of(facts)
     if not records:
         raise UsageError("these have no results to export", where=targets[0], remedy="name runs, sweeps or comparisons")
     if package is None:
-        text = TEXTS[to](records)
+        text = TEXTS[to](facts)
         if out is None:
             echo(text, nl=False)
             return

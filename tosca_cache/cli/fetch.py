@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tosca_cache.cli.datasets import print_datasets, size_of
 from tosca_cache.cli.options import DataRoot
-from tosca_cache.terminal import echo, echo_json, make_console, resumable
+from tosca_cache.terminal import echo, make_console, resumable
 
 if TYPE_CHECKING:
     from tosca_cache.datasets.fetch import Fetched
-    from tosca_cache.datasets.registry import KnownDataset
 
 Mirror = Annotated[
     str | None,
@@ -32,7 +32,7 @@ def fetch(
         typer.Argument(metavar="NAME...", help="Datasets (see --list), addresses of archives; or backbones."),
     ] = None,
     show_list: Annotated[
-        bool, typer.Option("--list", help="List what can be fetched: sizes, sources, checksums.")
+        bool, typer.Option("--list", help="Print what `tosca datasets` lists: sizes, sources, checksums.")
     ] = False,
     weights: Annotated[
         bool,
@@ -42,7 +42,6 @@ def fetch(
     file: From = None,
     sha256: Sha256 = None,
     data_root: DataRoot = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Download datasets (or weights), check their bytes, unpack them safely, and put them where the other commands look.
 
@@ -53,7 +52,7 @@ def fetch(
 
     root = resolve_data_root(data_root)
     if show_list:
-        _print_list(root, as_json=as_json)
+        print_datasets(root)
         return
     if not names:
         raise UsageError(
@@ -63,34 +62,23 @@ def fetch(
         given = "--from" if file is not None else "--sha256"
         raise UsageError(f"{given} is for one dataset", where=given, remedy="fetch them one by one")
     with resumable("it goes on with the download"):
-        if weights:
-            found = [_weights(name, quiet=as_json) for name in names]
-        else:
-            how = {"mirror": mirror, "file": file, "sha256": sha256}
-            found = [_row(fetch_dataset(name, root, quiet=as_json, **how)) for name in names]
-    if as_json:
-        echo_json(found)
+        for name in names:
+            if weights:
+                _weights(name)
+            else:
+                _dataset(name, root, mirror=mirror, file=file, sha256=sha256)
 
 
-def fetch_dataset(name: str, data_root: Path, *, quiet: bool = False, **how: Any) -> Fetched:
-    """Fetches one dataset with a bar, and says what it is; see `datasets.fetch.fetch` for `how` and what it raises."""
+def _dataset(name: str, data_root: Path, **how: Any) -> None:
+    """Fetches one dataset with a bar, and says what it is; see `datasets.fetch.fetch` for `how`."""
     from tosca_cache.bars import counting
     from tosca_cache.datasets.fetch import fetch as fetch_it
     from tosca_cache.datasets.registry import source_of
 
     source = source_of(name)
-    if not quiet:
-        place = how.get("mirror") or how.get("file") or source.origin
-        echo(f"{source.name}: {source.archive}, {_size(source)}, from {place}")
+    echo(f"{source.name}: {source.archive}, {size_of(source)}, from {how['mirror'] or how['file'] or source.origin}")
     with counting(make_console(stderr=True), bytes=True) as step:
-        found = fetch_it(source, data_root, step=step, **how)
-    if not quiet:
-        _print(found)
-    return found
-
-
-def _size(source: KnownDataset) -> str:
-    return f"{source.size / 1e6:,.0f} MB" if source.size else "size not published (told when the download begins)"
+        _print(fetch_it(source, data_root, step=step, **how))
 
 
 def _print(found: Fetched) -> None:
@@ -106,35 +94,13 @@ def _print(found: Fetched) -> None:
     echo(f"  next: tosca extract --dataset {given}{'' if test else ' --test-fraction 0.2'}")
 
 
-def _row(found: Fetched) -> dict[str, Any]:
-    counts = dict(zip(("classes", "train", "test"), found.counts, strict=True))
-    archive = {"bytes": found.size, "sha256": found.sha256, "checked": found.checked}
-    return {"name": found.source.name, "folder": str(found.folder), **counts, **archive}
-
-
-def _weights(name: str, *, quiet: bool) -> dict[str, Any]:
+def _weights(name: str) -> None:
     """Fetches the weights of one backbone, and says which they are."""
     from tosca_cache.extract.weights import HUB, fetch_weights
 
     found = fetch_weights(name)
-    if not quiet:
-        full = ".".join(filter(None, (found["arch"], found["tag"])))
-        echo(f"{name}: {full or 'an architecture that it does not name'}, from {found['origin']}")
-        echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
-        of = f"{found['arch'] or 'ARCH'} --weights {found['file']}" if name.startswith(HUB) else full
-        echo(f"  next: tosca extract --backbone {of}")
-    return found
-
-
-def _print_list(data_root: Path, *, as_json: bool) -> None:
-    from tosca_cache.datasets import REGISTRY
-
-    rows = [(source, (data_root / source.place).is_dir()) for source in REGISTRY.values() if source.archive]
-    if as_json:
-        names = ("name", "classes", "train", "test", "archive", "origin", "size", "md5", "sha256", "stated_by", "place")
-        echo_json([{name: getattr(source, name) for name in names} | {"here": here} for source, here in rows])
-        return
-    for source, here in rows:
-        images = "{} classes, {} train and {} test images".format(*source.counts)
-        echo(f"{source.name}{' (here)' if here else ''}: {images}; {source.archive}, {_size(source)}")
-        echo(f"    from {source.origin}; checksum: {source.stated_by}")
+    full = ".".join(filter(None, (found["arch"], found["tag"])))
+    echo(f"{name}: {full or 'an architecture that it does not name'}, from {found['origin']}")
+    echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
+    of = f"{found['arch'] or 'ARCH'} --weights {found['file']}" if name.startswith(HUB) else full
+    echo(f"  next: tosca extract --backbone {of}")

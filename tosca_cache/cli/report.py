@@ -31,7 +31,7 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="TARGET...",
-            help="Runs (path, name, or last), ledgers, stores, what compare --json or route --json printed; in any mix.",
+            help="Runs (path, name, or last), ledgers, stores, what route --json printed; in any mix.",
         ),
     ] = None,
     out: Out = None,
@@ -51,19 +51,10 @@ def report(
         raise UsageError(
             "there is nothing to report on", where="TARGET", remedy="name a run, a ledger or a store; or: last"
         )
-    found: list[dict[str, Any]] = []
     photos: dict[str, str] = {}
-    places = []
-    with make_console(stderr=True).status("") as status:
-        for target in targets:
-            from rich.text import Text
-
-            status.update(Text(f"reading {target}"))
-            facts, pictures, place = _facts(target, runs, images=not no_images)
-            found.append(facts)
-            photos |= pictures
-            places.append(place)
-    write_page(found, out or places[0], photos)
+    with make_console(stderr=True).status("reading what the page shows"):
+        found = [facts_of(target, runs, photos, images=not no_images) for target in targets]
+    write_page([facts for facts, _ in found], out or found[0][1], photos)
 
 
 def write_page(
@@ -86,6 +77,20 @@ def write_page(
         echo(f"page: {out}", err=True)
 
 
+def try_page(facts: Callable[[], dict[str, Any] | None], out: Path, *, refresh: int | None = None) -> None:
+    """Writes a page where there is something to show; work of hours is not lost for one that cannot be written."""
+    import warnings
+
+    from tosca_cache.errors import ToscaError, ToscaWarning
+
+    try:
+        if (found := facts()) is not None:
+            write_page([found], out, refresh=refresh)
+    except (ToscaError, OSError, ValueError, LookupError, ArithmeticError) as error:
+        reason = getattr(error, "problem", None) or f"{type(error).__name__}: {error}"
+        warnings.warn(f"the page could not be written: {reason}", ToscaWarning, stacklevel=2)
+
+
 class LivePage:
     """A page that is written again while work goes on, and refreshes itself; called whenever there is something new.
 
@@ -99,54 +104,13 @@ class LivePage:
         """Writes the page, unless it was written just now."""
         if self.path is not None and monotonic() >= self.next:
             begun = monotonic()
-            self._write(refresh=3)
+            try_page(self.facts, self.path, refresh=3)
             self.next = monotonic() + max(2.0, 10 * (monotonic() - begun))
 
     def finish(self) -> None:
         """Writes the last page."""
-        self._write(refresh=None)
-
-    def _write(self, refresh: int | None) -> None:
-        def write() -> None:
-            """Where there is something to show."""
-            if self.path is not None and (facts := self.facts()) is not None:
-                write_page([facts], self.path, refresh=refresh)
-
-        _or_say(write)
-
-
-def page_of_run(run: Path) -> None:
-    """The page of a run just made: what its folder says; a run of hours is not lost for it."""
-    from tosca_cache.runs.report_facts import run_facts
-
-    _or_say(lambda: write_page([run_facts(run)], run / "report.html"))
-
-
-def page_of_ledger(ledger: Path) -> None:
-    """The page beside a ledger of a sweep."""
-    from tosca_cache.sweep.report_facts import sweep_facts
-
-    _or_say(lambda: write_page([sweep_facts(ledger)], beside(ledger)))
-
-
-def comparison_facts(found: dict[str, Any], ledger: Path, made: dict[str, Any]) -> dict[str, Any]:
-    """The table of a comparison for a page. made: where it comes from (`runs.directory.origin`)."""
-    from tosca_cache.runs.report_facts import command_text, store_warnings
-
-    said = {"made": made, "command": command_text(made["command"]), "warnings": store_warnings(made)}
-    return {"kind": "comparison", "name": ledger.name, **said, "found": found}
-
-
-def page_of_comparison(found: dict[str, Any], ledger: Path, made: dict[str, Any]) -> None:
-    """The table of a comparison as JSON, and its page, beside its ledger."""
-    from tosca_cache.errors import RunError
-    from tosca_cache.files import file_errors, write_json
-    from tosca_cache.sweep.run import report_path
-
-    facts = comparison_facts(found, ledger, made)
-    with file_errors(ledger, RunError, option="--ledger"):
-        write_json(report_path(ledger), facts)
-    _or_say(lambda: write_page([facts], beside(ledger)))
+        if self.path is not None:
+            try_page(self.facts, self.path)
 
 
 def beside(path: Path) -> Path:
@@ -154,55 +118,54 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.report.html")
 
 
-def _or_say(write: Any) -> None:
-    import warnings
+def facts_of(
+    target: str, runs: Path, photos: dict[str, str] | None = None, *, images: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """What one target says, and where its page lies by default.
 
-    from tosca_cache.errors import ToscaError, ToscaWarning
-
-    try:
-        write()
-    except (ToscaError, OSError, ValueError, LookupError, ArithmeticError) as error:
-        reason = getattr(error, "problem", None) or f"{type(error).__name__}: {error}"
-        warnings.warn(f"the page could not be written: {reason}", ToscaWarning, stacklevel=2)
-
-
-def _facts(target: str, runs: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str], Path]:
-    """What one target says, its thumbnails, and where its page lies by default."""
-    from tosca_cache.runs.directory import find_run
-
-    path = Path(target)
-    if path.is_file():
-        return *_of_file(path), beside(path)
-    if path.is_dir() and not (path / "metrics.json").is_file() and any(path.glob("*manifest*.json")):
-        return *_of_store(path, images=images), Path(f"{path.name}.report.html")
-    run = find_run(target, runs)
-    return *_of_run(run, images=images), run / "report.html"
-
-
-def facts_of(target: str, runs: Path) -> dict[str, Any]:
-    """What one target says, without what only a page needs of its store."""
+    Arguments:
+        photos: gets the thumbnails of a page, if there are to be images; without it, no store is read.
+    """
     from tosca_cache.runs.directory import find_run
     from tosca_cache.runs.report_facts import run_facts
 
     path = Path(target)
-    return _of_file(path)[0] if path.is_file() else run_facts(find_run(target, runs))
+    if path.is_file():
+        return _of_file(path), beside(path)
+    is_store = path.is_dir() and not (path / "metrics.json").is_file() and any(path.glob("*manifest*.json"))
+    if is_store and photos is not None:
+        return _of_store(path, photos, images=images), Path(f"{path.name}.report.html")
+    run = find_run(target, runs)
+    facts = run_facts(run)
+    if photos is not None:
+        _add_what_the_store_says(facts, run, photos, images=images)
+    return facts, run / "report.html"
 
 
-def _of_run(run: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    """A run, with what its store adds where that is at hand."""
+def _of_store(path: Path, photos: dict[str, str], *, images: bool) -> dict[str, Any]:
+    from tosca_cache.extract.thumbnails import Thumbnails
+    from tosca_cache.runs.store_facts import store_facts
+    from tosca_cache.store import open_store
+
+    store = open_store(path)
+    thumbnails = Thumbnails.of(store) if images else None
+    facts = store_facts(store, thumbnails)
+    photos.update({} if thumbnails is None else thumbnails.photos)
+    return facts
+
+
+def _add_what_the_store_says(facts: dict[str, Any], run: Path, photos: dict[str, str], *, images: bool) -> None:
+    """Reference curves, a map and photos of a run, where its store is at hand."""
     from tosca_cache.errors import ToscaError
     from tosca_cache.extract.thumbnails import Thumbnails
-    from tosca_cache.runs.report_facts import run_facts, store_of
+    from tosca_cache.runs.report_facts import store_of
     from tosca_cache.runs.report_photos import reference_curves, run_photos, task_map
 
-    facts = run_facts(run)
     store = store_of(facts["provenance"])
     if store is None:
-        echo(
-            f"{run}: its store is not where the run found it, so the page has no reference curves and no photos",
-            err=True,
-        )
-        return facts, {}
+        why = "its store is not where the run found it, so the page has no reference curves and no photos"
+        echo(f"{run}: {why}", err=True)
+        return
     thumbnails = Thumbnails.of(store) if images else None
     try:
         facts["curves"] = reference_curves(run, store)
@@ -210,66 +173,40 @@ def _of_run(run: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]
         facts["photos"] = run_photos(run, store, thumbnails, list(facts["metrics"]["seeds"]))
     except ToscaError as error:
         echo(f"{run}: {error.problem}; the page does without", err=True)
-    return facts, {} if thumbnails is None else thumbnails.photos
+    photos.update({} if thumbnails is None else thumbnails.photos)
 
 
-def _of_store(path: Path, *, images: bool) -> tuple[dict[str, Any], dict[str, str]]:
-    from tosca_cache.extract.thumbnails import Thumbnails
-    from tosca_cache.runs.store_facts import store_facts
-    from tosca_cache.store import open_store
-
-    store = open_store(path)
-    thumbnails = Thumbnails.of(store) if images else None
-    return store_facts(store, thumbnails), {} if thumbnails is None else thumbnails.photos
-
-
-def _of_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """A ledger, or what a command printed as JSON."""
-    from tosca_cache.errors import RunError
+def _of_file(path: Path) -> dict[str, Any]:
+    """A ledger, or what `tosca route --json` printed."""
+    from tosca_cache.errors import RunError, UsageError
     from tosca_cache.files import Limit, read_limited, strict_json
     from tosca_cache.runs.report_facts import read_json
     from tosca_cache.sweep.report_facts import is_comparison, read_report, sweep_facts
     from tosca_cache.sweep.run import report_path
 
     with path.open("rb") as file:
-        start = file.read(16)
-    if start.startswith(b"SQLite format 3"):
-        if not is_comparison(path):
-            return sweep_facts(path), {}
-        found: Any = read_report(report_path(path))
-        if found is None:
-            raise RunError(
-                "the comparison has no table yet",
-                where=path,
-                remedy="run the same `tosca compare` again; what is finished is kept",
-            )
-    else:
-        try:
-            found = strict_json(read_limited(path, Limit.METRICS))
-        except (OSError, ValueError) as error:
-            raise _no_target(path) from error
-    if isinstance(found, dict) and "rows" in found and "columns" in found:
-        found = {"kind": "comparison", "name": path.name, "found": found}
-    if (
+        is_ledger = file.read(16).startswith(b"SQLite format 3")
+    if is_ledger and not is_comparison(path):
+        return sweep_facts(path)
+    if is_ledger:
+        table = read_report(report_path(path)) or {}
+        if table.get("kind") != "comparison":
+            remedy = "run the same `tosca compare` again; what is finished is kept"
+            raise RunError("the comparison has no table yet", where=path, remedy=remedy)
+        return table
+    try:
+        found: Any = strict_json(read_limited(path, Limit.METRICS))
+    except (OSError, ValueError):
+        found = None
+    if not (
         isinstance(found, list)
         and found
-        and all(isinstance(one, dict) and "conditions" in one and "run" in one for one in found)
+        and all(isinstance(one, dict) and {"conditions", "run"} <= one.keys() for one in found)
     ):
-        made = read_json(Path(str(found[0]["run"])) / "provenance.json")  # empty if the run is not there any more
-        found = {"kind": "routes", "name": path.name, "found": found, "made": made}
-    if not isinstance(found, dict) or found.get("kind") not in ("comparison", "routes"):
-        raise _no_target(path)
-    return found, {}
-
-
-def _no_target(path: Path) -> Exception:
-    from tosca_cache.errors import UsageError
-
-    return UsageError(
-        "this is nothing that can be reported on",
-        where=path,
-        remedy="give a run, a ledger, a store, or what `compare --json` or `route --json` printed",
-    )
+        remedy = "give a run, a ledger, a store, or what `tosca route --json` printed"
+        raise UsageError("this is nothing that can be reported on", where=path, remedy=remedy)
+    made = read_json(Path(str(found[0]["run"])) / "provenance.json")  # empty if the run is not there any more
+    return {"kind": "routes", "name": path.name, "found": found, "made": made}
 
 
 def _extract(path: Path) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption, import_plugins
-from tosca_cache.cli.settings import with_settings
 from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tosca_cache.compare.expectation import Expectation, Paper
     from tosca_cache.compare.reproduce import Places
 
 
-@partial(with_settings, only=("task_sizes", "class_order"))
 def reproduce(
     paper: Annotated[str | None, typer.Option(help="Whose published values; --list has all.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A name of `tosca datasets`, or a folder.")] = None,
@@ -47,7 +46,6 @@ def reproduce(
     plugin: Plugins = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
-    **settings: Any,
 ) -> None:
     """Run what was published, on features made with the published transform, and print ours beside it.
 
@@ -55,21 +53,18 @@ def reproduce(
     """
     import_plugins(plugin)
     if which:
-        _which(which, as_json=as_json)
+        _which(which)
         return
     if list_all:
-        _list(paper, expectation, dataset, as_json=as_json)
+        _list(dataset, as_json=as_json)
         return
     from tosca_cache.compare.reproduce import Places
-    from tosca_cache.config import config_of
 
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
     places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
-    asked = config_of(settings)  # the tasks of the command line, if it names some
-    expected = [one.under(asked.task_sizes or (), asked.class_order or ()) for one in chosen.of(name)]
-    _run(expected, chosen.title, places, as_json=as_json)
+    _run(chosen.of(name), chosen.title, places, as_json=as_json)
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:
@@ -85,7 +80,7 @@ def _chosen(paper: str | None, expectation: Path | None) -> Paper:
     return read_paper(expectation) if expectation is not None else find_paper(str(paper))
 
 
-def _which(asked: list[str], *, as_json: bool) -> None:
+def _which(asked: list[str]) -> None:
     from tosca_cache.compare.published import NEAR, implied
     from tosca_cache.errors import UsageError
     from tosca_cache.report.published import implied_text
@@ -99,36 +94,29 @@ def _which(asked: list[str], *, as_json: bool) -> None:
             raise UsageError(
                 f"{text!r} is no dataset and accuracy"[:200], where="--which", remedy="as in --which cub=86.7"
             ) from None
-    if as_json:
-        nearest = {f"{name}={value:g}": gaps for (name, value), gaps in found.items()}
-        echo_json({key: [{"gap": gap} | one.model_dump() for gap, one in gaps] for key, gaps in nearest.items()})
-        return
     for (dataset, accuracy), gaps in found.items():
         echo(implied_text(dataset, accuracy, gaps, NEAR))
 
 
-def _list(paper: str | None, expectation: Path | None, dataset: str | None, *, as_json: bool) -> None:
+def _list(dataset: str | None, *, as_json: bool) -> None:
     from tosca_cache.compare.expectation import find_paper, shipped_papers
     from tosca_cache.compare.published import by_protocol, published
-    from tosca_cache.learners import LEARNERS
     from tosca_cache.report.published import published_tables
-    from tosca_cache.report.reproduce import papers_table
 
-    everything = paper is None and expectation is None
-    papers = [find_paper(name) for name in shipped_papers()] if everything else [_chosen(paper, expectation)]
-    records = [one for one in published() if dataset in (None, one.dataset)] if everything else []
+    records = [one for one in published() if dataset in (None, one.dataset)]
     if as_json:
         echo_json([one.model_dump() for one in records])
         return
     console = make_console()
     for table in published_tables(by_protocol(records)):
         console.print(table)
-    console.print(papers_table(papers, list(LEARNERS)))
+    for paper in map(find_paper, shipped_papers()):
+        console.print(f"--paper {paper.name}: {paper.title}; {', '.join(paper.datasets)}", soft_wrap=True)
 
 
-def _run(expected: list[Expectation], title: str, places: Places, *, as_json: bool) -> None:
+def _run(expected: Sequence[Expectation], title: str, places: Places, *, as_json: bool) -> None:
     from tosca_cache.compare.reproduce import reproduce as run
-    from tosca_cache.report.reproduce import beside_table
+    from tosca_cache.report.published import beside_table
     from tosca_cache.sweep.progress import CellProgress
 
     console = make_console(stderr=True)

@@ -1,4 +1,4 @@
-"""`tosca route` and `tosca routers`: stored modules behind other routers, and what batch routing leaks."""
+"""`tosca route`: stored modules behind other routers, and what batch routing leaks."""
 
 from __future__ import annotations
 
@@ -58,24 +58,3 @@ def route(
     keeping = [name for name in names if ROUTERS[name].rehearsal]
     console.print(routers_table(table, leaks["oracle"], len(found), keeping))
     console.print(leak_table(leaks, BATCH_SIZES))
-
-
-def routers(
-    plugin: Plugins = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """List the routers: what each keeps of the train rows, what it costs a sample, and where it comes from."""
-    from tosca_cache.report.routes import facts_of, list_table
-    from tosca_cache.routing import ROUTERS
-
-    import_plugins(plugin)
-    if as_json:
-        echo_json([{"name": name} | facts_of(kind) for name, kind in sorted(ROUTERS.items())])
-        return
-    make_console().print(list_table(ROUTERS))
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verbs."""
-    app.command()(routers)
-    app.command()(route)

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from tosca_cache.cli.extract import Label, TestFraction
-from tosca_cache.cli.fetch import Mirror, Sha256
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Config, DataRoot, Root, Runs
-from tosca_cache.cli.run_steps import AXES, BASELINES, Steps
+from tosca_cache.cli.run_steps import Steps
 from tosca_cache.cli.settings import SETTINGS_OF_STEPS, with_settings
 
 
@@ -22,19 +21,10 @@ def run(
     ] = False,
     sweep: Annotated[bool, typer.Option("--sweep", help="Choose l1 and lr on held-out train rows first.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Put the standard baselines beside it.")] = False,
-    methods: Annotated[str, typer.Option(help="Learners of --compare, comma-separated.")] = BASELINES,
-    axes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUES", help=f"Axes of --sweep.  [default: {' '.join(AXES)}]", show_default=False
-        ),
-    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the steps and what they take, then stop.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
     test_fraction: TestFraction = None,
     label: Label = None,
-    mirror: Mirror = None,
-    sha256: Sha256 = None,
     config: Config = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,

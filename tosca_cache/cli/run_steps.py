@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tosca_cache.datasets.registry import KnownDataset
     from tosca_cache.extract.request import ExtractRequest
     from tosca_cache.store import Store
-    from tosca_cache.sweep.run import Preview
 
 BASELINES = "tosca,simplecil,slda,ranpac,pool"
 AXES = ("l1=1e-4,5e-4,1e-3", "lr=0.005,0.02,0.05")
@@ -33,7 +32,7 @@ LATER = "told when the features are there"
 class Step:
     """One command. words: without `tosca`. estimate: what it takes. done: why there is nothing to do, if so."""
 
-    words: tuple[str, ...]
+    words: Sequence[str]
     estimate: str = ""
     done: str | None = None
 
@@ -79,7 +78,7 @@ class Steps:
         if not self.given["plan"]:
             self.report()
 
-    def words(self, *command: str, only: Callable[[str], bool] = lambda key: True) -> tuple[str, ...]:
+    def words(self, *command: str, only: Callable[[str], bool] = lambda key: True) -> list[str]:
         """A command of stage two with the settings that were given."""
         found = [*command, "--dataset", self.resolved.config.dataset, *_options({"config": self.config}, "config")]
         for key, value in self.settings.items():
@@ -88,7 +87,7 @@ class Steps:
             name = {"seeds": "seed"}.get(key, key.replace("_", "-"))
             found += [f"--{'' if value else 'no-'}{name}"] if isinstance(value, bool) else [f"--{name}", str(value)]
         found += ["--root", str(self.root)] if self.root != DEFAULT_ROOT else []
-        return (*found, *(["--runs", str(self.runs)] if self.runs != DEFAULT_RUNS else []))
+        return [*found, *(["--runs", str(self.runs)] if self.runs != DEFAULT_RUNS else [])]
 
     def fetch(self) -> Step:
         """The dataset, unless it is here, made by this package, or the user's own."""
@@ -96,7 +95,7 @@ class Steps:
         from tosca_cache.datasets.fetch import present
 
         source = self.source
-        words = ("fetch", self.settings["dataset"], *_options(self.given, "mirror", "sha256", "data_root"))
+        words = ("fetch", self.settings["dataset"], *_options(self.given, "data_root"))
         if source is None:
             mine = "part of this package" if known(self.dataset) else "your own images"
             return Step(words, done=f"nothing to fetch: {mine}")
@@ -117,10 +116,11 @@ class Steps:
 
     def adapt(self) -> Step:
         """An adapted backbone, which is called after all that it is made with; from then on it is the backbone."""
-        from tosca_cache.cli.adapt import DEFAULT_OUT
+        from tosca_cache.adapt.estimate import estimate
+        from tosca_cache.cli.adapt import DEFAULT_OUT, request_of
         from tosca_cache.extract.adapted import is_adapted
 
-        config, given, source = self.resolved.config, self.given, self.request()
+        config, given = self.resolved.config, self.given
         words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
         words += _options(vars(config), "increment", "init_cls", "backbone", "normalize", "img_size")
         words += _options(given, "weights", "test_fraction", "label", "data_root")
@@ -133,50 +133,37 @@ class Steps:
         given["weights"] = None
         self.resolved = self.resolve(config=self.config)
         if is_adapted(made):
-            return Step(tuple(words), done=f"here already: {made}")
-        return Step(tuple(words), adapting(config, source, self.counts()))
+            return Step(words, done=f"here already: {made}")
+        request = request_of(_parsed(words))
+        counts = self.counts(request.source)
+        if counts is None:
+            return Step(words, "told when the images are there")
+        images = counts[0] * request.protocol.sizes_of(counts[2])[0] // counts[2]
+        most = f"at most {request.training.epochs} epochs over about {images} train images of the first task"
+        return Step(words, f"{most}, {_time(estimate(request, images))} for these alone (by a few steps just now)")
 
     def extract(self) -> Step:
         """The features, unless a store has them."""
+        from tosca_cache.cli.extract import request_of
         from tosca_cache.extract.estimate import estimate
 
-        config, given = self.resolved.config, self.given
+        config = self.resolved.config
         asked = {"root": None if self.root == DEFAULT_ROOT else self.root, "device": self.settings["device"]}
-        words = (
-            *("extract", "--dataset", self.dataset),
-            *_options(vars(config), "backbone", "normalize", "img_size", "views"),
-            *_options(given, "weights", "test_fraction", "label", "data_root"),
-            *_options(asked, "root", "device"),
-        )
+        words = ["extract", "--dataset", self.dataset]
+        words += _options(vars(config), "backbone", "normalize", "img_size", "views")
+        words += _options(self.given, "weights", "test_fraction", "label", "data_root")
+        words += _options(asked, "root", "device")
         if (store := self.store()) is not None:
             return Step(words, done=f"here already: {store.path}")
-        counts = self.counts()
+        request = replace(request_of(_parsed(words)), backbone=self.base)
+        counts = self.counts(request)
         if counts is None:
             return Step(words, "told when the images are there")
-        found = estimate(self.request(), *counts[:2])
-        return Step(
-            words,
-            f"{found.images} images, {found.passes} passes of the backbone, {_time(found.seconds)} for these alone (by "
-            f"a few just now); {found.bytes / 1e6:,.0f} MB of features",
-        )
+        found = estimate(request, *counts[:2])
+        passes = f"{found.images} images, {found.passes} passes of the backbone, {_time(found.seconds)} for these alone"
+        return Step(words, f"{passes} (by a few just now); {found.bytes / 1e6:,.0f} MB of features")
 
-    def request(self) -> Any:
-        """What the extraction is asked for."""
-        from tosca_cache.extract.fingerprint import ExtractOptions
-        from tosca_cache.extract.request import ExtractRequest
-
-        config = self.resolved.config
-        return ExtractRequest(
-            dataset=self.dataset,
-            root=self.root,
-            backbone=self.base,
-            img_size=config.img_size,
-            device=self.settings["device"] or "auto",
-            options=ExtractOptions() if config.views is None else ExtractOptions(views=config.views),
-            **{name: self.given[name] for name in ("weights", "data_root", "test_fraction", "label")},
-        )
-
-    def counts(self) -> tuple[int, int, int] | None:
+    def counts(self, request: ExtractRequest) -> tuple[int, int, int] | None:
         """Train and test images and classes, of the folder or as published; None if neither is known yet."""
         from tosca_cache.datasets import known
 
@@ -185,7 +172,7 @@ class Steps:
             return found.train, found.test, found.classes
         if self.source is not None and not Path(self.dataset).is_dir():
             return None
-        dataset = self.request().load_dataset()
+        dataset = request.load_dataset()
         return len(dataset.splits["train"]), len(dataset.splits["test"]), len(dataset.class_names)
 
     def store(self) -> Store | None:
@@ -201,35 +188,28 @@ class Steps:
 
     def sweep(self) -> Step:
         """A search, whose ledger knows what is finished."""
-        from tosca_cache.cli.sweep import SETTINGS
-        from tosca_cache.sweep.run import best_path
+        from tosca_cache.cli.sweep import SETTINGS, request_of
+        from tosca_cache.sweep.run import Resources, best_path, preview
 
         words = self.words("sweep", only=lambda key: key in SETTINGS)
-        axes = self.given["axes"] or AXES
         left = {k: v for k, v in self.settings.items() if v is not None and k not in (*SETTINGS, "seeds", "method")}
-        for axis in (*axes, *(f"{key}={str(value).lower()}" for key, value in left.items())):
-            words += ("--set", axis)
+        for axis in (*AXES, *(f"{key}={str(value).lower()}" for key, value in left.items())):
+            words += ["--set", axis]
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-sweep.sqlite")
         self.targets.append(str(ledger))
         self.config = str(best_path(ledger))
         if (store := self.store()) is None:
             return Step(words, LATER)
-        found = self.preview(store, axes, (1993,), ledger)
+        found = preview(request_of(_parsed(words), self.resolved.config), store, ledger, Resources())
         takes = f"{_time(found.seconds)}, and {_time(found.report_seconds)} for the report"
         return Step(words, f"{found.settings} settings on one seed, {takes}")
-
-    def preview(self, store: Store, axes: Sequence[str], seeds: Sequence[int], ledger: Path) -> Preview:
-        """What a search on the features takes."""
-        from tosca_cache.sweep.request import SweepRequest
-        from tosca_cache.sweep.run import Resources, preview
-        from tosca_cache.sweep.space import parse_set
-
-        request = SweepRequest(self.resolved.config, parse_set(list(axes)), seeds=tuple(seeds))
-        return preview(request, store, ledger, Resources())
 
     def train(self) -> Step:
         """A run, unless the same was made on the same features."""
         from tosca_cache.runs.directory import find_finished
+        from tosca_cache.sweep.request import SweepRequest
+        from tosca_cache.sweep.run import Resources, preview
+        from tosca_cache.sweep.space import parse_set
 
         words = self.words("train")
         if self.given["sweep"] and not Path(str(self.config)).is_file():
@@ -242,19 +222,32 @@ class Steps:
             return Step(words, done=f"made already: {made}")
         takes = "without an estimate (only tosca's steps can be timed beforehand)"
         if config.method == "tosca":
-            takes = _time(self.preview(store, (), config.seeds, self.runs / ".none").seconds)
+            request = SweepRequest(config, parse_set([]), seeds=config.seeds)
+            takes = _time(preview(request, store, self.runs / ".none", Resources()).seconds)
         return Step(words, f"{config.method}, {_seeds(config)}, {takes}")
 
     def compare(self) -> Step:
         """A comparison, whose ledger knows what is finished."""
+        from tosca_cache.compare.cells import CompareRequest
+        from tosca_cache.compare.estimate import estimate
+        from tosca_cache.learners.options import method_names
+
         words = self.words("compare", only=lambda key: key not in ("seeds", "method"))
         seeds = "".join(f"{seed}," for seed in self.resolved.config.seeds)
-        words += ("--methods", self.given["methods"], "--seeds", seeds)
+        words += ["--methods", BASELINES, "--seeds", seeds]
         ledger = inside(self.runs, f"{self.resolved.config.dataset}-compare.sqlite")
-        self.targets.append(str(ledger.with_suffix(".report.json")))
-        config, methods, store = self.resolved.config, self.given["methods"], self.store()
-        time = f"time: {LATER}" if store is None else comparing(config, methods, store, ledger)
-        return Step(words, f"{methods}, {_seeds(config)} each: {time}")
+        self.targets.append(str(ledger))
+        config, store = self.resolved.config, self.store()
+        each = f"{BASELINES}, {_seeds(config)} each"
+        if store is None:
+            return Step(words, f"{each}: time: {LATER}")
+        found = estimate(CompareRequest(config, method_names(BASELINES), tuple(config.seeds)), store, ledger)
+        if found.finished == found.cells:
+            return Step(words, f"{each}: all {found.cells} cells are finished")
+        rest = f"; without {', '.join(found.untimed)}, not timed" if found.untimed else ""
+        done = f", {found.finished} of them finished" if found.finished else ""
+        time = f"{_time(found.seconds)} (by a few tasks just now)"
+        return Step(words, f"{each}: {found.cells} cells{done}; {time}{rest}")
 
     def report(self) -> None:
         """One page of all of it."""
@@ -283,43 +276,18 @@ def _time(seconds: float) -> str:
     return f"about {duration(seconds)}"
 
 
-def _call(words: tuple[str, ...]) -> None:
+def _parsed(words: Sequence[str]) -> dict[str, Any]:
+    """What the options of a command say, by their names."""
+    from tosca_cache.cli.app import app
+
+    verb: Any = getattr(typer.main.get_command(app), "commands")[words[0]]  # noqa: B009 (it is a group)
+    return verb.make_context(words[0], list(words[1:])).params
+
+
+def _call(words: Sequence[str]) -> None:
     """Runs a command as if it were typed; ends this one as it ends, if not well."""
     from tosca_cache.cli.app import app
 
     code = typer.main.get_command(app).main(args=list(words), prog_name="tosca", standalone_mode=False)
     if code:
         raise typer.Exit(int(code))
-
-
-def adapting(config: TrainConfig, source: ExtractRequest, counts: tuple[int, int, int] | None) -> str:
-    """What an adaptation with its defaults takes. counts: train and test images and classes, if they are known."""
-    from tosca_cache.adapt import AdaptRequest
-    from tosca_cache.adapt.estimate import estimate
-    from tosca_cache.class_order import Protocol
-    from tosca_cache.report.sweeps import duration
-
-    if counts is None:
-        return "told when the images are there"
-    protocol = Protocol(increment=config.increment, init_cls=config.init_cls, seed=config.seeds[0])
-    request = AdaptRequest(source, protocol, Path())
-    images = counts[0] * protocol.sizes_of(counts[2])[0] // counts[2]
-    return (
-        f"at most {request.training.epochs} epochs over about {images} train images of the first task, "
-        f"about {duration(estimate(request, images))} for these alone (by a few steps just now)"
-    )
-
-
-def comparing(config: TrainConfig, methods: str, store: Store, ledger: Path) -> str:
-    """What is left of a comparison, and what that takes."""
-    from tosca_cache.compare.cells import CompareRequest
-    from tosca_cache.compare.estimate import estimate
-    from tosca_cache.learners.options import method_names
-    from tosca_cache.report.sweeps import duration
-
-    found = estimate(CompareRequest(config, method_names(methods), tuple(config.seeds)), store, ledger)
-    if found.finished == found.cells:
-        return f"all {found.cells} cells are finished"
-    rest = f"; without {', '.join(found.untimed)}, not timed" if found.untimed else ""
-    done = f", {found.finished} of them finished" if found.finished else ""
-    return f"{found.cells} cells{done}; about {duration(found.seconds)} (by a few tasks just now){rest}"

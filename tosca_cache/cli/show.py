@@ -37,16 +37,11 @@ def show(
 def print_run(console: Console, run: Path) -> None:
     """Metrics, routing conditions, seconds, and where everything is."""
     from tosca_cache.report.figures import CURVE, MATRIX
-    from tosca_cache.report.tables import conditions_table, last_row_table, metrics_table, seconds_table
+    from tosca_cache.report.tables import run_tables
     from tosca_cache.runs.directory import read_metrics
 
     metrics = read_metrics(run)
-    for table in (
-        metrics_table(metrics),
-        last_row_table(metrics),
-        conditions_table(metrics),
-        seconds_table(metrics["seconds"]),
-    ):
+    for table in run_tables(metrics):
         console.print(table)
     console.print(f"run: {run}", soft_wrap=True)
     if pictures := [str(run / name) for name in (CURVE, MATRIX) if (run / name).exists()]:

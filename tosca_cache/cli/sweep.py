@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, AnyRoot, Runs, StoreOption
-from tosca_cache.cli.report import Live, LivePage, NoReport, page_of_ledger
+from tosca_cache.cli.report import Live, LivePage, NoReport, beside, try_page
 from tosca_cache.cli.settings import STORE, TASKS, dataset_of, store_for, with_settings
-from tosca_cache.cli.sweep_show import show
 from tosca_cache.names import inside
 from tosca_cache.terminal import make_console, resumable
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources
 
-app = typer.Typer(invoke_without_command=True, no_args_is_help=True, rich_markup_mode=None)
-app.command()(show)
+# What stands under the axes: which store, what a task is, and where it is computed. All else is set by --set.
+SETTINGS = ("dataset", *STORE, "incremental", *TASKS, "device", "engine")
 
 Assignments = Annotated[
     list[str] | None,
@@ -45,8 +45,8 @@ Seeds = Annotated[
 ReportSeeds = Annotated[str, typer.Option(help="Seeds of the report, comma-separated.")]
 Metric = Annotated[str, typer.Option(help="What is maximised: last_accuracy or average_accuracy (.._over_tasks).")]
 Budget = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Begin no more of the search after 90s, 10m or 2h; the report comes on top."),
+    float | None,
+    typer.Option(metavar="SECONDS", help="Begin no more of the search after so long; the report comes on top.", min=0),
 ]
 Storage = Annotated[
     str | None,
@@ -55,8 +55,8 @@ Storage = Annotated[
 Backend = Annotated[str, typer.Option(help="loky (processes here); dask or ray, a cluster at --scheduler.")]
 
 
+@partial(with_settings, only=SETTINGS)
 def sweep(
-    context: typer.Context,
     store: StoreOption = None,
     assignments: Assignments = None,
     config: Annotated[str | None, typer.Option(help="The setting that axes change: as for train.")] = None,
@@ -88,13 +88,7 @@ def sweep(
 
     Interrupt it at will: the same command goes on where it was, and cells that are finished are never run again.
     """
-    if context.invoked_subcommand is None:
-        _sweep(dict(locals()))
-
-
-# What stands under the axes: which store, what a task is, and where it is computed. All else is set by --set.
-SETTINGS = ("dataset", *STORE, "incremental", *TASKS, "device", "engine")
-app.callback()(with_settings(sweep, only=SETTINGS))
+    _sweep(dict(locals()))
 
 
 def _sweep(given: dict[str, Any]) -> None:
@@ -105,12 +99,13 @@ def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
     from tosca_cache.store import open_store
+    from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.report_facts import sweep_facts
-    from tosca_cache.sweep.run import Resources
+    from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
 
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
-    request = _request(given, resolved.config)
+    request = request_of(given, resolved.config)
     opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
     request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
     tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
@@ -118,16 +113,23 @@ def _sweep(given: dict[str, Any]) -> None:
     resources = Resources(given["backend"], given["jobs"], given["scheduler"])
     if given["plan"]:
         _print_plan(request, tuned or opened, ledger, resources)
-    else:
-        made = origin(opened, resolve_device(resolved.config.device))
-        live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
-        _run(request, opened, tuned, ledger, resources, given["optuna_storage"], live)
-        live.finish()
-        if not given["no_report"]:
-            page_of_ledger(ledger)
+        return
+    made, console = origin(opened, resolve_device(resolved.config.device)), make_console()
+    live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
+    how = {"tune_store": tuned, "resources": resources, "storage": given["optuna_storage"]}
+    with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
+        report = run_sweep(request, opened, ledger, reporter=progress, **how)
+    _print_report(console, report)
+    for what, path in (("ledger", ledger), ("report", report_path(ledger))):
+        console.print(f"{what}: {path}", soft_wrap=True)
+    console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
+    live.finish()
+    if not given["no_report"]:
+        try_page(lambda: sweep_facts(ledger), beside(ledger))
 
 
-def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
+def request_of(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
+    """What the options of `sweep`, by their names, ask for; raises `UsageError` for what cannot be."""
     from tosca_cache.config.schema import check_value
     from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.space import parse_set
@@ -143,48 +145,8 @@ def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
         report_seeds=report_seeds,
         fraction=given["val_fraction"],
         other_store=given["tune_store"] is not None,
-        time_budget=None if given["time_budget"] is None else seconds_of(given["time_budget"]),
-        **{name: given[name] for name in ("sampler", "trials", "select", "metric", "retry")},
+        **{name: given[name] for name in ("sampler", "trials", "select", "metric", "retry", "time_budget")},
     )
-
-
-def seconds_of(text: str) -> float:
-    """Seconds of 90, 90s, 10m or 2h; raises `UsageError` for anything else."""
-    from tosca_cache.errors import UsageError
-
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
-    try:
-        seconds = float(text[:-1]) * unit if unit else float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e9:
-        raise UsageError(
-            f"{text!r} is no time", where="--time-budget", remedy="give for example 90s, 10m or 2h"
-        ) from None
-    return seconds
-
-
-def _run(
-    request: SweepRequest,
-    store: Store,
-    tuned: Store | None,
-    ledger: Path,
-    resources: Resources,
-    storage: str | None,
-    live: LivePage,
-) -> None:
-    from tosca_cache.sweep.progress import CellProgress
-    from tosca_cache.sweep.run import best_path, report_path, run_sweep
-
-    console = make_console()
-    with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
-        report = run_sweep(
-            request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
-        )
-    _print_report(console, report)
-    console.print(f"ledger: {ledger}", soft_wrap=True)
-    console.print(f"report: {report_path(ledger)}", soft_wrap=True)
-    console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
 
 
 def _print_report(console: Any, report: Any) -> None:
@@ -221,8 +183,3 @@ def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Re
         f"about {duration(found.seconds)} in all, and {duration(found.report_seconds)} for the report",
         soft_wrap=True,
     )
-
-
-def register(parent: typer.Typer) -> None:
-    """Adds the verb."""
-    parent.add_typer(app, name="sweep")

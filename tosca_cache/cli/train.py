@@ -17,7 +17,7 @@ from tosca_cache.cli.options import (
     StoreOption,
     import_plugins,
 )
-from tosca_cache.cli.report import NoReport, page_of_run
+from tosca_cache.cli.report import NoReport, try_page
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
 from tosca_cache.terminal import make_console
 
@@ -66,6 +66,7 @@ def _train(resolved: Any, store: Path | None, root: str, runs: Path, *, page: bo
     from tosca_cache.learners.options import leaks_task
     from tosca_cache.runs.directory import read_metrics
     from tosca_cache.runs.experiment import TrainingProgress
+    from tosca_cache.runs.report_facts import run_facts
     from tosca_cache.runs.train import train_run
 
     console = make_console()
@@ -74,7 +75,7 @@ def _train(resolved: Any, store: Path | None, root: str, runs: Path, *, page: bo
         run = train_run(resolved, opened, runs, progress)
     print_run(console, run)
     if page:
-        page_of_run(run)
+        try_page(lambda: run_facts(run), run / "report.html")
     if diverged := read_metrics(run).get("diverged"):
         seed, reason = next(iter(diverged.items()))
         raise RunError(

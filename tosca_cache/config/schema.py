@@ -183,7 +183,7 @@ class TrainConfig(Settings):
         "sample",
         "inference",
         text("the name of a router"),
-        "How the module of an image is chosen (`tosca routers`), or batch: for 48 in file order (leaks the task).",
+        "How the module of an image is chosen (docs/routers.md), or batch: for 48 in file order (leaks the task).",
     )
     routing_batch_size: int = _setting(48, "inference", Count, "Test images in a batch that is routed together.")
 

@@ -1,10 +1,11 @@
-"""The table of a comparison: one model of it, and four ways to write it."""
+"""Tables of learners: what a comparison found, or what runs gave, as one model that is written in three ways."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import floor, isfinite, log10
+from math import floor, isfinite, log10, sqrt
+from statistics import mean, stdev
 from typing import Any
 
 from rich.table import Table
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from tosca_cache.report.sweeps import plain
 from tosca_cache.report.tables import features_words
-from tosca_cache.text import csv_text, latex, markdown
+from tosca_cache.text import latex, markdown
 
 TITLES = {
     "average_accuracy": "A-bar (%)",
@@ -26,16 +27,15 @@ TITLES = {
     "milliseconds": "ms a sample",
 }
 LATEX_TITLES = {"average_accuracy": r"$\bar{A}$ (\%)", "last_accuracy": r"$A_T$ (\%)"}
-HIGHEST = ("average_accuracy", "last_accuracy", "harmonic_mean")
-LOWEST = ("forgetting", "performance_drop")
+BEST = {"average_accuracy": max, "last_accuracy": max, "harmonic_mean": max, "forgetting": min, "performance_drop": min}
 COUNTS = ("stored_numbers", "trainable_parameters")
 LATIN = 0x17F  # the last letter of Latin Extended-A, which pdfLaTeX sets
-NONE = "-"
 BOUNDS, FROZEN = "bounds", "no"
-# What a published row says of itself where the others say more.
-PUBLISHED: Mapping[str, Any] = {
+# Of a learner that is nothing but its numbers.
+PLAIN: dict[str, Any] = {
     "options": {},
     "failed": {},
+    "leaks": None,
     "rehearsal": False,
     "transductive": False,
     "bound": False,
@@ -44,59 +44,57 @@ PUBLISHED: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of the table: its text, as it stands everywhere but in CSV, and what it was made of.
+    """One number of the table. best: bold. equal: paired seeds do not tell it from the best."""
 
-    best: bold. equal: paired seeds do not tell it from the best.
-    """
-
-    text: str
-    mean: float | None
-    spread: float | None
+    text: str = "-"
+    mean: float | None = None
     best: bool = False
     equal: bool = False
-
-    def marked(self, best: str, equal: str) -> str:
-        """Its text in the format of the best, of those that equal it, or as it is."""
-        return best.format(self.text) if self.best else equal.format(self.text) if self.equal else self.text
 
 
 @dataclass(frozen=True)
 class Line:
-    """One learner. name: with its star and the numbers of its notes. row: as in the comparison.
+    """One learner. name: with its star and the numbers of its notes.
 
     part: of the table, below a rule, where numbers are no rivals of those above it; empty for the learners.
     """
 
     name: str
-    row: Mapping[str, Any]
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     part: str
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table of a comparison. columns: names of the measured values. notes: what stands below it."""
+    """A table of learners. columns: names of the measured values. notes: what stands below it."""
 
     title: str
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-    notes: tuple[str, ...]
+    columns: Sequence[str]
+    lines: Sequence[Line]
+    notes: Sequence[str]
 
 
 def comparison(found: Mapping[str, Any]) -> Comparison:
-    """The table of what `tosca compare` found: bounds last, a star and notes where a row needs them, the best marked."""
-    columns, notes = tuple(found["columns"]), list[str]()
-    lines = [_line(row, columns, notes) for row in sorted(found["rows"], key=lambda row: bool(row["bound"]))]
-    lines += _published(found, columns, notes)
-    lines = [_marked(line, columns, lines) for line in lines]
+    """The table of what `tosca compare` found."""
     shots = f", {found['shots']} shots" if found["shots"] else ""
-    seeds = ", ".join(map(str, found["seeds"]))
-    return Comparison(
-        f"{found['dataset']}: {_tasks(found)}{shots}, {'seeds' if len(found['seeds']) > 1 else 'seed'} {seeds}",
-        columns,
-        tuple(lines),
-        (*_legend(found["rows"]), *notes),
-    )
+    seeds = f"{'seeds' if len(found['seeds']) > 1 else 'seed'} {', '.join(map(str, found['seeds']))}"
+    title = f"{found['dataset']}: {_tasks(found)}{shots}, {seeds}"
+    return table_of(title, found["columns"], found["rows"], found.get("published") or ())
+
+
+def table_of(
+    title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]], published: Sequence[Mapping[str, Any]] = ()
+) -> Comparison:
+    """The table of some learners: bounds last, a star and notes where a row needs them, the best marked."""
+    notes = list[str]()
+    ordered = sorted(rows, key=lambda row: bool(row["bound"]))
+    entries = _marked([[entry_of(row["values"].get(c), c) for c in columns] for row in ordered], columns, ordered)
+    lines = [
+        Line(_name(row, notes), found, BOUNDS if row["bound"] else "")
+        for row, found in zip(ordered, entries, strict=True)
+    ]
+    lines += _published(published, columns, notes)
+    return Comparison(title, columns, lines, (*_legend(ordered), *notes))
 
 
 def _tasks(found: Mapping[str, Any]) -> str:
@@ -109,154 +107,138 @@ def _tasks(found: Mapping[str, Any]) -> str:
     return f"{len(sizes)} tasks, {sizes[0]} classes first, {found['increment']} each{features}"
 
 
-def _line(row: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> Line:
-    """One line; what is to be said of it is added to the notes under a number."""
-    said = []
-    if row["options"]:
-        said.append(", ".join(f"{name} {plain(value)}" for name, value in row["options"].items()))
-    if row["leaks"]:
-        said.append(f"its routing {row['leaks']}")
-    for text, seeds in _failures(_below_chance(row)).items():
-        said.append(f"with seed {', '.join(seeds)}, {text}")
-    for reason, seeds in _failures(row["failed"]).items():
-        said.append(f"failed with seed {', '.join(seeds)}: {reason}")
-    numbers = []
-    for text in said:
-        notes.append(f"[{len(notes) + 1}] {row['method']}: {text}")
-        numbers.append(f"[{len(notes)}]")
-    name = row["method"] + ("*" if starred(row) else "") + (f" {''.join(numbers)}" if numbers else "")
-    return Line(name, row, _entries(row, columns), BOUNDS if row["bound"] else "")
+def _name(row: Mapping[str, Any], notes: list[str]) -> str:
+    """The name of a learner; what is to be said of it is added to the notes under a number."""
+    options = ", ".join(f"{name} {plain(value)}" for name, value in row["options"].items())
+    said = [options, f"its routing {row['leaks']}" if row["leaks"] else ""]
+    chance = {seed: found["below_chance"] for seed, found in row["seeds"].items() if found.get("below_chance")}
+    said += [f"with seed {', '.join(seeds)}, {text}" for text, seeds in _by_reason(chance).items()]
+    said += [f"failed with seed {', '.join(seeds)}: {text}" for text, seeds in _by_reason(row["failed"]).items()]
+    numbers = "".join(_note(f"{row['method']}: {text}", notes) for text in said if text)
+    star = "*" if row["rehearsal"] or row["transductive"] else ""
+    return f"{row['method']}{star} {numbers}".rstrip()
 
 
-def _published(found: Mapping[str, Any], columns: Sequence[str], notes: list[str]) -> list[Line]:
-    """The published numbers of a comparison as lines: of frozen backbones first, then of adapted ones."""
-    lines, numbers = [], dict[str, str]()
-    for row in sorted(found.get("published", ()), key=lambda row: (row["adapted"] != FROZEN, row["method"])):
-        said = [f"{row['source']} ({row['kind']}), {row['backbone']}", row["features"], row["note"]]
-        said.append("" if row["adapted"] == FROZEN else f"adapted: {row['adapted']}")
-        said.append(f"routing by {row['routing']}" if row["routing"] else "")
-        text = "; ".join(filter(None, said))
-        if text not in numbers:
-            notes.append(f"[{len(notes) + 1}] published: {text}")
-            numbers[text] = f"[{len(notes)}]"
-        part = f"published, {'frozen' if row['adapted'] == FROZEN else 'adapted'} backbone"
-        name = row["method"] + ("*" if row["routing"] else "")
-        lines.append(Line(f"{name} {numbers[text]}", PUBLISHED | row, _entries(row, columns), part))
-    return [line for line in lines if any(entry.mean is not None for entry in line.entries)]
-
-
-def _entries(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[Entry, ...]:
-    return tuple(entry_of(row["values"].get(column), column) for column in columns)
-
-
-def starred(row: Mapping[str, Any]) -> bool:
-    """Whether a learner keeps train rows or looks at other test rows, so that others cannot be held against it."""
-    return bool(row["rehearsal"] or row["transductive"])
-
-
-def _below_chance(row: Mapping[str, Any]) -> dict[str, str]:
-    return {seed: found["below_chance"] for seed, found in row["seeds"].items() if found.get("below_chance")}
-
-
-def _failures(failed: Mapping[str, str]) -> dict[str, list[str]]:
+def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
     by_reason: dict[str, list[str]] = {}
     for seed, reason in failed.items():
         by_reason.setdefault(str(reason), []).append(str(seed))
     return by_reason
 
 
+def _note(text: str, notes: list[str]) -> str:
+    """The number under which a note stands; one that is there already is not said again."""
+    known = [note.partition("] ")[2] for note in notes]
+    if text not in known:
+        notes.append(f"[{len(notes) + 1}] {text}")
+    return f"[{[*known, text].index(text) + 1}]"
+
+
+def _published(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], notes: list[str]) -> list[Line]:
+    """Published numbers as lines: of frozen backbones first, then of adapted ones."""
+    lines = []
+    for row in sorted(rows, key=lambda row: (row["adapted"] != FROZEN, row["method"])):
+        said = [f"{row['source']} ({row['kind']}), {row['backbone']}", row["features"], row["note"]]
+        said.append("" if row["adapted"] == FROZEN else f"adapted: {row['adapted']}")
+        said.append(f"routing by {row['routing']}" if row["routing"] else "")
+        entries = [entry_of(row["values"].get(column), column) for column in columns]
+        if any(entry.mean is not None for entry in entries):
+            number = _note(f"published: {'; '.join(filter(None, said))}", notes)
+            part = f"published, {'frozen' if row['adapted'] == FROZEN else 'adapted'} backbone"
+            lines.append(Line(f"{row['method']}{'*' if row['routing'] else ''} {number}", entries, part))
+    return lines
+
+
 def _legend(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    said = []
-    for word, meaning in (
-        ("rehearsal", "keeps train rows of earlier tasks (rehearsal)"),
-        ("transductive", "its answer may depend on the other test rows (transductive)"),
-    ):
-        if names := sorted(row["method"] for row in rows if row[word]):
-            said.append(f"* {meaning}: {', '.join(names)}")
-    if bounds := sorted(row["method"] for row in rows if row["bound"]):
-        said.append(f"bounds, not learners to be compared with: {', '.join(bounds)}")
-    return said
+    said = {
+        "rehearsal": "* keeps train rows of earlier tasks (rehearsal)",
+        "transductive": "* its answer may depend on the other test rows (transductive)",
+        "bound": "bounds, not learners to be compared with",
+    }
+    named = {word: sorted(row["method"] for row in rows if row[word]) for word in said}
+    return [f"{text}: {', '.join(named[word])}" for word, text in said.items() if named[word]]
 
 
 def entry_of(value: Mapping[str, float | None] | None, column: str) -> Entry:
     """A mean and its standard deviation over seeds as they are shown in a column."""
-    mean, spread = (None, None) if value is None else (value["mean"], value["spread"])
-    if mean is None or not isfinite(mean):
-        return Entry(NONE, None, None)
+    average, spread = (None, None) if value is None else (value["mean"], value["spread"])
+    if average is None or not isfinite(average):
+        return Entry()
     if column in COUNTS:
-        shown = f"{mean:,.0f}" + (f" ± {spread:,.0f}" if spread else "")
-    else:
-        places = 2 if column in (*HIGHEST, *LOWEST) else _places(mean)
-        shown = f"{mean:.{places}f}" + ("" if spread is None else f" ± {spread:.{places}f}")
-    return Entry(shown, mean, spread)
+        return Entry(f"{average:,.0f}" + (f" ± {spread:,.0f}" if spread else ""), average)
+    # Three digits of what is no accuracy, at most six behind the point.
+    places = 2 if column in BEST or average <= 0 else min(max(2 - floor(log10(average)), 0), 6)
+    return Entry(f"{average:.{places}f}" + ("" if spread is None else f" ± {spread:.{places}f}"), average)
 
 
-def _places(mean: float) -> int:
-    """Places behind the point that show three digits, at most six."""
-    return 2 if mean <= 0 else min(max(2 - floor(log10(mean)), 0), 6)
+def _marked(
+    entries: Sequence[Sequence[Entry]], columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> list[list[Entry]]:
+    """The best of each column marked (equal to two places is equal), and what equals the best last accuracy; no bounds."""
+    found = [list(line) for line in entries]
+    rivals = [n for n, row in enumerate(rows) if not row["bound"]]
+    for c, column in enumerate(columns):
+        known = [n for n in rivals if found[n][c].mean is not None]
+        if column not in BEST or not known:
+            continue
+        best = BEST[column](known, key=lambda n: found[n][c].mean or 0.0)
+        for n in known:
+            same = f"{found[n][c].mean:.2f}" == f"{found[best][c].mean:.2f}"
+            told = paired(rows[n], rows[best]) if column == "last_accuracy" and not same else None
+            equal = told is not None and verdict(told) == "not told apart"
+            found[n][c] = replace(found[n][c], best=same, equal=equal)
+    return found
 
 
-def _marked(line: Line, columns: Sequence[str], lines: Sequence[Line]) -> Line:
-    """The line with its best entries marked; bounds do not count. Equal to two places is equal."""
-    if line.part:
-        return line
-    entries = []
-    for number, (column, entry) in enumerate(zip(columns, line.entries, strict=True)):
-        means = [mean for other in lines if not other.part and (mean := other.entries[number].mean) is not None]
-        choose = max if column in HIGHEST else min if column in LOWEST else None
-        best = choose is not None and entry.mean is not None and f"{entry.mean:.2f}" == f"{choose(means):.2f}"
-        entries.append(replace(entry, best=best))
-    return replace(line, entries=tuple(entries))
+def paired(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, float | None, int] | None:
+    """Mean difference in last accuracy over common seeds, half of its 95 % confidence interval (t), and how many seeds."""
+    pairs = [
+        (one["seeds"][s].get("last_accuracy"), other["seeds"][s].get("last_accuracy"))
+        for s in one["seeds"]
+        if s in other["seeds"]
+    ]
+    found = [a - b for a, b in pairs if a is not None and b is not None]
+    if not found:
+        return None
+    half = None
+    if len(found) > 1:
+        from scipy.special import stdtrit
+
+        half = float(stdtrit(len(found) - 1, 0.975)) * stdev(found) / sqrt(len(found))
+    return mean(found), half, len(found)
+
+
+def verdict(difference: tuple[float, float | None, int]) -> str:
+    """What may be said of a difference: "better" or "worse" only where the interval leaves out zero."""
+    value, half, _ = difference
+    if half is None:
+        return "one seed: cannot be told"
+    if half < 1e-6:  # both depend on the seed in the same way, or not at all
+        return "the same with every seed: cannot be told"
+    return "better" if value - half > 0 else "worse" if value + half < 0 else "not told apart"
 
 
 def to_table(found: Comparison, *, marks: bool = False) -> Table:
     """For the terminal. marks: write the best **so**, for places that have no bold type."""
-    table = Table("method", title=found.title, caption="\n".join(found.notes), caption_justify="left")
+    table = Table("method", title=found.title)
     for column in found.columns:
         table.add_column(TITLES[column], justify="right")
     for line, following in zip(found.lines, (*found.lines[1:], None), strict=True):
-        cells = [_marked_text(entry, marks) for entry in line.entries]
-        ends = following is not None and following.part != line.part
-        table.add_row(Text(line.name), *cells, end_section=ends)
+        cells = [f"**{e.text}**" if e.best and marks else Text(e.text, "bold" if e.best else "") for e in line.entries]
+        table.add_row(Text(line.name), *cells, end_section=following is not None and following.part != line.part)
     return table
 
 
-def _marked_text(entry: Entry, marks: bool) -> Text:
-    return Text(f"**{entry.text}**" if entry.best and marks else entry.text, style="bold" if entry.best else "")
-
-
-def to_csv(found: Comparison) -> str:
-    """A line a learner: mean and standard deviation of every column, unrounded; empty where there is none."""
-    numbers = [f"{column}_{part}" for column in found.columns for part in ("mean", "std")]
-    rows: list[list[object]] = [
-        ["method", *numbers, "seeds", "rehearsal", "transductive", "bound", "options", "failed", "published"]
-    ]
-    for line in found.lines:
-        row = line.row
-        values = [number for entry in line.entries for number in (entry.mean, entry.spread)]
-        flags = [str(bool(row[flag])).lower() for flag in ("rehearsal", "transductive", "bound")]
-        options = "; ".join(f"{name}={plain(value)}" for name, value in row["options"].items())
-        failed = "; ".join(f"{seed}: {reason}" for seed, reason in row["failed"].items())
-        seeds = row["seeds"]
-        source = "" if isinstance(seeds, Mapping) else f"{row['source']}; {line.part.removeprefix('published, ')}"
-        count = len(seeds) if isinstance(seeds, Mapping) else seeds
-        rows.append([row["method"], *values, count, *flags, options, failed, source])
-    return csv_text(rows)
-
-
 def to_markdown(found: Comparison) -> str:
-    """A table with a caption above and its notes below; the best are bold."""
+    """A table with a caption above and its notes below; the best are bold, what equals them is in italics."""
     titles = [TITLES[column].replace("_", r"\_") for column in found.columns]
-    lines = [
-        f"**{markdown(found.title)}**",
-        "",
-        f"| method | {' | '.join(titles)} |",
-        f"|---|{'---:|' * len(titles)}",
-    ]
-    for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
-        if line.part and (before is None or line.part != before.part):
-            lines.append(f"| *{line.part}* |{'  |' * len(titles)}")
-        entries = [entry.marked("**{}**", "*{}*") for entry in line.entries]
+    head = [f"**{markdown(found.title)}**", "", f"| method | {' | '.join(titles)} |", f"|---|{'---:|' * len(titles)}"]
+    lines, part = head, ""
+    for line in found.lines:
+        if line.part != part:
+            part = line.part
+            lines.append(f"| *{part}* |{'  |' * len(titles)}")
+        entries = [f"**{e.text}**" if e.best else f"*{e.text}*" if e.equal else e.text for e in line.entries]
         lines.append(f"| {markdown(line.name)} | {' | '.join(entries)} |")
     return "\n".join([*lines, "", *(f"{markdown(note)}  " for note in found.notes)]).rstrip() + "\n"
 
@@ -267,26 +249,15 @@ def to_latex(found: Comparison) -> str:
     needs = "% needs \\usepackage{booktabs}"
     if any(ord(letter) > LATIN for line in found.lines for letter in line.name):
         needs += "; names in letters beyond Latin need LuaLaTeX or XeLaTeX, and a font that has them"
-    lines = [
-        needs,
-        r"\begin{table}",
-        r"\centering",
-        f"\\caption{{{latex(found.title)}}}",
-        f"\\begin{{tabular}}{{l{'r' * len(titles)}}}",
-        r"\toprule",
-        f"method & {' & '.join(titles)} \\\\",
-        r"\midrule",
-    ]
-    for line, before in zip(found.lines, (None, *found.lines[:-1]), strict=True):
-        if before is not None and line.part != before.part:
-            lines.append(r"\midrule")
-        entries = [
-            replace(entry, text=latex(entry.text)).marked(r"\textbf{{{}}}", r"\underline{{{}}}")
-            for entry in line.entries
-        ]
+    lines, part = list[str](), ""
+    for line in found.lines:
+        lines += [r"\midrule"] * (line.part != part)
+        part = line.part
+        marks = [r"\textbf{%s}" if e.best else r"\underline{%s}" if e.equal else "%s" for e in line.entries]
+        entries = [mark % latex(e.text) for mark, e in zip(marks, line.entries, strict=True)]
         lines.append(f"{latex(line.name)} & {' & '.join(entries)} \\\\")
+    caption, columns = f"\\caption{{{latex(found.title)}}}", f"\\begin{{tabular}}{{l{'r' * len(titles)}}}"
+    head = [needs, r"\begin{table}", r"\centering", caption, columns, r"\toprule"]
     notes = [f"\\par\\footnotesize {latex(note)}" for note in found.notes]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"
-
-
-FORMATS: Mapping[str, Callable[[Comparison], str]] = {"csv": to_csv, "markdown": to_markdown, "latex": to_latex}
+    titled = [f"method & {' & '.join(titles)} \\\\", r"\midrule"]
+    return "\n".join([*head, *titled, *lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}"]) + "\n"

@@ -3,82 +3,59 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tosca_cache.report.tables import features_words
+from tosca_cache.report.tables import features_words, of_domains
 
 CURVE, MATRIX = "accuracy-curve.png", "accuracy-matrix.png"
 
 
 def save_figures(metrics: Mapping[str, Any], folder: Path) -> None:
     """Draws both pictures of a run from its metrics (see metrics.json) into `folder`."""
-    _curve(metrics, folder / CURVE)
-    _matrix(metrics, folder / MATRIX)
+    T, average = len(metrics["R"]), metrics["average_accuracy"]
+    tasks = np.arange(1, T + 1)
+    with _picture(metrics, folder / CURVE, 6.4, 4.0) as (_, axes):
+        for seed in metrics["seeds"].values():
+            axes.plot(tasks, np.array(seed["R"], dtype=float).diagonal(), color="0.75", linewidth=1, zorder=1)
+        axes.plot([], [], color="0.75", linewidth=1, label="task just learned")
+        seen = f"all {'domains' if of_domains(metrics) else 'classes'} seen"
+        axes.plot(tasks, metrics["accuracy_curve"], marker="o", color="C0", label=seen)
+        axes.axhline(average, color="C0", linestyle=":", linewidth=1)
+        axes.annotate(f"average {average:.2f}", (1, average), color="C0", va="bottom")
+        axes.set(xlabel="tasks learned", ylabel="accuracy (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="lower left", frameon=False)
+        axes.grid(alpha=0.3)
+    R = np.array(metrics["R"], dtype=float)
+    with _picture(metrics, folder / MATRIX, 1.8 + 0.5 * max(T, 4), 1.4 + 0.42 * max(T, 4)) as (figure, axes):
+        image = axes.imshow(R, cmap="viridis", vmin=np.nanmin(R) // 10 * 10, vmax=100)
+        for i, j in zip(*np.tril_indices(T), strict=True):
+            color = "white" if image.norm(R[i, j]) < 0.6 else "black"
+            axes.text(j, i, f"{R[i, j]:.0f}", ha="center", va="center", fontsize=8, color=color)
+        axes.set(xlabel="test rows of task", ylabel="after task")
+        axes.set_xticks(tasks - 1, tasks)
+        axes.set_yticks(tasks - 1, tasks)
+        figure.colorbar(image, label="accuracy (%)")
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+@contextmanager
+def _picture(metrics: Mapping[str, Any], path: Path, width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes, which are saved at the end; the title is text, also if it has dollar signs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # no window system, no global state
-    return figure, figure.add_subplot()
-
-
-def _title(metrics: Mapping[str, Any]) -> str:
+    axes = figure.add_subplot()
     title = f"{metrics['dataset']}, router {metrics['router']}{features_words(metrics)}"
-    return f"{title}\n(routing {metrics['leaks']})" if metrics.get("leaks") else title
-
-
-def _curve(metrics: Mapping[str, Any], path: Path) -> None:
-    figure, axes = _figure(6.4, 4.0)
-    tasks = np.arange(1, len(metrics["accuracy_curve"]) + 1)
-    for seed in metrics["seeds"].values():
-        R = np.array(seed["R"], dtype=float)
-        axes.plot(tasks, R.diagonal(), color="0.75", linewidth=1, zorder=1)
-    seen = "domains" if metrics.get("incremental") == "domains" else "classes"
-    axes.plot([], [], color="0.75", linewidth=1, label="task just learned")
-    axes.plot(tasks, metrics["accuracy_curve"], marker="o", color="C0", label=f"all {seen} seen")
-    axes.axhline(metrics["average_accuracy"], color="C0", linestyle=":", linewidth=1)
-    axes.annotate(
-        f"average {metrics['average_accuracy']:.2f}", (1, metrics["average_accuracy"]), color="C0", va="bottom"
-    )
-    axes.set(xlabel="tasks learned", ylabel="accuracy (%)")
-    _write_title(axes, metrics)
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="lower left", frameon=False)
-    axes.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def _matrix(metrics: Mapping[str, Any], path: Path) -> None:
-    R = np.array(metrics["R"], dtype=float)
-    T = len(R)
-    figure, axes = _figure(1.8 + 0.5 * max(T, 4), 1.4 + 0.42 * max(T, 4))
-    image = axes.imshow(R, cmap="viridis", vmin=np.nanmin(R) // 10 * 10, vmax=100)
-    for i in range(T):
-        for j in range(i + 1):
-            dark = image.norm(R[i, j]) < 0.6
-            axes.text(j, i, f"{R[i, j]:.0f}", ha="center", va="center", fontsize=8, color="white" if dark else "black")
-    axes.set(xlabel="test rows of task", ylabel="after task")
-    _write_title(axes, metrics)
-    ticks = np.arange(T)
-    axes.set_xticks(ticks, ticks + 1)
-    axes.set_yticks(ticks, ticks + 1)
-    figure.colorbar(image, label="accuracy (%)")
-    _save(figure, path)
-
-
-def _write_title(axes: Any, metrics: Mapping[str, Any]) -> None:
-    """The name of a dataset is text, also if it has dollar signs, which mean formulas to matplotlib."""
-    axes.set_title(_title(metrics)).set_parse_math(False)
-
-
-def _save(figure: Any, path: Path) -> None:
+    title += f"\n(routing {metrics['leaks']})" if metrics.get("leaks") else ""
+    axes.set_title(title).set_parse_math(False)
+    yield figure, axes
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script that the font lacks
         figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""Tables of published numbers: those of one protocol side by side, and what one of them says of its features."""
+"""Tables of published numbers: those of one protocol side by side, all papers, and ours beside them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from tosca_cache.report.compare import FROZEN
-from tosca_cache.report.reproduce import MEASURES
-from tosca_cache.report.tables import with_spread
+from tosca_cache.report.tables import table, with_spread
 
+MEASURES = {
+    "last_accuracy": "A_T",
+    "average_accuracy": "A-bar",
+    "last_accuracy_over_tasks": "A_T, mean over tasks",
+    "average_accuracy_over_tasks": "A-bar, means over tasks",
+    "forgetting": "forgetting",
+    "accuracy_curve": "A_1 .. A_T",
+}
 SHOWN = tuple(name for name in MEASURES if name not in ("forgetting", "accuracy_curve"))
 LEAK = "†"
 CAPTION = (
@@ -34,21 +40,41 @@ def published_tables(protocols: Sequence[tuple[str, Sequence[Mapping[str, Any]]]
     shown = []
     for name, beside in protocols:
         measures = [measure for measure in SHOWN if any(measure in row["values"] for row in beside)]
-        table = Table("learner", title=Text(name))
-        for measure in measures:
-            table.add_column(MEASURES[measure], justify="right", no_wrap=True)
-        sources: list[str] = []
+        sources, rows = list[str](), []
         for row in beside:
             learner, *values, backbone, adapted, about = cells(row)
-            said = "; ".join(filter(None, [backbone, adapted and f"adapted: {adapted}", about]))
-            if said not in sources:
-                sources.append(said)
-            kept = [value for measure, value in zip(SHOWN, values, strict=True) if measure in measures]
-            table.add_row(Text(f"{learner} [{sources.index(said) + 1}]"), *kept)
-        notes = [f"[{number}] {said}" for number, said in enumerate(sources, 1)]
+            number = _number("; ".join(filter(None, [backbone, adapted and f"adapted: {adapted}", about])), sources)
+            rows.append([f"{learner} {number}", *(v for m, v in zip(SHOWN, values, strict=True) if m in measures)])
         leaks = [CAPTION] if any(row["routing"] for row in beside) else []
-        shown.append(Group(table, Text("\n".join([*notes, *leaks, ""]))))
+        made = table(name, ["learner", *(MEASURES[measure] for measure in measures)], rows)
+        shown.append(Group(made, Text("\n".join([*_notes(sources), *leaks, ""]))))
     return shown
+
+
+def _number(source: str, sources: list[str]) -> str:
+    """The number of a source among those of a table."""
+    if source not in sources:
+        sources.append(source)
+    return f"[{sources.index(source) + 1}]"
+
+
+def _notes(sources: Sequence[str]) -> list[str]:
+    return [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
+
+
+def beside_table(entries: Sequence[Mapping[str, Any]], title: str) -> Group:
+    """Ours, published and the difference; of a curve, the task where they differ most. Sources stand below, by number."""
+    sources, rows = list[str](), []
+    for entry in entries:
+        ours, published, measure = entry["ours"], entry["published"], MEASURES[entry["measure"]]
+        if isinstance(published, list):
+            task = max(range(len(ours)), key=lambda t: abs(ours[t] - published[t]))
+            measure, ours, published = f"worst of A_1 to A_{len(ours)}: A_{task + 1}", ours[task], published[task]
+        both = with_spread(ours, entry["ours_spread"]), with_spread(published, entry["published_spread"])
+        source = _number(entry["source"] + (f" ({entry['note']})" if entry["note"] else ""), sources)
+        rows.append([f"{entry['dataset']}, {entry['method']}", measure, *both, f"{entry['difference']:+.2f}", source])
+    made = table(title, ["dataset, learner", "measure", "ours", "published", "difference", "source"], rows, left=2)
+    return Group(made, Text("\n".join(_notes(sources))))
 
 
 def implied_text(dataset: str, value: float, gaps: Sequence[tuple[float, Any]], near: float) -> str:

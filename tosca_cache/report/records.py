@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from tosca_cache.report.compare import Comparison, Line, entry_of, to_latex, to_markdown
-from tosca_cache.report.pages.comparisons import MEASURES, paired, verdict
+from tosca_cache.report.compare import PLAIN, TITLES, Comparison, comparison, table_of, to_latex, to_markdown
 from tosca_cache.report.pages.runs import seed_curve
 from tosca_cache.report.sweeps import plain
+from tosca_cache.report.tables import over_seeds
 from tosca_cache.text import csv_text
 
-NOTE = "bold: best last accuracy; in italics or underlined: paired seeds do not tell it from the best"
+NOTE = "bold: best; in italics or underlined: paired seeds do not tell its last accuracy from the best"
+Facts = Mapping[str, Any]  # of a target, as pages have them
 
 
 @dataclass(frozen=True)
 class Record:
-    """One measured thing. group: what its seeds have in common. curve: accuracy after each task. files: its artefacts.
-
-    bound: of a bound, not of a learner to be compared with.
-    """
+    """One measured thing. group: what its seeds have in common. curve: accuracy after each task. files: its artefacts."""
 
     group: str
     seed: str
@@ -30,7 +27,6 @@ class Record:
     metrics: Mapping[str, float]
     curve: Sequence[float | None] = ()
     files: Sequence[Path] = field(default_factory=list)
-    bound: bool = False
 
     @property
     def name(self) -> str:
@@ -38,17 +34,13 @@ class Record:
         return f"{self.group}, seed {self.seed}" if self.seed else self.group
 
 
-def records_of(targets: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """The records of facts as pages have them; stores and routes have none."""
-    makers: dict[str, Callable[[Mapping[str, Any]], list[Record]]] = {
-        "run": _of_run,
-        "sweep": _of_sweep,
-        "comparison": _of_comparison,
-    }
+def records_of(targets: Sequence[Facts]) -> list[Record]:
+    """The records of some targets; stores and routes have none."""
+    makers = {"run": _of_run, "sweep": _of_sweep, "comparison": _of_comparison}
     return [record for target in targets if target["kind"] in makers for record in makers[target["kind"]](target)]
 
 
-def _of_run(run: Mapping[str, Any]) -> list[Record]:
+def _of_run(run: Facts) -> list[Record]:
     found, folder = [], Path(run["path"])
     features = run["metrics"].get("features")
     settings = run["settings"] | ({} if features is None else {"features": features})
@@ -60,7 +52,7 @@ def _of_run(run: Mapping[str, Any]) -> list[Record]:
     return found
 
 
-def _of_sweep(sweep: Mapping[str, Any]) -> list[Record]:
+def _of_sweep(sweep: Facts) -> list[Record]:
     metric = sweep["metric"]
     return [
         Record(
@@ -74,7 +66,7 @@ def _of_sweep(sweep: Mapping[str, Any]) -> list[Record]:
     ]
 
 
-def _of_comparison(facts: Mapping[str, Any]) -> list[Record]:
+def _of_comparison(facts: Facts) -> list[Record]:
     found = facts["found"]
     return [
         Record(
@@ -83,7 +75,6 @@ def _of_comparison(facts: Mapping[str, Any]) -> list[Record]:
             {key: found[key] for key in ("dataset", "fingerprint", "features") if key in found} | row["options"],
             _numbers(values),
             values.get("accuracy_curve") or (),
-            bound=bool(row["bound"]),
         )
         for row in found["rows"]
         for seed, values in row["seeds"].items()
@@ -117,34 +108,28 @@ def to_csv(records: Sequence[Record]) -> str:
     return csv_text([columns, *([row.get(column) for column in columns] for row in rows)])
 
 
-def summary(records: Sequence[Record]) -> Comparison:
-    """Groups over their seeds, best last accuracy first and bounds last, as a table to be written."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).append(record)
-    found = []
-    for name, members in groups.items():
-        values = {m: [r.metrics[m] for r in members if m in r.metrics] for m in MEASURES}
-        entries = {
-            m: entry_of({"mean": mean(v), "spread": stdev(v) if len(v) > 1 else None} if v else None, m)
-            for m, v in values.items()
-        }
-        seeds = {"seeds": {r.seed: {"last_accuracy": r.metrics.get("last_accuracy")} for r in members}}
-        found.append((name, entries, seeds, members[0].bound))
-    found.sort(key=lambda one: (one[3], -(one[1]["last_accuracy"].mean or 0.0)))
-    best, lines = next((one for one in found if not one[3]), None), []
-    for one in found:
-        difference = None if best is None or one is best or one[3] else paired(one[2], best[2])
-        equal = difference is not None and verdict(difference) == "not told apart"
-        marked = one[1] | {"last_accuracy": replace(one[1]["last_accuracy"], best=one is best, equal=equal)}
-        lines.append(Line(one[0], {}, tuple(marked.values()), ""))
-    return Comparison("results", MEASURES, tuple(lines), (NOTE,))
+def table(targets: Sequence[Facts]) -> Comparison:
+    """A comparison, or learners, runs and settings over their seeds, the best last accuracy first, as a table to write."""
+    if [target["kind"] for target in targets] == ["comparison"]:
+        found = comparison(targets[0]["found"])
+    else:
+        rows = [row for target in targets if target["kind"] == "comparison" for row in target["found"]["rows"]]
+        groups: dict[str, list[Record]] = {}
+        for record in records_of([target for target in targets if target["kind"] != "comparison"]):
+            groups.setdefault(record.group, []).append(record)
+        for name, members in groups.items():
+            measured = {c: [r.metrics[c] for r in members if c in r.metrics] for c in TITLES}
+            values = {column: over_seeds(numbers) for column, numbers in measured.items() if numbers}
+            rows.append(PLAIN | {"method": name, "values": values, "seeds": {r.seed: r.metrics for r in members}})
+        rows.sort(key=lambda row: -(row["values"].get("last_accuracy", {}).get("mean") or 0.0))
+        found = table_of("results", [c for c in TITLES if any(c in row["values"] for row in rows)], rows)
+    return replace(found, notes=(NOTE, *found.notes))
 
 
-TEXTS: Mapping[str, Callable[[Sequence[Record]], str]] = {
-    "csv": to_csv,
-    "markdown": lambda records: to_markdown(summary(records)),
-    "latex": lambda records: to_latex(summary(records)),
+TEXTS: Mapping[str, Callable[[Sequence[Facts]], str]] = {
+    "csv": lambda targets: to_csv(records_of(targets)),
+    "markdown": lambda targets: to_markdown(table(targets)),
+    "latex": lambda targets: to_latex(table(targets)),
 }
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from math import isfinite
-from typing import Any
 
-from rich.box import SIMPLE
 from rich.table import Table
 
-from tosca_cache.report.tables import with_spread
+from tosca_cache.report.tables import table, with_spread
 
 Spread = tuple[float, float]
 COLUMNS = {
@@ -28,47 +26,23 @@ def routers_table(
     Arguments:
         routers: mean and spread of each number of each router. rehearsal: those that keep train rows, to be starred.
     """
-    table = Table(title=f"same modules behind each router, percent, {seeds} seed{'s' if seeds > 1 else ''}")
-    table.add_column("router", overflow="fold")
-    for title in (*COLUMNS.values(), "seconds"):
-        table.add_column(title, justify="right", no_wrap=True)
+    rows = []
     for name, values in sorted(routers.items(), key=lambda item: -item[1]["last_accuracy"][0]):
         cells = (with_spread(*values[key]) if isfinite(values[key][0]) else "" for key in COLUMNS)
-        table.add_row(name + ("*" if name in rehearsal else ""), *cells, f"{values['seconds'][0]:.2f}")
-    table.add_row("(the true task's module)", with_spread(*oracle), "100.00", with_spread(*oracle), "", "")
-    table.caption = "no modules: last accuracy of what the router's own classifiers answer."
-    if set(rehearsal) & set(routers):
-        table.caption += " * keeps train rows (rehearsal)."
-    return table
-
-
-def list_table(routers: Mapping[str, type]) -> Table:
-    """What each router is, keeps and costs."""
-    table = Table("router", "", title="routers: each answers from one sample alone", show_lines=True, box=SIMPLE)
-    for name, kind in sorted(routers.items()):
-        facts = facts_of(kind)
-        kept = "keeps train rows (rehearsal)" if facts["rehearsal"] else "exemplar-free"
-        lines = [facts["summary"], f"{kept}; stores {facts['stores']}; multiplications a sample: {facts['cost']}"]
-        table.add_row(name, "\n".join([*lines, facts["source"]]))
-    return table
-
-
-def facts_of(kind: type) -> dict[str, Any]:
-    """What a router says of itself."""
-    facts = {name: getattr(kind, name) for name in ("stores", "cost", "rehearsal", "needs_views", "source")}
-    return {"summary": (kind.__doc__ or "").strip().split("\n\n")[0]} | facts
+        rows.append([name + ("*" if name in rehearsal else ""), *cells, f"{values['seconds'][0]:.2f}"])
+    rows.append(["(the true task's module)", with_spread(*oracle), "100.00", with_spread(*oracle), "", ""])
+    caption = "no modules: last accuracy of what the router's own classifiers answer."
+    caption += " * keeps train rows (rehearsal)." if set(rehearsal) & set(routers) else ""
+    title = f"same modules behind each router, percent, {seeds} seed{'s' if seeds > 1 else ''}"
+    return table(title, ["router", *COLUMNS.values(), "seconds"], rows, caption)
 
 
 def leak_table(conditions: Mapping[str, Spread], sizes: tuple[int, ...]) -> Table:
     """Last accuracy by the size of the batch that votes together, shuffled and in file order."""
-    table = Table(
-        "test rows voted together", title="last accuracy of the same modules, chosen by least mean entropy of a batch"
-    )
-    table.add_column("shuffled", justify="right")
-    table.add_column("in file order (leaks the task)", justify="right")
     alone = with_spread(*conditions["per_sample"])
-    table.add_row("1 (per sample, least entropy)", alone, alone)
+    rows = [["1 (per sample, least entropy)", alone, alone]]
     for size in sizes:
-        table.add_row(str(size), *(with_spread(*conditions[f"batch_{size}_{o}"]) for o in ("shuffled", "in_order")))
-    table.caption = f"With the true task's module: {with_spread(*conditions['oracle'])}."
-    return table
+        rows.append([str(size), *(with_spread(*conditions[f"batch_{size}_{o}"]) for o in ("shuffled", "in_order"))])
+    title = "last accuracy of the same modules, chosen by least mean entropy of a batch"
+    columns = ["test rows voted together", "shuffled", "in file order (leaks the task)"]
+    return table(title, columns, rows, f"With the true task's module: {with_spread(*conditions['oracle'])}.")

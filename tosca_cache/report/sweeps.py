@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import isfinite
 from typing import Any
 
 from rich.table import Table
 
-from tosca_cache.report.tables import METRICS, with_spread
+from tosca_cache.report.tables import METRICS, table, with_spread
 
 
 def point_words(point: Mapping[str, Any]) -> str:
@@ -27,62 +26,35 @@ def plain(value: Any) -> str:
 
 def top_table(rows: Iterable[tuple[Mapping[str, Any], float, float, int]], *, metric: str, how: str) -> Table:
     """Best settings: (point, mean, spread, seeds)."""
-    table = Table("setting", title=f"best settings by {metric.replace('_', ' ')}, {how}")
-    table.add_column("percent", justify="right")
-    table.add_column("seeds", justify="right")
-    for point, mean, spread, seeds in rows:
-        table.add_row(point_words(point), with_spread(mean, spread), str(seeds))
-    return table
+    title = f"best settings by {metric.replace('_', ' ')}, {how}"
+    shown = [[point_words(point), with_spread(mean, spread), str(seeds)] for point, mean, spread, seeds in rows]
+    return table(title, ["setting", "percent", "seeds"], shown)
 
 
 def final_table(
     finals: Sequence[tuple[str, Mapping[str, tuple[float, float]], int, int]], seeds: Sequence[int], how: str
 ) -> Table:
     """Fresh runs on all train rows: (name, {metric: (mean, spread)}, seeds done, seeds lost)."""
-    names = ", ".join(map(str, seeds))
-    table = Table("percent", title=f"trained afresh, scored on test rows, seeds {names}; {how}")
-    for name, _, _, lost in finals:
-        table.add_column(f"{name} ({lost} seeds lost)" if lost else name, justify="right")
-    for metric, title in METRICS.items():
-        if all(metric in metrics for _, metrics, _, _ in finals):
-            table.add_row(title, *(with_spread(*metrics[metric]) for _, metrics, _, _ in finals))
-    return table
-
-
-def effects_table(key: str, rows: Iterable[tuple[str, float, float, int, float]]) -> Table:
-    """What one parameter does: (value, mean, spread, cells, best)."""
-    table = Table(key, title=f"effect of {key}, over all other values")
-    for title in ("mean", "spread", "cells", "best"):
-        table.add_column(title, justify="right")
-    for value, mean, spread, cells, best in rows:
-        table.add_row(value, f"{mean:.2f}", f"{spread:.2f}" if isfinite(spread) else "-", str(cells), f"{best:.2f}")
-    return table
+    columns = ["percent", *(f"{name} ({lost} seeds lost)" if lost else name for name, _, _, lost in finals)]
+    shown = {key: title for key, title in METRICS.items() if all(key in metrics for _, metrics, _, _ in finals)}
+    rows = [[title, *(with_spread(*metrics[key]) for _, metrics, _, _ in finals)] for key, title in shown.items()]
+    return table(f"trained afresh, scored on test rows, seeds {', '.join(map(str, seeds))}; {how}", columns, rows)
 
 
 def plan_table(groups: Sequence[tuple[Mapping[str, Any], int, int, int, int, int, float | None]]) -> Table:
     """Groups: (shape, cells, finished, models in a block, blocks, bytes, seconds)."""
     shapes = [shape for shape, *_ in groups]
     varying = [key for key in shapes[0] if len({str(shape[key]) for shape in shapes}) > 1] if shapes else []
-    table = Table(*(varying or ["group"]), title="plan: what is trained side by side")
-    for title in ("cells", "finished", "models", "blocks", "memory", "time"):
-        table.add_column(title, justify="right")
-    for shape, cells, finished, most, blocks, size, seconds in groups:
-        table.add_row(
-            *([plain(shape[key]) for key in varying] or ["all"]),
-            str(cells),
-            str(finished),
-            str(most),
-            str(blocks),
-            f"{size / 2**20:.0f} MiB",
-            "-" if seconds is None else duration(seconds),
+    rows = []
+    for shape, *counts, size, seconds in groups:
+        time = "-" if seconds is None else duration(seconds)
+        rows.append(
+            [*([plain(shape[k]) for k in varying] or ["all"]), *map(str, counts), f"{size / 2**20:.0f} MiB", time]
         )
-    common = [
-        f"{key} {plain(value)}"
-        for key, value in (shapes[0] if shapes else {}).items()
-        if key not in varying and value is not None
-    ]
-    table.caption = "; ".join(common)
-    return table
+    shared = {key: value for key, value in (shapes[0] if shapes else {}).items() if key not in varying}
+    caption = "; ".join(f"{key} {plain(value)}" for key, value in shared.items() if value is not None)
+    columns = [*(varying or ["group"]), "cells", "finished", "models", "blocks", "memory", "time"]
+    return table("plan: what is trained side by side", columns, rows, caption, left=len(varying or columns[:1]))
 
 
 def duration(seconds: float) -> str:

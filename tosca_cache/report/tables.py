@@ -1,8 +1,9 @@
-"""Tables of a run for the terminal."""
+"""Tables for the terminal, those of a run first, and what words and numbers in them look like."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -59,88 +60,67 @@ def of_domains(metrics: Mapping[str, Any]) -> bool:
     return metrics.get("incremental") == "domains"
 
 
-def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """The metrics of a run, with their spread over seeds where there are several."""
-    seeds = ", ".join(metrics["seeds"])
-    table = Table(title=f"{metrics['dataset']}: {tasks_words(metrics)}, {learner_words(metrics)}, seed {seeds}")
-    table.add_column("metric")
-    table.add_column("percent", justify="right")
-    for name, title in METRICS.items():
-        if name in metrics:  # those of few-shot streams are not in all runs
-            table.add_row(title, with_spread(metrics[name], metrics["spread"].get(name)))
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", *, left: int = 1
+) -> Table:
+    """A table whose first columns (`left` of them) have names, and whose others have numbers, which are never broken."""
+    made = Table(title=title, caption=caption or None)
+    for n, column in enumerate(columns):
+        made.add_column(column, justify="left" if n < left else "right", overflow="fold", no_wrap=n >= left)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def run_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Metrics with their spread over seeds, accuracy by task, the same modules under each routing condition, seconds."""
+    seeds, caption = ", ".join(metrics["seeds"]), ""
     if metrics.get("diverged"):
-        table.caption = f"DIVERGED: seed {', '.join(metrics['diverged'])}; these numbers mean nothing."
+        caption = f"DIVERGED: seed {', '.join(metrics['diverged'])}; these numbers mean nothing."
     elif metrics.get("leaks"):
-        table.caption = f"Not comparable with per-sample routing: batch routing {metrics['leaks']}."
-    return table
-
-
-def conditions_table(metrics: Mapping[str, Any]) -> Table:
-    """Last accuracy of the same modules under each routing condition, and of classifiers of the same features."""
+        caption = f"Not comparable with per-sample routing: batch routing {metrics['leaks']}."
+    title = f"{metrics['dataset']}: {tasks_words(metrics)}, {learner_words(metrics)}, seed {seeds}"
+    values = [(text, metrics[name], metrics["spread"].get(name)) for name, text in METRICS.items() if name in metrics]
+    last, spread = metrics["last_accuracy_by_condition"], metrics["last_accuracy_by_condition_spread"]
+    conditions = [(text, v, spread.get(key)) for key, text in CONDITIONS.items() if (v := last.get(key)) is not None]
     size = f", batches of {metrics['routing_batch_size']}" if metrics.get("router") else ""
-    table = Table(title=f"last accuracy, same features{size}")
-    table.add_column("routing" if size else "classifier")
-    table.add_column("percent", justify="right")
-    spread = metrics["last_accuracy_by_condition_spread"]
-    for name, title in CONDITIONS.items():
-        if (value := metrics["last_accuracy_by_condition"].get(name)) is not None:
-            table.add_row(title, with_spread(value, spread.get(name)))
-    return table
+    seconds = [(text, f"{metrics['seconds'][key]:.2f}") for key, text in STAGES.items() if key in metrics["seconds"]]
+    return [
+        table(title, ["metric", "percent"], [(text, with_spread(*value)) for text, *value in values], caption),
+        _last_row(metrics),
+        table(
+            f"last accuracy, same features{size}",
+            ["routing" if size else "classifier", "percent"],
+            [(text, with_spread(*value)) for text, *value in conditions],
+        ),
+        table("seconds", ["stage", "seconds"], seconds),
+    ]
 
 
-def seconds_table(seconds: Mapping[str, float]) -> Table:
-    """Seconds of each stage."""
-    table = Table(title="seconds")
-    table.add_column("stage")
-    table.add_column("seconds", justify="right")
-    for name, title in STAGES.items():
-        if name in seconds:
-            table.add_row(title, f"{seconds[name]:.2f}")
-    return table
-
-
-def last_row_table(metrics: Mapping[str, Any]) -> Table:
-    """R's last row: accuracy on the test rows of every task after the last one, and what the task holds.
-
-    What it holds are its domain or its classes by name, where all seeds have the same ones.
-    """
+def _last_row(metrics: Mapping[str, Any]) -> Table:
+    """R's last row: accuracy on the test rows of every task after the last one, and its domain where all seeds agree."""
     title = "accuracy by task after the last task (last row of R)"
-    table = Table(title=f"{title}, {learner_words(metrics)}" if metrics.get("leaks") else title)
-    row, held = metrics["R"][-1], _held(metrics)
-    for name in ("task", *(held or {}), "percent"):
-        table.add_column(name, justify="right" if name == "percent" else "left", overflow="fold")
-    for t, value in enumerate(row):
-        table.add_row(
-            str(t + 1), *(words[t] for words in (held or {}).values()), "-" if value is None else f"{value:.1f}"
-        )
-    if held is None:
-        table.caption = "each seed has an order of its own: metrics.json, seeds, tasks"
-    return table
+    title += f", {learner_words(metrics)}" if metrics.get("leaks") else ""
+    values = ["-" if value is None else f"{value:.1f}" for value in metrics["R"][-1]]
+    columns = {"task": [str(t + 1) for t in range(len(values))]}
+    orders = [seed.get("domains") for seed in metrics["seeds"].values()]
+    if orders[0] and orders.count(orders[0]) == len(orders):
+        columns["domain"] = list(map(str, orders[0]))
+    columns["percent"] = values
+    return table(title, list(columns), zip(*columns.values(), strict=True), left=len(columns) - 1)
 
 
-def _held(metrics: Mapping[str, Any]) -> dict[str, list[str]] | None:
-    """{what: in words, for each task}; empty for runs that do not say it, None if it differs between seeds."""
-    found: list[dict[str, list[str]]] = []
-    for seed in metrics["seeds"].values():
-        words = {"domain": list(map(str, seed["domains"]))} if seed.get("domains") else {}
-        if not words and seed.get("tasks"):
-            words = {"classes": [few_names(names) for names in seed["tasks"]]}
-        found.append({what: each for what, each in words.items() if len(each) == len(metrics["R"])})
-    return found[0] if all(each == found[0] for each in found) else None
+def over_seeds(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and sample standard deviation of what is known, as far as they are."""
+    known = [value for value in values if value is not None]
+    return {
+        "mean": statistics.mean(known) if known else None,
+        "spread": statistics.stdev(known) if len(known) > 1 else None,
+    }
 
 
-def few_names(names: Sequence[Any], most: int = 60) -> str:
-    """The first of some names, whole, as far as they fit into so many characters, and how many more there are."""
-    shown = [str(names[0])] if names else []
-    for name in names[1:]:
-        if len(", ".join([*shown, str(name)])) > most:
-            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
-        shown.append(str(name))
-    return ", ".join(shown)
-
-
-def with_spread(value: float | None, spread: float | None) -> str:
+def with_spread(mean: float | None, spread: float | None) -> str:
     """A mean with its sample standard deviation over seeds, where there is one; None and NaN are not defined."""
-    if value is None or not isfinite(value):
+    if mean is None or not isfinite(mean):
         return "not defined"
-    return f"{value:.2f}" if spread is None or not isfinite(spread) else f"{value:.2f} ± {spread:.2f}"
+    return f"{mean:.2f}" if spread is None or not isfinite(spread) else f"{mean:.2f} ± {spread:.2f}"

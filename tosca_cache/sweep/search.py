@@ -100,7 +100,7 @@ class Search:
             raise RunError(
                 "not one setting has finished on all its seeds",
                 where=self.runner.ledger.path,
-                remedy="look at the reasons with: tosca sweep show, then mend the space, or add --retry",
+                remedy="look at the reasons on the page of tosca report, then mend the space, or add --retry",
             )
         return scored[0]
 

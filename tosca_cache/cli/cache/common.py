@@ -11,7 +11,7 @@ import typer
 
 from tosca_cache.terminal import make_console
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 StoreArgument = Annotated[str, typer.Argument(help="Path of a store, or its name in --root.")]
 
 
@@ -45,9 +45,9 @@ def readable_size(size: int) -> str:
 
 
 @contextmanager
-def byte_bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+def byte_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar of bytes on a terminal; yields what is told how many are done, of how many."""
     from tosca_cache.bars import counting
 
-    with counting(make_console(stderr=True, quiet=quiet), what, bytes=True) as change:
+    with counting(make_console(stderr=True), what, bytes=True) as change:
         yield lambda done, total: change(completed=done, total=total)

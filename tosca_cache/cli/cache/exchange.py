@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from tosca_cache.cli.cache.common import StoreArgument, byte_bar, locate, readab
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
-
-if TYPE_CHECKING:
-    from tosca_cache.store import Store
 
 SHOWN = 8  # unused arrays that are printed
 
@@ -100,7 +97,7 @@ def import_(
     if done.was_there:
         echo("this store is there already; nothing to do")
     echo(f"store: {done.store.path}")
-    echo(f"use it: {_train_command(done.store, root)}")
+    echo(f"use it: tosca train --store {shlex.quote(str(done.store.path))}")
 
 
 def _print_columns(path: Path, columns: Mapping[str, str | tuple[str, str]], unused: Sequence[str]) -> None:
@@ -111,23 +108,6 @@ def _print_columns(path: Path, columns: Mapping[str, str | tuple[str, str]], unu
     if unused:
         more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
         echo(f"  not used: {one_line(', '.join(unused[:SHOWN]))}{more}")
-
-
-def _train_command(store: Store, root: Path) -> str:
-    """The `tosca train` command that finds this store, whatever the shipped config of a dataset of that name asks for."""
-    from tosca_cache.config import resolve
-    from tosca_cache.runs.stores import wanted_fields
-
-    name, backbone = store.spec.dataset["name"], store.spec.backbone
-    words = ["tosca", "train", "--dataset", name]
-    wanted = wanted_fields(resolve(overrides={"dataset": name}).config)
-    if "backbone.name" in wanted:
-        words += ["--backbone", ".".join(part for part in (backbone["name"], backbone["tag"]) if part)]
-    if wanted.get("views.count", store.spec.views["count"]) != store.spec.views["count"]:
-        words += ["--views", str(store.spec.views["count"])]
-    if root != DEFAULT_ROOT:
-        words += ["--root", str(root)]
-    return shlex.join(words)
 
 
 def push(

@@ -34,17 +34,15 @@ def list_(root: AnyRoot = str(DEFAULT_ROOT), as_json: AsJson = False) -> None:
         echo(f"There are no stores in {root}. Make one: tosca extract --dataset digits")
 
 
-def info(
-    store: StoreArgument,
-    root: Root = DEFAULT_ROOT,
-    as_json: AsJson = False,
-) -> None:
+def info(store: StoreArgument, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
     """Show what a store is: rows, views, the full fingerprint, what was skipped, where it came from."""
+    from rich.pretty import Pretty
+
     found = _facts(locate(store, root))
     if as_json:
         echo_json(found)
     else:
-        _print_facts(found)
+        make_console().print(Pretty(found, expand_all=True, max_length=30))
 
 
 def rm(
@@ -132,31 +130,3 @@ def _state(store: StoreSummary) -> str:
     if store.state != "unfinished" or store.rows is None:
         return store.state
     return f"unfinished: {store.done_rows} of {sum(store.rows.values())} rows"
-
-
-def _print_facts(facts: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("what", "value", title=facts["name"], show_header=False)
-    for key, value in _lines(facts):
-        table.add_row(key, Text(readable_size(value) if key == "bytes" else _shown(value), overflow="fold"))
-    make_console().print(table)
-
-
-def _lines(facts: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    lines: list[tuple[str, Any]] = []
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            lines += _lines(value, f"{prefix}{key}.")
-        else:
-            lines.append((f"{prefix}{key}", value))
-    return lines
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 8:
-        return f"{len(value)}: {', '.join(map(str, value[:4]))}, ... (all with --json)"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)

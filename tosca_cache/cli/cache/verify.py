@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tosca_cache.cli.cache.common import AsJson, StoreArgument, byte_bar, locate, readable_size
+from tosca_cache.cli.cache.common import StoreArgument, byte_bar, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
-from tosca_cache.terminal import echo, echo_json
+from tosca_cache.terminal import echo
 
 if TYPE_CHECKING:
     from tosca_cache.extract.reconstruct import Sources
@@ -34,7 +33,6 @@ Weights = Annotated[
     typer.Option(metavar="FILE", help="Weights of the backbone.", show_default="where the store says they lay"),
 ]
 Device = Annotated[str | None, typer.Option(help="Where to compute.", show_default="the kind that made the store")]
-Say = Callable[..., None]  # of a line
 
 
 def verify(
@@ -48,78 +46,65 @@ def verify(
     test_fraction: TestFraction = None,
     weights: Weights = None,
     device: Device = None,
-    as_json: AsJson = False,
 ) -> None:
     """Check a store: all checksums, counts, ranges, paths and files; with exit code 1 if anything is wrong.
 
     With --repair damaged shards are extracted again, and nothing else; it may be interrupted and run again.
     """
     path = locate(store, root)
-    say: Say = _silent if as_json else echo
     if recompute or repair:  # else torch is not needed
         from tosca_cache.extract.reconstruct import Sources
 
         sources = Sources(dataset, data_root, test_fraction, weights, device)
-    facts = _repair(path, sources, say) if repair else {}
-    found = _verify(path, quiet=as_json)
-    facts |= found.to_dict()
-    _print(found, say)
+    if repair:
+        _repair(path, sources)
+    found = _verify(path)
+    good = found.ok
     if recompute and found.manifest is not None:
         from tosca_cache.store import Store
 
-        facts["recompute"] = _recompute(Store(found.path, found.manifest), sources, recompute, seed, say)
-        facts["ok"] = facts["ok"] and facts["recompute"]["ok"]
-    if as_json:
-        echo_json(facts)
-    if not facts["ok"]:
+        good = _recompute(Store(found.path, found.manifest), sources, recompute, seed) and good
+    if not good:
         raise typer.Exit(1)
 
 
-def _silent(line: str, *, err: bool = False) -> None:
-    """Says nothing: as JSON, all comes at the end."""
-
-
-def _verify(path: Path, *, quiet: bool) -> Verification:
+def _verify(path: Path) -> Verification:
+    """Reads all of it, and says what is wrong."""
     from tosca_cache.store.verify import verify_store
 
-    with byte_bar(f"verify {path.name}", quiet=quiet) as move:
-        return verify_store(path, progress=move)
-
-
-def _print(found: Verification, say: Say) -> None:
+    with byte_bar(f"verify {path.name}") as move:
+        found = verify_store(path, progress=move)
     size, speed = readable_size(found.bytes), readable_size(int(found.bytes / found.seconds))
     count = len(found.problems)
     verdict = "nothing is wrong" if found.ok else f"{count} problem{'s' * (count > 1)}"
-    say(f"{found.path}: {found.objects} objects, {size} read in {found.seconds:.2f} s, {speed} a second: {verdict}")
+    echo(f"{found.path}: {found.objects} objects, {size} read in {found.seconds:.2f} s, {speed} a second: {verdict}")
     for problem in found.problems:
-        say(f"  {problem}")
+        echo(f"  {problem}")
     if found.mendable:
-        say(f"mend it: tosca cache verify {shlex.quote(str(found.path))} --repair")
+        echo(f"mend it: tosca cache verify {shlex.quote(str(found.path))} --repair")
+    return found
 
 
-def _repair(path: Path, sources: Sources, say: Say) -> dict[str, Any]:
+def _repair(path: Path, sources: Sources) -> None:
     from tosca_cache.extract.repair import repair_store
 
-    with byte_bar(f"verify {path.name}", quiet=say is _silent) as move:
+    def on_shard(done: int, total: int) -> None:
+        """A line that passes."""
+        echo(f"computed again: {done} of {total} damaged shards", err=True)
 
-        def on_shard(done: int, total: int) -> None:
-            """A line that passes."""
-            say(f"computed again: {done} of {total} damaged shards", err=True)
-
+    with byte_bar(f"verify {path.name}") as move:
         repaired = repair_store(path, sources, progress=move, on_shard=on_shard)
     for line in repaired.done:
-        say(f"mended: {line}")
+        echo(f"mended: {line}")
     if repaired.changed:
-        say(f"{len(repaired.changed)} objects came out with other bytes than had been recorded, which the manifest")
-        say("and the provenance say now; what the last bits depend on is different here:")
+        echo(f"{len(repaired.changed)} objects came out with other bytes than had been recorded, which the manifest")
+        echo("and the provenance say now; what the last bits depend on is different here:")
         for line in repaired.notes or ("nothing that is recorded (other images or libraries?)",):
-            say(f"    {line}")
-    lists = {name: list(getattr(repaired, name)) for name in ("done", "changed", "notes")}
-    return {"repair": {"before": [problem.to_dict() for problem in repaired.before.problems], **lists}}
+            echo(f"    {line}")
 
 
-def _recompute(store: Store, sources: Sources, count: int, seed: int, say: Say) -> dict[str, Any]:
-    """One more check; where it cannot be made that is said, too."""
+def _recompute(store: Store, sources: Sources, count: int, seed: int) -> bool:
+    """One more check, and whether it found nothing; where it cannot be made that is said, too."""
     from tosca_cache.errors import ToscaError
     from tosca_cache.extract.compare import TOLERANCE, recompute_sample
     from tosca_cache.extract.reconstruct import other_numerics, rebuild
@@ -128,22 +113,15 @@ def _recompute(store: Store, sources: Sources, count: int, seed: int, say: Say) 
         extraction = rebuild(store.path, store.manifest.plan, store.provenance, sources)
         found = recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
     except ToscaError as error:
-        say(f"recompute: could not be compared: {error}")
-        return {"ok": False, "error": str(error)}
+        echo(f"recompute: could not be compared: {error}")
+        return False
     wrong, others = [one for one in found if one.problem], other_numerics(store.manifest.plan, extraction)
     largest = max((one.deviation for one in found if one.deviation is not None), default=None)
     tolerance = TOLERANCE[store.spec.precision]
     verdict = f"{len(wrong)} not within the tolerance" if wrong else "within the tolerance"
     measured = "" if largest is None else f", largest deviation {largest:.1e}"
     elsewhere = f"; other here: {'; '.join(others)}" if others else ""
-    say(f"recompute: {len(found)} views computed again: {verdict} of {tolerance:.0e}{measured}{elsewhere}")
+    echo(f"recompute: {len(found)} views computed again: {verdict} of {tolerance:.0e}{measured}{elsewhere}")
     for one in wrong:
-        say(f"  {one}")
-    return {
-        "ok": not wrong,
-        "compared": len(found),
-        "largest_deviation": largest,
-        "tolerance": tolerance,
-        "other_numerics": others,
-        "problems": [vars(one) for one in wrong],
-    }
+        echo(f"  {one}")
+    return not wrong

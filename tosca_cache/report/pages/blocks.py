@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import log10
 from typing import Any
 
 from markupsafe import Markup
 
 from tosca_cache.report.tables import with_spread
 
+Value = Mapping[str, Any]
 Cell = str | int | float | tuple[str, float] | None  # of two: the text, and the number that it is sorted by
 
 
@@ -53,17 +55,29 @@ class Figure:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of parallel coordinates, for the fields below them. values: the words of an axis of words."""
+    """One axis of parallel coordinates: where values lie on it, 0 at the bottom and 1 at the top.
+
+    values: the words of an axis of words. log: low and high are exponents; what is not positive lies at the foot.
+    """
 
     name: str
+    low: float
+    high: float
+    log: bool = False
     values: Sequence[str] = ()
+
+    def at(self, value: float) -> float:
+        """The place of a value."""
+        if self.log and value <= 0:
+            return 0.0
+        value = log10(value) if self.log else float(value)
+        return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
 
 @dataclass(frozen=True)
 class Brush:
     """Fields that do what brushing does, and how many settings are left."""
 
-    title: str
     axes: Sequence[Axis]
     kind: str = "brush"
 
@@ -81,20 +95,12 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A thumbnail (its key among the photos) with what stands below it."""
-
-    key: str
-    caption: str
-
-
-@dataclass(frozen=True)
 class Gallery:
-    """Rows of photos, each under a heading. paired: two and two belong together."""
+    """Rows of photos, each under a heading: (key among the photos, caption). paired: two and two belong together."""
 
     title: str
     reads: str
-    groups: Sequence[tuple[str, Sequence[Photo]]]
+    groups: Sequence[tuple[str, Sequence[tuple[str, str]]]]
     paired: bool = False
     kind: str = "gallery"
 
@@ -103,28 +109,42 @@ Block = Table | Figure | Facts | Gallery | Brush
 
 
 @dataclass(frozen=True)
-class Section:
-    """One heading and what stands below it."""
-
-    title: str
-    blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
 class Part:
-    """One target. numbers: the three that matter, (name, text). warnings: what to be careful with."""
+    """One target. numbers: the three that matter, (name, text). warnings: what to be careful with. sections: by heading."""
 
     title: str
     kind: str
     about: Sequence[tuple[str, Cell]]
     numbers: Sequence[tuple[str, str]]
     warnings: Sequence[str]
-    sections: Sequence[Section] = field(default_factory=list)
+    sections: Sequence[tuple[str, Sequence[Block]]]
 
 
-Value = Mapping[str, Any]
-
-
-def mean_cell(value: float | None, spread: float | None) -> Cell:
+def mean_cell(mean: float | None, spread: float | None) -> Cell:
     """A mean with its sample standard deviation in one cell, sorted by the mean."""
-    return None if value is None else (with_spread(value, spread), value)
+    return None if mean is None else (with_spread(mean, spread), mean)
+
+
+def origin_facts(made: Value, more: Sequence[tuple[str, Cell]] = ()) -> Facts:
+    """Version, time, store, engine and machine of `runs.directory.origin`, as far as they are known, and more rows."""
+    store, machine = made.get("store") or {}, made.get("machine") or {}
+    libraries = machine.get("libraries") or {}
+    rows = [
+        ("tosca_cache", made.get("tosca_cache")),
+        ("begun", made.get("begun")),
+        ("store", store.get("path")),
+        ("fingerprint", store.get("fingerprint")),
+        ("engine", made.get("engine")),
+        *((key, value) for key, value in machine.items() if key != "libraries"),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in libraries.items())),
+        *more,
+    ]
+    known = [(name, str(value)) for name, value in rows if value not in (None, "")]
+    reads = "What made these numbers; the same fingerprint means the same features, bit for bit."
+    return Facts("Where the numbers come from", known, reads)
+
+
+def repeat_facts(commands: Sequence[tuple[str, str | None]]) -> Facts:
+    """The commands that repeat a part: (what, command), those that are known."""
+    reads = "Commands that make these numbers again, to be typed in the folder in which the first was."
+    return Facts("To repeat it", [(what, text) for what, text in commands if text], reads, pre=True)

@@ -8,6 +8,7 @@ from math import ceil, isfinite
 
 from markupsafe import Markup
 
+from tosca_cache.report.pages.blocks import Cell, Figure, Table
 from tosca_cache.report.pages.svg import (
     BOTTOM,
     COLOURS,
@@ -21,12 +22,14 @@ from tosca_cache.report.pages.svg import (
     Number,
     Scale,
     axes,
+    axis_names,
     cividis,
     number,
     percent_scale,
     picture,
     scale,
     tag,
+    words,
 )
 
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 4", "12 3 3 3")
@@ -70,12 +73,20 @@ class Bar:
     hatched: bool = False
     colour: int = 0
     tip: str = ""
+    more: Sequence[Cell] = ()
 
 
 def lines(
-    title: str, says: str, series: Sequence[Series], x_title: str, y_title: str, x_names: Sequence[str] = ()
-) -> Markup:
-    """Lines over whole numbers, with bands; the legend is under the chart. x_names: of the places 0, 1, ... along x."""
+    title: str,
+    reads: str,
+    series: Sequence[Series],
+    x_title: str,
+    y_title: str,
+    *,
+    says: str = "",
+    x_names: Sequence[str] = (),
+) -> Figure:
+    """Lines over whole numbers, with bands, a legend and their numbers. x_names: of the places 0, 1, ... along x."""
     xs = sorted({x for one in series for x in one.x})
     ys: list[Number] = [v for one in series for v in one.y]
     for one in series:
@@ -83,12 +94,21 @@ def lines(
         ys += [v + sign * s for v, s in pairs for sign in (-1, 1)]
     x = scale(xs, LEFT, WIDTH - RIGHT) if len(xs) > 1 else Scale(xs[0] - 1, xs[0] + 1, LEFT, WIDTH - RIGHT)
     y = percent_scale(ys, HEIGHT - BOTTOM, TOP)
-    every = max(1, ceil(len(xs) / 12))
     names: dict[float, str] = dict(enumerate(x_names))
-    marks = axes(x, y, x_title, y_title, xs[::every], names)
+    marks = axes(x, y, x_title, y_title, xs[:: max(1, ceil(len(xs) / 12))], names)
     for place, one in enumerate(series):
         marks.append(tag("g", *_line(one, place, x, y, names), data_mark=one.mark, class_=f"c{place % COLOURS}"))
-    return picture(title, says, *marks, data_low=f"{y.low:.6g}", data_high=f"{y.high:.6g}")
+    chart = picture(title, says or _said(series), *marks, data_low=f"{y.low:.6g}", data_high=f"{y.high:.6g}")
+    values = [dict(zip(one.x, one.y, strict=True)) for one in series]
+    rows: list[list[Cell]] = [[names.get(at, at), *(found.get(at) for found in values)] for at in xs]
+    numbers = Table("", "", [x_title, *(one.name for one in series)], rows)
+    return Figure(title, reads, chart + _legend(series), numbers)
+
+
+def _said(series: Sequence[Series]) -> str:
+    known = [(one.name, [v for v in one.y if v is not None]) for one in series]
+    said = [f"{name} from {v[0]:.1f} to {v[-1]:.1f}" if len(v) > 1 else f"{name} {v[0]:.1f}" for name, v in known if v]
+    return "; ".join(said) + " percent."
 
 
 def _line(one: Series, place: int, x: Scale, y: Scale, names: Mapping[float, str]) -> list[Markup]:
@@ -113,82 +133,83 @@ def _marker(shape: int, x: float, y: float, tip: str) -> Markup:
     return tag("path", d=outline, transform=f"translate({x:.1f} {y:.1f})", data_tip=tip, class_="dot")
 
 
-def legend(names: Sequence[str], marks: Sequence[str] = ()) -> Markup:
+def _legend(series: Sequence[Series]) -> Markup:
     """The names of series beside a piece of each line."""
     entries = []
-    for place, name in enumerate(names):
-        piece = tag(
-            "svg",
-            tag("line", x1=1, x2=29, y1=6, y2=6, class_="line", stroke_dasharray=DASHES[place % len(DASHES)]),
-            _marker(place, 15, 6, ""),
-            viewBox="0 0 30 12",
-            aria_hidden="true",
-            class_=f"key c{place % COLOURS}",
+    for place, one in enumerate(series):
+        line = tag("line", x1=1, x2=29, y1=6, y2=6, class_="line", stroke_dasharray=DASHES[place % len(DASHES)])
+        how = {"viewBox": "0 0 30 12", "aria_hidden": "true", "class_": f"key c{place % COLOURS}"}
+        entries.append(
+            tag("li", tag("svg", line, _marker(place, 15, 6, ""), **how), tag("bdi", one.name), data_mark=one.mark)
         )
-        entries.append(tag("li", piece, tag("bdi", name), data_mark=marks[place] if marks else None))
     return tag("ul", *entries, class_="legend")
 
 
 def heat_map(
-    title: str, says: str, values: Sequence[Sequence[Number]], rows: str, columns: str, *, low: float, high: float
-) -> Markup:
-    """A matrix; tips say row and column, counted from 1. low, high: the values of the darkest and the lightest colour."""
+    title: str, reads: str, says: str, values: Sequence[Sequence[Number]], rows: str, columns: str, low: float
+) -> Figure:
+    """A matrix of percent; tips say row and column, counted from 1. low: the value of the darkest colour."""
     height, width = len(values), max(map(len, values))
-    side = (WIDTH - LEFT - RIGHT) / max(width, 1)
-    side = min(side, 44.0)
-    written, gap = width <= 12, 0 if width > 25 else 1
-    marks: list[Markup] = []
+    side = min((WIDTH - LEFT - RIGHT) / max(width, 1), 44.0)
+    gap, bottom, marks = 0 if width > 25 else 1, TOP + height * side, list[Markup]()
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             if value is None or not isfinite(value):
                 continue
-            at = (value - low) / (high - low) if high > low else 1.0
-            x, y = LEFT + j * side, TOP + i * side
-            tip = f"{rows} {i + 1}, {columns} {j + 1}: {value:.1f}"
-            fill = cividis(at)
-            marks.append(tag("rect", x=x, y=y, width=side - gap, height=side - gap, fill=fill, data_tip=tip))
-            if written:
+            at = (value - low) / (100.0 - low) if low < 100 else 1.0
+            x, y, tip = LEFT + j * side, TOP + i * side, f"{rows} {i + 1}, {columns} {j + 1}: {value:.1f}"
+            marks.append(tag("rect", x=x, y=y, width=side - gap, height=side - gap, fill=cividis(at), data_tip=tip))
+            if width <= 12:
                 shade = "value on-dark" if at < 0.55 else "value on-light"
-                text = {"x": x + side / 2, "y": y + side / 2 + 4, "class_": shade}
-                marks.append(tag("text", f"{value:.0f}", text_anchor="middle", **text))
+                marks.append(words(f"{value:.0f}", x + side / 2, y + side / 2 + 4, "middle", shade))
     every = max(1, ceil(max(width, height) / 12))
-    for n in range(0, height, every):
-        marks.append(tag("text", n + 1, x=LEFT - 5, y=TOP + (n + 0.5) * side + 4, text_anchor="end"))
-    bottom = TOP + height * side
-    for n in range(0, width, every):
-        marks.append(tag("text", n + 1, x=LEFT + (n + 0.5) * side, y=bottom + 15, text_anchor="middle"))
-    marks.append(tag("text", columns, x=LEFT + width * side / 2, y=bottom + 32, text_anchor="middle", class_="name"))
-    middle = TOP + height * side / 2
-    turned = f"rotate(-90 11 {middle:.1f})"
-    marks.append(tag("text", rows, x=11, y=middle, text_anchor="middle", class_="name", transform=turned))
-    return picture(title, says, *marks, height=bottom + BOTTOM)
+    marks += [words(n + 1, LEFT - 5, TOP + (n + 0.5) * side + 4, "end") for n in range(0, height, every)]
+    marks += [words(n + 1, LEFT + (n + 0.5) * side, bottom + 15, "middle") for n in range(0, width, every)]
+    marks += axis_names(columns, LEFT + width * side / 2, bottom, rows, TOP + height * side / 2)
+    numbers = Table(
+        "", "", [rows, *(f"{columns} {j + 1}" for j in range(width))], [[i + 1, *row] for i, row in enumerate(values)]
+    )
+    return Figure(title, reads, picture(title, says, *marks, height=bottom + BOTTOM), numbers)
 
 
-def bars(title: str, says: str, found: Sequence[Bar], x_title: str, *, from_zero: bool = True) -> Markup:
-    """Horizontal bars, or (not from zero) points with intervals, and a line at zero if it is near; labels stand above."""
-    step = 34
+def bars(
+    title: str,
+    reads: str,
+    says: str,
+    found: Sequence[Bar],
+    x_title: str,
+    columns: Sequence[str] = (),
+    *,
+    from_zero: bool = True,
+) -> Figure:
+    """Horizontal bars, or (not from zero) points with intervals, and a line at zero if it is near; labels stand above.
+
+    columns: of the numbers of each bar: its label, its value, its `more`; none for no table.
+    """
+    step, bottom = 34, TOP + 34 * len(found)
     values: list[Number] = [v for bar in found for v in (bar.value, bar.low, bar.high)]
     x = scale(values, 12, WIDTH - 58, least=1.0)
     if from_zero:
-        x = Scale(
-            min(0.0, *(v for v in values if v is not None)), max(v for v in values if v is not None), 12, WIDTH - 58
-        )
-    bottom = TOP + step * len(found)
+        known = [v for v in values if v is not None]
+        x = Scale(min(0.0, *known), max(known), 12, WIDTH - 58)
     marks: list[Markup] = [tag("line", x1=x(v), x2=x(v), y1=TOP, y2=bottom, class_="grid") for v in x.ticks()]
-    marks += [tag("text", number(v), x=x(v), y=bottom + 15, text_anchor="middle") for v in x.ticks()]
+    marks += [words(number(v), x(v), bottom + 15, "middle") for v in x.ticks()]
     if x.low < 0 < x.high:
         marks.append(tag("line", x1=x(0), x2=x(0), y1=TOP, y2=bottom, class_="axis"))
     for n, bar in enumerate(found):
         marks += _bar(bar, TOP + n * step, x, from_zero=from_zero)
-    marks.append(tag("text", x_title, x=(x.start + x.end) / 2, y=bottom + 32, text_anchor="middle", class_="name"))
-    return picture(title, says, hatching(), *marks, height=bottom + BOTTOM)
+    marks += axis_names(x_title, (x.start + x.end) / 2, bottom)
+    stripe = tag("path", d="M0 8L8 0M-2 2L2 -2M6 10L10 6", class_="stripe")  # of what leaks
+    pattern = tag("defs", tag("pattern", stripe, id="hatch", width=8, height=8, patternUnits="userSpaceOnUse"))
+    numbers = Table("", "", columns, [[bar.label, bar.value, *bar.more] for bar in found]) if columns else None
+    return Figure(title, reads, picture(title, says, pattern, *marks, height=bottom + BOTTOM), numbers)
 
 
 def _bar(bar: Bar, top: float, x: Scale, *, from_zero: bool) -> list[Markup]:
     shown = bar.label if len(bar.label) <= 60 else f"{bar.label[:59]}…"
-    marks = [tag("text", shown, x=x.start, y=top + 11, class_="label")]
+    marks = [words(shown, x.start, top + 11, "", "label")]
     if bar.value is None or not isfinite(bar.value):
-        return [*marks, tag("text", "not defined", x=x.start, y=top + 25, class_="quiet")]
+        return [*marks, words("not defined", x.start, top + 25, "", "quiet")]
     tip, at, middle = bar.tip or f"{bar.label}: {bar.value:.2f}", x(bar.value), top + 22
     kind = "hatched" if bar.hatched else "bar"
     if from_zero:
@@ -198,28 +219,27 @@ def _bar(bar: Bar, top: float, x: Scale, *, from_zero: bool) -> list[Markup]:
         marks.append(tag("line", x1=x(bar.low), x2=x(bar.high), y1=middle, y2=middle, class_="whisker"))
     if not from_zero:
         marks.append(tag("circle", cx=at, cy=middle, r=4, class_=f"dot c{bar.colour % COLOURS}", data_tip=tip))
-    return [*marks, tag("text", f"{bar.value:.2f}", x=WIDTH - 4, y=top + 26, text_anchor="end", class_="label")]
-
-
-def hatching() -> Markup:
-    """The pattern of what leaks."""
-    stripe = tag("path", d="M0 8L8 0M-2 2L2 -2M6 10L10 6", class_="stripe")
-    pattern = tag("pattern", stripe, id="hatch", width=8, height=8, patternUnits="userSpaceOnUse")
-    return tag("defs", pattern)
+    return [*marks, words(f"{bar.value:.2f}", WIDTH - 4, top + 26, "end", "label")]
 
 
 def scatter(
     title: str,
+    reads: str,
     says: str,
     points: Sequence[Point],
-    x_title: str,
-    y_title: str,
+    x_title: str = "",
+    y_title: str = "",
     *,
     log: bool = False,
     front: Sequence[tuple[float, float]] = (),
-    bare: bool = False,
-) -> Markup:
-    """Points. log: of x. front: a line through the best. bare: without numbers at the axes, which mean nothing."""
+    numbers: Table | None = None,
+    groups: Sequence[str] = (),
+) -> Figure:
+    """Points. log: of x. front: a line through the best. groups: names of the points' groups.
+
+    Without titles there are no numbers at the axes, which mean nothing then.
+    """
+    bare = not x_title
     left, bottom = (RIGHT, HEIGHT - TOP) if bare else (LEFT, HEIGHT - BOTTOM)
     x = scale([p.x for p in points], left, WIDTH - RIGHT, log=log)
     y = scale([p.y for p in points], bottom, TOP, least=0.0 if bare else 2.0)
@@ -231,7 +251,8 @@ def scatter(
     for p in points:
         marks.append(_dot(p, x(p.x), y(p.y), size))
     marks += _labels([(p.label, x(p.x), y(p.y)) for p in points if p.label])
-    return picture(title, says, *marks)
+    chart = picture(title, says, *marks) + (_point_legend(groups) if groups else "")
+    return Figure(title, reads, chart, numbers)
 
 
 def _labels(points: Sequence[tuple[str, float, float]]) -> list[Markup]:
@@ -244,8 +265,7 @@ def _labels(points: Sequence[tuple[str, float, float]]) -> list[Markup]:
         for at in (y + 14, y - 6):
             if all(abs(at - other) > 12 or start > high or start + wide < low for low, high, other in taken):
                 taken.append((start, start + wide, at))
-                place = {"x": x - 6 if right else x + 6, "y": at, "text_anchor": "end" if right else "start"}
-                marks.append(tag("text", name, class_="halo", **place))
+                marks.append(words(name, x - 6 if right else x + 6, at, "end" if right else "start", "halo"))
                 break
     return marks
 
@@ -259,7 +279,7 @@ def _dot(p: Point, x: float, y: float, size: float) -> Markup:
     return tag("path", d=OUTLINES[shape], transform=place, **data)
 
 
-def point_legend(names: Sequence[str]) -> Markup:
+def _point_legend(names: Sequence[str]) -> Markup:
     """The names of a scatter's groups, each beside its colour and shape."""
     entries = []
     for group, name in enumerate(names):

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, sqrt
-from statistics import mean, stdev
+from math import isfinite
 
-from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison
-from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value, mean_cell
-from tosca_cache.report.pages.charts import Bar, Point, Series, bars, legend, lines, scatter
-from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
+from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison, paired, verdict
+from tosca_cache.report.pages.blocks import (
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Part,
+    Table,
+    Value,
+    mean_cell,
+    origin_facts,
+    repeat_facts,
+)
+from tosca_cache.report.pages.charts import Bar, Point, Series, bars, lines, scatter
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
-from tosca_cache.report.tables import METRICS, with_spread
+from tosca_cache.report.tables import METRICS, over_seeds, with_spread
 
 TICKED = 4  # curves shown at first
 MEASURES = ("average_accuracy", "last_accuracy", "forgetting")  # with their spread
@@ -26,13 +35,11 @@ def comparison_part(facts: Value) -> Part:
     learners = sorted((row for row in rows if not row["bound"]), key=lambda row: -(_mean(row, "last_accuracy") or 0.0))
     best = learners[0] if learners else None
     value = best["values"]["last_accuracy"] if best else {"mean": None, "spread": None}
-    equal = _not_worse(best, learners) if best else []
+    differences = [(row, d) for row in learners if best and row is not best and (d := paired(row, best)) is not None]
+    equal = sum(verdict(difference) != "worse" for _, difference in differences)
     numbers = [
-        (
-            f"best last accuracy: {best['method']}" if best else "best last accuracy",
-            with_spread(value["mean"], value["spread"]),
-        ),
-        ("learners not told apart from it", str(len(equal))),
+        (f"best last accuracy: {best['method']}" if best else "best last accuracy", with_spread(**value)),
+        ("learners not told apart from it", str(equal)),
         ("learners, seeds", f"{len(found['rows'])}, {len(found['seeds'])}"),
     ]
     warnings = list(facts.get("warnings") or ())
@@ -42,20 +49,20 @@ def comparison_part(facts: Value) -> Part:
         if row["leaks"]:
             warnings.append(f"{row['method']}: its routing {row['leaks']}.")
         if row["failed"]:
-            warnings.append(
-                f"{row['method']} failed with seed {', '.join(row['failed'])}: {next(iter(row['failed'].values()))}"
-            )
+            reason = next(iter(row["failed"].values()))
+            warnings.append(f"{row['method']} failed with seed {', '.join(row['failed'])}: {reason}")
     about: list[tuple[str, Cell]] = [
         ("data", table.title),
         ("command", facts.get("command") or "not recorded"),
         ("store", found["store"]),
         ("fingerprint", found["fingerprint"]),
     ]
-    sections = [
-        Section("Comparison", [_table(found), *_notes(table.notes), *_curves(rows), *_pareto(rows)]),
-        *([Section("Differences", _differences(best, learners))] if best and len(learners) > 1 else []),
-        *([Section("Published", [_published(found["published"])])] if found.get("published") else []),
-        Section("Provenance", _provenance(facts, found)),
+    shown: list[Block] = [_table(found), *_notes(table.notes), *_curves(rows), *_pareto(rows)]
+    sections: list[tuple[str, list[Block]]] = [
+        ("Comparison", shown),
+        *([("Differences", _differences(best["method"], differences))] if best and differences else []),
+        *([("Published", _published(found["published"]))] if found.get("published") else []),
+        ("Provenance", _provenance(facts, found)),
     ]
     return Part(facts["name"], "Comparison", about, numbers, warnings, sections)
 
@@ -88,7 +95,7 @@ def _table(found: Value) -> Table:
     return Table("Learners", reads, columns, rows, marks=marks, ticks=ticks, wide=True)
 
 
-def _published(rows: Sequence[Value]) -> Table:
+def _published(rows: Sequence[Value]) -> list[Block]:
     shown = ("average_accuracy", "last_accuracy")
     cells: list[list[Cell]] = [
         [
@@ -104,7 +111,7 @@ def _published(rows: Sequence[Value]) -> Table:
         "What papers and logs report under the same protocol; not run here. Adapted backbones and routing that leaks are "
         "not to be held against frozen features."
     )
-    return Table("Published numbers", reads, [*columns, "source", "kind", "note"], cells, wide=True, grey=True)
+    return [Table("Published numbers", reads, [*columns, "source", "kind", "note"], cells, wide=True, grey=True)]
 
 
 def _notes(notes: Sequence[str]) -> list[Facts]:
@@ -121,22 +128,14 @@ def _curves(rows: Sequence[Value]) -> list[Figure]:
     for row in rows:
         curves = [seed["accuracy_curve"] for seed in row["seeds"].values() if seed.get("accuracy_curve")]
         if curves and len({len(c) for c in curves}) == 1:
-            columns = [[v for v in values if v is not None] for values in zip(*curves, strict=True)]
-            means = [mean(values) if values else None for values in columns]
-            spread = [stdev(values) if len(values) > 1 else None for values in columns]
+            each = [over_seeds(values) for values in zip(*curves, strict=True)]
+            means, spread = [one["mean"] for one in each], [one["spread"] for one in each]
             found.append(Series(row["method"], range(1, len(means) + 1), means, spread, f"learner-{row['method']}"))
     if not found:
         return []
-    longest = max(len(one.x) for one in found)
-    table: list[list[Cell]] = [
-        [t + 1, *(one.y[t] if t < len(one.y) else None for one in found)] for t in range(longest)
-    ]
-    numbers = Table("", "", ["after task", *(one.name for one in found)], table)
     says = "; ".join(f"{one.name} ends at {one.y[-1]:.1f}" for one in found if one.y[-1] is not None)
-    chart = lines("Accuracy after each task", says, found, "tasks learned", "accuracy (%)")
-    both = chart + legend([one.name for one in found], [one.mark for one in found])
     reads = "Curves of the learners that are ticked in the table; the band is one standard deviation over the seeds."
-    return [Figure("Accuracy after each task", reads, both, numbers)]
+    return [lines("Accuracy after each task", reads, found, "tasks learned", "accuracy (%)", says=says)]
 
 
 def _pareto(rows: Sequence[Value]) -> list[Figure]:
@@ -147,32 +146,20 @@ def _pareto(rows: Sequence[Value]) -> list[Figure]:
         if len(known) < 2:
             continue
         front, names = front_of([(x, y, row["method"]) for x, y, row in known if not row["bound"]])
-        points = [
-            Point(
-                x,
-                y,
-                f"{row['method']}: {y:.2f} % with {number(x)} {x_title}",
-                6 if row["bound"] else 1 if row["method"] in names else 0,
-                label=row["method"] if row["method"] in names else "",
-            )
-            for x, y, row in known
-        ]
-        title = f"Accuracy against {x_title}"
-        says = f"On the front: {', '.join(names)}."
-        numbers = Table(
-            "",
-            "",
-            ["learner", x_title, "last accuracy", "on the front"],
-            [[row["method"], x, y, "yes" if row["method"] in names else ""] for x, y, row in known],
-        )
+        points, cells = list[Point](), list[list[Cell]]()
+        for x, y, row in known:
+            name, on = row["method"], row["method"] in names
+            tip = f"{name}: {y:.2f} % with {number(x)} {x_title}"
+            points.append(Point(x, y, tip, 6 if row["bound"] else int(on), label=name if on else ""))
+            cells.append([name, x, y, "yes" if on else ""])
+        title, says = f"Accuracy against {x_title}", f"On the front: {', '.join(names)}."
+        numbers = Table("", "", ["learner", x_title, "last accuracy", "on the front"], cells)
         reads = (
             "Up and to the left is better; no other learner is both better and cheaper than those on the dashed front "
             f"({', '.join(names)}). Bounds are grey."
         )
         found.append(
-            Figure(
-                title, reads, scatter(title, says, points, x_title, "last accuracy (%)", log=True, front=front), numbers
-            )
+            scatter(title, reads, says, points, x_title, "last accuracy (%)", log=True, front=front, numbers=numbers)
         )
     return found
 
@@ -188,67 +175,17 @@ def front_of(points: Sequence[tuple[float, float, str]]) -> tuple[list[tuple[flo
     return front, names
 
 
-def paired(one: Value, other: Value) -> tuple[float, float | None, int] | None:
-    """Mean difference in last accuracy over common seeds, half of its 95 % confidence interval (t), and how many seeds."""
-    seeds = [s for s in one["seeds"] if s in other["seeds"]]
-    found = [
-        one["seeds"][s]["last_accuracy"] - other["seeds"][s]["last_accuracy"]
-        for s in seeds
-        if one["seeds"][s]["last_accuracy"] is not None and other["seeds"][s]["last_accuracy"] is not None
-    ]
-    if not found:
-        return None
-    half = None
-    if len(found) > 1:
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(len(found) - 1, 0.975)) * stdev(found) / sqrt(len(found))
-    return mean(found), half, len(found)
-
-
-def verdict(difference: tuple[float, float | None, int]) -> str:
-    """What may be said of a difference: "better" or "worse" only where the interval leaves out zero."""
-    value, half, _ = difference
-    if half is None:
-        return "one seed: cannot be told"
-    if half < 1e-6:  # both depend on the seed in the same way, or not at all
-        return "the same with every seed: cannot be told"
-    return "better" if value - half > 0 else "worse" if value + half < 0 else "not told apart"
-
-
-def _not_worse(best: Value, learners: Sequence[Value]) -> list[str]:
-    return [
-        row["method"]
-        for row in learners
-        if row is not best and (found := paired(row, best)) is not None and verdict(found) != "worse"
-    ]
-
-
-def _differences(best: Value, learners: Sequence[Value]) -> list[Block]:
-    shown, rows = [], list[list[Cell]]()
-    for row in learners:
-        if row is best or (found := paired(row, best)) is None:
-            continue
-        value, half, count = found
-        said = verdict(found)
+def _differences(best: str, found: Sequence[tuple[Value, tuple[float, float | None, int]]]) -> list[Block]:
+    shown, rows = list[Bar](), list[list[Cell]]()
+    for row, (value, half, count) in found:
+        said = verdict((value, half, count))
         low, high = (None, None) if half is None else (value - half, value + half)
         around = "" if half is None else f", 95 % interval {low:.2f} to {high:.2f}"
-        shown.append(
-            Bar(
-                row["method"],
-                value,
-                low,
-                high,
-                colour=1 if said == "worse" else 0,
-                tip=f"{row['method']}: {value:+.2f}{around}, {said}",
-            )
-        )
+        tip = f"{row['method']}: {value:+.2f}{around}, {said}"
+        shown.append(Bar(row["method"], value, low, high, colour=int(said == "worse"), tip=tip))
         rows.append([row["method"], value, low, high, count, said])
-    if not shown:
-        return []
-    title = f"Difference to {best['method']}"
     told = sum(row[-1] == "worse" for row in rows)
-    says = f"{told} of {len(rows)} learners are worse than {best['method']} beyond chance."
+    says = f"{told} of {len(rows)} learners are worse than {best} beyond chance."
     columns = ["learner", "difference", "from", "to", "seeds", "verdict"]
     reads = (
         "Points of last accuracy, paired by seed, with 95 % confidence intervals (t): one that touches zero means that "
@@ -256,8 +193,8 @@ def _differences(best: Value, learners: Sequence[Value]) -> list[Block]:
         + says
     )
     return [
-        Figure(title, reads, bars(title, says, shown, "points of last accuracy", from_zero=False)),
-        Table("Paired differences", f"Each learner minus {best['method']}; better means above zero.", columns, rows),
+        bars(f"Difference to {best}", reads, says, shown, "points of last accuracy", from_zero=False),
+        Table("Paired differences", f"Each learner minus {best}; better means above zero.", columns, rows),
     ]
 
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from statistics import stdev
+from collections.abc import Mapping
 from typing import Any
 
-from tosca_cache.report.pages.blocks import Block, Cell, Figure, Part, Section, Table, Value
-from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, legend, lines
-from tosca_cache.report.pages.classes import class_blocks
-from tosca_cache.report.pages.maps import map_figure
-from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
+from tosca_cache.report.pages.blocks import Block, Cell, Figure, Gallery, Part, Table, Value, origin_facts, repeat_facts
+from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, lines
+from tosca_cache.report.pages.stores import map_figure
 from tosca_cache.report.sweeps import plain
-from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, tasks_words, with_spread
+from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, over_seeds, tasks_words, with_spread
 
 REFERENCES = {  # curves and single values to hold the run against, by the condition
     "oracle": "ceiling: the true task's module",
     "pool": "opinion pool, no modules",
     "nearest_class_mean": "floor: nearest class mean",
 }
-FEW_SEEDS = 3
+FEW_SEEDS, MOST_PAIRS = 3, 30
 
 
 def run_part(run: Value) -> Part:
@@ -27,11 +24,15 @@ def run_part(run: Value) -> Part:
     metrics = run["metrics"]
     names = ("average_accuracy", "last_accuracy", "forgetting")
     numbers = [(METRICS[n], with_spread(metrics[n], metrics["spread"].get(n))) for n in names]
-    sections = [
-        Section("Run", run_blocks(metrics, run.get("curves"))),
-        *([Section("Tasks and routing", _routing_blocks(run))]),
-        *([Section("Classes", class_blocks(run))] if run.get("classes") else []),
-        Section("Provenance", _provenance_blocks(run)),
+    sections: list[tuple[str, list[Block]]] = [
+        ("Run", [_curve(metrics, run.get("curves")), _matrix(metrics), *_forgetting(metrics)]),
+        ("Tasks and routing", _routing_blocks(run)),
+        *(
+            [("Classes", [*_class_blocks(run["classes"]), *_photo_blocks(run.get("photos") or {})])]
+            if run.get("classes")
+            else []
+        ),
+        ("Provenance", _provenance_blocks(run)),
     ]
     about: list[tuple[str, Cell]] = [
         ("data", f"{metrics['dataset']}, {tasks_words(metrics)}"),
@@ -58,11 +59,6 @@ def _warnings(metrics: Value) -> list[str]:
     return said
 
 
-def run_blocks(metrics: Value, curves: Value | None) -> list[Block]:
-    """Accuracy after each task, the matrix and forgetting."""
-    return [_curve(metrics, curves), _matrix(metrics), *_forgetting(metrics)]
-
-
 def _curve(metrics: Value, curves: Value | None) -> Figure:
     own = metrics["accuracy_curve"]
     tasks = list(range(1, len(own) + 1))
@@ -73,8 +69,6 @@ def _curve(metrics: Value, curves: Value | None) -> Figure:
             found.append(Series(name, tasks, curves[key]["mean"], curves[key]["spread"] or ()))
         elif last.get(key) is not None:
             found.append(Series(f"{name} (after the last task)", tasks[-1:], [last[key]]))
-    rows: list[list[Cell]] = [[t, *(_at(one, t) for one in found)] for t in tasks]
-    numbers = Table("", "", ["after task", *(one.name for one in found)], rows)
     reads = (
         "Accuracy over all classes seen so far, after each task; the band is one standard deviation over the seeds. "
         "A run is worth its effort between the floor and the ceiling."
@@ -83,23 +77,7 @@ def _curve(metrics: Value, curves: Value | None) -> Figure:
         reads += (
             " Floor, ceiling and pool are drawn after the last task; “tosca report” draws their curves where it can."
         )
-    chart = lines("Accuracy after each task", _says(found), found, "tasks learned", "accuracy (%)")
-    return Figure("Accuracy after each task", reads, chart + legend([one.name for one in found]), numbers)
-
-
-def _at(one: Series, x: int) -> Cell:
-    return one.y[list(one.x).index(x)] if x in one.x else None
-
-
-def _says(found: Sequence[Series]) -> str:
-    said = []
-    for one in found:
-        known = [v for v in one.y if v is not None]
-        if known:
-            said.append(
-                f"{one.name} from {known[0]:.1f} to {known[-1]:.1f}" if len(known) > 1 else f"{one.name} {known[0]:.1f}"
-            )
-    return "; ".join(said) + " percent."
+    return lines("Accuracy after each task", reads, found, "tasks learned", "accuracy (%)")
 
 
 def seeds_spread(metrics: Value) -> list[float | None]:
@@ -107,7 +85,7 @@ def seeds_spread(metrics: Value) -> list[float | None]:
     found = [seed_curve(seed) for seed in metrics["seeds"].values()]
     if len(found) < 2:
         return []
-    return [stdev(v) if all(x is not None for x in v) else None for v in zip(*found, strict=True)]  # type: ignore[type-var]
+    return [over_seeds(v)["spread"] if None not in v else None for v in zip(*found, strict=True)]
 
 
 def seed_curve(seed: Value) -> list[float | None]:
@@ -124,72 +102,40 @@ def seed_curve(seed: Value) -> list[float | None]:
 def _matrix(metrics: Value) -> Figure:
     R = metrics["R"]
     known = [v for row in R for v in row if v is not None] or [0.0]
-    chart = heat_map(
-        "Accuracy matrix",
-        f"{len(R)} tasks; between {min(known):.1f} and {max(known):.1f} percent, light is high.",
-        R,
-        "after task",
-        "test rows of task",
-        low=min(*known, 90.0) // 10 * 10,
-        high=100.0,
-    )
-    rows: list[list[Cell]] = [[i + 1, *row] for i, row in enumerate(R)]
-    numbers = Table("", "", ["after task", *(f"task {j + 1}" for j in range(len(R)))], rows)
+    says = f"{len(R)} tasks; between {min(known):.1f} and {max(known):.1f} percent, light is high."
     reads = "A row is a moment, a column the test rows of one task: a column that darkens downwards is being forgotten."
-    return Figure("Accuracy matrix", reads, chart, numbers)
+    low = min(*known, 90.0) // 10 * 10
+    return heat_map("Accuracy matrix", reads, says, R, "after task", "test rows of task", low)
 
 
 def _forgetting(metrics: Value) -> list[Figure]:
-    R = metrics["R"]
-    if len(R) < 2:
-        return []
-    found = []
+    R, found = metrics["R"], list[Bar]()
     for j in range(len(R) - 1):
-        before = [row[j] for row in R[j:-1] if row[j] is not None]
-        if before and R[-1][j] is not None:
-            found.append(
-                Bar(
-                    f"task {j + 1}",
-                    max(before) - R[-1][j],
-                    tip=f"task {j + 1}: best {max(before):.2f}, last {R[-1][j]:.2f}",
-                )
-            )
+        before, last = [row[j] for row in R[j:-1] if row[j] is not None], R[-1][j]
+        if before and last is not None:
+            tip = f"task {j + 1}: best {max(before):.2f}, last {last:.2f}"
+            found.append(Bar(f"task {j + 1}", max(before) - last, tip=tip))
     if not found:
         return []
-    rows: list[list[Cell]] = [[bar.label, bar.value] for bar in found]
     worst = max(found, key=lambda bar: bar.value or 0.0)
-    says = f"The most is lost of {worst.label}, {worst.value:.2f} points."
-    numbers = Table("", "", ["task", "points lost"], rows)
+    title, says = "Forgetting by task", f"The most is lost of {worst.label}, {worst.value:.2f} points."
     reads = "How far accuracy on each task fell from its best to the end; below zero it has gained."
     if len(found) > 15:
-        series = [Series("points lost", list(range(1, len(found) + 1)), [bar.value for bar in found])]
-        chart = lines("Forgetting by task", says, series, "task", "points lost")
-    else:
-        chart = bars("Forgetting by task", says, found, "percentage points lost")
-    return [Figure("Forgetting by task", reads, chart, numbers)]
+        series = [Series("points lost", range(1, len(found) + 1), [bar.value for bar in found])]
+        return [lines(title, reads, series, "task", "points lost", says=says)]
+    return [bars(title, reads, says, found, "percentage points lost", ["task", "points lost"])]
 
 
 def _routing_blocks(run: Value) -> list[Block]:
     found: list[Block] = []
-    confusion = run.get("task_confusion")
-    if confusion:
+    if confusion := run.get("task_confusion"):
         own = [row[i] for i, row in enumerate(confusion) if row[i] is not None]
-        chart = heat_map(
-            "Task confusion",
-            f"Between {min(own):.1f} and {max(own):.1f} percent of a task's photos were sent to their own task.",
-            confusion,
-            "true task",
-            "sent to task",
-            low=0.0,
-            high=100.0,
-        )
-        rows: list[list[Cell]] = [[i + 1, *row] for i, row in enumerate(confusion)]
-        numbers = Table("", "", ["true task", *(f"to {j + 1}" for j in range(len(confusion)))], rows)
+        says = f"Between {min(own):.1f} and {max(own):.1f} percent of a task's photos were sent to their own task."
         reads = (
             "Where each task's photos were sent after the last task, percent of a row, all seeds together: what is off "
             "the diagonal was answered by another task's module (or, without modules, with another task's class)."
         )
-        found.append(Figure("Task confusion", reads, chart, numbers))
+        found.append(heat_map("Task confusion", reads, says, confusion, "true task", "sent to task", 0.0))
     if (places := run.get("map")) and places["points"]:
         tasks = [f"task {t + 1}" for t in range(len(run["metrics"]["R"]))]
         title = f"Map of the features by task, seed {places['seed']}"
@@ -199,22 +145,19 @@ def _routing_blocks(run: Value) -> list[Block]:
 
 def _conditions(metrics: Value) -> Figure:
     last, spread = metrics["last_accuracy_by_condition"], metrics["last_accuracy_by_condition_spread"]
-    found, rows = [], list[list[Cell]]()
+    found = []
     for key, title in CONDITIONS.items():
         if (value := last.get(key)) is not None:
-            s = spread.get(key)
+            s, colour = spread.get(key), 6 if key.startswith("batch") else 0
             low, high = (None, None) if s is None else (value - s, value + s)
             tip = f"{title}: {with_spread(value, s)}"
-            found.append(
-                Bar(title, value, low, high, key == "batch_in_order", 6 if key.startswith("batch") else 0, tip)
-            )
-            rows.append([title, value, s])
+            found.append(Bar(title, value, low, high, key == "batch_in_order", colour, tip, [s]))
     reads = (
         "Last accuracy of the same features under each way to choose a module; lines are one standard deviation. "
         "What is hatched leaks the task through the order of the test file: it is no result."
     )
-    chart = bars("Routing conditions", "; ".join(bar.tip for bar in found), found, "last accuracy (%)")
-    return Figure("Routing conditions", reads, chart, Table("", "", ["condition", "percent", "spread"], rows))
+    says, columns = "; ".join(bar.tip for bar in found), ["condition", "percent", "spread"]
+    return bars("Routing conditions", reads, says, found, "last accuracy (%)", columns)
 
 
 def _seconds(metrics: Value) -> Table:
@@ -236,3 +179,58 @@ def _provenance_blocks(run: Value) -> list[Block]:
         Table("Settings", reads, ["setting", "value", "from"], settings),
         repeat_facts([("as it was", run.get("command")), ("from the run", run.get("repeat"))]),
     ]
+
+
+def _class_blocks(found: Value) -> list[Block]:
+    """Accuracies by class, and confused pairs."""
+    rows: list[list[Cell]] = [
+        [name, accuracy, rows, wrong]
+        for name, accuracy, rows, wrong in zip(
+            found["names"], found["accuracy"], found["test_rows"], found["taken_for"], strict=True
+        )
+    ]
+    by_class = Table(
+        "Accuracy by class",
+        "After the last task, mean over seeds, the worst first; then what its photos are most often taken for.",
+        ["class", "accuracy (%)", "test rows", "taken for"],
+        sorted(rows, key=lambda row: (row[1] is None, row[1])),
+        search=True,
+    )
+    pairs = Table(
+        "Confused pairs",
+        "Which photos of a class were answered with which other class, all seeds together, the most frequent first.",
+        ["class", "answered", "times", "of the class (%)"],
+        [list(pair) for pair in found["pairs"][:MOST_PAIRS]],
+        search=True,
+        more=max(0, len(found["pairs"]) - MOST_PAIRS),
+    )
+    return [by_class, pairs]
+
+
+def _photo_blocks(photos: Value) -> list[Block]:
+    blocks: list[Block] = []
+    if confused := photos.get("confused"):
+        groups = [
+            (f"{pair['true']} answered as {pair['answered']}", [(one["key"], one["caption"]) for one in pair["photos"]])
+            for pair in confused
+        ]
+        reads = (
+            "Misclassified test photos of the most confused pairs, each before the train photo of the wrong class whose "
+            "features are nearest: often one sees why."
+        )
+        blocks.append(Gallery("What confused pairs look like", reads, groups, paired=True))
+    if suspects := photos.get("suspects"):
+        rows: list[list[Cell]] = [[s["path"], s["label"], s["probability"], s["instead"]] for s in suspects]
+        reads = (
+            "Train photos whose own label is unlikely to a classifier that was fitted without them (five folds, LDA on the "
+            "features), the least likely first: look here for wrong labels."
+        )
+        columns = ["photo", "label", "probability of it", "more likely"]
+        blocks.append(Table("Labels to be checked", reads, columns, rows, search=True, wide=True))
+        shown = [(s["key"], f"{s['path']}: {s['label']}, or {s['instead']}?") for s in suspects if s.get("key")]
+        if shown:
+            reads = (
+                "The photos of the table above, in its order: the label that each has, and the one that is likelier."
+            )
+            blocks.append(Gallery("Photos of unlikely labels", reads, [("", shown)]))
+    return blocks

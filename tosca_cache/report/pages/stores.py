@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from tosca_cache.report.pages.blocks import Block, Cell, Facts, Gallery, Part, Photo, Section, Table, Value
-from tosca_cache.report.pages.maps import map_figure
+from collections.abc import Sequence
+
+from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Gallery, Part, Table, Value
+from tosca_cache.report.pages.charts import Point, scatter
+from tosca_cache.report.pages.svg import COLOURS, SHAPES
+
+MOST_NAMED = COLOURS * SHAPES  # groups that differ in colour or shape
 
 
 def store_part(store: Value) -> Part:
@@ -15,20 +20,12 @@ def store_part(store: Value) -> Part:
         ("test images with an equal or nearly equal train image", f"{len(store['duplicates']):,}"),
     ]
     about: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in store["about"].items()]
-    sections = [
-        Section("Store", [*_maps(store), _counts(store)]),
-        Section("Checks", _checks(store)),
-        Section(
-            "Provenance",
-            [
-                Facts(
-                    "Where the features come from",
-                    [(str(k), str(v)) for k, v in store["provenance"].items()],
-                    "What made these features; the same fingerprint means the same features, bit for bit.",
-                    wide=True,
-                )
-            ],
-        ),
+    reads = "What made these features; the same fingerprint means the same features, bit for bit."
+    known: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in store["provenance"].items()]
+    sections: list[tuple[str, list[Block]]] = [
+        ("Store", [*_maps(store), _counts(store)]),
+        ("Checks", _checks(store)),
+        ("Provenance", [Facts("Where the features come from", known, reads, wide=True)]),
     ]
     return Part(store["name"], "Store", about, numbers, _warnings(store), sections)
 
@@ -92,18 +89,10 @@ def _checks(store: Value) -> list[Block]:
             wide=bool(rows),
         )
     )
-    shown = [
-        Photo(d[k], f"{s}: {d[s]}")
-        for d in store["duplicates"]
-        if d.get("test_key")
-        for k, s in (("test_key", "test"), ("train_key", "train"))
-    ]
-    if shown:
-        blocks.append(
-            Gallery(
-                "Nearly equal images", "Each test image, and beside it the train image.", [("", shown)], paired=True
-            )
-        )
+    keyed = [d for d in store["duplicates"] if d.get("test_key")]
+    if shown := [(d[f"{split}_key"], f"{split}: {d[split]}") for d in keyed for split in ("test", "train")]:
+        reads = "Each test image, and beside it the train image."
+        blocks.append(Gallery("Nearly equal images", reads, [("", shown)], paired=True))
     strange: list[list[Cell]] = [[s["split"], s["path"], s["why"]] for s in [*store["constant"], *store["skipped"]]]
     reads = (
         "Images that could not be read, or with the same features as many others (often empty or constant pictures)."
@@ -112,3 +101,26 @@ def _checks(store: Value) -> list[Block]:
         Table("Constant or broken images", reads if strange else "None was found.", ["split", "image", "why"], strange)
     )
     return blocks
+
+
+def map_figure(title: str, found: Value, groups: Sequence[int], names: Sequence[str], kind: str) -> Figure:
+    """The map `found` of `runs.store_facts.map_facts`.
+
+    Arguments:
+        groups: of each point; names: of the groups. kind: what a group is, in one word.
+    """
+    classes = found["classes"]
+    points = []
+    for (x, y, c, split, path, key), group in zip(found["points"], groups, strict=True):
+        said = classes[c] if kind == "class" else f"{names[group]}, {classes[c]}"
+        points.append(Point(x, y, f"{said}: {path}" + (" (test)" if split == "test" else ""), group, photo=key or ""))
+    says = f"{len(points)} images of {len(names)} {plural(kind)}, by {found['how']}."
+    reads = f"Each point is an image, coloured by {kind}; near ones look alike to the backbone. By {found['how']}."
+    if len(names) > MOST_NAMED:
+        reads += f" There are more {plural(kind)} than colours and shapes, so each stands for several."
+    return scatter(title, reads, says, points, groups=names if len(names) <= MOST_NAMED else ())
+
+
+def plural(kind: str) -> str:
+    """The plural of `class`, `domain`, `task`."""
+    return f"{kind}es" if kind.endswith("s") else f"{kind}s"

@@ -23,7 +23,6 @@ OUTLINES = (
 )  # round, square, triangle
 SHAPES = len(OUTLINES)
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
-_ROUND = ((1.0,), (1.0, 2.0, 5.0))  # of the ticks of logarithmic axes
 Number = float | None
 
 
@@ -43,6 +42,11 @@ def _escaped(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.1f}".removesuffix(".0")
     return str(Markup.escape(html_text(str(value))))
+
+
+def words(text: object, x: float, y: float, anchor: str, kind: str = "", **more: object) -> Markup:
+    """Text in a chart. anchor: which end of it lies at x; kind: its class."""
+    return tag("text", text, x=x, y=y, text_anchor=anchor, class_=kind, **more)
 
 
 def picture(
@@ -79,21 +83,19 @@ class Scale:
         return self.start + (self.end - self.start) * ((at - low) / (high - low) if high > low else 0.5)
 
     def ticks(self) -> list[float]:
-        """About five round values; powers of ten where the axis is logarithmic."""
+        """About five round values; powers of ten where the axis is logarithmic and reaches over some."""
         if self.log:
-            powers = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
-            inside = [
-                [f * 10.0**p for p in powers for f in fs if self.low <= f * 10.0**p <= self.high] for fs in _ROUND
-            ]
-            found = next((values for values in inside if len(values) > 2), None)
-            return Scale(self.low, self.high, 0, 1).ticks() if found is None else found[:: ceil(len(found) / 6)]
+            powers = [10.0**p for p in range(floor(log10(self.low)), ceil(log10(self.high)) + 1)]
+            for factors in ((1,), (1, 2, 5)):
+                found = [f * power for power in powers for f in factors if self.low <= f * power <= self.high]
+                if len(found) > 2:
+                    return found[:: ceil(len(found) / 6)]
         if self.high <= self.low:
             return [self.low]
         rough = (self.high - self.low) / 5
         unit = 10 ** floor(log10(rough))
         step = next(unit * factor for factor in (1, 2, 2.5, 5, 10) if unit * factor >= rough * 0.999)
-        first = ceil(self.low / step - 1e-9)
-        return [number * step for number in range(first, floor(self.high / step + 1e-9) + 1)]
+        return [n * step for n in range(ceil(self.low / step - 1e-9), floor(self.high / step + 1e-9) + 1)]
 
 
 def scale(values: Sequence[Number], start: float, end: float, *, log: bool = False, least: float = 0.0) -> Scale:
@@ -130,21 +132,21 @@ def axes(
     names: Mapping[float, str] | None = None,
 ) -> list[Markup]:
     """Grid, ticks and titles. names: of values of x that are not to be read as numbers."""
-    names = names or {}
-    marks = []
+    names, marks = names or {}, list[Markup]()
     for value in y.ticks():
-        at = y(value)
-        marks.append(tag("line", x1=x.start, x2=x.end, y1=at, y2=at, class_="grid"))
-        marks.append(tag("text", number(value), x=x.start - 5, y=at + 4, text_anchor="end"))
+        marks.append(tag("line", x1=x.start, x2=x.end, y1=y(value), y2=y(value), class_="grid"))
+        marks.append(words(number(value), x.start - 5, y(value) + 4, "end"))
     for value in x.ticks() if x_ticks is None else x_ticks:
-        shown = names.get(value) or number(value)
-        marks.append(tag("text", shown, x=x(value), y=y.start + 15, text_anchor="middle"))
+        marks.append(words(names.get(value) or number(value), x(value), y.start + 15, "middle"))
     marks.append(tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis"))
-    marks.append(tag("text", x_title, x=(x.start + x.end) / 2, y=y.start + 32, text_anchor="middle", class_="name"))
-    middle = (y.start + y.end) / 2
-    turned = f"rotate(-90 11 {middle:.1f})"
-    marks.append(tag("text", y_title, x=11, y=middle, text_anchor="middle", class_="name", transform=turned))
-    return marks
+    return marks + axis_names(x_title, (x.start + x.end) / 2, y.start, y_title, (y.start + y.end) / 2)
+
+
+def axis_names(x_title: str, x: float, bottom: float, y_title: str = "", y: float = 0.0) -> list[Markup]:
+    """The titles of the axes, below the chart and, if there is one, turned at its left."""
+    turned = {"transform": f"rotate(-90 11 {y:.1f})"}
+    below = words(x_title, x, bottom + 32, "middle", "name")
+    return [below, *([words(y_title, 11, y, "middle", "name", **turned)] if y_title else [])]
 
 
 _CIVIDIS = ("#00224e", "#213d6b", "#4a546c", "#696970", "#898578", "#a59c74", "#c9b869", "#fee838")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Section, Table, Value
+from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Table, Value, origin_facts, repeat_facts
 from tosca_cache.report.pages.charts import Bar, Point, bars, scatter
 from tosca_cache.report.pages.parallel import parallel_blocks
-from tosca_cache.report.pages.provenance import origin_facts, repeat_facts
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
 from tosca_cache.report.sweeps import plain, point_words
@@ -38,13 +37,13 @@ def sweep_part(sweep: Value) -> Part:
         ("command", sweep.get("command") or "not recorded"),
         ("ledger", sweep["path"]),
     ]
-    sections = [Section("Choice", _choice(sweep, report))] if report else []
+    sections = [("Choice", _choice(sweep, report))] if report else []
     for group in sweep["groups"]:
         if group.get("report"):
-            sections.append(Section(f"Report: {group['how']}", [_settings(group, metric)]))
+            sections.append((f"Report: {group['how']}", [_settings(group, metric)]))
         else:
-            sections.append(Section(f"Search: {group['how']}", _group(group, metric)))
-    sections.append(Section("Provenance", _provenance(sweep)))
+            sections.append((f"Search: {group['how']}", _group(group, metric)))
+    sections.append(("Provenance", _provenance(sweep)))
     return Part(sweep["name"], "Sweep", about, numbers, _warnings(sweep, report), sections)
 
 
@@ -87,20 +86,20 @@ def _choice(sweep: Value, report: Value) -> list[Block]:
 
 
 def _fresh_runs(found: Sequence[Value], metric: str) -> Figure:
-    shown = [_point(f["name"], f["name"], f[metric], colour=n) for n, f in enumerate(found)]
-    rows: list[list[Cell]] = [[f["name"], f[metric]["mean"], f[metric]["spread"], f["seeds"], f["lost"]] for f in found]
-    numbers = Table("", "", ["setting", "mean", "spread", "seeds", "lost"], rows)
+    shown = [
+        _point(f["name"], f["name"], f[metric], [f[metric]["spread"], f["seeds"], f["lost"]], n)
+        for n, f in enumerate(found)
+    ]
     reads = "Fresh runs on all train rows, scored on test rows; lines are one standard deviation over the seeds."
-    title = "Chosen and base setting"
-    chart = bars(title, "; ".join(bar.tip for bar in shown), shown, metric.replace("_", " "), from_zero=False)
-    return Figure(title, reads, chart, numbers)
+    columns, says = ["setting", "mean", "spread", "seeds", "lost"], "; ".join(bar.tip for bar in shown)
+    return bars("Chosen and base setting", reads, says, shown, metric.replace("_", " "), columns, from_zero=False)
 
 
-def _point(label: str, name: str, value: Value, colour: int = 0) -> Bar:
+def _point(label: str, name: str, value: Value, more: Sequence[Cell], colour: int = 0) -> Bar:
     """A mean with one standard deviation on both sides."""
     mean, spread = value["mean"], value["spread"]
     low, high = (None, None) if mean is None or spread is None else (mean - spread, mean + spread)
-    return Bar(label, mean, low, high, colour=colour, tip=f"{name}: {with_spread(mean, spread)}")
+    return Bar(label, mean, low, high, colour=colour, tip=f"{name}: {with_spread(mean, spread)}", more=more)
 
 
 def _group(group: Value, metric: str) -> list[Block]:
@@ -134,53 +133,37 @@ def _value(value: object) -> Cell:
 
 
 def _effect(effect: Value) -> Figure:
-    rows: list[list[Cell]] = [[lv["label"], lv["mean"], lv["spread"], lv["n"], lv["best"]] for lv in effect["levels"]]
-    key = effect["key"]
-    found = [_point(lv["label"], f"{key} {lv['label']}", lv) for lv in effect["levels"]]
-    best = max(effect["levels"], key=lambda level: level["mean"])
+    key, levels = effect["key"], effect["levels"]
+    found = [_point(lv["label"], f"{key} {lv['label']}", lv, [lv["spread"], lv["n"], lv["best"]]) for lv in levels]
+    best = max(levels, key=lambda level: level["mean"])
     says = f"The best mean is {best['mean']:.2f} at {best['label']}; the means differ by {effect['reach']:.2f} points."
-    numbers = Table("", "", [effect["key"], "mean", "spread", "cells", "best"], rows)
     reads = (
         "Mean over all cells with the value, whatever the other parameters are; lines are one standard deviation. "
         + says
     )
-    return Figure(
-        f"Effect of {effect['key']}",
-        reads,
-        bars(f"Effect of {effect['key']}", says, found, "score (%)", from_zero=False),
-        numbers,
-    )
+    columns = [key, "mean", "spread", "cells", "best"]
+    return bars(f"Effect of {key}", reads, says, found, "score (%)", columns, from_zero=False)
 
 
 def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
     """Accuracy against what it costs."""
-    found = []
-    for key, title, x_title, log in (
-        ("seconds", "Accuracy against time", "train seconds a cell", True),
-        ("sparsity", "Accuracy against sparsity", "percent of the modules' weights near 0 (at most 0.001)", False),
+    found, near_zero = [], "percent of the modules' weights near 0 (at most 0.001)"
+    for key, title, x_title, better in (
+        ("seconds", "Accuracy against time", "train seconds a cell", "left."),
+        ("sparsity", "Accuracy against sparsity", near_zero, "right: few weights, many right."),
     ):
-        values = [(s.get(key), s) for s in settings]
+        values, log = [(s.get(key), s) for s in settings], key == "seconds"
         pairs = [(float(v), s) for v, s in values if isinstance(v, int | float) and (v > 0 or not log)]
         if len({v for v, _ in pairs}) < 2:
             continue
-        points = [
-            Point(
-                v,
-                s["mean"],
-                f"{point_words(s['point'])}: {with_spread(s['mean'], s['spread'])}, {x_title.split(' (')[0]} {number(v)}",
-                mark=s["mark"],
-            )
-            for v, s in pairs
-        ]
+        points = []
+        for v, s in pairs:
+            said = f"{with_spread(s['mean'], s['spread'])}, {x_title.split(' (')[0]} {number(v)}"
+            points.append(Point(v, s["mean"], f"{point_words(s['point'])}: {said}", mark=s["mark"]))
         best = max(pairs, key=lambda pair: pair[1]["mean"])
         says = f"The best setting, {best[1]['mean']:.2f}, is at {number(best[0])}."
-        chart = scatter(title, says, points, x_title, metric.replace("_", " "), log=log)
-        reads = (
-            "Each point is a setting, its mean over the seeds; best is up and to the left."
-            if key == "seconds"
-            else "Each point is a setting, its mean over the seeds; best is up and to the right: few weights, many right."
-        )
-        found.append(Figure(title, reads, chart))
+        reads = f"Each point is a setting, its mean over the seeds; best is up and to the {better}"
+        found.append(scatter(title, reads, says, points, x_title, metric.replace("_", " "), log=log))
     return found
 
 
@@ -213,6 +196,6 @@ def _provenance(sweep: Value) -> list[Block]:
     repeat = [
         ("the sweep", sweep.get("command")),
         ("the chosen setting", f"tosca train --config {chosen}"),
-        ("every cell's numbers", f"tosca sweep show {ledger} --csv"),
+        ("every setting's numbers", f"tosca export-runs {ledger} --to csv"),
     ]
     return [*blocks, repeat_facts(repeat)]
