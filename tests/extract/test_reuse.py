@@ -22,9 +22,8 @@ from tosca_cache.errors import DatasetError, StoreError, ToscaWarning
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.parts import extract_part, join
+from tosca_cache.extract.parts import extract_part
 from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.extract.request import ExtractRequest, command
 from tosca_cache.store import Part, list_stores
 from tosca_cache.store.layout import object_key
 
@@ -296,7 +295,7 @@ def test_gone_on_with_the_end_is_the_same_alone_or_in_parts(old, tiny, cache, tm
         extract_part(replace(parts), Part.parse(part))  # each like a process of its own
     said = capsys.readouterr().err
     assert ": 15 views of 5 images" in said and "left to compute: 15 views of 5 images" in said
-    for store in (broken, join(replace(parts))):
+    for store in (broken, replace(parts).run(show_progress=False)):
         assert tree(store.path) == tree(whole.path)
         assert store.provenance["reused"] == whole.provenance["reused"]
 
@@ -353,5 +352,3 @@ def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, 
     table = tosca("cache", "info", grown, columns=80, code=0).output
     assert first.name in "".join(table.split("│")).replace("\n", "").replace(" ", "")
     tosca("train", "--store", grown, "--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1, code=0)
-    asked = ExtractRequest("digits", Path("cache"), options=ExtractOptions(reuse=False, views=3))
-    assert command(asked) == "tosca extract --dataset digits --root cache --views 3 --no-reuse"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -14,7 +13,7 @@ from tosca_cache.datasets.transforms import REFERENCE_SIZE, TransformSpec
 from tosca_cache.devices import free_memory
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.store import SPLITS, StoreSpec, StoreWriter
+from tosca_cache.store import SPLITS, StoreSpec
 
 PIXEL_BYTES = 4  # float32
 MOST_VIEWS = (1 << 16) - 1  # what a store can hold, besides the clean one
@@ -98,13 +97,12 @@ def store_spec(
     )
 
 
-def numerics(path: Path, backbone: Backbone, options: ExtractOptions) -> dict[str, Any]:
-    """What the last bits depend on besides the fingerprint; an unfinished store keeps its batch size if none is given.
+def numerics(backbone: Backbone, batch_size: int | None = None) -> dict[str, Any]:
+    """What the last bits depend on besides the fingerprint; batch_size: None for the default one.
 
     Raises `UsageError` for a batch whose pixels alone take more memory than is free.
     """
-    recorded = None if options.restart else StoreWriter.recorded_numerics(path)
-    batch_size = options.batch_size or (recorded or {}).get("batch_size") or default_batch_size(backbone)
+    batch_size = batch_size or default_batch_size(backbone)
     needed, free = batch_size * 3 * backbone.image_size**2 * PIXEL_BYTES, free_memory(backbone.device)
     if needed > free:
         raise UsageError(

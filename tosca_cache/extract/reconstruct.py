@@ -7,7 +7,7 @@ those of the fingerprint: features of other weights or images cannot be compared
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,6 @@ def rebuild(path: Path, plan: Plan, provenance: Mapping[str, Any], sources: Sour
 
 def other_numerics(plan: Plan, extraction: Extraction) -> list[str]:
     """What is different here of what the last bits depend on: one line each, with both values."""
-    here = numerics(extraction.root, extraction.backbone, replace(extraction.options, restart=True))
+    here = numerics(extraction.backbone, extraction.options.batch_size)
     pairs = [(key, plan.numerics.get(key), value) for key, value in here.items()]
     return [f"{key}: the store has {canonical(a)}, here it is {canonical(b)}" for key, a, b in pairs if a != b]

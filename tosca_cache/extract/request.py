@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions, refuse_option
 from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
 from tosca_cache.extract.pieces import Kept
-from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.store import Store
+from tosca_cache.extract.pipeline import Extraction
 
 _CHOICES = {  # None goes with the dataset
     "normalise": (None, "timm", "none"),
@@ -121,24 +119,6 @@ def default_normalisation(dataset: str, backbone: str) -> str:
     return "none" if published and resolve_name(backbone)[0] == reference else "timm"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The finished store, and whether it was finished already when asked for."""
-
-    store: Store
-    was_there: bool
-
-
-def run_request(request: ExtractRequest, *, show_progress: bool = True) -> Outcome:
-    """Extracts what is asked for; raises what `extract.pipeline.extract` raises, and what loading does."""
-    asked = prepare(request)
-    was_there = asked.path.exists()
-    store = extract(
-        asked.dataset, asked.backbone, asked.root, asked.options, source=source(request), show_progress=show_progress
-    )
-    return Outcome(store, was_there)
-
-
 def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:
     """Loads the dataset, which may be called otherwise, and the backbone; raises what loading does."""
     dataset, backbone = request.load_dataset(name), request.load_backbone()
@@ -146,7 +126,8 @@ def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:
         normalise = _as_adapted(request, dataset, backbone.adapted)
     else:
         normalise = (request.normalise or default_normalisation(request.dataset, backbone.name)) == "timm"
-    return Extraction(dataset, backbone, request.root, replace(request.options, normalise=normalise))
+    options = replace(request.options, normalise=normalise)
+    return Extraction(dataset, backbone, request.root, options, source(request))
 
 
 def _as_adapted(request: ExtractRequest, dataset: ImageDataset, adapted: Adaptation) -> bool:
@@ -182,26 +163,3 @@ def source(request: ExtractRequest) -> dict[str, Any]:
     if request.max_pixels != MAX_PIXELS:
         found["max_pixels"] = request.max_pixels
     return found
-
-
-def command(request: ExtractRequest) -> str:
-    """The `tosca extract` command that asks for this, without what only says how to run it."""
-    words = ["tosca", "extract"]
-    for asked, left_out in ((request, ("options",)), (request.options, ("normalise", "restart", "workers"))):
-        for item in fields(asked):
-            value = getattr(asked, item.name)
-            name = item.name.replace("_", "-").replace("normalise", "normalize")
-            if item.name not in left_out and value != item.default:
-                words += {True: [f"--{name}"], False: [f"--no-{name}"]}.get(value, [f"--{name}", str(value)])
-    return shlex.join(words)
-
-
-def refuse_restart(request: ExtractRequest, option: str, what: str) -> None:
-    """Raises `UsageError` for a restart, which would throw away what other processes have done."""
-    if request.options.restart:
-        raise UsageError(
-            f"{option} with --restart would throw away {what}",
-            where="--restart",
-            remedy="leave one of them out; to begin anew, remove the unfinished store (`tosca cache ls`) "
-            "while no part is running, then run the parts without --restart",
-        )
