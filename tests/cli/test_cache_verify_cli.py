@@ -31,7 +31,7 @@ def store(made, tmp_path):
 def test_a_good_store_and_what_cannot_be_compared(store, made, tmp_path):
     result = tosca("cache", "verify", store, "--recompute", 4, code=0)
     assert "nothing is wrong" in result.output
-    assert "4 views computed again: within the tolerance of 1e-03" in result.output
+    assert "4 images computed again: within the tolerance of 1e-03" in result.output
     facts = json.loads(tosca("cache", "verify", store.name, "--root", store.parent, "--recompute", 3, "--json").stdout)
     assert facts["ok"] and facts["recompute"]["compared"] == 3 and facts["problems"] == []
     other = shutil.copytree(made[0] / "set", tmp_path / "other")

@@ -41,11 +41,8 @@ digits --weights nowhere.bin.gz | 1 | nowhere.bin.gz
 digits --background black | 2 | --background | no files
 digits --duplicates drop | 2 | --duplicates | digits
 digits --part 0/4 | 2 | --part | i from 1 to n
-digits --part 1/2 --join | 2 | --part cannot be combined with --join
 digits --part 1/2 --jobs 2 | 2 | --part cannot be combined with --jobs
-digits --join --jobs 2 | 2 | --join cannot be combined with --jobs
-digits --part 1/2 --restart | 2 | --restart | other parts have done
-digits --join --restart | 2 | --restart
+digits --part 1/2 --restart | 2 | --part cannot be combined with --restart
 digits --jobs 0 | 2 | --jobs
 digits --jobs 100000 | 2 | --jobs 100000 would start 100000 processes | give at most
 folder --orientation sideways | 2 | --orientation | upright or stored

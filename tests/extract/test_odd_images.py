@@ -15,7 +15,7 @@ from tosca_cache.errors import DatasetError, ImageError
 from tosca_cache.extract.compare import recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions, store_spec
 from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.reconstruct import Sources, rebuild
+from tosca_cache.extract.recompute import extraction_again
 from tosca_cache.store import find_store, open_store, store_path
 from tosca_cache.store.verify import verify_store
 
@@ -66,10 +66,10 @@ def test_whatever_changes_features_changes_the_fingerprint(folder, tiny, tmp_pat
 
 
 def recomputed(store, weights):
-    """The dataset that is found again, and all views of the store computed from it."""
-    again = rebuild(store.path, store.manifest.plan, store.provenance, Sources(weights=weights))
+    """The dataset that is found again, and all of the store computed from it."""
+    again = extraction_again(store, {"weights": weights})
     found = recompute_sample(again.dataset, again.backbone, store, 10**6, 1993)
-    assert len(found) == 2 * store.rows("train") + store.rows("test") and not any(one.problem for one in found)
+    assert len(found) == store.rows("train") + store.rows("test") and not any(one.problem for one in found)
     return again.dataset
 
 

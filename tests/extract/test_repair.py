@@ -18,8 +18,7 @@ from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.reconstruct import Sources, rebuild
-from tosca_cache.extract.repair import repair_store
+from tosca_cache.extract.recompute import extraction_again, repair_store
 from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store
 
@@ -33,7 +32,7 @@ def small_shards(monkeypatch):
 
 @pytest.fixture
 def sources(shapes, tiny_weights):
-    return Sources(dataset=shapes.root, weights=tiny_weights)
+    return {"dataset": shapes.root, "weights": tiny_weights}
 
 
 @pytest.fixture(scope="session")
@@ -66,49 +65,45 @@ def test_deviations_of_zeros():
     assert found.tolist() == [pytest.approx(0.5 / 29.25**0.5), 0.0, np.inf]
 
 
-def again(store, sources):
-    return rebuild(store.path, store.manifest.plan, store.provenance, sources)
-
-
 def recheck(extraction, store, count, seed):
     return recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
 
 
 def test_what_is_chosen_agrees_and_what_differs_is_found(store, sources, shapes, monkeypatch):
-    extraction = again(store, sources)
+    extraction = extraction_again(store, sources)
     found = recheck(extraction, store, 10**6, 1993)
-    assert len(found) == 15 * 3 + 9 and not any(one.problem for one in found)
+    assert len(found) == 15 + 9 and not any(one.problem for one in found)
     assert max(one.deviation for one in found) <= TOLERANCE["fp32"]
     first, same, other = (recheck(extraction, store, 5, seed) for seed in (1, 1, 2))
     assert [str(one) for one in first] == [str(one) for one in same] != [str(one) for one in other]
-    assert len({(one.split, one.row, one.view) for one in first}) == 5
+    assert len({(one.split, one.row) for one in first}) == 5
     original = Forward.__call__
     with monkeypatch.context() as patch:
         patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + 3 * TOLERANCE["fp32"]))
         assert all("deviates by" in one.problem for one in recheck(extraction, store, 4, 1993))
     Image.new("RGB", (31, 47)).save(Path(shapes.root, "train/class 1/002.png"))
     Path(shapes.root, "test/class 0/000.png").write_bytes(b"")
-    found = [one for one in recheck(again(store, sources), store, 10**6, 1993) if one.problem]
+    found = [one for one in recheck(extraction_again(store, sources), store, 10**6, 1993) if one.problem]
     assert {(one.path, one.problem.split(":")[0]) for one in found} == {
-        ("train/class 1/002.png", "the view has other parameters"),
+        ("train/class 1/002.png", "its views have other parameters"),
         ("test/class 0/000.png", "its image cannot be read any more"),
     }
 
 
 def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_path):
-    state = load_file(sources.weights)
+    state = load_file(sources["weights"])
     state["norm.bias"] = state["norm.bias"] + 1
     save_file(state, tmp_path / "other.safetensors")
     with pytest.raises(FingerprintMismatch, match=r"backbone.weights_digest: the store has(.|\n)*--weights"):
-        again(store, replace(sources, weights=tmp_path / "other.safetensors"))
-    renamed = replace(sources, dataset=str(shutil.copytree(shapes.root, tmp_path / "renamed")))
+        extraction_again(store, sources | {"weights": tmp_path / "other.safetensors"})
+    renamed = sources | {"dataset": str(shutil.copytree(shapes.root, tmp_path / "renamed"))}
     shutil.copy(Path(shapes.root, "train/class 1/002.png"), Path(shapes.root, "train/class 0/new.png"))
     with pytest.raises(FingerprintMismatch, match=r"dataset\.listing_digest"):
-        again(store, sources)
+        extraction_again(store, sources)
     shutil.rmtree(shapes.root)
     with pytest.raises(DatasetError):
-        again(store, sources)
-    assert again(store, renamed).dataset.name == "shapes"
+        extraction_again(store, sources)
+    assert extraction_again(store, renamed).dataset.name == "shapes"
 
 
 @pytest.mark.parametrize(
@@ -119,15 +114,15 @@ def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_pa
         ("train/views/c.2.0.0", "test/paths/c.1", "train/domains/c.2", "zarr.json"),
     ],
 )
-def test_exactly_what_is_damaged_is_made_again(store, sources, names):
+def test_exactly_what_is_damaged_is_made_extraction_again(store, sources, names):
     before = everything(store.path)
     untouched = {n: (store.path / n).stat().st_ino for n in before if n not in names}
     damage(store.path, *names)
-    repaired = repair_store(store.path, sources)
+    repaired, notes = repair_store(store.path, sources)
     assert everything(store.path) == before
     assert {name: (store.path / name).stat().st_ino for name in untouched} == untouched
-    assert repaired.changed == () and repaired.notes == ()
-    assert repair_store(store.path, sources).done == ()
+    assert repaired.changed == notes == []
+    assert repair_store(store.path, sources)[0].done == []
 
 
 def test_a_store_that_left_images_out_and_took_from_another(shapes, tiny, tmp_path, sources):
@@ -141,7 +136,7 @@ def test_a_store_that_left_images_out_and_took_from_another(shapes, tiny, tmp_pa
     for store in (first, grown):
         before = everything(store.path)
         damage(store.path, "train/features/c.0.0.0", "train/features/c.3.0.0", "train/views/c.1.0.0")
-        assert repair_store(store.path, sources).changed == ()
+        assert repair_store(store.path, sources)[0].changed == []
         assert everything(store.path) == before
 
 
@@ -153,15 +148,15 @@ def test_another_machine_may_give_other_bytes(store, sources, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + TOLERANCE["fp32"] / 2))
         patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
-        repaired = repair_store(store.path, sources)
-    assert repaired.changed == ("train/features/c.1.0.0",)
-    assert any("cpu_capability" in note for note in repaired.notes)
+        repaired, notes = repair_store(store.path, sources)
+    assert repaired.changed == ["train/features/c.1.0.0"]
+    assert any("cpu_capability" in note for note in notes)
     assert verify_store(store.path).ok
     changed = {name for name, data in everything(store.path).items() if data != before[name]}
     assert changed == {"train/features/c.1.0.0", "manifest.json", "manifest.copy.json", "provenance.json"}
     mended = open_store(store.path)
     assert mended.provenance["repairs"][0]["objects"] == ["train/features/c.1.0.0"]
-    assert not any(one.problem for one in recheck(again(mended, sources), mended, 10**6, 0))
+    assert not any(one.problem for one in recheck(extraction_again(mended, sources), mended, 10**6, 0))
 
 
 def test_interrupted_between_two_shards(store, sources):

@@ -6,7 +6,6 @@ import shutil
 import time
 import warnings
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -130,11 +129,11 @@ def test_more_views_or_fewer(old, tiny, few, cache, scratch, tmp_path, watched):
     assert_same(grown, scratch)
     assert np.array_equal(grown.features("train", views=slice(0, 3)), few.features("train"))
     # 3 of 6 views of 15 train images, 1 of 2 of 9 test images; every image once, and more for trying the source.
-    assert sum(seen["batches"]) == 15 * 3 + 9 * 1 + TRIED and max(seen["batches"]) == OPTIONS.batch_size
+    assert sum(seen["batches"]) == 15 * 3 + 9 * 1 + TRIED and max(seen["batches"]) <= OPTIONS.batch_size
     assert len(seen["opened"]) == 15 + 9 + TRIED
     digest, views = few.spec.digest(), 15 * 3 + 9
     assert grown.manifest.plan.numerics["reused"] == [digest]
-    entry = {"store": digest, "name": few.path.name, "rows": 24, "views": views, "numerics": {}}
+    entry = {"store": digest, "rows": 24, "views": views}
     assert grown.provenance["reused"] == [entry]
     shutil.copytree(scratch.path, tmp_path / "all" / scratch.path.name)
     dataset, seen = watched(old)
@@ -210,22 +209,18 @@ def test_another_backbone_transform_precision_dtype_or_device_gives_nothing(
     assert tree(grown.path) == tree(scratch.path) and "reused" not in grown.provenance, "nor does any when asked not to"
     make(old, tiny, tmp_path / "batch", replace(FEW, batch_size=24))
     grown = make(old, tiny, tmp_path / "batch")
-    assert [entry["numerics"] for entry in grown.provenance["reused"]] == [{"batch_size": 24}], "recorded, not refused"
+    assert reused(grown) == [(24, 15 * 3 + 9)], "what changes the last bits only is no hindrance"
     assert_same(grown, scratch)
 
 
-def test_a_source_that_does_not_agree_on_trial_gives_nothing(old, tiny, tmp_path, monkeypatch):
-    """Other pictures in a folder of the same name; and views that are not those of the fingerprint's seed."""
+def test_a_source_that_does_not_agree_on_trial_gives_nothing(old, tiny, tmp_path):
+    """Other pictures in a folder of the same name."""
     shutil.copytree(old.root, tmp_path / "elsewhere" / "shapes")
     for number, path in enumerate(sorted((tmp_path / "elsewhere").rglob("*.png"))):
         draw(path, Image.open(path).size, seed=100 + number)
     make(load_dataset(str(tmp_path / "elsewhere" / "shapes")), tiny, tmp_path / "pictures", FEW)
-    with monkeypatch.context() as patch:
-        patch.setattr("tosca_cache.datasets.transforms.view_seed", lambda *args, numbers=count(1): next(numbers))
-        make(old, tiny, tmp_path / "seeds", FEW)
-    for name, said in (("pictures", ".*8 images that were tried, 8 have other"), ("seeds", ".*other parameters")):
-        with pytest.warns(ToscaWarning, match=f"nothing is taken from shapes--{said}"):
-            assert source_of(old, tiny, tmp_path / name) is None
+    with pytest.warns(ToscaWarning, match="nothing is taken from shapes--.*8 images that were tried, 8 have other"):
+        assert source_of(old, tiny, tmp_path / "pictures") is None
 
 
 def test_images_that_are_newer_than_the_source(old, tiny, cache, tmp_path, capsys):
@@ -234,15 +229,13 @@ def test_images_that_are_newer_than_the_source(old, tiny, cache, tmp_path, capsy
     os.utime(path, LATER)
     grown = extract(old, tiny, cache, OPTIONS)
     said = capsys.readouterr().err
-    assert "51 views of 23 images; 1 of its images have changed since and are not taken" in said
-    assert "left to compute: 57 views of 24 images" in said
+    assert "51 views; left to compute: 57 views" in said
     assert reused(grown) == [(23, 14 * 3 + 9)]
     assert_same(grown, make(old, tiny, tmp_path / "scratch"))
     shutil.rmtree(grown.path)
     for path in Path(old.root).rglob("*.png"):
         os.utime(path, LATER)
-    with pytest.warns(ToscaWarning, match="nothing is taken from .*: 24 of its images have changed since"):
-        assert source_of(old, tiny, cache) is None
+    assert source_of(old, tiny, cache) is None
 
 
 def test_an_image_of_another_size_under_an_old_date(old, tiny, cache, tmp_path, monkeypatch):
@@ -259,18 +252,18 @@ def test_an_image_of_another_size_under_an_old_date(old, tiny, cache, tmp_path, 
     assert_same(grown, make(old, tiny, tmp_path / "scratch"))
 
 
-@pytest.mark.parametrize(("array", "lost"), [("features", 5), ("views", 5), ("paths", 15), ("gone", None)])
-def test_what_is_damaged_in_a_source_is_computed(old, tiny, few, cache, scratch, array, lost):
-    split, name, shard = ("test", "labels", 0) if array == "gone" else ("train", array, 1)
-    file = cache / few.path.name / object_key(split, name, shard)
+@pytest.mark.parametrize("array", ["features", "views", "paths", "gone"])
+def test_a_damaged_source_is_said_with_what_to_do(old, tiny, few, cache, array):
+    file = cache / few.path.name / object_key("train", "labels" if array == "gone" else array, 1)
     data = bytearray(file.read_bytes())
     data[len(data) // 4] ^= 1
     file.unlink() if array == "gone" else file.write_bytes(data)
-    with pytest.warns(ToscaWarning, match=rf"shapes--.*{name} of shard {shard} of split {split}") as said:
-        grown = extract(old, tiny, cache, OPTIONS, show_progress=False)
-    assert len(said) == 1
-    assert_same(grown, scratch)
-    assert reused(grown) == ([] if array == "gone" else [(24 - lost, (15 - lost) * 3 + 9)])
+    with pytest.raises(StoreError, match="to take features from is damaged") as said:
+        extract(old, tiny, cache, OPTIONS, show_progress=False)
+    assert f"{few.path.name} --repair" in said.value.remedy and "--no-reuse" in said.value.remedy
+    shutil.rmtree(cache / few.path.name)
+    shutil.copytree(few.path, cache / few.path.name)
+    assert reused(make(old, tiny, cache)) == [(24, 15 * 3 + 9)], "mended, the same command goes on"
 
 
 def interrupted(dataset, backbone, root, after=7):
@@ -294,32 +287,21 @@ def test_gone_on_with_the_end_is_the_same_alone_or_in_parts(old, tiny, cache, tm
     for part in ("1/5", "2/3", "1/3", "3/3"):
         extract_part(replace(parts), Part.parse(part))  # each like a process of its own
     said = capsys.readouterr().err
-    assert ": 15 views of 5 images" in said and "left to compute: 15 views of 5 images" in said
+    assert ": 15 views; left to compute: 15 views" in said
     for store in (broken, replace(parts).run(show_progress=False)):
         assert tree(store.path) == tree(whole.path)
         assert store.provenance["reused"] == whole.provenance["reused"]
 
 
-def test_the_source_is_gone_before_or_while_it_is_taken_from(old, tiny, cache, scratch, tmp_path, capsys):
-    (source,) = list_stores(shutil.copytree(cache, tmp_path / "before"))
-    state = interrupted(old, tiny, tmp_path / "before")
+def test_the_source_is_gone_before_all_is_taken(old, tiny, cache, scratch, capsys):
+    (source,) = list_stores(cache)
+    state = interrupted(old, tiny, cache)
     shutil.rmtree(source.path)
-    grown = extract(old, tiny, tmp_path / "before", OPTIONS)
+    grown = extract(old, tiny, cache, OPTIONS)
     assert f"the store {source.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
     assert_same(grown, scratch)
     taken = {"store": source.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
     assert grown.provenance["reused"] == [taken]
-    (source,), opened = list_stores(cache), count()
-
-    def opener(split, row):
-        if next(opened) == TRIED + 5:
-            shutil.rmtree(source.path)
-        return old.opener(split, row)
-
-    with pytest.warns(ToscaWarning, match=r"shapes--.* is gone; what it would have given is computed") as said:
-        grown = extract(replace(old, opener=opener), tiny, cache, OPTIONS, show_progress=False)
-    assert len(said) == 1
-    assert_same(grown, scratch)
 
 
 def test_restart_asks_again_and_no_reuse_is_refused(old, tiny, cache):
@@ -346,9 +328,9 @@ def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, 
         for number in range(2):
             draw(Path(old.root, split, "class 3", f"{number}.png"), seed=number)
     said, grown = extracted("--views", 2)
-    assert f"taken from {first.name}: 39 views of 24 images\nleft to compute: 23 views of 19 images" in said
+    assert f"taken from {first.name}: 39 views; left to compute: 23 views" in said
     found = json.loads(tosca("cache", "info", grown, "--json", code=0).output)
-    assert [(entry["name"], entry["views"]) for entry in found["provenance"]["reused"]] == [(first.name, 39)]
-    table = tosca("cache", "info", grown, columns=80, code=0).output
-    assert first.name in "".join(table.split("│")).replace("\n", "").replace(" ", "")
+    assert [(entry["store"][:10], entry["views"]) for entry in found["provenance"]["reused"]] == [
+        (first.name[-10:], 39)
+    ]
     tosca("train", "--store", grown, "--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1, code=0)

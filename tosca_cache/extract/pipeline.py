@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.compare import relative_error, source_agrees
-from tosca_cache.extract.engine import compute
+from tosca_cache.extract.engine import Group, Renderer, ShardBuffer, compute, plan_groups
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics, store_spec
-from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.progress import ImageProgress
-from tosca_cache.extract.reuse import SourceStore, choose_source, other_numerics, recorded_source, reopen_source
+from tosca_cache.extract.reuse import SourceStore, find_sources, recorded_source
 from tosca_cache.store import (
     Part,
     Shard,
@@ -131,7 +130,8 @@ class Extraction:
         """The store that something is taken from: the one that was chosen when this one was begun, if it is still there."""
         digest = recorded_source(facts)
         if digest not in self._sources:
-            self._sources[digest] = reopen_source(self.root, self.dataset, self.spec, facts)
+            found = find_sources(self.root, self.dataset, self.spec, facts["device"], digest)
+            self._sources[digest] = found[0] if found else None
         return self._sources[digest]
 
     def summary(self, writer: StoreWriter, how: str) -> list[str]:
@@ -140,15 +140,15 @@ class Extraction:
         how: who does it.
         """
         backbone, facts, done, error = self.backbone, writer.numerics, writer.done_rows, self.relative_error
-        first = (
+        lines = [
             f"{writer.path}: {writer.total_rows} images, {self.options.views} augmented views, "
             f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
             f"{facts['device']}, batch {facts['batch_size']}, {how}"
             + (f"; {done} images are done already" if done else "")
-        )
-        lines, digest, source = [first], recorded_source(facts), self.source(facts)
+        ]
+        digest, source = recorded_source(facts), self.source(facts)
         if source is not None:
-            lines += source.lines(writer.pending(), {split: 1 + n for split, n in self.options.counts.items()})
+            lines.append(source.summary(writer.pending(), {split: 1 + n for split, n in self.options.counts.items()}))
         elif digest is not None:
             lines.append(f"the store {digest[:10]}, from which some were taken when this one was begun, is gone")
         if error:
@@ -219,11 +219,7 @@ class Extraction:
         }
         rows, views = writer.taken
         if views:
-            other = self.source(writer.numerics)
-            entry: dict[str, Any] = {"store": recorded_source(writer.numerics), "rows": rows, "views": views}
-            if other is not None:
-                entry |= {"name": other.name, "numerics": other_numerics(other.store, writer.numerics)}
-            facts["reused"] = [entry]
+            facts["reused"] = [{"store": recorded_source(writer.numerics), "rows": rows, "views": views}]
         return writer.finish(facts, left_out=self.dataset.left_out)
 
     def _facts(self) -> dict[str, Any]:
@@ -239,12 +235,12 @@ class Extraction:
         if begun is not None or not self.options.reuse:
             kept = ("reused",) if self.options.reuse else ()
             return facts | {key: recorded[key] for key in kept if key in recorded}
-        agrees = partial(source_agrees, self.dataset, self.backbone, self.transform)
-        source = choose_source(self.root, self.dataset, self.spec, facts, agrees)
-        if source is None:
-            return facts
-        self._sources[source.digest] = source
-        return facts | {"reused": [source.digest]}
+        for source in find_sources(self.root, self.dataset, self.spec, facts["device"]):
+            if source.size and source_agrees(self.dataset, self.backbone, self.transform, source):
+                digest = source.store.spec.digest()
+                self._sources[digest] = source
+                return facts | {"reused": [digest]}
+        return facts
 
     @cached_property
     def _sources(self) -> dict[str | None, SourceStore | None]:

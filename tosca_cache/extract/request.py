@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.datasets import ImageDataset, known, load_dataset
+from tosca_cache.datasets import ImageDataset, known, load_dataset, resolve_data_root
 from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, parse_background
 from tosca_cache.datasets.duplicates import KEEP, POLICIES, without_duplicates
 from tosca_cache.devices import resolve_device
@@ -150,16 +150,16 @@ def _as_adapted(request: ExtractRequest, dataset: ImageDataset, adapted: Adaptat
 
 
 def source(request: ExtractRequest) -> dict[str, Any]:
-    """Where the weights come from, and how the images were chosen if they were, for the provenance."""
+    """Where weights and images come from, and how the images were chosen, for the provenance; see `extract.recompute`."""
     found: dict[str, Any] = {"weights": str(Path(request.weights).absolute()) if request.weights else "published"}
     if request.backbone is not None and is_adapted(request.backbone):
         found["adapted"] = str(Path(request.backbone).absolute())
-    if request.test_fraction is not None:
-        found["test_fraction"] = request.test_fraction
-    if request.label is not None:
-        found["label"] = request.label
-    if request.duplicates != KEEP:
-        found["duplicates"] = request.duplicates
-    if request.max_pixels != MAX_PIXELS:
-        found["max_pixels"] = request.max_pixels
+    if known(request.dataset) is not None:
+        found |= {"dataset": request.dataset, "data_root": str(resolve_data_root(request.data_root).absolute())}
+    for name in ("test_fraction", "label", "duplicates", "max_pixels"):
+        if getattr(request, name) != _DEFAULTS[name]:
+            found[name] = getattr(request, name)
     return found
+
+
+_DEFAULTS = {item.name: item.default for item in fields(ExtractRequest)}

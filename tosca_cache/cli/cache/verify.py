@@ -14,26 +14,22 @@ from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
 from tosca_cache.terminal import echo, echo_json
 
 if TYPE_CHECKING:
-    from tosca_cache.extract.reconstruct import Sources
     from tosca_cache.store import Store
     from tosca_cache.store.verify import Verification
 
 Recompute = Annotated[
-    int, typer.Option(metavar="K", help="Take K random rows and views through the backbone again, and compare.", min=0)
+    int,
+    typer.Option(metavar="K", help="Take K random images through the backbone again, and compare.", min=0),
 ]
 Repair = Annotated[bool, typer.Option("--repair", help="Mend what is damaged: from copies, or computed again.")]
-Seed = Annotated[int, typer.Option(help="Of the choice of rows and views to compute again.")]
+Seed = Annotated[int, typer.Option(help="Of the choice of images to compute again.")]
 Dataset = Annotated[
     str | None, typer.Option(help="A name, or the folder of the images.", show_default="where the store says they lay")
-]
-TestFraction = Annotated[
-    float | None, typer.Option(help="As in `tosca extract`.", show_default="what the store says, if it does")
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Weights of the backbone.", show_default="where the store says they lay"),
 ]
-Device = Annotated[str | None, typer.Option(help="Where to compute.", show_default="the kind that made the store")]
 Say = Callable[..., None]  # of a line
 
 
@@ -45,9 +41,7 @@ def verify(
     seed: Seed = 1993,
     dataset: Dataset = None,
     data_root: DataRoot = None,
-    test_fraction: TestFraction = None,
     weights: Weights = None,
-    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a store: all checksums, counts, ranges, paths and files; with exit code 1 if anything is wrong.
@@ -56,18 +50,15 @@ def verify(
     """
     path = locate(store, root)
     say: Say = _silent if as_json else echo
-    if recompute or repair:  # else torch is not needed
-        from tosca_cache.extract.reconstruct import Sources
-
-        sources = Sources(dataset, data_root, test_fraction, weights, device)
-    facts = _repair(path, sources, say) if repair else {}
+    elsewhere = {"dataset": dataset, "data_root": data_root, "weights": weights}
+    facts = _repair(path, elsewhere, say) if repair else {}
     found = _verify(path, quiet=as_json)
     facts |= found.to_dict()
     _print(found, say)
     if recompute and found.manifest is not None:
         from tosca_cache.store import Store
 
-        facts["recompute"] = _recompute(Store(found.path, found.manifest), sources, recompute, seed, say)
+        facts["recompute"] = _recompute(Store(found.path, found.manifest), elsewhere, recompute, seed, say)
         facts["ok"] = facts["ok"] and facts["recompute"]["ok"]
     if as_json:
         echo_json(facts)
@@ -97,8 +88,8 @@ def _print(found: Verification, say: Say) -> None:
         say(f"mend it: tosca cache verify {shlex.quote(str(found.path))} --repair")
 
 
-def _repair(path: Path, sources: Sources, say: Say) -> dict[str, Any]:
-    from tosca_cache.extract.repair import repair_store
+def _repair(path: Path, elsewhere: dict[str, Any], say: Say) -> dict[str, Any]:
+    from tosca_cache.extract.recompute import repair_store
 
     with byte_bar(f"verify {path.name}", quiet=say is _silent) as move:
 
@@ -106,37 +97,37 @@ def _repair(path: Path, sources: Sources, say: Say) -> dict[str, Any]:
             """A line that passes."""
             say(f"computed again: {done} of {total} damaged shards", err=True)
 
-        repaired = repair_store(path, sources, progress=move, on_shard=on_shard)
+        repaired, notes = repair_store(path, elsewhere, progress=move, on_shard=on_shard)
     for line in repaired.done:
         say(f"mended: {line}")
     if repaired.changed:
         say(f"{len(repaired.changed)} objects came out with other bytes than had been recorded, which the manifest")
         say("and the provenance say now; what the last bits depend on is different here:")
-        for line in repaired.notes or ("nothing that is recorded (other images or libraries?)",):
+        for line in notes or ("nothing that is recorded (other images or libraries?)",):
             say(f"    {line}")
-    lists = {name: list(getattr(repaired, name)) for name in ("done", "changed", "notes")}
-    return {"repair": {"before": [problem.to_dict() for problem in repaired.before.problems], **lists}}
+    lists = {"done": repaired.done, "changed": repaired.changed, "notes": notes}
+    return {"repair": {"before": [problem.to_dict() for problem in repaired.found.problems], **lists}}
 
 
-def _recompute(store: Store, sources: Sources, count: int, seed: int, say: Say) -> dict[str, Any]:
+def _recompute(store: Store, elsewhere: dict[str, Any], count: int, seed: int, say: Say) -> dict[str, Any]:
     """One more check; where it cannot be made that is said, too."""
     from tosca_cache.errors import ToscaError
     from tosca_cache.extract.compare import TOLERANCE, recompute_sample
-    from tosca_cache.extract.reconstruct import other_numerics, rebuild
+    from tosca_cache.extract.recompute import extraction_again, other_numerics
 
     try:
-        extraction = rebuild(store.path, store.manifest.plan, store.provenance, sources)
+        extraction = extraction_again(store, elsewhere)
         found = recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
     except ToscaError as error:
         say(f"recompute: could not be compared: {error}")
         return {"ok": False, "error": str(error)}
-    wrong, others = [one for one in found if one.problem], other_numerics(store.manifest.plan, extraction)
+    wrong, others = [one for one in found if one.problem], other_numerics(store, extraction)
     largest = max((one.deviation for one in found if one.deviation is not None), default=None)
     tolerance = TOLERANCE[store.spec.precision]
     verdict = f"{len(wrong)} not within the tolerance" if wrong else "within the tolerance"
     measured = "" if largest is None else f", largest deviation {largest:.1e}"
-    elsewhere = f"; other here: {'; '.join(others)}" if others else ""
-    say(f"recompute: {len(found)} views computed again: {verdict} of {tolerance:.0e}{measured}{elsewhere}")
+    different = f"; other here: {'; '.join(others)}" if others else ""
+    say(f"recompute: {len(found)} images computed again: {verdict} of {tolerance:.0e}{measured}{different}")
     for one in wrong:
         say(f"  {one}")
     return {
