@@ -124,7 +124,7 @@ def test_a_changed_shard_is_not_what_a_store_was_made_of(tmp_path):
     assert "taken from" in tosca("extract", *how, "--views", "1", code=0).output
     for shard in (tmp_path / "d").glob("*.tar"):
         os.utime(shard, (4e9, 4e9))
-    assert "14 of its images have changed since" in tosca("extract", *how, "--views", "2", code=0).output
+    assert "taken from" not in tosca("extract", *how, "--views", "2", code=0).output
 
 
 @pytest.mark.parametrize("kind", ["arrow", "parquet"])

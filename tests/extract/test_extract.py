@@ -19,7 +19,7 @@ from tosca_cache.extract import engine
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.store import list_stores, open_store
+from tosca_cache.store import Shard, list_stores, open_store
 
 FLOAT32 = ExtractOptions(views=3, store_dtype="float32", batch_size=8, workers=2)
 
@@ -168,20 +168,22 @@ def test_what_16_bits_cost_is_recorded_and_what_they_cannot_hold_refused(shapes,
     assert "--store-dtype float32" in raised.value.remedy
 
 
-def test_work_in_flight_is_bounded(monkeypatch):
+def test_work_in_flight_is_bounded(shapes, tiny):
     """However many groups there are, and however slow the writer, only a few are begun and not yet collected."""
-    begun, most, limit = 0, 0, 6
-    with engine._pool(3) as pool:
+    buffer, begun, workers = engine.ShardBuffer.empty(Shard("train", 0, 0, 500), 1, 64), 0, 3
+    buffer.missing[:] = False
 
-        def work(item):
-            nonlocal begun
+    def groups():
+        nonlocal begun
+        for row in range(500):
             begun += 1
-            return item
+            yield engine.Group(buffer, row, row + 1)
 
-        for collected, item in enumerate(engine._ahead(pool, work, iter(range(500)), limit)):
-            assert item == collected
-            most = max(most, begun - collected)
-    assert begun == 500 and most <= limit + 1
+    transform = tiny.transform()
+    renderer = engine.Renderer(shapes, transform, 1)
+    for collected, group in enumerate(engine.compute(groups(), renderer, tiny.forward(transform), workers)):
+        assert group.start == collected and begun - collected <= workers * engine.AHEAD + 1
+    assert begun == 500
 
 
 def test_options_that_cannot_be():

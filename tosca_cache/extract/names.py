@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import torch
 
 VIT_NANO = "vit_nano"
-VIT_NANO_TAG = "glyphs_v1"
 REFERENCE_BACKBONE = "vit_base_patch16_224_in21k"
 LOCAL_TAG = "local"  # the tag of weights from a file, for a model that was named without one
 
@@ -22,7 +21,7 @@ REFERENCE_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "vit_base_patch16_224_in21k": "vit_base_patch16_224.augreg_in21k",
         "vit_base_patch16_224": "vit_base_patch16_224.augreg_in21k_ft_in1k",
-        VIT_NANO: f"{VIT_NANO}.{VIT_NANO_TAG}",
+        VIT_NANO: f"{VIT_NANO}.glyphs_v1",
     }
 )
 PRECISIONS: Mapping[str, str] = MappingProxyType({"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"})
