@@ -189,5 +189,5 @@ def test_work_in_flight_is_bounded(shapes, tiny):
 def test_options_that_cannot_be():
     wrong = {"views": -1, "test_views": -1, "batch_size": 0, "workers": 0, "store_dtype": "int8", "on_error": "ask"}
     for field, value in wrong.items():
-        with pytest.raises(UsageError, match=f"--{field.replace('_', '-')} must be"):
+        with pytest.raises(UsageError, match=f"--{field.replace('_', '-')} cannot be"):
             ExtractOptions(**{field: value})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,7 +140,7 @@ class Steps:
 
     def extract(self) -> Step:
         """The features, unless a store has them."""
-        from tosca_cache.extract.estimate import estimate
+        from tosca_cache.extract.request import estimate
 
         config, given = self.resolved.config, self.given
         asked = {"root": None if self.root == DEFAULT_ROOT else self.root, "device": self.settings["device"]}
@@ -297,8 +297,9 @@ def _call(words: tuple[str, ...]) -> None:
 def adapting(config: TrainConfig, source: ExtractRequest, counts: tuple[int, int, int] | None) -> str:
     """What an adaptation with its defaults takes. counts: train and test images and classes, if they are known."""
     from tosca_cache.adapt import AdaptRequest
-    from tosca_cache.adapt.estimate import estimate
     from tosca_cache.class_order import Protocol
+    from tosca_cache.extract.fingerprint import ExtractOptions
+    from tosca_cache.extract.request import estimate
     from tosca_cache.report.sweeps import duration
 
     if counts is None:
@@ -306,9 +307,11 @@ def adapting(config: TrainConfig, source: ExtractRequest, counts: tuple[int, int
     protocol = Protocol(increment=config.increment, init_cls=config.init_cls, seed=config.seeds[0])
     request = AdaptRequest(source, protocol, Path())
     images = counts[0] * protocol.sizes_of(counts[2])[0] // counts[2]
+    forward = estimate(replace(source, options=ExtractOptions(views=0)), images, 0).seconds
+    seconds = request.training.epochs * 3 * forward  # the backward pass takes twice the forward's products
     return (
         f"at most {request.training.epochs} epochs over about {images} train images of the first task, "
-        f"about {duration(estimate(request, images))} for these alone (by a few steps just now)"
+        f"about {duration(seconds)} for these alone (by a few passes just now)"
     )
 
 

@@ -1,13 +1,14 @@
-"""What backbones and precisions are called: the reference's names, ours, and timm's; imports no torch by itself."""
+"""What backbones, precisions and options are called, and what options may be; imports no torch by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tosca_cache.errors import UsageError
+from tosca_cache.config.checks import Kind, accept, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,20 @@ _CPU_FLAGS = frozenset(("avx512_bf16", "amx_bf16", "bf16"))  # x86, x86 with AMX
 _CPUINFO = Path("/proc/cpuinfo")
 
 
+def option(default: object, kind: Kind) -> Any:
+    """A dataclass field that stands for an option; kind: what it may be, besides None if that is the default."""
+    return field(default=default, metadata={"kind": kind})
+
+
+def check_options(asked: Any) -> None:
+    """Raises `ConfigError` for a field of a dataclass that is not of its kind, in the name of the option."""
+    for item in fields(asked):
+        value, kind = getattr(asked, item.name), item.metadata.get("kind")
+        if kind is not None and not (value is None and item.default is None):
+            flag = f"--{item.name.replace('_', '-').replace('normalise', 'normalize')}"
+            accept(kind, flag, value, flag)
+
+
 def resolve_name(name: str) -> tuple[str, str]:
     """(architecture, tag) of a name as timm writes it (`arch.tag`), or as the reference does; the tag may be empty."""
     arch, _, tag = REFERENCE_NAMES.get(name, name).partition(".")
@@ -40,12 +55,7 @@ def resolve_precision(precision: str, device: torch.device, backbone: str) -> st
 
     For `vit_nano` `auto` is fp32 everywhere: it is tiny, and the examples under it give the same numbers on every machine.
     """
-    if precision not in ("auto", *PRECISIONS):
-        raise UsageError(
-            f"there is no precision {precision!r}",
-            where="--precision",
-            remedy=f"use one of auto, {', '.join(PRECISIONS)}",
-        )
+    accept(one_of(("auto", *PRECISIONS)), "--precision", precision, "--precision")
     if precision != "auto":
         return precision
     return "bf16" if resolve_name(backbone)[0] != VIT_NANO and _has_bf16(device) else "fp32"

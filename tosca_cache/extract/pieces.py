@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tosca_cache.config.checks import Count, one_of
 from tosca_cache.errors import UsageError
+from tosca_cache.extract.names import check_options, option
 from tosca_cache.extract.tuning import SideBySide
 
 POOLS = ("cls", "mean", "cls+mean", "gem")
@@ -34,17 +36,11 @@ class Kept:
     Raises `UsageError` for anything else.
     """
 
-    layers: int = 1
-    pool: str = "cls"
+    layers: int = option(1, Count)
+    pool: str = option("cls", one_of(POOLS))
 
     def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise UsageError(
-                f"--layers must be at least 1, not {self.layers}", where="--layers", remedy="give --layers 1"
-            )
-        if self.pool not in POOLS:
-            remedy = f"use one of {', '.join(POOLS)}"
-            raise UsageError(f"there is no pooling {self.pool!r}"[:200], where="--pool", remedy=remedy)
+        check_options(self)
 
     @classmethod
     def recorded(cls, names: Sequence[str]) -> Kept:
@@ -80,10 +76,10 @@ class Kept:
     def _check(self, model: nn.Module) -> None:
         kind, blocks = type(model).__name__, getattr(model, "blocks", ())
         tokens = getattr(model, "cls_token", None) is not None and hasattr(model, "forward_intermediates")
-        for option, wants in (("--layers", self.layers > 1), ("--pool", self.pool == "cls+mean")):
+        for flag, wants in (("--layers", self.layers > 1), ("--pool", self.pool == "cls+mean")):
             if wants and not tokens:
                 remedy = "leave it out, or choose a transformer with a class token (vit_..., deit_...)"
-                raise UsageError(f"a {kind} has no [CLS] token in its blocks", where=option, remedy=remedy)
+                raise UsageError(f"a {kind} has no [CLS] token in its blocks", where=flag, remedy=remedy)
         if self.layers > 1 and self.layers > len(blocks):
             remedy = f"give --layers {len(blocks)} or fewer"
             raise UsageError(
