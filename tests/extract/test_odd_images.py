@@ -16,8 +16,7 @@ from tosca_cache.extract.compare import recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions, store_spec
 from tosca_cache.extract.pipeline import extract
 from tosca_cache.extract.recompute import extraction_again
-from tosca_cache.store import find_store, open_store, store_path
-from tosca_cache.store.verify import verify_store
+from tosca_cache.store import find_store, store_path
 
 OPTIONS = ExtractOptions(views=1, batch_size=8, workers=2)
 KEYS = {"orientation", "background", "depth"}
@@ -93,18 +92,6 @@ def test_what_it_was_made_from_is_found_again(folder, tiny, tiny_weights, tmp_pa
     assert store.rows("train") == 5
     again = recomputed(store, tiny_weights)
     assert again.root == str(tmp_path / "digits") and again.listing_digest() == dataset.listing_digest()
-
-
-def test_the_manifest_says_what_is_left_out(folder, tiny, tmp_path):
-    for number in range(120):
-        (folder / "test/class 1" / f"{number:03d}.heic").write_bytes(b"no image")
-    (folder / "train/class 0/loop").symlink_to("..")
-    store = quietly(load_dataset(str(folder)), tiny, tmp_path / "cache")
-    found = open_store(store.path).manifest.left_out
-    assert found["links to folders"].paths == ("train/class 0/loop",)
-    assert found[".heic files"].count == 120 and len(found[".heic files"].paths) == 100
-    assert found[".heic files"].paths[0] == "test/class 1/000.heic"
-    assert verify_store(store.path).ok
 
 
 def test_shapes_that_no_view_can_be_made_of(folder, tiny, tmp_path):

@@ -4,7 +4,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from extract.conftest import shards_of
@@ -54,15 +53,10 @@ def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, tmp
     backbone = replace(tiny, precision=precision)
     stores = [
         extract(shapes, backbone, tmp_path / str(size), replace(OPTIONS, batch_size=size), show_progress=False)
-        for size in (1, 2, 8, 20)
+        for size in (1, 8, 20)
     ]
     for store in stores[1:]:
         assert deviations(store.features("train"), stores[0].features("train")).max() <= TOLERANCE[precision]
-
-
-def test_deviations_of_zeros():
-    found = deviations([[3.0, 4.0], [0, 0], [1, 0]], [[3.0, 4.5], [0, 0], [0, 0]])
-    assert found.tolist() == [pytest.approx(0.5 / 29.25**0.5), 0.0, np.inf]
 
 
 def recheck(extraction, store, count, seed):
@@ -109,15 +103,22 @@ def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_pa
 @pytest.mark.parametrize(
     "names",
     [
-        ("train/features/c.1.0.0",),
+        ("train/features/c.1.0.0", "train/features/c.2.0.0"),
         ("train/features/c.3.0.0", "test/features/c.0.0.0", "train/labels/c.0", "manifest.json"),
         ("train/views/c.2.0.0", "test/paths/c.1", "train/domains/c.2", "zarr.json"),
     ],
 )
-def test_exactly_what_is_damaged_is_made_extraction_again(store, sources, names):
+def test_exactly_what_is_damaged_is_made_again(store, sources, names):
+    def stop(done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
     before = everything(store.path)
     untouched = {n: (store.path / n).stat().st_ino for n in before if n not in names}
     damage(store.path, *names)
+    with pytest.raises(KeyboardInterrupt):  # between two shards
+        repair_store(store.path, sources, on_shard=stop)
+    assert not verify_store(store.path).ok
     repaired, notes = repair_store(store.path, sources)
     assert everything(store.path) == before
     assert {name: (store.path / name).stat().st_ino for name in untouched} == untouched
@@ -157,22 +158,6 @@ def test_another_machine_may_give_other_bytes(store, sources, monkeypatch):
     mended = open_store(store.path)
     assert mended.provenance["repairs"][0]["objects"] == ["train/features/c.1.0.0"]
     assert not any(one.problem for one in recheck(extraction_again(mended, sources), mended, 10**6, 0))
-
-
-def test_interrupted_between_two_shards(store, sources):
-    before = everything(store.path)
-    names = ("train/features/c.1.0.0", "train/features/c.2.0.0")
-    damage(store.path, *names)
-
-    def stop(done, total):
-        if done == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        repair_store(store.path, sources, on_shard=stop)
-    assert {problem.where for problem in verify_store(store.path).problems} == {names[1]}
-    repair_store(store.path, sources)
-    assert everything(store.path) == before
 
 
 def test_images_of_another_size_are_not_put_in_their_place(store, sources, shapes):

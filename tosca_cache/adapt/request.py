@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -81,7 +81,8 @@ def run_adapt(request: AdaptRequest, *, show_progress: bool = True) -> Adapted:
     dataset, backbone = request.source.load_dataset(), request.source.load_backbone()
     task = first_task(dataset, request.protocol, request.training.held_out)
     plan = _plan(request, dataset, backbone, task)
-    path = inside(request.out, request.name or _name(request, dataset, backbone, plan))
+    name = f"{dataset.name}--{backbone.name}--{request.kind}--s{request.protocol.seed}"
+    path = inside(request.out, request.name or f"{name}--{sha256(canonical(plan).encode()).hexdigest()[:8]}")
     with _only_one(path):
         if path.exists():
             card = read_card(path)
@@ -168,11 +169,6 @@ def _plan(request: AdaptRequest, dataset: ImageDataset, backbone: Backbone, task
         "transform": backbone.transform(normalise == "timm").to_dict(),
         "options": options,
     }
-
-
-def _name(request: AdaptRequest, dataset: ImageDataset, backbone: Backbone, plan: Mapping[str, Any]) -> str:
-    digest = sha256(canonical(plan).encode()).hexdigest()[:8]
-    return f"{dataset.name}--{backbone.name}--{request.kind}--s{request.protocol.seed}--{digest}"
 
 
 def _card(

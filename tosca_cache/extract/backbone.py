@@ -65,8 +65,10 @@ class Backbone:
 
     def keeping(self, kept: Kept) -> Backbone:
         """The same, of which `forward` gives other pieces; raises `UsageError` for those that it has not."""
-        widths = kept.widths(self.model, self.dim)
-        return self if kept.plain else replace(self, kept=kept, widths=widths, dim=sum(widths))
+        if kept.plain:
+            return self
+        widths = kept.widths(self.model, self.image_size)
+        return replace(self, kept=kept, widths=widths, dim=sum(widths))
 
     def transform(self, normalise: bool = True) -> TransformSpec:
         """The reference's transforms at this backbone's size; without `normalise`, inputs in [0, 1] as published."""
