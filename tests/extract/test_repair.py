@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from extract.conftest import shards_of
+from extract.conftest import quietly, shards_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from trees import damage, everything
@@ -16,7 +16,6 @@ from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.pipeline import extract
 from tosca_cache.extract.recompute import extraction_again, repair_store
 from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store
@@ -39,7 +38,7 @@ def made(shapes_folder, tiny, tmp_path_factory):
     """The store of the pictures; never changed."""
     with shards_of(4):
         root = tmp_path_factory.mktemp("cache")
-        return extract(load_dataset(str(shapes_folder)), tiny, root, OPTIONS, show_progress=False)
+        return quietly(load_dataset(str(shapes_folder)), tiny, root, OPTIONS)
 
 
 @pytest.fixture
@@ -51,10 +50,7 @@ def store(made, tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, tmp_path, precision):
     backbone = replace(tiny, precision=precision)
-    stores = [
-        extract(shapes, backbone, tmp_path / str(size), replace(OPTIONS, batch_size=size), show_progress=False)
-        for size in (1, 8, 20)
-    ]
+    stores = [quietly(shapes, backbone, tmp_path / str(size), replace(OPTIONS, batch_size=size)) for size in (1, 8, 20)]
     for store in stores[1:]:
         assert deviations(store.features("train"), stores[0].features("train")).max() <= TOLERANCE[precision]
 
@@ -90,11 +86,7 @@ def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_pa
     save_file(state, tmp_path / "other.safetensors")
     with pytest.raises(FingerprintMismatch, match=r"backbone.weights_digest: the store has(.|\n)*--weights"):
         extraction_again(store, sources | {"weights": tmp_path / "other.safetensors"})
-    renamed = sources | {"dataset": str(shutil.copytree(shapes.root, tmp_path / "renamed"))}
-    shutil.copy(Path(shapes.root, "train/class 1/002.png"), Path(shapes.root, "train/class 0/new.png"))
-    with pytest.raises(FingerprintMismatch, match=r"dataset\.listing_digest"):
-        extraction_again(store, sources)
-    shutil.rmtree(shapes.root)
+    renamed = sources | {"dataset": str(Path(shapes.root).rename(tmp_path / "renamed"))}
     with pytest.raises(DatasetError):
         extraction_again(store, sources)
     assert extraction_again(store, renamed).dataset.name == "shapes"
@@ -130,8 +122,8 @@ def test_a_store_that_left_images_out_and_took_from_another(shapes, tiny, tmp_pa
     gone, skipping = Path(shapes.root, "train/class 0/001.png"), replace(OPTIONS, on_error="skip")
     whole = gone.read_bytes()
     gone.write_bytes(b"")
-    first = extract(shapes, tiny, tmp_path / "cache", skipping, show_progress=False)
-    grown = extract(shapes, tiny, tmp_path / "cache", replace(skipping, views=4), show_progress=False)
+    first = quietly(shapes, tiny, tmp_path / "cache", skipping)
+    grown = quietly(shapes, tiny, tmp_path / "cache", replace(skipping, views=4))
     assert grown.manifest.plan.numerics["reused"]
     gone.write_bytes(whole)  # it can be read by now, but was not part of the stores
     for store in (first, grown):

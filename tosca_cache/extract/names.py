@@ -67,10 +67,5 @@ def _has_bf16(device: torch.device) -> bool:
         import torch
 
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not _CPUINFO.exists():
-        return False
-    for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip().lower() in ("flags", "features"):
-            return not _CPU_FLAGS.isdisjoint(value.split())
-    return False
+    here = device.type == "cpu" and _CPUINFO.exists()
+    return here and not _CPU_FLAGS.isdisjoint(_CPUINFO.read_text(encoding="utf-8", errors="replace").split())

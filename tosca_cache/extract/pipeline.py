@@ -41,24 +41,9 @@ from tosca_cache.store import (
 from tosca_cache.store.manifest import PLAN
 from tosca_cache.workers import threads_here
 
-__all__ = ["Extraction", "extract"]
+__all__ = ["Extraction"]
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
-
-
-def extract(
-    dataset: ImageDataset,
-    backbone: Backbone,
-    root: Path,
-    options: ExtractOptions | None = None,
-    *,
-    source: Mapping[str, Any] | None = None,
-    show_progress: bool = True,
-) -> Store:
-    """The store of a dataset's features below `root`; see `Extraction`."""
-    return Extraction(dataset, backbone, root, options or ExtractOptions(), source or {}).run(
-        show_progress=show_progress
-    )
 
 
 @dataclass(frozen=True)
@@ -71,7 +56,7 @@ class Extraction:
     dataset: ImageDataset
     backbone: Backbone
     root: Path
-    options: ExtractOptions
+    options: ExtractOptions = field(default_factory=ExtractOptions)
     made_from: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -93,11 +78,6 @@ class Extraction:
     def relative_error(self) -> float | None:
         """How far the features of a few images are from float32."""
         return relative_error(self.dataset, self.backbone, self.transform)
-
-    @property
-    def workers(self) -> int:
-        """Threads."""
-        return self.options.workers or threads_here()
 
     def run(self, *, show_progress: bool = True) -> Store:
         """The store: opened if it is finished, otherwise begun or gone on with, whoever has made some of its shards.
@@ -170,7 +150,8 @@ class Extraction:
         part = writer.part.label if writer.part else ""
         begun, done = time.monotonic(), writer.done_rows
         pending, skip = writer.pending(), self.options.on_error == "skip"
-        name, how = " ".join(filter(None, ("extract", self.dataset.name, part))), f"{self.workers} workers"
+        workers = self.options.workers or threads_here()
+        name, how = " ".join(filter(None, ("extract", self.dataset.name, part))), f"{workers} workers"
         with (
             ImageProgress(name, writer.total_rows, done, quiet=not show_progress) as progress,
             # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
@@ -185,7 +166,7 @@ class Extraction:
         return {
             "seconds": round(time.monotonic() - begun, 3),
             "images": writer.done_rows - done,
-            "workers": self.workers,
+            "workers": workers,
         }
 
     def compute_groups(self, shards: Sequence[Shard], facts: Mapping[str, Any], skip: bool) -> Generator[Group]:
@@ -201,10 +182,10 @@ class Extraction:
                 source.fill(made)
             return made
 
-        pinned = self.backbone.device.type == "cuda"
+        workers, pinned = self.options.workers or threads_here(), self.backbone.device.type == "cuda"
         renderer = Renderer(self.dataset, self.transform, self.options.seed, skip=skip, pinned=pinned)
         groups = plan_groups(map(buffer, shards), facts["batch_size"])
-        return compute(groups, renderer, self.backbone.forward(self.transform), self.workers)
+        return compute(groups, renderer, self.backbone.forward(self.transform), workers)
 
     def finish(self, writer: StoreWriter, last_run: Mapping[str, Any]) -> Store:
         """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""

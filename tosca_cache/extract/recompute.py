@@ -25,9 +25,8 @@ from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.request import ExtractRequest, prepare
 from tosca_cache.store import Manifest, Shard, Store
-from tosca_cache.store.arrays import ShardRows, encode_shard
+from tosca_cache.store.arrays import ShardRows, read_small
 from tosca_cache.store.content import checked_rows
-from tosca_cache.store.disk import ObjectRecord
 from tosca_cache.store.layout import SplitLayout
 from tosca_cache.store.repair import StoreRepair, repairing
 from tosca_cache.store.spec import canonical
@@ -142,7 +141,7 @@ def repair_store(
             on_shard(number, len(damaged))
             rows = _make_again(extraction, repair.manifest, shard, compute=bool(arrays & COMPUTED))
             if arrays & COMPUTED and "views" not in arrays:
-                _refuse_other_images(repair, shard, rows)
+                _refuse_other_images(store, shard, rows)
             repair.put(rows, shard, arrays, machine)
         on_shard(len(damaged), len(damaged))
         return repair, other_numerics(store, extraction)
@@ -188,13 +187,12 @@ def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows:
     return np.concatenate(features), np.concatenate(views)
 
 
-def _refuse_other_images(repair: StoreRepair, shard: Shard, rows: ShardRows) -> None:
+def _refuse_other_images(store: Store, shard: Shard, rows: ShardRows) -> None:
     """View parameters say how large the images were; where they are not damaged, they must come out the same."""
-    layout = repair.manifest.plan.layouts[shard.split]
-    (data,) = encode_shard(layout, shard, {"views": rows.views}).values()
-    if ObjectRecord.of(data) != repair.manifest.shards[shard.split][shard.index]["views"]:
+    layout = store.manifest.plan.layouts[shard.split]
+    if not np.array_equal(rows.views, read_small(store.path, shard.split, "views", layout, shard.start, shard.stop)):
         raise StoreError(
             f"Images of shard {shard.index} of split {shard.split} have other sizes than when the store was made.",
-            where=repair.path,
+            where=store.path,
             remedy="Put the images back that it was made from, then repair again; or extract the store again.",
         )
