@@ -25,7 +25,7 @@ from tosca_cache.class_order import Protocol
 from tosca_cache.devices import describe_machine, resolve_device
 from tosca_cache.evaluate.summary import mean_and_spread
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.request import ExtractRequest, run_request
+from tosca_cache.extract.request import ExtractRequest, prepare
 from tosca_cache.extract.tuning import KINDS
 from tosca_cache.files import write_json
 from tosca_cache.store import Store
@@ -128,8 +128,9 @@ def _source(asked: argparse.Namespace, backbone: str | None, **more: Any) -> Ext
 
 def _extract(asked: argparse.Namespace, backbone: str | None, *, with_base: bool = False) -> tuple[Store, float | None]:
     begun = perf_counter()
-    done = run_request(_source(asked, backbone, with_base=with_base))
-    return done.store, None if done.was_there else perf_counter() - begun
+    extraction = prepare(_source(asked, backbone, with_base=with_base))
+    was_there, store = extraction.path.exists(), extraction.run()
+    return store, None if was_there else perf_counter() - begun
 
 
 def _adapt_request(asked: argparse.Namespace, seed: int) -> AdaptRequest:

@@ -39,7 +39,7 @@ from tosca_cache.datasets.images import open_rgb
 from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.engine import keep_freed_memory
 from tosca_cache.extract.fingerprint import ExtractOptions, default_batch_size
-from tosca_cache.extract.pipeline import extract
+from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.store import StoreWriter
 from tosca_cache.torchvision_compat import ensure_torchvision
 from tosca_cache.workers import threads_here
@@ -142,7 +142,7 @@ def extract_rate(dataset: ImageDataset, backbone: Backbone, writing: list[float]
     """Views a second of the product, into a fresh store; adds the share of the time that writing took to `writing`."""
     with tempfile.TemporaryDirectory() as root, clocked(StoreWriter, "open", "publish", "finish") as spent:
         start = perf_counter()
-        extract(dataset, backbone, Path(root), ExtractOptions(views=VIEWS), show_progress=False)
+        Extraction(dataset, backbone, Path(root), ExtractOptions(views=VIEWS)).run(show_progress=False)
         seconds = perf_counter() - start
     if writing is not None:
         writing.append(sum(spent) / seconds)

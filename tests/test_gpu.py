@@ -17,7 +17,7 @@ from tosca_cache.errors import ToscaWarning
 from tosca_cache.extract import engine as extraction
 from tosca_cache.extract.backbone import load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.pipeline import extract
+from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.learners import LEARNERS, tosca
 from tosca_cache.learners.stacked_tosca import PretrainedTosca, Source, learn_stacked
 from tosca_cache.routing import ROUTERS
@@ -178,7 +178,8 @@ def test_extraction(device, precision, tiny_weights, tmp_path):
     def features(where, precision, name):
         backbone = load_backbone("test_vit", weights=tiny_weights, img_size=32, device=where, precision=precision)
         options = ExtractOptions(views=2, batch_size=16, store_dtype="float32")
-        store = extract(few(load_dataset("digits")), backbone, tmp_path / name, options, show_progress=False)
+        extraction = Extraction(few(load_dataset("digits")), backbone, tmp_path / name, options)
+        store = extraction.run(show_progress=False)
         return store.features("train")
 
     found = features(device, precision, "device")

@@ -141,12 +141,12 @@ def test_wrong_requests(adapt, adapted, tmp_path):
     net = tmp_path / "net.safetensors"
     save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), net)
     for words, said in (
-        (("--kind", "soup"), "there is no kind 'soup'"),
+        (("--kind", "soup"), "--kind cannot be 'soup'"),
         (("--kind", "ssf", "--size", 3), "have no size"),
-        (("--optimizer", "lion"), "there is no optimizer"),
-        (("--held-out", 0.9), "share from 0 to 0.5"),
-        (("--lr", -1), "--lr is -1"),
-        (("--epochs", 0), "--epochs is 0"),
+        (("--optimizer", "lion"), "--optimizer cannot be"),
+        (("--held-out", 0.9), "at most 0.5"),
+        (("--lr", -1), "--lr cannot be -1"),
+        (("--epochs", 0), "--epochs cannot be 0"),
         (("--init-cls", 1), "one class"),
         (("--init-cls", 7), "init_cls is 7"),
         (("--lr", 1e30), "not finite"),

@@ -30,9 +30,9 @@ def store(made, tmp_path):
 def test_a_good_store_and_what_cannot_be_compared(store, made, tmp_path):
     result = tosca("cache", "verify", store, "--recompute", 4, code=0)
     assert "nothing is wrong" in result.output
-    assert "4 views computed again: within the tolerance of 1e-03" in result.output
+    assert "4 images computed again: within the tolerance of 1e-03" in result.output
     named = tosca("cache", "verify", store.name, "--root", store.parent, "--recompute", 3, code=0)
-    assert "3 views computed again" in named.output
+    assert "3 images computed again" in named.output
     other = shutil.copytree(made[0] / "set", tmp_path / "other")
     shutil.copy(other / "train/a/0.png", other / "train/a/9.png")
     result = tosca("cache", "verify", store, "--recompute", 2, "--dataset", other, code=1)

@@ -48,7 +48,7 @@ def test_an_ordinary_folder_needs_few_words_and_ctrl_c_says_how_to_go_on(run, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tosca_cache.extract.request.extract", interrupted)
+        patch.setattr("tosca_cache.extract.pipeline.Extraction.run", interrupted)
         assert "run the same command again" in run(code=130).stderr
     result = run(code=0)
     path = Path(result.stdout.strip().removeprefix("store: "))

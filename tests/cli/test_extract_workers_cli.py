@@ -1,8 +1,7 @@
-"""`tosca extract` over several workers as a user meets it: --part and --join, --jobs, and kill -9."""
+"""`tosca extract` over several workers as a user meets it: --part, --jobs, and kill -9."""
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -27,23 +26,18 @@ def run(arguments, root, *more, **how):
 
 def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    early = run(tiny_digits, tmp_path, "--join", code=1)
-    assert "no part of this store has been begun" in early.stderr
     first = run(tiny_digits, tmp_path, "--part", "2/2")
     assert "part 2/2 is done; of the whole store 4 of 8 shards" in first.stdout
     assert "unfinished: " in run(["cache", "ls"], tmp_path).stdout
-    refused = run(tiny_digits, tmp_path, "--join", code=1)
-    assert "part 1/2: 4 of 4 shards are missing" in refused.stderr
-    (command,) = (line.strip() for line in refused.stderr.splitlines() if "--part 1/2" in line)
-    last = tosca(*shlex.split(command)[1:])  # as it was said, without `tosca`
-    (line,) = (line for line in last.stdout.splitlines() if line.startswith("finish it: tosca "))
-    joined = tosca(*shlex.split(line.removeprefix("finish it: tosca ")), code=0)
-    assert joined.stdout.startswith("store: ")
+    last = run(tiny_digits, tmp_path, "--part", "1/2")
+    assert "8 of 8 shards\nfinish it: the same command without --part" in last.stdout
+    assert run(tiny_digits, tmp_path, code=0).stdout.startswith("store: ")
     assert tree(tmp_path) == undisturbed
-    for more in (["--part", "1/2"], ["--join"], ["--jobs", "2"], []):
-        with warm_loky():
-            again = run(tiny_digits, tmp_path, *more)
+    for more in (["--part", "1/2"], ["--jobs", "2"], []):
+        again = run(tiny_digits, tmp_path, *more)
         assert again.exit_code == 0 and "finished already" in again.stdout and "store: " in again.stdout
+    for more in (["--jobs", "2"], ["--restart"]):
+        assert "cannot be combined" in run(tiny_digits, tmp_path, "--part", "1/2", *more, code=2).stderr
 
 
 def test_no_more_threads_than_the_environment_allows(tiny_digits, tmp_path, monkeypatch):

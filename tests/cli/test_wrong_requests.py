@@ -38,15 +38,17 @@ digits --weights nowhere.pth | 1 | nowhere.pth
 digits --background black | 2 | --background | no files
 digits --duplicates drop | 2 | --duplicates | digits
 digits --part 0/4 | 2 | --part | i from 1 to n
-digits --part 1/2 --join | 2 | --part cannot be combined with --join
-digits --join --jobs 2 | 2 | --join cannot be combined with --jobs
-digits --part 1/2 --restart | 2 | --restart | other parts have done
+digits --part 1/2 --jobs 2 | 2 | --part cannot be combined with --jobs
+digits --part 1/2 --restart | 2 | --part cannot be combined with --restart
 digits --jobs 0 | 2 | --jobs
 digits --jobs 100000 | 2 | --jobs 100000 would start 100000 processes | give at most
-folder --orientation sideways | 2 | --orientation | upright or stored
+folder --orientation sideways | 2 | --orientation | upright, stored
+folder --depth 12 | 2 | --depth | scaled, clipped
 folder --background pinkish | 2 | --background | 'pinkish'
-folder --duplicates ask | 2 | --duplicates | keep or drop or fail
-nano --views 1000000 | 2 | --views must be at most 65535
+folder --max-pixels 0 | 2 | --max-pixels
+folder --duplicates ask | 2 | --duplicates | keep, drop, fail
+nano --views 1000000 | 2 | at most 65535
+nano --test-views 70000 | 2 | --test-views cannot be 70000
 nano --batch-size 1000000000000 | 2 | views of 32 pixels take
 nano --device meta | 2 | device 'meta' is not available
 compare simplcil | 2 | did you mean 'simplecil'?

@@ -11,6 +11,7 @@ from photos import make_image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.extract.backbone import load_backbone
+from tosca_cache.extract.pipeline import Extraction
 
 TINY = "test_vit"  # 64 wide, 160 pixels, patches of 16
 
@@ -41,6 +42,11 @@ def shapes_folder(tmp_path_factory):
 def shapes(shapes_folder, tmp_path):
     """The dataset of a copy of them."""
     return load_dataset(str(shutil.copytree(shapes_folder, tmp_path / "shapes")))
+
+
+def quietly(dataset, backbone, root, options, **source):
+    """The store."""
+    return Extraction(dataset, backbone, root, options, source).run(show_progress=False)
 
 
 @contextmanager

@@ -9,23 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from extract.conftest import breaking, shards_of
+from extract.conftest import breaking, quietly, shards_of
 from trees import tree
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.transforms import View, render
-from tosca_cache.errors import DatasetError, ImageError, StoreError, UsageError
+from tosca_cache.errors import DatasetError, ImageError, StoreError
 from tosca_cache.extract import engine
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.store import list_stores, open_store
+from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.store import Shard, list_stores, open_store
 
 FLOAT32 = ExtractOptions(views=3, store_dtype="float32", batch_size=8, workers=2)
-
-
-def quietly(dataset, backbone, root, options=FLOAT32):
-    return extract(dataset, backbone, root, options, show_progress=False)
 
 
 def test_a_store_has_labels_paths_domains_and_opens_each_image_once(shapes, shapes_folder, tiny, tmp_path):
@@ -57,7 +53,7 @@ def test_clean_features_are_those_of_one_plain_pass_and_views_those_of_their_rec
 
     resized = (v2.Resize(36, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(32))
     scaled = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(tiny.mean, tiny.std))
-    plain, store = v2.Compose([*resized, *scaled]), quietly(shapes, tiny, tmp_path)
+    plain, store = v2.Compose([*resized, *scaled]), quietly(shapes, tiny, tmp_path, FLOAT32)
     for split in ("train", "test"):
         images = torch.stack([plain(shapes.open(split, row)) for row in range(len(shapes.splits[split]))])
         with torch.inference_mode():
@@ -86,7 +82,7 @@ def test_a_finished_store_is_opened_without_a_forward_pass_and_another_request_i
     paths = [Extraction(shapes, tiny, tmp_path, replace(FLOAT32, **change)).path for change in changes]
     assert len(set(paths)) == len(changes)
     assert quietly(shapes, tiny, tmp_path, replace(FLOAT32, views=2)).path == paths[1]
-    store = quietly(shapes, tiny, tmp_path)
+    store = quietly(shapes, tiny, tmp_path, FLOAT32)
     first = tree(store.path)
     assert store.path == paths[0]
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
@@ -98,7 +94,7 @@ def test_a_finished_store_is_opened_without_a_forward_pass_and_another_request_i
 def whole(shapes_folder, tiny, tmp_path_factory):
     """What comes out in shards of 4 rows without an interruption."""
     with shards_of(4):
-        return tree(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole")).path)
+        return tree(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole"), FLOAT32).path)
 
 
 @pytest.fixture
@@ -119,13 +115,13 @@ def test_what_is_done_stays_and_the_end_is_the_same(whole, shapes, tiny, tmp_pat
         done.append(summary.done_rows)
     assert done == sorted(done)
     rest = breaking(shapes, 24 - done[-1])  # opens no image of a shard that is done
-    assert tree(quietly(rest, tiny, tmp_path / "broken").path) == whole
+    assert tree(quietly(rest, tiny, tmp_path / "broken", FLOAT32).path) == whole
 
 
 @pytest.mark.usefixtures("small_shards")
 def test_the_batch_size_is_kept_unless_another_is_asked_for(shapes, tiny, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        quietly(breaking(shapes, 12), tiny, tmp_path)
+        quietly(breaking(shapes, 12), tiny, tmp_path, FLOAT32)
     shutil.copytree(tmp_path, tmp_path / "copy")
     with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 8, now 4"):
         quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4))
@@ -137,11 +133,11 @@ def test_the_batch_size_is_kept_unless_another_is_asked_for(shapes, tiny, tmp_pa
 
 def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
     """A truncated one in train, an empty one in test; then all of a class."""
-    whole, skipping = quietly(shapes, tiny, tmp_path / "whole"), replace(FLOAT32, on_error="skip")
+    whole, skipping = quietly(shapes, tiny, tmp_path / "whole", FLOAT32), replace(FLOAT32, on_error="skip")
     for path, content in (("train/class 1/002.png", b"\x89PNG\r\n"), ("test/class 0/000.png", b"")):
         Path(shapes.root, path).write_bytes(content)
     with pytest.raises(ImageError, match=r"002\.png"):
-        quietly(shapes, tiny, tmp_path / "failed")
+        quietly(shapes, tiny, tmp_path / "failed", FLOAT32)
     assert [store.state for store in list_stores(tmp_path / "failed")] == ["unfinished"]
     store = quietly(shapes, tiny, tmp_path / "skipped", skipping)
     (skipped,) = store.manifest.skipped["train"]
@@ -158,7 +154,7 @@ def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
 
 
 def test_what_16_bits_cost_is_recorded_and_what_they_cannot_hold_refused(shapes, tiny, tmp_path):
-    store = quietly(shapes, replace(tiny, precision="bf16"), tmp_path)
+    store = quietly(shapes, replace(tiny, precision="bf16"), tmp_path, FLOAT32)
     assert 0 < store.provenance["relative_error_against_float32"] < 0.02
     assert open_store(store.path).spec.precision == "bf16"
     model = copy.deepcopy(tiny.model)
@@ -168,24 +164,19 @@ def test_what_16_bits_cost_is_recorded_and_what_they_cannot_hold_refused(shapes,
     assert "--store-dtype float32" in raised.value.remedy
 
 
-def test_work_in_flight_is_bounded(monkeypatch):
+def test_work_in_flight_is_bounded(shapes, tiny):
     """However many groups there are, and however slow the writer, only a few are begun and not yet collected."""
-    begun, most, limit = 0, 0, 6
-    with engine._pool(3) as pool:
+    buffer, begun, workers = engine.ShardBuffer.empty(Shard("train", 0, 0, 500), 1, 64), 0, 3
+    buffer.missing[:] = False
 
-        def work(item):
-            nonlocal begun
+    def groups():
+        nonlocal begun
+        for row in range(500):
             begun += 1
-            return item
+            yield engine.Group(buffer, row, row + 1)
 
-        for collected, item in enumerate(engine._ahead(pool, work, iter(range(500)), limit)):
-            assert item == collected
-            most = max(most, begun - collected)
-    assert begun == 500 and most <= limit + 1
-
-
-def test_options_that_cannot_be():
-    wrong = {"views": -1, "test_views": -1, "batch_size": 0, "workers": 0, "store_dtype": "int8", "on_error": "ask"}
-    for field, value in wrong.items():
-        with pytest.raises(UsageError, match=f"--{field.replace('_', '-')} must be"):
-            ExtractOptions(**{field: value})
+    transform = tiny.transform()
+    renderer = engine.Renderer(shapes, transform, 1)
+    for collected, group in enumerate(engine.compute(groups(), renderer, tiny.forward(transform), workers)):
+        assert group.start == collected and begun - collected <= workers * engine.AHEAD + 1
+    assert begun == 500

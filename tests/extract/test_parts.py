@@ -1,19 +1,19 @@
-"""Stage one in parts: what several processes make and one joins is what one alone makes."""
+"""Stage one in parts: what several processes make and one finishes is what one alone makes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from extract.conftest import breaking, shards_of
+from extract.conftest import breaking, quietly, shards_of
 from trees import tree
 
 from tosca_cache.datasets import load_dataset
-from tosca_cache.errors import DatasetError, StoreError
+from tosca_cache.errors import StoreError
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.parts import extract_part, join
-from tosca_cache.extract.pipeline import Extraction, extract
+from tosca_cache.extract.parts import extract_part
+from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.store import Part, list_stores
 
 OPTIONS = ExtractOptions(views=2, store_dtype="float32", batch_size=6, workers=1)
@@ -30,7 +30,7 @@ def alone(shapes_folder, tiny, tmp_path_factory):
     """The files that one process makes."""
     with shards_of(4):
         dataset = load_dataset(str(shapes_folder))
-        return tree(extract(dataset, tiny, tmp_path_factory.mktemp("alone"), OPTIONS, show_progress=False).path)
+        return tree(quietly(dataset, tiny, tmp_path_factory.mktemp("alone"), OPTIONS).path)
 
 
 def make(extraction, *parts):
@@ -41,12 +41,12 @@ def test_in_any_order_or_at_the_same_time(alone, shapes, tiny, tmp_path):
     parts = Extraction(shapes, tiny, tmp_path / "parts", OPTIONS)
     outcomes = make(parts, "3/3", "1/3", "2/3")
     assert [len(found.shards) - len(found.done) for found in outcomes][1:] == [2, 0]
-    assert tree(join(parts).path) == alone
+    assert tree(parts.run(show_progress=False).path) == alone
     assert [path.name for path in parts.root.iterdir()] == [parts.path.name]
     parts = Extraction(shapes, tiny, tmp_path / "threads", OPTIONS)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda part: make(parts, part), ["1/3", "2/3", "3/3"]))
-    assert tree(join(parts).path) == alone
+    assert tree(parts.run(show_progress=False).path) == alone
 
 
 def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(alone, shapes, tiny, tmp_path, monkeypatch):
@@ -57,32 +57,13 @@ def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(alone, sh
     assert begun.done_rows == 8
     other = Extraction(shapes, tiny, tmp_path / "other", OPTIONS)
     make(other, "2/3")  # a shard of 4 rows and one of 3: what is left can be made of 24 - 7 images
-    assert tree(extract(breaking(shapes, 24 - 7), tiny, other.root, OPTIONS, show_progress=False).path) == alone
+    assert tree(quietly(breaking(shapes, 24 - 7), tiny, other.root, OPTIONS).path) == alone
     make(parts, "1/2", "2/2")
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     make(parts, "1/2", "3/5")
-    store = join(parts)
-    assert make(parts, "1/2")[0].path == join(parts).path == store.path
-
-
-def test_joining_too_early_names_what_is_missing_and_the_commands(shapes, tiny, tmp_path):
-    parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
-    with pytest.raises(StoreError, match=r"no part of this store has been begun(.|\n)*tosca extract --x --part 1/n"):
-        join(parts, command="tosca extract --x")
-    with pytest.raises(KeyboardInterrupt):
-        make(replace(parts, dataset=breaking(shapes, 5)), "1/3")
-    make(parts, "3/3")
-    with pytest.raises(StoreError) as raised:
-        join(parts, command="tosca extract --x")
-    assert str(raised.value).splitlines()[:3] == [
-        "The store is not complete: 4 of 7 shards are missing.",
-        "    part 1/3: 2 of 3 shards are missing",
-        "    part 2/3: 2 of 2 shards are missing (it was never begun)",
-    ]
-    for part in ("1/3", "2/3"):
-        assert f"    tosca extract --x --part {part}" in str(raised.value).splitlines()
-    assert "--part 3/3" not in str(raised.value)
-    assert [store.state for store in list_stores(tmp_path)] == ["unfinished"]
+    assert parts.run().path == parts.run().path
+    with pytest.raises(StoreError, match="finished"):
+        make(parts, "1/2")
 
 
 def test_parts_of_other_numerics_are_refused_by_field(alone, shapes, tiny, tmp_path, monkeypatch):
@@ -97,15 +78,14 @@ def test_parts_of_other_numerics_are_refused_by_field(alone, shapes, tiny, tmp_p
     assert "batch_size" not in str(raised.value)
     make(parts, "2/2")
     monkeypatch.setattr("torch.__version__", "1.0")  # a login node may have another than the nodes that computed
-    assert tree(join(parts).path) == alone
+    assert tree(parts.run(show_progress=False).path) == alone
 
 
 def test_nobody_writes_while_parts_are_written(shapes, tiny, tmp_path):
     parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
     with parts.open_writer(Part.parse("2/3")):
         for refused in (
-            lambda: extract(shapes, tiny, tmp_path, OPTIONS, show_progress=False),
-            lambda: join(parts),
+            lambda: parts.run(show_progress=False),
             lambda: make(parts, "2/3"),
             lambda: make(parts, "1/4"),
         ):
@@ -116,15 +96,9 @@ def test_nobody_writes_while_parts_are_written(shapes, tiny, tmp_path):
 def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
     Path(shapes.root, "train/class 1/002.png").write_bytes(b"")
     options = replace(OPTIONS, on_error="skip")
-    alone = extract(shapes, tiny, tmp_path / "alone", options, show_progress=False)
+    alone = quietly(shapes, tiny, tmp_path / "alone", options)
     parts = Extraction(shapes, tiny, tmp_path / "parts", options)
     make(parts, "2/2", "1/2")
-    joined = join(parts)
+    joined = parts.run(show_progress=False)
     assert tree(joined.path) == tree(alone.path)
     assert [row.path for row in joined.manifest.skipped["train"]] == ["train/class 1/002.png"]
-    for number in range(3):
-        Path(shapes.root, f"test/class 2/{number:03d}.png").write_bytes(b"")
-    parts = Extraction(shapes, tiny, tmp_path / "empty", options)
-    make(parts, "1/2", "2/2")
-    with pytest.raises(DatasetError, match="'class 2'"):  # a class that would be left empty
-        join(parts)

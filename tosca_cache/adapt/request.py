@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,12 +16,14 @@ import torch
 from tosca_cache import __version__
 from tosca_cache.adapt.first_task import FirstTask, ImageBatches, first_task
 from tosca_cache.adapt.folder import adapted_files, finish, read_state, write_state
-from tosca_cache.adapt.training import LEARNING_RATES, Epoch, Training, TrainingOptions
+from tosca_cache.adapt.training import Epoch, Training, TrainingOptions
 from tosca_cache.class_order import Protocol
+from tosca_cache.config.checks import Count, one_of
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.adapted import AdaptedCard, is_adapted, read_card
 from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.names import check_options, option
 from tosca_cache.extract.progress import ImageProgress
 from tosca_cache.extract.request import ExtractRequest, default_normalisation
 from tosca_cache.extract.tuning import KINDS, settings_of
@@ -46,34 +48,14 @@ class AdaptRequest:
     source: ExtractRequest
     protocol: Protocol
     out: Path
-    kind: str = "adapter"
-    size: int | None = None
+    kind: str = option("adapter", one_of(KINDS))
+    size: int | None = option(None, Count)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     name: str | None = None
-    workers: int | None = None
+    workers: int | None = option(None, Count)
 
     def __post_init__(self) -> None:
-        options = self.training
-        for option, word, choices in (("--kind", self.kind, KINDS), ("--optimizer", options.optimizer, LEARNING_RATES)):
-            if word not in choices:
-                raise UsageError(
-                    f"there is no {option.lstrip('-')} {shortened(word)!r}",
-                    where=option,
-                    remedy=f"choose one of {', '.join(choices)}",
-                )
-        for option, value, fine, remedy in (
-            ("--epochs", options.epochs, options.epochs >= 1, "give 1 or more"),
-            ("--batch-size", options.batch_size, options.batch_size >= 2, "give 2 or more"),
-            ("--patience", options.patience, options.patience >= 1, "give 1 or more"),
-            ("--size", self.size, self.size is None or self.size >= 1, "give 1 or more"),
-            ("--workers", self.workers, self.workers is None or self.workers >= 1, "give 1 or more"),
-            ("--lr", options.rate, options.rate > 0, "give a number above 0"),
-            ("--scale", options.scale, options.scale > 0, "give a number above 0"),
-            ("--weight-decay", options.weight_decay, options.weight_decay >= 0, "give 0 or more"),
-            ("--held-out", options.held_out, 0 <= options.held_out <= 0.5, "give a share from 0 to 0.5"),
-        ):
-            if not fine:
-                raise UsageError(f"{option} is {value}", where=option, remedy=remedy)
+        check_options(self)
         if self.size is not None and "size" not in KINDS[self.kind]:
             raise UsageError(f"modules of the kind {self.kind} have no size", where="--size", remedy="leave it out")
         if self.source.backbone is not None and is_adapted(self.source.backbone):
@@ -99,7 +81,8 @@ def run_adapt(request: AdaptRequest, *, show_progress: bool = True) -> Adapted:
     dataset, backbone = request.source.load_dataset(), request.source.load_backbone()
     task = first_task(dataset, request.protocol, request.training.held_out)
     plan = _plan(request, dataset, backbone, task)
-    path = inside(request.out, request.name or _name(request, dataset, backbone, plan))
+    name = f"{dataset.name}--{backbone.name}--{request.kind}--s{request.protocol.seed}"
+    path = inside(request.out, request.name or f"{name}--{sha256(canonical(plan).encode()).hexdigest()[:8]}")
     with _only_one(path):
         if path.exists():
             card = read_card(path)
@@ -186,11 +169,6 @@ def _plan(request: AdaptRequest, dataset: ImageDataset, backbone: Backbone, task
         "transform": backbone.transform(normalise == "timm").to_dict(),
         "options": options,
     }
-
-
-def _name(request: AdaptRequest, dataset: ImageDataset, backbone: Backbone, plan: Mapping[str, Any]) -> str:
-    digest = sha256(canonical(plan).encode()).hexdigest()[:8]
-    return f"{dataset.name}--{backbone.name}--{request.kind}--s{request.protocol.seed}--{digest}"
 
 
 def _card(

@@ -12,23 +12,26 @@ and keeps the last epoch, as published).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le
 from torch import nn
 from torch.nn import functional
 
-from tosca_cache.adapt.first_task import FirstTask
-from tosca_cache.datasets.base import IntArray
+from tosca_cache.adapt.first_task import FirstTask, ImageBatches
+from tosca_cache.config.checks import Count, one_of
 from tosca_cache.errors import BackboneError
 from tosca_cache.extract import tuning
 from tosca_cache.extract.backbone import Forward
+from tosca_cache.extract.names import check_options, option
 from tosca_cache.seeds import derive_seed, numpy_generator
 
 LEARNING_RATES = {"sgd": 0.01, "adamw": 3e-3}
+_Positive = Annotated[float, Gt(0)]
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,19 @@ class TrainingOptions:
     twice instead of kept.
     """
 
-    epochs: int = 20
-    batch_size: int = 48
-    optimizer: str = "sgd"
-    lr: float | None = None
-    weight_decay: float = 5e-4
-    scale: float = 1.0
-    held_out: float = 0.1
-    patience: int = 5
+    epochs: int = option(20, Count)
+    batch_size: int = option(48, Annotated[int, Ge(2)])
+    optimizer: str = option("sgd", one_of(LEARNING_RATES))
+    lr: float | None = option(None, _Positive)
+    weight_decay: float = option(5e-4, Annotated[float, Ge(0)])
+    scale: float = option(1.0, _Positive)
+    held_out: float = option(0.1, Annotated[float, Ge(0), Le(0.5)])
+    patience: int = option(5, Count)
     bf16: bool = False
     checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(self)
 
     @property
     def rate(self) -> float:
@@ -68,14 +74,6 @@ class Epoch:
     def merit(self) -> tuple[float, float]:
         """Greater is better: held-out accuracy, among equals the lower loss."""
         return (self.held_out_accuracy or 0.0, -(self.held_out_loss or 0.0))
-
-
-class Batches(Protocol):
-    """Where pixels come from; see `first_task.ImageBatches`."""
-
-    def of(self, batches: Sequence[IntArray], epoch: int) -> Iterator[torch.Tensor]:
-        """Bytes [n, S, S, 3] of the rows of each batch in turn."""
-        ...
 
 
 class CosineHead(nn.Module):
@@ -174,7 +172,7 @@ class Training:
         self.optimizer.load_state_dict(packed | {"state": found})
         self.state = state
 
-    def run_epoch(self, batches: Batches, on_images: Callable[[int], None]) -> Epoch:
+    def run_epoch(self, batches: ImageBatches, on_images: Callable[[int], None]) -> Epoch:
         """One epoch over the task's rows, and a look at the held-out ones; on_images: told of images that are done."""
         number = len(self.state.history) + 1
         for group in self.optimizer.param_groups:
@@ -220,7 +218,7 @@ class Training:
         return logits
 
     @torch.no_grad()
-    def _look_at_held_out(self, batches: Batches) -> tuple[float, float] | tuple[()]:
+    def _look_at_held_out(self, batches: ImageBatches) -> tuple[float, float] | tuple[()]:
         rows, labels, size = self.task.held_rows, self.task.held_labels, self.options.batch_size
         if not len(rows):
             return ()

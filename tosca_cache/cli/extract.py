@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +13,11 @@ from tosca_cache.terminal import echo, resumable
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
+    from tosca_cache.extract.pipeline import Extraction
     from tosca_cache.extract.request import ExtractRequest
-    from tosca_cache.store import Store
+    from tosca_cache.store import Part, Store
 
-HOW = ("part", "join", "jobs")  # options that say only who does it
+HOW = ("part", "jobs")  # options that say only who does it
 DEFAULT_MAX_PIXELS = 178_956_970  # `datasets.decoding.MAX_PIXELS`, whose import would cost start-up time
 SHOWN = 10  # skipped images that are printed; the manifest lists all
 
@@ -98,11 +98,10 @@ PartOption = Annotated[
     typer.Option(
         "--part",
         metavar="i/n",
-        help="Make part i of n (i from 1 to n) of the store; other processes make the others, then --join.",
+        help="Make part i of n (i from 1 to n) of the store, beside processes that make the others.",
         show_default=False,
     ),
 ]
-Join = Annotated[bool, typer.Option("--join", help="Check that all parts are there, and finish the store.")]
 Jobs = Annotated[
     int | None, typer.Option(help="Processes of this machine that share the work.", show_default="this process alone")
 ]
@@ -149,31 +148,27 @@ def extract(
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
     reuse: Reuse = True,
     part: PartOption = None,
-    join: Join = False,
     jobs: Jobs = None,
 ) -> None:
     """Take every image of a dataset, in all its views, once through a frozen backbone, and store the features.
 
     Interrupt it at will: the same command goes on where it was, and the result is the same bit for bit; so it is with
-    several workers (--jobs, or --part and --join).
+    several workers (--jobs; or --part, and at last the command without it, which finishes the store).
     """
     given = dict(locals())
     how = {name: given[name] for name in HOW}
-    _refuse_mixtures(how)
+    _refuse_mixtures(how, restart=restart)
     with resumable("it goes on from the last finished shard"):
         _run(request_of(given), **how)
 
 
-def _refuse_mixtures(how: dict[str, Any]) -> None:
+def _refuse_mixtures(how: dict[str, Any], *, restart: bool) -> None:
     from tosca_cache.errors import UsageError
 
-    options = [f"--{name}" for name, value in how.items() if value is not None and value is not False]
-    if len(options) > 1 and options[0] in ("--part", "--join"):
-        raise UsageError(
-            f"{options[0]} cannot be combined with {options[1]}",
-            where=options[1],
-            remedy="use --part in each of several processes and then --join, or --jobs in one command",
-        )
+    other = "--jobs" if how["jobs"] is not None else "--restart" if restart else None
+    if how["part"] is not None and other:
+        remedy = "leave one of them out; to begin anew, remove the unfinished store (`tosca cache ls`) first"
+        raise UsageError(f"--part cannot be combined with {other}", where=other, remedy=remedy)
 
 
 def request_of(given: dict[str, Any]) -> ExtractRequest:
@@ -189,34 +184,31 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
     return ExtractRequest(**given, normalise=normalise, options=ExtractOptions(**how))
 
 
-def _run(request: ExtractRequest, *, part: str | None, join: bool, jobs: int | None) -> None:
-    from tosca_cache.extract.parts import run_join, run_shared
-    from tosca_cache.extract.request import run_request
+def _run(request: ExtractRequest, *, part: str | None, jobs: int | None) -> None:
+    from tosca_cache.extract.parts import run_jobs
+    from tosca_cache.extract.request import prepare
+    from tosca_cache.store import Part
 
-    if part is not None:
-        _run_part(request, part)
-        return
-    make = run_join if join else run_request if jobs is None else partial(run_shared, n_jobs=jobs)
-    outcome = make(request)
-    if outcome.was_there:
+    chosen = None if part is None else Part.parse(part)
+    asked = prepare(request)
+    was_there = asked.path.exists()
+    if was_there:
         echo("this store is finished already; nothing to do")
-    _print_skipped(outcome.store, again=outcome.was_there)
-    echo(f"store: {outcome.store.path}")
-
-
-def _run_part(request: ExtractRequest, text: str) -> None:
-    from tosca_cache.extract.parts import run_part
-    from tosca_cache.extract.request import command
-    from tosca_cache.store import Part, Store
-
-    part = Part.parse(text)
-    found = run_part(request, part)
-    if isinstance(found, Store):
-        echo(f"this store is finished already; nothing to do\nstore: {found.path}")
+    elif chosen is not None:
+        _run_part(asked, chosen)
         return
+    store = asked.run() if was_there or jobs is None else run_jobs(request, asked, jobs)
+    _print_skipped(store, again=was_there)
+    echo(f"store: {store.path}")
+
+
+def _run_part(asked: Extraction, part: Part) -> None:
+    from tosca_cache.extract.parts import extract_part
+
+    found = extract_part(asked, part)
     echo(f"{part.label} is done; of the whole store {len(found.done)} of {len(found.shards)} shards")
     if len(found.done) == len(found.shards):
-        echo(f"finish it: {command(request)} --join")
+        echo("finish it: the same command without --part")
 
 
 def _print_skipped(store: Store, *, again: bool) -> None:

@@ -100,7 +100,7 @@ def _weights(name: str) -> None:
 
     found = fetch_weights(name)
     full = ".".join(filter(None, (found["arch"], found["tag"])))
-    echo(f"{name}: {full or 'an architecture that it does not name'}, from {found['origin']}")
+    echo(f"{name}: {full}, from {found['origin']}")
     echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
-    of = f"{found['arch'] or 'ARCH'} --weights {found['file']}" if name.startswith(HUB) else full
+    of = f"{found['arch']} --weights {found['file']}" if name.startswith(HUB) else full
     echo(f"  next: tosca extract --backbone {of}")

@@ -116,9 +116,10 @@ class Steps:
 
     def adapt(self) -> Step:
         """An adapted backbone, which is called after all that it is made with; from then on it is the backbone."""
-        from tosca_cache.adapt.estimate import estimate
         from tosca_cache.cli.adapt import DEFAULT_OUT, request_of
         from tosca_cache.extract.adapted import is_adapted
+        from tosca_cache.extract.fingerprint import ExtractOptions
+        from tosca_cache.extract.request import estimate
 
         config, given = self.resolved.config, self.given
         words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
@@ -139,13 +140,15 @@ class Steps:
         if counts is None:
             return Step(words, "told when the images are there")
         images = counts[0] * request.protocol.sizes_of(counts[2])[0] // counts[2]
+        forward = estimate(replace(request.source, options=ExtractOptions(views=0)), images, 0).seconds
+        seconds = _time(3 * request.training.epochs * forward)  # backward takes twice the products of forward
         most = f"at most {request.training.epochs} epochs over about {images} train images of the first task"
-        return Step(words, f"{most}, {_time(estimate(request, images))} for these alone (by a few steps just now)")
+        return Step(words, f"{most}, {seconds} for these alone (by a few passes just now)")
 
     def extract(self) -> Step:
         """The features, unless a store has them."""
         from tosca_cache.cli.extract import request_of
-        from tosca_cache.extract.estimate import estimate
+        from tosca_cache.extract.request import estimate
 
         config = self.resolved.config
         asked = {"root": None if self.root == DEFAULT_ROOT else self.root, "device": self.settings["device"]}

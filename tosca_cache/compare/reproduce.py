@@ -20,8 +20,7 @@ from tosca_cache.evaluate.summary import to_json
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.names import resolve_name
-from tosca_cache.extract.pipeline import extract
-from tosca_cache.extract.request import ExtractRequest, prepare, source
+from tosca_cache.extract.request import ExtractRequest, prepare
 from tosca_cache.learners import LEARNERS
 from tosca_cache.store import Store, check_store, list_stores, open_store
 from tosca_cache.sweep.runner import CellReporter
@@ -197,4 +196,4 @@ def _extract(expected: Expectation, places: Places) -> Store:
     asked = prepare(request)
     same = {item.name: getattr(asked.backbone, item.name) for item in fields(Backbone)}
     backbone = Resized(**same, resize=expected.resize, interpolation=expected.interpolation)
-    return extract(asked.dataset, backbone, places.root, asked.options, source=source(request))
+    return replace(asked, backbone=backbone).run()

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,9 @@ from torch import nn
 
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.errors import BackboneError, UsageError
-from tosca_cache.extract import tuning, vit_nano
+from tosca_cache.extract import tuning
 from tosca_cache.extract.adapted import AGAIN, PARTS, Adaptation, is_adapted, read_card, read_parts
-from tosca_cache.extract.names import (
-    LOCAL_TAG,
-    PRECISIONS,
-    VIT_NANO,
-    VIT_NANO_TAG,
-    resolve_name,
-    resolve_precision,
-)
+from tosca_cache.extract.names import LOCAL_TAG, PRECISIONS, VIT_NANO, resolve_name, resolve_precision
 from tosca_cache.extract.pieces import Kept, KeptFeatures
 from tosca_cache.extract.weights import SUFFIXES, backbone_errors, load_weights_file, weights_within_reach
 from tosca_cache.text import shortened
@@ -72,8 +65,10 @@ class Backbone:
 
     def keeping(self, kept: Kept) -> Backbone:
         """The same, of which `forward` gives other pieces; raises `UsageError` for those that it has not."""
-        widths = kept.widths(self.model, self.dim)
-        return self if kept.plain else replace(self, kept=kept, widths=widths, dim=sum(widths))
+        if kept.plain:
+            return self
+        widths = kept.widths(self.model, self.image_size)
+        return replace(self, kept=kept, widths=widths, dim=sum(widths))
 
     def transform(self, normalise: bool = True) -> TransformSpec:
         """The reference's transforms at this backbone's size; without `normalise`, inputs in [0, 1] as published."""
@@ -176,11 +171,9 @@ def load_backbone(
             where="--with-base",
             remedy="give --backbone the folder that `tosca adapt` has made",
         )
-    precision = resolve_precision(precision, device, name)
-    arch, tag = resolve_name(name)
+    precision, (arch, tag) = resolve_precision(precision, device, name), resolve_name(name)
     file = Path(os.devnull) if untrained else weights  # with a file of weights, none are downloaded
-    built = _build_nano(file, img_size) if arch == VIT_NANO else _build_timm(arch, tag, file, img_size)
-    model: nn.Module = built.pop("model")
+    model, built = _create(arch, tag, file, img_size)
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     sides = patch if isinstance(patch, tuple) else (patch or 1,)
     if any(built["image_size"] % side for side in sides):
@@ -248,43 +241,33 @@ def digest(model: nn.Module) -> str:
     return total.hexdigest()
 
 
-def _build_nano(weights: Path | None, img_size: int | None) -> dict[str, Any]:
-    """Our own model and the fields of `Backbone` that describe it; without its weights if there is a file of others."""
-    size = img_size or vit_nano.IMAGE_SIZE
-    with _making(VIT_NANO):
-        model = vit_nano.create_vit_nano(pretrained=weights is None, img_size=size)
-    return {
-        "model": model,
-        "tag": VIT_NANO_TAG if weights is None else LOCAL_TAG,
-        "dim": vit_nano.DIM,
-        "image_size": size,
-        "mean": vit_nano.MEAN,
-        "std": vit_nano.STD,
-        "whole_image": vit_nano.CROP_PCT == 1.0,
-    }
-
-
-def _build_timm(arch: str, tag: str, weights: Path | None, img_size: int | None) -> dict[str, Any]:
+def _create(arch: str, tag: str, weights: Path | None, img_size: int | None) -> tuple[nn.Module, dict[str, Any]]:
     """A model of timm and the fields of `Backbone` that describe it; without its weights if there is a file of others."""
     ensure_torchvision()
     import timm
 
+    import tosca_cache.extract.vit_nano  # noqa: F401 which is a model of timm from then on
+
+    if weights is not None and arch == VIT_NANO:
+        tag = ""  # which is that of its own weights
     name = f"{arch}.{tag}" if tag else arch
     if not timm.is_model(name):
         raise _unknown(name, timm.list_models())
+    remedy = (
+        f"check the tag and --img-size; without network, give its weights with --weights FILE ({', '.join(SUFFIXES)})"
+    )
     create = partial(timm.create_model, name, pretrained=weights is None, num_classes=0)
-    with nullcontext() if weights is not None else weights_within_reach(name), _making(name):
+    making = backbone_errors(f"the backbone {name} cannot be made", "--backbone", remedy)
+    with nullcontext() if weights is not None or arch == VIT_NANO else weights_within_reach(name), making:
         model = _create_sized(create, img_size)
     config: dict[str, Any] = dict(model.pretrained_cfg)
-    published = config.get("tag") or ""
-    return {
-        "model": model,
-        "tag": tag or (published if weights is None else LOCAL_TAG),
+    return model, {
+        "tag": tag or ((config.get("tag") or "") if weights is None else LOCAL_TAG),
         "dim": int(getattr(model, "head_hidden_size", None) or model.num_features),
         "image_size": img_size or int(config["input_size"][-1]),
         "mean": tuple(config["mean"]),
         "std": tuple(config["std"]),
-        "whole_image": False,
+        "whole_image": arch == VIT_NANO,
     }
 
 
@@ -299,15 +282,8 @@ def _create_sized(create: Callable[..., Any], img_size: int | None) -> Any:
     return create()
 
 
-def _making(name: str) -> AbstractContextManager[None]:
-    remedy = (
-        f"check the tag and --img-size; without network, give its weights with --weights FILE ({', '.join(SUFFIXES)})"
-    )
-    return backbone_errors(f"the backbone {name} cannot be made", "--backbone", remedy)
-
-
 def _unknown(name: str, names: list[str]) -> BackboneError:
-    near = difflib.get_close_matches(name.partition(".")[0][:100], [VIT_NANO, *names], n=3)
+    near = difflib.get_close_matches(name.partition(".")[0][:100], names, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return BackboneError(
         f"there is no backbone called {shortened(name)!r}",

@@ -1,4 +1,4 @@
-"""Views of a finished store computed again and compared with what it has: how sources are tried and stores rechecked.
+"""Rows of a finished store computed again and compared with what it has: how sources are tried and stores rechecked.
 
 A path says which image is meant, not what is in it: another folder of the same name, files replaced under old dates, or
 another way of resizing would go unnoticed without it.
@@ -6,7 +6,9 @@ another way of resizing would go unnoticed without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -15,14 +17,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.transforms import TransformSpec, clean_view, image_views, open_image, render
-from tosca_cache.errors import ImageError, StoreError
-from tosca_cache.extract.backbone import Backbone, Forward
-from tosca_cache.extract.reuse import SourceStore, warn
+from tosca_cache.datasets.transforms import TransformSpec
+from tosca_cache.errors import ToscaWarning
+from tosca_cache.extract.backbone import Backbone
+from tosca_cache.extract.engine import Group, Renderer, ShardBuffer, compute, plan_groups
+from tosca_cache.extract.reuse import SourceStore
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.store import Store
+from tosca_cache.store import SPLITS, Shard, Store
+from tosca_cache.workers import threads_here
 
-SAMPLE = 8  # images or views that a source is tried on, and that the error against float32 is measured with
+SAMPLE = 8  # images that a source is tried on, and that the error against float32 is measured with
 # ||ours - theirs|| / ||theirs|| of a feature vector that is allowed between two computations of it, rounding to float16
 # included. Measured as the largest over 32 glyphs and 32 digits (vit_nano) and 8 photos (EfficientNet-lite0, ViT-S/14 at
 # 224 pixels), in batches of 1, 2 and all, with torch 2.13 on AVX-512 and, standing for another machine, with its kernels
@@ -33,96 +37,100 @@ TOLERANCE: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "bf16": 3e-2, "
 
 @dataclass(frozen=True)
 class Compared:
-    """One view that was computed again; `row` is the store's.
+    """One image that was computed again; `row` is the store's.
 
-    deviation: ||recomputed - stored|| / ||stored|| of its feature in the stored dtype; None if it could not be compared.
-    problem: what is wrong; empty if the deviation is within the tolerance. unreadable: its image or what
-    the store has of it cannot be read.
+    deviation: ||recomputed - stored|| / ||stored|| of its features in the stored dtype, the largest of its views; None if
+    it could not be compared. problem: what is wrong; empty if the deviation is within the tolerance. unreadable: that
+    is the image.
     """
 
     split: str
     row: int
-    view: int
     path: str
     deviation: float | None = None
     problem: str = ""
     unreadable: bool = False
 
     def __str__(self) -> str:
-        return f"row {self.row}, view {self.view} of split {self.split} ({self.path}): {self.problem or self.deviation}"
+        return f"row {self.row} of split {self.split} ({self.path}): {self.problem or self.deviation}"
 
 
-def compare_views(
-    dataset: ImageDataset, backbone: Backbone, transform: TransformSpec, source: SourceStore, numbers: Sequence[int]
-) -> Iterator[Compared]:
-    """Takes views of a source, by their numbers, through the backbone again.
+def compare_rows(
+    dataset: ImageDataset,
+    backbone: Backbone,
+    transform: TransformSpec,
+    source: SourceStore,
+    rows: Sequence[tuple[str, int]],
+) -> list[Compared]:
+    """Takes images that a source has through the backbone again, (split, row of the dataset), in the views that it gives.
 
     Compared are the parameters of the views, which must be equal, and the features, within `TOLERANCE` of the precision.
+    Raises `StoreError` if what the source has is damaged.
     """
-    batch = max(1, int(source.store.manifest.plan.numerics.get("batch_size") or 1))
-    forward = backbone.forward(transform)
-    for start in range(0, len(numbers), batch):
-        yield from _compare_batch(dataset, transform, forward, source, numbers[start : start + batch])
+    buffers = [ShardBuffer.empty(_alone(*row), source.views[row[0]], backbone.dim) for row in rows]
+    stored = []
+    for buffer in buffers:
+        source.fill(buffer)
+        stored.append((buffer.features.copy(), buffer.views.copy()))
+        buffer.missing[:] = True
+    renderer = Renderer(dataset, transform, source.store.spec.views["seed"], skip=True)
+    with closing(compute(plan_groups(buffers, 1), renderer, backbone.forward(transform), threads_here())) as computed:
+        return [_judged(dataset, source, group.buffer, *had) for group, had in zip(computed, stored, strict=True)]
+
+
+def _alone(split: str, row: int) -> Shard:
+    return Shard(split, 0, row, row + 1)
+
+
+def _judged(
+    dataset: ImageDataset, source: SourceStore, again: ShardBuffer, features: NDArray[np.float32], views: ArrayLike
+) -> Compared:
+    split, row = again.shard.split, again.shard.start
+    found = Compared(split, int(source.rows[split][row]), dataset.splits[split].paths[row])
+    if again.skipped:
+        return replace(found, problem=f"its image cannot be read any more: {again.skipped[row]}", unreadable=True)
+    if not np.array_equal(again.views, views):
+        return replace(found, problem="its views have other parameters: it is another image, or of another size")
+    deviation = float(deviations(again.features.astype(source.store.dtype), features).max())
+    tolerance = TOLERANCE[source.store.spec.precision]
+    problem = "" if deviation <= tolerance else f"deviates by {deviation:.2e}, more than {tolerance:.0e}"
+    return replace(found, deviation=deviation, problem=problem)
 
 
 def recompute_sample(dataset: ImageDataset, backbone: Backbone, store: Store, count: int, seed: int) -> list[Compared]:
-    """Takes `count` random views of a store through its backbone again (all of them if there are not as many).
+    """Takes `count` random images of a store, in all views, through its backbone again (all if there are not as many).
 
-    dataset, backbone: those that the store was made from; see `extract.reconstruct`. seed: what is chosen follows from it.
+    dataset, backbone: those that the store was made from; see `extract.recompute`. seed: what is chosen follows from it.
     """
     source = SourceStore.of_itself(store, dataset)
-    chosen = numpy_generator(seed, "verify").choice(source.size, min(count, source.size), replace=False)
+    rows, generator = source.has, numpy_generator(seed, "verify")
+    chosen = np.sort(generator.choice(len(rows), min(count, len(rows)), replace=False)).tolist()
     transform = backbone.transform(store.spec.transform.get("normalize") == "timm")
-    return list(compare_views(dataset, backbone, transform, source, np.sort(chosen).tolist()))
+    return compare_rows(dataset, backbone, transform, source, [rows[number] for number in chosen])
 
 
 def source_agrees(dataset: ImageDataset, backbone: Backbone, transform: TransformSpec, source: SourceStore) -> bool:
-    """Compares at most 8 views of a source, spread evenly over what it gives; warns if some are other ones here.
+    """Compares the clean views of at most 8 images of a source, spread evenly; warns if some are other ones here.
 
-    What cannot be read, there or here, is left out: that is said when its turn comes.
+    Images that cannot be read are left out: that is said when their turn comes.
     """
-    numbers = np.unique(np.linspace(0, source.size - 1, SAMPLE).round().astype(int)).tolist()
-    tried = [one for one in compare_views(dataset, backbone, transform, source, numbers) if not one.unreadable]
-    wrong = [one for one in tried if one.problem]
+    rows = [source.has[number] for number in _spread(len(source.has))]
+    clean = replace(source, views=dict.fromkeys(SPLITS, 1))
+    tried = compare_rows(dataset, backbone, transform, clean, rows)
+    wrong = [one for one in tried if one.problem and not one.unreadable]
     if wrong:
-        warn(
-            f"nothing is taken from {source.name}: of {len(tried)} images that were tried, {len(wrong)} have other "
-            f"features here; the first is {wrong[0]}"
+        warnings.warn(
+            f"nothing is taken from {source.store.path.name}: of {len(tried)} images that were tried, {len(wrong)} have "
+            f"other features here; the first is {wrong[0]}",
+            ToscaWarning,
+            stacklevel=2,
         )
     return not wrong
 
 
-def _compare_batch(
-    dataset: ImageDataset, transform: TransformSpec, forward: Forward, source: SourceStore, numbers: Iterable[int]
-) -> Iterator[Compared]:
-    found, pixels, stored = [], [], []
-    for split, row, view in map(source.place, numbers):
-        path, theirs = dataset.splits[split].paths[row], int(source.rows[split][row])
-        one, seed = Compared(split, theirs, view, path), source.store.spec.views["seed"]
-        try:
-            image = open_image(transform, dataset, split, row)
-            parameters = source.view_parameters(split, np.array([theirs]))[0, view]
-            feature = source.store.features(split, [theirs], view)[0, 0]
-        except (ImageError, StoreError) as error:
-            what = "its image cannot be read any more" if isinstance(error, ImageError) else "it is damaged"
-            found.append(replace(one, problem=f"{what}: {error.problem}", unreadable=True))
-            continue
-        made = image_views(transform, image, seed=seed, split=split, path=path, count=view)[view]
-        if list(made) == parameters.tolist():
-            pixels.append(render(transform, image, made))
-            stored.append(feature)
-        else:
-            one = replace(one, problem="the view has other parameters: it is another image, or of another size")
-        found.append(one)
-    again = forward(torch.from_numpy(np.stack(pixels))).cpu().numpy() if pixels else np.empty((0, 1))
-    measured = iter(deviations(again.astype(source.store.dtype), stored or again).tolist())
-    yield from (one if one.problem else _judged(one, next(measured), source.store.spec.precision) for one in found)
-
-
-def _judged(one: Compared, deviation: float, precision: str) -> Compared:
-    tolerance = TOLERANCE[precision]
-    problem = "" if deviation <= tolerance else f"deviates by {deviation:.2e}, more than {tolerance:.0e}"
-    return replace(one, deviation=deviation, problem=problem)
+def _spread(count: int) -> list[int]:
+    found: list[int] = np.unique(np.linspace(0, count - 1, SAMPLE).round().astype(int)).tolist()
+    return found
 
 
 def deviations(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
@@ -141,17 +149,11 @@ def relative_error(dataset: ImageDataset, backbone: Backbone, transform: Transfo
     """
     if backbone.precision == "fp32":
         return 0.0
-    rows = np.unique(np.linspace(0, len(dataset.splits["train"]) - 1, SAMPLE).round().astype(int))
-    pixels = []
-    for row in rows:
-        try:
-            image = open_image(transform, dataset, "train", int(row))
-        except ImageError:  # reported when its turn comes
-            continue
-        pixels.append(render(transform, image, clean_view(image.height, image.width)))
-    if not pixels:
+    renderer = Renderer(dataset, transform, 0, skip=True)
+    buffers = [ShardBuffer.empty(_alone("train", row), 1, 0) for row in _spread(len(dataset.splits["train"]))]
+    pixels = [renderer(Group(buffer, 0, 1)) for buffer in buffers]
+    shown = [one for one, buffer in zip(pixels, buffers, strict=True) if not buffer.skipped]
+    if not shown:
         return None
-    shown = torch.from_numpy(np.stack(pixels))
-    exact = backbone.forward(transform, "fp32")(shown).double()
-    features = backbone.forward(transform)(shown).double()
+    exact, features = (backbone.forward(transform, name)(torch.cat(shown)).double() for name in ("fp32", None))
     return float((features - exact).norm() / exact.norm())

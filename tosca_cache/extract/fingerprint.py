@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 
+from tosca_cache.config.checks import Count, one_of
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.transforms import REFERENCE_SIZE, TransformSpec
 from tosca_cache.devices import free_memory
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.store import SPLITS, StoreSpec, StoreWriter
+from tosca_cache.extract.names import check_options, option
+from tosca_cache.store import SPLITS, StoreSpec
 
 PIXEL_BYTES = 4  # float32
-MOST_VIEWS = (1 << 16) - 1  # what a store can hold, besides the clean one
-_LEAST = {"views": 0, "test_views": 0, "seed": 0, "batch_size": 1, "workers": 1}
-_CHOICES = {"store_dtype": ("float16", "float32"), "on_error": ("fail", "skip")}
+_Views = Annotated[int, Ge(0), Le((1 << 16) - 1)]  # what a store can hold, besides the clean one
 
 
 @dataclass(frozen=True)
@@ -39,37 +39,24 @@ class ExtractOptions:
     Raises `UsageError` for numbers and words that cannot be.
     """
 
-    views: int = 8
-    test_views: int = 0
-    seed: int = 1993
+    views: int = option(8, _Views)
+    test_views: int = option(0, _Views)
+    seed: int = option(1993, Annotated[int, Ge(0), Le(sys.maxsize)])
     normalise: bool = True
-    store_dtype: str = "float16"
-    batch_size: int | None = None
-    workers: int | None = None
-    on_error: str = "fail"
+    store_dtype: str = option("float16", one_of(("float16", "float32")))
+    batch_size: int | None = option(None, Count)
+    workers: int | None = option(None, Count)
+    on_error: str = option("fail", one_of(("fail", "skip")))
     restart: bool = False
     reuse: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
-            most = MOST_VIEWS if name.endswith("views") else sys.maxsize
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                refuse_option(name, f"at least {least}" if value < least else f"at most {most}", value)
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                refuse_option(name, " or ".join(allowed), getattr(self, name))
+        check_options(self)
 
     @property
     def counts(self) -> dict[str, int]:
         """Augmented views, a split."""
         return {"train": self.views, "test": self.test_views}
-
-
-def refuse_option(name: str, allowed: str, value: object) -> NoReturn:
-    """Raises `UsageError` for a value that an option cannot have."""
-    option = f"--{name.replace('_', '-').replace('normalise', 'normalize')}"
-    raise UsageError(f"{option} must be {allowed}, not {value!r}", where=option, remedy=f"give {option} {allowed}")
 
 
 def store_spec(
@@ -98,13 +85,12 @@ def store_spec(
     )
 
 
-def numerics(path: Path, backbone: Backbone, options: ExtractOptions) -> dict[str, Any]:
-    """What the last bits depend on besides the fingerprint; an unfinished store keeps its batch size if none is given.
+def numerics(backbone: Backbone, batch_size: int | None = None) -> dict[str, Any]:
+    """What the last bits depend on besides the fingerprint; batch_size: None for the default one.
 
     Raises `UsageError` for a batch whose pixels alone take more memory than is free.
     """
-    recorded = None if options.restart else StoreWriter.recorded_numerics(path)
-    batch_size = options.batch_size or (recorded or {}).get("batch_size") or default_batch_size(backbone)
+    batch_size = batch_size or default_batch_size(backbone)
     needed, free = batch_size * 3 * backbone.image_size**2 * PIXEL_BYTES, free_memory(backbone.device)
     if needed > free:
         raise UsageError(

@@ -1,195 +1,95 @@
-"""One store, several processes: a part each (`--part`, `--join`), or workers of one command that take parts (`--jobs`)."""
+"""One store, several processes: a part each (`--part`), or workers of one command that take parts (`--jobs`)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from tosca_cache.errors import StoreError
+from tosca_cache.errors import StoreError, ToscaError
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.progress import ImageProgress
-from tosca_cache.extract.request import ExtractRequest, Outcome, command, prepare, refuse_restart, source
-from tosca_cache.store import (
-    Part,
-    Store,
-    StoreBusy,
-    StoreInProgress,
-    StoreWriter,
-    open_store,
-    partial_path,
-    read_unfinished,
-    sweep_up,
-)
+from tosca_cache.extract.request import ExtractRequest, prepare
+from tosca_cache.store import Part, Store, StoreBusy, StoreInProgress, partial_path, read_unfinished
 from tosca_cache.store.locks import exclusive
 from tosca_cache.workers import WorkerDied, Workers
 
-SHOWN = 5  # incomplete parts that a message names
 PARTS_A_JOB = 8  # so that at the end nobody waits long for the slowest
 MOST_PARTS = 256
 TRIES = 3  # rounds in a row that end without one more shard
-PAUSE = 1.0  # seconds between two looks at the done-lists
+PAUSE = 1.0  # seconds after such a round: a worker that was killed may not have ended yet
 
 
-def run_part(request: ExtractRequest, part: Part) -> Store | StoreInProgress:
-    """Makes one part of what is asked for; see `extract_part`. Raises `UsageError` for a restart."""
-    refuse_restart(request, "--part", "what the other parts have done")
-    return extract_part(prepare(request), part)
-
-
-def run_join(request: ExtractRequest) -> Outcome:
-    """Joins the parts of what is asked for; see `join`. Raises `UsageError` for a restart."""
-    refuse_restart(request, "--join", "what is to be joined")
-    asked = prepare(request)
-    was_there = asked.path.exists()
-    return Outcome(join(asked, source=source(request), command=command(request)), was_there)
-
-
-def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = True) -> Store | StoreInProgress:
+def extract_part(extraction: Extraction, part: Part, *, show_progress: bool = True) -> StoreInProgress:
     """Makes the shards of a part that nobody has made yet; other processes may make other parts at the same time.
 
-    Returns the store as it is then, unfinished or not. Raises what `pipeline.extract` raises; `StoreBusy` if this part,
-    or all of the store, is being written.
+    Returns the unfinished store as it is then: `Extraction.run` finishes it. Raises what that raises; `StoreBusy` if this
+    part, or all of the store, is being written; `StoreError` if it is finished.
     """
-    path = extraction.path
-    if path.exists():
-        return open_store(path)
     with extraction.open_writer(part) as writer:
-        error = extraction.relative_error() if show_progress else None
-        extraction.write_shards(writer, error, part.label, show_progress=show_progress)
-    return read_unfinished(partial_path(path)) or open_store(path)
+        extraction.write_shards(writer, show_progress=show_progress)
+    return _read(extraction.path)
 
 
-def join(
-    extraction: Extraction,
-    *,
-    source: dict[str, Any] | None = None,
-    command: str = "tosca extract",
-    last_run: dict[str, Any] | None = None,
-    error: float | None = None,
-) -> Store:
-    """Checks that all shards are there, gives the store its final name, and opens it; one that is finished is opened.
-
-    command: the `tosca extract` command of this store, for messages. last_run: what the provenance says about the run.
-    error: `Extraction.relative_error`, measured here if None.
-
-    Raises `StoreError` if nothing was begun or shards are missing, naming the parts and the commands that make them;
-    `StoreBusy` while parts are being written.
-    """
-    path = extraction.path
-    if path.exists():
-        sweep_up(path)
-        return open_store(path)
-    # Nothing is computed here, so it does not matter what the bits would depend on if it were.
-    facts = StoreWriter.recorded_numerics(path)
-    if facts is None:
-        raise StoreError(
-            "There is nothing to join: no part of this store has been begun.",
-            where=partial_path(path),
-            remedy=f"Run {command} --part 1/n and the other parts first. If you have: this command must have the same "
-            "options and precision as theirs (--precision auto differs from machine to machine); see `tosca cache ls`.",
-        )
-    kept = replace(extraction, options=replace(extraction.options, restart=False))
-    with kept.open_writer(facts=facts) as writer:
-        if writer.pending():
-            raise _incomplete(_read(path), command)
-        error = extraction.relative_error() if error is None else error
-        return kept.finish(writer, source or {}, error, last_run or {})
-
-
-def _incomplete(found: StoreInProgress, command: str) -> StoreError:
-    # What is missing, in the number of parts that it takes the fewest of.
-    missing = min((found.missing(count) for count in {part.count for part in found.begun}), key=len, default={})
-    left, total = len(found.shards) - len(found.done), len(found.shards)
-    lines = [f"The store is not complete: {left} of {total} shards are missing."]
-    for part, shards in list(missing.items())[:SHOWN]:
-        begun = "" if part in found.begun else " (it was never begun)"
-        lines.append(f"    {part.label}: {len(shards)} of {len(part.of(found.shards))} shards are missing{begun}")
-    if len(missing) > SHOWN:
-        lines.append(f"    and {len(missing) - SHOWN} more parts")
-    commands = [f"    {command} --part {part}" for part in missing][:SHOWN] or [f"    {command}"]
-    return StoreError(
-        "\n".join(lines),
-        where=found.folder,
-        remedy="\n".join(["Make what is missing, then join again:", *commands]),
-    )
-
-
-def run_shared(request: ExtractRequest, n_jobs: int | None = None, *, show_progress: bool = True) -> Outcome:
+def run_jobs(request: ExtractRequest, extraction: Extraction, n_jobs: int) -> Store:
     """Extracts what is asked for in `n_jobs` processes of this machine, which take parts until every shard is done.
 
     A process that dies costs the shards that it was making; others make them. If this ends early, by an error or by Ctrl-C,
     the same call goes on.
 
-    Raises what `pipeline.extract` raises, and `WorkerDied` if workers die time and again without getting anything done.
+    Raises what `Extraction.run` raises, and `WorkerDied` if workers die time and again without getting anything done.
     """
-    started, asked = time.monotonic(), prepare(request)
-    if asked.path.exists():
-        return Outcome(open_store(asked.path), True)
+    begun, path = time.monotonic(), extraction.path
     with Workers("loky", n_jobs) as workers:
-        with asked.open_writer() as writer:
-            error = asked.relative_error()
-            lines, done = asked.summary(writer, f"{workers.n_jobs} jobs", error), writer.done_rows
-        later = replace(request, options=replace(request.options, restart=False))
-        rows = _make_all(workers, later, asked.path, lines, show_progress=show_progress)
-    seconds = round(time.monotonic() - started, 3)
-    last_run = {"seconds": seconds, "images": rows - done, "jobs": workers.n_jobs}
-    return Outcome(join(asked, source=source(request), command=command(request), last_run=last_run, error=error), False)
+        with extraction.open_writer() as writer:
+            lines, done = extraction.summary(writer, f"{n_jobs} jobs"), writer.done_rows
+        kept = replace(request.options, restart=False)
+        name = f"extract {extraction.dataset.name}"
+        with ImageProgress(name, writer.total_rows, done) as progress:
+            for line in lines:
+                progress.on_note(line)
+            _make_all(workers, replace(request, options=kept), path, progress)
+    last_run = {"seconds": round(time.monotonic() - begun, 3), "images": writer.total_rows - done, "jobs": n_jobs}
+    extraction = replace(extraction, options=replace(extraction.options, restart=False))
+    with extraction.open_writer() as writer:
+        return extraction.finish(writer, last_run)
 
 
-def make_part(request: ExtractRequest, part: Part) -> str | None:
-    """What a job does: makes one part of the store that was begun; returns who else is at it."""
-    try:
+def _make_all(workers: Workers, request: ExtractRequest, path: Path, progress: ImageProgress) -> None:
+    """Gives parts to workers until every shard is done; the store says what is, also when a worker has died."""
+    found, fruitless = _read(path), 0
+    count = max(1, min(len(found.shards), PARTS_A_JOB * workers.n_jobs, MOST_PARTS))
+    with exclusive(path, Part(count, 0)):  # who shares the parts out
+        while missing := found.missing(count):
+            problem: ToscaError = StoreBusy(
+                "Another process is making what is missing.", where=path, remedy="Run the same command again later."
+            )
+            try:
+                for _ in workers.run(_make_part, ((request, part) for part in missing)):
+                    progress.advance(_read(path).done_rows - progress.done)
+            except WorkerDied as death:
+                problem = death
+                progress.on_note(f"{death.problem.splitlines()[0]} Going on with what is missing.")
+            before, found = len(found.done), _read(path)
+            progress.advance(found.done_rows - progress.done)
+            fruitless = 0 if len(found.done) > before else fruitless + 1
+            if fruitless >= TRIES:
+                raise problem
+            time.sleep(PAUSE if fruitless else 0)
+
+
+def _make_part(request: ExtractRequest, part: Part) -> None:
+    """What a job does: makes one part of the store that was begun, unless a worker that was killed is still at it."""
+    with suppress(StoreBusy):
         extract_part(_loaded(request), part, show_progress=False)
-    except StoreBusy as busy:  # a worker that was taken for dead goes on with it
-        return busy.problem
-    return None
 
 
 @lru_cache(maxsize=1)
 def _loaded(request: ExtractRequest) -> Extraction:
     """Kept from one job of a worker to the next."""
     return prepare(request)
-
-
-def _make_all(
-    workers: Workers, request: ExtractRequest, path: Path, lines: Sequence[str], *, show_progress: bool
-) -> int:
-    """Gives parts to workers until every shard is done, showing how far they are; returns the rows of the store.
-
-    The store says what is done, so it is looked at: for progress, and for what is missing when a worker
-    has died.
-    """
-    found, stuck = _read(path), 0
-    count = max(1, min(len(found.shards), PARTS_A_JOB * workers.n_jobs, MOST_PARTS))
-    name = f"extract {found.plan.spec.dataset['name']}"
-    with (
-        exclusive(path, Part(count, 0)),  # who shares the parts out
-        ImageProgress(name, found.rows, found.done_rows, quiet=not show_progress) as progress,
-    ):
-        for line in lines:
-            progress.on_note(line)
-        while missing := found.missing(count):
-            problem: WorkerDied | StoreBusy | None = None
-            try:
-                for busy in workers.run(make_part, ((request, part) for part in missing)):
-                    problem = StoreBusy(busy, where=path) if busy else problem
-                    progress.advance(_read(path).done_rows - progress.done)
-            except WorkerDied as death:
-                problem = death
-            before, found = len(found.done), _read(path)
-            progress.advance(found.done_rows - progress.done)
-            stuck = 0 if len(found.done) > before else stuck + 1
-            if problem is not None and stuck <= 1:
-                progress.on_note(f"{problem.problem.splitlines()[0]} Going on with what is missing.")
-            # Who is busy is alive, and gets as long as it takes.
-            if stuck >= TRIES and not isinstance(problem, StoreBusy):
-                raise problem or StoreError("Workers make nothing.", where=path, remedy="Leave --jobs out.")
-            time.sleep(PAUSE if stuck else 0)
-    return found.rows
 
 
 def _read(path: Path) -> StoreInProgress:

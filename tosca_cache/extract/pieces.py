@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tosca_cache.config.checks import Count, one_of
 from tosca_cache.errors import UsageError
+from tosca_cache.extract.names import check_options, option
 from tosca_cache.extract.tuning import SideBySide
 
 POOLS = ("cls", "mean", "cls+mean", "gem")
@@ -34,17 +36,11 @@ class Kept:
     Raises `UsageError` for anything else.
     """
 
-    layers: int = 1
-    pool: str = "cls"
+    layers: int = option(1, Count)
+    pool: str = option("cls", one_of(POOLS))
 
     def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise UsageError(
-                f"--layers must be at least 1, not {self.layers}", where="--layers", remedy="give --layers 1"
-            )
-        if self.pool not in POOLS:
-            remedy = f"use one of {', '.join(POOLS)}"
-            raise UsageError(f"there is no pooling {self.pool!r}"[:200], where="--pool", remedy=remedy)
+        check_options(self)
 
     @classmethod
     def recorded(cls, names: Sequence[str]) -> Kept:
@@ -62,35 +58,33 @@ class Kept:
         last = f"gem@p={GEM_P}" if self.pool == "gem" else self.pool
         return (*(f"cls@-{block}" for block in range(self.layers, 1, -1)), last)
 
-    def widths(self, model: nn.Module, dim: int) -> tuple[int, ...]:
-        """Numbers of each piece. dim: of the backbone's own feature.
+    def widths(self, model: nn.Module, image_size: int) -> tuple[int, ...]:
+        """Numbers of each piece, as one image gives them.
 
         Raises `UsageError` for what this backbone has not: a class token in every block, so many blocks, places to pool.
         """
-        if isinstance(model, SideBySide):
-            both = (self.widths(one, dim // 2) for one in (model.base, model.adapted))
-            return tuple(a + b for a, b in zip(*both, strict=True))
-        if self.plain:
-            return (dim,)
-        self._check(model)
-        inner = int(getattr(model, "num_features", dim))
-        last = {"cls": dim, "cls+mean": dim + inner}.get(self.pool, inner)
-        return (*[int(getattr(model, "embed_dim", dim))] * (self.layers - 1), last)
+        for one in (model.base, model.adapted) if isinstance(model, SideBySide) else (model,):
+            self._check(one)
+        with torch.inference_mode():
+            image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
+            return tuple(piece.shape[1] for piece in KeptFeatures(model, self).pieces(model, image))
 
     def _check(self, model: nn.Module) -> None:
         kind, blocks = type(model).__name__, getattr(model, "blocks", ())
         tokens = getattr(model, "cls_token", None) is not None and hasattr(model, "forward_intermediates")
-        for option, wants in (("--layers", self.layers > 1), ("--pool", self.pool == "cls+mean")):
-            if wants and not tokens:
-                remedy = "leave it out, or choose a transformer with a class token (vit_..., deit_...)"
-                raise UsageError(f"a {kind} has no [CLS] token in its blocks", where=option, remedy=remedy)
-        if self.layers > 1 and self.layers > len(blocks):
-            remedy = f"give --layers {len(blocks)} or fewer"
-            raise UsageError(
-                f"the backbone has {len(blocks)} blocks, not {self.layers}", where="--layers", remedy=remedy
-            )
-        if self.pool != "cls" and not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
-            raise UsageError(f"a {kind} does not show what it pools", where="--pool", remedy="leave it out")
+        leave_out = "leave it out, or choose a transformer with a class token (vit_..., deit_...)"
+        if self.layers > 1 and not tokens:
+            flag, problem, remedy = "--layers", f"a {kind} has no [CLS] token in its blocks", leave_out
+        elif self.pool == "cls+mean" and not tokens:
+            flag, problem, remedy = "--pool", f"a {kind} has no [CLS] token in its blocks", leave_out
+        elif self.layers > 1 and self.layers > len(blocks):
+            problem = f"the backbone has {len(blocks)} blocks, not {self.layers}"
+            flag, remedy = "--layers", f"give --layers {len(blocks)} or fewer"
+        elif self.pool != "cls" and not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
+            flag, problem, remedy = "--pool", f"a {kind} does not show what it pools", "leave it out"
+        else:
+            return
+        raise UsageError(problem, where=flag, remedy=remedy)
 
 
 class KeptFeatures(nn.Module):
@@ -105,11 +99,12 @@ class KeptFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels -> pieces."""
-        return torch.cat(self._pieces(self.model, x), 1)
+        return torch.cat(self.pieces(self.model, x), 1)
 
-    def _pieces(self, model: Any, x: Tensor) -> list[Tensor]:
+    def pieces(self, model: Any, x: Tensor) -> list[Tensor]:
+        """What a model gives of pixels, each [n, width]."""
         if isinstance(model, SideBySide):
-            both = zip(self._pieces(model.base, x), self._pieces(model.adapted, x), strict=True)
+            both = zip(self.pieces(model.base, x), self.pieces(model.adapted, x), strict=True)
             return [torch.cat(pair, 1) for pair in both]
         earlier: list[Tensor] = []
         if self.kept.layers > 1:

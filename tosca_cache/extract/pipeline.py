@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.compare import relative_error, source_agrees
-from tosca_cache.extract.engine import compute
+from tosca_cache.extract.engine import Group, Renderer, ShardBuffer, compute, plan_groups
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics, store_spec
-from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.progress import ImageProgress
-from tosca_cache.extract.reuse import SourceStore, choose_source, other_numerics, recorded_source, reopen_source
+from tosca_cache.extract.reuse import SourceStore, find_sources, recorded_source
 from tosca_cache.store import (
     Part,
     Shard,
@@ -35,56 +34,30 @@ from tosca_cache.store import (
     StoreWriter,
     open_store,
     partial_path,
+    read_unfinished,
     store_path,
     sweep_up,
 )
 from tosca_cache.store.manifest import PLAN
 from tosca_cache.workers import threads_here
 
-__all__ = ["extract"]
+__all__ = ["Extraction"]
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
 
 
-def extract(
-    dataset: ImageDataset,
-    backbone: Backbone,
-    root: Path,
-    options: ExtractOptions | None = None,
-    *,
-    source: dict[str, Any] | None = None,
-    show_progress: bool = True,
-) -> Store:
-    """The store of a dataset's features below `root`: opened if it is finished, otherwise begun or gone on with.
-
-    A shard that is written stays, whatever happens next; the same call goes on after it, and the finished store is the
-    same, bit for bit, as if nothing had happened.
-
-    Arguments:
-        source: where weights and images came from, kept in the provenance.
-
-    Raises:
-        ImageError: an image cannot be read and `options.on_error` is `fail`.
-        StoreError: the disk refuses, someone else is writing this store, or an unfinished one was begun differently.
-    """
-    extraction = Extraction(dataset, backbone, root, options or ExtractOptions())
-    if extraction.path.exists():
-        sweep_up(extraction.path)
-        return open_store(extraction.path)
-    with extraction.open_writer() as writer:
-        error = extraction.relative_error()
-        last_run = extraction.write_shards(writer, error, show_progress=show_progress)
-        return extraction.finish(writer, source or {}, error, last_run)
-
-
 @dataclass(frozen=True)
 class Extraction:
-    """What is to become which store below `root`."""
+    """What is to become which store below `root`.
+
+    made_from: where weights and images came from, kept in the provenance.
+    """
 
     dataset: ImageDataset
     backbone: Backbone
     root: Path
-    options: ExtractOptions
+    options: ExtractOptions = field(default_factory=ExtractOptions)
+    made_from: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def transform(self) -> TransformSpec:
@@ -101,22 +74,34 @@ class Extraction:
         """Where the finished store will be."""
         return store_path(self.root, self.spec)
 
-    @property
-    def workers(self) -> int:
-        """Threads."""
-        return self.options.workers or threads_here()
+    @cached_property
+    def relative_error(self) -> float | None:
+        """How far the features of a few images are from float32."""
+        return relative_error(self.dataset, self.backbone, self.transform)
 
-    def open_writer(self, part: Part | None = None, facts: Mapping[str, Any] | None = None) -> StoreWriter:
-        """Begins the store or goes on with it; see `StoreWriter.open` for what it raises.
+    def run(self, *, show_progress: bool = True) -> Store:
+        """The store: opened if it is finished, otherwise begun or gone on with, whoever has made some of its shards.
 
-        facts: what the bits depend on; those of this process, and the stores that something is taken from, if None.
+        A shard that is written stays, whatever happens next; the same call goes on after it, and the finished store is the
+        same, bit for bit, as if nothing had happened.
+
+        Raises `ImageError` for an image that cannot be read if `options.on_error` is `fail`; `StoreError` if the disk
+        refuses, someone else is writing this store, or an unfinished one was begun differently.
         """
+        if self.path.exists():
+            sweep_up(self.path)
+            return open_store(self.path)
+        with self.open_writer() as writer:
+            return self.finish(writer, self.write_shards(writer, show_progress=show_progress))
+
+    def open_writer(self, part: Part | None = None) -> StoreWriter:
+        """Begins the store or goes on with it; see `StoreWriter.open` for what it raises."""
         return StoreWriter.open(
             self.path,
             self.spec,
             class_names=self.dataset.class_names,
             domain_names=self.dataset.domain_names,
-            numerics=facts or self._facts(),
+            numerics=self._facts(),
             restart=self.options.restart,
             part=part,
         )
@@ -125,28 +110,25 @@ class Extraction:
         """The store that something is taken from: the one that was chosen when this one was begun, if it is still there."""
         digest = recorded_source(facts)
         if digest not in self._sources:
-            self._sources[digest] = reopen_source(self.root, self.dataset, self.spec, facts)
+            found = find_sources(self.root, self.dataset, self.spec, facts["device"], digest)
+            self._sources[digest] = found[0] if found else None
         return self._sources[digest]
 
-    def relative_error(self) -> float | None:
-        """How far the features of a few images are from float32."""
-        return relative_error(self.dataset, self.backbone, self.transform)
-
-    def summary(self, writer: StoreWriter, how: str, error: float | None) -> list[str]:
+    def summary(self, writer: StoreWriter, how: str) -> list[str]:
         """Which images become what, how, and where; what is taken from another store; and what else there is to know.
 
-        how: who does it. error: see `relative_error`.
+        how: who does it.
         """
-        backbone, facts, done = self.backbone, writer.numerics, writer.done_rows
-        first = (
+        backbone, facts, done, error = self.backbone, writer.numerics, writer.done_rows, self.relative_error
+        lines = [
             f"{writer.path}: {writer.total_rows} images, {self.options.views} augmented views, "
             f"{backbone.name}.{backbone.tag} at {backbone.image_size} pixels in {backbone.precision} on "
             f"{facts['device']}, batch {facts['batch_size']}, {how}"
             + (f"; {done} images are done already" if done else "")
-        )
-        lines, digest, source = [first], recorded_source(facts), self.source(facts)
+        ]
+        digest, source = recorded_source(facts), self.source(facts)
         if source is not None:
-            lines += source.lines(writer.pending(), {split: 1 + n for split, n in self.options.counts.items()})
+            lines.append(source.summary(writer.pending(), {split: 1 + n for split, n in self.options.counts.items()}))
         elif digest is not None:
             lines.append(f"the store {digest[:10]}, from which some were taken when this one was begun, is gone")
         if error:
@@ -163,22 +145,19 @@ class Extraction:
             lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"] if found else []
         return lines
 
-    def write_shards(
-        self, writer: StoreWriter, error: float | None, part: str = "", *, show_progress: bool
-    ) -> dict[str, Any]:
-        """Computes and publishes the writer's pending shards, and shows how far it is; returns facts about this run.
-
-        error: see `relative_error`. part: which part of the store the writer writes, if not all of it.
-        """
+    def write_shards(self, writer: StoreWriter, *, show_progress: bool) -> dict[str, Any]:
+        """Computes and publishes the writer's pending shards, and shows how far it is; returns facts about this run."""
+        part = writer.part.label if writer.part else ""
         begun, done = time.monotonic(), writer.done_rows
         pending, skip = writer.pending(), self.options.on_error == "skip"
-        name, how = " ".join(filter(None, ("extract", self.dataset.name, part))), f"{self.workers} workers"
+        workers = self.options.workers or threads_here()
+        name, how = " ".join(filter(None, ("extract", self.dataset.name, part))), f"{workers} workers"
         with (
             ImageProgress(name, writer.total_rows, done, quiet=not show_progress) as progress,
             # Closed, so that workers have stopped when an error or Ctrl-C leaves this function.
             closing(self.compute_groups(pending, writer.numerics, skip)) as computed,
         ):
-            for line in self.summary(writer, ", ".join(filter(None, (part, how))), error) if show_progress else ():
+            for line in self.summary(writer, ", ".join(filter(None, (part, how)))) if show_progress else ():
                 progress.on_note(line)
             for group in computed:
                 progress.advance(group.stop - group.start)
@@ -187,7 +166,7 @@ class Extraction:
         return {
             "seconds": round(time.monotonic() - begun, 3),
             "images": writer.done_rows - done,
-            "workers": self.workers,
+            "workers": workers,
         }
 
     def compute_groups(self, shards: Sequence[Shard], facts: Mapping[str, Any], skip: bool) -> Generator[Group]:
@@ -203,47 +182,46 @@ class Extraction:
                 source.fill(made)
             return made
 
-        pinned = self.backbone.device.type == "cuda"
+        workers, pinned = self.options.workers or threads_here(), self.backbone.device.type == "cuda"
         renderer = Renderer(self.dataset, self.transform, self.options.seed, skip=skip, pinned=pinned)
         groups = plan_groups(map(buffer, shards), facts["batch_size"])
-        return compute(groups, renderer, self.backbone.forward(self.transform), self.workers)
+        return compute(groups, renderer, self.backbone.forward(self.transform), workers)
 
-    def finish(
-        self, writer: StoreWriter, source: Mapping[str, Any], error: float | None, last_run: Mapping[str, Any]
-    ) -> Store:
+    def finish(self, writer: StoreWriter, last_run: Mapping[str, Any]) -> Store:
         """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""
         _check_classes_left(self.dataset, writer.skipped)
         facts: dict[str, Any] = {
             "tosca_cache": __version__,
             "begun": _begun(writer),
-            "source": {**source, "data": self.dataset.listed_in or self.dataset.root},
-            "relative_error_against_float32": error,
+            "source": {**self.made_from, "data": self.dataset.listed_in or self.dataset.root},
+            "relative_error_against_float32": self.relative_error,
             "machine": describe_machine(self.backbone.device),
             "last_run": dict(last_run),
         }
         rows, views = writer.taken
         if views:
-            other = self.source(writer.numerics)
-            entry: dict[str, Any] = {"store": recorded_source(writer.numerics), "rows": rows, "views": views}
-            if other is not None:
-                entry |= {"name": other.name, "numerics": other_numerics(other.store, writer.numerics)}
-            facts["reused"] = [entry]
+            facts["reused"] = [{"store": recorded_source(writer.numerics), "rows": rows, "views": views}]
         return writer.finish(facts, left_out=self.dataset.left_out)
 
     def _facts(self) -> dict[str, Any]:
-        """What the bits depend on; an unfinished store keeps to the source that it was begun with, or to none."""
-        facts = numerics(self.path, self.backbone, self.options)
-        if not self.options.reuse:
-            return facts
-        recorded = None if self.options.restart else StoreWriter.recorded_numerics(self.path)
-        if recorded is not None:
-            return facts | {key: value for key, value in recorded.items() if key == "reused"}
-        agrees = partial(source_agrees, self.dataset, self.backbone, self.transform)
-        source = choose_source(self.root, self.dataset, self.spec, facts, agrees)
-        if source is None:
-            return facts
-        self._sources[source.digest] = source
-        return facts | {"reused": [source.digest]}
+        """What the bits depend on; an unfinished store keeps to the batch size and the source that it was begun with.
+
+        One of which all shards are there keeps to everything: it does not matter who finishes it.
+        """
+        begun = None if self.options.restart else read_unfinished(partial_path(self.path))
+        if begun is not None and len(begun.done) == len(begun.shards):
+            return dict(begun.plan.numerics)
+        recorded = {} if begun is None else begun.plan.numerics
+        facts = numerics(self.backbone, self.options.batch_size or recorded.get("batch_size"))
+        if begun is not None or not self.options.reuse:
+            kept = ("reused",) if self.options.reuse else ()
+            return facts | {key: recorded[key] for key in kept if key in recorded}
+        for source in find_sources(self.root, self.dataset, self.spec, facts["device"]):
+            if source.size and source_agrees(self.dataset, self.backbone, self.transform, source):
+                digest = source.store.spec.digest()
+                self._sources[digest] = source
+                return facts | {"reused": [digest]}
+        return facts
 
     @cached_property
     def _sources(self) -> dict[str | None, SourceStore | None]:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import shlex
+import timeit
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.datasets import ImageDataset, known, load_dataset
+import torch
+
+from tosca_cache.config.checks import Count, one_of
+from tosca_cache.datasets import ImageDataset, known, load_dataset, resolve_data_root
 from tosca_cache.datasets.decoding import DEPTHS, MAX_PIXELS, ORIENTATIONS, parse_background
 from tosca_cache.datasets.duplicates import KEEP, POLICIES, without_duplicates
-from tosca_cache.devices import resolve_device
+from tosca_cache.devices import one_thread, resolve_device
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.adapted import Adaptation, is_adapted
 from tosca_cache.extract.backbone import Backbone, load_backbone
-from tosca_cache.extract.fingerprint import ExtractOptions, refuse_option
-from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, resolve_name
+from tosca_cache.extract.fingerprint import ExtractOptions
+from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, check_options, option, resolve_name
 from tosca_cache.extract.pieces import Kept
-from tosca_cache.extract.pipeline import Extraction, extract
-from tosca_cache.store import Store
+from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.workers import threads_here
 
-_CHOICES = {  # None goes with the dataset
-    "normalise": (None, "timm", "none"),
-    "orientation": (None, *ORIENTATIONS),
-    "depth": (None, *DEPTHS),
-    "duplicates": POLICIES,
-}
+TIMED_BATCH, TIMED = 8, 5  # views in a batch, and batches
 
 
 @dataclass(frozen=True)
@@ -53,24 +52,18 @@ class ExtractRequest:
     test_fraction: float | None = None
     label: str | None = None
     precision: str = "auto"
-    normalise: str | None = None
-    img_size: int | None = None
+    normalise: str | None = option(None, one_of(("timm", "none")))
+    img_size: int | None = option(None, Count)
     device: str = "auto"
-    orientation: str | None = None
+    orientation: str | None = option(None, one_of(ORIENTATIONS))
     background: str | None = None
-    depth: str | None = None
-    max_pixels: int = MAX_PIXELS
-    duplicates: str = KEEP
+    depth: str | None = option(None, one_of(DEPTHS))
+    max_pixels: int = option(MAX_PIXELS, Count)
+    duplicates: str = option(KEEP, one_of(POLICIES))
     options: ExtractOptions = field(default_factory=ExtractOptions)
 
     def __post_init__(self) -> None:
-        for name in ("img_size", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                refuse_option(name, "at least 1", value)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                refuse_option(name, " or ".join(filter(None, choices)), getattr(self, name))
+        check_options(self)
         if self.background is not None:
             parse_background(self.background)
         Kept(self.layers, self.pool)  # refuses what cannot be
@@ -94,14 +87,15 @@ class ExtractRequest:
         )
         return without_duplicates(dataset, self.duplicates)
 
-    def load_backbone(self) -> Backbone:
-        """Loads the model; raises `BackboneError` or `UsageError` if it cannot be had."""
+    def load_backbone(self, *, untrained: bool = False) -> Backbone:
+        """Loads the model, or makes it untrained; raises `BackboneError` or `UsageError` if it cannot be had."""
         return load_backbone(
             self.backbone or default_backbone(self.dataset),
             weights=self.weights,
             img_size=self.img_size,
             device=resolve_device(self.device),
             precision=self.precision,
+            untrained=untrained,
             with_base=self.with_base,
             kept=Kept(self.layers, self.pool),
         )
@@ -121,24 +115,6 @@ def default_normalisation(dataset: str, backbone: str) -> str:
     return "none" if published and resolve_name(backbone)[0] == reference else "timm"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The finished store, and whether it was finished already when asked for."""
-
-    store: Store
-    was_there: bool
-
-
-def run_request(request: ExtractRequest, *, show_progress: bool = True) -> Outcome:
-    """Extracts what is asked for; raises what `extract.pipeline.extract` raises, and what loading does."""
-    asked = prepare(request)
-    was_there = asked.path.exists()
-    store = extract(
-        asked.dataset, asked.backbone, asked.root, asked.options, source=source(request), show_progress=show_progress
-    )
-    return Outcome(store, was_there)
-
-
 def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:
     """Loads the dataset, which may be called otherwise, and the backbone; raises what loading does."""
     dataset, backbone = request.load_dataset(name), request.load_backbone()
@@ -146,7 +122,8 @@ def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:
         normalise = _as_adapted(request, dataset, backbone.adapted)
     else:
         normalise = (request.normalise or default_normalisation(request.dataset, backbone.name)) == "timm"
-    return Extraction(dataset, backbone, request.root, replace(request.options, normalise=normalise))
+    options = replace(request.options, normalise=normalise)
+    return Extraction(dataset, backbone, request.root, options, source(request))
 
 
 def _as_adapted(request: ExtractRequest, dataset: ImageDataset, adapted: Adaptation) -> bool:
@@ -169,39 +146,44 @@ def _as_adapted(request: ExtractRequest, dataset: ImageDataset, adapted: Adaptat
 
 
 def source(request: ExtractRequest) -> dict[str, Any]:
-    """Where the weights come from, and how the images were chosen if they were, for the provenance."""
+    """Where weights and images come from, and how the images were chosen, for the provenance; see `extract.recompute`."""
     found: dict[str, Any] = {"weights": str(Path(request.weights).absolute()) if request.weights else "published"}
     if request.backbone is not None and is_adapted(request.backbone):
         found["adapted"] = str(Path(request.backbone).absolute())
-    if request.test_fraction is not None:
-        found["test_fraction"] = request.test_fraction
-    if request.label is not None:
-        found["label"] = request.label
-    if request.duplicates != KEEP:
-        found["duplicates"] = request.duplicates
-    if request.max_pixels != MAX_PIXELS:
-        found["max_pixels"] = request.max_pixels
+    if known(request.dataset) is not None:
+        found |= {"dataset": request.dataset, "data_root": str(resolve_data_root(request.data_root).absolute())}
+    for name in ("test_fraction", "label", "duplicates", "max_pixels"):
+        if getattr(request, name) != _DEFAULTS[name]:
+            found[name] = getattr(request, name)
     return found
 
 
-def command(request: ExtractRequest) -> str:
-    """The `tosca extract` command that asks for this, without what only says how to run it."""
-    words = ["tosca", "extract"]
-    for asked, left_out in ((request, ("options",)), (request.options, ("normalise", "restart", "workers"))):
-        for item in fields(asked):
-            value = getattr(asked, item.name)
-            name = item.name.replace("_", "-").replace("normalise", "normalize")
-            if item.name not in left_out and value != item.default:
-                words += {True: [f"--{name}"], False: [f"--no-{name}"]}.get(value, [f"--{name}", str(value)])
-    return shlex.join(words)
+_DEFAULTS = {item.name: item.default for item in fields(ExtractRequest)}
 
 
-def refuse_restart(request: ExtractRequest, option: str, what: str) -> None:
-    """Raises `UsageError` for a restart, which would throw away what other processes have done."""
-    if request.options.restart:
-        raise UsageError(
-            f"{option} with --restart would throw away {what}",
-            where="--restart",
-            remedy="leave one of them out; to begin anew, remove the unfinished store (`tosca cache ls`) "
-            "while no part is running, then run the parts without --restart",
-        )
+@dataclass(frozen=True)
+class Estimate:
+    """images: of both splits. passes: views through the backbone. seconds: of these alone. bytes: of the features."""
+
+    images: int
+    passes: int
+    seconds: float
+    bytes: int
+
+
+def estimate(request: ExtractRequest, train: int, test: int) -> Estimate:
+    """What so many train and test images take, before anything is downloaded or written.
+
+    A few passes are timed, with weights as they are drawn, on pixels of noise; the fastest counts: the others shared the
+    machine. Raises `BackboneError` if there is no such model.
+    """
+    backbone, options = request.load_backbone(untrained=True), request.options
+    forward, side = backbone.forward(backbone.transform()), backbone.image_size
+    pixels = torch.randint(0, 256, (TIMED_BATCH, side, side, 3), dtype=torch.uint8)
+    on_cpu = backbone.device.type == "cpu"  # there every worker computes on one thread
+    with one_thread() if on_cpu else nullcontext():
+        each = min(timeit.repeat(lambda: forward(pixels).cpu(), number=1, repeat=TIMED)) / TIMED_BATCH
+    each /= (options.workers or threads_here()) if on_cpu else 1
+    passes = train * (1 + options.views) + test * (1 + options.test_views)
+    size = 2 if options.store_dtype == "float16" else 4
+    return Estimate(train + test, passes, passes * each, passes * backbone.dim * size)

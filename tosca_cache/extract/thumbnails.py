@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from tosca_cache.datasets import ImageDataset
 from tosca_cache.errors import ToscaError
-from tosca_cache.extract.reconstruct import Sources, request_again
+from tosca_cache.extract.recompute import request_again
 from tosca_cache.store import Store
 
 SIDE = 64  # pixels
@@ -33,7 +33,7 @@ class Thumbnails:
     def of(cls, store: Store, most: int = MOST) -> Thumbnails | None:
         """Those of a store; None if it does not say where its images lie, or if they are not there."""
         try:
-            request = request_again(store.path.parent, store.spec, {}, store.provenance, Sources())
+            request = request_again(store, {})
             return cls(store, request.load_dataset(str(store.spec.dataset["name"])), most)
         except (ToscaError, OSError):
             return None

@@ -153,10 +153,12 @@ def insert(model: nn.Module, kind: str, settings: Mapping[str, float]) -> list[n
     size = int(settings.get("size", 0))
     if kind == "adapter":
         scale, dropout = settings["scale"], settings["dropout"]
-        _wrap_blocks(blocks, lambda block: AdapterBlock(block, dim, size=size, scale=scale, dropout=dropout))
+        for number in range(len(blocks)):
+            _wrap(blocks, f"{number}", lambda block: AdapterBlock(block, dim, size=size, scale=scale, dropout=dropout))
     elif kind == "vpt":
         patch: Any = getattr(model, "patch_embed")  # noqa: B009 nn.Module's attributes are typed as tensors
-        _wrap_blocks(blocks, lambda block: PromptedBlock(block, dim, size=size, patch=int(patch.patch_size[0])))
+        for number in range(len(blocks)):
+            _wrap(blocks, f"{number}", lambda one: PromptedBlock(one, dim, size=size, patch=int(patch.patch_size[0])))
     elif kind == "lora":
         for block in blocks:
             _wrap(block, "attn.qkv", lambda qkv: LowRankQueryValue(qkv, dim, size=size, alpha=settings["alpha"]))
@@ -201,11 +203,6 @@ def _blocks(model: nn.Module) -> nn.Sequential:
         where="--backbone",
         remedy="choose a ViT of timm (vit_..., deit_...) that pools by its class token",
     )
-
-
-def _wrap_blocks(blocks: nn.Sequential, made: Callable[[nn.Module], nn.Module]) -> None:
-    for number, block in enumerate(blocks):
-        blocks[number] = made(block)
 
 
 def _wrap(module: nn.Module, name: str, made: Callable[[nn.Module], nn.Module]) -> None:

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from tosca_cache.errors import BackboneError
-from tosca_cache.extract.names import VIT_NANO, resolve_name
-from tosca_cache.files import strict_json
+from tosca_cache.extract.names import resolve_name
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -170,7 +169,7 @@ def _unreachable(address: str) -> str | None:
 
 
 def fetch_weights(name: str) -> dict[str, Any]:
-    """Downloads the weights of a model of timm (`arch.tag`) or of a repository (`hf-hub:OWNER/NAME[@REVISION]`).
+    """Downloads the weights of a model of timm (`arch.tag`) or of a repository of one (`hf-hub:OWNER/NAME[@REVISION]`).
 
     They lie where timm looks for them, so that `tosca extract --backbone arch.tag` needs no network afterwards.
 
@@ -178,21 +177,25 @@ def fetch_weights(name: str) -> dict[str, Any]:
     sha256. Raises `BackboneError`: there is no such model, it has no weights, or they cannot be had (said within seconds).
     """
     ensure_torchvision()
-    arch, tag, place, url = _hub(name) if name.startswith(HUB) else _timm(name)
-    repo, _, revision = place.partition("@")
+    from timm.models._hub import download_cached_file, load_model_config_from_hf
+
+    place, url = name.removeprefix(HUB), ""
+    if not name.startswith(HUB):
+        arch, tag, place, url = _published(name)
+    elif not re.fullmatch(r"[^/@]+/[^/@]+(@[^@]+)?", place):
+        raise BackboneError(
+            "this is no repository", where=name, remedy=f"give {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION"
+        )
     failed = backbone_errors(f"the weights of {name} cannot be had", name, "check the name, and the revision")
     with weights_within_reach(name), failed:
-        if repo:
-            file = _from_hub(repo, revision or None, *FILES)
-            if file is None:
-                raise ValueError(f"the repository {repo} has none of {', '.join(FILES)}")
-            commit = file.parent.name  # models--OWNER--NAME/snapshots/COMMIT/FILE
-            origin = f"{repo}@{commit}"
-            config = _from_hub(repo, commit, "config.json") if name.startswith(HUB) else None
-            arch, tag = _described(config) if config is not None else (arch, tag)
+        if place:
+            repo, _, revision = place.partition("@")
+            file = _from_hub(repo, revision or None)
+            origin = f"{repo}@{file.parent.name}"  # models--OWNER--NAME/snapshots/COMMIT/FILE
+            if name.startswith(HUB):
+                config, arch = load_model_config_from_hf(origin)[:2]
+                tag = config.get("tag") or ""
         else:
-            from timm.models._hub import download_cached_file
-
             file, origin = Path(download_cached_file(url, check_hash=False)), url
     with file.open("rb") as opened:
         sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -200,52 +203,28 @@ def fetch_weights(name: str) -> dict[str, Any]:
     return found | {"size": file.stat().st_size, "sha256": sha256}
 
 
-def _hub(name: str) -> tuple[str, str, str, str]:
-    owner, _, repo = name.removeprefix(HUB).partition("/")
-    if not owner or not repo or "/" in repo.partition("@")[0]:
-        raise BackboneError(
-            "this is no repository", where=name, remedy=f"give {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION"
-        )
-    return "", "", f"{owner}/{repo}", ""
-
-
-def _timm(name: str) -> tuple[str, str, str, str]:
+def _published(name: str) -> tuple[str, str, str, str]:
     """(arch, tag, repository with revision, address) of the weights that timm would load."""
     import timm
 
     arch, tag = resolve_name(name)
-    if arch == VIT_NANO:
-        raise BackboneError(f"the weights of {VIT_NANO} are part of this package", where=name, remedy="use it as it is")
     full = f"{arch}.{tag}" if tag else arch
     config: Any = timm.models.get_pretrained_cfg(full) if timm.is_model(full) else None
-    if config is None:
-        raise BackboneError(f"timm has no model {full!r}", where=name, remedy="give a name of timm.list_pretrained()")
-    if not config.hf_hub_id and not config.url:
-        problem = f"timm has no weights for {full!r}"
-        raise BackboneError(problem, where=name, remedy="give a name with a tag that has some")
+    if config is None or not (config.hf_hub_id or config.url):
+        problem = f"timm has no {'model' if config is None else 'weights for'} {full!r}"
+        raise BackboneError(problem, where=name, remedy="give a name of timm.list_pretrained()")
     return arch, config.tag or tag, config.hf_hub_id or "", config.url or ""
 
 
-def _from_hub(repo: str, revision: str | None, *names: str) -> Path | None:
-    """The first file of these names that a repository has."""
+def _from_hub(repo: str, revision: str | None) -> Path:
+    """The weights of a repository: the first of `FILES` that it has."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    for name in names:
+    for name in FILES:
         try:
             return Path(hf_hub_download(repo, name, revision=revision, etag_timeout=5))
-        except LocalEntryNotFoundError:
-            if name == names[-1]:
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError) and name == FILES[-1]:
                 raise
-        except EntryNotFoundError:
-            continue
-    return None
-
-
-def _described(config: Path) -> tuple[str, str]:
-    """Architecture and tag that a repository of timm says of itself; empty ones if it says nothing."""
-    found = strict_json(config.read_bytes())
-    found = found if isinstance(found, dict) else {}
-    pretrained = found.get("pretrained_cfg", found)
-    tag = pretrained.get("tag") if isinstance(pretrained, dict) else ""
-    return str(found.get("architecture") or ""), str(tag or "")
+    raise ValueError(f"the repository {repo} has none of {', '.join(FILES)}")

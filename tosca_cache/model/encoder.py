@@ -19,9 +19,8 @@ from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
 from tosca_cache.datasets.images import open_rgb, to_rgb
 from tosca_cache.errors import ImageError, ModelError
 from tosca_cache.extract.backbone import Backbone, Forward, load_backbone
-from tosca_cache.extract.engine import compute
+from tosca_cache.extract.engine import Group, Renderer, ShardBuffer, compute, plan_groups
 from tosca_cache.extract.fingerprint import default_batch_size
-from tosca_cache.extract.groups import Group, Renderer, ShardBuffer, plan_groups
 from tosca_cache.extract.pieces import Kept
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.store import Shard

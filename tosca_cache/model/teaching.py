@@ -21,7 +21,7 @@ from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError, Us
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pieces import Kept
-from tosca_cache.extract.pipeline import extract
+from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.model.card import BackboneCard, Step, now
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.records import DIGEST, Lesson
@@ -73,9 +73,9 @@ def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = Non
 def photo_store(
     photos: Photos, backbone: Backbone, card: BackboneCard, root: Path, options: ExtractOptions, *, show: bool
 ) -> Store:
-    """The features of photos in the cache: computed, or found there; raises what `extract.pipeline.extract` raises."""
+    """The features of photos in the cache: computed, or found there; raises what `Extraction.run` raises."""
     source = {"weights": card.weights or "published"} | ({} if card.adapted is None else {"adapted": card.adapted})
-    return extract(photos.dataset, backbone, root, options, source=source, show_progress=show)
+    return Extraction(photos.dataset, backbone, root, options, source).run(show_progress=show)
 
 
 def photo_lesson(photos: Photos, store: Store, source: Path) -> Lesson:

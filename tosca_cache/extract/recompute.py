@@ -1,0 +1,198 @@
+"""From a finished store back to what it was made from, and its damaged shards computed again.
+
+The fingerprint says what dataset and backbone were, the provenance where they lay. Nothing is computed before their digests
+are found to be those of the fingerprint: features of other weights or images cannot be compared with the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tosca_cache.datasets.base import IntArray
+from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
+from tosca_cache.datasets.duplicates import DROP, KEEP
+from tosca_cache.devices import describe_machine
+from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.extract.fingerprint import ExtractOptions, numerics
+from tosca_cache.extract.names import LOCAL_TAG
+from tosca_cache.extract.pieces import Kept
+from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.extract.request import ExtractRequest, prepare
+from tosca_cache.store import Manifest, Shard, Store
+from tosca_cache.store.arrays import ShardRows, read_small
+from tosca_cache.store.content import checked_rows
+from tosca_cache.store.layout import SplitLayout
+from tosca_cache.store.repair import StoreRepair, repairing
+from tosca_cache.store.spec import canonical
+from tosca_cache.store.verify import Progress
+
+COMPUTED = frozenset(("features", "views"))  # the others are known from the dataset's index
+Elsewhere = Mapping[str, Any]  # dataset, data_root, weights: where they lie, if not where the provenance says
+
+
+def request_again(store: Store, elsewhere: Elsewhere) -> ExtractRequest:
+    """The request that a store was made by; raises `StoreError` for imported features, or if it does not say of what."""
+    spec, made, said = store.spec, store.manifest.plan.numerics, store.provenance.get("source")
+    if spec.imported:
+        raise StoreError(
+            "The features of this store were imported: there are no images and no backbone to compute them from.",
+            remedy="Import the file again to have them anew.",
+        )
+    recorded: Mapping[str, Any] = said if isinstance(said, dict) else {}
+    found = {"dataset": recorded.get("dataset") or recorded.get("data"), "data_root": recorded.get("data_root")}
+    found["weights"] = None if recorded.get("weights") == "published" else recorded.get("weights")
+    found |= {key: value for key, value in elsewhere.items() if value is not None}
+    if found["dataset"] is None:
+        raise StoreError(
+            "The store does not say where its images lie.", where=store.path, remedy="Give their folder with --dataset."
+        )
+    adapted, tag, most = spec.backbone.get("adapted"), spec.backbone["tag"], recorded.get("max_pixels")
+    name = spec.backbone["name"] if tag in ("", LOCAL_TAG) else f"{spec.backbone['name']}.{tag}"
+    decoding, kept = Decoding.recorded_in(spec.transform), Kept.recorded([piece for piece, _ in spec.pieces])
+    return ExtractRequest(
+        dataset=str(found["dataset"]),
+        root=store.path.parent,
+        backbone=str(recorded.get("adapted")) if adapted else name,
+        weights=None if found["weights"] is None else Path(found["weights"]),
+        with_base=bool(adapted and adapted.get("with_base")),
+        layers=kept.layers,
+        pool=kept.pool,
+        data_root=None if found["data_root"] is None else Path(found["data_root"]),
+        test_fraction=recorded.get("test_fraction"),
+        label=recorded.get("label"),
+        precision=spec.precision,
+        normalise="timm" if spec.transform.get("normalize") == "timm" else "none",
+        img_size=spec.transform.get("image_size"),
+        device="cpu" if made.get("device") == "cpu" else "auto",
+        orientation=decoding.orientation,
+        background=decoding.background,
+        depth=decoding.depth,
+        max_pixels=most if type(most) is int and most > 0 else MAX_PIXELS,
+        duplicates=DROP if recorded.get("duplicates") == DROP else KEEP,
+        options=ExtractOptions(
+            views=spec.views["count"],
+            test_views=spec.views["test_count"],
+            seed=spec.views["seed"],
+            store_dtype=spec.dtype,
+            batch_size=made.get("batch_size"),
+        ),
+    )
+
+
+def extraction_again(store: Store, elsewhere: Elsewhere) -> Extraction:
+    """The extraction that made a store, ready to compute some of it again.
+
+    Raises `FingerprintMismatch`, naming every field with both values, if dataset or backbone are not those of the store;
+    and what loading them raises.
+    """
+    extraction = prepare(request_again(store, elsewhere), str(store.spec.dataset["name"]))
+    differing = store.spec.differences(extraction.spec)
+    if differing:
+        raise FingerprintMismatch(
+            "What there is now is not what the store was made from, so nothing was computed:\n"
+            + "\n".join(
+                f"    {name}: the store has {canonical(a)}, here it is {canonical(b)}" for name, a, b in differing
+            ),
+            where=store.path,
+            remedy="Say where the right ones are: --weights FILE, --dataset NAME or FOLDER, --data-root DIR.",
+        )
+    return extraction
+
+
+def other_numerics(store: Store, extraction: Extraction) -> list[str]:
+    """What is different here of what the last bits depend on: one line each, with both values."""
+    own, here = store.manifest.plan.numerics, numerics(extraction.backbone, extraction.options.batch_size)
+    pairs = [(key, own.get(key), value) for key, value in here.items()]
+    return [f"{key}: the store has {canonical(a)}, here it is {canonical(b)}" for key, a, b in pairs if a != b]
+
+
+def repair_store(
+    path: Path,
+    elsewhere: Elsewhere | None = None,
+    *,
+    progress: Progress | None = None,
+    on_shard: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[StoreRepair, list[str]]:
+    """Mends what is damaged of a finished store: files from their copies, shards by computing them again.
+
+    What is not damaged stays as it is. May be interrupted, and then run again.
+
+    progress: of the verification. on_shard: called with the number of shards that have been computed again, and how many
+    there are. Returns what was found and done, and what is different here of what the last bits depend on.
+
+    Raises what `repairing` raises; `FingerprintMismatch` if dataset or backbone are not those of the store, and what
+    loading them raises, after all files but the shards have been mended; `DatasetError` if an image is gone.
+    """
+    with repairing(Path(path), progress=progress) as repair:
+        repair.mend_files()
+        damaged = repair.found.damaged
+        if not damaged:
+            return repair, []
+        store = Store(repair.path, repair.manifest)
+        extraction = extraction_again(store, elsewhere or {})
+        machine = describe_machine(extraction.backbone.device)
+        for number, (shard, arrays) in enumerate(damaged.items()):
+            on_shard(number, len(damaged))
+            rows = _make_again(extraction, repair.manifest, shard, compute=bool(arrays & COMPUTED))
+            if arrays & COMPUTED and "views" not in arrays:
+                _refuse_other_images(store, shard, rows)
+            repair.put(rows, shard, arrays, machine)
+        on_shard(len(damaged), len(damaged))
+        return repair, other_numerics(store, extraction)
+
+
+def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> ShardRows:
+    """A shard of a finished store as it was made; without `compute`, features and views are empty."""
+    split, skipped = extraction.dataset.splits[shard.split], [row.row for row in manifest.skipped[shard.split]]
+    rows = np.setdiff1d(np.arange(len(split)), skipped)[shard.start : shard.stop]
+    empty: Any = np.empty(0)
+    paths = tuple(split.paths[row] for row in rows.tolist())
+    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, paths)
+    if not compute:
+        return listed
+    features, views = _compute_again(extraction, manifest, shard.split, rows)
+    return checked_rows(manifest.plan, shard, vars(replace(listed, features=features, views=views)), {})
+
+
+def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows: IntArray) -> tuple[Any, IntArray]:
+    """Features and view parameters of rows of the dataset, in the groups in which they were computed at first.
+
+    A store that left out rows has other shards than its extraction had, whose groups are wanted. What the image of such a
+    row shows by now changes no bit of the others in its group.
+    """
+    facts, layout = manifest.plan.numerics, manifest.plan.layouts[split]
+    if type(facts.get("batch_size")) is not int or facts["batch_size"] < 1:
+        raise StoreError("The store does not say in which batches it was computed.", remedy="Extract it again.")
+    if any(manifest.skipped.values()):
+        layout = SplitLayout.plan(len(extraction.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
+    shards = [layout.shard(split, index) for index in np.unique(rows // layout.shard_rows).tolist()]
+    features, views = [], []
+    with closing(extraction.compute_groups(shards, facts, skip=True)) as computed:
+        for buffer in (group.buffer for group in computed if group.ends_its_shard):
+            here = rows[(rows >= buffer.shard.start) & (rows < buffer.shard.stop)]
+            for row in buffer.skipped.keys() & set(here.tolist()):
+                raise DatasetError(
+                    f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
+                    where=extraction.dataset.splits[split].paths[row],
+                    remedy="Mend the image, then repair again; shards that are mended already stay so.",
+                )
+            features.append(buffer.features[here - buffer.shard.start])
+            views.append(buffer.views[here - buffer.shard.start])
+    return np.concatenate(features), np.concatenate(views)
+
+
+def _refuse_other_images(store: Store, shard: Shard, rows: ShardRows) -> None:
+    """View parameters say how large the images were; where they are not damaged, they must come out the same."""
+    layout = store.manifest.plan.layouts[shard.split]
+    if not np.array_equal(rows.views, read_small(store.path, shard.split, "views", layout, shard.start, shard.stop)):
+        raise StoreError(
+            f"Images of shard {shard.index} of split {shard.split} have other sizes than when the store was made.",
+            where=store.path,
+            remedy="Put the images back that it was made from, then repair again; or extract the store again.",
+        )
