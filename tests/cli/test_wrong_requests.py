@@ -122,7 +122,7 @@ tosca train --dataset digits --runs '' | 2 | an argument is empty
 tosca train --dataset '' | 2 | an argument is empty
 tosca train --dataset= digits | 2 | an argument is empty
 tosca extract --dataset digits --root '' | 2 | an argument is empty
-tosca cache rm '' --yes | 2 | an argument is empty
+tosca cache info '' | 2 | an argument is empty
 tosca show '' | 2 | an argument is empty
 tosca route last --routers '' | 2 | an argument is empty
 """

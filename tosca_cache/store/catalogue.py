@@ -1,17 +1,12 @@
-"""The stores under one root: their names, what there is, finding the one that is meant, and removing.
+"""The stores under one root: their names, what there is, and finding the one that is meant.
 
 NAME.partial                          an unfinished store
 .NAME.compact .NAME.fetching          a store that is being built a second time; that is being pulled
-.NAME.removed                         one that is being removed
 .NAME.*lock                           a lock; its file alone says nothing, it counts while somebody holds it
-
-A store vanishes by one rename, to `.NAME.removed`, and is emptied there, what vouches for it first. So a removal that is
-interrupted leaves no store that looks whole, and the same removal again ends it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -21,21 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
-from tosca_cache.store.disk import remove_tree, storage, sync
+from tosca_cache.store.disk import remove_tree, storage
 from tosca_cache.store.journal import read_unfinished
 from tosca_cache.store.layout import SPLITS, compact_path, partial_path
 from tosca_cache.store.locks import exclusive
-from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, PROVENANCE, Manifest, Plan, load_manifest
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 
 LONGEST_NAME = 220  # of a store's folder: leaves room for what locks and parts add to it
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
-_CHECKSUM_FILES = (MANIFEST, MANIFEST_COPY, PLAN)
-_OURS = re.compile(
-    "|".join(re.escape(name) for name in (*_CHECKSUM_FILES, PROVENANCE, "zarr.json", *SPLITS))
-    + r"|done(\..+)?|\..+\.tmp"
-)
 _OPTIONS = {
     "backbone.name": "--backbone",
     "views.count": "--views",
@@ -224,49 +214,4 @@ def sweep_up(path: Path) -> None:
     if remains and (path / MANIFEST).exists():
         with suppress(StoreError), exclusive(path), storage(path):
             for folder in remains:
-                remove_tree(folder, *_CHECKSUM_FILES)
-
-
-def remove_store(path: Path) -> int:
-    """Removes a store, finished, unfinished or damaged, and all that is left of its building; returns the bytes of that.
-
-    path: its folder; with `.partial`, or where there is no finished one, the unfinished store.
-
-    Raises `StoreBusy`, naming the process, while somebody is writing it; `StoreError` if there is no store, if the folder
-    holds anything that no store has, or if the disk refuses.
-    """
-    path = Path(os.path.abspath(path))  # noqa: PTH100 (`.` has no name; a link in place of a store stays one)
-    store = path.with_name(path.name.removesuffix(".partial")) if path.name else path
-    if path.is_symlink():
-        raise StoreError("This is a link to a folder.", where=path, remedy="Name the folder itself.")
-    beside = [store.parent / f".{store.name}.{what}" for what in ("compact", "fetching", "removed")]
-    whole = [] if path.name.endswith(".partial") else [store]
-    folders = [folder for folder in (*whole, partial_path(store), *beside) if folder.is_dir()]
-    if not folders or not path.name:
-        raise StoreError(
-            "There is no feature store here.", where=path, remedy="See `tosca cache ls` for the stores there are."
-        )
-    with storage(store.parent):
-        for folder in folders:
-            _check_ours(folder, built=folder != store)
-        with exclusive(store):
-            size = sum(file.lstat().st_size for folder in folders for file in folder.rglob("*") if not file.is_dir())
-            removed = beside[-1]
-            for folder in (removed, *folders):
-                if folder.exists() and folder != removed:
-                    folder.rename(removed)
-                    sync(store.parent)
-                remove_tree(removed, *_CHECKSUM_FILES)
-    return size
-
-
-def _check_ours(folder: Path, *, built: bool) -> None:
-    """Raises `StoreError` unless this is a store's folder, whatever state it is in, and holds nothing else."""
-    names = {entry.name for entry in folder.iterdir()}
-    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
-    if foreign or not (built or names & {*_CHECKSUM_FILES, "zarr.json"}):
-        raise StoreError(
-            f"This folder holds something that no store has: {foreign[0]}." if foreign else "This is no feature store.",
-            where=folder,
-            remedy="Look what it is; nothing was removed.",
-        )
+                remove_tree(folder, MANIFEST, PLAN)
