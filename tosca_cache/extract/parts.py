@@ -22,7 +22,6 @@ from tosca_cache.store import (
     open_store,
     partial_path,
     read_unfinished,
-    sweep_up,
 )
 from tosca_cache.store.locks import exclusive
 from tosca_cache.workers import WorkerDied, Workers
@@ -81,7 +80,6 @@ def join(
     """
     path = extraction.path
     if path.exists():
-        sweep_up(path)
         return open_store(path)
     # Nothing is computed here, so it does not matter what the bits would depend on if it were.
     facts = StoreWriter.recorded_numerics(path)

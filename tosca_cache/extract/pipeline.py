@@ -36,7 +36,6 @@ from tosca_cache.store import (
     open_store,
     partial_path,
     store_path,
-    sweep_up,
 )
 from tosca_cache.store.manifest import PLAN
 from tosca_cache.workers import threads_here
@@ -69,7 +68,6 @@ def extract(
     """
     extraction = Extraction(dataset, backbone, root, options or ExtractOptions())
     if extraction.path.exists():
-        sweep_up(extraction.path)
         return open_store(extraction.path)
     with extraction.open_writer() as writer:
         error = extraction.relative_error()

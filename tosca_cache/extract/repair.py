@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from tosca_cache.datasets.base import IntArray
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError, StoreError
 from tosca_cache.extract.pipeline import Extraction
@@ -20,7 +19,6 @@ from tosca_cache.store import Manifest, Shard, Store
 from tosca_cache.store.arrays import ShardRows, encode_shard
 from tosca_cache.store.content import checked_rows
 from tosca_cache.store.disk import ObjectRecord
-from tosca_cache.store.layout import SplitLayout
 from tosca_cache.store.repair import StoreRepair, repairing
 from tosca_cache.store.verify import Progress, Verification
 
@@ -82,43 +80,25 @@ def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, com
     Raises `DatasetError` if an image that the store has cannot be read any more, `StoreError` for features that cannot be
     stored.
     """
-    split, skipped = extraction.dataset.splits[shard.split], [row.row for row in manifest.skipped[shard.split]]
-    rows = np.setdiff1d(np.arange(len(split)), skipped)[shard.start : shard.stop]
+    split, rows = extraction.dataset.splits[shard.split], slice(shard.start, shard.stop)
     empty: Any = np.empty(0)
-    paths = tuple(split.paths[row] for row in rows.tolist())
-    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, paths)
+    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, split.paths[rows])
     if not compute:
         return listed
-    features, views = _compute_again(extraction, manifest, shard.split, rows)
-    facts = vars(replace(listed, features=features, views=views))
-    return checked_rows(manifest.plan, shard, facts, {})
-
-
-def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows: IntArray) -> tuple[Any, IntArray]:
-    """Features and view parameters of rows of the dataset, in the groups in which they were computed at first.
-
-    A store that left out rows has other shards than its extraction had, whose groups are wanted. What the image of such a
-    row shows by now changes no bit of the others in its group.
-    """
-    numerics, layout = manifest.plan.numerics, manifest.plan.layouts[split]
+    numerics = manifest.plan.numerics
     if type(numerics.get("batch_size")) is not int or numerics["batch_size"] < 1:
         raise StoreError("The store does not say in which batches it was computed.", remedy="Extract it again.")
-    if any(manifest.skipped.values()):
-        layout = SplitLayout.plan(len(extraction.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
-    shards = [layout.shard(split, index) for index in np.unique(rows // layout.shard_rows).tolist()]
-    features, views = [], []
-    with closing(extraction.compute_groups(shards, numerics, skip=True)) as computed:
-        for buffer in (group.buffer for group in computed if group.ends_its_shard):
-            here = rows[(rows >= buffer.shard.start) & (rows < buffer.shard.stop)]
-            for row in buffer.skipped.keys() & set(here.tolist()):
-                raise DatasetError(
-                    f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
-                    where=extraction.dataset.splits[split].paths[row],
-                    remedy="Mend the image, then repair again; shards that are mended already stay so.",
-                )
-            features.append(buffer.features[here - buffer.shard.start])
-            views.append(buffer.views[here - buffer.shard.start])
-    return np.concatenate(features), np.concatenate(views)
+    with closing(extraction.compute_groups([shard], numerics, skip=True)) as computed:
+        (buffer,) = (group.buffer for group in computed if group.ends_its_shard)
+    skipped = {row.row: row.reason for row in manifest.skipped[shard.split] if shard.start <= row.row < shard.stop}
+    for row in buffer.skipped.keys() - skipped.keys():
+        raise DatasetError(
+            f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
+            where=split.paths[row],
+            remedy="Mend the image, then repair again; shards that are mended already stay so.",
+        )
+    facts = vars(replace(listed, features=buffer.features, views=buffer.views))
+    return checked_rows(manifest.plan, shard, facts, skipped)
 
 
 def _refuse_other_images(repair: StoreRepair, shard: Shard, rows: ShardRows) -> None:

@@ -85,7 +85,7 @@ class SourceStore:
 
     def view_parameters(self, split: str, rows: IntArray) -> IntArray:
         """Parameters [n, 1+V, 6] of some of the store's rows, of which only those shards are read that have them."""
-        layout = self.store.manifest.plan.layouts[split]
+        layout, rows = self.store.manifest.plan.layouts[split], self.store.places(split, rows)
         found = np.empty((len(rows), layout.views, len(VIEW_COLUMNS)), dtype=np.int64)
         for index in np.unique(rows // layout.shard_rows).tolist():
             shard = layout.shard(split, index)

@@ -1,7 +1,7 @@
 """The stores under one root: their names, what there is, and finding the one that is meant.
 
 NAME.partial                          an unfinished store
-.NAME.compact .NAME.fetching          a store that is being built a second time; that is being pulled
+.NAME.fetching                        one that is being pulled
 .NAME.*lock                           a lock; its file alone says nothing, it counts while somebody holds it
 """
 
@@ -10,16 +10,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
-from tosca_cache.store.disk import remove_tree, storage
+from tosca_cache.store.disk import storage
 from tosca_cache.store.journal import read_unfinished
-from tosca_cache.store.layout import SPLITS, compact_path, partial_path
-from tosca_cache.store.locks import exclusive
+from tosca_cache.store.layout import SPLITS
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
@@ -174,7 +172,8 @@ def _summarise(path: Path) -> StoreSummary | None:
             if (found := read_unfinished(path)) is None:
                 return None
             size = sum(record.size for done in found.done.values() for record in done.objects.values())
-            return _summary(path, UNFINISHED, found.plan, found.done_rows, size)
+            rows = {split: layout.rows for split, layout in found.plan.layouts.items()}
+            return _summary(path, UNFINISHED, found.plan, rows, found.done_rows, size)
         if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY)):
             return None
         return summary_of(path, load_manifest(path / MANIFEST))
@@ -186,12 +185,12 @@ def _summarise(path: Path) -> StoreSummary | None:
 
 def summary_of(path: Path, manifest: Manifest) -> StoreSummary:
     """The summary of a whole store that a manifest describes."""
-    rows = sum(layout.rows for layout in manifest.plan.layouts.values())
-    return _summary(path, FINISHED, manifest.plan, rows, manifest.size)
+    rows = {split: len(kept) for split, kept in manifest.kept.items()}
+    return _summary(path, FINISHED, manifest.plan, rows, sum(rows.values()), manifest.size)
 
 
-def _summary(path: Path, state: str, plan: Plan, done_rows: int, size: int) -> StoreSummary:
-    rows, views = ({s: getattr(plan.layouts[s], what) for s in SPLITS} for what in ("rows", "views"))
+def _summary(path: Path, state: str, plan: Plan, rows: dict[str, int], done_rows: int, size: int) -> StoreSummary:
+    views = {split: plan.layouts[split].views for split in SPLITS}
     return StoreSummary(path, state, plan.spec, rows, views, done_rows, size)
 
 
@@ -206,12 +205,3 @@ def _unlike(spec: StoreSpec, wanted: Mapping[str, Any]) -> list[tuple[str, Any, 
 
 def _lines(differing: list[tuple[str, Any, Any]]) -> list[str]:
     return [f"    {field}: asked for {canonical(value)}, it has {canonical(has)}" for field, value, has in differing]
-
-
-def sweep_up(path: Path) -> None:
-    """Removes what a crash left of the building of a finished store, unless somebody is at it, or it cannot be removed."""
-    remains = [folder for folder in (partial_path(path), compact_path(path)) if folder.exists()]
-    if remains and (path / MANIFEST).exists():
-        with suppress(StoreError), exclusive(path), storage(path):
-            for folder in remains:
-                remove_tree(folder, MANIFEST, PLAN)

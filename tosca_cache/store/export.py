@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,12 @@ def _spec(store: Store) -> str:
     return json.dumps(store.spec.to_dict(), sort_keys=True)
 
 
+def _blocks(store: Store, split: str) -> Iterator[slice]:
+    """The rows of a split, as many at a time as a shard has."""
+    size = store.manifest.plan.layouts[split].shard_rows
+    return (slice(start, min(start + size, store.rows(split))) for start in range(0, store.rows(split), size))
+
+
 def _write_hdf5(path: Path, store: Store) -> None:
     import h5py
 
@@ -66,8 +73,7 @@ def _write_hdf5(path: Path, store: Store) -> None:
             shape = (store.rows(split), store.views(split), store.dim)
             how = {"chunks": True, "fletcher32": True, "maxshape": shape}
             features = file.create_dataset(f"{split}/features", shape, store.dtype, **how)
-            for shard in store.manifest.plan.layouts[split].iterate(split):
-                block = slice(shard.start, shard.stop)
+            for block in _blocks(store, split):
                 features[block] = store.features(split, block)
 
 
@@ -88,11 +94,10 @@ def _write_parquet(path: Path, store: Store) -> None:
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         for split in SPLITS:
             labels, domains, paths = store.labels(split), store.domains(split), store.paths(split)
-            for shard in store.manifest.plan.layouts[split].iterate(split):
-                rows = slice(shard.start, shard.stop)
+            for rows in _blocks(store, split):
                 names = [store.class_names[label] for label in labels[rows]]
                 areas = [store.domain_names[domain] for domain in domains[rows]]
                 flat = pa.array(store.features(split, rows, 0).reshape(-1), value)
                 features = pa.FixedSizeListArray.from_arrays(flat, store.dim)
-                columns = [pa.array([split] * shard.rows), pa.array(names), pa.array(areas), pa.array(paths[rows])]
+                columns = [pa.array([split] * len(names)), pa.array(names), pa.array(areas), pa.array(paths[rows])]
                 writer.write_table(pa.table([*columns, features], schema=schema))

@@ -1,6 +1,6 @@
 """The geometry of a store: which rows make a shard, which objects a shard has, and how many bytes they must have.
 
-    PATH.partial, .PATH.compact, .PATH.*lock              while it is being built, and never read as a store
+    PATH.partial, .PATH.*lock                             while it is being built, and never read as a store
     PATH/manifest.json provenance.json zarr.json          what it is; where it came from; the zarr 3 group
     PATH/manifest.copy.json                               the same bytes as manifest.json, to restore it from
     PATH/SPLIT/zarr.json                                  one group a split, `train` and `test`
@@ -146,8 +146,3 @@ def object_key(split: str, array: str, index: int) -> str:
 def partial_path(path: Path) -> Path:
     """Where a store is built."""
     return path.parent / f"{path.name}.partial"
-
-
-def compact_path(path: Path) -> Path:
-    """Where a store with skipped rows is built a second time, without them."""
-    return path.parent / f".{path.name}.compact"

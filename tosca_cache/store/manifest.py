@@ -19,6 +19,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.names import twice
@@ -132,7 +135,8 @@ class Manifest(Shown):
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard.
-    skipped: per split, the rows that could not be read, in the listing's order. left_out: why -> files and folders of the
+    skipped: per split, the rows that could not be read, in order: they have a place in the arrays, but readers do not see
+        them. left_out: why -> files and folders of the
         dataset that are no rows: how many, and up to 100 paths.
     """
 
@@ -149,6 +153,12 @@ class Manifest(Shown):
     def size(self) -> int:
         """Bytes of all objects together."""
         return sum(record.size for record in self.objects.values())
+
+    @cached_property
+    def kept(self) -> dict[str, NDArray[np.int64]]:
+        """Per split, the places of the rows in the arrays: all but those that were skipped."""
+        gone = {split: [row.row for row in self.skipped[split]] for split in SPLITS}
+        return {s: np.setdiff1d(np.arange(self.plan.layouts[s].rows), gone[s], assume_unique=True) for s in SPLITS}
 
     @cached_property
     def objects(self) -> dict[str, ObjectRecord]:
@@ -182,7 +192,9 @@ class Manifest(Shown):
         left_out = {why: _left_out(found) for why, found in _mapping(value.get("left_out", {}), "left_out").items()}
         for split, layout in plan.layouts.items():
             listed, gone = plan.spec.rows(split), [row.row for row in skipped[split]]
-            if layout.rows + len(gone) != listed or gone != sorted({row for row in gone if 0 <= row < listed}):
+            if layout.rows != listed and layout.rows + len(gone) == listed:
+                raise ValueError("skipped rows have no place in it, as in earlier versions; extract it again")
+            if layout.rows != listed or gone != sorted({row for row in gone if 0 <= row < listed}):
                 raise ValueError(f"rows of {split} and those skipped are not those that were listed, each once")
         return cls(plan, shards, skipped, left_out)
 

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tosca_cache.errors import StoreError
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import decode_small, encode_metadata, wrong_metadata
@@ -221,6 +223,7 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
     problems: list[Problem] = []
     paths: list[str] = []
     read, every = 0, (shard.start, shard.stop)
+    skipped = np.setdiff1d(np.arange(*every), manifest.kept[shard.split])
     for array, record in manifest.shards[shard.split][shard.index].items():
         key, data = object_key(shard.split, array, shard.index), b""
         what = wrong_size(folder / key, record.size)
@@ -234,7 +237,7 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
         if what:
             problems.append(Problem(OBJECT_BAD, key, what, shard, array, every))
             continue
-        for start, stop, what in check_object(data, array, manifest.plan, shard):
+        for start, stop, what in check_object(data, array, manifest.plan, shard, skipped):
             problems.append(Problem(CONTENT, key, what, shard, array, (start, stop)))
         if array == "paths":
             with suppress(ValueError):

@@ -37,8 +37,6 @@ def chosen(name, steps):
     numbers = sorted(found.values())
     if name == "parts":
         numbers = [k for k in numbers if "part-" in f"{steps[k].path} {steps[k].more}"]
-    elif name == "skipped":
-        numbers = [k for k in numbers if ".compact" in steps[k].path or steps[k].path.count("/") == 1]
     last = {steps[number].kind: number for number in numbers}
     return times(sorted({*numbers[::12], *last.values()}), numbers)
 
@@ -51,7 +49,7 @@ def gone_on_with(name, root, whole, at):
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("name", ["plain", "skipped", "parts"])
+@pytest.mark.parametrize("name", ["plain", "parts"])
 def test_a_process_that_dies_at_any_step_loses_nothing(name, whole, tmp_path):
     (tmp_path / "counted").mkdir()
     steps = steps_of(name, tmp_path / "counted")
