@@ -65,23 +65,15 @@ def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(alone, sh
     assert make(parts, "1/2")[0].path == join(parts).path == store.path
 
 
-def test_joining_too_early_names_what_is_missing_and_the_commands(shapes, tiny, tmp_path):
+def test_joining_too_early_says_how_much_is_missing_and_the_command(shapes, tiny, tmp_path):
     parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
     with pytest.raises(StoreError, match=r"no part of this store has been begun(.|\n)*tosca extract --x --part 1/n"):
         join(parts, command="tosca extract --x")
     with pytest.raises(KeyboardInterrupt):
         make(replace(parts, dataset=breaking(shapes, 5)), "1/3")
     make(parts, "3/3")
-    with pytest.raises(StoreError) as raised:
+    with pytest.raises(StoreError, match=r"not complete: 4 of 7 shards are missing(.|\n)*by tosca extract --x,"):
         join(parts, command="tosca extract --x")
-    assert str(raised.value).splitlines()[:3] == [
-        "The store is not complete: 4 of 7 shards are missing.",
-        "    part 1/3: 2 of 3 shards are missing",
-        "    part 2/3: 2 of 2 shards are missing (it was never begun)",
-    ]
-    for part in ("1/3", "2/3"):
-        assert f"    tosca extract --x --part {part}" in str(raised.value).splitlines()
-    assert "--part 3/3" not in str(raised.value)
     assert [store.state for store in list_stores(tmp_path)] == ["unfinished"]
 
 

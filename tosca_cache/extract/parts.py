@@ -26,7 +26,6 @@ from tosca_cache.store import (
 from tosca_cache.store.locks import exclusive
 from tosca_cache.workers import WorkerDied, Workers
 
-SHOWN = 5  # incomplete parts that a message names
 PARTS_A_JOB = 8  # so that at the end nobody waits long for the slowest
 MOST_PARTS = 256
 TRIES = 3  # rounds in a row that end without one more shard
@@ -75,8 +74,7 @@ def join(
     command: the `tosca extract` command of this store, for messages. last_run: what the provenance says about the run.
     error: `Extraction.relative_error`, measured here if None.
 
-    Raises `StoreError` if nothing was begun or shards are missing, naming the parts and the commands that make them;
-    `StoreBusy` while parts are being written.
+    Raises `StoreError` if nothing was begun or shards are missing; `StoreBusy` while parts are being written.
     """
     path = extraction.path
     if path.exists():
@@ -99,20 +97,11 @@ def join(
 
 
 def _incomplete(found: StoreInProgress, command: str) -> StoreError:
-    # What is missing, in the number of parts that it takes the fewest of.
-    missing = min((found.missing(count) for count in {part.count for part in found.begun}), key=len, default={})
     left, total = len(found.shards) - len(found.done), len(found.shards)
-    lines = [f"The store is not complete: {left} of {total} shards are missing."]
-    for part, shards in list(missing.items())[:SHOWN]:
-        begun = "" if part in found.begun else " (it was never begun)"
-        lines.append(f"    {part.label}: {len(shards)} of {len(part.of(found.shards))} shards are missing{begun}")
-    if len(missing) > SHOWN:
-        lines.append(f"    and {len(missing) - SHOWN} more parts")
-    commands = [f"    {command} --part {part}" for part in missing][:SHOWN] or [f"    {command}"]
     return StoreError(
-        "\n".join(lines),
+        f"The store is not complete: {left} of {total} shards are missing.",
         where=found.folder,
-        remedy="\n".join(["Make what is missing, then join again:", *commands]),
+        remedy=f"Make what is missing, by {command}, or by --part I/N of it in N processes.",
     )
 
 

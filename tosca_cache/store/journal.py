@@ -28,7 +28,6 @@ from tosca_cache.store.manifest import (
     MANIFEST_COPY,
     PLAN,
     PROVENANCE,
-    LeftOut,
     Manifest,
     Plan,
     SkippedRow,
@@ -39,21 +38,18 @@ from tosca_cache.store.manifest import (
     unseal,
 )
 
+LISTED = 100  # paths of a kind that were left out
 DONE = "done"  # the folder of the records
 
 
 @dataclass(frozen=True)
 class DoneShard:
-    """A shard whose five objects are on the disk.
-
-    taken: (rows, views) that another store gave. part: that wrote it.
-    """
+    """A shard whose five objects are on the disk. taken: (rows, views) that another store gave."""
 
     shard: Shard
     objects: Mapping[str, ObjectRecord]
     skipped: tuple[SkippedRow, ...] = ()
     taken: tuple[int, int] = (0, 0)
-    part: Part | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -63,7 +59,6 @@ class DoneShard:
             "objects": {array: asdict(record) for array, record in self.objects.items()},
             "skipped": [asdict(row) for row in self.skipped],
             "taken": list(self.taken),
-            "part": str(self.part) if self.part else None,
         }
 
     @classmethod
@@ -78,8 +73,7 @@ class DoneShard:
             raise ValueError("no such rows")
         rows, views = map(int, value["taken"])
         objects = {array: parse_fields(ObjectRecord, value["objects"][array]) for array in ARRAYS}
-        part = None if value["part"] is None else Part.parse(value["part"])
-        return cls(shard, objects, skipped, (rows, views), part)
+        return cls(shard, objects, skipped, (rows, views))
 
     def is_there(self, folder: Path) -> bool:
         """Whether all objects are there with their sizes."""
@@ -136,11 +130,6 @@ class StoreInProgress:
         """Rows of both splits in shards that are done, skipped ones included."""
         return sum(shard.rows for shard in self.done)
 
-    @property
-    def begun(self) -> list[Part]:
-        """The parts that have written a shard, sorted."""
-        return sorted({done.part for done in self.done.values() if done.part is not None})
-
     def missing(self, count: int) -> dict[Part, list[Shard]]:
         """Of `count` parts those that are not complete, with the shards that they have still to write."""
         parts = [Part(count, index) for index in range(1, count + 1)]
@@ -189,7 +178,8 @@ def seal_store(
     ordered = sorted(done, key=lambda d: d.shard)
     records = {split: tuple(d.objects for d in ordered if d.shard.split == split) for split in SPLITS}
     skipped = {split: tuple(row for d in ordered if d.shard.split == split for row in d.skipped) for split in SPLITS}
-    manifest = Manifest(plan, records, skipped, {why: LeftOut.of(paths) for why, paths in left_out.items() if paths})
+    others = {why: {"count": len(paths), "paths": list(paths[:LISTED])} for why, paths in left_out.items() if paths}
+    manifest = Manifest(plan, records, skipped, others)
     for split, rows in skipped.items():
         if rows and not manifest.kept[split].size:
             raise StoreError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,6 @@ MANIFEST = "manifest.json"
 MANIFEST_COPY = "manifest.copy.json"
 PLAN = "plan.json"
 PROVENANCE = "provenance.json"
-LISTED = 100  # paths of a kind that were left out
 _SHA256 = re.compile("[0-9a-f]{64}")
 T = TypeVar("T")
 
@@ -117,33 +116,20 @@ class SkippedRow:
     reason: str
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Files or folders that are no rows of the dataset: how many, and the paths of the first."""
-
-    count: int
-    paths: tuple[str, ...]
-
-    @classmethod
-    def of(cls, paths: Sequence[str]) -> LeftOut:
-        """All of these."""
-        return cls(len(paths), tuple(paths[:LISTED]))
-
-
 @dataclass(frozen=True, repr=False)
 class Manifest(Shown):
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard.
     skipped: per split, the rows that could not be read, in order: they have a place in the arrays, but readers do not see
-        them. left_out: why -> files and folders of the
-        dataset that are no rows: how many, and up to 100 paths.
+        them.
+    left_out: why -> files and folders of the dataset that are no rows: {"count": how many, "paths": the first 100}.
     """
 
     plan: Plan
     shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
-    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    left_out: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
@@ -174,7 +160,7 @@ class Manifest(Shown):
         return self.plan.to_dict() | {
             "shards": {s: [{a: asdict(r) for a, r in shard.items()} for shard in self.shards[s]] for s in SPLITS},
             "skipped": {split: [asdict(row) for row in self.skipped[split]] for split in SPLITS},
-            **({"left_out": {why: asdict(found) for why, found in self.left_out.items()}} if self.left_out else {}),
+            **({"left_out": dict(self.left_out)} if self.left_out else {}),
         }
 
     @classmethod
@@ -189,7 +175,10 @@ class Manifest(Shown):
             for split, layout in plan.layouts.items()
         }
         skipped = {split: tuple(parse_fields(SkippedRow, row) for row in value["skipped"][split]) for split in SPLITS}
-        left_out = {why: _left_out(found) for why, found in _mapping(value.get("left_out", {}), "left_out").items()}
+        left_out = _mapping(value.get("left_out", {}), "left_out")
+        for why, found in left_out.items():
+            if type(found["count"]) is not int or not _texts(found["paths"], why):
+                raise ValueError(f"{found!r} does not say how many were left out")
         for split, layout in plan.layouts.items():
             listed, gone = plan.spec.rows(split), [row.row for row in skipped[split]]
             if layout.rows != listed and layout.rows + len(gone) == listed:
@@ -277,13 +266,6 @@ def parse_fields(kind: type[T], found: Any) -> T:
     if not isinstance(found, dict) or {name: type(value) for name, value in found.items()} != types:
         raise ValueError(f"{found!r} is not a {kind.__name__}")
     return kind(**found)
-
-
-def _left_out(found: Any) -> LeftOut:
-    left_out = LeftOut(**_mapping(found, "left_out"))
-    if type(left_out.count) is not int or not 0 < len(left_out.paths) <= min(left_out.count, LISTED):
-        raise ValueError(f"{found!r} does not say how many were left out")
-    return LeftOut(left_out.count, _texts(left_out.paths, "paths"))
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class StoreWriter:
         rows = checked_rows(self.plan, shard, given, skipped)
         objects = write_shard(self._folder, self.plan.layouts[shard.split], shard, rows)
         gone = tuple(SkippedRow(row, rows.paths[row - shard.start], why) for row, why in sorted(skipped.items()))
-        done = DoneShard(shard, objects, gone, taken, self.part)
+        done = DoneShard(shard, objects, gone, taken)
         record_shard(self._folder, done)
         self._done[shard] = done
 

@@ -70,9 +70,7 @@ def _facts(path: Path) -> dict[str, Any]:
         "numerics": dict(manifest.plan.numerics),
         **decoding,
         "skipped": {split: [vars(row) for row in manifest.skipped[split]] for split in SPLITS},
-        "left_out": {
-            why: {"count": found.count, "paths": list(found.paths)} for why, found in manifest.left_out.items()
-        },
+        "left_out": dict(manifest.left_out),
         "provenance": store.provenance,
     }
 
