@@ -189,7 +189,7 @@ HOSTILE = {
     "absurd shards": lambda m: m["layout"]["train"].update(rows=10**12, shard_rows=1 << 24, chunk_rows=1 << 24),
     "negative rows": lambda m: m["layout"]["train"].update(rows=-1),
     "boolean views": lambda m: m["layout"]["test"].update(views=True),
-    "chunks that do not fit": lambda m: m["layout"]["train"].update(chunk_rows=7),
+    "chunks that do not fit": lambda m: m["layout"]["train"].update(chunk_rows=5),
     "other width": lambda m: m["layout"]["train"].update(dim=12),
     "objects": lambda m: m["layout"]["train"].update(dtype="object"),
     "more shards": lambda m: m["shards"]["train"].append(m["shards"]["train"][0]),
