@@ -93,7 +93,7 @@ def list_stores(root: Path) -> list[StoreSummary]:
         if not root.exists():
             return []
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    return [summary for path in folders if (summary := _summarise(path) or _since(path, folders)) is not None]
+    return [summary for path in folders if (summary := _summarise(path)) is not None]
 
 
 def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> Store:
@@ -160,12 +160,6 @@ def extract_command(root: Path | str, dataset: str, wanted: Mapping[str, Any] | 
     return shlex.join(words)
 
 
-def _since(path: Path, seen: Sequence[Path]) -> StoreSummary | None:
-    """The store that an unfinished one has become since the root was listed."""
-    whole = path.with_name(path.name.removesuffix(".partial"))
-    return None if whole in seen else _summarise(whole)
-
-
 def _summarise(path: Path) -> StoreSummary | None:
     try:
         if path.name.endswith(".partial"):
@@ -185,7 +179,7 @@ def _summarise(path: Path) -> StoreSummary | None:
 
 def summary_of(path: Path, manifest: Manifest) -> StoreSummary:
     """The summary of a whole store that a manifest describes."""
-    rows = {split: len(kept) for split, kept in manifest.kept.items()}
+    rows = {split: manifest.rows(split) for split in SPLITS}
     return _summary(path, FINISHED, manifest.plan, rows, sum(rows.values()), manifest.size)
 
 

@@ -181,7 +181,7 @@ def seal_store(
     others = {why: {"count": len(paths), "paths": list(paths[:LISTED])} for why, paths in left_out.items() if paths}
     manifest = Manifest(plan, records, skipped, others)
     for split, rows in skipped.items():
-        if rows and not manifest.kept[split].size:
+        if rows and not manifest.rows(split):
             raise StoreError(
                 f"Not one image of split {split} could be read.",
                 where=rows[0].path,

@@ -138,6 +138,10 @@ class Manifest(Shown):
         """Bytes of all objects together."""
         return sum(record.size for record in self.objects.values())
 
+    def rows(self, split: str) -> int:
+        """Rows of a split that readers see."""
+        return self.plan.layouts[split].rows - len(self.skipped[split])
+
     @cached_property
     def kept(self) -> dict[str, NDArray[np.int64]]:
         """Per split, the places of the rows in the arrays: all but those that were skipped."""

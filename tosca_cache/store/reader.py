@@ -81,7 +81,7 @@ class Store(Shown):
 
     def rows(self, split: str) -> int:
         """N, the rows of a split; those that were skipped are not among them."""
-        return len(self.manifest.kept[split])
+        return self.manifest.rows(split)
 
     def views(self, split: str) -> int:
         """1+V, the views of a row, the clean one included."""
@@ -204,8 +204,6 @@ def refuse_unfinished(path: Path) -> None:
             where=unfinished,
             remedy="Run the same `tosca extract` command again; what is done is kept.",
         )
-    if (path / MANIFEST).exists() and not path.name.endswith(".partial"):
-        return  # it got its name between the two looks
     raise StoreError(
         "There is no feature store here." if path.is_dir() else "This feature store does not exist.",
         where=path,
