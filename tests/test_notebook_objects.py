@@ -63,7 +63,7 @@ def test_names_stay_text_in_the_pages_that_hold_a_chart(tmp_path):
     pytest.importorskip("altair")
     labels = np.repeat(np.arange(3), 10)
     features = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32) + labels[:, None]
-    how = {"class_names": [EVIL, "b", "c"], "test_fraction": 0.3, "root": tmp_path}
+    how = {"class_names": [EVIL, "b", "c"], "split": np.arange(30) % 3 == 0, "root": tmp_path}
     store = tosca.import_features(features, labels, dataset="evil", **how)
     chart = store.plot()
     assert {row["class"] for row in rows(chart)[0]} == {EVIL, "b", "c"}

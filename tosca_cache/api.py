@@ -3,7 +3,7 @@
 import tosca_cache as tosca
 
 store = tosca.open_store("cache/digits--...")
-store = tosca.import_features(embeddings, labels, dataset="birds", test_fraction=0.2)  # computed elsewhere
+store = tosca.import_features(embeddings, labels, dataset="birds", split=is_test)  # computed elsewhere
 checked = tosca.verify_store("cache/digits--...")  # checked.ok, checked.problems
 stream = tosca.task_stream(store, increment=2, seed=1993)  # or incremental="domains"
 trained = tosca.train(stream, l1=5e-4)
@@ -40,13 +40,8 @@ from tosca_cache.runs.experiment import Reporter, Trained, TrainingProgress, eva
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.store import open_store as _open_store
-from tosca_cache.store.exchange import (
-    ArraySource,
-    ImportOptions,
-    as_values,
-    digest_of,
-    import_arrays,
-)
+from tosca_cache.store.external import as_values
+from tosca_cache.store.importing import ImportOptions, digest_of, import_arrays
 from tosca_cache.store.verify import Verification
 from tosca_cache.store.verify import verify_store as _verify_store
 from tosca_cache.tasks import LABELS, TaskStream
@@ -99,8 +94,6 @@ def import_features(
     test_features: NDArray[Any] | None = None,
     test_labels: NDArray[Any] | Sequence[str] | None = None,
     split: NDArray[Any] | Sequence[str] | None = None,
-    test_fraction: float | None = None,
-    seed: int = 1993,
     domains: NDArray[Any] | Sequence[str] | None = None,
     test_domains: NDArray[Any] | Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
@@ -112,13 +105,12 @@ def import_features(
 ) -> Store:
     """A store of features that were computed elsewhere, which says so; the one that is there if it is the same.
 
-    Test rows come as `test_features` and `test_labels`, or are chosen by `split` or by `test_fraction`.
+    Test rows come as `test_features` and `test_labels`, or are chosen by `split`.
 
     Arguments:
         features: [n, d], or [n, views, d] with the clean view first; float16, float32 or float64.
         labels: [n], whole numbers or texts.
         split: [n], true for test; or texts such as `train` and `test`.
-        test_fraction, seed: share of each class for the test split, and which rows those are.
         domains: [n], numbers or texts; for `incremental="domains"`.
         class_names, domain_names: what numbers refer to.
         backbone: what made the features.
@@ -128,15 +120,21 @@ def import_features(
     Raises `UsageError` for arrays that cannot make a store, `StoreError` if the disk refuses.
     """
 
-    given = [{"features": np.asarray(features), "labels": labels, "domains": domains}]
+    given = [{"features": features, "labels": labels, "domains": domains}]
     if (test_features is None) != (test_labels is None):
         raise UsageError("test features and test labels go together", where="test_features", remedy="give both")
     if test_features is not None:
-        given.append({"features": np.asarray(test_features), "labels": test_labels, "domains": test_domains})
+        given.append({"features": test_features, "labels": test_labels, "domains": test_domains})
     parts = [{role: as_values(values) for role, values in part.items() if values is not None} for part in given]
-    source = ArraySource(tuple(parts), None if split is None else as_values(split), class_names, domain_names)
-    options = ImportOptions(Path(root), dataset, backbone, store_dtype, test_fraction, seed, drop_bad)
-    return import_arrays(source, options, {"arrays": "in memory", "sha256": digest_of(source)}).store
+    options = ImportOptions(Path(root), dataset, backbone, store_dtype, drop_bad)
+    return import_arrays(
+        parts,
+        options,
+        {"arrays": "in memory", "sha256": digest_of(parts)},
+        split=None if split is None else as_values(split),
+        class_names=class_names,
+        domain_names=domain_names,
+    )[0]
 
 
 @checked()

@@ -13,7 +13,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from tosca_cache.errors import UsageError
 from tosca_cache.text import UNSAFE, printable
 
 if TYPE_CHECKING:
@@ -122,25 +121,6 @@ def lasting_output() -> Iterator[None]:
 @cache
 def _nowhere() -> IO[str]:
     return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 (not a file of the user's)
-
-
-def confirm(question: str, *, otherwise: str) -> None:
-    """Asks, and returns if the answer is yes; else ends the command. Raises `UsageError` if there is nobody to answer.
-
-    Arguments:
-        otherwise: what to do without a question.
-    """
-    from typer import confirm as ask
-
-    try:
-        ask(printable(question), abort=True)
-    except (RuntimeError, ValueError) as error:  # standard input is closed; `Abort` is a RuntimeError, too
-        if type(error) not in (RuntimeError, ValueError):
-            raise
-        echo(err=True)
-        raise UsageError(
-            "standard input is closed, so that nobody can answer", where=question, remedy=otherwise
-        ) from None
 
 
 class _Lasting:

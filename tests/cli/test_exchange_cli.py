@@ -29,7 +29,7 @@ def test_an_extracted_store_there_and_back(digits_place, digits_cache):
     assert "--force" in tosca("cache", "export", "digits", "digits.h5", code=2).output
     tosca("cache", "export", "digits", "digits.h5", "--force", code=0)
     done = tosca("cache", "import", "digits.h5", "--dataset", "copy", "--root", "elsewhere", code=0)
-    assert "  features: train/features, test/features\n" in done.output
+    assert "features: train/features, test/features; labels: train/labels, test/labels" in done.output
     (again,) = (path for path in (digits_place / "elsewhere").iterdir() if path.is_dir())
     one, other = open_store(store), open_store(again)
     for split in ("train", "test"):
@@ -42,7 +42,7 @@ def test_stage_two_works_on_imported_pixels(pixels, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = ["--dataset", "pixels", "--root", pixels.parent]
     done = tosca("cache", "import", pixels, *store, code=0)
-    assert "  features: X\n  labels: y\n  split: is_test\n" in done.output
+    assert "read from digits.npz: features: X; labels: y; split: is_test\n" in done.output
     command = done.output.splitlines()[-1].removeprefix("use it: tosca ")
     trained = tosca(*command.split(), *QUICK, code=0)
     assert "average accuracy" in trained.output

@@ -3,8 +3,6 @@
 import os
 import resource
 import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -77,16 +75,6 @@ def test_far_too_large_numbers_give_one_message(shapes_place, options):
         assert not list(shapes_place.glob("runs/*"))
     if options == ("--epochs", "100000000"):
         assert "100000000 epochs" in result.output and "fewer epochs" in result.output
-
-
-def test_a_question_that_nobody_can_answer(shapes_place):
-    for stdin in (None, subprocess.DEVNULL):
-        command = [sys.executable, LAUNCHER, "cache", "rm", "shapes--toy"]
-        closing = ["sh", "-c", 'exec "$@" <&-', "sh", *command] if stdin is None else command
-        done = subprocess.run(closing, stdin=stdin, capture_output=True, text=True, check=False)
-        assert done.returncode in (1, 2) and "Traceback" not in done.stderr
-        assert ("add --yes" if stdin is None else "Aborted") in done.stderr
-    assert (shapes_place / "cache" / "shapes--toy").exists()
 
 
 # What was found by trying: each kind once.

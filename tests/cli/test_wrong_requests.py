@@ -91,8 +91,7 @@ reproduce --which cub | 2 | --which cub=86.7
 reproduce --expectation rampac.toml | 2 | the learner 'rampac', which is not registered
 import | 2 | Missing option '--dataset'
 import --dataset p --labels nope | 2 | there is no array 'nope'
-import --dataset p --features a,b,c | 2 | names no array
-import --dataset p --split none | 2 | --test-fraction 0.2
+import --dataset p --features a,b,c | 2 | there is no array
 import --dataset p --max-bytes 1000 | 1 | allow it: --max-bytes
 import --dataset ../p | 2 | is no name
 tosca run | 2 | --dataset
@@ -105,7 +104,7 @@ tosca train --no-such-option | 2 | --no-such-option
 tosca nonsense | 2 | nonsense
 tosca train --dataset digits --runs '' | 2 | an argument is empty
 tosca train --dataset= digits | 2 | an argument is empty
-tosca cache rm '' --yes | 2 | an argument is empty
+tosca cache info '' | 2 | an argument is empty
 """
 
 

@@ -129,7 +129,7 @@ def test_a_store_says_what_its_pieces_are_and_grows_from_one_of_the_same_only(ro
     tosca("cache", "export", layers.path, tmp_path / "out.npz", code=0)
     with np.load(tmp_path / "out.npz") as file:
         assert json.loads(str(file["store"]))["backbone"]["pieces"] == ["cls@-3", "cls@-2", "cls"]
-        assert file["train_features"].shape[2] == 576
+        assert file["train/features"].shape[2] == 576
     asked = ("extract", "--dataset", shapes_folder, "--root", root, *NANO)
     grown = tosca(*asked, "--views", 2, "--layers", 3, code=0).output
     assert "taken from shapes--vit_nano_3layers" in " ".join(grown.split())

@@ -111,7 +111,7 @@ def test_photos_are_named_in_every_way_and_sorted_into_the_folders_of_their_clas
 
 def test_a_class_cannot_lead_out_of_the_folder(tmp_path):
     features, _ = rows([0, 1], 6, 0)
-    how = {"dataset": "odd", "class_names": ["../out", "in"], "test_fraction": 0.2, "root": "cache"}
+    how = {"dataset": "odd", "class_names": ["../out", "in"], "split": np.arange(12) % 6 == 0, "root": "cache"}
     store = tosca.import_features(features[:, 0], np.repeat([0, 1], 6), **how)
     learn("--store", store.path)
     assert "cannot be" in run("predict", "shelf.tosca", "x.png", "--link", "sorted", code=2)
@@ -199,7 +199,7 @@ def test_a_run_is_a_model():
     last = json.loads((made / "metrics.json").read_text())["last_accuracy"]
     assert found["accuracy"] == pytest.approx(last)
     features = opened.features("train")
-    how = {"dataset": "more", "class_names": ["a", "b"], "test_fraction": 0.2, "root": "cache"}
+    how = {"dataset": "more", "class_names": ["a", "b"], "split": np.arange(40) < 8, "root": "cache"}
     more = tosca.import_features(features[:40, 0] + 1, np.arange(40) % 2, **how)
     assert "new: 2 classes" in run("learn", made, "--store", more.path)
     taught = Model.open(made)
@@ -223,7 +223,9 @@ def test_killed_while_teaching_the_model_opens_as_before_or_after(tmp_path):
     labels = np.repeat(range(4), 8)
     root = tmp_path / "cache"
     old, new = (
-        tosca.import_features(features[part, 0], labels[part] % 2, dataset=name, test_fraction=0.2, root=root)
+        tosca.import_features(
+            features[part, 0], labels[part] % 2, dataset=name, split=np.arange(16) % 4 == 0, root=root
+        )
         for name, part in (("old", labels < 2), ("new", labels >= 2))
     )
     learn("--store", old.path, "--method", "lda")

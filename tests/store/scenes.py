@@ -6,7 +6,7 @@ from pathlib import Path
 from disk_waits import sync_in_turn
 from toy_store import open_writer, publish, toy_arrays
 
-from tosca_cache.store import Part, disk, journal, sweep_up
+from tosca_cache.store import Part, disk, journal
 
 ROWS = {"train": 5, "test": 2}
 SHARD_ROWS = 3
@@ -16,7 +16,7 @@ PROVENANCE = {"machine": "toy"}
 
 @dataclass(frozen=True)
 class Scene:
-    """bad: rows that cannot be read, so that the store is built a second time without them. parts: 0 for one writer.
+    """bad: rows that cannot be read. parts: 0 for one writer.
 
     restart: an unfinished store of other numerics is thrown away first.
     """
@@ -30,7 +30,6 @@ class Scene:
     def make(self, path, promise=lambda done: None):
         """Begins or goes on, and finishes; promise: told the rows that are done, then "finished"."""
         if Path(path).exists():
-            sweep_up(Path(path))  # as `tosca extract` does
             return
         if self.restart:
             self._begin_otherwise(path)
@@ -51,9 +50,11 @@ class Scene:
         return open_writer(path, rows=ROWS, shard_rows=self.shard_rows, numerics=self.numerics, **how)
 
     def _begin_otherwise(self, path):
-        from tosca_cache.store import StoreWriter
+        from tosca_cache.store import partial_path
+        from tosca_cache.store.writer import recorded_plan
 
-        if StoreWriter.recorded_numerics(path) in (None, {"batch_size": 9}):
+        plan = recorded_plan(partial_path(path))
+        if plan is None or plan.numerics == {"batch_size": 9}:
             other = Scene(numerics={"batch_size": 9})
             with other.open(path) as writer:
                 for shard in writer.pending()[:1]:

@@ -57,15 +57,10 @@ def test_what_is_no_specification_is_refused():
             StoreSpec.from_dict(value)
 
 
-def test_specifications_without_a_source_keep_their_digest():
-    """Stores that exist are found by it; `source` came later, and does not count where there is none."""
+def test_a_source_is_part_of_the_specification_and_does_not_count_where_there_is_none():
+    """Stores that exist are found by their digest; `source` came later."""
     assert toy_spec().digest() == "3db184c1d4c5aa70ad8234d693610e04b9e5ca9584895be561f308325357db6a"
-    assert "source" not in toy_spec().to_dict()
-    assert not toy_spec().imported
-
-
-def test_a_source_is_part_of_the_specification():
+    assert "source" not in toy_spec().to_dict() and not toy_spec().imported
     spec = toy_spec(source={"kind": "imported", "files": [{"name": "a.npz"}]}, precision="unknown")
-    assert spec.imported
-    assert StoreSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+    assert spec.imported and StoreSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     assert ("source.kind", "imported", ABSENT) in spec.differences(toy_spec())

@@ -86,18 +86,3 @@ def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):
             writer.finish({})
     with pytest.raises(ValueError, match="cannot restart"):
         open_writer(tmp_path / "s", part=Part(2, 2), restart=True)
-
-
-def test_a_shard_that_is_lost_is_made_again_by_another_writer(skipping, tmp_path):
-    """After its images have changed."""
-    build_part(tmp_path / "s", Part(2, 1), bad=[("train", 3)])
-    (tmp_path / "s.partial" / "train" / "features" / "c.0.0.0").unlink()
-    with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
-        publish(writer, writer.pending()[0], ARRAYS, BAD)
-    with open_writer(tmp_path / "s") as writer:
-        assert writer.skipped["train"] == []
-    store = build(tmp_path / "s", bad=BAD)
-    assert tree(store.path) == tree(skipping.path)
-    assert sorted(file.name for file in store.path.iterdir()) == [
-        *("manifest.copy.json", "manifest.json", "provenance.json", "test", "train", "zarr.json")
-    ]

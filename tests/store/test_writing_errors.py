@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from toy_store import ARRAYS, ROWS, build, open_writer, publish, read_everything, toy_arrays
+from toy_store import ARRAYS, build, open_writer, publish, toy_arrays
 from trees import tree
 
 from tosca_cache.errors import StoreError
@@ -92,10 +92,3 @@ def test_an_unfinished_store_with_a_damaged_plan_is_not_gone_on_with(tmp_path, n
     with pytest.raises(StoreError, match=r"cannot be trusted(.|\n)*--restart"):
         open_writer(tmp_path / "s")
     open_writer(tmp_path / "s", restart=True).close()
-
-
-def test_a_shard_of_skipped_rows_only_is_still_written_whole(tmp_path):
-    """All NaN is what zarr takes for an empty chunk, and by default does not write."""
-    store = build(tmp_path / "s", bad=[("train", row) for row in range(14)])
-    assert store.rows("train") == ROWS["train"] - 14
-    read_everything(store)

@@ -220,4 +220,4 @@ def _print_skipped(store: Store, *, again: bool) -> None:
     if len(skipped) > SHOWN:
         echo(f"  and {len(skipped) - SHOWN} more")
     if skipped and again:
-        echo(f"to try them again: tosca cache rm {shlex.quote(store.path.name)}, then run this command once more")
+        echo(f"to try them again: rm -r {shlex.quote(str(store.path))}, then run this command once more")

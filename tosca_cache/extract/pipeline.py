@@ -36,7 +36,6 @@ from tosca_cache.store import (
     partial_path,
     read_unfinished,
     store_path,
-    sweep_up,
 )
 from tosca_cache.store.manifest import PLAN
 from tosca_cache.workers import threads_here
@@ -89,7 +88,6 @@ class Extraction:
         refuses, someone else is writing this store, or an unfinished one was begun differently.
         """
         if self.path.exists():
-            sweep_up(self.path)
             return open_store(self.path)
         with self.open_writer() as writer:
             return self.finish(writer, self.write_shards(writer, show_progress=show_progress))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from tosca_cache.datasets.base import IntArray
 from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
 from tosca_cache.datasets.duplicates import DROP, KEEP
 from tosca_cache.devices import describe_machine
@@ -27,7 +26,6 @@ from tosca_cache.extract.request import ExtractRequest, prepare
 from tosca_cache.store import Manifest, Shard, Store
 from tosca_cache.store.arrays import ShardRows, read_small
 from tosca_cache.store.content import checked_rows
-from tosca_cache.store.layout import SplitLayout
 from tosca_cache.store.repair import StoreRepair, repairing
 from tosca_cache.store.spec import canonical
 from tosca_cache.store.verify import Progress
@@ -148,43 +146,29 @@ def repair_store(
 
 
 def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> ShardRows:
-    """A shard of a finished store as it was made; without `compute`, features and views are empty."""
-    split, skipped = extraction.dataset.splits[shard.split], [row.row for row in manifest.skipped[shard.split]]
-    rows = np.setdiff1d(np.arange(len(split)), skipped)[shard.start : shard.stop]
+    """A shard of a finished store as it was made; without `compute`, features and views are empty.
+
+    Raises `DatasetError` if an image that the store has cannot be read any more, `StoreError` for features that cannot be
+    stored.
+    """
+    split, rows, facts = extraction.dataset.splits[shard.split], slice(shard.start, shard.stop), manifest.plan.numerics
     empty: Any = np.empty(0)
-    paths = tuple(split.paths[row] for row in rows.tolist())
-    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, paths)
+    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, split.paths[rows])
     if not compute:
         return listed
-    features, views = _compute_again(extraction, manifest, shard.split, rows)
-    return checked_rows(manifest.plan, shard, vars(replace(listed, features=features, views=views)), {})
-
-
-def _compute_again(extraction: Extraction, manifest: Manifest, split: str, rows: IntArray) -> tuple[Any, IntArray]:
-    """Features and view parameters of rows of the dataset, in the groups in which they were computed at first.
-
-    A store that left out rows has other shards than its extraction had, whose groups are wanted. What the image of such a
-    row shows by now changes no bit of the others in its group.
-    """
-    facts, layout = manifest.plan.numerics, manifest.plan.layouts[split]
     if type(facts.get("batch_size")) is not int or facts["batch_size"] < 1:
         raise StoreError("The store does not say in which batches it was computed.", remedy="Extract it again.")
-    if any(manifest.skipped.values()):
-        layout = SplitLayout.plan(len(extraction.dataset.splits[split]), layout.views, layout.dim, layout.dtype)
-    shards = [layout.shard(split, index) for index in np.unique(rows // layout.shard_rows).tolist()]
-    features, views = [], []
-    with closing(extraction.compute_groups(shards, facts, skip=True)) as computed:
-        for buffer in (group.buffer for group in computed if group.ends_its_shard):
-            here = rows[(rows >= buffer.shard.start) & (rows < buffer.shard.stop)]
-            for row in buffer.skipped.keys() & set(here.tolist()):
-                raise DatasetError(
-                    f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
-                    where=extraction.dataset.splits[split].paths[row],
-                    remedy="Mend the image, then repair again; shards that are mended already stay so.",
-                )
-            features.append(buffer.features[here - buffer.shard.start])
-            views.append(buffer.views[here - buffer.shard.start])
-    return np.concatenate(features), np.concatenate(views)
+    with closing(extraction.compute_groups([shard], facts, skip=True)) as computed:
+        (buffer,) = (group.buffer for group in computed if group.ends_its_shard)
+    skipped = {row.row: row.reason for row in manifest.skipped[shard.split] if shard.start <= row.row < shard.stop}
+    for row in buffer.skipped.keys() - skipped.keys():
+        raise DatasetError(
+            f"An image that the store has cannot be read any more: {buffer.skipped[row]}",
+            where=split.paths[row],
+            remedy="Mend the image, then repair again; shards that are mended already stay so.",
+        )
+    made = vars(replace(listed, features=buffer.features, views=buffer.views))
+    return checked_rows(manifest.plan, shard, made, skipped)
 
 
 def _refuse_other_images(store: Store, shard: Shard, rows: ShardRows) -> None:

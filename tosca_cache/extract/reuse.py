@@ -82,13 +82,13 @@ class SourceStore:
         theirs = theirs[here]
         if not here.size:
             return
-        layout = self.store.manifest.plan.layouts[shard.split]
+        layout, places = self.store.manifest.plan.layouts[shard.split], self.store.places(shard.split, theirs)
         with _damage_of(self.store.path):
             buffer.features[here, :views] = self.store.features(shard.split, theirs, slice(0, views))
-            for index in np.unique(theirs // layout.shard_rows).tolist():
-                stored, part = layout.shard(shard.split, index), theirs // layout.shard_rows == index
+            for index in np.unique(places // layout.shard_rows).tolist():
+                stored, part = layout.shard(shard.split, index), places // layout.shard_rows == index
                 parameters = read_small(self.store.path, shard.split, "views", layout, stored.start, stored.stop)
-                buffer.views[here[part], :views] = parameters[theirs[part] - stored.start, :views]
+                buffer.views[here[part], :views] = parameters[places[part] - stored.start, :views]
         buffer.missing[here, :views] = False
 
     def summary(self, shards: Sequence[Shard], wanted: Mapping[str, int]) -> str:

@@ -22,7 +22,7 @@ from tosca_cache.evaluate.audit import batch_modules, pick
 from tosca_cache.files import strict_json
 from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
 from tosca_cache.luca.parameters import Head, Luca
-from tosca_cache.store.exchange import open_external
+from tosca_cache.store.external import open_external
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.batches import Batch
 from tosca_cache.train.engines import Engine
@@ -84,8 +84,7 @@ class Recording:
         self.path = path
         try:
             with open_external(path) as file:
-                file.check_sizes(file.arrays, None)
-                self.arrays: dict[str, Array] = {name: np.asarray(file.read(name)) for name in file.arrays}
+                self.arrays: dict[str, Array] = file.read(file.arrays)
             self.meta: dict[str, Any] = dict(strict_json(str(self["meta"])))
         except (StoreError, UsageError, ValueError, TypeError, AttributeError) as error:
             raise ConformanceError(

@@ -13,7 +13,7 @@ Several processes may write it together: `StoreWriter.open(..., part=Part(4, 1))
 See layout.py for what lies where, and spec.py for what a store says it is.
 """
 
-from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path, sweep_up
+from tosca_cache.store.catalogue import StoreSummary, check_store, find_store, list_stores, store_path
 from tosca_cache.store.journal import StoreInProgress, read_unfinished
 from tosca_cache.store.layout import SPLITS, Shard, partial_path
 from tosca_cache.store.locks import Part, StoreBusy
@@ -42,5 +42,4 @@ __all__ = [
     "partial_path",
     "read_unfinished",
     "store_path",
-    "sweep_up",
 ]

@@ -1,41 +1,29 @@
-"""The stores under one root: their names, what there is, finding the one that is meant, and removing.
+"""The stores under one root: their names, what there is, and finding the one that is meant.
 
 NAME.partial                          an unfinished store
-.NAME.compact .NAME.fetching          a store that is being built a second time; that is being pulled
-.NAME.removed                         one that is being removed
+.NAME.fetching                        one that is being pulled
 .NAME.*lock                           a lock; its file alone says nothing, it counts while somebody holds it
-
-A store vanishes by one rename, to `.NAME.removed`, and is emptied there, what vouches for it first. So a removal that is
-interrupted leaves no store that looks whole, and the same removal again ends it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import FingerprintMismatch, StoreError
-from tosca_cache.store.disk import remove_tree, storage, sync
+from tosca_cache.store.disk import storage
 from tosca_cache.store.journal import read_unfinished
-from tosca_cache.store.layout import SPLITS, compact_path, partial_path
-from tosca_cache.store.locks import exclusive
-from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, PROVENANCE, Manifest, Plan, load_manifest
+from tosca_cache.store.layout import SPLITS
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN, Manifest, Plan, load_manifest
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import ABSENT, StoreSpec, canonical
 
 LONGEST_NAME = 220  # of a store's folder: leaves room for what locks and parts add to it
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
-_CHECKSUM_FILES = (MANIFEST, MANIFEST_COPY, PLAN)
-_OURS = re.compile(
-    "|".join(re.escape(name) for name in (*_CHECKSUM_FILES, PROVENANCE, "zarr.json", *SPLITS))
-    + r"|done(\..+)?|\..+\.tmp"
-)
 _OPTIONS = {
     "backbone.name": "--backbone",
     "views.count": "--views",
@@ -105,7 +93,7 @@ def list_stores(root: Path) -> list[StoreSummary]:
         if not root.exists():
             return []
         folders = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-    return [summary for path in folders if (summary := _summarise(path) or _since(path, folders)) is not None]
+    return [summary for path in folders if (summary := _summarise(path)) is not None]
 
 
 def find_store(root: Path, dataset: str, wanted: Mapping[str, Any] | None = None) -> Store:
@@ -172,19 +160,14 @@ def extract_command(root: Path | str, dataset: str, wanted: Mapping[str, Any] | 
     return shlex.join(words)
 
 
-def _since(path: Path, seen: Sequence[Path]) -> StoreSummary | None:
-    """The store that an unfinished one has become since the root was listed."""
-    whole = path.with_name(path.name.removesuffix(".partial"))
-    return None if whole in seen else _summarise(whole)
-
-
 def _summarise(path: Path) -> StoreSummary | None:
     try:
         if path.name.endswith(".partial"):
             if (found := read_unfinished(path)) is None:
                 return None
             size = sum(record.size for done in found.done.values() for record in done.objects.values())
-            return _summary(path, UNFINISHED, found.plan, found.done_rows, size)
+            rows = {split: layout.rows for split, layout in found.plan.layouts.items()}
+            return _summary(path, UNFINISHED, found.plan, rows, found.done_rows, size)
         if not any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY)):
             return None
         return summary_of(path, load_manifest(path / MANIFEST))
@@ -196,12 +179,12 @@ def _summarise(path: Path) -> StoreSummary | None:
 
 def summary_of(path: Path, manifest: Manifest) -> StoreSummary:
     """The summary of a whole store that a manifest describes."""
-    rows = sum(layout.rows for layout in manifest.plan.layouts.values())
-    return _summary(path, FINISHED, manifest.plan, rows, manifest.size)
+    rows = {split: manifest.rows(split) for split in SPLITS}
+    return _summary(path, FINISHED, manifest.plan, rows, sum(rows.values()), manifest.size)
 
 
-def _summary(path: Path, state: str, plan: Plan, done_rows: int, size: int) -> StoreSummary:
-    rows, views = ({s: getattr(plan.layouts[s], what) for s in SPLITS} for what in ("rows", "views"))
+def _summary(path: Path, state: str, plan: Plan, rows: dict[str, int], done_rows: int, size: int) -> StoreSummary:
+    views = {split: plan.layouts[split].views for split in SPLITS}
     return StoreSummary(path, state, plan.spec, rows, views, done_rows, size)
 
 
@@ -216,57 +199,3 @@ def _unlike(spec: StoreSpec, wanted: Mapping[str, Any]) -> list[tuple[str, Any, 
 
 def _lines(differing: list[tuple[str, Any, Any]]) -> list[str]:
     return [f"    {field}: asked for {canonical(value)}, it has {canonical(has)}" for field, value, has in differing]
-
-
-def sweep_up(path: Path) -> None:
-    """Removes what a crash left of the building of a finished store, unless somebody is at it, or it cannot be removed."""
-    remains = [folder for folder in (partial_path(path), compact_path(path)) if folder.exists()]
-    if remains and (path / MANIFEST).exists():
-        with suppress(StoreError), exclusive(path), storage(path):
-            for folder in remains:
-                remove_tree(folder, *_CHECKSUM_FILES)
-
-
-def remove_store(path: Path) -> int:
-    """Removes a store, finished, unfinished or damaged, and all that is left of its building; returns the bytes of that.
-
-    path: its folder; with `.partial`, or where there is no finished one, the unfinished store.
-
-    Raises `StoreBusy`, naming the process, while somebody is writing it; `StoreError` if there is no store, if the folder
-    holds anything that no store has, or if the disk refuses.
-    """
-    path = Path(os.path.abspath(path))  # noqa: PTH100 (`.` has no name; a link in place of a store stays one)
-    store = path.with_name(path.name.removesuffix(".partial")) if path.name else path
-    if path.is_symlink():
-        raise StoreError("This is a link to a folder.", where=path, remedy="Name the folder itself.")
-    beside = [store.parent / f".{store.name}.{what}" for what in ("compact", "fetching", "removed")]
-    whole = [] if path.name.endswith(".partial") else [store]
-    folders = [folder for folder in (*whole, partial_path(store), *beside) if folder.is_dir()]
-    if not folders or not path.name:
-        raise StoreError(
-            "There is no feature store here.", where=path, remedy="See `tosca cache ls` for the stores there are."
-        )
-    with storage(store.parent):
-        for folder in folders:
-            _check_ours(folder, built=folder != store)
-        with exclusive(store):
-            size = sum(file.lstat().st_size for folder in folders for file in folder.rglob("*") if not file.is_dir())
-            removed = beside[-1]
-            for folder in (removed, *folders):
-                if folder.exists() and folder != removed:
-                    folder.rename(removed)
-                    sync(store.parent)
-                remove_tree(removed, *_CHECKSUM_FILES)
-    return size
-
-
-def _check_ours(folder: Path, *, built: bool) -> None:
-    """Raises `StoreError` unless this is a store's folder, whatever state it is in, and holds nothing else."""
-    names = {entry.name for entry in folder.iterdir()}
-    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
-    if foreign or not (built or names & {*_CHECKSUM_FILES, "zarr.json"}):
-        raise StoreError(
-            f"This folder holds something that no store has: {foreign[0]}." if foreign else "This is no feature store.",
-            where=folder,
-            remedy="Look what it is; nothing was removed.",
-        )

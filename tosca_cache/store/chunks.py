@@ -79,7 +79,7 @@ class _ShardFile:
 
     def __init__(self, folder: Path, split: str, layout: SplitLayout, index: int) -> None:
         self.folder, self.layout, self.shard = folder, layout, layout.shard(split, index)
-        path = object_path(folder, layout, self.shard, "features")
+        path = object_path(folder, self.shard, "features")
         with storage(path):
             self.descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         self.scratch = page_aligned((layout.chunk_bytes - CRC_BYTES,), "uint8")

@@ -49,7 +49,11 @@ def checked_rows(plan: Plan, shard: Shard, given: Mapping[str, Any], skipped: Ma
     for path in paths:
         check_path(path)
     stored = _stored_features(arrays.pop("features"), layout.dtype, shard, paths, skipped)
-    return ShardRows(features=stored, paths=paths, **{name: array.astype(np.int64) for name, array in arrays.items()})
+    numbers = {name: array.astype(np.int64) for name, array in arrays.items()}
+    numbers["views"][[row - shard.start for row in skipped]] = (
+        0  # whatever was drawn before an image turned out unreadable
+    )
+    return ShardRows(features=stored, paths=paths, **numbers)
 
 
 def check_path(path: str) -> None:
@@ -109,13 +113,14 @@ def _unsound(features: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool
     return (largest >= infinite).any(axis=1), (largest == 0).any(axis=1)
 
 
-def check_object(data: bytes, array: str, plan: Plan, shard: Shard) -> Found:
-    """What is wrong with the content of one object of a shard, whose bytes are as they were written."""
+def check_object(data: bytes, array: str, plan: Plan, shard: Shard, skipped: NDArray[np.int64]) -> Found:
+    """What is wrong with the content of one object of a shard, whose bytes are as they were written; skipped: its rows."""
     layout = plan.layouts[shard.split]
     try:
         if array == "features":
             for start, features in decode_features(data, layout, shard):
                 infinite, zero = _unsound(features)
+                infinite[skipped[(skipped >= start) & (skipped < start + len(features))] - start] = False
                 yield from _rows(infinite, start, "NaN or infinite features in {}")
                 yield from _rows(zero, start, "all features are zero in {}")
             return

@@ -31,9 +31,9 @@ class ObjectRecord:
         """The record of these bytes."""
         return cls(memoryview(data).nbytes, hashlib.sha256(data).hexdigest())
 
-    def fits(self, path: Path, *, digest: bool = True) -> bool:
-        """Whether a regular file has so many bytes and, unless `digest` is false, this digest."""
-        return regular_size(path) == self.size and (not digest or ObjectRecord.of(path.read_bytes()) == self)
+    def fits(self, path: Path) -> bool:
+        """Whether a regular file has so many bytes and this digest."""
+        return regular_size(path) == self.size and ObjectRecord.of(path.read_bytes()) == self
 
 
 def storage(where: Path) -> AbstractContextManager[None]:

@@ -3,37 +3,31 @@
 A shard is done when it has a record, `done/SPLIT.INDEX.json`; whoever goes on with the store, all of it or a part, goes on
 from there. To finish, each step leaves something that the next run can go on from:
 
-1. (only if rows were skipped) PATH.compact is built anew without them; if that is interrupted, it is thrown away.
-2. zarr's metadata, the provenance and the copy of the manifest, then the manifest are written into it: from now on the
-   folder is *sealed*, and only step 3 is left.
-3. The plan and the journal are removed, and the folder is renamed to PATH.
+1. zarr's metadata, the provenance and the copy of the manifest, then the manifest are written into it: from now on the
+   folder is *sealed*, and only step 2 is left.
+2. The plan and the journal are removed, and the folder is renamed to PATH.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
-from tosca_cache.store.arrays import ShardRows, encode_metadata, read_small, write_shard
-from tosca_cache.store.chunks import read_features
-from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync, sync_all, write_durably
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, compact_path, object_key, partial_path
+from tosca_cache.store.arrays import encode_metadata
+from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync, sync_all, write_durably
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key, partial_path
 from tosca_cache.store.locks import Part
 from tosca_cache.store.manifest import (
     MANIFEST,
     MANIFEST_COPY,
     PLAN,
     PROVENANCE,
-    LeftOut,
     Manifest,
     Plan,
     SkippedRow,
@@ -44,23 +38,18 @@ from tosca_cache.store.manifest import (
     unseal,
 )
 
-Skipped = Mapping[str, tuple[SkippedRow, ...]]
-Records = dict[str, list[Mapping[str, ObjectRecord]]]
+LISTED = 100  # paths of a kind that were left out
 DONE = "done"  # the folder of the records
 
 
 @dataclass(frozen=True)
 class DoneShard:
-    """A shard whose five objects are on the disk.
-
-    taken: (rows, views) that another store gave. part: that wrote it.
-    """
+    """A shard whose five objects are on the disk. taken: (rows, views) that another store gave."""
 
     shard: Shard
     objects: Mapping[str, ObjectRecord]
     skipped: tuple[SkippedRow, ...] = ()
     taken: tuple[int, int] = (0, 0)
-    part: Part | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -70,7 +59,6 @@ class DoneShard:
             "objects": {array: asdict(record) for array, record in self.objects.items()},
             "skipped": [asdict(row) for row in self.skipped],
             "taken": list(self.taken),
-            "part": str(self.part) if self.part else None,
         }
 
     @classmethod
@@ -85,14 +73,13 @@ class DoneShard:
             raise ValueError("no such rows")
         rows, views = map(int, value["taken"])
         objects = {array: parse_fields(ObjectRecord, value["objects"][array]) for array in ARRAYS}
-        part = None if value["part"] is None else Part.parse(value["part"])
-        return cls(shard, objects, skipped, (rows, views), part)
+        return cls(shard, objects, skipped, (rows, views))
 
-    def is_there(self, folder: Path, *, intact: bool = False) -> bool:
-        """Whether all objects are there with their sizes; if `intact`, with their digests."""
+    def is_there(self, folder: Path) -> bool:
+        """Whether all objects are there with their sizes."""
         paths = {array: folder / object_key(self.shard.split, array, self.shard.index) for array in ARRAYS}
         with storage(folder):
-            return all(record.fits(paths[array], digest=intact) for array, record in self.objects.items())
+            return all(regular_size(paths[array]) == record.size for array, record in self.objects.items())
 
 
 def record_shard(folder: Path, done: DoneShard) -> None:
@@ -143,11 +130,6 @@ class StoreInProgress:
         """Rows of both splits in shards that are done, skipped ones included."""
         return sum(shard.rows for shard in self.done)
 
-    @property
-    def begun(self) -> list[Part]:
-        """The parts that have written a shard, sorted."""
-        return sorted({done.part for done in self.done.values() if done.part is not None})
-
     def missing(self, count: int) -> dict[Part, list[Shard]]:
         """Of `count` parts those that are not complete, with the shards that they have still to write."""
         parts = [Part(count, index) for index in range(1, count + 1)]
@@ -186,70 +168,38 @@ def make_folders(folder: Path) -> None:
 
 
 def seal_store(
-    path: Path,
+    folder: Path,
     plan: Plan,
     done: Sequence[DoneShard],
     provenance: Mapping[str, Any],
     left_out: Mapping[str, Sequence[str]],
-) -> Path:
-    """Steps 1 and 2, for a store whose shards are all done; returns the sealed folder."""
-    folder = partial_path(path)
+) -> None:
+    """Step 1, for a store whose shards are all done."""
     ordered = sorted(done, key=lambda d: d.shard)
-    records: Records = {split: [d.objects for d in ordered if d.shard.split == split] for split in SPLITS}
+    records = {split: tuple(d.objects for d in ordered if d.shard.split == split) for split in SPLITS}
     skipped = {split: tuple(row for d in ordered if d.shard.split == split for row in d.skipped) for split in SPLITS}
-    if any(skipped.values()):
-        folder, plan, records = _compact(path, plan, skipped)
-    others = {why: LeftOut.of(paths) for why, paths in left_out.items() if paths}
-    text = seal(Manifest(plan, {s: tuple(records[s]) for s in SPLITS}, skipped, others).to_dict())
+    others = {why: {"count": len(paths), "paths": list(paths[:LISTED])} for why, paths in left_out.items() if paths}
+    manifest = Manifest(plan, records, skipped, others)
+    for split, rows in skipped.items():
+        if rows and not manifest.rows(split):
+            raise StoreError(
+                f"Not one image of split {split} could be read.",
+                where=rows[0].path,
+                remedy="Mend the images, then run the same command with --restart.",
+            )
+    text = seal(manifest.to_dict())
     with storage(folder):
         beside = {PROVENANCE: seal(provenance), MANIFEST_COPY: text}
         write_durably({folder / key: data for key, data in (encode_metadata(plan.layouts) | beside).items()})
         write_durably({folder / MANIFEST: text})
-    return folder
 
 
-def publish_sealed(folder: Path, path: Path) -> None:
-    """Step 3."""
+def publish_sealed(path: Path) -> None:
+    """Step 2."""
+    folder = partial_path(path)
     with storage(path):
         (folder / PLAN).unlink(missing_ok=True)
         remove_tree(folder / DONE)
         sync(folder)
         folder.rename(path)
         sync(path.parent)
-        remove_tree(partial_path(path), MANIFEST, PLAN)
-
-
-def _compact(path: Path, plan: Plan, skipped: Skipped) -> tuple[Path, Plan, Records]:
-    """Copies all other rows into a fresh folder, shard by shard."""
-    source, target = partial_path(path), compact_path(path)
-    layouts: dict[str, SplitLayout] = {}
-    records: Records = {}
-    with storage(target):
-        remove_tree(target, MANIFEST)
-        make_folders(target)
-    for split in SPLITS:
-        old = plan.layouts[split]
-        kept = np.setdiff1d(np.arange(old.rows), [row.row for row in skipped[split]])
-        if not kept.size and old.rows:
-            raise StoreError(
-                f"Not one image of split {split} could be read.",
-                where=skipped[split][0].path,
-                remedy="Mend the images, then run the same command with --restart.",
-            )
-        new = SplitLayout.plan(len(kept), old.views, old.dim, old.dtype, old.shard_rows)
-        layouts[split], records[split] = (
-            new,
-            [
-                write_shard(target, new, shard, _read_rows(source, shard, old, kept[shard.start : shard.stop]))
-                for shard in new.iterate(split)
-            ],
-        )
-    return target, replace(plan, layouts=layouts), records
-
-
-def _read_rows(folder: Path, shard: Shard, layout: SplitLayout, rows: NDArray[np.int64]) -> ShardRows:
-    first, last = int(rows[0]), int(rows[-1]) + 1
-    labels, domains, views, paths = (
-        read_small(folder, shard.split, array, layout, first, last)[rows - first] for array in ARRAYS[1:]
-    )
-    return ShardRows(read_features(folder, shard.split, layout, rows), labels, domains, views, tuple(paths.tolist()))

@@ -1,6 +1,6 @@
 """The geometry of a store: which rows make a shard, which objects a shard has, and how many bytes they must have.
 
-    PATH.partial, .PATH.compact, .PATH.*lock              while it is being built, and never read as a store
+    PATH.partial, .PATH.*lock                             while it is being built, and never read as a store
     PATH/manifest.json provenance.json zarr.json          what it is; where it came from; the zarr 3 group
     PATH/manifest.copy.json                               the same bytes as manifest.json, to restore it from
     PATH/SPLIT/zarr.json                                  one group a split, `train` and `test`
@@ -114,20 +114,6 @@ class SplitLayout:
         """Bytes of zarr's index at the end of a shard of `features`: (offset, length) a chunk, and a checksum."""
         return 16 * self.chunks + CRC_BYTES
 
-    def object_bounds(self, array: str, shard: Shard) -> tuple[int, int]:
-        """Least and most bytes that this shard's object of an array can have; zarr leaves out chunks of padding only."""
-        match array:
-            case "features":
-                used = -(-shard.rows // self.chunk_rows)
-                return used * self.chunk_bytes + self.index_bytes, self.chunks * self.chunk_bytes + self.index_bytes
-            case "labels" | "domains":
-                exact = self.shard_rows * 8 + CRC_BYTES
-            case "views":
-                exact = self.shard_rows * self.views * VIEW_PARAMETERS * 8 + CRC_BYTES
-            case _:
-                return 4 * self.shard_rows + 4 + CRC_BYTES, (PATH_BYTES + 4) * self.shard_rows + 4 + CRC_BYTES
-        return exact, exact
-
     def shard(self, split: str, index: int) -> Shard:
         """One shard of this split."""
         start = index * self.shard_rows
@@ -146,8 +132,3 @@ def object_key(split: str, array: str, index: int) -> str:
 def partial_path(path: Path) -> Path:
     """Where a store is built."""
     return path.parent / f"{path.name}.partial"
-
-
-def compact_path(path: Path) -> Path:
-    """Where a store with skipped rows is built a second time, without them."""
-    return path.parent / f".{path.name}.compact"

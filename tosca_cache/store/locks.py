@@ -13,7 +13,6 @@ writes the plan, and the others find it.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -136,13 +135,8 @@ def _is_current(descriptor: int, path: Path) -> bool:
 
 def _say_who(descriptor: int) -> None:
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(who).encode(), 0)
-    except OSError as error:
-        # Who removes a store to make room must get its lock on a full disk, too; it is held, said or not.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(who).encode(), 0)
 
 
 # A forked child (a data loader's worker, say) shares the lock's file and would hold the lock after its parent's death.

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
@@ -25,15 +27,13 @@ from tosca_cache.names import twice
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key
+from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
 
 MANIFEST = "manifest.json"
 MANIFEST_COPY = "manifest.copy.json"
 PLAN = "plan.json"
 PROVENANCE = "provenance.json"
-LISTED = 100  # paths of a kind that were left out
-_SHA256 = re.compile("[0-9a-f]{64}")
 T = TypeVar("T")
 
 
@@ -114,32 +114,20 @@ class SkippedRow:
     reason: str
 
 
-@dataclass(frozen=True)
-class LeftOut:
-    """Files or folders that are no rows of the dataset: how many, and the paths of the first."""
-
-    count: int
-    paths: tuple[str, ...]
-
-    @classmethod
-    def of(cls, paths: Sequence[str]) -> LeftOut:
-        """All of these."""
-        return cls(len(paths), tuple(paths[:LISTED]))
-
-
 @dataclass(frozen=True, repr=False)
 class Manifest(Shown):
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard.
-    skipped: per split, the rows that could not be read, in the listing's order. left_out: why -> files and folders of the
-        dataset that are no rows: how many, and up to 100 paths.
+    skipped: per split, the rows that could not be read, in order: they have a place in the arrays, but readers do not see
+        them.
+    left_out: why -> files and folders of the dataset that are no rows: {"count": how many, "paths": the first 100}.
     """
 
     plan: Plan
     shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
-    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+    left_out: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
@@ -149,6 +137,16 @@ class Manifest(Shown):
     def size(self) -> int:
         """Bytes of all objects together."""
         return sum(record.size for record in self.objects.values())
+
+    def rows(self, split: str) -> int:
+        """Rows of a split that readers see."""
+        return self.plan.layouts[split].rows - len(self.skipped[split])
+
+    @cached_property
+    def kept(self) -> dict[str, NDArray[np.int64]]:
+        """Per split, the places of the rows in the arrays: all but those that were skipped."""
+        gone = {split: [row.row for row in self.skipped[split]] for split in SPLITS}
+        return {s: np.setdiff1d(np.arange(self.plan.layouts[s].rows), gone[s], assume_unique=True) for s in SPLITS}
 
     @cached_property
     def objects(self) -> dict[str, ObjectRecord]:
@@ -164,7 +162,7 @@ class Manifest(Shown):
         return self.plan.to_dict() | {
             "shards": {s: [{a: asdict(r) for a, r in shard.items()} for shard in self.shards[s]] for s in SPLITS},
             "skipped": {split: [asdict(row) for row in self.skipped[split]] for split in SPLITS},
-            **({"left_out": {why: asdict(found) for why, found in self.left_out.items()}} if self.left_out else {}),
+            **({"left_out": dict(self.left_out)} if self.left_out else {}),
         }
 
     @classmethod
@@ -173,16 +171,20 @@ class Manifest(Shown):
         plan = Plan.from_dict(value)
         shards = {
             split: tuple(
-                _records(found, layout, shard)
-                for shard, found in zip(layout.iterate(split), value["shards"][split], strict=True)
+                _records(found) for _, found in zip(layout.iterate(split), value["shards"][split], strict=True)
             )
             for split, layout in plan.layouts.items()
         }
         skipped = {split: tuple(parse_fields(SkippedRow, row) for row in value["skipped"][split]) for split in SPLITS}
-        left_out = {why: _left_out(found) for why, found in _mapping(value.get("left_out", {}), "left_out").items()}
+        left_out = _mapping(value.get("left_out", {}), "left_out")
+        for why, found in left_out.items():
+            if type(found["count"]) is not int or not _texts(found["paths"], why):
+                raise ValueError(f"{found!r} does not say how many were left out")
         for split, layout in plan.layouts.items():
             listed, gone = plan.spec.rows(split), [row.row for row in skipped[split]]
-            if layout.rows + len(gone) != listed or gone != sorted({row for row in gone if 0 <= row < listed}):
+            if layout.rows != listed and layout.rows + len(gone) == listed:
+                raise ValueError("skipped rows have no place in it, as in earlier versions; extract it again")
+            if layout.rows != listed or gone != sorted({row for row in gone if 0 <= row < listed}):
                 raise ValueError(f"rows of {split} and those skipped are not those that were listed, each once")
         return cls(plan, shards, skipped, left_out)
 
@@ -248,15 +250,10 @@ def _refused(path: Path, why: str) -> StoreError:
     return StoreError(problem, where=path, remedy=repair_hint(path.parent))
 
 
-def _records(found: Any, layout: SplitLayout, shard: Shard) -> dict[str, ObjectRecord]:
+def _records(found: Any) -> dict[str, ObjectRecord]:
     if sorted(_mapping(found, "shard")) != sorted(ARRAYS):
-        raise ValueError(f"shard {shard.index} lists other arrays than {', '.join(ARRAYS)}")
-    records = {array: parse_fields(ObjectRecord, found[array]) for array in ARRAYS}
-    for array, record in records.items():
-        least, most = layout.object_bounds(array, shard)
-        if not least <= record.size <= most or not _SHA256.fullmatch(record.sha256):
-            raise ValueError(f"{array} of shard {shard.index} cannot have {record.size} bytes of {record.sha256!r}")
-    return records
+        raise ValueError(f"a shard lists other arrays than {', '.join(ARRAYS)}")
+    return {array: parse_fields(ObjectRecord, found[array]) for array in ARRAYS}
 
 
 def parse_fields(kind: type[T], found: Any) -> T:
@@ -265,13 +262,6 @@ def parse_fields(kind: type[T], found: Any) -> T:
     if not isinstance(found, dict) or {name: type(value) for name, value in found.items()} != types:
         raise ValueError(f"{found!r} is not a {kind.__name__}")
     return kind(**found)
-
-
-def _left_out(found: Any) -> LeftOut:
-    left_out = LeftOut(**_mapping(found, "left_out"))
-    if type(left_out.count) is not int or not 0 < len(left_out.paths) <= min(left_out.count, LISTED):
-        raise ValueError(f"{found!r} does not say how many were left out")
-    return LeftOut(left_out.count, _texts(left_out.paths, "paths"))
 
 
 def _mapping(value: Any, what: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tosca_cache.errors import StoreError
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import IntArray, damaged, read_small, wrong_metadata
-from tosca_cache.store.chunks import Selection, read_features
+from tosca_cache.store.chunks import Selection, positions, read_features
 from tosca_cache.store.content import check_path
 from tosca_cache.store.disk import repair_hint, storage, wrong_size
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
@@ -80,8 +80,8 @@ class Store(Shown):
         return read_provenance(self.path)[0]
 
     def rows(self, split: str) -> int:
-        """N, the rows of a split."""
-        return self._layout(split).rows
+        """N, the rows of a split; those that were skipped are not among them."""
+        return self.manifest.rows(split)
 
     def views(self, split: str) -> int:
         """1+V, the views of a row, the clean one included."""
@@ -97,7 +97,7 @@ class Store(Shown):
         return chart(self, by)
 
     def zarr(self) -> Any:
-        """zarr's own group, read-only, for whoever has tools for zarr; every chunk that it reads is checked."""
+        """zarr's own group, read-only; every chunk that it reads is checked. Skipped rows are there, of NaN."""
         import zarr
 
         return zarr.open_group(str(self.path), mode="r")
@@ -111,6 +111,8 @@ class Store(Shown):
         pieces: `all`, or the `last`, which is what most learners use; see `StoreSpec.pieces`.
         """
         columns = self.spec.columns(pieces)
+        if self.manifest.skipped[split]:
+            rows = self.places(split, rows)
         found = read_features(self.path, split, self._layout(split), rows, views)
         return np.ascontiguousarray(found[..., columns]) if columns.start else found
 
@@ -128,22 +130,27 @@ class Store(Shown):
 
     def paths(self, split: str) -> tuple[str, ...]:
         """Path of every row's image, relative to the dataset's folder and staying in it."""
-        found = tuple(read_small(self.path, split, "paths", self._layout(split)).tolist())
+        found = tuple(self._small(split, "paths", None).tolist())
         for path in found:
             check_path(path)
         return found
 
+    def places(self, split: str, rows: Selection = None) -> IntArray:
+        """Where rows stand in the arrays of a split."""
+        kept = self.manifest.kept[split]
+        return kept[positions(rows, len(kept), "row")]
+
     def _layout(self, split: str) -> SplitLayout:
         return self.manifest.plan.layouts[split]
 
-    def _small(self, split: str, array: str, stop: int | None) -> IntArray:
+    def _small(self, split: str, array: str, stop: int | None) -> NDArray[Any]:
         layout = self._layout(split)
-        found: IntArray = read_small(self.path, split, array, layout)
+        found = read_small(self.path, split, array, layout)
         if stop is not None and found.size and not 0 <= found.min() <= found.max() < stop:
             row = int(np.argmax((found < 0) | (found >= stop)))
             bad = layout.shard(split, row // layout.shard_rows)
             raise damaged(self.path, bad, array, f"holds numbers outside 0 to {stop - 1}")
-        return found
+        return found[self.manifest.kept[split]] if self.manifest.skipped[split] else found
 
 
 def open_store(path: str | Path) -> Store:
@@ -197,8 +204,6 @@ def refuse_unfinished(path: Path) -> None:
             where=unfinished,
             remedy="Run the same `tosca extract` command again; what is done is kept.",
         )
-    if (path / MANIFEST).exists() and not path.name.endswith(".partial"):
-        return  # it got its name between the two looks
     raise StoreError(
         "There is no feature store here." if path.is_dir() else "This feature store does not exist.",
         where=path,

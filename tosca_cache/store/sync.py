@@ -17,7 +17,7 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit
 from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import StoreSummary, choose_store, summary_of
-from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync, sync_all, write_whole
+from tosca_cache.store.disk import ObjectRecord, storage, sync, sync_all, write_whole
 from tosca_cache.store.locks import exclusive
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, unseal
 from tosca_cache.store.reader import Store, open_store
@@ -85,9 +85,11 @@ def pull(address: str, root: Path, progress: Progress | None = None) -> Path:
             raise StoreError(
                 "There is no finished store here.", where=address, remedy="See what there is: tosca cache ls --root ..."
             )
+        if path.exists() and (path / MANIFEST).read_bytes() != manifest:
+            remedy = "Pull into another --root, or remove the one that is here."
+            raise StoreError(f"Another store of this name is here already: {path}.", where=address, remedy=remedy)
         if path.exists():
-            return _the_same(path, manifest, address)
-        root.mkdir(parents=True, exist_ok=True)
+            return open_store(path).path
         with exclusive(path):
             _fetch(fs, base, folder, manifest, progress)
             folder.rename(path)
@@ -124,11 +126,7 @@ def pull_wanted(
 
 
 def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress | None) -> None:
-    """Brings all objects of a store into a folder, the manifest first; whole ones of an earlier attempt are kept."""
-    if folder.exists() and (not (folder / MANIFEST).exists() or (folder / MANIFEST).read_bytes() != manifest):
-        remove_tree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / MANIFEST, manifest)
+    """Brings all objects of a store into a folder; whole ones of an earlier attempt are kept."""
     records = unseal(manifest, folder / MANIFEST, Manifest.from_dict).objects
     there = _sizes(fs, base)
 
@@ -136,33 +134,18 @@ def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress
         """One object, unless it is here whole."""
         path, record = folder / key, records[key]
         if not record.fits(path):
-            if there.get(key) != record.size:
-                raise _torn(f"{base}/{key}", "is missing" if key not in there else "has another size")
-            data = fs.cat_file(f"{base}/{key}")
+            data = fs.cat_file(f"{base}/{key}") if there.get(key) == record.size else b""
             if ObjectRecord.of(data) != record:
-                raise _torn(f"{base}/{key}", "is not what its manifest says")
+                problem = "The store is damaged: an object is missing, or is not what its manifest says."
+                raise StoreError(problem, where=f"{base}/{key}", remedy="Push the store again.")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
 
     _in_threads(copy, records, progress)
-    for name, most in ((PROVENANCE, Limit.PROVENANCE), (MANIFEST_COPY, Limit.MANIFEST)):
+    for name, most in ((PROVENANCE, Limit.PROVENANCE), (MANIFEST_COPY, Limit.MANIFEST), (MANIFEST, Limit.MANIFEST)):
         if (data := _read(fs, f"{base}/{name}", most)) is not None:
-            write_whole(folder / name, data)
+            write_whole(folder / name, manifest if name == MANIFEST else data)
     sync_all(path for path in (folder, *folder.rglob("*")))
-
-
-def _the_same(path: Path, manifest: bytes, address: str) -> Path:
-    if (path / MANIFEST).read_bytes() != manifest:
-        raise StoreError(
-            f"Another store of this name is here already: {path}.",
-            where=address,
-            remedy="Pull into another --root, or remove the one that is here.",
-        )
-    return open_store(path).path
-
-
-def _torn(key: str, how: str) -> StoreError:
-    return StoreError(f"The store is damaged: an object {how}.", where=key, remedy="Push the store again.")
 
 
 def _in_threads(copy: Callable[[str], None], records: Mapping[str, ObjectRecord], progress: Progress | None) -> None:
@@ -221,11 +204,7 @@ def _remote(address: str) -> Iterator[tuple[Any, str]]:
         raise
     except Exception as error:  # what the libraries of all these services raise has nothing in common
         raise StoreError(
-            f"{scheme}:// failed: {_first_line(error)}",
+            f"{scheme}:// failed: {ascii((str(error).strip() or type(error).__name__).splitlines()[0])[1:-1][:300]}",
             where=address,
             remedy="Check the address, credentials and network, then run the same command again: what is copied is kept.",
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return ascii((str(error).strip() or type(error).__name__).splitlines()[0])[1:-1][:300]

@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tosca_cache.errors import StoreError
 from tosca_cache.shown import Shown
@@ -74,18 +76,8 @@ class Problem:
         return f"{self.where}: {place}, {rows}: {self.what}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; `rows` are the first and the last."""
-        shard, rows = self.shard, self.rows
-        return {
-            "kind": self.kind,
-            "where": self.where,
-            "what": self.what,
-            "mendable": self.mendable,
-            "split": shard and shard.split,
-            "shard": shard and shard.index,
-            "array": self.array,
-            "rows": rows and [rows[0], rows[1] - 1],
-        }
+        """Plain JSON values."""
+        return asdict(self) | {"mendable": self.mendable}
 
 
 @dataclass(frozen=True, repr=False)
@@ -221,6 +213,8 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
     problems: list[Problem] = []
     paths: list[str] = []
     read, every = 0, (shard.start, shard.stop)
+    gone = [row.row for row in manifest.skipped[shard.split] if shard.start <= row.row < shard.stop]
+    skipped = np.array(gone, dtype=np.int64)
     for array, record in manifest.shards[shard.split][shard.index].items():
         key, data = object_key(shard.split, array, shard.index), b""
         what = wrong_size(folder / key, record.size)
@@ -234,7 +228,7 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
         if what:
             problems.append(Problem(OBJECT_BAD, key, what, shard, array, every))
             continue
-        for start, stop, what in check_object(data, array, manifest.plan, shard):
+        for start, stop, what in check_object(data, array, manifest.plan, shard, skipped):
             problems.append(Problem(CONTENT, key, what, shard, array, (start, stop)))
         if array == "paths":
             with suppress(ValueError):

@@ -26,7 +26,7 @@ from tosca_cache.store.journal import (
     recorded_plan,
     seal_store,
 )
-from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, compact_path, partial_path
+from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, partial_path
 from tosca_cache.store.locks import FileLock, Part, acquire_lock, registry_lock
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, SkippedRow, seal
 from tosca_cache.store.reader import Store, open_store
@@ -93,8 +93,6 @@ class StoreWriter:
                 with storage(path):
                     if path.exists():
                         raise _finished(path)
-                    if part is None:
-                        remove_tree(compact_path(path), MANIFEST)
                     if restart:
                         remove_tree(partial_path(path), MANIFEST, PLAN)
                     _begin_or_check(partial_path(path), plan)
@@ -104,15 +102,6 @@ class StoreWriter:
             if lock is not None:
                 lock.release()
             raise
-
-    @staticmethod
-    def recorded_numerics(path: Path) -> dict[str, Any] | None:
-        """What an unfinished store at PATH.partial was begun with; None if there is none, `StoreError` if it is damaged.
-
-        For a caller that wants to go on with it whatever its own defaults are now.
-        """
-        plan = recorded_plan(partial_path(Path(path)))
-        return None if plan is None else dict(plan.numerics)
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -161,7 +150,7 @@ class StoreWriter:
 
         features: [n, 1+V, d], floating, all finite. labels, domains: [n]. views: [n, 1+V, 6]. paths: n, relative.
         skipped: {row of the split: reason} of images that could not be read; these rows need all other arguments, too,
-        but will not be in the finished store. taken: (rows, views) that another store gave.
+        but no reader of the finished store sees them. taken: (rows, views) that another store gave.
 
         Raises `StoreError` for features that are not finite in the stored dtype and if the disk refuses; the shard then
         stays pending. Raises `ValueError` for wrong shapes and shards that are not pending.
@@ -176,12 +165,12 @@ class StoreWriter:
         rows = checked_rows(self.plan, shard, given, skipped)
         objects = write_shard(self._folder, self.plan.layouts[shard.split], shard, rows)
         gone = tuple(SkippedRow(row, rows.paths[row - shard.start], why) for row, why in sorted(skipped.items()))
-        done = DoneShard(shard, objects, gone, taken, self.part)
+        done = DoneShard(shard, objects, gone, taken)
         record_shard(self._folder, done)
         self._done[shard] = done
 
     def finish(self, provenance: Mapping[str, Any], left_out: Mapping[str, Sequence[str]] | None = None) -> Store:
-        """Drops skipped rows, writes the manifest, gives the store its final name and the lock back, and opens it.
+        """Writes the manifest, gives the store its final name and the lock back, and opens it.
 
         provenance: where, when and how long; plain JSON values, kept apart from the manifest. left_out: why -> paths of
         what the dataset has besides its rows, for the manifest.
@@ -192,13 +181,12 @@ class StoreWriter:
         self._must_hold_the_lock()
         if self.part is not None:
             raise ValueError("a part cannot finish the store")
-        folder = self._folder
         if not self._sealed:
-            self._done = {shard: done for shard, done in self._done.items() if done.is_there(folder)}
+            self._done = {shard: done for shard, done in self._done.items() if done.is_there(self._folder)}
             if self.pending():
                 raise _incomplete(self._folder, self.pending())
-            folder = seal_store(self.path, self.plan, list(self._done.values()), provenance, left_out or {})
-        publish_sealed(folder, self.path)
+            seal_store(self._folder, self.plan, list(self._done.values()), provenance, left_out or {})
+        publish_sealed(self.path)
         self.close()
         return open_store(self.path)
 
@@ -247,12 +235,10 @@ def _short(value: object) -> str:
 
 
 def _finished(path: Path) -> StoreError:
-    """The error for a final name that is taken; what a crash left beside a finished store is swept up on the way."""
+    """The error for a final name that is taken."""
     if not (path / MANIFEST).exists():
         return StoreError("Something that is no store is in the way.", where=path, remedy="Move it, then run again.")
     sync(path.parent)  # whoever finished it may have died before that
-    remove_tree(partial_path(path), MANIFEST, PLAN)
-    remove_tree(compact_path(path), MANIFEST)
     return StoreError(
         "This store is finished; it is never written again.",
         where=path,

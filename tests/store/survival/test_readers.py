@@ -4,19 +4,18 @@ import json
 import random
 import signal
 import time
-from pathlib import Path
 
 import deeds
 import pytest
 from campaign import times
 from commands import Fork
 from scenes import SCENES
-from steps import Cut, Fault, Observer, watched
+from steps import Observer, watched
 from toy_store import read_everything, wait_until
 from trees import everything
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import catalogue, list_stores, open_store
+from tosca_cache.store import list_stores, open_store
 
 SEEN_BEFORE = ("store is unfinished", "feature store does not exist.")
 ALLOWED = ("whole", "finished", "unfinished", "found", "This store is unfinished", "This feature store does not exist")
@@ -81,34 +80,3 @@ def test_a_reader_that_looks_between_any_two_steps_of_finishing(tmp_path):
     with watched(tmp_path, observer):
         SCENES["skipped"].make(tmp_path / "s")
     assert observer.seen == {"unfinished", "finished", "whole", *(f"This {text}" for text in SEEN_BEFORE)}
-
-
-def test_a_store_that_gets_its_name_while_it_is_looked_for(tmp_path, monkeypatch):
-    make, path = SCENES["plain"].make, tmp_path / "s"
-
-    def interrupted():
-        with (
-            pytest.raises(Cut),
-            watched(tmp_path, Fault(lambda n, step: (step.kind, step.path) == ("rename", "s.partial"))),
-        ):
-            make(path)
-
-    def just_before(owner, name):
-        """The writer gets through when a reader first calls this."""
-        real = getattr(owner, name)
-
-        def call(*arguments):
-            if arguments[0].name == "s.partial":
-                monkeypatch.setattr(owner, name, real)
-                make(path)
-            return real(*arguments)
-
-        monkeypatch.setattr(owner, name, call)
-
-    interrupted()
-    just_before(Path, "is_dir")
-    read_everything(open_store(path))
-    path.rename(tmp_path / "t")
-    interrupted()
-    just_before(catalogue, "read_unfinished")
-    assert [(found.path.name, found.state) for found in list_stores(tmp_path)] == [("s", "finished"), ("t", "finished")]

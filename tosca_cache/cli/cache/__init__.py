@@ -7,7 +7,7 @@ from collections.abc import Callable
 import typer
 
 from tosca_cache.cli.cache.exchange import export, import_, pull, push
-from tosca_cache.cli.cache.look import info, list_, rm
+from tosca_cache.cli.cache.look import info, list_
 from tosca_cache.cli.cache.verify import verify
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -18,7 +18,6 @@ VERBS: dict[str, Callable[..., None]] = {
     "import": import_,
     "push": push,
     "pull": pull,
-    "rm": rm,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,22 +13,19 @@ from tosca_cache.cli.options import DEFAULT_ROOT, Root
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
 
-SHOWN = 8  # unused arrays that are printed
-
 
 def _array(help: str) -> Any:
     """An option that names an array."""
     return typer.Option(help=help, metavar="ARRAY", show_default="the one of a usual name", rich_help_panel=None)
 
 
-Features = Annotated[str | None, _array("Features [n, d], or [n, views, d] with the clean view first; or TRAIN,TEST.")]
-Labels = Annotated[str | None, _array("Labels [n], whole numbers or texts; or TRAIN,TEST.")]
-Split = Annotated[str | None, _array("Which rows are for testing: is_test, or train/test as texts; or none.")]
-Domains = Annotated[str | None, _array("Domain of each row, numbers or texts; or TRAIN,TEST; or none.")]
-Paths = Annotated[str | None, _array("Identity of each row, such as the path of its image; or TRAIN,TEST; or none.")]
-ClassNames = Annotated[str | None, _array("Texts that numbers of labels refer to; or none.")]
-DomainNames = Annotated[str | None, _array("Texts that numbers of domains refer to; or none.")]
-TestFraction = Annotated[float | None, typer.Option(help="Share of each class for the test split, if there is none.")]
+Features = Annotated[str | None, _array("Features [n, d], or [n, views, d] with the clean view first.")]
+Labels = Annotated[str | None, _array("Labels [n], whole numbers or texts.")]
+Split = Annotated[str | None, _array("Which rows are for testing: is_test, or train/test as texts.")]
+Domains = Annotated[str | None, _array("Domain of each row, numbers or texts.")]
+Paths = Annotated[str | None, _array("Identity of each row, such as the path of its image.")]
+ClassNames = Annotated[str | None, _array("Texts that numbers of labels refer to.")]
+DomainNames = Annotated[str | None, _array("Texts that numbers of domains refer to.")]
 Backbone = Annotated[str, typer.Option(help="What made the features, as `tosca train --backbone` asks for it.")]
 StoreDtype = Annotated[
     str | None,
@@ -49,7 +45,7 @@ def export(
 ) -> None:
     """Write features, labels, domains, paths and names of a store into one file (parquet: clean views only)."""
     from tosca_cache.store import open_store
-    from tosca_cache.store.exchange import export_store
+    from tosca_cache.store.export import export_store
 
     opened = open_store(locate(store, root))
     export_store(opened, file, force=force)
@@ -66,8 +62,6 @@ def import_(
     features: Features = None,
     labels: Labels = None,
     split: Split = None,
-    test_fraction: TestFraction = None,
-    seed: Annotated[int, typer.Option(help="Which rows --test-fraction takes.")] = 1993,
     domains: Domains = None,
     paths: Paths = None,
     class_names: ClassNames = None,
@@ -80,34 +74,22 @@ def import_(
 ) -> None:
     """Make a store of features that were computed elsewhere.
 
-    Arrays have a usual name (features, labels, split, ...) or are named by an option; which is what is printed. Sizes are
-    looked at before anything is read, and nothing is unpickled: docs/exchange.md.
+    Arrays have a usual name (features, labels, split, ...) or are named by an option; those that were read are printed.
+    Sizes are looked at before anything is read, and nothing is unpickled: docs/exchange.md.
     """
     from tosca_cache.extract.names import resolve_name
-    from tosca_cache.store.exchange import USUAL, ImportOptions, import_file, parse_name
+    from tosca_cache.store.external import USUAL
+    from tosca_cache.store.importing import ImportOptions, import_file
 
     given = locals()
-    named = {role: parse_name(f"--{role.replace('_', '-')}", given[role]) for role in USUAL if given[role] is not None}
+    named = {role: given[role] for role in USUAL if given[role] is not None}
     arch, tag = resolve_name(backbone)
     called = f"{arch}.{tag}" if tag else arch
-    options = ImportOptions(root, dataset, called, store_dtype, test_fraction, seed, drop_bad)
-    done = import_file(file, options, named, most=max_bytes, on_columns=_print_columns)
-    for note in done.notes:
-        echo(f"note: {note}")
-    if done.was_there:
-        echo("this store is there already; nothing to do")
-    echo(f"store: {done.store.path}")
-    echo(f"use it: tosca train --store {shlex.quote(str(done.store.path))}")
-
-
-def _print_columns(path: Path, columns: Mapping[str, str | tuple[str, str]], unused: Sequence[str]) -> None:
-    echo(f"{path}:")
-    for role, name in columns.items():
-        shown = ", ".join(name) if isinstance(name, tuple) else name
-        echo(f"  {role.replace('_', ' ')}: {one_line(shown)}")
-    if unused:
-        more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
-        echo(f"  not used: {one_line(', '.join(unused[:SHOWN]))}{more}")
+    store, notes = import_file(file, ImportOptions(root, dataset, called, store_dtype, drop_bad), named, most=max_bytes)
+    for note in notes:
+        echo(one_line(note))
+    echo(f"store: {store.path}")
+    echo(f"use it: tosca train --store {shlex.quote(str(store.path))}")
 
 
 def push(

@@ -1,16 +1,14 @@
-"""`tosca cache`: what stores there are, what one of them is, and removing it."""
+"""`tosca cache`: what stores there are, and what one of them is."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
 from tosca_cache.cli.options import DEFAULT_ROOT, AnyRoot, Root
-from tosca_cache.terminal import confirm, echo, echo_json, make_console, print_rows
+from tosca_cache.terminal import echo, echo_json, make_console, print_rows
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -45,39 +43,6 @@ def info(store: StoreArgument, root: Root = DEFAULT_ROOT, as_json: AsJson = Fals
         make_console().print(Pretty(found, expand_all=True, max_length=30))
 
 
-def rm(
-    stores: Annotated[
-        list[str], typer.Argument(help="Paths of stores, or their names in --root, or beginnings of them.")
-    ],
-    root: Root = DEFAULT_ROOT,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Remove feature stores, finished, unfinished or damaged, and what killed processes left; asks before, unless --yes.
-
-    A store that is being written is not removed.
-    """
-    from tosca_cache.store import list_stores
-    from tosca_cache.store.catalogue import remove_store
-
-    paths = list(dict.fromkeys(locate(store, root) for store in stores))
-    if not yes:
-        for path in paths:
-            found = [store for store in list_stores(path.parent) if store.path.name == path.name]
-            echo(f"{path.name}: {_content(found[0]) if found else 'no store'}")
-        confirm(f"Remove {'it' if len(paths) == 1 else f'these {len(paths)} stores'}?", otherwise="add --yes")
-    for path in paths:
-        echo(f"removed {path} ({readable_size(remove_store(path))})")
-
-
-def _content(store: StoreSummary) -> str:
-    if store.spec is None or store.rows is None or store.views is None:
-        return f"{store.state} ({store.problem})"
-    rows, views = sum(store.rows.values()), store.views["train"]
-    what = f"{rows} images of {store.spec.dataset['name']}, {views} views a train image, {store.spec.shown_backbone}"
-    done = f"; {store.done_rows} of them are done" if store.state == "unfinished" else ""
-    return f"{what}{done}; {readable_size(store.size)}"
-
-
 def _facts(path: Path) -> dict[str, Any]:
     from tosca_cache.datasets.decoding import Decoding
     from tosca_cache.store import SPLITS, list_stores, open_store
@@ -103,9 +68,7 @@ def _facts(path: Path) -> dict[str, Any]:
         "numerics": dict(manifest.plan.numerics),
         **decoding,
         "skipped": {split: [vars(row) for row in manifest.skipped[split]] for split in SPLITS},
-        "left_out": {
-            why: {"count": found.count, "paths": list(found.paths)} for why, found in manifest.left_out.items()
-        },
+        "left_out": dict(manifest.left_out),
         "provenance": store.provenance,
     }
 
