@@ -40,7 +40,6 @@ def sweep(
     ledger: str | Path,
     seeds: Sequence[int] = (1993,),
     report_seeds: Sequence[int] = PUBLISHED_SEEDS,
-    tune_store: Store | None = None,
     backend: str = "loky",
     jobs: int | None = None,
     scheduler: str | None = None,
@@ -56,14 +55,13 @@ def sweep(
         space: {key: values, or a range as in `--set`}, or the texts of `--set` themselves.
         ledger: the SQLite file of results; LEDGER.report.json and LEDGER.best.toml are written beside it.
         seeds, report_seeds: of the search, and of the report on the chosen setting.
-        tune_store: with select="two-phase": where settings are chosen.
         backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
-        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, time_budget, ...
+        search: further fields of `sweep.search.SweepRequest`: sampler, trials, select, metric, ...
         base: settings that the axes change; fields of `TrainConfig`.
     """
     # Optuna is loaded by who searches.
-    from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources, run_sweep
+    from tosca_cache.sweep.search import SweepRequest
     from tosca_cache.sweep.space import make_space
 
     request = SweepRequest(
@@ -71,12 +69,11 @@ def sweep(
         space=make_space(space),
         seeds=_seeds(seeds, "seeds"),
         report_seeds=_seeds(report_seeds, "report_seeds"),
-        other_store=tune_store is not None,
         **_of_search(search or {}),
     )
     resources = Resources(backend, jobs, scheduler)
     with given_or_bar(reporter, lambda: CellProgress(make_console())) as told:
-        return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
+        return run_sweep(request, store, Path(ledger), resources=resources, reporter=told)
 
 
 @checked(reporter=_REPORTER)
@@ -144,9 +141,9 @@ def _seeds(given: Any, name: str) -> tuple[int, ...]:
 
 def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a `SweepRequest` that `search` may have."""
-    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.search import SweepRequest
 
-    taken = ("base", "space", "seeds", "report_seeds", "other_store")
+    taken = ("base", "space", "seeds", "report_seeds")
     known = [field.name for field in fields(SweepRequest) if field.name not in taken]
     for key in given:
         if key not in known:

@@ -10,9 +10,8 @@ import pytest
 from commands import Command, hold, tosca
 from trees import everything
 
-from tosca_cache.cli.sweep import seconds_of
 from tosca_cache.config import TrainConfig, to_toml
-from tosca_cache.errors import RunError, UsageError
+from tosca_cache.errors import RunError
 from tosca_cache.sweep.ledger import Ledger
 
 DIGITS = ("--dataset", "digits", "--set", "epochs=2", "--report-seeds", "1,2")
@@ -144,14 +143,6 @@ def test_a_plan_is_printed_and_nothing_written(place):
     finished = sweep("--set", "lr=0.005,0.05", "--set", "mlp_ratio=2,3", "--seeds", "1", "--plan")
     assert re.search(r"│ 2 +│ +2 │ +1 │", finished.stdout), finished.stdout
     assert everything(place) == files
-
-
-def test_times():
-    for text, seconds in (("90", 90), ("90s", 90), ("1.5m", 90), ("2H", 7200), ("0.5h", 1800)):
-        assert seconds_of(text) == seconds
-    for text in ("", "s", "0", "-1", "nan", "inf", "1d", "1e12h", "ten"):
-        with pytest.raises(UsageError):
-            seconds_of(text)
 
 
 @pytest.mark.parametrize("more", [(), ("--jobs", "2")])

@@ -83,11 +83,7 @@ sweep --sampler bayes | 2 | bayes | grid, random, tpe
 sweep --trials 0 | 2 | trials
 sweep --seeds one | 2 | --seeds | integers
 sweep --report-seeds 1,1 | 2 | --report-seeds | different
-sweep --time-budget soon | 2 | --time-budget | 90s
-sweep --time-budget -3m | 2 | --time-budget
-sweep --time-budget 0.0001s | 1 | --time-budget | more time
-sweep --tune-store {store} | 2 | --tune-store | --select two-phase
-sweep --select two-phase --set increment=6 | 2 | two-phase | --tune-store
+sweep --select two-phase --set increment=6 | 2 | two-phase | smaller increment
 sweep --store nowhere | 1 | nowhere | tosca extract
 sweep --dataset digit | 1 | tosca extract --dataset digit
 sweep --jobs 0 | 2 | --jobs

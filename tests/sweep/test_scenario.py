@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
-from tosca_cache.sweep.request import SweepRequest
 from tosca_cache.sweep.scenario import Scenario, make_scenario
-from tosca_cache.sweep.search import Search
+from tosca_cache.sweep.search import Search, SweepRequest
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import class_order, domain_order
 
@@ -134,7 +133,7 @@ def test_held_out_rows_follow_from_the_seed_and_from_nothing_else(make_data, con
 def test_what_cannot_be_held_out_or_halved_is_refused(make_data, counts, config, rows, words):
     with pytest.raises(UsageError, match=words) as raised:
         make_scenario(Scenario(rows, 0.2), config, make_data(counts), 1)
-    assert ("two-phase" if "rows" in words else "--tune-store") in raised.value.remedy
+    assert ("two-phase" if "rows" in words else "--select val") in raised.value.remedy
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 20, float("nan")])
@@ -158,7 +157,7 @@ def test_no_test_row_and_no_row_of_a_later_task_decides_an_honest_search(make_da
             data.train.features[np.isin(data.train.labels, class_order(6, 3)[2:])] = np.nan
         with make_runner(data) as runner:
             search = Search(request, runner)
-            assert search.run()
+            search.run()
             tables.append([(s.point, s.mean, s.spread) for s in search.scored()])
     assert len(tables[0]) == 4 and np.isfinite([mean for _, mean, _ in tables[0]]).all()
     assert [row[:2] for row in tables[0]] == [row[:2] for row in tables[1]]

@@ -17,8 +17,8 @@ from tosca_cache.terminal import make_console, resumable
 if TYPE_CHECKING:
     from tosca_cache.config import TrainConfig
     from tosca_cache.store import Store
-    from tosca_cache.sweep.request import SweepRequest
     from tosca_cache.sweep.run import Resources
+    from tosca_cache.sweep.search import SweepRequest
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=True, rich_markup_mode=None)
 app.command()(show)
@@ -35,8 +35,8 @@ Assignments = Annotated[
 Select = Annotated[
     str,
     typer.Option(
-        help="How settings are chosen: val (train rows held out), first-task, two-phase (other classes, or "
-        "--tune-store), or test-oracle (on test rows; not a result)."
+        help="How settings are chosen: val (train rows held out), first-task, two-phase (other classes), or "
+        "test-oracle (on test rows; not a result)."
     ),
 ]
 Seeds = Annotated[
@@ -44,10 +44,6 @@ Seeds = Annotated[
 ]
 ReportSeeds = Annotated[str, typer.Option(help="Seeds of the report, comma-separated.")]
 Metric = Annotated[str, typer.Option(help="What is maximised: last_accuracy or average_accuracy (.._over_tasks).")]
-Budget = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Begin no more of the search after 90s, 10m or 2h; the report comes on top."),
-]
 Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Copy the trials there, for optuna-dashboard: sqlite:///study.db."),
@@ -66,13 +62,10 @@ def sweep(
     trials: Annotated[int | None, typer.Option(help="Settings that are tried at most.")] = None,
     select: Select = "val",
     val_fraction: Annotated[float, typer.Option(help="Held-out part of each class's train rows.")] = 0.2,
-    tune_store: Annotated[Path | None, typer.Option(help="For two-phase: choose on this store.")] = None,
     metric: Metric = "last_accuracy",
-    time_budget: Budget = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-sweep.sqlite")
     ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Run again what failed or diverged.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print groups, memory and time, then stop.")] = False,
     jobs: Annotated[int | None, typer.Option(help="Processes; none: this one, with all its cores.")] = None,
     backend: Backend = "loky",
@@ -104,7 +97,6 @@ def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.devices import resolve_device
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
-    from tosca_cache.store import open_store
     from tosca_cache.sweep.report_facts import sweep_facts
     from tosca_cache.sweep.run import Resources
 
@@ -113,15 +105,14 @@ def _sweep(given: dict[str, Any]) -> None:
     request = _request(given, resolved.config)
     opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
     request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
-    tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
     ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-sweep.sqlite")
     resources = Resources(given["backend"], given["jobs"], given["scheduler"])
     if given["plan"]:
-        _print_plan(request, tuned or opened, ledger, resources)
+        _print_plan(request, opened, ledger, resources)
     else:
         made = origin(opened, resolve_device(resolved.config.device))
         live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
-        _run(request, opened, tuned, ledger, resources, given["optuna_storage"], live)
+        _run(request, opened, ledger, resources, given["optuna_storage"], live)
         live.finish()
         if not given["no_report"]:
             page_of_ledger(ledger)
@@ -129,7 +120,7 @@ def _sweep(given: dict[str, Any]) -> None:
 
 def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
     from tosca_cache.config.schema import check_value
-    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.search import SweepRequest
     from tosca_cache.sweep.space import parse_set
 
     seeds, report_seeds = (
@@ -142,45 +133,19 @@ def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
         seeds=seeds,
         report_seeds=report_seeds,
         fraction=given["val_fraction"],
-        other_store=given["tune_store"] is not None,
-        time_budget=None if given["time_budget"] is None else seconds_of(given["time_budget"]),
-        **{name: given[name] for name in ("sampler", "trials", "select", "metric", "retry")},
+        **{name: given[name] for name in ("sampler", "trials", "select", "metric")},
     )
 
 
-def seconds_of(text: str) -> float:
-    """Seconds of 90, 90s, 10m or 2h; raises `UsageError` for anything else."""
-    from tosca_cache.errors import UsageError
-
-    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:].lower())
-    try:
-        seconds = float(text[:-1]) * unit if unit else float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 1e9:
-        raise UsageError(
-            f"{text!r} is no time", where="--time-budget", remedy="give for example 90s, 10m or 2h"
-        ) from None
-    return seconds
-
-
 def _run(
-    request: SweepRequest,
-    store: Store,
-    tuned: Store | None,
-    ledger: Path,
-    resources: Resources,
-    storage: str | None,
-    live: LivePage,
+    request: SweepRequest, store: Store, ledger: Path, resources: Resources, storage: str | None, live: LivePage
 ) -> None:
     from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()
     with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
-        report = run_sweep(
-            request, store, ledger, tune_store=tuned, resources=resources, reporter=progress, storage=storage
-        )
+        report = run_sweep(request, store, ledger, resources=resources, reporter=progress, storage=storage)
     _print_report(console, report)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     console.print(f"report: {report_path(ledger)}", soft_wrap=True)
@@ -198,12 +163,11 @@ def _print_report(console: Any, report: Any) -> None:
         console.print(f"{final.name}: {point_words(final.point)}", soft_wrap=True)
     if report.gap is not None:
         console.print(f"choosing on test rows looks better by {report.gap:.2f} points than the honest choice is")
-    ended = "" if report.whole else "; the time budget ended the search"
     lost = f", {report.lost} diverged or failed" if report.lost else ""
     compiled = f" (of it {report.seconds['compile']:.1f} s compiling)" if report.seconds["compile"] else ""
     console.print(
         f"{report.settings} settings, {report.cells} cells{lost} in {duration(report.seconds['search'])}{compiled}, "
-        f"report in {duration(report.seconds['report'])}{ended}",
+        f"report in {duration(report.seconds['report'])}",
         soft_wrap=True,
     )
 
@@ -215,7 +179,7 @@ def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Re
     console = make_console()
     found = preview(request, store, ledger, resources)
     console.print(plan_table(found.rows))
-    note = "" if found.whole else " of the first round"
+    note = " of the first round" if request.sampler == "tpe" else ""
     console.print(
         f"{found.settings} settings, {found.cells} cells{note}; engine {found.engine}, {found.jobs} at a time; "
         f"about {duration(found.seconds)} in all, and {duration(found.report_seconds)} for the report",

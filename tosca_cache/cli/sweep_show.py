@@ -15,32 +15,28 @@ if TYPE_CHECKING:
 
     from tosca_cache.sweep.effects import Group
 
-MOST_LOST = 10  # diverged or failed cells that are printed; --csv has all
+MOST_LOST = 10  # diverged or failed cells that are printed; --json has all
 
 
 def show(
     ledger: Annotated[Path, typer.Argument(help="The ledger of a sweep.")],
     metric: Annotated[str, typer.Option(help="What settings are ranked by.")] = "last_accuracy",
     top: Annotated[int, typer.Option(min=0, help="How many settings are printed.")] = 10,
-    csv: Annotated[bool, typer.Option("--csv", help="One line a cell, for a spreadsheet.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Everything, for a program.")] = False,
 ) -> None:
     """Print the best settings of a ledger, the effect of each parameter, and what diverged or failed.
 
     Cells that were scored in different ways stand in tables of their own: they say nothing about each other.
     """
-    from tosca_cache.errors import UsageError
     from tosca_cache.sweep.cells import METRICS, check_choice
-    from tosca_cache.sweep.effects import groups, to_csv, to_json
+    from tosca_cache.sweep.effects import groups, to_json
     from tosca_cache.sweep.ledger import Ledger
 
     check_choice("--metric", metric, METRICS)
-    if csv and json:
-        raise UsageError("--csv and --json are two forms", where="--csv", remedy="give one of them")
     with Ledger.open(ledger, read_only=True) as book:
         cells = book.cells()
-    if csv or json:
-        echo(to_csv(cells) if csv else to_json(cells), nl=False)
+    if json:
+        echo(to_json(cells), nl=False)
         return
 
     console = make_console()
@@ -74,4 +70,4 @@ def _print_lost(console: Console, group: Group) -> None:
         words = f"{point_words(point)}, seed {cell.content['seed']}: {cell.reason}"
         console.print(f"{cell.state}: {one_line(words)}", soft_wrap=True)
     if len(lost) > MOST_LOST:
-        console.print(f"and {len(lost) - MOST_LOST} more; --csv lists all")
+        console.print(f"and {len(lost) - MOST_LOST} more; --json lists all")

@@ -16,7 +16,6 @@ from tosca_cache.learners.options import make_learner
 from tosca_cache.learners.protocol import run_protocol, run_protocols
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import DIVERGED, DONE
 from tosca_cache.sweep.runner import finished_in
 from tosca_cache.sweep.scenario import read_data
 from tosca_cache.tasks import TaskStream
@@ -46,7 +45,7 @@ def estimate(request: CompareRequest, store: Store, ledger: Path) -> Estimate:
     """
     rows = [cells_of(request, method, store.spec.digest()) for method in request.methods]
     cells = [cell for row in rows for cell in row]
-    known = finished_in(ledger, [cell.address for cell in cells], (DONE, DIVERGED))  # what failed is tried again
+    known = finished_in(ledger, [cell.address for cell in cells])  # what failed is tried again
     left = [[cell for cell in row if cell.address not in known] for row in rows]
     data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
     engine = make_engine(request.config, make_stream(cells[0], data), len(cells), threads_here())

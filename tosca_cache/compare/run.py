@@ -17,9 +17,9 @@ from tosca_cache.learners.base import check_memory
 from tosca_cache.learners.options import make_learner
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import DONE, FAILED, Ledger, LedgerCell
+from tosca_cache.sweep.ledger import DONE, Ledger, LedgerCell
 from tosca_cache.sweep.ledger_file import damaged
-from tosca_cache.sweep.runner import FINISHED, CellReporter, finish_cells
+from tosca_cache.sweep.runner import CellReporter, finish_cells
 from tosca_cache.sweep.scenario import read_data
 from tosca_cache.workers import threads_here
 
@@ -88,7 +88,7 @@ def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Work
     contents = {cell.address: cell.content for row in cells for cell in row}
     addresses, bests = list(contents), list[tuple[float, str]]()
 
-    def run(left: set[str]) -> bool:
+    def run(left: set[str]) -> None:
         """Runs those of these cells that nobody else has taken."""
         for row in cells:
             for block in blocks_of([cell for cell in row if cell.address in left]):
@@ -98,11 +98,9 @@ def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Work
                     if bests:
                         score, method = max(bests, key=lambda best: best[0])
                         told.on_best(score, f"{score:.2f}: {method}")
-        return True
 
-    book.retry([cell.address for cell in book.cells(addresses, state=FAILED)])
-    counts = book.counts(addresses)
-    finished = sum(counts[state] for state in FINISHED)
+    book.retry(addresses)
+    finished = book.finished(addresses)
     told.on_stage("compare", len(addresses), finished)
     if finished:
         told.on_note(f"{finished} of {len(addresses)} cells are finished already")

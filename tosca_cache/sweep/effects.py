@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from tosca_cache.config.schema import KEYS
 from tosca_cache.sweep.cells import mean_spread
 from tosca_cache.sweep.ledger import DIVERGED, DONE, LedgerCell
-from tosca_cache.text import csv_text
 
 MOST_VALUES = 8  # a number with more values than this (random search, TPE) is shown in ranges
 RANGES = 4
@@ -115,19 +114,12 @@ def main_effects(cells: Sequence[LedgerCell], score: str) -> list[Effect]:
     return sorted(effects, key=lambda effect: (-effect.reach, effect.key))
 
 
-def to_csv(cells: Sequence[LedgerCell]) -> str:
-    """One row a cell, cells of all groups: what it is, its whole setting, its metrics, why it has none.
+def cell_table(cells: Sequence[LedgerCell]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The names of columns, and a row a cell with its values; what a cell does not have is None.
 
     Columns: address, state, seed, store, select, arithmetic; every key of a setting; every metric (R and seconds left to
-    `to_json`); attempts, reason. What a cell does not have is empty; lists are JSON.
+    `to_json`); attempts, reason.
     """
-    columns, rows = cell_table(cells)
-    values = [[row[name] for name in columns] for row in rows]
-    return csv_text([columns, *([v if isinstance(v, str | None) else _text(v) for v in row] for row in values)])
-
-
-def cell_table(cells: Sequence[LedgerCell]) -> tuple[list[str], list[dict[str, Any]]]:
-    """The columns of `to_csv`, and a row a cell with its values; what a cell does not have is None."""
     keys = _keys(cell.content["setting"] for cell in cells)
     results = [cell.result or {} for cell in cells]
     metrics = sorted({name for found in results for name in found if not isinstance(found[name], dict | list)})

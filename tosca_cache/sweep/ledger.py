@@ -31,7 +31,6 @@ from tosca_cache.processes import is_alive, this_place
 from tosca_cache.sweep.ledger_file import connect, damaged, database_errors
 
 OPEN, RUNNING, DONE, DIVERGED, FAILED = "open", "running", "done", "diverged", "failed"
-STATES = (OPEN, RUNNING, DONE, DIVERGED, FAILED)
 LEASE = 120.0  # seconds of silence after which an owner is dead; clocks of several hosts must agree to well within it
 LARGEST = 1e18  # of any result: sums and squares of a few of them are numbers, too
 
@@ -58,7 +57,7 @@ class LedgerCell:
 
     address: names the cell, opaque.
     content: setting, seed, select, store, arithmetic: all that the result follows from.
-    state: one of `STATES`.
+    state: open, running, done, diverged or failed.
     result: what was measured, plain JSON; None unless done (or diverged, and something was measured).
     reason: why it diverged or failed; kept after `retry` until the next result.
     attempts: how often it was taken.
@@ -187,9 +186,9 @@ class Ledger:
             connection.executemany(statement, rows)
 
     def retry(self, addresses: Sequence[str]) -> None:
-        """Opens failed and diverged cells again; attempts and reason stay until the next result."""
+        """Opens failed cells again, which may have lacked memory; attempts and reason stay until the next result."""
         statement = f"""UPDATE cells SET state = 'open', result = NULL, owner = NULL, since = NULL, finished = NULL
-            WHERE {_LISTED} AND state IN ('failed', 'diverged')"""
+            WHERE {_LISTED} AND state = 'failed'"""
         with self._transaction() as connection:
             connection.execute(statement, (json.dumps(list(addresses)),))
 
@@ -227,11 +226,11 @@ class Ledger:
                 raise damaged(self.path)
         return found
 
-    def counts(self, addresses: Sequence[str]) -> dict[str, int]:
-        """How many of these cells are in each of `STATES`."""
-        statement = f"SELECT state, count(*) FROM cells WHERE {_LISTED} GROUP BY state"
+    def finished(self, addresses: Sequence[str]) -> int:
+        """How many of these cells are done, diverged or failed."""
+        statement = f"SELECT count(*) FROM cells WHERE {_LISTED} AND state NOT IN ('open', 'running')"
         with self._using() as connection:
-            return dict.fromkeys(STATES, 0) | dict(connection.execute(statement, (json.dumps(list(addresses)),)))
+            return int(connection.execute(statement, (json.dumps(list(addresses)),)).fetchone()[0])
 
     def close(self) -> None:
         """Gives back what is still taken, and closes the file; does nothing the second time."""

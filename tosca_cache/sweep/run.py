@@ -21,21 +21,20 @@ from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.directory import origin
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
-from tosca_cache.sweep.cells import Scored, setting_words
+from tosca_cache.sweep.block import run_block
+from tosca_cache.sweep.cells import Scored, setting_words, with_point
 from tosca_cache.sweep.ledger import Ledger
-from tosca_cache.sweep.plan import estimate, plan_groups
-from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.plan import Group, Sizes, plan_groups
 from tosca_cache.sweep.runner import CellReporter, Runner, finished_in, in_process, on_workers
 from tosca_cache.sweep.samplers import write_study
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
-from tosca_cache.sweep.search import Final, Search, Trial, run_final
-from tosca_cache.sweep.space import grid
+from tosca_cache.sweep.search import Final, Search, SweepRequest, Trial
+from tosca_cache.sweep.space import MOST_POINTS, grid
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 from tosca_cache.workers import Workers, cores, threads_here
 
-Row = tuple[dict[str, Any], int, int, int, int, int, float | None]  # see `report.sweeps.plan_table`
-ENDLESS = 10_000  # settings, of a search that only a budget ends
+Row = tuple[dict[str, Any], int, int, int, int, int, float]  # see `report.sweeps.plan_table`
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class SweepReport(Shown):
     """What a sweep found.
 
     how: how the setting was chosen, in words. settings, cells: how many were tried; lost: cells that diverged or failed.
-    whole: false if the time budget ended it. top: the best settings of the search, best first.
+    top: the best settings of the search, best first.
     finals: of the chosen setting, of the honest choice where the choice was an oracle's, and of the base setting.
     gap: for test-oracle: how much better the oracle's choice is than the honest one, in points of the metric.
     seconds: `search`, `report`, `compile`.
@@ -68,7 +67,6 @@ class SweepReport(Shown):
     settings: int
     cells: int
     lost: int
-    whole: bool
     top: list[Scored]
     finals: list[Final]
     gap: float | None
@@ -108,7 +106,6 @@ def run_sweep(
     store: Store,
     ledger: Path,
     *,
-    tune_store: Store | None = None,
     resources: Resources | None = None,
     reporter: CellReporter | None = None,
     storage: str | None = None,
@@ -116,7 +113,6 @@ def run_sweep(
     """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
 
     Arguments:
-        tune_store: for two-phase: where settings are tuned; `store` is then only reported on.
         storage: of Optuna, which gets a copy of all scored settings, as the study called like the ledger.
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
@@ -127,51 +123,39 @@ def run_sweep(
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
     if request.leaks:
         reporter.on_note(f"accuracies of batch routing are among those below: it {LEAKS}")
-    with Ledger.open(ledger) as book, _runner(request, tune_store or store, book, resources, reporter) as runner:
+    with Ledger.open(ledger) as book, _runner(request, store, book, resources, reporter) as runner:
         search = Search(request, runner)
         search.run()
         if storage is not None:
             write_study(storage, ledger.stem, request.space, search.scored(), request.metric)
         best = search.best()
-        honest = search.best(request.searched[1]) if len(request.searched) > 1 else None
         middle = perf_counter()
-        if tune_store is None:
-            finals = _finals(request, runner, best, honest)
-        else:
-            with _runner(request, store, book, resources, reporter) as other:
-                finals = _finals(request, other, best, honest)
-        seconds = {"search": middle - begun, "report": perf_counter() - middle}
-        features = "" if store.spec.adapted is None else f", {store.spec.features}"
-        report = _report(search, finals, seconds, gap=honest is not None, how=f"{request.how}{features}")
+        finals = [search.final("chosen", best.point, best.config)]
+        if oracle := len(request.searched) > 1:
+            best = search.best(request.searched[1])
+            finals.append(search.final("honest choice", best.point, best.config))
+        finals.append(search.final("base setting", {}, request.base))
+        seconds = {
+            "search": middle - begun,
+            "report": perf_counter() - middle,
+            "compile": runner.engine.compile_seconds,
+        }
+        cells, means = search.cells(search.trials), [final.metrics[request.metric][0] for final in finals]
+        report = SweepReport(
+            how=request.how + ("" if store.spec.adapted is None else f", {store.spec.features}"),
+            metric=request.metric,
+            settings=len(search.trials),
+            cells=len(cells),
+            lost=len(cells) - len(runner.results(cells)),
+            top=search.scored()[:10],
+            finals=finals,
+            gap=means[0] - means[1] if oracle else None,
+            seconds=seconds,
+            report_seeds=request.report_seeds,
+        )
         made = origin(store, runner.device)
-    write_report(report, request, ledger, (honest or best).config, made)
+    write_report(report, request, ledger, best.config, made)
     return report
-
-
-def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, gap: bool, how: str) -> SweepReport:
-    request, runner, cells = search.request, search.runner, search.cells(search.trials)
-    means = [final.metrics[request.metric][0] for final in finals]
-    return SweepReport(
-        how=how,
-        metric=request.metric,
-        settings=len(search.trials),
-        cells=len(cells),
-        lost=runner.finished(cells) - len(runner.results(cells)),
-        whole=search.whole,
-        top=search.scored()[:10],
-        finals=finals,
-        gap=means[0] - means[1] if gap else None,
-        seconds=seconds | {"compile": runner.engine.compile_seconds},
-        report_seeds=request.report_seeds,
-    )
-
-
-def _finals(request: SweepRequest, runner: Runner, best: Scored, honest: Scored | None) -> list[Final]:
-    """The chosen setting, and beside it the honest choice (if the choice was an oracle's) and the base setting."""
-    finals = [run_final("chosen", request, runner, best.point, best.config)]
-    if honest is not None:
-        finals.append(run_final("honest choice", request, runner, honest.point, honest.config))
-    return [*finals, run_final("base setting", request, runner, {}, request.base)]
 
 
 @contextmanager
@@ -193,7 +177,7 @@ def _runner(
         yield Runner(data, digest, in_process(data, engine, reporter.on_task), engine, device, ledger, reporter)
     else:
         workers = Workers(resources.backend, resources.jobs, resources.scheduler)
-        with on_workers(store, data, engine, workers) as run_blocks:
+        with on_workers(store, engine, workers) as run_blocks:
             yield Runner(data, digest, run_blocks, engine, device, ledger, reporter, workers.n_jobs)
 
 
@@ -203,14 +187,14 @@ def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Eng
     counts = stream.train_counts().tolist()
     check_plan(max(counts), request.base.epochs)
     steps = Settings.of(request.base).steps(counts)
-    points = len(grid(request.space)) if request.sampler == "grid" else ENDLESS
+    points = len(grid(request.space)) if request.space.finite else MOST_POINTS
     runs = min(points, request.trials or points) * len(request.seeds) + len(request.report_seeds)
     return choose_engine(request.base.engine, device, steps=steps * runs, threads=threads_here())
 
 
 @dataclass(frozen=True)
 class Preview:
-    """rows: a group each, as `report.sweeps.plan_table` takes them. whole: whether these are all cells that there will be.
+    """rows: a group each, as `report.sweeps.plan_table` takes them.
 
     seconds, report_seconds: of the search's cells that are not finished, and of the report on two settings.
     """
@@ -218,7 +202,6 @@ class Preview:
     rows: list[Row]
     settings: int
     cells: int
-    whole: bool
     engine: str
     jobs: int
     seconds: float
@@ -226,11 +209,10 @@ class Preview:
 
 
 def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> Preview:
-    """Plans the first round of a search (all of a grid) and times a few steps of each of its groups; writes nothing."""
+    """Plans the first round of a search (all of it but for tpe) and times a part of each of its groups; writes nothing."""
     data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
     engine = sweep_engine(request, data, device)
-    sampler = request.make_sampler()
-    points = sampler.ask(request.round)
+    points = request.make_sampler().ask(request.round)
     trials = [Trial.of(point, request, store.spec.digest()) for point in points]
     cells = [cell for scenario in request.searched for trial in trials for cell in trial.cells[scenario]]
     jobs = 1 if resources.in_process else resources.jobs or cores()
@@ -239,14 +221,30 @@ def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resour
     seconds, worst = 0.0, 0.0
     inner = engine if resources.in_process else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
     for group in plan_groups(cells, data, inner, device, jobs=jobs):
-        took = estimate(group, inner, device) / jobs
+        took = estimate(group, data, inner) / jobs
         finished = sum(cell.address in known for cell in group.cells)
         left = took * (1 - finished / len(group.cells))
         seconds, worst = seconds + left, max(worst, took / len(group.cells))
         models = min(group.most, len(group.models))
         rows.append((group.describe(), len(group.cells), finished, models, len(group.blocks), group.bytes, left))
     report = 2 * len(request.report_seeds) * worst
-    return Preview(rows, len(points), len(cells), not sampler.ask(1), engine.name, jobs, seconds, report)
+    return Preview(rows, len(points), len(cells), engine.name, jobs, seconds, report)
+
+
+def estimate(group: Group, data: Data, engine: Engine) -> float:
+    """Seconds of all cells of a group in one process: the first task of a block, one epoch of it, timed and multiplied."""
+    short = {"epochs": 1, "scheduler": "constant", "milestones": ()}
+    block = [replace(cell, config=with_point(cell.config, short)) for cell in group.blocks[0]]
+    stream = make_scenario(block[0].scenario, block[0].config, data, block[0].seed)
+    first, curve = Sizes.of(block[0], stream.first(1), group.sizes.views), block[0].curve
+    runs = [run_block(block, data, engine, tasks=1) for _ in range(2)]  # the first also pays for what happens once
+    found = [[f.result["seconds"] for f in finished if f.result is not None] for finished in runs]
+    train, score = (min(sum(each[name] for each in one) for one in found) for name in ("train", "evaluate"))
+    models = len(group.models) / len({cell.trained for cell in block})
+    cells = len(group.cells) / len(block) / min(group.scored, len(block))
+    return models * train * group.sizes.training / first.training + cells * score * (
+        group.sizes.scoring(curve=curve) / first.scoring(curve=curve)
+    )
 
 
 def write_report(
@@ -260,7 +258,6 @@ def write_report(
             "settings": report.settings,
             "cells": report.cells,
             "diverged_or_failed": report.lost,
-            "whole": report.whole,
             "top": [{name: getattr(s, name) for name in ("point", "mean", "spread", "seeds")} for s in report.top],
             "report": [
                 {"name": f.name, "point": f.point, "seeds": f.seeds, "lost": f.lost}

@@ -77,9 +77,9 @@ class Data:
         return found
 
 
-def read_data(store: Store, incremental: str = "classes") -> Data:
-    """Both splits, in this process's own memory; raises `StoreError` if tasks are to be domains and there is only one."""
-    train, test = load_splits(store, incremental)
+def read_data(store: Store, incremental: str = "classes", *, most: float | None = None) -> Data:
+    """Both splits, see `load_splits`; raises `StoreError` if tasks are to be domains and there is only one."""
+    train, test = load_splits(store, incremental, most=most)
     return Data(train, test, store.class_names, store.domain_names)
 
 
@@ -115,7 +115,7 @@ def _of_domains(scenario: Scenario, config: TrainConfig, data: Data, seed: int) 
             raise UsageError(
                 f"domain {data.domain_names[few[0]]!r} has one class, which has no half",
                 where="--select two-phase",
-                remedy="tune on another store with --tune-store",
+                remedy="use --select val",
             )
         place, half = present.cumsum(1) - 1, present.sum(1, keepdims=True) // 2
         start = half if scenario.rows == "half-2" else 0 * half
@@ -170,12 +170,12 @@ def _check_half(config: TrainConfig, half: int) -> None:
         raise UsageError(
             "task_sizes says how many classes each task has, and half of the classes have no such tasks",
             where="--select two-phase",
-            remedy="use --select val, or --increment in place of --task-sizes, or tune on another store with --tune-store",
+            remedy="use --select val, or --increment in place of --task-sizes",
         )
     most = max(config.increment, config.init_cls or 0)
     if most > half:
         raise UsageError(
             f"half of the classes are {half}, fewer than the {most} of a task",
             where="--select two-phase",
-            remedy="use a smaller increment, or tune on another store with --tune-store",
+            remedy="use a smaller increment, or --select val",
         )
