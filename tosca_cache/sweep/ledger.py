@@ -23,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from tosca_cache.errors import RunError
 from tosca_cache.files import strict_json
@@ -51,36 +52,6 @@ class Finished:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class LedgerCell:
-    """One row of the ledger.
-
-    address: names the cell, opaque.
-    content: setting, seed, select, store, arithmetic: all that the result follows from.
-    state: open, running, done, diverged or failed.
-    result: what was measured, plain JSON; None unless done (or diverged, and something was measured).
-    reason: why it diverged or failed; kept after `retry` until the next result.
-    attempts: how often it was taken.
-    """
-
-    address: str
-    content: dict[str, Any]
-    state: str
-    result: dict[str, Any] | None
-    reason: str | None
-    attempts: int
-
-    @classmethod
-    def of_row(cls, row: Sequence[Any]) -> LedgerCell:
-        """The cell of a row; raises `ValueError` for what no cell can be: anybody may have written the file."""
-        address, content, state, result, *rest = row
-        if not isinstance(content, str) or not isinstance(result, str | None) or (state == DONE and result is None):
-            raise ValueError("what should be text is none")
-        cell = cls(address, strict_json(content), state, None if result is None else strict_json(result), *rest)
-        _Row.model_validate(vars(cell))
-        return cell
-
-
 class _Checked(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -98,15 +69,37 @@ class _Content(_Checked):
     arithmetic: int
 
 
-class _Row(_Checked):
-    """What a row must be; numbers are such that they can be added and printed."""
+def _content(given: dict[str, Any]) -> dict[str, Any]:
+    _Content.model_validate(given)
+    return given
+
+
+@checked_dataclass(frozen=True, config=_Checked.model_config)
+class LedgerCell:
+    """One row of the ledger; raises `ValueError` for what no cell can be: anybody may have written the file.
+
+    address: names the cell, opaque.
+    content: setting, seed, select, store, arithmetic: all that the result follows from.
+    result: what was measured, plain JSON, numbers such that they can be added and printed; None unless done (or diverged,
+        and something was measured).
+    reason: why it diverged or failed; kept after `retry` until the next result.
+    attempts: how often it was taken.
+    """
 
     address: str
-    content: _Content
+    content: Annotated[dict[str, Any], AfterValidator(_content)]
     state: Literal["open", "running", "done", "diverged", "failed"]
     result: dict[str, str | bool | Measured | list[Any] | dict[str, Any] | None] | None
     reason: str | None
     attempts: int
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> LedgerCell:
+        """The cell of a row."""
+        address, content, state, result, *rest = row
+        if not isinstance(content, str) or not isinstance(result, str | None) or (state == DONE and result is None):
+            raise ValueError("what should be text is none")
+        return cls(address, strict_json(content), state, None if result is None else strict_json(result), *rest)
 
 
 class Ledger:
