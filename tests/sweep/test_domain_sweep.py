@@ -53,7 +53,6 @@ def test_seeds_whose_domains_come_in_other_sizes_are_other_groups(make_data, cel
     [
         ("val", "20% of the train rows of each class of each domain held out"),
         ("first-task", "the first domain alone, 20% of the train rows of each class of each domain held out"),
-        ("two-phase", "the first half of each domain's classes"),
         ("test-oracle", "test rows (an oracle: not a result)"),
     ],
 )

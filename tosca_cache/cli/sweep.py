@@ -28,7 +28,7 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUES",
-        help="An axis: l1=1e-4,5e-4 or lr=log:0.005:0.1:5 (lin, int too; without a count a range to draw from). "
+        help="An axis: l1=1e-4,5e-4 or lr=log:0.005:0.1:5 (lin too; without a count a range to draw from). "
         "One value sets it for all. May be given often.",
     ),
 ]
@@ -149,7 +149,8 @@ def _run(
     _print_report(console, report)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     console.print(f"report: {report_path(ledger)}", soft_wrap=True)
-    console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
+    if best_path(ledger).exists():
+        console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
 
 
 def _print_report(console: Any, report: Any) -> None:
@@ -161,8 +162,6 @@ def _print_report(console: Any, report: Any) -> None:
     console.print(final_table(finals, report.report_seeds, report.how))
     for final in report.finals[:-1]:
         console.print(f"{final.name}: {point_words(final.point)}", soft_wrap=True)
-    if report.gap is not None:
-        console.print(f"choosing on test rows looks better by {report.gap:.2f} points than the honest choice is")
     lost = f", {report.lost} diverged or failed" if report.lost else ""
     compiled = f" (of it {report.seconds['compile']:.1f} s compiling)" if report.seconds["compile"] else ""
     console.print(

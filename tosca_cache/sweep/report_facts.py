@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.errors import RunError
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.runs.report_facts import command_text, store_warnings
+from tosca_cache.files import Limit
+from tosca_cache.runs.report_facts import command_text, read_json, store_warnings
 from tosca_cache.sweep.effects import (
     LEAST_SETTINGS,
     Group,
@@ -37,7 +36,7 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
         metric: what settings are ranked by, that of the report if None.
         made: where the numbers come from (`runs.directory.origin`), while there is no report that says it.
 
-    Raises `RunError` if there is no such ledger, or if it or its report is damaged.
+    Raises `RunError` if there is no such ledger, or if it is damaged.
     """
     with Ledger.open(path, read_only=True) as book:
         cells = book.cells()
@@ -89,15 +88,5 @@ def _lost(cell: LedgerCell, varying: set[str]) -> dict[str, Any]:
 
 
 def read_report(path: Path) -> dict[str, Any] | None:
-    """The report beside a ledger; None if there is none. Raises `RunError` if it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        found = strict_json(read_limited(path, Limit.METRICS))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"the report cannot be read: {error}", where=path, remedy="run the same command again"
-        ) from error
-    if not isinstance(found, dict):
-        raise RunError("this is no report", where=path, remedy="run the same command again")
-    return found
+    """The report beside a ledger; None if there is none that can be read."""
+    return read_json(path, Limit.METRICS) or None

@@ -9,9 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
-
-from tosca_cache.config import Settings, TrainConfig, to_toml
+from tosca_cache.config import TrainConfig, to_toml
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import LEAKS
@@ -19,6 +17,7 @@ from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.directory import origin
+from tosca_cache.runs.experiment import make_engine
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
 from tosca_cache.sweep.block import run_block
@@ -30,8 +29,7 @@ from tosca_cache.sweep.samplers import write_study
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
 from tosca_cache.sweep.search import Final, Search, SweepRequest, Trial
 from tosca_cache.sweep.space import MOST_POINTS, grid
-from tosca_cache.train.batches import check_plan
-from tosca_cache.train.engines import Engine, choose_engine
+from tosca_cache.train.engines import Engine
 from tosca_cache.workers import Workers, cores, threads_here
 
 Row = tuple[dict[str, Any], int, int, int, int, int, float]  # see `report.sweeps.plan_table`
@@ -57,8 +55,7 @@ class SweepReport(Shown):
 
     how: how the setting was chosen, in words. settings, cells: how many were tried; lost: cells that diverged or failed.
     top: the best settings of the search, best first.
-    finals: of the chosen setting, of the honest choice where the choice was an oracle's, and of the base setting.
-    gap: for test-oracle: how much better the oracle's choice is than the honest one, in points of the metric.
+    finals: of the chosen setting, and of the base setting.
     seconds: `search`, `report`, `compile`.
     """
 
@@ -69,7 +66,6 @@ class SweepReport(Shown):
     lost: int
     top: list[Scored]
     finals: list[Final]
-    gap: float | None
     seconds: dict[str, float]
     report_seeds: tuple[int, ...]
 
@@ -131,16 +127,9 @@ def run_sweep(
         best = search.best()
         middle = perf_counter()
         finals = [search.final("chosen", best.point, best.config)]
-        if oracle := len(request.searched) > 1:
-            best = search.best(request.searched[1])
-            finals.append(search.final("honest choice", best.point, best.config))
         finals.append(search.final("base setting", {}, request.base))
-        seconds = {
-            "search": middle - begun,
-            "report": perf_counter() - middle,
-            "compile": runner.engine.compile_seconds,
-        }
-        cells, means = search.cells(search.trials), [final.metrics[request.metric][0] for final in finals]
+        seconds = {"search": middle - begun, "report": perf_counter() - middle}
+        cells = [cell for trial in search.trials for cell in trial.cells]
         report = SweepReport(
             how=request.how + ("" if store.spec.adapted is None else f", {store.spec.features}"),
             metric=request.metric,
@@ -149,8 +138,7 @@ def run_sweep(
             lost=len(cells) - len(runner.results(cells)),
             top=search.scored()[:10],
             finals=finals,
-            gap=means[0] - means[1] if oracle else None,
-            seconds=seconds,
+            seconds=seconds | {"compile": runner.engine.compile_seconds},
             report_seeds=request.report_seeds,
         )
         made = origin(store, runner.device)
@@ -165,11 +153,11 @@ def _runner(
     """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
     device = resolve_device(request.base.device)
     data = read_data(store, request.base.incremental)
-    for scenario in {*request.searched, request.reported}:
+    for scenario in (request.searched, request.reported):
         make_scenario(scenario, request.base, data, request.seeds[0])
     for router in {request.base.router, *request.space.listed("router")}:
         configured_learner(replace(request.base, router=router), request.seeds[0], device)
-    engine = sweep_engine(request, data, device)
+    engine = sweep_engine(request, data)
     if engine.compile_seconds:
         reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
     digest = store.spec.digest()
@@ -181,15 +169,12 @@ def _runner(
             yield Runner(data, digest, run_blocks, engine, device, ledger, reporter, workers.n_jobs)
 
 
-def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Engine:
+def sweep_engine(request: SweepRequest, data: Data) -> Engine:
     """What trains all cells of a request: a choice by its whole size, however much of it is finished already."""
     stream = make_scenario(Scenario("test"), request.base, data, request.seeds[0])
-    counts = stream.train_counts().tolist()
-    check_plan(max(counts), request.base.epochs)
-    steps = Settings.of(request.base).steps(counts)
     points = len(grid(request.space)) if request.space.finite else MOST_POINTS
     runs = min(points, request.trials or points) * len(request.seeds) + len(request.report_seeds)
-    return choose_engine(request.base.engine, device, steps=steps * runs, threads=threads_here())
+    return make_engine(request.base, stream, runs, threads_here())
 
 
 @dataclass(frozen=True)
@@ -211,10 +196,10 @@ class Preview:
 def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> Preview:
     """Plans the first round of a search (all of it but for tpe) and times a part of each of its groups; writes nothing."""
     data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
-    engine = sweep_engine(request, data, device)
+    engine = sweep_engine(request, data)
     points = request.make_sampler().ask(request.round)
     trials = [Trial.of(point, request, store.spec.digest()) for point in points]
-    cells = [cell for scenario in request.searched for trial in trials for cell in trial.cells[scenario]]
+    cells = [cell for trial in trials for cell in trial.cells]
     jobs = 1 if resources.in_process else resources.jobs or cores()
     known = finished_in(ledger, [cell.address for cell in cells])
     rows: list[Row] = []
@@ -250,13 +235,11 @@ def estimate(group: Group, data: Data, engine: Engine) -> float:
 def write_report(
     report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig, made: Mapping[str, Any]
 ) -> None:
-    """Writes LEDGER.report.json, and LEDGER.best.toml, which `tosca train --config` takes."""
+    """Writes LEDGER.report.json, and LEDGER.best.toml, which `tosca train --config` takes; an oracle's choice is none."""
+    facts = ("how", "metric", "settings", "cells", "report_seeds", "seconds")
     plain = to_json(
-        {
-            "how": report.how,
-            "metric": report.metric,
-            "settings": report.settings,
-            "cells": report.cells,
+        {name: getattr(report, name) for name in facts}
+        | {
             "diverged_or_failed": report.lost,
             "top": [{name: getattr(s, name) for name in ("point", "mean", "spread", "seeds")} for s in report.top],
             "report": [
@@ -264,15 +247,15 @@ def write_report(
                 | {metric: {"mean": mean, "spread": spread} for metric, (mean, spread) in f.metrics.items()}
                 for f in report.finals
             ],
-            "report_seeds": report.report_seeds,
-            "gap_to_the_honest_choice": report.gap,
-            "seconds": report.seconds,
             "made": made,
         }
     )
     with file_errors(ledger.parent, RunError, option="--ledger"):
         write_json(report_path(ledger), plain)
-        write_text(best_path(ledger), to_toml(replace(chosen, seeds=request.report_seeds)))
+        if request.select == "test-oracle":
+            best_path(ledger).unlink(missing_ok=True)
+        else:
+            write_text(best_path(ledger), to_toml(replace(chosen, seeds=request.report_seeds)))
 
 
 def report_path(ledger: Path) -> Path:

@@ -42,7 +42,7 @@ class Sampler:
         trials: points in all; None: as many as there are.
         seed: of random and tpe; the grid has none.
 
-    Raises `UsageError` for an unknown name, fewer than one trial, or a grid over a continuous range.
+    Raises `UsageError` for an unknown name, fewer than one trial, or a grid over a range without a count.
     """
 
     def __init__(self, name: str, space: Space, base: TrainConfig, *, trials: int | None, seed: int) -> None:
@@ -115,7 +115,7 @@ def _value(axis: Axis, trial: optuna.Trial) -> Any:
     """What a trial says of an axis."""
     d = axis.distribution
     if isinstance(d, IntDistribution):
-        return trial.suggest_int(axis.key, d.low, d.high, step=d.step)
+        return trial.suggest_int(axis.key, d.low, d.high, log=d.log)
     if isinstance(d, FloatDistribution):
         return min(max(rounded(trial.suggest_float(axis.key, d.low, d.high, log=d.log)), d.low), d.high)
     assert isinstance(d, CategoricalDistribution) and axis.values is not None

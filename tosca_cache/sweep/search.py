@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from tosca_cache.config import TrainConfig
@@ -67,8 +67,6 @@ class SweepRequest:
                 where="--val-fraction",
                 remedy="give a number between 0 and 1, for example 0.2",
             )
-        if not self.seeds or not self.report_seeds:
-            raise UsageError("there are no seeds", where="--seeds", remedy="give for example --seeds 1993,1994,1995")
         if self.sampler != "grid" and self.trials is None and not self.space.finite:
             raise UsageError(
                 "the space has a continuous range, so that the search never ends",
@@ -90,15 +88,10 @@ class SweepRequest:
         return ROUND if self.sampler == "tpe" else MOST_POINTS
 
     @property
-    def searched(self) -> tuple[Scenario, ...]:
-        """What each setting of the search is trained and scored on; the first one decides."""
-        held_out = Scenario("val", self.fraction)
-        return {
-            "val": (held_out,),
-            "first-task": (Scenario("first-task", self.fraction),),
-            "two-phase": (Scenario("half-1"),),
-            "test-oracle": (Scenario("test"), held_out),
-        }[self.select]
+    def searched(self) -> Scenario:
+        """What each setting of the search is trained and scored on."""
+        rows = {"two-phase": "half-1", "test-oracle": "test"}.get(self.select, self.select)
+        return Scenario(rows, self.fraction)
 
     @property
     def reported(self) -> Scenario:
@@ -111,12 +104,11 @@ class SweepRequest:
         of_domains = self.base.incremental == "domains"
         whose = "the train rows of each class of each domain" if of_domains else "each class's train rows"
         held_out = f"{self.fraction:.0%} of {whose} held out"
-        half = "the first half of each domain's classes" if of_domains else "the first half of the classes"
         leaks = f"; by batch routing, which {LEAKS}" if self.leaks else ""
         return {
             "val": f"chosen on {held_out}",
             "first-task": f"chosen on the first {'domain' if of_domains else 'task'} alone, {held_out}",
-            "two-phase": f"chosen on {half}",
+            "two-phase": "chosen on the first half of the classes",
             "test-oracle": ORACLE,
         }[self.select] + leaks
 
@@ -128,19 +120,18 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class Trial:
-    """A point, the setting that it leads to, and its cells in every scenario of the search, one a seed."""
+    """A point, the setting that it leads to, and its cells, one a seed."""
 
     point: Point
     config: TrainConfig
-    cells: Mapping[Scenario, Sequence[Cell]]
+    cells: Sequence[Cell]
 
     @classmethod
     def of(cls, point: Point, request: SweepRequest, store: str) -> Trial:
         """The trial of a point; store: digest of the fingerprint of the store."""
         config = with_point(request.base, point)
         curve = request.metric not in LAST
-        cells = {s: cells_of(config, request.seeds, s, store, curve=curve) for s in request.searched}
-        return cls(point, config, cells)
+        return cls(point, config, cells_of(config, request.seeds, request.searched, store, curve=curve))
 
 
 @dataclass(frozen=True)
@@ -162,40 +153,29 @@ class Search:
     runner: Runner
     trials: list[Trial] = field(default_factory=list)
 
-    def cells(self, trials: Sequence[Trial]) -> list[Cell]:
-        """All cells of some trials, scenario by scenario and setting by setting."""
-        return [cell for scenario in self.request.searched for trial in trials for cell in trial.cells[scenario]]
-
     def run(self) -> None:
         """Tries settings until there are no more."""
         request, sampler = self.request, self.request.make_sampler()
         while points := sampler.ask(request.round):
             fresh = [Trial.of(point, request, self.runner.store) for point in points]
             self.trials += fresh
-            self.runner.run_stage("search", self.cells(fresh), self._say_best)
-            scores = {id(scored.point): scored.mean for scored in self.scored(trials=fresh)}
+            self.runner.run_stage("search", [cell for trial in fresh for cell in trial.cells], self._say_best)
+            scores = {id(scored.point): scored.mean for scored in self.scored()}
             sampler.tell(points, [scores.get(id(point)) for point in points])
 
-    def scored(self, scenario: Scenario | None = None, trials: Sequence[Trial] | None = None) -> list[Scored]:
-        """Settings all of whose seeds are known to be done and scored, best first; of equal ones the first tried.
-
-        Arguments:
-            scenario: whose scores count; the first, which decides, if None.
-            trials: only these.
-        """
-        known, found = self.runner.known, []
-        scenario = scenario or self.request.searched[0]
-        for trial in self.trials if trials is None else trials:
-            cells = trial.cells[scenario]
-            if all(cell.address in known for cell in cells):
-                values = [known[cell.address][self.request.metric] for cell in cells]
-                if None not in values:
-                    found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
+    def scored(self) -> list[Scored]:
+        """Settings all of whose seeds are known to be done and scored, best first; of equal ones the first tried."""
+        found = []
+        for trial in self.trials:
+            values = [self.runner.known.get(cell.address, {}).get(self.request.metric) for cell in trial.cells]
+            scores = [value for value in values if value is not None]
+            if len(scores) == len(values):
+                found.append(Scored(trial.point, trial.config, *mean_spread(scores), len(scores)))
         return sorted(found, key=lambda scored: -scored.mean)
 
-    def best(self, scenario: Scenario | None = None) -> Scored:
+    def best(self) -> Scored:
         """The best setting; raises `RunError` if not one has all its seeds done."""
-        if scored := self.scored(scenario):
+        if scored := self.scored():
             return scored[0]
         raise RunError(
             "not one setting has finished on all its seeds",
