@@ -55,12 +55,12 @@ def sweep(
         space: {key: values, or a range as in `--set`}, or the texts of `--set` themselves.
         ledger: the SQLite file of results; LEDGER.report.json and LEDGER.best.toml are written beside it.
         seeds, report_seeds: of the search, and of the report on the chosen setting.
-        backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
+        backend, jobs, scheduler: see `workers.Workers`; without jobs everything happens in this process.
         search: further fields of `sweep.search.SweepRequest`: sampler, trials, select, metric, ...
         base: settings that the axes change; fields of `TrainConfig`.
     """
     # Optuna is loaded by who searches.
-    from tosca_cache.sweep.run import Resources, run_sweep
+    from tosca_cache.sweep.run import run_sweep, workers_of
     from tosca_cache.sweep.search import SweepRequest
     from tosca_cache.sweep.space import make_space
 
@@ -71,9 +71,9 @@ def sweep(
         report_seeds=_seeds(report_seeds, "report_seeds"),
         **_of_search(search or {}),
     )
-    resources = Resources(backend, jobs, scheduler)
+    workers = workers_of(backend, jobs, scheduler)
     with given_or_bar(reporter, lambda: CellProgress(make_console())) as told:
-        return run_sweep(request, store, Path(ledger), resources=resources, reporter=told)
+        return run_sweep(request, store, Path(ledger), workers=workers, reporter=told)
 
 
 @checked(reporter=_REPORTER)

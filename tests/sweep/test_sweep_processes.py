@@ -18,7 +18,7 @@ from tosca_cache import workers
 from tosca_cache.config import to_toml
 from tosca_cache.errors import RunError
 from tosca_cache.store import open_store
-from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
+from tosca_cache.sweep.run import best_path, report_path, run_sweep, workers_of
 from tosca_cache.sweep.search import SweepRequest
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.native.library import load_library
@@ -143,10 +143,10 @@ def workers_to_kill(request):
         pytest.importorskip({"dask": "distributed"}.get(request.param, request.param))
         with cluster_of(request.param) as scheduler:
             pattern = "ray::_call" if request.param == "ray" else ".*multiprocessing.spawn"
-            yield Resources(request.param, 2, scheduler), lambda: process_below(pattern)
+            yield workers_of(request.param, 2, scheduler), lambda: process_below(pattern)
     else:
         with warm_loky():
-            yield Resources(jobs=2), loky_worker
+            yield workers_of(jobs=2), loky_worker
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
@@ -154,7 +154,7 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
     place, results, cells_in, base, counting, workers_to_kill
 ):
     """The store by its relative path, and workers that were started in another folder."""
-    resources, victim = workers_to_kill
+    started, victim = workers_to_kill
 
     class Killing(counting):
         killed = None
@@ -166,7 +166,7 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
                 os.kill(self.killed, signal.SIGKILL)
 
     reporter, ledger = Killing(), place / "ledger"
-    report = run_sweep(request_of(base), open_store(Path("store")), ledger, resources=resources, reporter=reporter)
+    report = run_sweep(request_of(base), open_store(Path("store")), ledger, workers=started, reporter=reporter)
     assert reporter.killed is not None and report.lost == 0
     cells = cells_in(ledger)
     assert outcome(cells) == results(cells_in)

@@ -222,12 +222,12 @@ class Steps:
 
     def preview(self, store: Store, axes: Sequence[str], seeds: Sequence[int], ledger: Path) -> Preview:
         """What a search on the features takes."""
-        from tosca_cache.sweep.run import Resources, preview
+        from tosca_cache.sweep.run import preview
         from tosca_cache.sweep.search import SweepRequest
         from tosca_cache.sweep.space import parse_set
 
         request = SweepRequest(self.resolved.config, parse_set(list(axes)), seeds=tuple(seeds))
-        return preview(request, store, ledger, Resources())
+        return preview(request, store, ledger)
 
     def train(self) -> Step:
         """A run, unless the same was made on the same features."""

@@ -17,8 +17,8 @@ from tosca_cache.terminal import make_console, resumable
 if TYPE_CHECKING:
     from tosca_cache.config import TrainConfig
     from tosca_cache.store import Store
-    from tosca_cache.sweep.run import Resources
     from tosca_cache.sweep.search import SweepRequest
+    from tosca_cache.workers import Workers
 
 app = typer.Typer(invoke_without_command=True, no_args_is_help=True, rich_markup_mode=None)
 app.command()(show)
@@ -98,7 +98,7 @@ def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
     from tosca_cache.sweep.report_facts import sweep_facts
-    from tosca_cache.sweep.run import Resources
+    from tosca_cache.sweep.run import workers_of
 
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
@@ -106,13 +106,13 @@ def _sweep(given: dict[str, Any]) -> None:
     opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
     request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
     ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-sweep.sqlite")
-    resources = Resources(given["backend"], given["jobs"], given["scheduler"])
+    workers = workers_of(given["backend"], given["jobs"], given["scheduler"])
     if given["plan"]:
-        _print_plan(request, opened, ledger, resources)
+        _print_plan(request, opened, ledger, workers)
     else:
         made = origin(opened, resolve_device(resolved.config.device))
         live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
-        _run(request, opened, ledger, resources, given["optuna_storage"], live)
+        _run(request, opened, ledger, workers, given["optuna_storage"], live)
         live.finish()
         if not given["no_report"]:
             page_of_ledger(ledger)
@@ -138,14 +138,14 @@ def _request(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
 
 
 def _run(
-    request: SweepRequest, store: Store, ledger: Path, resources: Resources, storage: str | None, live: LivePage
+    request: SweepRequest, store: Store, ledger: Path, workers: Workers | None, storage: str | None, live: LivePage
 ) -> None:
     from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.run import best_path, report_path, run_sweep
 
     console = make_console()
     with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
-        report = run_sweep(request, store, ledger, resources=resources, reporter=progress, storage=storage)
+        report = run_sweep(request, store, ledger, workers=workers, reporter=progress, storage=storage)
     _print_report(console, report)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     console.print(f"report: {report_path(ledger)}", soft_wrap=True)
@@ -171,12 +171,12 @@ def _print_report(console: Any, report: Any) -> None:
     )
 
 
-def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> None:
+def _print_plan(request: SweepRequest, store: Store, ledger: Path, workers: Workers | None) -> None:
     from tosca_cache.report.sweeps import duration, plan_table
     from tosca_cache.sweep.run import preview
 
     console = make_console()
-    found = preview(request, store, ledger, resources)
+    found = preview(request, store, ledger, workers)
     console.print(plan_table(found.rows))
     note = " of the first round" if request.sampler == "tpe" else ""
     console.print(

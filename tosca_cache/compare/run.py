@@ -86,7 +86,7 @@ def _workplace(
 def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Workplace, told: CellReporter) -> None:
     """Returns when all are finished; those that failed are run again."""
     contents = {cell.address: cell.content for row in cells for cell in row}
-    addresses, bests = list(contents), list[tuple[float, str]]()
+    bests = list[tuple[float, str]]()
 
     def run(left: set[str]) -> None:
         """Runs those of these cells that nobody else has taken."""
@@ -99,12 +99,7 @@ def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Work
                         score, method = max(bests, key=lambda best: best[0])
                         told.on_best(score, f"{score:.2f}: {method}")
 
-    book.retry(addresses)
-    finished = book.finished(addresses)
-    told.on_stage("compare", len(addresses), finished)
-    if finished:
-        told.on_note(f"{finished} of {len(addresses)} cells are finished already")
-    finish_cells(book, contents, run, told.on_note)
+    finish_cells(book, "compare", contents, run, told)
 
 
 def _run_block(

@@ -31,7 +31,7 @@ from tosca_cache.files import strict_json
 from tosca_cache.processes import is_alive, this_place
 from tosca_cache.sweep.ledger_file import connect, damaged, database_errors
 
-OPEN, RUNNING, DONE, DIVERGED, FAILED = "open", "running", "done", "diverged", "failed"
+DONE, DIVERGED, FAILED = "done", "diverged", "failed"
 LEASE = 120.0  # seconds of silence after which an owner is dead; clocks of several hosts must agree to well within it
 LARGEST = 1e18  # of any result: sums and squares of a few of them are numbers, too
 
@@ -219,11 +219,11 @@ class Ledger:
                 raise damaged(self.path)
         return found
 
-    def finished(self, addresses: Sequence[str]) -> int:
-        """How many of these cells are done, diverged or failed."""
-        statement = f"SELECT count(*) FROM cells WHERE {_LISTED} AND state NOT IN ('open', 'running')"
+    def unfinished(self, addresses: Sequence[str]) -> set[str]:
+        """Those of these cells that are open, or that somebody runs."""
+        statement = f"SELECT address FROM cells WHERE {_LISTED} AND state IN ('open', 'running')"
         with self._using() as connection:
-            return int(connection.execute(statement, (json.dumps(list(addresses)),)).fetchone()[0])
+            return {address for (address,) in connection.execute(statement, (json.dumps(list(addresses)),))}
 
     def close(self) -> None:
         """Gives back what is still taken, and closes the file; does nothing the second time."""

@@ -35,18 +35,10 @@ from tosca_cache.workers import Workers, cores, threads_here
 Row = tuple[dict[str, Any], int, int, int, int, int, float]  # see `report.sweeps.plan_table`
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a sweep may use. backend, jobs, scheduler: see `workers.Workers`; no jobs: this process alone."""
-
-    backend: str = "loky"
-    jobs: int | None = None
-    scheduler: str | None = None
-
-    @property
-    def in_process(self) -> bool:
-        """Whether everything happens here."""
-        return self.backend == "loky" and self.jobs in (None, 1) and self.scheduler is None
+def workers_of(backend: str = "loky", jobs: int | None = None, scheduler: str | None = None) -> Workers | None:
+    """What cells are run on, see `Workers`; None for this process alone. Raises `UsageError`."""
+    alone = backend == "loky" and jobs in (None, 1) and scheduler is None
+    return None if alone else Workers(backend, jobs, scheduler)
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,24 +94,24 @@ def run_sweep(
     store: Store,
     ledger: Path,
     *,
-    resources: Resources | None = None,
+    workers: Workers | None = None,
     reporter: CellReporter | None = None,
     storage: str | None = None,
 ) -> SweepReport:
     """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
 
     Arguments:
+        workers: processes or machines that train; this process alone if None.
         storage: of Optuna, which gets a copy of all scored settings, as the study called like the ledger.
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
-    resources, reporter = resources or Resources(), reporter or CellReporter()
-    begun = perf_counter()
+    reporter, begun = reporter or CellReporter(), perf_counter()
     if storage is not None:
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
     if request.leaks:
         reporter.on_note(f"accuracies of batch routing are among those below: it {LEAKS}")
-    with Ledger.open(ledger) as book, _runner(request, store, book, resources, reporter) as runner:
+    with Ledger.open(ledger) as book, _runner(request, store, book, workers, reporter) as runner:
         search = Search(request, runner)
         search.run()
         if storage is not None:
@@ -148,7 +140,7 @@ def run_sweep(
 
 @contextmanager
 def _runner(
-    request: SweepRequest, store: Store, ledger: Ledger, resources: Resources, reporter: CellReporter
+    request: SweepRequest, store: Store, ledger: Ledger, workers: Workers | None, reporter: CellReporter
 ) -> Iterator[Runner]:
     """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
     device = resolve_device(request.base.device)
@@ -161,10 +153,9 @@ def _runner(
     if engine.compile_seconds:
         reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
     digest = store.spec.digest()
-    if resources.in_process:
+    if workers is None:
         yield Runner(data, digest, in_process(data, engine, reporter.on_task), engine, device, ledger, reporter)
     else:
-        workers = Workers(resources.backend, resources.jobs, resources.scheduler)
         with on_workers(store, engine, workers) as run_blocks:
             yield Runner(data, digest, run_blocks, engine, device, ledger, reporter, workers.n_jobs)
 
@@ -193,18 +184,18 @@ class Preview:
     report_seconds: float
 
 
-def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> Preview:
+def preview(request: SweepRequest, store: Store, ledger: Path, workers: Workers | None = None) -> Preview:
     """Plans the first round of a search (all of it but for tpe) and times a part of each of its groups; writes nothing."""
     data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
     engine = sweep_engine(request, data)
-    points = request.make_sampler().ask(request.round)
+    points = request.sampled().ask(request.round)
     trials = [Trial.of(point, request, store.spec.digest()) for point in points]
     cells = [cell for trial in trials for cell in trial.cells]
-    jobs = 1 if resources.in_process else resources.jobs or cores()
+    jobs = 1 if workers is None else workers.n_jobs
     known = finished_in(ledger, [cell.address for cell in cells])
     rows: list[Row] = []
     seconds, worst = 0.0, 0.0
-    inner = engine if resources.in_process else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
+    inner = engine if workers is None else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
     for group in plan_groups(cells, data, inner, device, jobs=jobs):
         took = estimate(group, data, inner) / jobs
         finished = sum(cell.address in known for cell in group.cells)

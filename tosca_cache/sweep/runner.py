@@ -19,7 +19,7 @@ from tosca_cache.devices import resolve_device
 from tosca_cache.store import Store, open_store
 from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Cell
-from tosca_cache.sweep.ledger import DIVERGED, DONE, OPEN, RUNNING, Finished, Ledger
+from tosca_cache.sweep.ledger import DIVERGED, DONE, Finished, Ledger
 from tosca_cache.sweep.plan import plan_groups
 from tosca_cache.sweep.scenario import Data, read_data
 from tosca_cache.tasks import memory_for_features
@@ -64,33 +64,31 @@ class CellReporter:
 
 def finish_cells(
     ledger: Ledger,
+    name: str,
     contents: Mapping[str, Mapping[str, Any]],
     run: Callable[[set[str]], None],
-    note: Callable[[str], None],
+    told: CellReporter,
 ) -> None:
-    """Returns when all cells of a ledger are finished.
+    """Returns when all cells of a stage are finished; those that failed before are tried again.
 
     Arguments:
         contents: of the cells, by address; new ones are added.
         run: runs those of the unfinished cells that can be claimed. Whatever it claims and does not record is open again
             afterwards, also if it raises.
-        note: is told once that others are running cells.
     """
-
-    def unfinished() -> set[str]:
-        """Addresses of cells that are open, or that somebody runs."""
-        return {cell.address for state in (OPEN, RUNNING) for cell in ledger.cells(list(contents), state=state)}
-
+    addresses = list(contents)
     ledger.add(contents.items())
-    noted = False
+    ledger.retry(addresses)
+    left, waiting = ledger.unfinished(addresses), False
+    told.on_stage(name, len(addresses), len(addresses) - len(left))
     try:
-        while left := unfinished():
+        while left:
             run(left)
-            if others := unfinished():
-                if not noted:
-                    note(f"waiting for {len(others)} cells that another process is running")
-                    noted = True
-                time.sleep(POLL)
+            left = ledger.unfinished(addresses)
+            if left and not waiting:
+                told.on_note(f"waiting for {len(left)} cells that another process is running")
+            waiting = bool(left)
+            time.sleep(POLL if left else 0)
     finally:
         ledger.release()
 
@@ -115,19 +113,15 @@ class Runner:
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run_stage(self, name: str, cells: Sequence[Cell], after_block: Callable[[], str] = lambda: "") -> None:
-        """Returns when every cell is finished, and tells the user; those that failed before are tried again.
+        """Returns when every cell is finished, and tells the user.
 
         Arguments:
             after_block: called after every block that was run; says the best so far, in words.
 
         Raises what a worker raises; cells that were begun and not finished are then open again.
         """
-        addresses, begun = [cell.address for cell in cells], time.monotonic()
-        self.ledger.retry(addresses)
-        self.reporter.on_stage(name, len(cells), self.ledger.finished(addresses))
+        begun, by_address = time.monotonic(), {cell.address: cell for cell in cells}
         self.results(cells)
-        after_block()
-        by_address = {cell.address: cell for cell in cells if cell.address not in self.known}
 
         def run(left: set[str]) -> None:
             """Runs those that can be claimed, a few blocks at a time."""
@@ -143,7 +137,7 @@ class Runner:
                     after_block()
 
         contents = {address: cell.content for address, cell in by_address.items()}
-        finish_cells(self.ledger, contents, run, self.reporter.on_note)
+        finish_cells(self.ledger, name, contents, run, self.reporter)
         lost = len(cells) - len(self.results(cells))
         words = f"{name}: {len(cells)}/{len(cells)} cells in {time.monotonic() - begun:.1f} s"
         words += f", {lost} diverged or failed" if lost else ""

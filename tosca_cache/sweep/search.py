@@ -78,7 +78,7 @@ class SweepRequest:
             if axis.key in idle:
                 raise no_effect(axis.key, idle[axis.key], axis.where)
 
-    def make_sampler(self) -> Sampler:
+    def sampled(self) -> Sampler:
         """What chooses the settings that are tried."""
         return Sampler(self.sampler, self.space, self.base, trials=self.trials, seed=self.seeds[0])
 
@@ -155,7 +155,7 @@ class Search:
 
     def run(self) -> None:
         """Tries settings until there are no more."""
-        request, sampler = self.request, self.request.make_sampler()
+        request, sampler = self.request, self.request.sampled()
         while points := sampler.ask(request.round):
             fresh = [Trial.of(point, request, self.runner.store) for point in points]
             self.trials += fresh
