@@ -21,7 +21,6 @@ from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.sweep.cells import PUBLISHED_SEEDS, mean_spread
 from tosca_cache.sweep.progress import CellProgress
-from tosca_cache.sweep.runner import CellReporter
 from tosca_cache.terminal import make_console
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def sweep(
     jobs: int | None = None,
     scheduler: str | None = None,
     search: Mapping[str, Any] | None = None,
-    reporter: CellReporter | None = None,
+    reporter: CellProgress | None = None,
     **base: Any,
 ) -> SweepReport:
     """Trains many settings side by side, chooses one without looking at test rows, and reports on fresh runs of it.
@@ -85,7 +84,7 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     shots: int | None = None,
     ledger: str | Path | None = None,
-    reporter: CellReporter | None = None,
+    reporter: CellProgress | None = None,
     **base: Any,
 ) -> dict[str, Any]:
     """Runs many learners under one protocol and returns one table of them, as plain JSON values.

@@ -149,21 +149,19 @@ def plan_groups(
         jobs: blocks that are trained at the same time.
     """
     memory = int(free_memory(device) * USABLE) if memory is None else memory
-    known: dict[tuple[object, ...], tuple[int, ...]] = {}
-    by_shape: dict[tuple[object, ...], list[Cell]] = {}
+    streams: dict[object, TaskStream] = {}
+    by_shape: dict[object, tuple[TaskStream, list[Cell]]] = {}
     for cell in cells:
         shape = tuple(getattr(cell.config, name) for name in SHAPE_KEYS)
-        order = (cell.scenario, cell.seed, cell.config.shuffle)
-        if cell.config.incremental == "domains" and order not in known:  # another order has other sizes in its places
-            known[order] = tuple(make_scenario(cell.scenario, cell.config, data, cell.seed).sizes)
-        key = (cell.scenario, cell.curve, shape, cell.config.device, known.get(order))
-        by_shape.setdefault(key, []).append(cell)
-    views = data.train.features.shape[1]
-    groups = []
-    for members in by_shape.values():
-        stream = make_scenario(members[0].scenario, members[0].config, data, members[0].seed)
-        sizes = Sizes.of(members[0], stream, views)
-        scored = scored_at_once(engine, device)
+        order = cell.seed if cell.config.incremental == "domains" else None  # another has other sizes in its places
+        asked = (cell.scenario, shape, cell.config.incremental, order)
+        if asked not in streams:
+            streams[asked] = make_scenario(cell.scenario, cell.config, data, cell.seed)
+        key = (cell.scenario, cell.curve, shape, cell.config.device, tuple(streams[asked].sizes))
+        by_shape.setdefault(key, (streams[asked], []))[1].append(cell)
+    groups, scored = [], scored_at_once(engine, device)
+    for stream, members in by_shape.values():
+        sizes = Sizes.of(members[0], stream, data.train.features.shape[1])
         most = _most(sizes, engine, device, memory // jobs - scored * sizes.bytes_at_scoring)
         groups.append(Group(tuple(members), sizes, most, scored))
     return groups

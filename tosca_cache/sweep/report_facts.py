@@ -18,7 +18,7 @@ from tosca_cache.sweep.effects import (
     scored_on,
     varying_keys,
 )
-from tosca_cache.sweep.ledger import DIVERGED, FAILED, Ledger, LedgerCell
+from tosca_cache.sweep.ledger import DIVERGED, FAILED, Ledger
 from tosca_cache.sweep.run import best_path, report_path
 
 
@@ -43,7 +43,7 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
     report = read_report(report_path(path))
     metric = metric or (report or {}).get("metric") or "last_accuracy"
     parted = groups(cells)
-    known = dict(cells[0].content["setting"]) if cells else {}
+    base = dict(cells[0].content["setting"]) if cells else {}
     varying = set(varying_keys(cells))
     made = (report or {}).get("made") or made or {}
     facts = {
@@ -60,9 +60,14 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
         "warnings": store_warnings(made),
         "leaks": any(cell.content["setting"].get("router") == "batch" for cell in cells),
         "report": report,
-        "base": {key: cells[0].content["setting"][key] for key in known if key not in varying},
+        "base": {key: value for key, value in base.items() if key not in varying},
         "groups": [_group(group, n, metric, report or {}) for n, group in enumerate(parted)],
-        "lost": [_lost(cell, varying) for cell in cells if cell.state in (DIVERGED, FAILED)],
+        "lost": [
+            {"state": cell.state, "seed": cell.content["seed"], "reason": cell.reason or ""}
+            | {"point": {key: value for key, value in cell.content["setting"].items() if key in varying}}
+            for cell in cells
+            if cell.state in (DIVERGED, FAILED)
+        ],
     }
     return to_json(facts)
 
@@ -80,11 +85,6 @@ def _group(group: Group, number: int, metric: str, report: Mapping[str, Any]) ->
         "settings": [s._asdict() | {"mark": f"g{number}-s{n}"} for n, s in enumerate(settings)],
         "effects": [e._asdict() | {"levels": [level._asdict() for level in e.levels]} for e in effects],
     }
-
-
-def _lost(cell: LedgerCell, varying: set[str]) -> dict[str, Any]:
-    point = {key: value for key, value in cell.content["setting"].items() if key in varying}
-    return {"state": cell.state, "point": point, "seed": cell.content["seed"], "reason": cell.reason or ""}
 
 
 def read_report(path: Path) -> dict[str, Any] | None:

@@ -24,7 +24,8 @@ from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Scored, setting_words, with_point
 from tosca_cache.sweep.ledger import Ledger
 from tosca_cache.sweep.plan import Group, Sizes, plan_groups
-from tosca_cache.sweep.runner import CellReporter, Runner, finished_in, in_process, on_workers
+from tosca_cache.sweep.progress import CellProgress
+from tosca_cache.sweep.runner import Runner, finished_in, in_process, on_workers
 from tosca_cache.sweep.samplers import write_study
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
 from tosca_cache.sweep.search import Final, Search, SweepRequest, Trial
@@ -95,7 +96,7 @@ def run_sweep(
     ledger: Path,
     *,
     workers: Workers | None = None,
-    reporter: CellReporter | None = None,
+    reporter: CellProgress | None = None,
     storage: str | None = None,
 ) -> SweepReport:
     """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
@@ -106,7 +107,7 @@ def run_sweep(
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
-    reporter, begun = reporter or CellReporter(), perf_counter()
+    reporter, begun = reporter or CellProgress(), perf_counter()
     if storage is not None:
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
     if request.leaks:
@@ -140,7 +141,7 @@ def run_sweep(
 
 @contextmanager
 def _runner(
-    request: SweepRequest, store: Store, ledger: Ledger, workers: Workers | None, reporter: CellReporter
+    request: SweepRequest, store: Store, ledger: Ledger, workers: Workers | None, reporter: CellProgress
 ) -> Iterator[Runner]:
     """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
     device = resolve_device(request.base.device)

@@ -21,6 +21,7 @@ from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import Cell
 from tosca_cache.sweep.ledger import DIVERGED, DONE, Finished, Ledger
 from tosca_cache.sweep.plan import plan_groups
+from tosca_cache.sweep.progress import CellProgress
 from tosca_cache.sweep.scenario import Data, read_data
 from tosca_cache.tasks import memory_for_features
 from tosca_cache.train.engines import Engine, choose_engine
@@ -40,34 +41,12 @@ def finished_in(path: Path, addresses: Sequence[str]) -> set[str]:
         return {cell.address for cell in book.cells(list(addresses)) if cell.state in (DONE, DIVERGED)}
 
 
-class CellReporter:
-    """Is told how a sweep or a comparison goes on; this one says nothing of it."""
-
-    def on_stage(self, name: str, cells: int, finished: int) -> None:
-        """A stage begins: so many cells, of which so many were finished before."""
-
-    def on_block(self, name: str) -> None:
-        """A learner of a comparison begins with some of its seeds."""
-
-    def on_finished(self, finished: Sequence[Finished]) -> None:
-        """Cells were run and are in the ledger."""
-
-    def on_task(self, done: int, tasks: int) -> None:
-        """The running block has learned so many of its tasks."""
-
-    def on_best(self, score: float, text: str) -> None:
-        """The best so far: its score, and it in words."""
-
-    def on_note(self, text: str) -> None:
-        """Something that the user should know."""
-
-
 def finish_cells(
     ledger: Ledger,
     name: str,
     contents: Mapping[str, Mapping[str, Any]],
     run: Callable[[set[str]], None],
-    told: CellReporter,
+    told: CellProgress,
 ) -> None:
     """Returns when all cells of a stage are finished; those that failed before are tried again.
 
@@ -108,7 +87,7 @@ class Runner:
     engine: Engine
     device: torch.device
     ledger: Ledger
-    reporter: CellReporter = field(default_factory=CellReporter)
+    reporter: CellProgress = field(default_factory=CellProgress)
     jobs: int = 1
     known: dict[str, dict[str, Any]] = field(default_factory=dict)
 

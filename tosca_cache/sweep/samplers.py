@@ -103,12 +103,12 @@ class Sampler:
 
 def _study(name: str, seed: int) -> optuna.Study:
     own = derive_seed(seed, STREAM, name) % 2**32
-    if name == "random":
-        return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=own))
     with warnings.catch_warnings():  # as old as 2.8, but still called experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         tpe = optuna.samplers.TPESampler(seed=own, multivariate=True, constant_liar=True)
-    return optuna.create_study(direction="maximize", sampler=tpe)
+    return optuna.create_study(
+        direction="maximize", sampler=tpe if name == "tpe" else optuna.samplers.RandomSampler(seed=own)
+    )
 
 
 def _value(axis: Axis, trial: optuna.Trial) -> Any:

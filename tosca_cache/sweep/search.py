@@ -168,9 +168,8 @@ class Search:
         found = []
         for trial in self.trials:
             values = [self.runner.known.get(cell.address, {}).get(self.request.metric) for cell in trial.cells]
-            scores = [value for value in values if value is not None]
-            if len(scores) == len(values):
-                found.append(Scored(trial.point, trial.config, *mean_spread(scores), len(scores)))
+            if None not in values:
+                found.append(Scored(trial.point, trial.config, *mean_spread(values), len(values)))
         return sorted(found, key=lambda scored: -scored.mean)
 
     def best(self) -> Scored:
@@ -195,7 +194,7 @@ class Search:
         cells = cells_of(config, self.request.report_seeds, self.request.reported, self.runner.store)
         self.runner.run_stage(f"report: {name}", cells)
         results = list(self.runner.results(cells).values())
-        few_shot = [metric for metric in FEW_SHOT if any(metric in result for result in results)]
-        values = {metric: [result.get(metric) for result in results] for metric in (*REPORTED, *few_shot)}
+        measured = (*REPORTED, *(FEW_SHOT if config.shots is not None else ()))
+        values = {metric: [result.get(metric) for result in results] for metric in measured}
         metrics = {metric: mean_spread([v for v in found if v is not None]) for metric, found in values.items()}
         return Final(name, point, metrics, len(results), len(cells) - len(results))
