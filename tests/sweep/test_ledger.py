@@ -136,8 +136,9 @@ def test_an_owner_that_is_silent_too_long_has_lost_its_cells(path):
         assert [cell.attempts for cell in new.cells()] == [2, 2, 2, 1, 1, 1]
 
 
-def test_an_owner_says_by_itself_that_it_lives(path):
-    with Ledger.open(path, lease=0.2) as ledger:
+def test_an_owner_says_by_itself_that_it_lives(path, monkeypatch):
+    monkeypatch.setattr(ledger_file, "LEASE", 0.2)
+    with Ledger.open(path) as ledger:
         fill(ledger)
         ledger.claim(NAMES)
         before, until = sql(path, "SELECT beat FROM owners"), time.monotonic() + 600

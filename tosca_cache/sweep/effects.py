@@ -29,7 +29,6 @@ class Group:
 
     store: str
     select: dict[str, Any]
-    arithmetic: int
     cells: tuple[LedgerCell, ...]
 
 
@@ -70,7 +69,7 @@ def groups(cells: Iterable[LedgerCell]) -> list[Group]:
     """Parts cells by store, way of selecting and arithmetic; groups are in the order of their first cells."""
     names = ("store", "select", "arithmetic")
     parted = _parted(cells, lambda cell: _text([cell.content[name] for name in names]))
-    return [Group(**{name: found[0].content[name] for name in names}, cells=tuple(found)) for found in parted]
+    return [Group(found[0].content["store"], found[0].content["select"], tuple(found)) for found in parted]
 
 
 def varying_keys(cells: Sequence[LedgerCell]) -> list[str]:
@@ -136,9 +135,8 @@ def cell_table(cells: Sequence[LedgerCell]) -> tuple[list[str], list[dict[str, A
 
 
 def to_json(cells: Sequence[LedgerCell]) -> str:
-    """All that the ledger knows of these cells, as a JSON list with a line for each; what is not defined is null."""
-    lines = ",\n".join(json.dumps(asdict(cell), allow_nan=False, ensure_ascii=False) for cell in cells)
-    return f"[\n{lines}\n]"
+    """All that the ledger knows of these cells, as a JSON list; what is not defined is null."""
+    return json.dumps([asdict(cell) for cell in cells], allow_nan=False, ensure_ascii=False)
 
 
 def scored_on(select: Mapping[str, Any]) -> str:

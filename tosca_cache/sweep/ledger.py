@@ -109,28 +109,26 @@ class Ledger:
     if the file cannot be used any more (full disk, damage). Threads may share a ledger.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lease: float) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self._lease = lease
         self._id = uuid.uuid4().hex
         self._turn = threading.RLock()
         self._closed = threading.Event()
         self._speaker: threading.Thread | None = None
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False, lease: float = LEASE) -> Ledger:
+    def open(cls, path: Path, *, read_only: bool = False) -> Ledger:
         """Opens a ledger; makes it, and the folder it lies in, if it is missing.
 
         Arguments:
             path: the file.
             read_only: only look, and make none; works on a read-only medium, too.
-            lease: see `LEASE`; all users of a ledger must agree.
 
         Raises `RunError` if there is none, if the file is something else, damaged or of another version, and if it
         cannot be written.
         """
-        return cls(path, connect(path, read_only=read_only), lease)
+        return cls(path, connect(path, read_only=read_only))
 
     def add(self, cells: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Adds cells (address, content) as open ones; leaves known addresses alone."""
@@ -248,7 +246,7 @@ class Ledger:
         connection.execute(statement, (self._id, socket.gethostname(), this_place(), os.getpid(), time.time()))
 
     def _keep_saying(self) -> None:
-        while not self._closed.wait(self._lease / 4):
+        while not self._closed.wait(LEASE / 4):
             with suppress(RunError), self._turn:  # the disk may have room again at the next time
                 if not self._closed.is_set():
                     with self._transaction() as connection:
@@ -259,7 +257,7 @@ class Ledger:
         owners = connection.execute("SELECT id, place, pid, beat FROM owners").fetchall()
         if not all(isinstance(pid, int) and isinstance(beat, float) for _, _, pid, beat in owners):
             raise damaged(self.path)
-        here, late = this_place(), time.time() - self._lease
+        here, late = this_place(), time.time() - LEASE
         return [id for id, place, pid, beat in owners if beat < late or (place == here and not is_alive(pid))]
 
     @contextmanager

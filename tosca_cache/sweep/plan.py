@@ -99,7 +99,7 @@ class Group:
     cells: tuple[Cell, ...]
     sizes: Sizes
     most: int
-    scored: int = 1
+    scored: int
 
     @cached_property
     def models(self) -> list[tuple[Cell, ...]]:

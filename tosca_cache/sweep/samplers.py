@@ -22,7 +22,6 @@ from tosca_cache.sweep.cells import Scored, check_choice, setting_of, with_point
 from tosca_cache.sweep.space import Axis, Point, Space, grid, rounded, shown
 
 SAMPLERS = ("grid", "random", "tpe")
-STREAM = "sweep"  # the name of the random numbers (`seeds.derive_seed`)
 TRIES = 30  # proposals in a row that repeat a setting before an untried one is taken instead
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -102,7 +101,7 @@ class Sampler:
 
 
 def _study(name: str, seed: int) -> optuna.Study:
-    own = derive_seed(seed, STREAM, name) % 2**32
+    own = derive_seed(seed, "sweep", name) % 2**32
     with warnings.catch_warnings():  # as old as 2.8, but still called experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         tpe = optuna.samplers.TPESampler(seed=own, multivariate=True, constant_liar=True)

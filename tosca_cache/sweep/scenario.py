@@ -112,9 +112,8 @@ def hold_out(data: Data, fraction: float, seed: int, *, by_domain: bool = False)
 def _half(config: TrainConfig, data: Data, *, first: bool) -> Data:
     """One half of the classes; raises `UsageError` for tasks that a half cannot have."""
     half = len(data.class_names) // 2
-    given = {"incremental domains": config.incremental == "domains"}
-    given |= {name: getattr(config, name) is not None for name in ("task_sizes", "class_order")}
-    for name in (name for name, there in given.items() if there):
+    own = [name for name in ("task_sizes", "class_order") if getattr(config, name) is not None]
+    for name in ["incremental domains", *own] if config.incremental == "domains" else own:
         problem = f"{name} says what the tasks of all classes are, and half of the classes have no such tasks"
         raise UsageError(problem, where="--select two-phase", remedy="use --select val")
     if (most := max(config.increment, config.init_cls or 0)) > half:
