@@ -228,7 +228,7 @@ def _of_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     from tosca_cache.errors import RunError
     from tosca_cache.files import Limit, read_limited, strict_json
     from tosca_cache.runs.report_facts import read_json
-    from tosca_cache.sweep.report_facts import is_comparison, read_report, sweep_facts
+    from tosca_cache.sweep.report_facts import is_comparison, sweep_facts
     from tosca_cache.sweep.run import report_path
 
     with path.open("rb") as file:
@@ -236,8 +236,8 @@ def _of_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     if start.startswith(b"SQLite format 3"):
         if not is_comparison(path):
             return sweep_facts(path), {}
-        found: Any = read_report(report_path(path))
-        if found is None:
+        found: Any = read_json(report_path(path), Limit.METRICS)
+        if not found:
             raise RunError(
                 "the comparison has no table yet",
                 where=path,

@@ -58,7 +58,7 @@ def _run(
     device = resolve_device(cells[0].config.device)
     seeds = sorted({cell.seed for cell in cells})
     streams = [make_scenario(cells[0].scenario, cells[0].config, data, seed) for seed in seeds]
-    sources = [Source(s if most is None else s.first(most), seed) for s, seed in zip(streams, seeds, strict=True)]
+    sources = [Source(stream.first(most), seed) for stream, seed in zip(streams, seeds, strict=True)]
     trained = list(dict.fromkeys(cell.trained for cell in cells))  # several cells may ask of one model
     members = [Member(settings, seeds.index(seed)) for settings, seed in trained]
     tasks = len(sources[0].stream)

@@ -40,7 +40,7 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
     """
     with Ledger.open(path, read_only=True) as book:
         cells = book.cells()
-    report = read_report(report_path(path))
+    report = read_json(report_path(path), Limit.METRICS) or None
     metric = metric or (report or {}).get("metric") or "last_accuracy"
     parted = groups(cells)
     base = dict(cells[0].content["setting"]) if cells else {}
@@ -85,8 +85,3 @@ def _group(group: Group, number: int, metric: str, report: Mapping[str, Any]) ->
         "settings": [s._asdict() | {"mark": f"g{number}-s{n}"} for n, s in enumerate(settings)],
         "effects": [e._asdict() | {"levels": [level._asdict() for level in e.levels]} for e in effects],
     }
-
-
-def read_report(path: Path) -> dict[str, Any] | None:
-    """The report beside a ledger; None if there is none that can be read."""
-    return read_json(path, Limit.METRICS) or None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -209,19 +209,25 @@ def preview(request: SweepRequest, store: Store, ledger: Path, workers: Workers 
 
 
 def estimate(group: Group, data: Data, engine: Engine) -> float:
-    """Seconds of all cells of a group in one process: the first task of a block, one epoch of it, timed and multiplied."""
-    short = {"epochs": 1, "scheduler": "constant", "milestones": ()}
-    block = [replace(cell, config=with_point(cell.config, short)) for cell in group.blocks[0]]
-    stream = make_scenario(block[0].scenario, block[0].config, data, block[0].seed)
-    first, curve = Sizes.of(block[0], stream.first(1), group.sizes.views), block[0].curve
-    runs = [run_block(block, data, engine, tasks=1) for _ in range(2)]  # the first also pays for what happens once
-    found = [[f.result["seconds"] for f in finished if f.result is not None] for finished in runs]
-    train, score = (min(sum(each[name] for each in one) for one in found) for name in ("train", "evaluate"))
-    models = len(group.models) / len({cell.trained for cell in block})
-    cells = len(group.cells) / len(block) / min(group.scored, len(block))
-    return models * train * group.sizes.training / first.training + cells * score * (
-        group.sizes.scoring(curve=curve) / first.scoring(curve=curve)
-    )
+    """Seconds of all cells of a group in one process, on the line through two beginnings of its first block."""
+    runs, train, score = [], [group.sizes.training], [group.sizes.scoring(curve=group.cells[0].curve)]
+    for tasks, epochs in ((1, 1), (1, 1), (2, min(5, group.cells[0].config.epochs))):  # the first warms up
+        short = {"epochs": epochs, "scheduler": "constant", "milestones": ()}
+        block = [replace(cell, config=with_point(cell.config, short)) for cell in group.blocks[0]]
+        stream = make_scenario(block[0].scenario, block[0].config, data, block[0].seed).first(tasks)
+        sizes = Sizes.of(block[0], stream, group.sizes.views)
+        runs.append([f.result["seconds"] for f in run_block(block, data, engine, tasks=tasks) if f.result is not None])
+        train.append(sizes.training)
+        score.append(sizes.scoring(curve=group.cells[0].curve))
+
+    def whole(name: str, work: Sequence[float]) -> float:
+        """Seconds of one part over the whole stream."""
+        one, two = (sum(seconds[name] for seconds in run) for run in runs[1:])
+        return max(one, one + (two - one) * (work[0] - work[2]) / max(work[3] - work[2], 1))
+
+    models = len(group.models) / len({cell.trained for cell in group.blocks[0]})
+    cells = len(group.cells) / len(group.blocks[0]) / min(group.scored, len(group.blocks[0]))
+    return models * whole("train", train) + cells * whole("evaluate", score)
 
 
 def write_report(
