@@ -31,16 +31,6 @@ def test_odd_names_of_files_and_looking_changes_nothing(tmp_path):
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_ledger_of_the_time_of_write_ahead_logs_goes_on(path):
-    with Ledger.open(path) as ledger:
-        fill(ledger)
-    assert sql(path, "PRAGMA journal_mode = wal") == [("wal",)]
-    with Ledger.open(path) as ledger, Ledger.open(path, read_only=True) as other:
-        assert ledger.claim(NAMES) == set(NAMES)
-        ledger.record([Finished("cell-0", DONE, {"score": 1.0})])
-        assert other.unfinished(NAMES) == set(NAMES[1:])
-
-
 def test_one_that_is_held_too_long_is_an_error_that_names_the_remedy(path, monkeypatch):
     monkeypatch.setattr(ledger_file, "BUSY_SECONDS", 0.05)
     with Ledger.open(path) as ledger, closing(sqlite3.connect(path, isolation_level=None)) as browser:
@@ -157,23 +147,6 @@ def test_a_read_only_medium_can_be_looked_at_but_not_swept_on(mounted):
             Ledger.open(folder / name)
     with Ledger.open(path, read_only=True) as ledger:
         assert [cell.address for cell in ledger.cells()] == NAMES
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; the read-only mount stands for this")
-def test_a_folder_without_permission(tmp_path):
-    path = tmp_path / "closed" / "ledger"
-    with Ledger.open(path) as ledger:
-        fill(ledger)
-    path.parent.chmod(0o500)
-    for name in (path, path.with_name("new")):
-        with pytest.raises(RunError, match=r"may not write(.|\n)*--ledger"):
-            Ledger.open(name)
-    with Ledger.open(path, read_only=True) as ledger:
-        assert len(ledger.cells()) == len(NAMES)
-    path.parent.chmod(0o700)
-    path.chmod(0o400)
-    with pytest.raises(RunError, match=r"may not write(.|\n)*--ledger"):
-        Ledger.open(path)
 
 
 def test_no_inodes_left_is_said_as_it_is(mounted):

@@ -105,34 +105,25 @@ def test_what_has_no_grid_is_refused():
 REFUSED = [
     ("flow=toska", "flow", "the nearest is tosca"),
     ("method=nmc,lda", "Unknown key 'method'", "epochs"),
-    ("sheduler=cosine", "sheduler", "scheduler"),
     ("dataset=cub,cifar100", "dataset cannot be swept", "--dataset"),
-    ("incremental=domains", "incremental cannot be swept", "--incremental"),
     ("task_sizes=1,2", "task_sizes cannot be swept", "--task-sizes"),
     ("seed=1,2", "seed cannot be swept", "--seeds"),
     ("device=cpu", "device cannot be swept", "--device"),
     ("lr", "which key", "KEY=VALUES"),
-    ("lr=", "which key", "KEY=VALUES"),
     ("=0.1", "which key", "KEY=VALUES"),
-    ("lr=,", "empty value", "comma"),
     ("lr=0.1,,0.2", "empty value", "comma"),
     ("lr=0.1,nan", "nan", "above 0"),
-    ("lr=fast", "fast", "above 0"),
     ("epochs=1.5", "1.5", "integer"),
     ("shuffle=yes", "yes", "true or false"),
     ("milestones=15+10", "milestones", "increasing"),
     ("lr=lin:0:1:11", "lr cannot be 0.0", "above 0"),
     ("lr=log:a:1:3", "'a'", "above 0"),
     ("lr=log:0.1", "no range", "log:LOW:HIGH"),
-    ("lr=log:0.1:1:2:3", "no range", "log:LOW:HIGH"),
     ("lr=log:1:0.1:3", "empty", "lower end first"),
-    ("epochs=lin:5:5", "empty", "lower end first"),
     ("l1=log:0:1:3", "empty", "above 0"),
     ("lr=log:0.1:1:1", "no range", "from 2 to"),
-    ("lr=log:0.1:1:many", "'log:0.1:1:many'", "whole number"),
     ("lr=log:0.1:1:1000000000", "no range", "to 100000"),
     ("momentum=0.9@optimizer=sgd", "0.9@optimizer=sgd", "at least 0"),
-    ("lr=logg:0.1:1:5", "'logg:0.1:1:5'", "log:LOW:HIGH"),
     ("epochs=int:1:3", "no range", "lin:LOW:HIGH"),
     ("lr=0.1,log:0.2:0.3:2", "no range", "log:LOW:HIGH"),
     ("lr=0.1 lr=0.2", "lr is given twice", "Join the values"),
@@ -237,15 +228,13 @@ def test_points_are_settings_of_the_active_axes(name):
     assert {point["lr"] for point in narrow} <= {0.1, 0.100001, 0.100002, 0.100003}
 
 
-def test_tpe_keeps_away_from_what_diverges_and_random_points_do_not_depend_on_the_size_of_rounds():
+def test_tpe_keeps_away_from_what_diverges():
     def diverging(point):
         return float("nan") if point["lr"] > 0.1 else None if point["lr"] > 0.01 else 1.0
 
     rounds = search("tpe", parse_set(["lr=log:0.0001:1"]), diverging, n=20, trials=80, seed=4)
     failed = [sum(point["lr"] > 0.01 for point in points) for points in rounds]
     assert failed[0] >= 5 > failed[-1]
-    runs = [flat(search("random", MIXED, n=n, trials=24, seed=5)) for n in (1, 5, 24)]
-    assert runs[0] == runs[1] == runs[2] != flat(search("random", MIXED, trials=24, seed=6))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

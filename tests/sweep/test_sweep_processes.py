@@ -14,7 +14,6 @@ from campaign import times
 from commands import Command, cluster_of, hold, loky_worker, process_below, together, warm_loky
 from ledger_help import sql
 
-from tosca_cache import workers
 from tosca_cache.config import to_toml
 from tosca_cache.errors import RunError
 from tosca_cache.store import open_store
@@ -172,12 +171,3 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
     assert outcome(cells) == results(cells_in)
     assert {cell.attempts for cell in cells} == {1}
     assert sorted(reporter.finished) == sorted(cell.address for cell in cells)
-
-
-@pytest.mark.long
-def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(monkeypatch):
-    """However few cores the machine has that the command is run on."""
-    pytest.importorskip("distributed", reason="Dask is not installed")
-    monkeypatch.setattr(workers, "cores", lambda: 1)
-    with cluster_of("dask") as scheduler, workers.Workers("dask", None, scheduler) as started:
-        assert started.n_jobs == 2
