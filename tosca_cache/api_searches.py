@@ -21,7 +21,6 @@ from tosca_cache.shown import Report
 from tosca_cache.store import Store
 from tosca_cache.sweep.cells import PUBLISHED_SEEDS, mean_spread
 from tosca_cache.sweep.progress import CellProgress
-from tosca_cache.sweep.runner import CellReporter
 from tosca_cache.terminal import make_console
 
 if TYPE_CHECKING:
@@ -40,12 +39,11 @@ def sweep(
     ledger: str | Path,
     seeds: Sequence[int] = (1993,),
     report_seeds: Sequence[int] = PUBLISHED_SEEDS,
-    tune_store: Store | None = None,
     backend: str = "loky",
     jobs: int | None = None,
     scheduler: str | None = None,
     search: Mapping[str, Any] | None = None,
-    reporter: CellReporter | None = None,
+    reporter: CellProgress | None = None,
     **base: Any,
 ) -> SweepReport:
     """Trains many settings side by side, chooses one without looking at test rows, and reports on fresh runs of it.
@@ -56,14 +54,13 @@ def sweep(
         space: {key: values, or a range as in `--set`}, or the texts of `--set` themselves.
         ledger: the SQLite file of results; LEDGER.report.json and LEDGER.best.toml are written beside it.
         seeds, report_seeds: of the search, and of the report on the chosen setting.
-        tune_store: with select="two-phase": where settings are chosen.
-        backend, jobs, scheduler: see `sweep.run.Resources`; without jobs everything happens in this process.
-        search: further fields of `sweep.request.SweepRequest`: sampler, trials, select, metric, time_budget, ...
+        backend, jobs, scheduler: see `workers.Workers`; without jobs everything happens in this process.
+        search: further fields of `sweep.search.SweepRequest`: sampler, trials, select, metric, ...
         base: settings that the axes change; fields of `TrainConfig`.
     """
     # Optuna is loaded by who searches.
-    from tosca_cache.sweep.request import SweepRequest
-    from tosca_cache.sweep.run import Resources, run_sweep
+    from tosca_cache.sweep.run import run_sweep, workers_of
+    from tosca_cache.sweep.search import SweepRequest
     from tosca_cache.sweep.space import make_space
 
     request = SweepRequest(
@@ -71,12 +68,11 @@ def sweep(
         space=make_space(space),
         seeds=_seeds(seeds, "seeds"),
         report_seeds=_seeds(report_seeds, "report_seeds"),
-        other_store=tune_store is not None,
         **_of_search(search or {}),
     )
-    resources = Resources(backend, jobs, scheduler)
+    workers = workers_of(backend, jobs, scheduler)
     with given_or_bar(reporter, lambda: CellProgress(make_console())) as told:
-        return run_sweep(request, store, Path(ledger), tune_store=tune_store, resources=resources, reporter=told)
+        return run_sweep(request, store, Path(ledger), workers=workers, reporter=told)
 
 
 @checked(reporter=_REPORTER)
@@ -88,7 +84,7 @@ def compare(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     shots: int | None = None,
     ledger: str | Path | None = None,
-    reporter: CellReporter | None = None,
+    reporter: CellProgress | None = None,
     **base: Any,
 ) -> dict[str, Any]:
     """Runs many learners under one protocol and returns one table of them, as plain JSON values.
@@ -144,9 +140,9 @@ def _seeds(given: Any, name: str) -> tuple[int, ...]:
 
 def _of_search(given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a `SweepRequest` that `search` may have."""
-    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.search import SweepRequest
 
-    taken = ("base", "space", "seeds", "report_seeds", "other_store")
+    taken = ("base", "space", "seeds", "report_seeds")
     known = [field.name for field in fields(SweepRequest) if field.name not in taken]
     for key in given:
         if key not in known:

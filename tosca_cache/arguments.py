@@ -155,7 +155,6 @@ def reporter(*methods: str) -> Take:
 TEXT, FLAG, COUNT = checks(text("a text")), checks(bool), checks(Count)
 TAKES: dict[str, Take] = {  # by the name of an argument, which means the same in every function
     "store": instance(Store, "open it first: tosca.open_store(path)"),
-    "tune_store": optional(instance(Store, "open it first: tosca.open_store(path)")),
     "stream": instance(TaskStream, "make one first: tosca.task_stream(store, increment=10)"),
     "trained": instance(Trained, "train first: tosca.train(stream)"),
     **dict.fromkeys(("path", "root", "folder"), path),

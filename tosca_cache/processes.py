@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +13,6 @@ from tosca_cache.files import Limit, read_limited
 
 MEMORY = Path("/dev/shm")  # where Linux keeps named semaphores
 _MARK = re.compile(r"tosca-workers-([0-9]+)")
-_LEFT = ("sem.loky-{pid}-*", "tosca-sweep-{pid}-*")
 
 
 def is_alive(pid: int) -> bool:
@@ -67,11 +64,6 @@ def _remove_left_over() -> None:
             if found is None or mark.lstat().st_uid != os.getuid() or mark.is_symlink() or is_alive(int(found[1])):
                 continue
             if read_limited(mark, Limit.NOTE) == this_place().encode():
-                for path in _left_by(found[1]):
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                for path in MEMORY.glob(f"sem.loky-{found[1]}-*"):
+                    path.unlink()
                 mark.unlink()
-
-
-def _left_by(pid: str) -> list[Path]:
-    places = {MEMORY, Path(tempfile.gettempdir())}
-    return [path for place in places for pattern in _LEFT for path in place.glob(pattern.format(pid=pid))]

@@ -155,8 +155,10 @@ class TaskStream(Shown):
         seen.pieces = pieces
         return seen
 
-    def first(self, tasks: int) -> TaskStream:
-        """The same stream, ended after so many tasks."""
+    def first(self, tasks: int | None) -> TaskStream:
+        """The same stream, ended after so many tasks; all of it if None."""
+        if tasks is None:
+            return self
         cut = copy.copy(self)
         cut.sizes, cut.stops, cut.domain_names = self.sizes[:tasks], self.stops[:tasks], self.domain_names[:tasks]
         kept = np.flatnonzero(self._train_labels < cut.stops[-1])

@@ -72,9 +72,7 @@ sweep --select validation | 2 | --select | val
 sweep --sampler bayes | 2 | bayes | grid, random, tpe
 sweep --trials 0 | 2 | trials
 sweep --report-seeds 1,1 | 2 | --report-seeds | different
-sweep --time-budget 0.0001 | 1 | --time-budget | more time
-sweep --tune-store {store} | 2 | --tune-store | --select two-phase
-sweep --select two-phase --set increment=6 | 2 | two-phase | --tune-store
+sweep --select two-phase --set increment=6 | 2 | two-phase | smaller increment
 sweep --store nowhere | 1 | nowhere | tosca extract
 sweep --dataset digit | 1 | tosca extract --dataset digit
 sweep --backend slurm | 2 | --backend | loky, dask, ray

@@ -125,18 +125,16 @@ def test_a_comparison_has_them(place):
         assert len(book.cells()) == 4, "all rows are another protocol than three shots"
 
 
-@pytest.mark.parametrize("select", ["val", "first-task", "two-phase"])
+@pytest.mark.parametrize("select", ["val", "first-task"])
 def test_a_sweep_has_them(place, select):
-    sizes = OWN if select != "two-phase" else OWN[2:]
     quick = ("--set", "epochs=1", "--set", "lr=0.01,0.1", "--report-seeds", "1", "--select", select)
     store = ("--backbone", "toy", "--img-size", "32", "--normalize", "timm", "--views", "3")
-    increment = () if select != "two-phase" else ("--set", "increment=2")
-    command("sweep", "--dataset", "shapes", *store, *sizes, *quick, *increment, code=0)
+    command("sweep", "--dataset", "shapes", *store, *OWN, *quick, code=0)
     best = Path("runs/shapes-sweep.best.toml").read_text()
     assert '" class-3 "' in best
     with Ledger.open(Path("runs/shapes-sweep.sqlite"), read_only=True) as book:
         final = [cell for cell in book.cells() if (cell.content["seed"], cell.content["setting"]["lr"]) == (1, 0.025)]
-    assert [len(cell.result["R"]) for cell in final] == [2 if select == "two-phase" else 3]
+    assert [len(cell.result["R"]) for cell in final] == [3]
 
 
 def test_a_sweep_says_which_choices_do_not_go_together(place):

@@ -15,10 +15,11 @@ from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.experiment import evaluate_trained, train_stream
 from tosca_cache.sweep.cells import LAST, Cell
 from tosca_cache.sweep.ledger import Ledger
-from tosca_cache.sweep.request import SweepRequest
+from tosca_cache.sweep.progress import CellProgress
 from tosca_cache.sweep.run import run_sweep
-from tosca_cache.sweep.runner import CellReporter, Runner, in_process
+from tosca_cache.sweep.runner import Runner, in_process
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario
+from tosca_cache.sweep.search import SweepRequest
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
@@ -26,10 +27,11 @@ QUICK = TrainConfig(increment=2, epochs=2, batch_size=8, mlp_ratio=4, se_ratio=4
 DOMAINS = ("x", "y", "z")
 
 
-class Counting(CellReporter):
+class Counting(CellProgress):
     """Remembers what it is told."""
 
     def __init__(self):
+        super().__init__()
         self.finished, self.stages, self.best, self.notes = [], [], [], []
 
     def on_stage(self, name, cells, finished):
@@ -154,10 +156,10 @@ def store(make_store, tmp_path_factory):
 def sweep(store, tmp_path):
     """Runs a sweep on the store: (what --set takes, what differs in the request) -> (report, what was told)."""
 
-    def run(*assignments, seeds=(1, 2), report_seeds=(1, 2), base=QUICK, tune_store=None, ledger="sweep", **request):
+    def run(*assignments, seeds=(1, 2), report_seeds=(1, 2), base=QUICK, ledger="sweep", **request):
         reporter = request.pop("reporter", None) or Counting()
         asked = SweepRequest(base, parse_set(assignments), seeds, report_seeds, **request)
-        report = run_sweep(asked, store, tmp_path / f"{ledger}.sqlite", tune_store=tune_store, reporter=reporter)
+        report = run_sweep(asked, store, tmp_path / f"{ledger}.sqlite", reporter=reporter)
         return report, reporter
 
     return run

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tosca_cache.sweep.effects import best_settings, cell_table, groups, main_effects, varying_keys
-from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, OPEN, LedgerCell
+from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, LedgerCell
 
 
 def cell(setting, score=None, seed=1993, *, state=DONE, store="s", select="val", number=0):
@@ -57,7 +57,7 @@ def test_what_is_not_finished_does_not_count_and_what_diverged_for_a_seed_comes_
         cell({"lr": 0.5} | other, 99.0),
         cell({"lr": 0.5} | other, seed=1994, state=DIVERGED),
         cell({"lr": 1.0} | other, seed=1994, state=DIVERGED),
-        *(cell({"lr": 2.0} | other, None), cell({"lr": 3.0} | other, state=OPEN)),
+        *(cell({"lr": 2.0} | other, None), cell({"lr": 3.0} | other, state="open")),
         cell({"lr": 4.0} | other, state=FAILED),
     ]
     best = best_settings(cells, "score")

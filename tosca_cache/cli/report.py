@@ -181,7 +181,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     from tosca_cache.errors import RunError, UsageError
     from tosca_cache.files import Limit, read_limited, strict_json
     from tosca_cache.runs.report_facts import read_json
-    from tosca_cache.sweep.report_facts import is_comparison, read_report, sweep_facts
+    from tosca_cache.sweep.report_facts import is_comparison, sweep_facts
     from tosca_cache.sweep.run import report_path
 
     with path.open("rb") as file:
@@ -189,7 +189,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     if is_ledger and not is_comparison(path):
         return sweep_facts(path)
     if is_ledger:
-        table = read_report(report_path(path)) or {}
+        table = read_json(report_path(path), Limit.METRICS)
         if table.get("kind") != "comparison":
             remedy = "run the same `tosca compare` again; what is finished is kept"
             raise RunError("the comparison has no table yet", where=path, remedy=remedy)

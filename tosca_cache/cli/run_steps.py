@@ -192,7 +192,7 @@ class Steps:
     def sweep(self) -> Step:
         """A search, whose ledger knows what is finished."""
         from tosca_cache.cli.sweep import SETTINGS, request_of
-        from tosca_cache.sweep.run import Resources, best_path, preview
+        from tosca_cache.sweep.run import best_path, preview
 
         words = self.words("sweep", only=lambda key: key in SETTINGS)
         left = {k: v for k, v in self.settings.items() if v is not None and k not in (*SETTINGS, "seeds", "method")}
@@ -203,15 +203,15 @@ class Steps:
         self.config = str(best_path(ledger))
         if (store := self.store()) is None:
             return Step(words, LATER)
-        found = preview(request_of(_parsed(words), self.resolved.config), store, ledger, Resources())
+        found = preview(request_of(_parsed(words), self.resolved.config), store, ledger)
         takes = f"{_time(found.seconds)}, and {_time(found.report_seconds)} for the report"
         return Step(words, f"{found.settings} settings on one seed, {takes}")
 
     def train(self) -> Step:
         """A run, unless the same was made on the same features."""
         from tosca_cache.runs.directory import find_finished
-        from tosca_cache.sweep.request import SweepRequest
-        from tosca_cache.sweep.run import Resources, preview
+        from tosca_cache.sweep.run import preview
+        from tosca_cache.sweep.search import SweepRequest
         from tosca_cache.sweep.space import parse_set
 
         words = self.words("train")
@@ -226,7 +226,7 @@ class Steps:
         takes = "without an estimate (only tosca's steps can be timed beforehand)"
         if config.method == "tosca":
             request = SweepRequest(config, parse_set([]), seeds=config.seeds)
-            takes = _time(preview(request, store, self.runs / ".none", Resources()).seconds)
+            takes = _time(preview(request, store, self.runs / ".none").seconds)
         return Step(words, f"{config.method}, {_seeds(config)}, {takes}")
 
     def compare(self) -> Step:

@@ -17,8 +17,8 @@ from tosca_cache.terminal import make_console, resumable
 if TYPE_CHECKING:
     from tosca_cache.config import TrainConfig
     from tosca_cache.store import Store
-    from tosca_cache.sweep.request import SweepRequest
-    from tosca_cache.sweep.run import Resources
+    from tosca_cache.sweep.search import SweepRequest
+    from tosca_cache.workers import Workers
 
 # What stands under the axes: which store, what a task is, and where it is computed. All else is set by --set.
 SETTINGS = ("dataset", *STORE, "incremental", *TASKS, "device", "engine")
@@ -28,15 +28,15 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUES",
-        help="An axis: l1=1e-4,5e-4 or lr=log:0.005:0.1:5 (lin, int too; without a count a range to draw from). "
+        help="An axis: l1=1e-4,5e-4 or lr=log:0.005:0.1:5 (lin too; without a count a range to draw from). "
         "One value sets it for all. May be given often.",
     ),
 ]
 Select = Annotated[
     str,
     typer.Option(
-        help="How settings are chosen: val (train rows held out), first-task, two-phase (other classes, or "
-        "--tune-store), or test-oracle (on test rows; not a result)."
+        help="How settings are chosen: val (train rows held out), first-task, two-phase (other classes), or "
+        "test-oracle (on test rows; not a result)."
     ),
 ]
 Seeds = Annotated[
@@ -44,10 +44,6 @@ Seeds = Annotated[
 ]
 ReportSeeds = Annotated[str, typer.Option(help="Seeds of the report, comma-separated.")]
 Metric = Annotated[str, typer.Option(help="What is maximised: last_accuracy or average_accuracy (.._over_tasks).")]
-Budget = Annotated[
-    float | None,
-    typer.Option(metavar="SECONDS", help="Begin no more of the search after so long; the report comes on top.", min=0),
-]
 Storage = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Copy the trials there, for optuna-dashboard: sqlite:///study.db."),
@@ -66,13 +62,10 @@ def sweep(
     trials: Annotated[int | None, typer.Option(help="Settings that are tried at most.")] = None,
     select: Select = "val",
     val_fraction: Annotated[float, typer.Option(help="Held-out part of each class's train rows.")] = 0.2,
-    tune_store: Annotated[Path | None, typer.Option(help="For two-phase: choose on this store.")] = None,
     metric: Metric = "last_accuracy",
-    time_budget: Budget = None,
     ledger: Annotated[
         Path | None, typer.Option(help="Where results are kept.", show_default="RUNS/DATASET-sweep.sqlite")
     ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Run again what failed or diverged.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print groups, memory and time, then stop.")] = False,
     jobs: Annotated[int | None, typer.Option(help="Processes; none: this one, with all its cores.")] = None,
     backend: Backend = "loky",
@@ -98,31 +91,30 @@ def _sweep(given: dict[str, Any]) -> None:
     from tosca_cache.devices import resolve_device
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.stores import FIELDS
-    from tosca_cache.store import open_store
     from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.report_facts import sweep_facts
-    from tosca_cache.sweep.run import Resources, best_path, report_path, run_sweep
+    from tosca_cache.sweep.run import best_path, report_path, run_sweep, workers_of
 
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
     request = request_of(given, resolved.config)
     opened, resolved = store_for(resolved, given["store"], given["root"], make_console())
     request = replace(request, base=replace(request.base, **{key: getattr(resolved.config, key) for key in FIELDS}))
-    tuned = None if given["tune_store"] is None else open_store(given["tune_store"])
     ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-sweep.sqlite")
-    resources = Resources(given["backend"], given["jobs"], given["scheduler"])
+    workers = workers_of(given["backend"], given["jobs"], given["scheduler"])
     if given["plan"]:
-        _print_plan(request, tuned or opened, ledger, resources)
+        _print_plan(request, opened, ledger, workers)
         return
     made, console = origin(opened, resolve_device(resolved.config.device)), make_console()
     live = LivePage(given["live"], lambda: sweep_facts(ledger, made=made))
-    how = {"tune_store": tuned, "resources": resources, "storage": given["optuna_storage"]}
+    how = {"workers": workers, "storage": given["optuna_storage"]}
     with resumable("it goes on with what is not finished"), CellProgress(console, after=live) as progress:
         report = run_sweep(request, opened, ledger, reporter=progress, **how)
     _print_report(console, report)
     for what, path in (("ledger", ledger), ("report", report_path(ledger))):
         console.print(f"{what}: {path}", soft_wrap=True)
-    console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
+    if best_path(ledger).exists():
+        console.print(f"chosen setting: tosca train --config {best_path(ledger)}", soft_wrap=True)
     live.finish()
     if not given["no_report"]:
         try_page(lambda: sweep_facts(ledger), beside(ledger))
@@ -131,7 +123,7 @@ def _sweep(given: dict[str, Any]) -> None:
 def request_of(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
     """What the options of `sweep`, by their names, ask for; raises `UsageError` for what cannot be."""
     from tosca_cache.config.schema import check_value
-    from tosca_cache.sweep.request import SweepRequest
+    from tosca_cache.sweep.search import SweepRequest
     from tosca_cache.sweep.space import parse_set
 
     seeds, report_seeds = (
@@ -144,8 +136,7 @@ def request_of(given: dict[str, Any], base: TrainConfig) -> SweepRequest:
         seeds=seeds,
         report_seeds=report_seeds,
         fraction=given["val_fraction"],
-        other_store=given["tune_store"] is not None,
-        **{name: given[name] for name in ("sampler", "trials", "select", "metric", "retry", "time_budget")},
+        **{name: given[name] for name in ("sampler", "trials", "select", "metric")},
     )
 
 
@@ -158,26 +149,23 @@ def _print_report(console: Any, report: Any) -> None:
     console.print(final_table(finals, report.report_seeds, report.how))
     for final in report.finals[:-1]:
         console.print(f"{final.name}: {point_words(final.point)}", soft_wrap=True)
-    if report.gap is not None:
-        console.print(f"choosing on test rows looks better by {report.gap:.2f} points than the honest choice is")
-    ended = "" if report.whole else "; the time budget ended the search"
     lost = f", {report.lost} diverged or failed" if report.lost else ""
     compiled = f" (of it {report.seconds['compile']:.1f} s compiling)" if report.seconds["compile"] else ""
     console.print(
         f"{report.settings} settings, {report.cells} cells{lost} in {duration(report.seconds['search'])}{compiled}, "
-        f"report in {duration(report.seconds['report'])}{ended}",
+        f"report in {duration(report.seconds['report'])}",
         soft_wrap=True,
     )
 
 
-def _print_plan(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> None:
+def _print_plan(request: SweepRequest, store: Store, ledger: Path, workers: Workers | None) -> None:
     from tosca_cache.report.sweeps import duration, plan_table
     from tosca_cache.sweep.run import preview
 
     console = make_console()
-    found = preview(request, store, ledger, resources)
+    found = preview(request, store, ledger, workers)
     console.print(plan_table(found.rows))
-    note = "" if found.whole else " of the first round"
+    note = " of the first round" if request.sampler == "tpe" else ""
     console.print(
         f"{found.settings} settings, {found.cells} cells{note}; engine {found.engine}, {found.jobs} at a time; "
         f"about {duration(found.seconds)} in all, and {duration(found.report_seconds)} for the report",

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
 from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
-from tosca_cache.compare.measure import SCORINGS, Workplace, blocks_of, make_stream, scoring_seconds
+from tosca_cache.compare.measure import SCORINGS, Workplace, blocks_of, make_stream, run_cells, scoring_seconds
 from tosca_cache.devices import resolve_device
 from tosca_cache.learners import learner_type
-from tosca_cache.learners.options import make_learner
-from tosca_cache.learners.protocol import run_protocol, run_protocols
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import DIVERGED, DONE
 from tosca_cache.sweep.runner import finished_in
 from tosca_cache.sweep.scenario import read_data
 from tosca_cache.tasks import TaskStream
@@ -46,7 +43,7 @@ def estimate(request: CompareRequest, store: Store, ledger: Path) -> Estimate:
     """
     rows = [cells_of(request, method, store.spec.digest()) for method in request.methods]
     cells = [cell for row in rows for cell in row]
-    known = finished_in(ledger, [cell.address for cell in cells], (DONE, DIVERGED))  # what failed is tried again
+    known = finished_in(ledger, [cell.address for cell in cells])  # what failed is tried again
     left = [[cell for cell in row if cell.address not in known] for row in rows]
     data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
     engine = make_engine(request.config, make_stream(cells[0], data), len(cells), threads_here())
@@ -64,25 +61,17 @@ def estimate(request: CompareRequest, store: Store, ledger: Path) -> Estimate:
 
 def _seconds(cells: Sequence[CompareCell], place: Workplace) -> float:
     """Of some cells of one learner that are run side by side."""
-    streams = [make_stream(cell, place.data) for cell in cells]
-    learners = [
-        make_learner(cell.method, cell.config, cell.options, seed=cell.seed, device=place.device, engine=place.engine)
-        for cell in cells
-    ]
-    timed = [stream.first(TASKS) for stream in streams]
     done = [perf_counter()]
-    if len(cells) > 1:
-        outcomes = run_protocols(learners, timed, on_task=lambda number: done.append(perf_counter()))
-    else:
-        outcomes = [run_protocol(learners[0], timed[0], on_task=lambda number, row: done.append(perf_counter()))]
-    each = scoring_seconds(learners[0], timed[0])
+    timed = replace(place, on_task=lambda number, tasks: done.append(perf_counter()))
+    found = run_cells(cells, timed, TASKS)
+    each = scoring_seconds(*found[0][:2])
     first, *second = (
-        after - before - each * sum(int(outcome.counts[: number + 1].sum()) for outcome in outcomes)
+        after - before - each * sum(int(outcome.counts[: number + 1].sum()) for *_, outcome in found)
         for number, (before, after) in enumerate(pairwise(done))
     )
-    tasks = len(streams[0])
+    streams = [make_stream(cell, place.data) for cell in cells]
     grows = learner_type(cells[0].method).rehearsal
-    learning = first + sum(second[0] * (number / 2 if grows else 1) for number in range(2, tasks + 1))
+    learning = first + sum(second[0] * (number / 2 if grows else 1) for number in range(2, len(streams[0]) + 1))
     return max(0.0, learning) + each * sum(_scored(stream) for stream in streams)
 
 

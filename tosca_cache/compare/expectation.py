@@ -152,9 +152,10 @@ def _wrong(error: ValidationError, where: str) -> ConfigError:
     """What pydantic found first, as an error of ours."""
     found = error.errors()[0]
     key = ".".join(str(part) for part in found["loc"] if part != "[key]")
-    if found["type"] == "extra_forbidden":
-        near = nearest(key, Expectation.model_fields)
-        return ConfigError(f"unknown key {key!r}", where=where, remedy=f"did you mean {near!r}?")
-    if found["type"] == "missing":
-        return ConfigError(f"{key} is missing", where=where, remedy="add it, or put it under [defaults]")
-    return ConfigError(f"{key} cannot be {found['input']!r}", where=where, remedy=found["msg"])
+    remedy = f"did you mean {nearest(key, Expectation.model_fields)!r}?"
+    known = {
+        "extra_forbidden": (f"unknown key {key!r}", remedy),
+        "missing": (f"{key} is missing", "add it, or put it under [defaults]"),
+    }
+    problem, remedy = known.get(found["type"], (f"{key} cannot be {found['input']!r}", found["msg"]))
+    return ConfigError(problem, where=where, remedy=remedy)

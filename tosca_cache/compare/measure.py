@@ -57,21 +57,31 @@ def measure_block(cells: Sequence[CompareCell], place: Workplace) -> list[Finish
 
 def measure(cells: Sequence[CompareCell], place: Workplace) -> list[dict[str, Any]]:
     """What each cell gives, as plain JSON values; raises what the learner raises."""
-    streams = [make_stream(cell, place.data) for cell in cells]
+    found = [_numbers(cell, *one) for cell, one in zip(cells, run_cells(cells, place), strict=True)]
+    return to_json([numbers | {"engine": place.engine.name} for numbers in found])
+
+
+def run_cells(
+    cells: Sequence[CompareCell], place: Workplace, tasks: int | None = None
+) -> list[tuple[Learner, TaskStream, Outcome]]:
+    """Cells of one learner, run side by side if their tasks are of the same sizes.
+
+    Arguments:
+        tasks: how many are learned; all if None.
+    """
+    streams = [make_stream(cell, place.data).first(tasks) for cell in cells]
     learners = [
         make_learner(cell.method, cell.config, cell.options, seed=cell.seed, device=place.device, engine=place.engine)
         for cell in cells
     ]
-    tasks = len(streams[0])
     if len({tuple(stream.sizes) for stream in streams}) == 1 < len(cells):
-        outcomes = run_protocols(learners, streams, on_task=lambda number: place.on_task(number, tasks))
+        outcomes = run_protocols(learners, streams, on_task=lambda number: place.on_task(number, len(streams[0])))
     else:
         outcomes = [  # one by one where domains of unequal size come in another order for each seed
-            run_protocol(learner, stream, on_task=lambda number, row: place.on_task(number, tasks))
+            run_protocol(learner, stream, on_task=lambda number, row: place.on_task(number, len(streams[0])))
             for learner, stream in zip(learners, streams, strict=True)
         ]
-    found = zip(cells, learners, streams, outcomes, strict=True)
-    return [to_json(_numbers(*one) | {"engine": place.engine.name}) for one in found]
+    return list(zip(learners, streams, outcomes, strict=True))
 
 
 def make_stream(cell: CompareCell, data: Data) -> TaskStream:

@@ -23,7 +23,7 @@ from tosca_cache.extract.names import resolve_name
 from tosca_cache.extract.request import ExtractRequest, prepare
 from tosca_cache.learners import LEARNERS
 from tosca_cache.store import Store, check_store, list_stores, open_store
-from tosca_cache.sweep.runner import CellReporter
+from tosca_cache.sweep.progress import CellProgress
 
 PUBLISHED_PRECISION = "fp32"
 
@@ -61,7 +61,7 @@ def reproduce(
     places: Places,
     *,
     on_note: Callable[[str], None] = lambda text: None,
-    reporter: CellReporter | None = None,
+    reporter: CellProgress | None = None,
 ) -> list[dict[str, Any]]:
     """Every published value beside ours, as plain values: one entry a measure; see `_beside`.
 

@@ -17,15 +17,16 @@ from tosca_cache.learners.base import check_memory
 from tosca_cache.learners.options import make_learner
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
-from tosca_cache.sweep.ledger import DONE, FAILED, Ledger, LedgerCell
+from tosca_cache.sweep.ledger import DONE, Ledger, LedgerCell
 from tosca_cache.sweep.ledger_file import damaged
-from tosca_cache.sweep.runner import FINISHED, CellReporter, finish_cells
+from tosca_cache.sweep.progress import CellProgress
+from tosca_cache.sweep.runner import finish_cells
 from tosca_cache.sweep.scenario import read_data
 from tosca_cache.workers import threads_here
 
 
 def run_compare(
-    request: CompareRequest, store: Store, ledger: Path | None = None, *, reporter: CellReporter | None = None
+    request: CompareRequest, store: Store, ledger: Path | None = None, *, reporter: CellProgress | None = None
 ) -> dict[str, Any]:
     """Runs what the ledger does not know yet and returns the table; see `compare.summary.summary` for what is in it.
 
@@ -38,7 +39,7 @@ def run_compare(
     if ledger is None:
         with tempfile.TemporaryDirectory() as folder:
             return run_compare(request, store, Path(folder) / "compare.sqlite", reporter=reporter)
-    told = reporter or CellReporter()
+    told = reporter or CellProgress()
     cells = [cells_of(request, method, store.spec.digest()) for method in request.methods]
     place = _workplace(request, store, cells, told)
     with Ledger.open(ledger) as book:
@@ -67,7 +68,7 @@ def so_far(request: CompareRequest, store: Store, ledger: Path) -> dict[str, Any
 
 
 def _workplace(
-    request: CompareRequest, store: Store, cells: Sequence[Sequence[CompareCell]], told: CellReporter
+    request: CompareRequest, store: Store, cells: Sequence[Sequence[CompareCell]], told: CellProgress
 ) -> Workplace:
     """What all cells need; wrong protocols and options are found here, before anything is trained."""
     data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
@@ -83,12 +84,12 @@ def _workplace(
     return Workplace(data, device, engine, told.on_task)
 
 
-def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Workplace, told: CellReporter) -> None:
+def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Workplace, told: CellProgress) -> None:
     """Returns when all are finished; those that failed are run again."""
     contents = {cell.address: cell.content for row in cells for cell in row}
-    addresses, bests = list(contents), list[tuple[float, str]]()
+    bests = list[tuple[float, str]]()
 
-    def run(left: set[str]) -> bool:
+    def run(left: set[str]) -> None:
         """Runs those of these cells that nobody else has taken."""
         for row in cells:
             for block in blocks_of([cell for cell in row if cell.address in left]):
@@ -98,19 +99,12 @@ def _run_cells(cells: Sequence[Sequence[CompareCell]], book: Ledger, place: Work
                     if bests:
                         score, method = max(bests, key=lambda best: best[0])
                         told.on_best(score, f"{score:.2f}: {method}")
-        return True
 
-    book.retry([cell.address for cell in book.cells(addresses, state=FAILED)])
-    counts = book.counts(addresses)
-    finished = sum(counts[state] for state in FINISHED)
-    told.on_stage("compare", len(addresses), finished)
-    if finished:
-        told.on_note(f"{finished} of {len(addresses)} cells are finished already")
-    finish_cells(book, contents, run, told.on_note)
+    finish_cells(book, "compare", contents, run, told)
 
 
 def _run_block(
-    cells: Sequence[CompareCell], book: Ledger, place: Workplace, told: CellReporter
+    cells: Sequence[CompareCell], book: Ledger, place: Workplace, told: CellProgress
 ) -> list[tuple[float, str]]:
     """Runs and records cells of one learner; returns the last accuracy of each, and the learner's name."""
     name, begun = f"{cells[0].method}, seed {', '.join(str(cell.seed) for cell in cells)}", monotonic()

@@ -29,22 +29,8 @@ from tosca_cache.train.engines import Engine
 
 Array = NDArray[Any]
 TOLERANCE = 1e-5
-RECORDED_NAMES = dict(
-    zip(
-        Luca._fields,
-        (
-            "norm.weight",
-            "norm.bias",
-            "mlp.0.weight",
-            "mlp.0.bias",
-            "mlp.2.weight",
-            "mlp.2.bias",
-            "se.0.weight",
-            "se.2.weight",
-        ),
-        strict=True,
-    )
-)
+_RECORDED = "norm.weight norm.bias mlp.0.weight mlp.0.bias mlp.2.weight mlp.2.bias se.0.weight se.2.weight"
+RECORDED_NAMES = dict(zip(Luca._fields, _RECORDED.split(), strict=True))
 
 
 @dataclass

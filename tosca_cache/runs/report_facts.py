@@ -164,10 +164,10 @@ def _settings(path: Path) -> dict[str, Any]:
     return {key: value for table in tables.values() if isinstance(table, dict) for key, value in table.items()}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run; empty if it cannot be read."""
+def read_json(path: Path, limit: int = Limit.PROVENANCE) -> dict[str, Any]:
+    """A JSON file of a run, of at most `limit` bytes; empty if it cannot be read."""
     try:
-        found = strict_json(read_limited(path, Limit.PROVENANCE))
+        found = strict_json(read_limited(path, limit))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -128,7 +128,7 @@ def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[
     test, train = store.paths("test"), store.paths("train")
     rows = np.array(sorted(counts, key=lambda row: (-counts[row], row))[:PHOTOS_A_PAIR])
     others = np.flatnonzero(store.labels("train") == other)
-    near = _nearest(_unit(store, "test", rows), _unit(store, "train", others)) if len(others) else None
+    near = (_unit(store, "test", rows) @ _unit(store, "train", others).T).argmax(1) if len(others) else None
     photos = []
     for n, r in enumerate(rows.tolist()):
         photos.append({"key": images.add("test", r), "caption": f"test: {test[r]}"})
@@ -144,10 +144,6 @@ def _unit(store: Store, split: str, rows: Any) -> FloatArray:
     clean = clean[np.argsort(np.argsort(rows))]
     norms: FloatArray = np.linalg.norm(clean, axis=1, keepdims=True)
     return np.asarray(clean / np.maximum(norms, 1e-12))
-
-
-def _nearest(rows: FloatArray, others: FloatArray) -> NDArray[np.intp]:
-    return np.argmax(rows @ others.T, axis=1)
 
 
 def unlikely_labels(store: Store, images: Thumbnails | None) -> list[dict[str, Any]]:
@@ -178,22 +174,21 @@ def unlikely_labels(store: Store, images: Thumbnails | None) -> list[dict[str, A
 def held_out_probabilities(store: Store) -> FloatArray | None:
     """Probability of every class for every train row, [n, C], by an LDA fitted without the row's fold; None if too few."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     labels = store.labels("train")
-    if np.bincount(labels, minlength=1).max(initial=0) < FOLDS or len(np.unique(labels)) < 2:
-        return None
     x = store.features("train", views=0, pieces="last")[:, 0].astype(np.float64)
     kept = np.isfinite(x).all(1)
-    scores = np.full((len(labels), len(store.class_names)), -np.inf)
+    classes, counts = np.unique(labels[kept], return_counts=True)
+    if len(classes) < 2 or counts.max() < FOLDS:
+        return None
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes with fewer rows than folds
-        for fitted, held in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(x[kept], labels[kept]):
-            rows = np.flatnonzero(kept)
-            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(
-                x[rows[fitted]], labels[rows[fitted]]
-            )
-            scores[np.ix_(rows[held], model.classes_)] = model.predict_log_proba(x[rows[held]])
+        warnings.simplefilter("ignore")  # classes with fewer rows than folds
+        found = cross_val_predict(lda, x[kept], labels[kept], cv=folds, method="predict_log_proba")
+    scores = np.full((len(labels), len(store.class_names)), -np.inf)
+    scores[np.ix_(kept, classes)] = np.where(found > np.finfo(found.dtype).min, found, -np.inf)
     return calibrated(scores, labels)
 
 

@@ -26,15 +26,21 @@ CELL_ERRORS = (ToscaError, MemoryError, RuntimeError, ArithmeticError)
 
 
 def run_block(
-    cells: Sequence[Cell], data: Data, engine: Engine, *, on_task: Callable[[int, int], None] | None = None
+    cells: Sequence[Cell],
+    data: Data,
+    engine: Engine,
+    *,
+    on_task: Callable[[int, int], None] | None = None,
+    tasks: int | None = None,
 ) -> list[Finished]:
     """Trains cells of one group (see `sweep.plan`) and scores each; what does not fit into memory is split in two.
 
     Arguments:
         on_task: called with the number of each task that all have learned, and how many tasks there are.
+        tasks: how many are learned; all if None.
     """
     try:
-        return _run(cells, data, engine, on_task)
+        return _run(cells, data, engine, on_task, tasks)
     except CELL_ERRORS as error:
         if len(cells) == 1:
             return [Finished(cells[0].address, "failed", reason=f"{type(error).__name__}: {error}")]
@@ -42,17 +48,17 @@ def run_block(
             torch.cuda.empty_cache()
     # Outside of `except`, where the error would keep everything alive that did not fit.
     half = len(cells) // 2
-    return run_block(cells[:half], data, engine, on_task=on_task) + run_block(
-        cells[half:], data, engine, on_task=on_task
-    )
+    halves = (run_block(some, data, engine, on_task=on_task, tasks=tasks) for some in (cells[:half], cells[half:]))
+    return [finished for some in halves for finished in some]
 
 
 def _run(
-    cells: Sequence[Cell], data: Data, engine: Engine, on_task: Callable[[int, int], None] | None
+    cells: Sequence[Cell], data: Data, engine: Engine, on_task: Callable[[int, int], None] | None, most: int | None
 ) -> list[Finished]:
     device = resolve_device(cells[0].config.device)
     seeds = sorted({cell.seed for cell in cells})
-    sources = [Source(make_scenario(cells[0].scenario, cells[0].config, data, seed), seed) for seed in seeds]
+    streams = [make_scenario(cells[0].scenario, cells[0].config, data, seed) for seed in seeds]
+    sources = [Source(stream.first(most), seed) for stream, seed in zip(streams, seeds, strict=True)]
     trained = list(dict.fromkeys(cell.trained for cell in cells))  # several cells may ask of one model
     members = [Member(settings, seeds.index(seed)) for settings, seed in trained]
     tasks = len(sources[0].stream)

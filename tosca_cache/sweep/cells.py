@@ -153,8 +153,8 @@ def setting_words(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in point.items()) or "the base setting"
 
 
-def mean_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; NaN where there are too few."""
+def mean_spread(values: Sequence[Any]) -> tuple[float, float]:
+    """Mean and sample standard deviation of numbers; NaN where there are too few."""
     if not values:
         return nan, nan
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else nan

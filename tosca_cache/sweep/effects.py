@@ -29,7 +29,6 @@ class Group:
 
     store: str
     select: dict[str, Any]
-    arithmetic: int
     cells: tuple[LedgerCell, ...]
 
 
@@ -70,7 +69,7 @@ def groups(cells: Iterable[LedgerCell]) -> list[Group]:
     """Parts cells by store, way of selecting and arithmetic; groups are in the order of their first cells."""
     names = ("store", "select", "arithmetic")
     parted = _parted(cells, lambda cell: _text([cell.content[name] for name in names]))
-    return [Group(**{name: found[0].content[name] for name in names}, cells=tuple(found)) for found in parted]
+    return [Group(found[0].content["store"], found[0].content["select"], tuple(found)) for found in parted]
 
 
 def varying_keys(cells: Sequence[LedgerCell]) -> list[str]:

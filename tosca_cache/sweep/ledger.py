@@ -20,18 +20,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from tosca_cache.errors import RunError
 from tosca_cache.files import strict_json
 from tosca_cache.processes import is_alive, this_place
 from tosca_cache.sweep.ledger_file import connect, damaged, database_errors
 
-OPEN, RUNNING, DONE, DIVERGED, FAILED = "open", "running", "done", "diverged", "failed"
-STATES = (OPEN, RUNNING, DONE, DIVERGED, FAILED)
+DONE, DIVERGED, FAILED = "done", "diverged", "failed"
 LEASE = 120.0  # seconds of silence after which an owner is dead; clocks of several hosts must agree to well within it
 LARGEST = 1e18  # of any result: sums and squares of a few of them are numbers, too
 
@@ -52,36 +51,6 @@ class Finished:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
-class LedgerCell:
-    """One row of the ledger.
-
-    address: names the cell, opaque.
-    content: setting, seed, select, store, arithmetic: all that the result follows from.
-    state: one of `STATES`.
-    result: what was measured, plain JSON; None unless done (or diverged, and something was measured).
-    reason: why it diverged or failed; kept after `retry` until the next result.
-    attempts: how often it was taken.
-    """
-
-    address: str
-    content: dict[str, Any]
-    state: str
-    result: dict[str, Any] | None
-    reason: str | None
-    attempts: int
-
-    @classmethod
-    def of_row(cls, row: Sequence[Any]) -> LedgerCell:
-        """The cell of a row; raises `ValueError` for what no cell can be: anybody may have written the file."""
-        address, content, state, result, *rest = row
-        if not isinstance(content, str) or not isinstance(result, str | None) or (state == DONE and result is None):
-            raise ValueError("what should be text is none")
-        cell = cls(address, strict_json(content), state, None if result is None else strict_json(result), *rest)
-        _Row.model_validate(vars(cell))
-        return cell
-
-
 class _Checked(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -99,15 +68,37 @@ class _Content(_Checked):
     arithmetic: int
 
 
-class _Row(_Checked):
-    """What a row must be; numbers are such that they can be added and printed."""
+def _content(given: dict[str, Any]) -> dict[str, Any]:
+    _Content.model_validate(given)
+    return given
+
+
+@checked_dataclass(frozen=True, config=_Checked.model_config)
+class LedgerCell:
+    """One row of the ledger; raises `ValueError` for what no cell can be: anybody may have written the file.
+
+    address: names the cell, opaque.
+    content: setting, seed, select, store, arithmetic: all that the result follows from.
+    result: what was measured, plain JSON, numbers such that they can be added and printed; None unless done (or diverged,
+        and something was measured).
+    reason: why it diverged or failed; kept after `retry` until the next result.
+    attempts: how often it was taken.
+    """
 
     address: str
-    content: _Content
+    content: Annotated[dict[str, Any], AfterValidator(_content)]
     state: Literal["open", "running", "done", "diverged", "failed"]
     result: dict[str, str | bool | Measured | list[Any] | dict[str, Any] | None] | None
     reason: str | None
     attempts: int
+
+    @classmethod
+    def of_row(cls, row: Sequence[Any]) -> LedgerCell:
+        """The cell of a row."""
+        address, content, state, result, *rest = row
+        if not isinstance(content, str) or not isinstance(result, str | None) or (state == DONE and result is None):
+            raise ValueError("what should be text is none")
+        return cls(address, strict_json(content), state, None if result is None else strict_json(result), *rest)
 
 
 class Ledger:
@@ -117,28 +108,26 @@ class Ledger:
     if the file cannot be used any more (full disk, damage). Threads may share a ledger.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lease: float) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self._lease = lease
         self._id = uuid.uuid4().hex
         self._turn = threading.RLock()
         self._closed = threading.Event()
         self._speaker: threading.Thread | None = None
 
     @classmethod
-    def open(cls, path: Path, *, read_only: bool = False, lease: float = LEASE) -> Ledger:
+    def open(cls, path: Path, *, read_only: bool = False) -> Ledger:
         """Opens a ledger; makes it, and the folder it lies in, if it is missing.
 
         Arguments:
             path: the file.
             read_only: only look, and make none; works on a read-only medium, too.
-            lease: see `LEASE`; all users of a ledger must agree.
 
         Raises `RunError` if there is none, if the file is something else, damaged or of another version, and if it
         cannot be written.
         """
-        return cls(path, connect(path, read_only=read_only), lease)
+        return cls(path, connect(path, read_only=read_only))
 
     def add(self, cells: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Adds cells (address, content) as open ones; leaves known addresses alone."""
@@ -187,9 +176,9 @@ class Ledger:
             connection.executemany(statement, rows)
 
     def retry(self, addresses: Sequence[str]) -> None:
-        """Opens failed and diverged cells again; attempts and reason stay until the next result."""
+        """Opens failed cells again, which may have lacked memory; attempts and reason stay until the next result."""
         statement = f"""UPDATE cells SET state = 'open', result = NULL, owner = NULL, since = NULL, finished = NULL
-            WHERE {_LISTED} AND state IN ('failed', 'diverged')"""
+            WHERE {_LISTED} AND state = 'failed'"""
         with self._transaction() as connection:
             connection.execute(statement, (json.dumps(list(addresses)),))
 
@@ -227,11 +216,11 @@ class Ledger:
                 raise damaged(self.path)
         return found
 
-    def counts(self, addresses: Sequence[str]) -> dict[str, int]:
-        """How many of these cells are in each of `STATES`."""
-        statement = f"SELECT state, count(*) FROM cells WHERE {_LISTED} GROUP BY state"
+    def unfinished(self, addresses: Sequence[str]) -> set[str]:
+        """Those of these cells that are open, or that somebody runs."""
+        statement = f"SELECT address FROM cells WHERE {_LISTED} AND state IN ('open', 'running')"
         with self._using() as connection:
-            return dict.fromkeys(STATES, 0) | dict(connection.execute(statement, (json.dumps(list(addresses)),)))
+            return {address for (address,) in connection.execute(statement, (json.dumps(list(addresses)),))}
 
     def close(self) -> None:
         """Gives back what is still taken, and closes the file; does nothing the second time."""
@@ -245,9 +234,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _say_alive(self, connection: sqlite3.Connection) -> None:
@@ -256,7 +243,7 @@ class Ledger:
         connection.execute(statement, (self._id, socket.gethostname(), this_place(), os.getpid(), time.time()))
 
     def _keep_saying(self) -> None:
-        while not self._closed.wait(self._lease / 4):
+        while not self._closed.wait(LEASE / 4):
             with suppress(RunError), self._turn:  # the disk may have room again at the next time
                 if not self._closed.is_set():
                     with self._transaction() as connection:
@@ -267,7 +254,7 @@ class Ledger:
         owners = connection.execute("SELECT id, place, pid, beat FROM owners").fetchall()
         if not all(isinstance(pid, int) and isinstance(beat, float) for _, _, pid, beat in owners):
             raise damaged(self.path)
-        here, late = this_place(), time.time() - self._lease
+        here, late = this_place(), time.time() - LEASE
         return [id for id, place, pid, beat in owners if beat < late or (place == here and not is_alive(pid))]
 
     @contextmanager

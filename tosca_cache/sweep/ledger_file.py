@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tosca_cache.errors import RunError
-from tosca_cache.files import Limit, file_errors, no_inodes
+from tosca_cache.files import Limit, file_errors
 
 OPTION = "--ledger"
 BUSY_SECONDS = 60.0  # how long to wait for another process's transaction; each takes milliseconds
@@ -28,13 +27,7 @@ _TABLES = (
     " owner TEXT REFERENCES owners (id), since TEXT, finished TEXT, attempts INTEGER NOT NULL DEFAULT 0)",
     "CREATE INDEX cells_running ON cells (owner) WHERE state = 'running'",
 )
-_SYSTEM = {  # what SQLite's names of failures are called elsewhere
-    "SQLITE_FULL": errno.ENOSPC,
-    "SQLITE_READONLY": errno.EACCES,
-    "SQLITE_CANTOPEN": errno.EACCES,
-    "SQLITE_PERM": errno.EACCES,
-    "SQLITE_IOERR": errno.EIO,
-}
+_SYSTEM = {"FULL": errno.ENOSPC, "READONLY": errno.EACCES, "CANTOPEN": errno.EACCES, "IOERR": errno.EIO}
 
 
 def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
@@ -48,42 +41,37 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     with file_errors(path, RunError, option=OPTION):
         if path.is_dir():
             raise RunError("A ledger is a file; this is a folder.", where=path, remedy="Give the ledger's own path.")
-        if not path.exists() and read_only:
-            raise RunError("There is no ledger here.", where=path, remedy="Check the path; `tosca sweep` makes one.")
-        if path.exists() and 0 < path.stat().st_size < _SMALLEST:  # SQLite would take it for an empty database
-            raise _not_a_ledger(path)
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path.open("ab").close()  # what is in the way has a name here; SQLite only says that it cannot
+        elif not path.exists():
+            raise RunError("There is no ledger here.", where=path, remedy="Check the path; `tosca sweep` makes one.")
+        if 0 < path.stat().st_size < _SMALLEST:  # SQLite would take it for an empty database
+            raise _not_a_ledger(path)
     # Transactions are begun explicitly; the threads of a sweep share the connection, one at a time.
-    uri = f"{path.absolute().as_uri()}?mode={'rw' if read_only else 'rwc'}"
+    uri = f"{path.absolute().as_uri()}?mode=rw"
     with database_errors(path):
         connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, Limit.CELL)
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA synchronous = FULL")  # what is recorded outlives a loss of power, too
-            if not read_only and _is_empty(connection):
-                _make_tables(connection)
-            _check(connection, path)
             if read_only:
                 connection.execute("PRAGMA query_only = ON")
             else:
-                connection.execute("UPDATE meta SET value = value")  # that it can be written is found now
+                _make_tables(connection)
+            _check(connection, path)
         except BaseException:
             connection.close()
             raise
     return connection
 
 
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    return tables == 0 and connection.execute("PRAGMA application_id").fetchone()[0] == 0
-
-
 def _make_tables(connection: sqlite3.Connection) -> None:
-    """All tables or none; another process may be doing the same at this moment."""
-    connection.execute("BEGIN IMMEDIATE")
-    if _is_empty(connection):
+    """All tables or none, in an empty database; another process may be doing the same at this moment."""
+    connection.execute("BEGIN IMMEDIATE")  # that it can be written is found now
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables == 0 and connection.execute("PRAGMA application_id").fetchone()[0] == 0:
         for statement in _TABLES:
             connection.execute(statement)
         facts = [("schema", str(SCHEMA)), ("id", uuid.uuid4().hex)]
@@ -131,16 +119,11 @@ def database_errors(path: Path) -> Iterator[None]:
                 where=path,
                 remedy="Close what holds it open (a database browser?), then run the same command again.",
             ) from failure
-        code = next((code for start, code in _SYSTEM.items() if name.startswith(start)), None)
+        code = next((code for kind, code in _SYSTEM.items() if name.startswith(f"SQLITE_{kind}")), None)
         if code is None:
             raise
-        if code == errno.EACCES and no_inodes(path):
-            code = errno.ENOSPC
-        if code == errno.EACCES and path.parent.exists() and os.statvfs(path.parent).f_flag & os.ST_RDONLY:
-            code = errno.EROFS
-        with file_errors(
-            path, RunError, option=OPTION, then="then run the same command again: finished cells are kept"
-        ):
+        then = "then run the same command again: finished cells are kept"
+        with file_errors(path, RunError, option=OPTION, then=then):
             raise OSError(code, str(failure), str(path)) from failure
 
 

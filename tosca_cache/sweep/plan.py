@@ -1,4 +1,4 @@
-"""Which cells are trained side by side: groups of one shape, in blocks that fit into memory; and how long they take."""
+"""Which cells are trained side by side: groups of one shape, in blocks that fit into memory."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from time import perf_counter
 
 import torch
 
 from tosca_cache.config import Settings
-from tosca_cache.devices import free_memory, one_thread
-from tosca_cache.luca.initialise import initial_head, initial_luca
-from tosca_cache.luca.module import normalise
-from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+from tosca_cache.devices import free_memory
+from tosca_cache.luca.parameters import LucaShape
 from tosca_cache.sweep.cells import Cell, tasks_of
 from tosca_cache.sweep.scenario import Data, make_scenario
 from tosca_cache.tasks import TaskStream
-from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine
-from tosca_cache.train.stack import Lane, Member
 
 # What changes the shape of a tensor, or the steps of a loop; all else varies along the model axis.
 SHAPE_KEYS = (
@@ -37,8 +32,6 @@ SHAPE_KEYS = (
 SIDE_BY_SIDE = {"native": 4, "torch": 8, "cuda": 512}  # models in a block: a thread, for the caches, to fill a GPU
 SCORED_ON_GPU = 4  # cells: while one waits for Python, the others keep the GPU busy
 FLOAT = 4
-ROWS = 256  # made-up train rows, and made-up test rows, that time is estimated by
-STEPS = 12
 USABLE = 0.6  # of the free memory: the rest is for the store's pages, other processes, and what no estimate knows
 
 
@@ -64,6 +57,19 @@ class Sizes:
         shape = LucaShape.from_ratios(stream.dim, settings.mlp_ratio, settings.se_ratio)
         test = tuple(len(stream.test_labels(number)) for number in range(len(stream)))
         return cls(shape, tuple(stream.stops), tuple(train), test, views, settings.batch_size, settings.steps(train))
+
+    @property
+    def training(self) -> float:
+        """What training takes grows with this: steps, times the numbers that each changes."""
+        return self.steps * (self.shape.luca_size + self.shape.dim * sum(self.classes) / len(self.classes))
+
+    def scoring(self, *, curve: bool) -> int:
+        """What scoring takes grows with this: every module meets every test row, and every such row the classes seen, after
+        every task (`curve`) or after the last one."""
+        seen = [sum(self.test[: number + 1]) for number in range(len(self.test))]
+        heads = [(number + 1) * rows * self.classes[number] for number, rows in enumerate(seen)]
+        adapted = len(seen) * seen[-1] * 2 * (self.shape.mlp_hidden + self.shape.se_hidden)
+        return adapted + (sum(heads) if curve else heads[-1])
 
     @property
     def bytes_a_model(self) -> int:
@@ -93,7 +99,7 @@ class Group:
     cells: tuple[Cell, ...]
     sizes: Sizes
     most: int
-    scored: int = 1
+    scored: int
 
     @cached_property
     def models(self) -> list[tuple[Cell, ...]]:
@@ -143,21 +149,19 @@ def plan_groups(
         jobs: blocks that are trained at the same time.
     """
     memory = int(free_memory(device) * USABLE) if memory is None else memory
-    known: dict[tuple[object, ...], tuple[int, ...]] = {}
-    by_shape: dict[tuple[object, ...], list[Cell]] = {}
+    streams: dict[object, TaskStream] = {}
+    by_shape: dict[object, tuple[TaskStream, list[Cell]]] = {}
     for cell in cells:
         shape = tuple(getattr(cell.config, name) for name in SHAPE_KEYS)
-        order = (cell.scenario, cell.seed, cell.config.shuffle)
-        if cell.config.incremental == "domains" and order not in known:  # another order has other sizes in its places
-            known[order] = tuple(make_scenario(cell.scenario, cell.config, data, cell.seed).sizes)
-        key = (cell.scenario, cell.curve, shape, cell.config.device, known.get(order))
-        by_shape.setdefault(key, []).append(cell)
-    views = data.train.features.shape[1]
-    groups = []
-    for members in by_shape.values():
-        stream = make_scenario(members[0].scenario, members[0].config, data, members[0].seed)
-        sizes = Sizes.of(members[0], stream, views)
-        scored = scored_at_once(engine, device)
+        order = cell.seed if cell.config.incremental == "domains" else None  # another has other sizes in its places
+        asked = (cell.scenario, shape, cell.config.incremental, order)
+        if asked not in streams:
+            streams[asked] = make_scenario(cell.scenario, cell.config, data, cell.seed)
+        key = (cell.scenario, cell.curve, shape, cell.config.device, tuple(streams[asked].sizes))
+        by_shape.setdefault(key, (streams[asked], []))[1].append(cell)
+    groups, scored = [], scored_at_once(engine, device)
+    for stream, members in by_shape.values():
+        sizes = Sizes.of(members[0], stream, data.train.features.shape[1])
         most = _most(sizes, engine, device, memory // jobs - scored * sizes.bytes_at_scoring)
         groups.append(Group(tuple(members), sizes, most, scored))
     return groups
@@ -173,58 +177,3 @@ def _most(sizes: Sizes, engine: Engine, device: torch.device, memory: int) -> in
     fit = memory // (sizes.bytes_a_model + sizes.bytes_a_lane)
     pays = SIDE_BY_SIDE["cuda" if device.type == "cuda" else engine.name] * engine.threads
     return max(1, min(pays, fit))
-
-
-def estimate(group: Group, engine: Engine, device: torch.device) -> float:
-    """Seconds of all cells of a group in one process: a few steps and the scoring of a few rows, timed and multiplied."""
-    sizes = group.sizes
-    classes = max(2, sum(sizes.classes) // len(sizes.classes))  # the mean, over tasks
-    members = min(group.most, len(group.models))
-    each = _step_seconds(group, engine, device, members, classes) / members
-    at_a_time = engine.threads if engine.name == "native" else 1
-    scored = _scoring_seconds(sizes, engine, classes, device, curve=group.cells[0].curve) / at_a_time
-    return len(group.models) * sizes.steps * each + len(group.cells) * scored
-
-
-def _step_seconds(group: Group, engine: Engine, device: torch.device, members: int, classes: int) -> float:
-    sizes = group.sizes
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(ROWS, 1, sizes.shape.dim, generator=generator).to(device)
-    labels = (torch.arange(ROWS) % classes).to(device)
-    epochs = -(-STEPS * sizes.batch // ROWS)
-    batches = list(epoch_batches(ROWS, 0, epochs=epochs, batch_size=sizes.batch, seed=0, task=0))
-    parameters = Parameters(sizes.shape, classes, models=members, device=device, dtype=torch.float32)
-    parameters.set_luca(Luca(*(t.expand(members, *t.shape[1:]) for t in initial_luca(sizes.shape, 0, 0))))
-    parameters.set_head(Head(*(t.expand(members, *t.shape[1:]) for t in initial_head(sizes.shape.dim, classes, 0))))
-    stacked = [Member(Settings.of(cells[0].config)) for cells in group.models[:members]]
-    stacked.sort(key=lambda member: (member.settings.flow, member.settings.optimizer))
-    lane = Lane(features, labels, [batch._replace(epoch=0) for batch in batches])
-    seconds = []
-    for _ in range(2):  # the first one also pays for what happens once
-        start = perf_counter()
-        engine.fit(parameters, [lane], stacked)
-        seconds.append(perf_counter() - start)
-    return min(seconds) / len(batches)
-
-
-@one_thread()
-@torch.inference_mode()
-def _scoring_seconds(sizes: Sizes, engine: Engine, classes: int, device: torch.device, *, curve: bool) -> float:
-    """Every module meets every test row once, and then every row of the classes seen the head: after every task (`curve`),
-    or after the last one."""
-    rows = normalise(torch.randn(ROWS, sizes.shape.dim, device=device))
-    directions = normalise(initial_head(sizes.shape.dim, classes, 0).weight[0].to(device))
-    sigma = torch.ones(1, device=device)
-    engine.entropy_and_prediction([rows], directions, sigma)
-    start = perf_counter()
-    engine.entropy_and_prediction([rows], directions, sigma)
-    each = (perf_counter() - start) / ROWS / classes
-    seen = 0
-    total = 0
-    for number, (test, stop) in enumerate(zip(sizes.test, sizes.classes, strict=True)):
-        seen += test
-        if curve or number == len(sizes.test) - 1:
-            total += (number + 1) * seen * stop
-    hidden = 2 * (sizes.shape.mlp_hidden + sizes.shape.se_hidden)
-    adapted = len(sizes.classes) * seen * hidden  # as many products a row as a head of so many classes
-    return each * (total + adapted)

@@ -9,20 +9,19 @@ from rich.progress import TextColumn, TimeRemainingColumn
 
 from tosca_cache.bars import After, LiveDisplay, curve
 from tosca_cache.sweep.ledger import DONE, Finished
-from tosca_cache.sweep.runner import CellReporter
 
 MOST_LOST = 5  # lost cells of a stage that are named; the ledger has them all
 
 
-class CellProgress(LiveDisplay, CellReporter):
+class CellProgress(LiveDisplay):
     """Cells done, what is running, the best so far and its curve over time, and the time that is left.
 
-    after: called whenever cells were finished.
+    console: nothing is shown if None. after: called whenever cells were finished.
     """
 
-    def __init__(self, console: Console, after: After | None = None) -> None:
+    def __init__(self, console: Console | None = None, after: After | None = None) -> None:
         best = TextColumn("{task.fields[best]}", markup=False)
-        super().__init__(console, "cells", TimeRemainingColumn(), best)
+        super().__init__(console or Console(quiet=True), "cells", TimeRemainingColumn(), best)
         self.bar = self.progress.add_task("cells", total=None, best="")
         self.running, self.who, self.lost = "", "a cell", 0
         self.after, self.bests = after, list[float]()

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.errors import RunError
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.runs.report_facts import command_text, store_warnings
+from tosca_cache.files import Limit
+from tosca_cache.runs.report_facts import command_text, read_json, store_warnings
 from tosca_cache.sweep.effects import (
     LEAST_SETTINGS,
     Group,
@@ -19,7 +18,7 @@ from tosca_cache.sweep.effects import (
     scored_on,
     varying_keys,
 )
-from tosca_cache.sweep.ledger import DIVERGED, FAILED, Ledger, LedgerCell
+from tosca_cache.sweep.ledger import DIVERGED, FAILED, Ledger
 from tosca_cache.sweep.run import best_path, report_path
 
 
@@ -37,14 +36,14 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
         metric: what settings are ranked by, that of the report if None.
         made: where the numbers come from (`runs.directory.origin`), while there is no report that says it.
 
-    Raises `RunError` if there is no such ledger, or if it or its report is damaged.
+    Raises `RunError` if there is no such ledger, or if it is damaged.
     """
     with Ledger.open(path, read_only=True) as book:
         cells = book.cells()
-    report = read_report(report_path(path))
+    report = read_json(report_path(path), Limit.METRICS) or None
     metric = metric or (report or {}).get("metric") or "last_accuracy"
     parted = groups(cells)
-    known = dict(cells[0].content["setting"]) if cells else {}
+    base = dict(cells[0].content["setting"]) if cells else {}
     varying = set(varying_keys(cells))
     made = (report or {}).get("made") or made or {}
     facts = {
@@ -61,9 +60,14 @@ def sweep_facts(path: Path, metric: str | None = None, made: Mapping[str, Any] |
         "warnings": store_warnings(made),
         "leaks": any(cell.content["setting"].get("router") == "batch" for cell in cells),
         "report": report,
-        "base": {key: cells[0].content["setting"][key] for key in known if key not in varying},
+        "base": {key: value for key, value in base.items() if key not in varying},
         "groups": [_group(group, n, metric, report or {}) for n, group in enumerate(parted)],
-        "lost": [_lost(cell, varying) for cell in cells if cell.state in (DIVERGED, FAILED)],
+        "lost": [
+            {"state": cell.state, "seed": cell.content["seed"], "reason": cell.reason or ""}
+            | {"point": {key: value for key, value in cell.content["setting"].items() if key in varying}}
+            for cell in cells
+            if cell.state in (DIVERGED, FAILED)
+        ],
     }
     return to_json(facts)
 
@@ -81,23 +85,3 @@ def _group(group: Group, number: int, metric: str, report: Mapping[str, Any]) ->
         "settings": [s._asdict() | {"mark": f"g{number}-s{n}"} for n, s in enumerate(settings)],
         "effects": [e._asdict() | {"levels": [level._asdict() for level in e.levels]} for e in effects],
     }
-
-
-def _lost(cell: LedgerCell, varying: set[str]) -> dict[str, Any]:
-    point = {key: value for key, value in cell.content["setting"].items() if key in varying}
-    return {"state": cell.state, "point": point, "seed": cell.content["seed"], "reason": cell.reason or ""}
-
-
-def read_report(path: Path) -> dict[str, Any] | None:
-    """The report beside a ledger; None if there is none. Raises `RunError` if it is damaged."""
-    if not path.is_file():
-        return None
-    try:
-        found = strict_json(read_limited(path, Limit.METRICS))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"the report cannot be read: {error}", where=path, remedy="run the same command again"
-        ) from error
-    if not isinstance(found, dict):
-        raise RunError("this is no report", where=path, remedy="run the same command again")
-    return found

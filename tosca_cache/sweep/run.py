@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
-
-from tosca_cache.config import Settings, TrainConfig, to_toml
+from tosca_cache.config import TrainConfig, to_toml
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import LEAKS
@@ -19,37 +17,29 @@ from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import file_errors, write_json, write_text
 from tosca_cache.learners.options import configured_learner
 from tosca_cache.runs.directory import origin
+from tosca_cache.runs.experiment import make_engine
 from tosca_cache.shown import Shown, table_html
 from tosca_cache.store import Store
-from tosca_cache.sweep.cells import Scored, setting_words
+from tosca_cache.sweep.block import run_block
+from tosca_cache.sweep.cells import Scored, setting_words, with_point
 from tosca_cache.sweep.ledger import Ledger
-from tosca_cache.sweep.plan import estimate, plan_groups
-from tosca_cache.sweep.request import SweepRequest
-from tosca_cache.sweep.runner import CellReporter, Runner, finished_in, in_process, on_workers
+from tosca_cache.sweep.plan import Group, Sizes, plan_groups
+from tosca_cache.sweep.progress import CellProgress
+from tosca_cache.sweep.runner import Runner, finished_in, in_process, on_workers
 from tosca_cache.sweep.samplers import write_study
 from tosca_cache.sweep.scenario import Data, Scenario, make_scenario, read_data
-from tosca_cache.sweep.search import Final, Search, Trial, run_final
-from tosca_cache.sweep.space import grid
-from tosca_cache.train.batches import check_plan
-from tosca_cache.train.engines import Engine, choose_engine
+from tosca_cache.sweep.search import Final, Search, SweepRequest, Trial
+from tosca_cache.sweep.space import MOST_POINTS, grid
+from tosca_cache.train.engines import Engine
 from tosca_cache.workers import Workers, cores, threads_here
 
-Row = tuple[dict[str, Any], int, int, int, int, int, float | None]  # see `report.sweeps.plan_table`
-ENDLESS = 10_000  # settings, of a search that only a budget ends
+Row = tuple[dict[str, Any], int, int, int, int, int, float]  # see `report.sweeps.plan_table`
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a sweep may use. backend, jobs, scheduler: see `workers.Workers`; no jobs: this process alone."""
-
-    backend: str = "loky"
-    jobs: int | None = None
-    scheduler: str | None = None
-
-    @property
-    def in_process(self) -> bool:
-        """Whether everything happens here."""
-        return self.backend == "loky" and self.jobs in (None, 1) and self.scheduler is None
+def workers_of(backend: str = "loky", jobs: int | None = None, scheduler: str | None = None) -> Workers | None:
+    """What cells are run on, see `Workers`; None for this process alone. Raises `UsageError`."""
+    alone = backend == "loky" and jobs in (None, 1) and scheduler is None
+    return None if alone else Workers(backend, jobs, scheduler)
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,9 +47,8 @@ class SweepReport(Shown):
     """What a sweep found.
 
     how: how the setting was chosen, in words. settings, cells: how many were tried; lost: cells that diverged or failed.
-    whole: false if the time budget ended it. top: the best settings of the search, best first.
-    finals: of the chosen setting, of the honest choice where the choice was an oracle's, and of the base setting.
-    gap: for test-oracle: how much better the oracle's choice is than the honest one, in points of the metric.
+    top: the best settings of the search, best first.
+    finals: of the chosen setting, and of the base setting.
     seconds: `search`, `report`, `compile`.
     """
 
@@ -68,10 +57,8 @@ class SweepReport(Shown):
     settings: int
     cells: int
     lost: int
-    whole: bool
     top: list[Scored]
     finals: list[Final]
-    gap: float | None
     seconds: dict[str, float]
     report_seeds: tuple[int, ...]
 
@@ -108,109 +95,83 @@ def run_sweep(
     store: Store,
     ledger: Path,
     *,
-    tune_store: Store | None = None,
-    resources: Resources | None = None,
-    reporter: CellReporter | None = None,
+    workers: Workers | None = None,
+    reporter: CellProgress | None = None,
     storage: str | None = None,
 ) -> SweepReport:
     """Searches, chooses, retrains what was chosen, and writes LEDGER.report.json and LEDGER.best.toml beside the ledger.
 
     Arguments:
-        tune_store: for two-phase: where settings are tuned; `store` is then only reported on.
+        workers: processes or machines that train; this process alone if None.
         storage: of Optuna, which gets a copy of all scored settings, as the study called like the ledger.
 
     Raises `UsageError` and `ConfigError` for what cannot be done before anything is trained, `RunError` if nothing worked.
     """
-    resources, reporter = resources or Resources(), reporter or CellReporter()
-    begun = perf_counter()
+    reporter, begun = reporter or CellProgress(), perf_counter()
     if storage is not None:
         write_study(storage, ledger.stem, request.space, [], request.metric)  # what is wrong with it is said now
     if request.leaks:
         reporter.on_note(f"accuracies of batch routing are among those below: it {LEAKS}")
-    with Ledger.open(ledger) as book, _runner(request, tune_store or store, book, resources, reporter) as runner:
+    with Ledger.open(ledger) as book, _runner(request, store, book, workers, reporter) as runner:
         search = Search(request, runner)
         search.run()
         if storage is not None:
             write_study(storage, ledger.stem, request.space, search.scored(), request.metric)
         best = search.best()
-        honest = search.best(request.searched[1]) if len(request.searched) > 1 else None
         middle = perf_counter()
-        if tune_store is None:
-            finals = _finals(request, runner, best, honest)
-        else:
-            with _runner(request, store, book, resources, reporter) as other:
-                finals = _finals(request, other, best, honest)
+        finals = [search.final("chosen", best.point, best.config)]
+        finals.append(search.final("base setting", {}, request.base))
         seconds = {"search": middle - begun, "report": perf_counter() - middle}
-        features = "" if store.spec.adapted is None else f", {store.spec.features}"
-        report = _report(search, finals, seconds, gap=honest is not None, how=f"{request.how}{features}")
+        cells = [cell for trial in search.trials for cell in trial.cells]
+        report = SweepReport(
+            how=request.how + ("" if store.spec.adapted is None else f", {store.spec.features}"),
+            metric=request.metric,
+            settings=len(search.trials),
+            cells=len(cells),
+            lost=len(cells) - len(runner.results(cells)),
+            top=search.scored()[:10],
+            finals=finals,
+            seconds=seconds | {"compile": runner.engine.compile_seconds},
+            report_seeds=request.report_seeds,
+        )
         made = origin(store, runner.device)
-    write_report(report, request, ledger, (honest or best).config, made)
+    write_report(report, request, ledger, best.config, made)
     return report
-
-
-def _report(search: Search, finals: list[Final], seconds: dict[str, float], *, gap: bool, how: str) -> SweepReport:
-    request, runner, cells = search.request, search.runner, search.cells(search.trials)
-    means = [final.metrics[request.metric][0] for final in finals]
-    return SweepReport(
-        how=how,
-        metric=request.metric,
-        settings=len(search.trials),
-        cells=len(cells),
-        lost=runner.finished(cells) - len(runner.results(cells)),
-        whole=search.whole,
-        top=search.scored()[:10],
-        finals=finals,
-        gap=means[0] - means[1] if gap else None,
-        seconds=seconds | {"compile": runner.engine.compile_seconds},
-        report_seeds=request.report_seeds,
-    )
-
-
-def _finals(request: SweepRequest, runner: Runner, best: Scored, honest: Scored | None) -> list[Final]:
-    """The chosen setting, and beside it the honest choice (if the choice was an oracle's) and the base setting."""
-    finals = [run_final("chosen", request, runner, best.point, best.config)]
-    if honest is not None:
-        finals.append(run_final("honest choice", request, runner, honest.point, honest.config))
-    return [*finals, run_final("base setting", request, runner, {}, request.base)]
 
 
 @contextmanager
 def _runner(
-    request: SweepRequest, store: Store, ledger: Ledger, resources: Resources, reporter: CellReporter
+    request: SweepRequest, store: Store, ledger: Ledger, workers: Workers | None, reporter: CellProgress
 ) -> Iterator[Runner]:
     """Everything that cells of one store need; wrong requests are found here, before anything is trained."""
     device = resolve_device(request.base.device)
     data = read_data(store, request.base.incremental)
-    for scenario in {*request.searched, request.reported}:
+    for scenario in (request.searched, request.reported):
         make_scenario(scenario, request.base, data, request.seeds[0])
     for router in {request.base.router, *request.space.listed("router")}:
         configured_learner(replace(request.base, router=router), request.seeds[0], device)
-    engine = sweep_engine(request, data, device)
+    engine = sweep_engine(request, data)
     if engine.compile_seconds:
         reporter.on_note(f"training kernels compiled in {engine.compile_seconds:.1f} s (kept for the next time)")
     digest = store.spec.digest()
-    if resources.in_process:
+    if workers is None:
         yield Runner(data, digest, in_process(data, engine, reporter.on_task), engine, device, ledger, reporter)
     else:
-        workers = Workers(resources.backend, resources.jobs, resources.scheduler)
-        with on_workers(store, data, engine, workers) as run_blocks:
+        with on_workers(store, engine, workers) as run_blocks:
             yield Runner(data, digest, run_blocks, engine, device, ledger, reporter, workers.n_jobs)
 
 
-def sweep_engine(request: SweepRequest, data: Data, device: torch.device) -> Engine:
+def sweep_engine(request: SweepRequest, data: Data) -> Engine:
     """What trains all cells of a request: a choice by its whole size, however much of it is finished already."""
     stream = make_scenario(Scenario("test"), request.base, data, request.seeds[0])
-    counts = stream.train_counts().tolist()
-    check_plan(max(counts), request.base.epochs)
-    steps = Settings.of(request.base).steps(counts)
-    points = len(grid(request.space)) if request.sampler == "grid" else ENDLESS
+    points = len(grid(request.space)) if request.space.finite else MOST_POINTS
     runs = min(points, request.trials or points) * len(request.seeds) + len(request.report_seeds)
-    return choose_engine(request.base.engine, device, steps=steps * runs, threads=threads_here())
+    return make_engine(request.base, stream, runs, threads_here())
 
 
 @dataclass(frozen=True)
 class Preview:
-    """rows: a group each, as `report.sweeps.plan_table` takes them. whole: whether these are all cells that there will be.
+    """rows: a group each, as `report.sweeps.plan_table` takes them.
 
     seconds, report_seconds: of the search's cells that are not finished, and of the report on two settings.
     """
@@ -218,64 +179,81 @@ class Preview:
     rows: list[Row]
     settings: int
     cells: int
-    whole: bool
     engine: str
     jobs: int
     seconds: float
     report_seconds: float
 
 
-def preview(request: SweepRequest, store: Store, ledger: Path, resources: Resources) -> Preview:
-    """Plans the first round of a search (all of a grid) and times a few steps of each of its groups; writes nothing."""
+def preview(request: SweepRequest, store: Store, ledger: Path, workers: Workers | None = None) -> Preview:
+    """Plans the first round of a search (all of it but for tpe) and times a part of each of its groups; writes nothing."""
     data, device = read_data(store, request.base.incremental), resolve_device(request.base.device)
-    engine = sweep_engine(request, data, device)
-    sampler = request.make_sampler()
-    points = sampler.ask(request.round)
+    engine = sweep_engine(request, data)
+    points = request.sampled().ask(request.round)
     trials = [Trial.of(point, request, store.spec.digest()) for point in points]
-    cells = [cell for scenario in request.searched for trial in trials for cell in trial.cells[scenario]]
-    jobs = 1 if resources.in_process else resources.jobs or cores()
+    cells = [cell for trial in trials for cell in trial.cells]
+    jobs = 1 if workers is None else workers.n_jobs
     known = finished_in(ledger, [cell.address for cell in cells])
     rows: list[Row] = []
     seconds, worst = 0.0, 0.0
-    inner = engine if resources.in_process else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
+    inner = engine if workers is None else Engine(engine.name, max(1, min(threads_here(), cores() // jobs)))
     for group in plan_groups(cells, data, inner, device, jobs=jobs):
-        took = estimate(group, inner, device) / jobs
+        took = estimate(group, data, inner) / jobs
         finished = sum(cell.address in known for cell in group.cells)
         left = took * (1 - finished / len(group.cells))
         seconds, worst = seconds + left, max(worst, took / len(group.cells))
         models = min(group.most, len(group.models))
         rows.append((group.describe(), len(group.cells), finished, models, len(group.blocks), group.bytes, left))
     report = 2 * len(request.report_seeds) * worst
-    return Preview(rows, len(points), len(cells), not sampler.ask(1), engine.name, jobs, seconds, report)
+    return Preview(rows, len(points), len(cells), engine.name, jobs, seconds, report)
+
+
+def estimate(group: Group, data: Data, engine: Engine) -> float:
+    """Seconds of all cells of a group in one process, on the line through two beginnings of its first block."""
+    runs, train, score = [], [group.sizes.training], [group.sizes.scoring(curve=group.cells[0].curve)]
+    for tasks, epochs in ((1, 1), (1, 1), (2, min(5, group.cells[0].config.epochs))):  # the first warms up
+        short = {"epochs": epochs, "scheduler": "constant", "milestones": ()}
+        block = [replace(cell, config=with_point(cell.config, short)) for cell in group.blocks[0]]
+        stream = make_scenario(block[0].scenario, block[0].config, data, block[0].seed).first(tasks)
+        sizes = Sizes.of(block[0], stream, group.sizes.views)
+        runs.append([f.result["seconds"] for f in run_block(block, data, engine, tasks=tasks) if f.result is not None])
+        train.append(sizes.training)
+        score.append(sizes.scoring(curve=group.cells[0].curve))
+
+    def whole(name: str, work: Sequence[float]) -> float:
+        """Seconds of one part over the whole stream."""
+        one, two = (sum(seconds[name] for seconds in run) for run in runs[1:])
+        return max(one, one + (two - one) * (work[0] - work[2]) / max(work[3] - work[2], 1))
+
+    models = len(group.models) / len({cell.trained for cell in group.blocks[0]})
+    cells = len(group.cells) / len(group.blocks[0]) / min(group.scored, len(group.blocks[0]))
+    return models * whole("train", train) + cells * whole("evaluate", score)
 
 
 def write_report(
     report: SweepReport, request: SweepRequest, ledger: Path, chosen: TrainConfig, made: Mapping[str, Any]
 ) -> None:
-    """Writes LEDGER.report.json, and LEDGER.best.toml, which `tosca train --config` takes."""
+    """Writes LEDGER.report.json, and LEDGER.best.toml, which `tosca train --config` takes; an oracle's choice is none."""
+    facts = ("how", "metric", "settings", "cells", "report_seeds", "seconds")
     plain = to_json(
-        {
-            "how": report.how,
-            "metric": report.metric,
-            "settings": report.settings,
-            "cells": report.cells,
+        {name: getattr(report, name) for name in facts}
+        | {
             "diverged_or_failed": report.lost,
-            "whole": report.whole,
             "top": [{name: getattr(s, name) for name in ("point", "mean", "spread", "seeds")} for s in report.top],
             "report": [
                 {"name": f.name, "point": f.point, "seeds": f.seeds, "lost": f.lost}
                 | {metric: {"mean": mean, "spread": spread} for metric, (mean, spread) in f.metrics.items()}
                 for f in report.finals
             ],
-            "report_seeds": report.report_seeds,
-            "gap_to_the_honest_choice": report.gap,
-            "seconds": report.seconds,
             "made": made,
         }
     )
     with file_errors(ledger.parent, RunError, option="--ledger"):
         write_json(report_path(ledger), plain)
-        write_text(best_path(ledger), to_toml(replace(chosen, seeds=request.report_seeds)))
+        if request.select == "test-oracle":
+            best_path(ledger).unlink(missing_ok=True)
+        else:
+            write_text(best_path(ledger), to_toml(replace(chosen, seeds=request.report_seeds)))
 
 
 def report_path(ledger: Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -17,13 +17,12 @@ from optuna.trial import TrialState
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import RunError, UsageError
-from tosca_cache.seeds import derive_seed, numpy_generator
+from tosca_cache.seeds import derive_seed
 from tosca_cache.sweep.cells import Scored, check_choice, setting_of, with_point
 from tosca_cache.sweep.space import Axis, Point, Space, grid, rounded, shown
 
 SAMPLERS = ("grid", "random", "tpe")
-STREAM = "sweep"  # the name of the random numbers (`seeds.derive_seed`)
-TRIES = 30  # proposals in a row that repeat a setting before an untried one is drawn instead
+TRIES = 30  # proposals in a row that repeat a setting before an untried one is taken instead
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -33,17 +32,16 @@ class Sampler:
 
     Keys that do not count beside the others (momentum under adam) are left out of a point. Under TPE (Bergstra et al.,
     NeurIPS 2011) each proposal counts as a bad one for the next of its round ("constant liar"), and failed points count as
-    worse than all others. Where proposals repeat themselves, untried points of a finite space are drawn instead: it is
-    covered exactly.
+    worse than all others. Where proposals repeat themselves, untried points of a finite space
+    are taken in order instead.
 
     Arguments:
         name: "grid" (every point in order), "random" or "tpe".
         base: the setting under the points.
-        trials: points in all; None: as many as there are, so that on a continuous range only the caller's budget ends
-            the search.
+        trials: points in all; None: as many as there are.
         seed: of random and tpe; the grid has none.
 
-    Raises `UsageError` for an unknown name, fewer than one trial, or a grid over a continuous range.
+    Raises `UsageError` for an unknown name, fewer than one trial, or a grid over a range without a count.
     """
 
     def __init__(self, name: str, space: Space, base: TrainConfig, *, trials: int | None, seed: int) -> None:
@@ -54,7 +52,7 @@ class Sampler:
         self._left = math.inf if trials is None else trials
         self._tried: dict[str, optuna.Trial | None] = {}  # by setting
         self._study = None if name == "grid" else _study(name, seed)
-        self._rest = iter(grid(space)) if name == "grid" else _shuffled(space, seed)
+        self._rest = iter(grid(space)) if name == "grid" else None
 
     def ask(self, n: int) -> list[Point]:
         """The next points, at most `n`. Fewer once the space or the trials are used up; none: the search is over.
@@ -73,7 +71,7 @@ class Sampler:
             return
         for point, score in zip(points, scores, strict=True):
             trial = self._tried[repr(setting_of(with_point(self._base, point)))]
-            if trial is None:  # drawn where proposals repeated themselves
+            if trial is None:  # taken where proposals repeated themselves
                 continue
             if score is None or not math.isfinite(score):
                 self._study.tell(trial, state=TrialState.PRUNED)  # TPE puts these last, and would forget failed ones
@@ -81,13 +79,16 @@ class Sampler:
                 self._study.tell(trial, score)
 
     def _next(self) -> Point | None:
-        if self._study is not None:
-            for _ in range(TRIES):
-                trial = self._study.ask()
-                point = self._new({axis.key: _value(axis, trial) for axis in self._space.axes}, trial)
-                if point is not None:
-                    return point
-                self._study.tell(trial, state=TrialState.FAIL)  # a failed trial has no say
+        for _ in range(TRIES):
+            if self._study is None:
+                break
+            trial = self._study.ask()
+            point = self._new({axis.key: _value(axis, trial) for axis in self._space.axes}, trial)
+            if point is not None:
+                return point
+            self._study.tell(trial, state=TrialState.FAIL)  # a failed trial has no say
+        if self._rest is None:
+            self._rest = iter(grid(self._space) if self._space.finite else ())
         return next((new for point in self._rest if (new := self._new(point)) is not None), None)
 
     def _new(self, point: Point, trial: optuna.Trial | None = None) -> Point | None:
@@ -99,27 +100,21 @@ class Sampler:
         return {key: value for key, value in point.items() if key in setting}
 
 
-def _shuffled(space: Space, seed: int) -> Iterator[Point]:
-    """The points of a finite space in random order."""
-    points = grid(space) if space.finite else []
-    yield from (points[index] for index in numpy_generator(seed, STREAM).permutation(len(points)))
-
-
 def _study(name: str, seed: int) -> optuna.Study:
-    own = derive_seed(seed, STREAM, name) % 2**32
-    if name == "random":
-        return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=own))
+    own = derive_seed(seed, "sweep", name) % 2**32
     with warnings.catch_warnings():  # as old as 2.8, but still called experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         tpe = optuna.samplers.TPESampler(seed=own, multivariate=True, constant_liar=True)
-    return optuna.create_study(direction="maximize", sampler=tpe)
+    return optuna.create_study(
+        direction="maximize", sampler=tpe if name == "tpe" else optuna.samplers.RandomSampler(seed=own)
+    )
 
 
 def _value(axis: Axis, trial: optuna.Trial) -> Any:
     """What a trial says of an axis."""
     d = axis.distribution
     if isinstance(d, IntDistribution):
-        return trial.suggest_int(axis.key, d.low, d.high, step=d.step)
+        return trial.suggest_int(axis.key, d.low, d.high, log=d.log)
     if isinstance(d, FloatDistribution):
         return min(max(rounded(trial.suggest_float(axis.key, d.low, d.high, log=d.log)), d.low), d.high)
     assert isinstance(d, CategoricalDistribution) and axis.values is not None

@@ -3,9 +3,8 @@
     value,value,...         true and false for switches; a+b+c for a key that takes a list, none for the empty list
     log:LOW:HIGH:COUNT      COUNT numbers from LOW to HIGH, neighbours in equal ratio; lin: at equal distance
     log:LOW:HIGH            any number between, for the samplers random and tpe; likewise lin:LOW:HIGH
-    int:LOW:HIGH[:STEP]     whole numbers from LOW to at most HIGH
 
-LOW and HIGH are taken as written; what lies between is rounded to 6 significant digits.
+LOW and HIGH are taken as written; what lies between is rounded to 6 significant digits, or to whole numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from tosca_cache.sweep.cells import SETTING_KEYS
 Point = dict[str, Any]
 
 OPTION = "--set"
-MOST_VALUES = 10_000  # a longer axis is a slip of the keyboard
 MOST_POINTS = 100_000  # no sweep trains more
 NOT_SWEPT = (  # the store, the tasks, the seeds, and where a sweep computes: scores of other ones cannot be compared
     *("dataset", "backbone", "normalize", "img_size", "views", "incremental", "task_sizes", "class_order", "shots"),
@@ -42,8 +40,7 @@ class Axis:
     """What one key of `TrainConfig` takes.
 
     key: the setting.
-    values: every value in its own type, no two alike; None if the axis is continuous.
-    range: what a sampler draws from, if neighbours are near each other; None for a list.
+    values: every value in its own type, no two alike; None if a sampler draws from `range`.
     where: the place that gave the axis, for errors.
     """
 
@@ -78,7 +75,7 @@ class Space:
 
     @property
     def finite(self) -> bool:
-        """Whether no axis is continuous."""
+        """Whether every axis is a list of values."""
         return all(axis.values is not None for axis in self.axes)
 
     def listed(self, key: str) -> tuple[Any, ...]:
@@ -116,13 +113,13 @@ def make_space(axes: Mapping[str, Sequence[Any] | str] | Sequence[str]) -> Space
 def grid(space: Space) -> list[Point]:
     """Every combination of the axes' values, the last axis changing fastest.
 
-    Raises `UsageError` if an axis is continuous or the axes have more than `MOST_POINTS` combinations.
+    Raises `UsageError` if an axis is a range to draw from or the axes have more than `MOST_POINTS` combinations.
     """
     for axis in space.axes:
-        if isinstance(axis.range, FloatDistribution):
+        if isinstance(axis.range, IntDistribution | FloatDistribution):
             kind = "log" if axis.range.log else "lin"
             remedy = f"Give a count, {axis.key}={kind}:{axis.range.low}:{axis.range.high}:5, or take random or tpe."
-            problem = f"{axis.key} is a continuous range, and a grid needs listed values."
+            problem = f"{axis.key} is a range to draw from, and a grid needs listed values."
             raise UsageError(problem, where=axis.where, remedy=remedy)
     values = [axis.values or () for axis in space.axes]
     if (count := math.prod(map(len, values))) > MOST_POINTS:
@@ -149,14 +146,13 @@ def rounded(number: float) -> float:
     return float(f"{number:.6g}")
 
 
-def _listed_axis(key: str, values: Iterable[object], where: str, range: BaseDistribution | None = None) -> Axis:
+def _listed_axis(key: str, values: Iterable[object], where: str) -> Axis:
     """An axis of listed values, each in the type of its key; equal ones count once."""
     _check_key(key, where)
     checked = tuple(dict.fromkeys(check_value(key, value, where=where) for value in values))
     if not checked:
         raise ConfigError(f"{key} has no values.", where=where, remedy="Give one or more.")
-    _check_count(key, len(checked), where)
-    return Axis(key, checked, range, where)
+    return Axis(key, checked, None, where)
 
 
 def _check_key(key: str, where: str) -> Kind:
@@ -168,14 +164,6 @@ def _check_key(key: str, where: str) -> Kind:
     if key not in SETTING_KEYS:
         raise unknown_key(key, tuple(known for known in SETTING_KEYS if known not in NOT_SWEPT), where)
     return kind_of(key)
-
-
-def _check_count(key: str, count: int, where: str) -> None:
-    if count > MOST_VALUES:
-        remedy = "Give fewer, or a larger step; a range without a count is drawn from by random and tpe."
-        raise ConfigError(
-            f"{key} would have {count} values; at most {MOST_VALUES} are taken.", where=where, remedy=remedy
-        )
 
 
 def _text_axis(key: str, text: str, where: str) -> Axis:
@@ -204,26 +192,20 @@ def _from_text(kind: Kind, text: str) -> object:
 
 
 def _range_axis(key: str, kind_of_key: Kind, text: str, where: str) -> Axis:
-    """The axis of a range `KIND:LOW:HIGH[:COUNT or STEP]` of a key that takes numbers."""
-    whole = is_kind(kind_of_key, int)
-    form = "int:LOW:HIGH[:STEP]" if whole else "log:LOW:HIGH[:COUNT] or lin:LOW:HIGH[:COUNT]"
+    """The axis of a range `KIND:LOW:HIGH[:COUNT]` of a key that takes numbers."""
     kind, *parts = (part.strip() for part in text.split(":"))
-    last = _from_text(int, parts[2]) if len(parts) == 3 else None
-    least = 1 if whole else 2  # a step; a count
-    right = kind in (("int",) if whole else ("log", "lin")) and len(parts) in (2, 3)
-    if not right or not (last is None or (isinstance(last, int) and last >= least)):
-        problem = f"{text!r} is no range that {key} takes."
-        raise ConfigError(problem, where=where, remedy=f"Write {form}, the last a whole number of at least {least}.")
+    count = _from_text(int, parts[2]) if len(parts) == 3 else None
+    right = kind in ("log", "lin") and len(parts) in (2, 3)
+    if not right or not (count is None or (isinstance(count, int) and 2 <= count <= MOST_POINTS)):
+        remedy = f"Write log:LOW:HIGH[:COUNT] or lin:LOW:HIGH[:COUNT], with a whole number from 2 to {MOST_POINTS}."
+        raise ConfigError(f"{text!r} is no range that {key} takes.", where=where, remedy=remedy)
     low, high = (check_value(key, _from_text(kind_of_key, part), where=where) for part in parts[:2])
     if low is None or high is None or low >= high or (kind == "log" and low == 0):
         remedy = "Give the lower end first; a logarithmic range begins above 0."
         raise ConfigError(f"The range {text!r} is empty.", where=where, remedy=remedy)
-    if whole:
-        numbers = range(low, high + 1, last if isinstance(last, int) else 1)
-        _check_count(key, len(numbers), where)
-        return _listed_axis(key, numbers, where, IntDistribution(low, numbers[-1], step=numbers.step))
-    if not isinstance(last, int):
-        return Axis(key, None, FloatDistribution(low, high, log=kind == "log"), where)
-    _check_count(key, last, where)
-    between = (np.geomspace if kind == "log" else np.linspace)(low, high, last)[1:-1]
-    return _listed_axis(key, (low, *(rounded(number) for number in between), high), where)
+    whole, log = is_kind(kind_of_key, int), kind == "log"
+    if not isinstance(count, int):
+        return Axis(key, None, (IntDistribution if whole else FloatDistribution)(low, high, log=log), where)
+    between = (np.geomspace if log else np.linspace)(low, high, count)[1:-1]
+    inner = (round(number) if whole else rounded(number) for number in between)
+    return _listed_axis(key, (low, *inner, high), where)

@@ -79,8 +79,6 @@ def _choice(sweep: Value, report: Value) -> list[Block]:
         ("held-out score", with_spread(scored["mean"], scored["spread"]) if scored else ""),
         ("test score", with_spread(found[0][metric]["mean"], found[0][metric]["spread"])),
     ]
-    if report.get("gap_to_the_honest_choice") is not None:
-        rows.append(("choosing on test rows looks better by", f"{report['gap_to_the_honest_choice']:.2f} points"))
     reads = "What was chosen, by which rule, and what it is worth on rows that no choice has seen."
     return [Facts("The chosen setting", rows, reads), _fresh_runs(found, metric)]
 
