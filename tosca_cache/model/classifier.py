@@ -205,8 +205,7 @@ class Model(Shown):
             )
         if not len(features):
             return np.empty((0, len(self.card.classes)))
-        rows = np.ascontiguousarray(features, dtype=self.card.dtype).astype(np.float32)
-        return self._by_class(np.asarray(self.learner.scores(rows), dtype=np.float64))
+        return self._by_class(self.learner.scores(np.ascontiguousarray(features, np.float32)))
 
     def forget(self, name: str, *, on_lesson: Callable[[int], None] = lambda number: None) -> bool:
         """Forgets a class. True: the model is as if it had never been taught; False: it is no longer answered.

@@ -45,12 +45,10 @@ class Encoded:
 class Encoder:
     """What turns photos into features as a model has learned them.
 
-    card: which backbone, and how. dtype: how features are rounded. weights: the file that they lie in now. max_pixels: of a
-    photo that is decoded.
+    card: which backbone, and how. weights: the file that they lie in now. max_pixels: of a photo that is decoded.
     """
 
     card: BackboneCard
-    dtype: str
     device: Any = None
     weights: Path | None = None
     workers: int | None = None
@@ -92,10 +90,10 @@ class Encoder:
 
     def encode(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Encoded:
         """Features of photos (files, bytes of files, or images), [n, d]; one that cannot be read costs no other."""
-        features, errors = [np.zeros((0, self.backbone.dim), self.dtype)], dict[int, str]()
+        features, errors = [np.zeros((0, self.backbone.dim), np.float32)], dict[int, str]()
         for start in range(0, len(photos), AT_ONCE):
             buffer = self._computed(photos[start : start + AT_ONCE], 0, 0, on_progress)
-            features.append(buffer.features[:, 0].astype(self.dtype))
+            features.append(buffer.features[:, 0])
             errors |= {start + place: why for place, why in buffer.skipped.items()}
         return Encoded(np.concatenate(features), errors)
 
@@ -109,7 +107,7 @@ class Encoder:
         """Features of photos and of random views of each, [n, 1+V, d]; raises `ImageError` for one that cannot be read."""
         buffer = self._computed(photos, views, seed)
         _check_read(photos, buffer.skipped)
-        return buffer.features.astype(self.dtype)
+        return buffer.features
 
     def _computed(
         self, photos: Sequence[Photo], views: int, seed: int, on_progress: Callable[[int], None] = lambda n: None

@@ -207,7 +207,7 @@ def encoder_of(model: Model, weights: Path | None = None) -> Encoder:
             where=model.path,
             remedy="ask it about features: --features STORE",
         )
-    return Encoder(model.card.backbone, model.card.dtype, model.device, weights=weights_of(model, weights))
+    return Encoder(model.card.backbone, model.device, weights=weights_of(model, weights))
 
 
 def test_lesson(

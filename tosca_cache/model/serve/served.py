@@ -126,10 +126,7 @@ class Served:
 
     def _take(self, model: Model) -> None:
         card, mine = model.card, self.encoder
-        if card.backbone is None or (card.backbone.weights_digest, card.dtype) != (
-            mine.card.weights_digest,
-            mine.dtype,
-        ):
+        if card.backbone is None or card.backbone.weights_digest != mine.card.weights_digest:
             raise ModelError(
                 "the model was replaced by one with another backbone",
                 where=self.path,
