@@ -15,7 +15,7 @@ from model.lessons import DIM, lesson
 from photos import paint
 
 from tosca_cache.model.classifier import Model
-from tosca_cache.model.teaching import part_of, store_lesson
+from tosca_cache.model.teaching import store_lesson
 
 FAST = {"epochs": 3, "mlp_ratio": 4, "se_ratio": 4}
 LEARNERS = [
@@ -51,8 +51,8 @@ def taught(store, tmp_path_factory):
         model = Model.create(
             store.dim, method=method, options=options, settings=settings or FAST, dtype="float16", views=2, device="cpu"
         )
-        model.learn(part_of(whole, first))
-        model.learn(part_of(whole, ~first))
+        model.learn(whole.part(first))
+        model.learn(whole.part(~first))
         path = folder / f"{name}-{method}-{len(list(folder.iterdir()))}.tosca"
         model.save(path)
         return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Lesson:
 
     features: [n, 1+V, d]. names: class of each row, [n]. digests: what tells photos (or rows) apart, [n, 16] bytes.
     source: where they come from. store, fingerprint, rows: the store that has them, and their numbers in it, [n].
+    left_out: how many photos are not among them because the model knows them.
     """
 
     features: FloatArray
@@ -32,12 +33,25 @@ class Lesson:
     store: str | None = None
     fingerprint: str | None = None
     rows: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    left_out: int = 0
+
+    def part(self, kept: NDArray[np.bool_]) -> Lesson:
+        """Some of the rows."""
+        return replace(
+            self,
+            features=self.features[kept],
+            names=[name for name, keep in zip(self.names, kept.tolist(), strict=True) if keep],
+            digests=self.digests[kept],
+            rows=self.rows[kept] if len(self.rows) else self.rows,
+        )
 
 
-def taught_rows(digests: NDArray[np.uint8], indices: IntArray, step: int, rows: IntArray | int) -> NDArray[np.void]:
+def taught_rows(
+    digests: NDArray[np.uint8], indices: IntArray, steps: IntArray | int, rows: IntArray | int
+) -> NDArray[np.void]:
     """A table of `TAUGHT`: digest, class number, step of the history and row of its store (-1 without) of every row."""
     table = np.empty(len(indices), TAUGHT)
-    table["digests"], table["indices"], table["steps"], table["rows"] = digests, indices, step, rows
+    table["digests"], table["indices"], table["steps"], table["rows"] = digests, indices, steps, rows
     return table
 
 
@@ -45,15 +59,17 @@ def taught_rows(digests: NDArray[np.uint8], indices: IntArray, step: int, rows: 
 class Taught(Shown):
     """What a lesson changed: images of each new and each known class; accuracies on held-out photos in percent, or None.
 
-    before: of the old classes, before. old, new: of the old and of the new classes, afterwards.
+    before: of the old classes, before. old, new_accuracy: of the old and of the new classes, afterwards. left_out: how many
+    photos the model knew already.
     """
 
     new: Mapping[str, int]
     known: Mapping[str, int]
-    seconds: float
-    before: float | None
-    old: float | None
-    new_accuracy: float | None
+    seconds: float = 0.0
+    before: float | None = None
+    old: float | None = None
+    new_accuracy: float | None = None
+    left_out: int = 0
 
     def facts(self) -> dict[str, Any]:
         """What it is."""

@@ -31,7 +31,7 @@ def test_no_request_is_lost_and_no_answer_is_mixed_up(model, app_of):
             raise AssertionError("it never had time")
 
         replies = list(pool.map(ask, range(len(photos))))
-    served = app.state.server.served
+    served = app.state.served
     version = served.current()
     encoded = Encoder.encode(served.encoder, photos)
     expected = version.model.predict(encoded.features, top=3)
