@@ -13,7 +13,7 @@ from typing import Any
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors
 from tosca_cache.model.classifier import Model
-from tosca_cache.model.encoder import AT_ONCE, Encoder
+from tosca_cache.model.encoder import AT_ONCE, Encoded, Encoder
 from tosca_cache.model.novelty import LIMIT
 from tosca_cache.names import name_problem
 from tosca_cache.store import SPLITS, Store
@@ -60,34 +60,31 @@ def answer_photos(
     waiting = iter(paths)
     while some := list(islice(waiting, AT_ONCE)):
         encoded = encoder.encode([Path(path) for path in some], on_progress)
-        found = answers(model, some, encoded.features, top=top, threshold=threshold)
-        for place, answer in enumerate(found):
-            error = encoded.errors.get(place)
-            yield answer if error is None else Answer(some[place], error=error)
+        yield from answers(model, some, encoded, top=top, threshold=threshold)
 
 
 def answer_store(model: Model, store: Store, *, top: int, threshold: float = 0.0) -> Iterator[Answer]:
     """Answers for all rows of a store; paths are those of its images, below `train` or `test`."""
+    pieces = model.learner.pieces
     for split in SPLITS:
-        paths = store.paths(split)
-        for start in range(0, len(paths), AT_ONCE):
-            features = store.features(split, rows=slice(start, start + AT_ONCE), views=0, pieces=model.learner.pieces)[
-                :, 0
-            ]
-            names = [f"{split}/{path}" for path in paths[start : start + AT_ONCE]]
-            yield from answers(model, names, features, top=top, threshold=threshold)
+        names = [f"{split}/{path}" for path in store.paths(split)]
+        for start in range(0, len(names), AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            features = store.features(split, rows=rows, views=0, pieces=pieces)[:, 0]
+            yield from answers(model, names[rows], Encoded(features, {}), top=top, threshold=threshold)
 
 
-def answers(model: Model, paths: list[str], features: Any, *, top: int, threshold: float = 0.0) -> list[Answer]:
-    """Answers for clean features [n, d]."""
-    found = model.predict(features, top=top)
-    result = []
-    for path, labels, probabilities, novelty in zip(
-        paths, found.labels.tolist(), found.probabilities.tolist(), found.novelty.tolist(), strict=True
-    ):
+def answers(model: Model, paths: list[str], encoded: Encoded, *, top: int, threshold: float = 0.0) -> Iterator[Answer]:
+    """Answers for photos; one that cannot be read has an error."""
+    found = model.predict(encoded.features, top=top)
+    for place, path in enumerate(paths):
+        if (error := encoded.errors.get(place)) is not None:
+            yield Answer(path, error=error)
+            continue
+        labels, probabilities = found.labels[place].tolist(), found.probabilities[place].tolist()
         label = labels[0] if probabilities[0] >= threshold else UNKNOWN
-        result.append(Answer(path, label, probabilities[0], tuple(zip(labels, probabilities, strict=True)), novelty))
-    return result
+        likeliest = tuple(zip(labels, probabilities, strict=True))
+        yield Answer(path, label, probabilities[0], likeliest, float(found.novelty[place]))
 
 
 def check_sortable(model: Model, folder: Path) -> None:

@@ -281,11 +281,9 @@ class Model(Shown):
         found = HeldOutCard(doubt=0.0 if held is None else doubt(0))
         if held is not None and len(held.indices) and self.card.classes:
             targets = self._classes_of_indices()[held.indices]
-            scores = self._by_class(held.all_scores())
-            accuracy = 100 * float((scores.argmax(1) == targets).mean())
-            temperature = best_temperature(scores, targets)
+            temperature = best_temperature(self._by_class(held.all_scores()), targets)
             sure = {"temperature": temperature, "doubt": doubt(len(targets))}
-            found = HeldOutCard(images=len(targets), accuracy=accuracy, **sure)
+            found = HeldOutCard(images=len(targets), accuracy=self.held_out_accuracy(), **sure)
             self.novelty.calibrate(held.features)
         self.card = self.card.model_copy(update={"held_out": found})
 

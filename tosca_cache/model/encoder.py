@@ -51,7 +51,6 @@ class Encoder:
     card: BackboneCard
     device: Any = None
     weights: Path | None = None
-    workers: int | None = None
     max_pixels: int = MAX_PIXELS
     _backbone: Backbone | None = field(default=None, repr=False)
 
@@ -118,7 +117,7 @@ class Encoder:
         )
         buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(photos)), 1 + views, self.backbone.dim)
         groups = plan_groups([buffer], self._batch(len(photos)))
-        with closing(compute(groups, renderer, self._forward, self.workers or threads_here())) as computed:
+        with closing(compute(groups, renderer, self._forward, threads_here())) as computed:
             for group in computed:
                 on_progress(group.stop - group.start)
         buffer.features[list(buffer.skipped)] = 0
@@ -145,7 +144,7 @@ class Encoder:
         most = default_batch_size(self.backbone)
         if self.backbone.device.type != "cpu":
             return most
-        return max(1, min(most, -(-photos // (self.workers or threads_here()))))
+        return max(1, min(most, -(-photos // (threads_here()))))
 
 
 def _check_read(photos: Sequence[Photo], errors: Mapping[int, str]) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tosca_cache import __version__
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import FLOOR, unit
 from tosca_cache.closed_form.pool import standardised
@@ -184,7 +183,7 @@ class Graph(nn.Module):
 
 
 def metadata(model: Model, backbone: Backbone | None) -> dict[str, str]:
-    """What a graph says about itself: texts, of which `classes`, `transform` and `calibration` are JSON."""
+    """What a graph says of itself: texts, of which `classes` and `transform` (mean and std are in the graph) are JSON."""
     card, said = model.card, {}
     if backbone is not None and card.backbone is not None:
         transform = backbone.transform(card.backbone.normalise)
@@ -193,25 +192,13 @@ def metadata(model: Model, backbone: Backbone | None) -> dict[str, str]:
             f"{PIXELS}: float32 [n, 3, {size}, {size}], RGB in 0..1, after turning upright, resizing the shorter side to "
             f"{transform.resize} ({transform.interpolation}, antialiased) and cropping the middle {size} x {size}"
         )
-        said["transform"] = json.dumps(
-            {
-                **{name: getattr(transform, name) for name in ("resize", "interpolation", "image_size")},
-                "antialias": True,
-                "crop": "centre",
-                "scale": "0..1",
-                "normalised_in_graph": {"mean": list(transform.mean), "std": list(transform.std)},
-                "decoding": card.backbone.decoding,
-            }
-        )
-        said["backbone"] = f"{card.backbone.name}.{card.backbone.tag}".strip(".")
-        said["precision"] = backbone.precision
+        what = {name: getattr(transform, name) for name in ("resize", "interpolation", "image_size", "mean", "std")}
+        said["transform"] = json.dumps(what | {"decoding": card.backbone.decoding})
     else:
         said["input"] = f"{FEATURES}: float32 [n, {card.dim}], as the model's backbone gives them"
     return said | {
         "output": f"{PROBABILITIES}: float32 [n, {len(card.classes)}], in the order of classes",
         "classes": json.dumps(model.class_names),
         "learner": card.learner.method,
-        "calibration": json.dumps({"temperature": card.held_out.temperature, "doubt": card.held_out.doubt}),
         "model": card.digest,
-        "written_by": f"tosca_cache {__version__}",
     }

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.shown import Shown
-
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 DIGEST = 16  # bytes
@@ -56,7 +54,7 @@ def taught_rows(
 
 
 @dataclass(frozen=True)
-class Taught(Shown):
+class Taught:
     """What a lesson changed: images of each new and each known class; accuracies on held-out photos in percent, or None.
 
     before: of the old classes, before. old, new_accuracy: of the old and of the new classes, afterwards. left_out: how many
@@ -71,13 +69,9 @@ class Taught(Shown):
     new_accuracy: float | None = None
     left_out: int = 0
 
-    def facts(self) -> dict[str, Any]:
-        """What it is."""
-        return {"new": len(self.new), "known": len(self.known), "seconds": round(self.seconds, 3)}
-
 
 @dataclass(frozen=True)
-class Answers(Shown):
+class Answers:
     """Answers for n rows, likeliest first.
 
     labels: names, [n, k]. probabilities: [n, k]. novelty: [n]; above `novelty.LIMIT` a row looks like none of the classes.
@@ -86,7 +80,3 @@ class Answers(Shown):
     labels: NDArray[np.object_]
     probabilities: NDArray[np.float64]
     novelty: NDArray[np.float64]
-
-    def facts(self) -> dict[str, Any]:
-        """What they are."""
-        return {"rows": len(self.labels), "top": self.labels.shape[1]}

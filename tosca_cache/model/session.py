@@ -32,7 +32,6 @@ from tosca_cache.model.teaching import (
     list_photos,
     store_backbone,
     store_lesson,
-    width,
 )
 from tosca_cache.store import Store, open_store
 
@@ -73,13 +72,14 @@ def teach(request: Request) -> tuple[Model, Taught]:
     if request.store is not None:
         if request.with_backbone:
             raise UsageError("there is no backbone to keep", where="--with-backbone", remedy="teach photos")
-        store = open_store(request.store)
+        store, keep = open_store(request.store), None
         if model is None:
             pieces = learner_type(request.method or DEFAULT, "--method").pieces
-            card, dim = store_backbone(store, pieces=pieces), width(store, pieces)
-            model = _create(request, dim, card, store.dtype.name, store.views("train") - 1)
-        check_store(model, store)
-        lesson, keep = store_lesson(store, pieces=model.learner.pieces), None
+            lesson, card = store_lesson(store, pieces=pieces), store_backbone(store, pieces=pieces)
+            model = _create(request, lesson.features.shape[2], card, store.dtype.name, store.views("train") - 1)
+        else:
+            check_store(model, store)
+            lesson = store_lesson(store, pieces=model.learner.pieces)
     else:
         assert request.photos is not None
         encoder = _new_encoder(request) if model is None else encoder_of(model, request.weights)

@@ -132,18 +132,12 @@ def store_backbone(store: Store, *, pieces: str = "last") -> BackboneCard | None
     )
 
 
-def width(store: Store, pieces: str) -> int:
-    """Numbers of such pieces of a store's features."""
-    columns = store.spec.columns(pieces)
-    return int(columns.stop - columns.start)
-
-
 def check_store(model: Model, store: Store) -> None:
     """Raises `FingerprintMismatch` unless the features of a store are of the kind that a model has learned."""
     pieces = model.learner.pieces
-    mine, theirs = model.card.backbone, store_backbone(store, pieces=pieces)
+    mine, theirs, columns = model.card.backbone, store_backbone(store, pieces=pieces), store.spec.columns(pieces)
     pairs: list[tuple[str, Any, Any]] = [
-        ("dim", model.card.dim, width(store, pieces)),
+        ("dim", model.card.dim, columns.stop - columns.start),
         ("views", model.card.views, store.views("train") - 1),
     ]
     if mine is not None and theirs is not None:

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from tosca_cache.errors import ImageError, ModelError, StoreError, ToscaError, UsageError
-from tosca_cache.model.answers import Answer, answers
+from tosca_cache.model.answers import answers
 from tosca_cache.model.encoder import Encoded
 from tosca_cache.model.serve import schemas
 from tosca_cache.model.serve.batching import Batcher
@@ -56,20 +56,7 @@ def create_app(served: Served, limits: Limits, *, token: str | None = None, read
     return app
 
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.Problem, "description": text}
-    for status, text in {
-        400: "the body cannot be read",
-        401: "the token is missing or wrong",
-        403: "not from here, or read-only",
-        404: "there is nothing called so",
-        409: "the model is being changed by another process, or cannot be changed so",
-        413: "too many bytes or photos",
-        422: "a value cannot be used",
-        503: "too much waits already: see Retry-After",
-    }.items()
-}
-router = APIRouter(responses=_PROBLEMS)
+router = APIRouter(responses={"default": {"model": schemas.Problem, "description": "what is wrong, and what to do"}})
 
 
 @router.post("/predict", summary="Ask about photos")
@@ -89,14 +76,13 @@ async def predict(
 
     def answer() -> list[schemas.AnswerOut]:
         """What the model that is served at this moment says of each photo."""
-        version, done = state.served.current(), []
+        version = state.served.current()
+        found = answers(version.model, names, encoded, top=top, threshold=threshold)
         near = version.nearest.to(encoded.features, nearest)
-        for place, one in enumerate(answers(version.model, names, encoded.features, top=top, threshold=threshold)):
-            unread = encoded.errors.get(place)
-            said = one if unread is None else Answer(one.path, error=unread)
-            beside = near[place] if unread is None else []
-            done.append(schemas.AnswerOut(**vars(said), is_novel=said.is_novel, nearest=beside))
-        return done
+        return [
+            schemas.AnswerOut(**vars(one), is_novel=one.is_novel, nearest=beside if one.error is None else [])
+            for one, beside in zip(found, near, strict=True)
+        ]
 
     done, unread = await run_in_threadpool(answer), len(encoded.errors)
     state.photos.labels("answered").inc(len(done) - unread)
