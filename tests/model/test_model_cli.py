@@ -90,11 +90,10 @@ def test_photos_that_cannot_be_read_cost_no_other(shelf, tmp_path):
 def test_photos_are_named_in_every_way_and_sorted_into_the_folders_of_their_classes(shelf, tmp_path):
     folder = paint(tmp_path / "new", ["green", "blue"], 2, seed=5)
     files = sorted(str(path) for path in folder.rglob("*.png"))
-    (tmp_path / "list.txt").write_text("".join(f"{one}\n" for one in files))
     (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{one},x\n" for one in files))
     whole = predict(folder)
     assert len(whole) == 4
-    for ways in ([*files], [f"{folder}/*/*.png"], ["list.txt"], ["list.csv"]):
+    for ways in ([*files], [f"{folder}/*/*.png"], ["list.csv"]):
         assert [(one["label"], one["path"]) for one in predict(*ways)] == [(o["label"], o["path"]) for o in whole]
     assert len(predict("-", input="\n".join(files))) == 4
     assert "no file is called so" in run("predict", "shelf.tosca", "nothing*.png", code=2)

@@ -20,7 +20,7 @@ from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.weights import read_state_dict
 from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.luca.parameters import Luca, LucaShape
-from tosca_cache.model.card import BackboneCard, ClassCard, Step, now
+from tosca_cache.model.card import BackboneCard, ClassCard, Step
 from tosca_cache.model.classifier import Model
 from tosca_cache.text import one_line, shortened
 
@@ -100,7 +100,7 @@ def read_checkpoints(
     for index, name in enumerate([f"class_{n}" for n in range(rows)] if classes is None else _names(classes, rows)):
         indices.setdefault(name, []).append(index)
     cards = [ClassCard(name=name, indices=places, images=0) for name, places in indices.items()]
-    step = Step(what="import", when=now(), classes=list(indices), source=str(files[0].absolute().parent))
+    step = Step(what="import", classes=list(indices), source=str(files[0].absolute().parent))
     changes = {"classes": cards, "indices": rows, "tasks": len(state["blocks"]), "history": [step]}
     model.card, model.held_out = model.card.model_copy(update=changes), None
     return model

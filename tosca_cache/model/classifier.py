@@ -16,7 +16,7 @@ from tosca_cache.devices import resolve_device
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.learners.base import learner_type
 from tosca_cache.learners.options import check_options
-from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step, now
+from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step
 from tosca_cache.model.folder import writing
 from tosca_cache.model.held_out import (
     HeldOut,
@@ -157,7 +157,7 @@ class Model(Shown):
         classes = [one.model_copy(update={"images": one.images + known.get(one.name, 0)}) for one in card.classes]
         classes += [ClassCard(name=name, indices=[numbers[name]], images=count) for name, count in new.items()]
         seconds, found = round(time.perf_counter() - begun, 3), {n: getattr(lesson, n) for n in FROM}
-        step = Step(what="learn", when=now(), classes=list(images), images=len(indices), seconds=seconds, **found)
+        step = Step(what="learn", classes=list(images), images=len(indices), seconds=seconds, **found)
         self._changed(classes, step, indices=card.indices + len(new), tasks=card.tasks + 1)
         old, fresh = (self.held_out_accuracy(columns), self.held_out_accuracy(self.columns()[len(columns) :]))
         return Taught(new, known, time.perf_counter() - begun, before, old, fresh, lesson.left_out)
@@ -221,7 +221,7 @@ class Model(Shown):
             self.novelty.forget(index)
         self.taught = self.taught[~np.isin(self.taught["indices"], indices)]
         seconds = time.perf_counter() - begun
-        step = Step(what="forget", when=now(), classes=[name], exact=exact, seconds=seconds)
+        step = Step(what="forget", classes=[name], exact=exact, seconds=seconds)
         self._changed([one for one in self.card.classes if one.name != name], step)
         return exact
 

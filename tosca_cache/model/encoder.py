@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,14 +98,15 @@ class Encoder:
 
     def features(self, photos: Sequence[Photo]) -> FloatArray:
         """Features of photos, [n, d]; raises `ImageError` for one that cannot be read."""
-        found = self.encode(photos)
-        _check_read(photos, found.errors)
-        return found.features
+        return self.with_views(photos, 0, 0)[:, 0]
 
     def with_views(self, photos: Sequence[Photo], views: int, seed: int) -> FloatArray:
         """Features of photos and of random views of each, [n, 1+V, d]; raises `ImageError` for one that cannot be read."""
         buffer = self._computed(photos, views, seed)
-        _check_read(photos, buffer.skipped)
+        for place, why in buffer.skipped.items():
+            photo = photos[place]
+            where = str(photo)[:200] if isinstance(photo, Path) else f"photo {place + 1}"
+            raise ImageError(f"a photo cannot be read: {why}", where=where, remedy="leave it out")
         return buffer.features
 
     def _computed(
@@ -145,13 +146,6 @@ class Encoder:
         if self.backbone.device.type != "cpu":
             return most
         return max(1, min(most, -(-photos // (threads_here()))))
-
-
-def _check_read(photos: Sequence[Photo], errors: Mapping[int, str]) -> None:
-    for place, why in errors.items():
-        photo = photos[place]
-        where = str(photo)[:200] if isinstance(photo, Path) else f"photo {place + 1}"
-        raise ImageError(f"a photo cannot be read: {why}", where=where, remedy="leave it out")
 
 
 def _dataset(photos: Sequence[Photo], decoding: Decoding) -> ImageDataset:

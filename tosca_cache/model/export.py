@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tosca_cache.errors import DatasetError, ModelError, ToscaError, UsageError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.files import file_errors, replacing
+from tosca_cache.model.answers import photo_paths
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
-from tosca_cache.model.inputs import photo_paths
 from tosca_cache.model.session import encoder_of
 from tosca_cache.store import open_store
 

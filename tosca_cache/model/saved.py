@@ -18,7 +18,7 @@ from tosca_cache.devices import resolve_device
 from tosca_cache.errors import ModelError, RunError, StoreError, UsageError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.learners.files import FILE, load_learner
-from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, now, parse_card
+from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, parse_card
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.folder import CARD, CLASSES, README, STATE, read_version, write_version
 from tosca_cache.model.held_out import HeldOut
@@ -151,7 +151,7 @@ def _of_seed(seed: Path, device: str) -> Model:
         indices.setdefault(name, []).append(index)
     train = None if store is None else store_lesson(store, pieces=learner.pieces)
     images = Counter(() if train is None else train.names)
-    what = {"what": "import", "when": now(), "classes": list(indices), "source": str(seed.parent)}
+    what = {"what": "import", "classes": list(indices), "source": str(seed.parent)}
     settings = asdict(learner.settings)
     card = ModelCard(
         learner=LearnerCard(method=learner.name, options=facts["options"], settings=settings, seed=learner.seed),

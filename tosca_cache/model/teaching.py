@@ -16,13 +16,13 @@ from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.catalogue import load_files
 from tosca_cache.datasets.decoding import Decoding, as_published
 from tosca_cache.datasets.rows import keep_rows
-from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.errors import DatasetError, FingerprintMismatch
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.pieces import Kept
-from tosca_cache.model.card import BackboneCard, Step
+from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.records import DIGEST, Lesson
-from tosca_cache.store import Store, open_store
+from tosca_cache.store import Store
 
 Digests = NDArray[np.uint8]
 FloatArray = NDArray[np.floating[Any]]
@@ -150,15 +150,6 @@ def check_store(model: Model, store: Store) -> None:
             where=store.path,
             remedy="extract the images as the model's card says, or learn another model",
         )
-
-
-def step_store(step: Step) -> Store | None:
-    """The store that a step learned from; None if there was none, or if it is not there any more, or another one."""
-    try:
-        store = None if step.store is None else open_store(step.store)
-        return store if store is not None and store.spec.digest() == step.fingerprint else None
-    except (StoreError, OSError, LookupError, ValueError):
-        return None
 
 
 def _file_digest(path: Path) -> Digests:

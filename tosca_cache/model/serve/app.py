@@ -45,7 +45,7 @@ def create_app(served: Served, limits: Limits, *, token: str | None = None, read
     state.photos = Counter("tosca_photos", "Photos: answered, unreadable, taught.", ["outcome"], registry=registry)
     for name, said, value in (
         ("tosca_photos_waiting", "Photos that wait for the backbone.", lambda: batcher.waiting),
-        ("tosca_classes", "Classes of the model.", lambda: len(served.current().model.class_names)),
+        ("tosca_classes", "Classes of the model.", lambda: len(served.current()[0].class_names)),
     ):
         Gauge(name, said, registry=registry).set_function(value)
     app.include_router(router)
@@ -76,9 +76,9 @@ async def predict(
 
     def answer() -> list[schemas.AnswerOut]:
         """What the model that is served at this moment says of each photo."""
-        version = state.served.current()
-        found = answers(version.model, names, encoded, top=top, threshold=threshold)
-        near = version.nearest.to(encoded.features, nearest)
+        model, training = state.served.current()
+        found = answers(model, names, encoded, top=top, threshold=threshold)
+        near = training.to(encoded.features, nearest)
         return [
             schemas.AnswerOut(**vars(one), is_novel=one.is_novel, nearest=beside if one.error is None else [])
             for one, beside in zip(found, near, strict=True)
@@ -94,14 +94,14 @@ async def predict(
 async def classes(request: Request) -> schemas.ClassesOut:
     """All classes with their photos and held-out accuracy, and what may be done."""
     state = request.app.state
-    version = await run_in_threadpool(state.served.current)
-    card, limits = version.model.card, state.limits
+    model, _ = await run_in_threadpool(state.served.current)
+    card, limits, accuracies = model.card, state.limits, await run_in_threadpool(model.class_accuracies)
     return schemas.ClassesOut(
         model=state.served.path.name,
         digest=card.digest,
         classes=[
             schemas.ClassOut(name=one.name, images=one.images, accuracy=accuracy)
-            for one, accuracy in zip(card.classes, version.accuracies, strict=True)
+            for one, accuracy in zip(card.classes, accuracies, strict=True)
         ],
         held_out_images=card.held_out.images,
         accuracy=card.held_out.accuracy,
@@ -123,10 +123,9 @@ async def learn(
     """
     state, name = _changeable(request), name.strip()
     data, encoded = await _encode(state, photos)
-    if encoded.errors:
-        unread = [{"path": photos[place].filename or "", "error": why} for place, why in sorted(encoded.errors.items())]
-        body = problem_body("nothing was learned: there are photos that cannot be read", "photos", "leave these out")
-        raise HTTPException(422, {**body, "photos": unread})  # type: ignore[arg-type]
+    for place, why in encoded.errors.items():
+        unread = f"nothing was learned: {photos[place].filename or f'photo {place + 1}'} cannot be read: {why}"
+        raise refusal(422, unread, "photos", "leave it out")
     model, taught = await run_in_threadpool(state.served.learn, name, data, encoded.features)
     count = sum((taught.new | taught.known).values())
     state.photos.labels("taught").inc(count)
@@ -147,10 +146,10 @@ async def forget(
 ) -> schemas.ForgetOut:
     """Forgets a class; `exact` says whether the model is as if it had never learned it."""
     served = _changeable(request).served
-    if name not in (await run_in_threadpool(served.current)).model.class_names:
+    if name not in (await run_in_threadpool(served.current))[0].class_names:
         raise refusal(404, f"the model knows no class {name!r}"[:200], "name", "see GET /classes for their names")
     exact = await run_in_threadpool(served.forget, name)
-    return schemas.ForgetOut(name=name, exact=exact, classes=len(served.current().model.class_names))
+    return schemas.ForgetOut(name=name, exact=exact, classes=len(served.current()[0].class_names))
 
 
 @router.post("/undo", summary="Take the last change back")
@@ -158,7 +157,7 @@ async def undo(request: Request) -> dict[str, int]:
     """Goes back to the version before the last change; how many classes there are then."""
     served = _changeable(request).served
     await run_in_threadpool(served.undo)
-    return {"classes": len(served.current().model.class_names)}
+    return {"classes": len(served.current()[0].class_names)}
 
 
 @router.get("/health", summary="Whether the server answers")
@@ -177,12 +176,7 @@ async def metrics(request: Request) -> Response:
 async def photo(request: Request, digest: Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]) -> Response:
     """A small JPEG of a photo that `nearest` has named, if the image is still there."""
     served: Served = request.app.state.served
-
-    def draw() -> bytes | None:
-        found = served.current().nearest.photos.get(digest)
-        return None if found is None else found.thumbnail(served.encoder.decoding)
-
-    data = await run_in_threadpool(draw)
+    data = await run_in_threadpool(lambda: served.current()[1].thumbnail(digest, served.encoder.decoding))
     if data is None:
         raise refusal(404, "this training photo is not there any more", "digest", "ask again")
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

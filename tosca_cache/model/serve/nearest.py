@@ -22,7 +22,8 @@ from tosca_cache.errors import DatasetError, StoreError
 from tosca_cache.files import read_limited
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.serve.schemas import Neighbour
-from tosca_cache.model.teaching import TRAIN, byte_digest, step_store
+from tosca_cache.model.teaching import TRAIN, byte_digest
+from tosca_cache.store import open_store
 
 MOST_ROWS = 100_000  # that are looked through; of more, evenly many of each stretch
 SIDE = 160  # pixels of a thumbnail
@@ -31,36 +32,16 @@ FILE_BYTES = 64 << 20
 FloatArray = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class TrainingPhoto:
-    """Where a photo that was taught lies: its path below a folder."""
+Place = tuple[Path, str]  # of a photo that was taught: a folder, and the path below it
 
-    folder: Path
-    path: str
-    digest: str
 
-    @property
-    def file(self) -> Path | None:
-        """The file, if it is there and within the folder."""
-        try:
-            folder, found = self.folder.resolve(strict=True), (self.folder / self.path).resolve(strict=True)
-        except (OSError, RuntimeError, ValueError):
-            return None
-        return found if found.is_relative_to(folder) and found.is_file() else None
-
-    def thumbnail(self, decoding: Decoding) -> bytes | None:
-        """A small JPEG of it; None if it is not there any more, or another one."""
-        file, target = self.file, io.BytesIO()
-        try:
-            data = None if file is None else read_limited(file, FILE_BYTES)
-            if data is None or byte_digest(data).tobytes().hex() != self.digest:
-                return None
-            picture = open_rgb(data, decoding)
-        except (OSError, DatasetError):
-            return None
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-        picture.save(target, "JPEG", quality=85)
-        return target.getvalue()
+def photo_file(place: Place) -> Path | None:
+    """The file of a photo, if it is there and within its folder."""
+    try:
+        folder, found = place[0].resolve(strict=True), place[0].joinpath(place[1]).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return found if found.is_relative_to(folder) and found.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,7 @@ class Nearest:
     features: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     labels: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
-    photos: dict[str, TrainingPhoto] = field(default_factory=dict)
+    photos: dict[str, Place] = field(default_factory=dict)
     key: bytes = b""
 
     @classmethod
@@ -86,13 +67,14 @@ class Nearest:
         key = repr([(step.store, step.fingerprint) for step in steps.values()]).encode() + taught.tobytes()
         if before is not None and before.key == key:
             return before
-        features, labels, digests, photos = [], list[str](), list[str](), dict[str, TrainingPhoto]()
+        features, labels, digests, photos = [], list[str](), list[str](), dict[str, Place]()
         names = {index: one.name for one in model.card.classes for index in one.indices}
         for number, step in steps.items():
             table = taught[taught["steps"] == number]
             rows = np.ascontiguousarray(table["rows"])
             with suppress(StoreError, OSError, LookupError, ValueError):  # it may be damaged, or gone by now
-                if (store := step_store(step)) is None:
+                store = open_store(str(step.store))
+                if store.spec.digest() != step.fingerprint:
                     continue
                 some, paths = store.features(TRAIN, rows=rows, views=0, pieces=model.learner.pieces), store.paths(TRAIN)
                 features.append(_unit(some[:, 0]))
@@ -104,7 +86,7 @@ class Nearest:
                 folder = Path(step.source).parent if is_list(Path(step.source)) else Path(step.source)
                 digests += mine
                 found = zip(rows.tolist(), mine, strict=True)
-                photos |= {digest: TrainingPhoto(folder, paths[row], digest) for row, digest in found}
+                photos |= {digest: (folder, paths[row]) for row, digest in found}
         together = np.concatenate(features) if features else np.empty((0, model.card.dim), np.float32)
         return cls(together, tuple(labels), tuple(digests), photos, key)
 
@@ -122,12 +104,24 @@ class Nearest:
             for row, chosen in zip(similar, places.tolist(), strict=True)
         ]
 
+    def thumbnail(self, digest: str, decoding: Decoding) -> bytes | None:
+        """A small JPEG of a photo; None if it is not there any more, or another one."""
+        file, target = photo_file(self.photos[digest]) if digest in self.photos else None, io.BytesIO()
+        try:
+            data = None if file is None else read_limited(file, FILE_BYTES)
+            if data is None or byte_digest(data).tobytes().hex() != digest:
+                return None
+            picture = open_rgb(data, decoding)
+        except (OSError, DatasetError):
+            return None
+        picture.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+        picture.save(target, "JPEG", quality=85)
+        return target.getvalue()
+
     def _neighbour(self, place: int, similarity: float) -> Neighbour:
         digest = self.digests[place]
-        there = digest in self.photos and self.photos[digest].file is not None
-        return Neighbour(
-            label=self.labels[place], similarity=float(similarity), photo=f"photos/{digest}" if there else None
-        )
+        photo = f"photos/{digest}" if digest in self.photos and photo_file(self.photos[digest]) else None
+        return Neighbour(label=self.labels[place], similarity=float(similarity), photo=photo)
 
 
 def _unit(features: NDArray[np.floating]) -> FloatArray:

@@ -5,20 +5,12 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 
-class Unreadable(BaseModel):
-    """A photo that cannot be read."""
-
-    path: str
-    error: str
-
-
 class Problem(BaseModel):
     """What every answer holds that is no success."""
 
     error: str = Field(description="What is wrong.")
     where: str | None = Field(None, description="The part of the request, or the file, that is concerned.")
     do: str | None = Field(None, description="What to do about it.")
-    photos: list[Unreadable] = Field([], description="The photos that cannot be read.")
 
 
 class Neighbour(BaseModel):

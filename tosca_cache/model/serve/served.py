@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +24,6 @@ MOST_NAME = 200  # bytes of a class's name
 Stamp = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Version:
-    """A model as it is at one time. accuracies: of each class on held-out photos, in percent, or None."""
-
-    model: Model
-    nearest: Nearest
-    accuracies: list[float | None]
-
-
 class Served:
     """A model in its folder, opened to be asked and changed by many threads.
 
@@ -52,10 +42,10 @@ class Served:
         self.encoder.max_pixels = max_pixels
         assert self.encoder.backbone  # loaded before anybody waits for it
         self._changing = threading.RLock()
-        self._version = _version(model, None)
+        self._version = model, Nearest.of(model)
 
-    def current(self) -> Version:
-        """The newest version, which another process may have written; the one before while this one is changing it.
+    def current(self) -> tuple[Model, Nearest]:
+        """The newest version, whoever has written it, and its training photos; the one before while it is being changed.
 
         Raises `ModelError` if that has another backbone, or cannot be read.
         """
@@ -85,11 +75,11 @@ class Served:
         digests = np.stack([byte_digest(photo) for photo in photos])
         kept = np.sort(np.unique(digests, axis=0, return_index=True)[1])
         rows = features[kept][:, None]
-        if (card := self.current().model.card).views:
+        if (card := self.current()[0].card).views:
             rows = self.encoder.with_views([photos[place] for place in kept], card.views, seed=card.tasks)
         lesson = Lesson(rows, [name] * len(kept), digests[kept], source="tosca serve")
         with self._changing:
-            model, taught = learn_lesson(self.path, self.current().model, lesson)
+            model, taught = learn_lesson(self.path, self.current()[0], lesson)
             if taught.new or taught.known:
                 self._take(model)
         return model, taught
@@ -119,7 +109,7 @@ class Served:
                 where=self.path,
                 remedy="start `tosca serve` anew",
             )
-        self._version, self._stamp = _version(model, self._version.nearest), stamp or self._stamp_now()
+        self._version, self._stamp = (model, Nearest.of(model, self._version[1])), stamp or self._stamp_now()
 
     def _stamp_now(self) -> Stamp:
         """What changes whenever a version is written; zeros for a run, which has no model of its own yet."""
@@ -128,7 +118,3 @@ class Served:
         except OSError:
             return 0, 0, 0
         return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _version(model: Model, nearest: Nearest | None) -> Version:
-    return Version(model, Nearest.of(model, nearest), model.class_accuracies())
