@@ -181,8 +181,6 @@ def _model(state: Tensors, path: Path, flow: str, backbone: BackboneCard | None,
     """A model whose learner has a state; raises `ModelError` for one that no learner can have."""
     try:
         d, h, s = (state[f"module.{name}"].shape[1] for name in ("norm_weight", "down_bias", "squeeze_weight"))
-        if LucaShape.from_ratios(d, d // h, d // s) != LucaShape(d, h, s):
-            raise ValueError(f"hidden sizes {h} and {s} are no {d} // ratio")
         if dim is not None and dim != d:
             raise ValueError(f"modules are for features of {d} numbers, and the backbone gives {dim}")
         settings = {"flow": flow, "mlp_ratio": d // h, "se_ratio": d // s}

@@ -36,7 +36,6 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 ROWS_AT_ONCE = 8192
 DEFAULT = "pool"
-FROM = ("source", "store", "fingerprint")  # of a lesson, for the history
 
 
 class Model(Shown):
@@ -108,9 +107,8 @@ class Model(Shown):
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
-        card = self.card
-        counts = {"classes": len(card.classes), "images": sum(one.images for one in card.classes), "dim": card.dim}
-        return {"method": card.learner.method, **counts, "held_out_accuracy": card.held_out.accuracy}
+        card, accuracy = self.card, self.card.held_out.accuracy
+        return {"method": card.learner.method, "classes": len(card.classes), "held_out_accuracy": accuracy}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -156,8 +154,9 @@ class Model(Shown):
         self._observe(lesson, indices, range(card.indices, card.indices + len(new)))
         classes = [one.model_copy(update={"images": one.images + known.get(one.name, 0)}) for one in card.classes]
         classes += [ClassCard(name=name, indices=[numbers[name]], images=count) for name, count in new.items()]
-        seconds, found = round(time.perf_counter() - begun, 3), {n: getattr(lesson, n) for n in FROM}
-        step = Step(what="learn", classes=list(images), images=len(indices), seconds=seconds, **found)
+        of = {name: getattr(lesson, name) for name in ("source", "store", "fingerprint")}
+        seconds = round(time.perf_counter() - begun, 3)
+        step = Step(what="learn", classes=list(images), images=len(indices), seconds=seconds, **of)
         self._changed(classes, step, indices=card.indices + len(new), tasks=card.tasks + 1)
         old, fresh = (self.held_out_accuracy(columns), self.held_out_accuracy(self.columns()[len(columns) :]))
         return Taught(new, known, time.perf_counter() - begun, before, old, fresh, lesson.left_out)
@@ -191,9 +190,8 @@ class Model(Shown):
     def scores(self, features: FloatArray) -> NDArray[np.float64]:
         """Scores of all classes for clean features [n, d], [n, C]."""
         if not self.card.classes:
-            raise ModelError(
-                "the model knows no class yet", where=self.path, remedy="teach it: tosca learn MODEL PHOTOS"
-            )
+            remedy = "teach it: tosca learn MODEL PHOTOS"
+            raise ModelError("the model knows no class yet", where=self.path, remedy=remedy)
         if features.ndim != 2 or features.shape[1] != self.card.dim:
             raise UsageError(
                 f"features of shape {list(features.shape)} are no rows of {self.card.dim} numbers",
@@ -213,15 +211,14 @@ class Model(Shown):
         if not forgotten:
             problem = f"the model knows no class {name!r}"[:200]
             raise UsageError(problem, where=self.path, remedy="see the names in its classes.txt")
-        (indices,), exact, begun = (one.indices for one in forgotten), True, time.perf_counter()
+        indices, exact, begun = forgotten[0].indices, True, time.perf_counter()
         for index in indices:
             exact &= self.learner.forget_class(index)
             if self.held_out is not None:
                 self.held_out.forget(index)
             self.novelty.forget(index)
         self.taught = self.taught[~np.isin(self.taught["indices"], indices)]
-        seconds = time.perf_counter() - begun
-        step = Step(what="forget", classes=[name], exact=exact, seconds=seconds)
+        step = Step(what="forget", classes=[name], exact=exact, seconds=time.perf_counter() - begun)
         self._changed([one for one in self.card.classes if one.name != name], step)
         return exact
 

@@ -110,8 +110,10 @@ def _clear_up(folder: Path) -> None:
         card, state = (folder / CARD).read_bytes(), (folder / STATE).read_bytes()
         if hashlib.sha256(state).hexdigest().encode() not in card:  # between two versions
             for name in reversed(FILES):  # the state last: until then they do not belong together
-                _link(saving / name, folder / f".{name}.tmp")
-                (folder / f".{name}.tmp").replace(folder / name)
+                temporary = folder / f".{name}.tmp"
+                _link(saving / name, temporary)
+                temporary.replace(folder / name)
+                temporary.unlink(missing_ok=True)  # a link to the same file is not moved
         elif card != (saving / CARD).read_bytes():
             shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
             saving.rename(folder / PREVIOUS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,9 +62,13 @@ def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = Non
         raise DatasetError(
             f"there are no {split} photos", where=path, remedy="give a folder with a folder for each class"
         )
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(_file_digest, files))
-    return Photos(dataset, np.stack(found))
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(lambda file: digests_of([file.read_bytes()]), files))
+    except OSError as error:
+        problem, remedy = f"a photo cannot be read: {error.strerror}", "replace or remove the file"
+        raise DatasetError(problem, where=error.filename, remedy=remedy) from error
+    return Photos(dataset, np.concatenate(found))
 
 
 def store_lesson(store: Store, split: str = "train", *, pieces: str = "last") -> Lesson:
@@ -81,10 +85,15 @@ def store_lesson(store: Store, split: str = "train", *, pieces: str = "last") ->
     )
 
 
+def digests_of(items: Iterable[bytes]) -> Digests:
+    """What tells photos (bytes of their files) or rows apart, [n, 16]."""
+    found = b"".join(hashlib.sha256(item).digest()[:DIGEST] for item in items)
+    return np.frombuffer(found, np.uint8).reshape(-1, DIGEST)
+
+
 def row_digests(features: FloatArray) -> Digests:
     """What tells rows [n, d] apart, [n, 16]."""
-    found = [byte_digest(np.ascontiguousarray(row).tobytes()) for row in features]
-    return np.stack(found) if found else np.empty((0, DIGEST), np.uint8)
+    return digests_of(np.ascontiguousarray(row).tobytes() for row in features)
 
 
 def backbone_card(backbone: Backbone, weights: Path | None, *, normalise: bool, decoding: Decoding) -> BackboneCard:
@@ -150,19 +159,3 @@ def check_store(model: Model, store: Store) -> None:
             where=store.path,
             remedy="extract the images as the model's card says, or learn another model",
         )
-
-
-def _file_digest(path: Path) -> Digests:
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").digest()[:DIGEST]
-    except OSError as error:
-        raise DatasetError(
-            f"a photo cannot be read: {error.strerror}", where=path, remedy="replace or remove the file"
-        ) from error
-    return np.frombuffer(found, np.uint8)
-
-
-def byte_digest(data: bytes) -> Digests:
-    """What tells a photo (the bytes of its file) or a row apart, [16]."""
-    return np.frombuffer(hashlib.sha256(data).digest()[:DIGEST], np.uint8)

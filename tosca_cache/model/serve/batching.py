@@ -64,8 +64,11 @@ class Batcher:
             if len(jobs) > 1:
                 for job in jobs:
                     await self._compute([job])
-            else:
-                jobs[0][1].set_exception(_understood(error))
+                return
+            if short_of_memory(error):
+                remedy = "send fewer or smaller photos at a time"
+                error = ToscaError("memory is not enough for these photos", where="photos", remedy=remedy)
+            jobs[0][1].set_exception(error)
             return
         self._seconds += _SMOOTHING * ((time.perf_counter() - begun) / len(photos) - self._seconds)
         start = 0
@@ -74,10 +77,3 @@ class Batcher:
             errors = {place - start: why for place, why in encoded.errors.items() if start <= place < stop}
             done.set_result(Encoded(encoded.features[start:stop], errors))
             start = stop
-
-
-def _understood(error: Exception) -> Exception:
-    if short_of_memory(error):
-        remedy = "send fewer or smaller photos at a time"
-        return ToscaError("memory is not enough for these photos", where="photos", remedy=remedy)
-    return error

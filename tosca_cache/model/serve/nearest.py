@@ -22,7 +22,7 @@ from tosca_cache.errors import DatasetError, StoreError
 from tosca_cache.files import read_limited
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.serve.schemas import Neighbour
-from tosca_cache.model.teaching import TRAIN, byte_digest
+from tosca_cache.model.teaching import TRAIN, digests_of
 from tosca_cache.store import open_store
 
 MOST_ROWS = 100_000  # that are looked through; of more, evenly many of each stretch
@@ -109,7 +109,7 @@ class Nearest:
         file, target = photo_file(self.photos[digest]) if digest in self.photos else None, io.BytesIO()
         try:
             data = None if file is None else read_limited(file, FILE_BYTES)
-            if data is None or byte_digest(data).tobytes().hex() != digest:
+            if data is None or digests_of([data]).tobytes().hex() != digest:
                 return None
             picture = open_rgb(data, decoding)
         except (OSError, DatasetError):

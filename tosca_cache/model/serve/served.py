@@ -17,7 +17,7 @@ from tosca_cache.model.records import Lesson, Taught
 from tosca_cache.model.saved import model_folder, open_model, save_model
 from tosca_cache.model.serve.nearest import Nearest
 from tosca_cache.model.session import encoder_of, learn_lesson
-from tosca_cache.model.teaching import byte_digest
+from tosca_cache.model.teaching import digests_of
 from tosca_cache.names import name_problem
 
 MOST_NAME = 200  # bytes of a class's name
@@ -72,7 +72,7 @@ class Served:
         """
         if problem := name_problem(name, MOST_NAME):
             raise UsageError(f"a class cannot be called so: {problem}", where="name", remedy="give a plain name")
-        digests = np.stack([byte_digest(photo) for photo in photos])
+        digests = digests_of(photos)
         kept = np.sort(np.unique(digests, axis=0, return_index=True)[1])
         rows = features[kept][:, None]
         if (card := self.current()[0].card).views:
