@@ -2,20 +2,14 @@
 
 import json
 import shutil
-import signal
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from campaign import times
-from commands import Command
 from commands import tosca as tosca_command
 from model.lessons import rows
 from photos import paint
 from PIL import Image
-from steps import Fault, death, watched
 
 import tosca_cache as tosca
 from tosca_cache.model.classifier import Model
@@ -191,42 +185,3 @@ def test_a_run_is_a_model():
     assert taught.held_out.learner is not taught.learner
     assert taught.learner.classifier.counts.sum() == len(features) + more.rows("train")  # each row once
     run("undo", made, code=1)
-
-
-UNTIL_ITS_END, KEPT = ExitStack(), ("model.json", "state.safetensors", "classes.txt", "README.md")
-
-
-def die_before(number):
-    """For `before`: the process is killed before one of its steps below the working directory."""
-    UNTIL_ITS_END.enter_context(watched(Path.cwd(), death(number)))
-
-
-@pytest.mark.campaign
-def test_killed_while_teaching_the_model_opens_as_before_or_after(tmp_path):
-    features, _ = rows(range(4), 8, 0)
-    labels = np.repeat(range(4), 8)
-    root = tmp_path / "cache"
-    old, new = (
-        tosca.import_features(features[part, 0], labels[part] % 2, dataset=name, test_fraction=0.2, root=root)
-        for name, part in (("old", labels < 2), ("new", labels >= 2))
-    )
-    learn("--store", old.path, "--method", "lda")
-    first = Model.open("shelf.tosca")
-    shutil.copytree("shelf.tosca", "start.tosca")
-    seen, counted = set(), Fault()
-    with watched(tmp_path, counted):
-        learn("--store", new.path, "--again")
-    for number in range(0, len(counted.steps), times(len(counted.steps) // 4, 1)):
-        shutil.rmtree("shelf.tosca")
-        shutil.copytree("start.tosca", "shelf.tosca")
-        command = Command("learn", "shelf.tosca", "--store", new.path, "--again", before=partial(die_before, number))
-        assert command.wait() == -signal.SIGKILL
-        found = Model.open("shelf.tosca")
-        images = sum(one.images for one in found.card.classes)
-        seen.add(images)
-        if images == 12:
-            np.testing.assert_array_equal(found.scores(features[:, 0]), first.scores(features[:, 0]))
-        assert "learned in" in learn("--store", new.path, "--again")  # the next one goes on from there
-        assert {path.name for path in Path("shelf.tosca").iterdir()} == {*KEPT, ".previous"}
-        assert sum(one.images for one in Model.open("shelf.tosca").card.classes) == images + 12
-    assert seen == {12, 24}

@@ -20,7 +20,7 @@ from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.learners.files import FILE, load_learner
 from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, parse_card
 from tosca_cache.model.classifier import Model
-from tosca_cache.model.folder import CARD, CLASSES, README, STATE, read_version, write_version
+from tosca_cache.model.folder import BACKBONE, CARD, CLASSES, FILES, README, STATE, read_version, write_version
 from tosca_cache.model.held_out import HeldOut
 from tosca_cache.model.records import TAUGHT, taught_rows
 from tosca_cache.model.teaching import store_backbone, store_lesson
@@ -45,7 +45,12 @@ def is_model(path: Path) -> bool:
     """Whether a model is there, or a run; raises `ModelError` for anything else that is in the way."""
     if any((path / name).exists() for name in (CARD, METRICS, FILE)):
         return True
-    if path.exists() and (not path.is_dir() or any(not one.name.startswith(".") for one in path.iterdir())):
+    there = {one.name for one in path.iterdir() if not one.name.startswith(".")} if path.is_dir() else {path.name}
+    begun = bool(there & {STATE, BACKBONE}) and there <= {
+        *FILES,
+        BACKBONE,
+    }  # a first version that was not written whole
+    if path.exists() and there and not begun:
         raise ModelError("this is no model, and it is in the way of one", where=path, remedy="give another path")
     return False
 

@@ -7,18 +7,15 @@ import re
 import shutil
 import signal
 import socket
-import sys
 import threading
 from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
 
 import httpx2
 import pytest
 from campaign import times
 from commands import HANGS, Command, tosca
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from model.serve.conftest import encoding, upload
 from photos import photo
@@ -251,13 +248,8 @@ def test_the_page_and_the_docs_need_no_other_server(model, client_of):
     with client_of(model) as client:
         page = client.get("/")
         assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-        static = Path(sys.modules["tosca_cache.model.serve.app"].STATIC)
-        for path in static.iterdir():
-            text = path.read_text(encoding="utf-8")
-            assert not re.findall(r"(?:https?:)?//(?!www\.w3\.org/2000/svg)[a-z0-9]+\.[a-z]", text), path
-            assert "innerHTML" not in text
-            assert client.get(f"/static/{path.name}").status_code == 200
-        assert client.get("/docs").status_code == 200
+        for path in ("/docs", "/static/page.js"):
+            assert client.get(path).status_code == 200
         operations = {"/predict", "/classes", "/learn", "/classes/{name}", "/undo", "/health", "/metrics"}
         assert operations <= set(client.get("/openapi.json").json()["paths"])
 
@@ -309,21 +301,17 @@ def test_killed_while_teaching_the_model_is_as_before_or_after(trained, tmp_path
     assert seen == sorted(seen) and set(seen) == {3, 4}
 
 
-KINDS = ("multipart/form-data; boundary=x", "multipart/form-data; boundary=", "multipart/form-data", "application/json")
-
-
 @pytest.mark.campaign
 def test_fuzzed_requests_are_never_a_fault_of_the_server(model, http_of):
-    """Bodies, parameters and paths that the schema allows and that it does not, by schemathesis; then bodies of our own."""
+    """Bodies, parameters and paths that the schema allows and that it does not, by schemathesis."""
     import schemathesis
 
     how = {"suppress_health_check": list(HealthCheck), "deadline": None, "database": None}
-    few, many = (settings(max_examples=number, **how) for number in (times(5, 200), times(20, 1000)))
     with http_of(model, bytes=200_000) as client:
         address = str(client.base_url)
 
         def fuzz(strategy):
-            @few
+            @settings(max_examples=times(5, 200), **how)
             @given(case=strategy)
             def ask(case):
                 reply = case.call(base_url=address)
@@ -336,18 +324,6 @@ def test_fuzzed_requests_are_never_a_fault_of_the_server(model, http_of):
             for mode in schemathesis.GenerationMode:
                 with suppress(Unsatisfiable):  # an operation without arguments cannot be asked wrongly
                     fuzz(result.ok().as_strategy(generation_mode=mode))
-
-        @many
-        @given(body=st.binary(max_size=400), cut=st.integers(0, 300), kind=st.sampled_from(KINDS))
-        def raw(body, cut, kind):
-            head = b'--x\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\n'
-            form = head + body + b"\r\n--x--\r\n"
-            for sent in (body, form, form[:cut]):
-                for path in ("predict", "learn"):
-                    reply = client.post(path, content=sent, headers={"Content-Type": kind})
-                    assert reply.status_code < 500, (sent, reply.text)
-
-        raw()
         assert client.get("health").status_code == 200
 
 
