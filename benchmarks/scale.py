@@ -1,16 +1,18 @@
-"""How time and memory of stage two grow with the store: seconds and peak memory by stage, and what ImageNet would take.
+"""How time and memory of stage two grow with rows, classes and tasks; what ImageNet would take; which stage breaks first.
 
-Measures: synthetic float16 stores of 768 numbers, of growing numbers of classes with a number of rows each, rows in no
-order, made by import in a folder that is removed afterwards; and every stage of stage two in a process of its own, each
-over all tasks with the evaluation after every task: `read` (one pass over every task's rows), `simplecil`, `pool`, `ranpac`
-and `tosca`. Features stay in the store in all of them (`load_splits(most=0)`), as those of a store do that is larger than
-a quarter of the free memory. Seconds begin when the process has imported what it needs; memory is the peak of the process,
-less what it was then.
-Against: the exponents of rows that they grow by, fitted to the sizes measured; and from these what ImageNet-1k (1,281,167
-rows) and ImageNet-21k (14,197,122 rows) would take; from the third size on that is said before a size is run. The number of
-tasks stays, so tasks grow as the store does. Target: memory that does not grow with the rows of earlier tasks.
+Measures: synthetic float16 stores of 768 numbers, rows in no order, made by import in a folder that is removed afterwards;
+and every stage of stage two in a process of its own, each over all tasks with the evaluation after every task: `read` (one
+pass over every task's rows), `simplecil`, `pool`, `ranpac` and `tosca`. Features stay in the store in all of them
+(`load_splits(most=0)`), as those of a store do that is larger than a quarter of the free memory. The first of --classes,
+--rows and --tasks is where it begins; each other value stands alone beside the first of the other two. Seconds begin when
+the process has imported what it needs; memory is the peak of the process, less what it was then.
+Against: the exponents of value ~ rows^a classes^b tasks^c, by least squares of the logarithms; from these, what
+ImageNet-1k (1,000 classes of 1,281 rows) and ImageNet-21k (21,841 of 650) in 100 tasks would take, and at how many classes
+of as many rows a stage needs more memory than this machine has, or more than --hours. Target: memory that does not grow
+with the rows of earlier tasks.
 
-    python benchmarks/scale.py --folder /tmp/scale [--classes 100,200,400] [--rows 50] [--views 0] [--stages read,pool]
+    python benchmarks/scale.py --folder /tmp/scale [--classes 100,200,400] [--rows 50,100] [--tasks 20,10] [--views 0]
+    python benchmarks/scale.py --folder /tmp/scale --classes 1000 --rows 1281 --tasks 100 --stages pool,ranpac
 """
 
 from __future__ import annotations
@@ -21,8 +23,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +35,7 @@ from common import report
 
 import tosca_cache as tosca
 from tosca_cache.config import Settings
+from tosca_cache.devices import total_memory
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.store import open_store
@@ -38,8 +44,18 @@ from tosca_cache.train.engines import choose_engine
 
 DIM, TEST_ROWS = 768, 5  # test rows of each class
 STAGES = ("read", "simplecil", "pool", "ranpac", "tosca")
-IMAGENET = {"ImageNet-1k": 1_281_167, "ImageNet-21k": 14_197_122}
 MIB = 1 << 20
+
+
+class Size(NamedTuple):
+    """Classes, train rows of each, and tasks that they come in."""
+
+    classes: int
+    rows: int
+    tasks: int
+
+
+IMAGENET = {"ImageNet-1k": Size(1000, 1281, 100), "ImageNet-21k": Size(21_841, 650, 100)}
 
 
 def make_store(folder: Path, classes: int, rows: int, views: int) -> Path:
@@ -105,80 +121,115 @@ def in_a_fresh_process(path: Path, stage: str, tasks: int, epochs: int) -> dict[
     return found
 
 
-def exponent(sizes: list[int], values: list[float]) -> tuple[float, float]:
-    """(a, b) of value = a size^b by least squares of the logarithms."""
-    b, log_a = np.polyfit(np.log(sizes), np.log(np.maximum(values, 1e-3)), 1)
-    return float(np.exp(log_a)), float(b)
+def exponents(sizes: list[Size], values: list[float]) -> dict[str, float] | None:
+    """Of value = scale rows^a classes^b tasks^c; rows are those of all classes. None where an axis does not vary."""
+    if any(len({size[axis] for size in sizes}) < 2 for axis in range(3)):
+        return None
+    x = np.log([[np.e, size.rows * size.classes, size.classes, size.tasks] for size in sizes])
+    found = np.linalg.lstsq(x, np.log(np.maximum(values, 1e-3)), rcond=None)[0]
+    return dict(zip(("scale", "rows", "classes", "tasks"), map(float, (np.exp(found[0]), *found[1:])), strict=True))
 
 
-def said(stage: str, sizes: list[int], found: list[dict[str, float]]) -> tuple[dict[str, float], str]:
-    """Exponents of one stage, what ImageNet would take by them, and both in a line."""
-    figures, words = {}, []
-    for what in ("seconds", "MiB"):
-        a, b = exponent(sizes, [one[what] - one.get("MiB before", 0) * (what == "MiB") for one in found])
-        figures[f"exponent of {what}"] = b
-        words.append(f"{what} ~ rows^{b:.2f}")
-        for name, rows in IMAGENET.items():
-            figures[f"{what}, {name}"] = a * rows**b
-            words.append(f"{name} {a * rows**b:,.0f} {'s' if what == 'seconds' else 'MiB'}")
-    return figures, f"{stage:>10}: " + ", ".join(words)
+def expected(found: dict[str, float], size: Size) -> float:
+    """What a stage takes at a size, by its exponents."""
+    rows = size.rows * size.classes
+    return found["scale"] * rows ** found["rows"] * size.classes ** found["classes"] * size.tasks ** found["tasks"]
+
+
+def breaks(found: dict[str, float], most: float) -> float:
+    """At how many classes a stage takes `most`, with rows and tasks of ImageNet-21k; infinity if it never does."""
+    power = found["rows"] + found["classes"]
+    one = expected(found, IMAGENET["ImageNet-21k"]._replace(classes=1))
+    return (most / one) ** (1 / power) if power > 0.01 else np.inf
+
+
+def said(stage: str, sizes: list[Size], measured: list[dict[str, float]], hours: float) -> tuple[dict[str, Any], str]:
+    """Exponents of one stage, what ImageNet would take by them, where it breaks, and all of it in lines."""
+    figures: dict[str, Any] = {}
+    lines = []
+    limits = {"seconds": 3600 * hours, "MiB": total_memory(torch.device("cpu")) / MIB}
+    for what, most in limits.items():
+        found = exponents(sizes, [one[what] - one["MiB before"] * (what == "MiB") for one in measured])
+        if found is None:
+            continue
+        guesses = {name: expected(found, size) for name, size in IMAGENET.items()}
+        guesses["breaks at classes"] = breaks(found, most)
+        figures[what] = {"exponents": found} | guesses
+        powers = ", ".join(f"{axis}^{found[axis]:.2f}" for axis in ("rows", "classes", "tasks"))
+        taken = ", ".join(f"{name} {guesses[name]:,.0f}" for name in IMAGENET)
+        lines.append(
+            f"{stage:>10}: {what:7} ~ {powers}; {taken}; {most:,.0f} at {guesses['breaks at classes']:,.0f} classes"
+        )
+    return figures, "\n".join(lines)
+
+
+def sizes_of(arguments: argparse.Namespace) -> list[Size]:
+    """The first of every list, then each other value alone beside the first ones."""
+    axes = [[int(value) for value in text.split(",")] for text in (arguments.classes, arguments.rows, arguments.tasks)]
+    first = [values[0] for values in axes]
+    others = [
+        Size(*first[:axis], value, *first[axis + 1 :]) for axis in (2, 1, 0) for value in axes[axis][1:]
+    ]  # those that need no other store come first
+    return [Size(*first), *others]
+
+
+@contextmanager
+def stored(folder: Path | None, size: Size, views: int) -> Iterator[tuple[Path, dict[str, float]]]:
+    """A store of that size, and what its import took; removed at the end."""
+    need = size.classes * size.rows * (1 + views) * DIM * 2
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tosca-scale-", dir=folder, ignore_cleanup_errors=True) as name:
+        free = shutil.disk_usage(name).free
+        if 2.2 * need > free:
+            raise SystemExit(f"{size} needs {2.2 * need / MIB:,.0f} MiB on disk, {free / MIB:,.0f} are free")
+        before, start = _peak(), perf_counter()
+        path = make_store(Path(name), size.classes, size.rows, views)
+        yield path, {"seconds": perf_counter() - start, "MiB": _peak(), "MiB before": before}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--folder", type=Path, help="where the stores are made and removed; a folder for temporary files"
-    )
-    parser.add_argument("--classes", default="100,200,400", help="numbers of classes, ascending")
-    parser.add_argument("--rows", type=int, default=50, help="train rows of each class")
+    parser.add_argument("--folder", type=Path, help="where stores are made; a folder for temporary files by default")
+    parser.add_argument("--classes", default="100,200,400", help="numbers of classes")
+    parser.add_argument("--rows", default="50,100", help="numbers of train rows of each class")
+    parser.add_argument("--tasks", default="20,10", help="numbers of tasks")
     parser.add_argument("--views", type=int, default=0)
-    parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--hours", type=float, default=24.0, help="what is too long")
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     stages = arguments.stages.split(",")
     if arguments.once:
-        print(json.dumps(once(arguments.once, stages[0], arguments.tasks, arguments.epochs)))
+        print(json.dumps(once(arguments.once, stages[0], int(arguments.tasks), arguments.epochs)))
         return
-    found: dict[str, list[dict[str, float]]] = {stage: [] for stage in ("import", *stages)}
-    sizes = []
-    for classes in map(int, arguments.classes.split(",")):
-        rows = classes * arguments.rows
-        if len(sizes) > 1:
-            print("\n".join(["expected of what has been measured:", *_lines(found, sizes)]), flush=True)
-        sizes.append(rows)
-        need = rows * (1 + arguments.views) * DIM * 2
-        if arguments.folder is not None:
-            arguments.folder.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="tosca-scale-", dir=arguments.folder))
-        try:
-            free = shutil.disk_usage(folder).free
-            if 2.2 * need > free:
-                raise SystemExit(
-                    f"{classes} classes need {2.2 * need / MIB:,.0f} MiB on disk, {free / MIB:,.0f} are free"
-                )
-            before, start = _peak(), perf_counter()
-            path = make_store(folder, classes, arguments.rows, arguments.views)
-            found["import"].append({"seconds": perf_counter() - start, "MiB": _peak(), "MiB before": before})
-            print(f"{classes:>6} classes, {rows:>8} rows: import {found['import'][-1]['seconds']:.1f} s", flush=True)
+    sizes = sizes_of(arguments)
+    found: dict[str, list[dict[str, float]]] = {stage: [] for stage in stages}
+    imports = []
+    for size in sizes:
+        with stored(arguments.folder, size, arguments.views) as (path, taken):
+            imports.append(taken)
+            print(f"{size.classes} classes of {size.rows} rows, {size.tasks} tasks: import {taken['seconds']:.1f} s")
             for stage in stages:
-                found[stage].append(in_a_fresh_process(path, stage, arguments.tasks, arguments.epochs))
-                one = found[stage][-1]
+                one = in_a_fresh_process(path, stage, size.tasks, arguments.epochs)
+                found[stage].append(one)
                 print(f"{stage:>17} {one['seconds']:9.2f} s {one['MiB']:9.0f} MiB", flush=True)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    figures = {stage: {"measured": values} for stage, values in found.items()}
-    for stage, values in found.items():
-        if len(sizes) > 1:
-            figures[stage] |= said(stage, sizes, values)[0]
-    facts = {"rows": sizes, "classes": arguments.classes, "views": arguments.views, "tasks": arguments.tasks}
-    facts |= {"dim": DIM, "epochs": arguments.epochs, "threads": torch.get_num_threads()}
-    report("scale", facts, figures, _lines(found, sizes) if len(sizes) > 1 else [])
+    fitted = {stage: said(stage, sizes, values, arguments.hours) for stage, values in found.items()}
+    figures = {stage: {"measured": found[stage]} | fitted[stage][0] for stage in stages}
+    facts = {"classes, rows of each, tasks": sizes, "views": arguments.views, "dim": DIM, "epochs": arguments.epochs}
+    facts |= {"threads": torch.get_num_threads(), "hours": arguments.hours}
+    lines = [line for _, line in fitted.values() if line]
+    limits = [(one["breaks at classes"], stage, what) for stage in stages for what, one in fitted[stage][0].items()]
+    if limits:
+        lines.append("first to break: {1}, by {2}, at {0:,.0f} classes".format(*min(limits)))
+    report(name_of(arguments), facts, figures | {"import": imports}, lines)
 
 
-def _lines(found: dict[str, list[dict[str, float]]], sizes: list[int]) -> list[str]:
-    return [said(stage, sizes[: len(values)], values)[1] for stage, values in found.items() if len(values) > 1]
+def name_of(arguments: argparse.Namespace) -> str:
+    """Of the file of results: views and a single size have one of their own."""
+    single = "" if "," in arguments.classes else f"_{arguments.classes}"
+    return f"scale{single}" + (f"_{arguments.views}_views" if arguments.views else "")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.recursive import RecursiveRidge
-from tosca_cache.closed_form.ridge import Ridge, solve
+from tosca_cache.closed_form.ridge import LAMBDAS, Ridge, best_lambda, solve, solve_in_subspace
 
 
 def rows(seed, classes, each, dim):
@@ -111,3 +111,35 @@ def test_a_state_stays_as_it_is_whoever_learns_on(make):
         one.observe(rows[:7] + 1, labels[:7], 4)
     assert state.keys() == kept.keys() and all(torch.equal(state[name], kept[name]) for name in kept)
     assert torch.equal(giver.scores(rows), taker.scores(rows))
+
+
+@settings(max_examples=12, deadline=None)
+@given(least=st.integers(-2, 6), most=st.integers(6, 11), classes=st.integers(1, 2), seed=st.integers(0, 10**6))
+def test_solutions_of_few_factors_are_those_of_a_factor_each(least, most, classes, seed):
+    """Whatever the eigenvalues: evenly spaced in their logarithm, from 10^least to 10^most."""
+    generator = torch.Generator().manual_seed(seed)
+    size = 420
+    vectors = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
+    values = torch.logspace(least, most, size, dtype=torch.float64)
+    A = vectors * values @ vectors.T
+    B = torch.randn(size, classes, generator=generator, dtype=torch.float64)
+    for lam, x in zip(LAMBDAS, solve_in_subspace((A + A.T) / 2, B), strict=True):
+        assert x is not None
+        exact = vectors @ ((vectors.T @ B) / (values + lam).unsqueeze(1))
+        assert float((B - A @ x - lam * x).norm() / B.norm()) < 2e-5
+        off = (x - exact).square().sum(0) * lam + ((A @ (x - exact)) * (x - exact)).sum(0)
+        assert float(off.max()) < 1e-8 * float((exact * B).sum(0).min())
+
+
+def test_lambda_of_shared_factors_is_that_of_a_factor_each(monkeypatch):
+    """Rows of fewer and of more features than there are, those of a class whose rows are all the same among them."""
+    for seed, each, size in ((0, 30, 200), (1, 120, 200), (2, 83, 200), (3, 60, 420)):
+        x, labels = rows(seed, 3, each, 20)
+        x[labels == 2] = x[2].clone()
+        h = RandomFeatures(size, seed=seed).apply(x)
+        y = torch.nn.functional.one_hot(labels, 3).double()
+        found = best_lambda(h, y)
+        with monkeypatch.context() as patch:
+            patch.setattr("tosca_cache.closed_form.ridge.LARGE", 0)
+            patch.setattr("tosca_cache.closed_form.ridge.DEPTH", 3)
+            assert best_lambda(h, y) == found

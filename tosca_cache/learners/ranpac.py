@@ -2,10 +2,11 @@
 
 Lambda is chosen at each task from that task's rows alone, as in the official code: four fifths of them, rounded down, are
 fitted, in an order drawn from the seed (there that of a shuffled loader). Sums and solution are in single precision as
-there, `precision="float64"` excepted; the errors of the split are computed in float64, there in float32. What differs: the
-sums are kept as square roots of Gram matrices while rows are fewer than features (`closed_form.random_ridge`), which
-changes nothing but rounding, and a lambda too small to solve for is raised until it is not. Phase 1 is
-`tosca adapt`: on a frozen store there is none, on an adapted one this is the whole of it.
+there, `precision="float64"` excepted; the errors of the split are computed in float64, there in float32, and in systems
+of 4,096 equations and more up to a residual of 1e-6 (`closed_form.ridge.solve_in_subspace`). What differs: the sums are
+kept as square roots of Gram matrices while rows are fewer than features (`closed_form.random_ridge`), which changes
+nothing but rounding, and a lambda too small to solve for is raised until it is not. Phase 1 is `tosca adapt`: on a
+frozen store there is none, on an adapted one this is the whole of it.
 
 `layup`: LayUP (TMLR 2024): ridge regression on the [CLS] tokens of several blocks, side by side.
 
