@@ -171,7 +171,7 @@ def _state(parts: Sequence[Tensors], path: Path, note: Callable[[str], None]) ->
     try:
         stacked = {f"module.{name}": torch.stack([part[name] for part in modules]) for name in Luca._fields}
     except RuntimeError as error:
-        raise _several("modules have several shapes", path) from error
+        raise _unknown("the files are no tasks of one model: modules have several shapes", path) from error
     blocks = torch.tensor(list(pairwise([0, *stops])))
     sigma = head["sigma"].reshape(1) if "sigma" in head else torch.ones(1)
     return stacked | {"prototypes": head["weight"], "sigma": sigma, "blocks": blocks}
@@ -188,7 +188,7 @@ def _model(state: Tensors, path: Path, flow: str, backbone: BackboneCard | None,
         model = Model.create(d, method="tosca", settings=settings, backbone=backbone, dtype=dtype, device=device)
         model.learner.load_state(state)
     except (ValueError, ZeroDivisionError) as error:
-        raise _several(str(error), path) from error
+        raise _unknown(f"the files are no tasks of one model: {error}", path) from error
     return model
 
 
@@ -203,11 +203,6 @@ def _names(file: Path, rows: int) -> list[str]:
     return names
 
 
-def _several(why: str, path: Path) -> ModelError:
-    remedy = "give the files of one run, in order"
-    return ModelError(f"the files are no tasks of one model: {why}", where=path, remedy=remedy)
-
-
 def _unknown(problem: str, path: Path) -> ModelError:
-    remedy = "give the state dict of a LuCA module a file; the head may have one of its own"
+    remedy = "give the state dicts of the LuCA modules of one run, a file each; the head may have one of its own"
     return ModelError(problem, where=path, remedy=remedy)

@@ -107,14 +107,13 @@ def _clear_up(folder: Path) -> None:
     for left in folder.glob(".*.tmp*"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     if (saving / CARD).exists():
-        card, state = (folder / CARD).read_bytes(), (folder / STATE).read_bytes()
-        if hashlib.sha256(state).hexdigest().encode() not in card:  # between two versions
-            for name in reversed(FILES):  # the state last: until then they do not belong together
+        if (folder / CARD).read_bytes() == (saving / CARD).read_bytes():  # the newer one is not complete
+            for name in reversed(FILES):  # the state last: until then it may not be that of the card
                 temporary = folder / f".{name}.tmp"
                 _link(saving / name, temporary)
                 temporary.replace(folder / name)
                 temporary.unlink(missing_ok=True)  # a link to the same file is not moved
-        elif card != (saving / CARD).read_bytes():
+        else:
             shutil.rmtree(folder / PREVIOUS, ignore_errors=True)
             saving.rename(folder / PREVIOUS)
         sync(folder)
@@ -126,3 +125,4 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # a file system without links
         shutil.copyfile(source, target)
+        sync(target)

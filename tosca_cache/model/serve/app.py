@@ -11,7 +11,7 @@ from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Counter, Gauge, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -25,7 +25,6 @@ from tosca_cache.model.serve.served import Served
 
 STATIC = Path(__file__).parent / "static"
 MOST_TOP, MOST_NEAREST = 1000, 20
-METRICS = "text/plain; version=0.0.4; charset=utf-8"
 Photos = Annotated[list[UploadFile], File(description="One or many image files.")]
 
 
@@ -39,9 +38,8 @@ def create_app(served: Served, limits: Limits, *, token: str | None = None, read
         redoc_url=None,
     )
     state, registry, batcher = app.state, CollectorRegistry(), Batcher(served.encoder.encode, limits.waiting)
-    state.served, state.limits, state.read_only, state.batcher, state.registry = (
-        *(served, limits, read_only, batcher, registry),
-    )
+    state.served, state.limits, state.read_only = served, limits, read_only
+    state.batcher, state.registry = batcher, registry
     state.photos = Counter("tosca_photos", "Photos: answered, unreadable, taught.", ["outcome"], registry=registry)
     for name, said, value in (
         ("tosca_photos_waiting", "Photos that wait for the backbone.", lambda: batcher.waiting),
@@ -134,9 +132,7 @@ async def learn(
         new=bool(taught.new),
         taught=count,
         left_out=len(photos) - count,
-        seconds=taught.seconds,
         classes=len(model.class_names),
-        accuracy=model.card.held_out.accuracy,
     )
 
 
@@ -169,7 +165,9 @@ async def health() -> dict[str, str]:
 @router.get("/metrics", summary="Counters for Prometheus", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Requests, photos and the queue, as Prometheus reads them."""
-    return Response(await run_in_threadpool(generate_latest, request.app.state.registry), media_type=METRICS)
+    return Response(
+        await run_in_threadpool(generate_latest, request.app.state.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4
+    )
 
 
 @router.get("/photos/{digest}", summary="A thumbnail of a training photo", response_class=Response)

@@ -70,9 +70,7 @@ class LearnOut(BaseModel):
     new: bool = Field(description="Whether the class is new.")
     taught: int = Field(description="Photos that were learned.")
     left_out: int = Field(description="Photos that had been learned before.")
-    seconds: float
     classes: int
-    accuracy: float | None
 
 
 class ForgetOut(BaseModel):
