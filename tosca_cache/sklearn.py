@@ -122,7 +122,8 @@ class FeatureClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not hasattr(self, "model_"):
             self.model_ = self._fresh(rows.shape[1], labels.dtype.kind)
         names = [str(label) for label in labels.tolist()]
-        self.model_.learn(Lesson(np.array(rows[:, None], FLOAT), names, np.zeros((len(rows), DIGEST), np.uint8)))
+        lesson = Lesson(np.array(rows[:, None], FLOAT), names, np.zeros((len(rows), DIGEST), np.uint8))
+        self.model_.learn(lesson, again=True)
         self.classes_ = unique_labels(known, labels) if len(known) else unique_labels(labels)
         return self
 

@@ -147,7 +147,7 @@ def test_probabilities_are_probabilities_whatever_the_scale_of_the_scores(count,
 def test_undo_goes_back_one_step(tmp_path):
     model = taught("lda", lesson([0, 1]))
     digests = np.concatenate([lesson([0, 1]).digests[[0, 1, 19]], lesson([1], seed=5).digests[:1]])
-    assert model.known_as(digests) == ["class 0", "class 0", "class 1", None], "what it knows is told by the photo"
+    assert model.knows(digests).tolist() == [True, True, True, False], "what it knows is told by the photo"
     model.save(tmp_path / "m")
     with pytest.raises(ModelError, match="nothing to undo"):
         undo_version(tmp_path / "m")

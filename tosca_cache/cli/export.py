@@ -17,8 +17,6 @@ from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.model.card import BackboneCard
-    from tosca_cache.model.export import Exported
-    from tosca_cache.model.export_samples import Sample
 
 PUBLISHED = "cifar224"  # a dataset of the published code, whose inputs are not normalised
 
@@ -37,9 +35,6 @@ def export(
         Path | None, typer.Option(help="Photos to check the file on.", show_default="those learned", metavar="DIR")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="A store to check it on, with --features-only.")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the backbone in the file: fp32, bf16 or fp16.", show_default="the model's")
-    ] = None,
     weights: Weights = None,
     device: Device = "auto",
     plugin: Plugins = None,
@@ -47,7 +42,7 @@ def export(
     """Write a model as one graph for other programs: pixels (or features) in, calibrated probabilities out.
 
     Each file is run on photos before it gets its name; the largest difference to the model's own probabilities is printed.
-    More than 1e-4 is an error (1e-3 where the backbone computes in half precision).
+    More than 1e-4 is an error (1e-3 where the backbone computes in half precision). For ONNX it computes in float32.
     """
     from tosca_cache.model.checkpoints import write_checkpoints
     from tosca_cache.model.export import export_model
@@ -58,8 +53,8 @@ def export(
         raise UsageError("say what to write", where="tosca export", remedy=remedy)
     if store is not None and not features_only:
         raise UsageError("a store has no photos", where="--store", remedy="give --photos DIR, or --features-only")
-    if (precision is not None or photos is not None) and features_only:
-        raise UsageError("there is no backbone in the file", where="--precision, --photos", remedy="leave them out")
+    if photos is not None and features_only:
+        raise UsageError("there is no backbone in the file", where="--photos", remedy="leave it out")
     import_plugins(plugin)
     opened = open_model(model, device=device)
     if checkpoint is not None:
@@ -69,26 +64,16 @@ def export(
         echo(f"  tosca import-checkpoint NEW.tosca {shown}/*.pth --classes {shown}/classes.txt --flow {flow}")
     if onnx is None and pt2 is None:
         return
-    sample, written = export_model(
-        opened,
-        onnx=onnx,
-        pt2=pt2,
-        features_only=features_only,
-        photos=photos,
-        store=store,
-        weights=weights,
-        precision=precision,
+    written, half = export_model(
+        opened, onnx=onnx, pt2=pt2, features_only=features_only, photos=photos, store=store, weights=weights
     )
-    _say(sample, written, "rows of features" if features_only else "photos", len(opened.class_names))
-
-
-def _say(sample: Sample, written: list[Exported], what: str, classes: int) -> None:
+    what, classes = "rows of features" if features_only else "photos", len(opened.class_names)
     for one in written:
-        echo(f"{one_line(str(one.path))}: {one.bytes / 1e6:.1f} MB, {classes} classes, any batch size")
-        beyond = f" ({one.unexplained:.1e} beyond rounding)" if one.difference > sample.limit else ""
-        echo(f"  largest difference to the model's probabilities on {one.rows} {what}: {one.difference:.1e}{beyond}")
-    if sample.rounding is not None:
-        echo(f"the model itself, in its own precision, says otherwise by up to {sample.rounding:.1e}")
+        size = one.path.stat().st_size / 1e6
+        echo(f"{one_line(str(one.path))}: {size:.1f} MB, {classes} classes, any batch size")
+        echo(f"  largest difference to the model's probabilities on {one.rows} {what}: {one.difference:.1e}")
+    if half is not None:
+        echo(f"the model itself, in its own precision, says otherwise by up to {half:.1e}")
 
 
 def import_checkpoint(

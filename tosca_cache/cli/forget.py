@@ -8,7 +8,7 @@ import typer
 
 from tosca_cache.cli.learn import Device, ModelPath
 from tosca_cache.cli.options import Plugins, import_plugins
-from tosca_cache.terminal import echo, make_console
+from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
 
 
@@ -20,10 +20,9 @@ def forget(
 ) -> None:
     """Make a model forget classes.
 
-    Exact where the learner keeps classes apart, or where the features of all photos are still in the cache; otherwise the
-    classes are no longer answered, and the command says that traces of them remain.
+    Exact where the learner keeps classes apart; otherwise the classes are no longer answered, and the command says that
+    traces of them remain.
     """
-    from tosca_cache.bars import counting
     from tosca_cache.model.folder import writing
     from tosca_cache.model.saved import model_folder, open_model, save_model
 
@@ -32,10 +31,7 @@ def forget(
     folder = model_folder(model)
     with writing(folder):
         opened = open_model(model, device=device)
-        exact = {}
-        for name in dict.fromkeys(names):
-            with counting(make_console(stderr=True), "lessons learned anew", len(opened.card.history)) as change:
-                exact[name] = opened.forget(name, on_lesson=lambda count: change(advance=count))
+        exact = {name: opened.forget(name) for name in dict.fromkeys(names)}
         save_model(opened, folder)
     for name, whole in exact.items():
         said = "the model is as if it had never learned it" if whole else "no longer answered; traces of it remain"

@@ -16,7 +16,6 @@ from tosca_cache.text import one_line
 if TYPE_CHECKING:
     from tosca_cache.model.classifier import Model
     from tosca_cache.model.records import Taught
-    from tosca_cache.model.session import Done
 
 SHOWN = 10  # names in a line
 ModelPath = Annotated[Path, typer.Argument(help="Folder of the model (NAME.tosca), or of a run.", metavar="MODEL")]
@@ -47,7 +46,6 @@ def learn(
     ] = None,
     root: Root = DEFAULT_ROOT,
     again: Annotated[bool, typer.Option("--again", help="Learn photos that were learned before once more.")] = False,
-    on_error: Annotated[str, typer.Option(help="fail, or skip photos that cannot be read.")] = "fail",
     with_backbone: Annotated[
         bool, typer.Option("--with-backbone", help="Keep the backbone's weights in the model's folder.")
     ] = False,
@@ -66,20 +64,15 @@ def learn(
         raise UsageError("give photos or a store", where="tosca learn", remedy="tosca learn MODEL.tosca PHOTOS")
     import_plugins(plugin)
     request = Request(**given | {"options": tuple(options or ())})
-    _say(teach(request, note=lambda line: echo(line, err=True)))
-
-
-def _say(done: Done) -> None:
-    if done.left_out:
-        other = f", {done.otherwise} of them as another class" if done.otherwise else ""
-        echo(f"left out: {done.left_out} photos that were learned before{other} (--again learns them once more)")
-    if done.taught is None:
-        echo("nothing new was learned")
-    else:
-        _print(done.model, done.taught)
+    _print(*teach(request))
 
 
 def _print(model: Model, taught: Taught) -> None:
+    if taught.left_out:
+        echo(f"left out: {taught.left_out} photos that were learned before (--again learns them once more)")
+    if not taught.new and not taught.known:
+        echo("nothing new was learned")
+        return
     for word, images in (("new", taught.new), ("known", taught.known)):
         if images:
             named = ", ".join(f"{one_line(name)} ({count})" for name, count in list(images.items())[:SHOWN])

@@ -30,7 +30,7 @@ def predict(
     model: ModelPath,
     photos: Annotated[
         list[str] | None,
-        typer.Argument(help="Photos, folders, globs, lists (.csv, .txt); - for paths from standard input."),
+        typer.Argument(help="Photos, folders, globs, lists (.csv); - for paths from standard input."),
     ] = None,
     features: Annotated[Path | None, typer.Option(help="Ask about all rows of a feature store instead.")] = None,
     top: Annotated[int, typer.Option(help="How many classes to name.", min=1)] = 3,
@@ -87,8 +87,7 @@ def _answers(
     weights: Path | None,
 ) -> Iterator[Answer]:
     from tosca_cache.bars import counting
-    from tosca_cache.model.answers import answer_photos, answer_store
-    from tosca_cache.model.inputs import photo_paths
+    from tosca_cache.model.answers import answer_photos, answer_store, photo_paths
     from tosca_cache.model.session import encoder_of
     from tosca_cache.store import open_store
 

@@ -1,24 +1,29 @@
-"""Answers about photos, one after the other, in bounded memory; as JSON, and as files sorted by class."""
+"""What a user asks about, and the answers, one after the other in bounded memory; as JSON, and as files sorted by class."""
 
 from __future__ import annotations
 
+import csv
+import glob
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from tosca_cache.datasets.decoding import Decoding
+from tosca_cache.datasets.lists import is_list
+from tosca_cache.datasets.names import is_visible
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors
 from tosca_cache.model.classifier import Model
-from tosca_cache.model.encoder import AT_ONCE, Encoder
+from tosca_cache.model.encoder import AT_ONCE, Encoded, Encoder
 from tosca_cache.model.novelty import LIMIT
 from tosca_cache.names import name_problem
 from tosca_cache.store import SPLITS, Store
 
-UNKNOWN = "unknown"
+UNKNOWN, STDIN = "unknown", "-"
 
 
 @dataclass(frozen=True)
@@ -60,34 +65,31 @@ def answer_photos(
     waiting = iter(paths)
     while some := list(islice(waiting, AT_ONCE)):
         encoded = encoder.encode([Path(path) for path in some], on_progress)
-        found = answers(model, some, encoded.features, top=top, threshold=threshold)
-        for place, answer in enumerate(found):
-            error = encoded.errors.get(place)
-            yield answer if error is None else Answer(some[place], error=error)
+        yield from answers(model, some, encoded, top=top, threshold=threshold)
 
 
 def answer_store(model: Model, store: Store, *, top: int, threshold: float = 0.0) -> Iterator[Answer]:
     """Answers for all rows of a store; paths are those of its images, below `train` or `test`."""
+    pieces = model.learner.pieces
     for split in SPLITS:
-        paths = store.paths(split)
-        for start in range(0, len(paths), AT_ONCE):
-            features = store.features(split, rows=slice(start, start + AT_ONCE), views=0, pieces=model.learner.pieces)[
-                :, 0
-            ]
-            names = [f"{split}/{path}" for path in paths[start : start + AT_ONCE]]
-            yield from answers(model, names, features, top=top, threshold=threshold)
+        names = [f"{split}/{path}" for path in store.paths(split)]
+        for start in range(0, len(names), AT_ONCE):
+            rows = slice(start, start + AT_ONCE)
+            features = store.features(split, rows=rows, views=0, pieces=pieces)[:, 0]
+            yield from answers(model, names[rows], Encoded(features, {}), top=top, threshold=threshold)
 
 
-def answers(model: Model, paths: list[str], features: Any, *, top: int, threshold: float = 0.0) -> list[Answer]:
-    """Answers for clean features [n, d]."""
-    found = model.predict(features, top=top)
-    result = []
-    for path, labels, probabilities, novelty in zip(
-        paths, found.labels.tolist(), found.probabilities.tolist(), found.novelty.tolist(), strict=True
-    ):
+def answers(model: Model, paths: list[str], encoded: Encoded, *, top: int, threshold: float = 0.0) -> Iterator[Answer]:
+    """Answers for photos; one that cannot be read has an error."""
+    found = model.predict(encoded.features, top=top)
+    for place, path in enumerate(paths):
+        if (error := encoded.errors.get(place)) is not None:
+            yield Answer(path, error=error)
+            continue
+        labels, probabilities = found.labels[place].tolist(), found.probabilities[place].tolist()
         label = labels[0] if probabilities[0] >= threshold else UNKNOWN
-        result.append(Answer(path, label, probabilities[0], tuple(zip(labels, probabilities, strict=True)), novelty))
-    return result
+        likeliest = tuple(zip(labels, probabilities, strict=True))
+        yield Answer(path, label, probabilities[0], likeliest, float(found.novelty[place]))
 
 
 def check_sortable(model: Model, folder: Path) -> None:
@@ -119,3 +121,54 @@ def sort_photo(answer: Answer, folder: Path, *, move: bool) -> None:
             shutil.move(source, place)
         else:
             place.symlink_to(source)
+
+
+def photo_paths(asked: Sequence[str], stdin: IO[str]) -> Iterator[str]:
+    """Paths of photos, in order; nothing is opened but lists and folders.
+
+    Arguments:
+        asked: files, folders (with all images below them), globs, lists (.csv with a column path), and `-` for paths from
+            standard input, a line each.
+
+    Raises `DatasetError` for a list that cannot be read, and `UsageError` for a glob or a folder without images.
+    """
+    for one in asked:
+        path = Path(one)
+        if one == STDIN:
+            yield from (line for line in (line.rstrip("\r\n") for line in stdin) if line)
+        elif path.is_dir():
+            yield from _some(_below(path), one, "a folder without images")
+        elif not path.exists() and glob.has_magic(one):
+            yield from _some(sorted(glob.glob(one, recursive=True)), one, "no file is called so")  # noqa: PTH207
+        elif is_list(path):
+            yield from _listed(path)
+        else:
+            yield one  # one that is not there is answered as one that cannot be read
+
+
+def _some(paths: Iterable[str], asked: str, problem: str) -> Iterator[str]:
+    empty = True
+    for path in paths:
+        empty = False
+        yield path
+    if empty:
+        raise UsageError(problem, where=asked, remedy="give photos, or a folder of them")
+
+
+def _below(folder: Path) -> Iterator[str]:
+    suffixes = Decoding().suffixes
+    for path in sorted(folder.rglob("*")):
+        hidden = any(not is_visible(part) for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+            yield str(path)
+
+
+def _listed(file: Path) -> Iterator[str]:
+    """Paths of a list, relative to its folder."""
+    try:
+        rows = csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines(), skipinitialspace=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError("the list cannot be read", where=file, remedy="give a text file in UTF-8") from error
+    if "path" not in (rows.fieldnames or ()):
+        raise DatasetError("the list has no column path", where=file, remedy="name its columns in the first line")
+    yield from (str(file.parent / row["path"]) for row in rows if row["path"])

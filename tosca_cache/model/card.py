@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tosca_cache.errors import ModelError
 from tosca_cache.extract.names import LOCAL_TAG
@@ -84,7 +84,7 @@ class Step(_Part):
     """One change of a model. store, fingerprint: the features that were learned, if they lie in a store."""
 
     what: Literal["learn", "forget", "import"]
-    when: str
+    when: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     classes: list[str]
     images: int = 0
     source: str | None = None
@@ -92,11 +92,6 @@ class Step(_Part):
     fingerprint: str | None = None
     exact: bool = True
     seconds: float = 0.0
-
-
-def now() -> str:
-    """The time, in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class ModelCard(_Part):
@@ -122,31 +117,23 @@ class ModelCard(_Part):
     history: list[Step] = []
     digest: str = ""
 
-    @field_validator("classes")
-    @classmethod
-    def _classes_differ(cls, classes: list[ClassCard]) -> list[ClassCard]:
-        if name := twice(tuple(one.name for one in classes)):
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        indices = [index for one in self.classes for index in one.indices]
+        if name := twice(tuple(one.name for one in self.classes)):
             raise ValueError(f"class {name!r} stands twice")
-        if twice(tuple(str(index) for one in classes for index in one.indices)):
-            raise ValueError("two classes have one index")
-        return classes
+        if len(set(indices)) < len(indices) or any(not 0 <= index < self.indices for index in indices):
+            raise ValueError("two classes have one index, or one that the learner has not")
+        return self
 
 
 def parse_card(data: bytes, where: Any) -> ModelCard:
     """A card from the bytes of model.json; raises `ModelError` naming the first entry that cannot be right."""
     try:
-        card = ModelCard.model_validate(strict_json(data))
-        if any(not 0 <= index < card.indices for one in card.classes for index in one.indices):
-            raise ValueError("a class has an index that the learner has not")
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _damaged(f"{place}: {first['msg']}", where) from error
+        return ModelCard.model_validate(strict_json(data))
     except ValueError as error:
-        raise _damaged(str(error), where) from error
-    return card
-
-
-def _damaged(why: str, where: Any) -> ModelError:
-    remedy = "go back with `tosca undo`, or make the model again with `tosca learn`"
-    return ModelError(f"this is no model of ours, or a damaged one: {why}"[:300], where=where, remedy=remedy)
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        why = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        remedy = "go back with `tosca undo`, or make the model again with `tosca learn`"
+        problem = f"this is no model of ours, or a damaged one: {why}"[:300]
+        raise ModelError(problem, where=where, remedy=remedy) from error

@@ -1,16 +1,16 @@
 """Checkpoints of the published code: one file of tensors a task, as models, and models as such files.
 
 A file has the LuCA module of its task (reference: "Unlocking [CLS] Features for Continual Post-Training", arXiv 2502.14762)
-and usually the head over the classes seen until then. We write the names of the paper's notation (`NAMES`); files with
-other names are matched by the shapes and the order of their tensors. Only tensors are read, never code.
+and usually the head over the classes seen until then. We write the names of the paper's notation (`NAMES`); tensors with
+other names are matched by their shapes and order. Only tensors are read, never code.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import torch
@@ -20,11 +20,24 @@ from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.weights import read_state_dict
 from tosca_cache.files import Limit, file_errors, read_limited
 from tosca_cache.luca.parameters import Luca, LucaShape
-from tosca_cache.model.card import BackboneCard, ClassCard, Step, now
-from tosca_cache.model.checkpoint_names import NAMES, Part, match
+from tosca_cache.model.card import BackboneCard, ClassCard, Step
 from tosca_cache.model.classifier import Model
+from tosca_cache.text import one_line, shortened
 
-Note = Callable[[str], None]
+NAMES = {
+    "LN.weight": "norm_weight",
+    "LN.bias": "norm_bias",
+    "W_down": "down_weight",
+    "b_down": "down_bias",
+    "W_up": "up_weight",
+    "b_up": "up_bias",
+    "S_down": "squeeze_weight",
+    "S_up": "excite_weight",
+    "W": "weight",
+    "sigma": "sigma",
+}
+PARTS = (Luca._fields[:2], Luca._fields[2:6], Luca._fields[6:], ("weight",))  # norm, adapter, calibrator; the head
+Tensors = Mapping[str, Tensor]
 
 
 def write_checkpoints(model: Model, folder: Path) -> list[Path]:
@@ -33,48 +46,32 @@ def write_checkpoints(model: Model, folder: Path) -> list[Path]:
     A file has the module of its task, and the head and its scale over the classes seen until then. Raises `UsageError` for
     other models, and `ModelError` if the disk refuses.
     """
-    learner = model.learner
-    if learner.name != "tosca" or getattr(learner, "router_name", "") != "sample" or not model.card.classes:
-        raise UsageError(
-            "only a model of the learner tosca with router=sample has checkpoints, one for each of its tasks",
-            where=model.path,
-            remedy="write this one with --onnx or --pt2",
-        )
+    learner, remedy = model.learner, "write this one with --onnx or --pt2"
     names = {index: one.name for one in model.card.classes for index in one.indices}
+    if learner.name != "tosca" or getattr(learner, "router_name", "") != "sample" or not names:
+        problem = "only a model of the learner tosca with router=sample has checkpoints, one for each of its tasks"
+        raise UsageError(problem, where=model.path, remedy=remedy)
     if len(names) < model.card.indices:
-        raise UsageError(
-            "the model has forgotten classes, whose rows of the head a checkpoint would bring back",
-            where=model.path,
-            remedy="write it with --onnx or --pt2",
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        problem = "the model has forgotten classes, whose rows of the head a checkpoint would bring back"
+        raise UsageError(problem, where=model.path, remedy=remedy)
+    if folder.exists():
         raise UsageError("there is something of this name", where=folder, remedy="give the name of a new folder")
-    states = _states(learner.state())
-    digits = len(str(len(states) - 1))
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    state, temporary = learner.state(), folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    stops = state["blocks"][:, 1].tolist()
     with file_errors(folder, ModelError, option="another path"):
         try:
             temporary.mkdir()
-            for task, state in enumerate(states):
-                torch.save(state, temporary / f"task{task:0{digits}}.pth")
+            for task, stop in enumerate(stops):
+                tensors = {f"module.{field}": state[f"module.{field}"][task] for field in Luca._fields}
+                tensors |= {"module.weight": state["prototypes"][:stop], "module.sigma": state["sigma"]}
+                named = {name: tensors[f"module.{field}"].clone() for name, field in NAMES.items()}
+                torch.save(named, temporary / f"task{task:0{len(str(len(stops) - 1))}}.pth")
             text = "".join(f"{names[index]}\n" for index in range(model.card.indices))
             (temporary / "classes.txt").write_text(text, encoding="utf-8")
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return sorted(folder.glob("task*.pth"))
-
-
-def _states(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Tensors of every task by the names of `NAMES`, from the state of a `Tosca`."""
-    found = []
-    for task, (_, stop) in enumerate(state["blocks"].tolist()):
-        module = {
-            name: state[f"module.{field}"][task].clone() for name, field in NAMES.items() if field in Luca._fields
-        }
-        head = {"W": state["prototypes"][:stop].clone(), "sigma": state["sigma"].clone()}
-        found.append(module | head)
-    return found
 
 
 def read_checkpoints(
@@ -85,119 +82,127 @@ def read_checkpoints(
     backbone: BackboneCard | None = None,
     dim: int | None = None,
     device: str = "auto",
-    note: Note = lambda line: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Model:
     """A tosca model from the checkpoints of its tasks, in their order, and of its head where they do not have it.
 
     Arguments:
-        classes: a name a line for each row of the head.
+        classes: a name a line for each row of the head; rows of one name, as those of several domains, are one class.
         flow: which branches of the modules are used. backbone, dim: what makes the features, and their width.
         note: is told what was assumed.
 
     Raises `BackboneError` for a file that holds anything but tensors or is damaged, `ModelError` for tensors that are no
     modules of one shape with a head, `UsageError` for names that are not as many as the head has rows.
     """
-    given = _in_order(files, note)
-    read = [(path, match(read_state_dict(path), path)) for path in given]
-    modules = [(path, part) for path, part in read if part.luca is not None]
-    heads = [part for _, part in read if part.weight is not None]
+    state = _state([_match(read_state_dict(path), path, note) for path in files], files[0], note)
+    model, rows = _model(state, files[0], flow, backbone, dim, device), len(state["prototypes"])
+    indices: dict[str, list[int]] = {}
+    for index, name in enumerate([f"class_{n}" for n in range(rows)] if classes is None else _names(classes, rows)):
+        indices.setdefault(name, []).append(index)
+    cards = [ClassCard(name=name, indices=places, images=0) for name, places in indices.items()]
+    step = Step(what="import", classes=list(indices), source=str(files[0].absolute().parent))
+    changes = {"classes": cards, "indices": rows, "tasks": len(state["blocks"]), "history": [step]}
+    model.card, model.held_out = model.card.model_copy(update=changes), None
+    return model
+
+
+def _match(state: Tensors, path: Path, note: Callable[[str], None]) -> Tensors:
+    """The tensors of a file by the names of `Luca`, and weight [C, d] and sigma [1] of the head; either may be missing."""
+    if any(not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+        raise _unknown("a tensor has values that are no finite numbers", path)
+    kinds = {name: kind for known, kind in NAMES.items() for name in state if f".{name}".endswith(f".{known}")}
+    if len(kinds) < len(state):
+        kinds = _by_shape({name: tuple(tensor.shape) for name, tensor in state.items()})
+        if not kinds:
+            shapes = ", ".join(f"{one_line(name)} {list(tensor.shape)}" for name, tensor in state.items())
+            raise _unknown(f"these are not the tensors of a LuCA module: {shortened(shapes)}", path)
+        guessed = ", ".join(f"{kind} = {one_line(name)}" for name, kind in kinds.items())
+        note(f"{path.name}: names are not those of the paper, so tensors are taken by shape and order: {guessed}")
+    found = {kind: state[name].float().contiguous() for name, kind in kinds.items()}
+    missing = [field for field in Luca._fields if field not in found]
+    if 0 < len(missing) < len(Luca._fields):
+        raise _unknown(f"tensors are missing: {', '.join(missing)}", path)
+    if ("weight" in found and found["weight"].dim() != 2) or ("sigma" in found and found["sigma"].numel() != 1):
+        raise _unknown("the head is no matrix [classes, d], or its scale no number", path)
+    return found
+
+
+def _by_shape(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+    """What tensors are: sigma has one number, and the parts of a module and the head follow each other in any order.
+
+    Within a part they have the order of `PARTS`. Empty if they are neither a module, nor a head, nor both.
+    """
+    sigma = {name: "sigma" for name, shape in shapes.items() if len(shape) <= 1 and sum(shape) <= 1}
+    rest = {name: shape for name, shape in shapes.items() if name not in sigma}
+    for parts in (*permutations(PARTS), *permutations(PARTS[:3]), PARTS[3:]):
+        kinds = [kind for part in parts for kind in part]
+        taken = dict(zip(kinds, rest.values(), strict=False))
+        module = {kind: shape for kind, shape in taken.items() if kind != "weight"}
+        if len(kinds) == len(rest) and len(sigma) <= 1 and len(taken.get("weight", (0, 0))) == 2 and _fits(module):
+            return dict(zip(rest, kinds, strict=True)) | sigma
+    return {}
+
+
+def _fits(module: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether these are the shapes of a module's tensors, or there are none."""
+    sizes = [module[kind][:1] for kind in ("norm_weight", "down_bias", "squeeze_weight") if kind in module]
+    return not module or (all(sizes) and module == LucaShape(*(size[0] for size in sizes)).luca_shapes())
+
+
+def _state(parts: Sequence[Tensors], path: Path, note: Callable[[str], None]) -> Tensors:
+    """The state of a `Tosca`: the head is the largest one, its rows those of the tasks in order."""
+    modules = [part for part in parts if Luca._fields[0] in part]
+    heads = [part for part in parts if "weight" in part]
     if not modules or not heads:
-        missing = "LuCA module" if not modules else "head"
         raise ModelError(
-            f"no {missing} is among the tensors of these files",
-            where=given[0],
+            f"no {'head' if modules else 'LuCA module'} is among the tensors of these files",
+            where=path,
             remedy="give the files of all tasks, and one with the head's tensors W [classes, d] and sigma",
         )
-    for path, part in modules[:1]:
-        if part.guessed:
-            note(
-                f"{path.name}: names are not those of the paper, so tensors are taken by shape and order: {part.guessed}"
-            )
-    state = _state([part for _, part in modules], heads, note)
-    found = _model(state, [path for path, _ in modules], flow, backbone, dim, device)
-    names = _names(classes, len(state["prototypes"]))
-    return _finished(found, state, names, given)
-
-
-def _state(modules: Sequence[Part], heads: Sequence[Part], note: Note) -> dict[str, Tensor]:
-    """The state of a `Tosca`: the head is the largest one, its rows those of the tasks in order."""
-    sizes = [0 if part.weight is None else len(part.weight) for part in modules]
-    last = max(heads, key=lambda part: 0 if part.weight is None else len(part.weight))
-    assert last.weight is not None
-    classes, tasks = len(last.weight), len(modules)
-    if sizes != sorted(set(sizes)) or not sizes[0] or sizes[-1] != classes:
+    head = max(heads, key=lambda part: len(part["weight"]))
+    classes, tasks = len(head["weight"]), len(modules)
+    stops = [len(part.get("weight", ())) for part in modules]
+    if stops[-1] != classes or any(stop <= start for start, stop in pairwise([0, *stops])):
         step = -(-classes // tasks)
-        sizes = [min(step * (task + 1), classes) for task in range(tasks)]
+        stops = [min(step * (task + 1), classes) for task in range(tasks)]
         note(f"the files do not say which classes each task brought; taken as {step} a task")
-    if last.sigma is None:
+    if "sigma" not in head:
         note("no file has the head's scale sigma; it is taken as 1")
-    sigma = torch.ones(1) if last.sigma is None else last.sigma
-    stacked = {
-        f"module.{name}": torch.stack([part.luca[name] for part in modules if part.luca is not None])
-        for name in Luca._fields
-        if len({part.luca[name].shape for part in modules if part.luca is not None}) == 1
-    }
-    blocks = torch.tensor([[start, stop] for start, stop in zip([0, *sizes], sizes, strict=False)])
-    return stacked | {"prototypes": last.weight, "sigma": sigma, "blocks": blocks}
+    try:
+        stacked = {f"module.{name}": torch.stack([part[name] for part in modules]) for name in Luca._fields}
+    except RuntimeError as error:
+        raise _unknown("the files are no tasks of one model: modules have several shapes", path) from error
+    blocks = torch.tensor(list(pairwise([0, *stops])))
+    sigma = head["sigma"].reshape(1) if "sigma" in head else torch.ones(1)
+    return stacked | {"prototypes": head["weight"], "sigma": sigma, "blocks": blocks}
 
 
-def _model(
-    state: Mapping[str, Tensor],
-    files: Sequence[Path],
-    flow: str,
-    backbone: BackboneCard | None,
-    dim: int | None,
-    device: str,
-) -> Model:
+def _model(state: Tensors, path: Path, flow: str, backbone: BackboneCard | None, dim: int | None, device: str) -> Model:
+    """A model whose learner has a state; raises `ModelError` for one that no learner can have."""
     try:
         d, h, s = (state[f"module.{name}"].shape[1] for name in ("norm_weight", "down_bias", "squeeze_weight"))
-        settings = {"flow": flow, "mlp_ratio": d // h, "se_ratio": d // s}
-        if LucaShape.from_ratios(d, d // h, d // s) != LucaShape(d, h, s):
-            raise ValueError(f"hidden sizes {h} and {s} are no {d} // ratio")
         if dim is not None and dim != d:
             raise ValueError(f"modules are for features of {d} numbers, and the backbone gives {dim}")
+        settings = {"flow": flow, "mlp_ratio": d // h, "se_ratio": d // s}
         dtype = "float32" if backbone is None else "float16"
         model = Model.create(d, method="tosca", settings=settings, backbone=backbone, dtype=dtype, device=device)
         model.learner.load_state(state)
-    except (KeyError, ValueError, ZeroDivisionError) as error:
-        why = "modules of several shapes" if isinstance(error, KeyError) else str(error)
-        raise ModelError(
-            f"the files are no tasks of one model: {why}", where=files[0], remedy="give the files of one run, in order"
-        ) from error
+    except (ValueError, ZeroDivisionError) as error:
+        raise _unknown(f"the files are no tasks of one model: {error}", path) from error
     return model
 
 
-def _finished(model: Model, state: Mapping[str, Tensor], names: Sequence[str], files: Sequence[Path]) -> Model:
-    """The model with its card: classes that have one name are one class, as those of several domains are."""
-    indices: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        indices.setdefault(name, []).append(index)
-    classes = [ClassCard(name=name, indices=places, images=0) for name, places in indices.items()]
-    step = Step(what="import", when=now(), classes=list(indices), source=str(files[0].absolute().parent))
-    changes = {"classes": classes, "indices": len(names), "tasks": len(state["blocks"]), "history": [step]}
-    model.card = model.card.model_copy(update=changes)
-    model.held_out = None
-    return model
-
-
-def _names(file: Path | None, rows: int) -> list[str]:
-    if file is None:
-        return [f"class_{number}" for number in range(rows)]
+def _names(file: Path, rows: int) -> list[str]:
     try:
         names = read_limited(file, Limit.CLASS_ORDER).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("the names cannot be read", where=file, remedy="give a text file in UTF-8") from error
     if len(names) != rows or not all(names):
         problem = f"{len(names)} names, and the head has {rows} rows" if all(names) else "a name is empty"
-        raise UsageError(f"{problem}", where=file, remedy="give a name a line for each row of the head, in their order")
+        raise UsageError(problem, where=file, remedy="give a name a line for each row of the head, in their order")
     return names
 
 
-def _in_order(files: Sequence[Path], note: Note) -> list[Path]:
-    """The files by the number at the end of their names (a shell lists task10 before task2), those without one last."""
-    numbers = [re.search(r"(\d+)\D*$", path.stem) for path in files]
-    found = [float("inf") if number is None else int(number[1]) for number in numbers]
-    if len(set(found)) < len(files) or found == sorted(found):
-        return list(files)
-    note("files are taken in the order of their numbers")
-    return [path for _, path in sorted(zip(found, files, strict=True))]
+def _unknown(problem: str, path: Path) -> ModelError:
+    remedy = "give the state dicts of the LuCA modules of one run, a file each; the head may have one of its own"
+    return ModelError(problem, where=path, remedy=remedy)

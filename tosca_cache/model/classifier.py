@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from tosca_cache.devices import resolve_device
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.learners.base import learner_type
 from tosca_cache.learners.options import check_options
-from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step, now
+from tosca_cache.model.card import BackboneCard, ClassCard, HeldOutCard, LearnerCard, ModelCard, Step
 from tosca_cache.model.folder import writing
 from tosca_cache.model.held_out import (
     HeldOut,
@@ -35,7 +36,6 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
 ROWS_AT_ONCE = 8192
 DEFAULT = "pool"
-FROM = ("source", "store", "fingerprint")  # of a lesson, for the history
 
 
 class Model(Shown):
@@ -80,13 +80,6 @@ class Model(Shown):
         )
         return cls(card, device=device)
 
-    def fresh(self) -> Model:
-        """A model of the same kind that knows nothing yet."""
-        emptied = {"classes": [], "indices": 0, "tasks": 0, "history": [], "held_out": HeldOutCard(), "digest": ""}
-        made = Model(self.card.model_copy(update=emptied), device=str(self.device))
-        made.held_out = made.held_out if self.held_out is not None else None
-        return made
-
     @staticmethod
     def open(path: str | Path, *, device: str = "auto") -> Model:
         """A model from its folder, or from a run; raises `ModelError` if it is none, or damaged."""
@@ -114,33 +107,31 @@ class Model(Shown):
 
     def facts(self) -> dict[str, Any]:
         """What it is."""
-        card = self.card
-        counts = {"classes": len(card.classes), "images": sum(one.images for one in card.classes), "dim": card.dim}
-        return {"method": card.learner.method, **counts, "held_out_accuracy": card.held_out.accuracy}
+        card, accuracy = self.card, self.card.held_out.accuracy
+        return {"method": card.learner.method, "classes": len(card.classes), "held_out_accuracy": accuracy}
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Classes in the order of the scores."""
         return tuple(one.name for one in self.card.classes)
 
-    def known_as(self, digests: NDArray[np.uint8]) -> list[str | None]:
-        """The class that each photo (or row) was taught as, [n]; None for those that are new."""
-        names = {index: one.name for one in self.card.classes for index in one.indices}
-        pairs = zip(self.taught["digests"], self.taught["indices"].tolist(), strict=True)
-        known = {one.tobytes(): names[index] for one, index in pairs}
-        return [known.get(one.tobytes()) for one in digests]
+    def knows(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Whether it has been taught each photo (or row), [n]."""
+        known = {one.tobytes() for one in self.taught["digests"]}
+        return np.array([one.tobytes() in known for one in digests], bool)
 
-    def learn(self, lesson: Lesson | str | Path, *, root: str | Path = "cache") -> Taught:
+    def learn(self, lesson: Lesson | str | Path, *, again: bool = False, root: str | Path = "cache") -> Taught:
         """Teaches rows, or the photos of a folder of classes or of a list, whose features are kept in the cache `root`.
 
-        Classes may be new, or known where the learner can take more rows of them.
+        Classes may be new, or known where the learner can take more rows of them. Rows that it knows are left out unless
+        they are to be learned `again`.
 
         Raises `UsageError`, before anything is learned, for rows of known classes where it cannot.
         """
         if not isinstance(lesson, Lesson):
-            from tosca_cache.model.session import folder_lesson
+            from tosca_cache.model.session import encoder_of, photo_lesson
 
-            lesson = folder_lesson(self, Path(lesson), Path(root))
+            lesson = photo_lesson(self, encoder_of(self), Path(lesson), Path(root), again=again, show=False)
         begun, card = time.perf_counter(), self.card
         if lesson.features.shape[1:] != (1 + card.views, card.dim):
             raise UsageError(
@@ -148,10 +139,14 @@ class Model(Shown):
                 where=self.path,
                 remedy=f"give rows of {1 + card.views} views of {card.dim} numbers",
             )
+        if not again and (known_rows := self.knows(lesson.digests)).any():
+            lesson = replace(lesson.part(~known_rows), left_out=lesson.left_out + int(known_rows.sum()))
         images = dict(sorted(Counter(lesson.names).items()))
         place = {one.name: one.indices[0] for one in card.classes}
         known = {name: count for name, count in images.items() if name in place}
         new = {name: count for name, count in images.items() if name not in place}
+        if not images:
+            return Taught(new, known, left_out=lesson.left_out)
         self.check_known(known)
         columns, before = self.columns(), self.held_out_accuracy()
         numbers = place | {name: card.indices + number for number, name in enumerate(new)}
@@ -159,11 +154,12 @@ class Model(Shown):
         self._observe(lesson, indices, range(card.indices, card.indices + len(new)))
         classes = [one.model_copy(update={"images": one.images + known.get(one.name, 0)}) for one in card.classes]
         classes += [ClassCard(name=name, indices=[numbers[name]], images=count) for name, count in new.items()]
-        seconds, found = round(time.perf_counter() - begun, 3), {n: getattr(lesson, n) for n in FROM}
-        step = Step(what="learn", when=now(), classes=list(images), images=len(indices), seconds=seconds, **found)
-        self.changed(classes, step, indices=card.indices + len(new), tasks=card.tasks + 1)
+        of = {name: getattr(lesson, name) for name in ("source", "store", "fingerprint")}
+        seconds = round(time.perf_counter() - begun, 3)
+        step = Step(what="learn", classes=list(images), images=len(indices), seconds=seconds, **of)
+        self._changed(classes, step, indices=card.indices + len(new), tasks=card.tasks + 1)
         old, fresh = (self.held_out_accuracy(columns), self.held_out_accuracy(self.columns()[len(columns) :]))
-        return Taught(new, known, time.perf_counter() - begun, before, old, fresh)
+        return Taught(new, known, time.perf_counter() - begun, before, old, fresh, lesson.left_out)
 
     def check_known(self, names: Iterable[str]) -> None:
         """Raises `UsageError` if there are rows of known classes, and the learner cannot take more of them."""
@@ -194,9 +190,8 @@ class Model(Shown):
     def scores(self, features: FloatArray) -> NDArray[np.float64]:
         """Scores of all classes for clean features [n, d], [n, C]."""
         if not self.card.classes:
-            raise ModelError(
-                "the model knows no class yet", where=self.path, remedy="teach it: tosca learn MODEL PHOTOS"
-            )
+            remedy = "teach it: tosca learn MODEL PHOTOS"
+            raise ModelError("the model knows no class yet", where=self.path, remedy=remedy)
         if features.ndim != 2 or features.shape[1] != self.card.dim:
             raise UsageError(
                 f"features of shape {list(features.shape)} are no rows of {self.card.dim} numbers",
@@ -205,18 +200,27 @@ class Model(Shown):
             )
         if not len(features):
             return np.empty((0, len(self.card.classes)))
-        rows = np.ascontiguousarray(features, dtype=self.card.dtype).astype(np.float32)
-        return self._by_class(np.asarray(self.learner.scores(rows), dtype=np.float64))
+        return self._by_class(self.learner.scores(np.ascontiguousarray(features, np.float32)))
 
-    def forget(self, name: str, *, on_lesson: Callable[[int], None] = lambda number: None) -> bool:
+    def forget(self, name: str) -> bool:
         """Forgets a class. True: the model is as if it had never been taught; False: it is no longer answered.
 
-        Exact where the learner keeps classes apart, or where all features that were learned are still in their stores: then
-        the others are learned anew, and `on_lesson` told of each lesson. Raises `UsageError` for an unknown class.
+        Exact where the learner keeps classes apart. Raises `UsageError` for an unknown class.
         """
-        from tosca_cache.model.teaching import forget_class
-
-        return forget_class(self, name, on_lesson)
+        forgotten = [one for one in self.card.classes if one.name == name]
+        if not forgotten:
+            problem = f"the model knows no class {name!r}"[:200]
+            raise UsageError(problem, where=self.path, remedy="see the names in its classes.txt")
+        indices, exact, begun = forgotten[0].indices, True, time.perf_counter()
+        for index in indices:
+            exact &= self.learner.forget_class(index)
+            if self.held_out is not None:
+                self.held_out.forget(index)
+            self.novelty.forget(index)
+        self.taught = self.taught[~np.isin(self.taught["indices"], indices)]
+        step = Step(what="forget", classes=[name], exact=exact, seconds=time.perf_counter() - begun)
+        self._changed([one for one in self.card.classes if one.name != name], step)
+        return exact
 
     def held_out_accuracy(self, columns: IntArray | None = None) -> float | None:
         """Accuracy on the held-out photos of some classes (class numbers; all by default) in percent, or None."""
@@ -262,7 +266,7 @@ class Model(Shown):
         seen = taught_rows(lesson.digests, indices, len(self.card.history), rows)
         self.taught = np.concatenate([self.taught, seen])
 
-    def changed(self, classes: list[ClassCard], step: Step, **changes: int) -> None:
+    def _changed(self, classes: list[ClassCard], step: Step, **changes: int) -> None:
         """Card and calibration after the classes changed."""
         history = [*self.card.history, step]
         self.card = self.card.model_copy(update={"classes": classes, "history": history, **changes})
@@ -274,11 +278,9 @@ class Model(Shown):
         found = HeldOutCard(doubt=0.0 if held is None else doubt(0))
         if held is not None and len(held.indices) and self.card.classes:
             targets = self._classes_of_indices()[held.indices]
-            scores = self._by_class(held.all_scores())
-            accuracy = 100 * float((scores.argmax(1) == targets).mean())
-            temperature = best_temperature(scores, targets)
+            temperature = best_temperature(self._by_class(held.all_scores()), targets)
             sure = {"temperature": temperature, "doubt": doubt(len(targets))}
-            found = HeldOutCard(images=len(targets), accuracy=accuracy, **sure)
+            found = HeldOutCard(images=len(targets), accuracy=self.held_out_accuracy(), **sure)
             self.novelty.calibrate(held.features)
         self.card = self.card.model_copy(update={"held_out": found})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,15 +44,12 @@ class Encoded:
 class Encoder:
     """What turns photos into features as a model has learned them.
 
-    card: which backbone, and how. dtype: how features are rounded. weights: the file that they lie in now. max_pixels: of a
-    photo that is decoded.
+    card: which backbone, and how. weights: the file that they lie in now. max_pixels: of a photo that is decoded.
     """
 
     card: BackboneCard
-    dtype: str
     device: Any = None
     weights: Path | None = None
-    workers: int | None = None
     max_pixels: int = MAX_PIXELS
     _backbone: Backbone | None = field(default=None, repr=False)
 
@@ -91,24 +88,25 @@ class Encoder:
 
     def encode(self, photos: Sequence[Photo], on_progress: Callable[[int], None] = lambda n: None) -> Encoded:
         """Features of photos (files, bytes of files, or images), [n, d]; one that cannot be read costs no other."""
-        features, errors = [np.zeros((0, self.backbone.dim), self.dtype)], dict[int, str]()
+        features, errors = [np.zeros((0, self.backbone.dim), np.float32)], dict[int, str]()
         for start in range(0, len(photos), AT_ONCE):
             buffer = self._computed(photos[start : start + AT_ONCE], 0, 0, on_progress)
-            features.append(buffer.features[:, 0].astype(self.dtype))
+            features.append(buffer.features[:, 0])
             errors |= {start + place: why for place, why in buffer.skipped.items()}
         return Encoded(np.concatenate(features), errors)
 
     def features(self, photos: Sequence[Photo]) -> FloatArray:
         """Features of photos, [n, d]; raises `ImageError` for one that cannot be read."""
-        found = self.encode(photos)
-        _check_read(photos, found.errors)
-        return found.features
+        return self.with_views(photos, 0, 0)[:, 0]
 
     def with_views(self, photos: Sequence[Photo], views: int, seed: int) -> FloatArray:
         """Features of photos and of random views of each, [n, 1+V, d]; raises `ImageError` for one that cannot be read."""
         buffer = self._computed(photos, views, seed)
-        _check_read(photos, buffer.skipped)
-        return buffer.features.astype(self.dtype)
+        for place, why in buffer.skipped.items():
+            photo = photos[place]
+            where = str(photo)[:200] if isinstance(photo, Path) else f"photo {place + 1}"
+            raise ImageError(f"a photo cannot be read: {why}", where=where, remedy="leave it out")
+        return buffer.features
 
     def _computed(
         self, photos: Sequence[Photo], views: int, seed: int, on_progress: Callable[[int], None] = lambda n: None
@@ -119,7 +117,7 @@ class Encoder:
         )
         buffer = ShardBuffer.empty(Shard(SPLIT, 0, 0, len(photos)), 1 + views, self.backbone.dim)
         groups = plan_groups([buffer], self._batch(len(photos)))
-        with closing(compute(groups, renderer, self._forward, self.workers or threads_here())) as computed:
+        with closing(compute(groups, renderer, self._forward, threads_here())) as computed:
             for group in computed:
                 on_progress(group.stop - group.start)
         buffer.features[list(buffer.skipped)] = 0
@@ -146,14 +144,7 @@ class Encoder:
         most = default_batch_size(self.backbone)
         if self.backbone.device.type != "cpu":
             return most
-        return max(1, min(most, -(-photos // (self.workers or threads_here()))))
-
-
-def _check_read(photos: Sequence[Photo], errors: Mapping[int, str]) -> None:
-    for place, why in errors.items():
-        photo = photos[place]
-        where = str(photo)[:200] if isinstance(photo, Path) else f"photo {place + 1}"
-        raise ImageError(f"a photo cannot be read: {why}", where=where, remedy="leave it out")
+        return max(1, min(most, -(-photos // (threads_here()))))
 
 
 def _dataset(photos: Sequence[Photo], decoding: Decoding) -> ImageDataset:

@@ -46,7 +46,6 @@ def evaluate_model(
         model.class_names[c]: {"images": int((targets == c).sum()), "accuracy": 100 * float(right[targets == c].mean())}
         for c in np.unique(targets)
     }
-    shown = np.flatnonzero(known)[np.argsort(true, kind="stable")[:worst]]
     order = np.argsort(true, kind="stable")[:worst]
     return {
         "images": len(targets),
@@ -62,7 +61,7 @@ def evaluate_model(
         "confusions": _confusions(model.class_names, targets[~right], answered[~right]),
         "worst_photos": [
             [paths[row], names[row], model.class_names[answered[i]], float(true[i])]
-            for row, i in zip(shown.tolist(), order.tolist(), strict=True)
+            for row, i in zip(np.flatnonzero(known)[order].tolist(), order.tolist(), strict=True)
         ],
     }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,40 +16,40 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tosca_cache.errors import ModelError, ToscaError, UsageError
+from tosca_cache.errors import DatasetError, ModelError, ToscaError, UsageError
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.files import file_errors, replacing
+from tosca_cache.model.answers import photo_paths
 from tosca_cache.model.classifier import Model
+from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
-from tosca_cache.model.export_heads import head_of
-from tosca_cache.model.export_samples import Sample, feature_sample, photo_sample
 from tosca_cache.model.session import encoder_of
-from tosca_cache.store.spec import PRECISIONS
+from tosca_cache.store import open_store
 
 FloatArray = NDArray[np.floating[Any]]
 Run = Callable[[FloatArray], FloatArray]
 BATCHES = (1, 7, 16)  # sizes that are tried, one after the other; the last one for all further rows
-MOST_ONNX = 2**31 - 1  # bytes of a file of protobuf
 METADATA = "metadata.json"  # within a .pt2 file
+PHOTOS, ROWS = 64, 1024  # the most that are tried
+LIMIT, LIMIT_HALF = 1e-4, 1e-3
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written.
-
-    difference: the largest one to the model's own probabilities on `rows` rows. unexplained: the largest one beyond what
-        rounding features to float16 may make of the last bits of float32 (`Sample.between`).
-    """
+    """A file that was written. difference: the largest one to the model's own probabilities on `rows` rows."""
 
     path: Path
     rows: int
     difference: float
-    unexplained: float
 
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        return self.path.stat().st_size
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs of a graph, [n, ...] float32, the model's probabilities for them, [n, C], and how far these may differ."""
+
+    inputs: FloatArray
+    expected: FloatArray
+    limit: float = LIMIT
 
 
 def export_model(
@@ -60,60 +61,57 @@ def export_model(
     photos: Path | None = None,
     store: Path | None = None,
     weights: Path | None = None,
-    precision: str | None = None,
-) -> tuple[Sample, list[Exported]]:
+) -> tuple[list[Exported], float | None]:
     """Writes a model as an ONNX file, as a torch.export file, or both; a file gets its name when it has been checked.
 
-    Arguments:
-        features_only: the learner alone, features in. precision: of the backbone in the graph; the model's own by default.
-        photos, store: what the graph is checked on; what the model has learned by default.
+    For ONNX the backbone computes in float32, as onnxruntime has no half precision on a CPU; of a model in half precision
+    the second value is how far its probabilities are from those.
 
-    Raises `UsageError` for a learner, a path or a precision that cannot be, and `ModelError` if the model cannot be
-    exported, if what was written differs from it, or if the disk refuses.
+    Arguments:
+        features_only: the learner alone, features in.
+        photos, store: what the graph is checked on; photos that the model has learned, or its held-out rows, by default.
+
+    Raises `UsageError` for a learner that cannot be exported, and `ModelError` if the graph cannot be made, if what was
+    written differs from the model, or if the disk refuses.
     """
-    check_targets(onnx, pt2)
-    if precision is not None and precision not in PRECISIONS:
-        raise UsageError(
-            f"there is no precision {precision!r}", where="--precision", remedy=f"use one of {', '.join(PRECISIONS)}"
-        )
+    for library in ("onnx", "onnxruntime", "onnxscript") if onnx is not None else ():
+        if find_spec(library) is None:
+            remedy = "pip install 'tosca-cache[export]'"
+            raise UsageError(f"ONNX needs {library}, which is not installed", where=onnx, remedy=remedy)
     model.scores(np.empty((0, model.card.dim), np.float32))  # raises for a model that knows no class
-    head_of(model.learner, model.card.dim)
     if features_only:
-        sample = feature_sample(model, store)
-        return sample, _write(model, sample, None, onnx, pt2)
-    encoder = encoder_of(model, weights)
-    if precision is not None:
-        encoder.card = encoder.card.model_copy(update={"precision": precision})
-    if onnx is not None and encoder.card.precision != "fp32":
-        raise UsageError(
-            f"the backbone computes in {encoder.card.precision}, for which onnxruntime has no operators on a CPU",
-            where=onnx,
-            remedy="export it in fp32: --precision fp32 (how much that changes is printed); or write --pt2",
-        )
-    sample = photo_sample(model, encoder, photos)
-    return sample, _write(model, sample, encoder.backbone, onnx, pt2)
+        rows = _features(model, store)
+        return _write(model, Sample(rows, model.probabilities(rows)), None, onnx, pt2), None
+    own = encoder_of(model, weights)
+    changed = onnx is not None and own.card.precision != "fp32"
+    encoder = replace(own, card=own.card.model_copy(update={"precision": "fp32"})) if changed else own
+    paths, features = _encoded(encoder, _photos(model, photos))
+    expected = model.probabilities(features)
+    inputs = encoder.pixels(paths).float().div_(255).permute(0, 3, 1, 2).contiguous().numpy()
+    limit = LIMIT if encoder.card.precision == "fp32" else LIMIT_HALF
+    written = _write(model, Sample(inputs, expected, limit), encoder.backbone, onnx, pt2)
+    half = np.abs(model.probabilities(own.features(paths)) - expected).max() if changed else None
+    return written, None if half is None else float(half)
 
 
 def _write(
     model: Model, sample: Sample, backbone: Backbone | None, onnx: Path | None, pt2: Path | None
 ) -> list[Exported]:
-    graph, found = Graph(model, backbone).eval(), []
-    if onnx is not None:
-        _check_size(graph, onnx)
-    name = FEATURES if backbone is None else PIXELS
-    said = metadata(model, backbone)
-    formats = ((onnx, _write_onnx, _onnx_runner), (pt2, _write_pt2, _pt2_runner))
+    graph, said = Graph(model, backbone).eval(), metadata(model, backbone)
+    name, found = FEATURES if backbone is None else PIXELS, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about torch
-        with _its_troubles(model.path):
-            program = _exported(graph, sample)
-        for path, write, runner in formats:
+        with _its_troubles(model.path), torch.no_grad():
+            example = torch.from_numpy(np.resize(sample.inputs, (2, *sample.inputs.shape[1:])))
+            shapes = {"x": {0: torch.export.Dim("n", min=1)}}
+            program = torch.export.export(graph, (example,), dynamic_shapes=shapes)
+        for path, write, runner in ((onnx, _write_onnx, _onnx_runner), (pt2, _write_pt2, _pt2_runner)):
             if path is not None:
                 errors = file_errors(path, ModelError, option="another path")
                 with errors, replacing(path) as temporary, _its_troubles(path):
                     write(program, temporary, name, said)
-                    differences = _check(runner(temporary), sample, path)
-                found.append(Exported(path, len(sample.inputs), *differences))
+                    difference = _difference(runner(temporary), sample, path)
+                found.append(Exported(path, len(sample.inputs), difference))
     return found
 
 
@@ -129,14 +127,8 @@ def _its_troubles(where: Path | None) -> Iterator[None]:
         raise ModelError(
             f"the model cannot be exported: {lines[0] if lines else type(error).__name__}"[:300],
             where=where,
-            remedy="export the learner alone: --features-only",
+            remedy="write it with --pt2 alone, or the learner alone: --features-only",
         ) from error
-
-
-def _exported(graph: Graph, sample: Sample) -> torch.export.ExportedProgram:
-    example = torch.from_numpy(np.resize(sample.inputs, (2, *sample.inputs.shape[1:])))
-    with torch.no_grad():
-        return torch.export.export(graph, (example,), dynamic_shapes={"x": {0: torch.export.Dim("n", min=1)}})
 
 
 def _write_onnx(program: torch.export.ExportedProgram, path: Path, name: str, said: dict[str, str]) -> None:
@@ -160,60 +152,61 @@ def _onnx_runner(path: Path) -> Run:
 
 def _pt2_runner(path: Path) -> Run:
     module = torch.export.load(path).module()
-
-    @torch.no_grad()
-    def run(rows: FloatArray) -> FloatArray:
-        found: FloatArray = module(torch.from_numpy(rows)).numpy()
-        return found
-
-    return run
+    return torch.no_grad()(lambda rows: module(torch.from_numpy(rows)).numpy())
 
 
-def _check(run: Run, sample: Sample, path: Path) -> tuple[float, float]:
-    """The largest differences between what a file and the model say, in batches of `BATCHES`; raises `ModelError`.
-
-    All of it, and what lies beyond `Sample.between`.
-    """
-    rows = max(len(sample.inputs), sum(BATCHES[:-1]))
-    place = np.arange(rows) % len(sample.inputs)  # few rows are asked about again
-    parts = np.split(place, [*np.cumsum(BATCHES[:-1]), *range(sum(BATCHES), rows, BATCHES[-1])])
-    differences = np.zeros(len(sample.inputs))
-    for some in (part for part in parts if len(part)):
-        found, expected = run(np.ascontiguousarray(sample.inputs[some])), sample.expected[some]
-        if found.shape != expected.shape:
-            raise _wrong(f"it gives {list(found.shape)} for {len(some)} rows", path)
-        differences[some] = np.abs(found - expected).max(1)
-    worst = float((differences - sample.between).max())
+def _difference(run: Run, sample: Sample, path: Path) -> float:
+    """The largest difference between what a file and the model say, in batches of `BATCHES`; raises `ModelError`."""
+    first, second, further = BATCHES
+    rows = np.resize(
+        np.arange(len(sample.inputs)), max(len(sample.inputs), first + second)
+    )  # few are asked about again
+    parts = np.split(rows, [first, *range(first + second, len(rows), further)])
+    worst = float(np.max([np.abs(run(sample.inputs[some]) - sample.expected[some]).max() for some in parts]))
     if not worst <= sample.limit:
-        raise _wrong(f"its probabilities differ by {worst:.2g} from the model's, more than {sample.limit:g}", path)
-    return float(differences.max()), max(worst, 0.0)
-
-
-def check_targets(onnx: Path | None, pt2: Path | None) -> None:
-    """Raises `UsageError` for files that cannot be written so, before anything is computed."""
-    for path, suffix in ((onnx, ".onnx"), (pt2, ".pt2")):
-        if path is not None and path.suffix != suffix:
-            raise UsageError(f"{path.name} does not end in {suffix}", where=path, remedy=f"name it model{suffix}")
-        if path is not None and path.exists() and not path.is_file():
-            raise UsageError("this is no file, and it is in the way of one", where=path, remedy="give another path")
-        if path is not None and not path.parent.is_dir():
-            raise UsageError("there is no such folder", where=path.parent, remedy="make it, or give another path")
-    for library in ("onnx", "onnxruntime", "onnxscript") if onnx is not None else ():
-        if find_spec(library) is None:
-            remedy = "pip install 'tosca-cache[export]'"
-            raise UsageError(f"ONNX needs {library}, which is not installed", where=onnx, remedy=remedy)
-
-
-def _check_size(graph: Graph, path: Path) -> None:
-    size = sum(t.numel() * t.element_size() for t in graph.state_dict().values())
-    if size > MOST_ONNX:
-        raise UsageError(
-            f"the graph has {size / 2**30:.1f} GiB of weights, and an ONNX file may have 2 GiB",
+        raise ModelError(
+            f"the exported graph is not the model: its probabilities differ by {worst:.2g}, more than {sample.limit:g}",
             where=path,
-            remedy="write it with --pt2, or the learner alone with --features-only",
+            remedy="nothing was written; export the learner alone: --features-only",
         )
+    return worst
 
 
-def _wrong(problem: str, path: Path) -> ModelError:
-    remedy = "nothing was written; try --precision fp32, or export the learner alone: --features-only"
-    return ModelError(f"the exported graph is not the model: {problem}", where=path, remedy=remedy)
+def _photos(model: Model, given: Path | None) -> list[Path]:
+    """Photos of a folder (or list), or some of those that the model has learned; raises `ModelError` if there are none."""
+    learned = [step.source for step in reversed(model.card.history) if step.source and Path(step.source).exists()]
+    for source in learned if given is None else [str(given)]:
+        with suppress(DatasetError, UsageError):
+            return [Path(path) for path in _spread(list(photo_paths([source], io.StringIO())), PHOTOS)]
+    raise ModelError(
+        "there are no photos to check the graph on", where=given or model.path, remedy="give some: --photos DIR"
+    )
+
+
+def _encoded(encoder: Encoder, paths: list[Path]) -> tuple[list[Path], FloatArray]:
+    """Those photos that can be read, and their features, [n, d]."""
+    encoded = encoder.encode(paths)
+    read = [place for place in range(len(paths)) if place not in encoded.errors]
+    if not read:
+        raise ModelError("no photo can be read", where=paths[0], remedy="give others: --photos DIR")
+    return [paths[place] for place in read], encoded.features[read]
+
+
+def _features(model: Model, store: Path | None) -> FloatArray:
+    """Rows of a store, or the model's held-out ones, [n, d] float32; raises `ModelError` if there are none."""
+    rows = np.empty((0, model.card.dim)) if model.held_out is None else model.held_out.features
+    if store is not None:
+        opened = open_store(store)
+        places = _spread(np.arange(opened.rows("train")), ROWS)
+        rows = opened.features("train", rows=places, views=0, pieces=model.learner.pieces)[:, 0]
+    if not len(rows):
+        raise ModelError("there are no features to check the graph on", where=model.path, remedy="give --store STORE")
+    return np.ascontiguousarray(_spread(rows, ROWS), np.float32)
+
+
+def _spread(items: Any, most: int) -> Any:
+    """At most so many of the items, evenly spread over them."""
+    if len(items) <= most:
+        return items
+    places = np.linspace(0, len(items) - 1, most).astype(int)
+    return items[places] if isinstance(items, np.ndarray) else [items[place] for place in places]

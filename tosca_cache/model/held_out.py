@@ -50,7 +50,8 @@ class HeldOut:
         self.indices = np.concatenate([self.indices, indices])
 
     def forget(self, index: int) -> None:
-        """Drops the rows of a class."""
+        """Drops the rows of a class, and what the second learner has of it."""
+        self.learner.forget_class(index)
         self._scores, kept = None, self.indices != index
         self.features, self.indices = self.features[kept], self.indices[kept]
 

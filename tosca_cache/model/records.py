@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tosca_cache.shown import Shown
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
@@ -23,6 +21,7 @@ class Lesson:
 
     features: [n, 1+V, d]. names: class of each row, [n]. digests: what tells photos (or rows) apart, [n, 16] bytes.
     source: where they come from. store, fingerprint, rows: the store that has them, and their numbers in it, [n].
+    left_out: how many photos are not among them because the model knows them.
     """
 
     features: FloatArray
@@ -32,36 +31,47 @@ class Lesson:
     store: str | None = None
     fingerprint: str | None = None
     rows: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
+    left_out: int = 0
+
+    def part(self, kept: NDArray[np.bool_]) -> Lesson:
+        """Some of the rows."""
+        return replace(
+            self,
+            features=self.features[kept],
+            names=[name for name, keep in zip(self.names, kept.tolist(), strict=True) if keep],
+            digests=self.digests[kept],
+            rows=self.rows[kept] if len(self.rows) else self.rows,
+        )
 
 
-def taught_rows(digests: NDArray[np.uint8], indices: IntArray, step: int, rows: IntArray | int) -> NDArray[np.void]:
+def taught_rows(
+    digests: NDArray[np.uint8], indices: IntArray, steps: IntArray | int, rows: IntArray | int
+) -> NDArray[np.void]:
     """A table of `TAUGHT`: digest, class number, step of the history and row of its store (-1 without) of every row."""
     table = np.empty(len(indices), TAUGHT)
-    table["digests"], table["indices"], table["steps"], table["rows"] = digests, indices, step, rows
+    table["digests"], table["indices"], table["steps"], table["rows"] = digests, indices, steps, rows
     return table
 
 
 @dataclass(frozen=True)
-class Taught(Shown):
+class Taught:
     """What a lesson changed: images of each new and each known class; accuracies on held-out photos in percent, or None.
 
-    before: of the old classes, before. old, new: of the old and of the new classes, afterwards.
+    before: of the old classes, before. old, new_accuracy: of the old and of the new classes, afterwards. left_out: how many
+    photos the model knew already.
     """
 
     new: Mapping[str, int]
     known: Mapping[str, int]
-    seconds: float
-    before: float | None
-    old: float | None
-    new_accuracy: float | None
-
-    def facts(self) -> dict[str, Any]:
-        """What it is."""
-        return {"new": len(self.new), "known": len(self.known), "seconds": round(self.seconds, 3)}
+    seconds: float = 0.0
+    before: float | None = None
+    old: float | None = None
+    new_accuracy: float | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
-class Answers(Shown):
+class Answers:
     """Answers for n rows, likeliest first.
 
     labels: names, [n, k]. probabilities: [n, k]. novelty: [n]; above `novelty.LIMIT` a row looks like none of the classes.
@@ -70,7 +80,3 @@ class Answers(Shown):
     labels: NDArray[np.object_]
     probabilities: NDArray[np.float64]
     novelty: NDArray[np.float64]
-
-    def facts(self) -> dict[str, Any]:
-        """What they are."""
-        return {"rows": len(self.labels), "top": self.labels.shape[1]}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,13 @@ from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.catalogue import load_files
 from tosca_cache.datasets.decoding import Decoding, as_published
 from tosca_cache.datasets.rows import keep_rows
-from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError, UsageError
+from tosca_cache.errors import DatasetError, FingerprintMismatch
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pieces import Kept
-from tosca_cache.extract.pipeline import Extraction
-from tosca_cache.model.card import BackboneCard, Step, now
+from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.records import DIGEST, Lesson
-from tosca_cache.store import Store, open_store
+from tosca_cache.store import Store
 
 Digests = NDArray[np.uint8]
 FloatArray = NDArray[np.floating[Any]]
@@ -65,65 +62,38 @@ def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = Non
         raise DatasetError(
             f"there are no {split} photos", where=path, remedy="give a folder with a folder for each class"
         )
-    with ThreadPoolExecutor(_READERS) as pool:
-        found = list(pool.map(_file_digest, files))
-    return Photos(dataset, np.stack(found))
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            found = list(pool.map(lambda file: digests_of([file.read_bytes()]), files))
+    except OSError as error:
+        problem, remedy = f"a photo cannot be read: {error.strerror}", "replace or remove the file"
+        raise DatasetError(problem, where=error.filename, remedy=remedy) from error
+    return Photos(dataset, np.concatenate(found))
 
 
-def photo_store(
-    photos: Photos, backbone: Backbone, card: BackboneCard, root: Path, options: ExtractOptions, *, show: bool
-) -> Store:
-    """The features of photos in the cache: computed, or found there; raises what `Extraction.run` raises."""
-    source = {"weights": card.weights or "published"} | ({} if card.adapted is None else {"adapted": card.adapted})
-    return Extraction(photos.dataset, backbone, root, options, source).run(show_progress=show)
-
-
-def photo_lesson(photos: Photos, store: Store, source: Path) -> Lesson:
-    """The rows of a store that `photo_store` has made; photos that could not be read are left out."""
-    place = {path: row for row, path in enumerate(photos.dataset.splits[TRAIN].paths)}
-    digests = photos.digests[[place[path] for path in store.paths(TRAIN)]]
-    return store_lesson(store, digests=digests, source=source)
-
-
-def store_lesson(
-    store: Store,
-    split: str = "train",
-    *,
-    pieces: str = "last",
-    digests: Digests | None = None,
-    source: Path | None = None,
-) -> Lesson:
-    """The rows of one split of a store. pieces: of its features, as the learner uses them (`Learner.pieces`).
-
-    digests, source: of the photos that the rows come from; the rows' own and the store by default.
-    """
+def store_lesson(store: Store, split: str = "train", *, pieces: str = "last") -> Lesson:
+    """The rows of one split of a store. pieces: of its features, as the learner uses them (`Learner.pieces`)."""
     features = store.features(split, pieces=pieces)
     return Lesson(
         features=features,
         names=[store.class_names[label] for label in store.labels(split).tolist()],
-        digests=row_digests(features[:, 0]) if digests is None else digests,
-        source=str((source or store.path).absolute()),
+        digests=row_digests(features[:, 0]),
+        source=str(store.path.absolute()),
         store=str(store.path.absolute()),
         fingerprint=store.spec.digest(),
         rows=np.arange(len(features), dtype=np.int64),
     )
 
 
-def part_of(lesson: Lesson, kept: NDArray[np.bool_]) -> Lesson:
-    """Some rows of a lesson."""
-    return replace(
-        lesson,
-        features=lesson.features[kept],
-        names=[name for name, keep in zip(lesson.names, kept.tolist(), strict=True) if keep],
-        digests=lesson.digests[kept],
-        rows=lesson.rows[kept] if len(lesson.rows) else lesson.rows,
-    )
+def digests_of(items: Iterable[bytes]) -> Digests:
+    """What tells photos (bytes of their files) or rows apart, [n, 16]."""
+    found = b"".join(hashlib.sha256(item).digest()[:DIGEST] for item in items)
+    return np.frombuffer(found, np.uint8).reshape(-1, DIGEST)
 
 
 def row_digests(features: FloatArray) -> Digests:
     """What tells rows [n, d] apart, [n, 16]."""
-    found = [byte_digest(np.ascontiguousarray(row).tobytes()) for row in features]
-    return np.stack(found) if found else np.empty((0, DIGEST), np.uint8)
+    return digests_of(np.ascontiguousarray(row).tobytes() for row in features)
 
 
 def backbone_card(backbone: Backbone, weights: Path | None, *, normalise: bool, decoding: Decoding) -> BackboneCard:
@@ -171,18 +141,12 @@ def store_backbone(store: Store, *, pieces: str = "last") -> BackboneCard | None
     )
 
 
-def width(store: Store, pieces: str) -> int:
-    """Numbers of such pieces of a store's features."""
-    columns = store.spec.columns(pieces)
-    return int(columns.stop - columns.start)
-
-
 def check_store(model: Model, store: Store) -> None:
     """Raises `FingerprintMismatch` unless the features of a store are of the kind that a model has learned."""
     pieces = model.learner.pieces
-    mine, theirs = model.card.backbone, store_backbone(store, pieces=pieces)
+    mine, theirs, columns = model.card.backbone, store_backbone(store, pieces=pieces), store.spec.columns(pieces)
     pairs: list[tuple[str, Any, Any]] = [
-        ("dim", model.card.dim, width(store, pieces)),
+        ("dim", model.card.dim, columns.stop - columns.start),
         ("views", model.card.views, store.views("train") - 1),
     ]
     if mine is not None and theirs is not None:
@@ -195,86 +159,3 @@ def check_store(model: Model, store: Store) -> None:
             where=store.path,
             remedy="extract the images as the model's card says, or learn another model",
         )
-
-
-def forget_class(model: Model, name: str, on_lesson: Callable[[int], None]) -> bool:
-    """Takes a class out of a model; whether nothing of it is left. See `Model.forget`."""
-    begun, kept = time.perf_counter(), [one for one in model.card.classes if one.name != name]
-    if len(kept) == len(model.card.classes):
-        raise UsageError(
-            f"the model knows no class {name!r}"[:200], where=model.path, remedy="see the names in its classes.txt"
-        )
-    indices = next(one.indices for one in model.card.classes if one.name == name)
-    history, exact = model.card.history, _forget_indices(model, indices)
-    if not exact and (fresh := relearned(model, name, on_lesson)) is not None:
-        vars(model).update(vars(fresh) | {"path": model.path})
-        kept, exact = model.card.classes, True
-    step = Step(what="forget", when=now(), classes=[name], exact=exact, seconds=time.perf_counter() - begun)
-    model.card = model.card.model_copy(update={"history": history})
-    model.changed(kept, step)
-    return exact
-
-
-def _forget_indices(model: Model, indices: list[int]) -> bool:
-    """Takes class numbers out of everything that allows it; whether nothing of them is left."""
-    exact = [model.learner.forget_class(index) for index in indices]
-    for index in indices:
-        if model.held_out is not None:
-            model.held_out.forget(index)
-            model.held_out.learner.forget_class(index)
-        model.novelty.forget(index)
-    model.taught = model.taught[~np.isin(model.taught["indices"], indices)]
-    return all(exact)
-
-
-def relearned(model: Model, without: str, on_lesson: Callable[[int], None]) -> Model | None:
-    """A model that has learned what another one has, but for one class; None if the features are no longer all there.
-
-    on_lesson: is told of every lesson that is begun, with 1.
-    """
-    card, fresh = model.card, model.fresh()
-    names = {index: one.name for one in card.classes for index in one.indices if one.name != without}
-    for number, step in enumerate(card.history):
-        on_lesson(1)
-        table = model.taught[(model.taught["steps"] == number) & np.isin(model.taught["indices"], list(names))]
-        if not len(table):
-            continue
-        store, rows = step_store(step), np.ascontiguousarray(table["rows"])
-        if store is None or (rows < 0).any():
-            return None
-        lesson = Lesson(
-            features=store.features(TRAIN, rows=rows, pieces=model.learner.pieces),
-            names=[names[index] for index in table["indices"].tolist()],
-            digests=table["digests"],
-            store=step.store,
-            fingerprint=step.fingerprint,
-            rows=rows,
-        )
-        fresh.learn(lesson)
-        fresh.taught["steps"][-len(lesson.names) :] = number  # of the history that the model keeps
-    return fresh
-
-
-def step_store(step: Step) -> Store | None:
-    """The store that a step learned from; None if there was none, or if it is not there any more, or another one."""
-    try:
-        store = None if step.store is None else open_store(step.store)
-        return store if store is not None and store.spec.digest() == step.fingerprint else None
-    except (StoreError, OSError, LookupError, ValueError):
-        return None
-
-
-def _file_digest(path: Path) -> Digests:
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").digest()[:DIGEST]
-    except OSError as error:
-        raise DatasetError(
-            f"a photo cannot be read: {error.strerror}", where=path, remedy="replace or remove the file"
-        ) from error
-    return np.frombuffer(found, np.uint8)
-
-
-def byte_digest(data: bytes) -> Digests:
-    """What tells a photo (the bytes of its file) or a row apart, [16]."""
-    return np.frombuffer(hashlib.sha256(data).digest()[:DIGEST], np.uint8)

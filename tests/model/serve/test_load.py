@@ -31,11 +31,11 @@ def test_no_request_is_lost_and_no_answer_is_mixed_up(model, app_of):
             raise AssertionError("it never had time")
 
         replies = list(pool.map(ask, range(len(photos))))
-    served = app.state.server.served
-    version = served.current()
+    served = app.state.served
+    taught, training = served.current()
     encoded = Encoder.encode(served.encoder, photos)
-    expected = version.model.predict(encoded.features, top=3)
-    near = version.nearest.to(encoded.features, 2)
+    expected = taught.predict(encoded.features, top=3)
+    near = training.to(encoded.features, 2)
     assert sorted(encoded.errors) == list(range(0, len(photos), DAMAGED))
     assert sum(batches) == len(photos)
     for number, reply in enumerate(replies):

@@ -11,17 +11,9 @@ class Problem(BaseModel):
     error: str = Field(description="What is wrong.")
     where: str | None = Field(None, description="The part of the request, or the file, that is concerned.")
     do: str | None = Field(None, description="What to do about it.")
-    photos: list[Unreadable] = Field([], description="The photos that cannot be read.")
 
 
-class Unreadable(BaseModel):
-    """A photo that cannot be read."""
-
-    path: str
-    error: str
-
-
-class NeighbourOut(BaseModel):
+class Neighbour(BaseModel):
     """A training photo that is near."""
 
     label: str
@@ -41,7 +33,7 @@ class AnswerOut(BaseModel):
     novelty: float | None = Field(description="From 0 to 1.")
     error: str | None = Field(description="Why the photo cannot be read.")
     is_novel: bool = Field(description="Whether it looks like none of the classes.")
-    nearest: list[NeighbourOut] = []
+    nearest: list[Neighbour] = []
 
 
 class PredictOut(BaseModel):
@@ -58,14 +50,6 @@ class ClassOut(BaseModel):
     accuracy: float | None
 
 
-class LimitsOut(BaseModel):
-    """What a request may have."""
-
-    bytes: int
-    images: int
-    pixels: int
-
-
 class ClassesOut(BaseModel):
     """The model as it is now."""
 
@@ -76,7 +60,7 @@ class ClassesOut(BaseModel):
     accuracy: float | None = Field(description="In percent on all held-out photos.")
     read_only: bool
     can_undo: bool
-    limits: LimitsOut
+    limits: dict[str, int] = Field(description="What a request may have: bytes, images, pixels of each.")
 
 
 class LearnOut(BaseModel):
@@ -86,10 +70,7 @@ class LearnOut(BaseModel):
     new: bool = Field(description="Whether the class is new.")
     taught: int = Field(description="Photos that were learned.")
     left_out: int = Field(description="Photos that had been learned before.")
-    otherwise: int = Field(description="How many of these as another class.")
-    seconds: float
     classes: int
-    accuracy: float | None
 
 
 class ForgetOut(BaseModel):
@@ -98,18 +79,3 @@ class ForgetOut(BaseModel):
     name: str
     exact: bool
     classes: int
-
-
-class UndoOut(BaseModel):
-    """How many classes there are after going back."""
-
-    classes: int
-
-
-class HealthOut(BaseModel):
-    """That the server answers."""
-
-    status: str
-
-
-Problem.model_rebuild()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +12,16 @@ from numpy.typing import NDArray
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
-from tosca_cache.model.folder import CARD, NEXT, PREVIOUS, undo_version, writing
-from tosca_cache.model.records import Lesson
+from tosca_cache.model.folder import CARD, PREVIOUS, undo_version, writing
+from tosca_cache.model.records import Lesson, Taught
 from tosca_cache.model.saved import model_folder, open_model, save_model
 from tosca_cache.model.serve.nearest import Nearest
-from tosca_cache.model.session import Done, Request, encoder_of, learn_lesson
-from tosca_cache.model.teaching import byte_digest
+from tosca_cache.model.session import encoder_of, learn_lesson
+from tosca_cache.model.teaching import digests_of
 from tosca_cache.names import name_problem
 
 MOST_NAME = 200  # bytes of a class's name
-
-
-class UnknownClass(UsageError):
-    """The model has no class of this name."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """A model as it is at one time. accuracies: of each class on held-out photos, in percent, or None."""
-
-    model: Model
-    nearest: Nearest
-    accuracies: list[float | None]
+Stamp = tuple[int, int, int]
 
 
 class Served:
@@ -55,18 +42,17 @@ class Served:
         self.encoder.max_pixels = max_pixels
         assert self.encoder.backbone  # loaded before anybody waits for it
         self._changing = threading.RLock()
-        self._version = _version(model, None)
+        self._version = model, Nearest.of(model)
 
-    def current(self) -> Version:
-        """The newest version, which another process may have written; the one before while this one is changing it.
+    def current(self) -> tuple[Model, Nearest]:
+        """The newest version, whoever has written it, and its training photos; the one before while it is being changed.
 
         Raises `ModelError` if that has another backbone, or cannot be read.
         """
         if self._stamp_now() != self._stamp and self._changing.acquire(blocking=False):
             try:
                 stamp = self._stamp_now()
-                self._take(open_model(self.path, device=self._device))
-                self._stamp = stamp
+                self._take(open_model(self.path, device=self._device), stamp)
             finally:
                 self._changing.release()
         return self._version
@@ -76,7 +62,7 @@ class Served:
         """Whether a version before this one is kept."""
         return (self.folder / PREVIOUS).is_dir()
 
-    def learn(self, name: str, photos: Sequence[bytes], features: NDArray[np.floating]) -> Done:
+    def learn(self, name: str, photos: Sequence[bytes], features: NDArray[np.floating]) -> tuple[Model, Taught]:
         """Teaches photos of one class, and writes the model; those that were taught before are left out.
 
         Arguments:
@@ -86,67 +72,49 @@ class Served:
         """
         if problem := name_problem(name, MOST_NAME):
             raise UsageError(f"a class cannot be called so: {problem}", where="name", remedy="give a plain name")
-        digests = np.stack([byte_digest(photo) for photo in photos])
-        _, first = np.unique(digests, axis=0, return_index=True)
-        kept = np.sort(first)
+        digests = digests_of(photos)
+        kept = np.sort(np.unique(digests, axis=0, return_index=True)[1])
         rows = features[kept][:, None]
-        if (card := self.current().model.card).views:
+        if (card := self.current()[0].card).views:
             rows = self.encoder.with_views([photos[place] for place in kept], card.views, seed=card.tasks)
         lesson = Lesson(rows, [name] * len(kept), digests[kept], source="tosca serve")
         with self._changing:
-            model = self.current().model
-            done = learn_lesson(Request(self.path, device=self._device), model, lesson)
-            if done.taught is not None:
-                self._changed(done.model)
-        return Done(done.model, done.taught, done.left_out + len(photos) - len(kept), done.otherwise)
+            model, taught = learn_lesson(self.path, self.current()[0], lesson)
+            if taught.new or taught.known:
+                self._take(model)
+        return model, taught
 
     def forget(self, name: str) -> bool:
-        """Forgets a class, and writes the model; whether nothing of it is left. Raises `UnknownClass`."""
+        """Forgets a class, and writes the model; whether nothing of it is left. Raises `UsageError` for an unknown one."""
         with self._changing:
-            if name not in self.current().model.class_names:
-                raise UnknownClass(
-                    f"the model knows no class {name!r}"[:200], where="name", remedy="see GET /classes for their names"
-                )
             with writing(self.folder):
                 model = open_model(self.path, device=self._device)
                 exact = model.forget(name)
                 save_model(model, self.folder)
-            self._changed(model)
+            self._take(model)
         return exact
 
     def undo(self) -> None:
         """Goes back to the version before; raises `ModelError` if none is kept."""
         with self._changing:
             undo_version(self.folder)
-            self._changed(open_model(self.path, device=self._device))
+            self._take(open_model(self.path, device=self._device))
 
-    def _changed(self, model: Model) -> None:
-        self._take(model)
-        self._stamp = self._stamp_now()
-
-    def _take(self, model: Model) -> None:
+    def _take(self, model: Model, stamp: Stamp | None = None) -> None:
+        """Serves a model from now on. stamp: of before it was read, if others may have written it."""
         card, mine = model.card, self.encoder
-        if card.backbone is None or (card.backbone.weights_digest, card.dtype) != (
-            mine.card.weights_digest,
-            mine.dtype,
-        ):
+        if card.backbone is None or card.backbone.weights_digest != mine.card.weights_digest:
             raise ModelError(
                 "the model was replaced by one with another backbone",
                 where=self.path,
                 remedy="start `tosca serve` anew",
             )
-        self._version = _version(model, self._version.nearest)
+        self._version, self._stamp = (model, Nearest.of(model, self._version[1])), stamp or self._stamp_now()
 
-    def _stamp_now(self) -> tuple[int, int, int]:
+    def _stamp_now(self) -> Stamp:
         """What changes whenever a version is written; zeros for a run, which has no model of its own yet."""
-        for card in (self.folder / NEXT / CARD, self.folder / CARD):
-            try:
-                found = card.stat()
-                return found.st_mtime_ns, found.st_ino, found.st_size
-            except OSError:
-                continue
-        return 0, 0, 0
-
-
-def _version(model: Model, nearest: Nearest | None) -> Version:
-    return Version(model, Nearest.of(model, nearest), model.class_accuracies())
+        try:
+            found = (self.folder / CARD).stat()
+        except OSError:
+            return 0, 0, 0
+        return found.st_mtime_ns, found.st_ino, found.st_size

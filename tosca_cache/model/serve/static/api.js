@@ -8,7 +8,6 @@ export class Problem extends Error {
     super(body.error || `the server answers ${status}`);
     this.status = status;
     this.remedy = body.do || "";
-    this.photos = body.photos || [];
   }
   get text() {
     return this.remedy ? `${this.message} (${this.remedy})` : this.message;

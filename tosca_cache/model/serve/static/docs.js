@@ -56,7 +56,7 @@ for (const [path, methods] of Object.entries(api.paths)) {
   }
 }
 
-const used = ["AnswerOut", "NeighbourOut", "ClassOut", "Problem"].filter((name) => api.components.schemas[name]);
+const used = ["AnswerOut", "Neighbour", "ClassOut", "Problem"].filter((name) => api.components.schemas[name]);
 for (const name of used) {
   const section = make("section", "", make("h2", name), make("p", api.components.schemas[name].description || ""));
   section.append(fields(api.components.schemas[name]));
