@@ -85,6 +85,23 @@ def test_ours_beside_the_published(made_up, digits_cache):
     assert "Made-up values for the digits" in words
 
 
+def test_tasks_of_ones_own(made_up, digits_cache):
+    """Ours under other tasks, which stands beside the published values; a curve of another length is refused."""
+    sizes, order = "3,3,2,1,1", [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    Path("order.txt").write_text("\n".join(map(str, order)))
+    asked = ("--expectation", made_up(), "--task-sizes", sizes, "--class-order", "order.txt")
+    result = tosca(*asked, "--json", code=0)
+    last, *_ = json.loads(result.stdout)
+    (summary,) = list_stores(digits_cache)
+    stream = TaskStream.from_store(open_store(summary.path), task_sizes=[3, 3, 2, 1, 1], class_order=order)
+    outcome = run_protocol(SimpleCil(), stream)
+    assert last["ours"] == pytest.approx(last_accuracy(outcome.R, outcome.counts))
+    assert last["note"] == "made up; ours with task sizes and class order of our own, not those published"
+    assert "not those published" in " ".join(tosca(*asked).stdout.split())
+    for wrong, words in (("5,5", "the published curve has 5 tasks, --task-sizes 2"), ("3,3,2,1,2", "sum up to 11")):
+        assert words in tosca(*asked[:3], wrong, code=2).stderr
+
+
 def test_features_of_another_transform_are_extracted(made_up, digits_cache):
     """No normalisation and a resize that crops, as the published numbers of the ViT-B were made, with float32."""
     asked = ("--expectation", made_up(normalize="none", resize=36), "--root", "made", "--json")

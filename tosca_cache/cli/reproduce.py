@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption, import_plugins
+from tosca_cache.cli.settings import with_settings
 from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from tosca_cache.compare.reproduce import Places
 
 
+@partial(with_settings, only=("task_sizes", "class_order"))
 def reproduce(
     paper: Annotated[str | None, typer.Option(help="Whose published values; --list has all.")] = None,
     dataset: Annotated[str | None, typer.Option(help="A name of `tosca datasets`, or a folder.")] = None,
@@ -46,6 +49,7 @@ def reproduce(
     plugin: Plugins = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
+    **settings: Any,
 ) -> None:
     """Run what was published, on features made with the published transform, and print ours beside it.
 
@@ -59,12 +63,15 @@ def reproduce(
         _list(dataset, as_json=as_json)
         return
     from tosca_cache.compare.reproduce import Places
+    from tosca_cache.config import config_of
 
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
     places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
-    _run(chosen.of(name), chosen.title, places, as_json=as_json)
+    asked = config_of(settings)  # the tasks of the command line, if it names some
+    expected = [one.under(asked.task_sizes or (), asked.class_order or ()) for one in chosen.of(name)]
+    _run(expected, chosen.title, places, as_json=as_json)
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:

@@ -67,6 +67,27 @@ class Expectation(BaseModel):
     spreads: dict[Measure, float] = {}
     note: str = ""
 
+    def under(self, task_sizes: tuple[int, ...], class_order: tuple[int | str, ...]) -> Expectation:
+        """The same values beside a run under other tasks than the published ones, which the note then says.
+
+        Raises `UsageError` for a curve of another number of tasks.
+        """
+        curve = self.values.get("accuracy_curve")
+        if task_sizes and isinstance(curve, list) and len(curve) != len(task_sizes):
+            raise UsageError(
+                f"the published curve has {len(curve)} tasks, --task-sizes {len(task_sizes)}",
+                where=self.source,
+                remedy="give as many sizes, or values without a curve (--expectation)",
+            )
+        said = [name for name, given in (("task sizes", task_sizes), ("class order", class_order)) if given]
+        if not said:
+            return self
+        note = f"ours with {' and '.join(said)} of our own, not those published"
+        changed: dict[str, Any] = {"note": f"{self.note}; {note}" if self.note else note}
+        if task_sizes:
+            changed |= {"increment": None, "init_cls": None, "task_sizes": task_sizes}
+        return self.model_copy(update=changed | {"class_order": class_order or self.class_order})
+
 
 class Paper(NamedTuple):
     """The published values of one paper. name: as in `--paper`, or the path of a user's own file."""

@@ -98,16 +98,34 @@ def run_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def _last_row(metrics: Mapping[str, Any]) -> Table:
-    """R's last row: accuracy on the test rows of every task after the last one, and its domain where all seeds agree."""
-    title = "accuracy by task after the last task (last row of R)"
+    """R's last row: accuracy on the test rows of every task after the last one, and what the task holds.
+
+    What it holds are its domain or its classes by name, where all seeds have the same ones.
+    """
+    title, caption = "accuracy by task after the last task (last row of R)", ""
     title += f", {learner_words(metrics)}" if metrics.get("leaks") else ""
     values = ["-" if value is None else f"{value:.1f}" for value in metrics["R"][-1]]
     columns = {"task": [str(t + 1) for t in range(len(values))]}
-    orders = [seed.get("domains") for seed in metrics["seeds"].values()]
-    if orders[0] and orders.count(orders[0]) == len(orders):
+    what = "domains" if of_domains(metrics) else "tasks"
+    orders = [seed.get(what) for seed in metrics["seeds"].values()]
+    if orders.count(orders[0]) < len(orders):
+        caption = "each seed has an order of its own: metrics.json, seeds, tasks"
+    elif orders[0] and what == "domains":
         columns["domain"] = list(map(str, orders[0]))
+    elif orders[0]:
+        columns["classes"] = [few_names(names) for names in orders[0]]
     columns["percent"] = values
-    return table(title, list(columns), zip(*columns.values(), strict=True), left=len(columns) - 1)
+    return table(title, list(columns), zip(*columns.values(), strict=True), caption, left=len(columns) - 1)
+
+
+def few_names(names: Sequence[Any], most: int = 60) -> str:
+    """The first of some names, whole, as far as they fit into so many characters, and how many more there are."""
+    shown = [str(names[0])] if names else []
+    for name in names[1:]:
+        if len(", ".join([*shown, str(name)])) > most:
+            return f"{', '.join(shown)} and {len(names) - len(shown)} more"
+        shown.append(str(name))
+    return ", ".join(shown)
 
 
 def over_seeds(values: Sequence[float | None]) -> dict[str, float | None]:
