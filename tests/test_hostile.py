@@ -308,8 +308,8 @@ def again(command, store, ledger):
 
 
 def shows(ledger):
-    run("sweep", "show", ledger)
-    run("sweep", "show", ledger, "--json")
+    run("report", ledger)
+    run("export-runs", ledger, "--to", "csv")
 
 
 COLUMNS = ("address", "content", "state", "result", "reason", "owner", "since", "finished", "attempts")

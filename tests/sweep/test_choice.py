@@ -72,7 +72,7 @@ def test_a_setting_with_a_diverged_seed_is_not_chosen_and_if_all_diverge_it_is_s
     assert all(np.isnan(mean) for mean, _ in base.metrics.values())
     with pytest.raises(RunError, match="not one setting has finished on all its seeds") as raised:
         sweep("lr=1e20", "l1=1e20")
-    assert raised.value.where == str(ledger) and "sweep show" in raised.value.remedy
+    assert raised.value.where == str(ledger) and "tosca report" in raised.value.remedy
 
 
 def test_an_oracle_is_called_one_and_leaves_no_setting_to_train_with(sweep, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from commands import tosca
 from ledger_help import NAMES, fill, sql
 
+import tosca_cache
 from tosca_cache.errors import RunError
 from tosca_cache.sweep import ledger_file
 from tosca_cache.sweep.ledger import DONE, Finished, Ledger
@@ -111,8 +112,9 @@ def test_rows_that_another_program_wrote_are_no_results(path, damage):
     with Ledger.open(path) as ledger:
         fill(ledger)
     sql(path, f"UPDATE cells SET {damage} WHERE address = 'cell-1'")
-    for more in ((), ("--json",)):
-        assert "This ledger is damaged" in tosca("sweep", "show", path, *more, code=1).output
+    assert "This ledger is damaged" in tosca("report", path, code=1).output
+    with pytest.raises(RunError, match="This ledger is damaged"):
+        tosca_cache.ledger(path)
 
 
 def test_a_full_disk_stops_the_sweep_and_keeps_what_was_recorded(mounted):

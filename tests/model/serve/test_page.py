@@ -32,7 +32,8 @@ def open_page(chromium, app_of):  # noqa: F811
 
 
 def send(page, target, kind, *photos):
-    """Drops or pastes files (name, bytes) on an element, as a user does from another window."""
+    """Drops or pastes files (name, bytes) on an element that is to be seen, as a user does from another window."""
+    expect(page.locator("#main")).to_be_visible()
     data = [[name, base64.b64encode(content).decode()] for name, content in photos]
     page.locator(target).evaluate(
         """(target, [kind, photos]) => {
