@@ -21,7 +21,7 @@ FOLDS = 4
 FOLD_LAMBDAS = (*(10.0 ** (-4 + step / 2) for step in range(15)), 1e-8)  # of `folds`, in the order in which ties fall
 AT_ONCE = 1024  # rows or columns that are converted to float64 together
 LARGE = 4096  # equations from which several lambdas share a factor
-DEPTH, RESIDUAL = 12, 1e-6  # steps from each factor, and the share of B that a solution may leave
+DEPTH, RESIDUAL = 13, 1e-6  # steps from each factor, and the share of B that a solution may leave
 
 
 class Ridge(Solved):
@@ -152,8 +152,8 @@ def solve_in_subspace(A: Tensor, B: Tensor) -> list[Tensor | None]:
 
     All X are sought in the space that (A + s I)^-j B span, j up to `DEPTH`, for some s of `LAMBDAS` (rational Krylov
     subspaces: Ruhe, Linear Algebra and its Applications 58 (1984); Beckermann and Reichel, SIAM J. Numer. Anal. 47 (2009)).
-    s is the middle one of those whose residual is above `RESIDUAL` of B, until there are none. A step of the space takes
-    6 M^2 C operations, a factor M^3 / 3.
+    The first s is the one nearest to 1e-4 of A's mean eigenvalue, the next is the middle one of those whose residual is
+    above `RESIDUAL` of B, until there are none. A step of the space takes 6 M^2 C operations, a factor M^3 / 3.
 
     Arguments:
         A: symmetric, [M, M], without negative eigenvalues. B: [M, C], with 17 `DEPTH` C at most M.
@@ -161,8 +161,10 @@ def solve_in_subspace(A: Tensor, B: Tensor) -> list[Tensor | None]:
     work, waiting = column_major(len(A), len(A), A, A.dtype), list(LAMBDAS)
     basis = image = B[:, :0]
     found: dict[float, Tensor] = {}
+    first = math.log10(max(float(A.diagonal().mean()), LAMBDAS[0]) / 10_000)
+    shift = min(waiting, key=lambda lam: abs(math.log10(lam) - first))
     while waiting:
-        shift = waiting[len(waiting) // 2]
+        shift = shift if shift in waiting else waiting[len(waiting) // 2]
         factor = cholesky(work.copy_(A.T), shift)
         waiting.remove(shift)
         if factor is None:
@@ -203,7 +205,7 @@ def _dual(fit: Tensor, y: Tensor, check: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 def _primal(fit: Tensor, y: Tensor, check: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """H^T H, H^T Y and other rows, in float64; rows of float32 are multiplied in float32, and added up in float64."""
-    matrix = add_gram(fit.new_zeros(fit.shape[1], fit.shape[1], dtype=torch.float64), fit)
+    matrix = add_gram(fit.new_zeros(fit.shape[1], fit.shape[1], dtype=torch.float64), fit, AT_ONCE)
     right = matrix.new_zeros(len(matrix), y.shape[1])
     for some, targets in zip(fit.split(AT_ONCE), y.split(AT_ONCE), strict=True):
         right.addmm_(some.double().T, targets)
