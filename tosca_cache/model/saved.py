@@ -46,10 +46,8 @@ def is_model(path: Path) -> bool:
     if any((path / name).exists() for name in (CARD, METRICS, FILE)):
         return True
     there = {one.name for one in path.iterdir() if not one.name.startswith(".")} if path.is_dir() else {path.name}
-    begun = bool(there & {STATE, BACKBONE}) and there <= {
-        *FILES,
-        BACKBONE,
-    }  # a first version that was not written whole
+    # A first version that was not written whole is in nobody's way.
+    begun = bool(there & {STATE, BACKBONE}) and there <= {*FILES, BACKBONE}
     if path.exists() and there and not begun:
         raise ModelError("this is no model, and it is in the way of one", where=path, remedy="give another path")
     return False
