@@ -84,13 +84,16 @@ def test_what_is_no_whole_ledger_of_this_format_is_refused_and_left_alone(path, 
     assert path.read_bytes() == before
 
 
-def test_a_folder_or_nothing_is_no_ledger_and_none_is_made_by_looking_for_it(tmp_path):
+def test_a_folder_a_pipe_or_nothing_is_no_ledger_and_none_is_made_by_looking_for_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
     for options in ({}, {"read_only": True}):
         with pytest.raises(RunError, match="this is a folder"):
             Ledger.open(tmp_path, **options)
+        with pytest.raises(RunError, match="this is a pipe"):
+            Ledger.open(tmp_path / "pipe", **options)
     with pytest.raises(RunError, match=r"no ledger here(.|\n)*tosca sweep"):
         Ledger.open(tmp_path / "none", read_only=True)
-    assert list(tmp_path.iterdir()) == []
+    assert [one.name for one in tmp_path.iterdir()] == ["pipe"]
 
 
 CONTENT = '{"setting": [], "seed": 1, "select": {}, "store": "s", "arithmetic": 1}'

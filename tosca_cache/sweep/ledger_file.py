@@ -39,8 +39,9 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     Raises `RunError`.
     """
     with file_errors(path, RunError, option=OPTION):
-        if path.is_dir():
-            raise RunError("A ledger is a file; this is a folder.", where=path, remedy="Give the ledger's own path.")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            what = "a folder" if path.is_dir() else "a pipe or a device"
+            raise RunError(f"A ledger is a file; this is {what}.", where=path, remedy="Give the ledger's own path.")
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.open("ab").close()  # what is in the way has a name here; SQLite only says that it cannot
