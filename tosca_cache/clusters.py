@@ -150,7 +150,7 @@ def ray(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
         raise _unreachable("Ray", scheduler, "no machine of it has a core to give")
     gpus = int(sum(node["Resources"].get("GPU", 0) for node in nodes))
     share = 1 / -(-(n_jobs or sum(slots.values())) // gpus) if gpus else 0
-    task = module.remote(num_cpus=1, num_gpus=share, max_retries=0)(lambda job: job())
+    task = module.remote(num_cpus=1, num_gpus=share, max_retries=0)(_call)
     begun: dict[Future[Any], Any] = {}
 
     def submit(job: Callable[[], Any]) -> Future[Any]:
@@ -169,6 +169,10 @@ def ray(stack: ExitStack, n_jobs: int | None, scheduler: str) -> Cluster:
     names = ("WorkerCrashedError", "ActorDiedError", "NodeDiedError", "LocalRayletDiedError", "ObjectLostError")
     lost = tuple(getattr(module.exceptions, name) for name in (*names, "OutOfMemoryError", "TaskCancelledError"))
     return Cluster(slots, submit, end, lost)
+
+
+def _call(job: Callable[[], Any]) -> Any:
+    return job()
 
 
 def _unreachable(what: str, scheduler: str, error: object) -> ToscaError:

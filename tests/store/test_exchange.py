@@ -355,9 +355,13 @@ def test_no_link_is_followed(tmp_path, kind, refused):
 @pytest.mark.campaign
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_broken_files_are_refused_in_words(tmp_path_factory, suffix):
-    """Cut, doubled, overwritten anywhere: a store of what is left, or one of our errors, and nothing beside the root."""
+    """Cut, doubled, overwritten anywhere: a store of what is left, or one of our errors, and nothing beside the root.
+
+    In HDF5 texts of a fixed length: libhdf5 2.0 may never come back from a damaged heap of texts of any length.
+    """
     folder = tmp_path_factory.mktemp("broken")
-    sound = written(folder / f"sound{suffix}", {"x": X, "y": NAMES[Y], "split": SPLIT}).read_bytes()
+    names = NAMES[Y].astype("S") if suffix == ".h5" else NAMES[Y]
+    sound = written(folder / f"sound{suffix}", {"x": X, "y": names, "split": SPLIT}).read_bytes()
 
     @settings(max_examples=times(20, 400), deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(st.randoms(use_true_random=False))
