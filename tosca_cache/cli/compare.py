@@ -61,6 +61,10 @@ def compare(
 
     Interrupt it at will: the same command goes on where it was, and what is finished is never run again.
     """
+    _compare(dict(locals()))
+
+
+def _compare(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
     from tosca_cache.compare.run import run_compare, so_far
@@ -73,13 +77,13 @@ def compare(
     from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.run import report_path
 
-    import_plugins(plugin)
-    dataset_of(store, settings, config)
-    resolved = resolve(config=config, overrides=settings)
-    request = _request(resolved.config, methods, seeds, assignments or [])
+    import_plugins(given["plugin"])
+    dataset_of(given["store"], given["settings"], given["config"])
+    resolved = resolve(config=given["config"], overrides=given["settings"])
+    request = _request(resolved.config, given["methods"], given["seeds"], given["assignments"] or [])
     console = make_console(stderr=True)
-    opened, resolved = store_for(resolved, store, root, console)
-    ledger = ledger or inside(runs, f"{resolved.config.dataset}-compare.sqlite")
+    opened, resolved = store_for(resolved, given["store"], given["root"], console)
+    ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-compare.sqlite")
     request = replace(request, config=resolved.config)
     made = origin(opened, resolve_device(request.config.device))
     known = {"made": made, "command": command_text(made["command"]), "warnings": store_warnings(made)}
@@ -90,22 +94,22 @@ def compare(
         found = so_far(request, opened, ledger)
         return None if found is None else facts | {"found": found}
 
-    page = LivePage(live, finished_so_far)
+    page = LivePage(given["live"], finished_so_far)
     console.print(f"ledger: {ledger}", soft_wrap=True)
     with resumable("it goes on with what is not finished"), CellProgress(console, after=page) as progress:
         found = run_compare(request, opened, ledger, reporter=progress)
     page.finish()
-    if published:
+    if given["published"]:
         from tosca_cache.compare.published import beside as published_beside
 
         found["published"] = published_beside(found)
     with file_errors(ledger, RunError, option="--ledger"):
         write_json(report_path(ledger), facts | {"found": found})
-    if as_json:
+    if given["as_json"]:
         echo_json(found)
     else:
         _print(found)
-    if not no_report:
+    if not given["no_report"]:
         try_page(lambda: facts | {"found": found}, beside(ledger))
     if any(row["failed"] for row in found["rows"]):
         raise typer.Exit(1)
