@@ -13,7 +13,7 @@ from archive_help import source_for, tarred, tree, zipped
 from commands import tosca
 from file_server import COMMIT, serving
 
-from tosca_cache.datasets import REGISTRY, registry
+from tosca_cache.datasets import REGISTRY, load_dataset, registry
 
 BIRDS = zipped(tree(side=256))  # 2 MB: what has arrived is written every 512 KiB
 CUT = 700_000
@@ -64,6 +64,9 @@ def test_a_dataset_is_there_whole_and_recorded(tmp_path, birds, server):
     before = len(server.requests)
     assert "was there already" in fetch(server, tmp_path) and len(server.requests) == before
     assert len(left(tmp_path)) == 10, "the images; the archive is gone"
+    for benchmark, orientation in ((False, "upright"), (True, "stored")):  # which is read as its numbers were made
+        birds(benchmark=benchmark)
+        assert load_dataset("birds", data_root=tmp_path).opener.decoding.orientation == orientation
     how = ("--root", tmp_path / "s", "--backbone", "vit_nano", "--views", "0")
     assert "10 images" in tosca("extract", "--dataset", tmp_path / "birds", *how, code=0).output
 

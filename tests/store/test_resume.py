@@ -11,7 +11,9 @@ from toy_store import ARRAYS, BAD, ROWS, build, open_writer, publish, toy_arrays
 from trees import tree
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import list_stores
+from tosca_cache.store import list_stores, open_store
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, seal
+from tosca_cache.store.spec import StoreSpec
 from tosca_cache.store.verify import verify_store
 
 
@@ -60,6 +62,19 @@ def test_skipped_rows_are_in_the_manifest_and_nowhere_else(tmp_path):
     assert store.spec.dataset["splits"] == ROWS and verify_store(store.path).ok
     (summary,) = list_stores(tmp_path)
     assert summary.rows == {split: store.rows(split) for split in ROWS}
+
+
+def test_a_store_of_an_earlier_version_without_places_for_skipped_rows_is_refused_by_name(tmp_path):
+    """As it was written then: fewer rows in the arrays than were listed, and the others named."""
+    store = build(tmp_path / "s")
+    said = store.manifest.to_dict() | {"skipped": {"train": [{"row": 3, "path": "a", "reason": "b"}], "test": []}}
+    said["fingerprint"]["dataset"]["splits"]["train"] += 1
+    said["fingerprint_digest"] = StoreSpec.from_dict(said["fingerprint"]).digest()
+    for name in (MANIFEST, MANIFEST_COPY):
+        (store.path / name).write_bytes(seal(said))
+    with pytest.raises(StoreError, match=r"made by an earlier version") as caught:
+        open_store(store.path)
+    assert caught.value.where == str(store.path / MANIFEST) and "extract it again" in str(caught.value.remedy)
 
 
 def test_an_unfinished_store_goes_on_only_as_what_it_was_begun(tmp_path):

@@ -44,7 +44,7 @@ def load_dataset(
         test_fraction, seed: for images without a test split; see `build_dataset`.
         name: what to call a folder or a list; by default as the folder or file is called.
         decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
-            and `PUBLISHED` for named datasets.
+            and `PUBLISHED` for benchmarks.
         label: the column or key of the labels, of tables and shards.
 
     Raises:
@@ -116,11 +116,12 @@ def load_known(
     decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files.
     how: the fraction and the seed of `build_dataset`, for those that were published without a test split.
     """
-    decoded = replace(PUBLISHED, **(decoding or {}))
+    from_files = dataset.layout not in ("cifar100", "embedded")
+    decoded = replace(Decoding() if from_files and not dataset.benchmark else PUBLISHED, **(decoding or {}))
     if how.get("test_fraction") is not None and dataset.layout != "classes":
         problem = f"{dataset.name} has a test split of its own"
         raise UsageError(problem, where="--test-fraction", remedy="leave the option out")
-    if dataset.layout in ("cifar100", "embedded") and decoded.to_record():
+    if not from_files and decoded.to_record():
         raise UsageError(
             f"the images of {dataset.name} are no files of their own, which could be decoded in one way or another",
             where=", ".join(f"--{key}" for key, value in decoded.to_record().items() if value != as_published()[key]),
@@ -160,7 +161,7 @@ def load_published(dataset: KnownDataset, folder: Path, decoding: Decoding = PUB
     """A named dataset from one of its places, with whatever counts; raises `DatasetError` if it cannot be read."""
     if dataset.layout == "cifar100":
         return _load_cifar100(folder)
-    return load_files(folder, name=dataset.name, decoding=decoding, published=True, **how)
+    return load_files(folder, name=dataset.name, decoding=decoding, published=dataset.benchmark, **how)
 
 
 def counts_of(dataset: ImageDataset) -> tuple[int, int, int]:

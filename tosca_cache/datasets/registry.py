@@ -42,6 +42,8 @@ class KnownDataset:
         from which only a browser gets it. size: bytes, where they are publicly known.
     md5, sha256: of the archive. stated_by: who says so.
     take: the folder of the archive that is wanted; None for the one with train and test (or val) in it.
+    benchmark: whether numbers of the field were published on it: it is then read as they were made, with orientation as
+        stored, and not normalised under the reference's backbone.
     """
 
     name: str
@@ -61,6 +63,7 @@ class KnownDataset:
     stated_by: str = "nobody"
     take: str | None = None
     published: str = TORCHVISION
+    benchmark: bool = False
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -93,7 +96,7 @@ def _released(
     """One of the archives of RevisitingCIL: links of its README, checksums of its issue 5."""
     page = None if drive else f"{_ONEDRIVE}EZFv9uaaO1hBj7Y40KoCvYkBnuUZHnHnjMda6obiDpiIWw?e=4n8Kpy"
     where = {"archive": archive, "drive": drive, "page": page, "md5": md5, "stated_by": ISSUE, "published": RELEASE}
-    return KnownDataset(name, *counts, places=places, **where)  # type: ignore[arg-type]
+    return KnownDataset(name, *counts, places=places, benchmark=True, **where)  # type: ignore[arg-type]
 
 
 def _of_torchvision(
@@ -119,6 +122,7 @@ _ALL = (
         stated_by="its page and torchvision; sha256 as Keras, size as PyTorch's tutorials state it",
         take=CIFAR_FOLDER,
         published="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
+        benchmark=True,
     ),
     _released(
         *("cub", (200, 9430, 2358), ("cub",), "cub.zip"),

@@ -36,7 +36,7 @@ class ExtractRequest:
     with_base: the frozen backbone's features before those of the adapted one.
     layers, pool: what is kept of a view, see `extract.pieces`.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
-        published for a named one, otherwise upright, on white, scaled.
+        published for a benchmark, otherwise upright, on white, scaled.
     label: the column or key of the labels, of tables and shards.
     max_pixels: most pixels of an image. duplicates: `keep`, `drop` or `fail`, see `datasets.duplicates`.
     """
@@ -109,10 +109,8 @@ def default_backbone(dataset: str) -> str:
 
 def default_normalisation(dataset: str, backbone: str) -> str:
     """`none` for a published benchmark under a backbone of the reference, as its numbers were made; otherwise `timm`."""
-    found = known(dataset)
-    published = found is not None and found.layout != "embedded"
-    reference = resolve_name(REFERENCE_BACKBONE)[0]
-    return "none" if published and resolve_name(backbone)[0] == reference else "timm"
+    found, reference = known(dataset), resolve_name(REFERENCE_BACKBONE)[0]
+    return "none" if found is not None and found.benchmark and resolve_name(backbone)[0] == reference else "timm"
 
 
 def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:

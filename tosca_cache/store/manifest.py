@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -166,8 +166,11 @@ class Manifest(Shown):
         }
 
     @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Manifest:
-        """The inverse of `to_dict`; raises `ValueError` for what cannot be."""
+    def from_dict(cls, value: Mapping[str, Any], where: Path | None = None) -> Manifest:
+        """The inverse of `to_dict`; raises `ValueError` for what cannot be, `StoreError` for what an earlier version made.
+
+        where: what it was read from.
+        """
         plan = Plan.from_dict(value)
         shards = {
             split: tuple(
@@ -183,7 +186,11 @@ class Manifest(Shown):
         for split, layout in plan.layouts.items():
             listed, gone = plan.spec.rows(split), [row.row for row in skipped[split]]
             if layout.rows != listed and layout.rows + len(gone) == listed:
-                raise ValueError("skipped rows have no place in it, as in earlier versions; extract it again")
+                raise StoreError(
+                    "This store was made by an earlier version of tosca, which gave rows that it skipped no place.",
+                    where=where,
+                    remedy="Remove its folder, then extract it again.",
+                )
             if layout.rows != listed or gone != sorted({row for row in gone if 0 <= row < listed}):
                 raise ValueError(f"rows of {split} and those skipped are not those that were listed, each once")
         return cls(plan, shards, skipped, left_out)
@@ -212,7 +219,7 @@ def read_provenance(folder: Path) -> tuple[dict[str, Any], str]:
 
 def load_manifest(path: Path) -> Manifest:
     """Reads a manifest; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
-    return _load(path, Manifest.from_dict)
+    return _load(path, partial(Manifest.from_dict, where=path))
 
 
 def load_plan(path: Path) -> Plan:
