@@ -42,11 +42,12 @@ class Batcher:
         self.waiting += len(photos)
         try:
             async with self._front:
-                if not done.done():
-                    await self._compute(self._next())
+                while not done.done():
+                    await self._take()
             return await done
         finally:
             self.waiting -= len(photos)
+            done.cancel()  # of a request that was given up: nobody waits for it
 
     def _next(self) -> list[Job]:
         """The oldest jobs that make a batch."""
@@ -54,6 +55,15 @@ class Batcher:
         while self._jobs and sum(len(photos) for photos, _ in (*taken, self._jobs[0])) <= AT_ONCE:
             taken.append(self._jobs.popleft())
         return taken
+
+    async def _take(self) -> None:
+        """Computes the next batch; if whoever does that is given up, its jobs wait for the next one at the front."""
+        jobs = self._next()
+        try:
+            await self._compute(jobs)
+        except asyncio.CancelledError:
+            self._jobs.extendleft(job for job in reversed(jobs) if not job[1].done())
+            raise
 
     async def _compute(self, jobs: list[Job]) -> None:
         """Computes jobs together; if that fails, each by itself, so that none fails for another one's photos."""
@@ -68,12 +78,14 @@ class Batcher:
             if short_of_memory(error):
                 remedy = "send fewer or smaller photos at a time"
                 error = ToscaError("memory is not enough for these photos", where="photos", remedy=remedy)
-            jobs[0][1].set_exception(error)
+            if not jobs[0][1].done():
+                jobs[0][1].set_exception(error)
             return
         self._seconds += _SMOOTHING * ((time.perf_counter() - begun) / len(photos) - self._seconds)
         start = 0
         for some, done in jobs:
             stop = start + len(some)
             errors = {place - start: why for place, why in encoded.errors.items() if start <= place < stop}
-            done.set_result(Encoded(encoded.features[start:stop], errors))
+            if not done.done():
+                done.set_result(Encoded(encoded.features[start:stop], errors))
             start = stop
