@@ -20,9 +20,9 @@ def run(*arguments, code=0):
 HOLDER = """
 import sys
 from pathlib import Path
-from tosca_cache.store.locks import acquire_lock, registry_lock
-with registry_lock(Path(sys.argv[1])):
-    lock = acquire_lock(Path(sys.argv[1]), None)
+from tosca_cache.store.locks import acquiring
+with acquiring(Path(sys.argv[1])) as lock:
+    pass
 print("ready", flush=True)
 sys.stdin.readline()
 """

@@ -15,7 +15,7 @@ from toy_store import ARRAYS, BAD, build_part, open_writer, publish, read_everyt
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import Part, find_store, list_stores, open_store
-from tosca_cache.store.locks import acquire_lock
+from tosca_cache.store.locks import acquiring
 
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
@@ -45,7 +45,8 @@ def make(scene, path):
 
 def hold_with_a_child(path, ready):
     """Takes the lock of a store, and keeps it, in a process whose child outlives it; `ready` has the child's number."""
-    lock = acquire_lock(Path(path), None)
+    with acquiring(Path(path)) as lock:
+        pass
     child = os.fork()
     if child == 0:
         signal.pause()

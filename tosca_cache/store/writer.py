@@ -27,7 +27,7 @@ from tosca_cache.store.journal import (
     seal_store,
 )
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, partial_path
-from tosca_cache.store.locks import FileLock, Part, acquire_lock, registry_lock
+from tosca_cache.store.locks import FileLock, Part, acquiring
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, SkippedRow, seal
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import StoreSpec, canonical, plain
@@ -86,22 +86,13 @@ class StoreWriter:
             for split in SPLITS
         }
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
-        lock = None
-        try:
-            with registry_lock(path):
-                lock = acquire_lock(path, part)
-                with storage(path):
-                    if path.exists():
-                        raise _finished(path)
-                    if restart:
-                        remove_tree(partial_path(path), MANIFEST, PLAN)
-                    _begin_or_check(partial_path(path), plan)
-                writer = cls(path, plan, lock, part)
-            return writer
-        except BaseException:  # also of giving the registry back
-            if lock is not None:
-                lock.release()
-            raise
+        with acquiring(path, part, all_shards(plan)) as lock, storage(path):
+            if path.exists():
+                raise _finished(path)
+            if restart:
+                remove_tree(partial_path(path), MANIFEST, PLAN)
+            _begin_or_check(partial_path(path), plan)
+            return cls(path, plan, lock, part)
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -208,7 +199,7 @@ class StoreWriter:
 def _begin_or_check(folder: Path, plan: Plan) -> None:
     """Makes an empty unfinished store, or checks that the one that is there is to become the same.
 
-    Only within `registry_lock`. Raises `StoreError`, naming every field that differs.
+    Only within `acquiring`. Raises `StoreError`, naming every field that differs.
     """
     found = recorded_plan(folder)
     if found is None:

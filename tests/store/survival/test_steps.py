@@ -36,7 +36,7 @@ def chosen(name, steps):
         found.setdefault(re.sub(r"c\.[0-9.]*[0-9]", "OBJECT", alike), number)
     numbers = sorted(found.values())
     if name == "parts":
-        numbers = [k for k in numbers if "part-" in f"{steps[k].path} {steps[k].more}"]
+        numbers = [k for k in numbers if "lock" in steps[k].path]
     last = {steps[number].kind: number for number in numbers}
     return times(sorted({*numbers[::12], *last.values()}), numbers)
 
