@@ -62,7 +62,7 @@ def _make_all(workers: Workers, request: ExtractRequest, path: Path, progress: I
     found, fruitless = _read(path), 0
     count = max(1, min(len(found.shards), PARTS_A_JOB * workers.n_jobs, MOST_PARTS))
     with exclusive(path, Part(count, 0)):  # who shares the parts out
-        while missing := found.missing(count):
+        while missing := [part for k in range(count) if found.pending(part := Part(count, k + 1))]:
             problem: ToscaError = StoreBusy(
                 "Another process is making what is missing.", where=path, remedy="Run the same command again later."
             )

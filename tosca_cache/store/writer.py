@@ -18,8 +18,8 @@ from tosca_cache.store.content import checked_rows
 from tosca_cache.store.disk import remove_tree, storage, sync, write_durably
 from tosca_cache.store.journal import (
     DoneShard,
+    StoreInProgress,
     all_shards,
-    finished_shards,
     make_folders,
     publish_sealed,
     record_shard,
@@ -33,23 +33,15 @@ from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import StoreSpec, canonical, plain
 
 
-class StoreWriter:
+class StoreWriter(StoreInProgress):
     """The one process that builds a store, or a part of it; a context manager that gives up its lock at the end.
 
-    path: where the finished store will be. plan: what it is going to be. part: None for all of it.
-    Use `StoreWriter.open`.
+    path: where the finished store will be. Use `StoreWriter.open`.
     """
 
     def __init__(self, path: Path, plan: Plan, lock: FileLock, part: Part | None = None) -> None:
-        self.path = path
-        self.plan = plan
-        self.part = part
-        self._lock = lock
-        self._folder = partial_path(path)
-        self._sealed = (self._folder / MANIFEST).exists()
-        self._done = finished_shards(self._folder, plan.layouts)
-        every = all_shards(plan)
-        self._shards = every if part is None else part.of(every)
+        super().__init__(partial_path(path), plan, part)
+        self.path, self._lock = path, lock
 
     @classmethod
     def open(
@@ -100,30 +92,10 @@ class StoreWriter:
         return dict(self.plan.numerics)
 
     @property
-    def total_rows(self) -> int:
-        """Rows of both splits that are this writer's to write."""
-        return sum(shard.rows for shard in self._shards)
-
-    @property
-    def done_rows(self) -> int:
-        """Those of them in shards that are done, skipped ones included."""
-        return self.total_rows - sum(shard.rows for shard in self.pending())
-
-    @property
-    def skipped(self) -> dict[str, list[int]]:
-        """Rows of each split that were published as skipped, by this run, an earlier one or another part."""
-        done = sorted(self._done.values(), key=lambda done: done.shard)
-        return {split: [row.row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
-
-    @property
     def taken(self) -> tuple[int, int]:
         """(rows, views) that another store gave to the shards that are done, whoever published them."""
-        rows, views = (sum(done.taken[k] for done in self._done.values()) for k in (0, 1))
+        rows, views = (sum(done.taken[k] for done in self.done.values()) for k in (0, 1))
         return rows, views
-
-    def pending(self) -> list[Shard]:
-        """This writer's shards that are still to be published, train first, in order; any order is good."""
-        return [] if self._sealed else [shard for shard in self._shards if shard not in self._done]
 
     def publish(
         self,
@@ -147,18 +119,18 @@ class StoreWriter:
         stays pending. Raises `ValueError` for wrong shapes and shards that are not pending.
         """
         self._must_hold_the_lock()
-        if self._sealed or shard in self._done:
+        if shard in self.done:
             raise ValueError(f"{shard} is already published")
-        if shard not in self._shards:
+        if shard not in self.shards:
             raise ValueError(f"{shard} belongs to another part")
         skipped = dict(skipped or {})
         given = {"features": features, "labels": labels, "domains": domains, "views": views, "paths": paths}
         rows = checked_rows(self.plan, shard, given, skipped)
-        objects = write_shard(self._folder, self.plan.layouts[shard.split], shard, rows)
+        objects = write_shard(self.folder, self.plan.layouts[shard.split], shard, rows)
         gone = tuple(SkippedRow(row, rows.paths[row - shard.start], why) for row, why in sorted(skipped.items()))
         done = DoneShard(shard, objects, gone, taken)
-        record_shard(self._folder, done)
-        self._done[shard] = done
+        record_shard(self.folder, done)
+        self.done[shard] = done
 
     def finish(self, provenance: Mapping[str, Any], left_out: Mapping[str, Sequence[str]] | None = None) -> Store:
         """Writes the manifest, gives the store its final name and the lock back, and opens it.
@@ -172,11 +144,11 @@ class StoreWriter:
         self._must_hold_the_lock()
         if self.part is not None:
             raise ValueError("a part cannot finish the store")
-        if not self._sealed:
-            self._done = {shard: done for shard, done in self._done.items() if done.is_there(self._folder)}
+        if not self.sealed:
+            self.done = {shard: done for shard, done in self.done.items() if done.is_there(self.folder)}
             if self.pending():
-                raise _incomplete(self._folder, self.pending())
-            seal_store(self._folder, self.plan, list(self._done.values()), provenance, left_out or {})
+                raise _incomplete(self.folder, self.pending())
+            seal_store(self.folder, self.plan, self.done.values(), provenance, left_out or {})
         publish_sealed(self.path)
         self.close()
         return open_store(self.path)
