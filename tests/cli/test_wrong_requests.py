@@ -90,7 +90,6 @@ reproduce --expectation rampac.toml | 2 | the learner 'rampac', which is not reg
 import | 2 | Missing option '--dataset'
 import --dataset p --labels nope | 2 | there is no array 'nope'
 import --dataset p --features a,b,c | 2 | there is no array
-import --dataset p --max-bytes 1000 | 1 | allow it: --max-bytes
 import --dataset ../p | 2 | is no name
 tosca run | 2 | --dataset
 tosca run --dataset digits --sweep --method slda | 2 | only tosca

@@ -22,7 +22,7 @@ from tosca_cache.evaluate.audit import batch_modules, pick
 from tosca_cache.files import strict_json
 from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
 from tosca_cache.luca.parameters import Head, Luca
-from tosca_cache.store.external import open_external
+from tosca_cache.store.external import read_arrays
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.batches import Batch
 from tosca_cache.train.engines import Engine
@@ -69,8 +69,7 @@ class Recording:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with open_external(path) as file:
-                self.arrays: dict[str, Array] = file.read(file.arrays)
+            self.arrays: dict[str, Array] = read_arrays(path, list)
             self.meta: dict[str, Any] = dict(strict_json(str(self["meta"])))
         except (StoreError, UsageError, ValueError, TypeError, AttributeError) as error:
             raise ConformanceError(
