@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from trees import tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.arrays import ShardRows
 from tosca_cache.store.manifest import load_manifest, seal
 from tosca_cache.store.repair import StoreRepair
 from tosca_cache.store.verify import verify_store
@@ -143,20 +141,18 @@ def forge(path, **values):
     """Puts other content into shard 1 of train, with all digests right."""
     manifest = load_manifest(path / MANIFEST)
     shard = manifest.plan.layouts["train"].shard("train", 1)
-    arrays = {name: np.array(v[shard.start : shard.stop]) for name, v in toy_arrays("train").items() if name != "paths"}
-    arrays |= {"features": arrays["features"].astype(np.float16)}
-    rows = ShardRows(**arrays, paths=toy_arrays("train")["paths"][shard.start : shard.stop])
+    rows = {name: values[shard.start : shard.stop] for name, values in toy_arrays("train").items()}
+    rows["features"] = rows["features"].astype(np.float16)
     for name, change in values.items():
-        if name == "paths":
-            rows = replace(rows, paths=change(rows.paths))
-        else:
-            change(getattr(rows, name))
+        rows[name] = change(rows[name])
     StoreRepair(path, verify_store(path), manifest).put(rows, shard, frozenset(values), {})
 
 
 def at(*place, value):
     def change(array):
+        array = array.copy()
         array[place] = value
+        return array
 
     return change
 

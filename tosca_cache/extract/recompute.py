@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.request import ExtractRequest, prepare
 from tosca_cache.store import Manifest, Shard, Store
-from tosca_cache.store.arrays import ShardRows, read_small
+from tosca_cache.store.arrays import Rows, read_small
 from tosca_cache.store.content import checked_rows
 from tosca_cache.store.repair import StoreRepair, repairing
 from tosca_cache.store.spec import canonical
@@ -145,15 +144,14 @@ def repair_store(
         return repair, other_numerics(store, extraction)
 
 
-def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> ShardRows:
-    """A shard of a finished store as it was made; without `compute`, features and views are empty.
+def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> Rows:
+    """A shard of a finished store as it was made; without `compute`, without features and views.
 
     Raises `DatasetError` if an image that the store has cannot be read any more, `StoreError` for features that cannot be
     stored.
     """
     split, rows, facts = extraction.dataset.splits[shard.split], slice(shard.start, shard.stop), manifest.plan.numerics
-    empty: Any = np.empty(0)
-    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, split.paths[rows])
+    listed = {"labels": split.labels[rows], "domains": split.domains[rows], "paths": split.paths[rows]}
     if not compute:
         return listed
     if type(facts.get("batch_size")) is not int or facts["batch_size"] < 1:
@@ -167,14 +165,14 @@ def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, com
             where=split.paths[row],
             remedy="Mend the image, then repair again; shards that are mended already stay so.",
         )
-    made = vars(replace(listed, features=buffer.features, views=buffer.views))
+    made = listed | {"features": buffer.features, "views": buffer.views}
     return checked_rows(manifest.plan, shard, made, skipped)
 
 
-def _refuse_other_images(store: Store, shard: Shard, rows: ShardRows) -> None:
+def _refuse_other_images(store: Store, shard: Shard, rows: Rows) -> None:
     """View parameters say how large the images were; where they are not damaged, they must come out the same."""
     layout = store.manifest.plan.layouts[shard.split]
-    if not np.array_equal(rows.views, read_small(store.path, shard.split, "views", layout, shard.start, shard.stop)):
+    if not np.array_equal(rows["views"], read_small(store.path, shard.split, "views", layout, shard.start, shard.stop)):
         raise StoreError(
             f"Images of shard {shard.index} of split {shard.split} have other sizes than when the store was made.",
             where=store.path,

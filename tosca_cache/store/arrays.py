@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +20,21 @@ from tosca_cache.store.disk import Bytes, ObjectRecord, regular_size, repair_hin
 from tosca_cache.store.layout import ARRAYS, CRC_BYTES, SPLITS, VIEW_PARAMETERS, Shard, SplitLayout, object_key
 
 IntArray = NDArray[np.int64]
+Rows = Mapping[str, Any]  # of n rows: features [n, 1+V, d], labels and domains [n], views [n, 1+V, 6], n paths
 NO_CHUNK = (1 << 64) - 1  # offset and length of a chunk that is not there: one of padding only
 _CODECS: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
-@dataclass(frozen=True)
-class ShardRows:
-    """The content of one shard of n rows.
-
-    features: [n, 1+V, d], all NaN in rows that were skipped. labels, domains: [n]. views: [n, 1+V, 6].
-    paths: n texts, relative to the dataset's folder.
-    """
-
-    features: NDArray[np.floating[Any]]
-    labels: IntArray
-    domains: IntArray
-    views: IntArray
-    paths: tuple[str, ...]
-
-
-def write_shard(folder: Path, layout: SplitLayout, shard: Shard, rows: ShardRows) -> dict[str, ObjectRecord]:
+def write_shard(folder: Path, layout: SplitLayout, shard: Shard, rows: Rows) -> dict[str, ObjectRecord]:
     """Writes the five objects of a shard, each whole, and waits until they and their names are on the disk."""
-    objects = encode_shard(layout, shard, {array: getattr(rows, array) for array in ARRAYS})
+    objects = encode_shard(layout, shard, rows)
     with storage(folder):
         write_durably({folder / object_key(shard.split, array, shard.index): data for array, data in objects.items()})
     return {array: ObjectRecord.of(data) for array, data in objects.items()}
 
 
-def encode_shard(layout: SplitLayout, shard: Shard, values: Mapping[str, Any]) -> dict[str, Bytes]:
-    """The objects of a shard, by array.
-
-    values: what `ShardRows` has under these names, of all the shard's rows; only the arrays that are given are encoded.
-    """
+def encode_shard(layout: SplitLayout, shard: Shard, values: Rows) -> dict[str, Bytes]:
+    """The objects of a shard, by array; of those arrays that are given, of all the shard's rows."""
     encoded: dict[str, Bytes] = {}
     for array, value in values.items():
         if array == "features":

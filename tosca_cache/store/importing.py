@@ -119,7 +119,8 @@ def import_arrays(
     both = {"train": parts[0], "test": parts[-1]}
     rows, notes = _divide(parts, split)
     labels, classes = _numbered("labels", both, rows, class_names)
-    domains, areas = {s: np.zeros(len(rows[s]), np.int64) for s in SPLITS}, tuple([""])
+    areas: tuple[str, ...] = ("",)
+    domains = {s: np.zeros(len(rows[s]), np.int64) for s in SPLITS}
     if any("domains" in part for part in parts):
         domains, areas = _numbered("domains", both, rows, domain_names)
     widest = max(part["features"].dtype.itemsize for part in parts)

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.names import twice
-from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
-class Plan(Shown):
+class Plan:
     """What a store is going to be.
 
     spec: the fingerprint. numerics: what the bits depend on besides it (batch size, threads, device, versions).
@@ -64,11 +63,6 @@ class Plan(Shown):
         for key, names in (("class_names", self.class_names), ("domain_names", self.domain_names)):
             if (name := twice(names)) is not None:  # a prediction that is one of two equal names would say nothing
                 raise ValueError(f"{key} has {name!r} twice")
-
-    def facts(self) -> dict[str, Any]:
-        """What it is going to be."""
-        rows = {split: self.layouts[split].rows for split in SPLITS}
-        return {"dataset": self.spec.dataset["name"], **rows, "fingerprint": self.spec.digest()[:10]}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -115,7 +109,7 @@ class SkippedRow:
 
 
 @dataclass(frozen=True, repr=False)
-class Manifest(Shown):
+class Manifest:
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard.
@@ -128,10 +122,6 @@ class Manifest(Shown):
     shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
     left_out: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def facts(self) -> dict[str, Any]:
-        """What it is."""
-        return {**self.plan.facts(), "bytes": self.size}
 
     @property
     def size(self) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,7 +23,7 @@ from tosca_cache.errors import StoreError
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import decode_small, encode_metadata, wrong_metadata
 from tosca_cache.store.content import check_object
-from tosca_cache.store.disk import ObjectRecord, storage, wrong_size
+from tosca_cache.store.disk import ObjectRecord, in_threads, storage, wrong_size
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, read_provenance
 from tosca_cache.store.reader import FOLDERS, linked_folders, refuse_unfinished
@@ -159,17 +158,15 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
     objects, read = len(metadata), sum(map(len, metadata.values()))
     first: dict[tuple[str, str], int] = {}
 
-    count = max(1, min(threads or min(threads_here(), MAX_THREADS), len(shards)))
-    with ThreadPoolExecutor(count, thread_name_prefix="verify") as pool:
-        try:
-            results = pool.map(partial(_check_shard, path, manifest), shards)
-            for shard, (found, paths, size) in zip(shards, results, strict=True):
-                problems += [*found, *_repeated(shard, paths, first)]
-                objects, read = objects + len(ARRAYS), read + size
-                if progress is not None:
-                    progress(read, manifest.size)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def collect(shard: Shard, checked: tuple[list[Problem], list[str], int]) -> None:
+        """What one shard adds."""
+        nonlocal objects, read
+        problems.extend([*checked[0], *_repeated(shard, checked[1], first)])
+        objects, read = objects + len(ARRAYS), read + checked[2]
+        if progress is not None:
+            progress(read, manifest.size)
+
+    in_threads(partial(_check_shard, path, manifest), shards, threads or min(threads_here(), MAX_THREADS), collect)
     return Verification(path, manifest, tuple(problems), objects, read, time.perf_counter() - begun)
 
 

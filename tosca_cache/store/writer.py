@@ -127,7 +127,7 @@ class StoreWriter(StoreInProgress):
         given = {"features": features, "labels": labels, "domains": domains, "views": views, "paths": paths}
         rows = checked_rows(self.plan, shard, given, skipped)
         objects = write_shard(self.folder, self.plan.layouts[shard.split], shard, rows)
-        gone = tuple(SkippedRow(row, rows.paths[row - shard.start], why) for row, why in sorted(skipped.items()))
+        gone = tuple(SkippedRow(row, rows["paths"][row - shard.start], why) for row, why in sorted(skipped.items()))
         done = DoneShard(shard, objects, gone, taken)
         record_shard(self.folder, done)
         self.done[shard] = done
