@@ -27,49 +27,46 @@ def steps_of(name, root):
     return seen.steps
 
 
-def chosen(name, steps):
-    """The numbers of steps that are not like an earlier one; but for `plain` those that only this scene has."""
+def chosen(steps):
+    """The numbers of steps that are not like an earlier one."""
     found = {}
     for number, step in enumerate(steps):
         alike = re.sub(r"\b(train|test)\b", "SPLIT", f"{step.kind} {step.path}")
         alike = re.sub(r"\b(features|labels|domains|views|paths)\b", "ARRAY", alike)
         found.setdefault(re.sub(r"c\.[0-9.]*[0-9]", "OBJECT", alike), number)
     numbers = sorted(found.values())
-    if name == "parts":
-        numbers = [k for k in numbers if "lock" in steps[k].path]
     last = {steps[number].kind: number for number in numbers}
     return times(sorted({*numbers[::12], *last.values()}), numbers)
 
 
-def gone_on_with(name, root, whole, at):
+def gone_on_with(root, expected, at):
     """The next writer makes of what is left what an uninterrupted run makes, and leaves nothing else."""
-    SCENES[name].make(root / "s")
-    assert everything(root / "s") == whole(name), at
+    SCENES["plain"].make(root / "s")
+    assert everything(root / "s") == expected, at
     assert {file.name for file in root.iterdir() if not file.name.endswith("lock")} == {"s"}, at
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("name", ["plain", "parts"])
-def test_a_process_that_dies_at_any_step_loses_nothing(name, whole, tmp_path):
+def test_a_process_that_dies_at_any_step_loses_nothing(whole, tmp_path):
     (tmp_path / "counted").mkdir()
-    steps = steps_of(name, tmp_path / "counted")
-    for number in chosen(name, steps):
+    steps, expected = steps_of("plain", tmp_path / "counted"), whole("plain")
+    for number in chosen(steps):
         root, at = tmp_path / str(number), f"before step {number}: {steps[number]}"
         root.mkdir()
-        assert Fork(deeds.dying, root, number, deeds.make, name, root / "s").wait() == -9, at
+        assert Fork(deeds.dying, root, number, deeds.make, "plain", root / "s").wait() == -9, at
         if (root / "s").exists():
-            assert everything(root / "s") == whole(name), at
+            assert everything(root / "s") == expected, at
         else:
             with pytest.raises(StoreError, match=r"unfinished|does not exist"):
                 open_store(root / "s")
-        gone_on_with(name, root, whole, at)
+        gone_on_with(root, expected, at)
 
 
 @pytest.mark.campaign
 def test_a_disk_that_refuses_any_step_is_one_clear_error(whole, tmp_path):
     (tmp_path / "counted").mkdir()
     steps = steps_of("plain", tmp_path / "counted")
-    for number in chosen("plain", steps):
+    for number in chosen(steps):
         root, code = tmp_path / str(number), (errno.ENOSPC, errno.EIO)[number % 2]
         root.mkdir()
         at = f"step {number}: {steps[number]}"
@@ -81,4 +78,4 @@ def test_a_disk_that_refuses_any_step_is_one_clear_error(whole, tmp_path):
             assert error.where and "run the same command again" in error.remedy, at
         else:  # a lock's file that stays does no harm
             assert steps[number].path.endswith("lock") and steps[number].kind == "unlink", at
-        gone_on_with("plain", root, whole, at)
+        gone_on_with(root, whole("plain"), at)
