@@ -55,10 +55,7 @@ def repair_hint(folder: Path) -> str:
 def write_whole(path: Path, data: Bytes) -> None:
     """Writes all of these bytes, or nothing: a file that could not be finished is removed."""
     try:
-        with path.open("wb", buffering=0) as file:
-            left = memoryview(data).cast("B")
-            while left.nbytes:
-                left = left[file.write(left) :]
+        path.write_bytes(data)
     except OSError:
         path.unlink(missing_ok=True)
         raise

@@ -27,7 +27,7 @@ from tosca_cache.names import twice
 from tosca_cache.store.arrays import encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key
-from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
+from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, flatten, plain
 
 MANIFEST = "manifest.json"
 MANIFEST_COPY = "manifest.copy.json"
@@ -88,15 +88,8 @@ class Plan:
 
     def differences(self, other: Plan) -> list[tuple[str, Any, Any]]:
         """(dotted field, ours, theirs) of everything that differs, `fingerprint.` and `numerics.` as prefixes."""
-        return compare(self._flat(), other._flat())
-
-    def _flat(self) -> dict[str, Any]:
-        flat = {f"fingerprint.{key}": value for key, value in self.spec.flat().items()}
-        flat |= {f"numerics.{key}": value for key, value in plain(self.numerics, "numerics").items()}
-        flat |= {"class_names": self.class_names, "domain_names": self.domain_names}
-        for split, layout in self.layouts.items():
-            flat |= {f"layout.{split}.{key}": value for key, value in asdict(layout).items()}
-        return flat
+        found = compare(*(dict(flatten(plan.to_dict())) for plan in (self, other)))
+        return [field for field in found if field[0] != "fingerprint_digest"]
 
 
 @dataclass(frozen=True)

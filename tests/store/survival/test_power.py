@@ -36,7 +36,7 @@ class File:
 
     def left(self, chance, luck):
         """The bytes after a loss; luck: how likely it is that something was not lost."""
-        if chance.random() < luck:
+        if self.now == self.durable or chance.random() < luck:
             return self.now
         torn = self.now[: chance.choice((0, chance.randint(0, len(self.now))))]
         return chance.choice([self.durable, torn, torn.ljust(len(self.now), b"\0")])
