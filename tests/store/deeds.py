@@ -3,19 +3,15 @@
 Who stays until it is killed says so in the file `ready`: looking at a lock instead could keep it from being taken.
 """
 
-import json
 import os
 import signal
-import time
 from pathlib import Path
 
 from scenes import SCENES, without_threads
 from steps import death, watched
-from toy_store import ARRAYS, BAD, build_part, open_writer, publish, read_everything
+from toy_store import ARRAYS, BAD, build_part, open_writer, publish
 
-from tosca_cache.errors import StoreError
-from tosca_cache.store import Part, find_store, list_stores, open_store
-from tosca_cache.store.locks import acquiring
+from tosca_cache.store import Part
 
 NOT_ONE = ("no store of toy yet", "unfinished", "stores of toy fit")
 
@@ -43,24 +39,6 @@ def make(scene, path):
     SCENES[scene].make(Path(path))
 
 
-def hold_with_a_child(path, ready):
-    """Takes the lock of a store, and keeps it, in a process whose child outlives it; `ready` has the child's number."""
-    with acquiring(Path(path)) as lock:
-        pass
-    child = os.fork()
-    if child == 0:
-        signal.pause()
-    _stay(ready, lock, child)
-
-
-def _stay(ready, lock, text=""):
-    """Does not return, so that `lock` is held."""
-    Path(f"{ready}.new").write_text(str(text))
-    Path(f"{ready}.new").replace(ready)
-    while True:
-        signal.pause()
-
-
 def write_part(path, part):
     """Makes what is left of a part of the toy store without the rows `BAD`."""
     _without_waiting()
@@ -68,46 +46,13 @@ def write_part(path, part):
 
 
 def publish_one_and_stay(path, ready):
-    """Publishes the first shard of the toy store, and then keeps the store."""
+    """Publishes the first shard of the toy store and keeps the store, with a child whose number is in the file `ready`."""
     with open_writer(path) as writer:
         publish(writer, writer.pending()[0], ARRAYS)
-        _stay(ready, writer)
-
-
-def look(root, said, stop):
-    """Opens, lists and finds the stores `0` to `2` of a root until the file `stop` is there.
-
-    After each look the file `said` has what was seen, and how often; at last also what must not be, under "problem".
-    """
-    root, looks = Path(root), {}
-    try:
-        while not Path(stop).exists():
-            _look_once(root, looks)
-            _say(said, looks)
-            time.sleep(0.01)
-    except BaseException as error:
-        _say(said, looks | {"problem": repr(error)})
-        raise
-
-
-def _look_once(root, looks):
-    for path in (root / "0", root / "1", root / "2"):
-        try:
-            read_everything(open_store(path))
-            seen = "whole"
-        except StoreError as error:
-            seen = error.problem
-        looks[seen] = looks.get(seen, 0) + 1
-    for found in list_stores(root):
-        assert found.state in ("finished", "unfinished"), f"{found.path.name} looks {found.state}: {found.problem}"
-        looks[found.state] = looks.get(found.state, 0) + 1
-    try:
-        assert find_store(root, "toy").path.parent == root
-        looks["found"] = looks.get("found", 0) + 1
-    except StoreError as error:
-        assert any(text in error.problem for text in NOT_ONE), error.problem
-
-
-def _say(said, looks):
-    Path(f"{said}.new").write_text(json.dumps(looks))
-    Path(f"{said}.new").replace(said)
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+        Path(f"{ready}.new").write_text(str(child))
+        Path(f"{ready}.new").replace(ready)
+        while True:
+            signal.pause()

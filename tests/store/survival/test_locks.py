@@ -27,32 +27,22 @@ def refused(path, **how):
 
 
 def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipping, tmp_path):
+    """Even if its child lives: a data loader's forked worker may outlive its parent for a while."""
     path = tmp_path / "s"
     writer = Fork(deeds.publish_one_and_stay, path, tmp_path / "ready")
     wait_until((tmp_path / "ready").exists)
-    said = f"process {writer.pid} on {socket.gethostname()}, since 20"
-    with pytest.raises(StoreBusy, match=re.escape(said)):
-        build(path)
-    writer.kill()
-    with open_writer(path) as writer:
-        assert writer.done_rows == 14
-    assert tree(build(path, bad=BAD).path) == tree(skipping.path)
-
-
-def test_the_lock_of_a_killed_process_is_taken_over_even_if_its_child_lives(tmp_path):
-    """A data loader's forked worker may outlive its parent for a while."""
-    parent = Fork(deeds.hold_with_a_child, tmp_path / "s", tmp_path / "ready")
-    wait_until((tmp_path / "ready").exists)
     child = int((tmp_path / "ready").read_text())
     try:
-        with pytest.raises(StoreBusy, match=f"process {parent.pid} on"), exclusive(tmp_path / "s"):
-            pass
-        parent.kill()
+        said = f"process {writer.pid} on {socket.gethostname()}, since 20"
+        with pytest.raises(StoreBusy, match=re.escape(said)):
+            build(path)
+        writer.kill()
         os.kill(child, 0)
-        with exclusive(tmp_path / "s"):
-            pass
+        with open_writer(path) as writer:
+            assert writer.done_rows == 14
     finally:
         os.kill(child, signal.SIGKILL)
+    assert tree(build(path, bad=BAD).path) == tree(skipping.path)
 
 
 def test_a_dead_owner_holds_nothing(whole, tmp_path):
