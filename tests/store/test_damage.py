@@ -93,8 +93,6 @@ def test_all_problems_are_listed_with_split_shard_and_rows(copy):
     assert problem.rows == (14, 28) and "rows 14 to 27" in str(problem)
     damaged = {shard.index: arrays for shard, arrays in found.damaged.items() if shard.split == "train"}
     assert damaged == {0: {"labels"}, 1: {"features"}}
-    facts = json.loads(json.dumps(found.to_dict()))
-    assert facts["ok"] is False and {"shard", "array", "rows"} <= facts["problems"][-1].keys()
 
 
 @pytest.mark.parametrize("name", [FEATURES, "train/labels/c.1", "train/paths/c.1", "train/views/c.1.0.0"])

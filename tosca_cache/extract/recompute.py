@@ -172,7 +172,7 @@ def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, com
 def _refuse_other_images(store: Store, shard: Shard, rows: Rows) -> None:
     """View parameters say how large the images were; where they are not damaged, they must come out the same."""
     layout = store.manifest.plan.layouts[shard.split]
-    if not np.array_equal(rows["views"], read_small(store.path, shard.split, "views", layout, shard.start, shard.stop)):
+    if not np.array_equal(rows["views"], read_small(store.path, layout, shard, "views")):
         raise StoreError(
             f"Images of shard {shard.index} of split {shard.split} have other sizes than when the store was made.",
             where=store.path,

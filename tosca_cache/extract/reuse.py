@@ -87,7 +87,7 @@ class SourceStore:
             buffer.features[here, :views] = self.store.features(shard.split, theirs, slice(0, views))
             for index in np.unique(places // layout.shard_rows).tolist():
                 stored, part = layout.shard(shard.split, index), places // layout.shard_rows == index
-                parameters = read_small(self.store.path, shard.split, "views", layout, stored.start, stored.stop)
+                parameters = read_small(self.store.path, layout, stored, "views")
                 buffer.views[here[part], :views] = parameters[places[part] - stored.start, :views]
         buffer.missing[here, :views] = False
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store.arrays import IntArray, Rows, decode_features, decode_small
-from tosca_cache.store.layout import ARRAYS, PATH_BYTES, VIEW_PARAMETERS, Shard
+from tosca_cache.store.layout import ARRAYS, PATH_BYTES, Shard
 from tosca_cache.store.manifest import Plan
 
 SHOWN = 5  # rows that are named
@@ -36,10 +36,9 @@ def checked_rows(plan: Plan, shard: Shard, given: Rows, skipped: Mapping[int, st
     layout, rows, paths = plan.layouts[shard.split], shard.rows, tuple(given["paths"])
     if shard != layout.shard(shard.split, shard.index) or any(not shard.start <= row < shard.stop for row in skipped):
         raise ValueError(f"{shard} must be a shard of this store, and rows {sorted(skipped)} in it")
-    tails = {"features": (layout.views, layout.dim), "views": (layout.views, VIEW_PARAMETERS)}
     arrays = {name: np.asarray(given[name]) for name in ARRAYS if name != "paths"}
     for name, array in arrays.items():
-        shape = (rows, *tails.get(name, ()))
+        shape = (rows, *layout.tail(name))
         if array.shape != shape or (array.dtype.kind == "f") != (name == "features"):
             raise ValueError(f"{name} cannot have dtype {array.dtype}, or must have shape {shape}, not {array.shape}")
     if len(paths) != rows:

@@ -19,9 +19,9 @@ from typing import Any
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
-from tosca_cache.store.arrays import encode_metadata
-from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync, sync_all, write_durably
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key, partial_path
+from tosca_cache.store.arrays import encode_metadata, wrong_object
+from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync, sync_all, write_durably
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, partial_path
 from tosca_cache.store.locks import Part
 from tosca_cache.store.manifest import (
     MANIFEST,
@@ -77,9 +77,8 @@ class DoneShard:
 
     def is_there(self, folder: Path) -> bool:
         """Whether all objects are there with their sizes."""
-        paths = {array: folder / object_key(self.shard.split, array, self.shard.index) for array in ARRAYS}
         with storage(folder):
-            return all(regular_size(paths[array]) == record.size for array, record in self.objects.items())
+            return wrong_object(folder, self.shard, self.objects) is None
 
 
 def record_shard(folder: Path, done: DoneShard) -> None:

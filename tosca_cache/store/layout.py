@@ -99,6 +99,11 @@ class SplitLayout:
         """How many chunks a shard of `features` has, padding included."""
         return self.shard_rows // self.chunk_rows
 
+    def tail(self, array: str) -> tuple[int, ...]:
+        """Lengths of an array's axes behind the rows."""
+        tails = {"features": (self.views, self.dim), "views": (self.views, VIEW_PARAMETERS)}
+        return tails.get(array, ())
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one row of `features`: all its views."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.arrays import Rows, encode_metadata, encode_shard
-from tosca_cache.store.disk import Bytes, ObjectRecord, make_folder, storage, write_durably
+from tosca_cache.store.arrays import Rows, encode_metadata, write_shard
+from tosca_cache.store.disk import Bytes, make_folder, storage, write_durably
 from tosca_cache.store.layout import Shard, object_key
 from tosca_cache.store.locks import exclusive
 from tosca_cache.store.manifest import (
@@ -68,11 +68,7 @@ class StoreRepair:
         rows: all rows of the shard, in their stored types; fields of other arrays are not looked at.
         """
         layout = self.manifest.plan.layouts[shard.split]
-        encoded = encode_shard(layout, shard, {array: rows[array] for array in sorted(arrays)})
-        records = {array: ObjectRecord.of(data) for array, data in encoded.items()}
-        with storage(self.path):
-            for array, data in encoded.items():
-                self._write(object_key(shard.split, array, shard.index), data)
+        records = write_shard(self.path, layout, shard, {array: rows[array] for array in sorted(arrays)})
         recorded = self.manifest.shards[shard.split][shard.index]
         other = {array: record for array, record in records.items() if record != recorded[array]}
         if other:

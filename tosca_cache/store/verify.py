@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,6 @@ class Problem:
         place = f"{self.array} of shard {self.shard.index} of split {self.shard.split}"
         return f"{self.where}: {place}, {rows}: {self.what}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self) | {"mendable": self.mendable}
-
 
 @dataclass(frozen=True, repr=False)
 class Verification(Shown):
@@ -119,17 +115,6 @@ class Verification(Shown):
                 found.setdefault(problem.shard, set()).add(problem.array)
         ordered = sorted(found, key=lambda shard: (shard.split != "train", shard.index))
         return {shard: frozenset(found[shard]) for shard in ordered}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "path": str(self.path),
-            "ok": self.ok,
-            "problems": [problem.to_dict() for problem in self.problems],
-            "objects": self.objects,
-            "bytes": self.bytes,
-            "seconds": round(self.seconds, 4),
-        }
 
 
 def verify_store(path: str | Path, *, progress: Progress | None = None, threads: int | None = None) -> Verification:
