@@ -3,8 +3,8 @@
 import random
 import signal
 
-import deeds
 import pytest
+import scenes
 from campaign import times
 from commands import Fork
 from hypothesis import given, settings
@@ -53,10 +53,10 @@ def test_killed_processes_of_all_parts_lose_nothing(skipping, tmp_path):
     for most in (20, *times([60], [60] * 20)):  # the first 20 steps finish no shard
         steps = [generator.randrange(most) for _ in parts]
         died = zip(steps, parts, strict=True)
-        writers = [Fork(deeds.dying, tmp_path, step, deeds.write_part, path, part) for step, part in died]
+        writers = [Fork(scenes.dying, tmp_path, step, scenes.write_part, path, part) for step, part in died]
         ends += [writer.wait() for writer in writers]
     assert ends[:3] == [-signal.SIGKILL] * 3 and set(ends) <= {0, -signal.SIGKILL}
-    assert [Fork(deeds.write_part, path, part).wait() for part in parts] == [0, 0, 0]
+    assert [Fork(scenes.write_part, path, part).wait() for part in parts] == [0, 0, 0]
     (summary,) = list_stores(tmp_path)
     assert summary.done_rows == sum(ROWS.values())
     assert tree(build(path).path) == tree(skipping.path)

@@ -7,8 +7,8 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import deeds
 import pytest
+import scenes
 from commands import Fork
 from scenes import SCENES
 from toy_store import BAD, build, open_writer, wait_until
@@ -29,7 +29,7 @@ def refused(path, **how):
 def test_who_holds_it_is_said_until_it_is_killed_and_then_the_next_goes_on(skipping, tmp_path):
     """Even if its child lives: a data loader's forked worker may outlive its parent for a while."""
     path = tmp_path / "s"
-    writer = Fork(deeds.publish_one_and_stay, path, tmp_path / "ready")
+    writer = Fork(scenes.publish_one_and_stay, path, tmp_path / "ready")
     wait_until((tmp_path / "ready").exists)
     child = int((tmp_path / "ready").read_text())
     try:
@@ -96,7 +96,7 @@ def test_many_takers_of_one_lock_never_hold_it_together(tmp_path):
 def test_many_that_come_at_once_make_one_store(whole, tmp_path):
     """Of writers that begin together one works; the others are refused or find it finished, and nothing is made twice."""
     for _ in range(3):
-        writers = [Fork(deeds.make, "plain", tmp_path / "s") for _ in range(3)]
+        writers = [Fork(scenes.make, "plain", tmp_path / "s") for _ in range(3)]
         assert {writer.wait() for writer in writers} <= {0, 1}
     assert everything(tmp_path / "s") == whole("plain")
     assert [file.name for file in tmp_path.iterdir()] == ["s"]

@@ -4,8 +4,8 @@ import random
 import signal
 import time
 
-import deeds
 import pytest
+import scenes
 from campaign import times
 from commands import Fork
 from scenes import SCENES
@@ -35,7 +35,7 @@ def test_writers_that_are_killed_at_any_moment(name, whole, tmp_path):
     """A store's writer is killed so many times, then it may finish; whoever looks in between sees no half of a store."""
     generator, path, done = random.Random(name), tmp_path / "root" / "s", 0
     for left in reversed(range(times(4, 40))):
-        writer = Fork(deeds.make, name, path)
+        writer = Fork(scenes.make, name, path)
         if left:
             time.sleep(generator.uniform(0, 0.3))
             assert writer.kill() in (0, -signal.SIGKILL)

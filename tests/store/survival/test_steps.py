@@ -7,8 +7,8 @@ The steps are those that steps.py sees. Steps that are alike (those of the five 
 import errno
 import re
 
-import deeds
 import pytest
+import scenes
 from campaign import times
 from commands import Fork
 from scenes import SCENES
@@ -53,7 +53,7 @@ def test_a_process_that_dies_at_any_step_loses_nothing(whole, tmp_path):
     for number in chosen(steps):
         root, at = tmp_path / str(number), f"before step {number}: {steps[number]}"
         root.mkdir()
-        assert Fork(deeds.dying, root, number, deeds.make, "plain", root / "s").wait() == -9, at
+        assert Fork(scenes.dying, root, number, scenes.make, "plain", root / "s").wait() == -9, at
         if (root / "s").exists():
             assert everything(root / "s") == expected, at
         else:
