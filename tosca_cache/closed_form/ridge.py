@@ -60,7 +60,7 @@ class Ridge(Solved):
         self.rows += len(h)
         if self.selection == "split":
             order = torch.randperm(len(h), generator=torch.Generator().manual_seed(self.seed)).to(h.device)
-            self.lam = best_lambda(h[order], y[order])
+            self.lam, _ = best_lambda(h[order], y[order])
         self._weights = None
 
     def solved(self) -> Tensor:
@@ -116,8 +116,10 @@ def stratified_folds(labels: Tensor, folds: int = FOLDS) -> Tensor:
     return found
 
 
-def best_lambda(h: Tensor, y: Tensor) -> float:
+def best_lambda(h: Tensor, y: Tensor) -> tuple[float, Tensor | None]:
     """The lambda of `LAMBDAS` of least squared error on the last fifth of the rows [n, M], fitted on the others.
+
+    Beside it H^T H of the fitted rows [M, M] in float64, if they are more than M: whoever sums all rows has them already.
 
     As RanPAC's official code splits them, the first floor(0.8 n) rows are fitted. Solutions and errors are computed in
     float64 (products of more rows than features in the rows' precision, see `add_gram`), there in float32: where several
@@ -127,16 +129,22 @@ def best_lambda(h: Tensor, y: Tensor) -> float:
     Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M. Classes without rows have
     no error with any lambda, and are left out.
     """
-    count, y = int(FITTED * len(h)), y[:, y.any(0)].double()
+    count, y = fitted_rows(len(h)), y[:, y.any(0)].double()
     fit, check, y_fit, y_check = h[:count], h[count:], y[:count], y[count:]
     if not len(fit):
-        return 1.0
-    matrix, right, left = _dual(fit, y_fit, check) if len(fit) <= fit.shape[1] else _primal(fit, y_fit, check)
+        return 1.0, None
+    dual = len(fit) <= fit.shape[1]
+    matrix, right, left = (_dual if dual else _primal)(fit, y_fit, check)
     shared = len(matrix) >= max(LARGE, len(LAMBDAS) * DEPTH * right.shape[1])
     solutions = solve_in_subspace(matrix, right) if shared else _solve_each(matrix, right)
     found = [y_check + math.inf if x is None else left @ x for x in solutions]
     errors = [float((scores - y_check).square().mean().nan_to_num(math.inf)) for scores in found]
-    return LAMBDAS[min(range(len(errors)), key=errors.__getitem__)]
+    return LAMBDAS[min(range(len(errors)), key=errors.__getitem__)], None if dual else matrix
+
+
+def fitted_rows(count: int) -> int:
+    """How many of a task's rows, the first ones, `best_lambda` fits."""
+    return int(FITTED * count)
 
 
 def _solve_each(A: Tensor, B: Tensor) -> Iterator[Tensor | None]:
