@@ -13,7 +13,7 @@ from tosca_cache.closed_form.base import Classifier
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import ROWS, add_gram
-from tosca_cache.closed_form.ridge import best_lambda, fitted_rows
+from tosca_cache.closed_form.ridge import best_lambda, fitted_rows, own_targets
 from tosca_cache.closed_form.roots import GROUP, Dual, Grown, bytes_needed, padded, square_root
 
 AGAIN = 2  # times the rows at which lambda was chosen from G and Q: it is chosen again
@@ -135,9 +135,9 @@ class RandomRidge(Classifier):
         if self.sums is None and self.dual.count + len(x) > self.features.size:
             self._leave_dual(x)
         if self.fixed is None and self.selection == "split":
-            self.lam, products = best_lambda(narrow.to(self.dtype), F.one_hot(labels, classes).to(self.dtype))
+            self.lam, products = best_lambda(narrow.to(self.dtype), labels)
         if self.fixed is None and self.selection == "gcv-task":
-            self.lam = _task_candidates(narrow, F.one_hot(labels, classes)).best_of(self.lambdas)
+            self.lam = _task_candidates(narrow, own_targets(labels)).best_of(self.lambdas)
         if self.sums is not None:
             self._correct(narrow, labels, classes)
             self._add(narrow, labels, classes, products)
@@ -208,7 +208,7 @@ class RandomRidge(Classifier):
 
 def _task_candidates(h: Tensor, y: Tensor) -> Candidates:
     """Of whichever system is smaller, that of the rows [n, M] or that of the features."""
-    h, y = h.double(), y.double()
+    h = h.double()
     if len(h) <= h.shape[1]:
         return Candidates(h @ h.T, y, len(h), dual=True)
     return Candidates(h.T @ h, h.T @ y, len(h))
