@@ -31,8 +31,8 @@ from tosca_cache.store.manifest import (
     Manifest,
     Plan,
     SkippedRow,
+    load,
     load_manifest,
-    load_plan,
     parse_fields,
     seal,
     unseal,
@@ -159,7 +159,7 @@ def recorded_plan(folder: Path) -> Plan | None:
     """What the unfinished store in PATH.partial is to become; None if none was begun, `StoreError` if it is damaged."""
     if (folder / MANIFEST).exists():
         return load_manifest(folder / MANIFEST).plan
-    return load_plan(folder / PLAN) if (folder / PLAN).exists() else None
+    return load(folder / PLAN, Plan.from_dict) if (folder / PLAN).exists() else None
 
 
 def make_folders(folder: Path) -> None:

@@ -202,15 +202,11 @@ def read_provenance(folder: Path) -> tuple[dict[str, Any], str]:
 
 def load_manifest(path: Path) -> Manifest:
     """Reads a manifest; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
-    return _load(path, partial(Manifest.from_dict, where=path))
+    return load(path, partial(Manifest.from_dict, where=path))
 
 
-def load_plan(path: Path) -> Plan:
-    """Reads a plan; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
-    return _load(path, Plan.from_dict)
-
-
-def _load(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
+def load(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """Reads a plan or manifest; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
     size = regular_size(path)
     if size is None or size > Limit.MANIFEST:
         raise _refused(path, "it is missing, no regular file, or far too large")

@@ -19,14 +19,7 @@ from tosca_cache.store.arrays import Rows, encode_metadata, write_shard
 from tosca_cache.store.disk import Bytes, make_folder, storage, write_durably
 from tosca_cache.store.layout import Shard, object_key
 from tosca_cache.store.locks import exclusive
-from tosca_cache.store.manifest import (
-    MANIFEST,
-    MANIFEST_COPY,
-    PROVENANCE,
-    Manifest,
-    read_provenance,
-    seal,
-)
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, read_provenance, seal
 from tosca_cache.store.reader import refuse_links
 from tosca_cache.store.verify import LITTER, MENDS, Progress, Verification, verify_store
 
