@@ -65,7 +65,7 @@ def publish(writer: StoreWriter, shard: Shard, arrays, bad=()) -> None:
     skipped = {
         row: f"cannot decode {row}" for split, row in bad if split == shard.split and shard.start <= row < shard.stop
     }
-    writer.publish(shard, **part, skipped=skipped)
+    writer.publish(shard, part, skipped=skipped)
 
 
 def build(path, spec=None, *, rows=ROWS, views=VIEWS, dim=DIM, shard_rows=SHARD_ROWS, bad=(), order=1) -> Store:

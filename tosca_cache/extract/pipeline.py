@@ -229,16 +229,9 @@ class Extraction:
     def _publish(self, writer: StoreWriter, buffer: ShardBuffer) -> None:
         shard = buffer.shard
         split, part = self.dataset.splits[shard.split], slice(shard.start, shard.stop)
-        writer.publish(
-            shard,
-            features=buffer.features,
-            labels=split.labels[part],
-            domains=split.domains[part],
-            views=buffer.views,
-            paths=split.paths[part],
-            skipped=buffer.skipped,
-            taken=buffer.reused,
-        )
+        rows = {"features": buffer.features, "labels": split.labels[part], "domains": split.domains[part]}
+        rows |= {"views": buffer.views, "paths": split.paths[part]}
+        writer.publish(shard, rows, skipped=buffer.skipped, taken=buffer.reused)
 
 
 def _begun(writer: StoreWriter) -> str:

@@ -153,7 +153,7 @@ def import_arrays(
             features = own[shard.split]["features"][own[shard.split]["rows"][at]]
             features = features.reshape(len(features), -1, features.shape[-1])
             views = np.zeros((*features.shape[:2], VIEW_PARAMETERS), dtype=np.int64)
-            writer.publish(shard, features=features, views=views, **given)
+            writer.publish(shard, given | {"features": features, "views": views})
         return writer.finish({"tosca_cache": __version__, "source": dict(facts or {})}), notes
 
 

@@ -10,10 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from numpy.typing import ArrayLike
-
 from tosca_cache.errors import StoreError
-from tosca_cache.store.arrays import write_shard
+from tosca_cache.store.arrays import Rows, write_shard
 from tosca_cache.store.content import checked_rows
 from tosca_cache.store.disk import remove_tree, storage, sync, write_durably
 from tosca_cache.store.journal import (
@@ -98,22 +96,13 @@ class StoreWriter(StoreInProgress):
         return rows, views
 
     def publish(
-        self,
-        shard: Shard,
-        *,
-        features: ArrayLike,
-        labels: ArrayLike,
-        domains: ArrayLike,
-        views: ArrayLike,
-        paths: Sequence[str],
-        skipped: Mapping[int, str] | None = None,
-        taken: tuple[int, int] = (0, 0),
+        self, shard: Shard, rows: Rows, *, skipped: Mapping[int, str] | None = None, taken: tuple[int, int] = (0, 0)
     ) -> None:
         """Writes one pending shard of n rows; when this returns, no interruption can lose it. One thread at a time.
 
-        features: [n, 1+V, d], floating, all finite. labels, domains: [n]. views: [n, 1+V, 6]. paths: n, relative.
-        skipped: {row of the split: reason} of images that could not be read; these rows need all other arguments, too,
-        but no reader of the finished store sees them. taken: (rows, views) that another store gave.
+        rows: all arrays; features finite, of any floating type, paths relative.
+        skipped: {row of the split: reason} of images that could not be read; these rows need values, too, but no reader of
+        the finished store sees them. taken: (rows, views) that another store gave.
 
         Raises `StoreError` for features that are not finite in the stored dtype and if the disk refuses; the shard then
         stays pending. Raises `ValueError` for wrong shapes and shards that are not pending.
@@ -124,8 +113,7 @@ class StoreWriter(StoreInProgress):
         if shard not in self.shards:
             raise ValueError(f"{shard} belongs to another part")
         skipped = dict(skipped or {})
-        given = {"features": features, "labels": labels, "domains": domains, "views": views, "paths": paths}
-        rows = checked_rows(self.plan, shard, given, skipped)
+        rows = checked_rows(self.plan, shard, rows, skipped)
         objects = write_shard(self.folder, self.plan.layouts[shard.split], shard, rows)
         gone = tuple(SkippedRow(row, rows["paths"][row - shard.start], why) for row, why in sorted(skipped.items()))
         done = DoneShard(shard, objects, gone, taken)
