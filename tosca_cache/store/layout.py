@@ -1,6 +1,6 @@
 """The geometry of a store: which rows make a shard, which objects a shard has, and how many bytes they must have.
 
-    PATH.partial, .PATH.*lock                             while it is being built, and never read as a store
+    PATH.partial, .PATH.lock                              while it is being built, and never read as a store
     PATH/manifest.json provenance.json zarr.json          what it is; where it came from; the zarr 3 group
     PATH/manifest.copy.json                               the same bytes as manifest.json, to restore it from
     PATH/SPLIT/zarr.json                                  one group a split, `train` and `test`

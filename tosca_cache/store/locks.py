@@ -173,11 +173,8 @@ def acquiring(store: Path, part: Part | None = None, shards: Sequence[Shard] = (
     try:
         places, what = [(0, _GATE)], "this store"
         if part is not None:
-            own = part.of(range(len(shards)))
-            places, what = (
-                [(2 + number, 1) for number in own] or [(min(part.index, 1), 1)],
-                f"{part.label} of this store",
-            )
+            places = [(2 + number, 1) for number in part.of(range(len(shards)))] or [(min(part.index, 1), 1)]
+            what = f"{part.label} of this store"
         for start, length in places:
             if other := lock.take(start, length, what, shared=start == 1):
                 raise StoreBusy(
