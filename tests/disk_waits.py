@@ -11,7 +11,7 @@ def without_waiting(patch):
     patch.setattr(disk, "in_threads", in_turn)
 
 
-def in_turn(work, items, count):
+def in_turn(work, items, count, then=lambda item, made: None):
     """What `disk.in_threads` does, without threads: they make no difference here, but to start them takes its time."""
     for item in items:
-        work(item)
+        then(item, work(item))
