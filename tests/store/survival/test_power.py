@@ -4,7 +4,7 @@ Runs are recorded and replayed without what a disk may lose, because nobody has 
 is looked at, and gone on from. After POSIX, at its least helpful:
 
 - A folder's entries are those at its last sync, and of every change since then each may be there or not: a new name, a
-  removed name, a rename (one change, both of its names).
+  removed name (a folder's with all that is in it), a rename (one change, both of its names).
 - A file's bytes are those at its last sync. If it was written since then they may also be the written ones, in part or
   whole, or zeros of that length, or nothing. A sync of a file says nothing about its name, nor one of a folder about the
   bytes of the files in it, or about the folder's own name.
@@ -63,7 +63,7 @@ def _happen(step, path, target, whole, chance):
     elif whole and step.kind == "truncate":
         os.truncate(path, *step.more)
     elif whole and step.kind != "sync":
-        {"mkdir": Path.mkdir, "create": Path.touch, "unlink": Path.unlink, "rmdir": Path.rmdir}[step.kind](path)
+        {"mkdir": Path.mkdir, "create": Path.touch, "unlink": Path.unlink, "rmdir": shutil.rmtree}[step.kind](path)
 
 
 class Trace(Observer):
