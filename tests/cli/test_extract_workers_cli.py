@@ -14,7 +14,7 @@ from trees import tree
 
 from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.locks import FileLock, exclusive
+from tosca_cache.store.locks import Part, StoreBusy, exclusive
 from tosca_cache.workers import Workers
 
 LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
@@ -110,9 +110,9 @@ def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, und
     workers = [int(path.name) for path in held.iterdir()]
     partial = next(path for path in root.iterdir() if path.name.endswith(".partial"))
     store = partial.with_name(partial.name.removesuffix(".partial"))
-    lock = FileLock(store.with_name(f".{store.name}.lock"))
-    assert lock.take(2, 1 << 20, "all shards").split()[-5] in map(str, workers)
-    lock.release()
+    with pytest.raises(StoreBusy) as busy, exclusive(store, Part(2, 1)):
+        pass
+    assert re.search(r"part 1/2 of this store: process ([0-9]+) on", str(busy.value))[1] in map(str, workers)
     if whom == "the command alone":
         command.kill()
     else:

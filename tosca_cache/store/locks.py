@@ -1,26 +1,23 @@
-"""Write locks of a store: exclusive for the whole store, or for the shards of a part.
+"""Write locks of a store: exclusive for the whole store, or one lock per part.
 
-They are locks on ranges of one file, `.NAME.lock`, which belong to the open file (`F_OFD_SETLK`): the operating system
-takes them back when their owner dies, however it dies. The file lies beside the store and not in it, because the store's
-folder is renamed and removed while they are held.
+They are flock locks on files of their own, which the operating system takes back when their owner dies, however it dies.
+They lie beside the store and not in it, because its folder is renamed and removed while they are held:
 
-    byte 0                who shares parts out to workers
-    byte 1                shared by parts that have no shards
-    byte 2 + K            shard K
-    all of these          who writes, repairs or fetches the whole store
-    the byte after them   the gate: held for a moment by whoever takes or gives up one of the others
+    .NAME.lock                  all of it
+    .NAME.part-I-of-N.lock      part I of N; part 0: who shares the parts out to workers
+    .NAME.deciding.lock         held for a moment by whoever looks at the others and then takes one of them
 
-Whoever begins a store, or throws one away, still holds the gate. So of several processes that come at the same time one
+Whoever begins a store, or throws one away, does so while deciding. So of several processes that come at the same time one
 writes the plan, and the others find it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import socket
-import struct
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,14 +27,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from tosca_cache.errors import StoreError, UsageError
+from tosca_cache.files import strict_json
 from tosca_cache.store.disk import make_folder, storage
-from tosca_cache.store.layout import Shard
 
 T = TypeVar("T")
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
-_FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
-_GATE = 1 << 40  # the byte after all others
-_NOTE = 256  # bytes for each byte that is locked, in which its owner says who it is
 
 
 class StoreBusy(StoreError):
@@ -67,6 +61,11 @@ class Part:
         return cls(int(found[2]), int(found[1]))
 
     @property
+    def name(self) -> str:
+        """As it is in names of files."""
+        return f"part-{self.index}-of-{self.count}"
+
+    @property
     def label(self) -> str:
         """As it is in messages."""
         return f"part {self.index}/{self.count}" if self.index else f"{self.count} parts"
@@ -77,84 +76,66 @@ class Part:
 
 
 class FileLock:
-    """The gate of a lock file, for which it waits, and then ranges of the file; `StoreError` if the disk refuses."""
+    """An exclusive flock on a file, which also says who holds it; waits for it. `StoreError` if the disk refuses."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._descriptor = path, -1
+        self.path = path
+        self._descriptor: int | None = None
         with storage(path):
             make_folder(path.parent)
-            while not self.held:
+            while self._descriptor is None:
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
                 try:
-                    self._ask(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _GATE)
-                    if not self._is_current():
+                    fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                    if _is_current(self._descriptor, path):
+                        _say_who(self._descriptor)
+                    else:
                         self._forget()
                 except BaseException:
                     self._forget()
                     raise
-        _open.add(self)
-
-    @property
-    def held(self) -> bool:
-        """Whether this process still has the lock."""
-        return self._descriptor >= 0
-
-    def take(self, start: int, length: int, what: str, *, shared: bool = False) -> str | None:
-        """Takes a range without waiting; if somebody has some of it, returns what that one has said: `what`, and who."""
-        kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-        with storage(self.path):
-            while True:
-                try:
-                    self._ask(fcntl.F_OFD_SETLK, kind, start, length)
-                    break
-                except (BlockingIOError, PermissionError):  # POSIX allows both
-                    found, _, place, _, _ = self._ask(fcntl.F_OFD_GETLK, kind, start, length)
-                if found != fcntl.F_UNLCK:  # else its owner has just died
-                    said = os.pread(self._descriptor, _NOTE, place * _NOTE).rstrip(b"\0").decode(errors="replace")
-                    return ascii(said)[1:-1] or "it, and has not yet said who it is"
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            note = f"{what}: process {os.getpid()} on {socket.gethostname()}, since {since}".encode()[:_NOTE]
-            os.pwrite(self._descriptor, note.ljust(_NOTE, b"\0"), start * _NOTE)
-        return None
-
-    def leave_gate(self) -> None:
-        """Lets others take what is free."""
-        self._ask(fcntl.F_OFD_SETLK, fcntl.F_UNLCK, _GATE)
+        _held.add(self)
 
     def release(self) -> None:
-        """Gives everything back, and removes the file if nobody else has any of it; does nothing in a forked child."""
-        if self.held:
+        """Gives the lock back; does nothing in a forked child, and the second time."""
+        if self._descriptor is not None:
             try:
                 with suppress(OSError):  # a file that stays does no harm, a lock that is still held does
-                    self._ask(fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _GATE)
-                    self._ask(fcntl.F_OFD_SETLK, fcntl.F_WRLCK, 0, _GATE)
                     self.path.unlink(missing_ok=True)
             finally:
                 self._forget()
 
-    def _ask(self, command: int, kind: int, start: int, length: int = 1) -> tuple[int, ...]:
-        asked = struct.pack(_FLOCK, kind, os.SEEK_SET, start, length, 0)
-        return struct.unpack(_FLOCK, fcntl.fcntl(self._descriptor, command, asked))
-
-    def _is_current(self) -> bool:
-        """Whether the file is still the one under its name: its last owner may just have removed it."""
-        try:
-            return os.path.samestat(os.fstat(self._descriptor), self.path.lstat())
-        except FileNotFoundError:
-            return False
+    @property
+    def held(self) -> bool:
+        """Whether this process still has the lock."""
+        return self._descriptor is not None
 
     def _forget(self) -> None:
-        if self.held:
+        if self._descriptor is not None:
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor = None
 
 
-# A forked child (a data loader's worker, say) shares the open file and would hold the lock after its parent's death.
-_open: weakref.WeakSet[FileLock] = weakref.WeakSet()
+def _is_current(descriptor: int, path: Path) -> bool:
+    """Whether the locked file is still the one under this name: its last owner may just have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _say_who(descriptor: int) -> None:
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(who).encode(), 0)
+
+
+# A forked child (a data loader's worker, say) shares the lock's file and would hold the lock after its parent's death.
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
-    for lock in list(_open):
+    for lock in list(_held):
         lock._forget()
 
 
@@ -162,31 +143,24 @@ os.register_at_fork(after_in_child=_forget_all)
 
 
 @contextmanager
-def acquiring(store: Path, part: Part | None = None, shards: Sequence[Shard] = ()) -> Iterator[FileLock]:
+def acquiring(store: Path, part: Part | None = None) -> Iterator[FileLock]:
     """Takes all of a store, or a part, for this process, which keeps it after the block unless that raises.
 
-    Within the block nobody else takes anything of it. shards: all of the store's, if it is a part.
-
-    Raises `StoreBusy`, naming the process, if some of it is being written.
+    Within the block nobody else takes anything of it. Raises `StoreBusy`, naming the process, if all of it or this part is
+    being written, or parts of another number.
     """
-    lock = FileLock(store.with_name(f".{store.name}.lock"))
+    deciding = FileLock(store.with_name(f".{store.name}.deciding.lock"))
+    lock = None
     try:
-        places, what = [(0, _GATE)], "this store"
-        if part is not None:
-            places = [(2 + number, 1) for number in part.of(range(len(shards)))] or [(min(part.index, 1), 1)]
-            what = f"{part.label} of this store"
-        for start, length in places:
-            if other := lock.take(start, length, what, shared=start == 1):
-                raise StoreBusy(
-                    f"Another process is writing {other}.",
-                    where=store,
-                    remedy="Wait until it has finished or stop it, then run the same command again.",
-                )
+        with storage(store.parent):
+            lock = _take(store, part)
         yield lock
-        lock.leave_gate()
     except BaseException:
-        lock.release()
+        if lock is not None:
+            lock.release()
         raise
+    finally:
+        deciding.release()
 
 
 @contextmanager
@@ -198,3 +172,49 @@ def exclusive(store: Path, part: Part | None = None) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _take(store: Path, mine: Part | None) -> FileLock:
+    """Shares each lock there is for a moment, which nobody notices, to see who has it; then takes one's own."""
+    others = _parts_with_a_file(store)
+    for other in (None, *others):
+        apart = mine is not None and other is not None and mine.count == other.count and mine != other
+        if not apart and (who := _owner(_path(store, other))):
+            what = "this store" if other is None else f"{other.label} of this store"
+            raise StoreBusy(
+                f"Another process is writing {what}: {who}.",
+                where=store,
+                remedy="Wait until it has finished or stop it, then run the same command again.",
+            )
+    for other in others if mine is None else ():
+        _path(store, other).unlink(missing_ok=True)  # of the dead
+    return FileLock(_path(store, mine))
+
+
+def _parts_with_a_file(store: Path) -> list[Part]:
+    pattern = re.compile(rf"\.{re.escape(store.name)}\.part-([0-9]{{1,9}})-of-([0-9]{{1,9}})\.lock")
+    names = [pattern.fullmatch(file.name) for file in store.parent.iterdir()]
+    return sorted(Part(int(name[2]), int(name[1])) for name in names if name is not None)
+
+
+def _path(store: Path, part: Part | None) -> Path:
+    return store.with_name(f".{store.name}.lock" if part is None else f".{store.name}.{part.name}.lock")
+
+
+def _owner(path: Path) -> str | None:
+    """Who holds the lock on a file; None if nobody does."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        try:
+            facts = strict_json(os.pread(descriptor, 4096, 0))
+            return f"process {int(facts['pid'])} on {facts['host']}, since {facts['since']}"
+        except (ValueError, KeyError, TypeError):
+            return "a process that has not yet said who it is"
+    finally:
+        os.close(descriptor)

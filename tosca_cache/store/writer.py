@@ -17,7 +17,6 @@ from tosca_cache.store.disk import remove_tree, storage, sync, write_durably
 from tosca_cache.store.journal import (
     DoneShard,
     StoreInProgress,
-    all_shards,
     make_folders,
     publish_sealed,
     record_shard,
@@ -76,7 +75,7 @@ class StoreWriter(StoreInProgress):
             for split in SPLITS
         }
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
-        with acquiring(path, part, all_shards(plan)) as lock, storage(path):
+        with acquiring(path, part) as lock, storage(path):
             if path.exists():
                 raise _finished(path)
             if restart:
