@@ -95,6 +95,12 @@ def wait_for(condition, seconds=500):
         time.sleep(0.05)
 
 
+def refused(store, part=None):
+    with pytest.raises(StoreBusy) as busy, exclusive(store, part):
+        pass
+    return str(busy.value)
+
+
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="looks at processes and named semaphores as Linux has them")
 @pytest.mark.parametrize("whom", ["the command alone", pytest.param("all its processes", marks=pytest.mark.long)])
 def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, tmp_path, whom):
@@ -110,9 +116,10 @@ def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, und
     workers = [int(path.name) for path in held.iterdir()]
     partial = next(path for path in root.iterdir() if path.name.endswith(".partial"))
     store = partial.with_name(partial.name.removesuffix(".partial"))
-    with pytest.raises(StoreBusy) as busy, exclusive(store, Part(2, 1)):
-        pass
-    assert re.search(r"part 1/2 of this store: process ([0-9]+) on", str(busy.value))[1] in map(str, workers)
+    count = int(re.search(rf"([0-9]+) parts of this store: process {command.pid} on", refused(store))[1])
+    assert re.search(r"part 1/. of this store: process ([0-9]+) on", refused(store, Part(count, 1)))[1] in map(
+        str, workers
+    )
     if whom == "the command alone":
         command.kill()
     else:
