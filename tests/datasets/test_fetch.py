@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from archive_help import source_for, tarred, tree, zipped
 from commands import tosca
-from file_server import COMMIT, serving
+from file_server import serving
 
 from tosca_cache.datasets import REGISTRY, load_dataset, registry
+from tosca_cache.extract.backbone import load_backbone
 
 BIRDS = zipped(tree(side=256))  # 2 MB: what has arrived is written every 512 KiB
 CUT = 700_000
@@ -180,17 +181,21 @@ def fetch_weights(names, root, address):
     return subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
 
 
-def test_weights_are_named_exactly(tmp_path):
+def test_weights_are_named_exactly(tiny_weights, tmp_path):
     result = fetch_weights(["vit_small_patch14_dinov2.lvd142m"], tmp_path, "http://127.0.0.1:9")
     assert result.returncode == 1 and "not on this machine" in result.stderr and "Traceback" not in result.stderr
-    name, data = "vit_tiny_patch16_224.augreg_in21k", b"weights" * 1000
-    config = json.dumps({"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"tag": "augreg_in21k"}}).encode()
-    contents = {"model.safetensors": data, "config.json": config}
-    files = {f"timm/{name}/resolve/{of}/{file}": contents[file] for of in ("main", COMMIT) for file in contents}
+    name = "test_vit.r160_in1k"
+    own = {
+        "architecture": "test_vit",
+        "pretrained_cfg": {"tag": "mine", "input_size": [3, 160, 160], "fixed_input_size": True},
+    }
+    contents = {"model.safetensors": tiny_weights.read_bytes(), "config.json": json.dumps(own).encode()}
+    files = {f"{repo}/resolve/main/{file}": contents[file] for repo in (f"timm/{name}", "me/it") for file in contents}
     with serving(files) as server:
-        result = fetch_weights([name, f"hf-hub:timm/{name}"], tmp_path, server.address)
+        result = fetch_weights([name, "hf-hub:me/it"], tmp_path, server.address)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count(f": {name}, from timm/{name}@{COMMIT}\n") == 2
-    assert result.stdout.count(f"7,000 bytes, sha256 {hashlib.sha256(data).hexdigest()}") == 2
-    assert "timm has no model" in tosca("fetch", "--weights", "vit_none", "--data-root", tmp_path, code=1).output
-    assert "OWNER/NAME" in tosca("fetch", "--weights", "hf-hub:none", "--data-root", tmp_path, code=1).output
+    digest = load_backbone("test_vit", weights=tiny_weights).weights_digest
+    assert f"{name}: {name}, digest {digest}\n" in result.stdout
+    assert f"hf-hub:me/it: test_vit.mine, digest {digest}\n" in result.stdout
+    for wrong in ("vit_none", "hf-hub:none"):
+        assert wrong in tosca("fetch", "--weights", wrong, "--data-root", tmp_path, code=1).output

@@ -95,12 +95,9 @@ def _print(found: Fetched) -> None:
 
 
 def _weights(name: str) -> None:
-    """Fetches the weights of one backbone, and says which they are."""
-    from tosca_cache.extract.weights import HUB, fetch_weights
+    """Fetches the weights of one backbone to where timm looks for them, and says which they are."""
+    from tosca_cache.extract.backbone import load_backbone
 
-    found = fetch_weights(name)
-    full = ".".join(filter(None, (found["arch"], found["tag"])))
-    echo(f"{name}: {full}, from {found['origin']}")
-    echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
-    of = f"{found['arch']} --weights {found['file']}" if name.startswith(HUB) else full
-    echo(f"  next: tosca extract --backbone {of}")
+    found = load_backbone(name, precision="fp32")
+    echo(f"{name}: {found.name}.{found.tag}, digest {found.weights_digest}")
+    echo(f"  next: tosca extract --backbone {name}")
