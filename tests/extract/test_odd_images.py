@@ -16,6 +16,7 @@ from tosca_cache.errors import DatasetError, ImageError
 from tosca_cache.extract.compare import recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions, store_spec
 from tosca_cache.extract.recompute import extraction_again
+from tosca_cache.extract.reuse import SourceStore
 from tosca_cache.store import find_store, store_path
 
 OPTIONS = ExtractOptions(views=1, batch_size=8, workers=2)
@@ -63,7 +64,7 @@ def test_whatever_changes_features_changes_the_fingerprint(folder, tiny, tmp_pat
 def recomputed(store, weights):
     """The dataset that is found again, and all of the store computed from it."""
     again = extraction_again(store, {"weights": weights})
-    found = recompute_sample(again.dataset, again.backbone, store, 10**6, 1993)
+    found = recompute_sample(again.dataset, again.backbone, SourceStore.matched(store, again.dataset), 10**6, 1993)
     assert len(found) == store.rows("train") + store.rows("test") and not any(one.problem for one in found)
     return again.dataset
 

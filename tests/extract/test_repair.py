@@ -17,6 +17,7 @@ from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.recompute import extraction_again, repair_store
+from tosca_cache.extract.reuse import SourceStore
 from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store
 
@@ -56,7 +57,8 @@ def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, tmp
 
 
 def recheck(extraction, store, count, seed):
-    return recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
+    source = SourceStore.matched(store, extraction.dataset)
+    return recompute_sample(extraction.dataset, extraction.backbone, source, count, seed)
 
 
 def test_what_is_chosen_agrees_and_what_differs_is_found(store, sources, shapes, monkeypatch):

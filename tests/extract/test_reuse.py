@@ -43,7 +43,7 @@ def made(shapes_folder, tiny, tmp_path_factory):
     """Stores of the pictures: with 2 views, and what is to come out, 5 views and 1 of test; never written to."""
     with shards_of(5):
         dataset, root = load_dataset(str(shapes_folder)), tmp_path_factory.mktemp("made")
-        return [make(dataset, tiny, root, replace(options, reuse=False)) for options in (FEW, OPTIONS)]
+        return [make(dataset, tiny, root / str(options.views), options) for options in (FEW, OPTIONS)]
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_new_classes_shift_the_labels_and_old_ones_go(old, tiny, tmp_path):
 
 
 def test_of_several_the_one_that_gives_the_most_and_of_another_seed_the_clean_view(old, tiny, made, cache):
-    make(old, tiny, cache, replace(OPTIONS, views=1, reuse=False))
+    make(old, tiny, cache, replace(OPTIONS, views=1))
     grown = make(old, tiny, cache)
     assert grown.manifest.plan.numerics["reused"] == [made[0].spec.digest()]
     assert reused(make(old, tiny, cache, replace(OPTIONS, views=6))) == [(24, 15 * 6 + 9 * 2)]
@@ -152,7 +152,7 @@ def test_of_several_the_one_that_gives_the_most_and_of_another_seed_the_clean_vi
 
 
 def test_another_backbone_transform_precision_dtype_or_device_gives_nothing(old, tiny, made, tmp_path, monkeypatch):
-    one, root = replace(FEW, views=0, reuse=False), tmp_path / "others"
+    one, root = replace(FEW, views=0), tmp_path / "others"
     make(old, replace(tiny, weights_digest="0" * 64), root, one)
     make(old, replace(tiny, precision="bf16"), root, one)
     make(old, tiny, root, replace(one, store_dtype="float16"))
@@ -210,7 +210,7 @@ def test_a_damaged_source_is_said_with_what_to_do(old, tiny, made, cache, array)
     file.unlink() if array == "gone" else file.write_bytes(data)
     with pytest.raises(StoreError, match="to take features from is damaged") as said:
         make(old, tiny, cache)
-    assert f"{name} --repair" in said.value.remedy and "--no-reuse" in said.value.remedy
+    assert f"{name} --repair" in said.value.remedy and "remove it" in said.value.remedy
     shutil.rmtree(cache / name)
     shutil.copytree(made[0].path, cache / name)
     assert reused(make(old, tiny, cache)) == [ALL_OF_FEW], "mended, the same command goes on"
@@ -242,21 +242,14 @@ def test_gone_on_with_the_end_is_the_same_alone_or_in_parts(old, tiny, cache, tm
         assert store.provenance["reused"] == whole.provenance["reused"]
 
 
-def test_the_source_goes_before_all_is_taken_or_another_is_wanted(old, tiny, made, cache, capsys):
+def test_the_source_goes_before_all_is_taken(old, tiny, made, cache, capsys):
     (source,), state = list_stores(cache), interrupted(old, tiny, cache)
-    with pytest.raises(StoreError, match=r"numerics.reused: begun with .*, now"):
-        make(old, tiny, cache, replace(OPTIONS, reuse=False))
     shutil.rmtree(source.path)
     grown = Extraction(old, tiny, cache, OPTIONS).run()
     assert f"the store {source.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
     assert_same(grown, made[1])
     taken = {"store": source.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
     assert grown.provenance["reused"] == [taken]
-    shutil.rmtree(grown.path)
-    later = make(old, tiny, cache, replace(OPTIONS, views=4))
-    interrupted(old, tiny, cache)
-    grown = make(old, tiny, cache, replace(OPTIONS, restart=True, reuse=False))
-    assert tree(grown.path) == tree(made[1].path) and not reused(grown) and later.path.exists()
 
 
 def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, tmp_path):
@@ -266,9 +259,7 @@ def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, 
         output = tosca("extract", "--dataset", old.root, *model, "--root", tmp_path / "cache", *words, code=0).output
         return output, Path(output.splitlines()[-1].removeprefix("store: "))
 
-    (_, first), (said, second) = extracted("--views", 1), extracted("--views", 3, "--no-reuse")
-    assert "taken from" not in said
-    shutil.rmtree(second)
+    _, first = extracted("--views", 1)
     for split in ("train", "test"):
         draw(Path(old.root, split, "class 3", "0.png"))
     said, grown = extracted("--views", 1, "--test-views", 1)

@@ -87,12 +87,6 @@ Duplicates = Annotated[
     str,
     typer.Option(help="keep, drop or fail: what to do about images that are in train and test, or in several classes."),
 ]
-Reuse = Annotated[
-    bool,
-    typer.Option(
-        "--reuse/--no-reuse", help="Take what finished stores in --root already have, or compute everything anew."
-    ),
-]
 PartOption = Annotated[
     str | None,
     typer.Option(
@@ -146,7 +140,6 @@ def extract(
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
-    reuse: Reuse = True,
     part: PartOption = None,
     jobs: Jobs = None,
 ) -> None:

@@ -211,11 +211,10 @@ class Extraction:
             return dict(begun.plan.numerics)
         recorded = {} if begun is None else begun.plan.numerics
         facts = numerics(self.backbone, self.options.batch_size or recorded.get("batch_size"))
-        if begun is not None or not self.options.reuse:
-            kept = ("reused",) if self.options.reuse else ()
-            return facts | {key: recorded[key] for key in kept if key in recorded}
+        if begun is not None:
+            return facts | {key: recorded[key] for key in ("reused",) if key in recorded}
         for source in find_sources(self.root, self.dataset, self.spec, facts["device"]):
-            if source.size and source_agrees(self.dataset, self.backbone, self.transform, source):
+            if source.size and source_agrees(self.dataset, self.backbone, source):
                 digest = source.store.spec.digest()
                 self._sources[digest] = source
                 return facts | {"reused": [digest]}

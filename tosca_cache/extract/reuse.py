@@ -55,24 +55,18 @@ class SourceStore:
     views: Mapping[str, int]
 
     @classmethod
-    def of_itself(cls, store: Store, dataset: ImageDataset) -> SourceStore:
-        """A store beside the dataset that it was made from: it has all rows but those that were skipped."""
+    def matched(cls, store: Store, dataset: ImageDataset) -> SourceStore:
+        """A store with all its views, and where it has images of the same split and path."""
         rows = {}
         for split in SPLITS:
-            kept = np.ones(len(dataset.splits[split]), dtype=bool)
-            kept[[row.row for row in store.manifest.skipped[split]]] = False
-            rows[split] = np.where(kept, np.cumsum(kept) - 1, NONE)
+            theirs = {path: row for row, path in enumerate(store.paths(split))}
+            rows[split] = np.array([theirs.get(path, NONE) for path in dataset.splits[split].paths], dtype=np.int64)
         return cls(store, rows, {split: store.views(split) for split in SPLITS})
 
     @property
     def size(self) -> int:
         """How many views it gives."""
         return sum(int((rows != NONE).sum()) * self.views[split] for split, rows in self.rows.items())
-
-    @property
-    def has(self) -> list[tuple[str, int]]:
-        """(split, row of the dataset) of every image that it has."""
-        return [(split, row) for split in SPLITS for row in np.flatnonzero(self.rows[split] != NONE).tolist()]
 
     def fill(self, buffer: ShardBuffer) -> None:
         """Puts what the store has into a shard's buffer; raises `StoreError` if that is damaged."""
@@ -116,23 +110,15 @@ def find_sources(
                 stores.append(open_store(summary.path))
     stores = [store for store in stores if store.manifest.plan.numerics.get("device") == device]
     times = {split: _modified(dataset, split) for split in SPLITS} if stores else {}
-    found = [_match(dataset, spec, store, times) for store in stores]
-    return sorted(found, key=lambda source: (-source.size, source.store.spec.digest()))
-
-
-def _match(
-    dataset: ImageDataset, spec: StoreSpec, store: Store, times: Mapping[str, NDArray[np.float64]]
-) -> SourceStore:
-    """Finds the images of a dataset in a store."""
-    rows, views, begun = {}, {}, _begun(store)
-    for split, wanted in zip(SPLITS, (spec.views["count"], spec.views["test_count"]), strict=True):
+    counts, found = {"train": spec.views["count"], "test": spec.views["test_count"]}, []
+    for store in stores:
         with _damage_of(store.path):
-            theirs = {path: row for row, path in enumerate(store.paths(split))}
-        found = np.array([theirs.get(path, NONE) for path in dataset.splits[split].paths], dtype=np.int64)
-        rows[split] = np.where(times[split] >= begun, NONE, found)
+            match, begun = SourceStore.matched(store, dataset), _begun(store)
+        match.rows = {split: np.where(times[split] >= begun, NONE, rows) for split, rows in match.rows.items()}
         same_seed = store.spec.views["seed"] == spec.views["seed"]
-        views[split] = min(1 + int(wanted), store.views(split)) if same_seed else 1
-    return SourceStore(store, rows, views)
+        match.views = {split: min(1 + counts[split], n) if same_seed else 1 for split, n in match.views.items()}
+        found.append(match)
+    return sorted(found, key=lambda source: (-source.size, source.store.spec.digest()))
 
 
 @contextmanager
@@ -144,8 +130,7 @@ def _damage_of(path: Path) -> Iterator[None]:
         raise StoreError(
             f"A store to take features from is damaged. {error.problem}",
             where=error.where or path,
-            remedy=f"Mend it: tosca cache verify {shlex.quote(str(path))} --repair. Or compute all anew: --no-reuse, with "
-            "--restart if this store was begun with the other.",
+            remedy=f"Mend it: tosca cache verify {shlex.quote(str(path))} --repair. Or remove it: all is computed then.",
         ) from error
 
 
