@@ -12,8 +12,8 @@ from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import StoreError
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.parts import extract_part
 from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.extract.request import extract_part
 from tosca_cache.store import Part, list_stores
 
 OPTIONS = ExtractOptions(views=2, store_dtype="float32", batch_size=6, workers=1)

@@ -178,8 +178,7 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
 
 
 def _run(request: ExtractRequest, *, part: str | None, jobs: int | None) -> None:
-    from tosca_cache.extract.parts import run_jobs
-    from tosca_cache.extract.request import prepare
+    from tosca_cache.extract.request import prepare, run_jobs
     from tosca_cache.store import Part
 
     chosen = None if part is None else Part.parse(part)
@@ -196,7 +195,7 @@ def _run(request: ExtractRequest, *, part: str | None, jobs: int | None) -> None
 
 
 def _run_part(asked: Extraction, part: Part) -> None:
-    from tosca_cache.extract.parts import extract_part
+    from tosca_cache.extract.request import extract_part
 
     found = extract_part(asked, part)
     echo(f"{part.label} is done; of the whole store {len(found.done)} of {len(found.shards)} shards")

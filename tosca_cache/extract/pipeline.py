@@ -132,15 +132,10 @@ class Extraction:
         if error:
             remedy = "; --precision fp32 avoids it" if error > NOTABLE_ERROR else ""
             lines.append(f"relative error of the features against float32: {error:.1e}{remedy}")
-        return lines + self._remarks()
-
-    def _remarks(self) -> list[str]:
-        """What the user may not know of the images: what is no row, and what is there more than once."""
-        parts = left_out_lines(self.dataset.left_out)
-        lines = [f"left out: {'; '.join(parts)}"] if parts else []
-        if self.dataset.unchecked:
-            found = find_duplicates(self.dataset).lines()
-            lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"] if found else []
+        if parts := left_out_lines(self.dataset.left_out):
+            lines.append(f"left out: {'; '.join(parts)}")
+        if self.dataset.unchecked and (found := find_duplicates(self.dataset).lines()):
+            lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"]
         return lines
 
     def write_shards(self, writer: StoreWriter, *, show_progress: bool) -> dict[str, Any]:
@@ -188,9 +183,11 @@ class Extraction:
     def finish(self, writer: StoreWriter, last_run: Mapping[str, Any]) -> Store:
         """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""
         _check_classes_left(self.dataset, writer.skipped)
+        # By the clock of its file system: what changed since may not be what was read.
+        begun = datetime.fromtimestamp((partial_path(writer.path) / PLAN).stat().st_mtime, UTC)
         facts: dict[str, Any] = {
             "tosca_cache": __version__,
-            "begun": _begun(writer),
+            "begun": begun.isoformat(),
             "source": {**self.made_from, "data": self.dataset.listed_in or self.dataset.root},
             "relative_error_against_float32": self.relative_error,
             "machine": describe_machine(self.backbone.device),
@@ -238,15 +235,6 @@ class Extraction:
             skipped=buffer.skipped,
             taken=buffer.reused,
         )
-
-
-def _begun(writer: StoreWriter) -> str:
-    """When the store was begun, by the clock of its file system: what changed since may not be what was read."""
-    try:
-        seconds = (partial_path(writer.path) / PLAN).stat().st_mtime
-    except OSError:
-        seconds = time.time()
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 def _check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +21,6 @@ from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.datasets.duplicates import map_files
-from tosca_cache.errors import StoreError
 from tosca_cache.extract.engine import ShardBuffer
 from tosca_cache.store import SPLITS, Shard, Store, StoreSpec, list_stores, open_store
 from tosca_cache.store.arrays import read_small
@@ -77,12 +74,11 @@ class SourceStore:
         if not here.size:
             return
         layout, places = self.store.manifest.plan.layouts[shard.split], self.store.places(shard.split, theirs)
-        with _damage_of(self.store.path):
-            buffer.features[here, :views] = self.store.features(shard.split, theirs, slice(0, views))
-            for index in np.unique(places // layout.shard_rows).tolist():
-                stored, part = layout.shard(shard.split, index), places // layout.shard_rows == index
-                parameters = read_small(self.store.path, shard.split, "views", layout, stored.start, stored.stop)
-                buffer.views[here[part], :views] = parameters[places[part] - stored.start, :views]
+        buffer.features[here, :views] = self.store.features(shard.split, theirs, slice(0, views))
+        for index in np.unique(places // layout.shard_rows).tolist():
+            stored, part = layout.shard(shard.split, index), places // layout.shard_rows == index
+            parameters = read_small(self.store.path, shard.split, "views", layout, stored.start, stored.stop)
+            buffer.views[here[part], :views] = parameters[places[part] - stored.start, :views]
         buffer.missing[here, :views] = False
 
     def summary(self, shards: Sequence[Shard], wanted: Mapping[str, int]) -> str:
@@ -106,32 +102,17 @@ def find_sources(
             continue
         differing = {name for name, _, _ in spec.differences(summary.spec)}
         if differing and differing <= FREE:
-            with _damage_of(summary.path):
-                stores.append(open_store(summary.path))
+            stores.append(open_store(summary.path))
     stores = [store for store in stores if store.manifest.plan.numerics.get("device") == device]
     times = {split: _modified(dataset, split) for split in SPLITS} if stores else {}
     counts, found = {"train": spec.views["count"], "test": spec.views["test_count"]}, []
     for store in stores:
-        with _damage_of(store.path):
-            match, begun = SourceStore.matched(store, dataset), _begun(store)
+        match, begun = SourceStore.matched(store, dataset), _begun(store)
         match.rows = {split: np.where(times[split] >= begun, NONE, rows) for split, rows in match.rows.items()}
         same_seed = store.spec.views["seed"] == spec.views["seed"]
         match.views = {split: min(1 + counts[split], n) if same_seed else 1 for split, n in match.views.items()}
         found.append(match)
     return sorted(found, key=lambda source: (-source.size, source.store.spec.digest()))
-
-
-@contextmanager
-def _damage_of(path: Path) -> Iterator[None]:
-    """Within it, what is damaged of a store is said with what to do about it."""
-    try:
-        yield
-    except StoreError as error:
-        raise StoreError(
-            f"A store to take features from is damaged. {error.problem}",
-            where=error.where or path,
-            remedy=f"Mend it: tosca cache verify {shlex.quote(str(path))} --repair. Or remove it: all is computed then.",
-        ) from error
 
 
 def _begun(store: Store) -> float:
@@ -161,5 +142,4 @@ def _time(file: str) -> float:
 
 def recorded_source(numerics: Mapping[str, Any]) -> str | None:
     """The digest of the source that a store was begun with."""
-    found = numerics.get("reused")
-    return found[0] if isinstance(found, list) and found and isinstance(found[0], str) else None
+    return next(iter(numerics.get("reused", ())), None)
