@@ -57,11 +57,10 @@ def test_a_dataset_is_there_whole_and_recorded(tmp_path, birds, server):
     assert "move it" in fetch(server, tmp_path, code=1) and server.requests == []
     assert (tmp_path / "birds" / "mine.txt").read_text() == "mine"
     (tmp_path / "birds").rename(tmp_path.with_name("aside"))
-    said, digest = fetch(server, tmp_path), hashlib.sha256(BIRDS).hexdigest()
+    said = fetch(server, tmp_path)
     assert not (tmp_path / ".fetched" / "birds.unpacked").exists()
-    assert "2 classes, 6 train and 4 test images" in said and digest in said
+    assert "2 classes, 6 train and 4 test images" in said and "md5 stated by the test" in said
     assert {p: (tmp_path / p).read_bytes() for p in left(tmp_path, ".png")} == tree(side=256)
-    assert f"{len(BIRDS):,} bytes" in said and "md5 stated by the test" in said
     before = len(server.requests)
     assert "was there already" in fetch(server, tmp_path) and len(server.requests) == before
     assert len(left(tmp_path)) == 10, "the images; the archive is gone"
@@ -114,17 +113,13 @@ def test_wrong_bytes_sizes_and_counts_leave_nothing(tmp_path, birds, server):
     assert len(left(tmp_path, ".png")) == 10
 
 
-def test_another_archive_by_its_own_checksum_or_from_a_file(tmp_path, birds, server):
-    server.files["birds.zip"] = other = zipped(tree(folder="packed/anew"))
-    fetch(server, tmp_path / "a", "--sha256", "0" * 64, code=1)
-    assert "--sha256" in fetch(server, tmp_path / "a", "--sha256", hashlib.sha256(other).hexdigest().upper())
-    tosca("fetch", "birds", "--sha256", "abc", "--data-root", tmp_path, code=2)
+def test_an_archive_that_is_here(tmp_path, birds):
     archive = tmp_path / "got.bin"
 
-    def from_file(data, name, **changes):
-        birds(data, **changes)
+    def from_file(data, name):
+        birds(data)
         archive.write_bytes(data)
-        return tosca("fetch", "birds", "--from", archive, "--data-root", tmp_path / name, code=0).output
+        tosca("fetch", "birds", "--from", archive, "--data-root", tmp_path / name, code=0)
 
     from_file(BIRDS, "b")
     assert archive.read_bytes() == BIRDS and (tmp_path / "b" / "birds" / "test").is_dir()
@@ -132,9 +127,6 @@ def test_another_archive_by_its_own_checksum_or_from_a_file(tmp_path, birds, ser
     renamed = {path.replace("/test/", "/val/"): data for path, data in tree("deep/birds2-160").items()}
     from_file(tarred(renamed.items()), "c")
     assert len(left(tmp_path / "c" / "birds" / "test", ".png")) == 4
-    flat = zipped({p.replace("birds/train", "x/2750"): d for p, d in tree().items() if "train" in p})
-    said = from_file(flat, "d", layout="classes", take="2750", test=0)  # one folder of classes
-    assert "--test-fraction" in said and len(list((tmp_path / "d" / "birds" / "ant").iterdir())) == 3
 
 
 def test_google_drive_and_what_needs_a_browser(tmp_path, birds, monkeypatch):

@@ -54,12 +54,6 @@ TestFraction = Annotated[
     float | None,
     typer.Option(help="Share of each class for the test split, for one folder of classes or a list without splits."),
 ]
-Label = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Column or key of the labels, for Arrow, Parquet and tar shards.", show_default="label"
-    ),
-]
 Orientation = Annotated[
     str | None,
     typer.Option(
@@ -118,7 +112,6 @@ def extract(
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,
-    label: Label = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
     precision: Annotated[

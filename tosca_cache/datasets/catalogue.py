@@ -34,7 +34,6 @@ def load_dataset(
     seed: int = 1993,
     name: str | None = None,
     decoding: Mapping[str, Any] | None = None,
-    label: str | None = None,
 ) -> ImageDataset:
     """A dataset by its name, or by the path (also below the data root) of its folder, of the CSV file that lists it, or of
     tables or shards that hold it (`datasets.arrow`, `datasets.shards`), which are known by their files.
@@ -45,7 +44,6 @@ def load_dataset(
         name: what to call a folder or a list; by default as the folder or file is called.
         decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
             and `PUBLISHED` for benchmarks.
-        label: the column or key of the labels, of tables and shards.
 
     Raises:
         UsageError: there is no such name or folder; the test fraction does not fit, or there are no files to decode.
@@ -56,14 +54,11 @@ def load_dataset(
     path = Path() if dataset else _path(name_or_path, data_root)
     suffix = None if dataset else packed_suffix(path)
     how: dict[str, Any] = {"test_fraction": test_fraction, "seed": seed}
-    if label is not None and suffix is None:
-        problem = f"the labels of {name_or_path} are the names of folders or stand in its list"
-        raise UsageError(problem, where="--label", remedy="leave it out; it is for tables and shards")
     if dataset is not None:
         return load_known(dataset, data_root, decoding, **how)
     decoded = replace(Decoding(), **(decoding or {}))
     if suffix is not None:
-        return load_packed(path, suffix, name=name or path.resolve().name, decoding=decoded, label=label, **how)
+        return load_packed(path, suffix, name=name or path.resolve().name, decoding=decoded, **how)
     return load_files(path, name=name, decoding=decoded, **how)
 
 
@@ -114,11 +109,11 @@ def load_known(
     """A dataset of the registry; raises `DatasetError` if its files are missing or are not the published ones.
 
     decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files.
-    how: the fraction and the seed of `build_dataset`, for those that were published without a test split.
+    how: the seed of `build_dataset`, which plays no part; raises `UsageError` for a fraction.
     """
     from_files = dataset.layout not in ("cifar100", "embedded")
     decoded = replace(Decoding() if from_files and not dataset.benchmark else PUBLISHED, **(decoding or {}))
-    if how.get("test_fraction") is not None and dataset.layout != "classes":
+    if how.get("test_fraction") is not None:
         problem = f"{dataset.name} has a test split of its own"
         raise UsageError(problem, where="--test-fraction", remedy="leave the option out")
     if not from_files and decoded.to_record():
@@ -143,8 +138,6 @@ def load_known(
         remedy = f"{error.remedy}; {wanted}"
         raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
     found, stated = counts_of(loaded), dataset.counts
-    if dataset.layout == "classes":
-        found = (found[0], found[1] + found[2], 0)
     if found != stated:
         raise DatasetError(
             "{} has {} classes, {} train and {} test images, but the published one has {}, {} and {}".format(
@@ -205,6 +198,6 @@ def _embedded(name: str) -> ImageDataset:
 
 def find_known(dataset: KnownDataset, data_root: Path) -> Path | None:
     """The first of its places that has something of it; nothing is opened."""
-    parts = {"cifar100": (CIFAR_FOLDER,), "classes": (".",)}.get(dataset.layout, SPLITS)
+    parts = (CIFAR_FOLDER,) if dataset.layout == "cifar100" else SPLITS
     places = dataset.candidates(data_root)
     return next((place for place in places if any((place / part).is_dir() for part in parts)), None)

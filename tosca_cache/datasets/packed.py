@@ -34,21 +34,16 @@ def packed_suffix(path: Path) -> str | None:
     return None if any(file.suffix.lower() in IMAGE_SUFFIXES for file in images) else found
 
 
-def load_packed(
-    path: Path, suffix: str, *, name: str, decoding: Decoding, label: str | None, **how: Any
-) -> ImageDataset:
+def load_packed(path: Path, suffix: str, *, name: str, decoding: Decoding, **how: Any) -> ImageDataset:
     """The dataset in files of this suffix; their splits are what the files or their folders are called after.
 
     Rows are called FILE/NUMBER, so that no name within a file is used as a path. Classes are in the order of a ClassLabel;
     numbers in theirs; else by name.
 
-    Arguments:
-        label: the column or key of the labels; see `datasets.arrow` and `datasets.shards`.
-        how: the fraction and the seed of `build_dataset`.
+    how: the fraction and the seed of `build_dataset`.
 
-    Raises:
-        UsageError: there is no such label, pyarrow is not here, or the fraction does not fit.
-        DatasetError: a file is damaged, or a row has no label.
+    Raises `UsageError` without pyarrow, or if the fraction does not fit; `DatasetError`: a file is damaged, or a row has no
+    label.
     """
     root, form = (path.parent if path.is_file() else path), _FORMATS[suffix]
     splits = _by_split([path.name] if path.is_file() else _files(path, suffix))
@@ -58,7 +53,7 @@ def load_packed(
     for split, files in splits.items():
         said = split if "test" in splits else None
         for file in files:
-            labels, order, places[root / file] = form.read_labels(root / file, label, decoding.suffixes)
+            labels, order, places[root / file] = form.read_labels(root / file, decoding.suffixes)
             orders.append(order)
             if order != orders[0]:
                 raise DatasetError("its classes are not those of the others", where=root / file, remedy="remove it")

@@ -16,12 +16,11 @@ from urllib.parse import unquote, urlsplit
 from tosca_cache.errors import UsageError
 from tosca_cache.names import name_problem
 
-Layout = Literal["folders", "classes", "cifar100", "embedded"]
+Layout = Literal["folders", "cifar100", "embedded"]
 
 CIFAR_FOLDER = "cifar-100-python"
 LAYOUTS: Mapping[Layout, str] = {
     "folders": "train/CLASS/*.jpg and test/CLASS/*.jpg",
-    "classes": "CLASS/*.jpg",
     "cifar100": f"{CIFAR_FOLDER}/{{train,test,meta}}, as torchvision unpacks it",
     "embedded": "made by this package",
 }
@@ -35,13 +34,11 @@ _ONEDRIVE = "https://entuedu-my.sharepoint.com/:u:/g/personal/n2207876b_e_ntu_ed
 class KnownDataset:
     """One named dataset.
 
-    classes, train, test: counts as packaged for the published numbers (methods.md 18.1); all 0 if nobody states them, and
-        no test images where there is no test split.
+    classes, train, test: counts as packaged for the published numbers (methods.md 18.1); all 0 if nobody states them.
     layout: see `LAYOUTS`. places: folders below the data root to look in; it is fetched into the first.
     archive: the file's name, also below a mirror. url, drive, page: its address, its number on Google Drive, or the page
         from which only a browser gets it. size: bytes, where they are publicly known.
-    md5, sha256: of the archive. stated_by: who says so.
-    take: the folder of the archive that is wanted; None for the one with train and test (or val) in it.
+    md5: of the archive; None if nobody states it. stated_by: who does.
     benchmark: whether numbers of the field were published on it: it is then read as they were made, with orientation as
         stored, and not normalised under the reference's backbone.
     """
@@ -59,9 +56,7 @@ class KnownDataset:
     page: str | None = None
     size: int | None = None
     md5: str | None = None
-    sha256: str | None = None
     stated_by: str = "nobody"
-    take: str | None = None
     published: str = TORCHVISION
     benchmark: bool = False
 
@@ -99,16 +94,6 @@ def _released(
     return KnownDataset(name, *counts, places=places, benchmark=True, **where)  # type: ignore[arg-type]
 
 
-def _of_torchvision(
-    name: str, counts: tuple[int, int, int], archive: str, md5: str, address: str, take: str | None = None
-) -> KnownDataset:
-    """One that torchvision gets; with a folder to take, one of classes without a test split."""
-    layout: Layout = "classes" if take else "folders"
-    where = {"archive": archive, "url": f"{address}/{archive}", "md5": md5, "stated_by": TORCHVISION, "take": take}
-    return KnownDataset(name, *counts, layout=layout, places=(name,), **where)  # type: ignore[arg-type]
-
-
-_EUROSAT = "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd"
 _ALL = (
     KnownDataset(
         *("cifar100", 100, 50000, 10000),
@@ -118,9 +103,7 @@ _ALL = (
         url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
         size=169_001_437,
         md5="eb9058c3a382ffc7106e4002c42a8d85",
-        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        stated_by="its page and torchvision; sha256 as Keras, size as PyTorch's tutorials state it",
-        take=CIFAR_FOLDER,
+        stated_by="its page and torchvision; size as PyTorch's tutorials state it",
         published="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
         benchmark=True,
     ),
@@ -145,20 +128,13 @@ _ALL = (
         *("a9c37bde6105a2516c900b0c33a437c1", "1xUiwlnx4k0oDhYi26KL5KwrCAya-mvJ_"),
     ),
     _released("objectnet", (200, 26509, 6628), ("objectnet",), "objnet.tgz", "63ff7443a47bd682016a8ec59b8cc1bc"),
-    _of_torchvision(
-        *("imagenette", (10, 9469, 3925), "imagenette2-160.tgz", "e793b78cc4c9e9a4ccc0c1155377a412"),
-        "https://s3.amazonaws.com/fast-ai-imageclas",
-    ),
-    _of_torchvision(
-        "eurosat", (10, 27000, 0), "EuroSAT.zip", "c8fa014336c82ac7804f0398fcb19387", _EUROSAT, take="2750"
-    ),
-    _of_torchvision(
-        *("dtd", (47, 5640, 0), "dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"),
-        *("https://www.robots.ox.ac.uk/~vgg/data/dtd/download", "images"),
-    ),
-    _of_torchvision(
-        *("food101", (101, 101000, 0), "food-101.tar.gz", "85eeb15f3717b99a5da872d97d918f87"),
-        *("http://data.vision.ee.ethz.ch/cvl", "images"),
+    KnownDataset(
+        *("imagenette", 10, 9469, 3925),
+        places=("imagenette",),
+        archive="imagenette2-160.tgz",
+        url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
+        md5="e793b78cc4c9e9a4ccc0c1155377a412",
+        stated_by=TORCHVISION,
     ),
     KnownDataset("digits", 10, 1258, 539, layout="embedded", published="part of scikit-learn"),
     KnownDataset(

@@ -46,7 +46,6 @@ class ExtractRequest:
     layers, pool: what is kept of a view, see `extract.pieces`.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
         published for a benchmark, otherwise upright, on white, scaled.
-    label: the column or key of the labels, of tables and shards.
     max_pixels: most pixels of an image. duplicates: `keep`, `drop` or `fail`, see `datasets.duplicates`.
     """
 
@@ -59,7 +58,6 @@ class ExtractRequest:
     pool: str = "cls"
     data_root: Path | None = None
     test_fraction: float | None = None
-    label: str | None = None
     precision: str = "auto"
     normalise: str | None = option(None, one_of(("timm", "none")))
     img_size: int | None = option(None, Count)
@@ -91,7 +89,6 @@ class ExtractRequest:
             test_fraction=self.test_fraction,
             seed=self.options.seed,
             decoding=decoding,
-            label=self.label,
             name=name,
         )
         return without_duplicates(dataset, self.duplicates)
@@ -159,7 +156,7 @@ def source(request: ExtractRequest) -> dict[str, Any]:
         found["adapted"] = str(Path(request.backbone).absolute())
     if known(request.dataset) is not None:
         found |= {"dataset": request.dataset, "data_root": str(resolve_data_root(request.data_root).absolute())}
-    for name in ("test_fraction", "label", "duplicates", "max_pixels"):
+    for name in ("test_fraction", "duplicates", "max_pixels"):
         if getattr(request, name) != _DEFAULTS[name]:
             found[name] = getattr(request, name)
     return found
