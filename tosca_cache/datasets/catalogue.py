@@ -55,7 +55,7 @@ def load_dataset(
     suffix = None if dataset else packed_suffix(path)
     how: dict[str, Any] = {"test_fraction": test_fraction, "seed": seed}
     if dataset is not None:
-        return load_known(dataset, data_root, decoding, **how)
+        return load_known(dataset, data_root, decoding, test_fraction)
     decoded = replace(Decoding(), **(decoding or {}))
     if suffix is not None:
         return load_packed(path, suffix, name=name or path.resolve().name, decoding=decoded, **how)
@@ -104,16 +104,18 @@ def _path(given: str, data_root: Path) -> Path:
 
 
 def load_known(
-    dataset: KnownDataset, data_root: Path, decoding: Mapping[str, Any] | None = None, **how: Any
+    dataset: KnownDataset,
+    data_root: Path,
+    decoding: Mapping[str, Any] | None = None,
+    test_fraction: float | None = None,
 ) -> ImageDataset:
     """A dataset of the registry; raises `DatasetError` if its files are missing or are not the published ones.
 
-    decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files.
-    how: the seed of `build_dataset`, which plays no part; raises `UsageError` for a fraction.
+    decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files, and for a test fraction.
     """
     from_files = dataset.layout not in ("cifar100", "embedded")
     decoded = replace(Decoding() if from_files and not dataset.benchmark else PUBLISHED, **(decoding or {}))
-    if how.get("test_fraction") is not None:
+    if test_fraction is not None:
         problem = f"{dataset.name} has a test split of its own"
         raise UsageError(problem, where="--test-fraction", remedy="leave the option out")
     if not from_files and decoded.to_record():
@@ -124,37 +126,36 @@ def load_known(
         )
     if dataset.layout == "embedded":
         return _embedded(dataset.name)
-    folder = find_known(dataset, data_root)
-    wanted = f"wanted: {dataset.wanted}; published: {dataset.published}, archive with md5 {dataset.md5}"
-    if folder is None:
+    folder = data_root / dataset.place
+    if not folder.is_dir():
         raise DatasetError(
-            f"the files of {dataset.name} are missing; {wanted}",
-            where=", nor in ".join(map(str, dataset.candidates(data_root))),
+            f"the files of {dataset.name} are missing; wanted: {dataset.wanted}",
+            where=folder,
             remedy=f"run `tosca fetch {dataset.name}`, or unpack it there, or say where it is with --data-root DIR",
         )
+    return load_published(dataset, folder, decoded)
+
+
+def load_published(dataset: KnownDataset, folder: Path, decoding: Decoding = PUBLISHED) -> ImageDataset:
+    """A named dataset from its folder; raises `DatasetError` if it cannot be read, or has other counts than are stated."""
     try:
-        loaded = load_published(dataset, folder, decoded, **how)
+        if dataset.layout == "cifar100":
+            loaded = _load_cifar100(folder.parent)
+        else:
+            loaded = load_files(folder, name=dataset.name, decoding=decoding, published=dataset.benchmark)
     except DatasetError as error:
-        remedy = f"{error.remedy}; {wanted}"
+        remedy = f"{error.remedy}; wanted: {dataset.wanted}"
         raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
-    found, stated = counts_of(loaded), dataset.counts
-    if found != stated:
+    if dataset.classes and (found := counts_of(loaded)) != dataset.counts:
         raise DatasetError(
             "{} has {} classes, {} train and {} test images, but the published one has {}, {} and {}".format(
-                dataset.name, *found, *stated
+                dataset.name, *found, *dataset.counts
             ),
             where=folder,
-            remedy=f"fetch it again ({dataset.published}); to use the folder as it is, give its path: "
+            remedy=f"get it again, from its source ({dataset.published}); to use the folder as it is, give its path: "
             f"--dataset {os.path.join('.', folder)}",  # noqa: PTH118 a Path would drop the dot, which makes it a path
         )
     return loaded
-
-
-def load_published(dataset: KnownDataset, folder: Path, decoding: Decoding = PUBLISHED, **how: Any) -> ImageDataset:
-    """A named dataset from one of its places, with whatever counts; raises `DatasetError` if it cannot be read."""
-    if dataset.layout == "cifar100":
-        return _load_cifar100(folder)
-    return load_files(folder, name=dataset.name, decoding=decoding, published=dataset.benchmark, **how)
 
 
 def counts_of(dataset: ImageDataset) -> tuple[int, int, int]:
@@ -194,10 +195,3 @@ def _embedded(name: str) -> ImageDataset:
     from tosca_cache.datasets.digits import load_digits_dataset, load_digits_domains
 
     return load_digits_dataset() if name == "digits" else load_digits_domains()
-
-
-def find_known(dataset: KnownDataset, data_root: Path) -> Path | None:
-    """The first of its places that has something of it; nothing is opened."""
-    parts = (CIFAR_FOLDER,) if dataset.layout == "cifar100" else SPLITS
-    places = dataset.candidates(data_root)
-    return next((place for place in places if any((place / part).is_dir() for part in parts)), None)

@@ -69,7 +69,7 @@ def fetch(
 def present(source: KnownDataset, data_root: Path) -> Counts | None:
     """(classes, train, test) of the dataset in its place; None if it is not there as it is wanted."""
     with suppress(DatasetError):
-        return _count(source, data_root / source.place)
+        return counts_of(load_published(source, data_root / source.place))
     return None
 
 
@@ -152,7 +152,7 @@ def _place(source: KnownDataset, archive: Path, work: Path, folder: Path, step: 
         step(description=f"unpack {source.archive}", total=None, completed=0)
         unpack(archive, unpacked, lambda done: step(completed=done))
         tree = _tree(source, unpacked, archive)
-        counts = _count(source, tree)
+        counts = counts_of(load_published(source, tree))
         with file_errors(folder, DatasetError, option="--data-root"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.sync()
@@ -175,12 +175,3 @@ def _tree(source: KnownDataset, unpacked: Path, archive: Path) -> Path:
         level = [path for path in below if path.is_dir() and is_visible(path.name)]
     wanted = CIFAR_FOLDER if cifar else "train"
     raise DatasetError(f"the archive of {source.name} has no folder {wanted}", where=archive, remedy=AGAIN)
-
-
-def _count(source: KnownDataset, folder: Path) -> Counts:
-    """(classes, train, test) of a folder; raises `DatasetError` if it cannot be loaded, or has others than are stated."""
-    counts = counts_of(load_published(source, folder.parent if source.layout == "cifar100" else folder))
-    if source.classes and counts != source.counts:
-        found, wanted = ("{} classes, {} train and {} test images".format(*each) for each in (counts, source.counts))
-        raise DatasetError(f"{source.name} has {found}, but wanted are {wanted}", where=folder, remedy=AGAIN)
-    return counts

@@ -89,7 +89,7 @@ def _give_up(error: OSError) -> NoReturn:
 def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> list[Row]:
     """The rows of a folder in one of the three layouts, of these splits if it has any; without domains that is `name`.
 
-    Raises `DatasetError`: it has none of the layouts, or mixes two; a split is missing or has no classes; a class has no
+    Raises `DatasetError`: it has none of the layouts; a split is missing or has no classes; a class has no
     images; a name is no UTF-8; or the folder cannot be read.
     """
     root = scan.root
@@ -124,19 +124,14 @@ def _layout(scan: FolderScan) -> tuple[str, list[Path]]:
             found["domains"].append(folder)
         elif any(scan.is_image(path.name) for path in folder.iterdir()):
             found["classes"].append(folder)
-    if len(found) > 1:
-        examples = " and ".join(f"{members[0].name}/" for members in found.values())
-        raise DatasetError(
-            f"the folder mixes layouts: {examples} do not belong together", where=root, remedy=f"have either {LAYOUTS}"
-        )
     if not found:
         scan.walk(root)  # to say what there is instead
         raise _no_images(root, scan)
-    ((layout, members),) = found.items()
+    layout = next(name for name in ("splits", "domains", "classes") if name in found)
     for folder in folders if layout != "classes" else ():
-        if folder not in members:
+        if folder not in found[layout]:
             scan.leave_out("folders beside train and test", folder)
-    return layout, members
+    return layout, found[layout]
 
 
 def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> list[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -35,7 +35,7 @@ class KnownDataset:
     """One named dataset.
 
     classes, train, test: counts as packaged for the published numbers (methods.md 18.1); all 0 if nobody states them.
-    layout: see `LAYOUTS`. places: folders below the data root to look in; it is fetched into the first.
+    layout: see `LAYOUTS`. place: its folder below the data root.
     archive: the file's name, also below a mirror. url, drive, page: its address, its number on Google Drive, or the page
         from which only a browser gets it. size: bytes, where they are publicly known.
     md5: of the archive; None if nobody states it. stated_by: who does.
@@ -49,7 +49,7 @@ class KnownDataset:
     test: int = 0
     _: KW_ONLY
     layout: Layout = "folders"
-    places: tuple[str, ...] = ()
+    place: str = ""
     archive: str | None = None
     url: str | None = None
     drive: str | None = None
@@ -67,38 +67,30 @@ class KnownDataset:
 
     @property
     def wanted(self) -> str:
-        """The layout and counts that are wanted, in one line."""
-        return f"{LAYOUTS[self.layout]}: {self.classes} classes, {self.train} train and {self.test} test images"
-
-    @property
-    def place(self) -> str:
-        """The folder below the data root that is fetched."""
-        return CIFAR_FOLDER if self.layout == "cifar100" else self.places[0]
+        """The layout and counts that are wanted, and where they were published, in one line."""
+        counts = f"{self.classes} classes, {self.train} train and {self.test} test images"
+        return f"{LAYOUTS[self.layout]}: {counts}; published: {self.published}, archive with md5 {self.md5}"
 
     @property
     def origin(self) -> str:
         """Where its archive is, in one line."""
         return self.url or (f"Google Drive, {self.drive}" if self.drive else f"{self.page} (with a browser)")
 
-    def candidates(self, data_root: Path) -> list[Path]:
-        """The folders it may lie in."""
-        return [data_root / place for place in self.places]
-
 
 def _released(
-    name: str, counts: tuple[int, int, int], places: tuple[str, ...], archive: str, md5: str, drive: str | None = None
+    name: str, counts: tuple[int, int, int], place: str, archive: str, md5: str, drive: str | None = None
 ) -> KnownDataset:
     """One of the archives of RevisitingCIL: links of its README, checksums of its issue 5."""
     page = None if drive else f"{_ONEDRIVE}EZFv9uaaO1hBj7Y40KoCvYkBnuUZHnHnjMda6obiDpiIWw?e=4n8Kpy"
     where = {"archive": archive, "drive": drive, "page": page, "md5": md5, "stated_by": ISSUE, "published": RELEASE}
-    return KnownDataset(name, *counts, places=places, benchmark=True, **where)  # type: ignore[arg-type]
+    return KnownDataset(name, *counts, place=place, benchmark=True, **where)  # type: ignore[arg-type]
 
 
 _ALL = (
     KnownDataset(
         *("cifar100", 100, 50000, 10000),
         layout="cifar100",
-        places=(".", "cifar100"),
+        place=CIFAR_FOLDER,
         archive="cifar-100-python.tar.gz",
         url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
         size=169_001_437,
@@ -108,29 +100,29 @@ _ALL = (
         benchmark=True,
     ),
     _released(
-        *("cub", (200, 9430, 2358), ("cub",), "cub.zip"),
+        *("cub", (200, 9430, 2358), "cub", "cub.zip"),
         *("85e342a2d5f941e740193602057df7a5", "1XbUpnWpJPnItt5zQ6sHJnsjPncnNLvWb"),
     ),
     _released(
-        *("imageneta", (200, 5981, 1519), ("imagenet-a", "imageneta"), "ina.zip"),
+        *("imageneta", (200, 5981, 1519), "imagenet-a", "ina.zip"),
         *("7f4aaf0b1532b7a0bd670822c152d3c5", "19l52ua_vvTtttgVRziCZJjal0TPE9f2p"),
     ),
     _released(
-        *("imagenetr", (200, 24000, 6000), ("imagenet-r", "imagenetr"), "imagenet-r.zip"),
+        *("imagenetr", (200, 24000, 6000), "imagenet-r", "imagenet-r.zip"),
         *("730aa3fb9c7d2ec0b6381c6b23040681", "1SG4TbiL8_DooekztyCVK8mPmfhMo8fkR"),
     ),
     _released(
-        *("omnibenchmark", (300, 89697, 5985), ("omnibenchmark",), "omnibenchmark.zip"),
+        *("omnibenchmark", (300, 89697, 5985), "omnibenchmark", "omnibenchmark.zip"),
         *("f1c30808a707f9197c6c811ea52e5cbb", "1AbCP3zBMtv_TDXJypOCnOgX8hJmvJm3u"),
     ),
     _released(
-        *("vtab", (50, 1796, 8619), ("vtab-cil/vtab", "vtab"), "vtab.zip"),
+        *("vtab", (50, 1796, 8619), "vtab-cil/vtab", "vtab.zip"),
         *("a9c37bde6105a2516c900b0c33a437c1", "1xUiwlnx4k0oDhYi26KL5KwrCAya-mvJ_"),
     ),
-    _released("objectnet", (200, 26509, 6628), ("objectnet",), "objnet.tgz", "63ff7443a47bd682016a8ec59b8cc1bc"),
+    _released("objectnet", (200, 26509, 6628), "objectnet", "objnet.tgz", "63ff7443a47bd682016a8ec59b8cc1bc"),
     KnownDataset(
         *("imagenette", 10, 9469, 3925),
-        places=("imagenette",),
+        place="imagenette",
         archive="imagenette2-160.tgz",
         url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
         md5="e793b78cc4c9e9a4ccc0c1155377a412",
@@ -190,4 +182,4 @@ def source_of(name: str) -> KnownDataset:
             where=name[:200],
             remedy="give one such as https://HOST/photos.zip",
         )
-    return KnownDataset(stem, places=(stem,), archive=archive, url=name)
+    return KnownDataset(stem, place=stem, archive=archive, url=name)
