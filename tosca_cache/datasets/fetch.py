@@ -14,8 +14,8 @@ from typing import Any
 
 from tosca_cache.datasets.archives import unpack
 from tosca_cache.datasets.catalogue import counts_of, load_published
-from tosca_cache.datasets.names import is_visible
 from tosca_cache.datasets.registry import CIFAR_FOLDER, KnownDataset
+from tosca_cache.datasets.rows import is_visible
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors
 

@@ -18,8 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
-from tosca_cache.datasets.names import check_unicode, counted, is_visible, listed
-from tosca_cache.datasets.rows import SPLITS, Row, instead
+from tosca_cache.datasets.rows import SPLITS, Row, check_unicode, counted, instead, is_visible, listed
 from tosca_cache.errors import DatasetError
 from tosca_cache.text import one_line
 

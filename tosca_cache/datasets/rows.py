@@ -1,9 +1,10 @@
-"""From listed images to a dataset: whatever lists them, rows are divided, checked, numbered and ordered here."""
+"""From listed images to a dataset: whatever lists them, names are checked, and rows divided, numbered and ordered, here."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,20 @@ import numpy as np
 from PIL import Image
 
 from tosca_cache.datasets.base import ImageDataset, IntArray, Split
-from tosca_cache.datasets.decoding import Decoding
-from tosca_cache.datasets.images import open_rgb
-from tosca_cache.datasets.names import check_twins, counted, listed
+from tosca_cache.datasets.decoding import Decoding, open_rgb
 from tosca_cache.errors import DatasetError, ImageError, UsageError
 from tosca_cache.seeds import numpy_generator
+from tosca_cache.text import one_line
 
 SPLITS = ("train", "test")
+SHOWN = 5  # names in a message
+# What archives, file managers and network disks leave behind; those that begin with a dot are hidden anyway.
+LEFT_BEHIND = frozenset(
+    (
+        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "@recycle", "#snapshot"),
+        *("lost+found", "$recycle.bin", "recycler", "system volume information", "__pycache__"),
+    )
+)
 
 
 class Row(NamedTuple):
@@ -186,3 +194,42 @@ def left_out_lines(left_out: Mapping[str, Iterable[str]]) -> list[str]:
     """How many paths were left out for each reason, naming one."""
     found = ((why, list(paths)) for why, paths in left_out.items())
     return [f"{why}: {len(paths)} ({paths[0]}{', ...' if len(paths) > 1 else ''})" for why, paths in found if paths]
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of that name is the user's: neither hidden nor left behind by a system or an archive."""
+    return not name.startswith(".") and name.lower() not in LEFT_BEHIND
+
+
+def listed(names: Collection[str]) -> str:
+    """The first five names in order, quoted, as text that is safe to print."""
+    shown = ", ".join(f"'{one_line(name)}'" for name in sorted(names)[:SHOWN])
+    return shown + (", ..." if len(names) > SHOWN else "")
+
+
+def counted(names: Collection[str], one: str, many: str) -> str:
+    """`1 class`, `2 classes`."""
+    return f"{len(names)} {one if len(names) == 1 else many}"
+
+
+def check_unicode(name: str, where: str | Path) -> None:
+    """Raises `DatasetError` for a name with bytes that are no UTF-8, for which Python has surrogates."""
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise DatasetError("a file's name is not valid UTF-8", where=str(where), remedy="rename the file or folder")
+
+
+def check_twins(what: str, names: Iterable[str], where: str | Path) -> None:
+    """Raises `DatasetError` for two names that are one to the eye: composed and decomposed Unicode of the same text."""
+    seen: dict[str, str] = {}
+    for name in sorted(set(names)):
+        if name.isascii():
+            continue
+        twin = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if twin != name:
+            raise DatasetError(
+                f"two {what} have the same name, once in composed and once in decomposed Unicode: "
+                f"{twin!a} and {name!a}",
+                where=str(where),
+                remedy="rename one of them, or put their images together; some systems write é as one letter, others "
+                "as e with an accent",
+            )

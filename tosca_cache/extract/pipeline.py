@@ -15,7 +15,7 @@ import numpy as np
 
 from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.duplicates import find_duplicates
+from tosca_cache.datasets.duplicates import duplicate_lines, find_duplicates
 from tosca_cache.datasets.rows import left_out_lines
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
@@ -134,7 +134,7 @@ class Extraction:
             lines.append(f"relative error of the features against float32: {error:.1e}{remedy}")
         if parts := left_out_lines(self.dataset.left_out):
             lines.append(f"left out: {'; '.join(parts)}")
-        if self.dataset.unchecked and (found := find_duplicates(self.dataset).lines()):
+        if self.dataset.unchecked and (found := duplicate_lines(find_duplicates(self.dataset))):
             lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"]
         return lines
 
