@@ -251,7 +251,13 @@ def _create(arch: str, tag: str, weights: Path | None, img_size: int | None) -> 
         tag = ""  # which is that of its own weights
     name = f"{arch}.{tag}" if tag else arch
     if not (timm.is_model(name) or name.startswith(HUB)):
-        raise _unknown(name, timm.list_models())
+        near = difflib.get_close_matches(arch[:100], timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise BackboneError(
+            f"there is no backbone called {shortened(name)!r}",
+            where="--backbone",
+            remedy=f"{hint}Use {VIT_NANO} or any model of timm",
+        )
     remedy = (
         f"check the tag and --img-size; without network, give its weights with --weights FILE ({', '.join(SUFFIXES)})"
     )
@@ -280,13 +286,3 @@ def _create_sized(create: Callable[..., Any], img_size: int | None) -> Any:
             if "img_size" not in str(error):
                 raise
     return create()
-
-
-def _unknown(name: str, names: list[str]) -> BackboneError:
-    near = difflib.get_close_matches(name.partition(".")[0][:100], names, n=3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return BackboneError(
-        f"there is no backbone called {shortened(name)!r}",
-        where="--backbone",
-        remedy=f"{hint}Use {VIT_NANO} or any model of timm (timm.list_models())",
-    )

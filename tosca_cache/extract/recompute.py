@@ -212,13 +212,8 @@ class Thumbnails:
         place = self._rows[split].get(self._paths[split][row])
         if key not in self.photos and len(self.photos) < self._most and place is not None:
             with suppress(ToscaError, OSError):
-                self.photos[key] = _data_uri(self._dataset, split, place)
+                image, data = self._dataset.open(split, place).convert("RGB"), io.BytesIO()
+                image.thumbnail((THUMBNAIL, THUMBNAIL))
+                image.save(data, "JPEG", quality=80)
+                self.photos[key] = f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}"
         return key
-
-
-def _data_uri(dataset: ImageDataset, split: str, row: int) -> str:
-    image = dataset.open(split, row).convert("RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}"

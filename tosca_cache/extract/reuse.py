@@ -1,9 +1,8 @@
 """Reuse: rows and views that a finished store already has are taken from it instead of computed.
 
-A store can be the source of another if its fingerprint says the same but for how many views there are, their seed, and
-which images the dataset has (`FREE`), and if it was computed on the same device. Of the images that both have, by split and
-path, it gives the views that both have; view 0 alone if their seeds differ. An image that was modified after the store was
-begun is not taken.
+A store can be the source of another if its fingerprint says the same but for how many views there are and which images the
+dataset has (`FREE`), and if it was computed on the same device. Of the images that both have, by split and path, it gives
+the views that both have. An image that was modified after the store was begun is not taken.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ FREE = frozenset(
     (
         "views.count",
         "views.test_count",
-        "views.seed",
         "dataset.listing_digest",
         "dataset.classes",
         "dataset.splits.train",
@@ -109,8 +107,7 @@ def find_sources(
     for store in stores:
         match, begun = SourceStore.matched(store, dataset), _begun(store)
         match.rows = {split: np.where(times[split] >= begun, NONE, rows) for split, rows in match.rows.items()}
-        same_seed = store.spec.views["seed"] == spec.views["seed"]
-        match.views = {split: min(1 + counts[split], n) if same_seed else 1 for split, n in match.views.items()}
+        match.views = {split: min(1 + counts[split], n) for split, n in match.views.items()}
         found.append(match)
     return sorted(found, key=lambda source: (-source.size, source.store.spec.digest()))
 
