@@ -67,7 +67,7 @@ def test_other_counts_than_published_or_a_broken_layout_are_told_with_what_is_wa
         load_dataset("vtab", data_root=tmp_path)
     assert str(folder) in raised.value.remedy and len(load_dataset(str(folder)).splits["train"]) == 6
     (folder / "test" / "1" / "0.jpg").unlink()
-    with pytest.raises(DatasetError, match="1 class without images") as raised:
+    with pytest.raises(DatasetError, match="classes without images") as raised:
         load_dataset("vtab", data_root=tmp_path)
     assert SMALL.wanted in raised.value.remedy and SMALL.md5 in raised.value.remedy
 

@@ -126,8 +126,6 @@ def test_files_that_were_replaced_are_read_as_they_are_now_and_give_a_store_noth
 
 def test_which_rows_are_for_testing(tmp_path):
     pq.write_table(table(samples("train")), tmp_path / "all.parquet")
-    with pytest.raises(UsageError, match="no test split of their own"):
-        load_dataset(str(tmp_path / "all.parquet"))
     dataset = load_dataset(str(tmp_path / "all.parquet"), test_fraction=0.4)
     assert [len(dataset.splits[s]) for s in ("train", "test")] == [6, 4]
     saved_to_disk(tmp_path / "d")

@@ -88,10 +88,11 @@ def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_pa
     save_file(state, tmp_path / "other.safetensors")
     with pytest.raises(FingerprintMismatch, match=r"backbone.weights_digest: the store has(.|\n)*--weights"):
         extraction_again(store, sources | {"weights": tmp_path / "other.safetensors"})
-    renamed = sources | {"dataset": str(Path(shapes.root).rename(tmp_path / "renamed"))}
+    (tmp_path / "moved").mkdir()
+    moved = sources | {"dataset": str(Path(shapes.root).rename(tmp_path / "moved" / "shapes"))}
     with pytest.raises(DatasetError):
         extraction_again(store, sources)
-    assert extraction_again(store, renamed).dataset.name == "shapes"
+    assert extraction_again(store, moved).dataset.name == "shapes"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import tosca
 from extract.conftest import breaking, quietly, shards_of
 from photos import make_image
 from PIL import Image
@@ -250,18 +249,3 @@ def test_the_source_goes_before_all_is_taken(old, tiny, made, cache, capsys):
     assert_same(grown, made[1])
     taken = {"store": source.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
     assert grown.provenance["reused"] == [taken]
-
-
-def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, tmp_path):
-    model = ("--backbone", "test_vit", "--weights", tiny_weights, "--img-size", 32, "--precision", "fp32")
-
-    def extracted(*words):
-        output = tosca("extract", "--dataset", old.root, *model, "--root", tmp_path / "cache", *words, code=0).output
-        return output, Path(output.splitlines()[-1].removeprefix("store: "))
-
-    _, first = extracted("--views", 1)
-    for split in ("train", "test"):
-        draw(Path(old.root, split, "class 3", "0.png"))
-    said, grown = extracted("--views", 1, "--test-views", 1)
-    assert f"taken from {first.name}: 39 views; left to compute: 13 views" in said
-    tosca("train", "--store", grown, "--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1, code=0)

@@ -32,7 +32,6 @@ def load_dataset(
     data_root: Path | None = None,
     test_fraction: float | None = None,
     seed: int = 1993,
-    name: str | None = None,
     decoding: Mapping[str, Any] | None = None,
 ) -> ImageDataset:
     """A dataset by its name, or by the path (also below the data root) of its folder, of the CSV file that lists it, or of
@@ -41,7 +40,6 @@ def load_dataset(
     Arguments:
         data_root: where named datasets lie; see `resolve_data_root`.
         test_fraction, seed: for images without a test split; see `build_dataset`.
-        name: what to call a folder or a list; by default as the folder or file is called.
         decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
             and `PUBLISHED` for benchmarks.
 
@@ -58,8 +56,8 @@ def load_dataset(
         return load_known(dataset, data_root, decoding, test_fraction)
     decoded = replace(Decoding(), **(decoding or {}))
     if suffix is not None:
-        return load_packed(path, suffix, name=name or path.resolve().name, decoding=decoded, **how)
-    return load_files(path, name=name, decoding=decoded, **how)
+        return load_packed(path, suffix, name=path.resolve().name, decoding=decoded, **how)
+    return load_files(path, decoding=decoded, **how)
 
 
 def load_files(

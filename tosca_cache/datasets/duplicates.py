@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.rows import SHOWN, keep_rows, listed
+from tosca_cache.datasets.rows import SHOWN, keep_rows, lost_classes
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.text import one_line
 
@@ -91,11 +91,11 @@ def without_duplicates(dataset: ImageDataset, policy: str) -> ImageDataset:
     rows = {}
     for name, split in dataset.splits.items():
         rows[name] = np.setdiff1d(np.arange(len(split)), [copy.row for copy in several | also if copy.split == name])
-        if (lost := np.setdiff1d(split.labels, split.labels[rows[name]])).size:
-            names = listed([dataset.class_names[label] for label in lost])
+        if lost := lost_classes(dataset, name, rows[name]):
             remedy = "give these classes images of their own, or leave --duplicates out"
-            problem = f"--duplicates drop leaves {lost.size} classes without images in {name}: {names}"
-            raise DatasetError(problem, where=where, remedy=remedy)
+            raise DatasetError(
+                f"--duplicates drop leaves classes without images in {name}: {lost}", where=where, remedy=remedy
+            )
     dropped = {CLASSES: several, "train images that are also in test": also}
     left_out = {why: [copy.path for copy in sorted(copies)] for why, copies in dropped.items() if copies}
     return replace(keep_rows(dataset, rows), left_out={**dataset.left_out, **left_out}, unchecked=False)

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
-from tosca_cache.datasets.rows import SPLITS, Row, check_unicode, counted, instead, is_visible, listed
+from tosca_cache.datasets.rows import SPLITS, Row, check_unicode, instead, is_visible, listed
 from tosca_cache.errors import DatasetError
 from tosca_cache.text import one_line
 
@@ -156,7 +156,7 @@ def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> lis
     empty = [name for name, files in of_class.items() if not files]
     if empty:
         raise DatasetError(
-            f"{counted(empty, 'class', 'classes')} without images: {listed(empty)}{instead(scan.left_out)}",
+            f"classes without images: {listed(empty)}{instead(scan.left_out)}",
             where=folder,
             remedy=f"add images ({', '.join(sorted(scan.suffixes))}) or remove the folder",
         )

@@ -134,6 +134,12 @@ def keep_rows(dataset: ImageDataset, rows: Mapping[str, IntArray]) -> ImageDatas
     return replace(dataset, splits=splits, opener=replace(dataset.opener, splits=splits))
 
 
+def lost_classes(dataset: ImageDataset, split: str, kept: IntArray) -> str:
+    """The classes of a split that have none of the rows that are kept, named; empty if there are none."""
+    labels = dataset.splits[split].labels
+    return listed([dataset.class_names[label] for label in np.setdiff1d(labels, labels[kept])])
+
+
 def _with_splits(rows: Sequence[Row], root: Path, test_fraction: float | None, seed: int) -> Sequence[Row]:
     """Rows that all have a split: their own, or drawn by (seed, class, domain if there are several)."""
     if any(row.split is not None for row in rows):
@@ -178,7 +184,7 @@ def _check_classes(rows: Sequence[Row], left_out: Mapping[str, Sequence[str]]) -
             names = [label for d, s, label in first if (d, s) == (domain, only) and (d, other, label) not in first]
             of = f" of domain {domain!r}" if several else ""
             raise DatasetError(
-                f"{counted(names, 'class', 'classes')}{of} only in {only}: {listed(names)}{instead(left_out)}",
+                f"classes{of} only in {only}: {listed(names)}{instead(left_out)}",
                 where=row.where,
                 remedy=f"add images of them to {other}, or remove them from {only}",
             )
@@ -202,14 +208,9 @@ def is_visible(name: str) -> bool:
 
 
 def listed(names: Collection[str]) -> str:
-    """The first five names in order, quoted, as text that is safe to print."""
+    """The first five names in order, quoted, as text that is safe to print, and how many there are if more."""
     shown = ", ".join(f"'{one_line(name)}'" for name in sorted(names)[:SHOWN])
-    return shown + (", ..." if len(names) > SHOWN else "")
-
-
-def counted(names: Collection[str], one: str, many: str) -> str:
-    """`1 class`, `2 classes`."""
-    return f"{len(names)} {one if len(names) == 1 else many}"
+    return shown + (f", ... ({len(names)})" if len(names) > SHOWN else "")
 
 
 def check_unicode(name: str, where: str | Path) -> None:

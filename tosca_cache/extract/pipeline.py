@@ -16,7 +16,7 @@ import numpy as np
 from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.duplicates import duplicate_lines, find_duplicates
-from tosca_cache.datasets.rows import left_out_lines
+from tosca_cache.datasets.rows import left_out_lines, lost_classes
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
@@ -182,7 +182,14 @@ class Extraction:
 
     def finish(self, writer: StoreWriter, last_run: Mapping[str, Any]) -> Store:
         """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""
-        _check_classes_left(self.dataset, writer.skipped)
+        for split, listed in self.dataset.splits.items():
+            kept = np.setdiff1d(np.arange(len(listed)), writer.skipped[split])
+            if lost := lost_classes(self.dataset, split, kept):
+                raise DatasetError(
+                    f"not one image of these classes of {split} can be read: {lost}",
+                    where=self.dataset.root,
+                    remedy="mend the images, then run the same command with --restart",
+                )
         # By the clock of its file system: what changed since may not be what was read.
         begun = datetime.fromtimestamp((partial_path(writer.path) / PLAN).stat().st_mtime, UTC)
         facts: dict[str, Any] = {
@@ -235,17 +242,3 @@ class Extraction:
             skipped=buffer.skipped,
             taken=buffer.reused,
         )
-
-
-def _check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:
-    """Raises `DatasetError` if leaving the skipped rows out would leave a class of a split without images."""
-    for split, rows in dataset.splits.items():
-        left = np.setdiff1d(np.arange(len(rows)), skipped[split])
-        gone = np.setdiff1d(rows.labels, rows.labels[left])
-        if gone.size:
-            names = ", ".join(repr(dataset.class_names[label]) for label in gone[:5])
-            raise DatasetError(
-                f"not one image of {len(gone)} classes of {split} can be read: {names}",
-                where=dataset.root,
-                remedy="mend the images, then run the same command with --restart",
-            )

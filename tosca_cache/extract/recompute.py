@@ -92,7 +92,7 @@ def extraction_again(store: Store, elsewhere: Elsewhere) -> Extraction:
     Raises `FingerprintMismatch`, naming every field with both values, if dataset or backbone are not those of the store;
     and what loading them raises.
     """
-    extraction = prepare(request_again(store, elsewhere), str(store.spec.dataset["name"]))
+    extraction = prepare(request_again(store, elsewhere))
     differing = store.spec.differences(extraction.spec)
     if differing:
         raise FingerprintMismatch(
@@ -197,7 +197,7 @@ class Thumbnails:
         """Those of a store; None if it does not say where its images lie, or if they are not there."""
         try:
             request = request_again(store, {})
-            return cls(store, request.load_dataset(str(store.spec.dataset["name"])), most)
+            return cls(store, request.load_dataset(), most)
         except (ToscaError, OSError):
             return None
 

@@ -75,11 +75,8 @@ class ExtractRequest:
             parse_background(self.background)
         Kept(self.layers, self.pool)  # refuses what cannot be
 
-    def load_dataset(self, name: str | None = None) -> ImageDataset:
-        """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be.
-
-        name: what to call a folder or a list, if not by its own name.
-        """
+    def load_dataset(self) -> ImageDataset:
+        """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
         background = None if self.background is None else parse_background(self.background)
         asked = {"orientation": self.orientation, "background": background, "depth": self.depth}
         decoding = {key: value for key, value in asked.items() if value is not None} | {"max_pixels": self.max_pixels}
@@ -89,7 +86,6 @@ class ExtractRequest:
             test_fraction=self.test_fraction,
             seed=self.options.seed,
             decoding=decoding,
-            name=name,
         )
         return without_duplicates(dataset, self.duplicates)
 
@@ -119,9 +115,9 @@ def default_normalisation(dataset: str, backbone: str) -> str:
     return "none" if found is not None and found.benchmark and resolve_name(backbone)[0] == reference else "timm"
 
 
-def prepare(request: ExtractRequest, name: str | None = None) -> Extraction:
-    """Loads the dataset, which may be called otherwise, and the backbone; raises what loading does."""
-    dataset, backbone = request.load_dataset(name), request.load_backbone()
+def prepare(request: ExtractRequest) -> Extraction:
+    """Loads the dataset and the backbone; raises what loading does."""
+    dataset, backbone = request.load_dataset(), request.load_backbone()
     if backbone.adapted is not None:
         normalise = _as_adapted(request, dataset, backbone.adapted)
     else:
