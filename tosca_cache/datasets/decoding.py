@@ -139,8 +139,9 @@ def open_rgb(path: Path | bytes, decoding: Decoding = PUBLISHED) -> Image.Image:
         DatasetError: memory is not enough for an image that is allowed.
     """
     _allow(decoding.max_pixels)
+    where = path if isinstance(path, Path) else None
     try:
-        if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
+        if where is not None and not stat.S_ISREG(where.stat().st_mode):
             raise ValueError("it is no regular file")
         with Image.open(BytesIO(path) if isinstance(path, bytes) else path) as image:
             _check(image, decoding.max_pixels)
@@ -148,13 +149,13 @@ def open_rgb(path: Path | bytes, decoding: Decoding = PUBLISHED) -> Image.Image:
     except _DECODING_ERRORS as error:
         raise ImageError(
             f"an image cannot be decoded: {_reason(path, error, decoding)}",
-            where=_where(path),
+            where=where,
             remedy="replace or remove the file, or leave such files out with --on-error skip",
         ) from error
     except MemoryError as error:
         raise DatasetError(
             "memory is not enough to decode an image",
-            where=_where(path),
+            where=where,
             remedy="use fewer --workers, or refuse such images with a lower --max-pixels and --on-error skip",
         ) from error
 
@@ -175,10 +176,6 @@ def _check(image: Image.Image, max_pixels: int) -> None:
         raise ValueError(f"it has {width:,} x {height:,} pixels, more than {MAX_SIDE:,} on a side")
     if image.format in _PROGRAMS:
         raise ValueError(f"it is a program that draws ({image.format}), not an image")
-
-
-def _where(path: Path | bytes) -> Path | None:
-    return path if isinstance(path, Path) else None
 
 
 def _reason(path: Path | bytes, error: BaseException, decoding: Decoding) -> str:

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from tosca_cache.datasets.rows import SPLITS, Row, check_unicode, instead, is_visible, listed
 from tosca_cache.errors import DatasetError
+from tosca_cache.files import file_errors
 from tosca_cache.text import one_line
 
 LAYOUTS = "train/CLASS/ and test/CLASS/, or CLASS/ with --test-fraction, or DOMAIN/train/CLASS/ and DOMAIN/test/CLASS/"
@@ -72,9 +73,7 @@ class FolderScan:
             direct, below = (direct, f"{here.relative_to(folder).as_posix()}/") if here != folder else (folders[:], "")
             for name in sorted(filter(is_visible, files)):
                 if self.is_image(name):
-                    images.append(
-                        f"{below}{name}"
-                    )  # also a link that leads nowhere, or a pipe: named when it is opened
+                    images.append(f"{below}{name}")  # also a link to nowhere, or a pipe: named when it is opened
                 else:
                     suffix = Path(name).suffix.lower()
                     self.leave_out(f"{suffix} files" if suffix else "files without a suffix", here / name)
@@ -92,7 +91,7 @@ def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> 
     images; a name is no UTF-8; or the folder cannot be read.
     """
     root = scan.root
-    try:
+    with file_errors(root, DatasetError, option="--dataset"):
         layout, folders = _layout(scan)
         if layout == "classes":
             return _rows(scan, root, name, None)
@@ -100,12 +99,6 @@ def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> 
         return [
             row for domain, folder in domains.items() for split in splits for row in _rows(scan, folder, domain, split)
         ]
-    except OSError as error:
-        raise DatasetError(
-            f"the dataset's folder cannot be read: {error.strerror or error}",
-            where=error.filename or root,
-            remedy="check the permissions",
-        ) from error
 
 
 def _layout(scan: FolderScan) -> tuple[str, list[Path]]:
