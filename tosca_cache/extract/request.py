@@ -71,9 +71,6 @@ class ExtractRequest:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.background is not None:
-            parse_background(self.background)
-        Kept(self.layers, self.pool)  # refuses what cannot be
 
     def load_dataset(self) -> ImageDataset:
         """Lists the images; raises `DatasetError` or `UsageError` if they are not as they must be."""
