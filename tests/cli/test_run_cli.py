@@ -1,6 +1,5 @@
 """`tosca run`: from an address to a page; a plan that does nothing; what is finished is skipped."""
 
-import hashlib
 import json
 
 import pytest
@@ -33,7 +32,7 @@ def test_from_an_address_to_a_page_and_again(run):
     assert all(f": tosca {step} " in shown for step in ("fetch", "extract", "sweep", "train", "compare"))
     assert list(run.root.iterdir()) == [] and run.server.requests == []
     shown = run("--compare").output
-    assert "nobody states a checksum" in shown and hashlib.sha256(BIRDS).hexdigest() in shown
+    assert "nobody states a checksum" in shown
     (made,) = list_runs(run.root / "runs")
     metrics = json.loads((made / "metrics.json").read_text())
     assert metrics["dataset"] == "birds" and metrics["task_sizes"] == [2, 2]

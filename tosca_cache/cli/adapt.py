@@ -10,7 +10,6 @@ import typer
 from tosca_cache.cli.extract import (
     Device,
     ImgSize,
-    Label,
     Normalize,
     TestFraction,
     Threads,
@@ -85,7 +84,6 @@ def adapt(
         str | None, typer.Option(help="Name of the new one.", show_default="says what it was made from")
     ] = None,
     test_fraction: TestFraction = None,
-    label: Label = None,
     normalize: Normalize = None,
     workers: Threads = None,
     device: Device = "auto",
@@ -109,7 +107,7 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
     from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
-    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "label", "device")
+    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "device")
     source = ExtractRequest(
         **{key: given[key] for key in pictures},
         root=Path(),

@@ -28,14 +28,13 @@ def datasets(data_root: DataRoot = None) -> None:
 
 def print_datasets(data_root: Path) -> None:
     """The table, and below it a line an archive."""
-    from tosca_cache.datasets import REGISTRY, find_known
+    from tosca_cache.datasets import REGISTRY
 
     rows = []
     for known in REGISTRY.values():
-        embedded, found = known.layout == "embedded", find_known(known, data_root)
-        status = "embedded" if embedded else "here" if found else "missing"
-        folder = found or next(iter(known.candidates(data_root)), "in this package")
-        rows.append([known.name, *map(str, known.counts), status, str(folder)])
+        embedded, folder = known.layout == "embedded", data_root / known.place
+        status = "embedded" if embedded else "here" if folder.is_dir() else "missing"
+        rows.append([known.name, *map(str, known.counts), status, "in this package" if embedded else str(folder)])
     console, titles = make_console(), ("name", "classes", "train", "test", "status", "folder")
     print_rows(console, f"datasets below {data_root}", titles, rows)
     for known in REGISTRY.values():

@@ -54,12 +54,6 @@ TestFraction = Annotated[
     float | None,
     typer.Option(help="Share of each class for the test split, for one folder of classes or a list without splits."),
 ]
-Label = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Column or key of the labels, for Arrow, Parquet and tar shards.", show_default="label"
-    ),
-]
 Orientation = Annotated[
     str | None,
     typer.Option(
@@ -86,12 +80,6 @@ MaxPixels = Annotated[int, typer.Option(help="Most pixels of an image; one with 
 Duplicates = Annotated[
     str,
     typer.Option(help="keep, drop or fail: what to do about images that are in train and test, or in several classes."),
-]
-Reuse = Annotated[
-    bool,
-    typer.Option(
-        "--reuse/--no-reuse", help="Take what finished stores in --root already have, or compute everything anew."
-    ),
 ]
 PartOption = Annotated[
     str | None,
@@ -124,7 +112,6 @@ def extract(
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,
-    label: Label = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
     precision: Annotated[
@@ -146,7 +133,6 @@ def extract(
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
-    reuse: Reuse = True,
     part: PartOption = None,
     jobs: Jobs = None,
 ) -> None:
@@ -185,8 +171,7 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
 
 
 def _run(request: ExtractRequest, *, part: str | None, jobs: int | None) -> None:
-    from tosca_cache.extract.parts import run_jobs
-    from tosca_cache.extract.request import prepare
+    from tosca_cache.extract.request import prepare, run_jobs
     from tosca_cache.store import Part
 
     chosen = None if part is None else Part.parse(part)
@@ -203,7 +188,7 @@ def _run(request: ExtractRequest, *, part: str | None, jobs: int | None) -> None
 
 
 def _run_part(asked: Extraction, part: Part) -> None:
-    from tosca_cache.extract.parts import extract_part
+    from tosca_cache.extract.request import extract_part
 
     found = extract_part(asked, part)
     echo(f"{part.label} is done; of the whole store {len(found.done)} of {len(found.shards)} shards")

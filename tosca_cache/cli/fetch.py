@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,18 +11,12 @@ from tosca_cache.cli.datasets import print_datasets, size_of
 from tosca_cache.cli.options import DataRoot
 from tosca_cache.terminal import echo, make_console, resumable
 
-if TYPE_CHECKING:
-    from tosca_cache.datasets.fetch import Fetched
-
 Mirror = Annotated[
     str | None,
     typer.Option(metavar="URL", help="Get archives from URL/ARCHIVE instead of from where they were published."),
 ]
 From = Annotated[
     Path | None, typer.Option("--from", metavar="FILE", help="The archive itself, got by other means; it stays there.")
-]
-Sha256 = Annotated[
-    str | None, typer.Option(metavar="DIGEST", help="What the archive's SHA-256 must be, instead of what is published.")
 ]
 
 
@@ -40,7 +34,6 @@ def fetch(
     ] = False,
     mirror: Mirror = None,
     file: From = None,
-    sha256: Sha256 = None,
     data_root: DataRoot = None,
 ) -> None:
     """Download datasets (or weights), check their bytes, unpack them safely, and put them where the other commands look.
@@ -58,49 +51,41 @@ def fetch(
         raise UsageError(
             "there is nothing to fetch", where="NAME", remedy="name datasets; `tosca fetch --list` has them"
         )
-    if len(names) > 1 and (file is not None or sha256 is not None):
-        given = "--from" if file is not None else "--sha256"
-        raise UsageError(f"{given} is for one dataset", where=given, remedy="fetch them one by one")
+    if len(names) > 1 and file is not None:
+        raise UsageError("--from is for one dataset", where="--from", remedy="fetch them one by one")
     with resumable("it goes on with the download"):
         for name in names:
             if weights:
                 _weights(name)
             else:
-                _dataset(name, root, mirror=mirror, file=file, sha256=sha256)
+                _dataset(name, root, mirror=mirror, file=file)
 
 
 def _dataset(name: str, data_root: Path, **how: Any) -> None:
     """Fetches one dataset with a bar, and says what it is; see `datasets.fetch.fetch` for `how`."""
     from tosca_cache.bars import counting
+    from tosca_cache.datasets import known
     from tosca_cache.datasets.fetch import fetch as fetch_it
+    from tosca_cache.datasets.fetch import present
     from tosca_cache.datasets.registry import source_of
 
     source = source_of(name)
+    folder, counts = data_root / source.place, present(source, data_root)
     echo(f"{source.name}: {source.archive}, {size_of(source)}, from {how['mirror'] or how['file'] or source.origin}")
-    with counting(make_console(stderr=True), bytes=True) as step:
-        _print(fetch_it(source, data_root, step=step, **how))
-
-
-def _print(found: Fetched) -> None:
-    from tosca_cache.datasets import known
-
-    classes, train, test = found.counts
-    images = f"{train} train and {test} test images" if test else f"{train} images"
-    echo(f"  {'here' if found.checked else 'was there already'}: {found.folder} ({classes} classes, {images})")
-    if found.checked is not None:
-        echo(f"  {found.size:,} bytes, sha256 {found.sha256}")
-        echo(f"  checked: {found.checked}")
-    given = found.source.name if known(found.source.name) else str(found.folder)
-    echo(f"  next: tosca extract --dataset {given}{'' if test else ' --test-fraction 0.2'}")
+    if counts is None:
+        with counting(make_console(stderr=True), bytes=True) as step:
+            counts = fetch_it(source, data_root, step=step, **how)
+        echo(f"  checked: {f'md5 stated by {source.stated_by}' if source.md5 else 'nothing, nobody states a checksum'}")
+    else:
+        echo("  was there already")
+    echo("  here: {} ({} classes, {} train and {} test images)".format(folder, *counts))
+    echo(f"  next: tosca extract --dataset {source.name if known(source.name) else folder}")
 
 
 def _weights(name: str) -> None:
-    """Fetches the weights of one backbone, and says which they are."""
-    from tosca_cache.extract.weights import HUB, fetch_weights
+    """Fetches the weights of one backbone to where timm looks for them, and says which they are."""
+    from tosca_cache.extract.backbone import load_backbone
 
-    found = fetch_weights(name)
-    full = ".".join(filter(None, (found["arch"], found["tag"])))
-    echo(f"{name}: {full}, from {found['origin']}")
-    echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
-    of = f"{found['arch']} --weights {found['file']}" if name.startswith(HUB) else full
-    echo(f"  next: tosca extract --backbone {of}")
+    found = load_backbone(name, precision="fp32")
+    echo(f"{name}: {found.name}.{found.tag}, digest {found.weights_digest}")
+    echo(f"  next: tosca extract --backbone {name}")

@@ -143,7 +143,7 @@ def facts_of(
 
 
 def _of_store(path: Path, photos: dict[str, str], *, images: bool) -> dict[str, Any]:
-    from tosca_cache.extract.thumbnails import Thumbnails
+    from tosca_cache.extract.recompute import Thumbnails
     from tosca_cache.runs.store_facts import store_facts
     from tosca_cache.store import open_store
 
@@ -157,7 +157,7 @@ def _of_store(path: Path, photos: dict[str, str], *, images: bool) -> dict[str, 
 def _add_what_the_store_says(facts: dict[str, Any], run: Path, photos: dict[str, str], *, images: bool) -> None:
     """Reference curves, a map and photos of a run, where its store is at hand."""
     from tosca_cache.errors import ToscaError
-    from tosca_cache.extract.thumbnails import Thumbnails
+    from tosca_cache.extract.recompute import Thumbnails
     from tosca_cache.runs.report_facts import store_of
     from tosca_cache.runs.report_photos import reference_curves, run_photos, task_map
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.extract import Label, TestFraction
+from tosca_cache.cli.extract import TestFraction
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Config, DataRoot, Root, Runs
 from tosca_cache.cli.run_steps import Steps
 from tosca_cache.cli.settings import SETTINGS_OF_STEPS, with_settings
@@ -24,7 +24,6 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Print the steps and what they take, then stop.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
     test_fraction: TestFraction = None,
-    label: Label = None,
     config: Config = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,

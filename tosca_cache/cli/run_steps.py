@@ -124,7 +124,7 @@ class Steps:
         config, given = self.resolved.config, self.given
         words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
         words += _options(vars(config), "increment", "init_cls", "backbone", "normalize", "img_size")
-        words += _options(given, "weights", "test_fraction", "label", "data_root")
+        words += _options(given, "weights", "test_fraction", "data_root")
         words += [*_options(self.settings, "device"), *([] if config.shuffle else ["--no-shuffle"])]
         name = f"{config.dataset}-{hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]}"
         words += ["--name", name]
@@ -154,7 +154,7 @@ class Steps:
         asked = {"root": None if self.root == DEFAULT_ROOT else self.root, "device": self.settings["device"]}
         words = ["extract", "--dataset", self.dataset]
         words += _options(vars(config), "backbone", "normalize", "img_size", "views")
-        words += _options(self.given, "weights", "test_fraction", "label", "data_root")
+        words += _options(self.given, "weights", "test_fraction", "data_root")
         words += _options(asked, "root", "device")
         if (store := self.store()) is not None:
             return Step(words, done=f"here already: {store.path}")

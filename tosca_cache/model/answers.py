@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from tosca_cache.datasets.decoding import Decoding
 from tosca_cache.datasets.lists import is_list
-from tosca_cache.datasets.names import is_visible
+from tosca_cache.datasets.rows import is_visible
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors
 from tosca_cache.model.classifier import Model

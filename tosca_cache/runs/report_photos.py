@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tosca_cache.closed_form.pool import OpinionPool
 from tosca_cache.config import resolve
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.extract.thumbnails import Thumbnails
+from tosca_cache.extract.recompute import Thumbnails
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.runs.experiment import make_stream
 from tosca_cache.runs.report_facts import last_predictions, read_predictions

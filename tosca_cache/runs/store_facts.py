@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.extract.thumbnails import Thumbnails
+from tosca_cache.extract.recompute import Thumbnails
 from tosca_cache.feature_map import MapPoint, clean_features, feature_map
 from tosca_cache.store import SPLITS, Store
 

@@ -98,10 +98,12 @@ def _recompute(store: Store, elsewhere: dict[str, Any], count: int, seed: int) -
     from tosca_cache.errors import ToscaError
     from tosca_cache.extract.compare import TOLERANCE, recompute_sample
     from tosca_cache.extract.recompute import extraction_again, other_numerics
+    from tosca_cache.extract.reuse import SourceStore
 
     try:
         extraction = extraction_again(store, elsewhere)
-        found = recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
+        source = SourceStore.matched(store, extraction.dataset)
+        found = recompute_sample(extraction.dataset, extraction.backbone, source, count, seed)
     except ToscaError as error:
         echo(f"recompute: could not be compared: {error}")
         return False

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tosca_cache.datasets.decoding import Decoding
-from tosca_cache.datasets.images import open_rgb
+from tosca_cache.datasets.decoding import Decoding, open_rgb
 from tosca_cache.datasets.lists import is_list
 from tosca_cache.errors import DatasetError, StoreError
 from tosca_cache.files import read_limited
