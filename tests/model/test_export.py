@@ -253,7 +253,7 @@ def damaged(state):
     yield {name: state[name] for name in state if name != "W_up"}, "up_weight"
     yield {**state, "W_up": state["W_up"][:, :1]}, "no tasks of one model"
     yield {**state, "W": state["W"] * torch.nan}, "no finite numbers"
-    yield {**state, "W": state["W"][0]}, "no matrix"
+    yield {**state, "W": state["W"][0]}, "no tasks of one model"
     yield {**state, "more": torch.ones(2, 3, 4)}, "not the tensors of a LuCA module"
     yield {f"x{number}": torch.ones(12) for number in range(3)}, "not the tensors of a LuCA module"
     yield {"tokens": torch.ones(4, 4, dtype=torch.int64)}, "no finite numbers"

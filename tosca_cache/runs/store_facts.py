@@ -65,25 +65,15 @@ def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
 def map_facts(
     store: Store, images: Thumbnails | None, clean: dict[str, FloatArray] | None = None
 ) -> tuple[dict[str, Any], list[MapPoint]]:
-    """The images on the map: how (in words), classes (their names), points (x, y, class, split, path, key of thumbnail).
-
-    Where the store has several domains also domains (their names) and domain_of (each point).
-    """
+    """The images on the map: how (in words), classes (their names), points (x, y, class, split, path, key of thumbnail)."""
     how, found = feature_map(store, clean)
     every = max(1, len(found) // max(1, images.left if images is not None else 1))
-    found = [point for n, point in enumerate(found) if n % every] + found[::every]  # those with a photo on top
-    first = len(found) - len(found[::every]) if images is not None else len(found)
     labels, paths = ({split: get(split) for split in SPLITS} for get in (store.labels, store.paths))
     points = []
     for n, (x, y, split, row) in enumerate(found):
-        key = images.add(split, row, "map-") if images is not None and n >= first else None
+        key = images.add(split, row, "map-") if images is not None and n % every == 0 else None
         points.append([x, y, int(labels[split][row]), split, paths[split][row], key])
-    facts: dict[str, Any] = {"how": how, "classes": list(store.class_names), "points": points}
-    if len(store.domain_names) > 1:
-        domains = {split: store.domains(split) for split in SPLITS}
-        facts |= {"domains": list(store.domain_names)}
-        facts |= {"domain_of": [int(domains[split][row]) for _, _, split, row in found]}
-    return facts, found
+    return {"how": how, "classes": list(store.class_names), "points": points}, found
 
 
 def _near(
