@@ -80,12 +80,12 @@ def _tables(found: Value, table: Comparison) -> list[Block]:
     heads = [*columns, "keeps train rows", "transductive", "bound", "seeds"]
     marks, ticks = [f"learner-{row['method']}" for row in rows], [row["method"] in best or row["bound"] for row in rows]
     blocks: list[Block] = [Table("Learners", reads, heads, learners, marks=marks, ticks=ticks, wide=True)]
-    if published := [[*line, shown.part] for line, shown in zip(cells, table.lines, strict=True)][len(rows) :]:
+    if published := [[*line[:4], shown.part] for line, shown in zip(cells, table.lines, strict=True)][len(rows) :]:
         reads = (
             "What papers and logs report under the same protocol; not run here. Adapted backbones and routing that leaks "
             "(*) are not to be held against frozen features. Backbone and source stand in the notes, by number."
         )
-        blocks.append(Table("Published numbers", reads, [*columns, "backbone"], published, wide=True, grey=True))
+        blocks.append(Table("Published numbers", reads, [*columns[:4], "backbone"], published, wide=True, grey=True))
     notes: list[tuple[str, Cell]] = [("", note) for note in table.notes]
     return [*blocks, *([Facts("Notes to the table", notes, wide=True)] if notes else [])]
 

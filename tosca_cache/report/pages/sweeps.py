@@ -61,8 +61,6 @@ def _warnings(sweep: Value, report: Value) -> list[str]:
         said.append("Some settings route whole batches, which leaks the task through the order of the test file.")
     if report and len(report.get("report_seeds", ())) < FEW_SEEDS:
         said.append("The report has fewer than three seeds: differences may be chance.")
-    if report and not report.get("whole", True):
-        said.append("The time budget ended the search before all settings were tried.")
     if sweep.get("lost"):
         said.append(f"{len(sweep['lost'])} cells diverged or failed; their reasons stand below.")
     return said
