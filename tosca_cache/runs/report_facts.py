@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import RunError, ToscaError
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.runs.directory import read_metrics
-from tosca_cache.store import Store, open_store
+from tosca_cache.files import Limit, read_limited
+from tosca_cache.runs.directory import read_json, read_metrics, store_used
+from tosca_cache.store import Store
 
 MOST_PAIRS = 500
 NOTABLE_ERROR = 0.03  # relative, of the features against float32
@@ -91,30 +92,35 @@ def _task_of_answer(found: Arrays) -> NDArray[np.int64] | None:
     return np.array([bring.get(c, 0) for c in last_predictions(found).tolist()], dtype=np.int64)
 
 
+def confused_rows(seeds: Iterable[Arrays]) -> list[tuple[tuple[int, int], Counter[int]]]:
+    """Pairs of a class and another that its rows were answered as, the most frequent first, with these test rows."""
+    wrong: dict[tuple[int, int], Counter[int]] = {}
+    for found in seeds:
+        triples = zip(found["label"].tolist(), last_predictions(found).tolist(), found["row"].tolist(), strict=True)
+        for c, other, row in triples:
+            if c != other:
+                wrong.setdefault((c, other), Counter())[row] += 1
+    return sorted(wrong.items(), key=lambda item: (-item[1].total(), item[0]))
+
+
 def _classes(seeds: Sequence[Arrays], names: Mapping[int, str]) -> dict[str, Any] | None:
     """Accuracy by class and confused pairs, all seeds together."""
     if not seeds:
         return None
-    label = np.concatenate([found["label"] for found in seeds])
-    answer = np.concatenate([last_predictions(found) for found in seeds])
-    wrong = Counter(zip(label[label != answer].tolist(), answer[label != answer].tolist(), strict=True))
-    rows = Counter(label.tolist())
-    right = Counter(label[label == answer].tolist())
-    most: dict[int, int] = {}
-    for (c, other), _ in wrong.most_common():
+    rows = Counter(np.concatenate([found["label"] for found in seeds]).tolist())
+    pairs = [(c, other, counts.total()) for (c, other), counts in confused_rows(seeds)]
+    wrong, most = Counter[int](), dict[int, int]()
+    for c, other, count in pairs:
+        wrong[c] += count
         most.setdefault(c, other)
+    named = {c: names.get(c, f"class {c}") for c in {*rows, *(other for _, other, _ in pairs)}}
     classes = sorted(rows)
-    named = {c: names.get(c, f"class {c}") for c in {*classes, *(other for _, other in wrong)}}
-    pairs = [
-        [named[c], named[other], count, 100 * count / rows[c]]
-        for (c, other), count in sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:MOST_PAIRS]
-    ]
     return {
         "names": [named[c] for c in classes],
-        "accuracy": [100 * right[c] / rows[c] for c in classes],
+        "accuracy": [100 * (1 - wrong[c] / rows[c]) for c in classes],
         "test_rows": [rows[c] // len(seeds) for c in classes],
         "taken_for": [named[most[c]] if c in most else "" for c in classes],
-        "pairs": pairs,
+        "pairs": [[named[c], named[other], n, 100 * n / rows[c]] for c, other, n in pairs[:MOST_PAIRS]],
     }
 
 
@@ -135,14 +141,9 @@ def _class_names(
 
 def store_of(provenance: Mapping[str, Any]) -> Store | None:
     """The store of a run where the run found it; None if it is not there any more, or another one."""
-    recorded = provenance.get("store")
-    if not isinstance(recorded, dict) or not isinstance(recorded.get("path"), str):
-        return None
-    try:
-        store = open_store(recorded["path"])
-    except (ToscaError, OSError):
-        return None
-    return store if store.spec.digest() == recorded.get("fingerprint") else None
+    with suppress(ToscaError, OSError):
+        return store_used(provenance, Path())
+    return None
 
 
 def store_warnings(provenance: Mapping[str, Any]) -> list[str]:
@@ -162,15 +163,6 @@ def _settings(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return {key: value for table in tables.values() if isinstance(table, dict) for key, value in table.items()}
-
-
-def read_json(path: Path, limit: int = Limit.PROVENANCE) -> dict[str, Any]:
-    """A JSON file of a run, of at most `limit` bytes; empty if it cannot be read."""
-    try:
-        found = strict_json(read_limited(path, limit))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def read_predictions(path: Path) -> dict[str, NDArray[Any]] | None:

@@ -18,7 +18,7 @@ from tosca_cache.evaluate.summary import to_json
 from tosca_cache.extract.thumbnails import Thumbnails
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.runs.experiment import make_stream
-from tosca_cache.runs.report_facts import last_predictions, read_predictions
+from tosca_cache.runs.report_facts import confused_rows, read_predictions
 from tosca_cache.runs.route import Stored, stored_seeds
 from tosca_cache.runs.store_facts import map_facts
 from tosca_cache.store import SPLITS, Store
@@ -106,22 +106,9 @@ def run_photos(run: Path, store: Store, images: Thumbnails | None, seeds: Sequen
     """confused: photos of the most confused pairs of all seeds, each with the nearest train photo of the wrong class;
     suspects: train photos whose own label is unlikely. Photos themselves are in `images`."""
     found = [p for seed in seeds if (p := read_predictions(run / f"seed-{seed}" / "predictions.npz")) is not None]
-    suspects = unlikely_labels(store, images)
-    if not found or images is None:
-        return {"confused": [], "suspects": suspects}
-    return {"confused": _confused(store, images, found), "suspects": suspects}
-
-
-def _confused(store: Store, images: Thumbnails, seeds: Sequence[Mapping[str, NDArray[Any]]]) -> list[dict[str, Any]]:
-    """The pairs in the order of the page's table, with the rows that most seeds took for the other class."""
-    wrong: dict[tuple[int, int], Counter[int]] = {}
-    for found in seeds:
-        triples = zip(found["label"].tolist(), last_predictions(found).tolist(), found["row"].tolist(), strict=True)
-        for c, other, row in triples:
-            if c != other:
-                wrong.setdefault((c, other), Counter())[row] += 1
-    most = sorted(wrong.items(), key=lambda item: (-item[1].total(), item[0]))[:MOST_PAIRS]
-    return [_pair(store, images, c, other, rows) for (c, other), rows in most]
+    pairs = [] if images is None else confused_rows(found)[:MOST_PAIRS]
+    confused = [_pair(store, images, c, other, rows) for (c, other), rows in pairs if images is not None]
+    return {"confused": confused, "suspects": unlikely_labels(store, images)}
 
 
 def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[int]) -> dict[str, Any]:
@@ -164,7 +151,6 @@ def unlikely_labels(store: Store, images: Thumbnails | None) -> list[dict[str, A
                 "label": store.class_names[int(labels[row])],
                 "probability": float(own[row]),
                 "instead": store.class_names[instead],
-                "instead_probability": float(probability[row, instead]),
                 "key": key,
             }
         )
@@ -189,23 +175,23 @@ def held_out_probabilities(store: Store) -> FloatArray | None:
         found = cross_val_predict(lda, x[kept], labels[kept], cv=folds, method="predict_log_proba")
     scores = np.full((len(labels), len(store.class_names)), -np.inf)
     scores[np.ix_(kept, classes)] = np.where(found > np.finfo(found.dtype).min, found, -np.inf)
-    return calibrated(scores, labels)
+    return _calibrated(scores, labels)
 
 
-def calibrated(scores: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+def _calibrated(scores: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
     """Probabilities of log-probabilities [n, C] that are too sure, at the temperature of greatest likelihood.
 
     Rows whose class nobody has scored (the fold held all of its rows) are left alone: their own probability is 1.
     """
-    own = scores[np.arange(len(labels)), labels]
-    known = np.isfinite(own)
-    scores = np.where(known[:, None], scores, 0.0)
-    found, best = np.exp(scores), -np.inf
-    for temperature in np.geomspace(0.5, 200, 40):
-        scaled = scores / temperature
-        scaled = scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
-        likelihood = scaled[known, labels[known]].sum()
-        if likelihood > best:
-            found, best = np.exp(scaled), likelihood
-    found[~known] = 1.0
-    return np.asarray(found)
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    own = np.isfinite(scores[np.arange(len(labels)), labels])
+    known, targets = scores[own], labels[own, None]
+
+    def surprise(octave: float) -> float:
+        return -float(np.take_along_axis(log_softmax(known / 2**octave, axis=1), targets, 1).sum())
+
+    found = np.ones_like(scores)
+    found[own] = np.exp(log_softmax(known / 2 ** minimize_scalar(surprise, bounds=(-1, 8)).x, axis=1))
+    return found
