@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -142,15 +142,4 @@ def leak_curve(stored: Stored) -> dict[str, float]:
         conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)
         found |= {"per_sample": conditions["per_sample"], "oracle": conditions["oracle"]}
         found |= {f"batch_{size}_{order}": conditions[f"batch_{order}"] for order in ("shuffled", "in_order")}
-    return found
-
-
-def mean_over(values: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and sample standard deviation (NaN for one) of each number, NaN left out."""
-    found = {}
-    for name in values[0]:
-        numbers = np.array([value[name] for value in values])
-        numbers = numbers[np.isfinite(numbers)]
-        mean = float(numbers.mean()) if len(numbers) else float("nan")
-        found[name] = mean, float(numbers.std(ddof=1)) if len(numbers) > 1 else float("nan")
     return found

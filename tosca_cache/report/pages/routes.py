@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from tosca_cache.report.pages.blocks import (
     Block,
@@ -16,20 +17,15 @@ from tosca_cache.report.pages.blocks import (
     repeat_facts,
 )
 from tosca_cache.report.pages.charts import Series, lines
-from tosca_cache.report.routes import COLUMNS
-from tosca_cache.report.tables import over_seeds, with_spread
+from tosca_cache.report.routes import COLUMNS, Numbers, conditions_of, routers_of
+from tosca_cache.report.tables import with_spread
 
 
 def routes_part(facts: Value) -> Part:
     """The part of routes; `found` of the facts is the list that the command printed."""
     found = facts["found"]
-    routers = []
-    for name in dict.fromkeys(name for one in found for name in one.get("routers", {})):
-        seeds = [one["routers"][name] for one in found if name in one.get("routers", {})]
-        routers.append((name, {key: over_seeds([seed.get(key) for seed in seeds]) for key in (*COLUMNS, "seconds")}))
-    routers.sort(key=lambda router: -(router[1]["last_accuracy"]["mean"] or 0.0))
+    routers, (conditions, sizes) = routers_of(found), conditions_of(found)
     rows = [[name, *(mean_cell(**n[key]) for key in COLUMNS), n["seconds"]["mean"]] for name, n in routers]
-    conditions = {key: over_seeds([one["conditions"].get(key) for one in found]) for key in found[0]["conditions"]}
     said = {"oracle": "with the true task's module", "per_sample": "per sample, least entropy"}
     matter = [(f"best router: {name}", with_spread(**n["last_accuracy"])) for name, n in routers[:1]]
     matter += [(text, with_spread(**conditions[key])) for key, text in said.items() if key in conditions]
@@ -41,15 +37,12 @@ def routes_part(facts: Value) -> Part:
     shown: list[Block] = [Table("Routers", reads, columns, rows, wide=True)] if rows else []
     repeat = [(run, f"tosca route {shlex.quote(run)} --json") for run in runs]
     provenance: list[Block] = [origin_facts(facts.get("made") or {}), repeat_facts(repeat)]
-    sections = [("Routers", [*shown, *_leak(conditions)]), ("Provenance", provenance)]
+    sections = [("Routers", [*shown, *_leak(conditions, sizes)]), ("Provenance", provenance)]
     return Part(facts["name"], "Routes", about, matter, [leak] if conditions else [], sections)
 
 
-def _leak(conditions: dict[str, dict[str, float | None]]) -> list[Figure]:
+def _leak(conditions: Numbers, sizes: Sequence[int]) -> list[Figure]:
     """Last accuracy by the number of rows that vote together, shuffled and in file order."""
-    sizes = sorted(
-        int(key.split("_")[1]) for key in conditions if key.startswith("batch_") and key.endswith("_in_order")
-    )
     series = []
     for order, name in (("shuffled", "shuffled"), ("in_order", "in file order: leaks the task")):
         found = [conditions["per_sample"], *(conditions[f"batch_{size}_{order}"] for size in sizes)] if sizes else []
