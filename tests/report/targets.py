@@ -138,7 +138,8 @@ def store_values(names=("ant", "bee")):
         "constant": [],
         "skipped": [{"split": "train", "path": names[0], "why": "cut"}],
         "precision_error": 0.05,
-        "provenance": {"fingerprint": "0" * 64},
+        "provenance": {"store": {"path": "cache/x", "fingerprint": "0" * 64}},
+        "transform": {"resize": 32},
     }
 
 

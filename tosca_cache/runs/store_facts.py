@@ -43,22 +43,8 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
             for row in store.manifest.skipped[split][:MOST_STRANGE]
         ],
         "precision_error": provenance.get("relative_error_against_float32"),
-        "provenance": _provenance(store, provenance),
-    }
-
-
-def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    machine = found.get("machine") or {}
-    return {
-        "fingerprint": store.spec.digest(),
-        "tosca_cache": found.get("tosca_cache", ""),
-        "begun": found.get("begun", ""),
-        "source": ", ".join(f"{k} {v}" for k, v in (found.get("source") or {}).items() if v is not None),
-        "transform": ", ".join(f"{k} {v}" for k, v in store.spec.transform.items()),
-        "precision": store.spec.precision,
-        "relative error against float32": found.get("relative_error_against_float32", "not measured"),
-        "machine": ", ".join(f"{k} {v}" for k, v in machine.items() if k != "libraries"),
-        "libraries": ", ".join(f"{k} {v}" for k, v in (machine.get("libraries") or {}).items()),
+        "provenance": dict(provenance) | {"store": {"path": str(store.path), "fingerprint": store.spec.digest()}},
+        "transform": store.spec.transform,
     }
 
 

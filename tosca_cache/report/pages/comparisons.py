@@ -138,24 +138,20 @@ def front_of(points: Sequence[tuple[float, float, str]]) -> tuple[list[tuple[flo
 
 
 def _differences(best: str, found: Sequence[tuple[Value, tuple[float, float | None, int]]]) -> list[Block]:
-    shown, rows = list[Bar](), list[list[Cell]]()
+    shown, worse = list[Bar](), 0
     for row, (value, half, count) in found:
         said, (low, high) = verdict((value, half, count)), interval(value, half)
         around = "" if half is None else f", 95 % interval {low:.2f} to {high:.2f}"
-        tip = f"{row['method']}: {value:+.2f}{around}, {said}"
-        shown.append(Bar(row["method"], value, low, high, colour=int(said == "worse"), tip=tip))
-        rows.append([row["method"], value, low, high, count, said])
-    told = sum(row[-1] == "worse" for row in rows)
+        tip, more = f"{row['method']}: {value:+.2f}{around}, {said}", (low, high, count, said)
+        worse += said == "worse"
+        shown.append(Bar(row["method"], value, low, high, colour=int(said == "worse"), tip=tip, more=more))
     columns = ["learner", "difference", "from", "to", "seeds", "verdict"]
     reads = (
         "Points of last accuracy, paired by seed, with 95 % confidence intervals (t): one that touches zero means that "
         "these seeds do not tell the two apart. Intervals are of each pair alone, not corrected for how many there are. "
-        f"{told} of {len(rows)} learners are worse than {best} beyond chance."
+        f"{worse} of {len(shown)} learners are worse than {best} beyond chance."
     )
-    return [
-        bars(f"Difference to {best}", reads, shown, "points of last accuracy", from_zero=False),
-        Table("Paired differences", f"Each learner minus {best}; better means above zero.", columns, rows),
-    ]
+    return [bars(f"Difference to {best}", reads, shown, "points of last accuracy", columns, from_zero=False)]
 
 
 def _provenance(facts: Value, found: Value) -> list[Block]:

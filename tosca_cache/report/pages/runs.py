@@ -9,7 +9,7 @@ from tosca_cache.report.pages.blocks import Block, Cell, Figure, Gallery, Part, 
 from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, interval, lines
 from tosca_cache.report.pages.stores import map_figure
 from tosca_cache.report.sweeps import plain
-from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, over_seeds, tasks_words, with_spread
+from tosca_cache.report.tables import CONDITIONS, METRICS, learner_words, over_seeds, tasks_words, with_spread
 
 REFERENCES = {  # curves and single values to hold the run against, by the condition
     "oracle": "ceiling: the true task's module",
@@ -130,7 +130,7 @@ def _routing_blocks(run: Value) -> list[Block]:
         tasks = [f"task {t + 1}" for t in range(len(run["metrics"]["R"]))]
         title = f"Map of the features by task, seed {places['seed']}"
         found.append(map_figure(title, places, places["task_of"], tasks, "task"))
-    return [*found, _conditions(run["metrics"]), _seconds(run["metrics"])]
+    return [*found, _conditions(run["metrics"])]
 
 
 def _conditions(metrics: Value) -> Figure:
@@ -146,13 +146,6 @@ def _conditions(metrics: Value) -> Figure:
         "What is hatched leaks the task through the order of the test file: it is no result."
     )
     return bars("Routing conditions", reads, found, "last accuracy (%)", ["condition", "percent", "spread"])
-
-
-def _seconds(metrics: Value) -> Table:
-    rows: list[list[Cell]] = [
-        [title, float(metrics["seconds"][key])] for key, title in STAGES.items() if key in metrics["seconds"]
-    ]
-    return Table("Seconds", "What each stage took, all seeds together.", ["stage", "seconds"], rows)
 
 
 def _provenance_blocks(run: Value) -> list[Block]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Gallery, Part, Table, Value
+from tosca_cache.report.pages.blocks import Block, Cell, Figure, Gallery, Part, Table, Value, origin_facts
 from tosca_cache.report.pages.charts import Point, scatter
 from tosca_cache.report.pages.svg import COLOURS, SHAPES
 
@@ -20,8 +20,13 @@ def store_part(store: Value) -> Part:
         ("test images with an equal or nearly equal train image", f"{len(store['duplicates']):,}"),
     ]
     about: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in store["about"].items()]
-    reads = "What made these features; the same fingerprint means the same features, bit for bit."
-    known: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in store["provenance"].items()]
+    made = store["provenance"]
+    more: list[tuple[str, Cell]] = [
+        (name, ", ".join(f"{k} {v}" for k, v in found.items() if v is not None))
+        for name, found in (("source", made.get("source") or {}), ("transform", store["transform"]))
+    ]
+    error = store.get("precision_error")
+    more.append(("relative error against float32", "not measured" if error is None else error))
     found, counts = store["map"], [[c["name"], c["train"], c["test"]] for c in store["classes"]]
     groups = [point[2] for point in found["points"]]
     shown = [map_figure("Map of the features", found, groups, found["classes"], "class")] if groups else []
@@ -29,7 +34,7 @@ def store_part(store: Value) -> Part:
     sections: list[tuple[str, list[Block]]] = [
         ("Store", [*shown, Table("Images by class", reads_counts, ["class", "train", "test"], counts, search=True)]),
         ("Checks", _checks(store)),
-        ("Provenance", [Facts("Where the features come from", known, reads, wide=True)]),
+        ("Provenance", [origin_facts(made, more)]),
     ]
     return Part(store["name"], "Store", about, numbers, _warnings(store), sections)
 

@@ -71,24 +71,15 @@ def _choice(sweep: Value, report: Value) -> list[Block]:
     if not found:
         return []
     name, scored = metric.replace("_", " "), next(iter(report.get("top", ())), None)
+    tests = [(f["name"], with_spread(**f[metric]) + (f", {f['lost']} seeds lost" if f["lost"] else "")) for f in found]
     rows: list[tuple[str, Cell]] = [
-        ("chosen", point_words(found[0]["point"])),
+        ("setting", point_words(found[0]["point"])),
         ("rule", f"highest mean {name}, {report['how']}"),
         ("held-out score", with_spread(scored["mean"], scored["spread"]) if scored else ""),
-        ("test score", with_spread(found[0][metric]["mean"], found[0][metric]["spread"])),
+        *((f"test score, {which}", said) for which, said in tests),
     ]
-    reads = "What was chosen, by which rule, and what it is worth on rows that no choice has seen."
-    return [Facts("The chosen setting", rows, reads), _fresh_runs(found, metric)]
-
-
-def _fresh_runs(found: Sequence[Value], metric: str) -> Figure:
-    shown = [
-        _point(f["name"], f["name"], f[metric], [f[metric]["spread"], f["seeds"], f["lost"]], n)
-        for n, f in enumerate(found)
-    ]
-    reads = "Fresh runs on all train rows, scored on test rows; lines are one standard deviation over the seeds."
-    columns = ["setting", "mean", "spread", "seeds", "lost"]
-    return bars("Chosen and base setting", reads, shown, metric.replace("_", " "), columns, from_zero=False)
+    reads = "What was chosen, by which rule, and what fresh runs of it on all train rows are worth on the test rows."
+    return [Facts("The chosen setting", rows, reads)]
 
 
 def _point(label: str, name: str, value: Value, more: Sequence[Cell], colour: int = 0) -> Bar:
