@@ -57,20 +57,11 @@ def command_text(words: Any) -> str | None:
     return shlex.join([Path(first).name, *rest])
 
 
-def last_predictions(arrays: Arrays) -> NDArray[np.int64]:
-    """The classes answered after the last task, as labels of the store, [n]."""
-    after = max(int(name.rpartition("_")[2]) for name in arrays if name.startswith("prediction_after_"))
-    return np.asarray(arrays[f"prediction_after_{after}"])
-
-
 def task_confusion(seeds: Sequence[Arrays], tasks: int) -> list[list[float | None]] | None:
     """Percent of the rows of each true task that each task answered, [T, T], of all seeds; None without predictions."""
     counts = np.zeros((tasks, tasks))
     for found in seeds:
-        sent = found.get(f"module_after_{tasks - 1}")
-        if sent is None:
-            sent = _task_of_answer(found)
-        true = found["task"]
+        sent, true = found["module"] if "module" in found else _task_of_answer(found), found["task"]
         if sent is None or not len(true) or max(true.max(), sent.max()) >= tasks or min(true.min(), sent.min()) < 0:
             continue
         np.add.at(counts, (true, sent), 1)
@@ -89,14 +80,14 @@ def _task_of_answer(found: Arrays) -> NDArray[np.int64] | None:
     for c, t in zip(label.tolist(), task.tolist(), strict=True):
         if bring.setdefault(c, t) != t:
             return None
-    return np.array([bring.get(c, 0) for c in last_predictions(found).tolist()], dtype=np.int64)
+    return np.array([bring.get(c, 0) for c in found["answer"].tolist()], dtype=np.int64)
 
 
 def confused_rows(seeds: Iterable[Arrays]) -> list[tuple[tuple[int, int], Counter[int]]]:
     """Pairs of a class and another that its rows were answered as, the most frequent first, with these test rows."""
     wrong: dict[tuple[int, int], Counter[int]] = {}
     for found in seeds:
-        triples = zip(found["label"].tolist(), last_predictions(found).tolist(), found["row"].tolist(), strict=True)
+        triples = zip(*(found[name].tolist() for name in ("label", "answer", "row")), strict=True)
         for c, other, row in triples:
             if c != other:
                 wrong.setdefault((c, other), Counter())[row] += 1
@@ -166,17 +157,20 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def read_predictions(path: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a seed's predictions that are needed; None if there is no such file."""
+    """What a seed predicted after its last task; None if there is no such file.
+
+    Keys: row, label, task and answer of each test row, [n]; module (what answered it), if there are any; class_order.
+    """
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            named = [n for n in file.files if n.startswith(("prediction_after_", "module_after_"))]
-            last = max(int(n.rpartition("_")[2]) for n in named)
-            wanted = {"row", "label", "task", "class_order", f"prediction_after_{last}", f"module_after_{last}"}
-            found = {n: file[n].astype(np.int64) for n in file.files if n in wanted}
+            last = max(int(n.rpartition("_")[2]) for n in file.files if n.startswith("prediction_after_"))
+            named = {f"prediction_after_{last}": "answer", f"module_after_{last}": "module"}
+            named |= {name: name for name in ("row", "label", "task", "class_order")}
+            found = {named[n]: file[n].astype(np.int64) for n in file.files if n in named}
         rows = len(found["label"])
-        if any(found[n].shape != (rows,) for n in found if n != "class_order"):
+        if any(found[n].shape != (rows,) for n in ("row", "task", "answer", *({"module"} & found.keys()))):
             raise ValueError("its arrays are of different lengths")
     except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
         raise RunError(f"predictions cannot be read: {error}", where=path, remedy="train the run again") from error

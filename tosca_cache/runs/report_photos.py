@@ -16,6 +16,7 @@ from tosca_cache.closed_form.pool import OpinionPool
 from tosca_cache.config import resolve
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.extract.thumbnails import Thumbnails
+from tosca_cache.feature_map import unit_length
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.runs.experiment import make_stream
 from tosca_cache.runs.report_facts import confused_rows, read_predictions
@@ -113,9 +114,11 @@ def run_photos(run: Path, store: Store, images: Thumbnails | None, seeds: Sequen
 
 def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[int]) -> dict[str, Any]:
     test, train = store.paths("test"), store.paths("train")
-    rows = np.array(sorted(counts, key=lambda row: (-counts[row], row))[:PHOTOS_A_PAIR])
-    others = np.flatnonzero(store.labels("train") == other)
-    near = (_unit(store, "test", rows) @ _unit(store, "train", others).T).argmax(1) if len(others) else None
+    rows = np.sort(sorted(counts, key=lambda row: (-counts[row], row))[:PHOTOS_A_PAIR])
+    others, near = np.flatnonzero(store.labels("train") == other), None
+    if len(others):
+        asked, there = (unit_length(_clean(store, *which)) for which in (("test", rows), ("train", others)))
+        near = (asked @ there.T).argmax(1)
     photos = []
     for n, r in enumerate(rows.tolist()):
         photos.append({"key": images.add("test", r), "caption": f"test: {test[r]}"})
@@ -126,11 +129,9 @@ def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[
     return {"true": store.class_names[c], "answered": store.class_names[other], "photos": photos}
 
 
-def _unit(store: Store, split: str, rows: Any) -> FloatArray:
-    clean = store.features(split, rows=np.sort(rows), views=0, pieces="last")[:, 0].astype(np.float64)
-    clean = clean[np.argsort(np.argsort(rows))]
-    norms: FloatArray = np.linalg.norm(clean, axis=1, keepdims=True)
-    return np.asarray(clean / np.maximum(norms, 1e-12))
+def _clean(store: Store, split: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """Features of the clean view of some rows (rising), or of all, [n, d]."""
+    return store.features(split, rows=rows, views=0, pieces="last")[:, 0].astype(np.float32)
 
 
 def unlikely_labels(store: Store, images: Thumbnails | None) -> list[dict[str, Any]]:
@@ -163,7 +164,7 @@ def held_out_probabilities(store: Store) -> FloatArray | None:
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     labels = store.labels("train")
-    x = store.features("train", views=0, pieces="last")[:, 0].astype(np.float64)
+    x = _clean(store, "train").astype(np.float64)
     kept = np.isfinite(x).all(1)
     classes, counts = np.unique(labels[kept], return_counts=True)
     if len(classes) < 2 or counts.max() < FOLDS:
