@@ -114,7 +114,7 @@ def _name(row: Mapping[str, Any], notes: list[str]) -> str:
     chance = {seed: found["below_chance"] for seed, found in row["seeds"].items() if found.get("below_chance")}
     said += [f"with seed {', '.join(seeds)}, {text}" for text, seeds in _by_reason(chance).items()]
     said += [f"failed with seed {', '.join(seeds)}: {text}" for text, seeds in _by_reason(row["failed"]).items()]
-    numbers = "".join(_note(f"{row['method']}: {text}", notes) for text in said if text)
+    numbers = "".join(numbered(f"{row['method']}: {text}", notes) for text in said if text)
     star = "*" if row["rehearsal"] or row["transductive"] else ""
     return f"{row['method']}{star} {numbers}".rstrip()
 
@@ -126,7 +126,7 @@ def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
     return by_reason
 
 
-def _note(text: str, notes: list[str]) -> str:
+def numbered(text: str, notes: list[str]) -> str:
     """The number under which a note stands; one that is there already is not said again."""
     known = [note.partition("] ")[2] for note in notes]
     if text not in known:
@@ -143,7 +143,7 @@ def _published(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], notes:
         said.append(f"routing by {row['routing']}" if row["routing"] else "")
         entries = [entry_of(row["values"].get(column), column) for column in columns]
         if any(entry.mean is not None for entry in entries):
-            number = _note(f"published: {'; '.join(filter(None, said))}", notes)
+            number = numbered(f"published: {'; '.join(filter(None, said))}", notes)
             part = f"published, {'frozen' if row['adapted'] == FROZEN else 'adapted'} backbone"
             lines.append(Line(f"{row['method']}{'*' if row['routing'] else ''} {number}", entries, part))
     return lines

@@ -18,12 +18,12 @@ from tosca_cache.evaluate.summary import to_json
 from tosca_cache.extract.thumbnails import Thumbnails
 from tosca_cache.feature_map import unit_length
 from tosca_cache.learners.tosca import Tosca
-from tosca_cache.runs.experiment import make_stream
+from tosca_cache.runs.experiment import make_stream, pool_accuracies
 from tosca_cache.runs.report_facts import confused_rows, read_predictions
 from tosca_cache.runs.route import Stored, stored_seeds
 from tosca_cache.runs.store_facts import map_facts
 from tosca_cache.store import SPLITS, Store
-from tosca_cache.tasks import TaskStream, load_splits, memory_for_features
+from tosca_cache.tasks import Rows, load_splits, memory_for_features
 
 FOLDS = 5
 MOST_PAIRS, PHOTOS_A_PAIR, MOST_SUSPECTS = 12, 4, 100
@@ -38,8 +38,13 @@ def reference_curves(run: Path, store: Store) -> dict[str, Any]:
     found: dict[str, list[list[float]]] = {}
     for seed in config.seeds:
         stream = make_stream(config, splits, store.class_names, seed, store.domain_names)
-        for name, curve in _without_modules(stream).items():
-            found.setdefault(name, []).append(curve)
+        pool, tests, curves = OpinionPool(), list[Rows](), []
+        for task in stream:
+            pool.fit(task)
+            tests.append(stream.test(task.number))
+            curves.append(pool_accuracies(pool, stream, tests))
+        for name in ("nearest_class_mean", "pool"):
+            found.setdefault(name, []).append([curve[name] for curve in curves])
     if config.method == Tosca.name:
         found["oracle"] = [_oracle(stored) for stored in stored_seeds(run, store.path)]
     return to_json(
@@ -51,25 +56,6 @@ def reference_curves(run: Path, store: Store) -> dict[str, Any]:
             for name, curves in found.items()
         }
     )
-
-
-def _without_modules(stream: TaskStream) -> dict[str, list[float]]:
-    """Accuracy over all classes seen after each task, percent."""
-    pool, tests, labels = OpinionPool(), list[torch.Tensor](), list[NDArray[np.int64]]()
-    found: dict[str, list[float]] = {"nearest_class_mean": [], "pool": []}
-    for task in stream:
-        pool.fit(task)
-        test = stream.test(task.number)
-        tests.append(torch.from_numpy(np.ascontiguousarray(test.features[:, 0])))
-        labels.append(stream.class_of[test.labels])
-        clean, true, seen = torch.cat(tests), np.concatenate(labels), task.number + 1
-        answers = {
-            "nearest_class_mean": pool.classifiers["mean"].scores(clean, seen),
-            "pool": pool.log_probs(clean, seen),
-        }
-        for name, scores in answers.items():
-            found[name].append(100 * float((stream.class_of[scores.argmax(1).numpy()] == true).mean()))
-    return found
 
 
 def _oracle(stored: Stored) -> list[float]:

@@ -101,11 +101,8 @@ def _constant(store: Store, clean: dict[str, FloatArray]) -> list[dict[str, Any]
     for split in SPLITS:
         x, paths = clean[split], store.paths(split)
         _, inverse, counts = np.unique(x, axis=0, return_inverse=True, return_counts=True)
-        for row in range(len(x)):
-            if not np.isfinite(x[row]).all():
-                continue  # skipped: listed by the store
-            if not x[row].any():
-                found.append({"split": split, "path": paths[row], "why": "all features are zero"})
-            elif (same := int(counts[inverse[row]])) >= MANY:
-                found.append({"split": split, "path": paths[row], "why": f"the same features as {same - 1} others"})
+        same, empty = counts[inverse], np.abs(x).max(1, initial=0) == 0
+        for row in np.flatnonzero(np.isfinite(x).all(1) & (empty | (same >= MANY))):  # skipped ones are not finite
+            why = "all features are zero" if empty[row] else f"the same features as {same[row] - 1} others"
+            found.append({"split": split, "path": paths[row], "why": why})
     return found[:MOST_STRANGE]
