@@ -8,14 +8,13 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from tosca_cache.report.compare import FROZEN, numbered
+from tosca_cache.report.compare import FROZEN, OVER_TASKS, Comparison, numbered, published_lines, to_table
 from tosca_cache.report.tables import table, with_spread
 
 MEASURES = {
     "last_accuracy": "A_T",
     "average_accuracy": "A-bar",
-    "last_accuracy_over_tasks": "A_T, mean over tasks",
-    "average_accuracy_over_tasks": "A-bar, means over tasks",
+    **OVER_TASKS,
     "forgetting": "forgetting",
     "accuracy_curve": "A_1 .. A_T",
 }
@@ -39,15 +38,9 @@ def published_tables(protocols: Sequence[tuple[str, Sequence[Mapping[str, Any]]]
     """For the terminal, a table a protocol; backbones and sources stand below it, by number."""
     shown = []
     for name, beside in protocols:
-        measures = [measure for measure in SHOWN if any(measure in row["values"] for row in beside)]
-        sources, rows = list[str](), []
-        for row in beside:
-            learner, *values, backbone, adapted, about = cells(row)
-            number = numbered("; ".join(filter(None, [backbone, adapted and f"adapted: {adapted}", about])), sources)
-            rows.append([f"{learner} {number}", *(v for m, v in zip(SHOWN, values, strict=True) if m in measures)])
-        leaks = [CAPTION] if any(row["routing"] for row in beside) else []
-        made = table(name, ["learner", *(MEASURES[measure] for measure in measures)], rows)
-        shown.append(Group(made, Text("\n".join([*sources, *leaks, ""]))))
+        columns, notes = [measure for measure in SHOWN if any(measure in row["values"] for row in beside)], list[str]()
+        found = Comparison(name, columns, published_lines(beside, columns, notes), notes)
+        shown.append(Group(to_table(found), Text("\n".join([*notes, ""]))))
     return shown
 
 
