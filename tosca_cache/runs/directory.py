@@ -28,7 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from tosca_cache import __version__
 from tosca_cache.config import TrainConfig, to_toml
 from tosca_cache.errors import FingerprintMismatch, RunError
-from tosca_cache.files import Limit, file_errors, read_limited, strict_json, write_json, write_text
+from tosca_cache.files import Limit, file_errors, read_limited, strict_json
 from tosca_cache.names import inside
 from tosca_cache.store import Store, open_store
 
@@ -134,22 +134,6 @@ class RunDirectory:
             (self.path / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file,
         ):
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
-
-    def write_text(self, name: str, text: str) -> None:
-        """Writes one text file of the run."""
-        with run_files(self.path):
-            write_text(self.path / name, text)
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Writes one JSON file of the run."""
-        with run_files(self.path):
-            write_json(self.path / name, value)
-
-    def folder(self, name: str) -> Path:
-        """A new folder in the run."""
-        with run_files(self.path):
-            (self.path / name).mkdir()
-        return self.path / name
 
     def finish(self) -> Path:
         """Gives the run its final name and returns its path."""
