@@ -131,7 +131,7 @@ def store_values(names=("ant", "bee")):
         "duplicates": [twins],
         "constant": [],
         "skipped": [{"split": "train", "path": names[0], "why": "cut"}],
-        "precision_error": 0.05,
+        "warnings": ["The features are far from float32: relative error 0.050"],
         "provenance": {"store": {"path": "cache/x", "fingerprint": "0" * 64}},
         "transform": {"resize": 32},
     }

@@ -140,12 +140,17 @@ def store_of(provenance: Mapping[str, Any]) -> Store | None:
 def store_warnings(provenance: Mapping[str, Any]) -> list[str]:
     """What is to be known of the store that numbers come from, if it is still where it was."""
     store = store_of(provenance)
-    error = None if store is None else store.provenance.get("relative_error_against_float32")
-    if isinstance(error, int | float) and error > NOTABLE_ERROR:
-        return [
-            f"The features are far from float32: relative error {error:.3f} (`tosca extract --precision fp32` avoids it)."
-        ]
-    return []
+    return [] if store is None else precision_warnings(store)
+
+
+def precision_warnings(store: Store) -> list[str]:
+    """Whether the features of a store are far from float32."""
+    error = store.provenance.get("relative_error_against_float32")
+    if not isinstance(error, int | float) or error <= NOTABLE_ERROR:
+        return []
+    return [
+        f"The features are far from float32: relative error {error:.3f} (`tosca extract --precision fp32` avoids it)."
+    ]
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.extract.thumbnails import Thumbnails
 from tosca_cache.feature_map import MapPoint, clean_features, feature_map
+from tosca_cache.runs.report_facts import precision_warnings
 from tosca_cache.store import SPLITS, Store
 
 NEAR = 0.001  # cosine distance below which two images are probably the same
@@ -24,7 +25,6 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
     clean = clean_features(store)
     labels = {split: store.labels(split) for split in SPLITS}
     counts = {split: np.bincount(labels[split], minlength=len(store.class_names)) for split in SPLITS}
-    provenance = store.provenance
     return {
         "kind": "store",
         "name": store.path.name,
@@ -42,8 +42,8 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
             for split in SPLITS
             for row in store.manifest.skipped[split][:MOST_STRANGE]
         ],
-        "precision_error": provenance.get("relative_error_against_float32"),
-        "provenance": dict(provenance) | {"store": {"path": str(store.path), "fingerprint": store.spec.digest()}},
+        "warnings": precision_warnings(store),
+        "provenance": dict(store.provenance) | {"store": {"path": str(store.path), "fingerprint": store.spec.digest()}},
         "transform": store.spec.transform,
     }
 

@@ -25,8 +25,7 @@ def store_part(store: Value) -> Part:
         (name, ", ".join(f"{k} {v}" for k, v in found.items() if v is not None))
         for name, found in (("source", made.get("source") or {}), ("transform", store["transform"]))
     ]
-    error = store.get("precision_error")
-    more.append(("relative error against float32", "not measured" if error is None else error))
+    more.append(("relative error against float32", made.get("relative_error_against_float32", "not measured")))
     found, counts = store["map"], [[c["name"], c["train"], c["test"]] for c in store["classes"]]
     groups = [point[2] for point in found["points"]]
     shown = [map_figure("Map of the features", found, groups, found["classes"], "class")] if groups else []
@@ -49,10 +48,7 @@ def _warnings(store: Value) -> list[str]:
         )
     if store["skipped"]:
         said.append(f"{len(store['skipped'])} images could not be read and were skipped.")
-    error = store.get("precision_error")
-    if error is not None and error > 0.03:
-        said.append(f"The features are far from float32: relative error {error:.3f}.")
-    return said
+    return [*said, *store["warnings"]]
 
 
 def _checks(store: Value) -> list[Block]:
