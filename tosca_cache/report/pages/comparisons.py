@@ -110,7 +110,8 @@ def _pareto(rows: Sequence[Value]) -> list[Figure]:
     known = [(x, y, row) for x, y, row in pairs if x is not None and y is not None and x > 0]
     if len(known) < 2:
         return []
-    front, names = front_of([(x, y, row["method"]) for x, y, row in known if not row["bound"]])
+    best = front_of([(x, y, row["method"]) for x, y, row in known if not row["bound"]])
+    front, names = [(x, y) for x, y, _ in best], [name for *_, name in best]
     points, cells = list[Point](), list[list[Cell]]()
     for x, y, row in known:
         on = row["method"] in names
@@ -126,15 +127,13 @@ def _pareto(rows: Sequence[Value]) -> list[Figure]:
     return [scatter(title, reads, points, x_title, "last accuracy (%)", log=True, front=front, numbers=numbers)]
 
 
-def front_of(points: Sequence[tuple[float, float, str]]) -> tuple[list[tuple[float, float]], list[str]]:
-    """Points that no other beats in both (x less, y more), by x, and their names."""
-    front, names, best = list[tuple[float, float]](), list[str](), float("-inf")
-    for x, y, name in sorted(points, key=lambda p: (p[0], -p[1])):
-        if y > best:
-            best = y
-            front.append((x, y))
-            names.append(name)
-    return front, names
+def front_of(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """Points that no other beats in both (x less, y more), by x."""
+    front = list[tuple[float, float, str]]()
+    for point in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front
 
 
 def _differences(best: str, found: Sequence[tuple[Value, tuple[float, float | None, int]]]) -> list[Block]:
