@@ -34,7 +34,6 @@ def export(
     photos: Annotated[
         Path | None, typer.Option(help="Photos to check the file on.", show_default="those learned", metavar="DIR")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="A store to check it on, with --features-only.")] = None,
     weights: Weights = None,
     device: Device = "auto",
     plugin: Plugins = None,
@@ -51,8 +50,6 @@ def export(
     if onnx is None and pt2 is None and checkpoint is None:
         remedy = "tosca export MODEL --onnx FILE.onnx, --pt2 FILE.pt2 or --checkpoint DIR"
         raise UsageError("say what to write", where="tosca export", remedy=remedy)
-    if store is not None and not features_only:
-        raise UsageError("a store has no photos", where="--store", remedy="give --photos DIR, or --features-only")
     if photos is not None and features_only:
         raise UsageError("there is no backbone in the file", where="--photos", remedy="leave it out")
     import_plugins(plugin)
@@ -64,9 +61,8 @@ def export(
         echo(f"  tosca import-checkpoint NEW.tosca {shown}/*.pth --classes {shown}/classes.txt --flow {flow}")
     if onnx is None and pt2 is None:
         return
-    written, half = export_model(
-        opened, onnx=onnx, pt2=pt2, features_only=features_only, photos=photos, store=store, weights=weights
-    )
+    how = {"photos": photos, "weights": weights}
+    written, half = export_model(opened, onnx=onnx, pt2=pt2, features_only=features_only, **how)
     what, classes = "rows of features" if features_only else "photos", len(opened.class_names)
     for one in written:
         size = one.path.stat().st_size / 1e6

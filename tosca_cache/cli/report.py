@@ -180,7 +180,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     """A ledger, or what `tosca route --json` printed."""
     from tosca_cache.errors import RunError, UsageError
     from tosca_cache.files import Limit, read_limited, strict_json
-    from tosca_cache.runs.report_facts import read_json
+    from tosca_cache.runs.directory import read_json
     from tosca_cache.sweep.report_facts import is_comparison, sweep_facts
     from tosca_cache.sweep.run import report_path
 

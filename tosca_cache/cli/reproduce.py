@@ -38,12 +38,6 @@ def reproduce(
     ] = False,
     store: StoreOption = None,
     weights: Annotated[Path | None, typer.Option(help="As for extract.", metavar="FILE")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="fp32, bf16 or fp16: of the features.", show_default="any that are there, fp32 if they must be made"
-        ),
-    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, for a program.")] = False,
     plugin: Plugins = None,
@@ -68,7 +62,7 @@ def reproduce(
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
-    places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
+    places = Places(root, dataset if folder else None, store, data_root, weights, device)
     asked = config_of(settings)  # the tasks of the command line, if it names some
     expected = [one.under(asked.task_sizes or (), asked.class_order or ()) for one in chosen.of(name)]
     _run(expected, chosen.title, places, as_json=as_json)
