@@ -47,15 +47,15 @@ folder --depth 12 | 2 | --depth | scaled, clipped
 folder --background pinkish | 2 | --background | 'pinkish'
 folder --max-pixels 0 | 2 | --max-pixels
 folder --duplicates ask | 2 | --duplicates | keep, drop, fail
-nano --views 1000000 | 2 | at most 65535
+nano --views 1000000 | 2 | less than or equal to 65535
 nano --test-views 70000 | 2 | --test-views cannot be 70000
 nano --batch-size 1000000000000 | 2 | views of 32 pixels take
 nano --device meta | 2 | device 'meta' is not available
 compare simplcil | 2 | did you mean 'simplecil'?
 compare simplecil --set teen.alpha=1 | 2 | 'teen' is not among the methods compared
 compare teen --set teen.alfa=1 | 2 | did you mean 'alpha'?
-compare teen --set teen.alpha=much | 2 | Give a number of at least 0 and at most 1
-compare ranpac --set ranpac.expansion=-5 | 2 | Give an integer of at least 1
+compare teen --set teen.alpha=much | 2 | valid number
+compare ranpac --set ranpac.expansion=-5 | 2 | It should be greater than or equal to 1
 compare simplecil --set simplecil.k=1 | 2 | it has none
 compare teen --set alpha=1 | 2 | write it as --set METHOD.OPTION=VALUE
 compare simplecil --seeds 0 | 2 | give a count of 1 or more
