@@ -276,12 +276,11 @@ def evaluate(trained: Trained) -> dict[str, Any]:
 
 
 def _evaluation_chart(report: Mapping[str, Any]) -> Any:
-    """The accuracy matrix beside last accuracy under each routing condition."""
-    conditions = [
-        {"name": name.replace("_", " "), "value": value, "group": "leaks the task" if leaks else "last accuracy"}
-        for name, value in report["last_accuracy_by_condition"].items()
-        for leaks in [name == "batch_in_order"]
+    """The accuracy matrix as a heat map."""
+    cells = [
+        {"after": i + 1, "task": j + 1, "accuracy": value}
+        for i, row in enumerate(report["R"])
+        for j, value in enumerate(row)
+        if value is not None
     ]
-    return plots.beside(
-        plots.matrix(report["R"]), plots.intervals(conditions, "the same features, each way", "last accuracy (%)")
-    )
+    return plots.chart(cells, "accuracy matrix", "rect", "task:O", "after:O", "accuracy:Q")
