@@ -16,7 +16,6 @@ from tosca_cache.cli.options import (
     Plugins,
     Runs,
     StoreOption,
-    import_plugins,
 )
 from tosca_cache.cli.report import Live, LivePage, NoReport, beside, try_page
 from tosca_cache.cli.settings import SETTINGS_OF_ALL, dataset_of, store_for, with_settings
@@ -77,7 +76,6 @@ def _compare(given: dict[str, Any]) -> None:
     from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.run import report_path
 
-    import_plugins(given["plugin"])
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
     request = _request(resolved.config, given["methods"], given["seeds"], given["assignments"] or [])

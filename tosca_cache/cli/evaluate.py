@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tosca_cache.cli.learn import Device, LabelledPhotos, ModelPath, Weights
-from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root, import_plugins
+from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -38,7 +38,6 @@ def evaluate(
 
     if (photos is None) == (store is None):
         raise UsageError("give photos or a store", where="tosca evaluate", remedy="tosca evaluate MODEL.tosca PHOTOS")
-    import_plugins(plugin)
     opened = open_model(model, device=device)
     lesson, paths = test_lesson(opened, photos, store, root, weights)
     found = evaluate_model(opened, lesson.features[:, 0], lesson.names, paths, worst=worst)

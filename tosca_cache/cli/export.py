@@ -10,7 +10,7 @@ import typer
 
 from tosca_cache.cli.extract import Normalize
 from tosca_cache.cli.learn import Device, ModelPath, Weights
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -55,7 +55,6 @@ def export(
         raise UsageError("a store has no photos", where="--store", remedy="give --photos DIR, or --features-only")
     if photos is not None and features_only:
         raise UsageError("there is no backbone in the file", where="--photos", remedy="leave it out")
-    import_plugins(plugin)
     opened = open_model(model, device=device)
     if checkpoint is not None:
         files = write_checkpoints(opened, checkpoint)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tosca_cache.cli.learn import Device, ModelPath
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.options import Plugins
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
 
@@ -26,7 +26,6 @@ def forget(
     from tosca_cache.model.folder import writing
     from tosca_cache.model.saved import model_folder, open_model, save_model
 
-    import_plugins(plugin)
     open_model(model, device=device)  # so that nothing is made where there is no model
     folder = model_folder(model)
     with writing(folder):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tosca_cache.cli.extract import Backbone
-from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root, import_plugins
+from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -62,7 +62,6 @@ def learn(
 
     if (photos is None) == (store is None):
         raise UsageError("give photos or a store", where="tosca learn", remedy="tosca learn MODEL.tosca PHOTOS")
-    import_plugins(plugin)
     request = Request(**given | {"options": tuple(options or ())})
     _print(*teach(request))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption, import_plugins
+from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption
 from tosca_cache.cli.settings import with_settings
 from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
@@ -55,7 +55,6 @@ def reproduce(
 
     Features that are not there yet are extracted first.
     """
-    import_plugins(plugin)
     if which:
         _which(which)
         return

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tosca_cache.cli.learn import Device, ModelPath, Weights
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
 
@@ -40,7 +40,6 @@ def serve(
 
     Give a token by the environment rather than on the command line, where other users of the machine can see it.
     """
-    import_plugins(plugin)
     try:
         import uvicorn
 

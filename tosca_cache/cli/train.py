@@ -15,7 +15,6 @@ from tosca_cache.cli.options import (
     Plugins,
     Runs,
     StoreOption,
-    import_plugins,
 )
 from tosca_cache.cli.report import NoReport, try_page
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
@@ -40,7 +39,6 @@ def train(
     """
     from tosca_cache.config import resolve
 
-    import_plugins(plugin)
     dataset_of(store, settings, config)
     resolved = resolve(config=config, overrides=settings)
     if show_config:
