@@ -20,13 +20,10 @@ from tosca_cache.cli import (
     cache,
     compare,
     conformance,
-    datasets,
-    evaluate,
     export,
     export_runs,
     extract,
     fetch,
-    forget,
     learn,
     methods,
     predict,
@@ -143,9 +140,9 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(run, datasets, fetch, extract, adapt, train, sweep, compare),
+    *(run, fetch, extract, adapt, train, sweep, compare),
     *(methods, reproduce, show, report, export_runs, route),
-    *(learn, predict, evaluate, forget, serve, export),
+    *(learn, predict, serve, export),
     *(cache, conformance),
 ):
     if hasattr(verb, "register"):

@@ -20,7 +20,7 @@ from tosca_cache.cli.options import (
 from tosca_cache.cli.report import Live, LivePage, NoReport, beside, try_page
 from tosca_cache.cli.settings import SETTINGS_OF_ALL, dataset_of, store_for, with_settings
 from tosca_cache.names import inside
-from tosca_cache.terminal import echo, echo_json, make_console, resumable
+from tosca_cache.terminal import echo, echo_json, make_console, print_whole, resumable
 
 if TYPE_CHECKING:
     from tosca_cache.compare.cells import CompareRequest
@@ -122,14 +122,11 @@ def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[st
 
 
 def _print(found: dict[str, Any]) -> None:
-    """On a terminal as wide as that; in a file as wide as it is, the best marked **so**."""
+    """On a terminal as wide as that; in a file as wide as it needs, the best marked **so**."""
     from tosca_cache.report.compare import comparison, to_table
 
     table, console = comparison(found), make_console()
     shown = to_table(table, marks=not console.is_terminal)
-    if not console.is_terminal:
-        width = console.measure(shown, options=console.options.update(max_width=10_000)).maximum
-        console = make_console(width=max(width, len(table.title)))
-    console.print(shown)
+    (console.print if console.is_terminal else partial(print_whole, console))(shown)
     for note in (*([] if console.is_terminal else ["** best"]), *table.notes):
         echo(note)

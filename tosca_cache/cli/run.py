@@ -112,7 +112,7 @@ class Steps:
 
     def fetch(self) -> Step:
         """The dataset, unless it is here, made by this package, or the user's own."""
-        from tosca_cache.cli.datasets import size_of
+        from tosca_cache.cli.fetch import size_of
         from tosca_cache.datasets import known
         from tosca_cache.datasets.fetch import present
 

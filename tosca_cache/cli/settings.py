@@ -94,7 +94,7 @@ def store_for(resolved: Resolved, store: Path | None, root: str, console: Consol
 
 
 def _pulled(resolved: Resolved, address: str) -> Path:
-    from tosca_cache.cli.cache.common import byte_bar
+    from tosca_cache.cli.cache.look import byte_bar
     from tosca_cache.runs.stores import wanted_fields
     from tosca_cache.store.sync import pull_wanted
 
@@ -133,16 +133,8 @@ def read_class_order(file: str) -> tuple[str, ...] | str:
         return SEED
     try:
         text = read_limited(Path(file), Limit.CLASS_ORDER).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise _wrong("the class order is not UTF-8 text", f"{file}, line {line}") from error
     except (OSError, ValueError) as error:
-        raise _wrong(f"the class order cannot be read: {getattr(error, 'strerror', error)}", file[:200]) from error
-    found = tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())
-    if not found:
-        raise _wrong("the class order is empty", file)
-    return found
-
-
-def _wrong(problem: str, where: str) -> ConfigError:
-    return ConfigError(problem, where=where, remedy="give a text file with the name or index of a class on each line")
+        problem = f"the class order cannot be read: {getattr(error, 'strerror', error)}"
+        remedy = "give a text file (UTF-8) with the name or index of a class on each line"
+        raise ConfigError(problem, where=file[:200], remedy=remedy) from error
+    return tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())
