@@ -203,7 +203,7 @@ STORE_DOORS = {
     "train": lambda path, out: run("train", "--store", path, "--runs", out / "a" / "b", *QUICK),
     "compare": lambda path, out: run(
         *("compare", "--store", path, "--runs", out / "a" / "b", "--methods", "simplecil", "--seeds", "1"),
-        *("--increment", "3", "--format", "latex"),
+        *("--increment", "3"),
         may_fail_silently=True,
     ),
     "sweep": lambda path, out: run(

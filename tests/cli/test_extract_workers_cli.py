@@ -1,23 +1,15 @@
 """`tosca extract` over several workers as a user meets it: --part, --jobs, and kill -9."""
 
 import os
-import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from commands import loky_worker, tosca, warm_loky
 from trees import tree
 
-from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.locks import registry_lock, writers
 from tosca_cache.workers import Workers
-
-LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
 
 
 def run(arguments, root, *more, **how):
@@ -72,57 +64,3 @@ def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undistu
     (store,) = list_stores(tmp_path)
     last = open_store(store.path).provenance["last_run"]
     assert (last["jobs"], last["images"]) == (2, 1797)
-
-
-# Every process of Python that is started reads this: a worker stands still once it has published a shard of its part.
-STANDING_STILL = """
-import os, pathlib, time
-if "TOSCA_TEST_HOLD" in os.environ:
-    from tosca_cache.store import StoreWriter
-    plain = StoreWriter.publish
-    def publish(self, *arguments, **more):
-        plain(self, *arguments, **more)
-        pathlib.Path(os.environ["TOSCA_TEST_HOLD"], str(os.getpid())).touch()
-        time.sleep(1800)
-    StoreWriter.publish = publish
-"""
-
-
-def wait_for(condition, seconds=500):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-@pytest.mark.skipif(not MEMORY.is_dir(), reason="looks at processes and named semaphores as Linux has them")
-@pytest.mark.parametrize("whom", ["the command alone", pytest.param("all its processes", marks=pytest.mark.long)])
-def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, tmp_path, whom):
-    held, root = tmp_path / "held", tmp_path / "root"
-    held.mkdir()
-    (tmp_path / "sitecustomize.py").write_text(STANDING_STILL)
-    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
-    asked = [sys.executable, LAUNCHER, *tiny_digits, "--root", root, "--jobs", "2"]
-    command = subprocess.Popen(  # loky starts no workers below a process of `commands`
-        asked, env=os.environ | {"PYTHONPATH": path, "TOSCA_TEST_HOLD": str(held)}, start_new_session=True
-    )
-    wait_for(lambda: len(list(held.iterdir())) == 2 or command.poll() is not None)
-    workers = [int(path.name) for path in held.iterdir()]
-    partial = next(path for path in root.iterdir() if path.name.endswith(".partial"))
-    store = partial.with_name(partial.name.removesuffix(".partial"))
-    with registry_lock(store):
-        assert {who.split()[1] for part, who in writers(store) if part.index} == {str(pid) for pid in workers}
-    if whom == "the command alone":
-        command.kill()
-    else:
-        os.killpg(command.pid, signal.SIGKILL)
-    command.wait()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    with registry_lock(store):
-        assert writers(store) == [], "every part is free"
-    with warm_loky():
-        result = run(tiny_digits, root, "--jobs", "2")
-    assert result.exit_code == 0, result.output
-    assert tree(root) == undisturbed
-    left = [path.name for path in MEMORY.iterdir() if re.search(f"[-_]{command.pid}([-_]|$)", path.name)]
-    assert not left
