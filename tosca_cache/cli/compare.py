@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -21,10 +21,6 @@ from tosca_cache.cli.report import Live, LivePage, NoReport, beside, try_page
 from tosca_cache.cli.settings import SETTINGS_OF_ALL, dataset_of, store_for, with_settings
 from tosca_cache.names import inside
 from tosca_cache.terminal import echo, echo_json, make_console, print_whole, resumable
-
-if TYPE_CHECKING:
-    from tosca_cache.compare.cells import CompareRequest
-    from tosca_cache.config import TrainConfig
 
 Seeds = Annotated[
     str, typer.Option(help="How many, counted from 1993 (5 are the published ones), or the seeds: 1993,1994.")
@@ -66,11 +62,13 @@ def compare(
 def _compare(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
+    from tosca_cache.compare.cells import CompareRequest, parse_seeds
     from tosca_cache.compare.run import run_compare, so_far
     from tosca_cache.config import resolve
     from tosca_cache.devices import resolve_device
     from tosca_cache.errors import RunError
     from tosca_cache.files import file_errors, write_json
+    from tosca_cache.learners.options import method_names, parse_assignments
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.report_facts import command_text, store_warnings
     from tosca_cache.sweep.progress import CellProgress
@@ -78,7 +76,9 @@ def _compare(given: dict[str, Any]) -> None:
 
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
-    request = _request(resolved.config, given["methods"], given["seeds"], given["assignments"] or [])
+    names = method_names(given["methods"])
+    options = parse_assignments(given["assignments"] or [], names)
+    request = CompareRequest(resolved.config, names, parse_seeds(given["seeds"]), options)
     console = make_console(stderr=True)
     opened, resolved = store_for(resolved, given["store"], given["root"], console)
     ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-compare.sqlite")
@@ -111,14 +111,6 @@ def _compare(given: dict[str, Any]) -> None:
         try_page(lambda: facts | {"found": found}, beside(ledger))
     if any(row["failed"] for row in found["rows"]):
         raise typer.Exit(1)
-
-
-def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
-    from tosca_cache.compare.cells import CompareRequest, parse_seeds
-    from tosca_cache.learners.options import method_names, parse_assignments
-
-    names = method_names(methods)
-    return CompareRequest(config, names, parse_seeds(seeds), parse_assignments(assignments, names))
 
 
 def _print(found: dict[str, Any]) -> None:

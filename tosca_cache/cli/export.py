@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tosca_cache.cli.extract import Normalize
-from tosca_cache.cli.learn import Device, ModelPath, Weights
+from tosca_cache.cli.extract import Device, ImgSize, Normalize, Precision
+from tosca_cache.cli.learn import ModelPath, Weights
 from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
@@ -89,8 +89,8 @@ def import_checkpoint(
         str | None, typer.Option(help="The backbone, so that the model sees photos.", show_default="features only")
     ] = None,
     weights: Weights = None,
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input, in pixels.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    img_size: ImgSize = None,
+    precision: Precision = "auto",
     normalize: Normalize = None,
     device: Device = "auto",
 ) -> None:

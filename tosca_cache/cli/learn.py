@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.extract import Backbone
+from tosca_cache.cli.extract import Backbone, Device, ImgSize
 from tosca_cache.cli.options import DEFAULT_ROOT, Plugins, Root
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
@@ -25,7 +25,6 @@ Weights = Annotated[Path | None, typer.Option(help="Where the backbone's weights
 LabelledPhotos = Annotated[
     Path | None, typer.Argument(help="A folder with a folder for each class, or a list (.csv: path, label).")
 ]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")]
 
 
 def learn(
@@ -40,8 +39,8 @@ def learn(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of a new model.", show_default="1993")] = None,
     backbone: Backbone = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the backbone (.safetensors).")] = None,
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input, in pixels.")] = None,
+    weights: Weights = None,
+    img_size: ImgSize = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.", show_default="auto")] = None,
     views: Annotated[
         int | None, typer.Option(help="Augmented views of every photo, besides itself.", show_default="0")

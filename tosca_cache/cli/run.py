@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from tosca_cache.cli.extract import Label, TestFraction
+from tosca_cache.cli.extract import Label, TestFraction, Weights
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Config, DataRoot, Root, Runs
 from tosca_cache.cli.settings import SETTINGS_OF_STEPS, dataset_of, with_settings
 from tosca_cache.errors import UsageError
@@ -38,7 +38,7 @@ def run(
     sweep: Annotated[bool, typer.Option("--sweep", help="Choose l1 and lr on held-out train rows first.")] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Put the standard baselines beside it.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print the steps and what they take, then stop.")] = False,
-    weights: Annotated[Path | None, typer.Option(help="Local weights instead of a download.", metavar="FILE")] = None,
+    weights: Weights = None,
     test_fraction: TestFraction = None,
     label: Label = None,
     config: Config = None,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.learn import Device, ModelPath, Weights
+from tosca_cache.cli.extract import Device
+from tosca_cache.cli.learn import ModelPath, Weights
 from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo

@@ -76,11 +76,14 @@ def store_for(resolved: Resolved, store: Path | None, root: str, console: Consol
 
     One at an address is pulled into the default cache first. Raises what `runs.stores.wanted_store` raises.
     """
-    from tosca_cache.runs.stores import wanted_store
-    from tosca_cache.store.sync import is_address
+    from tosca_cache.cli.cache.look import byte_bar
+    from tosca_cache.runs.stores import wanted_fields, wanted_store
+    from tosca_cache.store.sync import is_address, pull_wanted
 
     if store is None and is_address(root):
-        store = _pulled(resolved, root)
+        asked = resolved.config.dataset, wanted_fields(resolved.config)
+        with byte_bar(f"pull {asked[0]}") as progress:
+            store = pull_wanted(root, DEFAULT_ROOT, *asked, progress)
     folder = DEFAULT_ROOT if is_address(root) else Path(root)
     opened, resolved, lines = wanted_store(resolved, store, folder, command=WORDS.get())
     foreign = [key for key in resolved.ignored if key not in KEYS]
@@ -91,16 +94,6 @@ def store_for(resolved: Resolved, store: Path | None, root: str, console: Consol
     for line in [f"store: {opened.path}", *lines]:
         console.print(line, soft_wrap=True)
     return opened, resolved
-
-
-def _pulled(resolved: Resolved, address: str) -> Path:
-    from tosca_cache.cli.cache.look import byte_bar
-    from tosca_cache.runs.stores import wanted_fields
-    from tosca_cache.store.sync import pull_wanted
-
-    config = resolved.config
-    with byte_bar(f"pull {config.dataset}") as progress:
-        return pull_wanted(address, DEFAULT_ROOT, config.dataset, wanted_fields(config), progress)
 
 
 def _option(key: str, hint: Any) -> Any:
