@@ -59,9 +59,10 @@ def several(item: Kind, words: str, least: int = 0, order: Predicate | None = No
 def is_kind(kind: Kind, *types: Any) -> bool:
     """Whether the values of a kind are of one of some types, None aside; `INTEGERS` stands for lists of whole numbers."""
     found = _bare(kind)
-    if get_origin(found) is tuple and is_kind(get_args(found)[0], int):
+    origin = get_origin(found)
+    if origin is tuple and is_kind(get_args(found)[0], int):
         return INTEGERS in types
-    return (get_origin(found) or found) in types
+    return (origin or found) in types
 
 
 def none_word(kind: Kind) -> str | None:
@@ -107,9 +108,7 @@ def _adapter(kind: Kind) -> Any:
 
 def _as_tuple(kind: Kind, value: object) -> object:
     """A list as a tuple, for integers also 1993 and "1993,1994"; anything else as it is. Python reads no endless digits."""
-    if is_kind(kind, INTEGERS) and isinstance(value, int):
-        return (value,)
-    if is_kind(kind, INTEGERS) and isinstance(value, str):
-        parts = value.split(",") if value else []
-        return tuple(int(part) if part.strip().isdecimal() and len(part) <= 20 else part for part in parts)
+    if isinstance(value, int | str) and is_kind(kind, INTEGERS):
+        parts = [value] if isinstance(value, int) else value.split(",") if value else []
+        return tuple(int(p) if isinstance(p, str) and p.strip().isdecimal() and len(p) <= 20 else p for p in parts)
     return tuple(value) if isinstance(value, list) else value
