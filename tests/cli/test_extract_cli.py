@@ -153,11 +153,16 @@ def test_datasets_are_listed_and_defaults_go_with_them(tmp_path):
 
 @pytest.mark.campaign
 def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, tmp_path):
-    """kill -9 of a real process: when it has published more than the one before, and then at any moment."""
+    """kill -9 of a real process: when it has published more than the one before, and then at any moment.
+
+    While it lives its store is its own, which another command says.
+    """
     moments, done = random.Random(1), 0
     for shards in (1, 2):
         command = Command(*tiny_digits, "--root", tmp_path, before=after_shards(shards))
         command.wait_until(lambda before=done: done_rows(tmp_path) > before)
+        refused = tosca(*tiny_digits, "--root", tmp_path, code=1).stderr
+        assert f"process {command.pid} on" in refused and "since" in refused
         assert command.kill() == -signal.SIGKILL
         done = done_rows(tmp_path)
     for _ in range(times(1, 20)):

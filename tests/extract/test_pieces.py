@@ -98,7 +98,7 @@ def test_what_a_backbone_has_not_is_refused(tmp_path, shapes_folder):
             load_backbone("test_efficientnet", **how, kept=kept)
     asked = ("extract", "--dataset", shapes_folder, "--root", tmp_path / "cache", *NANO)
     assert "6 blocks, with a [CLS] token" in tosca(*asked, "--layers", 7, code=2).output
-    assert "at least 1" in tosca(*asked, "--layers", 0, code=2).output
+    assert "greater than or equal to 1" in tosca(*asked, "--layers", 0, code=2).output
     assert "--pool cannot be 'max'" in tosca(*asked, "--pool", "max", code=2).output
     assert not list((tmp_path / "cache").glob("*"))
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tosca_cache.cli.extract import Normalize
-from tosca_cache.cli.learn import Device, ModelPath, Weights
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.extract import Device, ImgSize, Normalize, Precision
+from tosca_cache.cli.learn import ModelPath, Weights
+from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -52,7 +52,6 @@ def export(
         raise UsageError("say what to write", where="tosca export", remedy=remedy)
     if photos is not None and features_only:
         raise UsageError("there is no backbone in the file", where="--photos", remedy="leave it out")
-    import_plugins(plugin)
     opened = open_model(model, device=device)
     if checkpoint is not None:
         files = write_checkpoints(opened, checkpoint)
@@ -86,8 +85,8 @@ def import_checkpoint(
         str | None, typer.Option(help="The backbone, so that the model sees photos.", show_default="features only")
     ] = None,
     weights: Weights = None,
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input, in pixels.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    img_size: ImgSize = None,
+    precision: Precision = "auto",
     normalize: Normalize = None,
     device: Device = "auto",
 ) -> None:

@@ -196,16 +196,11 @@ def _of_file(path: Path) -> dict[str, Any]:
         return table
     try:
         found: Any = strict_json(read_limited(path, Limit.METRICS))
-    except (OSError, ValueError):
-        found = None
-    if not (
-        isinstance(found, list)
-        and found
-        and all(isinstance(one, dict) and {"conditions", "run"} <= one.keys() for one in found)
-    ):
+        runs = [str(one["run"]) for one in found if one["conditions"] is not None]
+        made = read_json(Path(runs[0]) / "provenance.json")  # empty if the run is not there any more
+    except (OSError, ValueError, LookupError, TypeError):
         remedy = "give a run, a ledger, a store, or what `tosca route --json` printed"
-        raise UsageError("this is nothing that can be reported on", where=path, remedy=remedy)
-    made = read_json(Path(str(found[0]["run"])) / "provenance.json")  # empty if the run is not there any more
+        raise UsageError("this is nothing that can be reported on", where=path, remedy=remedy) from None
     return {"kind": "routes", "name": path.name, "found": found, "made": made}
 
 

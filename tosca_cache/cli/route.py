@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs, import_plugins
+from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs
 from tosca_cache.terminal import echo, echo_json, make_console
 
 
@@ -32,7 +32,6 @@ def route(
     from tosca_cache.runs.directory import find_run
     from tosca_cache.runs.route import leak_curve, route_again, stored_seeds
 
-    import_plugins(plugin)
     names = sorted(ROUTERS) if routers == "all" else [name.strip() for name in routers.split(",")]
     for name in names:
         make_router(name)  # raises for one that does not exist

@@ -74,12 +74,11 @@ class Trained(Shown):
         }
 
     def plot(self) -> Any:
-        """Accuracy after each task beside the accuracy matrix, as an Altair chart; `UsageError` without it."""
-        from tosca_cache.plots import beside, curves, matrix
+        """Accuracy after each task, as an Altair chart; `UsageError` without it."""
+        from tosca_cache.plots import curves
 
-        curve = accuracy_curve(self.outcome.R, self.outcome.counts)
-        rows = [{"name": self.learner.name, "task": t + 1, "accuracy": float(v)} for t, v in enumerate(curve)]
-        return beside(curves(rows, "accuracy over all classes seen"), matrix(self.outcome.R.tolist()))
+        curve = accuracy_curve(self.outcome.R, self.outcome.counts).tolist()
+        return curves({self.learner.name: curve}, "accuracy over all classes seen")
 
     @property
     def seed(self) -> int:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
-from tosca_cache.cli.cache.common import StoreArgument, byte_bar, locate, readable_size
+from tosca_cache.cli.cache.look import StoreArgument, byte_bar, locate
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -45,7 +46,7 @@ def export(
 
     opened = open_store(locate(store, root))
     export_store(opened, file, force=force)
-    echo(f"{file}: {readable_size(file.stat().st_size)}")
+    echo(f"{file}: {decimal(file.stat().st_size)}")
 
 
 def import_(
