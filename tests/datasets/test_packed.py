@@ -138,15 +138,19 @@ def test_which_rows_are_for_testing(tmp_path):
     assert load_dataset(str(folder)).class_names == ("ant", "bee")
 
 
-def test_labels_are_texts_in_a_column_of_that_name(tmp_path):
+def test_labels_are_texts_in_the_column_that_is_asked_for(tmp_path):
     rows = samples("train")
     made = table(rows, metadata=False).set_column(1, "label", pa.array([f"=cmd|{c}\x1b" for _, c in rows]))
     pq.write_table(made, tmp_path / "a.parquet")
     dataset = load_dataset(str(tmp_path / "a.parquet"), test_fraction=0.2)
     assert dataset.class_names == ("=cmd|ant\x1b", "=cmd|bee\x1b")
     pq.write_table(made.rename_columns(["image", "what", "id"]), tmp_path / "b.parquet")
+    how = {"test_fraction": 0.2}
     with pytest.raises(DatasetError, match=r"columns image, what, id.*'label'"):
-        load_dataset(str(tmp_path / "b.parquet"), test_fraction=0.2)
+        load_dataset(str(tmp_path / "b.parquet"), **how)
+    assert load_dataset(str(tmp_path / "b.parquet"), label="what", **how).class_names == dataset.class_names
+    with pytest.raises(UsageError, match="no column of a table"):
+        load_dataset("digits", label="what")
 
 
 def test_rows_whose_image_is_refused(tmp_path):

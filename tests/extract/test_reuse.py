@@ -123,6 +123,8 @@ def test_more_views_or_fewer(old, tiny, made, cache, tmp_path):
     shutil.copytree(few.path, tmp_path / "embedded" / few.path.name)
     embedded = make(replace(old, root=None), tiny, tmp_path / "embedded")  # whose images are no files that could change
     assert reused(embedded) == [ALL_OF_FEW]
+    alone = make(old, tiny, shutil.copytree(few.path.parent, tmp_path / "alone"), replace(OPTIONS, reuse=False))
+    assert reused(alone) == [] and np.array_equal(alone.features("train"), scratch.features("train"))
 
 
 def test_new_classes_shift_the_labels_and_old_ones_go(old, tiny, tmp_path):

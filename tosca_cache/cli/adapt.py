@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.extract import Backbone, Device, ImgSize, Normalize, TestFraction, Threads, Weights
+from tosca_cache.cli.extract import Backbone, Device, ImgSize, Label, Normalize, TestFraction, Threads, Weights
 from tosca_cache.cli.options import DataRoot
 from tosca_cache.terminal import echo, resumable
 
@@ -70,6 +70,7 @@ def adapt(
         str | None, typer.Option(help="Name of the new one.", show_default="says what it was made from")
     ] = None,
     test_fraction: TestFraction = None,
+    label: Label = None,
     normalize: Normalize = None,
     workers: Threads = None,
     device: Device = "auto",
@@ -102,7 +103,7 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
     from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
-    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "device")
+    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "label", "device")
     source = ExtractRequest(
         **{key: given[key] for key in pictures},
         root=Path(),

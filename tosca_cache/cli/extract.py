@@ -56,6 +56,14 @@ TestFraction = Annotated[
     float | None,
     typer.Option(help="Share of each class for the test split, for one folder of classes or a list without splits."),
 ]
+Label = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column of the labels, of Arrow and Parquet tables.", show_default="label"),
+]
+Reuse = Annotated[
+    bool,
+    typer.Option("--reuse/--no-reuse", help="Take what finished stores in --root already have, or compute all anew."),
+]
 Orientation = Annotated[
     str | None,
     typer.Option(
@@ -114,6 +122,7 @@ def extract(
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,
+    label: Label = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
     precision: Precision = "auto",
@@ -133,6 +142,7 @@ def extract(
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
+    reuse: Reuse = True,
     part: PartOption = None,
     jobs: Jobs = None,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from tosca_cache.cli.extract import TestFraction, Weights
+from tosca_cache.cli.extract import Label, TestFraction, Weights
 from tosca_cache.cli.options import DEFAULT_ROOT, DEFAULT_RUNS, Config, DataRoot, Root, Runs
 from tosca_cache.cli.settings import SETTINGS_OF_STEPS, dataset_of, with_settings
 from tosca_cache.errors import UsageError
@@ -40,6 +40,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Print the steps and what they take, then stop.")] = False,
     weights: Weights = None,
     test_fraction: TestFraction = None,
+    label: Label = None,
     config: Config = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
@@ -134,7 +135,7 @@ class Steps:
         config, given = self.resolved.config, self.given
         words = ["adapt", "--dataset", self.dataset, "--seed", str(config.seeds[0])]
         words += _options(vars(config), "increment", "init_cls", "backbone", "normalize", "img_size")
-        words += _options(given, "weights", "test_fraction", "data_root")
+        words += _options(given, "weights", "test_fraction", "label", "data_root")
         words += [*_options(self.settings, "device"), *([] if config.shuffle else ["--no-shuffle"])]
         name = f"{config.dataset}-{hashlib.sha256(shlex.join(words).encode()).hexdigest()[:8]}"
         words, made = [*words, "--name", name], DEFAULT_OUT / name
@@ -160,7 +161,7 @@ class Steps:
         asked = {"root": None if self.root == DEFAULT_ROOT else self.root, "device": self.settings["device"]}
         words = ["extract", "--dataset", self.dataset]
         words += _options(vars(self.resolved.config), "backbone", "normalize", "img_size", "views")
-        words += _options(self.given, "weights", "test_fraction", "data_root")
+        words += _options(self.given, "weights", "test_fraction", "label", "data_root")
         words += _options(asked, "root", "device")
         if (store := self.store()) is not None:
             return Step(words, f"here already: {store.path}", done=True)

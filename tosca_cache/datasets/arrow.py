@@ -16,33 +16,32 @@ from typing import Any
 from tosca_cache.errors import DatasetError, ImageError, UsageError
 from tosca_cache.text import one_line
 
-LABEL = "label"  # the column of labels
 MOST_GROUP = 1 << 30  # bytes of a row group of Parquet, which is read as a whole
 FILES, GROUPS = 64, 8  # that are kept open, that are kept in memory
 
 
-def read_labels(file: Path, suffixes: frozenset[str]) -> tuple[list[str], list[str] | None, str]:
-    """(labels, names of the ClassLabel if they are one, column of images) of the rows of a table: its column `label`.
+def read_labels(file: Path, column: str) -> tuple[list[str], list[str] | None, str]:
+    """(labels, names of the ClassLabel if they are one, column of images) of the rows of a table. column: of the labels.
 
     Raises `UsageError` if pyarrow is not here; `DatasetError`: the table is damaged, has no labels or not one column of
     images, or a row has no label.
     """
     arrow = _arrow()
     try:
-        schema, values = _read(str(file))
+        schema, values = _read(str(file), column)
     except (arrow.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = one_line(" ".join(str(error).split())[:200])
         remedy = "get or write the table again"
         raise DatasetError(f"a table cannot be read: {reason}", where=file, remedy=remedy) from error
-    images = [field.name for field in schema if field.name != LABEL and _holds_bytes(field.type)]
+    images = [field.name for field in schema if field.name != column and _holds_bytes(field.type)]
     if values is None or len(images) != 1:
         raise DatasetError(
             f"the table has the columns {', '.join(map(one_line, schema.names))}, and not one with the bytes of images "
-            f"beside the one called {LABEL!r}",
+            f"beside one called {column!r}",
             where=file,
-            remedy="write it with these two (with `datasets`: rename_column, and embed the files of images)",
+            remedy="give the column of the labels with --label; with `datasets`, embed the files of images",
         )
-    order, found = _class_names(schema), []
+    order, found = _class_names(schema, column), []
     for number, value in enumerate(values):
         wrong = isinstance(value, bool) or not isinstance(value, str | int) or value == ""
         if wrong or (order is not None and isinstance(value, int) and not 0 <= value < len(order)):
@@ -86,17 +85,17 @@ def _arrow() -> Any:
     return pyarrow
 
 
-def _read(file: str) -> tuple[Any, list[Any] | None]:
-    """(schema, labels if there is a column of them) of a table."""
+def _read(file: str, column: str) -> tuple[Any, list[Any] | None]:
+    """(schema, values of a column if there is one) of a table."""
     table, ends = _open(file)
     schema = table.schema if ends is None else table.schema_arrow
     if ends is not None:
         metadata = table.metadata
         if any(metadata.row_group(group).total_byte_size > MOST_GROUP for group in range(len(ends))):
             raise ValueError(f"a row group has more than {MOST_GROUP:,} bytes")
-    if LABEL not in schema.names:
+    if column not in schema.names:
         return schema, None
-    values = (table if ends is None else table.read(columns=[LABEL])).column(LABEL)
+    values = (table if ends is None else table.read(columns=[column])).column(column)
     values.validate(full=True)
     return schema, list(values.to_pylist())
 
@@ -131,10 +130,10 @@ def _group(file: str, group: int, column: str) -> Any:
     return _arrow().parquet.ParquetFile(file, memory_map=True).read_row_group(group, columns=[column]).column(column)
 
 
-def _class_names(schema: Any) -> list[str] | None:
+def _class_names(schema: Any, column: str) -> list[str] | None:
     """The names of a ClassLabel, as `datasets` writes them into the schema; None for other columns."""
     try:
-        feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][LABEL]
+        feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]
         return list(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
     except (ValueError, LookupError, TypeError, RecursionError):
         return None

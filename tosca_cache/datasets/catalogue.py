@@ -31,6 +31,7 @@ def load_dataset(
     *,
     data_root: Path | None = None,
     test_fraction: float | None = None,
+    label: str | None = None,
     seed: int = 1993,
     decoding: Mapping[str, Any] | None = None,
 ) -> ImageDataset:
@@ -40,6 +41,7 @@ def load_dataset(
     Arguments:
         data_root: where named datasets lie; see `resolve_data_root`.
         test_fraction, seed: for images without a test split; see `build_dataset`.
+        label: the column of the labels, of tables; `label` if None.
         decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
             and `PUBLISHED` for benchmarks.
 
@@ -52,11 +54,14 @@ def load_dataset(
     path = Path() if dataset else _path(name_or_path, data_root)
     suffix = None if dataset else packed_suffix(path)
     how: dict[str, Any] = {"test_fraction": test_fraction, "seed": seed}
+    if label is not None and suffix not in (".arrow", ".parquet"):
+        problem = f"the labels of {name_or_path} stand in no column of a table"
+        raise UsageError(problem, where="--label", remedy="leave it out; it is for Arrow and Parquet")
     if dataset is not None:
         return load_known(dataset, data_root, decoding, test_fraction)
     decoded = replace(Decoding(), **(decoding or {}))
     if suffix is not None:
-        return load_packed(path, suffix, name=path.resolve().name, decoding=decoded, **how)
+        return load_packed(path, suffix, name=path.resolve().name, decoding=decoded, label=label, **how)
     return load_files(path, decoding=decoded, **how)
 
 

@@ -40,19 +40,23 @@ def packed_suffix(path: Path) -> str | None:
     return None if any(file.suffix.lower() in IMAGE_SUFFIXES for file in images) else found
 
 
-def load_packed(path: Path, suffix: str, *, name: str, decoding: Decoding, **how: Any) -> ImageDataset:
+def load_packed(
+    path: Path, suffix: str, *, name: str, decoding: Decoding, label: str | None, **how: Any
+) -> ImageDataset:
     """The dataset in files of this suffix; their splits are what the files or their folders are called after.
 
     Rows are called FILE/NUMBER, so that no name within a file is used as a path. Classes are in the order of a ClassLabel;
     numbers in theirs; else by name.
 
-    how: the fraction and the seed of `build_dataset`.
+    label: the column of the labels, of tables; `label` if None. how: the fraction and the seed of `build_dataset`.
 
     Raises `UsageError` without pyarrow, or if the fraction does not fit; `DatasetError`: a file is damaged, or a row has no
     label.
     """
     root = path.parent if path.is_file() else path
-    read_labels: Any = _tar_labels if suffix == ".tar" else arrow.read_labels
+    read_labels: Any = partial(_tar_labels, suffixes=decoding.suffixes)
+    if suffix != ".tar":
+        read_labels = partial(arrow.read_labels, column=label or "label")
     read_image: Any = _tar_image if suffix == ".tar" else arrow.read_image
     splits = _by_split([path.name] if path.is_file() else _files(path, suffix))
     left_out = {"files of another split": splits.pop("other")} if "other" in splits else {}
@@ -61,7 +65,7 @@ def load_packed(path: Path, suffix: str, *, name: str, decoding: Decoding, **how
     for split, files in splits.items():
         said = split if "test" in splits else None
         for file in files:
-            labels, order, places[root / file] = read_labels(root / file, decoding.suffixes)
+            labels, order, places[root / file] = read_labels(root / file)
             orders.append(order)
             if order != orders[0]:
                 raise DatasetError("its classes are not those of the others", where=root / file, remedy="remove it")

@@ -33,7 +33,7 @@ class ExtractOptions:
     batch_size: views in one forward pass, at most; by device and image size if None.
     workers: threads; if None the cores of this process, or fewer if OMP_NUM_THREADS says so.
     on_error: what to do about an image that cannot be read.
-    restart: throw an unfinished store away first.
+    restart: throw an unfinished store away first. reuse: begin with what finished stores below the same root have.
 
     Raises `UsageError` for numbers and words that cannot be.
     """
@@ -47,6 +47,7 @@ class ExtractOptions:
     workers: int | None = option(None, Count)
     on_error: str = option("fail", one_of(("fail", "skip")))
     restart: bool = False
+    reuse: bool = True
 
     def __post_init__(self) -> None:
         check_options(self)

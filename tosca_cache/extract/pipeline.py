@@ -217,7 +217,8 @@ class Extraction:
         facts = numerics(self.backbone, self.options.batch_size or recorded.get("batch_size"))
         if begun is not None:
             return facts | {key: recorded[key] for key in ("reused",) if key in recorded}
-        for source in find_sources(self.root, self.dataset, self.spec, facts["device"]):
+        sources = find_sources(self.root, self.dataset, self.spec, facts["device"]) if self.options.reuse else ()
+        for source in sources:
             if source.size and source_agrees(self.dataset, self.backbone, source):
                 digest = source.store.spec.digest()
                 self._sources[digest] = source

@@ -66,6 +66,7 @@ def request_again(store: Store, elsewhere: Elsewhere) -> ExtractRequest:
         pool=kept.pool,
         data_root=None if found["data_root"] is None else Path(found["data_root"]),
         test_fraction=recorded.get("test_fraction"),
+        label=recorded.get("label"),
         precision=spec.precision,
         normalise="timm" if spec.transform.get("normalize") == "timm" else "none",
         img_size=spec.transform.get("image_size"),

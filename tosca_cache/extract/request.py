@@ -43,6 +43,7 @@ class ExtractRequest:
     backbone, normalise: None for what goes with the dataset; see `default_backbone` and `default_normalisation`. A backbone
         may be the folder of an adapted one; inputs are then normalised as it was trained with.
     with_base: the frozen backbone's features before those of the adapted one.
+    label: the column of the labels, of tables; `label` if None.
     layers, pool: what is kept of a view, see `extract.pieces`.
     orientation, background, depth: how image files are decoded, see `Decoding`; None for what goes with the dataset: as
         published for a benchmark, otherwise upright, on white, scaled.
@@ -58,6 +59,7 @@ class ExtractRequest:
     pool: str = "cls"
     data_root: Path | None = None
     test_fraction: float | None = None
+    label: str | None = None
     precision: str = "auto"
     normalise: str | None = option(None, one_of(("timm", "none")))
     img_size: int | None = option(None, Count)
@@ -81,6 +83,7 @@ class ExtractRequest:
             self.dataset,
             data_root=self.data_root,
             test_fraction=self.test_fraction,
+            label=self.label,
             seed=self.options.seed,
             decoding=decoding,
         )
@@ -149,7 +152,7 @@ def source(request: ExtractRequest) -> dict[str, Any]:
         found["adapted"] = str(Path(request.backbone).absolute())
     if known(request.dataset) is not None:
         found |= {"dataset": request.dataset, "data_root": str(resolve_data_root(request.data_root).absolute())}
-    for name in ("test_fraction", "duplicates", "max_pixels"):
+    for name in ("test_fraction", "label", "duplicates", "max_pixels"):
         if getattr(request, name) != _DEFAULTS[name]:
             found[name] = getattr(request, name)
     return found

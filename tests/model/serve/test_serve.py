@@ -227,11 +227,17 @@ def test_nearest_training_photos_with_thumbnails(trained, tmp_path, client_of):
         assert answers(client, upload(taught), nearest=4)[0]["nearest"] == []
 
 
-def test_a_model_that_another_process_writes_is_still_asked_and_not_changed(model, client_of):
-    with client_of(model) as client, writing(model):
-        refused = client.post("/learn", files=upload(photo("yellow", 1)), data={"name": "yellow"})
-        assert "is writing this model" in problem(refused, 409)["error"]
-        assert answers(client, upload(photo("red", 1)))[0]["label"] == "red"
+def test_another_process_teaches_while_it_is_served(model, client_of):
+    with client_of(model) as client:
+        assert names(client) == ["blue", "green", "red"]
+        other = open_model(model)
+        other.forget("green")
+        other.save(model)
+        assert names(client) == ["blue", "red"]
+        with writing(model):
+            refused = client.post("/learn", files=upload(photo("yellow", 1)), data={"name": "yellow"})
+            assert "is writing this model" in problem(refused, 409)["error"]
+            assert answers(client, upload(photo("red", 1)))[0]["label"] == "red"
 
 
 def test_what_the_command_refuses(model, tmp_path):

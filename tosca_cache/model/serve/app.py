@@ -92,8 +92,8 @@ async def predict(
 async def classes(request: Request) -> schemas.ClassesOut:
     """All classes with their photos and held-out accuracy, and what may be done."""
     state = request.app.state
-    model, limits = state.served.current[0], state.limits
-    card, accuracies = model.card, await run_in_threadpool(model.class_accuracies)
+    model, _ = await run_in_threadpool(lambda: state.served.current)
+    card, limits, accuracies = model.card, state.limits, await run_in_threadpool(model.class_accuracies)
     return schemas.ClassesOut(
         model=state.served.path.name,
         digest=card.digest,
@@ -142,7 +142,7 @@ async def forget(
 ) -> schemas.ForgetOut:
     """Forgets a class; `exact` says whether the model is as if it had never learned it."""
     served = _changeable(request).served
-    if name not in served.current[0].class_names:
+    if name not in (await run_in_threadpool(lambda: served.current))[0].class_names:
         raise refusal(404, f"the model knows no class {name!r}"[:200], "name", "see GET /classes for their names")
     exact = await run_in_threadpool(served.forget, name)
     return schemas.ForgetOut(name=name, exact=exact, classes=len(served.current[0].class_names))

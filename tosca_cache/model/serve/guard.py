@@ -5,11 +5,12 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -64,13 +65,14 @@ class Guard:
         self.app, self.limits, self._held = app, limits, 0
         self._token = None if token is None else token.encode()
         self._requests = Counter("tosca_requests", "Requests.", ["path", "status"], registry=registry)
+        self._seconds = Histogram("tosca_request_seconds", "Seconds of requests.", ["path"], registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status, held = 500, 0
+        begun, status, held = time.perf_counter(), 500, 0
 
         async def sent(message: Message) -> None:
             """Sends a message; the one that begins the answer with the headers of every answer."""
@@ -102,6 +104,7 @@ class Guard:
             self._held -= held
             path = getattr(scope.get("route"), "path", "other")  # as the server has it: nobody can make new ones up
             self._requests.labels(path, str(status)).inc()
+            self._seconds.labels(path).observe(time.perf_counter() - begun)
 
     def _check_who(self, path: str, headers: Headers) -> None:
         if self._token is None:

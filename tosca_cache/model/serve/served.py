@@ -1,4 +1,4 @@
-"""The model that is served: what it is asked, and its changes, one after the other."""
+"""The model that is served: its newest version, what it is asked, and its changes, one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
-from tosca_cache.model.folder import PREVIOUS, undo_version, writing
+from tosca_cache.model.folder import CARD, PREVIOUS, undo_version, writing
 from tosca_cache.model.records import Lesson, Taught
 from tosca_cache.model.saved import model_folder, open_model, save_model
 from tosca_cache.model.serve.nearest import Nearest
@@ -26,8 +26,6 @@ MOST_NAME = 200  # bytes of a class's name
 class Served:
     """A model in its folder, opened to be asked and changed by many threads.
 
-    current: the model and its training photos; those before while it is being changed.
-
     Arguments:
         path: as in `saved.open_model`. weights: where the backbone's weights are now. max_pixels: of a photo.
 
@@ -36,12 +34,28 @@ class Served:
 
     def __init__(self, path: Path, *, device: str = "auto", weights: Path | None = None, max_pixels: int) -> None:
         self.path, self.folder, self._device = path, model_folder(path), device
+        self._stamp = self._stamp_now()
         model = open_model(path, device=device)
         self.encoder: Encoder = encoder_of(model, weights)
         self.encoder.max_pixels = max_pixels
         assert self.encoder.backbone  # loaded before anybody waits for it
-        self._changing = threading.Lock()
-        self.current = model, Nearest.of(model)
+        self._changing = threading.RLock()
+        self._version = model, Nearest.of(model)
+
+    @property
+    def current(self) -> tuple[Model, Nearest]:
+        """The newest version, whoever has written it, and its training photos; the one before while it is being changed.
+
+        Raises `ModelError` if that has another backbone, or cannot be read.
+        """
+        if self._stamp_now() != self._stamp and self._changing.acquire(blocking=False):
+            try:
+                stamp = self._stamp_now()
+                self._take(open_model(self.path, device=self._device))
+                self._stamp = stamp
+            finally:
+                self._changing.release()
+        return self._version
 
     @property
     def can_undo(self) -> bool:
@@ -91,4 +105,12 @@ class Served:
         if card is None or card.weights_digest != self.encoder.card.weights_digest:
             problem = "the model was replaced by one with another backbone"
             raise ModelError(problem, where=self.path, remedy="start `tosca serve` anew")
-        self.current = model, Nearest.of(model, self.current[1])
+        self._version, self._stamp = (model, Nearest.of(model, self._version[1])), self._stamp_now()
+
+    def _stamp_now(self) -> tuple[int, int]:
+        """What changes whenever a version is written; zeros for a run, which has no model of its own yet."""
+        try:
+            found = (self.folder / CARD).stat()
+        except OSError:
+            return 0, 0
+        return found.st_mtime_ns, found.st_ino
