@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.held_out import TEMPERATURES
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.ridge import stratified_folds
+from tosca_cache.closed_form.shared import TEMPERATURES
 from tosca_cache.config import Settings
 from tosca_cache.luca.initialise import initial_luca
 from tosca_cache.luca.module import adapt

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean
-from tosca_cache.learners.base import FloatArray, Learner, register_learner
+from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.learners.tosca import ROWS_AT_ONCE, Tosca
 from tosca_cache.luca.initialise import initial_head
 from tosca_cache.luca.module import adapt, cosine_logits
@@ -27,11 +28,10 @@ from tosca_cache.train.gradient import Group, Step, Tensors, cross_entropy, fit,
 from tosca_cache.train.loop import EpochDone
 
 
-class Aper(Learner):
+class Aper(ClosedForm):
     """Class means of concat[x, adapted x], [C, 2d], and one frozen module."""
 
     learned = ("classifier", "module")
-    on_cpu = ("classifier",)
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -50,22 +50,12 @@ class Aper(Learner):
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the means of the task's classes; the first task trains the module before that."""
         self.trained_numbers = 0 if self.module else self.learn_module(task, on_epoch)
-        joined = self.joined(task.train.features[:, 0])
-        self.classifier.observe(joined, torch.from_numpy(task.train.labels), task.classes.stop)
+        super().observe(task)
 
     @torch.no_grad()
-    def joined(self, features: FloatArray) -> Tensor:
-        """concat[x, adapted x] of features [n, d], [n, 2d] on the CPU."""
-        parts = []
-        for rows in torch.from_numpy(features).split(ROWS_AT_ONCE):
-            x = rows.to(self.device).float()
-            parts.append(torch.cat([x, self.adapted(x)], 1).cpu())
-        return torch.cat(parts)
-
-    def scores(self, features: FloatArray) -> FloatArray:
-        """Cosines with all class means, [n, C]."""
-        scores: FloatArray = self.classifier.scores(self.joined(features)).numpy()
-        return scores
+    def prepared(self, x: Tensor) -> Tensor:
+        """concat[x, adapted x] of features [n, d], [n, 2d]."""
+        return torch.cat([torch.cat([rows, self.adapted(rows)], 1) for rows in x.float().split(ROWS_AT_ONCE)])
 
     @property
     def trainable_parameters(self) -> int:

@@ -25,7 +25,7 @@ class ClosedForm(Learner):
     """
 
     classifier: Classifier
-    learned = ("classifier",)
+    learned: ClassVar[tuple[str, ...]] = ("classifier",)
     unit_length: ClassVar[bool] = False
     all_threads: ClassVar[bool] = False
 

@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.learning import TaskTrainer
-from tosca_cache.learners.modular import Modular, class_means
+from tosca_cache.learners.learning import Modular, TaskTrainer, class_means
 from tosca_cache.luca.initialise import initial_head
 from tosca_cache.luca.parameters import Luca
 from tosca_cache.tasks import Task
