@@ -1,11 +1,9 @@
 """APER in feature space (after arXiv 2303.07338): SimpleCIL on each feature beside its adapted form (methods.md 1.3).
 
-The published method trains a module inside the backbone on the first task and concatenates the class tokens with and
-without it. A frozen store has one class token only, so here the module stands behind the backbone: figures are no
-reproductions of the published ones, for which there is `simplecil` on a store of `tosca extract --with-base`
-(docs/adapt.md). As there, the module is trained under a cosine head on the first task's augmented views, then frozen, and
-class means are of clean rows. Training follows `settings`, whose defaults are TOSCA's and not APER's (learning rate 0.01
-and weight decay 5e-4).
+A frozen store has one class token only, so that figures are no reproductions of the published ones, for which there is
+`simplecil` on a store of `tosca extract --with-base` (docs/adapt.md). As there, the module is trained under a cosine head
+on the first task's augmented views, then frozen, and class means are of clean rows. The defaults of `settings` are TOSCA's
+and not APER's (learning rate 0.01 and weight decay 5e-4).
 """
 
 from __future__ import annotations
@@ -31,6 +29,11 @@ from tosca_cache.train.loop import EpochDone
 class Aper(ClosedForm):
     """Class means of concat[x, adapted x], [C, 2d], and one frozen module."""
 
+    agrees = (
+        "differs: a module behind the backbone, trained by the settings of all learners, instead of one inside it; the "
+        "class means and cosines that follow are equal to the official code (sun-hailong/LAMDA-PILOT, "
+        "models/aper_adapter.py, models/aper_ssf.py and utils/inc_net.py, commit 2647455)."
+    )
     learned = ("classifier", "module")
 
     def __init__(self, **common: Any) -> None:
@@ -69,11 +72,6 @@ class AperLuca(Aper):
 
     name = "aper-luca"
     source = "APER (arXiv 2303.07338) in feature space, with LuCA"
-    agrees = (
-        "differs: a LuCA module behind the backbone, trained by the settings of all learners, instead of a module "
-        "inside it; the class means and cosines that follow are equal to the official code "
-        "(sun-hailong/LAMDA-PILOT, models/aper_adapter.py and utils/inc_net.py, commit 2647455)."
-    )
 
     def learn_module(self, task: Task, on_epoch: EpochDone | None) -> int:
         """TOSCA's first task; its head is thrown away."""
@@ -93,11 +91,6 @@ class AperFilm(Aper):
 
     name = "aper-film"
     source = "APER (arXiv 2303.07338) in feature space, with FiLM"
-    agrees = (
-        "differs: a gain and a shift behind the backbone, trained by the settings of all learners, instead of a "
-        "module inside it; the class means and cosines that follow are equal to the official code "
-        "(sun-hailong/LAMDA-PILOT, models/aper_ssf.py and utils/inc_net.py, commit 2647455)."
-    )
 
     def learn_module(self, task: Task, on_epoch: EpochDone | None) -> int:
         """Trains gamma and beta [d] from the identity, under a cosine head over the task's own classes.

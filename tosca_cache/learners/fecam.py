@@ -3,17 +3,10 @@
 By default as in the official scripts for vision transformers: features at unit length, means as they are, no Tukey
 transform, one shrinkage, correlations instead of covariances. `tukey=0.5, shrinkages=2, a1=1, a2=1, unit_means=True` is
 the official code for convolutional networks, whose features are not negative; its first task is answered by the head that
-trained the backbone, here by the same distances as later. What differs: the pseudo-inverse is taken through a low-rank form
-where it is a plain inverse (`closed_form.mahalanobis`), and a class of a single row has the identity, where the official
-covariance is not a number.
-
-`fecam-pilot` is what LAMDA-PILOT has under the name of FeCAM, another computation; its adapter, trained inside the backbone
-on the first task, cannot be had from a cache.
-
-`fecam-common` has one covariance for all classes. As in the official code, a task's covariance is that of all its rows
-about their mean, and counts as much as it has classes. What differs: there a task's covariance is shrunk before it is
-averaged (the first one is not) and correlations are not taken; here the average is shrunk once and made correlations, as
-each class's own covariance is in the scripts for vision transformers.
+trained the backbone, here by the same distances as later. The pseudo-inverse is taken through a low-rank form where it is a
+plain inverse (`closed_form.mahalanobis`), and a class of a single row has the identity, where the official covariance is
+not a number. In `fecam-common` a task's covariance is that of all its rows about their mean, and counts as much as it has
+classes, as in the official code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """FeTrIL (arXiv 2211.13131): a classifier of true current rows and of pseudo-rows of past classes (methods.md 3).
 
-Kept between tasks are the class means; the classifier is trained from nothing at each task. Against the paper and its
-code:
-- The backbone is the store's, for the first task as well.
+Kept between tasks are the class means; the classifier is trained from nothing at each task.
 - `classifier="svc"` is the published one-vs-rest linear SVM on unit-length features: scikit-learn's LinearSVC with C = 1
   and tolerance 1e-4 in the primal, which takes minutes on large stores. That is why the default is `"hinge"`, which
   minimises the same objective for all classes side by side (`squared_hinge`), in float32 and to another tolerance.

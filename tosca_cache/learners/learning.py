@@ -196,18 +196,10 @@ class Modular(GradientMethod, Tosca):
 
     kind = LucaKind()
 
-    def freeze(self, training: TaskTrainer[Any], model: int, weight: Tensor) -> None:
-        """Adds the trained module to the bank, takes over sigma and the rows of a head, and fits the router.
-
-        Arguments:
-            weight: rows of all classes seen, [1, C, d].
-        """
+    def freeze_one(self, training: TaskTrainer[Any], model: int, weight: Tensor) -> None:
+        """Takes over the module of one model, its sigma, and rows of a head for all classes seen, [1, C, d]."""
         module = of_one(training.module, model)
-        self.bank.modules.append(luca_of(module))
-        self.bank.head = Head(weight, module["sigma"])
-        self.add_task(training.classes)
-        if self.router is not None:
-            self.router.fit(training.tasks[model], self.bank)
+        self.freeze(training.tasks[model], luca_of(module), Head(weight, module["sigma"]))
 
     @property
     def trainable_parameters(self) -> int:

@@ -20,6 +20,8 @@ from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.tasks import Task
 from tosca_cache.train.loop import EpochDone
 
+__all__ = ["Nmc", "SimpleCil", "Teen"]
+
 
 @register_learner
 class SimpleCil(ClosedForm):
