@@ -73,9 +73,7 @@ class AcilViT(Acil):
     """
 
     name = "acil-vit"
-    what = (
-        "ACIL (NeurIPS 2022) in the published setting for frozen vision transformers: a large buffer, a strong ridge."
-    )
+    what = "ACIL (NeurIPS 2022) as published for frozen vision transformers: a large buffer, a strong ridge."
     source = "ACIL as run on frozen ViTs in MIN (NeurIPS 2025)"
     agrees = (
         "differs: the recursion of `acil` with other defaults; the published figures in this setting (MIN, "

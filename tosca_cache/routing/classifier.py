@@ -64,56 +64,37 @@ class ByClassifier(ClosedFormRouter):
         return self.scores_of(outputs)[0].argmax(1)
 
 
-@register_router
-class PrototypeRouter(ByClassifier):
-    """The nearest class mean."""
-
-    name = "prototype"
-    source = "SimpleCIL (arXiv 2303.07338) as a router"
-    stores = "a mean of each class, [C, d]"
-    cost = "d C"
-    uses = ("mean",)
-
-
-@register_router
-class RidgeRouter(ByClassifier):
-    """Ridge regression on the raw features; lambda by generalised cross-validation."""
-
-    name = "ridge"
-    source = "RanPAC without projection (arXiv 2307.02251) as a router"
-    stores = "sums over all rows, [d, d] and [d, C]"
-    cost = "d C"
-    uses = ("ridge",)
-
-
-@register_router
-class RandomRidgeRouter(ByClassifier):
-    """Ridge regression on 2,000 random ReLU features; lambda by generalised cross-validation."""
-
-    name = "ridge-random"
-    source = "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA"
-    stores = "sums over all rows, [M, M] and [M, C]; the projection is its seed"
-    cost = "M (d + C)"
-    uses = ("ridge-random",)
-
-
-@register_router
-class LdaRouter(ByClassifier):
-    """Linear discriminant analysis with the covariance within classes."""
-
-    name = "lda"
-    source = "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance"
-    stores = "sums over all rows, [d, d] and [C, d]"
-    cost = "d C"
-    uses = ("lda",)
-
-
-@register_router
-class ViewsLdaRouter(ByClassifier):
-    """Linear discriminant analysis of the clean train rows and all their augmented views."""
-
-    name = "lda-views"
-    source = "as `lda`; the views teach the covariance what does not tell classes apart (an own variant)"
-    stores = "sums over all rows and views, [d, d] and [C, d]"
-    cost = "d C"
-    uses = ("lda-views",)
+# Name, the classifier that it uses, its source, what it stores and what it costs.
+for _name, _uses, _source, _stores, _cost in (
+    ("prototype", "mean", "SimpleCIL (arXiv 2303.07338) as a router", "a mean of each class, [C, d]", "d C"),
+    (
+        "ridge",
+        "ridge",
+        "RanPAC without projection (arXiv 2307.02251) as a router",
+        "sums over all rows, [d, d] and [d, C]",
+        "d C",
+    ),
+    (
+        "ridge-random",
+        "ridge-random",
+        "RanPAC (arXiv 2307.02251) as a router, as in ridge-routed LuCA",
+        "sums over all rows, [M, M] and [M, C]; the projection is its seed",
+        "M (d + C)",
+    ),
+    (
+        "lda",
+        "lda",
+        "streaming LDA (arXiv 1909.01520) with a shrinkage relative to the mean variance",
+        "sums over all rows, [d, d] and [C, d]",
+        "d C",
+    ),
+    (
+        "lda-views",
+        "lda-views",
+        "as `lda`; the views teach the covariance what does not tell classes apart (an own variant)",
+        "sums over all rows and views, [d, d] and [C, d]",
+        "d C",
+    ),
+):
+    _facts = {"name": _name, "uses": (_uses,), "source": _source, "stores": _stores, "cost": _cost}
+    register_router(type(_name, (ByClassifier,), _facts))
