@@ -90,10 +90,7 @@ class FeCam(PerClass):
     """
 
     name = "fecam"
-    what = (
-        "FeCAM (arXiv 2309.14062) in its form for vision transformers: Mahalanobis distances with each class's own "
-        "covariance."
-    )
+    what = "FeCAM (arXiv 2309.14062) for vision transformers: Mahalanobis distances by the covariance of each class."
     source = "FeCAM (arXiv 2309.14062), the scripts for vision transformers"
     agrees = (
         "equal to the official code (dipamgoswami/FeCAM: FeCAM_vit_cifar100.py, FeCAM_vit_imagenet-r.py, ed84615; by "
@@ -126,9 +123,7 @@ class FeCamPilot(PerClass):
 
     unit_means = True
     name = "fecam-pilot"
-    what = (
-        "What LAMDA-PILOT has as FeCAM, without its adapter: distances by the correlations of a covariance's own rows."
-    )
+    what = "LAMDA-PILOT's FeCAM, without its adapter: distances by the correlations of a covariance's own rows."
     source = "LAMDA-PILOT's FeCAM (after arXiv 2309.14062), without its adapter"
     agrees = (
         "equal to the official code (sun-hailong/LAMDA-PILOT, models/fecam.py, 5cff4d3), without the adapter that it "

@@ -89,8 +89,7 @@ class RanPacRaw(ClosedForm):
 
     name = "ranpac-raw"
     what = (
-        "RanPAC without random projection and phase 1 (an ablation of arXiv 2307.02251): ridge regression on raw "
-        "features."
+        "RanPAC without random projection and phase 1 (an ablation of arXiv 2307.02251): ridge regression on features."
     )
     source = "RanPAC without projection and phase 1 (arXiv 2307.02251)"
     agrees = (

@@ -28,10 +28,7 @@ class SimpleCil(ClosedForm):
     """Stores the class means [C, d]. The "nearest class mean" of our tables."""
 
     name = "simplecil"
-    what = (
-        "SimpleCIL (arXiv 2303.07338): cosine similarity to the class means of the raw clean features; nothing is "
-        "trained."
-    )
+    what = "SimpleCIL (arXiv 2303.07338): cosine similarity to the class means of clean features; nothing is trained."
     source = "SimpleCIL (arXiv 2303.07338)"
     agrees = "equal to the official code (sun-hailong/LAMDA-PILOT, models/simplecil.py, 3450184)."
     adds_rows = True
