@@ -57,7 +57,7 @@ class Slda(ClosedForm):
     """
 
     name = "slda"
-    what = "Streaming LDA (arXiv 1909.01520): one covariance within classes, from sums over all rows, shrunk by a fixed amount."
+    what = "Streaming LDA (arXiv 1909.01520): one covariance within classes, from sums over rows, shrunk by a fixed amount."
     source = "Streaming LDA (arXiv 1909.01520)"
     agrees = (
         "differs: the covariance does not depend on the order of the rows; with `estimator=streaming` it is equal to the "
