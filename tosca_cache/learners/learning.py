@@ -151,7 +151,7 @@ class SingleModuleLearner(GradientMethod):
         dim = task.train.features.shape[2]
         rows = self.kind.rows(dim, len(task.classes), self.seed, task.number)
         module = self.module if task.number else self.kind.module(dim, self.settings, self.seed)
-        return module, rows if self.own_classes else joined(_on_cpu(self.rows), rows)
+        return module, rows if self.own_classes else joined(self.rows, rows)
 
     def take(self, training: TaskTrainer[Any], model: int) -> None:
         """Module and rows."""
@@ -185,10 +185,6 @@ class SingleModuleLearner(GradientMethod):
         trained = len(self.task_classes[-1]) if self.own_classes else self.task_classes[-1].stop
         a_class = sum(t[:, 0].numel() for t in self.rows.values())
         return sum(t.numel() for t in self.module.values()) + trained * a_class
-
-
-def _on_cpu(tensors: Tensors) -> Tensors:
-    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 class Modular(GradientMethod, Tosca):
