@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from reference.official import QUICK, Comparison, Scores, history
 
-from tosca_cache.learners.heads import LinearKind, LucaKind
+from tosca_cache.learners.learning import LinearKind, LucaKind
 
 LUCA = ("norm", "down", "up", "squeeze", "excite")
 

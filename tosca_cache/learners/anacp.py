@@ -63,7 +63,6 @@ class AnaCp(ClosedForm):
     )
     unit_length = True
     all_threads = True
-    adds_rows = True
 
     def __init__(
         self,

@@ -47,7 +47,6 @@ class Acil(ClosedForm):
         "16c49d9) without its base training."
     )
     all_threads = True
-    adds_rows = True
 
     def __init__(
         self,
@@ -100,6 +99,7 @@ class DsAl(ClosedForm):
         "differs: what the main stream leaves is taken after a whole task, where the official code "
         "(ZHUANGHP/Analytic-continual-learning, analytic/DSAL.py, 156bc02) takes it after each minibatch."
     )
+    adds_rows = False
     all_threads = True
 
     def __init__(
@@ -136,7 +136,6 @@ class Gkeal(ClosedForm):
     )
     rehearsal = True  # of the first task, without labels
     all_threads = True
-    adds_rows = True
 
     def __init__(self, *, centres: Count = 8192, gamma: Positive = 0.1, sigma: Positive = 10.0, **common: Any) -> None:
         super().__init__(**common)
@@ -160,7 +159,6 @@ class FOal(ClosedForm):
         "[CLS] over all blocks; and no rows are dropped."
     )
     all_threads = True
-    adds_rows = True
 
     def __init__(self, *, buffer: Count = 1000, gamma: Positive = 1.0, **common: Any) -> None:
         super().__init__(**common)

@@ -18,9 +18,8 @@ from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.learners.tosca import ROWS_AT_ONCE, Tosca
-from tosca_cache.luca.initialise import initial_head
 from tosca_cache.luca.module import adapt, cosine_logits
-from tosca_cache.luca.parameters import Head, Luca
+from tosca_cache.luca.parameters import Head, Luca, initial_head
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, Tensors, cross_entropy, fit, task_steps
 from tosca_cache.train.loop import EpochDone
@@ -34,6 +33,7 @@ class Aper(ClosedForm):
         "class means and cosines that follow are equal to the official code (sun-hailong/LAMDA-PILOT, "
         "models/aper_adapter.py, models/aper_ssf.py and utils/inc_net.py, commit 2647455)."
     )
+    adds_rows = False
     learned = ("classifier", "module")
 
     def __init__(self, **common: Any) -> None:

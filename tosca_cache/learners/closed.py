@@ -26,6 +26,7 @@ class ClosedForm(Learner):
 
     classifier: Classifier
     learned: ClassVar[tuple[str, ...]] = ("classifier",)
+    adds_rows = True
     unit_length: ClassVar[bool] = False
     all_threads: ClassVar[bool] = False
 

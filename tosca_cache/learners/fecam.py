@@ -38,6 +38,7 @@ class PerClass(ClosedForm):
         length first, and class means are not brought to it again.
     """
 
+    adds_rows = False
     classifier: ClassCovariances
     tukey: float | None = None
     unit_means: bool = False
@@ -147,6 +148,7 @@ class FeCamCommon(ClosedForm):
         a1, a2: shrinkage of diagonal and off-diagonal.
     """
 
+    adds_rows = False
     unit_length = True
     name = "fecam-common"
     what = "FeCAM (arXiv 2309.14062) with one covariance for all classes: a running average of the tasks' covariances."

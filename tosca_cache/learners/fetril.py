@@ -24,7 +24,7 @@ from torch import Tensor
 from tosca_cache.closed_form.means import NearestMean, unit
 from tosca_cache.config import Settings
 from tosca_cache.learners.base import FloatArray, Learner, Positive, register_learner
-from tosca_cache.learners.heads import LinearKind
+from tosca_cache.learners.learning import LinearKind
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.gradient import Group, cross_entropy, fit, task_steps

@@ -40,7 +40,6 @@ class Garm(ClosedForm):
         "16c49d9) without its base training."
     )
     all_threads = True
-    adds_rows = True
 
     def __init__(self, *, buffer: Count = 8192, gamma: Positive = 0.1, **common: Any) -> None:
         super().__init__(**common)

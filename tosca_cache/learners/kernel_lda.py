@@ -39,7 +39,6 @@ NOTHING = 1e-12  # of the second moment: what rounding leaves of a scatter of ze
 
 class _KernelLda(ClosedForm):
     all_threads = True
-    adds_rows = True
 
     def _member(self, expansion: int, gamma: float | None, ridge: float | None, width: str, draw: int = 0) -> RandomLda:
         seed = derive_seed(self.seed, "projection", draw) if draw else derive_seed(self.seed, "projection")

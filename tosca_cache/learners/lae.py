@@ -20,8 +20,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.heads import LinearKind, LucaKind, joined
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.learners.learning import LinearKind, LucaKind, SingleModuleLearner, TaskTrainer, joined
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, of_one, stacked
 

@@ -38,7 +38,6 @@ class LinearDiscriminant(ClosedForm):
         "shortened after James and Stein 1961, each by its number of rows and by a noise that their lengths show, which "
         "is ours); there is no official code."
     )
-    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -63,7 +62,6 @@ class Slda(ClosedForm):
         "differs: the covariance does not depend on the order of the rows; with `estimator=streaming` it is equal to the "
         "official code (tyler-hayes/Deep_SLDA, SLDA_Model.py and experiment.py, 01d94cd)."
     )
-    adds_rows = True
 
     def __init__(
         self, *, shrinkage: float = 1e-4, estimator: Literal["fixed", "streaming", "oas"] = "fixed", **common: Any
@@ -92,7 +90,6 @@ class FsaLda(ClosedForm):
         "equal to the official code (aresPanos/fsa, src/utils.py and src/methods/cil_trainer.py, effa9ce) without its "
         "adapted backbone."
     )
-    adds_rows = True
 
     def __init__(self, *, ridge: float = 1.0, **common: Any) -> None:
         super().__init__(**common)

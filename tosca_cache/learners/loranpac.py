@@ -49,7 +49,6 @@ class LoRanPac(ClosedForm):
         "utils/inc_net.py, 7c3557c)."
     )
     all_threads = True
-    adds_rows = True
 
     def __init__(
         self, *, expansion: Count = 20_000, rank: Count = 2000, ridge: Annotated[float, Ge(0)] = 0.0, **common: Any

@@ -26,8 +26,7 @@ from torch import Tensor
 from tosca_cache.config import Settings
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
-from tosca_cache.learners.heads import joined
-from tosca_cache.learners.learning import Modular, TaskTrainer
+from tosca_cache.learners.learning import Modular, TaskTrainer, joined
 from tosca_cache.luca.module import normalise
 from tosca_cache.luca.parameters import Luca
 from tosca_cache.seeds import derive_seed

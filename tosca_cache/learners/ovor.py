@@ -30,8 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.heads import LinearKind, LucaKind
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.learners.learning import LinearKind, LucaKind, SingleModuleLearner, TaskTrainer
 from tosca_cache.luca.module import normalise
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Task

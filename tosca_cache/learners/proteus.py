@@ -24,8 +24,7 @@ from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.learning import Modular, TaskTrainer, class_means
-from tosca_cache.luca.initialise import initial_head
-from tosca_cache.luca.parameters import Luca
+from tosca_cache.luca.parameters import Luca, initial_head
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, Tensors
 

@@ -66,7 +66,6 @@ class RanPac(ClosedForm):
         "equal to the official code (RanPAC/RanPAC, RanPAC.py, 698e00c) without its phase 1, up to the order in which a "
         "task's rows are split to choose lambda, and float64 where lambda is chosen."
     )
-    adds_rows = True
 
     def __init__(
         self,
@@ -96,7 +95,6 @@ class RanPacRaw(ClosedForm):
         "equal to the official code (RanPAC/RanPAC, RanPAC.py with M = 0, 698e00c) without its phase 1, up to the order in "
         "which a task's rows are split to choose lambda, and float64 throughout."
     )
-    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -114,7 +112,6 @@ class LayUp(ClosedForm):
         "differs: the last block's [CLS] is after the final norm; folds, lambdas and solution are "
         "those of the official code (ky-ah/LayUP, src/modules/ridge.py, f9096cf)."
     )
-    adds_rows = True
     pieces = "all"
 
     def __init__(self, **common: Any) -> None:
@@ -140,7 +137,6 @@ class FlyCl(ClosedForm):
         "degrees of freedom are estimated by random signs for tasks of more than 256 rows."
     )
     all_threads = True
-    adds_rows = True
 
     def __init__(
         self,

@@ -31,7 +31,6 @@ class SimpleCil(ClosedForm):
     what = "SimpleCIL (arXiv 2303.07338): cosine similarity to the class means of clean features; nothing is trained."
     source = "SimpleCIL (arXiv 2303.07338)"
     agrees = "equal to the official code (sun-hailong/LAMDA-PILOT, models/simplecil.py, 3450184)."
-    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -46,7 +45,6 @@ class Nmc(ClosedForm):
     what = "NMC (arXiv 2210.04428): the nearest mean of unit-length features; nothing is trained."
     source = "A Simple Baseline that Questions the Use of Pretrained Models in CL (arXiv 2210.04428)"
     agrees = "equal to the official code (Pauljanson002/pretrained-cl, main_cifar100.py, 19f2d86)."
-    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -68,6 +66,7 @@ class Teen(ClosedForm):
     agrees = (
         "equal to the official code (wangkiw/TEEN, models/teen/Network.py, 2ba5165) after its base session's training."
     )
+    adds_rows = False
     learned = ("classifier", "base")
 
     def __init__(self, *, alpha: Annotated[float, Ge(0), Le(1)] = 0.5, tau: float = 16.0, **common: Any) -> None:

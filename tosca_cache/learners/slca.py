@@ -20,8 +20,7 @@ from torch import Tensor
 from tosca_cache.config import Settings
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
-from tosca_cache.learners.heads import LinearKind
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.learners.learning import LinearKind, SingleModuleLearner, TaskTrainer
 from tosca_cache.seeds import derive_seed
 from tosca_cache.train.gradient import Tensors
 

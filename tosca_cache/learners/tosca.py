@@ -17,8 +17,7 @@ from tosca_cache.devices import free_memory, on_cores, one_thread
 from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, register_learner
 from tosca_cache.luca.bank import Bank
-from tosca_cache.luca.initialise import initial_head, initial_luca
-from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters, initial_head, initial_luca
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, task_batches
