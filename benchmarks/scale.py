@@ -45,6 +45,7 @@ from tosca_cache.train.engines import choose_engine
 DIM, TEST_ROWS = 768, 5  # test rows of each class
 STAGES = ("read", "simplecil", "pool", "ranpac", "tosca")
 MIB = 1 << 20
+FAR = 1_000_000  # classes: what breaks beyond them does not break
 
 
 class Size(NamedTuple):
@@ -157,9 +158,9 @@ def said(stage: str, sizes: list[Size], measured: list[dict[str, float]], hours:
         figures[what] = {"exponents": found} | guesses
         powers = ", ".join(f"{axis}^{found[axis]:.2f}" for axis in ("rows", "classes", "tasks"))
         taken = ", ".join(f"{name} {guesses[name]:,.0f}" for name in IMAGENET)
-        lines.append(
-            f"{stage:>10}: {what:7} ~ {powers}; {taken}; {most:,.0f} at {guesses['breaks at classes']:,.0f} classes"
-        )
+        at = guesses["breaks at classes"]
+        where = f"{most:,.0f} at {at:,.0f} classes" if at < FAR else f"{most:,.0f} beyond {FAR:,} classes"
+        lines.append(f"{stage:>10}: {what:7} ~ {powers}; {taken}; {where}")
     return figures, "\n".join(lines)
 
 

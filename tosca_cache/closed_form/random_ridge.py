@@ -13,7 +13,7 @@ from tosca_cache.closed_form.base import Classifier
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import ROWS, add_gram
-from tosca_cache.closed_form.ridge import best_lambda
+from tosca_cache.closed_form.ridge import best_lambda, fitted_rows, own_targets
 from tosca_cache.closed_form.roots import GROUP, Dual, Grown, bytes_needed, padded, square_root
 
 AGAIN = 2  # times the rows at which lambda was chosen from G and Q: it is chosen again
@@ -131,16 +131,16 @@ class RandomRidge(Classifier):
         """Adds rows; where square roots are kept, what they are of the unit vectors of some rows, [r, h]."""
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed)).to(x.device)
         narrow, labels = self.features.apply(x[order]), labels[order]
-        self.rows += len(x)
+        self.rows, products = self.rows + len(x), None
         if self.sums is None and self.dual.count + len(x) > self.features.size:
             self._leave_dual(x)
         if self.fixed is None and self.selection == "split":
-            self.lam = best_lambda(narrow.to(self.dtype), F.one_hot(labels, classes).to(self.dtype))
+            self.lam, products = best_lambda(narrow.to(self.dtype), labels)
         if self.fixed is None and self.selection == "gcv-task":
-            self.lam = _task_candidates(narrow, F.one_hot(labels, classes)).best_of(self.lambdas)
+            self.lam = _task_candidates(narrow, own_targets(labels)).best_of(self.lambdas)
         if self.sums is not None:
             self._correct(narrow, labels, classes)
-            self._add(narrow, labels, classes)
+            self._add(narrow, labels, classes, products)
             self._choose()
             return labels[:0]
         self._weights = None
@@ -191,8 +191,8 @@ class RandomRidge(Classifier):
         residual = F.one_hot(labels, classes).to(weights) - h @ weights
         self._weights = weights + grown.add(h, residual).to(weights)
 
-    def _add(self, h: Tensor, labels: Tensor, classes: int) -> None:
-        """Adds rows to the sums; those of a class are added up in float64 first."""
+    def _add(self, h: Tensor, labels: Tensor, classes: int, products: Tensor | None) -> None:
+        """Adds rows to the sums, those of a class in float64 first; products: h^T h of `fitted_rows` of them, if known."""
         assert self.sums is not None
         G, Q = self.sums
         Q = F.pad(Q, (0, classes - Q.shape[1]))
@@ -201,12 +201,14 @@ class RandomRidge(Classifier):
         for some, places in zip(h.split(ROWS), place.split(ROWS), strict=True):
             added.index_add_(0, places, some.double())
         Q[:, present] += added.T.to(Q)
+        if products is not None:
+            G, h = G.add_(products), h[fitted_rows(len(h)) :]
         self.sums = add_gram(G, h), Q
 
 
 def _task_candidates(h: Tensor, y: Tensor) -> Candidates:
     """Of whichever system is smaller, that of the rows [n, M] or that of the features."""
-    h, y = h.double(), y.double()
+    h = h.double()
     if len(h) <= h.shape[1]:
         return Candidates(h @ h.T, y, len(h), dual=True)
     return Candidates(h.T @ h, h.T @ y, len(h))

@@ -50,17 +50,17 @@ class Ridge(Solved):
         Arguments:
             x: features, [n, d]. labels: [n]. classes: how many there are with this task, C.
         """
-        h, y = x.double(), F.one_hot(labels, classes).double()
+        h = x.double()
         if not len(self.G):
             self.G, self.Q = h.new_zeros(h.shape[1], h.shape[1]), h.new_zeros(h.shape[1], 0)
         grown = F.pad(self.Q, (0, classes - self.Q.shape[1]))
         if self.selection == "folds":
-            self.lam = fold_lambda(self.G, grown, h, y, labels)
-        self.G, self.Q = add_gram(self.G.clone(), h), grown + h.T @ y  # states of before are kept as they are
+            self.lam = fold_lambda(self.G, grown, h, labels)
+        self.G, self.Q = add_gram(self.G.clone(), h), grown.index_add(1, labels, h.T)  # states of before stay
         self.rows += len(h)
         if self.selection == "split":
             order = torch.randperm(len(h), generator=torch.Generator().manual_seed(self.seed)).to(h.device)
-            self.lam = best_lambda(h[order], y[order])
+            self.lam, _ = best_lambda(h[order], labels[order])
         self._weights = None
 
     def solved(self) -> Tensor:
@@ -87,20 +87,20 @@ def solve(G: Tensor, Q: Tensor, lam: float) -> Tensor:
     return torch.linalg.pinv(G + lam * identity, hermitian=True) @ Q
 
 
-def fold_lambda(G: Tensor, Q: Tensor, h: Tensor, y: Tensor, labels: Tensor) -> float:
+def fold_lambda(G: Tensor, Q: Tensor, h: Tensor, labels: Tensor) -> float:
     """The lambda of `FOLD_LAMBDAS` of the best mean accuracy over stratified folds of a task's rows (LayUP, field.md A2).
 
     A fold is scored by the sums G [M, M] and Q [M, C] of all rows before plus those of the task's other folds. Folds are
     those of scikit-learn's StratifiedKFold without shuffling; classes may have fewer rows than there are folds.
 
     Arguments:
-        h: rows of the task, [n, M]. y: their targets, [n, C]. labels: their classes, [n].
+        h: rows of the task, [n, M]. labels: their classes, [n].
     """
     folds, accuracies = stratified_folds(labels), []
     for fold in folds.unique():
         held, fit = folds == fold, folds != fold
         values, vectors = torch.linalg.eigh(G + h[fit].T @ h[fit])
-        right, left = vectors.T @ (Q + h[fit].T @ y[fit]), h[held] @ vectors
+        right, left = vectors.T @ Q.index_add(1, labels[fit], h[fit].T), h[held] @ vectors
         values = values.clamp_min(0).unsqueeze(1)
         answers = torch.stack([(left @ (right / (values + lam))).argmax(1) for lam in FOLD_LAMBDAS])
         accuracies.append((answers == labels[held]).double().mean(1))
@@ -116,27 +116,39 @@ def stratified_folds(labels: Tensor, folds: int = FOLDS) -> Tensor:
     return found
 
 
-def best_lambda(h: Tensor, y: Tensor) -> float:
+def best_lambda(h: Tensor, labels: Tensor) -> tuple[float, Tensor | None]:
     """The lambda of `LAMBDAS` of least squared error on the last fifth of the rows [n, M], fitted on the others.
+
+    Beside it H^T H of the fitted rows [M, M] in float64, if they are more than M: whoever sums all rows has them already.
 
     As RanPAC's official code splits them, the first floor(0.8 n) rows are fitted. Solutions and errors are computed in
     float64 (products of more rows than features in the rows' precision, see `add_gram`), there in float32: where several
     lambdas are as good, or a small one cannot be solved for in float32, the choice may differ. The order of the rows is
     the caller's (there that of a shuffled loader), so the split itself is another draw.
 
-    Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M. Classes without rows have
-    no error with any lambda, and are left out.
+    Whichever system is smaller is solved, of n or of M equations: linear in the rows beyond M.
     """
-    count, y = int(FITTED * len(h)), y[:, y.any(0)].double()
+    count, y = fitted_rows(len(h)), own_targets(labels)
     fit, check, y_fit, y_check = h[:count], h[count:], y[:count], y[count:]
     if not len(fit):
-        return 1.0
-    matrix, right, left = _dual(fit, y_fit, check) if len(fit) <= fit.shape[1] else _primal(fit, y_fit, check)
+        return 1.0, None
+    dual = len(fit) <= fit.shape[1]
+    matrix, right, left = (_dual if dual else _primal)(fit, y_fit, check)
     shared = len(matrix) >= max(LARGE, len(LAMBDAS) * DEPTH * right.shape[1])
     solutions = solve_in_subspace(matrix, right) if shared else _solve_each(matrix, right)
     found = [y_check + math.inf if x is None else left @ x for x in solutions]
     errors = [float((scores - y_check).square().mean().nan_to_num(math.inf)) for scores in found]
-    return LAMBDAS[min(range(len(errors)), key=errors.__getitem__)]
+    return LAMBDAS[min(range(len(errors)), key=errors.__getitem__)], None if dual else matrix
+
+
+def own_targets(labels: Tensor) -> Tensor:
+    """One-hot targets over the classes that have rows, in float64: any lambda gives the others no error."""
+    return F.one_hot(labels.unique(return_inverse=True)[1]).double()
+
+
+def fitted_rows(count: int) -> int:
+    """How many of a task's rows, the first ones, `best_lambda` fits."""
+    return int(FITTED * count)
 
 
 def _solve_each(A: Tensor, B: Tensor) -> Iterator[Tensor | None]:
