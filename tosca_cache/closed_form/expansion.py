@@ -53,10 +53,14 @@ class RandomFeatures(Stateful):
 
     def apply(self, x: Tensor) -> Tensor:
         """Random features [n, M] of features [n, d], on the device of `x`."""
+        x, P = x.to(self.dtype), self.drawn(x)
+        return self.activation(x @ P[:-1] + P[-1] if self.bias else x @ P)
+
+    def drawn(self, x: Tensor) -> Tensor:
+        """P for features [n, d], on their device; drawn once."""
         if self._projection is None:
             self._projection = self.projection(x.shape[1]).to(x.device)
-        x = x.to(self.dtype)
-        return self.activation(x @ self._projection[:-1] + self._projection[-1] if self.bias else x @ self._projection)
+        return self._projection
 
     def times(self, x: Tensor, weights: Tensor) -> Tensor:
         """h W [n, C] for features x [n, d] and weights W [M, C].
@@ -100,17 +104,13 @@ class SparseCodes(RandomFeatures):
         inputs: entries of a column; all d where there are fewer. active: share of M that is kept, at least one.
     """
 
-    def __init__(
-        self, size: int, *, seed: int, inputs: int = 100, active: float = 0.01, dtype: torch.dtype = torch.float64
-    ) -> None:
+    def __init__(self, size: int, *, seed: int, inputs: int, active: float, dtype: torch.dtype) -> None:
         super().__init__(size, seed=seed, dtype=dtype)
         self.inputs, self.kept = inputs, max(1, round(active * size))
 
     def apply(self, x: Tensor) -> Tensor:
         """Codes [n, M] of features [n, d], on the device of `x`."""
-        if self._projection is None:
-            self._projection = self.projection(x.shape[1]).to(x.device)
-        v = x.to(self.dtype) @ self._projection
+        v = x.to(self.dtype) @ self.drawn(x)
         largest = v.topk(self.kept, 1)
         return v.zero_().scatter_(1, largest.indices, largest.values)
 
@@ -136,16 +136,8 @@ class FourierFeatures(RandomFeatures):
 
     learned = ("gamma",)
 
-    def __init__(
-        self,
-        size: int,
-        *,
-        seed: int,
-        gamma: float | None = None,
-        width: str = "median",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        super().__init__(size, seed=seed, dtype=dtype)
+    def __init__(self, size: int, *, seed: int, gamma: float | None, width: str) -> None:
+        super().__init__(size, seed=seed)
         self.width, self.gamma = width, None if gamma is None else torch.tensor(gamma, dtype=torch.float64)
 
     def fit(self, x: Tensor) -> None:
@@ -162,10 +154,8 @@ class FourierFeatures(RandomFeatures):
 
     def apply(self, x: Tensor) -> Tensor:
         """z [n, M] of features [n, d], on the device of `x`."""
-        if self._projection is None:
-            self._projection = self.projection(x.shape[1]).to(x.device)
-        z = (x.double() @ self._projection[:-1] + self._projection[-1]).cos_()
-        return z.mul_((2 / self.size) ** 0.5).to(self.dtype)
+        P = self.drawn(x)
+        return (x.double() @ P[:-1] + P[-1]).cos_().mul_((2 / self.size) ** 0.5)
 
     def projection(self, dim: int) -> Tensor:
         """W and, as a last row, b, [dim + 1, M]; float64, drawn anew on the CPU."""
