@@ -35,7 +35,7 @@ import torch
 from common import report
 
 from tosca_cache.datasets import ImageDataset, Split, load_dataset
-from tosca_cache.datasets.images import open_rgb
+from tosca_cache.datasets.decoding import open_rgb
 from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.engine import keep_freed_memory
 from tosca_cache.extract.fingerprint import ExtractOptions, default_batch_size

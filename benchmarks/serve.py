@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from common import report
 
-from tosca_cache.datasets.images import open_rgb
+from tosca_cache.datasets.decoding import open_rgb
 from tosca_cache.datasets.transforms import image_views, render
 from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.saved import open_model

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import random
 import shutil
 import signal
@@ -37,10 +36,9 @@ from common import report
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "store"), str(TESTS / "store" / "survival")]
 
-import deeds  # noqa: E402
+import scenes  # noqa: E402
 from commands import Command, Fork  # noqa: E402
-from power import MODES  # noqa: E402
-from scenes import SCENES, without_threads  # noqa: E402
+from scenes import SCENES, without_waiting  # noqa: E402
 from steps import refusal, watched  # noqa: E402
 from test_power import check, record  # noqa: E402
 from test_steps import steps_of  # noqa: E402
@@ -68,7 +66,7 @@ class Soak:
 
     def _seconds(self, path: Path, name: str) -> float:
         begun = time.monotonic()
-        assert Fork(deeds.make, name, path).wait() == 0
+        assert Fork(scenes.make, name, path).wait() == 0
         return time.monotonic() - begun
 
     def _digits(self, root: Path) -> dict[str, bytes]:
@@ -81,7 +79,7 @@ class Soak:
         """Until a writer gets through."""
         name, struck = self.random.choice(list(SCENES)), 0
         while True:
-            writer = Fork(deeds.make, name, folder / "s")
+            writer = Fork(scenes.make, name, folder / "s")
             time.sleep(self.random.uniform(0, 1.5 * self.seconds))
             status = writer.kill()
             self._look(folder / "s", name)
@@ -95,7 +93,7 @@ class Soak:
         """A death before one step."""
         name = self.random.choice(list(SCENES))
         number = self.random.randrange(self.steps[name] - 2)
-        status = Fork(deeds.dying, folder, number, deeds.make, name, folder / "s").wait()
+        status = Fork(scenes.dying, folder, number, scenes.make, name, folder / "s").wait()
         assert status == -signal.SIGKILL, f"{name}, step {number}: ended with {status}"
         self._look(folder / "s", name)
         self._resume(folder / "s", name)
@@ -117,9 +115,9 @@ class Soak:
         ends = sorted(self.random.randrange(2 * self.steps[name]) for _ in range(self.random.randrange(3)))
         trace = record(SCENES[name], folder / "recorded", *ends)
         for _ in range(struck):
-            mode = self.random.choice([*MODES, *[self.random.randrange(10**9) for _ in MODES]])
+            seed = self.random.randrange(10**9)
             count = self.random.randrange(len(trace.steps) + 1)
-            check(SCENES[name], trace, count, mode, folder / "state", self.whole[name])
+            check(SCENES[name], trace, count, seed, folder / "state", self.whole[name])
         return struck
 
     def full(self, folder: Path) -> int:
@@ -171,8 +169,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cli", action="store_true")
     options = parser.parse_args()
-    os.fsync = lambda descriptor: None  # no real plug is pulled here
-    without_threads()
+    without_waiting()  # no real plug is pulled here
     struck, attacks, failures = Counter(), Counter(), []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

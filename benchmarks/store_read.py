@@ -77,14 +77,14 @@ def build(path: Path, rows: int) -> tuple[Store, float]:
         numerics={},
     ) as writer:
         for shard in writer.pending():
-            writer.publish(
-                shard,
-                features=block[: shard.rows] + np.float16(shard.index),
-                labels=labels[shard.start : shard.stop],
-                domains=np.zeros(shard.rows, dtype=np.int64),
-                views=np.zeros((shard.rows, VIEWS, 6), dtype=np.int64),
-                paths=[f"{row}.jpg" for row in range(shard.start, shard.stop)],
-            )
+            rows = {
+                "features": block[: shard.rows] + np.float16(shard.index),
+                "labels": labels[shard.start : shard.stop],
+                "domains": np.zeros(shard.rows, dtype=np.int64),
+                "views": np.zeros((shard.rows, VIEWS, 6), dtype=np.int64),
+                "paths": [f"{row}.jpg" for row in range(shard.start, shard.stop)],
+            }
+            writer.publish(shard, rows)
         store = writer.finish({})
     return store, perf_counter() - start
 

@@ -55,7 +55,7 @@ def source_for(archive, name="birds.zip", **changes):
         "md5": hashlib.md5(archive).hexdigest(),
         "stated_by": "the test",
         **dict(zip(("classes", "train", "test"), (2, 6, 4), strict=True)),
-        "places": ("birds",),
+        "place": "birds",
         "url": "http://127.0.0.1:9/birds.zip",
     }
     return KnownDataset(**fields | changes)

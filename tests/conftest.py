@@ -214,14 +214,14 @@ def make_store():
         with writer:
             for shard in writer.pending():
                 part, arrays = slice(shard.start, shard.stop), splits[shard.split]
-                writer.publish(
-                    shard,
-                    features=arrays.features[part],
-                    labels=arrays.labels[part],
-                    domains=np.zeros(shard.rows, dtype=np.int64),
-                    views=np.zeros((shard.rows, widths[shard.split], 6), dtype=np.int64),
-                    paths=[f"{shard.split}/{row}.png" for row in range(shard.start, shard.stop)],
-                )
+                rows = {
+                    "features": arrays.features[part],
+                    "labels": arrays.labels[part],
+                    "domains": np.zeros(shard.rows, dtype=np.int64),
+                    "views": np.zeros((shard.rows, widths[shard.split], 6), dtype=np.int64),
+                    "paths": [f"{shard.split}/{row}.png" for row in range(shard.start, shard.stop)],
+                }
+                writer.publish(shard, rows)
             return writer.finish({"last_run": {"seconds": 1.5}})
 
     return make

@@ -39,7 +39,7 @@ ALLOWED = {  # room: those that it may import
     "adapt": f"{BASE} datasets store class_order extract",
     "splits": "devices errors store shown",
     "class_order": "errors seeds config splits",
-    "tasks": "errors store splits class_order shown",
+    "tasks": "config errors store splits class_order shown",
     "luca": f"{BASE} tasks",
     "train": f"{BASE} luca tasks",
     "closed_form": "devices seeds tasks",

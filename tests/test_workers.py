@@ -120,25 +120,6 @@ from test_workers import look_long, run_jobs
 for pid in run_jobs(look_long, [(0,), (0.2,), (600,), (600,)], n_jobs=2):
     print(pid, flush=True)
 """
-# A worker reads its job, and is then about to load what the job needs for as long as it lives.
-UNBORN = """
-import os, sys
-sys.path[:0] = {path!r}
-import slow_job
-from test_workers import run_jobs
-slow_job.main(run_jobs)
-"""
-SLOW_JOB = """
-import os, pathlib, sys, time
-def job(folder):
-    pass
-def main(run_jobs):
-    os.environ["SLOW_JOB"] = os.path.dirname(__file__)
-    list(run_jobs(job, [(os.path.dirname(__file__),)] * 2, n_jobs=2))
-if "SLOW_JOB" in os.environ:
-    pathlib.Path(os.environ["SLOW_JOB"], f"loading-{os.getpid()}").touch()
-    time.sleep(1800)
-"""
 
 
 def look_long(seconds):
@@ -171,16 +152,8 @@ def gone(pids):
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-def test_loky_workers_do_not_outlive_a_killed_parent_even_if_they_have_not_begun_their_job(tmp_path):
+def test_loky_workers_do_not_outlive_a_killed_parent():
     _, children = kill_alone(ORPHANS.format(path=sys.path), two_lines)
-    wait_for(lambda: gone(children))
-    (tmp_path / "slow_job.py").write_text(SLOW_JOB)
-
-    def loading(_):
-        wait_for(lambda: len(list(tmp_path.glob("loading-*"))) == 2)
-        return {int(path.name.removeprefix("loading-")) for path in tmp_path.glob("loading-*")}
-
-    _, children = kill_alone(UNBORN.format(path=[str(tmp_path), *sys.path]), loading)
     wait_for(lambda: gone(children))
 
 

@@ -150,15 +150,7 @@ def task_stream(
     shuffle: bool = True,
     incremental: str = "classes",
 ) -> TaskStream:
-    """The tasks of one order of classes, or of domains; see `tasks.TaskStream`.
-
-    Arguments:
-        increment, init_cls: classes of each task, of the first task. task_sizes: of every task, instead.
-        class_order: the classes in the order in which they are learned, by names or original indices, instead of one
-            drawn from the seed (or, without `shuffle`, that of the store).
-        shots: few-shot: train rows kept of each class after the first task.
-        incremental: what a task brings: `classes`, or `domains` (one, with all its classes).
-    """
+    """The tasks of one order of classes, or of domains; see `tasks.TaskStream`, and `class_order.Protocol` for the rest."""
     return TaskStream.from_store(
         store,
         increment=increment,
@@ -218,27 +210,23 @@ def predict(trained: Trained, features: NDArray[Any], *, labels: str = "names") 
         labels: how classes come: `names`; `original`, the indices of the store's labels; or `positions` in the class order,
             which is another one for every seed.
     """
-    stream, rows = trained.stream, feature_rows(features, trained.stream.dim)
-    if not len(rows):
-        return stream.as_labels(np.empty(0, dtype=np.int64), labels)
+    rows = feature_rows(features, trained.stream.dim)
     test_set = trained.learner.test_set()
     test_set.add(rows)
-    return stream.as_labels(stream.class_of[test_set.predict().labels], labels)
+    found = test_set.predict().labels if len(rows) else np.empty(0, dtype=np.int64)
+    return trained.stream.as_labels(trained.stream.class_of[found], labels)
 
 
 @checked(labels=_LABELS)
 def route(
     trained: Trained, features: NDArray[Any], router: str | None = None, *, labels: str = "names"
 ) -> tuple[NDArray[Any], IntArray]:
-    """Predicted classes [n] and answering modules [n] for test features, without training.
+    """Predicted classes [n] and answering modules [n] for test features, without training; features, labels: as `predict`.
 
     The module is the number of a task (see `TaskStream.names` and `TaskStream.domain_names`).
 
     Arguments:
-        features: clean ones, [n, d], or clean ones followed by augmented views, [n, 1+V, d].
         router: another router than the one trained with; it is fitted on the stream's train rows first.
-        labels: how classes come: `names`; `original`, the indices of the store's labels; or `positions` in the class order,
-            which is another one for every seed.
     """
     learner, stream = trained.learner, trained.stream
     rows = feature_rows(features, stream.dim)
@@ -276,12 +264,11 @@ def evaluate(trained: Trained) -> dict[str, Any]:
 
 
 def _evaluation_chart(report: Mapping[str, Any]) -> Any:
-    """The accuracy matrix beside last accuracy under each routing condition."""
-    conditions = [
-        {"name": name.replace("_", " "), "value": value, "group": "leaks the task" if leaks else "last accuracy"}
-        for name, value in report["last_accuracy_by_condition"].items()
-        for leaks in [name == "batch_in_order"]
+    """The accuracy matrix as a heat map."""
+    cells = [
+        {"after": i + 1, "task": j + 1, "accuracy": value}
+        for i, row in enumerate(report["R"])
+        for j, value in enumerate(row)
+        if value is not None
     ]
-    return plots.beside(
-        plots.matrix(report["R"]), plots.intervals(conditions, "the same features, each way", "last accuracy (%)")
-    )
+    return plots.chart(cells, "accuracy matrix", "rect", "task:O", "after:O", "accuracy:Q")

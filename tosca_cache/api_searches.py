@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from tosca_cache import plots
@@ -19,7 +20,7 @@ from tosca_cache.errors import RunError, ToscaWarning
 from tosca_cache.learners.options import method_names
 from tosca_cache.shown import Report
 from tosca_cache.store import Store
-from tosca_cache.sweep.cells import PUBLISHED_SEEDS, mean_spread
+from tosca_cache.sweep.cells import PUBLISHED_SEEDS
 from tosca_cache.sweep.progress import CellProgress
 from tosca_cache.terminal import make_console
 
@@ -113,21 +114,13 @@ def compare(
 
 
 def _comparison_chart(found: Mapping[str, Any]) -> Any:
-    """Mean accuracy after each task of every learner, beside last accuracy against what each stores."""
-    lines, costs = [], []
+    """Mean accuracy after each task of every learner."""
+    curves: dict[str, list[float | None]] = {}
     for row in found["rows"]:
-        values = {name: (row["values"].get(name) or {}).get("mean") for name in ("stored_numbers", "last_accuracy")}
-        if values["last_accuracy"] is not None and (values["stored_numbers"] or 0) > 0:
-            costs.append({"learner": row["method"], **values})
         seeds = [seed["accuracy_curve"] for seed in row["seeds"].values() if seed.get("accuracy_curve")]
-        for t, found_then in enumerate(zip(*seeds, strict=False)):
-            known = [value for value in found_then if value is not None]
-            mean, spread = mean_spread(known) if known else (None, None)
-            lines.append({"name": row["method"], "task": t + 1, "accuracy": mean, "spread": spread})
-    return plots.beside(
-        plots.curves(lines, "accuracy over all classes seen, mean over seeds"),
-        plots.points(costs, "accuracy against stored numbers", "stored_numbers", "last_accuracy", "learner", log=True),
-    )
+        known = [[value for value in values if value is not None] for values in zip(*seeds, strict=False)]
+        curves[row["method"]] = [fmean(values) if values else None for values in known]
+    return plots.curves(curves, "accuracy over all classes seen, mean over seeds")
 
 
 def _percent(value: Mapping[str, float | None] | None) -> str:

@@ -36,7 +36,8 @@ def checked(**own: Take) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         """The function behind its checks."""
-        signature, takes = inspect.signature(function), TAKES | own
+        signature, takes, name = inspect.signature(function), TAKES | own, function.__name__
+        known = [p.name for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
 
         @wraps(function)
         def door(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -44,22 +45,18 @@ def checked(**own: Take) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise _unbound(function.__name__, signature, kwargs, str(error)) from None
-            for name in takes.keys() & bound.arguments.keys():
-                bound.arguments[name] = takes[name](name, bound.arguments[name])
+                for key in set(kwargs) - set(known):
+                    raise unknown(key, known, name) from None
+                raise UsageError(
+                    f"{name}: {error}", where=name, remedy=f"its arguments are {', '.join(known)}"
+                ) from None
+            for key in takes.keys() & bound.arguments.keys():
+                bound.arguments[key] = takes[key](key, bound.arguments[key])
             return function(*bound.args, **bound.kwargs)
 
         return door
 
     return decorate
-
-
-def _unbound(name: str, signature: inspect.Signature, given: Mapping[str, Any], why: str) -> UsageError:
-    known = [p.name for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    for key in given:
-        if key not in known:
-            return unknown(key, known, name)
-    return UsageError(f"{name}: {why}", where=name, remedy=f"its arguments are {', '.join(known)}")
 
 
 def unknown(key: str, known: Sequence[str], where: str) -> UsageError:
@@ -103,38 +100,39 @@ def instance(kind: type, remedy: str) -> Take:
     return take
 
 
-def path(name: str, value: Any) -> Any:
-    """A path, as a text or a `Path`; or an address, as a text."""
-    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise UsageError(f"{name} cannot be {_what(value)}", where=name, remedy="give a path")
-    if any(len(os.fsencode(part)) > LONGEST for part in Path(value).parts):
-        raise UsageError(f"{name} has a part that is too long: {_what(str(value))}", where=name, remedy="give a path")
+def _asked(name: str, value: Any, right: bool, remedy: str) -> Any:
+    """The value, if it is right; raises `UsageError` if not."""
+    if not right:
+        raise UsageError(f"{name} cannot be {_what(value)}", where=name, remedy=remedy)
     return value
+
+
+def path(name: str, value: Any) -> Any:
+    """A path, as a text or a `Path`, of which no part is too long; or an address, as a text."""
+    right = isinstance(value, str | Path) and bool(str(value)) and "\0" not in str(value)
+    short = right and all(len(os.fsencode(part)) <= LONGEST for part in Path(value).parts)
+    return _asked(name, value, short, "give a path" if not right else "give a path without a part that is too long")
 
 
 def items(name: str, value: Any) -> list[Any]:
     """A list, a tuple, a range or an array of one axis."""
     found = plain(value)
-    if isinstance(found, str | bytes | Mapping) or not isinstance(found, Sequence):
-        raise UsageError(f"{name} cannot be {_what(value)}", where=name, remedy="give a list")
-    return list(found)
+    right = isinstance(found, Sequence) and not isinstance(found, str | bytes)
+    return list(_asked(name, found, right, "give a list"))
 
 
 def axes(name: str, value: Any) -> Any:
     """A search space: a mapping of settings to values, or a list of texts such as `lr=0.1,0.2`."""
     if isinstance(value, Mapping):
-        return {key: value if isinstance(value, str) else plain(value) for key, value in mapping(name, value).items()}
+        return plain_values(mapping(name, value))
     texts = items(name, value)
-    if not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{name} holds more than texts", where=name, remedy="give {setting: values}, or KEY=VALUES")
-    return texts
+    return _asked(name, texts, all(isinstance(one, str) for one in texts), "give {setting: values}, or KEY=VALUES")
 
 
 def mapping(name: str, value: Any) -> Any:
     """A mapping whose keys are texts."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise UsageError(f"{name} cannot be {_what(value)}", where=name, remedy="give a dictionary with texts as keys")
-    return value
+    right = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    return _asked(name, value, right, "give a dictionary with texts as keys")
 
 
 def reporter(*methods: str) -> Take:

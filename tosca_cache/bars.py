@@ -64,19 +64,13 @@ class Bar(Progress):
 
     def stop(self) -> None:
         """Leaves it as it is."""
-        if self._notebook:
-            self._show(at_once=True)
-        elif self.shown:
+        self._show(at_once=True)
+        if self.shown and not self._notebook:
             super().stop()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """Changes the bar; see `rich.progress.Progress.update`."""
         super().update(task_id, **changes)
-        self._show()
-
-    def reset(self, task_id: TaskID, **changes: Any) -> None:
-        """Begins the bar anew; see `rich.progress.Progress.reset`."""
-        super().reset(task_id, **changes)
         self._show()
 
     def _show(self, *, at_once: bool = False) -> None:

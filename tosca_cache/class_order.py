@@ -35,12 +35,6 @@ def class_order(classes: int, seed: int, *, shuffle: bool = True) -> IntArray:
     return np.random.RandomState(seed).permutation(classes).astype(np.int64)
 
 
-def domain_order(domains: IntArray, seed: int, *, shuffle: bool = True) -> IntArray:
-    """The domain of each task, of those that some rows have, [T]: drawn from the seed as a class order is."""
-    present: IntArray = np.unique(domains)
-    return present[class_order(len(present), seed, shuffle=shuffle)]
-
-
 def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> list[int]:
     """Classes in each task: `init_cls` first, then `increment` each; a remainder is a last, smaller task.
 
@@ -60,19 +54,6 @@ def task_sizes(classes: int, increment: int, init_cls: int | None = None) -> lis
     return sizes
 
 
-def given_sizes(sizes: Sequence[int], classes: int) -> list[int]:
-    """Classes in each task, as given; raises `UsageError` unless each has one and all together have every class."""
-    found = [int(size) for size in sizes]
-    problem = None
-    if not found or min(found) < 1:
-        problem = "a task without classes was asked for"
-    elif sum(found) != classes:
-        problem = f"the sizes of the {len(found)} tasks sum up to {sum(found)}, but there are {classes} classes"
-    if problem is not None:
-        raise UsageError(problem, where="--task-sizes", remedy=f"give one number a task, {classes} in all")
-    return found
-
-
 def given_order(order: Sequence[int | str], class_names: Sequence[str]) -> IntArray:
     """The original class index learned at each position, [classes], of an order that was given.
 
@@ -82,45 +63,23 @@ def given_order(order: Sequence[int | str], class_names: Sequence[str]) -> IntAr
 
     Raises `UsageError` for a class that is unknown, is there twice, or is missing.
     """
-    by_name = {name: c for c, name in enumerate(class_names)}
-    found: dict[int, int | str] = {}
+    by_name, found = {name: c for c, name in enumerate(class_names)}, list[int]()
     for asked in order:
-        c = _class_of(asked, by_name, class_names)
-        if c in found:
-            again = "" if asked == found[c] else f", as {found[c]!r} and as {asked!r}"
-            raise _wrong_order(
-                f"class {class_names[c]!r} stands twice in the class order{again}", "keep one of the two"
-            )
-        found[c] = asked
-    missing = [name for c, name in enumerate(class_names) if c not in found]
-    if missing:
-        names = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        raise _wrong_order(
-            f"{len(missing)} of the {len(class_names)} classes are missing from the class order: {names}", "add them"
-        )
-    return np.fromiter(found, dtype=np.int64)
-
-
-def _class_of(asked: int | str, by_name: dict[str, int], class_names: Sequence[str]) -> int:
-    """The index of a class that is named in an order."""
-    if isinstance(asked, str):
-        for name in (asked, asked.strip()):
-            if name in by_name:
-                return by_name[name]
-        index = int(asked) if asked.strip().isdecimal() and len(asked) < 20 else -1
-    else:
-        index = asked if isinstance(asked, int | np.integer) and not isinstance(asked, bool) else -1
-    if 0 <= index < len(class_names):
-        return int(index)
-    near = get_close_matches(str(asked)[:100], class_names, n=3)
-    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    raise _wrong_order(
-        f"there is no class {asked!r}", f"{hint}give the classes' names, or indices from 0 to {len(class_names) - 1}"
-    )
-
-
-def _wrong_order(problem: str, remedy: str) -> UsageError:
-    return UsageError(problem, where="--class-order", remedy=remedy)
+        text = str(asked).strip()
+        index = int(text) if text.isdecimal() and len(text) < 20 and not isinstance(asked, bool) else -1
+        c = by_name.get(asked, by_name.get(text, index)) if isinstance(asked, str) else index
+        if not 0 <= c < len(class_names):
+            near = get_close_matches(text[:100], class_names, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            remedy = f"{hint}give the classes' names, or indices from 0 to {len(class_names) - 1}"
+            raise UsageError(f"there is no class {asked!r}", where="--class-order", remedy=remedy)
+        found.append(c)
+    counts = np.bincount(found, minlength=len(class_names))
+    odd = int(counts.argmax() if counts.max() > 1 else counts.argmin())
+    if counts[odd] != 1:
+        problem = f"class {class_names[odd]!r} stands {counts[odd]} times in the class order"
+        raise UsageError(problem, where="--class-order", remedy="name every class once")
+    return np.array(found, dtype=np.int64)
 
 
 def few_shot(labels: IntArray, few: IntArray, names: Sequence[str], *, shots: int, seed: int) -> IntArray:
@@ -155,7 +114,7 @@ class Protocol:
 
     increment, init_cls: classes of each task, of the first task (see the function `task_sizes`).
     task_sizes: the classes of every task instead, one number a task.
-    seed, shuffle: what draws the order of classes, or of domains (see the functions `class_order` and `domain_order`).
+    seed, shuffle: what draws the order of classes, or of domains (see the function `class_order`).
     class_order: the classes in their order instead, by names or indices; see `given_order`.
     shots: few-shot tasks after the first: train rows kept of each of their classes, see `few_shot`; None: all.
     incremental: what a task brings: `classes`, or `domains` (one, with all its classes).
@@ -173,27 +132,30 @@ class Protocol:
     incremental: str = "classes"
 
     def __post_init__(self) -> None:
-        by_rule, chosen = (self.increment, self.init_cls) != (None, None), self.task_sizes is not None
+        sizes = (self.increment, self.init_cls) != (None, None), self.task_sizes is not None
         if self.incremental not in INCREMENTAL:
             problem, remedy = f"a task cannot bring {self.incremental!r}", f"choose one of {', '.join(INCREMENTAL)}"
-        elif self.incremental == "domains" and (by_rule or chosen):
-            problem, remedy = "each domain is a task, so there is no increment", "leave all sizes of tasks out"
-        elif self.incremental == "domains" and self.class_order is not None:
-            problem, remedy = "each domain is a task, with all its classes", "leave the class order out"
-        elif self.incremental == "classes" and by_rule and chosen:
-            problem, remedy = "task_sizes says how many classes each task has", "leave increment and init_cls out"
-        elif self.incremental == "classes" and self.increment is None and not chosen:
-            problem, remedy = "how many classes a task brings is not said", "give increment, or task_sizes"
+        elif self.incremental == "domains" and (any(sizes) or self.class_order is not None):
+            problem, remedy = (
+                "each domain is a task, with all its classes",
+                "leave sizes of tasks and a class order out",
+            )
+        elif self.incremental == "classes" and (all(sizes) or (self.increment is None and not sizes[1])):
+            problem, remedy = "how many classes a task brings is said twice or not", "give increment, or task_sizes"
         else:
             return
         raise UsageError(problem, where="incremental", remedy=remedy)
 
     def sizes_of(self, classes: int) -> list[int]:
         """Classes in each task of a class-incremental stream."""
-        if self.task_sizes is not None:
-            return given_sizes(self.task_sizes, classes)
-        assert self.increment is not None
-        return task_sizes(classes, self.increment, self.init_cls)
+        if self.task_sizes is None:
+            assert self.increment is not None
+            return task_sizes(classes, self.increment, self.init_cls)
+        sizes = [int(size) for size in self.task_sizes]
+        if min(sizes, default=0) < 1 or sum(sizes) != classes:
+            problem = f"the sizes of the {len(sizes)} tasks sum up to {sum(sizes)}, but there are {classes} classes"
+            raise UsageError(problem, where="--task-sizes", remedy=f"give one number a task, {classes} in all")
+        return sizes
 
     def order_of(self, class_names: Sequence[str]) -> IntArray:
         """The original class index learned at each position, [classes], of a class-incremental stream."""
@@ -227,7 +189,8 @@ def numbered(
         of = {s: np.empty(0, dtype=np.int64) if a.domains is None else a.domains for s, a in splits.items()}
         for split, arrays in splits.items():
             check_numbers(split, "domain", of[split], len(arrays.labels), len(domain_names))
-        tasks = domain_order(np.concatenate(list(of.values())), protocol.seed, shuffle=protocol.shuffle)
+        tasks = np.unique(np.concatenate(list(of.values())))
+        tasks = tasks[class_order(len(tasks), protocol.seed, shuffle=protocol.shuffle)]  # as a class order is drawn
         place, order = np.zeros(len(domain_names), dtype=np.int64), np.arange(C)
         place[tasks] = np.arange(len(tasks))
         keys = [place[of[split]] * C + arrays.labels for split, arrays in splits.items()]

@@ -68,7 +68,7 @@ def _in_two(x: FloatArray) -> tuple[NDArray[Any], str]:
 
 def chart(store: Any, by: str) -> Any:
     """The map as an Altair chart, coloured by `class`, `domain` or `split`; raises `UsageError` for another word."""
-    plots.altair()  # before the features are read
+    plots.needed("altair", "plot()")  # before the features are read
     if by not in ("class", "domain", "split"):
         raise UsageError(f"a map is not coloured by {by!r}", where="by", remedy="use class, domain or split")
     how, found = feature_map(store)
@@ -78,4 +78,4 @@ def chart(store: Any, by: str) -> Any:
         | {"domain": store.domain_names[int(domains[s][r])] if len(store.domain_names) > 1 else ""}
         for x, y, s, r in sorted(found, key=lambda point: int(labels[point.split][point.row]))
     ]
-    return plots.points(rows, f"map of the features: {how}", "x", "y", by, bare=True)
+    return plots.chart(rows, f"map of the features: {how}", "point", "x:Q", "y:Q", f"{by}:N")

@@ -131,26 +131,26 @@ def _blocks(features: FloatArray | StoredFeatures) -> Iterator[FloatArray]:
 
 def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
     largest, first, equal, every = 0.0, None, True, max(1, len(train.features) // SAMPLED)
-    last = train.last
-    sampled, start = [np.empty((0, store.dim - last), dtype=store.dtype)], 0
-    for block in _blocks(train.features):
-        clean = block[:, 0, last:]
-        first = clean[:1] if first is None else first
-        largest = float(np.maximum(largest, np.abs(block).max()))
-        equal = equal and bool((clean == first).all())
-        sampled.append(clean[-start % every :: every])
-        start += len(block)
-    for block in _blocks(test.features):
-        largest = float(np.maximum(largest, np.abs(block).max()))
-    if not np.isfinite(largest):
+    sampled, start = [np.empty((0, store.dim - train.last), dtype=store.dtype)], 0
+    for arrays in (train, test):
+        for block in _blocks(arrays.features):
+            largest = float(np.maximum(largest, np.abs(block).max()))
+            if arrays is train:
+                clean = block[:, 0, train.last :]
+                first = clean[:1] if first is None else first
+                equal = equal and bool((clean == first).all())
+                sampled.append(clean[-start % every :: every])
+                start += len(block)
+    if not largest <= LARGEST:  # NaN is not, either
+        finite = np.isfinite(largest)
         raise StoreError(
-            "some features are NaN or infinite", where=store.path, remedy=f"see which: tosca cache verify {store.path}"
-        )
-    if largest > LARGEST:
-        raise StoreError(
-            f"features reach {largest:.3g}, so that their products overflow",
+            f"features reach {largest:.3g}, so that their products overflow"
+            if finite
+            else "some features are NaN or infinite",
             where=store.path,
-            remedy=f"scale them below {LARGEST:.0e} (a factor for all changes no accuracy) and import them again",
+            remedy=f"scale them below {LARGEST:.0e} (a factor for all changes no accuracy) and import them again"
+            if finite
+            else f"see which: tosca cache verify {store.path}",
         )
     if len(store.class_names) == 1:
         warnings.warn("the store has one class: every answer is right, whatever is learned", ToscaWarning, stacklevel=3)

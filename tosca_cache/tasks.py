@@ -17,26 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.class_order import (
-    IntArray,
-    Protocol,
-    class_order,
-    domain_order,
-    few_shot,
-    given_order,
-    numbered,
-    task_sizes,
-)
+from tosca_cache.class_order import IntArray, Protocol, class_order, few_shot, numbered, task_sizes
+from tosca_cache.config.checks import accept, one_of
 from tosca_cache.errors import UsageError
 from tosca_cache.shown import Shown, table_html
-from tosca_cache.splits import (
-    Arrays,
-    FloatArray,
-    StoredFeatures,
-    check_first_task,
-    load_splits,
-    memory_for_features,
-)
+from tosca_cache.splits import Arrays, FloatArray, StoredFeatures, check_first_task, load_splits, memory_for_features
 
 if TYPE_CHECKING:
     from tosca_cache.store import Store
@@ -50,9 +35,7 @@ __all__ = [
     "Task",
     "TaskStream",
     "class_order",
-    "domain_order",
     "few_shot",
-    "given_order",
     "load_splits",
     "memory_for_features",
     "task_sizes",
@@ -147,10 +130,7 @@ class TaskStream(Shown):
 
     def seen_by(self, pieces: str) -> TaskStream:
         """The same stream with the pieces of a feature that a learner uses (`Learner.pieces`): `last` or `all`."""
-        if pieces not in PIECES:
-            raise UsageError(
-                f"there are no pieces {pieces!r}"[:200], where="pieces", remedy=f"use {' or '.join(PIECES)}"
-            )
+        accept(one_of(PIECES), "pieces", pieces, "pieces")
         seen = copy.copy(self)
         seen.pieces = pieces
         return seen
@@ -224,15 +204,9 @@ class TaskStream(Shown):
             labels: `names`; `original`: the indices of the store's labels; or `positions`: places in the class order,
                 as `class_names` and `order` have them (where tasks are domains the same as `original`).
         """
-        if labels not in LABELS:
-            raise UsageError(
-                f"predictions cannot come as {labels!r}", where="labels", remedy=f"choose one of {', '.join(LABELS)}"
-            )
-        return reported if labels == "positions" else (self.order if labels == "original" else self._names)[reported]
-
-    @property
-    def _names(self) -> NDArray[Any]:
-        return np.array(self.class_names, dtype=object)
+        accept(one_of(LABELS), "labels", labels, "labels")
+        names = np.array(self.class_names, dtype=object)
+        return reported if labels == "positions" else (self.order if labels == "original" else names)[reported]
 
     def train_counts(self) -> IntArray:
         """Train rows of each task, [T]."""

@@ -17,6 +17,7 @@ from tosca_cache.text import UNSAFE, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def echo(text: str = "", *, err: bool = False, nl: bool = True, label: str = "", color: str | None = None) -> None:
@@ -54,8 +55,8 @@ def make_console(*, stderr: bool = False, **options: Any) -> Console:
     return kind(stderr=stderr, markup=False, highlight=False, emoji=False, **options)
 
 
-def print_rows(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose first column has names to be copied: it is as wide as it needs, so that they are cut nowhere."""
+def print_rows(console: Console, title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of texts, in whose first column are names to be copied: it is printed whole."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -63,6 +64,11 @@ def print_rows(console: Console, title: str, columns: Sequence[str], rows: Seque
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*row)
+    print_whole(console, table)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Prints a table as wide as it needs, so that nothing is cut, however narrow the console is."""
     needed = console.measure(table, options=console.options.update(max_width=100_000)).maximum
     width = max(needed, console.width)
     make_console(file=console.file, width=width, force_terminal=console.is_terminal).print(table)

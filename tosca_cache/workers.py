@@ -4,15 +4,11 @@
         for result in workers.run(function, [(first, job), (second, job)]):   # as they come, in no order
             ...
 
-What a job must be:
-
 - `function` lies at the top of a module that the workers can import; arguments and results are plain data (they are
-  pickled on the way, which is transport and not storage). The workers rebuild everything else for themselves.
-- A result says which job it is of, because results come in no order. A job may be run again although it had finished:
-  results that were on their way when a worker died are lost with it. So jobs must be safe to repeat.
+  pickled on the way, which is transport and not storage), and a result says which job it is of.
 - What a job raises is raised by `run`, which then yields nothing more. If a worker dies (killed, out of memory), `run`
-  raises `WorkerDied`, and may be called again, within the same `with`, with the jobs that gave no result. Dask itself
-  first gives the job of a dead worker to another one, a few times.
+  raises `WorkerDied`, and may be called again, within the same `with`, with the jobs that gave no result: jobs must be safe
+  to repeat. Dask itself first gives the job of a dead worker to another one, a few times.
 - At most `n_jobs` jobs are under way at a time, and `jobs` may be a generator: it is read as workers become free.
 - Leaving early (an error, Ctrl-C, kill -9, closing the iterator) ends the processes that were started here, in the middle
   of their jobs. A cluster is left alone, and finishes the jobs that it has begun.
@@ -68,25 +64,25 @@ def check_request(backend: str, n_jobs: int | None, scheduler: str | None) -> No
     """Raises `UsageError` for a backend that does not exist, for a scheduler that loky has no use for or others lack, and
     for no jobs or more than `JOBS_A_CORE` a core of this machine, if they are to run here.
     """
-    if backend not in BACKENDS:
-        raise UsageError(
-            f"there is no backend {backend!r}", where="--backend", remedy=f"use one of {', '.join(BACKENDS)}"
-        )
-    if n_jobs is not None and n_jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {n_jobs}", where="--jobs", remedy="give for example --jobs 2")
-    most = JOBS_A_CORE * cores()
-    if n_jobs is not None and n_jobs > most and backend == "loky":
-        raise UsageError(
-            f"--jobs {n_jobs} would start {n_jobs} processes on this machine, which has {cores()} cores",
-            where="--jobs",
-            remedy=f"give at most {most}; more than one a core (--jobs {cores()}) rarely gain anything",
-        )
-    if (scheduler is None) != (backend == "loky"):
-        what = "processes on this machine, without a scheduler" if scheduler else "jobs on a running cluster"
-        remedy = (
-            "add --backend dask or --backend ray, or leave --scheduler out" if scheduler else "add --scheduler ADDRESS"
-        )
-        raise UsageError(f"{backend} runs {what}", where="--scheduler", remedy=remedy)
+    most, jobs = JOBS_A_CORE * cores(), 1 if n_jobs is None else n_jobs
+    for wrong, problem, where, remedy in (
+        (backend not in BACKENDS, f"there is no backend {backend!r}", "--backend", f"use one of {', '.join(BACKENDS)}"),
+        (jobs < 1, f"--jobs must be at least 1, not {jobs}", "--jobs", "give for example --jobs 2"),
+        (
+            backend == "loky" and jobs > most,
+            f"--jobs {jobs} would start {jobs} processes on this machine, which has {cores()} cores",
+            "--jobs",
+            f"give at most {most}; more than one a core (--jobs {cores()}) rarely gain anything",
+        ),
+        (
+            (scheduler is None) != (backend == "loky"),
+            "loky runs on this machine, dask and ray on a running cluster",
+            "--scheduler",
+            "add --backend dask or --backend ray, or leave --scheduler out" if scheduler else "add --scheduler ADDRESS",
+        ),
+    ):
+        if wrong:
+            raise UsageError(problem, where=where, remedy=remedy)
 
 
 class Workers:

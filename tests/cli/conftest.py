@@ -1,11 +1,11 @@
 """Plugins of a user, and what extraction is tried on: digits and a folder of images, through a tiny model of timm."""
 
 import sys
+from functools import partial
 
-import numpy as np
 import pytest
 from commands import tosca
-from PIL import Image
+from photos import make_splits
 from trees import tree
 
 from tosca_cache.learners import LEARNERS
@@ -34,18 +34,7 @@ def undisturbed(made_once, tiny_digits):
 @pytest.fixture(scope="session")
 def make_folder():
     """Makes DATASET/SPLIT/CLASS of 3 different images of two classes in each split: (path) -> path."""
-
-    def make(path):
-        random = np.random.default_rng(0)
-        for split in ("train", "test"):
-            for name in ("a", "b"):
-                (path / split / name).mkdir(parents=True)
-                for number in range(3):
-                    pixels = random.integers(0, 256, (20, 24, 3), dtype=np.uint8)
-                    Image.fromarray(pixels).save(path / split / name / f"{number}.png")
-        return path
-
-    return make
+    return partial(make_splits, count=3)
 
 
 @pytest.fixture

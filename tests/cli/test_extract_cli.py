@@ -134,7 +134,7 @@ def test_datasets_are_listed_and_defaults_go_with_them(tmp_path):
     words = " ".join(tosca("datasets", "--data-root", tmp_path, columns=200).stdout.split())
     assert "│ digits │ 10 │ 1258 │ 539 │ embedded │ in this package │" in words and "tosca fetch" in words
     assert f"│ vtab │ 50 │ 1796 │ 8619 │ missing │ {tmp_path / 'vtab-cil' / 'vtab'} │" in words
-    for name in ("cifar100", "cub", "imageneta", "imagenetr", "omnibenchmark", "objectnet", "imagenette", "food101"):
+    for name in ("cifar100", "cub", "imageneta", "imagenetr", "omnibenchmark", "objectnet", "imagenette"):
         assert f"│ {name} │" in words
     large, own = "vit_base_patch16_224_in21k", str(tmp_path)
     assert {default_backbone(name) for name in ("digits", "digits-domains", "glyphs")} == {"vit_nano"}
@@ -145,19 +145,24 @@ def test_datasets_are_listed_and_defaults_go_with_them(tmp_path):
         ("cub", "vit_small_patch14_dinov2"),
         ("digits", "vit_nano"),
         (own, large),
-        ("food101", large),
+        ("imagenette", large),
     ):
         assert default_normalisation(dataset, backbone) == "timm"
-    assert default_normalisation("food101", large) == "timm", "no benchmark of the field"
+    assert default_normalisation("imagenette", large) == "timm", "no benchmark of the field"
 
 
 @pytest.mark.campaign
 def test_killed_again_and_again_the_store_is_the_same(tiny_digits, undisturbed, tmp_path):
-    """kill -9 of a real process: when it has published more than the one before, and then at any moment."""
+    """kill -9 of a real process: when it has published more than the one before, and then at any moment.
+
+    While it lives its store is its own, which another command says.
+    """
     moments, done = random.Random(1), 0
     for shards in (1, 2):
         command = Command(*tiny_digits, "--root", tmp_path, before=after_shards(shards))
         command.wait_until(lambda before=done: done_rows(tmp_path) > before)
+        refused = tosca(*tiny_digits, "--root", tmp_path, code=1).stderr
+        assert f"process {command.pid} on" in refused and "since" in refused
         assert command.kill() == -signal.SIGKILL
         done = done_rows(tmp_path)
     for _ in range(times(1, 20)):

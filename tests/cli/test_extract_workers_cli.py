@@ -14,7 +14,7 @@ from trees import tree
 
 from tosca_cache.processes import MEMORY
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.locks import registry_lock, writers
+from tosca_cache.store.locks import Part, StoreBusy, exclusive
 from tosca_cache.workers import Workers
 
 LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
@@ -95,6 +95,12 @@ def wait_for(condition, seconds=500):
         time.sleep(0.05)
 
 
+def refused(store, part=None):
+    with pytest.raises(StoreBusy) as busy, exclusive(store, part):
+        pass
+    return str(busy.value)
+
+
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="looks at processes and named semaphores as Linux has them")
 @pytest.mark.parametrize("whom", ["the command alone", pytest.param("all its processes", marks=pytest.mark.long)])
 def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, tmp_path, whom):
@@ -110,16 +116,18 @@ def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, und
     workers = [int(path.name) for path in held.iterdir()]
     partial = next(path for path in root.iterdir() if path.name.endswith(".partial"))
     store = partial.with_name(partial.name.removesuffix(".partial"))
-    with registry_lock(store):
-        assert {who.split()[1] for part, who in writers(store) if part.index} == {str(pid) for pid in workers}
+    count = int(re.search(rf"([0-9]+) parts of this store: process {command.pid} on", refused(store))[1])
+    assert re.search(r"part 1/. of this store: process ([0-9]+) on", refused(store, Part(count, 1)))[1] in map(
+        str, workers
+    )
     if whom == "the command alone":
         command.kill()
     else:
         os.killpg(command.pid, signal.SIGKILL)
     command.wait()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
-    with registry_lock(store):
-        assert writers(store) == [], "every part is free"
+    with exclusive(store):  # every part is free
+        pass
     with warm_loky():
         result = run(tiny_digits, root, "--jobs", "2")
     assert result.exit_code == 0, result.output

@@ -2,9 +2,7 @@
 
 import os
 import resource
-import signal
 from functools import partial
-from pathlib import Path
 
 import pytest
 import typer
@@ -21,7 +19,6 @@ SETTINGS = set(KEYS) - {"dataset", "backbone", "router", "class_order"}
 PATHS = write_cli_docs.commands(typer.main.get_command(app))
 LONG = "n" * 4400
 TRAINING = ("train", "compare", "sweep")
-LAUNCHER = str(Path(__file__).parents[2] / "cli.py")
 
 
 def command_at(path):
@@ -80,16 +77,6 @@ def test_far_too_large_numbers_give_one_message(shapes_place, options):
 # What was found by trying: each kind once.
 
 
-@pytest.fixture
-def bounded():
-    """Nothing waits for ever."""
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.alarm(900)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize(
     ("words", "suffix"),
     [
@@ -104,7 +91,7 @@ def bounded():
     ],
     ids=lambda found: found if isinstance(found, str) else " ".join(found),
 )
-def test_a_file_that_is_none_is_not_waited_for(shapes_place, bounded, words, suffix):
+def test_a_file_that_is_none_is_not_waited_for(shapes_place, words, suffix):
     os.mkfifo(shapes_place / f"pipe{suffix}")
     (shapes_place / f"folder{suffix}").mkdir()
     (shapes_place / f"deep{suffix}").write_text("x = " + "[" * 5000 + "]" * 5000)

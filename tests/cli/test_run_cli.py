@@ -1,6 +1,5 @@
 """`tosca run`: from an address to a page; a plan that does nothing; what is finished is skipped."""
 
-import hashlib
 import json
 
 import pytest
@@ -33,19 +32,19 @@ def test_from_an_address_to_a_page_and_again(run):
     assert all(f": tosca {step} " in shown for step in ("fetch", "extract", "sweep", "train", "compare"))
     assert list(run.root.iterdir()) == [] and run.server.requests == []
     shown = run("--compare").output
-    assert "nobody states a checksum" in shown and hashlib.sha256(BIRDS).hexdigest() in shown
+    assert "nobody states a checksum" in shown
     (made,) = list_runs(run.root / "runs")
     metrics = json.loads((made / "metrics.json").read_text())
     assert metrics["dataset"] == "birds" and metrics["task_sizes"] == [2, 2]
     assert (run.root / "runs" / "birds-run.html").is_file()
-    assert "tosca,simplecil,slda,ranpac,pool, 1 seed each: 5 cells; about" in shown
+    assert "5 cells, 0 of them finished; about" in shown
     asked = len(run.server.requests)
     again = run("--compare").output
     assert "all 5 cells are finished" in again
     assert again.count("here already") == 2 and f"made already: {made}" in again
     assert list_runs(run.root / "runs") == [made] and len(run.server.requests) == asked
     planned = run("--plan", "--seed", "7").output
-    assert "1 seed, about" in planned
+    assert "tosca, seeds 7, about" in planned
     run.server.status = 404
     failed = run("--data-root", run.root / "other", code=1)
     assert "404" in failed.output and "step 2" not in failed.output

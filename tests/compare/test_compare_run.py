@@ -104,15 +104,3 @@ def test_what_fails_side_by_side_is_tried_alone(store, tmp_path):
     assert all("seed 2 never works" in text for text in (to_markdown(written), to_latex(written)))
     (line,) = comparison(tosca.compare(store, ["half"], seeds=[2], **QUICK)).lines
     assert [entry.text for entry in line.entries] == ["-"] * 7 and line.name == "half [1]", "a line without numbers"
-
-
-def test_text_that_means_something_in_latex_and_markdown_is_escaped(store):
-    table = tosca.compare(store, ["simplecil"], seeds=[1], **QUICK)
-    table["rows"][0] |= {"failed": {"2": r"50% of x_1 & y^2 | $z# {~} \n" + "\n\n\x1b[31m"}, "method": "=a*b"}
-    table["dataset"] = "a_b"
-    written = comparison(table)
-    latex, markdown = to_latex(written), to_markdown(written)
-    assert r"50\% of x\_1 \& y\textasciicircum{}2 \textbar{} \$z\# \{\textasciitilde{}\} \textbackslash{}n" in latex
-    assert r"50% of x\_1 \& y^2 \| \$z\# {\~} \\n \\u001b\[31m" in markdown
-    assert r"\caption{a\_b:" in latex and r"**a\_b:" in markdown and "\n=a{*}b {[}1{]} &" in latex
-    assert "\x1b" not in latex + markdown

@@ -97,12 +97,9 @@ def test_a_fraction_is_stratified_repeatable_and_of_each_class_alone(tmp_path):
 @pytest.mark.parametrize(
     ("files", "folders", "message"),
     [
-        (splits_of("a/1.png"), ["train/empty", "test/empty"], "1 class without images: 'empty'"),
-        ([*splits_of("a/1.png"), "test/b/1.png"], [], "1 class only in test: 'b'"),
-        ([*splits_of("a/1.png"), "train/b/1.png", "train/c/1.png"], [], "2 classes only in train: 'b', 'c'"),
-        ([*splits_of("a/1.png"), "a/1.png"], [], "mixes layouts"),
-        ([*splits_of("a/1.png"), "photo/train/a/1.png"], [], "mixes layouts"),
-        (["photo/train/a/1.png", "photo/test/a/1.png", "a/1.png"], [], "mixes layouts"),
+        (splits_of("a/1.png"), ["train/empty", "test/empty"], "classes without images: 'empty'"),
+        ([*splits_of("a/1.png"), "test/b/1.png"], [], "classes only in test: 'b'"),
+        ([*splits_of("a/1.png"), "train/b/1.png", "train/c/1.png"], [], "classes only in train: 'b', 'c'"),
         (["photo/train/a/1.png"], [], "a folder of classes is missing"),
         (["train/a/1.png"], [], "a folder of classes is missing"),
         ([], ["train/a", "test/a"], "no images found"),
@@ -216,7 +213,7 @@ def test_what_is_no_class_and_no_image_is_ignored_or_counted(folder):
         shutil.rmtree(folder / split / "b")
         (folder / split / "b").mkdir()
         (folder / split / "b" / "1.heic").write_bytes(b"no image")
-    with pytest.raises(DatasetError, match=r"1 class without images: 'b' \(left out: .*\.heic files: 3 "):
+    with pytest.raises(DatasetError, match=r"classes without images: 'b' \(left out: .*\.heic files: 3 "):
         load_dataset(str(folder))
     shutil.rmtree(folder / "train" / "a")
     with pytest.raises(DatasetError, match=r"no images found.*\.heic files: 1"):

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, more_suffixes, parse_background
-from tosca_cache.datasets.images import open_rgb, to_rgb
+from tosca_cache.datasets.decoding import (
+    IMAGE_SUFFIXES,
+    PUBLISHED,
+    Decoding,
+    more_suffixes,
+    open_rgb,
+    parse_background,
+    to_rgb,
+)
 from tosca_cache.errors import ImageError, UsageError
 
 OWN = Decoding()
@@ -241,7 +248,7 @@ def test_limits_are_of_the_header_alone(tmp_path, monkeypatch):
     def out_of_memory(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr("tosca_cache.datasets.images.to_rgb", out_of_memory)
+    monkeypatch.setattr("tosca_cache.datasets.decoding.to_rgb", out_of_memory)
     with pytest.raises(Exception, match="memory is not enough") as raised:
         open_rgb(path)
     assert not isinstance(raised.value, ImageError)  # which --on-error skip would leave out

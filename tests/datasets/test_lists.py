@@ -6,7 +6,7 @@ from photos import make_image, make_splits
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.lists import MAX_BYTES
-from tosca_cache.errors import DatasetError, UsageError
+from tosca_cache.errors import DatasetError
 
 
 @pytest.fixture
@@ -77,10 +77,6 @@ def test_a_fraction_is_what_it_is_for_folders_and_of_each_class_in_each_domain(f
     lines = [f"a/{number}.png,a,{'x' if number < 4 else 'y'}" for number in range(6)]
     dataset = load_dataset(write(tmp_path / "flat", "path,label,domain", *lines), test_fraction=0.5)
     assert np.bincount(dataset.splits["test"].domains).tolist() == [2, 1]
-    with pytest.raises(UsageError, match="no test split of their own"):
-        load_dataset(write(folder, "path,label", "train/a/0.png,a"))
-    with pytest.raises(UsageError, match="leave --test-fraction out"):
-        load_dataset(write(folder, HEAD, *all_of(folder)), test_fraction=0.2)
     path = write(folder, "path,label", "train/a/0.png,a", "train/a/1.png,a", "train/b/0.png,b")
     with pytest.raises(DatasetError, match="class 'b' has one image") as raised:
         load_dataset(path, test_fraction=0.5)
@@ -123,7 +119,7 @@ def test_what_is_wrong_with_a_line(folder, lines, line, message):
 def test_what_is_wrong_with_a_list(folder):
     lines = [f"{line},{'x' if '/0' in line else 'y'}" for line in all_of(folder) if "test/b/1" not in line]
     path = write(folder, f"{HEAD},domain", *lines)
-    with pytest.raises(DatasetError, match="1 class of domain 'y' only in train: 'b'") as raised:
+    with pytest.raises(DatasetError, match="classes of domain 'y' only in train: 'b'") as raised:
         load_dataset(path)
     assert raised.value.where == f"{path}:{2 + lines.index('train/b/1.png,b,train,y')}"
     for content, message in (

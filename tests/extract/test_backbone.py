@@ -104,7 +104,7 @@ def test_code_in_a_checkpoint_is_refused(tmp_path):
 
     torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Trap()))
-    for name, problem in (("trap", r"Python objects \(posix.system\)"), ("plain", "a Python pickle")):
+    for name, problem in (("trap", r"Python objects \(posix.system\)"), ("plain", "Python objects")):
         with pytest.raises(BackboneError, match=f"{problem}.*could run.* code") as raised:
             load_backbone(TINY, weights=tmp_path / f"{name}.pth")
         assert "model.state_dict()" in raised.value.remedy and "\n" not in raised.value.problem
@@ -119,13 +119,12 @@ def test_weights_files_that_do_not_fit_or_cannot_be_read(tiny_weights, tmp_path)
         ("more.safetensors", state | {"extra": torch.zeros(1)}, "extra is unknown"),
         ("shape.safetensors", state | {"norm.bias": torch.zeros(3)}, r"norm.bias is \[3\], not \[64\]"),
         ("absent.safetensors", None, "weights file"),
-        ("empty.pth", b"", "weights file"),
         ("weights.onnx", b"", "weights file"),
     ]
     for suffix in (".pth", ".safetensors"):
-        cases += [(f"cut{suffix}", head, "weights file"), (f"lfs{suffix}", lfs, "this weights file is .*Git LFS")]
-        cases += [(f"log{suffix}", b"epoch 1, loss 2\n" * 20, "this weights file is .*of another kind")]
-        cases += [(f"page{suffix}", b"<!DOCTYPE html>", "this weights file is .*page of the web")]
+        cases += [
+            (f"other{suffix}", text, "this weights file is damaged") for text in (b"", head, lfs, b"epoch 1\n" * 20)
+        ]
     for name, content, said in cases:
         if isinstance(content, dict):
             save_file(content, tmp_path / name)

@@ -16,6 +16,7 @@ from tosca_cache.errors import DatasetError, ImageError
 from tosca_cache.extract.compare import recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions, store_spec
 from tosca_cache.extract.recompute import extraction_again
+from tosca_cache.extract.reuse import SourceStore
 from tosca_cache.store import find_store, store_path
 
 OPTIONS = ExtractOptions(views=1, batch_size=8, workers=2)
@@ -63,7 +64,7 @@ def test_whatever_changes_features_changes_the_fingerprint(folder, tiny, tmp_pat
 def recomputed(store, weights):
     """The dataset that is found again, and all of the store computed from it."""
     again = extraction_again(store, {"weights": weights})
-    found = recompute_sample(again.dataset, again.backbone, store, 10**6, 1993)
+    found = recompute_sample(again.dataset, again.backbone, SourceStore.matched(store, again.dataset), 10**6, 1993)
     assert len(found) == store.rows("train") + store.rows("test") and not any(one.problem for one in found)
     return again.dataset
 
@@ -75,13 +76,7 @@ def test_a_store_is_computed_again_as_it_was_made(folder, tiny, tiny_weights, tm
 
 
 def test_what_it_was_made_from_is_found_again(folder, tiny, tiny_weights, tmp_path):
-    """A list, a folder that is called like an embedded dataset, and one whose duplicates were dropped."""
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
-    lines = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]}" for path in files]
-    (folder / "list.csv").write_text("\n".join(["path,label,split", *lines]))
-    store = quietly(load_dataset(str(folder / "list.csv")), tiny, tmp_path / "cache", OPTIONS)
-    assert store.path.name.startswith("list.csv--")
-    recomputed(store, tiny_weights)
+    """A folder that is called like an embedded dataset, and one whose duplicates were dropped."""
     shutil.copy(folder / "train/class 0/001.png", folder / "test/class 0/002.png")
     dataset = without_duplicates(load_dataset(str(folder.rename(tmp_path / "digits"))), "drop")
     store = quietly(dataset, tiny, tmp_path / "cache", OPTIONS, duplicates="drop")

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from extract.conftest import breaking, quietly, shards_of
@@ -12,8 +11,8 @@ from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import StoreError
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.parts import extract_part
 from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.extract.request import extract_part
 from tosca_cache.store import Part, list_stores
 
 OPTIONS = ExtractOptions(views=2, store_dtype="float32", batch_size=6, workers=1)
@@ -68,8 +67,6 @@ def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(alone, sh
 
 def test_parts_of_other_numerics_are_refused_by_field(alone, shapes, tiny, tmp_path, monkeypatch):
     make(Extraction(shapes, tiny, tmp_path, OPTIONS), "1/2")
-    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 6, now 12"):
-        make(Extraction(shapes, tiny, tmp_path, replace(OPTIONS, batch_size=12)), "2/2")
     parts = Extraction(shapes, tiny, tmp_path, replace(OPTIONS, batch_size=None))  # keeps the recorded one
     with monkeypatch.context() as patch:
         patch.setattr("torch.__version__", "1.0")
@@ -79,26 +76,3 @@ def test_parts_of_other_numerics_are_refused_by_field(alone, shapes, tiny, tmp_p
     make(parts, "2/2")
     monkeypatch.setattr("torch.__version__", "1.0")  # a login node may have another than the nodes that computed
     assert tree(parts.run(show_progress=False).path) == alone
-
-
-def test_nobody_writes_while_parts_are_written(shapes, tiny, tmp_path):
-    parts = Extraction(shapes, tiny, tmp_path, OPTIONS)
-    with parts.open_writer(Part.parse("2/3")):
-        for refused in (
-            lambda: parts.run(show_progress=False),
-            lambda: make(parts, "2/3"),
-            lambda: make(parts, "1/4"),
-        ):
-            with pytest.raises(StoreError, match="part 2/3"):
-                refused()
-
-
-def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
-    Path(shapes.root, "train/class 1/002.png").write_bytes(b"")
-    options = replace(OPTIONS, on_error="skip")
-    alone = quietly(shapes, tiny, tmp_path / "alone", options)
-    parts = Extraction(shapes, tiny, tmp_path / "parts", options)
-    make(parts, "2/2", "1/2")
-    joined = parts.run(show_progress=False)
-    assert tree(joined.path) == tree(alone.path)
-    assert [row.path for row in joined.manifest.skipped["train"]] == ["train/class 1/002.png"]

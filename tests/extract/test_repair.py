@@ -17,6 +17,7 @@ from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.recompute import extraction_again, repair_store
+from tosca_cache.extract.reuse import SourceStore
 from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store
 
@@ -56,7 +57,8 @@ def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, tmp
 
 
 def recheck(extraction, store, count, seed):
-    return recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
+    source = SourceStore.matched(store, extraction.dataset)
+    return recompute_sample(extraction.dataset, extraction.backbone, source, count, seed)
 
 
 def test_what_is_chosen_agrees_and_what_differs_is_found(store, sources, shapes, monkeypatch):
@@ -86,10 +88,11 @@ def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_pa
     save_file(state, tmp_path / "other.safetensors")
     with pytest.raises(FingerprintMismatch, match=r"backbone.weights_digest: the store has(.|\n)*--weights"):
         extraction_again(store, sources | {"weights": tmp_path / "other.safetensors"})
-    renamed = sources | {"dataset": str(Path(shapes.root).rename(tmp_path / "renamed"))}
+    (tmp_path / "moved").mkdir()
+    moved = sources | {"dataset": str(Path(shapes.root).rename(tmp_path / "moved" / "shapes"))}
     with pytest.raises(DatasetError):
         extraction_again(store, sources)
-    assert extraction_again(store, renamed).dataset.name == "shapes"
+    assert extraction_again(store, moved).dataset.name == "shapes"
 
 
 @pytest.mark.parametrize(

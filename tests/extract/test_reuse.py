@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import tosca
 from extract.conftest import breaking, quietly, shards_of
 from photos import make_image
 from PIL import Image
@@ -19,8 +18,8 @@ from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError, ToscaWarning
 from tosca_cache.extract.compare import deviations
 from tosca_cache.extract.fingerprint import ExtractOptions
-from tosca_cache.extract.parts import extract_part
 from tosca_cache.extract.pipeline import Extraction
+from tosca_cache.extract.request import extract_part
 from tosca_cache.store import Part, list_stores
 from tosca_cache.store.layout import object_key
 
@@ -43,7 +42,7 @@ def made(shapes_folder, tiny, tmp_path_factory):
     """Stores of the pictures: with 2 views, and what is to come out, 5 views and 1 of test; never written to."""
     with shards_of(5):
         dataset, root = load_dataset(str(shapes_folder)), tmp_path_factory.mktemp("made")
-        return [make(dataset, tiny, root, replace(options, reuse=False)) for options in (FEW, OPTIONS)]
+        return [make(dataset, tiny, root / str(options.views), options) for options in (FEW, OPTIONS)]
 
 
 @pytest.fixture
@@ -140,28 +139,28 @@ def test_new_classes_shift_the_labels_and_old_ones_go(old, tiny, tmp_path):
     assert_same(grown, make(load_dataset(old.root), tiny, tmp_path / "scratch"))
 
 
-def test_of_several_the_one_that_gives_the_most_and_of_another_seed_the_clean_view(old, tiny, made, cache):
-    make(old, tiny, cache, replace(OPTIONS, views=1, reuse=False))
+def test_of_several_the_one_that_gives_the_most(old, tiny, made, cache):
+    make(old, tiny, cache, replace(OPTIONS, views=1))
     grown = make(old, tiny, cache)
     assert grown.manifest.plan.numerics["reused"] == [made[0].spec.digest()]
     assert reused(make(old, tiny, cache, replace(OPTIONS, views=6))) == [(24, 15 * 6 + 9 * 2)]
     assert_same(grown, made[1])
-    other = make(old, tiny, cache, replace(OPTIONS, seed=7))
-    assert reused(other) == [(24, 24)]
-    assert_same(other, make(old, tiny, cache.with_name("scratch"), replace(OPTIONS, seed=7)))
 
 
-def test_another_backbone_transform_precision_dtype_or_device_gives_nothing(old, tiny, made, tmp_path, monkeypatch):
-    one, root = replace(FEW, views=0, reuse=False), tmp_path / "others"
+def test_another_backbone_transform_precision_dtype_seed_or_device_gives_nothing(
+    old, tiny, made, tmp_path, monkeypatch
+):
+    one, root = replace(FEW, views=0), tmp_path / "others"
     make(old, replace(tiny, weights_digest="0" * 64), root, one)
     make(old, replace(tiny, precision="bf16"), root, one)
     make(old, tiny, root, replace(one, store_dtype="float16"))
     make(old, tiny, root, replace(one, normalise=False))
+    make(old, tiny, root, replace(one, seed=7))
     with monkeypatch.context() as patch:
         facts = {"batch_size": 8, "torch": "2", "device": "NVIDIA H200"}
         patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: dict(facts))
         make(old, tiny, root, one)
-    assert len(list_stores(root)) == 5 and source_of(old, tiny, root) is None
+    assert len(list_stores(root)) == 6 and source_of(old, tiny, root) is None
     make(old, tiny, tmp_path / "batch", replace(FEW, batch_size=24))  # changes the last bits only, and is no hindrance
     grown = make(old, tiny, tmp_path / "batch")
     assert reused(grown) == [ALL_OF_FEW]
@@ -208,9 +207,9 @@ def test_a_damaged_source_is_said_with_what_to_do(old, tiny, made, cache, array)
     data = bytearray(file.read_bytes())
     data[len(data) // 4] ^= 1
     file.unlink() if array == "gone" else file.write_bytes(data)
-    with pytest.raises(StoreError, match="to take features from is damaged") as said:
+    with pytest.raises(StoreError, match="damaged") as said:
         make(old, tiny, cache)
-    assert f"{name} --repair" in said.value.remedy and "--no-reuse" in said.value.remedy
+    assert f"{name} --repair" in said.value.remedy and "remove it" in said.value.remedy
     shutil.rmtree(cache / name)
     shutil.copytree(made[0].path, cache / name)
     assert reused(make(old, tiny, cache)) == [ALL_OF_FEW], "mended, the same command goes on"
@@ -242,35 +241,11 @@ def test_gone_on_with_the_end_is_the_same_alone_or_in_parts(old, tiny, cache, tm
         assert store.provenance["reused"] == whole.provenance["reused"]
 
 
-def test_the_source_goes_before_all_is_taken_or_another_is_wanted(old, tiny, made, cache, capsys):
+def test_the_source_goes_before_all_is_taken(old, tiny, made, cache, capsys):
     (source,), state = list_stores(cache), interrupted(old, tiny, cache)
-    with pytest.raises(StoreError, match=r"numerics.reused: begun with .*, now"):
-        make(old, tiny, cache, replace(OPTIONS, reuse=False))
     shutil.rmtree(source.path)
     grown = Extraction(old, tiny, cache, OPTIONS).run()
     assert f"the store {source.spec.digest()[:10]}, from which some were taken" in capsys.readouterr().err
     assert_same(grown, made[1])
     taken = {"store": source.spec.digest(), "rows": state.done_rows, "views": state.done_rows * 3}
     assert grown.provenance["reused"] == [taken]
-    shutil.rmtree(grown.path)
-    later = make(old, tiny, cache, replace(OPTIONS, views=4))
-    interrupted(old, tiny, cache)
-    grown = make(old, tiny, cache, replace(OPTIONS, restart=True, reuse=False))
-    assert tree(grown.path) == tree(made[1].path) and not reused(grown) and later.path.exists()
-
-
-def test_on_the_command_line_a_store_grows_and_is_trained_on(old, tiny_weights, tmp_path):
-    model = ("--backbone", "test_vit", "--weights", tiny_weights, "--img-size", 32, "--precision", "fp32")
-
-    def extracted(*words):
-        output = tosca("extract", "--dataset", old.root, *model, "--root", tmp_path / "cache", *words, code=0).output
-        return output, Path(output.splitlines()[-1].removeprefix("store: "))
-
-    (_, first), (said, second) = extracted("--views", 1), extracted("--views", 3, "--no-reuse")
-    assert "taken from" not in said
-    shutil.rmtree(second)
-    for split in ("train", "test"):
-        draw(Path(old.root, split, "class 3", "0.png"))
-    said, grown = extracted("--views", 1, "--test-views", 1)
-    assert f"taken from {first.name}: 39 views; left to compute: 13 views" in said
-    tosca("train", "--store", grown, "--runs", tmp_path / "runs", "--increment", 2, "--epochs", 1, code=0)

@@ -71,14 +71,14 @@ def test_values_of_another_type_are_refused(optioned, text):
 @pytest.mark.parametrize(
     ("name", "option", "value", "remedy"),
     [
-        ("teen", "alpha", 1.5, "at most 1"),
+        ("teen", "alpha", 1.5, "less than or equal to 1"),
         ("slda", "estimator", "best", "one of fixed, streaming, oas"),
         ("fly-cl", "precision", "half", "one of float32, float64"),
-        ("fly-cl", "active", 0.0, "above 0"),
+        ("fly-cl", "active", 0.0, "greater than 0"),
         ("acil", "selection", "split", "one of fixed, gcv"),
         ("klda", "gamma", -1.0, '"none"'),
-        ("dkvb", "heads", 0, "of at least 1"),
-        ("ranpac", "expansion", 0, "of at least 1"),
+        ("dkvb", "heads", 0, "greater than or equal to 1"),
+        ("ranpac", "expansion", 0, "greater than or equal to 1"),
         ("ovor-luca", "quantiles", 1, "a list"),
     ],
 )

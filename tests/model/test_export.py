@@ -116,7 +116,7 @@ def test_forgotten_classes_and_classes_of_one_name(taught, checkpoints, store, t
     files = checkpoints[1]
     (tmp_path / "names.txt").write_text("a\nb\nc\na\nb\nd\n")
     run("import-checkpoint", tmp_path / "n.tosca", *files, "--classes", tmp_path / "names.txt")
-    run("export", tmp_path / "n.tosca", "--features-only", "--onnx", tmp_path / "n.onnx", "--store", store.path)
+    run("export", tmp_path / "n.tosca", "--features-only", "--onnx", tmp_path / "n.onnx")
     found, said = ask_onnx(tmp_path / "n.onnx", rows)
     assert json.loads(said["classes"]) == ["a", "b", "c", "d"]
     assert np.abs(found - probabilities(tmp_path / "n.tosca", rows)).max() < 1e-4
@@ -150,7 +150,6 @@ def test_what_cannot_be_exported(taught, tmp_path, monkeypatch):
         (nmc, (), "say what to write", 2),
         (nmc, ("--onnx", "folder.onnx", alone), "file system refuses", 1),
         (nmc, ("--onnx", "none/m.onnx", alone), "file system refuses", 1),
-        (nmc, ("--pt2", "m.pt2", "--store", "."), "a store has no photos", 2),
         (nmc, ("--checkpoint", "o"), "only a model of the learner tosca", 2),
     ):
         assert said in run("export", path, *words, code=code)
@@ -194,7 +193,7 @@ def test_what_was_exported_as_checkpoints_is_imported_and_answers_the_same(taugh
         first, second = (torch.load(folder / file.name) for folder in (tmp_path / "out", tmp_path / "again"))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
-    run("export", tmp_path / "new.tosca", "--features-only", "--pt2", tmp_path / "m.pt2", "--store", store.path)
+    run("export", tmp_path / "new.tosca", "--features-only", "--pt2", tmp_path / "m.pt2")
     assert "already" in run("import-checkpoint", tmp_path / "new.tosca", *files, code=2)
     assert "something of this name" in run("export", path, "--checkpoint", tmp_path / "out", code=2)
 
@@ -253,7 +252,7 @@ def damaged(state):
     yield {name: state[name] for name in state if name != "W_up"}, "up_weight"
     yield {**state, "W_up": state["W_up"][:, :1]}, "no tasks of one model"
     yield {**state, "W": state["W"] * torch.nan}, "no finite numbers"
-    yield {**state, "W": state["W"][0]}, "no matrix"
+    yield {**state, "W": state["W"][0]}, "no tasks of one model"
     yield {**state, "more": torch.ones(2, 3, 4)}, "not the tensors of a LuCA module"
     yield {f"x{number}": torch.ones(12) for number in range(3)}, "not the tensors of a LuCA module"
     yield {"tokens": torch.ones(4, 4, dtype=torch.int64)}, "no finite numbers"

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+from tosca_cache.report.compare import PLAIN
+from tosca_cache.report.tables import over_seeds
+
 CONDITIONS = ("per_sample", "batch_shuffled", "batch_in_order", "oracle", "nearest_class_mean", "lda", "pool")
 MEASURED = ("average_accuracy", "last_accuracy", "forgetting", "task_identification_accuracy")
 MEASURED += ("accuracy_given_right_task",)
@@ -65,7 +68,7 @@ def sweep_values(settings=12, words=("sgd", "adam")):
     levels = [{"label": w, "mean": 80.0 + n, "spread": 1.0, "n": 6, "best": 99.0} for n, w in enumerate(words)]
     group = {"how": "scored on train rows held out", "store": "0" * 64, "keys": ["lr", "l1", "optimizer"]}
     group |= {"counted": f"{settings * 3} cells done", "settings": found}
-    report = {"how": "chosen on 20% of each class's train rows held out", "metric": "last_accuracy", "whole": True}
+    report = {"how": "chosen on 20% of each class's train rows held out", "metric": "last_accuracy"}
     report |= {"settings": settings, "cells": settings * 3, "report_seeds": [1, 2, 3]}
     report["top"] = [{k: found[0][k] for k in ("point", "mean", "spread", "seeds")}]
     report["report"] = [final | {"name": "chosen"}, final | {"name": "base setting", "point": {}}]
@@ -93,22 +96,13 @@ def comparison_values(accuracies=None):
     for n, (name, values) in enumerate(accuracies.items()):
         costs = {"forgetting": 3.0, "stored_numbers": 100 * (n + 1), "train_seconds": 0.5 * (n + 1)}
         seeds = [costs | {"average_accuracy": v + 2, "last_accuracy": v, "accuracy_curve": [99, 95, v]} for v in values]
-        each = {c: [s[c] for s in seeds] for c in columns}
-        means = {c: {"mean": float(np.mean(v)), "spread": float(np.std(v, ddof=1))} for c, v in each.items()}
-        row = {"method": name, "source": "somebody", "rehearsal": n == 2, "transductive": False, "bound": False}
-        row |= {"leaks": None, "options": {}, "values": means, "failed": {}}
+        means = {c: over_seeds([s[c] for s in seeds]) for c in columns}
+        row = PLAIN | {"method": name, "source": "somebody", "rehearsal": n == 2, "values": means}
         rows.append(row | {"seeds": {str(s): one for s, one in enumerate(seeds)}})
     rows.sort(key=lambda row: -row["values"]["last_accuracy"]["mean"])
     found = {"dataset": "made-up", "store": "cache/x", "fingerprint": "0" * 64, "incremental": "classes"}
-    found |= {
-        "task_sizes": [2, 2, 2],
-        "init_cls": 2,
-        "increment": 2,
-        "shuffle": True,
-        "shots": None,
-        "seeds": [0, 1, 2],
-    }
-    found |= {"columns": columns, "rows": rows}
+    found |= {"task_sizes": [2, 2, 2], "init_cls": 2, "increment": 2, "shuffle": True, "shots": None}
+    found |= {"seeds": [0, 1, 2], "columns": columns, "rows": rows}
     return {"kind": "comparison", "name": "made-up-compare.sqlite", "command": "tosca compare", "found": found}
 
 
@@ -137,8 +131,9 @@ def store_values(names=("ant", "bee")):
         "duplicates": [twins],
         "constant": [],
         "skipped": [{"split": "train", "path": names[0], "why": "cut"}],
-        "precision_error": 0.05,
-        "provenance": {"fingerprint": "0" * 64},
+        "warnings": ["The features are far from float32: relative error 0.050"],
+        "provenance": {"store": {"path": "cache/x", "fingerprint": "0" * 64}},
+        "transform": {"resize": 32},
     }
 
 

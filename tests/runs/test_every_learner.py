@@ -82,18 +82,6 @@ def test_what_it_needs_is_at_least_what_it_keeps(name):
         assert large <= needed <= 40 * large
 
 
-def test_what_does_not_exist_is_named(shapes_place):
-    for words, said in (
-        (("ranpak",), "did you mean 'ranpac'"),
-        (("ranpac", "--set", "expanse=3"), "ranpac has no option 'expanse'"),
-        (("ranpac", "--set", "expansion=many"), "expansion cannot be 'many'"),
-        (("ranpac", "--set", "expansion"), "sets nothing"),
-        (("ranpac", "--set", "acil.expansion=3"), "has no option"),
-    ):
-        result = tosca("train", "--dataset", "shapes", "--method", *words, *QUICK, code=2)
-        assert said in " ".join(result.output.split()) and not Path("runs").exists()
-
-
 def test_python_trains_any_learner(make_stream):
     trained = tosca_cache.train(make_stream(), method="slda", options={"shrinkage": 0.1}, device="cpu")
     rows = np.concatenate([trained.stream.test(t).features for t in range(len(trained.stream))])

@@ -66,10 +66,10 @@ def test_a_run_records_and_repeats_them(place):
 WRONG = {
     "unknown": (["class-44", *NAMES[1:]], (), "no class 'class-44'", "did you mean 'class-4'"),
     "no such index": (["6", *NAMES[1:]], (), "no class '6'", "from 0 to 5"),
-    "twice": ([*NAMES, "class-0"], (), "class 'class-0' stands twice", "keep one"),
-    "twice, by name and index": ([*NAMES, "4"], (), "as 'class-4' and as '4'", "keep one"),
-    "missing": (NAMES[:4], (), "2 of the 6 classes are missing", "class-2"),
-    "empty": ([""], (), "is empty", "on each line"),
+    "twice": ([*NAMES, "class-0"], (), "class 'class-0' stands 2 times", "every class once"),
+    "twice, by name and index": ([*NAMES, "4"], (), "class 'class-4' stands 2 times", "every class once"),
+    "missing": (NAMES[:4], (), "'class-2' stands 0 times", "every class once"),
+    "empty": ([""], (), "class_order cannot be ()", "class names"),
     "sizes": (NAMES, ("--task-sizes", "2,2"), "2 tasks sum up to 4, but there are 6 classes", "6 in all"),
     "zero": (NAMES, ("--task-sizes", "0,6"), "task_sizes cannot be '0,6'", "at least 1"),
     "no numbers": (NAMES, ("--task-sizes", "a"), "task_sizes cannot be 'a'", "integers"),
@@ -80,7 +80,7 @@ WRONG = {
     "no file": (NAMES, ("--class-order", "nowhere"), "cannot be read: No such file", "text file"),
     "a folder": (NAMES, ("--class-order", "cache"), "cannot be read: Is a directory", "text file"),
     "a name too long": (NAMES, ("--class-order", "n" * 4400), "cannot be read: File name too long", "text file"),
-    "no text": (b"class-0\nclass-\xff\n", (), "order.txt, line 2", "UTF-8"),
+    "no text": (b"class-0\nclass-\xff\n", (), "byte 0xff", "UTF-8"),
     "shots": (NAMES, ("--shots", "10"), "9 train rows, but 10", "use 9 shots or fewer"),
 }
 
@@ -98,7 +98,7 @@ def test_names_that_are_numbers_come_before_indices():
     names = ["10", "2", "cat", "0"]
     assert given_order(["10", "2", "cat", "0"], names).tolist() == [0, 1, 2, 3]
     assert given_order([0, 1, 2, 3], names).tolist() == [0, 1, 2, 3], "numbers are indices"
-    with pytest.raises(UsageError, match="'2' stands twice in the class order, as '1' and as '2'"):
+    with pytest.raises(UsageError, match="'2' stands 2 times"):
         given_order(["1", "2", "cat", "0"], names)
     with pytest.raises(UsageError, match="no class True"):
         given_order([True, 0], ["a", "b"])
@@ -162,8 +162,8 @@ def test_from_python(place):
     assert table["tasks"]["1993"] == TASKS
     for wrong, words in (
         ({"task_sizes": [1, 2]}, "sum up to 3"),
-        ({"task_sizes": []}, "task without classes"),
-        ({"task_sizes": [6], "increment": 2}, "leave increment"),
+        ({"task_sizes": []}, "sum up to 0"),
+        ({"task_sizes": [6], "increment": 2}, "said twice"),
         ({"increment": 2, "class_order": ["x"]}, "no class 'x'"),
         ({"incremental": "domains", "task_sizes": [6]}, "each domain is a task"),
         ({"incremental": "domains", "class_order": NAMES}, "each domain is a task"),

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from trees import tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.arrays import ShardRows
 from tosca_cache.store.manifest import load_manifest, seal
 from tosca_cache.store.repair import StoreRepair
 from tosca_cache.store.verify import verify_store
@@ -95,8 +93,6 @@ def test_all_problems_are_listed_with_split_shard_and_rows(copy):
     assert problem.rows == (14, 28) and "rows 14 to 27" in str(problem)
     damaged = {shard.index: arrays for shard, arrays in found.damaged.items() if shard.split == "train"}
     assert damaged == {0: {"labels"}, 1: {"features"}}
-    facts = json.loads(json.dumps(found.to_dict()))
-    assert facts["ok"] is False and {"shard", "array", "rows"} <= facts["problems"][-1].keys()
 
 
 @pytest.mark.parametrize("name", [FEATURES, "train/labels/c.1", "train/paths/c.1", "train/views/c.1.0.0"])
@@ -143,20 +139,18 @@ def forge(path, **values):
     """Puts other content into shard 1 of train, with all digests right."""
     manifest = load_manifest(path / MANIFEST)
     shard = manifest.plan.layouts["train"].shard("train", 1)
-    arrays = {name: np.array(v[shard.start : shard.stop]) for name, v in toy_arrays("train").items() if name != "paths"}
-    arrays |= {"features": arrays["features"].astype(np.float16)}
-    rows = ShardRows(**arrays, paths=toy_arrays("train")["paths"][shard.start : shard.stop])
+    rows = {name: values[shard.start : shard.stop] for name, values in toy_arrays("train").items()}
+    rows["features"] = rows["features"].astype(np.float16)
     for name, change in values.items():
-        if name == "paths":
-            rows = replace(rows, paths=change(rows.paths))
-        else:
-            change(getattr(rows, name))
+        rows[name] = change(rows[name])
     StoreRepair(path, verify_store(path), manifest).put(rows, shard, frozenset(values), {})
 
 
 def at(*place, value):
     def change(array):
+        array = array.copy()
         array[place] = value
+        return array
 
     return change
 

@@ -20,7 +20,7 @@ from trees import tree
 
 import tosca_cache as tosca
 from tosca_cache.errors import StoreError, ToscaError, UsageError
-from tosca_cache.store import StoreWriter, find_store
+from tosca_cache.store import find_store
 from tosca_cache.store.export import export_store
 from tosca_cache.store.importing import ImportOptions, import_file
 
@@ -92,20 +92,11 @@ def test_arrays_in_files_of_their_own(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", ["{}_{}", "{1}_{0}", "{1}/{0}"])
 def test_separate_arrays_of_train_and_test(bring, form):
-    arrays = {
-        form.format(name, split): values[mask]
-        for split, mask in (("train", ~TEST), ("test", TEST))
-        for name, values in (("z", X), ("y", Y))
-    }
+    masks = {"train": ~TEST, "test": TEST}
+    arrays = {form.format(name, s): values[masks[s]] for s in masks for name, values in (("z", X), ("y", Y))}
     store, _ = bring(arrays, kind=".h5" if "/" in form else ".npz", named={"features": "z"})
-    for split, mask in (("train", ~TEST), ("test", TEST)):
+    for split, mask in masks.items():
         assert np.array_equal(store.features(split)[:, 0], X[mask]) and np.array_equal(store.labels(split), Y[mask])
-
-
-def test_rows_of_other_splits_are_left_out(bring):
-    store, notes = bring({"x": X, "y": Y, "split": np.where(Y == 3, "val", np.where(TEST, "Test", "train"))})
-    assert store.class_names == ("0", "1", "2")
-    assert notes[1:] == ["rows of other splits are left out: val (10 rows)"]
 
 
 def test_names_domains_and_paths(bring):
@@ -117,6 +108,9 @@ def test_names_domains_and_paths(bring):
     assert store.paths("test")[1] == "a/3.jpg"
     again, _ = bring({"emb": X, "labels": Y, "is_test": TEST, "classes": np.append(NAMES, "eel")})
     assert again.class_names == tuple(NAMES), "of those that have rows"
+    other, notes = bring({"x": X, "y": Y, "split": np.where(Y == 3, "val", np.where(TEST, "Test", "train"))})
+    assert other.class_names == ("0", "1", "2")
+    assert notes[1:] == ["rows of other splits are left out: val (10 rows)"]
 
 
 def test_views_and_dtypes_keep_values(bring):
@@ -168,24 +162,6 @@ def test_bad_rows_are_dropped_on_request(bring, tmp_path):
     with pytest.raises(UsageError, match="1 classes have no rows of train: 2"):
         bring(BASE | {"x": np.where(Y[:, None] == 2, 0, X)}, drop_bad=True)
     assert "dropped" not in bring(BASE, drop_bad=True)[0].spec.source
-
-
-def test_an_import_that_was_interrupted_goes_on(bring, tmp_path, monkeypatch):
-    publish, published = StoreWriter.publish, []
-
-    def stopping(writer, shard, **rows):
-        published.append(shard.split)
-        if len(published) == 2:
-            raise KeyboardInterrupt
-        publish(writer, shard, **rows)
-
-    monkeypatch.setattr(StoreWriter, "publish", stopping)
-    with pytest.raises(KeyboardInterrupt):
-        bring(BASE)
-    (left,) = (path for path in (tmp_path / "root").iterdir() if path.is_dir())
-    assert left.name.endswith(".partial")
-    check(bring(BASE)[0])
-    assert published == ["train", "test", "test"]  # the train rows were there
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -300,7 +276,6 @@ def test_what_is_not_what_it_says_or_claims_too_much(tmp_path, refused):
     labels = npy((4,), "<i8", bytes(32))
     for data, words in (
         (npz_of(features=npy((10**9, 100)), labels=labels), "to hold"),  # claims more than it has
-        (npz_of(features=npy((200_000_000,), data=bytes(800_000_000)), labels=labels), "to hold"),  # a bomb
         (npz_of(features=npy((-5, 3)), labels=npy((0,))), "cannot be read"),
         (b"PK\x03\x04 not a zip", "cannot be read"),
         (b"", "cannot be read"),
@@ -310,7 +285,7 @@ def test_what_is_not_what_it_says_or_claims_too_much(tmp_path, refused):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("features", (10**9, 50), "f4", chunks=(1000, 50), compression="gzip")
         file["labels"], file["split"] = NAMES[Y].tolist(), SPLIT.tolist()
-    assert "--max-bytes 200000" in refused("a.h5", "claims to hold").remedy
+    assert "uncompressed" in refused("a.h5", "claims to hold").remedy
     rows = 40_000_000
     zeros = pa.table({"features": pa.repeat(pa.scalar(0, pa.int8()), rows), "label": pa.repeat("a", rows)})
     pyarrow.parquet.write_table(zeros, tmp_path / "a.parquet")
@@ -332,24 +307,22 @@ def test_nothing_is_unpickled_and_names_of_arrays_are_text(tmp_path, refused):
             assert "numpy.savez" in refused(name, "no format", UsageError).remedy
 
 
-@pytest.mark.parametrize("kind", ["external link", "soft link", "virtual", "external data"])
-def test_no_link_is_followed(tmp_path, kind, refused):
-    """An HDF5 file whose features lie elsewhere."""
+def test_no_link_is_followed(tmp_path, refused):
+    """HDF5 files whose features lie elsewhere."""
     with h5py.File(tmp_path / "secret.h5", "w") as file:
         file["features"] = X
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["labels"], file["split"] = Y, SPLIT.tolist()
-        if kind == "external link":
-            file["features"] = h5py.ExternalLink("secret.h5", "/features")
-        elif kind == "soft link":
-            file["features"] = h5py.SoftLink("/elsewhere")
-        elif kind == "virtual":
-            layout = h5py.VirtualLayout((N, D), "f4")
-            layout[:] = h5py.VirtualSource(tmp_path / "secret.h5", "features", (N, D))
-            file.create_virtual_dataset("features", layout)
-        else:
-            file.create_dataset("features", (N, D), "f4", external=[("secret.h5", 0, N * D * 4)])
-    assert "there are: labels, split" in refused("a.h5", "features is not said", UsageError).remedy
+    layout = h5py.VirtualLayout((N, D), "f4")
+    layout[:] = h5py.VirtualSource(tmp_path / "secret.h5", "features", (N, D))
+    for link in (
+        lambda file: file.__setitem__("features", h5py.ExternalLink("secret.h5", "/features")),
+        lambda file: file.__setitem__("features", h5py.SoftLink("/elsewhere")),
+        lambda file: file.create_virtual_dataset("features", layout),
+        lambda file: file.create_dataset("features", (N, D), "f4", external=[("secret.h5", 0, N * D * 4)]),
+    ):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["labels"], file["split"] = Y, SPLIT.tolist()
+            link(file)
+        assert "there are: labels, split" in refused("a.h5", "features is not said", UsageError).remedy
 
 
 @pytest.mark.campaign

@@ -1,6 +1,6 @@
 """However the writing is interrupted, the finished store is the same, bit for bit.
 
-Processes that die at any step, or at random moments: survival/test_steps.py and survival/test_readers.py.
+Processes that die at any step, or at random moments: survival/test_steps.py.
 """
 
 import os

@@ -3,8 +3,8 @@
 import random
 import signal
 
-import deeds
 import pytest
+import scenes
 from campaign import times
 from commands import Fork
 from hypothesis import given, settings
@@ -35,8 +35,16 @@ def test_what_is_no_part():
         assert raised.value.where == "--part"
 
 
-def test_more_parts_than_shards_in_any_order_are_one_store(skipping, tmp_path):
-    for index in random.Random(0).sample(range(1, 21), 20):
+def test_parts_of_any_number_in_any_order_are_one_store(skipping, tmp_path):
+    with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
+        for shard in writer.pending()[:2]:
+            publish(writer, shard, ARRAYS, BAD)
+    with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
+        assert [shard.index for shard in writer.pending()] == [3, 1]  # of its 0, 3, 6, the first is done by part 1/2
+        publish(writer, writer.pending()[0], ARRAYS, BAD)
+    with open_writer(tmp_path / "s") as writer:
+        assert len(writer.pending()) == 8 - 3
+    for index in random.Random(0).sample(range(1, 21), 20):  # more than shards
         build_part(tmp_path / "s", Part(20, index), bad=BAD)
     with open_writer(tmp_path / "s") as writer:
         assert writer.pending() == []
@@ -53,29 +61,14 @@ def test_killed_processes_of_all_parts_lose_nothing(skipping, tmp_path):
     for most in (20, *times([60], [60] * 20)):  # the first 20 steps finish no shard
         steps = [generator.randrange(most) for _ in parts]
         died = zip(steps, parts, strict=True)
-        writers = [Fork(deeds.dying, tmp_path, step, deeds.write_part, path, part) for step, part in died]
+        writers = [Fork(scenes.dying, tmp_path, step, scenes.write_part, path, part) for step, part in died]
         ends += [writer.wait() for writer in writers]
     assert ends[:3] == [-signal.SIGKILL] * 3 and set(ends) <= {0, -signal.SIGKILL}
-    assert [Fork(deeds.write_part, path, part).wait() for part in parts] == [0, 0, 0]
+    assert [Fork(scenes.write_part, path, part).wait() for part in parts] == [0, 0, 0]
     (summary,) = list_stores(tmp_path)
     assert summary.done_rows == sum(ROWS.values())
     assert tree(build(path).path) == tree(skipping.path)
     assert [file.name for file in tmp_path.iterdir()] == ["s"]
-
-
-def test_what_is_done_counts_for_other_parts_and_for_one_writer(toy, tmp_path):
-    with open_writer(tmp_path / "s", part=Part(2, 1)) as writer:
-        for shard in writer.pending()[:2]:
-            publish(writer, shard, ARRAYS)
-    with open_writer(tmp_path / "s", part=Part(3, 1)) as writer:
-        assert [shard.index for shard in writer.pending()] == [3, 1]  # of its 0, 3, 6, the first is done by part 1/2
-        publish(writer, writer.pending()[0], ARRAYS)
-    with open_writer(tmp_path / "s") as writer:
-        assert len(writer.pending()) == 8 - 3
-        publish(writer, writer.pending()[0], ARRAYS)
-    with open_writer(tmp_path / "s", part=Part(1, 1)) as writer:
-        assert len(writer.pending()) == 8 - 4
-    assert tree(build(tmp_path / "s").path) == tree(toy.path)
 
 
 def test_a_part_keeps_to_its_shards_and_does_not_decide_over_all(tmp_path):

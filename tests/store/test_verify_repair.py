@@ -16,7 +16,6 @@ from trees import damage, everything, tree
 
 from tosca_cache.errors import StoreError
 from tosca_cache.store import StoreBusy, open_store
-from tosca_cache.store.arrays import ShardRows
 from tosca_cache.store.repair import repairing
 from tosca_cache.store.verify import verify_store
 
@@ -37,7 +36,7 @@ def mend(path, shift=0.0):
             values = toy_arrays(shard.split, SIZES["rows"], SIZES["views"])
             part = {name: value[shard.start : shard.stop] for name, value in values.items()}
             part["features"] = (part["features"] + shift).astype(np.float16)
-            repair.put(ShardRows(**part), shard, arrays, {"machine": "m"})
+            repair.put(part, shard, arrays, {"machine": "m"})
         return repair
 
 

@@ -43,30 +43,21 @@ def test_something_else_in_the_way(tmp_path):
             open_writer(tmp_path / "closed" / "s")
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [(np.nan, "not finite"), (np.inf, "not finite"), (1e5, "too large for float16(.|\n)*--store-dtype float32")],
-)
-def test_features_that_are_no_numbers_are_refused_with_their_path(tmp_path, value, message):
-    rows = {name: values[:14] for name, values in toy_arrays("train").items()}
-    rows["features"] = rows["features"].copy()
-    rows["features"][3, 1, 5] = value
-    with open_writer(tmp_path / "s") as writer:
-        with pytest.raises(StoreError, match=message) as caught:
-            writer.publish(writer.pending()[0], **rows)
-        assert rows["paths"][3] in str(caught.value)
-        assert writer.done_rows == 0
-        writer.publish(writer.pending()[0], **rows, skipped={3: "bad"})  # nobody asks for a skipped row's features
-
-
 def test_rows_that_must_not_be_stored_are_refused(tmp_path):
-    """Paths that leave the dataset or cannot be kept, and what does not fit, which is the caller's mistake."""
+    """Features that are no numbers, paths that cannot be kept, and what does not fit, which is the caller's mistake."""
     rows = {name: values[:14] for name, values in toy_arrays("train").items()}
     with open_writer(tmp_path / "s") as writer:
         shard = writer.pending()[0]
+        too_large = r"too large for float16(.|\n)*--store-dtype float32"
+        for value, message in ((np.nan, "not finite"), (np.inf, "not finite"), (1e5, too_large)):
+            bad = rows["features"].copy()
+            bad[3, 1, 5] = value
+            with pytest.raises(StoreError, match=message) as caught:
+                writer.publish(shard, rows | {"features": bad})
+            assert rows["paths"][3] in str(caught.value) and writer.done_rows == 0
         for path in ("../secret.jpg", "/etc/passwd", "", "a/../../b", "\ud800.jpg", "x" * 20_000, "a\0b"):
             with pytest.raises(StoreError, match="cannot be kept"):
-                writer.publish(shard, **rows | {"paths": (*rows["paths"][:-1], path)})
+                writer.publish(shard, rows | {"paths": (*rows["paths"][:-1], path)})
         for wrong in (
             {"features": np.zeros((14, 2, 24))},
             {"features": np.zeros((14, 3, 24), dtype=int)},
@@ -77,8 +68,8 @@ def test_rows_that_must_not_be_stored_are_refused(tmp_path):
             {"skipped": {14: "not in this shard"}},
         ):
             with pytest.raises(ValueError, match=r"must|cannot"):
-                writer.publish(shard, **rows | wrong)
-        publish(writer, shard, ARRAYS)
+                writer.publish(shard, rows | wrong, skipped=wrong.get("skipped"))
+        writer.publish(shard, rows | {"features": bad}, skipped={3: "bad"})  # whose features nobody asks for
         with pytest.raises(ValueError, match="already"):
             publish(writer, shard, ARRAYS)
     with pytest.raises(ValueError, match="closed"):

@@ -38,18 +38,9 @@ def toy_arrays(split, rows=ROWS, views=VIEWS, dim=DIM) -> dict:
         "features": generator.normal(size=(count, views[split], dim)).astype(np.float32),
         "labels": np.arange(count) % len(CLASSES),
         "domains": np.arange(count) % len(DOMAINS),
-        "views": toy_views(generator, count, views[split]),
+        "views": generator.integers(0, 1 << 62, (count, views[split], 6)),
         "paths": tuple(f"{split}/{CLASSES[row % len(CLASSES)]}/bild-ä{row}.jpg" for row in range(count)),
     }
-
-
-def toy_views(generator, rows, views):
-    """Parameters that views of images of 40 by 40 pixels could have."""
-    parameters = generator.integers(1, 20, (rows, views, 6))
-    parameters[..., 0] = generator.integers(1, 1 << 62, (rows, views))
-    parameters[..., 5] = generator.integers(0, 2, (rows, views))
-    parameters[:, 0] = (0, 0, 0, 40, 40, 0)
-    return parameters
 
 
 ARRAYS = {split: toy_arrays(split) for split in ROWS}
@@ -74,7 +65,7 @@ def publish(writer: StoreWriter, shard: Shard, arrays, bad=()) -> None:
     skipped = {
         row: f"cannot decode {row}" for split, row in bad if split == shard.split and shard.start <= row < shard.stop
     }
-    writer.publish(shard, **part, skipped=skipped)
+    writer.publish(shard, part, skipped=skipped)
 
 
 def build(path, spec=None, *, rows=ROWS, views=VIEWS, dim=DIM, shard_rows=SHARD_ROWS, bad=(), order=1) -> Store:

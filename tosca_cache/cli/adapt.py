@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.extract import (
-    Device,
-    ImgSize,
-    Label,
-    Normalize,
-    TestFraction,
-    Threads,
-    Weights,
-)
+from tosca_cache.cli.extract import Backbone, Device, ImgSize, Normalize, TestFraction, Threads, Weights
 from tosca_cache.cli.options import DataRoot
 from tosca_cache.terminal import echo, resumable
 
@@ -24,13 +16,6 @@ if TYPE_CHECKING:
 
 DEFAULT_OUT = Path("adapted")
 
-Backbone = Annotated[
-    str | None,
-    typer.Option(
-        help="A ViT of timm (arch or arch.tag), vit_nano, or a name of the reference.",
-        show_default="vit_nano for digits and glyphs, otherwise vit_base_patch16_224_in21k",
-    ),
-]
 Kind = Annotated[
     str,
     typer.Option(
@@ -85,7 +70,6 @@ def adapt(
         str | None, typer.Option(help="Name of the new one.", show_default="says what it was made from")
     ] = None,
     test_fraction: TestFraction = None,
-    label: Label = None,
     normalize: Normalize = None,
     workers: Threads = None,
     device: Device = "auto",
@@ -94,9 +78,18 @@ def adapt(
 
     Interrupt it at will: the same command goes on after the last finished epoch.
     """
+    from tosca_cache.adapt import run_adapt
+
     given = dict(locals())
     with resumable("it goes on after the last finished epoch"):
-        _run(request_of(given))
+        done = run_adapt(request_of(given))
+    if done.was_there:
+        echo("this backbone is adapted already; nothing to do")
+    record = done.card.training
+    best = record["history"][record["best"] - 1]
+    if best["held_out_accuracy"] is not None:
+        echo(f"epoch {record['best']} is kept: {best['held_out_accuracy']:.1f} % of the held-out images are right")
+    echo(f"adapted backbone: {done.path}")
 
 
 def request_of(given: dict[str, Any]) -> AdaptRequest:
@@ -109,7 +102,7 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
     from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
-    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "label", "device")
+    pictures = ("dataset", "backbone", "weights", "img_size", "data_root", "test_fraction", "device")
     source = ExtractRequest(
         **{key: given[key] for key in pictures},
         root=Path(),
@@ -123,16 +116,3 @@ def request_of(given: dict[str, Any]) -> AdaptRequest:
         training=TrainingOptions(**{item.name: given[item.name] for item in fields(TrainingOptions)}),
         **{key: given[key] for key in ("out", "kind", "size", "name", "workers")},
     )
-
-
-def _run(request: AdaptRequest) -> None:
-    from tosca_cache.adapt import run_adapt
-
-    done = run_adapt(request)
-    if done.was_there:
-        echo("this backbone is adapted already; nothing to do")
-    record = done.card.training
-    best = record["history"][record["best"] - 1]
-    if best["held_out_accuracy"] is not None:
-        echo(f"epoch {record['best']} is kept: {best['held_out_accuracy']:.1f} % of the held-out images are right")
-    echo(f"adapted backbone: {done.path}")

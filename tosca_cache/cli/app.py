@@ -20,13 +20,10 @@ from tosca_cache.cli import (
     cache,
     compare,
     conformance,
-    datasets,
-    evaluate,
     export,
     export_runs,
     extract,
     fetch,
-    forget,
     learn,
     methods,
     predict,
@@ -60,14 +57,11 @@ class ErrorsWithoutTraceback(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command line."""
-        with warnings.catch_warnings():
-            warnings.showwarning = _printing(warnings.showwarning)
-            return self._invoke(ctx)
-
-    def _invoke(self, ctx: Any) -> Any:
         try:
             _check_surroundings(WORDS.get()[1:])
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _printing(warnings.showwarning)
+                return super().invoke(ctx)
         except ToscaError as error:
             raise _ended(str(error), error.exit_code) from error
         except KeyboardInterrupt:
@@ -76,10 +70,8 @@ class ErrorsWithoutTraceback(TyperGroup):
         except (MemoryError, RuntimeError) as error:
             if not short_of_memory(error):
                 raise
-            remedy = (
-                "ask for less at a time (a smaller --batch-size, fewer --workers or --jobs), or use a larger machine"
-            )
-            raise _ended(f"memory is not enough\n  do:    {remedy}") from error
+            remedy = "ask for less at a time (a smaller --batch-size, fewer --workers or --jobs)"
+            raise _ended(f"memory is not enough\n  do:    {remedy}, or use a larger machine") from error
         except SystemExit as error:
             raise _ended(f"sys.exit({error.code!r}) was called while working, perhaps by a plugin") from error
         except OSError as error:
@@ -98,16 +90,13 @@ def _check_surroundings(words: Sequence[str]) -> None:
     """Raises `UsageError` for what no command can work with."""
     for before, word in pairwise(("tosca", *words)):
         if word == "" or re.fullmatch("--[a-z-]+=", word):
-            where = word.rstrip("=") or before
-            raise UsageError(
-                "an argument is empty", where=where, remedy="give a value; is a variable of the shell not set?"
-            )
+            remedy = "give a value; is a variable of the shell not set?"
+            raise UsageError("an argument is empty", where=word.rstrip("=") or before, remedy=remedy)
     try:
         Path.cwd()
     except FileNotFoundError as error:
-        raise UsageError(
-            "the working directory does not exist any more", remedy="change into another folder"
-        ) from error
+        problem = "the working directory does not exist any more"
+        raise UsageError(problem, remedy="change into another folder") from error
 
 
 def _printing(others: Callable[..., None]) -> Callable[..., None]:
@@ -143,9 +132,9 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 for verb in (
-    *(run, datasets, fetch, extract, adapt, train, sweep, compare),
+    *(run, fetch, extract, adapt, train, sweep, compare),
     *(methods, reproduce, show, report, export_runs, route),
-    *(learn, predict, evaluate, forget, serve, export),
+    *(learn, predict, serve, export),
     *(cache, conformance),
 ):
     if hasattr(verb, "register"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,16 +16,11 @@ from tosca_cache.cli.options import (
     Plugins,
     Runs,
     StoreOption,
-    import_plugins,
 )
 from tosca_cache.cli.report import Live, LivePage, NoReport, beside, try_page
 from tosca_cache.cli.settings import SETTINGS_OF_ALL, dataset_of, store_for, with_settings
 from tosca_cache.names import inside
-from tosca_cache.terminal import echo, echo_json, make_console, resumable
-
-if TYPE_CHECKING:
-    from tosca_cache.compare.cells import CompareRequest
-    from tosca_cache.config import TrainConfig
+from tosca_cache.terminal import echo, echo_json, make_console, print_whole, resumable
 
 Seeds = Annotated[
     str, typer.Option(help="How many, counted from 1993 (5 are the published ones), or the seeds: 1993,1994.")
@@ -67,20 +62,23 @@ def compare(
 def _compare(given: dict[str, Any]) -> None:
     from dataclasses import replace
 
+    from tosca_cache.compare.cells import CompareRequest, parse_seeds
     from tosca_cache.compare.run import run_compare, so_far
     from tosca_cache.config import resolve
     from tosca_cache.devices import resolve_device
     from tosca_cache.errors import RunError
     from tosca_cache.files import file_errors, write_json
+    from tosca_cache.learners.options import method_names, parse_assignments
     from tosca_cache.runs.directory import origin
     from tosca_cache.runs.report_facts import command_text, store_warnings
     from tosca_cache.sweep.progress import CellProgress
     from tosca_cache.sweep.run import report_path
 
-    import_plugins(given["plugin"])
     dataset_of(given["store"], given["settings"], given["config"])
     resolved = resolve(config=given["config"], overrides=given["settings"])
-    request = _request(resolved.config, given["methods"], given["seeds"], given["assignments"] or [])
+    names = method_names(given["methods"])
+    options = parse_assignments(given["assignments"] or [], names)
+    request = CompareRequest(resolved.config, names, parse_seeds(given["seeds"]), options)
     console = make_console(stderr=True)
     opened, resolved = store_for(resolved, given["store"], given["root"], console)
     ledger = given["ledger"] or inside(given["runs"], f"{resolved.config.dataset}-compare.sqlite")
@@ -115,23 +113,12 @@ def _compare(given: dict[str, Any]) -> None:
         raise typer.Exit(1)
 
 
-def _request(config: TrainConfig, methods: str, seeds: str, assignments: list[str]) -> CompareRequest:
-    from tosca_cache.compare.cells import CompareRequest, parse_seeds
-    from tosca_cache.learners.options import method_names, parse_assignments
-
-    names = method_names(methods)
-    return CompareRequest(config, names, parse_seeds(seeds), parse_assignments(assignments, names))
-
-
 def _print(found: dict[str, Any]) -> None:
-    """On a terminal as wide as that; in a file as wide as it is, the best marked **so**."""
+    """On a terminal as wide as that; in a file as wide as it needs, the best marked **so**."""
     from tosca_cache.report.compare import comparison, to_table
 
     table, console = comparison(found), make_console()
     shown = to_table(table, marks=not console.is_terminal)
-    if not console.is_terminal:
-        width = console.measure(shown, options=console.options.update(max_width=10_000)).maximum
-        console = make_console(width=max(width, len(table.title)))
-    console.print(shown)
+    (console.print if console.is_terminal else partial(print_whole, console))(shown)
     for note in (*([] if console.is_terminal else ["** best"]), *table.notes):
         echo(note)

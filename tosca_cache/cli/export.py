@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tosca_cache.cli.extract import Normalize
-from tosca_cache.cli.learn import Device, ModelPath, Weights
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.extract import Device, ImgSize, Normalize, Precision
+from tosca_cache.cli.learn import ModelPath, Weights
+from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -34,7 +34,6 @@ def export(
     photos: Annotated[
         Path | None, typer.Option(help="Photos to check the file on.", show_default="those learned", metavar="DIR")
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="A store to check it on, with --features-only.")] = None,
     weights: Weights = None,
     device: Device = "auto",
     plugin: Plugins = None,
@@ -51,11 +50,8 @@ def export(
     if onnx is None and pt2 is None and checkpoint is None:
         remedy = "tosca export MODEL --onnx FILE.onnx, --pt2 FILE.pt2 or --checkpoint DIR"
         raise UsageError("say what to write", where="tosca export", remedy=remedy)
-    if store is not None and not features_only:
-        raise UsageError("a store has no photos", where="--store", remedy="give --photos DIR, or --features-only")
     if photos is not None and features_only:
         raise UsageError("there is no backbone in the file", where="--photos", remedy="leave it out")
-    import_plugins(plugin)
     opened = open_model(model, device=device)
     if checkpoint is not None:
         files = write_checkpoints(opened, checkpoint)
@@ -64,9 +60,8 @@ def export(
         echo(f"  tosca import-checkpoint NEW.tosca {shown}/*.pth --classes {shown}/classes.txt --flow {flow}")
     if onnx is None and pt2 is None:
         return
-    written, half = export_model(
-        opened, onnx=onnx, pt2=pt2, features_only=features_only, photos=photos, store=store, weights=weights
-    )
+    how = {"photos": photos, "weights": weights}
+    written, half = export_model(opened, onnx=onnx, pt2=pt2, features_only=features_only, **how)
     what, classes = "rows of features" if features_only else "photos", len(opened.class_names)
     for one in written:
         size = one.path.stat().st_size / 1e6
@@ -90,8 +85,8 @@ def import_checkpoint(
         str | None, typer.Option(help="The backbone, so that the model sees photos.", show_default="features only")
     ] = None,
     weights: Weights = None,
-    img_size: Annotated[int | None, typer.Option(help="Side of the backbone's input, in pixels.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    img_size: ImgSize = None,
+    precision: Precision = "auto",
     normalize: Normalize = None,
     device: Device = "auto",
 ) -> None:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
+from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo, resumable
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
-    from tosca_cache.extract.pipeline import Extraction
     from tosca_cache.extract.request import ExtractRequest
-    from tosca_cache.store import Part, Store
+    from tosca_cache.store import Store
 
-HOW = ("part", "jobs")  # options that say only who does it
 DEFAULT_MAX_PIXELS = 178_956_970  # `datasets.decoding.MAX_PIXELS`, whose import would cost start-up time
 SHOWN = 10  # skipped images that are printed; the manifest lists all
 
@@ -33,6 +32,9 @@ Weights = Annotated[Path | None, typer.Option(help="Local weights instead of a d
 ImgSize = Annotated[int | None, typer.Option(help="Side of the backbone's input.", show_default="its own")]
 Threads = Annotated[int | None, typer.Option(help="Threads.", show_default="the cores, or OMP_NUM_THREADS")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Precision = Annotated[
+    str, typer.Option(help="auto (bf16 where there is hardware, fp32 for vit_nano), fp32, bf16 or fp16.")
+]
 Layers = Annotated[
     int, typer.Option(metavar="K", help="Keep the [CLS] of the last K blocks, for learners that use them.")
 ]
@@ -53,12 +55,6 @@ Normalize = Annotated[
 TestFraction = Annotated[
     float | None,
     typer.Option(help="Share of each class for the test split, for one folder of classes or a list without splits."),
-]
-Label = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Column or key of the labels, for Arrow, Parquet and tar shards.", show_default="label"
-    ),
 ]
 Orientation = Annotated[
     str | None,
@@ -86,12 +82,6 @@ MaxPixels = Annotated[int, typer.Option(help="Most pixels of an image; one with 
 Duplicates = Annotated[
     str,
     typer.Option(help="keep, drop or fail: what to do about images that are in train and test, or in several classes."),
-]
-Reuse = Annotated[
-    bool,
-    typer.Option(
-        "--reuse/--no-reuse", help="Take what finished stores in --root already have, or compute everything anew."
-    ),
 ]
 PartOption = Annotated[
     str | None,
@@ -124,12 +114,9 @@ def extract(
     views: Annotated[int, typer.Option(help="Augmented views of a train image, besides the clean one.")] = 8,
     test_views: Annotated[int, typer.Option(help="Augmented views of a test image, besides the clean one.")] = 0,
     test_fraction: TestFraction = None,
-    label: Label = None,
     data_root: DataRoot = None,
     root: Root = DEFAULT_ROOT,
-    precision: Annotated[
-        str, typer.Option(help="auto (bf16 where there is hardware, fp32 for vit_nano), fp32, bf16 or fp16.")
-    ] = "auto",
+    precision: Precision = "auto",
     store_dtype: Annotated[str, typer.Option(help="float16 or float32: how features are stored.")] = "float16",
     normalize: Normalize = None,
     orientation: Orientation = None,
@@ -146,7 +133,6 @@ def extract(
     seed: Annotated[int, typer.Option(help="Of the views, and of --test-fraction.")] = 1993,
     on_error: Annotated[str, typer.Option(help="fail or skip: what to do about images that cannot be read.")] = "fail",
     restart: Annotated[bool, typer.Option("--restart", help="Throw an unfinished store away first.")] = False,
-    reuse: Reuse = True,
     part: PartOption = None,
     jobs: Jobs = None,
 ) -> None:
@@ -156,19 +142,12 @@ def extract(
     several workers (--jobs; or --part, and at last the command without it, which finishes the store).
     """
     given = dict(locals())
-    how = {name: given[name] for name in HOW}
-    _refuse_mixtures(how, restart=restart)
-    with resumable("it goes on from the last finished shard"):
-        _run(request_of(given), **how)
-
-
-def _refuse_mixtures(how: dict[str, Any], *, restart: bool) -> None:
-    from tosca_cache.errors import UsageError
-
-    other = "--jobs" if how["jobs"] is not None else "--restart" if restart else None
-    if how["part"] is not None and other:
+    other = "--jobs" if jobs is not None else "--restart" if restart else None
+    if part is not None and other:
         remedy = "leave one of them out; to begin anew, remove the unfinished store (`tosca cache ls`) first"
         raise UsageError(f"--part cannot be combined with {other}", where=other, remedy=remedy)
+    with resumable("it goes on from the last finished shard"):
+        _run(request_of(given), part=part, jobs=jobs)
 
 
 def request_of(given: dict[str, Any]) -> ExtractRequest:
@@ -178,15 +157,14 @@ def request_of(given: dict[str, Any]) -> ExtractRequest:
     from tosca_cache.extract.fingerprint import ExtractOptions
     from tosca_cache.extract.request import ExtractRequest
 
-    given = {name: value for name, value in given.items() if name not in HOW}
+    given = {name: value for name, value in given.items() if name not in ("part", "jobs")}
     normalise = given.pop("normalize")  # None goes with the dataset, so it is settled later
     how = {field.name: given.pop(field.name) for field in fields(ExtractOptions) if field.name in given}
     return ExtractRequest(**given, normalise=normalise, options=ExtractOptions(**how))
 
 
 def _run(request: ExtractRequest, *, part: str | None, jobs: int | None) -> None:
-    from tosca_cache.extract.parts import run_jobs
-    from tosca_cache.extract.request import prepare
+    from tosca_cache.extract.request import extract_part, prepare, run_jobs
     from tosca_cache.store import Part
 
     chosen = None if part is None else Part.parse(part)
@@ -195,20 +173,14 @@ def _run(request: ExtractRequest, *, part: str | None, jobs: int | None) -> None
     if was_there:
         echo("this store is finished already; nothing to do")
     elif chosen is not None:
-        _run_part(asked, chosen)
+        found = extract_part(asked, chosen)
+        echo(f"{chosen.label} is done; of the whole store {len(found.done)} of {len(found.shards)} shards")
+        if len(found.done) == len(found.shards):
+            echo("finish it: the same command without --part")
         return
     store = asked.run() if was_there or jobs is None else run_jobs(request, asked, jobs)
     _print_skipped(store, again=was_there)
     echo(f"store: {store.path}")
-
-
-def _run_part(asked: Extraction, part: Part) -> None:
-    from tosca_cache.extract.parts import extract_part
-
-    found = extract_part(asked, part)
-    echo(f"{part.label} is done; of the whole store {len(found.done)} of {len(found.shards)} shards")
-    if len(found.done) == len(found.shards):
-        echo("finish it: the same command without --part")
 
 
 def _print_skipped(store: Store, *, again: bool) -> None:

@@ -1,4 +1,4 @@
-"""`tosca fetch`: datasets and weights, downloaded, checked and put in their places."""
+"""`tosca datasets` and `tosca fetch`: the named datasets; they and weights, downloaded and checked."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.datasets import print_datasets, size_of
 from tosca_cache.cli.options import DataRoot
-from tosca_cache.terminal import echo, make_console, resumable
+from tosca_cache.terminal import echo, make_console, print_rows, resumable
 
 if TYPE_CHECKING:
-    from tosca_cache.datasets.fetch import Fetched
+    from tosca_cache.datasets import KnownDataset
 
 Mirror = Annotated[
     str | None,
@@ -20,9 +19,6 @@ Mirror = Annotated[
 ]
 From = Annotated[
     Path | None, typer.Option("--from", metavar="FILE", help="The archive itself, got by other means; it stays there.")
-]
-Sha256 = Annotated[
-    str | None, typer.Option(metavar="DIGEST", help="What the archive's SHA-256 must be, instead of what is published.")
 ]
 
 
@@ -40,7 +36,6 @@ def fetch(
     ] = False,
     mirror: Mirror = None,
     file: From = None,
-    sha256: Sha256 = None,
     data_root: DataRoot = None,
 ) -> None:
     """Download datasets (or weights), check their bytes, unpack them safely, and put them where the other commands look.
@@ -58,49 +53,84 @@ def fetch(
         raise UsageError(
             "there is nothing to fetch", where="NAME", remedy="name datasets; `tosca fetch --list` has them"
         )
-    if len(names) > 1 and (file is not None or sha256 is not None):
-        given = "--from" if file is not None else "--sha256"
-        raise UsageError(f"{given} is for one dataset", where=given, remedy="fetch them one by one")
+    if len(names) > 1 and file is not None:
+        raise UsageError("--from is for one dataset", where="--from", remedy="fetch them one by one")
     with resumable("it goes on with the download"):
         for name in names:
             if weights:
                 _weights(name)
             else:
-                _dataset(name, root, mirror=mirror, file=file, sha256=sha256)
+                _dataset(name, root, mirror=mirror, file=file)
 
 
 def _dataset(name: str, data_root: Path, **how: Any) -> None:
     """Fetches one dataset with a bar, and says what it is; see `datasets.fetch.fetch` for `how`."""
     from tosca_cache.bars import counting
+    from tosca_cache.datasets import known
     from tosca_cache.datasets.fetch import fetch as fetch_it
+    from tosca_cache.datasets.fetch import present
     from tosca_cache.datasets.registry import source_of
 
     source = source_of(name)
+    folder, counts = data_root / source.place, present(source, data_root)
     echo(f"{source.name}: {source.archive}, {size_of(source)}, from {how['mirror'] or how['file'] or source.origin}")
-    with counting(make_console(stderr=True), bytes=True) as step:
-        _print(fetch_it(source, data_root, step=step, **how))
-
-
-def _print(found: Fetched) -> None:
-    from tosca_cache.datasets import known
-
-    classes, train, test = found.counts
-    images = f"{train} train and {test} test images" if test else f"{train} images"
-    echo(f"  {'here' if found.checked else 'was there already'}: {found.folder} ({classes} classes, {images})")
-    if found.checked is not None:
-        echo(f"  {found.size:,} bytes, sha256 {found.sha256}")
-        echo(f"  checked: {found.checked}")
-    given = found.source.name if known(found.source.name) else str(found.folder)
-    echo(f"  next: tosca extract --dataset {given}{'' if test else ' --test-fraction 0.2'}")
+    if counts is None:
+        with counting(make_console(stderr=True), bytes=True) as step:
+            counts = fetch_it(source, data_root, step=step, **how)
+        echo(f"  checked: {f'md5 stated by {source.stated_by}' if source.md5 else 'nothing, nobody states a checksum'}")
+    else:
+        echo("  was there already")
+    echo("  here: {} ({} classes, {} train and {} test images)".format(folder, *counts))
+    echo(f"  next: tosca extract --dataset {source.name if known(source.name) else folder}")
 
 
 def _weights(name: str) -> None:
-    """Fetches the weights of one backbone, and says which they are."""
-    from tosca_cache.extract.weights import HUB, fetch_weights
+    """Fetches the weights of one backbone to where timm looks for them, and says which they are."""
+    from tosca_cache.extract.backbone import load_backbone
 
-    found = fetch_weights(name)
-    full = ".".join(filter(None, (found["arch"], found["tag"])))
-    echo(f"{name}: {full}, from {found['origin']}")
-    echo(f"  {found['file']}: {found['size']:,} bytes, sha256 {found['sha256']}")
-    of = f"{found['arch']} --weights {found['file']}" if name.startswith(HUB) else full
-    echo(f"  next: tosca extract --backbone {of}")
+    found = load_backbone(name, precision="fp32")
+    echo(f"{name}: {found.name}.{found.tag}, digest {found.weights_digest}")
+    echo(f"  next: tosca extract --backbone {name}")
+
+
+def datasets(data_root: DataRoot = None) -> None:
+    """List the named datasets: what they hold, whether they are here, where their archives are and who states checksums.
+
+    `tosca fetch NAME` gets one that is missing.
+
+    Any folder of images can be given instead of a name: train/CLASS and test/CLASS; DOMAIN/train/CLASS and
+    DOMAIN/test/CLASS; or one folder of classes with --test-fraction. Or a CSV file that lists them, with columns
+    path and label, and optionally split and domain. Or Arrow, Parquet and tar shards, which are read in place.
+    """
+    from tosca_cache.datasets import resolve_data_root
+
+    print_datasets(resolve_data_root(data_root))
+
+
+def print_datasets(data_root: Path) -> None:
+    """The table, and below it a line an archive."""
+    from tosca_cache.datasets import REGISTRY
+
+    rows = []
+    for known in REGISTRY.values():
+        embedded, folder = known.layout == "embedded", data_root / known.place
+        status = "embedded" if embedded else "here" if folder.is_dir() else "missing"
+        rows.append([known.name, *map(str, known.counts), status, "in this package" if embedded else str(folder)])
+    console, titles = make_console(), ("name", "classes", "train", "test", "status", "folder")
+    print_rows(console, f"datasets below {data_root}", titles, rows)
+    for known in REGISTRY.values():
+        if known.archive:
+            line = f"{known.name}: {known.archive}, {size_of(known)}, from {known.origin}; checksum: {known.stated_by}"
+            console.print(line, soft_wrap=True)
+    console.print("to get one: tosca fetch NAME", soft_wrap=True)
+
+
+def size_of(known: KnownDataset) -> str:
+    """The size of an archive, in words."""
+    return f"{known.size / 1e6:,.0f} MB" if known.size else "size not published"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs."""
+    app.command()(datasets)
+    app.command()(fetch)

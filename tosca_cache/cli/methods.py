@@ -9,7 +9,7 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.options import Plugins
 from tosca_cache.terminal import echo_json, make_console
 
 
@@ -28,7 +28,6 @@ def methods(
     from tosca_cache.learners.base import learner_type
     from tosca_cache.learners.options import facts_of
 
-    import_plugins(plugin)
     found = [facts_of(learner_type(name, "NAME")) for name in names or sorted(LEARNERS)]
     if as_json:
         echo_json(found)

@@ -54,23 +54,26 @@ DataRoot = Annotated[
         "--data-root", envvar="TOSCA_DATA", help="Folder of the datasets.", show_default="data", show_envvar=True
     ),
 ]
+DEFAULT_ROOT = Path("cache")
+DEFAULT_RUNS = Path("runs")
+
+
+def import_plugins(paths: list[Path] | None) -> list[Path] | None:
+    """Makes the learners and routers of the user's files known; raises `UsageError` for a file that is of no use."""
+    for path in paths or ():
+        from tosca_cache.plugins import load_plugin
+
+        load_plugin(path)
+    return paths
+
+
 Plugins = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin",
+        callback=import_plugins,
         metavar="FILE.py",
         help="A file of yours that registers a learner or a router; may be given often.",
         show_default=False,
     ),
 ]
-DEFAULT_ROOT = Path("cache")
-DEFAULT_RUNS = Path("runs")
-
-
-def import_plugins(paths: list[Path] | None) -> None:
-    """Makes the learners and routers of the user's files known; raises `UsageError` for a file that is of no use."""
-    if paths:
-        from tosca_cache.plugins import load_plugin
-
-        for path in paths:
-            load_plugin(path)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tosca_cache.cli.learn import Device, ModelPath, Weights
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.extract import Device
+from tosca_cache.cli.learn import ModelPath, Weights
+from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.files import asked_file, file_errors
 from tosca_cache.terminal import echo, make_console
@@ -60,7 +61,6 @@ def predict(
         raise UsageError("photos are linked or moved", where="--link, --move", remedy="leave one of them out")
     if features is not None and (link or move):
         raise UsageError("rows of a store are no files", where="--link, --move", remedy="give photos")
-    import_plugins(plugin)
     opened, failed = open_model(model, device=device), 0
     target = move or link
     if target is not None:

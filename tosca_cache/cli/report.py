@@ -143,7 +143,7 @@ def facts_of(
 
 
 def _of_store(path: Path, photos: dict[str, str], *, images: bool) -> dict[str, Any]:
-    from tosca_cache.extract.thumbnails import Thumbnails
+    from tosca_cache.extract.recompute import Thumbnails
     from tosca_cache.runs.store_facts import store_facts
     from tosca_cache.store import open_store
 
@@ -157,7 +157,7 @@ def _of_store(path: Path, photos: dict[str, str], *, images: bool) -> dict[str, 
 def _add_what_the_store_says(facts: dict[str, Any], run: Path, photos: dict[str, str], *, images: bool) -> None:
     """Reference curves, a map and photos of a run, where its store is at hand."""
     from tosca_cache.errors import ToscaError
-    from tosca_cache.extract.thumbnails import Thumbnails
+    from tosca_cache.extract.recompute import Thumbnails
     from tosca_cache.runs.report_facts import store_of
     from tosca_cache.runs.report_photos import reference_curves, run_photos, task_map
 
@@ -180,7 +180,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     """A ledger, or what `tosca route --json` printed."""
     from tosca_cache.errors import RunError, UsageError
     from tosca_cache.files import Limit, read_limited, strict_json
-    from tosca_cache.runs.report_facts import read_json
+    from tosca_cache.runs.directory import read_json
     from tosca_cache.sweep.report_facts import is_comparison, sweep_facts
     from tosca_cache.sweep.run import report_path
 
@@ -196,16 +196,11 @@ def _of_file(path: Path) -> dict[str, Any]:
         return table
     try:
         found: Any = strict_json(read_limited(path, Limit.METRICS))
-    except (OSError, ValueError):
-        found = None
-    if not (
-        isinstance(found, list)
-        and found
-        and all(isinstance(one, dict) and {"conditions", "run"} <= one.keys() for one in found)
-    ):
+        runs = [str(one["run"]) for one in found if one["conditions"] is not None]
+        made = read_json(Path(runs[0]) / "provenance.json")  # empty if the run is not there any more
+    except (OSError, ValueError, LookupError, TypeError):
         remedy = "give a run, a ledger, a store, or what `tosca route --json` printed"
-        raise UsageError("this is nothing that can be reported on", where=path, remedy=remedy)
-    made = read_json(Path(str(found[0]["run"])) / "provenance.json")  # empty if the run is not there any more
+        raise UsageError("this is nothing that can be reported on", where=path, remedy=remedy) from None
     return {"kind": "routes", "name": path.name, "found": found, "made": made}
 
 

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption, import_plugins
+from tosca_cache.cli.extract import Device, Weights
+from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Plugins, Root, StoreOption
 from tosca_cache.cli.settings import with_settings
 from tosca_cache.terminal import echo, echo_json, make_console, resumable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tosca_cache.compare.expectation import Expectation, Paper
-    from tosca_cache.compare.reproduce import Places
+    from tosca_cache.compare.expectation import Paper
 
 
 @partial(with_settings, only=("task_sizes", "class_order"))
@@ -37,14 +35,8 @@ def reproduce(
         bool, typer.Option("--list", help="Print all published values (of --dataset), then stop.")
     ] = False,
     store: StoreOption = None,
-    weights: Annotated[Path | None, typer.Option(help="As for extract.", metavar="FILE")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="fp32, bf16 or fp16: of the features.", show_default="any that are there, fp32 if they must be made"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    weights: Weights = None,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print everything, for a program.")] = False,
     plugin: Plugins = None,
     data_root: DataRoot = None,
@@ -55,7 +47,6 @@ def reproduce(
 
     Features that are not there yet are extracted first.
     """
-    import_plugins(plugin)
     if which:
         _which(which)
         return
@@ -63,15 +54,24 @@ def reproduce(
         _list(dataset, as_json=as_json)
         return
     from tosca_cache.compare.reproduce import Places
+    from tosca_cache.compare.reproduce import reproduce as run
     from tosca_cache.config import config_of
+    from tosca_cache.report.published import beside_table
+    from tosca_cache.sweep.progress import CellProgress
 
     chosen = _chosen(paper, expectation)
     folder = dataset is not None and Path(dataset).exists()
     name = Path(dataset).resolve().name if dataset is not None and folder else dataset
-    places = Places(root, dataset if folder else None, store, data_root, weights, precision, device)
+    places = Places(root, dataset if folder else None, store, data_root, weights, device)
     asked = config_of(settings)  # the tasks of the command line, if it names some
     expected = [one.under(asked.task_sizes or (), asked.class_order or ()) for one in chosen.of(name)]
-    _run(expected, chosen.title, places, as_json=as_json)
+    console = make_console(stderr=True)
+    with resumable("extraction goes on where it was"), CellProgress(console) as progress:
+        entries = run(expected, places, on_note=progress.on_note, reporter=progress)
+    if as_json:
+        echo_json(entries)
+    else:
+        make_console().print(beside_table(entries, chosen.title))
 
 
 def _chosen(paper: str | None, expectation: Path | None) -> Paper:
@@ -119,17 +119,3 @@ def _list(dataset: str | None, *, as_json: bool) -> None:
         console.print(table)
     for paper in map(find_paper, shipped_papers()):
         console.print(f"--paper {paper.name}: {paper.title}; {', '.join(paper.datasets)}", soft_wrap=True)
-
-
-def _run(expected: Sequence[Expectation], title: str, places: Places, *, as_json: bool) -> None:
-    from tosca_cache.compare.reproduce import reproduce as run
-    from tosca_cache.report.published import beside_table
-    from tosca_cache.sweep.progress import CellProgress
-
-    console = make_console(stderr=True)
-    with resumable("extraction goes on where it was"), CellProgress(console) as progress:
-        entries = run(expected, places, on_note=progress.on_note, reporter=progress)
-    if as_json:
-        echo_json(entries)
-    else:
-        make_console().print(beside_table(entries, title))

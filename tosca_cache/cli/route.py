@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs, import_plugins
+from tosca_cache.cli.options import DEFAULT_RUNS, Plugins, Runs
 from tosca_cache.terminal import echo, echo_json, make_console
 
 
@@ -27,12 +27,11 @@ def route(
     from rich.text import Text
 
     from tosca_cache.evaluate.summary import to_json
-    from tosca_cache.report.routes import leak_table, routers_table
+    from tosca_cache.report.routes import route_tables
     from tosca_cache.routing import ROUTERS, make_router
     from tosca_cache.runs.directory import find_run
-    from tosca_cache.runs.route import BATCH_SIZES, leak_curve, mean_over, route_again, stored_seeds
+    from tosca_cache.runs.route import leak_curve, route_again, stored_seeds
 
-    import_plugins(plugin)
     names = sorted(ROUTERS) if routers == "all" else [name.strip() for name in routers.split(",")]
     for name in names:
         make_router(name)  # raises for one that does not exist
@@ -47,14 +46,10 @@ def route(
         for s in stored:
             # A spinner takes a string for markup, whatever its console says.
             status.update(Text(f"{len(names)} routers behind {s.run.name}, seed {s.seed}"))
-            found.append((s, route_again(s, names), leak_curve(s)))
+            numbers = {"routers": route_again(s, names), "conditions": leak_curve(s)}
+            found.append(to_json({"run": str(s.run), "seed": s.seed} | numbers))
     if as_json:
-        named = [{"run": str(s.run), "seed": s.seed, "routers": a, "conditions": b} for s, a, b in found]
-        echo_json(to_json(named))
+        echo_json(found)
         return
-    leaks = mean_over([curve for _, _, curve in found])
-    table = {name: mean_over([routed[name] for _, routed, _ in found]) for name in names}
-    console = make_console()
-    keeping = [name for name in names if ROUTERS[name].rehearsal]
-    console.print(routers_table(table, leaks["oracle"], len(found), keeping))
-    console.print(leak_table(leaks, BATCH_SIZES))
+    for table in route_tables(found, [name for name in names if ROUTERS[name].rehearsal]):
+        make_console().print(table)

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tosca_cache.cli.learn import Device, ModelPath, Weights
-from tosca_cache.cli.options import Plugins, import_plugins
+from tosca_cache.cli.extract import Device
+from tosca_cache.cli.learn import ModelPath, Weights
+from tosca_cache.cli.options import Plugins
 from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo
 
@@ -40,7 +41,6 @@ def serve(
 
     Give a token by the environment rather than on the command line, where other users of the machine can see it.
     """
-    import_plugins(plugin)
     try:
         import uvicorn
 

@@ -76,11 +76,14 @@ def store_for(resolved: Resolved, store: Path | None, root: str, console: Consol
 
     One at an address is pulled into the default cache first. Raises what `runs.stores.wanted_store` raises.
     """
-    from tosca_cache.runs.stores import wanted_store
-    from tosca_cache.store.sync import is_address
+    from tosca_cache.cli.cache.look import byte_bar
+    from tosca_cache.runs.stores import wanted_fields, wanted_store
+    from tosca_cache.store.sync import is_address, pull_wanted
 
     if store is None and is_address(root):
-        store = _pulled(resolved, root)
+        asked = resolved.config.dataset, wanted_fields(resolved.config)
+        with byte_bar(f"pull {asked[0]}") as progress:
+            store = pull_wanted(root, DEFAULT_ROOT, *asked, progress)
     folder = DEFAULT_ROOT if is_address(root) else Path(root)
     opened, resolved, lines = wanted_store(resolved, store, folder, command=WORDS.get())
     foreign = [key for key in resolved.ignored if key not in KEYS]
@@ -91,16 +94,6 @@ def store_for(resolved: Resolved, store: Path | None, root: str, console: Consol
     for line in [f"store: {opened.path}", *lines]:
         console.print(line, soft_wrap=True)
     return opened, resolved
-
-
-def _pulled(resolved: Resolved, address: str) -> Path:
-    from tosca_cache.cli.cache.common import byte_bar
-    from tosca_cache.runs.stores import wanted_fields
-    from tosca_cache.store.sync import pull_wanted
-
-    config = resolved.config
-    with byte_bar(f"pull {config.dataset}") as progress:
-        return pull_wanted(address, DEFAULT_ROOT, config.dataset, wanted_fields(config), progress)
 
 
 def _option(key: str, hint: Any) -> Any:
@@ -133,16 +126,8 @@ def read_class_order(file: str) -> tuple[str, ...] | str:
         return SEED
     try:
         text = read_limited(Path(file), Limit.CLASS_ORDER).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise _wrong("the class order is not UTF-8 text", f"{file}, line {line}") from error
     except (OSError, ValueError) as error:
-        raise _wrong(f"the class order cannot be read: {getattr(error, 'strerror', error)}", file[:200]) from error
-    found = tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())
-    if not found:
-        raise _wrong("the class order is empty", file)
-    return found
-
-
-def _wrong(problem: str, where: str) -> ConfigError:
-    return ConfigError(problem, where=where, remedy="give a text file with the name or index of a class on each line")
+        problem = f"the class order cannot be read: {getattr(error, 'strerror', error)}"
+        remedy = "give a text file (UTF-8) with the name or index of a class on each line"
+        raise ConfigError(problem, where=file[:200], remedy=remedy) from error
+    return tuple(line.removesuffix("\r") for line in text.split("\n") if line.strip())

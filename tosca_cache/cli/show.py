@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tosca_cache.cli.options import DEFAULT_RUNS, Runs
-from tosca_cache.terminal import echo_json, make_console, print_rows
+from tosca_cache.terminal import echo, echo_json, make_console, print_rows
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
@@ -68,16 +68,12 @@ def _list(runs: Path, as_json: bool) -> None:
     if as_json:
         echo_json(found)
         return
-    console, titles = (
-        make_console(),
-        ("run", "dataset", "method", "features", "seeds", "average accuracy", "last accuracy"),
-    )
+    good = [run for run in found if "problem" not in run]
     rows = [
-        [one_line(with_spread(v, None) if k.endswith("accuracy") else str(v)) for k, v in run.items()]
-        for run in found
-        if "problem" not in run
+        [one_line(with_spread(v, None) if k.endswith("accuracy") else str(v)) for k, v in run.items()] for run in good
     ]
-    print_rows(console, f"runs in {runs}", titles, rows)
+    titles = ("run", "dataset", "method", "features", "seeds", "average accuracy", "last accuracy")
+    print_rows(make_console(), f"runs in {runs}", titles, rows)
     for one in found:
         if "problem" in one:
-            console.print(f"{one_line(one['run'])}: {one_line(one['problem'])}", soft_wrap=True)
+            echo(f"{one_line(one['run'])}: {one_line(one['problem'])}")

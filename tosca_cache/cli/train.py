@@ -15,11 +15,10 @@ from tosca_cache.cli.options import (
     Plugins,
     Runs,
     StoreOption,
-    import_plugins,
 )
 from tosca_cache.cli.report import NoReport, try_page
 from tosca_cache.cli.settings import dataset_of, store_for, with_settings
-from tosca_cache.terminal import make_console
+from tosca_cache.terminal import make_console, print_rows
 
 
 @with_settings
@@ -38,26 +37,14 @@ def train(
     Settings come from the command line, then the config file; without a file, the shipped config of the dataset stands in
     for it.
     """
-    from tosca_cache.config import resolve
+    from tosca_cache.config import resolve, show
 
-    import_plugins(plugin)
     dataset_of(store, settings, config)
     resolved = resolve(config=config, overrides=settings)
     if show_config:
-        _print_settings(resolved)
+        print_rows(make_console(), None, ("setting", "value", "from"), show(resolved))
         return
     _train(resolved, store, root, runs, page=not no_report)
-
-
-def _print_settings(resolved: Any) -> None:
-    from rich.table import Table
-
-    from tosca_cache.config import show
-
-    table = Table("setting", "value", "from")
-    for row in show(resolved):
-        table.add_row(*row)
-    make_console().print(table)
 
 
 def _train(resolved: Any, store: Path | None, root: str, runs: Path, *, page: bool) -> None:

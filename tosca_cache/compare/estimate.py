@@ -9,14 +9,13 @@ from pathlib import Path
 from time import perf_counter
 
 from tosca_cache.compare.cells import CompareCell, CompareRequest, cells_of
-from tosca_cache.compare.measure import SCORINGS, Workplace, blocks_of, make_stream, run_cells, scoring_seconds
+from tosca_cache.compare.measure import Workplace, blocks_of, make_stream, run_cells
 from tosca_cache.devices import resolve_device
 from tosca_cache.learners import learner_type
 from tosca_cache.runs.experiment import make_engine
 from tosca_cache.store import Store
 from tosca_cache.sweep.runner import finished_in
 from tosca_cache.sweep.scenario import read_data
-from tosca_cache.tasks import TaskStream
 from tosca_cache.workers import threads_here
 
 TASKS = 2  # that are timed, of one seed (or of all, where they learn together)
@@ -44,16 +43,15 @@ def estimate(request: CompareRequest, store: Store, ledger: Path) -> Estimate:
     rows = [cells_of(request, method, store.spec.digest()) for method in request.methods]
     cells = [cell for row in rows for cell in row]
     known = finished_in(ledger, [cell.address for cell in cells])  # what failed is tried again
-    left = [[cell for cell in row if cell.address not in known] for row in rows]
     data, device = read_data(store, request.config.incremental), resolve_device(request.config.device)
     engine = make_engine(request.config, make_stream(cells[0], data), len(cells), threads_here())
     place, begun, seconds, untimed = Workplace(data, device, engine), perf_counter(), 0.0, []
-    for row in filter(None, left):
-        blocks = blocks_of(row)
+    for row in rows:
+        blocks = blocks_of([cell for cell in row if cell.address not in known])
         try:
-            if perf_counter() - begun > PATIENCE:
+            if blocks and perf_counter() - begun > PATIENCE:
                 raise TimeoutError
-            seconds += len(blocks) * _seconds(blocks[0], place)
+            seconds += len(blocks) * _seconds(blocks[0], place) if blocks else 0.0
         except Exception:  # a learner may be a user's own, and raise anything; it is told when it is run
             untimed.append(row[0].method)
     return Estimate(len(cells), len(known), seconds, tuple(untimed))
@@ -62,20 +60,7 @@ def estimate(request: CompareRequest, store: Store, ledger: Path) -> Estimate:
 def _seconds(cells: Sequence[CompareCell], place: Workplace) -> float:
     """Of some cells of one learner that are run side by side."""
     done = [perf_counter()]
-    timed = replace(place, on_task=lambda number, tasks: done.append(perf_counter()))
-    found = run_cells(cells, timed, TASKS)
-    each = scoring_seconds(*found[0][:2])
-    first, *second = (
-        after - before - each * sum(int(outcome.counts[: number + 1].sum()) for *_, outcome in found)
-        for number, (before, after) in enumerate(pairwise(done))
-    )
-    streams = [make_stream(cell, place.data) for cell in cells]
-    grows = learner_type(cells[0].method).rehearsal
-    learning = first + sum(second[0] * (number / 2 if grows else 1) for number in range(2, len(streams[0]) + 1))
-    return max(0.0, learning) + each * sum(_scored(stream) for stream in streams)
-
-
-def _scored(stream: TaskStream) -> int:
-    """Test rows that are asked about: those of all tasks seen after each, and all some times more."""
-    counts = [len(stream.test_labels(number)) for number in range(len(stream))]
-    return sum(sum(counts[: number + 1]) for number in range(len(counts))) + SCORINGS * sum(counts)
+    run_cells(cells, replace(place, on_task=lambda number, tasks: done.append(perf_counter())), TASKS)
+    first, *second = (after - before for before, after in pairwise(done))
+    grows, tasks = learner_type(cells[0].method).rehearsal, len(make_stream(cells[0], place.data))
+    return first + sum(second) * sum(number / 2 if grows else 1 for number in range(2, tasks + 1))

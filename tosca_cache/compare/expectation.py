@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tosca_cache.config.checks import nearest
 from tosca_cache.errors import ConfigError, UsageError
@@ -29,6 +26,7 @@ Measure = Literal[
     "accuracy_curve",
 ]
 Numbers = Annotated[tuple[int, ...], Field(min_length=1)]
+VALUES = Path(__file__).with_name("values")  # of the papers whose values come with the package
 
 
 class Expectation(BaseModel):
@@ -66,6 +64,12 @@ class Expectation(BaseModel):
     options: dict[str, Any] = {}
     spreads: dict[Measure, float] = {}
     note: str = ""
+
+    @model_validator(mode="after")
+    def _has_tasks(self) -> Self:
+        if bool(self.task_sizes) == (self.increment is not None) or (self.task_sizes and self.init_cls is not None):
+            raise ValueError("give increment (and init_cls), or task_sizes")
+        return self
 
     def under(self, task_sizes: tuple[int, ...], class_order: tuple[int | str, ...]) -> Expectation:
         """The same values beside a run under other tasks than the published ones, which the note then says.
@@ -113,70 +117,35 @@ class Paper(NamedTuple):
 
 def shipped_papers() -> tuple[str, ...]:
     """Names of the papers whose values come with the package."""
-    names = [entry.name for entry in _folder().iterdir()]
-    return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
+    return tuple(sorted(path.stem for path in VALUES.glob("*.toml")))
 
 
 def find_paper(name: str) -> Paper:
     """The shipped values of a paper; raises `UsageError` if there are none."""
     known = shipped_papers()
     if name not in known:
-        raise UsageError(
-            f"there are no published values of {name!r}",
-            where="--paper",
-            remedy=f"did you mean {nearest(name, known)!r}? Known: {', '.join(known)}",
-        )
-    return _read(_folder().joinpath(f"{name}.toml").read_bytes, name)
+        remedy = f"did you mean {nearest(name, known)!r}? Known: {', '.join(known)}"
+        raise UsageError(f"there are no published values of {name!r}", where="--paper", remedy=remedy)
+    return read_paper(VALUES / f"{name}.toml", name)
 
 
-def read_paper(path: Path) -> Paper:
-    """The values of a user's own file; raises `ConfigError` if it is missing, too large or not as it must be."""
-    return _read(lambda: read_limited(path, Limit.CONFIG), str(path))
-
-
-def _folder() -> Traversable:
-    return files("tosca_cache.compare").joinpath("values")
-
-
-def _read(read: Callable[[], bytes], name: str) -> Paper:
+def read_paper(path: Path, name: str = "") -> Paper:
+    """The values of a file; raises `ConfigError` if it is missing, too large or not as it must be."""
+    remedy, found = "give a TOML file of published values; see docs/reproduce.md", list[Expectation]()
     try:
-        raw = tomllib.loads(read().decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"the published values cannot be read: {error}",
-            where=name,
-            remedy="give a TOML file; see docs/reproduce.md",
-        ) from error
-    entries, defaults = raw.get("expectation"), raw.get("defaults", {})
-    if not isinstance(entries, list) or not entries or not isinstance(defaults, dict):
-        raise ConfigError("there is no [[expectation]]", where=name, remedy="add one; see docs/reproduce.md")
-    return Paper(
-        name,
-        str(raw.get("title", name)),
-        tuple(_expectation(defaults | entry, f"{name}, expectation {n}") for n, entry in enumerate(entries, 1)),
-    )
-
-
-def _expectation(raw: dict[str, Any], where: str) -> Expectation:
-    try:
-        one = Expectation.model_validate_json(json.dumps(raw, default=str))  # where a list may be a tuple
+        raw = tomllib.loads(read_limited(path, Limit.CONFIG).decode("utf-8-sig"))
+        defaults, entries = dict(raw.get("defaults", {})), [dict(entry) for entry in raw["expectation"]]
+        for one in entries:
+            found.append(Expectation.model_validate_json(json.dumps(defaults | one, default=str)))
     except ValidationError as error:
-        raise _wrong(error, where) from error
-    if one.task_sizes and (one.increment is not None or one.init_cls is not None):
-        raise ConfigError("task_sizes says how many classes each task has", where=where, remedy="leave increment out")
-    if not one.task_sizes and one.increment is None:
-        raise ConfigError("increment is missing", where=where, remedy="add it, or put it under [defaults]")
-    return one
-
-
-def _wrong(error: ValidationError, where: str) -> ConfigError:
-    """What pydantic found first, as an error of ours."""
-    found = error.errors()[0]
-    key = ".".join(str(part) for part in found["loc"] if part != "[key]")
-    remedy = f"did you mean {nearest(key, Expectation.model_fields)!r}?"
-    known = {
-        "extra_forbidden": (f"unknown key {key!r}", remedy),
-        "missing": (f"{key} is missing", "add it, or put it under [defaults]"),
-    }
-    problem, remedy = known.get(found["type"], (f"{key} cannot be {found['input']!r}", found["msg"]))
-    return ConfigError(problem, where=where, remedy=remedy)
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        if first["type"] == "extra_forbidden":
+            remedy = f"did you mean {nearest(key, Expectation.model_fields)!r}?"
+        problem = f"expectation {len(found) + 1}: {key}{': ' if key else ''}{first['msg']}"
+        raise ConfigError(problem, where=path, remedy=remedy) from error
+    except (OSError, ValueError, RecursionError, TypeError) as error:
+        raise ConfigError(f"the published values cannot be read: {error}", where=path, remedy=remedy) from error
+    except KeyError as error:
+        raise ConfigError("there is no [[expectation]]", where=path, remedy=remedy) from error
+    return Paper(name or str(path), str(raw.get("title", path)), tuple(found))

@@ -47,18 +47,14 @@ def blocks_of(cells: Sequence[CompareCell]) -> list[list[CompareCell]]:
 def measure_block(cells: Sequence[CompareCell], place: Workplace) -> list[Finished]:
     """Runs cells of one learner side by side; where that fails, one by one, so that only those fail that must."""
     try:
-        return [Finished(cell.address, "done", found) for cell, found in zip(cells, measure(cells, place), strict=True)]
+        found = [_numbers(cell, *one) for cell, one in zip(cells, run_cells(cells, place), strict=True)]
+        results = to_json([numbers | {"engine": place.engine.name} for numbers in found])
+        return [Finished(cell.address, "done", result) for cell, result in zip(cells, results, strict=True)]
     except (Exception, SystemExit) as error:  # a learner may be a user's own, and raise anything; the others go on
         if len(cells) == 1:
             return [Finished(cells[0].address, "failed", reason=_reason(error))]
     # Outside of `except`, where the error would keep everything alive that may not have fitted into memory.
     return [finished for cell in cells for finished in measure_block([cell], place)]
-
-
-def measure(cells: Sequence[CompareCell], place: Workplace) -> list[dict[str, Any]]:
-    """What each cell gives, as plain JSON values; raises what the learner raises."""
-    found = [_numbers(cell, *one) for cell, one in zip(cells, run_cells(cells, place), strict=True)]
-    return to_json([numbers | {"engine": place.engine.name} for numbers in found])
 
 
 def run_cells(

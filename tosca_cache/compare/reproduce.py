@@ -32,7 +32,7 @@ PUBLISHED_PRECISION = "fp32"
 class Places:
     """Where images, weights and stores are. dataset: a name or a folder, None for the name that the values are of.
 
-    store: the store itself. precision: that the features must have; None takes any that are there, and makes float32.
+    store: the store itself.
     """
 
     root: Path
@@ -40,7 +40,6 @@ class Places:
     store: Path | None = None
     data_root: Path | None = None
     weights: Path | None = None
-    precision: str | None = None
     device: str = "auto"
 
 
@@ -107,35 +106,25 @@ def _beside(
 
     A curve gives a list of each, and as its difference the one of largest size.
     """
+    about = {key: getattr(expected, key) for key in ("dataset", "method", "seeds", "source", "note")}
+    about |= {"store": store, "precision": precision}
     entries = []
     for measure, published in expected.values.items():
         ours = [result[measure] for result in results]
-        entry: dict[str, Any] = {
-            "dataset": expected.dataset,
-            "method": expected.method,
-            "measure": measure,
-            "published": published,
-            "published_spread": expected.spreads.get(measure),
-            "seeds": expected.seeds,
-            "source": expected.source,
-            "note": expected.note,
-            "store": store,
-            "precision": precision,
-        }
         if isinstance(published, list):
-            mean = [fmean(column) for column in zip(*ours, strict=True)]
+            mean: Any = [fmean(column) for column in zip(*ours, strict=True)]
             if len(mean) != len(published):
                 raise UsageError(
                     f"the published curve has {len(published)} tasks, ours {len(mean)}",
                     where=expected.source,
                     remedy="correct increment, init_cls or the curve",
                 )
-            gaps = [a - b for a, b in zip(mean, published, strict=True)]
-            entry |= {"ours": mean, "difference": max(gaps, key=abs), "ours_spread": None}
+            difference, spread = max((a - b for a, b in zip(mean, published, strict=True)), key=abs), None
         else:
-            spread = stdev(ours) if len(ours) > 1 else None
-            entry |= {"ours": fmean(ours), "difference": fmean(ours) - published, "ours_spread": spread}
-        entries.append(entry)
+            mean, spread = fmean(ours), stdev(ours) if len(ours) > 1 else None
+            difference = mean - published
+        entry = {"measure": measure, "published": published, "published_spread": expected.spreads.get(measure)}
+        entries.append(about | entry | {"ours": mean, "ours_spread": spread, "difference": difference})
     return to_json(entries)
 
 
@@ -144,7 +133,7 @@ def features_for(expected: Expectation, places: Places, *, on_note: Callable[[st
 
     Raises `FingerprintMismatch` if `places.store` is another one, and what extraction raises.
     """
-    wanted = wanted_fields(expected, places.precision)
+    wanted = wanted_fields(expected)
     if places.store is not None:
         opened = open_store(places.store)
         check_store(opened, wanted)
@@ -161,10 +150,10 @@ def features_for(expected: Expectation, places: Places, *, on_note: Callable[[st
     return _extract(expected, places)
 
 
-def wanted_fields(expected: Expectation, precision: str | None = None) -> dict[str, Any]:
+def wanted_fields(expected: Expectation) -> dict[str, Any]:
     """Dotted fields of the fingerprint, and their values, that published values ask for."""
     arch, tag = resolve_name(expected.backbone)
-    wanted: dict[str, Any] = {
+    return {
         "dataset.name": expected.dataset,
         "backbone.name": arch,
         "backbone.tag": tag,
@@ -173,7 +162,6 @@ def wanted_fields(expected: Expectation, precision: str | None = None) -> dict[s
         "transform.resize": expected.resize,
         "transform.interpolation": expected.interpolation,
     }
-    return wanted if precision is None else wanted | {"precision": precision}
 
 
 def _extract(expected: Expectation, places: Places) -> Store:
@@ -184,7 +172,7 @@ def _extract(expected: Expectation, places: Places) -> Store:
         backbone=expected.backbone,
         weights=places.weights,
         data_root=places.data_root,
-        precision=places.precision or PUBLISHED_PRECISION,
+        precision=PUBLISHED_PRECISION,
         normalise=expected.normalize,
         img_size=expected.image_size,
         device=places.device,

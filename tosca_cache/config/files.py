@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import cast
 
 from tosca_cache.config import reference
 from tosca_cache.config.checks import nearest
-from tosca_cache.config.schema import KEYS, SECTIONS, check_value, section_of, unknown_key
+from tosca_cache.config.schema import KEYS, check_value, unknown_key
 from tosca_cache.errors import ConfigError
-from tosca_cache.files import Limit, read_limited
-
-Decoded = tuple[dict[str, object], dict[str, str]]  # values, ignored: see Layer
+from tosca_cache.files import Limit, read_limited, strict_json
 
 
 @dataclass(frozen=True)
@@ -53,15 +49,11 @@ def find_config(config: str | Path) -> tuple[Traversable, str]:
     Returns the file and the name to show for it. Raises `ConfigError` naming what exists.
     """
     path = Path(config)
-    try:
-        if path.is_file():
-            return path, str(config)
-    except OSError as error:  # a folder on the way is closed, or the name is too long
-        raise _unreadable(str(config), error) from error
-    name = path.name.removesuffix(".toml")
-    if path.parent in {Path(), Path("configs")} and name in shipped_configs():
+    if path.is_file():
+        return path, str(config)
+    name, known = path.name.removesuffix(".toml"), shipped_configs()
+    if path.parent in {Path(), Path("configs")} and name in known:
         return shipped_folder().joinpath(f"{name}.toml"), f"configs/{name}.toml"
-    known = shipped_configs()
     guess = f" Did you mean {nearest(path.stem, known)!r}?" if known else ""
     problem = "The config is a folder." if path.is_dir() else "No such config file, and none of that name is shipped."
     remedy = f"Give a .toml or .json file, or one of: {', '.join(known)}.{guess}"
@@ -89,91 +81,29 @@ def read_shipped(name: str) -> Layer:
 
 
 def _read(source: Traversable, label: str, origin: str, overruled: Collection[str] = ()) -> Layer:
-    decoder = _DECODERS.get(Path(source.name).suffix.lower())
-    if decoder is None:
+    kind = Path(source.name).suffix.lower().removeprefix(".")
+    if kind not in ("toml", "json"):
         raise ConfigError("A config file ends in .toml or .json.", where=label, remedy="Rename the file.")
     try:
         data = read_limited(source, Limit.CONFIG) if isinstance(source, Path) else source.read_bytes()
         text = data.decode("utf-8-sig")
+        raw = tomllib.loads(text) if kind == "toml" else strict_json(text)
     except OSError as error:
-        raise _unreadable(label, error) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"The config is not text: byte {error.start} is not UTF-8.", where=label, remedy="Save it as UTF-8."
-        ) from error
-    values, ignored = decoder(text, label, overruled)
-    return Layer(origin, values, ignored)
-
-
-def _unreadable(label: str, error: OSError) -> ConfigError:
-    return ConfigError(f"The config cannot be read: {error.strerror}.", where=label, remedy="Check its permissions.")
-
-
-def _excessive(label: str) -> ConfigError:
-    """The error for what is well formed, but what Python refuses to read: thousands of digits, deep nesting."""
-    problem = "The config holds a number too long or lists too deep to read."
-    return ConfigError(problem, where=label, remedy="Shorten it.")
-
-
-def _decode_toml(text: str, label: str, overruled: Collection[str]) -> Decoded:
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # its message ends in (at line L, column C)
-        raise ConfigError(f"The config is not TOML: {error}.", where=label, remedy="Correct that line.") from error
-    except (ValueError, RecursionError) as error:
-        raise _excessive(label) from error
-    values: dict[str, object] = {}
-    for section, entries in raw.items():
-        if section not in SECTIONS:
-            raise _misplaced(section, label)
-        if not isinstance(entries, dict):
-            raise ConfigError(f"{section} is a section.", where=label, remedy=f"Write it as a line [{section}].")
-        for key, value in cast(dict[str, object], entries).items():
-            where = f"{label}, [{section}] {key}"
-            if key in KEYS and section_of(key) != section:
-                raise _misplaced(key, label)
-            if key not in KEYS:
-                raise unknown_key(key, KEYS, where)
-            values[key] = check_value(key, value, where=where)
-    return values, {}
-
-
-def _misplaced(key: str, label: str) -> ConfigError:
-    """The error for a key outside its section, or for a section that does not exist."""
-    if key in KEYS:
-        section = section_of(key)
-        return ConfigError(f"{key} is not in its section.", where=label, remedy=f"Move it below a line [{section}].")
-    known = tuple(SECTIONS)
-    # A mistyped key outside all sections looks like a section here, so both kinds of names are offered.
-    guess = nearest(key, (*known, *KEYS))
-    remedy = f"Did you mean {guess!r}? Sections: {', '.join(known)}."
-    return ConfigError(f"Unknown section or key {key!r}.", where=label, remedy=remedy)
-
-
-def _decode_json(text: str, label: str, overruled: Collection[str]) -> Decoded:
-    try:
-        raw = json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, label))
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"The config is not JSON: {error.msg} (at line {error.lineno}, column {error.colno}).",
-            where=label,
-            remedy="Correct that line.",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise _excessive(label) from error
+        problem, remedy = f"The config cannot be read: {error.strerror}.", "Check its permissions."
+        raise ConfigError(problem, where=label, remedy=remedy) from error
+    except (ValueError, RecursionError) as error:  # all say where, but of what is too long or too deep to be read
+        raise ConfigError(f"The config is not {kind.upper()}: {error}.", where=label, remedy="Correct it.") from error
     if not isinstance(raw, dict):
         raise ConfigError("The config is not a JSON object.", where=label, remedy='Write it as { "key": value, ... }.')
-    return reference.convert(raw, label, overruled)
-
-
-def _unique(pairs: list[tuple[str, object]], label: str) -> dict[str, object]:
-    """JSON lets a key stand twice and the last one wins; that is never meant."""
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ConfigError(f"{twice} stands twice in the config.", where=label, remedy="Keep one of the two.")
-    return result
-
-
-_DECODERS: dict[str, Callable[[str, str, Collection[str]], Decoded]] = {".toml": _decode_toml, ".json": _decode_json}
+    if kind == "json":
+        return Layer(origin, *reference.convert(raw, label, overruled))
+    values: dict[str, object] = {}
+    for section, entries in raw.items():  # a section is a heading: what a key means does not depend on it
+        for key, value in (entries if isinstance(entries, dict) else {section: entries}).items():
+            where = f"{label}, {key}"
+            if key not in KEYS:
+                raise unknown_key(key, KEYS, where)
+            if key in values:
+                raise ConfigError(f"{key} stands twice.", where=where, remedy="Keep one of the two.")
+            values[key] = check_value(key, value, where=where)
+    return Layer(origin, values)

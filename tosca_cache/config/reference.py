@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from tosca_cache.config.checks import Kind, accept, one_of, text
 from tosca_cache.config.schema import check_value, unknown_key
@@ -14,7 +14,7 @@ DATASETS = ("cifar224", "cub", "imageneta", "imagenetr", "omnibenchmark", "vtab"
 _RENAMED = {"seed": "seeds", "backbone_type": "backbone"}
 _SAME = (
     *("dataset", "shuffle", "init_cls", "increment", "mlp_ratio", "se_ratio", "l1", "flow", "epochs", "batch_size"),
-    *("optimizer", "scheduler", "lr", "weight_decay"),
+    *("optimizer", "scheduler", "lr", "weight_decay", "milestones"),
 )
 _OWN: dict[str, Kind] = {
     "prefix": text("a name"),
@@ -56,30 +56,18 @@ def convert(
             continue
         if key not in KEYS:
             raise unknown_key(key, KEYS, where)
-        if key in _OWN:
-            _check_own(key, value, where)
-        if key in _SPECIAL:
-            values[key] = _SPECIAL[key](value, where)
+        if key in _OWN:  # what only the reference has, or limits more narrowly
+            accept(_OWN[key], key, value, where)
+        if key == "pretrained" and value is False:
+            problem = "pretrained is false, but every store holds features of a pretrained backbone."
+            raise ConfigError(problem, where=where, remedy="Set it to true, or leave it out.")
+        if key == "device":
+            values[key] = _device(value, where)
         elif key in _SAME or key in _RENAMED:
             name = _RENAMED.get(key, key)
-            values[name] = check_value(name, value, where=where)
+            values[name] = check_value(name, () if key == "milestones" and value is None else value, where=where)
     ignored = {key: reason for key, reason in _IGNORED.items() if key in raw}
     return values, ignored
-
-
-def _check_own(key: str, value: object, where: str) -> None:
-    """Keys that only the reference has, or that it limits more narrowly."""
-    accept(_OWN[key], key, value, where)
-    if key == "pretrained" and value is False:
-        raise ConfigError(
-            "pretrained is false, but every store holds features of a pretrained backbone.",
-            where=where,
-            remedy="Set it to true, or leave it out.",
-        )
-
-
-def _milestones(value: object, where: str) -> object:
-    return () if value is None else check_value("milestones", value, where=where)
 
 
 def _device(value: object, where: str) -> object:
@@ -99,8 +87,4 @@ def _device(value: object, where: str) -> object:
     return "cpu" if first < 0 else f"cuda:{first}" if first else "auto"
 
 
-_SPECIAL: dict[str, Callable[[object, str], object]] = {
-    "device": _device,
-    "milestones": _milestones,
-}
-KEYS = tuple(dict.fromkeys((*_OWN, *_RENAMED, *_SAME, *_SPECIAL)))
+KEYS = tuple(dict.fromkeys((*_OWN, *_RENAMED, *_SAME, "device")))

@@ -7,22 +7,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from math import cos, pi
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 
-from tosca_cache.config.checks import (
-    DIFFERENT,
-    INCREASING,
-    Count,
-    Kind,
-    OrNone,
-    accept,
-    integers,
-    labels,
-    nearest,
-    one_of,
-    text,
-    texts,
-)
+from tosca_cache.config.checks import Count, Kind, OrNone, accept, nearest, one_of, several, text
 from tosca_cache.errors import ConfigError
 
 FLOWS = ("tosca", "tosca_r", "adapter", "calibrator")
@@ -43,7 +30,10 @@ _Natural = Annotated[int, Ge(0)]
 _NotNegative = Annotated[float, Ge(0)]
 _Positive = Annotated[float, Gt(0)]
 _Device = text("auto, cpu, mps, cuda or cuda:N", r"auto|cpu|mps|cuda(:[0-9]+)?")
-_Seeds = integers(Annotated[int, Ge(0), Le(2**32 - 1)], 1, DIFFERENT)  # the range of numpy.random.RandomState
+_Seed = Annotated[int, Ge(0), Le(2**32 - 1)]  # the range of numpy.random.RandomState
+_Seeds = several(_Seed, "integers, all different, from 0 to 2**32 - 1", 1, Predicate(lambda n: len(set(n)) == len(n)))
+_Increasing = Predicate(lambda numbers: list(numbers) == sorted(set(numbers)))
+_Class: Kind = _Natural | text("a name")  # whether there is one is known to a store alone
 _SECTIONS = ("data", "store", "protocol", "method", "module", "training", "inference")
 
 
@@ -75,7 +65,10 @@ class Settings:
     optimizer: str = _setting("sgd", "training", one_of(OPTIMIZERS), "Optimizer over module, head and scale.")
     scheduler: str = _setting("cosine", "training", one_of(SCHEDULERS), "Learning-rate schedule, stepped each epoch.")
     milestones: tuple[int, ...] = _setting(
-        (), "training", integers(Count, order=INCREASING), "Epochs after which steplr multiplies the rate by gamma."
+        (),
+        "training",
+        several(Count, "integers of at least 1 in increasing order", order=_Increasing),
+        "Epochs after which steplr multiplies the rate by gamma.",
     )
     weight_decay: float = _setting(0.0, "training", _NotNegative, "Weight decay of the optimizer.")
     momentum: float = _setting(0.9, "training", Annotated[float, Ge(0), Lt(1)], "Momentum of SGD.")
@@ -142,7 +135,7 @@ class TrainConfig(Settings):
     task_sizes: tuple[int, ...] | None = _setting(
         None,
         "protocol",
-        integers(Count, 1),
+        several(Count, "integers of at least 1", 1),
         "Classes of each task, one number a task, instead of init_cls and increment.",
         none=INCREMENT,
     )
@@ -150,7 +143,7 @@ class TrainConfig(Settings):
     class_order: tuple[int | str, ...] | None = _setting(
         None,
         "protocol",
-        labels(),
+        several(_Class, "a list of class names, or of indices", 1),
         "The classes in the order in which they are learned, instead of one drawn from the seed.",
         none=SEED,
     )
@@ -167,7 +160,7 @@ class TrainConfig(Settings):
     options: tuple[str, ...] = _setting(
         (),
         "method",
-        texts(text("an option"), "a list, each an option of the learner"),
+        several(text("an option"), "a list, each an option of the learner"),
         "An option of the learner, as OPTION=VALUE (`tosca methods`).",
     )
 
@@ -240,11 +233,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     section: tuple(key for key, item in _FIELDS.items() if item.metadata["section"] == section) for section in _SECTIONS
 }
 KEYS: tuple[str, ...] = tuple(key for keys in SECTIONS.values() for key in keys)
-
-
-def section_of(key: str) -> str:
-    """The section of a config file in which `key` stands."""
-    return str(_FIELDS[key].metadata["section"])
 
 
 def help_text(key: str) -> str:

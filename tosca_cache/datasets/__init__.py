@@ -1,7 +1,7 @@
 """Which images, labels, splits and domains exist; transforms; no model code."""
 
 from tosca_cache.datasets.base import ImageDataset, Split
-from tosca_cache.datasets.catalogue import find_known, load_dataset, resolve_data_root
+from tosca_cache.datasets.catalogue import load_dataset, resolve_data_root
 from tosca_cache.datasets.registry import REGISTRY, KnownDataset, known
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "ImageDataset",
     "KnownDataset",
     "Split",
-    "find_known",
     "known",
     "load_dataset",
     "resolve_data_root",

@@ -16,44 +16,40 @@ from typing import Any
 from tosca_cache.errors import DatasetError, ImageError, UsageError
 from tosca_cache.text import one_line
 
+LABEL = "label"  # the column of labels
 MOST_GROUP = 1 << 30  # bytes of a row group of Parquet, which is read as a whole
 FILES, GROUPS = 64, 8  # that are kept open, that are kept in memory
 
 
-def read_labels(file: Path, label: str | None, suffixes: frozenset[str]) -> tuple[list[str], list[str] | None, str]:
-    """(labels, names of the ClassLabel if they are one, column of images) of the rows of a table.
+def read_labels(file: Path, suffixes: frozenset[str]) -> tuple[list[str], list[str] | None, str]:
+    """(labels, names of the ClassLabel if they are one, column of images) of the rows of a table: its column `label`.
 
-    label: the column of labels; `label` if None.
-
-    Raises `UsageError`: pyarrow is not here, or there is no such column; `DatasetError`: the table is damaged, has not one
-    column of images, or a row has no label.
+    Raises `UsageError` if pyarrow is not here; `DatasetError`: the table is damaged, has no labels or not one column of
+    images, or a row has no label.
     """
-    column, arrow = label or "label", _arrow()
+    arrow = _arrow()
     try:
-        schema, values = _read(str(file), column)
+        schema, values = _read(str(file))
     except (arrow.ArrowException, OSError, ValueError, MemoryError) as error:
         reason = one_line(" ".join(str(error).split())[:200])
         remedy = "get or write the table again"
         raise DatasetError(f"a table cannot be read: {reason}", where=file, remedy=remedy) from error
-    names = ", ".join(map(one_line, schema.names))
-    if values is None:
-        remedy = f"give the column of the labels with --label, one of {names}"
-        raise UsageError(f"there is no column {column!r}", where=file, remedy=remedy)
-    images = [field.name for field in schema if field.name != column and _holds_bytes(field.type)]
-    if len(images) != 1:
+    images = [field.name for field in schema if field.name != LABEL and _holds_bytes(field.type)]
+    if values is None or len(images) != 1:
         raise DatasetError(
-            f"one column must have the bytes of images, and here are {len(images)}: {names}",
+            f"the table has the columns {', '.join(map(one_line, schema.names))}, and not one with the bytes of images "
+            f"beside the one called {LABEL!r}",
             where=file,
-            remedy="write the table with one column of images (with `datasets`, embed their files)",
+            remedy="write it with these two (with `datasets`: rename_column, and embed the files of images)",
         )
-    order, found = _class_names(schema, column), []
+    order, found = _class_names(schema), []
     for number, value in enumerate(values):
         wrong = isinstance(value, bool) or not isinstance(value, str | int) or value == ""
         if wrong or (order is not None and isinstance(value, int) and not 0 <= value < len(order)):
             raise DatasetError(
-                f"a row of a table has no label: {one_line(repr(value)[:80])} in column {column!r}",
+                f"a row of a table has no label: {one_line(repr(value)[:80])}",
                 where=f"{file}, row {number}",
-                remedy="remove the row, or give another column with --label",
+                remedy="remove the row, or give it a label",
             )
         found.append(order[value] if order is not None and isinstance(value, int) else str(value))
     return found, order, images[0]
@@ -90,17 +86,17 @@ def _arrow() -> Any:
     return pyarrow
 
 
-def _read(file: str, column: str) -> tuple[Any, list[Any] | None]:
-    """(schema, values of a column if there is one) of a table."""
+def _read(file: str) -> tuple[Any, list[Any] | None]:
+    """(schema, labels if there is a column of them) of a table."""
     table, ends = _open(file)
     schema = table.schema if ends is None else table.schema_arrow
     if ends is not None:
         metadata = table.metadata
         if any(metadata.row_group(group).total_byte_size > MOST_GROUP for group in range(len(ends))):
             raise ValueError(f"a row group has more than {MOST_GROUP:,} bytes")
-    if column not in schema.names:
+    if LABEL not in schema.names:
         return schema, None
-    values = (table if ends is None else table.read(columns=[column])).column(column)
+    values = (table if ends is None else table.read(columns=[LABEL])).column(LABEL)
     values.validate(full=True)
     return schema, list(values.to_pylist())
 
@@ -135,10 +131,10 @@ def _group(file: str, group: int, column: str) -> Any:
     return _arrow().parquet.ParquetFile(file, memory_map=True).read_row_group(group, columns=[column]).column(column)
 
 
-def _class_names(schema: Any, column: str) -> list[str] | None:
+def _class_names(schema: Any) -> list[str] | None:
     """The names of a ClassLabel, as `datasets` writes them into the schema; None for other columns."""
     try:
-        feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]
+        feature = json.loads(schema.metadata[b"huggingface"])["info"]["features"][LABEL]
         return list(map(str, feature["names"])) if feature["_type"] == "ClassLabel" else None
     except (ValueError, LookupError, TypeError, RecursionError):
         return None

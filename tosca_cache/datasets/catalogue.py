@@ -32,9 +32,7 @@ def load_dataset(
     data_root: Path | None = None,
     test_fraction: float | None = None,
     seed: int = 1993,
-    name: str | None = None,
     decoding: Mapping[str, Any] | None = None,
-    label: str | None = None,
 ) -> ImageDataset:
     """A dataset by its name, or by the path (also below the data root) of its folder, of the CSV file that lists it, or of
     tables or shards that hold it (`datasets.arrow`, `datasets.shards`), which are known by their files.
@@ -42,10 +40,8 @@ def load_dataset(
     Arguments:
         data_root: where named datasets lie; see `resolve_data_root`.
         test_fraction, seed: for images without a test split; see `build_dataset`.
-        name: what to call a folder or a list; by default as the folder or file is called.
         decoding: fields of `Decoding` that are to be otherwise than by default, which is `Decoding()` for folders and lists
             and `PUBLISHED` for benchmarks.
-        label: the column or key of the labels, of tables and shards.
 
     Raises:
         UsageError: there is no such name or folder; the test fraction does not fit, or there are no files to decode.
@@ -56,15 +52,12 @@ def load_dataset(
     path = Path() if dataset else _path(name_or_path, data_root)
     suffix = None if dataset else packed_suffix(path)
     how: dict[str, Any] = {"test_fraction": test_fraction, "seed": seed}
-    if label is not None and suffix is None:
-        problem = f"the labels of {name_or_path} are the names of folders or stand in its list"
-        raise UsageError(problem, where="--label", remedy="leave it out; it is for tables and shards")
     if dataset is not None:
-        return load_known(dataset, data_root, decoding, **how)
+        return load_known(dataset, data_root, decoding, test_fraction)
     decoded = replace(Decoding(), **(decoding or {}))
     if suffix is not None:
-        return load_packed(path, suffix, name=name or path.resolve().name, decoding=decoded, label=label, **how)
-    return load_files(path, name=name, decoding=decoded, **how)
+        return load_packed(path, suffix, name=path.resolve().name, decoding=decoded, **how)
+    return load_files(path, decoding=decoded, **how)
 
 
 def load_files(
@@ -109,16 +102,18 @@ def _path(given: str, data_root: Path) -> Path:
 
 
 def load_known(
-    dataset: KnownDataset, data_root: Path, decoding: Mapping[str, Any] | None = None, **how: Any
+    dataset: KnownDataset,
+    data_root: Path,
+    decoding: Mapping[str, Any] | None = None,
+    test_fraction: float | None = None,
 ) -> ImageDataset:
     """A dataset of the registry; raises `DatasetError` if its files are missing or are not the published ones.
 
-    decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files.
-    how: the fraction and the seed of `build_dataset`, for those that were published without a test split.
+    decoding: see `load_dataset`; raises `UsageError` for datasets whose images are no files, and for a test fraction.
     """
     from_files = dataset.layout not in ("cifar100", "embedded")
     decoded = replace(Decoding() if from_files and not dataset.benchmark else PUBLISHED, **(decoding or {}))
-    if how.get("test_fraction") is not None and dataset.layout != "classes":
+    if test_fraction is not None:
         problem = f"{dataset.name} has a test split of its own"
         raise UsageError(problem, where="--test-fraction", remedy="leave the option out")
     if not from_files and decoded.to_record():
@@ -129,39 +124,36 @@ def load_known(
         )
     if dataset.layout == "embedded":
         return _embedded(dataset.name)
-    folder = find_known(dataset, data_root)
-    wanted = f"wanted: {dataset.wanted}; published: {dataset.published}, archive with md5 {dataset.md5}"
-    if folder is None:
+    folder = data_root / dataset.place
+    if not folder.is_dir():
         raise DatasetError(
-            f"the files of {dataset.name} are missing; {wanted}",
-            where=", nor in ".join(map(str, dataset.candidates(data_root))),
+            f"the files of {dataset.name} are missing; wanted: {dataset.wanted}",
+            where=folder,
             remedy=f"run `tosca fetch {dataset.name}`, or unpack it there, or say where it is with --data-root DIR",
         )
+    return load_published(dataset, folder, decoded)
+
+
+def load_published(dataset: KnownDataset, folder: Path, decoding: Decoding = PUBLISHED) -> ImageDataset:
+    """A named dataset from its folder; raises `DatasetError` if it cannot be read, or has other counts than are stated."""
     try:
-        loaded = load_published(dataset, folder, decoded, **how)
+        if dataset.layout == "cifar100":
+            loaded = _load_cifar100(folder.parent)
+        else:
+            loaded = load_files(folder, name=dataset.name, decoding=decoding, published=dataset.benchmark)
     except DatasetError as error:
-        remedy = f"{error.remedy}; {wanted}"
+        remedy = f"{error.remedy}; wanted: {dataset.wanted}"
         raise DatasetError(f"{dataset.name}: {error.problem}", where=error.where, remedy=remedy) from error
-    found, stated = counts_of(loaded), dataset.counts
-    if dataset.layout == "classes":
-        found = (found[0], found[1] + found[2], 0)
-    if found != stated:
+    if dataset.classes and (found := counts_of(loaded)) != dataset.counts:
         raise DatasetError(
             "{} has {} classes, {} train and {} test images, but the published one has {}, {} and {}".format(
-                dataset.name, *found, *stated
+                dataset.name, *found, *dataset.counts
             ),
             where=folder,
-            remedy=f"fetch it again ({dataset.published}); to use the folder as it is, give its path: "
+            remedy=f"get it again, from its source ({dataset.published}); to use the folder as it is, give its path: "
             f"--dataset {os.path.join('.', folder)}",  # noqa: PTH118 a Path would drop the dot, which makes it a path
         )
     return loaded
-
-
-def load_published(dataset: KnownDataset, folder: Path, decoding: Decoding = PUBLISHED, **how: Any) -> ImageDataset:
-    """A named dataset from one of its places, with whatever counts; raises `DatasetError` if it cannot be read."""
-    if dataset.layout == "cifar100":
-        return _load_cifar100(folder)
-    return load_files(folder, name=dataset.name, decoding=decoding, published=dataset.benchmark, **how)
 
 
 def counts_of(dataset: ImageDataset) -> tuple[int, int, int]:
@@ -201,10 +193,3 @@ def _embedded(name: str) -> ImageDataset:
     from tosca_cache.datasets.digits import load_digits_dataset, load_digits_domains
 
     return load_digits_dataset() if name == "digits" else load_digits_domains()
-
-
-def find_known(dataset: KnownDataset, data_root: Path) -> Path | None:
-    """The first of its places that has something of it; nothing is opened."""
-    parts = {"cifar100": (CIFAR_FOLDER,), "classes": (".",)}.get(dataset.layout, SPLITS)
-    places = dataset.candidates(data_root)
-    return next((place for place in places if any((place / part).is_dir() for part in parts)), None)

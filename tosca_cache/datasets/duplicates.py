@@ -5,92 +5,74 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.names import SHOWN, listed
-from tosca_cache.datasets.rows import keep_rows
+from tosca_cache.datasets.rows import SHOWN, keep_rows, lost_classes
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.text import one_line
 
 T = TypeVar("T")
 KEEP, DROP, FAIL = "keep", "drop", "fail"
 POLICIES = (KEEP, DROP, FAIL)
+BOTH, CLASSES = "test images that are also in train", "images that stand in several classes"
 _TAIL = 4096  # bytes at the end of a file that are looked at first
 _THREADS, _PART = 16, 64  # files that a thread takes at a time
-Group = tuple["Place", ...]
 
 
-class Place(NamedTuple):
-    """One row of a dataset."""
+class Copy(NamedTuple):
+    """One row of a dataset whose content is there more than once."""
 
     split: str
     row: int
+    label: int
+    path: str
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """What is there more than once; each group are the rows of one content.
-
-    both: groups with rows in train and in test. classes: groups with rows of several classes.
-    """
-
-    dataset: ImageDataset
-    both: tuple[Group, ...]
-    classes: tuple[Group, ...]
-
-    def lines(self) -> list[str]:
-        """How many there are, naming five."""
-        tests = sum(place.split == "test" for group in self.both for place in group)
-        said = (
-            (self.both, "test images that are also in train", tests),
-            (self.classes, "images that stand in several classes", len(self.classes)),
-        )
-        return [f"{what}: {count} ({self._named(groups)})" for groups, what, count in said if groups]
-
-    def dropped(self) -> dict[str, list[Place]]:
-        """Why -> rows that `drop` leaves out: all of what stands in several classes, and what train has of test."""
-        ambiguous = {place for group in self.classes for place in group}
-        both = {place for group in self.both for place in group if place.split == "train"}
-        found = {
-            "images that stand in several classes": sorted(ambiguous),
-            "train images that are also in test": sorted(both - ambiguous),
-        }
-        return {why: places for why, places in found.items() if places}
-
-    def _named(self, groups: tuple[Group, ...]) -> str:
-        named = (" = ".join(self.path(place) for place in group[:SHOWN]) for group in groups[:SHOWN])
-        return "; ".join(named) + ("; ..." if len(groups) > SHOWN else "")
-
-    def path(self, place: Place) -> str:
-        """The path of a row as text."""
-        return one_line(self.dataset.splits[place.split].paths[place.row])
+Groups = Mapping[str, list[list[Copy]]]  # `BOTH` and `CLASSES` -> rows of one content each
 
 
-def find_duplicates(dataset: ImageDataset) -> Duplicates:
+def find_duplicates(dataset: ImageDataset) -> Groups:
     """Compares files by size, the digest of their last bytes, then of all; those that cannot be read are left alone."""
-    groups = [[Place(split, row) for split, rows in dataset.splits.items() for row in range(len(rows))]]
+    groups = [
+        [
+            Copy(split, row, label, one_line(path))
+            for split, rows in dataset.splits.items()
+            for row, (label, path) in enumerate(zip(rows.labels.tolist(), rows.paths, strict=True))
+        ]
+    ]
     for look in (_size, _tail, _digest):
-        members = [(number, place) for number, group in enumerate(groups) for place in group]
-        seen = map_files(look, [dataset.where(*place) for _, place in members])
-        alike: dict[Hashable, list[Place]] = defaultdict(list)
-        for (number, place), found in zip(members, seen, strict=True):
+        members = [(number, copy) for number, group in enumerate(groups) for copy in group]
+        seen = map_files(look, [dataset.where(copy.split, copy.row) for _, copy in members])
+        alike: dict[Hashable, list[Copy]] = defaultdict(list)
+        for (number, copy), found in zip(members, seen, strict=True):
             if found is not None:
-                alike[number, found].append(place)
-        groups = [group for group in alike.values() if len(group) > 1]
-    ordered = sorted(tuple(sorted(group)) for group in groups)
-    both = tuple(group for group in ordered if len({place.split for place in group}) > 1)
-    classes = tuple(group for group in ordered if len({int(dataset.splits[p.split].labels[p.row]) for p in group}) > 1)
-    return Duplicates(dataset, both, classes)
+                alike[number, found].append(copy)
+        groups = [sorted(group) for group in alike.values() if len(group) > 1]
+    groups.sort()
+    both = [group for group in groups if len({copy.split for copy in group}) > 1]
+    return {BOTH: both, CLASSES: [group for group in groups if len({copy.label for copy in group}) > 1]}
+
+
+def duplicate_lines(found: Groups) -> list[str]:
+    """How many there are, naming five."""
+    lines = []
+    for what, groups in found.items():
+        tests = sum(copy.split == "test" for group in groups for copy in group)
+        named = "; ".join(" = ".join(copy.path for copy in group[:SHOWN]) for group in groups[:SHOWN])
+        more = "; ..." if len(groups) > SHOWN else ""
+        lines += [f"{what}: {tests if what == BOTH else len(groups)} ({named}{more})"] if groups else []
+    return lines
 
 
 def without_duplicates(dataset: ImageDataset, policy: str) -> ImageDataset:
-    """The dataset as a policy wants it: `keep` leaves all to a remark, `drop` leaves out, `fail` refuses.
+    """The dataset as a policy wants it: `keep` leaves all to a remark, `fail` refuses, `drop` leaves out all of what stands
+    in several classes, and what train has of test.
 
     Raises `DatasetError` if the policy is `fail` and there are any, or if dropping them leaves a class without images;
     `UsageError` for a dataset that is taken as it was published.
@@ -101,19 +83,21 @@ def without_duplicates(dataset: ImageDataset, policy: str) -> ImageDataset:
         remedy = "leave --duplicates out; it is for folders and lists of your own"
         raise UsageError(f"{dataset.name} is taken as it was published", where=f"--duplicates {policy}", remedy=remedy)
     found, where = find_duplicates(dataset), dataset.listed_in or dataset.root
-    if policy == FAIL and (lines := found.lines()):
+    if policy == FAIL and (lines := duplicate_lines(found)):
         remedy = "remove the copies that are wrong, or leave them out with --duplicates drop"
         raise DatasetError("; ".join(lines), where=where, remedy=remedy)
-    dropped, rows = found.dropped(), {}
+    several = {copy for group in found[CLASSES] for copy in group}
+    also = {copy for group in found[BOTH] for copy in group if copy.split == "train"} - several
+    rows = {}
     for name, split in dataset.splits.items():
-        gone = [place.row for places in dropped.values() for place in places if place.split == name]
-        rows[name] = np.setdiff1d(np.arange(len(split)), gone)
-        if (lost := np.setdiff1d(split.labels, split.labels[rows[name]])).size:
-            names = listed([dataset.class_names[label] for label in lost])
+        rows[name] = np.setdiff1d(np.arange(len(split)), [copy.row for copy in several | also if copy.split == name])
+        if lost := lost_classes(dataset, name, rows[name]):
             remedy = "give these classes images of their own, or leave --duplicates out"
-            problem = f"--duplicates drop leaves {lost.size} classes without images in {name}: {names}"
-            raise DatasetError(problem, where=where, remedy=remedy)
-    left_out = {why: [found.path(place) for place in places] for why, places in dropped.items()}
+            raise DatasetError(
+                f"--duplicates drop leaves classes without images in {name}: {lost}", where=where, remedy=remedy
+            )
+    dropped = {CLASSES: several, "train images that are also in test": also}
+    left_out = {why: [copy.path for copy in sorted(copies)] for why, copies in dropped.items() if copies}
     return replace(keep_rows(dataset, rows), left_out={**dataset.left_out, **left_out}, unchecked=False)
 
 

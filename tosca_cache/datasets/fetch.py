@@ -8,14 +8,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tosca_cache.datasets.archives import CHUNK, unpack
+from tosca_cache.datasets.archives import unpack
 from tosca_cache.datasets.catalogue import counts_of, load_published
-from tosca_cache.datasets.names import is_visible
-from tosca_cache.datasets.registry import KnownDataset
+from tosca_cache.datasets.registry import CIFAR_FOLDER, KnownDataset
+from tosca_cache.datasets.rows import is_visible
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors
 
@@ -26,74 +26,51 @@ Counts = tuple[int, int, int]
 AGAIN = "get it again, from its source"
 
 
-@dataclass(frozen=True)
-class Fetched:
-    """A dataset that is there.
-
-    folder: where. counts: classes, train and test images. size, sha256: of its archive, which was held to what `checked`
-    says; None if the dataset was there before.
-    """
-
-    source: KnownDataset
-    folder: Path
-    counts: Counts
-    size: int | None = None
-    sha256: str | None = None
-    checked: str | None = None
-
-
 def fetch(
     source: KnownDataset,
     data_root: Path,
     *,
     mirror: str | None = None,
     file: Path | None = None,
-    sha256: str | None = None,
     step: Step = lambda **changes: None,
-) -> Fetched:
+) -> Counts:
     """Puts a dataset below the data root, whole; the same call goes on with a download that was interrupted.
 
     Arguments:
         mirror: an address below which the archive lies under its own name, instead of its source.
         file: the archive itself, which stays where it is.
-        sha256: of the archive; it then stands for the published checksum, as of an archive that was packed anew.
+
+    Returns (classes, train, test images).
 
     Raises:
-        UsageError: it needs gdown, or a browser; the file or the checksum cannot be one.
+        UsageError: it needs gdown, or a browser; there is no such file.
         DatasetError: it cannot be downloaded, its bytes or counts are not those wanted, or something is in the way.
     """
     if file is not None and not file.is_file():
         raise UsageError("there is no such archive", where=f"--from {file}", remedy="give the archive's path")
-    if sha256 is not None and (len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef")):
-        raise UsageError("this is no SHA-256", where="--sha256", remedy="give its 64 hexadecimal digits")
     folder, work = data_root / source.place, data_root / WORKPLACE
-    if (found := present(source, data_root)) is not None and found == (_stated(source) or found):
-        return Fetched(source, folder, found)
     if folder.exists():
         remedy = "move it, or give another folder with --data-root DIR"
         raise DatasetError(f"something else is where {source.name} is to lie", where=folder, remedy=remedy)
     with _alone(work, source.name):
         archive = file or _download(source, work, mirror, step)
-        size, digest, checked = _check(source, archive, sha256, step, ours=file is None)
+        try:
+            _check(source, archive, step)
+        except DatasetError:
+            if file is None:
+                archive.unlink()
+            raise
         counts = _place(source, archive, work, folder, step)
         if file is None:
             archive.unlink()
-    return Fetched(source, folder, counts, size, digest, checked)
+    return counts
 
 
 def present(source: KnownDataset, data_root: Path) -> Counts | None:
-    """(classes, train, test) of what lies in its place; None if there is nothing that could be loaded."""
+    """(classes, train, test) of the dataset in its place; None if it is not there as it is wanted."""
     with suppress(DatasetError):
-        return _count(source, data_root / source.place)
+        return counts_of(load_published(source, data_root / source.place))
     return None
-
-
-def _stated(source: KnownDataset) -> Counts | None:
-    return source.counts if source.classes else None
-
-
-def _said(counts: Counts) -> str:
-    return "{} classes, {} train and {} test images".format(*counts)
 
 
 @contextmanager
@@ -152,34 +129,19 @@ def _download(source: KnownDataset, work: Path, mirror: str | None, step: Step) 
     raise AssertionError("the second try returns or raises")
 
 
-def _check(source: KnownDataset, archive: Path, sha256: str | None, step: Step, *, ours: bool) -> tuple[int, str, str]:
-    """Bytes and SHA-256 of the archive, and what they were held to; if they are wrong, removes one of ours and raises."""
+def _check(source: KnownDataset, archive: Path, step: Step) -> None:
+    """Raises `DatasetError` for an archive of another size, or with another checksum, than is stated."""
     size = archive.stat().st_size
-    step(description=f"check {source.archive}", total=size, completed=0)
-    found, done = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}, 0
+    step(description=f"check {source.archive}", total=None, completed=0)
     with archive.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            for digest in found.values():
-                digest.update(chunk)
-            step(completed=(done := done + len(chunk)))
-    digests = {kind: digest.hexdigest() for kind, digest in found.items()}
-    kind, by = "sha256", f"sha256 stated by {source.stated_by}"
-    wanted = (sha256 or source.sha256 or "").lower()
-    if sha256 is not None:
-        by = "sha256 given with --sha256"
-    elif not wanted and source.md5 is not None:
-        kind, wanted, by = "md5", source.md5, f"md5 stated by {source.stated_by}"
-    elif not wanted:
-        by = "nothing, for nobody states a checksum; --sha256 holds the next download to this one"
-    if wanted not in ("", digests[kind]) or (sha256 is None and source.size not in (None, size)):
-        if ours:
-            archive.unlink()
+        found = hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+    if source.md5 not in (None, found) or source.size not in (None, size):
         raise DatasetError(
-            f"the archive of {source.name} has {size:,} bytes with {kind} {digests[kind]}, but wanted is {wanted} ({by})",
+            f"the archive of {source.name} has {size:,} bytes with md5 {found}, but wanted are "
+            f"{source.size or 'any number of'} with {source.md5} (stated by {source.stated_by})",
             where=archive,
-            remedy=f"{AGAIN}; what was downloaded is thrown away" if ours else AGAIN,
+            remedy=f"{AGAIN}; what was downloaded is thrown away",
         )
-    return size, digests["sha256"], by
 
 
 def _place(source: KnownDataset, archive: Path, work: Path, folder: Path, step: Step) -> Counts:
@@ -190,13 +152,7 @@ def _place(source: KnownDataset, archive: Path, work: Path, folder: Path, step: 
         step(description=f"unpack {source.archive}", total=None, completed=0)
         unpack(archive, unpacked, lambda done: step(completed=done))
         tree = _tree(source, unpacked, archive)
-        counts = _count(source, tree)
-        if counts != (wanted := _stated(source) or counts):
-            raise DatasetError(
-                f"the archive of {source.name} has {_said(counts)}, but wanted are {_said(wanted)}",
-                where=archive,
-                remedy=AGAIN,
-            )
+        counts = counts_of(load_published(source, tree))
         with file_errors(folder, DatasetError, option="--data-root"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.sync()
@@ -208,24 +164,14 @@ def _place(source: KnownDataset, archive: Path, work: Path, folder: Path, step: 
 
 def _tree(source: KnownDataset, unpacked: Path, archive: Path) -> Path:
     """The folder that is wanted, wherever the archive has it; the one that is least deep. A folder val becomes test."""
-    level = [unpacked]
+    cifar, level = source.layout == "cifar100", [unpacked]
     while level:
         for folder in level:
-            if source.take is not None and (folder / source.take).is_dir():
-                return folder / source.take
-            if source.take is None and (folder / "train").is_dir():
+            if folder.name == CIFAR_FOLDER if cifar else (folder / "train").is_dir():
                 if (folder / "val").is_dir() and not (folder / "test").exists():
                     (folder / "val").rename(folder / "test")
                 return folder
-        level = [
-            path for folder in level for path in sorted(folder.iterdir()) if path.is_dir() and is_visible(path.name)
-        ]
-    raise DatasetError(
-        f"the archive of {source.name} has no folder {source.take or 'train'}", where=archive, remedy=AGAIN
-    )
-
-
-def _count(source: KnownDataset, folder: Path) -> Counts:
-    """(classes, train, test) of a folder; raises `DatasetError` if it cannot be loaded."""
-    only = "train" if source.layout == "classes" else None
-    return counts_of(load_published(source, folder.parent if source.layout == "cifar100" else folder, only=only))
+        below = (path for folder in level for path in sorted(folder.iterdir()))
+        level = [path for path in below if path.is_dir() and is_visible(path.name)]
+    wanted = CIFAR_FOLDER if cifar else "train"
+    raise DatasetError(f"the archive of {source.name} has no folder {wanted}", where=archive, remedy=AGAIN)

@@ -18,9 +18,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
-from tosca_cache.datasets.names import check_unicode, counted, is_visible, listed
-from tosca_cache.datasets.rows import SPLITS, Row, instead
+from tosca_cache.datasets.rows import SPLITS, Row, check_unicode, instead, is_visible, listed
 from tosca_cache.errors import DatasetError
+from tosca_cache.files import file_errors
 from tosca_cache.text import one_line
 
 LAYOUTS = "train/CLASS/ and test/CLASS/, or CLASS/ with --test-fraction, or DOMAIN/train/CLASS/ and DOMAIN/test/CLASS/"
@@ -73,9 +73,7 @@ class FolderScan:
             direct, below = (direct, f"{here.relative_to(folder).as_posix()}/") if here != folder else (folders[:], "")
             for name in sorted(filter(is_visible, files)):
                 if self.is_image(name):
-                    images.append(
-                        f"{below}{name}"
-                    )  # also a link that leads nowhere, or a pipe: named when it is opened
+                    images.append(f"{below}{name}")  # also a link to nowhere, or a pipe: named when it is opened
                 else:
                     suffix = Path(name).suffix.lower()
                     self.leave_out(f"{suffix} files" if suffix else "files without a suffix", here / name)
@@ -89,11 +87,11 @@ def _give_up(error: OSError) -> NoReturn:
 def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> list[Row]:
     """The rows of a folder in one of the three layouts, of these splits if it has any; without domains that is `name`.
 
-    Raises `DatasetError`: it has none of the layouts, or mixes two; a split is missing or has no classes; a class has no
+    Raises `DatasetError`: it has none of the layouts; a split is missing or has no classes; a class has no
     images; a name is no UTF-8; or the folder cannot be read.
     """
     root = scan.root
-    try:
+    with file_errors(root, DatasetError, option="--dataset"):
         layout, folders = _layout(scan)
         if layout == "classes":
             return _rows(scan, root, name, None)
@@ -101,12 +99,6 @@ def list_folder(scan: FolderScan, name: str, splits: Sequence[str] = SPLITS) -> 
         return [
             row for domain, folder in domains.items() for split in splits for row in _rows(scan, folder, domain, split)
         ]
-    except OSError as error:
-        raise DatasetError(
-            f"the dataset's folder cannot be read: {error.strerror or error}",
-            where=error.filename or root,
-            remedy="check the permissions",
-        ) from error
 
 
 def _layout(scan: FolderScan) -> tuple[str, list[Path]]:
@@ -124,19 +116,14 @@ def _layout(scan: FolderScan) -> tuple[str, list[Path]]:
             found["domains"].append(folder)
         elif any(scan.is_image(path.name) for path in folder.iterdir()):
             found["classes"].append(folder)
-    if len(found) > 1:
-        examples = " and ".join(f"{members[0].name}/" for members in found.values())
-        raise DatasetError(
-            f"the folder mixes layouts: {examples} do not belong together", where=root, remedy=f"have either {LAYOUTS}"
-        )
     if not found:
         scan.walk(root)  # to say what there is instead
         raise _no_images(root, scan)
-    ((layout, members),) = found.items()
+    layout = next(name for name in ("splits", "domains", "classes") if name in found)
     for folder in folders if layout != "classes" else ():
-        if folder not in members:
+        if folder not in found[layout]:
             scan.leave_out("folders beside train and test", folder)
-    return layout, members
+    return layout, found[layout]
 
 
 def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> list[Row]:
@@ -162,7 +149,7 @@ def _rows(scan: FolderScan, folder: Path, domain: str, split: str | None) -> lis
     empty = [name for name, files in of_class.items() if not files]
     if empty:
         raise DatasetError(
-            f"{counted(empty, 'class', 'classes')} without images: {listed(empty)}{instead(scan.left_out)}",
+            f"classes without images: {listed(empty)}{instead(scan.left_out)}",
             where=folder,
             remedy=f"add images ({', '.join(sorted(scan.suffixes))}) or remove the folder",
         )

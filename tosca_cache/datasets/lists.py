@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import stat
 from pathlib import Path, PurePosixPath
 
 from tosca_cache.datasets.rows import SPLITS, Row
 from tosca_cache.errors import DatasetError
-from tosca_cache.files import read_limited
+from tosca_cache.files import file_errors, read_limited
 from tosca_cache.text import one_line
 
 REQUIRED, OPTIONAL = ("path", "label"), ("split", "domain")
@@ -50,10 +49,9 @@ def read_list(file: Path, name: str, suffixes: frozenset[str]) -> list[Row]:
             if (first := seen.setdefault(row.path, reader.line_num)) != reader.line_num:
                 raise ValueError(f"it lists {row.path!r}, which line {first} lists, too")
             rows.append(row)
-    except csv.Error as error:
-        raise _wrong(file, reader.line_num, f"it is no valid CSV: {error}") from error
-    except ValueError as error:
-        raise _wrong(file, reader.line_num, str(error)) from error
+    except (csv.Error, ValueError) as error:
+        no_csv = "it is no valid CSV: " if isinstance(error, csv.Error) else ""
+        raise _wrong(file, reader.line_num, f"{no_csv}{error}") from error
     if not rows:
         remedy = "list one image a line, below the names of columns"
         raise DatasetError("the list has no images", where=file, remedy=remedy)
@@ -64,15 +62,13 @@ _COLUMNS = f"the columns {', '.join(REQUIRED)}, and perhaps {', '.join(OPTIONAL)
 
 
 def _text(file: Path) -> str:
-    try:
+    with file_errors(file, DatasetError, option="--dataset"):
         data = read_limited(file, MAX_BYTES)
+    try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise _wrong(file, line, "it is not valid UTF-8; save the list as CSV in UTF-8") from error
-    except OSError as error:
-        remedy = "give folders of images instead" if error.errno == errno.EFBIG else "check the permissions"
-        raise DatasetError(f"the list cannot be read: {error.strerror}", where=file, remedy=remedy) from error
 
 
 def _row(file: Path, line: int, cells: dict[str, str], name: str, suffixes: frozenset[str]) -> Row:

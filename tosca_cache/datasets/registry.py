@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Literal
 from urllib.parse import unquote, urlsplit
@@ -16,12 +16,11 @@ from urllib.parse import unquote, urlsplit
 from tosca_cache.errors import UsageError
 from tosca_cache.names import name_problem
 
-Layout = Literal["folders", "classes", "cifar100", "embedded"]
+Layout = Literal["folders", "cifar100", "embedded"]
 
 CIFAR_FOLDER = "cifar-100-python"
 LAYOUTS: Mapping[Layout, str] = {
     "folders": "train/CLASS/*.jpg and test/CLASS/*.jpg",
-    "classes": "CLASS/*.jpg",
     "cifar100": f"{CIFAR_FOLDER}/{{train,test,meta}}, as torchvision unpacks it",
     "embedded": "made by this package",
 }
@@ -35,13 +34,11 @@ _ONEDRIVE = "https://entuedu-my.sharepoint.com/:u:/g/personal/n2207876b_e_ntu_ed
 class KnownDataset:
     """One named dataset.
 
-    classes, train, test: counts as packaged for the published numbers (methods.md 18.1); all 0 if nobody states them, and
-        no test images where there is no test split.
-    layout: see `LAYOUTS`. places: folders below the data root to look in; it is fetched into the first.
+    classes, train, test: counts as packaged for the published numbers (methods.md 18.1); all 0 if nobody states them.
+    layout: see `LAYOUTS`. place: its folder below the data root.
     archive: the file's name, also below a mirror. url, drive, page: its address, its number on Google Drive, or the page
         from which only a browser gets it. size: bytes, where they are publicly known.
-    md5, sha256: of the archive. stated_by: who says so.
-    take: the folder of the archive that is wanted; None for the one with train and test (or val) in it.
+    md5: of the archive; None if nobody states it. stated_by: who does.
     benchmark: whether numbers of the field were published on it: it is then read as they were made, with orientation as
         stored, and not normalised under the reference's backbone.
     """
@@ -52,16 +49,14 @@ class KnownDataset:
     test: int = 0
     _: KW_ONLY
     layout: Layout = "folders"
-    places: tuple[str, ...] = ()
+    place: str = ""
     archive: str | None = None
     url: str | None = None
     drive: str | None = None
     page: str | None = None
     size: int | None = None
     md5: str | None = None
-    sha256: str | None = None
     stated_by: str = "nobody"
-    take: str | None = None
     published: str = TORCHVISION
     benchmark: bool = False
 
@@ -72,93 +67,66 @@ class KnownDataset:
 
     @property
     def wanted(self) -> str:
-        """The layout and counts that are wanted, in one line."""
-        return f"{LAYOUTS[self.layout]}: {self.classes} classes, {self.train} train and {self.test} test images"
-
-    @property
-    def place(self) -> str:
-        """The folder below the data root that is fetched."""
-        return CIFAR_FOLDER if self.layout == "cifar100" else self.places[0]
+        """The layout and counts that are wanted, and where they were published, in one line."""
+        counts = f"{self.classes} classes, {self.train} train and {self.test} test images"
+        return f"{LAYOUTS[self.layout]}: {counts}; published: {self.published}, archive with md5 {self.md5}"
 
     @property
     def origin(self) -> str:
         """Where its archive is, in one line."""
         return self.url or (f"Google Drive, {self.drive}" if self.drive else f"{self.page} (with a browser)")
 
-    def candidates(self, data_root: Path) -> list[Path]:
-        """The folders it may lie in."""
-        return [data_root / place for place in self.places]
-
 
 def _released(
-    name: str, counts: tuple[int, int, int], places: tuple[str, ...], archive: str, md5: str, drive: str | None = None
+    name: str, counts: tuple[int, int, int], place: str, archive: str, md5: str, drive: str | None = None
 ) -> KnownDataset:
     """One of the archives of RevisitingCIL: links of its README, checksums of its issue 5."""
     page = None if drive else f"{_ONEDRIVE}EZFv9uaaO1hBj7Y40KoCvYkBnuUZHnHnjMda6obiDpiIWw?e=4n8Kpy"
     where = {"archive": archive, "drive": drive, "page": page, "md5": md5, "stated_by": ISSUE, "published": RELEASE}
-    return KnownDataset(name, *counts, places=places, benchmark=True, **where)  # type: ignore[arg-type]
+    return KnownDataset(name, *counts, place=place, benchmark=True, **where)  # type: ignore[arg-type]
 
 
-def _of_torchvision(
-    name: str, counts: tuple[int, int, int], archive: str, md5: str, address: str, take: str | None = None
-) -> KnownDataset:
-    """One that torchvision gets; with a folder to take, one of classes without a test split."""
-    layout: Layout = "classes" if take else "folders"
-    where = {"archive": archive, "url": f"{address}/{archive}", "md5": md5, "stated_by": TORCHVISION, "take": take}
-    return KnownDataset(name, *counts, layout=layout, places=(name,), **where)  # type: ignore[arg-type]
-
-
-_EUROSAT = "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd"
 _ALL = (
     KnownDataset(
         *("cifar100", 100, 50000, 10000),
         layout="cifar100",
-        places=(".", "cifar100"),
+        place=CIFAR_FOLDER,
         archive="cifar-100-python.tar.gz",
         url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
         size=169_001_437,
         md5="eb9058c3a382ffc7106e4002c42a8d85",
-        sha256="85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        stated_by="its page and torchvision; sha256 as Keras, size as PyTorch's tutorials state it",
-        take=CIFAR_FOLDER,
+        stated_by="its page and torchvision; size as PyTorch's tutorials state it",
         published="https://www.cs.toronto.edu/~kriz/cifar.html (CIFAR-100 python version)",
         benchmark=True,
     ),
     _released(
-        *("cub", (200, 9430, 2358), ("cub",), "cub.zip"),
+        *("cub", (200, 9430, 2358), "cub", "cub.zip"),
         *("85e342a2d5f941e740193602057df7a5", "1XbUpnWpJPnItt5zQ6sHJnsjPncnNLvWb"),
     ),
     _released(
-        *("imageneta", (200, 5981, 1519), ("imagenet-a", "imageneta"), "ina.zip"),
+        *("imageneta", (200, 5981, 1519), "imagenet-a", "ina.zip"),
         *("7f4aaf0b1532b7a0bd670822c152d3c5", "19l52ua_vvTtttgVRziCZJjal0TPE9f2p"),
     ),
     _released(
-        *("imagenetr", (200, 24000, 6000), ("imagenet-r", "imagenetr"), "imagenet-r.zip"),
+        *("imagenetr", (200, 24000, 6000), "imagenet-r", "imagenet-r.zip"),
         *("730aa3fb9c7d2ec0b6381c6b23040681", "1SG4TbiL8_DooekztyCVK8mPmfhMo8fkR"),
     ),
     _released(
-        *("omnibenchmark", (300, 89697, 5985), ("omnibenchmark",), "omnibenchmark.zip"),
+        *("omnibenchmark", (300, 89697, 5985), "omnibenchmark", "omnibenchmark.zip"),
         *("f1c30808a707f9197c6c811ea52e5cbb", "1AbCP3zBMtv_TDXJypOCnOgX8hJmvJm3u"),
     ),
     _released(
-        *("vtab", (50, 1796, 8619), ("vtab-cil/vtab", "vtab"), "vtab.zip"),
+        *("vtab", (50, 1796, 8619), "vtab-cil/vtab", "vtab.zip"),
         *("a9c37bde6105a2516c900b0c33a437c1", "1xUiwlnx4k0oDhYi26KL5KwrCAya-mvJ_"),
     ),
-    _released("objectnet", (200, 26509, 6628), ("objectnet",), "objnet.tgz", "63ff7443a47bd682016a8ec59b8cc1bc"),
-    _of_torchvision(
-        *("imagenette", (10, 9469, 3925), "imagenette2-160.tgz", "e793b78cc4c9e9a4ccc0c1155377a412"),
-        "https://s3.amazonaws.com/fast-ai-imageclas",
-    ),
-    _of_torchvision(
-        "eurosat", (10, 27000, 0), "EuroSAT.zip", "c8fa014336c82ac7804f0398fcb19387", _EUROSAT, take="2750"
-    ),
-    _of_torchvision(
-        *("dtd", (47, 5640, 0), "dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"),
-        *("https://www.robots.ox.ac.uk/~vgg/data/dtd/download", "images"),
-    ),
-    _of_torchvision(
-        *("food101", (101, 101000, 0), "food-101.tar.gz", "85eeb15f3717b99a5da872d97d918f87"),
-        *("http://data.vision.ee.ethz.ch/cvl", "images"),
+    _released("objectnet", (200, 26509, 6628), "objectnet", "objnet.tgz", "63ff7443a47bd682016a8ec59b8cc1bc"),
+    KnownDataset(
+        *("imagenette", 10, 9469, 3925),
+        place="imagenette",
+        archive="imagenette2-160.tgz",
+        url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160.tgz",
+        md5="e793b78cc4c9e9a4ccc0c1155377a412",
+        stated_by=TORCHVISION,
     ),
     KnownDataset("digits", 10, 1258, 539, layout="embedded", published="part of scikit-learn"),
     KnownDataset(
@@ -214,4 +182,4 @@ def source_of(name: str) -> KnownDataset:
             where=name[:200],
             remedy="give one such as https://HOST/photos.zip",
         )
-    return KnownDataset(stem, places=(stem,), archive=archive, url=name)
+    return KnownDataset(stem, place=stem, archive=archive, url=name)

@@ -1,9 +1,10 @@
-"""From listed images to a dataset: whatever lists them, rows are divided, checked, numbered and ordered here."""
+"""From listed images to a dataset: whatever lists them, names are checked, and rows divided, numbered and ordered, here."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,20 @@ import numpy as np
 from PIL import Image
 
 from tosca_cache.datasets.base import ImageDataset, IntArray, Split
-from tosca_cache.datasets.decoding import Decoding
-from tosca_cache.datasets.images import open_rgb
-from tosca_cache.datasets.names import check_twins, counted, listed
+from tosca_cache.datasets.decoding import Decoding, open_rgb
 from tosca_cache.errors import DatasetError, ImageError, UsageError
 from tosca_cache.seeds import numpy_generator
+from tosca_cache.text import one_line
 
 SPLITS = ("train", "test")
+SHOWN = 5  # names in a message
+# What archives, file managers and network disks leave behind; those that begin with a dot are hidden anyway.
+LEFT_BEHIND = frozenset(
+    (
+        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "@recycle", "#snapshot"),
+        *("lost+found", "$recycle.bin", "recycler", "system volume information", "__pycache__"),
+    )
+)
 
 
 class Row(NamedTuple):
@@ -126,6 +134,12 @@ def keep_rows(dataset: ImageDataset, rows: Mapping[str, IntArray]) -> ImageDatas
     return replace(dataset, splits=splits, opener=replace(dataset.opener, splits=splits))
 
 
+def lost_classes(dataset: ImageDataset, split: str, kept: IntArray) -> str:
+    """The classes of a split that have none of the rows that are kept, named; empty if there are none."""
+    labels = dataset.splits[split].labels
+    return listed([dataset.class_names[label] for label in np.setdiff1d(labels, labels[kept])])
+
+
 def _with_splits(rows: Sequence[Row], root: Path, test_fraction: float | None, seed: int) -> Sequence[Row]:
     """Rows that all have a split: their own, or drawn by (seed, class, domain if there are several)."""
     if any(row.split is not None for row in rows):
@@ -170,7 +184,7 @@ def _check_classes(rows: Sequence[Row], left_out: Mapping[str, Sequence[str]]) -
             names = [label for d, s, label in first if (d, s) == (domain, only) and (d, other, label) not in first]
             of = f" of domain {domain!r}" if several else ""
             raise DatasetError(
-                f"{counted(names, 'class', 'classes')}{of} only in {only}: {listed(names)}{instead(left_out)}",
+                f"classes{of} only in {only}: {listed(names)}{instead(left_out)}",
                 where=row.where,
                 remedy=f"add images of them to {other}, or remove them from {only}",
             )
@@ -186,3 +200,37 @@ def left_out_lines(left_out: Mapping[str, Iterable[str]]) -> list[str]:
     """How many paths were left out for each reason, naming one."""
     found = ((why, list(paths)) for why, paths in left_out.items())
     return [f"{why}: {len(paths)} ({paths[0]}{', ...' if len(paths) > 1 else ''})" for why, paths in found if paths]
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of that name is the user's: neither hidden nor left behind by a system or an archive."""
+    return not name.startswith(".") and name.lower() not in LEFT_BEHIND
+
+
+def listed(names: Collection[str]) -> str:
+    """The first five names in order, quoted, as text that is safe to print, and how many there are if more."""
+    shown = ", ".join(f"'{one_line(name)}'" for name in sorted(names)[:SHOWN])
+    return shown + (f", ... ({len(names)})" if len(names) > SHOWN else "")
+
+
+def check_unicode(name: str, where: str | Path) -> None:
+    """Raises `DatasetError` for a name with bytes that are no UTF-8, for which Python has surrogates."""
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise DatasetError("a file's name is not valid UTF-8", where=str(where), remedy="rename the file or folder")
+
+
+def check_twins(what: str, names: Iterable[str], where: str | Path) -> None:
+    """Raises `DatasetError` for two names that are one to the eye: composed and decomposed Unicode of the same text."""
+    seen: dict[str, str] = {}
+    for name in sorted(set(names)):
+        if name.isascii():
+            continue
+        twin = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if twin != name:
+            raise DatasetError(
+                f"two {what} have the same name, once in composed and once in decomposed Unicode: "
+                f"{twin!a} and {name!a}",
+                where=str(where),
+                remedy="rename one of them, or put their images together; some systems write é as one letter, others "
+                "as e with an accent",
+            )

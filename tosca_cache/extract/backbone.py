@@ -20,7 +20,7 @@ from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.errors import BackboneError, UsageError
 from tosca_cache.extract import tuning
 from tosca_cache.extract.adapted import AGAIN, PARTS, Adaptation, is_adapted, read_card, read_parts
-from tosca_cache.extract.names import LOCAL_TAG, PRECISIONS, VIT_NANO, resolve_name, resolve_precision
+from tosca_cache.extract.names import HUB, LOCAL_TAG, PRECISIONS, VIT_NANO, resolve_name, resolve_precision
 from tosca_cache.extract.pieces import Kept, KeptFeatures
 from tosca_cache.extract.weights import SUFFIXES, backbone_errors, load_weights_file, weights_within_reach
 from tosca_cache.text import shortened
@@ -147,8 +147,9 @@ def load_backbone(
     """A frozen backbone by its name.
 
     Arguments:
-        name: `vit_nano`, any model of timm (`arch` or `arch.tag`), a name of the reference (`extract.names`), or the folder
-            of an adapted backbone, whose base and image size are those of its card.
+        name: `vit_nano`, any model of timm (`arch` or `arch.tag`), a repository of one (`hf-hub:OWNER/NAME[@REVISION]`), a
+            name of the reference (`extract.names`), or the folder of an adapted backbone, whose base and image size are
+            those of its card.
         weights: a local file (safetensors, or a torch checkpoint of tensors only) instead of timm's download.
         img_size: side S of the input in pixels; the model's own by default. Position embeddings are resampled.
         device: the CPU by default.
@@ -187,9 +188,7 @@ def load_backbone(
     model = model.eval().requires_grad_(False).float()
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # PyTorch's default, with which float32 convolutions are no float32
-    found = Backbone(
-        model.to(device), name=arch, weights_digest=digest(model), device=device, precision=precision, **built
-    )
+    found = Backbone(model.to(device), weights_digest=digest(model), device=device, precision=precision, **built)
     return found.keeping(kept)
 
 
@@ -251,8 +250,14 @@ def _create(arch: str, tag: str, weights: Path | None, img_size: int | None) -> 
     if weights is not None and arch == VIT_NANO:
         tag = ""  # which is that of its own weights
     name = f"{arch}.{tag}" if tag else arch
-    if not timm.is_model(name):
-        raise _unknown(name, timm.list_models())
+    if not (timm.is_model(name) or name.startswith(HUB)):
+        near = difflib.get_close_matches(arch[:100], timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise BackboneError(
+            f"there is no backbone called {shortened(name)!r}",
+            where="--backbone",
+            remedy=f"{hint}Use {VIT_NANO} or any model of timm",
+        )
     remedy = (
         f"check the tag and --img-size; without network, give its weights with --weights FILE ({', '.join(SUFFIXES)})"
     )
@@ -262,6 +267,7 @@ def _create(arch: str, tag: str, weights: Path | None, img_size: int | None) -> 
         model = _create_sized(create, img_size)
     config: dict[str, Any] = dict(model.pretrained_cfg)
     return model, {
+        "name": str(config["architecture"]) if name.startswith(HUB) else arch,
         "tag": tag or ((config.get("tag") or "") if weights is None else LOCAL_TAG),
         "dim": int(getattr(model, "head_hidden_size", None) or model.num_features),
         "image_size": img_size or int(config["input_size"][-1]),
@@ -280,13 +286,3 @@ def _create_sized(create: Callable[..., Any], img_size: int | None) -> Any:
             if "img_size" not in str(error):
                 raise
     return create()
-
-
-def _unknown(name: str, names: list[str]) -> BackboneError:
-    near = difflib.get_close_matches(name.partition(".")[0][:100], names, n=3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return BackboneError(
-        f"there is no backbone called {shortened(name)!r}",
-        where="--backbone",
-        remedy=f"{hint}Use {VIT_NANO} or any model of timm (timm.list_models())",
-    )

@@ -7,7 +7,7 @@ another way of resizing would go unnoticed without it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -21,9 +21,9 @@ from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.errors import ToscaWarning
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.engine import Group, Renderer, ShardBuffer, compute, plan_groups
-from tosca_cache.extract.reuse import SourceStore
+from tosca_cache.extract.reuse import NONE, SourceStore
 from tosca_cache.seeds import numpy_generator
-from tosca_cache.store import SPLITS, Shard, Store
+from tosca_cache.store import SPLITS, Shard
 from tosca_cache.workers import threads_here
 
 SAMPLE = 8  # images that a source is tried on, and that the error against float32 is measured with
@@ -55,68 +55,48 @@ class Compared:
         return f"row {self.row} of split {self.split} ({self.path}): {self.problem or self.deviation}"
 
 
-def compare_rows(
-    dataset: ImageDataset,
-    backbone: Backbone,
-    transform: TransformSpec,
-    source: SourceStore,
-    rows: Sequence[tuple[str, int]],
+def recompute_sample(
+    dataset: ImageDataset, backbone: Backbone, source: SourceStore, count: int, seed: int
 ) -> list[Compared]:
-    """Takes images that a source has through the backbone again, (split, row of the dataset), in the views that it gives.
+    """Takes `count` random images of those that a source gives through the backbone again, in the views that it gives.
 
-    Compared are the parameters of the views, which must be equal, and the features, within `TOLERANCE` of the precision.
-    Raises `StoreError` if what the source has is damaged.
+    All if there are not as many. Compared are the parameters of the views, which must be equal, and the features, within
+    `TOLERANCE` of the precision. seed: what is chosen follows from it. Raises `StoreError` if the source is damaged.
     """
-    buffers = [ShardBuffer.empty(_alone(*row), source.views[row[0]], backbone.dim) for row in rows]
-    stored = []
-    for buffer in buffers:
+    spec, places = (
+        source.store.spec,
+        [(split, row) for split in SPLITS for row in np.flatnonzero(source.rows[split] != NONE).tolist()],
+    )
+    chosen = numpy_generator(seed, "verify").choice(len(places), min(count, len(places)), replace=False)
+    shards = [Shard(split, 0, row, row + 1) for split, row in (places[number] for number in np.sort(chosen).tolist())]
+    stored, again = ([ShardBuffer.empty(s, source.views[s.split], backbone.dim) for s in shards] for _ in range(2))
+    for buffer in stored:
         source.fill(buffer)
-        stored.append((buffer.features.copy(), buffer.views.copy()))
-        buffer.missing[:] = True
-    renderer = Renderer(dataset, transform, source.store.spec.views["seed"], skip=True)
-    with closing(compute(plan_groups(buffers, 1), renderer, backbone.forward(transform), threads_here())) as computed:
-        return [_judged(dataset, source, group.buffer, *had) for group, had in zip(computed, stored, strict=True)]
+    transform = backbone.transform(spec.transform.get("normalize") == "timm")
+    renderer = Renderer(dataset, transform, spec.views["seed"], skip=True)
+    with closing(compute(plan_groups(again, 1), renderer, backbone.forward(transform), threads_here())) as computed:
+        return [_judged(dataset, source, group.buffer, had) for group, had in zip(computed, stored, strict=True)]
 
 
-def _alone(split: str, row: int) -> Shard:
-    return Shard(split, 0, row, row + 1)
-
-
-def _judged(
-    dataset: ImageDataset, source: SourceStore, again: ShardBuffer, features: NDArray[np.float32], views: ArrayLike
-) -> Compared:
+def _judged(dataset: ImageDataset, source: SourceStore, again: ShardBuffer, stored: ShardBuffer) -> Compared:
     split, row = again.shard.split, again.shard.start
     found = Compared(split, int(source.rows[split][row]), dataset.splits[split].paths[row])
     if again.skipped:
         return replace(found, problem=f"its image cannot be read any more: {again.skipped[row]}", unreadable=True)
-    if not np.array_equal(again.views, views):
+    if not np.array_equal(again.views, stored.views):
         return replace(found, problem="its views have other parameters: it is another image, or of another size")
-    deviation = float(deviations(again.features.astype(source.store.dtype), features).max())
+    deviation = float(deviations(again.features.astype(source.store.dtype), stored.features).max())
     tolerance = TOLERANCE[source.store.spec.precision]
     problem = "" if deviation <= tolerance else f"deviates by {deviation:.2e}, more than {tolerance:.0e}"
     return replace(found, deviation=deviation, problem=problem)
 
 
-def recompute_sample(dataset: ImageDataset, backbone: Backbone, store: Store, count: int, seed: int) -> list[Compared]:
-    """Takes `count` random images of a store, in all views, through its backbone again (all if there are not as many).
-
-    dataset, backbone: those that the store was made from; see `extract.recompute`. seed: what is chosen follows from it.
-    """
-    source = SourceStore.of_itself(store, dataset)
-    rows, generator = source.has, numpy_generator(seed, "verify")
-    chosen = np.sort(generator.choice(len(rows), min(count, len(rows)), replace=False)).tolist()
-    transform = backbone.transform(store.spec.transform.get("normalize") == "timm")
-    return compare_rows(dataset, backbone, transform, source, [rows[number] for number in chosen])
-
-
-def source_agrees(dataset: ImageDataset, backbone: Backbone, transform: TransformSpec, source: SourceStore) -> bool:
-    """Compares the clean views of at most 8 images of a source, spread evenly; warns if some are other ones here.
+def source_agrees(dataset: ImageDataset, backbone: Backbone, source: SourceStore) -> bool:
+    """Compares the clean views of a few images of a source; warns if some are other ones here.
 
     Images that cannot be read are left out: that is said when their turn comes.
     """
-    rows = [source.has[number] for number in _spread(len(source.has))]
-    clean = replace(source, views=dict.fromkeys(SPLITS, 1))
-    tried = compare_rows(dataset, backbone, transform, clean, rows)
+    tried = recompute_sample(dataset, backbone, replace(source, views=dict.fromkeys(SPLITS, 1)), SAMPLE, 0)
     wrong = [one for one in tried if one.problem and not one.unreadable]
     if wrong:
         warnings.warn(
@@ -126,11 +106,6 @@ def source_agrees(dataset: ImageDataset, backbone: Backbone, transform: Transfor
             stacklevel=2,
         )
     return not wrong
-
-
-def _spread(count: int) -> list[int]:
-    found: list[int] = np.unique(np.linspace(0, count - 1, SAMPLE).round().astype(int)).tolist()
-    return found
 
 
 def deviations(ours: ArrayLike, theirs: ArrayLike) -> NDArray[np.float64]:
@@ -150,7 +125,8 @@ def relative_error(dataset: ImageDataset, backbone: Backbone, transform: Transfo
     if backbone.precision == "fp32":
         return 0.0
     renderer = Renderer(dataset, transform, 0, skip=True)
-    buffers = [ShardBuffer.empty(_alone("train", row), 1, 0) for row in _spread(len(dataset.splits["train"]))]
+    rows = np.unique(np.linspace(0, len(dataset.splits["train"]) - 1, SAMPLE).round().astype(int)).tolist()
+    buffers = [ShardBuffer.empty(Shard("train", 0, row, row + 1), 1, 0) for row in rows]
     pixels = [renderer(Group(buffer, 0, 1)) for buffer in buffers]
     shown = [one for one, buffer in zip(pixels, buffers, strict=True) if not buffer.skipped]
     if not shown:

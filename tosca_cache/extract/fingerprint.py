@@ -34,7 +34,6 @@ class ExtractOptions:
     workers: threads; if None the cores of this process, or fewer if OMP_NUM_THREADS says so.
     on_error: what to do about an image that cannot be read.
     restart: throw an unfinished store away first.
-    reuse: take what finished stores below the same root already have, instead of computing it again.
 
     Raises `UsageError` for numbers and words that cannot be.
     """
@@ -48,7 +47,6 @@ class ExtractOptions:
     workers: int | None = option(None, Count)
     on_error: str = option("fail", one_of(("fail", "skip")))
     restart: bool = False
-    reuse: bool = True
 
     def __post_init__(self) -> None:
         check_options(self)

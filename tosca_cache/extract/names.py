@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 VIT_NANO = "vit_nano"
 REFERENCE_BACKBONE = "vit_base_patch16_224_in21k"
+HUB = "hf-hub:"  # how the name of somebody's repository begins: hf-hub:OWNER/NAME[@REVISION]
 LOCAL_TAG = "local"  # the tag of weights from a file, for a model that was named without one
 
 # methods.md 18.4. The bare `vit_base_patch16_224` means other weights in timm >= 0.8 than in the reference's timm 0.6.12.
@@ -45,7 +46,12 @@ def check_options(asked: Any) -> None:
 
 
 def resolve_name(name: str) -> tuple[str, str]:
-    """(architecture, tag) of a name as timm writes it (`arch.tag`), or as the reference does; the tag may be empty."""
+    """(architecture, tag) of a name as timm writes it (`arch.tag`), or as the reference does; the tag may be empty.
+
+    A repository says its architecture itself: until then its whole name stands for it.
+    """
+    if name.startswith(HUB):
+        return name, ""
     arch, _, tag = REFERENCE_NAMES.get(name, name).partition(".")
     return arch, tag
 

@@ -70,21 +70,16 @@ class Kept:
             return tuple(piece.shape[1] for piece in KeptFeatures(model, self).pieces(model, image))
 
     def _check(self, model: nn.Module) -> None:
-        kind, blocks = type(model).__name__, getattr(model, "blocks", ())
+        kind, blocks = type(model).__name__, len(getattr(model, "blocks", ()))
         tokens = getattr(model, "cls_token", None) is not None and hasattr(model, "forward_intermediates")
-        leave_out = "leave it out, or choose a transformer with a class token (vit_..., deit_...)"
-        if self.layers > 1 and not tokens:
-            flag, problem, remedy = "--layers", f"a {kind} has no [CLS] token in its blocks", leave_out
-        elif self.pool == "cls+mean" and not tokens:
-            flag, problem, remedy = "--pool", f"a {kind} has no [CLS] token in its blocks", leave_out
-        elif self.layers > 1 and self.layers > len(blocks):
-            problem = f"the backbone has {len(blocks)} blocks, not {self.layers}"
-            flag, remedy = "--layers", f"give --layers {len(blocks)} or fewer"
-        elif self.pool != "cls" and not (hasattr(model, "forward_features") and hasattr(model, "forward_head")):
-            flag, problem, remedy = "--pool", f"a {kind} does not show what it pools", "leave it out"
-        else:
-            return
-        raise UsageError(problem, where=flag, remedy=remedy)
+        pools = self.pool == "cls" or (hasattr(model, "forward_features") and hasattr(model, "forward_head"))
+        if not (pools and self.layers <= max(blocks, 1) and (tokens or (self.layers == 1 and self.pool != "cls+mean"))):
+            has = f"{blocks} blocks, {'with' if tokens else 'without'} a [CLS] token"
+            raise UsageError(
+                f"a {kind} ({has}) cannot give --layers {self.layers} --pool {self.pool}",
+                where="--layers and --pool",
+                remedy="leave them out, or choose a transformer with a class token (vit_..., deit_...)",
+            )
 
 
 class KeptFeatures(nn.Module):

@@ -15,8 +15,8 @@ import numpy as np
 
 from tosca_cache import __version__
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.datasets.duplicates import find_duplicates
-from tosca_cache.datasets.rows import left_out_lines
+from tosca_cache.datasets.duplicates import duplicate_lines, find_duplicates
+from tosca_cache.datasets.rows import left_out_lines, lost_classes
 from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
@@ -132,15 +132,10 @@ class Extraction:
         if error:
             remedy = "; --precision fp32 avoids it" if error > NOTABLE_ERROR else ""
             lines.append(f"relative error of the features against float32: {error:.1e}{remedy}")
-        return lines + self._remarks()
-
-    def _remarks(self) -> list[str]:
-        """What the user may not know of the images: what is no row, and what is there more than once."""
-        parts = left_out_lines(self.dataset.left_out)
-        lines = [f"left out: {'; '.join(parts)}"] if parts else []
-        if self.dataset.unchecked:
-            found = find_duplicates(self.dataset).lines()
-            lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"] if found else []
+        if parts := left_out_lines(self.dataset.left_out):
+            lines.append(f"left out: {'; '.join(parts)}")
+        if self.dataset.unchecked and (found := duplicate_lines(find_duplicates(self.dataset))):
+            lines += [*found, "--duplicates drop leaves them out, --duplicates fail refuses them"]
         return lines
 
     def write_shards(self, writer: StoreWriter, *, show_progress: bool) -> dict[str, Any]:
@@ -187,10 +182,19 @@ class Extraction:
 
     def finish(self, writer: StoreWriter, last_run: Mapping[str, Any]) -> Store:
         """Gives the store its final name; raises `DatasetError` or `StoreError` if it cannot be what it should."""
-        _check_classes_left(self.dataset, writer.skipped)
+        for split, listed in self.dataset.splits.items():
+            kept = np.setdiff1d(np.arange(len(listed)), writer.skipped[split])
+            if lost := lost_classes(self.dataset, split, kept):
+                raise DatasetError(
+                    f"not one image of these classes of {split} can be read: {lost}",
+                    where=self.dataset.root,
+                    remedy="mend the images, then run the same command with --restart",
+                )
+        # By the clock of its file system: what changed since may not be what was read.
+        begun = datetime.fromtimestamp((partial_path(writer.path) / PLAN).stat().st_mtime, UTC)
         facts: dict[str, Any] = {
             "tosca_cache": __version__,
-            "begun": _begun(writer),
+            "begun": begun.isoformat(),
             "source": {**self.made_from, "data": self.dataset.listed_in or self.dataset.root},
             "relative_error_against_float32": self.relative_error,
             "machine": describe_machine(self.backbone.device),
@@ -211,11 +215,10 @@ class Extraction:
             return dict(begun.plan.numerics)
         recorded = {} if begun is None else begun.plan.numerics
         facts = numerics(self.backbone, self.options.batch_size or recorded.get("batch_size"))
-        if begun is not None or not self.options.reuse:
-            kept = ("reused",) if self.options.reuse else ()
-            return facts | {key: recorded[key] for key in kept if key in recorded}
+        if begun is not None:
+            return facts | {key: recorded[key] for key in ("reused",) if key in recorded}
         for source in find_sources(self.root, self.dataset, self.spec, facts["device"]):
-            if source.size and source_agrees(self.dataset, self.backbone, self.transform, source):
+            if source.size and source_agrees(self.dataset, self.backbone, source):
                 digest = source.store.spec.digest()
                 self._sources[digest] = source
                 return facts | {"reused": [digest]}
@@ -229,36 +232,6 @@ class Extraction:
     def _publish(self, writer: StoreWriter, buffer: ShardBuffer) -> None:
         shard = buffer.shard
         split, part = self.dataset.splits[shard.split], slice(shard.start, shard.stop)
-        writer.publish(
-            shard,
-            features=buffer.features,
-            labels=split.labels[part],
-            domains=split.domains[part],
-            views=buffer.views,
-            paths=split.paths[part],
-            skipped=buffer.skipped,
-            taken=buffer.reused,
-        )
-
-
-def _begun(writer: StoreWriter) -> str:
-    """When the store was begun, by the clock of its file system: what changed since may not be what was read."""
-    try:
-        seconds = (partial_path(writer.path) / PLAN).stat().st_mtime
-    except OSError:
-        seconds = time.time()
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _check_classes_left(dataset: ImageDataset, skipped: Mapping[str, Sequence[int]]) -> None:
-    """Raises `DatasetError` if leaving the skipped rows out would leave a class of a split without images."""
-    for split, rows in dataset.splits.items():
-        left = np.setdiff1d(np.arange(len(rows)), skipped[split])
-        gone = np.setdiff1d(rows.labels, rows.labels[left])
-        if gone.size:
-            names = ", ".join(repr(dataset.class_names[label]) for label in gone[:5])
-            raise DatasetError(
-                f"not one image of {len(gone)} classes of {split} can be read: {names}",
-                where=dataset.root,
-                remedy="mend the images, then run the same command with --restart",
-            )
+        rows = {"features": buffer.features, "labels": split.labels[part], "domains": split.domains[part]}
+        rows |= {"views": buffer.views, "paths": split.paths[part]}
+        writer.publish(shard, rows, skipped=buffer.skipped, taken=buffer.reused)

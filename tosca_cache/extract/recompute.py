@@ -1,4 +1,4 @@
-"""From a finished store back to what it was made from, and its damaged shards computed again.
+"""From a finished store back to what it was made from: damaged shards computed again, and thumbnails of its images.
 
 The fingerprint says what dataset and backbone were, the provenance where they lay. Nothing is computed before their digests
 are found to be those of the fingerprint: features of other weights or images cannot be compared with the store's.
@@ -6,31 +6,34 @@ are found to be those of the fingerprint: features of other weights or images ca
 
 from __future__ import annotations
 
+import io
+from base64 import b64encode
 from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tosca_cache.datasets import ImageDataset
 from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
 from tosca_cache.datasets.duplicates import DROP, KEEP
 from tosca_cache.devices import describe_machine
-from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError
+from tosca_cache.errors import DatasetError, FingerprintMismatch, StoreError, ToscaError
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics
 from tosca_cache.extract.names import LOCAL_TAG
 from tosca_cache.extract.pieces import Kept
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.request import ExtractRequest, prepare
 from tosca_cache.store import Manifest, Shard, Store
-from tosca_cache.store.arrays import ShardRows, read_small
+from tosca_cache.store.arrays import Rows, read_small
 from tosca_cache.store.content import checked_rows
 from tosca_cache.store.repair import StoreRepair, repairing
 from tosca_cache.store.spec import canonical
 from tosca_cache.store.verify import Progress
 
 COMPUTED = frozenset(("features", "views"))  # the others are known from the dataset's index
+THUMBNAIL, MOST_THUMBNAILS = 64, 200  # pixels; of a page
 Elsewhere = Mapping[str, Any]  # dataset, data_root, weights: where they lie, if not where the provenance says
 
 
@@ -63,7 +66,6 @@ def request_again(store: Store, elsewhere: Elsewhere) -> ExtractRequest:
         pool=kept.pool,
         data_root=None if found["data_root"] is None else Path(found["data_root"]),
         test_fraction=recorded.get("test_fraction"),
-        label=recorded.get("label"),
         precision=spec.precision,
         normalise="timm" if spec.transform.get("normalize") == "timm" else "none",
         img_size=spec.transform.get("image_size"),
@@ -89,7 +91,7 @@ def extraction_again(store: Store, elsewhere: Elsewhere) -> Extraction:
     Raises `FingerprintMismatch`, naming every field with both values, if dataset or backbone are not those of the store;
     and what loading them raises.
     """
-    extraction = prepare(request_again(store, elsewhere), str(store.spec.dataset["name"]))
+    extraction = prepare(request_again(store, elsewhere))
     differing = store.spec.differences(extraction.spec)
     if differing:
         raise FingerprintMismatch(
@@ -145,19 +147,16 @@ def repair_store(
         return repair, other_numerics(store, extraction)
 
 
-def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> ShardRows:
-    """A shard of a finished store as it was made; without `compute`, features and views are empty.
+def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, compute: bool) -> Rows:
+    """A shard of a finished store as it was made; without `compute`, without features and views.
 
     Raises `DatasetError` if an image that the store has cannot be read any more, `StoreError` for features that cannot be
     stored.
     """
     split, rows, facts = extraction.dataset.splits[shard.split], slice(shard.start, shard.stop), manifest.plan.numerics
-    empty: Any = np.empty(0)
-    listed = ShardRows(empty, split.labels[rows], split.domains[rows], empty, split.paths[rows])
+    listed = {"labels": split.labels[rows], "domains": split.domains[rows], "paths": split.paths[rows]}
     if not compute:
         return listed
-    if type(facts.get("batch_size")) is not int or facts["batch_size"] < 1:
-        raise StoreError("The store does not say in which batches it was computed.", remedy="Extract it again.")
     with closing(extraction.compute_groups([shard], facts, skip=True)) as computed:
         (buffer,) = (group.buffer for group in computed if group.ends_its_shard)
     skipped = {row.row: row.reason for row in manifest.skipped[shard.split] if shard.start <= row.row < shard.stop}
@@ -167,16 +166,52 @@ def _make_again(extraction: Extraction, manifest: Manifest, shard: Shard, *, com
             where=split.paths[row],
             remedy="Mend the image, then repair again; shards that are mended already stay so.",
         )
-    made = vars(replace(listed, features=buffer.features, views=buffer.views))
+    made = listed | {"features": buffer.features, "views": buffer.views}
     return checked_rows(manifest.plan, shard, made, skipped)
 
 
-def _refuse_other_images(store: Store, shard: Shard, rows: ShardRows) -> None:
+def _refuse_other_images(store: Store, shard: Shard, rows: Rows) -> None:
     """View parameters say how large the images were; where they are not damaged, they must come out the same."""
     layout = store.manifest.plan.layouts[shard.split]
-    if not np.array_equal(rows.views, read_small(store.path, shard.split, "views", layout, shard.start, shard.stop)):
+    if not np.array_equal(rows["views"], read_small(store.path, layout, shard, "views")):
         raise StoreError(
             f"Images of shard {shard.index} of split {shard.split} have other sizes than when the store was made.",
             where=store.path,
             remedy="Put the images back that it was made from, then repair again; or extract the store again.",
         )
+
+
+class Thumbnails:
+    """Small pictures of a store's images, by key, as data URIs for a page; at most so many, found by their paths."""
+
+    def __init__(self, store: Store, dataset: ImageDataset, most: int = MOST_THUMBNAILS) -> None:
+        self.photos: dict[str, str] = {}
+        self._store, self._dataset, self._most = store, dataset, most
+        self._rows = {s: {path: n for n, path in enumerate(split.paths)} for s, split in dataset.splits.items()}
+        self._paths = {split: store.paths(split) for split in self._rows}
+
+    @classmethod
+    def of(cls, store: Store, most: int = MOST_THUMBNAILS) -> Thumbnails | None:
+        """Those of a store; None if it does not say where its images lie, or if they are not there."""
+        try:
+            request = request_again(store, {})
+            return cls(store, request.load_dataset(), most)
+        except (ToscaError, OSError):
+            return None
+
+    @property
+    def left(self) -> int:
+        """How many more may be made."""
+        return max(0, self._most - len(self.photos))
+
+    def add(self, split: str, row: int, prefix: str = "") -> str:
+        """The key of a row's thumbnail, which is made unless there are enough of them or it cannot be read."""
+        key = f"{prefix}{self._store.spec.digest()[:8]}-{split}-{row}"
+        place = self._rows[split].get(self._paths[split][row])
+        if key not in self.photos and len(self.photos) < self._most and place is not None:
+            with suppress(ToscaError, OSError):
+                image, data = self._dataset.open(split, place).convert("RGB"), io.BytesIO()
+                image.thumbnail((THUMBNAIL, THUMBNAIL))
+                image.save(data, "JPEG", quality=80)
+                self.photos[key] = f"data:image/jpeg;base64,{b64encode(data.getvalue()).decode()}"
+        return key

@@ -1,18 +1,15 @@
 """Reuse: rows and views that a finished store already has are taken from it instead of computed.
 
-A store can be the source of another if its fingerprint says the same but for how many views there are, their seed, and
-which images the dataset has (`FREE`), and if it was computed on the same device. Of the images that both have, by split and
-path, it gives the views that both have; view 0 alone if their seeds differ. An image that was modified after the store was
-begun is not taken.
+A store can be the source of another if its fingerprint says the same but for how many views there are and which images the
+dataset has (`FREE`), and if it was computed on the same device. Of the images that both have, by split and path, it gives
+the views that both have. An image that was modified after the store was begun is not taken.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +20,6 @@ from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.datasets.duplicates import map_files
-from tosca_cache.errors import StoreError
 from tosca_cache.extract.engine import ShardBuffer
 from tosca_cache.store import SPLITS, Shard, Store, StoreSpec, list_stores, open_store
 from tosca_cache.store.arrays import read_small
@@ -32,7 +28,6 @@ FREE = frozenset(
     (
         "views.count",
         "views.test_count",
-        "views.seed",
         "dataset.listing_digest",
         "dataset.classes",
         "dataset.splits.train",
@@ -55,24 +50,18 @@ class SourceStore:
     views: Mapping[str, int]
 
     @classmethod
-    def of_itself(cls, store: Store, dataset: ImageDataset) -> SourceStore:
-        """A store beside the dataset that it was made from: it has all rows but those that were skipped."""
+    def matched(cls, store: Store, dataset: ImageDataset) -> SourceStore:
+        """A store with all its views, and where it has images of the same split and path."""
         rows = {}
         for split in SPLITS:
-            kept = np.ones(len(dataset.splits[split]), dtype=bool)
-            kept[[row.row for row in store.manifest.skipped[split]]] = False
-            rows[split] = np.where(kept, np.cumsum(kept) - 1, NONE)
+            theirs = {path: row for row, path in enumerate(store.paths(split))}
+            rows[split] = np.array([theirs.get(path, NONE) for path in dataset.splits[split].paths], dtype=np.int64)
         return cls(store, rows, {split: store.views(split) for split in SPLITS})
 
     @property
     def size(self) -> int:
         """How many views it gives."""
         return sum(int((rows != NONE).sum()) * self.views[split] for split, rows in self.rows.items())
-
-    @property
-    def has(self) -> list[tuple[str, int]]:
-        """(split, row of the dataset) of every image that it has."""
-        return [(split, row) for split in SPLITS for row in np.flatnonzero(self.rows[split] != NONE).tolist()]
 
     def fill(self, buffer: ShardBuffer) -> None:
         """Puts what the store has into a shard's buffer; raises `StoreError` if that is damaged."""
@@ -83,12 +72,11 @@ class SourceStore:
         if not here.size:
             return
         layout, places = self.store.manifest.plan.layouts[shard.split], self.store.places(shard.split, theirs)
-        with _damage_of(self.store.path):
-            buffer.features[here, :views] = self.store.features(shard.split, theirs, slice(0, views))
-            for index in np.unique(places // layout.shard_rows).tolist():
-                stored, part = layout.shard(shard.split, index), places // layout.shard_rows == index
-                parameters = read_small(self.store.path, shard.split, "views", layout, stored.start, stored.stop)
-                buffer.views[here[part], :views] = parameters[places[part] - stored.start, :views]
+        buffer.features[here, :views] = self.store.features(shard.split, theirs, slice(0, views))
+        for index in np.unique(places // layout.shard_rows).tolist():
+            stored, part = layout.shard(shard.split, index), places // layout.shard_rows == index
+            parameters = read_small(self.store.path, layout, stored, "views")
+            buffer.views[here[part], :views] = parameters[places[part] - stored.start, :views]
         buffer.missing[here, :views] = False
 
     def summary(self, shards: Sequence[Shard], wanted: Mapping[str, int]) -> str:
@@ -112,41 +100,16 @@ def find_sources(
             continue
         differing = {name for name, _, _ in spec.differences(summary.spec)}
         if differing and differing <= FREE:
-            with _damage_of(summary.path):
-                stores.append(open_store(summary.path))
+            stores.append(open_store(summary.path))
     stores = [store for store in stores if store.manifest.plan.numerics.get("device") == device]
     times = {split: _modified(dataset, split) for split in SPLITS} if stores else {}
-    found = [_match(dataset, spec, store, times) for store in stores]
+    counts, found = {"train": spec.views["count"], "test": spec.views["test_count"]}, []
+    for store in stores:
+        match, begun = SourceStore.matched(store, dataset), _begun(store)
+        match.rows = {split: np.where(times[split] >= begun, NONE, rows) for split, rows in match.rows.items()}
+        match.views = {split: min(1 + counts[split], n) for split, n in match.views.items()}
+        found.append(match)
     return sorted(found, key=lambda source: (-source.size, source.store.spec.digest()))
-
-
-def _match(
-    dataset: ImageDataset, spec: StoreSpec, store: Store, times: Mapping[str, NDArray[np.float64]]
-) -> SourceStore:
-    """Finds the images of a dataset in a store."""
-    rows, views, begun = {}, {}, _begun(store)
-    for split, wanted in zip(SPLITS, (spec.views["count"], spec.views["test_count"]), strict=True):
-        with _damage_of(store.path):
-            theirs = {path: row for row, path in enumerate(store.paths(split))}
-        found = np.array([theirs.get(path, NONE) for path in dataset.splits[split].paths], dtype=np.int64)
-        rows[split] = np.where(times[split] >= begun, NONE, found)
-        same_seed = store.spec.views["seed"] == spec.views["seed"]
-        views[split] = min(1 + int(wanted), store.views(split)) if same_seed else 1
-    return SourceStore(store, rows, views)
-
-
-@contextmanager
-def _damage_of(path: Path) -> Iterator[None]:
-    """Within it, what is damaged of a store is said with what to do about it."""
-    try:
-        yield
-    except StoreError as error:
-        raise StoreError(
-            f"A store to take features from is damaged. {error.problem}",
-            where=error.where or path,
-            remedy=f"Mend it: tosca cache verify {shlex.quote(str(path))} --repair. Or compute all anew: --no-reuse, with "
-            "--restart if this store was begun with the other.",
-        ) from error
 
 
 def _begun(store: Store) -> float:
@@ -176,5 +139,4 @@ def _time(file: str) -> float:
 
 def recorded_source(numerics: Mapping[str, Any]) -> str | None:
     """The digest of the source that a store was begun with."""
-    found = numerics.get("reused")
-    return found[0] if isinstance(found, list) and found and isinstance(found[0], str) else None
+    return next(iter(numerics.get("reused", ())), None)

@@ -148,47 +148,48 @@ def insert(model: nn.Module, kind: str, settings: Mapping[str, float]) -> list[n
     Random starts come from torch's global generator. Raises `BackboneError` for a model whose blocks are not those of
     timm's VisionTransformer: what its blocks compute could not be known.
     """
-    blocks, dim = _blocks(model), int(getattr(model, "embed_dim", 0))
+    blocks, dim, how = _blocks(model), int(getattr(model, "embed_dim", 0)), dict(settings)
     frozen = {id(parameter) for parameter in model.parameters()}
-    size = int(settings.get("size", 0))
-    if kind == "adapter":
-        scale, dropout = settings["scale"], settings["dropout"]
-        for number in range(len(blocks)):
-            _wrap(blocks, f"{number}", lambda block: AdapterBlock(block, dim, size=size, scale=scale, dropout=dropout))
-    elif kind == "vpt":
-        patch: Any = getattr(model, "patch_embed")  # noqa: B009 nn.Module's attributes are typed as tensors
-        for number in range(len(blocks)):
-            _wrap(blocks, f"{number}", lambda one: PromptedBlock(one, dim, size=size, patch=int(patch.patch_size[0])))
-    elif kind == "lora":
-        for block in blocks:
-            _wrap(block, "attn.qkv", lambda qkv: LowRankQueryValue(qkv, dim, size=size, alpha=settings["alpha"]))
-    else:
-        for block in blocks:
-            for name in _NORMS if kind == "film" else _INNER:
-                _wrap(block, name, lambda layer: ScaleShift(layer, _width(layer)))
-        _wrap(model, "norm", lambda layer: ScaleShift(layer, dim))
-        if kind == "ssf":
-            _wrap(model, "patch_embed.proj", lambda layer: ScaleShift(layer, dim, channels_first=True))
+    if "size" in how:
+        how["size"] = int(how["size"])
+    patch: Any = getattr(model, "patch_embed")  # noqa: B009 nn.Module's attributes are typed as tensors
+    made: Mapping[str, tuple[tuple[str, ...], Callable[[nn.Module], nn.Module]]] = {
+        "adapter": (("",), lambda block: AdapterBlock(block, dim, **how)),  # type: ignore[arg-type]
+        "vpt": (("",), lambda block: PromptedBlock(block, dim, patch=int(patch.patch_size[0]), **how)),  # type: ignore[arg-type]
+        "lora": (("attn.qkv",), lambda qkv: LowRankQueryValue(qkv, dim, **how)),  # type: ignore[arg-type]
+        "film": (_NORMS, lambda layer: ScaleShift(layer, _width(layer))),
+        "ssf": (_INNER, lambda layer: ScaleShift(layer, _width(layer))),
+    }
+    for number in range(len(blocks)):
+        for name in made[kind][0]:
+            _wrap(blocks, f"{number}.{name}".rstrip("."), made[kind][1])
+    if kind in ("film", "ssf"):
+        _wrap(model, "norm", made[kind][1])
+    if kind == "ssf":
+        _wrap(model, "patch_embed.proj", lambda layer: ScaleShift(layer, dim, channels_first=True))
     model.train(model.training)  # fresh modules begin in the mode for training
     return [parameter for parameter in model.parameters() if id(parameter) not in frozen]
 
 
 def tensors_of(model: nn.Module, trained: list[nn.Parameter]) -> Tensors:
     """The trained tensors by their names in the model, on the CPU."""
-    wanted = {id(parameter) for parameter in trained}
-    return {n: p.detach().cpu().contiguous().clone() for n, p in model.named_parameters() if id(p) in wanted}
+    return {name: one.detach().cpu().contiguous().clone() for name, one in _named(model, trained).items()}
 
 
 def put_tensors(model: nn.Module, trained: list[nn.Parameter], tensors: Tensors) -> list[str]:
     """Sets the trained tensors; returns what is wrong with those that were given, and then sets none."""
-    own = {id(parameter) for parameter in trained}
-    mine = {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
+    mine = _named(model, trained)
     wrong = tensor_problems(mine, tensors)
     if not wrong:
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(tensors[name])
     return wrong
+
+
+def _named(model: nn.Module, trained: list[nn.Parameter]) -> dict[str, nn.Parameter]:
+    own = {id(parameter) for parameter in trained}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
 
 
 def _blocks(model: nn.Module) -> nn.Sequential:

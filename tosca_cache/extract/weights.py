@@ -1,8 +1,7 @@
-"""Weights of a backbone: from a local file, without pickle's freedom and complete, or published ones, fetched ahead."""
+"""Weights of a backbone: from a local file, without pickle's freedom and complete, or published ones within reach."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import ssl
 import sys
@@ -16,20 +15,11 @@ from typing import Any
 import torch
 
 from tosca_cache.errors import BackboneError
-from tosca_cache.extract.names import resolve_name
 from tosca_cache.torchvision_compat import ensure_torchvision
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 TIMEOUT = 4.0  # seconds until who does not answer counts as out of reach
 SAVE = "save its tensors alone: torch.save(model.state_dict(), FILE), or as safetensors"
-_KINDS = (  # how files begin that are no weights, what they are, and what to do
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file of weights itself", "run `git lfs pull`"),
-    (b"<", "a page of the web", "download the file itself"),
-    (b"PK\x03\x04", "damaged, or a torch checkpoint under another suffix", "copy it again, or rename it to .pt"),
-    (b"\x80", "a Python pickle, which could run any code, and no torch checkpoint", SAVE),
-)
-HUB = "hf-hub:"
-FILES = ("model.safetensors", "pytorch_model.bin")  # of a repository, in the order in which timm takes them
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -93,23 +83,21 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _unreadable(path: Path, reason: str) -> BackboneError:
-    """The error for a file that cannot be read; the libraries' own words mislead where it is of another kind."""
+    """The error for a file that cannot be read, with how it begins: the libraries' own words mislead."""
     try:
         with path.open("rb") as file:
-            begin = file.read(64)
+            begin = file.read(40)
     except OSError as error:
         problem = f"the weights file cannot be opened: {error.strerror}"
         return BackboneError(problem, where=path, remedy="check its permissions")
     named = re.search(r"globals?: *(?:GLOBAL )?([\w.]+\w)", reason)
-    if begin.startswith(b"PK") and ("weights_only" in reason or named):
+    if begin.startswith(b"\x80") or (begin.startswith(b"PK") and ("weights_only" in reason or named)):
         objects = f" ({named[1]})" if named else ""
-        problem = f"the checkpoint holds Python objects{objects} besides tensors, which could run code"
-        return BackboneError(problem, where=path, remedy=SAVE)
-    first = reason.splitlines()[0].partition(". ")[0][:200]
-    unknown = (f"damaged, or of another kind: {first}", f"give a whole file of one of {', '.join(SUFFIXES)}")
-    found = [(what, remedy) for start, what, remedy in _KINDS if begin.startswith(start)]
-    what, remedy = [*found, unknown][0]
-    return BackboneError(f"this weights file is {what}", where=path, remedy=remedy)
+        problem = f"the file holds Python objects{objects} besides tensors, which could run code"
+        remedy = "save its tensors alone: torch.save(model.state_dict(), FILE), or as safetensors"
+        return BackboneError(problem, where=path, remedy=remedy)
+    problem = f"this weights file is damaged, or of another kind: it begins with {begin!r}"
+    return BackboneError(problem, where=path, remedy=f"give a whole file of one of {', '.join(SUFFIXES)}")
 
 
 @contextmanager
@@ -147,8 +135,7 @@ def weights_within_reach(name: str) -> Iterator[None]:
         raise BackboneError(
             f"the weights of {name} are not on this machine, and {constants.ENDPOINT} does not answer: {problem}",
             where="--backbone",
-            remedy="fetch them where there is a network (`tosca extract` keeps what it downloads), or give a file of them "
-            "with --weights FILE",
+            remedy="fetch them where there is a network (tosca fetch --weights), or give a file: --weights FILE",
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before
@@ -166,65 +153,3 @@ def _unreachable(address: str) -> str | None:
         if isinstance(reason, ssl.SSLError) and not isinstance(reason, TimeoutError):
             return None  # somebody is there, whom the download may trust, if we do not
         return str(getattr(reason, "strerror", None) or reason)
-
-
-def fetch_weights(name: str) -> dict[str, Any]:
-    """Downloads the weights of a model of timm (`arch.tag`) or of a repository of one (`hf-hub:OWNER/NAME[@REVISION]`).
-
-    They lie where timm looks for them, so that `tosca extract --backbone arch.tag` needs no network afterwards.
-
-    Returns name, arch and tag (as timm writes them), origin (repository and commit, or address), file, size (bytes) and
-    sha256. Raises `BackboneError`: there is no such model, it has no weights, or they cannot be had (said within seconds).
-    """
-    ensure_torchvision()
-    from timm.models._hub import download_cached_file, load_model_config_from_hf
-
-    place, url = name.removeprefix(HUB), ""
-    if not name.startswith(HUB):
-        arch, tag, place, url = _published(name)
-    elif not re.fullmatch(r"[^/@]+/[^/@]+(@[^@]+)?", place):
-        raise BackboneError(
-            "this is no repository", where=name, remedy=f"give {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION"
-        )
-    failed = backbone_errors(f"the weights of {name} cannot be had", name, "check the name, and the revision")
-    with weights_within_reach(name), failed:
-        if place:
-            repo, _, revision = place.partition("@")
-            file = _from_hub(repo, revision or None)
-            origin = f"{repo}@{file.parent.name}"  # models--OWNER--NAME/snapshots/COMMIT/FILE
-            if name.startswith(HUB):
-                config, arch = load_model_config_from_hf(origin)[:2]
-                tag = config.get("tag") or ""
-        else:
-            file, origin = Path(download_cached_file(url, check_hash=False)), url
-    with file.open("rb") as opened:
-        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
-    found = {"name": name, "arch": arch, "tag": tag, "origin": origin, "file": str(file)}
-    return found | {"size": file.stat().st_size, "sha256": sha256}
-
-
-def _published(name: str) -> tuple[str, str, str, str]:
-    """(arch, tag, repository with revision, address) of the weights that timm would load."""
-    import timm
-
-    arch, tag = resolve_name(name)
-    full = f"{arch}.{tag}" if tag else arch
-    config: Any = timm.models.get_pretrained_cfg(full) if timm.is_model(full) else None
-    if config is None or not (config.hf_hub_id or config.url):
-        problem = f"timm has no {'model' if config is None else 'weights for'} {full!r}"
-        raise BackboneError(problem, where=name, remedy="give a name of timm.list_pretrained()")
-    return arch, config.tag or tag, config.hf_hub_id or "", config.url or ""
-
-
-def _from_hub(repo: str, revision: str | None) -> Path:
-    """The weights of a repository: the first of `FILES` that it has."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    for name in FILES:
-        try:
-            return Path(hf_hub_download(repo, name, revision=revision, etag_timeout=5))
-        except EntryNotFoundError as error:
-            if isinstance(error, LocalEntryNotFoundError) and name == FILES[-1]:
-                raise
-    raise ValueError(f"the repository {repo} has none of {', '.join(FILES)}")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
 
 from tosca_cache.datasets.decoding import Decoding
 from tosca_cache.datasets.lists import is_list
-from tosca_cache.datasets.names import is_visible
+from tosca_cache.datasets.rows import is_visible
 from tosca_cache.errors import DatasetError, UsageError
 from tosca_cache.files import file_errors
 from tosca_cache.model.classifier import Model
@@ -113,10 +114,8 @@ def sort_photo(answer: Answer, folder: Path, *, move: bool) -> None:
     source, target = Path(answer.path).absolute(), folder / answer.label
     with file_errors(target, DatasetError, option="--move" if move else "--link"):
         target.mkdir(parents=True, exist_ok=True)
-        names = (f"{source.stem}{'' if number == 1 else f'-{number}'}{source.suffix}" for number in range(1, 1_000_000))
-        place = next(
-            target / name for name in names if not (target / name).is_symlink() and not (target / name).exists()
-        )
+        names = (f"{source.stem}{'' if number == 1 else f'-{number}'}{source.suffix}" for number in count(1))
+        place = next(target / name for name in names if not os.path.lexists(target / name))
         if move:
             shutil.move(source, place)
         else:

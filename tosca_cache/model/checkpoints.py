@@ -62,9 +62,9 @@ def write_checkpoints(model: Model, folder: Path) -> list[Path]:
         try:
             temporary.mkdir()
             for task, stop in enumerate(stops):
-                tensors = {f"module.{field}": state[f"module.{field}"][task] for field in Luca._fields}
-                tensors |= {"module.weight": state["prototypes"][:stop], "module.sigma": state["sigma"]}
-                named = {name: tensors[f"module.{field}"].clone() for name, field in NAMES.items()}
+                tensors = {field: state[f"module.{field}"][task] for field in Luca._fields}
+                tensors |= {"weight": state["prototypes"][:stop], "sigma": state["sigma"]}
+                named = {name: tensors[kind].clone() for name, kind in NAMES.items()}
                 torch.save(named, temporary / f"task{task:0{len(str(len(stops) - 1))}}.pth")
             text = "".join(f"{names[index]}\n" for index in range(model.card.indices))
             (temporary / "classes.txt").write_text(text, encoding="utf-8")
@@ -94,16 +94,45 @@ def read_checkpoints(
     Raises `BackboneError` for a file that holds anything but tensors or is damaged, `ModelError` for tensors that are no
     modules of one shape with a head, `UsageError` for names that are not as many as the head has rows.
     """
-    state = _state([_match(read_state_dict(path), path, note) for path in files], files[0], note)
-    model, rows = _model(state, files[0], flow, backbone, dim, device), len(state["prototypes"])
+    parts = [_match(read_state_dict(path), path, note) for path in files]
+    modules, heads = ([part for part in parts if kind in part] for kind in ("norm_weight", "weight"))
+    if not modules or not heads:
+        problem = f"no {'head' if modules else 'LuCA module'} is among the tensors of these files"
+        remedy = "give the files of all tasks, and one with the head's tensors W [classes, d] and sigma"
+        raise ModelError(problem, where=files[0], remedy=remedy)
+    head = max(heads, key=lambda part: len(part["weight"]))
+    blocks = list(pairwise([0, *_stops(modules, len(head["weight"]), note)]))
+    try:
+        state = {f"module.{name}": torch.stack([part[name] for part in modules]) for name in Luca._fields}
+        state |= {"prototypes": head["weight"], "sigma": head["sigma"].reshape(1), "blocks": torch.tensor(blocks)}
+        d, h, s = (state[f"module.{name}"].shape[1] for name in ("norm_weight", "down_bias", "squeeze_weight"))
+        if dim not in (None, d):
+            raise ValueError(f"modules are for features of {d} numbers, and the backbone gives {dim}")
+        settings = {"flow": flow, "mlp_ratio": d // h, "se_ratio": d // s}
+        dtype = "float32" if backbone is None else "float16"
+        model = Model.create(d, method="tosca", settings=settings, backbone=backbone, dtype=dtype, device=device)
+        model.learner.load_state(state)
+    except (LookupError, RuntimeError, ValueError, ZeroDivisionError) as error:
+        raise _unknown(f"the files are no tasks of one model: {error}", files[0]) from error
     indices: dict[str, list[int]] = {}
+    rows = blocks[-1][1]
     for index, name in enumerate([f"class_{n}" for n in range(rows)] if classes is None else _names(classes, rows)):
         indices.setdefault(name, []).append(index)
     cards = [ClassCard(name=name, indices=places, images=0) for name, places in indices.items()]
     step = Step(what="import", classes=list(indices), source=str(files[0].absolute().parent))
-    changes = {"classes": cards, "indices": rows, "tasks": len(state["blocks"]), "history": [step]}
+    changes = {"classes": cards, "indices": rows, "tasks": len(blocks), "history": [step]}
     model.card, model.held_out = model.card.model_copy(update=changes), None
     return model
+
+
+def _stops(modules: Sequence[Tensors], classes: int, note: Callable[[str], None]) -> list[int]:
+    """Classes seen after each task: the rows of its head, or equally many a task where files do not have one."""
+    stops = [len(part.get("weight", ())) for part in modules]
+    if stops[-1] == classes and all(start < stop for start, stop in pairwise([0, *stops])):
+        return stops
+    step = -(-classes // len(modules))
+    note(f"the files do not say which classes each task brought; taken as {step} a task")
+    return [min(step * (task + 1), classes) for task in range(len(modules))]
 
 
 def _match(state: Tensors, path: Path, note: Callable[[str], None]) -> Tensors:
@@ -118,13 +147,7 @@ def _match(state: Tensors, path: Path, note: Callable[[str], None]) -> Tensors:
             raise _unknown(f"these are not the tensors of a LuCA module: {shortened(shapes)}", path)
         guessed = ", ".join(f"{kind} = {one_line(name)}" for name, kind in kinds.items())
         note(f"{path.name}: names are not those of the paper, so tensors are taken by shape and order: {guessed}")
-    found = {kind: state[name].float().contiguous() for name, kind in kinds.items()}
-    missing = [field for field in Luca._fields if field not in found]
-    if 0 < len(missing) < len(Luca._fields):
-        raise _unknown(f"tensors are missing: {', '.join(missing)}", path)
-    if ("weight" in found and found["weight"].dim() != 2) or ("sigma" in found and found["sigma"].numel() != 1):
-        raise _unknown("the head is no matrix [classes, d], or its scale no number", path)
-    return found
+    return {kind: state[name].float().contiguous() for name, kind in kinds.items()}
 
 
 def _by_shape(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
@@ -147,49 +170,6 @@ def _fits(module: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether these are the shapes of a module's tensors, or there are none."""
     sizes = [module[kind][:1] for kind in ("norm_weight", "down_bias", "squeeze_weight") if kind in module]
     return not module or (all(sizes) and module == LucaShape(*(size[0] for size in sizes)).luca_shapes())
-
-
-def _state(parts: Sequence[Tensors], path: Path, note: Callable[[str], None]) -> Tensors:
-    """The state of a `Tosca`: the head is the largest one, its rows those of the tasks in order."""
-    modules = [part for part in parts if Luca._fields[0] in part]
-    heads = [part for part in parts if "weight" in part]
-    if not modules or not heads:
-        raise ModelError(
-            f"no {'head' if modules else 'LuCA module'} is among the tensors of these files",
-            where=path,
-            remedy="give the files of all tasks, and one with the head's tensors W [classes, d] and sigma",
-        )
-    head = max(heads, key=lambda part: len(part["weight"]))
-    classes, tasks = len(head["weight"]), len(modules)
-    stops = [len(part.get("weight", ())) for part in modules]
-    if stops[-1] != classes or any(stop <= start for start, stop in pairwise([0, *stops])):
-        step = -(-classes // tasks)
-        stops = [min(step * (task + 1), classes) for task in range(tasks)]
-        note(f"the files do not say which classes each task brought; taken as {step} a task")
-    if "sigma" not in head:
-        note("no file has the head's scale sigma; it is taken as 1")
-    try:
-        stacked = {f"module.{name}": torch.stack([part[name] for part in modules]) for name in Luca._fields}
-    except RuntimeError as error:
-        raise _unknown("the files are no tasks of one model: modules have several shapes", path) from error
-    blocks = torch.tensor(list(pairwise([0, *stops])))
-    sigma = head["sigma"].reshape(1) if "sigma" in head else torch.ones(1)
-    return stacked | {"prototypes": head["weight"], "sigma": sigma, "blocks": blocks}
-
-
-def _model(state: Tensors, path: Path, flow: str, backbone: BackboneCard | None, dim: int | None, device: str) -> Model:
-    """A model whose learner has a state; raises `ModelError` for one that no learner can have."""
-    try:
-        d, h, s = (state[f"module.{name}"].shape[1] for name in ("norm_weight", "down_bias", "squeeze_weight"))
-        if dim is not None and dim != d:
-            raise ValueError(f"modules are for features of {d} numbers, and the backbone gives {dim}")
-        settings = {"flow": flow, "mlp_ratio": d // h, "se_ratio": d // s}
-        dtype = "float32" if backbone is None else "float16"
-        model = Model.create(d, method="tosca", settings=settings, backbone=backbone, dtype=dtype, device=device)
-        model.learner.load_state(state)
-    except (ValueError, ZeroDivisionError) as error:
-        raise _unknown(f"the files are no tasks of one model: {error}", path) from error
-    return model
 
 
 def _names(file: Path, rows: int) -> list[str]:

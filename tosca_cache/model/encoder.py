@@ -15,8 +15,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from tosca_cache.datasets.base import ImageDataset, Split
-from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding
-from tosca_cache.datasets.images import open_rgb, to_rgb
+from tosca_cache.datasets.decoding import MAX_PIXELS, Decoding, open_rgb, to_rgb
 from tosca_cache.errors import ImageError, ModelError
 from tosca_cache.extract.backbone import Backbone, Forward, load_backbone
 from tosca_cache.extract.engine import Group, Renderer, ShardBuffer, compute, plan_groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -24,11 +24,11 @@ from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.export_graph import FEATURES, PIXELS, PROBABILITIES, Graph, metadata
 from tosca_cache.model.session import encoder_of
-from tosca_cache.store import open_store
 
 FloatArray = NDArray[np.floating[Any]]
 Run = Callable[[FloatArray], FloatArray]
-BATCHES = (1, 7, 16)  # sizes that are tried, one after the other; the last one for all further rows
+Write = Callable[[torch.export.ExportedProgram, Path, str, dict[str, str]], None]
+Open = Callable[[Path], Run]
 METADATA = "metadata.json"  # within a .pt2 file
 PHOTOS, ROWS = 64, 1024  # the most that are tried
 LIMIT, LIMIT_HALF = 1e-4, 1e-3
@@ -43,15 +43,6 @@ class Exported:
     difference: float
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Inputs of a graph, [n, ...] float32, the model's probabilities for them, [n, C], and how far these may differ."""
-
-    inputs: FloatArray
-    expected: FloatArray
-    limit: float = LIMIT
-
-
 def export_model(
     model: Model,
     *,
@@ -59,7 +50,6 @@ def export_model(
     pt2: Path | None = None,
     features_only: bool = False,
     photos: Path | None = None,
-    store: Path | None = None,
     weights: Path | None = None,
 ) -> tuple[list[Exported], float | None]:
     """Writes a model as an ONNX file, as a torch.export file, or both; a file gets its name when it has been checked.
@@ -69,7 +59,7 @@ def export_model(
 
     Arguments:
         features_only: the learner alone, features in.
-        photos, store: what the graph is checked on; photos that the model has learned, or its held-out rows, by default.
+        photos: what the graph is checked on; some that the model has learned by default, and rows for the learner alone.
 
     Raises `UsageError` for a learner that cannot be exported, and `ModelError` if the graph cannot be made, if what was
     written differs from the model, or if the disk refuses.
@@ -79,9 +69,10 @@ def export_model(
             remedy = "pip install 'tosca-cache[export]'"
             raise UsageError(f"ONNX needs {library}, which is not installed", where=onnx, remedy=remedy)
     model.scores(np.empty((0, model.card.dim), np.float32))  # raises for a model that knows no class
+    targets = [(path, *how) for path, how in ((onnx, ONNX), (pt2, PT2)) if path is not None]
     if features_only:
-        rows = _features(model, store)
-        return _write(model, Sample(rows, model.probabilities(rows)), None, onnx, pt2), None
+        rows = _features(model)
+        return _write(model, None, targets, rows, model.probabilities(rows), LIMIT), None
     own = encoder_of(model, weights)
     changed = onnx is not None and own.card.precision != "fp32"
     encoder = replace(own, card=own.card.model_copy(update={"precision": "fp32"})) if changed else own
@@ -89,29 +80,38 @@ def export_model(
     expected = model.probabilities(features)
     inputs = encoder.pixels(paths).float().div_(255).permute(0, 3, 1, 2).contiguous().numpy()
     limit = LIMIT if encoder.card.precision == "fp32" else LIMIT_HALF
-    written = _write(model, Sample(inputs, expected, limit), encoder.backbone, onnx, pt2)
+    written = _write(model, encoder.backbone, targets, inputs, expected, limit)
     half = np.abs(model.probabilities(own.features(paths)) - expected).max() if changed else None
     return written, None if half is None else float(half)
 
 
 def _write(
-    model: Model, sample: Sample, backbone: Backbone | None, onnx: Path | None, pt2: Path | None
+    model: Model,
+    backbone: Backbone | None,
+    targets: Sequence[tuple[Path, Write, Open]],
+    inputs: FloatArray,
+    expected: FloatArray,
+    limit: float,
 ) -> list[Exported]:
-    graph, said = Graph(model, backbone).eval(), metadata(model, backbone)
-    name, found = FEATURES if backbone is None else PIXELS, []
+    """Writes the graph of a model; inputs [n, ...] float32, and the model's probabilities for them, [n, C]."""
+    graph, said, found = Graph(model, backbone).eval(), metadata(model, backbone), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, about torch
         with _its_troubles(model.path), torch.no_grad():
-            example = torch.from_numpy(np.resize(sample.inputs, (2, *sample.inputs.shape[1:])))
-            shapes = {"x": {0: torch.export.Dim("n", min=1)}}
-            program = torch.export.export(graph, (example,), dynamic_shapes=shapes)
-        for path, write, runner in ((onnx, _write_onnx, _onnx_runner), (pt2, _write_pt2, _pt2_runner)):
-            if path is not None:
-                errors = file_errors(path, ModelError, option="another path")
-                with errors, replacing(path) as temporary, _its_troubles(path):
-                    write(program, temporary, name, said)
-                    difference = _difference(runner(temporary), sample, path)
-                found.append(Exported(path, len(sample.inputs), difference))
+            example = torch.from_numpy(np.resize(inputs, (2, *inputs.shape[1:])))
+            program = torch.export.export(graph, (example,), dynamic_shapes={"x": {0: torch.export.Dim("n", min=1)}})
+        for path, write, opened in targets:
+            errors = file_errors(path, ModelError, option="another path")
+            with errors, replacing(path) as temporary, _its_troubles(path):
+                write(program, temporary, FEATURES if backbone is None else PIXELS, said)
+                run, rows = opened(temporary), np.arange(len(inputs))
+                parts = [rows[:1], np.resize(rows, 7), *np.split(rows, range(16, len(rows), 16))]
+                worst = float(np.max([np.abs(run(inputs[some]) - expected[some]).max() for some in parts]))
+                if not worst <= limit:
+                    problem = f"its probabilities differ by {worst:.2g}, more than {limit:g}"
+                    remedy = "nothing was written; export the learner alone: --features-only"
+                    raise ModelError(f"the exported graph is not the model: {problem}", where=path, remedy=remedy)
+            found.append(Exported(path, len(inputs), worst))
     return found
 
 
@@ -155,21 +155,7 @@ def _pt2_runner(path: Path) -> Run:
     return torch.no_grad()(lambda rows: module(torch.from_numpy(rows)).numpy())
 
 
-def _difference(run: Run, sample: Sample, path: Path) -> float:
-    """The largest difference between what a file and the model say, in batches of `BATCHES`; raises `ModelError`."""
-    first, second, further = BATCHES
-    rows = np.resize(
-        np.arange(len(sample.inputs)), max(len(sample.inputs), first + second)
-    )  # few are asked about again
-    parts = np.split(rows, [first, *range(first + second, len(rows), further)])
-    worst = float(np.max([np.abs(run(sample.inputs[some]) - sample.expected[some]).max() for some in parts]))
-    if not worst <= sample.limit:
-        raise ModelError(
-            f"the exported graph is not the model: its probabilities differ by {worst:.2g}, more than {sample.limit:g}",
-            where=path,
-            remedy="nothing was written; export the learner alone: --features-only",
-        )
-    return worst
+ONNX, PT2 = (_write_onnx, _onnx_runner), (_write_pt2, _pt2_runner)
 
 
 def _photos(model: Model, given: Path | None) -> list[Path]:
@@ -192,16 +178,11 @@ def _encoded(encoder: Encoder, paths: list[Path]) -> tuple[list[Path], FloatArra
     return [paths[place] for place in read], encoded.features[read]
 
 
-def _features(model: Model, store: Path | None) -> FloatArray:
-    """Rows of a store, or the model's held-out ones, [n, d] float32; raises `ModelError` if there are none."""
-    rows = np.empty((0, model.card.dim)) if model.held_out is None else model.held_out.features
-    if store is not None:
-        opened = open_store(store)
-        places = _spread(np.arange(opened.rows("train")), ROWS)
-        rows = opened.features("train", rows=places, views=0, pieces=model.learner.pieces)[:, 0]
-    if not len(rows):
-        raise ModelError("there are no features to check the graph on", where=model.path, remedy="give --store STORE")
-    return np.ascontiguousarray(_spread(rows, ROWS), np.float32)
+def _features(model: Model) -> FloatArray:
+    """The held-out rows of a model, [n, d] float32; random ones if it has none."""
+    if model.held_out is None or not len(model.held_out.features):
+        return np.random.default_rng(0).standard_normal((PHOTOS, model.card.dim)).astype(np.float32)
+    return np.ascontiguousarray(_spread(model.held_out.features, ROWS), np.float32)
 
 
 def _spread(items: Any, most: int) -> Any:

@@ -20,7 +20,6 @@ from tosca_cache.closed_form.pool import standardised
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.errors import UsageError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.learners.base import Learner
 from tosca_cache.luca.module import adapt, entropy_and_prediction, normalise
 from tosca_cache.luca.parameters import Luca
 from tosca_cache.model.classifier import Model
@@ -120,7 +119,10 @@ def head_of(learner: Any, dim: int) -> nn.Module:
         means = learner.classifier.means
         return Scores(2 * means.T, bias=-means.square().sum(1), centre=means.mean(0), to_unit=True)
     if learner.name not in EXPORTED or learner.name == "tosca":
-        raise _refused(learner)
+        router = f" with the router {learner.router_name}" if hasattr(learner, "router_name") else ""
+        problem = f"a model of the learner {learner.name}{router} cannot be exported"
+        remedy = f"those that can be are {', '.join(EXPORTED)} (tosca with router=sample)"
+        raise UsageError(problem, where=learner.name, remedy=remedy)
     return _scores(learner.classifier, dim)
 
 
@@ -133,15 +135,6 @@ def _scores(classifier: Any, dim: int, scale: float = 1.0) -> Scores:
         return Scores(scale * classifier.weights().double(), projection=classifier.features.projection(dim))
     means = unit(classifier.means)
     return Scores(scale * means.T, centre=means.mean(0), to_unit=True)
-
-
-def _refused(learner: Learner) -> UsageError:
-    router = f" with the router {learner.router_name}" if hasattr(learner, "router_name") else ""
-    return UsageError(
-        f"a model of the learner {learner.name}{router} cannot be exported",
-        where=learner.name,
-        remedy=f"those that can be are {', '.join(EXPORTED)} (tosca with router=sample)",
-    )
 
 
 class Graph(nn.Module):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ import torch
 
 from tosca_cache import __version__
 from tosca_cache.devices import resolve_device
-from tosca_cache.errors import ModelError, RunError, StoreError, UsageError
-from tosca_cache.files import Limit, read_limited, strict_json
+from tosca_cache.errors import ModelError, StoreError, UsageError
 from tosca_cache.learners.files import FILE, load_learner
 from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, parse_card
 from tosca_cache.model.classifier import Model
@@ -24,11 +24,10 @@ from tosca_cache.model.folder import BACKBONE, CARD, CLASSES, FILES, README, STA
 from tosca_cache.model.held_out import HeldOut
 from tosca_cache.model.records import TAUGHT, taught_rows
 from tosca_cache.model.teaching import store_backbone, store_lesson
-from tosca_cache.store import Store, open_store
+from tosca_cache.runs.directory import METRICS, read_json, store_used
 from tosca_cache.text import markdown, one_line
 
 MODEL = "model"  # folder within the seed of a run, once it was taught more
-METRICS = "metrics.json"  # what every finished run has
 
 
 def open_model(path: Path, *, device: str = "auto") -> Model:
@@ -149,7 +148,9 @@ def _readme(name: str, card: ModelCard) -> bytes:
 def _of_seed(seed: Path, device: str) -> Model:
     """The learner of a run; the test rows of its store, which it has not learned, are its held-out rows."""
     learner, facts = load_learner(seed / FILE, device=resolve_device(device))
-    store, indices = _store_of(seed.parent), dict[str, list[int]]()
+    store, indices = None, dict[str, list[int]]()
+    with suppress(StoreError):  # it is not there any more
+        store = store_used(read_json(seed.parent / "provenance.json"), seed.parent)
     for index, name in enumerate(map(str, facts["class_names"])):
         indices.setdefault(name, []).append(index)
     train = None if store is None else store_lesson(store, pieces=learner.pieces)
@@ -179,15 +180,3 @@ def _of_seed(seed: Path, device: str) -> Model:
         model.taught = taught_rows(train.digests, learned, 0, -1)
         model.calibrate()
     return model
-
-
-def _store_of(run: Path) -> Store | None:
-    """The store of a run; None if it is not there any more."""
-    try:
-        recorded = strict_json(read_limited(run / "provenance.json", Limit.PROVENANCE))["store"]
-        store = open_store(str(recorded["path"]))
-        return store if store.spec.digest() == recorded["fingerprint"] else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError("the run does not say which store it used", where=run, remedy="train it again") from error
-    except StoreError:
-        return None

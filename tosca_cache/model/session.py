@@ -7,8 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.decoding import Decoding
+from tosca_cache.datasets.rows import keep_rows
 from tosca_cache.devices import resolve_device
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.extract.backbone import Backbone, load_backbone
@@ -24,15 +27,7 @@ from tosca_cache.model.encoder import Encoder
 from tosca_cache.model.folder import BACKBONE, writing
 from tosca_cache.model.records import DIGEST, Lesson, Taught
 from tosca_cache.model.saved import is_model, model_folder, open_model, save_model
-from tosca_cache.model.teaching import (
-    TRAIN,
-    Photos,
-    backbone_card,
-    check_store,
-    list_photos,
-    store_backbone,
-    store_lesson,
-)
+from tosca_cache.model.teaching import TRAIN, backbone_card, check_store, list_photos, store_backbone, store_lesson
 from tosca_cache.store import Store, open_store
 
 STORE_DTYPE = "float16"
@@ -113,16 +108,16 @@ def photo_lesson(
 
     Raises `UsageError`, before anything is computed, for known classes that the learner cannot take more of.
     """
-    photos = list_photos(path, TRAIN, encoder.card.decoding)
-    new = np.ones(len(photos), bool) if again else ~model.knows(photos.digests)
+    dataset, digests = list_photos(path, TRAIN, encoder.card.decoding)
+    new = np.ones(len(digests), bool) if again else ~model.knows(digests)
     left_out = int((~new).sum())
     if not new.any():
         nothing = np.empty((0, 1 + model.card.views, model.card.dim), np.float32)
         return Lesson(nothing, [], np.empty((0, DIGEST), np.uint8), left_out=left_out)
-    photos = photos.part(new)
-    model.check_known(photos.names)
-    store = _photo_store(photos, encoder, root, model.card.views, model.card.learner.seed, show)
-    return replace(_photo_rows(photos, store, path), left_out=left_out)
+    dataset = keep_rows(dataset, {TRAIN: np.flatnonzero(new), "test": np.empty(0, np.int64)})
+    model.check_known([dataset.class_names[label] for label in dataset.splits[TRAIN].labels.tolist()])
+    store = _photo_store(dataset, encoder, root, model.card.views, model.card.learner.seed, show)
+    return replace(_photo_rows(dataset, digests[new], store, path), left_out=left_out)
 
 
 def test_lesson(
@@ -136,25 +131,25 @@ def test_lesson(
         paths = [f"test/{path}" for path in opened.paths("test")]
         return store_lesson(opened, "test", pieces=model.learner.pieces), paths
     encoder = encoder_of(model, weights)
-    listed = list_photos(photos, "test", encoder.card.decoding)
-    made = _photo_store(listed, encoder, root, 0, SEED, True)
+    dataset, digests = list_photos(photos, "test", encoder.card.decoding)
+    made = _photo_store(dataset, encoder, root, 0, SEED, True)
     folder = photos.parent if photos.is_file() else photos
-    return _photo_rows(listed, made, photos), [str(folder / path) for path in made.paths(TRAIN)]
+    return _photo_rows(dataset, digests, made, photos), [str(folder / path) for path in made.paths(TRAIN)]
 
 
-def _photo_store(photos: Photos, encoder: Encoder, root: Path, views: int, seed: int, show: bool) -> Store:
+def _photo_store(dataset: ImageDataset, encoder: Encoder, root: Path, views: int, seed: int, show: bool) -> Store:
     """The features of photos in the cache: computed, or found there; raises what `Extraction.run` raises."""
     card = encoder.card
     options = ExtractOptions(views=views, seed=seed, normalise=card.normalise, store_dtype=STORE_DTYPE)
     source = {"weights": card.weights or "published"} | ({} if card.adapted is None else {"adapted": card.adapted})
-    return Extraction(photos.dataset, encoder.backbone, root, options, source).run(show_progress=show)
+    return Extraction(dataset, encoder.backbone, root, options, source).run(show_progress=show)
 
 
-def _photo_rows(photos: Photos, store: Store, source: Path) -> Lesson:
+def _photo_rows(dataset: ImageDataset, digests: NDArray[np.uint8], store: Store, source: Path) -> Lesson:
     """The rows of a store that `_photo_store` has made, told apart by the files that they come from."""
-    place = {path: row for row, path in enumerate(photos.dataset.splits[TRAIN].paths)}
-    digests = photos.digests[[place[path] for path in store.paths(TRAIN)]]
-    return replace(store_lesson(store), digests=digests, source=str(source.absolute()))
+    place = {path: row for row, path in enumerate(dataset.splits[TRAIN].paths)}
+    kept = digests[[place[path] for path in store.paths(TRAIN)]]
+    return replace(store_lesson(store), digests=kept, source=str(source.absolute()))
 
 
 def _create(request: Request, dim: int, card: BackboneCard | None, dtype: str, views: int) -> Model:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.catalogue import load_files
 from tosca_cache.datasets.decoding import Decoding, as_published
-from tosca_cache.datasets.rows import keep_rows
 from tosca_cache.errors import DatasetError, FingerprintMismatch
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.pieces import Kept
@@ -30,29 +28,10 @@ TRAIN = "train"
 _READERS = 8  # files that are read at once
 
 
-@dataclass(frozen=True)
-class Photos:
-    """Photos with a class each, and what tells them apart, [n, 16] bytes."""
+def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = None) -> tuple[ImageDataset, Digests]:
+    """The photos of a folder of classes, or of a list, as train rows, and what tells them apart, [n, 16] bytes.
 
-    dataset: ImageDataset
-    digests: Digests
-
-    @property
-    def names(self) -> list[str]:
-        """Class of each photo."""
-        return [self.dataset.class_names[label] for label in self.dataset.splits[TRAIN].labels.tolist()]
-
-    def part(self, kept: NDArray[np.bool_]) -> Photos:
-        """Some of them."""
-        rows = {TRAIN: np.flatnonzero(kept), "test": np.empty(0, np.int64)}
-        return Photos(keep_rows(self.dataset, rows), self.digests[kept])
-
-    def __len__(self) -> int:
-        return len(self.digests)
-
-
-def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = None) -> Photos:
-    """The photos of a folder of classes, or of a list; of one with splits those of `split`.
+    split: which ones count where there are several.
 
     Raises `DatasetError` if there are none, or a file cannot be read.
     """
@@ -68,7 +47,7 @@ def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = Non
     except OSError as error:
         problem, remedy = f"a photo cannot be read: {error.strerror}", "replace or remove the file"
         raise DatasetError(problem, where=error.filename, remedy=remedy) from error
-    return Photos(dataset, np.concatenate(found))
+    return dataset, np.concatenate(found)
 
 
 def store_lesson(store: Store, split: str = "train", *, pieces: str = "last") -> Lesson:

@@ -28,7 +28,9 @@ TITLES = {
 }
 LATEX_TITLES = {"average_accuracy": r"$\bar{A}$ (\%)", "last_accuracy": r"$A_T$ (\%)"}
 BEST = {"average_accuracy": max, "last_accuracy": max, "harmonic_mean": max, "forgetting": min, "performance_drop": min}
-COUNTS = ("stored_numbers", "trainable_parameters")
+COUNTS, SECONDS = ("stored_numbers", "trainable_parameters"), ("train_seconds", "milliseconds")
+OVER_TASKS = {"last_accuracy_over_tasks": "A_T, mean over tasks"}
+OVER_TASKS |= {"average_accuracy_over_tasks": "A-bar, means over tasks"}  # published ones alone
 LATIN = 0x17F  # the last letter of Latin Extended-A, which pdfLaTeX sets
 BOUNDS, FROZEN = "bounds", "no"
 # Of a learner that is nothing but its numbers.
@@ -93,7 +95,8 @@ def table_of(
         Line(_name(row, notes), found, BOUNDS if row["bound"] else "")
         for row, found in zip(ordered, entries, strict=True)
     ]
-    lines += _published(published, columns, notes)
+    order = sorted(published, key=lambda row: (row["adapted"] != FROZEN, row["method"]))
+    lines += published_lines(order, columns, notes)
     return Comparison(title, columns, lines, (*_legend(ordered), *notes))
 
 
@@ -114,7 +117,7 @@ def _name(row: Mapping[str, Any], notes: list[str]) -> str:
     chance = {seed: found["below_chance"] for seed, found in row["seeds"].items() if found.get("below_chance")}
     said += [f"with seed {', '.join(seeds)}, {text}" for text, seeds in _by_reason(chance).items()]
     said += [f"failed with seed {', '.join(seeds)}: {text}" for text, seeds in _by_reason(row["failed"]).items()]
-    numbers = "".join(_note(f"{row['method']}: {text}", notes) for text in said if text)
+    numbers = "".join(numbered(f"{row['method']}: {text}", notes) for text in said if text)
     star = "*" if row["rehearsal"] or row["transductive"] else ""
     return f"{row['method']}{star} {numbers}".rstrip()
 
@@ -126,7 +129,7 @@ def _by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
     return by_reason
 
 
-def _note(text: str, notes: list[str]) -> str:
+def numbered(text: str, notes: list[str]) -> str:
     """The number under which a note stands; one that is there already is not said again."""
     known = [note.partition("] ")[2] for note in notes]
     if text not in known:
@@ -134,16 +137,16 @@ def _note(text: str, notes: list[str]) -> str:
     return f"[{[*known, text].index(text) + 1}]"
 
 
-def _published(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], notes: list[str]) -> list[Line]:
-    """Published numbers as lines: of frozen backbones first, then of adapted ones."""
+def published_lines(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], notes: list[str]) -> list[Line]:
+    """Published numbers as lines, a star where routing leaks; what they are of is added to the notes."""
     lines = []
-    for row in sorted(rows, key=lambda row: (row["adapted"] != FROZEN, row["method"])):
+    for row in rows:
         said = [f"{row['source']} ({row['kind']}), {row['backbone']}", row["features"], row["note"]]
         said.append("" if row["adapted"] == FROZEN else f"adapted: {row['adapted']}")
         said.append(f"routing by {row['routing']}" if row["routing"] else "")
         entries = [entry_of(row["values"].get(column), column) for column in columns]
         if any(entry.mean is not None for entry in entries):
-            number = _note(f"published: {'; '.join(filter(None, said))}", notes)
+            number = numbered(f"published: {'; '.join(filter(None, said))}", notes)
             part = f"published, {'frozen' if row['adapted'] == FROZEN else 'adapted'} backbone"
             lines.append(Line(f"{row['method']}{'*' if row['routing'] else ''} {number}", entries, part))
     return lines
@@ -166,8 +169,8 @@ def entry_of(value: Mapping[str, float | None] | None, column: str) -> Entry:
         return Entry()
     if column in COUNTS:
         return Entry(f"{average:,.0f}" + (f" ± {spread:,.0f}" if spread else ""), average)
-    # Three digits of what is no accuracy, at most six behind the point.
-    places = 2 if column in BEST or average <= 0 else min(max(2 - floor(log10(average)), 0), 6)
+    # Three digits of seconds, at most six behind the point.
+    places = min(max(2 - floor(log10(average)), 0), 6) if column in SECONDS and average > 0 else 2
     return Entry(f"{average:.{places}f}" + ("" if spread is None else f" ± {spread:.{places}f}"), average)
 
 
@@ -222,7 +225,7 @@ def to_table(found: Comparison, *, marks: bool = False) -> Table:
     """For the terminal. marks: write the best **so**, for places that have no bold type."""
     table = Table("method", title=found.title)
     for column in found.columns:
-        table.add_column(TITLES[column], justify="right")
+        table.add_column((TITLES | OVER_TASKS)[column], justify="right")
     for line, following in zip(found.lines, (*found.lines[1:], None), strict=True):
         cells = [f"**{e.text}**" if e.best and marks else Text(e.text, "bold" if e.best else "") for e in line.entries]
         table.add_row(Text(line.name), *cells, end_section=following is not None and following.part != line.part)

@@ -8,14 +8,13 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from tosca_cache.report.compare import FROZEN
+from tosca_cache.report.compare import FROZEN, OVER_TASKS, Comparison, numbered, published_lines, to_table
 from tosca_cache.report.tables import table, with_spread
 
 MEASURES = {
     "last_accuracy": "A_T",
     "average_accuracy": "A-bar",
-    "last_accuracy_over_tasks": "A_T, mean over tasks",
-    "average_accuracy_over_tasks": "A-bar, means over tasks",
+    **OVER_TASKS,
     "forgetting": "forgetting",
     "accuracy_curve": "A_1 .. A_T",
 }
@@ -39,27 +38,10 @@ def published_tables(protocols: Sequence[tuple[str, Sequence[Mapping[str, Any]]]
     """For the terminal, a table a protocol; backbones and sources stand below it, by number."""
     shown = []
     for name, beside in protocols:
-        measures = [measure for measure in SHOWN if any(measure in row["values"] for row in beside)]
-        sources, rows = list[str](), []
-        for row in beside:
-            learner, *values, backbone, adapted, about = cells(row)
-            number = _number("; ".join(filter(None, [backbone, adapted and f"adapted: {adapted}", about])), sources)
-            rows.append([f"{learner} {number}", *(v for m, v in zip(SHOWN, values, strict=True) if m in measures)])
-        leaks = [CAPTION] if any(row["routing"] for row in beside) else []
-        made = table(name, ["learner", *(MEASURES[measure] for measure in measures)], rows)
-        shown.append(Group(made, Text("\n".join([*_notes(sources), *leaks, ""]))))
+        columns, notes = [measure for measure in SHOWN if any(measure in row["values"] for row in beside)], list[str]()
+        found = Comparison(name, columns, published_lines(beside, columns, notes), notes)
+        shown.append(Group(to_table(found), Text("\n".join([*notes, ""]))))
     return shown
-
-
-def _number(source: str, sources: list[str]) -> str:
-    """The number of a source among those of a table."""
-    if source not in sources:
-        sources.append(source)
-    return f"[{sources.index(source) + 1}]"
-
-
-def _notes(sources: Sequence[str]) -> list[str]:
-    return [f"[{number}] {source}" for number, source in enumerate(sources, 1)]
 
 
 def beside_table(entries: Sequence[Mapping[str, Any]], title: str) -> Group:
@@ -71,10 +53,10 @@ def beside_table(entries: Sequence[Mapping[str, Any]], title: str) -> Group:
             task = max(range(len(ours)), key=lambda t: abs(ours[t] - published[t]))
             measure, ours, published = f"worst of A_1 to A_{len(ours)}: A_{task + 1}", ours[task], published[task]
         both = with_spread(ours, entry["ours_spread"]), with_spread(published, entry["published_spread"])
-        source = _number(entry["source"] + (f" ({entry['note']})" if entry["note"] else ""), sources)
+        source = numbered(entry["source"] + (f" ({entry['note']})" if entry["note"] else ""), sources)
         rows.append([f"{entry['dataset']}, {entry['method']}", measure, *both, f"{entry['difference']:+.2f}", source])
     made = table(title, ["dataset, learner", "measure", "ours", "published", "difference", "source"], rows, left=2)
-    return Group(made, Text("\n".join(_notes(sources))))
+    return Group(made, Text("\n".join(sources)))
 
 
 def implied_text(dataset: str, value: float, gaps: Sequence[tuple[float, Any]], near: float) -> str:

@@ -17,7 +17,8 @@ seed-S/losses.npz       of TOSCA: the loss before every training step, an array 
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,10 +27,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from tosca_cache import __version__
 from tosca_cache.config import TrainConfig, to_toml
-from tosca_cache.errors import RunError
-from tosca_cache.files import Limit, file_errors, read_limited, strict_json, write_json, write_text
+from tosca_cache.errors import FingerprintMismatch, RunError
+from tosca_cache.files import Limit, file_errors, read_limited, strict_json
 from tosca_cache.names import inside
-from tosca_cache.store import Store
+from tosca_cache.store import Store, open_store
 
 if TYPE_CHECKING:
     import torch
@@ -134,22 +135,6 @@ class RunDirectory:
         ):
             file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n")
 
-    def write_text(self, name: str, text: str) -> None:
-        """Writes one text file of the run."""
-        with run_files(self.path):
-            write_text(self.path / name, text)
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Writes one JSON file of the run."""
-        with run_files(self.path):
-            write_json(self.path / name, value)
-
-    def folder(self, name: str) -> Path:
-        """A new folder in the run."""
-        with run_files(self.path):
-            (self.path / name).mkdir()
-        return self.path / name
-
     def finish(self) -> Path:
         """Gives the run its final name and returns its path."""
         self.log("run ends")
@@ -202,19 +187,43 @@ def find_finished(config: TrainConfig, store: Store, runs: Path) -> Path | None:
 
     A run that diverged does not count, nor one that cannot be read.
     """
-    text, digest = to_toml(config).encode(), store.spec.digest()
+    text, wanted = to_toml(config).encode(), (__version__, store.spec.digest())
     for path in reversed(list_runs(runs)):
-        try:
-            if read_limited(path / "config.toml", Limit.CONFIG) != text:
-                continue
-            made = strict_json(read_limited(path / "provenance.json", Limit.PROVENANCE))
-            metrics = strict_json(read_limited(path / METRICS, Limit.METRICS))
-            same = made["tosca_cache"] == __version__ and made["store"]["fingerprint"] == digest
-            if same and not metrics.get("diverged"):
+        made, metrics = read_json(path / "provenance.json"), read_json(path / METRICS, Limit.METRICS)
+        same = (made.get("tosca_cache"), (made.get("store") or {}).get("fingerprint")) == wanted
+        with suppress(OSError):
+            if same and not metrics.get("diverged") and read_limited(path / "config.toml", Limit.CONFIG) == text:
                 return path
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue
     return None
+
+
+def read_json(path: Path, limit: int = Limit.PROVENANCE) -> dict[str, Any]:
+    """A JSON object of a run, of at most `limit` bytes; empty if it cannot be read."""
+    try:
+        found = strict_json(read_limited(path, limit))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def store_used(made: Mapping[str, Any], run: Path, store: Path | None = None) -> Store:
+    """The store that the numbers of a run come from by its provenance, where it was then or at `store`.
+
+    Raises `RunError` if that is not recorded, `StoreError` if it is not there, or another one.
+    """
+    found = made.get("store")
+    path, fingerprint = (found.get("path"), found.get("fingerprint")) if isinstance(found, dict) else (None, None)
+    if not isinstance(path, str) or not isinstance(fingerprint, str):
+        problem = "the run does not say which store it used"
+        raise RunError(problem, where=run / "provenance.json", remedy="train the run again")
+    opened = open_store(store or path)
+    if opened.spec.digest() != fingerprint:
+        raise FingerprintMismatch(
+            f"this is not the store of the run: its fingerprint is {opened.spec.digest()[:10]}, not {fingerprint[:10]}",
+            where=opened.path,
+            remedy="give the store of the run with --store",
+        )
+    return opened
 
 
 def origin(store: Store, device: torch.device) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tosca_cache.learners.protocol import Outcome, below_chance, run_protocol
 from tosca_cache.learners.tosca import CachedTestFeatures, Tosca
 from tosca_cache.routing.combine import Pool
 from tosca_cache.shown import Shown
-from tosca_cache.tasks import Arrays, Protocol, TaskStream
+from tosca_cache.tasks import Arrays, Protocol, Rows, TaskStream
 from tosca_cache.train.batches import check_plan
 from tosca_cache.train.engines import Engine, choose_engine
 
@@ -74,12 +74,11 @@ class Trained(Shown):
         }
 
     def plot(self) -> Any:
-        """Accuracy after each task beside the accuracy matrix, as an Altair chart; `UsageError` without it."""
-        from tosca_cache.plots import beside, curves, matrix
+        """Accuracy after each task, as an Altair chart; `UsageError` without it."""
+        from tosca_cache.plots import curves
 
-        curve = accuracy_curve(self.outcome.R, self.outcome.counts)
-        rows = [{"name": self.learner.name, "task": t + 1, "accuracy": float(v)} for t, v in enumerate(curve)]
-        return beside(curves(rows, "accuracy over all classes seen"), matrix(self.outcome.R.tolist()))
+        curve = accuracy_curve(self.outcome.R, self.outcome.counts).tolist()
+        return curves({self.learner.name: curve}, "accuracy over all classes seen")
 
     @property
     def seed(self) -> int:
@@ -149,13 +148,19 @@ def without_modules(trained: Trained) -> dict[str, float]:
     """
     stream, router = trained.stream.seen_by("last"), getattr(trained.learner, "router", None)
     pool = router.pool if isinstance(router, Pool) else OpinionPool.fitted(stream)
-    clean = torch.from_numpy(np.concatenate([stream.test(number).features[:, 0] for number in range(len(stream))]))
+    return pool_accuracies(pool, stream, [stream.test(number) for number in range(len(stream))])
+
+
+def pool_accuracies(pool: OpinionPool, stream: TaskStream, tests: Sequence[Rows]) -> dict[str, float]:
+    """Accuracy (percent) on the test rows of the first tasks, of a pool that has seen these, and two of its classifiers."""
+    seen = len(tests)
+    clean = torch.from_numpy(np.concatenate([test.features[:, 0] for test in tests]))
+    labels = stream.class_of[np.concatenate([test.labels for test in tests])]
     found = {
-        "nearest_class_mean": pool.classifiers["mean"].scores(clean, len(stream)),
-        "lda": pool.classifiers["lda"].scores(clean, len(stream)),
-        "pool": pool.log_probs(clean, len(stream)),
+        "nearest_class_mean": pool.classifiers["mean"].scores(clean, seen),
+        "lda": pool.classifiers["lda"].scores(clean, seen),
+        "pool": pool.log_probs(clean, seen),
     }
-    labels = trained.outcome.labels
     return {n: 100 * float((stream.class_of[s.argmax(1).numpy()] == labels).mean()) for n, s in found.items()}
 
 

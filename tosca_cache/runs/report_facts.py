@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import RunError, ToscaError
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.files import Limit, read_limited, strict_json
-from tosca_cache.runs.directory import read_metrics
-from tosca_cache.store import Store, open_store
+from tosca_cache.files import Limit, read_limited
+from tosca_cache.runs.directory import read_json, read_metrics, store_used
+from tosca_cache.store import Store
 
 MOST_PAIRS = 500
 NOTABLE_ERROR = 0.03  # relative, of the features against float32
@@ -56,20 +57,11 @@ def command_text(words: Any) -> str | None:
     return shlex.join([Path(first).name, *rest])
 
 
-def last_predictions(arrays: Arrays) -> NDArray[np.int64]:
-    """The classes answered after the last task, as labels of the store, [n]."""
-    after = max(int(name.rpartition("_")[2]) for name in arrays if name.startswith("prediction_after_"))
-    return np.asarray(arrays[f"prediction_after_{after}"])
-
-
 def task_confusion(seeds: Sequence[Arrays], tasks: int) -> list[list[float | None]] | None:
     """Percent of the rows of each true task that each task answered, [T, T], of all seeds; None without predictions."""
     counts = np.zeros((tasks, tasks))
     for found in seeds:
-        sent = found.get(f"module_after_{tasks - 1}")
-        if sent is None:
-            sent = _task_of_answer(found)
-        true = found["task"]
+        sent, true = found["module"] if "module" in found else _task_of_answer(found), found["task"]
         if sent is None or not len(true) or max(true.max(), sent.max()) >= tasks or min(true.min(), sent.min()) < 0:
             continue
         np.add.at(counts, (true, sent), 1)
@@ -88,33 +80,38 @@ def _task_of_answer(found: Arrays) -> NDArray[np.int64] | None:
     for c, t in zip(label.tolist(), task.tolist(), strict=True):
         if bring.setdefault(c, t) != t:
             return None
-    return np.array([bring.get(c, 0) for c in last_predictions(found).tolist()], dtype=np.int64)
+    return np.array([bring.get(c, 0) for c in found["answer"].tolist()], dtype=np.int64)
+
+
+def confused_rows(seeds: Iterable[Arrays]) -> list[tuple[tuple[int, int], Counter[int]]]:
+    """Pairs of a class and another that its rows were answered as, the most frequent first, with these test rows."""
+    wrong: dict[tuple[int, int], Counter[int]] = {}
+    for found in seeds:
+        triples = zip(*(found[name].tolist() for name in ("label", "answer", "row")), strict=True)
+        for c, other, row in triples:
+            if c != other:
+                wrong.setdefault((c, other), Counter())[row] += 1
+    return sorted(wrong.items(), key=lambda item: (-item[1].total(), item[0]))
 
 
 def _classes(seeds: Sequence[Arrays], names: Mapping[int, str]) -> dict[str, Any] | None:
     """Accuracy by class and confused pairs, all seeds together."""
     if not seeds:
         return None
-    label = np.concatenate([found["label"] for found in seeds])
-    answer = np.concatenate([last_predictions(found) for found in seeds])
-    wrong = Counter(zip(label[label != answer].tolist(), answer[label != answer].tolist(), strict=True))
-    rows = Counter(label.tolist())
-    right = Counter(label[label == answer].tolist())
-    most: dict[int, int] = {}
-    for (c, other), _ in wrong.most_common():
+    rows = Counter(np.concatenate([found["label"] for found in seeds]).tolist())
+    pairs = [(c, other, counts.total()) for (c, other), counts in confused_rows(seeds)]
+    wrong, most = Counter[int](), dict[int, int]()
+    for c, other, count in pairs:
+        wrong[c] += count
         most.setdefault(c, other)
+    named = {c: names.get(c, f"class {c}") for c in {*rows, *(other for _, other, _ in pairs)}}
     classes = sorted(rows)
-    named = {c: names.get(c, f"class {c}") for c in {*classes, *(other for _, other in wrong)}}
-    pairs = [
-        [named[c], named[other], count, 100 * count / rows[c]]
-        for (c, other), count in sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:MOST_PAIRS]
-    ]
     return {
         "names": [named[c] for c in classes],
-        "accuracy": [100 * right[c] / rows[c] for c in classes],
+        "accuracy": [100 * (1 - wrong[c] / rows[c]) for c in classes],
         "test_rows": [rows[c] // len(seeds) for c in classes],
         "taken_for": [named[most[c]] if c in most else "" for c in classes],
-        "pairs": pairs,
+        "pairs": [[named[c], named[other], n, 100 * n / rows[c]] for c, other, n in pairs[:MOST_PAIRS]],
     }
 
 
@@ -135,25 +132,25 @@ def _class_names(
 
 def store_of(provenance: Mapping[str, Any]) -> Store | None:
     """The store of a run where the run found it; None if it is not there any more, or another one."""
-    recorded = provenance.get("store")
-    if not isinstance(recorded, dict) or not isinstance(recorded.get("path"), str):
-        return None
-    try:
-        store = open_store(recorded["path"])
-    except (ToscaError, OSError):
-        return None
-    return store if store.spec.digest() == recorded.get("fingerprint") else None
+    with suppress(ToscaError, OSError):
+        return store_used(provenance, Path())
+    return None
 
 
 def store_warnings(provenance: Mapping[str, Any]) -> list[str]:
     """What is to be known of the store that numbers come from, if it is still where it was."""
     store = store_of(provenance)
-    error = None if store is None else store.provenance.get("relative_error_against_float32")
-    if isinstance(error, int | float) and error > NOTABLE_ERROR:
-        return [
-            f"The features are far from float32: relative error {error:.3f} (`tosca extract --precision fp32` avoids it)."
-        ]
-    return []
+    return [] if store is None else precision_warnings(store)
+
+
+def precision_warnings(store: Store) -> list[str]:
+    """Whether the features of a store are far from float32."""
+    error = store.provenance.get("relative_error_against_float32")
+    if not isinstance(error, int | float) or error <= NOTABLE_ERROR:
+        return []
+    return [
+        f"The features are far from float32: relative error {error:.3f} (`tosca extract --precision fp32` avoids it)."
+    ]
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -164,27 +161,21 @@ def _settings(path: Path) -> dict[str, Any]:
     return {key: value for table in tables.values() if isinstance(table, dict) for key, value in table.items()}
 
 
-def read_json(path: Path, limit: int = Limit.PROVENANCE) -> dict[str, Any]:
-    """A JSON file of a run, of at most `limit` bytes; empty if it cannot be read."""
-    try:
-        found = strict_json(read_limited(path, limit))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def read_predictions(path: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a seed's predictions that are needed; None if there is no such file."""
+    """What a seed predicted after its last task; None if there is no such file.
+
+    Keys: row, label, task and answer of each test row, [n]; module (what answered it), if there are any; class_order.
+    """
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            named = [n for n in file.files if n.startswith(("prediction_after_", "module_after_"))]
-            last = max(int(n.rpartition("_")[2]) for n in named)
-            wanted = {"row", "label", "task", "class_order", f"prediction_after_{last}", f"module_after_{last}"}
-            found = {n: file[n].astype(np.int64) for n in file.files if n in wanted}
+            last = max(int(n.rpartition("_")[2]) for n in file.files if n.startswith("prediction_after_"))
+            named = {f"prediction_after_{last}": "answer", f"module_after_{last}": "module"}
+            named |= {name: name for name in ("row", "label", "task", "class_order")}
+            found = {named[n]: file[n].astype(np.int64) for n in file.files if n in named}
         rows = len(found["label"])
-        if any(found[n].shape != (rows,) for n in found if n != "class_order"):
+        if any(found[n].shape != (rows,) for n in ("row", "task", "answer", *({"module"} & found.keys()))):
             raise ValueError("its arrays are of different lengths")
     except (OSError, ValueError, KeyError, EOFError, TypeError) as error:
         raise RunError(f"predictions cannot be read: {error}", where=path, remedy="train the run again") from error

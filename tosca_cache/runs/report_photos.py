@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from tosca_cache.closed_form.pool import OpinionPool
 from tosca_cache.config import resolve
 from tosca_cache.evaluate.summary import to_json
-from tosca_cache.extract.thumbnails import Thumbnails
+from tosca_cache.extract.recompute import Thumbnails
+from tosca_cache.feature_map import unit_length
 from tosca_cache.learners.tosca import Tosca
-from tosca_cache.runs.experiment import make_stream
-from tosca_cache.runs.report_facts import last_predictions, read_predictions
+from tosca_cache.runs.experiment import make_stream, pool_accuracies
+from tosca_cache.runs.report_facts import confused_rows, read_predictions
 from tosca_cache.runs.route import Stored, stored_seeds
 from tosca_cache.runs.store_facts import map_facts
 from tosca_cache.store import SPLITS, Store
-from tosca_cache.tasks import TaskStream, load_splits, memory_for_features
+from tosca_cache.tasks import Rows, load_splits, memory_for_features
 
 FOLDS = 5
 MOST_PAIRS, PHOTOS_A_PAIR, MOST_SUSPECTS = 12, 4, 100
@@ -37,8 +38,13 @@ def reference_curves(run: Path, store: Store) -> dict[str, Any]:
     found: dict[str, list[list[float]]] = {}
     for seed in config.seeds:
         stream = make_stream(config, splits, store.class_names, seed, store.domain_names)
-        for name, curve in _without_modules(stream).items():
-            found.setdefault(name, []).append(curve)
+        pool, tests, curves = OpinionPool(), list[Rows](), []
+        for task in stream:
+            pool.fit(task)
+            tests.append(stream.test(task.number))
+            curves.append(pool_accuracies(pool, stream, tests))
+        for name in ("nearest_class_mean", "pool"):
+            found.setdefault(name, []).append([curve[name] for curve in curves])
     if config.method == Tosca.name:
         found["oracle"] = [_oracle(stored) for stored in stored_seeds(run, store.path)]
     return to_json(
@@ -50,25 +56,6 @@ def reference_curves(run: Path, store: Store) -> dict[str, Any]:
             for name, curves in found.items()
         }
     )
-
-
-def _without_modules(stream: TaskStream) -> dict[str, list[float]]:
-    """Accuracy over all classes seen after each task, percent."""
-    pool, tests, labels = OpinionPool(), list[torch.Tensor](), list[NDArray[np.int64]]()
-    found: dict[str, list[float]] = {"nearest_class_mean": [], "pool": []}
-    for task in stream:
-        pool.fit(task)
-        test = stream.test(task.number)
-        tests.append(torch.from_numpy(np.ascontiguousarray(test.features[:, 0])))
-        labels.append(stream.class_of[test.labels])
-        clean, true, seen = torch.cat(tests), np.concatenate(labels), task.number + 1
-        answers = {
-            "nearest_class_mean": pool.classifiers["mean"].scores(clean, seen),
-            "pool": pool.log_probs(clean, seen),
-        }
-        for name, scores in answers.items():
-            found[name].append(100 * float((stream.class_of[scores.argmax(1).numpy()] == true).mean()))
-    return found
 
 
 def _oracle(stored: Stored) -> list[float]:
@@ -106,29 +93,18 @@ def run_photos(run: Path, store: Store, images: Thumbnails | None, seeds: Sequen
     """confused: photos of the most confused pairs of all seeds, each with the nearest train photo of the wrong class;
     suspects: train photos whose own label is unlikely. Photos themselves are in `images`."""
     found = [p for seed in seeds if (p := read_predictions(run / f"seed-{seed}" / "predictions.npz")) is not None]
-    suspects = unlikely_labels(store, images)
-    if not found or images is None:
-        return {"confused": [], "suspects": suspects}
-    return {"confused": _confused(store, images, found), "suspects": suspects}
-
-
-def _confused(store: Store, images: Thumbnails, seeds: Sequence[Mapping[str, NDArray[Any]]]) -> list[dict[str, Any]]:
-    """The pairs in the order of the page's table, with the rows that most seeds took for the other class."""
-    wrong: dict[tuple[int, int], Counter[int]] = {}
-    for found in seeds:
-        triples = zip(found["label"].tolist(), last_predictions(found).tolist(), found["row"].tolist(), strict=True)
-        for c, other, row in triples:
-            if c != other:
-                wrong.setdefault((c, other), Counter())[row] += 1
-    most = sorted(wrong.items(), key=lambda item: (-item[1].total(), item[0]))[:MOST_PAIRS]
-    return [_pair(store, images, c, other, rows) for (c, other), rows in most]
+    pairs = [] if images is None else confused_rows(found)[:MOST_PAIRS]
+    confused = [_pair(store, images, c, other, rows) for (c, other), rows in pairs if images is not None]
+    return {"confused": confused, "suspects": unlikely_labels(store, images)}
 
 
 def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[int]) -> dict[str, Any]:
     test, train = store.paths("test"), store.paths("train")
-    rows = np.array(sorted(counts, key=lambda row: (-counts[row], row))[:PHOTOS_A_PAIR])
-    others = np.flatnonzero(store.labels("train") == other)
-    near = (_unit(store, "test", rows) @ _unit(store, "train", others).T).argmax(1) if len(others) else None
+    rows = np.sort(sorted(counts, key=lambda row: (-counts[row], row))[:PHOTOS_A_PAIR])
+    others, near = np.flatnonzero(store.labels("train") == other), None
+    if len(others):
+        asked, there = (unit_length(_clean(store, *which)) for which in (("test", rows), ("train", others)))
+        near = (asked @ there.T).argmax(1)
     photos = []
     for n, r in enumerate(rows.tolist()):
         photos.append({"key": images.add("test", r), "caption": f"test: {test[r]}"})
@@ -139,11 +115,9 @@ def _pair(store: Store, images: Thumbnails, c: int, other: int, counts: Counter[
     return {"true": store.class_names[c], "answered": store.class_names[other], "photos": photos}
 
 
-def _unit(store: Store, split: str, rows: Any) -> FloatArray:
-    clean = store.features(split, rows=np.sort(rows), views=0, pieces="last")[:, 0].astype(np.float64)
-    clean = clean[np.argsort(np.argsort(rows))]
-    norms: FloatArray = np.linalg.norm(clean, axis=1, keepdims=True)
-    return np.asarray(clean / np.maximum(norms, 1e-12))
+def _clean(store: Store, split: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """Features of the clean view of some rows (rising), or of all, [n, d]."""
+    return store.features(split, rows=rows, views=0, pieces="last")[:, 0].astype(np.float32)
 
 
 def unlikely_labels(store: Store, images: Thumbnails | None) -> list[dict[str, Any]]:
@@ -164,7 +138,6 @@ def unlikely_labels(store: Store, images: Thumbnails | None) -> list[dict[str, A
                 "label": store.class_names[int(labels[row])],
                 "probability": float(own[row]),
                 "instead": store.class_names[instead],
-                "instead_probability": float(probability[row, instead]),
                 "key": key,
             }
         )
@@ -177,7 +150,7 @@ def held_out_probabilities(store: Store) -> FloatArray | None:
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     labels = store.labels("train")
-    x = store.features("train", views=0, pieces="last")[:, 0].astype(np.float64)
+    x = _clean(store, "train").astype(np.float64)
     kept = np.isfinite(x).all(1)
     classes, counts = np.unique(labels[kept], return_counts=True)
     if len(classes) < 2 or counts.max() < FOLDS:
@@ -189,23 +162,23 @@ def held_out_probabilities(store: Store) -> FloatArray | None:
         found = cross_val_predict(lda, x[kept], labels[kept], cv=folds, method="predict_log_proba")
     scores = np.full((len(labels), len(store.class_names)), -np.inf)
     scores[np.ix_(kept, classes)] = np.where(found > np.finfo(found.dtype).min, found, -np.inf)
-    return calibrated(scores, labels)
+    return _calibrated(scores, labels)
 
 
-def calibrated(scores: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+def _calibrated(scores: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
     """Probabilities of log-probabilities [n, C] that are too sure, at the temperature of greatest likelihood.
 
     Rows whose class nobody has scored (the fold held all of its rows) are left alone: their own probability is 1.
     """
-    own = scores[np.arange(len(labels)), labels]
-    known = np.isfinite(own)
-    scores = np.where(known[:, None], scores, 0.0)
-    found, best = np.exp(scores), -np.inf
-    for temperature in np.geomspace(0.5, 200, 40):
-        scaled = scores / temperature
-        scaled = scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True)
-        likelihood = scaled[known, labels[known]].sum()
-        if likelihood > best:
-            found, best = np.exp(scaled), likelihood
-    found[~known] = 1.0
-    return np.asarray(found)
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    own = np.isfinite(scores[np.arange(len(labels)), labels])
+    known, targets = scores[own], labels[own, None]
+
+    def surprise(octave: float) -> float:
+        return -float(np.take_along_axis(log_softmax(known / 2**octave, axis=1), targets, 1).sum())
+
+    found = np.ones_like(scores)
+    found[own] = np.exp(log_softmax(known / 2 ** minimize_scalar(surprise, bounds=(-1, 8)).x, axis=1))
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -18,13 +18,12 @@ from tosca_cache.devices import on_cores, resolve_device
 from tosca_cache.errors import RunError
 from tosca_cache.evaluate.audit import audit
 from tosca_cache.evaluate.metrics import accuracy_given_right_task, task_identification_accuracy
-from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.learners.files import FILE, load_learner
 from tosca_cache.learners.tosca import Tosca
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, Router, make_router
 from tosca_cache.routing.classifier import ClosedFormRouter
+from tosca_cache.runs.directory import read_json, store_used
 from tosca_cache.runs.experiment import make_engine, make_stream
-from tosca_cache.store import Store, open_store
 from tosca_cache.tasks import Task, TaskStream, load_splits, memory_for_features
 
 IntArray = NDArray[np.int64]
@@ -61,29 +60,11 @@ def stored_seeds(run: Path, store: Path | None = None, *, device: str = "auto") 
     Raises `RunError` if the run's files are damaged or the store is another one.
     """
     config = resolve(config=run / "config.toml").config
-    opened = _store_of(run, store)
+    opened = store_used(read_json(run / "provenance.json"), run, store)
     splits = load_splits(opened, config.incremental, most=memory_for_features())
     for seed in config.seeds:
         stream = make_stream(config, splits, opened.class_names, seed, opened.domain_names)
         yield _ask(run, seed, stream, config, device)
-
-
-def _store_of(run: Path, store: Path | None) -> Store:
-    try:
-        recorded = strict_json(read_limited(run / "provenance.json", Limit.PROVENANCE))["store"]
-        path, fingerprint = Path(recorded["path"]), str(recorded["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            "the run does not say which store it used", where=run / "provenance.json", remedy="train the run again"
-        ) from error
-    opened = open_store(store or path)
-    if opened.spec.digest() != fingerprint:
-        raise RunError(
-            f"this is not the store of the run: its fingerprint is {opened.spec.digest()[:10]}, not {fingerprint[:10]}",
-            where=opened.path,
-            remedy="give the store of the run with --store",
-        )
-    return opened
 
 
 def _ask(run: Path, seed: int, stream: TaskStream, config: TrainConfig, device: str) -> Stored:
@@ -161,15 +142,4 @@ def leak_curve(stored: Stored) -> dict[str, float]:
         conditions = audit(entropy, prediction, stored.labels, stored.tasks, batch_size=size, seed=stored.seed)
         found |= {"per_sample": conditions["per_sample"], "oracle": conditions["oracle"]}
         found |= {f"batch_{size}_{order}": conditions[f"batch_{order}"] for order in ("shuffled", "in_order")}
-    return found
-
-
-def mean_over(values: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
-    """Mean and sample standard deviation (NaN for one) of each number, NaN left out."""
-    found = {}
-    for name in values[0]:
-        numbers = np.array([value[name] for value in values])
-        numbers = numbers[np.isfinite(numbers)]
-        mean = float(numbers.mean()) if len(numbers) else float("nan")
-        found[name] = mean, float(numbers.std(ddof=1)) if len(numbers) > 1 else float("nan")
     return found

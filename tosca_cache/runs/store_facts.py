@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tosca_cache.extract.thumbnails import Thumbnails
+from tosca_cache.extract.recompute import Thumbnails
 from tosca_cache.feature_map import MapPoint, clean_features, feature_map
+from tosca_cache.runs.report_facts import precision_warnings
 from tosca_cache.store import SPLITS, Store
 
 NEAR = 0.001  # cosine distance below which two images are probably the same
@@ -24,7 +25,6 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
     clean = clean_features(store)
     labels = {split: store.labels(split) for split in SPLITS}
     counts = {split: np.bincount(labels[split], minlength=len(store.class_names)) for split in SPLITS}
-    provenance = store.provenance
     return {
         "kind": "store",
         "name": store.path.name,
@@ -42,48 +42,24 @@ def store_facts(store: Store, images: Thumbnails | None = None) -> dict[str, Any
             for split in SPLITS
             for row in store.manifest.skipped[split][:MOST_STRANGE]
         ],
-        "precision_error": provenance.get("relative_error_against_float32"),
-        "provenance": _provenance(store, provenance),
-    }
-
-
-def _provenance(store: Store, found: dict[str, Any]) -> dict[str, Any]:
-    machine = found.get("machine") or {}
-    return {
-        "fingerprint": store.spec.digest(),
-        "tosca_cache": found.get("tosca_cache", ""),
-        "begun": found.get("begun", ""),
-        "source": ", ".join(f"{k} {v}" for k, v in (found.get("source") or {}).items() if v is not None),
-        "transform": ", ".join(f"{k} {v}" for k, v in store.spec.transform.items()),
-        "precision": store.spec.precision,
-        "relative error against float32": found.get("relative_error_against_float32", "not measured"),
-        "machine": ", ".join(f"{k} {v}" for k, v in machine.items() if k != "libraries"),
-        "libraries": ", ".join(f"{k} {v}" for k, v in (machine.get("libraries") or {}).items()),
+        "warnings": precision_warnings(store),
+        "provenance": dict(store.provenance) | {"store": {"path": str(store.path), "fingerprint": store.spec.digest()}},
+        "transform": store.spec.transform,
     }
 
 
 def map_facts(
     store: Store, images: Thumbnails | None, clean: dict[str, FloatArray] | None = None
 ) -> tuple[dict[str, Any], list[MapPoint]]:
-    """The images on the map: how (in words), classes (their names), points (x, y, class, split, path, key of thumbnail).
-
-    Where the store has several domains also domains (their names) and domain_of (each point).
-    """
+    """The images on the map: how (in words), classes (their names), points (x, y, class, split, path, key of thumbnail)."""
     how, found = feature_map(store, clean)
     every = max(1, len(found) // max(1, images.left if images is not None else 1))
-    found = [point for n, point in enumerate(found) if n % every] + found[::every]  # those with a photo on top
-    first = len(found) - len(found[::every]) if images is not None else len(found)
     labels, paths = ({split: get(split) for split in SPLITS} for get in (store.labels, store.paths))
     points = []
     for n, (x, y, split, row) in enumerate(found):
-        key = images.add(split, row, "map-") if images is not None and n >= first else None
+        key = images.add(split, row, "map-") if images is not None and n % every == 0 else None
         points.append([x, y, int(labels[split][row]), split, paths[split][row], key])
-    facts: dict[str, Any] = {"how": how, "classes": list(store.class_names), "points": points}
-    if len(store.domain_names) > 1:
-        domains = {split: store.domains(split) for split in SPLITS}
-        facts |= {"domains": list(store.domain_names)}
-        facts |= {"domain_of": [int(domains[split][row]) for _, _, split, row in found]}
-    return facts, found
+    return {"how": how, "classes": list(store.class_names), "points": points}, found
 
 
 def _near(
@@ -125,11 +101,8 @@ def _constant(store: Store, clean: dict[str, FloatArray]) -> list[dict[str, Any]
     for split in SPLITS:
         x, paths = clean[split], store.paths(split)
         _, inverse, counts = np.unique(x, axis=0, return_inverse=True, return_counts=True)
-        for row in range(len(x)):
-            if not np.isfinite(x[row]).all():
-                continue  # skipped: listed by the store
-            if not x[row].any():
-                found.append({"split": split, "path": paths[row], "why": "all features are zero"})
-            elif (same := int(counts[inverse[row]])) >= MANY:
-                found.append({"split": split, "path": paths[row], "why": f"the same features as {same - 1} others"})
+        same, empty = counts[inverse], np.abs(x).max(1, initial=0) == 0
+        for row in np.flatnonzero(np.isfinite(x).all(1) & (empty | (same >= MANY))):  # skipped ones are not finite
+            why = "all features are zero" if empty[row] else f"the same features as {same[row] - 1} others"
+            found.append({"split": split, "path": paths[row], "why": why})
     return found[:MOST_STRANGE]

@@ -19,6 +19,7 @@ from tosca_cache.errors import ToscaWarning
 from tosca_cache.evaluate.audit import LEAKS
 from tosca_cache.evaluate.metrics import accuracy_curve
 from tosca_cache.evaluate.summary import mean_and_spread, to_json
+from tosca_cache.files import write_json, write_text
 from tosca_cache.learners.base import check_memory
 from tosca_cache.learners.files import FILE, save_learner
 from tosca_cache.learners.options import configured_learner, configured_options, leaks_task
@@ -63,8 +64,12 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
     run = RunDirectory(runs, config.dataset)
     if leaks_task(config):
         run.log(f"every accuracy below comes from batch routing, which {LEAKS}")
-    run.write_text("config.toml", to_toml(config))
-    run.write_json("provenance.json", provenance(resolved, store, origin(store, device), engine.name))
+    made = origin(store, device)
+    made |= {"store": made["store"] | {"specification": store.spec.to_dict()}, "engine": engine.name}
+    made |= {"settings_from": resolved.origin, "ignored_settings": resolved.ignored}
+    with run_files(run.path):
+        write_text(run.path / "config.toml", to_toml(config))
+        write_json(run.path / "provenance.json", made)
     results = []
     for seed, stream in zip(config.seeds, streams, strict=True):
         run.log(f"seed {seed} begins")
@@ -74,7 +79,8 @@ def train_run(resolved: Resolved, store: Store, runs: Path, reporter: Reporter |
         results.append((trained, evaluate_trained(trained)))
         write_seed(run, config, *results[-1])
     metrics = collect_metrics(config, results, seconds, store.spec.features)
-    run.write_json(METRICS, metrics)
+    with run_files(run.path):
+        write_json(run.path / METRICS, metrics)
     _draw(run, metrics)
     return run.finish()
 
@@ -99,26 +105,15 @@ def _extraction_seconds(store: Store) -> dict[str, float]:
     return {"extract": float(seconds)}
 
 
-def provenance(resolved: Resolved, store: Store, made: Mapping[str, Any], engine: str) -> dict[str, Any]:
-    """Where the numbers come from: code, store and machine (`made`), settings' origins, what trained."""
-    return {
-        **made,
-        "store": {**made["store"], "specification": store.spec.to_dict()},
-        "settings_from": resolved.origin,
-        "ignored_settings": resolved.ignored,
-        "engine": engine,
-    }
-
-
 def write_seed(run: RunDirectory, config: TrainConfig, trained: Trained, evaluation: Evaluation) -> None:
     """Writes learner, predictions and losses of one seed, and logs its R."""
-    folder = run.folder(f"seed-{trained.seed}")
-    outcome, learner = trained.outcome, trained.learner
+    outcome, learner, folder = trained.outcome, trained.learner, run.path / f"seed-{trained.seed}"
     original = partial(trained.stream.as_labels, labels="original")
     modules = {}
     if evaluation.outputs is not None:
         modules = {"entropy": evaluation.outputs[0], "module_prediction": original(evaluation.outputs[1])}
     with run_files(folder):
+        folder.mkdir()
         save_learner(folder / FILE, learner, configured_options(config), trained.stream)
         _save_arrays(
             folder / "predictions.npz",

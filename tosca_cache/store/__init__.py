@@ -2,7 +2,7 @@
 
     with StoreWriter.open(path, spec, ...) as writer:      # goes on where an earlier run was interrupted
         for shard in writer.pending():
-            writer.publish(shard, features=..., labels=..., ...)
+            writer.publish(shard, {"features": ..., "labels": ..., ...})
         store = writer.finish(provenance)
 
     store = open_store(path)

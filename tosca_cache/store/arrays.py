@@ -6,9 +6,7 @@ zarr's metadata follow from the layout alone, so nothing records them: whoever r
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,52 +15,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.disk import Bytes, ObjectRecord, regular_size, repair_hint, storage, write_durably
-from tosca_cache.store.layout import ARRAYS, CRC_BYTES, SPLITS, VIEW_PARAMETERS, Shard, SplitLayout, object_key
+from tosca_cache.store.disk import (
+    Bytes,
+    ObjectRecord,
+    make_folder,
+    regular_size,
+    repair_hint,
+    storage,
+    write_durably,
+    wrong_size,
+)
+from tosca_cache.store.layout import ARRAYS, CRC_BYTES, SPLITS, Shard, SplitLayout, object_key
 
 IntArray = NDArray[np.int64]
+Rows = Mapping[str, Any]  # of n rows: features [n, 1+V, d], labels and domains [n], views [n, 1+V, 6], n paths
 NO_CHUNK = (1 << 64) - 1  # offset and length of a chunk that is not there: one of padding only
 _CODECS: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
-@dataclass(frozen=True)
-class ShardRows:
-    """The content of one shard of n rows.
-
-    features: [n, 1+V, d], all NaN in rows that were skipped. labels, domains: [n]. views: [n, 1+V, 6].
-    paths: n texts, relative to the dataset's folder.
-    """
-
-    features: NDArray[np.floating[Any]]
-    labels: IntArray
-    domains: IntArray
-    views: IntArray
-    paths: tuple[str, ...]
-
-
-def write_shard(folder: Path, layout: SplitLayout, shard: Shard, rows: ShardRows) -> dict[str, ObjectRecord]:
-    """Writes the five objects of a shard, each whole, and waits until they and their names are on the disk."""
-    objects = encode_shard(layout, shard, {array: getattr(rows, array) for array in ARRAYS})
+def write_shard(folder: Path, layout: SplitLayout, shard: Shard, rows: Rows) -> dict[str, ObjectRecord]:
+    """Writes the objects of those arrays that are given, and waits until they and their names are on the disk."""
+    objects = encode_shard(layout, shard, rows)
+    paths = {array: folder / object_key(shard.split, array, shard.index) for array in objects}
     with storage(folder):
-        write_durably({folder / object_key(shard.split, array, shard.index): data for array, data in objects.items()})
+        for path in paths.values():
+            make_folder(path.parent)  # a damaged store may have lost one
+        write_durably({paths[array]: data for array, data in objects.items()})
     return {array: ObjectRecord.of(data) for array, data in objects.items()}
 
 
-def encode_shard(layout: SplitLayout, shard: Shard, values: Mapping[str, Any]) -> dict[str, Bytes]:
-    """The objects of a shard, by array.
-
-    values: what `ShardRows` has under these names, of all the shard's rows; only the arrays that are given are encoded.
-    """
+def encode_shard(layout: SplitLayout, shard: Shard, values: Rows) -> dict[str, Bytes]:
+    """The objects of a shard, by array; of those arrays that are given, of all the shard's rows."""
     encoded: dict[str, Bytes] = {}
     for array, value in values.items():
         if array == "features":
             encoded[array] = _encode_features(layout, np.asarray(value))
         elif array == "paths":
-            texts = [path.encode() for path in (*value, *[""] * (layout.shard_rows - shard.rows))]
-            data = struct.pack("<I", len(texts)) + b"".join(struct.pack("<I", len(text)) + text for text in texts)
+            data = _texts().encode(np.array([*value, *[""] * (layout.shard_rows - shard.rows)], object))
             encoded[array] = data + checksum(data)
         else:
-            padded = np.full((layout.shard_rows, *_tail(layout, array)), -1, "<i8")
+            padded = np.full((layout.shard_rows, *layout.tail(array)), -1, "<i8")
             padded[: shard.rows] = value
             encoded[array] = padded.tobytes() + checksum(padded)
     return encoded
@@ -93,49 +85,37 @@ def decode_features(data: Bytes, layout: SplitLayout, shard: Shard) -> Iterator[
 def decode_small(data: Bytes, layout: SplitLayout, array: str, shard: Shard) -> Any:
     """Labels or domains [n], views [n, 1+V, 6], or n paths, of an object; raises `ValueError` if it is damaged."""
     if array == "paths":
-        return _decode_paths(bytes(_checked(data)), layout.shard_rows)[: shard.rows]
+        body = bytes(_checked(data))
+        if int.from_bytes(body[:4], "little") != layout.shard_rows:
+            raise ValueError(f"does not hold {layout.shard_rows} texts")
+        return _texts().decode(body)[: shard.rows].tolist()
     found = np.frombuffer(_checked(data), "<i8").astype(np.int64, copy=False)
-    return found.reshape(layout.shard_rows, *_tail(layout, array))[: shard.rows]
+    return found.reshape(layout.shard_rows, *layout.tail(array))[: shard.rows]
 
 
-def _decode_paths(body: bytes, rows: int) -> list[str]:
-    texts, place = [], 4
+def _texts() -> Any:
+    from numcodecs.vlen import VLenUTF8
+
+    return VLenUTF8()
+
+
+def read_small(folder: Path, layout: SplitLayout, shard: Shard, array: str) -> Any:
+    """What `decode_small` makes of an object, checked by its crc32c; raises `StoreError` if it is missing or damaged."""
+    path = object_path(folder, shard, array)
+    with storage(path):
+        data = path.read_bytes()
     try:
-        (count,) = struct.unpack_from("<I", body)
-        if count != rows:
-            raise ValueError(f"holds {count} texts instead of {rows}")
-        for _ in range(count):
-            (length,) = struct.unpack_from("<I", body, place)
-            place += 4 + length
-            texts.append(str(body[place - length : place], "utf-8"))
-    except struct.error as error:
-        raise ValueError(f"holds no texts ({error})") from error
-    if place != len(body):
-        raise ValueError("holds texts of other lengths than it has bytes")
-    return texts
+        return decode_small(data, layout, array, shard)
+    except ValueError as error:
+        raise damaged(folder, shard, array, str(error)) from error
 
 
-def read_small(
-    folder: Path, split: str, array: str, layout: SplitLayout, start: int = 0, stop: int | None = None
-) -> NDArray[Any]:
-    """Rows `start` to `stop` of `labels`, `domains` [n], `views` [n, 1+V, 6] or `paths` (texts), checked by their crc32c.
-
-    Raises `StoreError` naming the shard that is missing or damaged.
-    """
-    stop = layout.rows if stop is None else stop
-    out = np.empty((stop - start, *_tail(layout, array)), object if array == "paths" else np.int64)
-    for index in range(start // layout.shard_rows, -(-stop // layout.shard_rows)):
-        shard = layout.shard(split, index)
-        path = object_path(folder, shard, array)
-        with storage(path):
-            data = path.read_bytes()
-        try:
-            found = decode_small(data, layout, array, shard)
-        except ValueError as error:
-            raise damaged(folder, shard, array, str(error)) from error
-        first, last = max(start, shard.start), min(stop, shard.stop)
-        out[first - start : last - start] = found[first - shard.start : last - shard.start]
-    return out
+def wrong_object(folder: Path, shard: Shard, records: Mapping[str, ObjectRecord]) -> tuple[str, str] | None:
+    """An array of a shard whose object is no regular file of its size, and what is wrong; None if there is none."""
+    for array in ARRAYS:
+        if what := wrong_size(folder / object_key(shard.split, array, shard.index), records[array].size):
+            return array, what
+    return None
 
 
 def object_path(folder: Path, shard: Shard, array: str) -> Path:
@@ -192,7 +172,7 @@ def wrong_metadata(folder: Path, layouts: Mapping[str, SplitLayout]) -> Iterator
 
 
 def _array_metadata(array: str, layout: SplitLayout) -> dict[str, Any]:
-    tail = list(_tail(layout, array))
+    tail = list(layout.tail(array))
     codecs = _CODECS
     if array == "paths":
         codecs = [{"name": "vlen-utf8", "configuration": {}}, {"name": "crc32c"}]
@@ -212,12 +192,6 @@ def _array_metadata(array: str, layout: SplitLayout) -> dict[str, Any]:
         "node_type": "array",
         "storage_transformers": [],
     }
-
-
-def _tail(layout: SplitLayout, array: str) -> tuple[int, ...]:
-    """Lengths of the axes behind the rows."""
-    tails = {"features": (layout.views, layout.dim), "views": (layout.views, VIEW_PARAMETERS)}
-    return tails.get(array, ())
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.store.arrays import IntArray, checksum, checksum_holds, damaged, object_path
-from tosca_cache.store.disk import storage
+from tosca_cache.store.disk import in_threads, storage
 from tosca_cache.store.layout import CRC_BYTES, SplitLayout
 
 MAX_THREADS = 4  # page cache and checksum are shared out by a few cores; more wait for each other
@@ -55,9 +54,7 @@ def read_features(
                 file.read(piece, out, which)
 
     jobs = [list(group) for _, group in groupby(_pieces(chosen, layout.chunk_rows), lambda p: p[0] // layout.chunks)]
-    with ThreadPoolExecutor(max(1, min(MAX_THREADS, os.cpu_count() or 1, len(jobs)))) as pool:
-        for _ in pool.map(read_shard, jobs):  # raises what a thread raised
-            pass
+    in_threads(read_shard, jobs, min(MAX_THREADS, os.cpu_count() or 1))
     return out
 
 

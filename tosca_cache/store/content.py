@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.arrays import IntArray, ShardRows, decode_features, decode_small
-from tosca_cache.store.layout import ARRAYS, PATH_BYTES, VIEW_PARAMETERS, Shard
+from tosca_cache.store.arrays import IntArray, Rows, decode_features, decode_small
+from tosca_cache.store.layout import ARRAYS, PATH_BYTES, Shard
 from tosca_cache.store.manifest import Plan
 
 SHOWN = 5  # rows that are named
 NOT_FINITE, TOO_LARGE, ZERO = 1, 2, 3  # why a store cannot hold a row's features
+_REFUSED = (
+    (NOT_FINITE, "are not finite numbers", "Use --precision fp32, or other weights."),
+    (TOO_LARGE, "are too large for {}", "Use --store-dtype float32."),
+)
 Found = Iterator[tuple[int, int, str]]  # first row, one past the last row, what is wrong with rows in between
 _BITS: dict[str, tuple[type[np.unsignedinteger[Any]], int, int]] = {
     # by stored dtype: the integer with its bits, all but the sign, and the least pattern that is no finite number
@@ -24,10 +27,8 @@ _BITS: dict[str, tuple[type[np.unsignedinteger[Any]], int, int]] = {
 }
 
 
-def checked_rows(plan: Plan, shard: Shard, given: Mapping[str, Any], skipped: Mapping[int, str]) -> ShardRows:
+def checked_rows(plan: Plan, shard: Shard, given: Rows, skipped: Mapping[int, str]) -> Rows:
     """The rows of a shard in their stored types, with NaN for the features of skipped rows.
-
-    given: what `ShardRows` has under these names, in any type that fits.
 
     Raises `ValueError` for wrong shapes and for labels or domains that have no name (a bug of the caller), `StoreError`
     for features that are NaN, infinite or too large for the stored dtype, and for paths that cannot be kept.
@@ -35,35 +36,38 @@ def checked_rows(plan: Plan, shard: Shard, given: Mapping[str, Any], skipped: Ma
     layout, rows, paths = plan.layouts[shard.split], shard.rows, tuple(given["paths"])
     if shard != layout.shard(shard.split, shard.index) or any(not shard.start <= row < shard.stop for row in skipped):
         raise ValueError(f"{shard} must be a shard of this store, and rows {sorted(skipped)} in it")
-    tails = {"features": (layout.views, layout.dim), "views": (layout.views, VIEW_PARAMETERS)}
     arrays = {name: np.asarray(given[name]) for name in ARRAYS if name != "paths"}
     for name, array in arrays.items():
-        shape = (rows, *tails.get(name, ()))
+        shape = (rows, *layout.tail(name))
         if array.shape != shape or (array.dtype.kind == "f") != (name == "features"):
             raise ValueError(f"{name} cannot have dtype {array.dtype}, or must have shape {shape}, not {array.shape}")
     if len(paths) != rows:
         raise ValueError(f"there must be {rows} paths, not {len(paths)}")
-    for name, names in (("labels", plan.class_names), ("domains", plan.domain_names)):
-        for _, _, what in _check_numbers(arrays[name], shard.start, len(names), name):
+    for name in ("labels", "domains"):
+        for _, _, what in _check_numbers(arrays[name], shard.start, plan, name):
             raise ValueError(f"{what}: they must have a name")
     for path in paths:
         check_path(path)
-    stored = _stored_features(arrays.pop("features"), layout.dtype, shard, paths, skipped)
+    gone = [row - shard.start for row in skipped]
+    stored, problems = storable(arrays.pop("features"), layout.dtype)
+    problems[gone] = 0
+    for problem, what, remedy in _REFUSED:
+        if (bad := np.flatnonzero(problems == problem)).size:
+            raise StoreError(
+                f"The features of {bad.size} images {what.format(layout.dtype)}, the first in row "
+                f"{shard.start + int(bad[0])} of split {shard.split}.",
+                where=paths[int(bad[0])],
+                remedy=remedy,
+            )
+    stored[gone] = np.nan
     numbers = {name: array.astype(np.int64) for name, array in arrays.items()}
-    numbers["views"][[row - shard.start for row in skipped]] = (
-        0  # whatever was drawn before an image turned out unreadable
-    )
-    return ShardRows(features=stored, paths=paths, **numbers)
+    numbers["views"][gone] = 0  # whatever was drawn before an image turned out unreadable
+    return {"features": stored, "paths": paths, **numbers}
 
 
 def check_path(path: str) -> None:
     """Raises `StoreError` unless this is a path that stays within the dataset's folder and can be kept as UTF-8."""
-    pure = PurePosixPath(path)
-    try:
-        size = len(path.encode())
-    except UnicodeEncodeError:
-        size = 0
-    if not 0 < size <= PATH_BYTES or pure.is_absolute() or ".." in pure.parts or "\0" in path:
+    if not _is_good(path):
         raise StoreError(
             "The path of an image cannot be kept: it must be relative, without `..`, valid Unicode and not too long.",
             where=ascii(path),
@@ -71,24 +75,12 @@ def check_path(path: str) -> None:
         )
 
 
-def _stored_features(
-    given: NDArray[Any], dtype: str, shard: Shard, paths: Sequence[str], skipped: Mapping[int, str]
-) -> NDArray[Any]:
-    gone = [row - shard.start for row in skipped]
-    stored, problems = storable(given, dtype)
-    problems[gone] = 0
-    bad = np.flatnonzero((problems == NOT_FINITE) | (problems == TOO_LARGE))
-    if bad.size:
-        overflow = problems[bad[0]] == TOO_LARGE
-        raise StoreError(
-            f"The features of {bad.size} images "
-            + (f"are too large for {dtype}" if overflow else "are not finite numbers")
-            + f", the first in row {shard.start + int(bad[0])} of split {shard.split}.",
-            where=paths[int(bad[0])],
-            remedy="Use --store-dtype float32." if overflow else "Use --precision fp32, or other weights.",
-        )
-    stored[gone] = np.nan
-    return stored
+def _is_good(path: str) -> bool:
+    try:
+        size = len(path) if path.isascii() else len(path.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < size <= PATH_BYTES and path[0] != "/" and "\0" not in path and ".." not in path.split("/")
 
 
 def storable(given: NDArray[Any], dtype: str) -> tuple[NDArray[Any], IntArray]:
@@ -132,23 +124,13 @@ def check_object(data: bytes, array: str, plan: Plan, shard: Shard, skipped: NDA
         bad = np.array([not _is_good(path) for path in found], dtype=bool)
         yield from _rows(bad, shard.start, "paths that lead out of the dataset's folder, or are no paths, in {}")
     elif array != "views":
-        stop = len(plan.class_names if array == "labels" else plan.domain_names)
-        yield from _check_numbers(found, shard.start, stop, array)
+        yield from _check_numbers(found, shard.start, plan, array)
 
 
-def _check_numbers(numbers: IntArray, start: int, stop: int, what: str) -> Found:
-    """Labels or domains [n] of rows from `start` on: from 0 to `stop` - 1."""
+def _check_numbers(numbers: IntArray, start: int, plan: Plan, what: str) -> Found:
+    """Labels or domains [n] of rows from `start` on: each must have a name."""
+    stop = len(plan.class_names if what == "labels" else plan.domain_names)
     yield from _rows((numbers < 0) | (numbers >= stop), start, f"{what} outside 0 to {stop - 1} in {{}}")
-
-
-def _is_good(path: str) -> bool:
-    if path.isascii() and 0 < len(path) <= PATH_BYTES and path[0] != "/" and ".." not in path and "\0" not in path:
-        return True  # almost every path, quickly
-    try:
-        check_path(path)
-    except StoreError:
-        return False
-    return True
 
 
 def _rows(bad: NDArray[np.bool_], start: int, text: str) -> Found:

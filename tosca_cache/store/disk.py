@@ -7,15 +7,18 @@ import os
 import shlex
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import file_errors
 
+A = TypeVar("A")
+B = TypeVar("B")
 Bytes = bytes | bytearray | memoryview
 
 
@@ -52,10 +55,7 @@ def repair_hint(folder: Path) -> str:
 def write_whole(path: Path, data: Bytes) -> None:
     """Writes all of these bytes, or nothing: a file that could not be finished is removed."""
     try:
-        with path.open("wb", buffering=0) as file:
-            left = memoryview(data).cast("B")
-            while left.nbytes:
-                left = left[file.write(left) :]
+        path.write_bytes(data)
     except OSError:
         path.unlink(missing_ok=True)
         raise
@@ -77,9 +77,23 @@ def sync_all(paths: Iterable[Path]) -> None:
     waiting = list(paths)
     if len(waiting) == 1:
         return sync(waiting[0])
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(sync, waiting):  # raises what a thread raised
-            pass
+    in_threads(sync, waiting, 8)
+
+
+def in_threads(
+    work: Callable[[A], B], items: Iterable[A], count: int, then: Callable[[A, B], None] = lambda item, made: None
+) -> None:
+    """Does some work in threads, and then with each item and what was made of it, in order, what `then` does here.
+
+    Raises what a thread or `then` raised; nothing that has not begun is begun after that.
+    """
+    waiting = list(items)
+    with ThreadPoolExecutor(max(1, min(count, len(waiting)))) as pool:
+        try:
+            for item, made in zip(waiting, pool.map(work, waiting), strict=True):
+                then(item, made)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def sync(path: Path) -> None:

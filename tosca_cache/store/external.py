@@ -5,12 +5,10 @@ Sizes are looked at before anything is read, nothing is unpickled, and no link o
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -45,72 +43,55 @@ class ExternalArray(NamedTuple):
     load: Callable[[], Any]
 
 
-@dataclass(frozen=True)
-class ExternalFile:
-    """An open file, and the .npy files beside it that were named. paths: of all of them, the file itself first."""
+def read_arrays(
+    path: Path, choose: Callable[[list[str]], Iterable[str]], beside: Iterable[str] = ()
+) -> dict[str, Values]:
+    """Some arrays of a file, and of the .npy files among the names `beside`, whose arrays are called as they are.
 
-    arrays: Mapping[str, ExternalArray]
-    paths: tuple[Path, ...]
+    choose: which of the names that there are.
 
-    def read(self, names: Iterable[str], most: int | None = None) -> dict[str, Values]:
-        """Arrays by name. most: bytes that they may claim to have; by the file's size if None.
-
-        Raises `StoreError` for more, and if the file is damaged.
-        """
-        used = {name: self.arrays[name] for name in names}
-        claimed, size = sum(array.bytes for array in used.values()), sum(path.stat().st_size for path in self.paths)
-        allowed = max(FLOOR, RATIO * size) if most is None else most
-        if claimed > allowed:
+    Raises `StoreError` for a file that cannot be read, or claims to hold far more than it has; `UsageError` for a kind that
+    is never read.
+    """
+    with _readable(path), ExitStack() as stack:
+        arrays = _opened(path, stack)
+        paths = [path, *map(Path, beside)]
+        for other in paths[1:]:
+            arrays[str(other)] = _opened(other, stack)["features"]
+        used = {name: arrays[name] for name in choose(list(arrays))}
+        claimed, size = sum(array.bytes for array in used.values()), sum(path.stat().st_size for path in paths)
+        if claimed > (allowed := max(FLOOR, RATIO * size)):
             raise StoreError(
                 f"The file has {size:,} bytes but claims to hold {claimed:,}; {allowed:,} are allowed.",
-                where=self.paths[0],
-                remedy=f"If you trust it, allow it: --max-bytes {claimed}.",
+                where=path,
+                remedy="If you trust it, save its arrays again, uncompressed.",
             )
-        with _readable(self.paths[0]):
-            return {name: as_values(array.load()) for name, array in used.items()}
-
-    def digest(self, path: Path) -> str:
-        """SHA-256 of one of the files."""
-        with _readable(path), path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-@contextmanager
-def open_external(path: Path, beside: Iterable[str] = ()) -> Iterator[ExternalFile]:
-    """The arrays of a file; raises `StoreError` if it cannot be read, `UsageError` for a kind that is never read.
-
-    beside: names of arrays, of which those that are .npy files are opened as well; the array is called as the file.
-    """
-    names = sorted({name for name in beside if name.lower().endswith(".npy")})
-    with ExitStack() as stack:
-        arrays = _opened(path, stack)
-        arrays |= {name: array for name in names for array in _opened(Path(name), stack).values()}
-        yield ExternalFile(arrays, (path, *map(Path, names)))
+        return {name: as_values(array.load()) for name, array in used.items()}
 
 
 def _opened(path: Path, stack: ExitStack) -> dict[str, ExternalArray]:
-    with _readable(path):
-        if path.exists() and not path.is_file():
-            raise OSError("it is no regular file")
-        path.stat()
-        if (reader := _READERS.get(path.suffix.lower())) is None:
-            raise UsageError(
-                f"{path.suffix or path.name} is no format that is read here; pickled objects never are",
-                where=path,
-                remedy="save its arrays: numpy.savez('features.npz', features=..., labels=...)",
-            )
-        return reader(path, stack)
+    if path.exists() and not path.is_file():
+        raise OSError("it is no regular file")
+    path.stat()
+    if (reader := _READERS.get(path.suffix.lower())) is None:
+        raise UsageError(
+            f"{path.suffix or path.name} is no format that is read here; pickled objects never are",
+            where=path,
+            remedy="save its arrays: numpy.savez('features.npz', features=..., labels=...)",
+        )
+    return reader(path, stack)
 
 
-def find_columns(file: ExternalFile, named: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """The array of every role that the file has, or the pair of train's and test's: as named, else of a usual name.
+def find_columns(there: Sequence[str], path: Path, named: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The array of every role among those there are, or the pair of train's and test's: as named, else of a usual name.
 
     Arguments:
         named: {role: name}; where train and test have arrays of their own, it is `_PAIRS` that make two names of it.
+        path: the file that holds them.
 
     Raises `UsageError`, listing what there is, for an array that is missing.
     """
-    lower = {name.lower(): name for name in reversed(list(file.arrays))}
+    lower = {name.lower(): name for name in reversed(there)}
     found: dict[str, tuple[str, ...]] = {}
     for role, usual in USUAL.items():
         pairs = role == "features" or (role in PER_ROW and len(found["features"]) == 2)
@@ -124,8 +105,8 @@ def find_columns(file: ExternalFile, named: Mapping[str, str]) -> dict[str, tupl
             problem = f"which array holds the {role} is not said"
             if role in named:
                 problem = f"there is no array {named[role]!r}" + " of each split" * (role != "features" and pairs)
-            shown = ", ".join(ascii(name)[1:-1][:60] for name in list(file.arrays)[:12]) or "none"
-            raise UsageError(problem, where=file.paths[0], remedy=f"add --{role} NAME; there are: {shown}")
+            shown = ", ".join(ascii(name)[1:-1][:60] for name in there[:12]) or "none"
+            raise UsageError(problem, where=path, remedy=f"add --{role} NAME; there are: {shown}")
     return found
 
 

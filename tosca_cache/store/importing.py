@@ -22,7 +22,7 @@ from tosca_cache.names import STORE_NAME, twice
 from tosca_cache.store.arrays import IntArray
 from tosca_cache.store.catalogue import store_path
 from tosca_cache.store.content import NOT_FINITE, TOO_LARGE, ZERO, check_path, storable
-from tosca_cache.store.external import PER_ROW, Values, find_columns, open_external
+from tosca_cache.store.external import PER_ROW, Values, find_columns, read_arrays
 from tosca_cache.store.layout import SPLITS, VIEW_PARAMETERS
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import DTYPES, UNKNOWN, StoreSpec
@@ -62,32 +62,33 @@ class ImportOptions:
             raise UsageError(problem, where="--store-dtype", remedy=f"use {' or '.join(DTYPES)}")
 
 
-def import_file(
-    path: Path, options: ImportOptions, named: Mapping[str, str], *, most: int | None = None
-) -> tuple[Store, list[str]]:
+def import_file(path: Path, options: ImportOptions, named: Mapping[str, str]) -> tuple[Store, list[str]]:
     """The store of the arrays of a file, and what a user should know about it, a sentence each.
 
     Arguments:
         named: {role: array}, of which some may be .npy files; see `find_columns`.
-        most: bytes that the file may claim to hold; see `ExternalFile.read`.
 
     Raises `UsageError` or `StoreError`, and then leaves nothing there.
     """
-    with open_external(path, named.values()) as file:
-        columns = find_columns(file, named)
-        values = file.read({name for names in columns.values() for name in names}, most)
-        digests = [{"name": one.name, "sha256": file.digest(one)} for one in file.paths]
+    columns: dict[str, tuple[str, ...]] = {}
+
+    def choose(there: list[str]) -> set[str]:
+        """The arrays of all roles."""
+        columns.update(find_columns(there, path, named))
+        return {name for names in columns.values() for name in names}
+
+    beside = sorted({name for name in named.values() if name.lower().endswith(".npy")})
+    values = read_arrays(path, choose, beside)
+    files = [path, *map(Path, beside)]
+    digests = [{"name": one.name, "sha256": _sha256(one)} for one in files]
     parts = [
         {role: values[columns[role][k]] for role in PER_ROW if role in columns} for k in range(len(columns["features"]))
     ]
     whole: dict[str, Any] = {role: values[names[0]] for role, names in columns.items() if role not in PER_ROW}
     arrays = {role: names[0] if len(names) == 1 else list(names) for role, names in columns.items()}
+    described = {"files": digests, "arrays": arrays}
     store, notes = import_arrays(
-        parts,
-        options,
-        {"files": digests, "arrays": arrays},
-        facts={"files": [str(one.absolute()) for one in file.paths]},
-        **whole,
+        parts, options, described, facts={"files": [str(f.absolute()) for f in files]}, **whole
     )
     read = "; ".join(f"{role.replace('_', ' ')}: {', '.join(names)}" for role, names in columns.items())
     return store, [f"read from {path.name}: {read}", *notes]
@@ -118,23 +119,28 @@ def import_arrays(
     both = {"train": parts[0], "test": parts[-1]}
     rows, notes = _divide(parts, split)
     labels, classes = _numbered("labels", both, rows, class_names)
-    domains = {s: np.zeros(len(rows[s]), np.int64) for s in SPLITS}
     areas: tuple[str, ...] = ("",)
+    domains = {s: np.zeros(len(rows[s]), np.int64) for s in SPLITS}
     if any("domains" in part for part in parts):
         domains, areas = _numbered("domains", both, rows, domain_names)
     widest = max(part["features"].dtype.itemsize for part in parts)
     dtype = options.store_dtype or ("float16" if widest == 2 else "float32")
-    splits = {s: _kept(s, both[s], rows[s], labels[s], domains[s], dtype, options) for s in SPLITS}
-    for s, own in splits.items():
-        if (missing := np.setdiff1d(np.arange(len(classes)), own["labels"])).size:
+    own: dict[str, dict[str, Any]] = {}
+    dropped = {}
+    for s, part in both.items():
+        good = _good_rows(part["features"], rows[s], dtype, s, drop=options.drop_bad)
+        dropped[s], kept = len(rows[s]) - len(good), rows[s][good]
+        own[s] = {"features": part["features"], "rows": kept, "labels": labels[s][good], "domains": domains[s][good]}
+        own[s]["paths"] = _paths(part, kept, s)
+        if (missing := np.setdiff1d(np.arange(len(classes)), own[s]["labels"])).size:
             problem = f"{missing.size} classes have no rows of {s}: {_some([classes[c] for c in missing])}"
             raise UsageError(problem, where="--labels", remedy="leave the classes out, or add rows of them")
     described = {"kind": IMPORTED, **described}
-    if any((dropped := {s: len(rows[s]) - len(splits[s]["rows"]) for s in SPLITS}).values()):
+    if any(dropped.values()):
         described["dropped"] = dropped
         counts = ", ".join(f"{count} of {s}" for s, count in dropped.items())
         notes.append(f"rows that no store can hold are left out: {counts}")
-    spec = _spec(splits, classes, areas, options, dtype, described)
+    spec = _spec(own, classes, areas, options, dtype, described)
     with file_errors(options.root, StoreError, option="--root"):
         options.root.mkdir(parents=True, exist_ok=True)
     path = store_path(options.root, spec)
@@ -142,34 +148,29 @@ def import_arrays(
         return open_store(path), [*notes, "this store is there already; nothing to do"]
     with StoreWriter.open(path, spec, class_names=classes, domain_names=areas, numerics={}) as writer:
         for shard in writer.pending():
-            own, at = splits[shard.split], slice(shard.start, shard.stop)
-            given = {name: own[name][at] for name in ("labels", "domains", "paths")}
-            features = own["features"][own["rows"][at]]
+            at = slice(shard.start, shard.stop)
+            given = {name: own[shard.split][name][at] for name in ("labels", "domains", "paths")}
+            features = own[shard.split]["features"][own[shard.split]["rows"][at]]
+            features = features.reshape(len(features), -1, features.shape[-1])
             views = np.zeros((*features.shape[:2], VIEW_PARAMETERS), dtype=np.int64)
-            writer.publish(shard, features=features, views=views, **given)
+            writer.publish(shard, given | {"features": features, "views": views})
         return writer.finish({"tosca_cache": __version__, "source": dict(facts or {})}), notes
 
 
-def _kept(
-    split: str,
-    part: Part,
-    rows: IntArray,
-    labels: IntArray,
-    domains: IntArray,
-    dtype: str,
-    options: ImportOptions,
-) -> dict[str, Any]:
-    """What a store can hold of a split: `features` [m, 1+V, d], of which `rows` [n] are its own; labels, domains, paths."""
-    features = part["features"] if part["features"].ndim == 3 else part["features"][:, None]
-    good = _good_rows(features, rows, dtype, split, drop=options.drop_bad)
-    rows = rows[good]
+def _paths(part: Part, rows: IntArray, split: str) -> tuple[str, ...]:
+    """Paths of some rows, or their numbers; raises `UsageError` or `StoreError` for those that no store can hold."""
     paths = tuple(part["paths"][rows].tolist() if "paths" in part else (f"row-{row:08d}" for row in rows.tolist()))
     for path in paths:
         check_path(path)
     if (double := twice(paths)) is not None:
         where = f"paths of {split}: {ascii(double)[:200]}"
         raise UsageError("two rows of one split have the same path", where=where, remedy="save other paths, or none")
-    return {"features": features, "rows": rows, "labels": labels[good], "domains": domains[good], "paths": paths}
+    return paths
+
+
+def _sha256(path: Path) -> str:
+    with file_errors(path, StoreError, option="another path"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(parts: Sequence[Part]) -> str:
@@ -248,9 +249,8 @@ def _numbered(
 def _good_rows(features: Values, rows: IntArray, dtype: str, split: str, *, drop: bool) -> IntArray:
     """Which of some rows a store can hold; raises `UsageError` if there are others, unless they are to be dropped."""
     step = max(1, BLOCK // (4 * features[0].size))
-    problems = np.zeros(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), step):
-        problems[start : start + step] = storable(features[rows[start : start + step]], dtype)[1]
+    blocks = (features[rows[start : start + step]] for start in range(0, len(rows), step))
+    problems = np.concatenate([storable(block.reshape(len(block), -1, block.shape[-1]), dtype)[1] for block in blocks])
     if problems.any() and not drop:
         first, count = int(np.argmax(problems > 0)), np.count_nonzero(problems)
         problem, remedy = {
@@ -267,19 +267,20 @@ def _good_rows(features: Values, rows: IntArray, dtype: str, split: str, *, drop
 
 
 def _spec(
-    splits: Mapping[str, Mapping[str, Any]],
+    own: Mapping[str, Mapping[str, Any]],
     class_names: Sequence[str],
     domain_names: Sequence[str],
     options: ImportOptions,
     dtype: str,
     source: Mapping[str, Any],
 ) -> StoreSpec:
-    (_, views, dim), (_, test_views, test_dim) = (splits[split]["features"].shape for split in SPLITS)
-    if dim != test_dim:
-        problem = f"train features have width {dim}, test features {test_dim}"
+    shapes = {s: own[s]["features"].shape for s in SPLITS}
+    dim, views = shapes["train"][-1], {s: shape[1] if len(shape) == 3 else 1 for s, shape in shapes.items()}
+    if dim != shapes["test"][-1]:
+        problem = f"train features have width {dim}, test features {shapes['test'][-1]}"
         raise UsageError(problem, where="--features", remedy="give features of one backbone")
-    listed = {s: [own["paths"], own["labels"].tolist(), own["domains"].tolist()] for s, own in splits.items()}
-    listing = {"classes": class_names, "domains": domain_names, "splits": dict(sorted(listed.items()))}
+    listed = {s: [own[s]["paths"], own[s]["labels"].tolist(), own[s]["domains"].tolist()] for s in sorted(SPLITS)}
+    listing = {"classes": class_names, "domains": domain_names, "splits": listed}
     text = json.dumps(listing, ensure_ascii=True, separators=(",", ":"))  # as `ImageDataset.listing_digest` has it
     arch, _, tag = options.backbone.partition(".")
     return StoreSpec(
@@ -287,11 +288,11 @@ def _spec(
             "name": options.dataset,
             "listing_digest": hashlib.sha256(text.encode()).hexdigest(),
             "classes": len(class_names),
-            "splits": {split: len(own["rows"]) for split, own in splits.items()},
+            "splits": {s: len(own[s]["rows"]) for s in SPLITS},
         },
         backbone={"name": arch, "tag": tag, "weights_digest": UNKNOWN, "dim": dim},
         transform={},
-        views={"count": views - 1, "seed": 0, "test_count": test_views - 1},
+        views={"count": views["train"] - 1, "seed": 0, "test_count": views["test"] - 1},
         precision=UNKNOWN,
         dtype=dtype,
         source=source,

@@ -10,7 +10,7 @@ from there. To finish, each step leaves something that the next run can go on fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,9 +19,9 @@ from typing import Any
 
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited
-from tosca_cache.store.arrays import encode_metadata
-from tosca_cache.store.disk import ObjectRecord, regular_size, remove_tree, storage, sync, sync_all, write_durably
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key, partial_path
+from tosca_cache.store.arrays import encode_metadata, wrong_object
+from tosca_cache.store.disk import ObjectRecord, remove_tree, storage, sync, sync_all, write_durably
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, partial_path
 from tosca_cache.store.locks import Part
 from tosca_cache.store.manifest import (
     MANIFEST,
@@ -31,8 +31,8 @@ from tosca_cache.store.manifest import (
     Manifest,
     Plan,
     SkippedRow,
+    load,
     load_manifest,
-    load_plan,
     parse_fields,
     seal,
     unseal,
@@ -77,9 +77,8 @@ class DoneShard:
 
     def is_there(self, folder: Path) -> bool:
         """Whether all objects are there with their sizes."""
-        paths = {array: folder / object_key(self.shard.split, array, self.shard.index) for array in ARRAYS}
         with storage(folder):
-            return all(regular_size(paths[array]) == record.size for array, record in self.objects.items())
+            return wrong_object(folder, self.shard, self.objects) is None
 
 
 def record_shard(folder: Path, done: DoneShard) -> None:
@@ -88,53 +87,40 @@ def record_shard(folder: Path, done: DoneShard) -> None:
         write_durably({folder / DONE / f"{done.shard.split}.{done.shard.index}.json": seal(done.to_dict())})
 
 
-def finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> dict[Shard, DoneShard]:
-    """Every shard with a record, if its objects are there.
-
-    One whose objects or record are gone or cut (a disk that lied about fsync) is left out, to be written again.
-    """
-    found: dict[Shard, DoneShard] = {}
-    with storage(folder):
-        for path in sorted((folder / DONE).glob("*.json")):
-            with suppress(StoreError, FileNotFoundError):
-                data = read_limited(path, Limit.NOTE)
-                done = unseal(data, path, partial(DoneShard.from_dict, layouts=layouts))
-                if done.is_there(folder):
-                    found[done.shard] = done
-    return found
-
-
-@dataclass(frozen=True)
 class StoreInProgress:
-    """What there is of an unfinished store, as anybody sees it who only looks.
+    """What there is of an unfinished store, or of a part of it.
 
-    folder: PATH.partial. done: the shards that are there.
+    folder: PATH.partial. plan: what it is to become. part: None for all of it. shards: its own, train first, in order.
+    done: the shards of the whole store that are there. sealed: whether only step 2 is left.
     """
 
-    folder: Path
-    plan: Plan
-    done: Mapping[Shard, DoneShard]
+    def __init__(self, folder: Path, plan: Plan, part: Part | None = None) -> None:
+        self.folder, self.plan, self.part = folder, plan, part
+        every = all_shards(plan)
+        self.shards = every if part is None else part.of(every)
+        self.sealed = (folder / MANIFEST).exists()
+        self.done = dict(_sealed_shards(folder) if self.sealed else _finished_shards(folder, plan.layouts))
 
     @property
-    def shards(self) -> list[Shard]:
-        """All shards, train first, in order."""
-        return all_shards(self.plan)
-
-    @property
-    def rows(self) -> int:
-        """Rows of both splits."""
-        return sum(layout.rows for layout in self.plan.layouts.values())
+    def total_rows(self) -> int:
+        """Rows of both splits in its shards."""
+        return sum(shard.rows for shard in self.shards)
 
     @property
     def done_rows(self) -> int:
-        """Rows of both splits in shards that are done, skipped ones included."""
-        return sum(shard.rows for shard in self.done)
+        """Those of them in shards that are done, skipped ones included."""
+        return self.total_rows - sum(shard.rows for shard in self.pending())
 
-    def missing(self, count: int) -> dict[Part, list[Shard]]:
-        """Of `count` parts those that are not complete, with the shards that they have still to write."""
-        parts = [Part(count, index) for index in range(1, count + 1)]
-        left = {part: [shard for shard in part.of(self.shards) if shard not in self.done] for part in parts}
-        return {part: shards for part, shards in left.items() if shards}
+    @property
+    def skipped(self) -> dict[str, list[int]]:
+        """Rows of each split that were published as skipped, whoever published them."""
+        done = sorted(self.done.values(), key=lambda done: done.shard)
+        return {split: [row.row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
+
+    def pending(self, part: Part | None = None) -> list[Shard]:
+        """Its shards, or those of a part of it, that are still to be published, train first; any order is good."""
+        own = self.shards if part is None else part.of(self.shards)
+        return [shard for shard in own if shard not in self.done]
 
 
 def all_shards(plan: Plan) -> list[Shard]:
@@ -142,21 +128,38 @@ def all_shards(plan: Plan) -> list[Shard]:
     return [shard for split in SPLITS for shard in plan.layouts[split].iterate(split)]
 
 
-def recorded_plan(folder: Path) -> Plan | None:
-    """What the unfinished store in PATH.partial is to become; None if none was begun, `StoreError` if it is damaged."""
-    if (folder / MANIFEST).exists():
-        return load_manifest(folder / MANIFEST).plan
-    return load_plan(folder / PLAN) if (folder / PLAN).exists() else None
+def _finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> Iterator[tuple[Shard, DoneShard]]:
+    """Every shard with a record, if its objects are there.
+
+    One whose objects or record are gone or cut (a disk that lied about fsync) is left out, to be written again.
+    """
+    with storage(folder):
+        for path in sorted((folder / DONE).glob("*.json")):
+            with suppress(StoreError, FileNotFoundError):
+                data = read_limited(path, Limit.NOTE)
+                done = unseal(data, path, partial(DoneShard.from_dict, layouts=layouts))
+                if done.is_there(folder):
+                    yield done.shard, done
+
+
+def _sealed_shards(folder: Path) -> Iterator[tuple[Shard, DoneShard]]:
+    manifest = load_manifest(folder / MANIFEST)
+    for shard in all_shards(manifest.plan):
+        rows = tuple(row for row in manifest.skipped[shard.split] if shard.start <= row.row < shard.stop)
+        yield shard, DoneShard(shard, manifest.shards[shard.split][shard.index], rows)
 
 
 def read_unfinished(folder: Path) -> StoreInProgress | None:
     """What there is of the unfinished store in PATH.partial; None if none was begun, `StoreError` if it is damaged."""
-    if (folder / MANIFEST).exists():
-        found = load_manifest(folder / MANIFEST)
-        done = {s: DoneShard(s, found.shards[s.split][s.index]) for s in all_shards(found.plan)}
-        return StoreInProgress(folder, found.plan, done)
     plan = recorded_plan(folder)
-    return None if plan is None else StoreInProgress(folder, plan, finished_shards(folder, plan.layouts))
+    return None if plan is None else StoreInProgress(folder, plan)
+
+
+def recorded_plan(folder: Path) -> Plan | None:
+    """What the unfinished store in PATH.partial is to become; None if none was begun, `StoreError` if it is damaged."""
+    if (folder / MANIFEST).exists():
+        return load_manifest(folder / MANIFEST).plan
+    return load(folder / PLAN, Plan.from_dict) if (folder / PLAN).exists() else None
 
 
 def make_folders(folder: Path) -> None:
@@ -170,7 +173,7 @@ def make_folders(folder: Path) -> None:
 def seal_store(
     folder: Path,
     plan: Plan,
-    done: Sequence[DoneShard],
+    done: Iterable[DoneShard],
     provenance: Mapping[str, Any],
     left_out: Mapping[str, Sequence[str]],
 ) -> None:

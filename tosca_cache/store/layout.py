@@ -1,6 +1,6 @@
 """The geometry of a store: which rows make a shard, which objects a shard has, and how many bytes they must have.
 
-    PATH.partial, .PATH.*lock                             while it is being built, and never read as a store
+    PATH.partial, .PATH.lock                              while it is being built, and never read as a store
     PATH/manifest.json provenance.json zarr.json          what it is; where it came from; the zarr 3 group
     PATH/manifest.copy.json                               the same bytes as manifest.json, to restore it from
     PATH/SPLIT/zarr.json                                  one group a split, `train` and `test`
@@ -98,6 +98,11 @@ class SplitLayout:
     def chunks(self) -> int:
         """How many chunks a shard of `features` has, padding included."""
         return self.shard_rows // self.chunk_rows
+
+    def tail(self, array: str) -> tuple[int, ...]:
+        """Lengths of an array's axes behind the rows."""
+        tails = {"features": (self.views, self.dim), "views": (self.views, VIEW_PARAMETERS)}
+        return tails.get(array, ())
 
     @property
     def row_bytes(self) -> int:

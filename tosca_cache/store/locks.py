@@ -24,14 +24,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import strict_json
 from tosca_cache.store.disk import make_folder, storage
-from tosca_cache.store.layout import Shard
 
+T = TypeVar("T")
 _WRITTEN = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
-_NAME = re.compile(r"part-([0-9]{1,9})-of-([0-9]{1,9})")
 
 
 class StoreBusy(StoreError):
@@ -60,15 +60,6 @@ class Part:
             )
         return cls(int(found[2]), int(found[1]))
 
-    @classmethod
-    def named_in(cls, name: str) -> Part | None:
-        """The part whose `name` is in a file's name; None if there is none."""
-        found = _NAME.search(name)
-        return None if found is None else cls(int(found[2]), int(found[1]))
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
     @property
     def name(self) -> str:
         """As it is in names of files."""
@@ -77,9 +68,9 @@ class Part:
     @property
     def label(self) -> str:
         """As it is in messages."""
-        return f"part {self}" if self.index else f"a run that shares {self.count} parts out to workers"
+        return f"part {self.index}/{self.count}" if self.index else f"{self.count} parts"
 
-    def of(self, shards: Sequence[Shard]) -> list[Shard]:
+    def of(self, shards: Sequence[T]) -> list[T]:
         """The shards of this part; the parts 1 to n have all of them, and no two have one."""
         return list(shards[self.index - 1 :: self.count]) if self.index else []
 
@@ -152,72 +143,58 @@ os.register_at_fork(after_in_child=_forget_all)
 
 
 @contextmanager
-def registry_lock(store: Path) -> Iterator[None]:
-    """Keeps everybody else from taking a lock of this store, and from beginning it; waits for its turn."""
-    lock = FileLock(store.with_name(f".{store.name}.deciding.lock"))
+def acquiring(store: Path, part: Part | None = None) -> Iterator[FileLock]:
+    """Takes all of a store, or a part, for this process, which keeps it after the block unless that raises.
+
+    Within the block nobody else takes anything of it. Raises `StoreBusy`, naming the process, if all of it or this part is
+    being written, or parts of another number.
+    """
+    deciding = FileLock(store.with_name(f".{store.name}.deciding.lock"))
+    lock = None
+    try:
+        with storage(store.parent):
+            lock = _take(store, part)
+        yield lock
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    finally:
+        deciding.release()
+
+
+@contextmanager
+def exclusive(store: Path, part: Part | None = None) -> Iterator[None]:
+    """Nobody else writes, repairs, fetches or removes the store meanwhile; raises `StoreBusy` if somebody does already."""
+    with acquiring(store, part) as lock:
+        pass
     try:
         yield
     finally:
         lock.release()
 
 
-def acquire_lock(store: Path, part: Part | None) -> FileLock:
-    """Takes all of a store, or a part, for this process; only within `registry_lock`.
-
-    Raises `StoreBusy`, naming the process, if all of it or this part is being written, or parts of another number.
-    """
-    if others := _in_the_way(store, part):
-        other, who = others[0]
-        what = "this store" if other is None else f"{other.label} of this store"
-        more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
-        free = part is not None and other is not None and part.count != other.count
-        raise StoreBusy(
-            f"Another process is writing {what}: {who}{more}.",
-            where=store,
-            remedy="Wait until it has finished or stop it, then run the same command again"
-            + (f"; or take another part of that number, --part I/{other.count}." if free and other else "."),
-        )
-    for other in _parts_with_a_file(store) if part is None else ():
+def _take(store: Path, mine: Part | None) -> FileLock:
+    """Shares each lock there is for a moment, which nobody notices, to see who has it; then takes one's own."""
+    others = _parts_with_a_file(store)
+    for other in (None, *others):
+        apart = mine is not None and other is not None and mine.count == other.count and mine != other
+        if not apart and (who := _owner(_path(store, other))):
+            what = "this store" if other is None else f"{other.label} of this store"
+            raise StoreBusy(
+                f"Another process is writing {what}: {who}.",
+                where=store,
+                remedy="Wait until it has finished or stop it, then run the same command again.",
+            )
+    for other in others if mine is None else ():
         _path(store, other).unlink(missing_ok=True)  # of the dead
-    return FileLock(_path(store, part))
-
-
-@contextmanager
-def exclusive(store: Path, part: Part | None = None) -> Iterator[None]:
-    """Nobody else writes, repairs, fetches or removes the store meanwhile; raises `StoreBusy` if somebody does already."""
-    lock = None
-    try:
-        with registry_lock(store):
-            lock = acquire_lock(store, part)
-        yield
-    finally:
-        if lock is not None:
-            lock.release()
-
-
-def writers(store: Path) -> list[tuple[Part | None, str]]:
-    """Who is writing a store: (part, or None for all of it; who), sorted. Leaves every lock as it is.
-
-    Shares each lock for a moment, which nobody notices: who takes one waits for it, within `registry_lock`.
-    """
-    with storage(store.parent):
-        every = (None, *_parts_with_a_file(store))
-        return [(part, who) for part in every if (who := _owner(_path(store, part))) is not None]
-
-
-def _in_the_way(store: Path, mine: Part | None) -> list[tuple[Part | None, str]]:
-    return [
-        (other, who)
-        for other, who in writers(store)
-        if mine is None or other is None or mine.count != other.count or mine == other
-    ]
+    return FileLock(_path(store, mine))
 
 
 def _parts_with_a_file(store: Path) -> list[Part]:
-    pattern = re.compile(rf"\.{re.escape(store.name)}\.(part-[0-9]+-of-[0-9]+)\.lock")
-    names = [path.name for path in store.parent.iterdir()] if store.parent.is_dir() else []
-    found = [Part.named_in(name[1]) for name in map(pattern.fullmatch, names) if name is not None]
-    return sorted(part for part in found if part is not None)
+    pattern = re.compile(rf"\.{re.escape(store.name)}\.part-([0-9]{{1,9}})-of-([0-9]{{1,9}})\.lock")
+    names = [pattern.fullmatch(file.name) for file in store.parent.iterdir()]
+    return sorted(Part(int(name[2]), int(name[1])) for name in names if name is not None)
 
 
 def _path(store: Path, part: Part | None) -> Path:

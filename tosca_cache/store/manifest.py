@@ -24,11 +24,10 @@ from numpy.typing import NDArray
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.names import twice
-from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key
-from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, plain
+from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, flatten, plain
 
 MANIFEST = "manifest.json"
 MANIFEST_COPY = "manifest.copy.json"
@@ -38,7 +37,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, repr=False)
-class Plan(Shown):
+class Plan:
     """What a store is going to be.
 
     spec: the fingerprint. numerics: what the bits depend on besides it (batch size, threads, device, versions).
@@ -65,11 +64,6 @@ class Plan(Shown):
             if (name := twice(names)) is not None:  # a prediction that is one of two equal names would say nothing
                 raise ValueError(f"{key} has {name!r} twice")
 
-    def facts(self) -> dict[str, Any]:
-        """What it is going to be."""
-        rows = {split: self.layouts[split].rows for split in SPLITS}
-        return {"dataset": self.spec.dataset["name"], **rows, "fingerprint": self.spec.digest()[:10]}
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
@@ -94,15 +88,8 @@ class Plan(Shown):
 
     def differences(self, other: Plan) -> list[tuple[str, Any, Any]]:
         """(dotted field, ours, theirs) of everything that differs, `fingerprint.` and `numerics.` as prefixes."""
-        return compare(self._flat(), other._flat())
-
-    def _flat(self) -> dict[str, Any]:
-        flat = {f"fingerprint.{key}": value for key, value in self.spec.flat().items()}
-        flat |= {f"numerics.{key}": value for key, value in plain(self.numerics, "numerics").items()}
-        flat |= {"class_names": self.class_names, "domain_names": self.domain_names}
-        for split, layout in self.layouts.items():
-            flat |= {f"layout.{split}.{key}": value for key, value in asdict(layout).items()}
-        return flat
+        found = compare(*(dict(flatten(plan.to_dict())) for plan in (self, other)))
+        return [field for field in found if field[0] != "fingerprint_digest"]
 
 
 @dataclass(frozen=True)
@@ -115,7 +102,7 @@ class SkippedRow:
 
 
 @dataclass(frozen=True, repr=False)
-class Manifest(Shown):
+class Manifest:
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard.
@@ -128,10 +115,6 @@ class Manifest(Shown):
     shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
     left_out: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def facts(self) -> dict[str, Any]:
-        """What it is."""
-        return {**self.plan.facts(), "bytes": self.size}
 
     @property
     def size(self) -> int:
@@ -219,15 +202,11 @@ def read_provenance(folder: Path) -> tuple[dict[str, Any], str]:
 
 def load_manifest(path: Path) -> Manifest:
     """Reads a manifest; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
-    return _load(path, partial(Manifest.from_dict, where=path))
+    return load(path, partial(Manifest.from_dict, where=path))
 
 
-def load_plan(path: Path) -> Plan:
-    """Reads a plan; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
-    return _load(path, Plan.from_dict)
-
-
-def _load(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
+def load(path: Path, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """Reads a plan or manifest; raises `StoreError` if it is not, bit for bit, one that `seal` wrote."""
     size = regular_size(path)
     if size is None or size > Limit.MANIFEST:
         raise _refused(path, "it is missing, no regular file, or far too large")

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tosca_cache.errors import StoreError
 from tosca_cache.shown import Shown
-from tosca_cache.store.arrays import IntArray, damaged, read_small, wrong_metadata
+from tosca_cache.store.arrays import IntArray, damaged, read_small, wrong_metadata, wrong_object
 from tosca_cache.store.chunks import Selection, positions, read_features
 from tosca_cache.store.content import check_path
-from tosca_cache.store.disk import repair_hint, storage, wrong_size
-from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key, partial_path
+from tosca_cache.store.disk import repair_hint, storage
+from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, partial_path
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, Manifest, load_manifest, read_provenance
 from tosca_cache.store.spec import StoreSpec
 
@@ -126,11 +126,11 @@ class Store(Shown):
 
     def view_parameters(self, split: str) -> IntArray:
         """Seed, top, left, height, width and flip of every view, [N, 1+V, 6]."""
-        return self._small(split, "views", None)
+        return self._small(split, "views")
 
     def paths(self, split: str) -> tuple[str, ...]:
         """Path of every row's image, relative to the dataset's folder and staying in it."""
-        found = tuple(self._small(split, "paths", None).tolist())
+        found = tuple(self._small(split, "paths").tolist())
         for path in found:
             check_path(path)
         return found
@@ -143,13 +143,14 @@ class Store(Shown):
     def _layout(self, split: str) -> SplitLayout:
         return self.manifest.plan.layouts[split]
 
-    def _small(self, split: str, array: str, stop: int | None) -> NDArray[Any]:
+    def _small(self, split: str, array: str, stop: int | None = None) -> NDArray[Any]:
         layout = self._layout(split)
-        found = read_small(self.path, split, array, layout)
-        if stop is not None and found.size and not 0 <= found.min() <= found.max() < stop:
-            row = int(np.argmax((found < 0) | (found >= stop)))
-            bad = layout.shard(split, row // layout.shard_rows)
-            raise damaged(self.path, bad, array, f"holds numbers outside 0 to {stop - 1}")
+        found = np.empty((layout.rows, *layout.tail(array)), object if array == "paths" else np.int64)
+        for shard in layout.iterate(split):
+            own = found[shard.start : shard.stop]
+            own[:] = read_small(self.path, layout, shard, array)
+            if stop is not None and not 0 <= own.min() <= own.max() < stop:
+                raise damaged(self.path, shard, array, f"holds numbers outside 0 to {stop - 1}")
         return found[self.manifest.kept[split]] if self.manifest.skipped[split] else found
 
 
@@ -164,8 +165,10 @@ def open_store(path: str | Path) -> Store:
     manifest = load_manifest(path / MANIFEST)
     with storage(path):
         refuse_links(path)
-        for split in SPLITS:
-            _check_objects(path, split, manifest)
+        for split, layout in manifest.plan.layouts.items():
+            for shard, records in zip(layout.iterate(split), manifest.shards[split], strict=True):
+                if wrong := wrong_object(path, shard, records):
+                    raise damaged(path, shard, *wrong)
         for key, what in wrong_metadata(path, manifest.plan.layouts):
             raise StoreError(
                 f"The store is damaged: an object of zarr's metadata {what}.",
@@ -209,10 +212,3 @@ def refuse_unfinished(path: Path) -> None:
         where=path,
         remedy="See `tosca cache ls` for the stores there are, or make one with `tosca extract`.",
     )
-
-
-def _check_objects(path: Path, split: str, manifest: Manifest) -> None:
-    for shard, records in zip(manifest.plan.layouts[split].iterate(split), manifest.shards[split], strict=True):
-        for array in ARRAYS:
-            if what := wrong_size(path / object_key(split, array, shard.index), records[array].size):
-                raise damaged(path, shard, array, what)

@@ -15,18 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store.arrays import ShardRows, encode_metadata, encode_shard
-from tosca_cache.store.disk import Bytes, ObjectRecord, make_folder, storage, write_durably
+from tosca_cache.store.arrays import Rows, encode_metadata, write_shard
+from tosca_cache.store.disk import Bytes, make_folder, storage, write_durably
 from tosca_cache.store.layout import Shard, object_key
 from tosca_cache.store.locks import exclusive
-from tosca_cache.store.manifest import (
-    MANIFEST,
-    MANIFEST_COPY,
-    PROVENANCE,
-    Manifest,
-    read_provenance,
-    seal,
-)
+from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, read_provenance, seal
 from tosca_cache.store.reader import refuse_links
 from tosca_cache.store.verify import LITTER, MENDS, Progress, Verification, verify_store
 
@@ -62,38 +55,28 @@ class StoreRepair:
                     continue
                 self.done.append(f"{problem.where} {MENDS[problem.kind]}")
 
-    def put(self, rows: ShardRows, shard: Shard, arrays: frozenset[str], machine: Mapping[str, Any]) -> None:
+    def put(self, rows: Rows, shard: Shard, arrays: frozenset[str], machine: Mapping[str, Any]) -> None:
         """Replaces the objects of some arrays of a shard, and the manifest if their bytes are not those that it records.
 
         rows: all rows of the shard, in their stored types; fields of other arrays are not looked at.
         """
         layout = self.manifest.plan.layouts[shard.split]
-        encoded = encode_shard(layout, shard, {array: getattr(rows, array) for array in sorted(arrays)})
-        records = {array: ObjectRecord.of(data) for array, data in encoded.items()}
-        with storage(self.path):
-            for array, data in encoded.items():
-                self._write(object_key(shard.split, array, shard.index), data)
+        records = write_shard(self.path, layout, shard, {array: rows[array] for array in sorted(arrays)})
         recorded = self.manifest.shards[shard.split][shard.index]
         other = {array: record for array, record in records.items() if record != recorded[array]}
         if other:
             shards = list(self.manifest.shards[shard.split])
             shards[shard.index] = {**recorded, **other}
-            manifest = replace(self.manifest, shards={**self.manifest.shards, shard.split: tuple(shards)})
-            self._replace_manifest(manifest, [object_key(shard.split, a, shard.index) for a in other], machine)
+            self.manifest = replace(self.manifest, shards={**self.manifest.shards, shard.split: tuple(shards)})
+            keys = [object_key(shard.split, array, shard.index) for array in other]
+            said = read_provenance(self.path)[0]
+            said[REPAIRS] = [*said.get(REPAIRS, []), {"objects": keys, "machine": dict(machine)}]
+            with storage(self.path):
+                self._write(PROVENANCE, seal(said))
+                for name in (MANIFEST, MANIFEST_COPY):
+                    self._write(name, seal(self.manifest.to_dict()))
+            self.changed += keys
         self.done.append(f"shard {shard.index} of split {shard.split} computed again ({', '.join(sorted(arrays))})")
-
-    def _replace_manifest(self, manifest: Manifest, keys: list[str], machine: Mapping[str, Any]) -> None:
-        """Writes a manifest with other digests of some objects, which are there already, and says so in the provenance."""
-        said = read_provenance(self.path)[0]
-        earlier = [entry for entry in said.get(REPAIRS, []) if isinstance(entry, dict) and entry.get("objects") != keys]
-        said[REPAIRS] = [*earlier, {"objects": keys, "machine": dict(machine)}]
-        text = seal(manifest.to_dict())
-        with storage(self.path):
-            self._write(PROVENANCE, seal(said))
-            self._write(MANIFEST, text)
-            self._write(MANIFEST_COPY, text)
-        self.manifest = manifest
-        self.changed += keys
 
     def _write(self, key: str, data: Bytes) -> None:
         """Puts a file in its place, whatever was there; its folders are made where they are gone."""

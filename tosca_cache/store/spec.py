@@ -163,7 +163,7 @@ class StoreSpec:
 
     def flat(self) -> dict[str, Any]:
         """Every value under its dotted name, sorted: {"backbone.dim": 768, ...}."""
-        return dict(sorted(_flatten(self.to_dict(), "")))
+        return dict(sorted(flatten(self.to_dict())))
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON text: the order in which keys were given plays no part."""
@@ -204,10 +204,11 @@ def plain(value: Any, where: str) -> Any:
     raise ValueError(f"{where} must be a plain JSON value, not {value!r}")
 
 
-def _flatten(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value within nested mappings under its dotted name."""
     for key, item in value.items():
         if isinstance(item, dict) and item:
-            yield from _flatten(item, f"{prefix}{key}.")
+            yield from flatten(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tosca_cache.errors import StoreError, UsageError
 from tosca_cache.files import Limit
 from tosca_cache.names import STORE_NAME
 from tosca_cache.store.catalogue import StoreSummary, choose_store, summary_of
-from tosca_cache.store.disk import ObjectRecord, storage, sync, sync_all, write_whole
+from tosca_cache.store.disk import ObjectRecord, in_threads, storage, sync, sync_all, write_whole
 from tosca_cache.store.locks import exclusive
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, unseal
 from tosca_cache.store.reader import Store, open_store
@@ -61,7 +60,7 @@ def push(store: Store, address: str, progress: Progress | None = None) -> str:
                     fs.makedirs(f"{base}/{key}".rpartition("/")[0], exist_ok=True)
                 fs.pipe_file(f"{base}/{key}", data)
 
-        _in_threads(copy, records, progress)
+        _copy_all(copy, records, progress)
         for name in (PROVENANCE, MANIFEST_COPY, MANIFEST):
             if (store.path / name).exists():
                 fs.pipe_file(f"{base}/{name}", (store.path / name).read_bytes())
@@ -141,25 +140,25 @@ def _fetch(fs: Any, base: str, folder: Path, manifest: bytes, progress: Progress
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
 
-    _in_threads(copy, records, progress)
+    _copy_all(copy, records, progress)
     for name, most in ((PROVENANCE, Limit.PROVENANCE), (MANIFEST_COPY, Limit.MANIFEST), (MANIFEST, Limit.MANIFEST)):
         if (data := _read(fs, f"{base}/{name}", most)) is not None:
             write_whole(folder / name, manifest if name == MANIFEST else data)
     sync_all(path for path in (folder, *folder.rglob("*")))
 
 
-def _in_threads(copy: Callable[[str], None], records: Mapping[str, ObjectRecord], progress: Progress | None) -> None:
+def _copy_all(copy: Callable[[str], None], records: Mapping[str, ObjectRecord], progress: Progress | None) -> None:
     """Copies all objects, telling `progress` how many bytes are there, and how many there will be."""
     done, total = 0, sum(record.size for record in records.values())
-    with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for record, _ in zip(records.values(), pool.map(copy, records), strict=True):  # raises what a thread raised
-                done += record.size
-                if progress is not None:
-                    progress(done, total)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+
+    def tell(key: str, _: None) -> None:
+        """One more is there."""
+        nonlocal done
+        done += records[key].size
+        if progress is not None:
+            progress(done, total)
+
+    in_threads(copy, records, THREADS, tell)
 
 
 def _sizes(fs: Any, base: str) -> dict[str, int]:

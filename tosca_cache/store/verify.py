@@ -11,9 +11,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from tosca_cache.errors import StoreError
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import decode_small, encode_metadata, wrong_metadata
 from tosca_cache.store.content import check_object
-from tosca_cache.store.disk import ObjectRecord, storage, wrong_size
+from tosca_cache.store.disk import ObjectRecord, in_threads, storage, wrong_size
 from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, read_provenance
 from tosca_cache.store.reader import FOLDERS, linked_folders, refuse_unfinished
@@ -75,10 +74,6 @@ class Problem:
         place = f"{self.array} of shard {self.shard.index} of split {self.shard.split}"
         return f"{self.where}: {place}, {rows}: {self.what}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self) | {"mendable": self.mendable}
-
 
 @dataclass(frozen=True, repr=False)
 class Verification(Shown):
@@ -121,17 +116,6 @@ class Verification(Shown):
         ordered = sorted(found, key=lambda shard: (shard.split != "train", shard.index))
         return {shard: frozenset(found[shard]) for shard in ordered}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "path": str(self.path),
-            "ok": self.ok,
-            "problems": [problem.to_dict() for problem in self.problems],
-            "objects": self.objects,
-            "bytes": self.bytes,
-            "seconds": round(self.seconds, 4),
-        }
-
 
 def verify_store(path: str | Path, *, progress: Progress | None = None, threads: int | None = None) -> Verification:
     """Reads a finished store completely and says everything that is wrong with it; changes nothing.
@@ -159,17 +143,15 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
     objects, read = len(metadata), sum(map(len, metadata.values()))
     first: dict[tuple[str, str], int] = {}
 
-    count = max(1, min(threads or min(threads_here(), MAX_THREADS), len(shards)))
-    with ThreadPoolExecutor(count, thread_name_prefix="verify") as pool:
-        try:
-            results = pool.map(partial(_check_shard, path, manifest), shards)
-            for shard, (found, paths, size) in zip(shards, results, strict=True):
-                problems += [*found, *_repeated(shard, paths, first)]
-                objects, read = objects + len(ARRAYS), read + size
-                if progress is not None:
-                    progress(read, manifest.size)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def collect(shard: Shard, checked: tuple[list[Problem], list[str], int]) -> None:
+        """What one shard adds."""
+        nonlocal objects, read
+        problems.extend([*checked[0], *_repeated(shard, checked[1], first)])
+        objects, read = objects + len(ARRAYS), read + checked[2]
+        if progress is not None:
+            progress(read, manifest.size)
+
+    in_threads(partial(_check_shard, path, manifest), shards, threads or min(threads_here(), MAX_THREADS), collect)
     return Verification(path, manifest, tuple(problems), objects, read, time.perf_counter() - begun)
 
 

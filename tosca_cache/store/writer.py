@@ -10,16 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from numpy.typing import ArrayLike
-
 from tosca_cache.errors import StoreError
-from tosca_cache.store.arrays import write_shard
+from tosca_cache.store.arrays import Rows, write_shard
 from tosca_cache.store.content import checked_rows
 from tosca_cache.store.disk import remove_tree, storage, sync, write_durably
 from tosca_cache.store.journal import (
     DoneShard,
-    all_shards,
-    finished_shards,
+    StoreInProgress,
     make_folders,
     publish_sealed,
     record_shard,
@@ -27,29 +24,21 @@ from tosca_cache.store.journal import (
     seal_store,
 )
 from tosca_cache.store.layout import SPLITS, Shard, SplitLayout, partial_path
-from tosca_cache.store.locks import FileLock, Part, acquire_lock, registry_lock
+from tosca_cache.store.locks import FileLock, Part, acquiring
 from tosca_cache.store.manifest import MANIFEST, PLAN, Plan, SkippedRow, seal
 from tosca_cache.store.reader import Store, open_store
 from tosca_cache.store.spec import StoreSpec, canonical, plain
 
 
-class StoreWriter:
+class StoreWriter(StoreInProgress):
     """The one process that builds a store, or a part of it; a context manager that gives up its lock at the end.
 
-    path: where the finished store will be. plan: what it is going to be. part: None for all of it.
-    Use `StoreWriter.open`.
+    path: where the finished store will be. Use `StoreWriter.open`.
     """
 
     def __init__(self, path: Path, plan: Plan, lock: FileLock, part: Part | None = None) -> None:
-        self.path = path
-        self.plan = plan
-        self.part = part
-        self._lock = lock
-        self._folder = partial_path(path)
-        self._sealed = (self._folder / MANIFEST).exists()
-        self._done = finished_shards(self._folder, plan.layouts)
-        every = all_shards(plan)
-        self._shards = every if part is None else part.of(every)
+        super().__init__(partial_path(path), plan, part)
+        self.path, self._lock = path, lock
 
     @classmethod
     def open(
@@ -86,22 +75,13 @@ class StoreWriter:
             for split in SPLITS
         }
         plan = Plan(spec, plain(numerics, "numerics"), tuple(class_names), tuple(domain_names), layouts)
-        lock = None
-        try:
-            with registry_lock(path):
-                lock = acquire_lock(path, part)
-                with storage(path):
-                    if path.exists():
-                        raise _finished(path)
-                    if restart:
-                        remove_tree(partial_path(path), MANIFEST, PLAN)
-                    _begin_or_check(partial_path(path), plan)
-                writer = cls(path, plan, lock, part)
-            return writer
-        except BaseException:  # also of giving the registry back
-            if lock is not None:
-                lock.release()
-            raise
+        with acquiring(path, part) as lock, storage(path):
+            if path.exists():
+                raise _finished(path)
+            if restart:
+                remove_tree(partial_path(path), MANIFEST, PLAN)
+            _begin_or_check(partial_path(path), plan)
+            return cls(path, plan, lock, part)
 
     @property
     def numerics(self) -> dict[str, Any]:
@@ -109,65 +89,35 @@ class StoreWriter:
         return dict(self.plan.numerics)
 
     @property
-    def total_rows(self) -> int:
-        """Rows of both splits that are this writer's to write."""
-        return sum(shard.rows for shard in self._shards)
-
-    @property
-    def done_rows(self) -> int:
-        """Those of them in shards that are done, skipped ones included."""
-        return self.total_rows - sum(shard.rows for shard in self.pending())
-
-    @property
-    def skipped(self) -> dict[str, list[int]]:
-        """Rows of each split that were published as skipped, by this run, an earlier one or another part."""
-        done = sorted(self._done.values(), key=lambda done: done.shard)
-        return {split: [row.row for d in done if d.shard.split == split for row in d.skipped] for split in SPLITS}
-
-    @property
     def taken(self) -> tuple[int, int]:
         """(rows, views) that another store gave to the shards that are done, whoever published them."""
-        rows, views = (sum(done.taken[k] for done in self._done.values()) for k in (0, 1))
+        rows, views = (sum(done.taken[k] for done in self.done.values()) for k in (0, 1))
         return rows, views
 
-    def pending(self) -> list[Shard]:
-        """This writer's shards that are still to be published, train first, in order; any order is good."""
-        return [] if self._sealed else [shard for shard in self._shards if shard not in self._done]
-
     def publish(
-        self,
-        shard: Shard,
-        *,
-        features: ArrayLike,
-        labels: ArrayLike,
-        domains: ArrayLike,
-        views: ArrayLike,
-        paths: Sequence[str],
-        skipped: Mapping[int, str] | None = None,
-        taken: tuple[int, int] = (0, 0),
+        self, shard: Shard, rows: Rows, *, skipped: Mapping[int, str] | None = None, taken: tuple[int, int] = (0, 0)
     ) -> None:
         """Writes one pending shard of n rows; when this returns, no interruption can lose it. One thread at a time.
 
-        features: [n, 1+V, d], floating, all finite. labels, domains: [n]. views: [n, 1+V, 6]. paths: n, relative.
-        skipped: {row of the split: reason} of images that could not be read; these rows need all other arguments, too,
-        but no reader of the finished store sees them. taken: (rows, views) that another store gave.
+        rows: all arrays; features finite, of any floating type, paths relative.
+        skipped: {row of the split: reason} of images that could not be read; these rows need values, too, but no reader of
+        the finished store sees them. taken: (rows, views) that another store gave.
 
         Raises `StoreError` for features that are not finite in the stored dtype and if the disk refuses; the shard then
         stays pending. Raises `ValueError` for wrong shapes and shards that are not pending.
         """
         self._must_hold_the_lock()
-        if self._sealed or shard in self._done:
+        if shard in self.done:
             raise ValueError(f"{shard} is already published")
-        if shard not in self._shards:
+        if shard not in self.shards:
             raise ValueError(f"{shard} belongs to another part")
         skipped = dict(skipped or {})
-        given = {"features": features, "labels": labels, "domains": domains, "views": views, "paths": paths}
-        rows = checked_rows(self.plan, shard, given, skipped)
-        objects = write_shard(self._folder, self.plan.layouts[shard.split], shard, rows)
-        gone = tuple(SkippedRow(row, rows.paths[row - shard.start], why) for row, why in sorted(skipped.items()))
+        rows = checked_rows(self.plan, shard, rows, skipped)
+        objects = write_shard(self.folder, self.plan.layouts[shard.split], shard, rows)
+        gone = tuple(SkippedRow(row, rows["paths"][row - shard.start], why) for row, why in sorted(skipped.items()))
         done = DoneShard(shard, objects, gone, taken)
-        record_shard(self._folder, done)
-        self._done[shard] = done
+        record_shard(self.folder, done)
+        self.done[shard] = done
 
     def finish(self, provenance: Mapping[str, Any], left_out: Mapping[str, Sequence[str]] | None = None) -> Store:
         """Writes the manifest, gives the store its final name and the lock back, and opens it.
@@ -181,11 +131,11 @@ class StoreWriter:
         self._must_hold_the_lock()
         if self.part is not None:
             raise ValueError("a part cannot finish the store")
-        if not self._sealed:
-            self._done = {shard: done for shard, done in self._done.items() if done.is_there(self._folder)}
+        if not self.sealed:
+            self.done = {shard: done for shard, done in self.done.items() if done.is_there(self.folder)}
             if self.pending():
-                raise _incomplete(self._folder, self.pending())
-            seal_store(self._folder, self.plan, list(self._done.values()), provenance, left_out or {})
+                raise _incomplete(self.folder, self.pending())
+            seal_store(self.folder, self.plan, self.done.values(), provenance, left_out or {})
         publish_sealed(self.path)
         self.close()
         return open_store(self.path)
@@ -208,7 +158,7 @@ class StoreWriter:
 def _begin_or_check(folder: Path, plan: Plan) -> None:
     """Makes an empty unfinished store, or checks that the one that is there is to become the same.
 
-    Only within `registry_lock`. Raises `StoreError`, naming every field that differs.
+    Only within `acquiring`. Raises `StoreError`, naming every field that differs.
     """
     found = recorded_plan(folder)
     if found is None:

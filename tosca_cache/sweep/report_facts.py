@@ -8,7 +8,8 @@ from typing import Any
 
 from tosca_cache.evaluate.summary import to_json
 from tosca_cache.files import Limit
-from tosca_cache.runs.report_facts import command_text, read_json, store_warnings
+from tosca_cache.runs.directory import read_json
+from tosca_cache.runs.report_facts import command_text, store_warnings
 from tosca_cache.sweep.effects import (
     LEAST_SETTINGS,
     Group,

@@ -74,7 +74,7 @@ class SweepReport(Shown):
 
         Raises `UsageError` if Altair is not installed.
         """
-        from tosca_cache.plots import intervals
+        from tosca_cache.plots import chart
 
         rows = [
             {"name": setting_words(s.point), "value": s.mean, "spread": s.spread, "group": "search"} for s in self.top
@@ -83,7 +83,8 @@ class SweepReport(Shown):
             mean, spread = final.metrics[self.metric]
             name = f"{final.name}, on test rows"
             rows.append({"name": name, "value": mean, "spread": spread, "group": "fresh runs"})
-        return intervals(rows, "best settings, and fresh runs of the choice", self.metric.replace("_", " "))
+        title = f"{self.metric.replace('_', ' ')} of the best settings, and of fresh runs of the choice"
+        return chart(rows, title, "point", "value:Q", "name:N", "group:N", "spread:Q")
 
     def _repr_html_(self) -> str:
         rows = [(setting_words(s.point), f"{s.mean:.2f}", s.seeds) for s in self.top]

@@ -32,7 +32,7 @@ def test_no_request_is_lost_and_no_answer_is_mixed_up(model, app_of):
 
         replies = list(pool.map(ask, range(len(photos))))
     served = app.state.served
-    taught, training = served.current()
+    taught, training = served.current
     encoded = Encoder.encode(served.encoder, photos)
     expected = taught.predict(encoded.features, top=3)
     near = training.to(encoded.features, 2)

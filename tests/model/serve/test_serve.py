@@ -81,7 +81,7 @@ def test_bad_photos_and_limits_of_a_request(model, client_of):
         assert problem(client.post("/predict", content=body, headers=kind), 413)["where"] == "body"
         client.get("/nothing/of/the/kind")
         text = client.get("/metrics").text
-    assert 'tosca_requests_total{method="POST",path="/predict",status="200"} 1.0' in text
+    assert 'tosca_requests_total{path="/predict",status="200"} 1.0' in text
     assert 'tosca_photos_total{outcome="unreadable"} 4.0' in text
     assert "tosca_classes 3.0" in text and "/nothing" not in text
 
@@ -144,7 +144,8 @@ def test_a_token_is_needed_where_one_is_set_and_a_read_only_server_teaches_nothi
             for method, path in (("POST", "/predict"), ("GET", "/classes"), ("GET", "/metrics"), ("GET", "/photos/x")):
                 assert problem(client.request(method, path, headers=headers), 401)["do"]
         for path in ("/", "/health", "/docs", "/static/page.js"):
-            assert client.get(path).status_code == 200
+            reply = client.get(path)
+            assert reply.status_code == 200 and "default-src 'none'" in reply.headers["Content-Security-Policy"]
         client.headers |= {"Authorization": f"Bearer {TOKEN}"}
         client.headers |= {"Host": "anywhere.example", "Origin": "https://anywhere.example"}
         assert answers(client, upload(photo("red", 1)))[0]["label"] == "red"
@@ -215,15 +216,10 @@ def test_nearest_training_photos_with_thumbnails(trained, tmp_path, client_of):
         assert Image.open(io.BytesIO(thumbnail.content)).size == (48, 48)
         client.post("/learn", files=upload(photo("yellow", 1), photo("yellow", 2)), data={"name": "yellow"})
         assert client.get(first["photo"]).status_code == 200
-        # Another file in its place, and a link that leads out of the folder.
-        (tmp_path / "photos" / "red" / "3.png").write_bytes(photo("blue", 77))
+        (tmp_path / "photos" / "red" / "3.png").write_bytes(photo("blue", 77))  # another file in its place
         problem(client.get(first["photo"]), 404)
-        (tmp_path / "outside.png").write_bytes(taught)
         (tmp_path / "photos" / "red" / "3.png").unlink()
         assert answers(client, upload(taught), nearest=1)[0]["nearest"][0]["photo"] is None
-        (tmp_path / "photos" / "red" / "3.png").symlink_to(tmp_path / "outside.png")
-        assert answers(client, upload(taught), nearest=1)[0]["nearest"][0]["photo"] is None
-        problem(client.get(first["photo"]), 404)
         for digest in ("0" * 32, "../../../etc/passwd", "x"):
             assert client.get(f"/photos/{digest}").status_code in (404, 422)
     shutil.rmtree(tmp_path / "cache")
@@ -231,27 +227,11 @@ def test_nearest_training_photos_with_thumbnails(trained, tmp_path, client_of):
         assert answers(client, upload(taught), nearest=4)[0]["nearest"] == []
 
 
-def test_another_process_teaches_while_it_is_served(model, client_of):
-    with client_of(model) as client:
-        assert names(client) == ["blue", "green", "red"]
-        other = open_model(model)
-        other.forget("green")
-        other.save(model)
-        assert names(client) == ["blue", "red"]
-        with writing(model):
-            refused = client.post("/learn", files=upload(photo("yellow", 1)), data={"name": "yellow"})
-            assert "is writing this model" in problem(refused, 409)["error"]
-            assert answers(client, upload(photo("red", 1)))[0]["label"] == "red"
-
-
-def test_the_page_and_the_docs_need_no_other_server(model, client_of):
-    with client_of(model) as client:
-        page = client.get("/")
-        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-        for path in ("/docs", "/static/page.js"):
-            assert client.get(path).status_code == 200
-        operations = {"/predict", "/classes", "/learn", "/classes/{name}", "/undo", "/health", "/metrics"}
-        assert operations <= set(client.get("/openapi.json").json()["paths"])
+def test_a_model_that_another_process_writes_is_still_asked_and_not_changed(model, client_of):
+    with client_of(model) as client, writing(model):
+        refused = client.post("/learn", files=upload(photo("yellow", 1)), data={"name": "yellow"})
+        assert "is writing this model" in problem(refused, 409)["error"]
+        assert answers(client, upload(photo("red", 1)))[0]["label"] == "red"
 
 
 def test_what_the_command_refuses(model, tmp_path):

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
-from tosca_cache.cli.cache.common import StoreArgument, byte_bar, locate, readable_size
+from tosca_cache.cli.cache.look import StoreArgument, byte_bar, locate
 from tosca_cache.cli.options import DEFAULT_ROOT, Root
 from tosca_cache.terminal import echo
 from tosca_cache.text import one_line
@@ -31,10 +32,6 @@ StoreDtype = Annotated[
     str | None,
     typer.Option(help="float16 or float32.", show_default="float16 for float16 features, otherwise float32"),
 ]
-MaxBytes = Annotated[
-    int | None,
-    typer.Option(help="What the file may claim to hold.", show_default="32 times its size, at least 256 MiB", min=1),
-]
 
 
 def export(
@@ -49,7 +46,7 @@ def export(
 
     opened = open_store(locate(store, root))
     export_store(opened, file, force=force)
-    echo(f"{file}: {readable_size(file.stat().st_size)}")
+    echo(f"{file}: {decimal(file.stat().st_size)}")
 
 
 def import_(
@@ -70,7 +67,6 @@ def import_(
         bool, typer.Option("--drop-bad", help="Leave out rows of NaN, infinity or zeros, instead of an error.")
     ] = False,
     store_dtype: StoreDtype = None,
-    max_bytes: MaxBytes = None,
 ) -> None:
     """Make a store of features that were computed elsewhere.
 
@@ -85,7 +81,7 @@ def import_(
     named = {role: given[role] for role in USUAL if given[role] is not None}
     arch, tag = resolve_name(backbone)
     called = f"{arch}.{tag}" if tag else arch
-    store, notes = import_file(file, ImportOptions(root, dataset, called, store_dtype, drop_bad), named, most=max_bytes)
+    store, notes = import_file(file, ImportOptions(root, dataset, called, store_dtype, drop_bad), named)
     for note in notes:
         echo(one_line(note))
     echo(f"store: {store.path}")

@@ -1,18 +1,48 @@
-"""`tosca cache`: what stores there are, and what one of them is."""
+"""`tosca cache`: what stores there are, and what one of them is; how all its verbs name a store."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tosca_cache.cli.cache.common import AsJson, StoreArgument, locate, readable_size
+import typer
+from rich.filesize import decimal
+
 from tosca_cache.cli.options import DEFAULT_ROOT, AnyRoot, Root
+from tosca_cache.errors import UsageError
 from tosca_cache.terminal import echo, echo_json, make_console, print_rows
 from tosca_cache.text import one_line
 
 if TYPE_CHECKING:
     from tosca_cache.store import StoreSummary
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+StoreArgument = Annotated[str, typer.Argument(help="Path of a store, or its name in --root.")]
+
+
+def locate(store: str, root: Path) -> Path:
+    """A path as it is; else a store by its name in the root, or by the beginning of one; `UsageError` if several fit."""
+    from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PLAN
+
+    exact = [path for path in (Path(store), root / store, root / f"{store}.partial") if path.exists()]
+    paths = [*exact, *(path for path in sorted(root.glob("*")) if path.name.startswith(store))]
+    stores = [path for path in paths if any((path / name).exists() for name in (MANIFEST, MANIFEST_COPY, PLAN))]
+    if len(stores) > 1 and stores[0] not in exact:
+        problem = "\n    ".join([f"{len(stores)} stores begin with {store}:", *(path.name for path in stores)])
+        raise UsageError(problem, where=store, remedy="give more of the name")
+    return (*stores, *exact, root / store)[0]
+
+
+@contextmanager
+def byte_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes on a terminal; yields what is told how many are done, of how many."""
+    from tosca_cache.bars import counting
+
+    with counting(make_console(stderr=True), what, bytes=True) as change:
+        yield lambda done, total: change(completed=done, total=total)
 
 
 def list_(root: AnyRoot = str(DEFAULT_ROOT), as_json: AsJson = False) -> None:
@@ -26,8 +56,8 @@ def list_(root: AnyRoot = str(DEFAULT_ROOT), as_json: AsJson = False) -> None:
     elif stores:
         _print_list(root, stores)
         if not is_address(root):
-            free = readable_size(shutil.disk_usage(root).free)
-            echo(f"in all {readable_size(sum(store.size for store in stores))}; free on this disk: {free}")
+            free = decimal(shutil.disk_usage(root).free)
+            echo(f"in all {decimal(sum(store.size for store in stores))}; free on this disk: {free}")
     else:
         echo(f"There are no stores in {root}. Make one: tosca extract --dataset digits")
 
@@ -74,7 +104,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def _print_list(root: str, stores: list[StoreSummary]) -> None:
-    rows = [(one_line(s.path.name), _state(s), *_cells(s), readable_size(s.size)) for s in stores]
+    rows = [(one_line(s.path.name), _state(s), *_cells(s), decimal(s.size)) for s in stores]
     console = make_console()
     print_rows(console, f"stores in {root}", ("store", "state", "train", "test", "features", "size"), rows)
     for store in stores:

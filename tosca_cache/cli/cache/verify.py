@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 
-from tosca_cache.cli.cache.common import StoreArgument, byte_bar, locate, readable_size
+from tosca_cache.cli.cache.look import StoreArgument, byte_bar, locate
 from tosca_cache.cli.options import DEFAULT_ROOT, DataRoot, Root
 from tosca_cache.terminal import echo
 
@@ -64,7 +65,7 @@ def _verify(path: Path) -> Verification:
 
     with byte_bar(f"verify {path.name}") as move:
         found = verify_store(path, progress=move)
-    size, speed = readable_size(found.bytes), readable_size(int(found.bytes / found.seconds))
+    size, speed = decimal(found.bytes), decimal(int(found.bytes / found.seconds))
     count = len(found.problems)
     verdict = "nothing is wrong" if found.ok else f"{count} problem{'s' * (count > 1)}"
     echo(f"{found.path}: {found.objects} objects, {size} read in {found.seconds:.2f} s, {speed} a second: {verdict}")
@@ -98,10 +99,12 @@ def _recompute(store: Store, elsewhere: dict[str, Any], count: int, seed: int) -
     from tosca_cache.errors import ToscaError
     from tosca_cache.extract.compare import TOLERANCE, recompute_sample
     from tosca_cache.extract.recompute import extraction_again, other_numerics
+    from tosca_cache.extract.reuse import SourceStore
 
     try:
         extraction = extraction_again(store, elsewhere)
-        found = recompute_sample(extraction.dataset, extraction.backbone, store, count, seed)
+        source = SourceStore.matched(store, extraction.dataset)
+        found = recompute_sample(extraction.dataset, extraction.backbone, source, count, seed)
     except ToscaError as error:
         echo(f"recompute: could not be compared: {error}")
         return False

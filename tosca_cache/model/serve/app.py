@@ -43,7 +43,7 @@ def create_app(served: Served, limits: Limits, *, token: str | None = None, read
     state.photos = Counter("tosca_photos", "Photos: answered, unreadable, taught.", ["outcome"], registry=registry)
     for name, said, value in (
         ("tosca_photos_waiting", "Photos that wait for the backbone.", lambda: batcher.waiting),
-        ("tosca_classes", "Classes of the model.", lambda: len(served.current()[0].class_names)),
+        ("tosca_classes", "Classes of the model.", lambda: len(served.current[0].class_names)),
     ):
         Gauge(name, said, registry=registry).set_function(value)
     app.include_router(router)
@@ -74,7 +74,7 @@ async def predict(
 
     def answer() -> list[schemas.AnswerOut]:
         """What the model that is served at this moment says of each photo."""
-        model, training = state.served.current()
+        model, training = state.served.current
         found = answers(model, names, encoded, top=top, threshold=threshold)
         near = training.to(encoded.features, nearest)
         return [
@@ -92,8 +92,8 @@ async def predict(
 async def classes(request: Request) -> schemas.ClassesOut:
     """All classes with their photos and held-out accuracy, and what may be done."""
     state = request.app.state
-    model, _ = await run_in_threadpool(state.served.current)
-    card, limits, accuracies = model.card, state.limits, await run_in_threadpool(model.class_accuracies)
+    model, limits = state.served.current[0], state.limits
+    card, accuracies = model.card, await run_in_threadpool(model.class_accuracies)
     return schemas.ClassesOut(
         model=state.served.path.name,
         digest=card.digest,
@@ -142,10 +142,10 @@ async def forget(
 ) -> schemas.ForgetOut:
     """Forgets a class; `exact` says whether the model is as if it had never learned it."""
     served = _changeable(request).served
-    if name not in (await run_in_threadpool(served.current))[0].class_names:
+    if name not in served.current[0].class_names:
         raise refusal(404, f"the model knows no class {name!r}"[:200], "name", "see GET /classes for their names")
     exact = await run_in_threadpool(served.forget, name)
-    return schemas.ForgetOut(name=name, exact=exact, classes=len(served.current()[0].class_names))
+    return schemas.ForgetOut(name=name, exact=exact, classes=len(served.current[0].class_names))
 
 
 @router.post("/undo", summary="Take the last change back")
@@ -153,7 +153,7 @@ async def undo(request: Request) -> dict[str, int]:
     """Goes back to the version before the last change; how many classes there are then."""
     served = _changeable(request).served
     await run_in_threadpool(served.undo)
-    return {"classes": len(served.current()[0].class_names)}
+    return {"classes": len(served.current[0].class_names)}
 
 
 @router.get("/health", summary="Whether the server answers")
@@ -174,7 +174,7 @@ async def metrics(request: Request) -> Response:
 async def photo(request: Request, digest: Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]) -> Response:
     """A small JPEG of a photo that `nearest` has named, if the image is still there."""
     served: Served = request.app.state.served
-    data = await run_in_threadpool(lambda: served.current()[1].thumbnail(digest, served.encoder.decoding))
+    data = await run_in_threadpool(lambda: served.current[1].thumbnail(digest, served.encoder.decoding))
     if data is None:
         raise refusal(404, "this training photo is not there any more", "digest", "ask again")
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})

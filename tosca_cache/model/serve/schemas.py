@@ -6,34 +6,34 @@ from pydantic import BaseModel, Field
 
 
 class Problem(BaseModel):
-    """What every answer holds that is no success."""
+    """What every answer holds that is no success: what is wrong, where, and what to do about it."""
 
-    error: str = Field(description="What is wrong.")
-    where: str | None = Field(None, description="The part of the request, or the file, that is concerned.")
-    do: str | None = Field(None, description="What to do about it.")
+    error: str
+    where: str | None = None
+    do: str | None = None
 
 
 class Neighbour(BaseModel):
-    """A training photo that is near."""
+    """A training photo that is near. similarity: cosine of the features. photo: address of a thumbnail, if it is there."""
 
     label: str
-    similarity: float = Field(description="Cosine of the features.")
-    photo: str | None = Field(description="Address of a thumbnail, if the image is still there.")
+    similarity: float
+    photo: str | None
 
 
 class AnswerOut(BaseModel):
-    """What is said of one photo; the same fields as those of `tosca predict --json`."""
+    """What is said of one photo: the fields of `tosca predict --json`, whether it is novel, and the nearest photos."""
 
-    path: str = Field(description="Name of the file, as it was sent.")
+    path: str
     label: str | None = Field(
         description="The likeliest class; unknown below the threshold; null if it cannot be read."
     )
     probability: float | None
-    top: list[tuple[str, float]] = Field(description="The likeliest classes with their probabilities.")
-    novelty: float | None = Field(description="From 0 to 1.")
-    error: str | None = Field(description="Why the photo cannot be read.")
-    is_novel: bool = Field(description="Whether it looks like none of the classes.")
-    nearest: list[Neighbour] = []
+    top: list[tuple[str, float]]
+    novelty: float | None
+    error: str | None
+    is_novel: bool
+    nearest: list[Neighbour]
 
 
 class PredictOut(BaseModel):
@@ -51,30 +51,30 @@ class ClassOut(BaseModel):
 
 
 class ClassesOut(BaseModel):
-    """The model as it is now."""
+    """The model as it is now. digest: of its state: another one is another version. limits: of a request."""
 
     model: str
-    digest: str = Field(description="SHA-256 of its state: another one is another version.")
+    digest: str
     classes: list[ClassOut]
     held_out_images: int
-    accuracy: float | None = Field(description="In percent on all held-out photos.")
+    accuracy: float | None
     read_only: bool
     can_undo: bool
-    limits: dict[str, int] = Field(description="What a request may have: bytes, images, pixels of each.")
+    limits: dict[str, int]
 
 
 class LearnOut(BaseModel):
-    """What was learned."""
+    """What was learned. left_out: photos that had been learned before. classes: how many there are now."""
 
     name: str
-    new: bool = Field(description="Whether the class is new.")
-    taught: int = Field(description="Photos that were learned.")
-    left_out: int = Field(description="Photos that had been learned before.")
+    new: bool
+    taught: int
+    left_out: int
     classes: int
 
 
 class ForgetOut(BaseModel):
-    """What was forgotten. exact: whether the model is as if it had never learned it."""
+    """What was forgotten. exact: whether the model is as if it had never learned it. classes: how many are left."""
 
     name: str
     exact: bool

@@ -1,4 +1,4 @@
-"""The model that is served: its newest version, what it is asked, and its changes, one after the other."""
+"""The model that is served: what it is asked, and its changes, one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
-from tosca_cache.model.folder import CARD, PREVIOUS, undo_version, writing
+from tosca_cache.model.folder import PREVIOUS, undo_version, writing
 from tosca_cache.model.records import Lesson, Taught
 from tosca_cache.model.saved import model_folder, open_model, save_model
 from tosca_cache.model.serve.nearest import Nearest
@@ -21,11 +21,12 @@ from tosca_cache.model.teaching import digests_of
 from tosca_cache.names import name_problem
 
 MOST_NAME = 200  # bytes of a class's name
-Stamp = tuple[int, int, int]
 
 
 class Served:
     """A model in its folder, opened to be asked and changed by many threads.
+
+    current: the model and its training photos; those before while it is being changed.
 
     Arguments:
         path: as in `saved.open_model`. weights: where the backbone's weights are now. max_pixels: of a photo.
@@ -34,28 +35,13 @@ class Served:
     """
 
     def __init__(self, path: Path, *, device: str = "auto", weights: Path | None = None, max_pixels: int) -> None:
-        self.path, self._device = path, device
-        self.folder = model_folder(path)
-        self._stamp = self._stamp_now()
+        self.path, self.folder, self._device = path, model_folder(path), device
         model = open_model(path, device=device)
         self.encoder: Encoder = encoder_of(model, weights)
         self.encoder.max_pixels = max_pixels
         assert self.encoder.backbone  # loaded before anybody waits for it
-        self._changing = threading.RLock()
-        self._version = model, Nearest.of(model)
-
-    def current(self) -> tuple[Model, Nearest]:
-        """The newest version, whoever has written it, and its training photos; the one before while it is being changed.
-
-        Raises `ModelError` if that has another backbone, or cannot be read.
-        """
-        if self._stamp_now() != self._stamp and self._changing.acquire(blocking=False):
-            try:
-                stamp = self._stamp_now()
-                self._take(open_model(self.path, device=self._device), stamp)
-            finally:
-                self._changing.release()
-        return self._version
+        self._changing = threading.Lock()
+        self.current = model, Nearest.of(model)
 
     @property
     def can_undo(self) -> bool:
@@ -75,13 +61,12 @@ class Served:
         digests = digests_of(photos)
         kept = np.sort(np.unique(digests, axis=0, return_index=True)[1])
         rows = features[kept][:, None]
-        if (card := self.current()[0].card).views:
+        if (card := self.current[0].card).views:
             rows = self.encoder.with_views([photos[place] for place in kept], card.views, seed=card.tasks)
         lesson = Lesson(rows, [name] * len(kept), digests[kept], source="tosca serve")
         with self._changing:
-            model, taught = learn_lesson(self.path, self.current()[0], lesson)
-            if taught.new or taught.known:
-                self._take(model)
+            model, taught = learn_lesson(self.path, self.current[0], lesson)
+            self._take(model)
         return model, taught
 
     def forget(self, name: str) -> bool:
@@ -100,21 +85,10 @@ class Served:
             undo_version(self.folder)
             self._take(open_model(self.path, device=self._device))
 
-    def _take(self, model: Model, stamp: Stamp | None = None) -> None:
-        """Serves a model from now on. stamp: of before it was read, if others may have written it."""
-        card, mine = model.card, self.encoder
-        if card.backbone is None or card.backbone.weights_digest != mine.card.weights_digest:
-            raise ModelError(
-                "the model was replaced by one with another backbone",
-                where=self.path,
-                remedy="start `tosca serve` anew",
-            )
-        self._version, self._stamp = (model, Nearest.of(model, self._version[1])), stamp or self._stamp_now()
-
-    def _stamp_now(self) -> Stamp:
-        """What changes whenever a version is written; zeros for a run, which has no model of its own yet."""
-        try:
-            found = (self.folder / CARD).stat()
-        except OSError:
-            return 0, 0, 0
-        return found.st_mtime_ns, found.st_ino, found.st_size
+    def _take(self, model: Model) -> None:
+        """Serves a model from now on; raises `ModelError` if another process has put one of another backbone there."""
+        card = model.card.backbone
+        if card is None or card.weights_digest != self.encoder.card.weights_digest:
+            problem = "the model was replaced by one with another backbone"
+            raise ModelError(problem, where=self.path, remedy="start `tosca serve` anew")
+        self.current = model, Nearest.of(model, self.current[1])

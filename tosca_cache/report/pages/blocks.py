@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log10
 from typing import Any
 
 from markupsafe import Markup
@@ -54,31 +53,10 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """One axis of parallel coordinates: where values lie on it, 0 at the bottom and 1 at the top.
-
-    values: the words of an axis of words. log: low and high are exponents; what is not positive lies at the foot.
-    """
-
-    name: str
-    low: float
-    high: float
-    log: bool = False
-    values: Sequence[str] = ()
-
-    def at(self, value: float) -> float:
-        """The place of a value."""
-        if self.log and value <= 0:
-            return 0.0
-        value = log10(value) if self.log else float(value)
-        return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-
-
-@dataclass(frozen=True)
 class Brush:
-    """Fields that do what brushing does, and how many settings are left."""
+    """Fields that do what brushing does, and how many settings are left. axes: names, and the words of those of words."""
 
-    axes: Sequence[Axis]
+    axes: Sequence[tuple[str, Sequence[str]]]
     kind: str = "brush"
 
 

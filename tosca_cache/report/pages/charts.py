@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
 
@@ -33,6 +33,7 @@ from tosca_cache.report.pages.svg import (
 )
 
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 2", "10 4", "4 4", "12 3 3 3")
+MOST_SAID = 10  # values in the text alternative of a chart; all are in its table
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a scatter. group: its colour, and from the ninth on its shape. label: text beside it.
-
-    mark: what the script calls it (the row of a table).
-    """
+    """One point of a scatter. group: its colour, and from the ninth on its shape. mark: what the script calls it."""
 
     x: float
     y: float
@@ -59,7 +57,6 @@ class Point:
     group: int = 0
     mark: str = ""
     photo: str = ""
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,86 +73,81 @@ class Bar:
     more: Sequence[Cell] = ()
 
 
+def interval(mean: Number, spread: Number) -> tuple[Number, Number]:
+    """One standard deviation on both sides of a mean, where there is one."""
+    return (None, None) if mean is None or spread is None else (mean - spread, mean + spread)
+
+
 def lines(
-    title: str,
-    reads: str,
-    series: Sequence[Series],
-    x_title: str,
-    y_title: str,
-    *,
-    says: str = "",
-    x_names: Sequence[str] = (),
+    title: str, reads: str, series: Sequence[Series], x_title: str, y_title: str, *, x_names: Sequence[str] = ()
 ) -> Figure:
     """Lines over whole numbers, with bands, a legend and their numbers. x_names: of the places 0, 1, ... along x."""
     xs = sorted({x for one in series for x in one.x})
     ys: list[Number] = [v for one in series for v in one.y]
     for one in series:
-        pairs = [(v, s) for v, s in zip(one.y, one.spread, strict=False) if v is not None and s is not None]
-        ys += [v + sign * s for v, s in pairs for sign in (-1, 1)]
+        ys += [edge for pair in zip(one.y, one.spread, strict=False) for edge in interval(*pair)]
     x = scale(xs, LEFT, WIDTH - RIGHT) if len(xs) > 1 else Scale(xs[0] - 1, xs[0] + 1, LEFT, WIDTH - RIGHT)
     y = percent_scale(ys, HEIGHT - BOTTOM, TOP)
     names: dict[float, str] = dict(enumerate(x_names))
-    marks = axes(x, y, x_title, y_title, xs[:: max(1, ceil(len(xs) / 12))], names)
+    marks, keys = axes(x, y, x_title, y_title, xs[:: max(1, ceil(len(xs) / 12))], names), []
     for place, one in enumerate(series):
-        marks.append(tag("g", *_line(one, place, x, y, names), data_mark=one.mark, class_=f"c{place % COLOURS}"))
-    chart = picture(title, says or _said(series), *marks, data_low=f"{y.low:.6g}", data_high=f"{y.high:.6g}")
+        colour, dashes = f"c{place % COLOURS}", DASHES[place % len(DASHES)]
+        marks.append(tag("g", *_line(one, place, x, y, names), data_mark=one.mark, class_=colour))
+        line = tag("line", x1=1, x2=29, y1=6, y2=6, class_="line", stroke_dasharray=dashes)
+        keys.append((one.name, one.mark, _key(colour, 30, line, _marker(place, 15, 6))))
+    known = [(one.name, [v for v in one.y if v is not None]) for one in series]
+    says = "; ".join(f"{name} from {v[0]:.1f} to {v[-1]:.1f}" for name, v in known[:MOST_SAID] if v)
+    chart = picture(title, says, *marks, data_low=f"{y.low:.6g}", data_high=f"{y.high:.6g}")
     values = [dict(zip(one.x, one.y, strict=True)) for one in series]
     rows: list[list[Cell]] = [[names.get(at, at), *(found.get(at) for found in values)] for at in xs]
     numbers = Table("", "", [x_title, *(one.name for one in series)], rows)
-    return Figure(title, reads, chart + _legend(series), numbers)
-
-
-def _said(series: Sequence[Series]) -> str:
-    known = [(one.name, [v for v in one.y if v is not None]) for one in series]
-    said = [f"{name} from {v[0]:.1f} to {v[-1]:.1f}" if len(v) > 1 else f"{name} {v[0]:.1f}" for name, v in known if v]
-    return "; ".join(said) + " percent."
+    return Figure(title, reads, chart + _legend(keys), numbers)
 
 
 def _line(one: Series, place: int, x: Scale, y: Scale, names: Mapping[float, str]) -> list[Markup]:
-    known = [(a, b, n) for n, (a, b) in enumerate(zip(one.x, one.y, strict=True)) if b is not None]
-    spread = [one.spread[n] if n < len(one.spread) else None for _, _, n in known]
-    marks = []
-    band = [(a, b, s) for (a, b, _), s in zip(known, spread, strict=True) if s is not None]
+    spreads = [*one.spread, *[None] * (len(one.y) - len(one.spread))]
+    known = [(a, b, s) for a, b, s in zip(one.x, one.y, spreads, strict=True) if b is not None]
+    marks, band = [], [(a, b, s) for a, b, s in known if s is not None]
     if len(band) > 1:
         over = [f"{x(a):.1f},{y(min(b + s, y.high)):.1f}" for a, b, s in band]
         under = [f"{x(a):.1f},{y(max(b - s, y.low)):.1f}" for a, b, s in reversed(band)]
         marks.append(tag("polygon", points=" ".join(over + under), class_="band"))
     path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in known)
     marks.append(tag("polyline", points=path, class_="line", stroke_dasharray=DASHES[place % len(DASHES)]))
-    for (a, b, _), s in zip(known, spread, strict=True):
+    for a, b, s in known:
         around = f" ± {s:.2f}" if s is not None else ""
-        marks.append(_marker(place, x(a), y(b), f"{one.name}, {names.get(a) or number(a)}: {b:.2f}{around}"))
+        tip = f"{one.name}, {names.get(a) or number(a)}: {b:.2f}{around}"
+        marks.append(_marker(place, x(a), y(b), data_tip=tip))
     return marks
 
 
-def _marker(shape: int, x: float, y: float, tip: str) -> Markup:
-    outline = OUTLINES[shape % SHAPES]
-    return tag("path", d=outline, transform=f"translate({x:.1f} {y:.1f})", data_tip=tip, class_="dot")
+def _marker(shape: int, x: float, y: float, *, small: bool = False, **more: object) -> Markup:
+    place = f"translate({x:.1f} {y:.1f})" + (" scale(.7)" if small else "")
+    return tag("path", d=OUTLINES[shape % SHAPES], transform=place, **({"class_": "dot"} | more))
 
 
-def _legend(series: Sequence[Series]) -> Markup:
-    """The names of series beside a piece of each line."""
-    entries = []
-    for place, one in enumerate(series):
-        line = tag("line", x1=1, x2=29, y1=6, y2=6, class_="line", stroke_dasharray=DASHES[place % len(DASHES)])
-        how = {"viewBox": "0 0 30 12", "aria_hidden": "true", "class_": f"key c{place % COLOURS}"}
-        entries.append(
-            tag("li", tag("svg", line, _marker(place, 15, 6, ""), **how), tag("bdi", one.name), data_mark=one.mark)
-        )
-    return tag("ul", *entries, class_="legend")
+def _key(colour: str, width: int, *marks: Markup) -> Markup:
+    """What stands before a name in a legend."""
+    kind = f"key {colour}{' point' if width == 12 else ''}"
+    return tag("svg", *marks, viewBox=f"0 0 {width} 12", aria_hidden="true", class_=kind)
 
 
-def heat_map(
-    title: str, reads: str, says: str, values: Sequence[Sequence[Number]], rows: str, columns: str, low: float
-) -> Figure:
+def _legend(entries: Iterable[tuple[str, str, Markup]]) -> Markup:
+    """Names, what the script calls them, and what stands before them."""
+    shown = [tag("li", key, tag("bdi", name), data_mark=mark) for name, mark, key in entries]
+    return tag("ul", *shown, class_="legend") if shown else Markup()
+
+
+def heat_map(title: str, reads: str, values: Sequence[Sequence[Number]], rows: str, columns: str, low: float) -> Figure:
     """A matrix of percent; tips say row and column, counted from 1. low: the value of the darkest colour."""
     height, width = len(values), max(map(len, values))
     side = min((WIDTH - LEFT - RIGHT) / max(width, 1), 44.0)
-    gap, bottom, marks = 0 if width > 25 else 1, TOP + height * side, list[Markup]()
+    gap, bottom, marks, known = 0 if width > 25 else 1, TOP + height * side, list[Markup](), list[float]()
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             if value is None or not isfinite(value):
                 continue
+            known.append(value)
             at = (value - low) / (100.0 - low) if low < 100 else 1.0
             x, y, tip = LEFT + j * side, TOP + i * side, f"{rows} {i + 1}, {columns} {j + 1}: {value:.1f}"
             marks.append(tag("rect", x=x, y=y, width=side - gap, height=side - gap, fill=cividis(at), data_tip=tip))
@@ -166,21 +158,14 @@ def heat_map(
     marks += [words(n + 1, LEFT - 5, TOP + (n + 0.5) * side + 4, "end") for n in range(0, height, every)]
     marks += [words(n + 1, LEFT + (n + 0.5) * side, bottom + 15, "middle") for n in range(0, width, every)]
     marks += axis_names(columns, LEFT + width * side / 2, bottom, rows, TOP + height * side / 2)
-    numbers = Table(
-        "", "", [rows, *(f"{columns} {j + 1}" for j in range(width))], [[i + 1, *row] for i, row in enumerate(values)]
-    )
+    says = f"{height} rows; from {min(known):.1f} to {max(known):.1f} percent, light is high" if known else "No values"
+    heads = [rows, *(f"{columns} {j + 1}" for j in range(width))]
+    numbers = Table("", "", heads, [[i + 1, *row] for i, row in enumerate(values)])
     return Figure(title, reads, picture(title, says, *marks, height=bottom + BOTTOM), numbers)
 
 
 def bars(
-    title: str,
-    reads: str,
-    says: str,
-    found: Sequence[Bar],
-    x_title: str,
-    columns: Sequence[str] = (),
-    *,
-    from_zero: bool = True,
+    title: str, reads: str, found: Sequence[Bar], x_title: str, columns: Sequence[str] = (), *, from_zero: bool = True
 ) -> Figure:
     """Horizontal bars, or (not from zero) points with intervals, and a line at zero if it is near; labels stand above.
 
@@ -201,6 +186,7 @@ def bars(
     marks += axis_names(x_title, (x.start + x.end) / 2, bottom)
     stripe = tag("path", d="M0 8L8 0M-2 2L2 -2M6 10L10 6", class_="stripe")  # of what leaks
     pattern = tag("defs", tag("pattern", stripe, id="hatch", width=8, height=8, patternUnits="userSpaceOnUse"))
+    says = "; ".join(bar.tip or f"{bar.label}: {number(bar.value)}" for bar in found[:MOST_SAID])
     numbers = Table("", "", columns, [[bar.label, bar.value, *bar.more] for bar in found]) if columns else None
     return Figure(title, reads, picture(title, says, pattern, *marks, height=bottom + BOTTOM), numbers)
 
@@ -225,7 +211,6 @@ def _bar(bar: Bar, top: float, x: Scale, *, from_zero: bool) -> list[Markup]:
 def scatter(
     title: str,
     reads: str,
-    says: str,
     points: Sequence[Point],
     x_title: str = "",
     y_title: str = "",
@@ -247,43 +232,10 @@ def scatter(
     if front:
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in front)
         marks.append(tag("polyline", points=path, class_="front"))
-    size = 3.2 if len(points) < 1500 else 2.2
     for p in points:
-        marks.append(_dot(p, x(p.x), y(p.y), size))
-    marks += _labels([(p.label, x(p.x), y(p.y)) for p in points if p.label])
-    chart = picture(title, says, *marks) + (_point_legend(groups) if groups else "")
-    return Figure(title, reads, chart, numbers)
-
-
-def _labels(points: Sequence[tuple[str, float, float]]) -> list[Markup]:
-    """Names beside points, below or above them; those that would cover another are left to the pointer."""
-    taken: list[tuple[float, float, float]] = []
-    marks = []
-    for name, x, y in points:
-        wide, right = 6.5 * len(name), x > WIDTH / 2
-        start = x - 6 - wide if right else x + 6
-        for at in (y + 14, y - 6):
-            if all(abs(at - other) > 12 or start > high or start + wide < low for low, high, other in taken):
-                taken.append((start, start + wide, at))
-                marks.append(words(name, x - 6 if right else x + 6, at, "end" if right else "start", "halo"))
-                break
-    return marks
-
-
-def _dot(p: Point, x: float, y: float, size: float) -> Markup:
-    data = {"class_": f"dot c{p.group % COLOURS}", "data_tip": p.tip, "data_mark": p.mark, "data_photo": p.photo}
-    shape = p.group // COLOURS % SHAPES
-    if shape == 0:
-        return tag("circle", cx=x, cy=y, r=size, **data)
-    place = f"translate({x:.1f} {y:.1f})" + ("" if size > 3 else " scale(.7)")
-    return tag("path", d=OUTLINES[shape], transform=place, **data)
-
-
-def _point_legend(names: Sequence[str]) -> Markup:
-    """The names of a scatter's groups, each beside its colour and shape."""
-    entries = []
-    for group, name in enumerate(names):
-        dot = tag("path", d=OUTLINES[group // COLOURS % SHAPES], transform="translate(6 6)", class_="dot")
-        piece = tag("svg", dot, viewBox="0 0 12 12", aria_hidden="true", class_=f"key point c{group % COLOURS}")
-        entries.append(tag("li", piece, tag("bdi", name)))
-    return tag("ul", *entries, class_="legend")
+        data = {"class_": f"dot c{p.group % COLOURS}", "data_tip": p.tip, "data_mark": p.mark, "data_photo": p.photo}
+        marks.append(_marker(p.group // COLOURS, x(p.x), y(p.y), small=len(points) >= 1500, **data))
+    says = "; ".join([f"{len(points)} points", *([] if bare else [p.tip for p in points[:MOST_SAID]])])
+    keys = [_key(f"c{group % COLOURS}", 12, _marker(group // COLOURS, 6, 6)) for group in range(len(groups))]
+    legend = _legend((name, "", key) for name, key in zip(groups, keys, strict=True))
+    return Figure(title, reads, picture(title, says, *marks) + legend, numbers)

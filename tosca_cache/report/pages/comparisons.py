@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
-from tosca_cache.report.compare import COUNTS, FROZEN, TITLES, comparison, paired, verdict
-from tosca_cache.report.pages.blocks import (
-    Block,
-    Cell,
-    Facts,
-    Figure,
-    Part,
-    Table,
-    Value,
-    mean_cell,
-    origin_facts,
-    repeat_facts,
-)
-from tosca_cache.report.pages.charts import Bar, Point, Series, bars, lines, scatter
+from tosca_cache.report.compare import TITLES, Comparison, comparison, paired, verdict
+from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Table, Value, origin_facts, repeat_facts
+from tosca_cache.report.pages.charts import Bar, Point, Series, bars, interval, lines, scatter
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
-from tosca_cache.report.tables import METRICS, over_seeds, with_spread
+from tosca_cache.report.tables import over_seeds, with_spread
 
 TICKED = 4  # curves shown at first
-MEASURES = ("average_accuracy", "last_accuracy", "forgetting")  # with their spread
 
 
 def comparison_part(facts: Value) -> Part:
@@ -57,11 +45,10 @@ def comparison_part(facts: Value) -> Part:
         ("store", found["store"]),
         ("fingerprint", found["fingerprint"]),
     ]
-    shown: list[Block] = [_table(found), *_notes(table.notes), *_curves(rows), *_pareto(rows)]
+    shown: list[Block] = [*_tables(found, table), *_curves(rows), *_pareto(rows)]
     sections: list[tuple[str, list[Block]]] = [
         ("Comparison", shown),
         *([("Differences", _differences(best["method"], differences))] if best and differences else []),
-        *([("Published", _published(found["published"]))] if found.get("published") else []),
         ("Provenance", _provenance(facts, found)),
     ]
     return Part(facts["name"], "Comparison", about, numbers, warnings, sections)
@@ -73,54 +60,34 @@ def _mean(row: Value, column: str) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def _table(found: Value) -> Table:
-    columns = ["learner", *(f"{METRICS[c]} (%)" if c in METRICS else TITLES[c] for c in found["columns"])]
-    columns += ["keeps train rows", "transductive", "bound", "seeds"]
-    rows, marks = list[list[Cell]](), []
-    for row in found["rows"]:
-        cells: list[Cell] = [row["method"]]
-        for column in found["columns"]:
-            value = row["values"].get(column) or {"mean": None, "spread": None}
-            whole = column in COUNTS and value["mean"] is not None
-            shown = mean_cell(value["mean"], value["spread"]) if column in MEASURES else value["mean"]
-            cells.append((f"{value['mean']:,.0f}", value["mean"]) if whole else shown)
-        cells += ["yes" if row[flag] else "" for flag in ("rehearsal", "transductive", "bound")]
-        rows.append([*cells, len(row["seeds"])])
-        marks.append(f"learner-{row['method']}")
+def _tables(found: Value, table: Comparison) -> list[Block]:
+    """The learners, what was published beside them, and the notes to both."""
+    rows = sorted(found["rows"], key=lambda row: bool(row["bound"]))  # as in the table
+    cells: list[list[Cell]] = [
+        [line.name, *(None if entry.mean is None else (entry.text, entry.mean) for entry in line.entries)]
+        for line in table.lines
+    ]
+    columns, flags = ["learner", *(TITLES[column] for column in table.columns)], ("rehearsal", "transductive", "bound")
+    learners = [
+        [row["method"], *line[1:], *("yes" if row[flag] else "" for flag in flags), len(row["seeds"])]
+        for row, line in zip(rows, cells, strict=False)
+    ]
     reads = (
         "Means over the seeds, ± one standard deviation; heads sort, boxes choose whose curves are drawn. "
         "Learners that keep train rows or look at other test rows are not to be held against the others."
     )
-    ticks = _ticked(found["rows"])
-    return Table("Learners", reads, columns, rows, marks=marks, ticks=ticks, wide=True)
-
-
-def _published(rows: Sequence[Value]) -> list[Block]:
-    shown = ("average_accuracy", "last_accuracy")
-    cells: list[list[Cell]] = [
-        [
-            row["method"],
-            *((row["values"].get(column) or {"mean": None})["mean"] for column in shown),
-            *(row[name] for name in ("backbone", "adapted", "routing", "source", "kind", "note")),
-        ]
-        for row in sorted(rows, key=lambda row: row["adapted"] != FROZEN)
-        if any(column in row["values"] for column in shown)
-    ]
-    columns = ["learner", *(TITLES[column] for column in shown), "backbone", "adapted", "leaking routing"]
-    reads = (
-        "What papers and logs report under the same protocol; not run here. Adapted backbones and routing that leaks are "
-        "not to be held against frozen features."
-    )
-    return [Table("Published numbers", reads, [*columns, "source", "kind", "note"], cells, wide=True, grey=True)]
-
-
-def _notes(notes: Sequence[str]) -> list[Facts]:
-    return [Facts("Notes to the table", [("", note) for note in notes], wide=True)] if notes else []
-
-
-def _ticked(rows: Sequence[Value]) -> list[bool]:
     best = [row["method"] for row in rows if not row["bound"] and _mean(row, "last_accuracy") is not None][:TICKED]
-    return [row["method"] in best or row["bound"] for row in rows]
+    heads = [*columns, "keeps train rows", "transductive", "bound", "seeds"]
+    marks, ticks = [f"learner-{row['method']}" for row in rows], [row["method"] in best or row["bound"] for row in rows]
+    blocks: list[Block] = [Table("Learners", reads, heads, learners, marks=marks, ticks=ticks, wide=True)]
+    if published := [[*line[:4], shown.part] for line, shown in zip(cells, table.lines, strict=True)][len(rows) :]:
+        reads = (
+            "What papers and logs report under the same protocol; not run here. Adapted backbones and routing that leaks "
+            "(*) are not to be held against frozen features. Backbone and source stand in the notes, by number."
+        )
+        blocks.append(Table("Published numbers", reads, [*columns[:4], "backbone"], published, wide=True, grey=True))
+    notes: list[tuple[str, Cell]] = [("", note) for note in table.notes]
+    return [*blocks, *([Facts("Notes to the table", notes, wide=True)] if notes else [])]
 
 
 def _curves(rows: Sequence[Value]) -> list[Figure]:
@@ -133,69 +100,57 @@ def _curves(rows: Sequence[Value]) -> list[Figure]:
             found.append(Series(row["method"], range(1, len(means) + 1), means, spread, f"learner-{row['method']}"))
     if not found:
         return []
-    says = "; ".join(f"{one.name} ends at {one.y[-1]:.1f}" for one in found if one.y[-1] is not None)
     reads = "Curves of the learners that are ticked in the table; the band is one standard deviation over the seeds."
-    return [lines("Accuracy after each task", reads, found, "tasks learned", "accuracy (%)", says=says)]
+    return [lines("Accuracy after each task", reads, found, "tasks learned", "accuracy (%)")]
 
 
 def _pareto(rows: Sequence[Value]) -> list[Figure]:
-    found = []
-    for column, x_title in (("stored_numbers", "stored numbers"), ("train_seconds", "train seconds")):
-        pairs = [(_mean(row, column), _mean(row, "last_accuracy"), row) for row in rows]
-        known = [(x, y, row) for x, y, row in pairs if x is not None and y is not None and x > 0]
-        if len(known) < 2:
-            continue
-        front, names = front_of([(x, y, row["method"]) for x, y, row in known if not row["bound"]])
-        points, cells = list[Point](), list[list[Cell]]()
-        for x, y, row in known:
-            name, on = row["method"], row["method"] in names
-            tip = f"{name}: {y:.2f} % with {number(x)} {x_title}"
-            points.append(Point(x, y, tip, 6 if row["bound"] else int(on), label=name if on else ""))
-            cells.append([name, x, y, "yes" if on else ""])
-        title, says = f"Accuracy against {x_title}", f"On the front: {', '.join(names)}."
-        numbers = Table("", "", ["learner", x_title, "last accuracy", "on the front"], cells)
-        reads = (
-            "Up and to the left is better; no other learner is both better and cheaper than those on the dashed front "
-            f"({', '.join(names)}). Bounds are grey."
-        )
-        found.append(
-            scatter(title, reads, says, points, x_title, "last accuracy (%)", log=True, front=front, numbers=numbers)
-        )
-    return found
+    """Last accuracy against stored numbers, and the front of those that no other beats in both."""
+    pairs = [(_mean(row, "stored_numbers"), _mean(row, "last_accuracy"), row) for row in rows]
+    known = [(x, y, row) for x, y, row in pairs if x is not None and y is not None and x > 0]
+    if len(known) < 2:
+        return []
+    best = front_of([(x, y, row["method"]) for x, y, row in known if not row["bound"]])
+    front, names = [(x, y) for x, y, _ in best], [name for *_, name in best]
+    points, cells = list[Point](), list[list[Cell]]()
+    for x, y, row in known:
+        on = row["method"] in names
+        tip = f"{row['method']}: {y:.2f} % with {number(x)} stored numbers"
+        points.append(Point(x, y, tip, 6 if row["bound"] else int(on)))
+        cells.append([row["method"], x, y, "yes" if on else ""])
+    title, x_title = "Accuracy against stored numbers", "stored numbers"
+    numbers = Table("", "", ["learner", x_title, "last accuracy", "on the front"], cells)
+    reads = (
+        "Up and to the left is better; no other learner is both better and cheaper than those on the dashed front "
+        f"({', '.join(names)}). Bounds are grey."
+    )
+    return [scatter(title, reads, points, x_title, "last accuracy (%)", log=True, front=front, numbers=numbers)]
 
 
-def front_of(points: Sequence[tuple[float, float, str]]) -> tuple[list[tuple[float, float]], list[str]]:
-    """Points that no other beats in both (x less, y more), by x, and their names."""
-    front, names, best = list[tuple[float, float]](), list[str](), float("-inf")
-    for x, y, name in sorted(points, key=lambda p: (p[0], -p[1])):
-        if y > best:
-            best = y
-            front.append((x, y))
-            names.append(name)
-    return front, names
+def front_of(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """Points that no other beats in both (x less, y more), by x."""
+    front = list[tuple[float, float, str]]()
+    for point in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front
 
 
 def _differences(best: str, found: Sequence[tuple[Value, tuple[float, float | None, int]]]) -> list[Block]:
-    shown, rows = list[Bar](), list[list[Cell]]()
+    shown, worse = list[Bar](), 0
     for row, (value, half, count) in found:
-        said = verdict((value, half, count))
-        low, high = (None, None) if half is None else (value - half, value + half)
+        said, (low, high) = verdict((value, half, count)), interval(value, half)
         around = "" if half is None else f", 95 % interval {low:.2f} to {high:.2f}"
-        tip = f"{row['method']}: {value:+.2f}{around}, {said}"
-        shown.append(Bar(row["method"], value, low, high, colour=int(said == "worse"), tip=tip))
-        rows.append([row["method"], value, low, high, count, said])
-    told = sum(row[-1] == "worse" for row in rows)
-    says = f"{told} of {len(rows)} learners are worse than {best} beyond chance."
+        tip, more = f"{row['method']}: {value:+.2f}{around}, {said}", (low, high, count, said)
+        worse += said == "worse"
+        shown.append(Bar(row["method"], value, low, high, colour=int(said == "worse"), tip=tip, more=more))
     columns = ["learner", "difference", "from", "to", "seeds", "verdict"]
     reads = (
         "Points of last accuracy, paired by seed, with 95 % confidence intervals (t): one that touches zero means that "
         "these seeds do not tell the two apart. Intervals are of each pair alone, not corrected for how many there are. "
-        + says
+        f"{worse} of {len(shown)} learners are worse than {best} beyond chance."
     )
-    return [
-        bars(f"Difference to {best}", reads, says, shown, "points of last accuracy", from_zero=False),
-        Table("Paired differences", f"Each learner minus {best}; better means above zero.", columns, rows),
-    ]
+    return [bars(f"Difference to {best}", reads, shown, "points of last accuracy", columns, from_zero=False)]
 
 
 def _provenance(facts: Value, found: Value) -> list[Block]:

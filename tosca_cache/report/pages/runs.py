@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from tosca_cache.report.pages.blocks import Block, Cell, Figure, Gallery, Part, Table, Value, origin_facts, repeat_facts
-from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, lines
+from tosca_cache.report.pages.charts import Bar, Series, bars, heat_map, interval, lines
 from tosca_cache.report.pages.stores import map_figure
 from tosca_cache.report.sweeps import plain
-from tosca_cache.report.tables import CONDITIONS, METRICS, STAGES, learner_words, over_seeds, tasks_words, with_spread
+from tosca_cache.report.tables import CONDITIONS, METRICS, learner_words, over_seeds, tasks_words, with_spread
 
 REFERENCES = {  # curves and single values to hold the run against, by the condition
     "oracle": "ceiling: the true task's module",
@@ -27,13 +27,10 @@ def run_part(run: Value) -> Part:
     sections: list[tuple[str, list[Block]]] = [
         ("Run", [_curve(metrics, run.get("curves")), _matrix(metrics), *_forgetting(metrics)]),
         ("Tasks and routing", _routing_blocks(run)),
-        *(
-            [("Classes", [*_class_blocks(run["classes"]), *_photo_blocks(run.get("photos") or {})])]
-            if run.get("classes")
-            else []
-        ),
         ("Provenance", _provenance_blocks(run)),
     ]
+    if run.get("classes"):
+        sections.insert(2, ("Classes", [*_class_blocks(run["classes"]), *_photo_blocks(run.get("photos") or {})]))
     about: list[tuple[str, Cell]] = [
         ("data", f"{metrics['dataset']}, {tasks_words(metrics)}"),
         ("learner", learner_words(metrics)),
@@ -74,9 +71,7 @@ def _curve(metrics: Value, curves: Value | None) -> Figure:
         "A run is worth its effort between the floor and the ceiling."
     )
     if not curves:
-        reads += (
-            " Floor, ceiling and pool are drawn after the last task; “tosca report” draws their curves where it can."
-        )
+        reads += " “tosca report” draws the curves of floor, ceiling and pool where it can."
     return lines("Accuracy after each task", reads, found, "tasks learned", "accuracy (%)")
 
 
@@ -101,11 +96,9 @@ def seed_curve(seed: Value) -> list[float | None]:
 
 def _matrix(metrics: Value) -> Figure:
     R = metrics["R"]
-    known = [v for row in R for v in row if v is not None] or [0.0]
-    says = f"{len(R)} tasks; between {min(known):.1f} and {max(known):.1f} percent, light is high."
     reads = "A row is a moment, a column the test rows of one task: a column that darkens downwards is being forgotten."
-    low = min(*known, 90.0) // 10 * 10
-    return heat_map("Accuracy matrix", reads, says, R, "after task", "test rows of task", low)
+    low = min([90.0, *(v for row in R for v in row if v is not None)]) // 10 * 10
+    return heat_map("Accuracy matrix", reads, R, "after task", "test rows of task", low)
 
 
 def _forgetting(metrics: Value) -> list[Figure]:
@@ -117,30 +110,27 @@ def _forgetting(metrics: Value) -> list[Figure]:
             found.append(Bar(f"task {j + 1}", max(before) - last, tip=tip))
     if not found:
         return []
-    worst = max(found, key=lambda bar: bar.value or 0.0)
-    title, says = "Forgetting by task", f"The most is lost of {worst.label}, {worst.value:.2f} points."
+    title = "Forgetting by task"
     reads = "How far accuracy on each task fell from its best to the end; below zero it has gained."
     if len(found) > 15:
         series = [Series("points lost", range(1, len(found) + 1), [bar.value for bar in found])]
-        return [lines(title, reads, series, "task", "points lost", says=says)]
-    return [bars(title, reads, says, found, "percentage points lost", ["task", "points lost"])]
+        return [lines(title, reads, series, "task", "points lost")]
+    return [bars(title, reads, found, "percentage points lost", ["task", "points lost"])]
 
 
 def _routing_blocks(run: Value) -> list[Block]:
     found: list[Block] = []
     if confusion := run.get("task_confusion"):
-        own = [row[i] for i, row in enumerate(confusion) if row[i] is not None]
-        says = f"Between {min(own):.1f} and {max(own):.1f} percent of a task's photos were sent to their own task."
         reads = (
             "Where each task's photos were sent after the last task, percent of a row, all seeds together: what is off "
             "the diagonal was answered by another task's module (or, without modules, with another task's class)."
         )
-        found.append(heat_map("Task confusion", reads, says, confusion, "true task", "sent to task", 0.0))
+        found.append(heat_map("Task confusion", reads, confusion, "true task", "sent to task", 0.0))
     if (places := run.get("map")) and places["points"]:
         tasks = [f"task {t + 1}" for t in range(len(run["metrics"]["R"]))]
         title = f"Map of the features by task, seed {places['seed']}"
         found.append(map_figure(title, places, places["task_of"], tasks, "task"))
-    return [*found, _conditions(run["metrics"]), _seconds(run["metrics"])]
+    return [*found, _conditions(run["metrics"])]
 
 
 def _conditions(metrics: Value) -> Figure:
@@ -149,22 +139,13 @@ def _conditions(metrics: Value) -> Figure:
     for key, title in CONDITIONS.items():
         if (value := last.get(key)) is not None:
             s, colour = spread.get(key), 6 if key.startswith("batch") else 0
-            low, high = (None, None) if s is None else (value - s, value + s)
-            tip = f"{title}: {with_spread(value, s)}"
-            found.append(Bar(title, value, low, high, key == "batch_in_order", colour, tip, [s]))
+            tip, ends = f"{title}: {with_spread(value, s)}", interval(value, s)
+            found.append(Bar(title, value, *ends, key == "batch_in_order", colour, tip, [s]))
     reads = (
         "Last accuracy of the same features under each way to choose a module; lines are one standard deviation. "
         "What is hatched leaks the task through the order of the test file: it is no result."
     )
-    says, columns = "; ".join(bar.tip for bar in found), ["condition", "percent", "spread"]
-    return bars("Routing conditions", reads, says, found, "last accuracy (%)", columns)
-
-
-def _seconds(metrics: Value) -> Table:
-    rows: list[list[Cell]] = [
-        [title, float(metrics["seconds"][key])] for key, title in STAGES.items() if key in metrics["seconds"]
-    ]
-    return Table("Seconds", "What each stage took, all seeds together.", ["stage", "seconds"], rows)
+    return bars("Routing conditions", reads, found, "last accuracy (%)", ["condition", "percent", "spread"])
 
 
 def _provenance_blocks(run: Value) -> list[Block]:
@@ -183,12 +164,7 @@ def _provenance_blocks(run: Value) -> list[Block]:
 
 def _class_blocks(found: Value) -> list[Block]:
     """Accuracies by class, and confused pairs."""
-    rows: list[list[Cell]] = [
-        [name, accuracy, rows, wrong]
-        for name, accuracy, rows, wrong in zip(
-            found["names"], found["accuracy"], found["test_rows"], found["taken_for"], strict=True
-        )
-    ]
+    rows = list(zip(*(found[key] for key in ("names", "accuracy", "test_rows", "taken_for")), strict=True))
     by_class = Table(
         "Accuracy by class",
         "After the last task, mean over seeds, the worst first; then what its photos are most often taken for.",
@@ -200,7 +176,7 @@ def _class_blocks(found: Value) -> list[Block]:
         "Confused pairs",
         "Which photos of a class were answered with which other class, all seeds together, the most frequent first.",
         ["class", "answered", "times", "of the class (%)"],
-        [list(pair) for pair in found["pairs"][:MOST_PAIRS]],
+        found["pairs"][:MOST_PAIRS],
         search=True,
         more=max(0, len(found["pairs"]) - MOST_PAIRS),
     )
@@ -229,8 +205,6 @@ def _photo_blocks(photos: Value) -> list[Block]:
         blocks.append(Table("Labels to be checked", reads, columns, rows, search=True, wide=True))
         shown = [(s["key"], f"{s['path']}: {s['label']}, or {s['instead']}?") for s in suspects if s.get("key")]
         if shown:
-            reads = (
-                "The photos of the table above, in its order: the label that each has, and the one that is likelier."
-            )
+            reads = "The photos of the table above, in its order: the label that each has, and the likelier one."
             blocks.append(Gallery("Photos of unlikely labels", reads, [("", shown)]))
     return blocks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Gallery, Part, Table, Value
+from tosca_cache.report.pages.blocks import Block, Cell, Figure, Gallery, Part, Table, Value, origin_facts
 from tosca_cache.report.pages.charts import Point, scatter
 from tosca_cache.report.pages.svg import COLOURS, SHAPES
 
@@ -20,12 +20,20 @@ def store_part(store: Value) -> Part:
         ("test images with an equal or nearly equal train image", f"{len(store['duplicates']):,}"),
     ]
     about: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in store["about"].items()]
-    reads = "What made these features; the same fingerprint means the same features, bit for bit."
-    known: list[tuple[str, Cell]] = [(str(k), str(v)) for k, v in store["provenance"].items()]
+    made = store["provenance"]
+    more: list[tuple[str, Cell]] = [
+        (name, ", ".join(f"{k} {v}" for k, v in found.items() if v is not None))
+        for name, found in (("source", made.get("source") or {}), ("transform", store["transform"]))
+    ]
+    more.append(("relative error against float32", made.get("relative_error_against_float32", "not measured")))
+    found, counts = store["map"], [[c["name"], c["train"], c["test"]] for c in store["classes"]]
+    groups = [point[2] for point in found["points"]]
+    shown = [map_figure("Map of the features", found, groups, found["classes"], "class")] if groups else []
+    reads_counts = "How many images each class has; a class with few is learned badly."
     sections: list[tuple[str, list[Block]]] = [
-        ("Store", [*_maps(store), _counts(store)]),
+        ("Store", [*shown, Table("Images by class", reads_counts, ["class", "train", "test"], counts, search=True)]),
         ("Checks", _checks(store)),
-        ("Provenance", [Facts("Where the features come from", known, reads, wide=True)]),
+        ("Provenance", [origin_facts(made, more)]),
     ]
     return Part(store["name"], "Store", about, numbers, _warnings(store), sections)
 
@@ -40,67 +48,28 @@ def _warnings(store: Value) -> list[str]:
         )
     if store["skipped"]:
         said.append(f"{len(store['skipped'])} images could not be read and were skipped.")
-    error = store.get("precision_error")
-    if error is not None and error > 0.03:
-        said.append(f"The features are far from float32: relative error {error:.3f}.")
-    return said
-
-
-def _maps(store: Value) -> list[Block]:
-    found = store["map"]
-    if not found["points"]:
-        return []
-    blocks: list[Block] = [
-        map_figure("Map of the features", found, [point[2] for point in found["points"]], found["classes"], "class")
-    ]
-    if found.get("domains"):
-        title = "Map of the features by domain"
-        blocks.append(map_figure(title, found, found["domain_of"], found["domains"], "domain"))
-    return blocks
-
-
-def _counts(store: Value) -> Table:
-    rows: list[list[Cell]] = [[c["name"], c["train"], c["test"]] for c in store["classes"]]
-    return Table(
-        "Images by class",
-        "How many images each class has; a class with few is learned badly.",
-        ["class", "train", "test"],
-        rows,
-        search=True,
-    )
+    return [*said, *store["warnings"]]
 
 
 def _checks(store: Value) -> list[Block]:
-    blocks: list[Block] = []
-    rows: list[list[Cell]] = [
-        [d["test"], d["train"], d["distance"], d["test_class"], d["train_class"]] for d in store["duplicates"]
-    ]
+    """Near duplicates with their photos, and constant or broken images."""
+    twins = store["duplicates"]
+    near = [[d[key] for key in ("test", "train", "distance", "test_class", "train_class")] for d in twins]
     reads = (
         "Test images whose nearest train image is so near (cosine distance of the features) that it is probably the same; "
         "leave copies out with “tosca extract --duplicates drop”."
     )
-    blocks.append(
-        Table(
-            "Nearest across train and test",
-            reads if rows else "No test image has a nearly equal train image.",
-            ["test image", "train image", "distance", "class", "class of the train image"],
-            rows,
-            search=bool(rows),
-            wide=bool(rows),
-        )
-    )
-    keyed = [d for d in store["duplicates"] if d.get("test_key")]
-    if shown := [(d[f"{split}_key"], f"{split}: {d[split]}") for d in keyed for split in ("test", "train")]:
+    columns = ["test image", "train image", "distance", "class", "class of the train image"]
+    said = reads if near else "No test image has a nearly equal train image."
+    some = bool(near)
+    blocks: list[Block] = [Table("Nearest across train and test", said, columns, near, search=some, wide=some)]
+    if shown := [(d[f"{s}_key"], f"{s}: {d[s]}") for d in twins if d.get("test_key") for s in ("test", "train")]:
         reads = "Each test image, and beside it the train image."
         blocks.append(Gallery("Nearly equal images", reads, [("", shown)], paired=True))
-    strange: list[list[Cell]] = [[s["split"], s["path"], s["why"]] for s in [*store["constant"], *store["skipped"]]]
-    reads = (
-        "Images that could not be read, or with the same features as many others (often empty or constant pictures)."
-    )
-    blocks.append(
-        Table("Constant or broken images", reads if strange else "None was found.", ["split", "image", "why"], strange)
-    )
-    return blocks
+    strange = [[s["split"], s["path"], s["why"]] for s in [*store["constant"], *store["skipped"]]]
+    reads = "Images that could not be read, or with the same features as many others (often empty or constant)."
+    said = reads if strange else "None was found."
+    return [*blocks, Table("Constant or broken images", said, ["split", "image", "why"], strange)]
 
 
 def map_figure(title: str, found: Value, groups: Sequence[int], names: Sequence[str], kind: str) -> Figure:
@@ -114,13 +83,7 @@ def map_figure(title: str, found: Value, groups: Sequence[int], names: Sequence[
     for (x, y, c, split, path, key), group in zip(found["points"], groups, strict=True):
         said = classes[c] if kind == "class" else f"{names[group]}, {classes[c]}"
         points.append(Point(x, y, f"{said}: {path}" + (" (test)" if split == "test" else ""), group, photo=key or ""))
-    says = f"{len(points)} images of {len(names)} {plural(kind)}, by {found['how']}."
     reads = f"Each point is an image, coloured by {kind}; near ones look alike to the backbone. By {found['how']}."
     if len(names) > MOST_NAMED:
-        reads += f" There are more {plural(kind)} than colours and shapes, so each stands for several."
-    return scatter(title, reads, says, points, groups=names if len(names) <= MOST_NAMED else ())
-
-
-def plural(kind: str) -> str:
-    """The plural of `class`, `domain`, `task`."""
-    return f"{kind}es" if kind.endswith("s") else f"{kind}s"
+        reads += " There are more of them than colours and shapes, so each stands for several."
+    return scatter(title, reads, points, groups=names if len(names) <= MOST_NAMED else ())

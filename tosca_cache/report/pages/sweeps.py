@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from tosca_cache.report.pages.blocks import Block, Cell, Facts, Figure, Part, Table, Value, origin_facts, repeat_facts
-from tosca_cache.report.pages.charts import Bar, Point, bars, scatter
+from tosca_cache.report.pages.charts import Bar, Point, bars, interval, scatter
 from tosca_cache.report.pages.parallel import parallel_blocks
 from tosca_cache.report.pages.runs import FEW_SEEDS
 from tosca_cache.report.pages.svg import number
@@ -61,8 +61,6 @@ def _warnings(sweep: Value, report: Value) -> list[str]:
         said.append("Some settings route whole batches, which leaks the task through the order of the test file.")
     if report and len(report.get("report_seeds", ())) < FEW_SEEDS:
         said.append("The report has fewer than three seeds: differences may be chance.")
-    if report and not report.get("whole", True):
-        said.append("The time budget ended the search before all settings were tried.")
     if sweep.get("lost"):
         said.append(f"{len(sweep['lost'])} cells diverged or failed; their reasons stand below.")
     return said
@@ -73,31 +71,22 @@ def _choice(sweep: Value, report: Value) -> list[Block]:
     if not found:
         return []
     name, scored = metric.replace("_", " "), next(iter(report.get("top", ())), None)
+    tests = [(f["name"], with_spread(**f[metric]) + (f", {f['lost']} seeds lost" if f["lost"] else "")) for f in found]
     rows: list[tuple[str, Cell]] = [
-        ("chosen", point_words(found[0]["point"])),
+        ("setting", point_words(found[0]["point"])),
         ("rule", f"highest mean {name}, {report['how']}"),
         ("held-out score", with_spread(scored["mean"], scored["spread"]) if scored else ""),
-        ("test score", with_spread(found[0][metric]["mean"], found[0][metric]["spread"])),
+        *((f"test score, {which}", said) for which, said in tests),
     ]
-    reads = "What was chosen, by which rule, and what it is worth on rows that no choice has seen."
-    return [Facts("The chosen setting", rows, reads), _fresh_runs(found, metric)]
-
-
-def _fresh_runs(found: Sequence[Value], metric: str) -> Figure:
-    shown = [
-        _point(f["name"], f["name"], f[metric], [f[metric]["spread"], f["seeds"], f["lost"]], n)
-        for n, f in enumerate(found)
-    ]
-    reads = "Fresh runs on all train rows, scored on test rows; lines are one standard deviation over the seeds."
-    columns, says = ["setting", "mean", "spread", "seeds", "lost"], "; ".join(bar.tip for bar in shown)
-    return bars("Chosen and base setting", reads, says, shown, metric.replace("_", " "), columns, from_zero=False)
+    reads = "What was chosen, by which rule, and what fresh runs of it on all train rows are worth on the test rows."
+    return [Facts("The chosen setting", rows, reads)]
 
 
 def _point(label: str, name: str, value: Value, more: Sequence[Cell], colour: int = 0) -> Bar:
     """A mean with one standard deviation on both sides."""
     mean, spread = value["mean"], value["spread"]
-    low, high = (None, None) if mean is None or spread is None else (mean - spread, mean + spread)
-    return Bar(label, mean, low, high, colour=colour, tip=f"{name}: {with_spread(mean, spread)}", more=more)
+    tip = f"{name}: {with_spread(mean, spread)}"
+    return Bar(label, mean, *interval(mean, spread), colour=colour, tip=tip, more=more)
 
 
 def _group(group: Value, metric: str) -> list[Block]:
@@ -134,13 +123,12 @@ def _effect(effect: Value) -> Figure:
     key, levels = effect["key"], effect["levels"]
     found = [_point(lv["label"], f"{key} {lv['label']}", lv, [lv["spread"], lv["n"], lv["best"]]) for lv in levels]
     best = max(levels, key=lambda level: level["mean"])
-    says = f"The best mean is {best['mean']:.2f} at {best['label']}; the means differ by {effect['reach']:.2f} points."
     reads = (
         "Mean over all cells with the value, whatever the other parameters are; lines are one standard deviation. "
-        + says
+        f"The best mean is {best['mean']:.2f} at {best['label']}; the means differ by {effect['reach']:.2f} points."
     )
     columns = [key, "mean", "spread", "cells", "best"]
-    return bars(f"Effect of {key}", reads, says, found, "score (%)", columns, from_zero=False)
+    return bars(f"Effect of {key}", reads, found, "score (%)", columns, from_zero=False)
 
 
 def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
@@ -158,10 +146,8 @@ def _against(settings: Sequence[Value], metric: str) -> list[Figure]:
         for v, s in pairs:
             said = f"{with_spread(s['mean'], s['spread'])}, {x_title.split(' (')[0]} {number(v)}"
             points.append(Point(v, s["mean"], f"{point_words(s['point'])}: {said}", mark=s["mark"]))
-        best = max(pairs, key=lambda pair: pair[1]["mean"])
-        says = f"The best setting, {best[1]['mean']:.2f}, is at {number(best[0])}."
         reads = f"Each point is a setting, its mean over the seeds; best is up and to the {better}"
-        found.append(scatter(title, reads, says, points, x_title, metric.replace("_", " "), log=log))
+        found.append(scatter(title, reads, points, x_title, metric.replace("_", " "), log=log))
     return found
 
 
@@ -172,15 +158,8 @@ def _provenance(sweep: Value) -> list[Block]:
             [c["state"], point_words(c["point"]), c["seed"], c["reason"]] for c in sweep["lost"][:MOST_LOST]
         ]
         reads = "Cells without a result, with the reason that was recorded; “tosca sweep --retry” runs them again."
-        blocks.append(
-            Table(
-                "Diverged and failed cells",
-                reads,
-                ["state", "setting", "seed", "reason"],
-                rows,
-                more=max(0, len(sweep["lost"]) - MOST_LOST),
-            )
-        )
+        columns, more_lost = ["state", "setting", "seed", "reason"], max(0, len(sweep["lost"]) - MOST_LOST)
+        blocks.append(Table("Diverged and failed cells", reads, columns, rows, more=more_lost))
     base: list[list[Cell]] = [[k, point_words({"": v}).strip()] for k, v in sweep["base"].items()]
     more: list[tuple[str, Cell]] = [
         ("stores in the ledger", ", ".join(sweep["stores"])),
