@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tosca_cache.closed_form.held_out import TEMPERATURES
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.ridge import stratified_folds
+from tosca_cache.closed_form.shared import TEMPERATURES
 from tosca_cache.config import Settings
-from tosca_cache.luca.initialise import initial_luca
 from tosca_cache.luca.module import adapt
-from tosca_cache.luca.parameters import Luca, LucaShape
+from tosca_cache.luca.parameters import Luca, LucaShape, initial_luca
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Task, TaskStream
 from tosca_cache.train.batches import epoch_batches

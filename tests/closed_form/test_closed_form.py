@@ -31,23 +31,6 @@ def in_tasks(model, x, labels, sizes):
     return model
 
 
-SPLITS = st.lists(st.integers(1, 4), min_size=1, max_size=4)
-
-
-@settings(max_examples=40, deadline=None)
-@given(sizes=SPLITS, each=st.integers(1, 6), dim=st.integers(2, 9), seed=st.integers(0, 10**6))
-def test_incremental_is_joint(sizes, each, dim, seed):
-    """Also with one row a class and fewer rows than dimensions."""
-    classes = sum(sizes)
-    x, labels = rows(seed, classes, each, dim)
-    for make in (Lda, NearestMean, Ridge):
-        parts, whole = in_tasks(make(), x, labels, sizes), in_tasks(make(), x, labels, [classes])
-        if isinstance(parts, Ridge):
-            parts.lam = whole.lam = 0.1  # lambda is a choice of the last task, by its own rows
-            torch.testing.assert_close(parts.Q, whole.Q, rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(parts.scores(x), whole.scores(x), rtol=1e-6, atol=1e-8)
-
-
 @pytest.mark.parametrize("each", [1, 6])
 def test_lda_with_few_rows_as_written_out(each):
     """Means about the mean of all rows, shortened; of one row a class, the covariance of all rows."""

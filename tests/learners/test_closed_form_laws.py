@@ -78,7 +78,7 @@ def random_features(learner, x):
     return learner.classifier.features.apply(torch.from_numpy(x[:, 0])).double().numpy()
 
 
-@pytest.mark.parametrize("name", ["nmc", "simplecil", "fsa-lda", "slda", "fecam"])
+@pytest.mark.parametrize("name", ["nmc", "simplecil", "fsa-lda", "lda", "slda", "fecam"])
 @settings(max_examples=15, deadline=None)
 @given(sizes=SPLITS, each=st.integers(1, 6), dim=st.integers(2, 9), seed=SEEDS)
 def test_incremental_is_joint_and_class_order_does_not_matter(name, sizes, each, dim, seed):

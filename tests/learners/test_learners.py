@@ -178,19 +178,6 @@ def test_it_learns(any_method):
     assert (scores_of(learner, stream, 1).argmax(1) == stream.test(0).labels).mean() > 0.6
 
 
-def test_several_seeds_together_learn_what_each_learns_alone(any_method):
-    streams = [make_stream(2, None, 9, seed=seed) for seed in (3, 4)]
-    together = [make(any_method, seed) for seed in (3, 4)]
-    for number in range(len(streams[0])):
-        LEARNERS[any_method].observe_together(together, [stream.task(number) for stream in streams])
-    for seed, stream, learner in zip((3, 4), streams, together, strict=True):
-        alone = make(any_method, seed)
-        for task in stream:
-            alone.observe(task)
-        first, second = (scores_of(one, stream, len(stream)) for one in (learner, alone))
-        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-5)
-
-
 def pytest_generate_tests(metafunc):
     if "any_method" in metafunc.fixturenames:
         metafunc.parametrize("any_method", sorted(LEARNERS))

@@ -10,6 +10,7 @@ from learners.test_learners import CLASSES, DIM, QUICK, make_stream, rows_of
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.gaussians import EXTRA_STD, Gaussians, covariance_factor
+from tosca_cache.learners.options import learns_together
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.tasks import Arrays, Rows, Task, TaskStream
 from tosca_cache.train.gradient import side_by_side
@@ -124,9 +125,7 @@ def uneven(seed):
     return TaskStream(arrays, arrays, class_names=[str(c) for c in range(CLASSES)], increment=2, seed=seed)
 
 
-@pytest.mark.parametrize(
-    "name", ["finetune", "slca", "ovor-linear", "ovor-luca", "lae-luca", "l2-luca", "mos", "proteus"]
-)
+@pytest.mark.parametrize("name", sorted(name for name, kind in LEARNERS.items() if learns_together(kind)))
 def test_seeds_of_unequal_tasks_learn_side_by_side_what_each_learns_alone(name):
     seeds = (3, 5, 8, 9)
     streams = [uneven(seed) for seed in seeds]

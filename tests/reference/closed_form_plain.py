@@ -16,8 +16,8 @@ def one_hot(labels, classes=None):
     return np.eye(classes or labels.max() + 1)[labels]
 
 
-def class_means(x, labels, classes):
-    return np.stack([x[labels == c].mean(0) for c in classes])
+def class_means(x, labels, classes=None):
+    return np.stack([x[labels == c].mean(0) for c in (range(labels.max() + 1) if classes is None else classes)])
 
 
 def mahalanobis(rows, means, precision):

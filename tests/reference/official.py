@@ -158,3 +158,21 @@ def from_state(plain, name, **options):
     """The `plain` of a `Comparison` that goes on from what was learned: plain(case, task number, state)."""
     learned = lambda case: history(case, name, tuple(options.items()))  # noqa: E731
     return lambda case: [plain(case, number, one.state) for number, one in enumerate(learned(case))]
+
+
+def joined(parts):
+    return np.concatenate([x for x, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+def compared(name, scores, *, same=lambda scores: scores, atol=1e-6, **options):
+    """`scores` of (parts, rows asked, the learner's classifier before any row) against what the learner says.
+
+    parts: (x [n, d], labels [n]) of each task so far. same: what has to be the same of both, a function of scores [n, C].
+    """
+
+    def plain(case):
+        fresh = getattr(case.learner(name, **options), "classifier", None)
+        return [same(scores(parts, asked, fresh)) for parts, asked in case.after_each_task()]
+
+    ours = Scores(name, options)
+    return Comparison(plain, lambda case: [same(found) for found in ours(case)], classes=True, atol=atol)

@@ -4,24 +4,25 @@ from functools import cached_property
 
 import numpy as np
 from reference.closed_form_plain import class_means, mahalanobis, unit
-from reference.official import DIM, Case, Comparison, Scores
+from reference.official import DIM, Case, Comparison, Scores, compared, joined
 from sklearn.covariance import OAS
 
 
-def discriminants(case, inverse):
-    """x^T P mu - mu^T P mu / 2 after each task with P = inverse(rows, rows about their class means, class means)."""
-    found = []
-    for parts, asked in case.after_each_task():
-        x, labels = np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
-        means = class_means(x, labels, range(labels.max() + 1))
+def discriminants(inverse):
+    """x^T P mu - mu^T P mu / 2 with P = inverse(rows, rows about their class means, class means)."""
+
+    def scores(parts, asked, _):
+        x, labels = joined(parts)
+        means = class_means(x, labels)
         weights = inverse(x, x - means[labels], means) @ means.T
-        found.append(asked @ weights - 0.5 * (weights * means.T).sum(0))
-    return found
+        return asked @ weights - 0.5 * (weights * means.T).sum(0)
+
+    return scores
 
 
-def fsa(case):
+def fsa(x, centred, means):
     """aresPanos/fsa, src/utils.py, compute_lda_head: the covariance of all rows about their mean, plus the identity."""
-    return discriminants(case, lambda x, centred, means: np.linalg.inv(np.cov(x.T) + np.eye(DIM)))
+    return np.linalg.inv(np.cov(x.T) + np.eye(DIM))
 
 
 def slda(case):
@@ -42,34 +43,22 @@ def slda(case):
     return found
 
 
-def slda_fixed(case):
+def slda_fixed(x, centred, means):
     """What ours has in its place: rows about final class means, divisor n - C."""
-
-    def inverse(x, centred, means):
-        return np.linalg.inv((1 - 1e-4) * centred.T @ centred / (len(x) - len(means)) + 1e-4 * np.eye(DIM))
-
-    return discriminants(case, inverse)
+    return np.linalg.inv((1 - 1e-4) * centred.T @ centred / (len(x) - len(means)) + 1e-4 * np.eye(DIM))
 
 
-def slda_oas(case):
+def slda_oas(x, centred, means):
     """The same covariance, shrunk by the share of the mean variance that scikit-learn's OAS finds."""
-
-    def inverse(x, centred, means):
-        S, share = centred.T @ centred / (len(x) - len(means)), OAS(assume_centered=True).fit(centred).shrinkage_
-        return np.linalg.inv((1 - share) * S + share * np.trace(S) / DIM * np.eye(DIM))
-
-    return discriminants(case, inverse)
+    S, share = centred.T @ centred / (len(x) - len(means)), OAS(assume_centered=True).fit(centred).shrinkage_
+    return np.linalg.inv((1 - share) * S + share * np.trace(S) / DIM * np.eye(DIM))
 
 
-def fecam_common(case):
+def fecam_common(parts, asked, _):
     """One covariance: the tasks' ones about their means, averaged by their classes; shrunk, and made correlations."""
-    found, S = [], 0
-    for parts, asked in case.after_each_task():
-        units, labels = unit(np.concatenate([x for x, _ in parts])), np.concatenate([y for _, y in parts])
-        S = (S * (len(parts) - 1) + np.cov(unit(parts[-1][0]).T)) / len(parts)
-        means, precision = class_means(units, labels, range(labels.max() + 1)), correlations(shrunk(S, 1, 0, 1))
-        found.append(-mahalanobis(unit(asked), means, np.linalg.inv(precision)))
-    return found
+    x, labels = joined(parts)
+    S = np.mean([np.cov(unit(rows).T) for rows, _ in parts], 0)
+    return -mahalanobis(unit(asked), class_means(unit(x), labels), np.linalg.inv(correlations(shrunk(S, 1, 0, 1))))
 
 
 def shrunk(covariance, a1, a2, times):
@@ -166,11 +155,11 @@ def fecam_positive(plain, **options):
 
 CNN = {"a1": 1.0, "a2": 1.0, "shrinkages": 2, "unit_means": True}
 COMPARED = {
-    "fsa-lda": [Comparison(fsa, Scores("fsa-lda"), classes=True)],
+    "fsa-lda": [compared("fsa-lda", discriminants(fsa))],
     "slda": [
         Comparison(slda, Scores("slda", {"estimator": "streaming"}), classes=True),
-        Comparison(slda_fixed, Scores("slda"), classes=True),
-        Comparison(slda_oas, Scores("slda", {"estimator": "oas"}), classes=True, atol=1e-5),
+        compared("slda", discriminants(slda_fixed)),
+        compared("slda", discriminants(slda_oas), estimator="oas"),
     ],
     "fecam": [
         fecam(fecam_vit(1, 0)),
@@ -178,6 +167,6 @@ COMPARED = {
         fecam_positive(fecam_cnn(0.5), tukey=0.5),
         fecam_positive(fecam_cnn(0.5, diagonal=True), tukey=0.5, covariance="diagonal"),
     ],
-    "fecam-common": [Comparison(fecam_common, Scores("fecam-common"), classes=True)],
+    "fecam-common": [compared("fecam-common", fecam_common)],
     "fecam-pilot": [Comparison(fecam_pilot, Scores("fecam-pilot"), classes=True)],
 }

@@ -5,26 +5,19 @@ APER: LAMDA-PILOT, models/aper_adapter.py and utils/inc_net.py (`MultiBranchCosi
 TOSCA: reference/tosca.md, "Inference after task t". PROTEUS: arXiv 2603.13235, from the equations of its retrieval.
 """
 
-from math import erf
-
 import numpy as np
+import torch
 from reference.closed_form_plain import softmax, unit
 from reference.official import Comparison, Scores, from_state
+from reference.official_training import adapt
 from scipy.stats import norm
 
-ERF = np.vectorize(erf)
 
-
-def luca(state, t, x, prefix="module.", flow="tosca"):
+def luca(state, t, x, prefix="module."):
     """LuCA module t of stacked ones at rows [n, d] (reference/tosca.md, "The module")."""
-    p = {name.removeprefix(prefix): tensor[t] for name, tensor in state.items() if name.startswith(prefix)}
-    a = x @ p["down_weight"].T + p["down_bias"]
-    a = 0.5 * a * (1 + ERF(a / np.sqrt(2)))
-    h = x + a @ p["up_weight"].T + p["up_bias"]
-    centred = h - h.mean(1, keepdims=True)
-    h = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5) * p["norm_weight"] + p["norm_bias"]
-    gate = np.maximum(h @ p["squeeze_weight"].T, 0) @ p["excite_weight"].T
-    return h / (1 + np.exp(-gate))
+    names = [name for name in state if name.startswith(prefix)]
+    module = {name.removeprefix(prefix): torch.from_numpy(state[name][t]) for name in names}
+    return adapt(module, torch.from_numpy(x)).numpy()
 
 
 def module_logits(case, number, state):

@@ -5,8 +5,8 @@ What is random is the learner's own draw. Rows come as `parts`: (x [n, d], label
 
 import numpy as np
 import torch
-from reference.closed_form_plain import fecam_precision, mahalanobis, one_hot, ridge_weights, softmax, unit
-from reference.official import DIM, Comparison, Scores
+from reference.closed_form_plain import class_means, fecam_precision, mahalanobis, one_hot, ridge_weights, softmax, unit
+from reference.official import DIM, compared, joined
 from scipy.special import erf
 from sklearn.covariance import oas
 from sklearn.model_selection import StratifiedKFold
@@ -15,20 +15,6 @@ from tosca_cache.closed_form.ridge import FOLD_LAMBDAS
 from tosca_cache.learners.ranpac import FLY_LAMBDAS
 
 SIZES = (8, 90)  # random features, of 48 rows
-
-
-def compared(name, scores, same=lambda scores: scores, **options):
-    """`scores` of (parts, rows asked, the learner's classifier before any row) against what the learner says.
-
-    same: what has to be the same of both, a function of scores [n, C].
-    """
-
-    def plain(case):
-        fresh = case.learner(name, **options).classifier
-        return [same(scores(parts, asked, fresh)) for parts, asked in case.after_each_task()]
-
-    ours = Scores(name, options)
-    return Comparison(plain, lambda case: [same(found) for found in ours(case)], atol=1e-5)
 
 
 def up_to_a_row(scores):
@@ -49,12 +35,8 @@ def gelu(x):
     return x * (1 + erf(x / np.sqrt(2))) / 2
 
 
-def joined(parts):
-    return np.concatenate([x for x, _ in parts]), np.concatenate([labels for _, labels in parts])
-
-
 def centred_rows(z, labels):
-    means = np.stack([z[labels == c].mean(0) for c in range(labels.max() + 1)])
+    means = class_means(z, labels)
     return means, z - means[labels]
 
 
@@ -267,9 +249,9 @@ FLY = {"inputs": 3, "active": 0.25, "precision": "float64"}
 ANACP = {"heads": 2, "gamma": 0.3, "per_class": 7, "alpha": 0.7, "precision": "float64"}
 DS_AL = {"gamma": 0.2, "gamma_comp": 0.05, "ratio": 0.8}
 COMPARED = {
-    "klda": [compared("klda", klda(0.02), up_to_a_row, expansion=size, **WIDE) for size in SIZES],
-    "klda-e": [compared("klda-e", klda_e(9.0), softmax, expansion=20, draws=3, gamma=0.05, ridge=9.0)],
-    "randumb": [compared("randumb", randumb, up_to_a_factor, expansion=size, gamma=0.05) for size in SIZES],
+    "klda": [compared("klda", klda(0.02), same=up_to_a_row, expansion=size, **WIDE) for size in SIZES],
+    "klda-e": [compared("klda-e", klda_e(9.0), same=softmax, expansion=20, draws=3, gamma=0.05, ridge=9.0)],
+    "randumb": [compared("randumb", randumb, same=up_to_a_factor, expansion=size, gamma=0.05) for size in SIZES],
     "fly-cl": [compared("fly-cl", fly_cl, expansion=size, **FLY) for size in SIZES],
     "loranpac": [
         compared("loranpac", loranpac(rank), expansion=size, rank=rank) for size, rank in ((90, 50), (90, 15), (20, 50))

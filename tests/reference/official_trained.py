@@ -13,7 +13,7 @@ from reference.official_training import train
 from sklearn.svm import LinearSVC
 
 from tosca_cache.learners.fetril import SGD
-from tosca_cache.learners.heads import LinearKind
+from tosca_cache.learners.learning import LinearKind
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.train.batches import epoch_batches
 

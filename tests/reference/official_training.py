@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from reference.official import QUICK, Comparison, Scores, history
 
-from tosca_cache.learners.heads import LinearKind, LucaKind
+from tosca_cache.learners.learning import LinearKind, LucaKind
 
 LUCA = ("norm", "down", "up", "squeeze", "excite")
 
@@ -29,10 +29,15 @@ def adapt(module, x):
 
 
 def logits(module, rows, x):
-    """sigma * cosine of the adapted row under a module, x W^T + b without one."""
+    """Logits of rows as they are stored."""
+    return head(module, rows, adapt(module, x))
+
+
+def head(module, rows, z):
+    """sigma * cosine of adapted rows under a module, x W^T + b without one."""
     if module:
-        return module["sigma"] * F.normalize(adapt(module, x)) @ F.normalize(rows["weight"]).T
-    return x @ rows["weight"].T + rows["bias"]
+        return module["sigma"] * F.normalize(z) @ F.normalize(rows["weight"]).T
+    return z @ rows["weight"].T + rows["bias"]
 
 
 def train(case, number, module, rows, loss, *, module_trains=lambda epoch: True, after=lambda: None):
@@ -219,13 +224,6 @@ def ovor(kind, around_origin=False):
         return found
 
     return scores
-
-
-def head(module, rows, z):
-    """Logits of adapted rows."""
-    if module:
-        return module["sigma"] * F.normalize(z) @ F.normalize(rows["weight"]).T
-    return logits({}, rows, z)
 
 
 def mos(case):

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from reference.closed_form_plain import softmax
 from scipy.special import log_softmax as scipy_log_softmax
 
-from tosca_cache.closed_form.held_out import TEMPERATURES, HeldOutCalibration, split
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.closed_form.pool import standardised
-from tosca_cache.closed_form.shared import AGAIN, SharedClassifier
+from tosca_cache.closed_form.shared import AGAIN, TEMPERATURES, HeldOutCalibration, SharedClassifier, split
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing import ModuleOutputs, make_router

@@ -10,8 +10,8 @@ from reference.plain import PlainTosca
 from tosca_cache.config import OPTIMIZERS, SCHEDULERS, Settings
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.learners.tosca import Tosca
-from tosca_cache.luca.initialise import initial_head, initial_luca
 from tosca_cache.luca.module import FLOWS
+from tosca_cache.luca.parameters import initial_head, initial_luca
 from tosca_cache.runs.conformance import RECORDED_NAMES
 from tosca_cache.tasks import TaskStream
 from tosca_cache.train.batches import epoch_batches

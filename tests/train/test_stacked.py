@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from tosca_cache.config import Settings
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS, SCHEDULERS
-from tosca_cache.luca.initialise import initial_head, initial_luca
-from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters, initial_head, initial_luca
 from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.stack import Lane, Member

@@ -5,33 +5,37 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from tosca_cache import __version__
 from tosca_cache.adapt.first_task import FirstTask, ImageBatches, first_task
-from tosca_cache.adapt.folder import adapted_files, finish, read_state, write_state
-from tosca_cache.adapt.training import Epoch, Training, TrainingOptions
+from tosca_cache.adapt.training import Epoch, State, Training, TrainingOptions
 from tosca_cache.class_order import Protocol
 from tosca_cache.config.checks import Count, one_of
 from tosca_cache.datasets.base import ImageDataset
-from tosca_cache.errors import UsageError
-from tosca_cache.extract.adapted import AdaptedCard, is_adapted, read_card
+from tosca_cache.errors import BackboneError, UsageError
+from tosca_cache.extract.adapted import CARD, PARTS, AdaptedCard, is_adapted, read_card
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.names import check_options, option
 from tosca_cache.extract.progress import ImageProgress
 from tosca_cache.extract.request import ExtractRequest, default_normalisation
-from tosca_cache.extract.tuning import KINDS, settings_of
+from tosca_cache.extract.tuning import KINDS, Tensors, settings_of
+from tosca_cache.files import file_errors, replacing, strict_json, write_json
 from tosca_cache.names import inside
 from tosca_cache.store.locks import FileLock
 from tosca_cache.store.spec import canonical
 from tosca_cache.text import shortened
 from tosca_cache.workers import threads_here
+
+STATE = "state.safetensors"
 
 
 @dataclass(frozen=True)
@@ -229,3 +233,61 @@ def _only_one(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def adapted_files(where: Path) -> AbstractContextManager[None]:
+    """Turns a failure of the file system into a `BackboneError` that says what to do about it."""
+    return file_errors(where, BackboneError, option="--out")
+
+
+def partial(path: Path) -> Path:
+    """Where `path` is made: the last epoch's state lies there until it has its name."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def write_state(path: Path, state: State, plan: dict[str, Any]) -> None:
+    """Puts the state after an epoch into the partial folder, in place of the one before; whole or not at all."""
+    folder = partial(path)
+    record = canonical({"plan": plan, **state.to_record()})
+    with adapted_files(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / STATE) as file:
+            file.write_bytes(save(state.tensors, {"record": record}))
+
+
+def read_state(path: Path, plan: dict[str, Any]) -> State | None:
+    """The state of a partial folder; None if there is none.
+
+    Raises `BackboneError` if it cannot be read, or is that of another plan.
+    """
+    file = partial(path) / STATE
+    if not file.is_file():
+        return None
+    try:
+        with adapted_files(file), safe_open(str(file), framework="pt") as opened:
+            record = strict_json((opened.metadata() or {}).get("record", ""))
+            if record.pop("plan") != plan:
+                raise ValueError("it was begun with other options")
+            names = opened.keys()
+            return State.from_record({name: opened.get_tensor(name) for name in names}, record)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BackboneError(
+            f"the unfinished adaptation cannot be gone on with: {error}"[:300],
+            where=file,
+            remedy="remove its folder, then run the same command again",
+        ) from error
+
+
+def finish(path: Path, parts: Tensors, card: dict[str, Any]) -> AdaptedCard:
+    """Writes tensors and card beside the state, removes the state, and gives the folder its name."""
+    folder, data = partial(path), save(parts)
+    found = AdaptedCard(**card, parts_digest=sha256(data).hexdigest())
+    found = found.model_copy(update={"digest": found.own_digest()})
+    with adapted_files(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / PARTS) as file:
+            file.write_bytes(data)
+        write_json(folder / CARD, found.model_dump())
+        (folder / STATE).unlink(missing_ok=True)
+        folder.rename(path)
+    return found

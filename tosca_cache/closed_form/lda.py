@@ -65,16 +65,23 @@ class Lda(Solved):
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows: features [n, d], labels [n]; classes: how many there are with these, C."""
         rows, x = x.to(self.dtype), x.double()
-        if not len(self.second):
+        self._count(x, labels, classes)
+        self.second = add_gram(self.second.clone(), rows)  # states of before are kept as they are
+        if self._chosen_at < MANY * x.shape[1] or self.counts.sum() >= self.again * self._chosen_at:
+            self._chosen, self._chosen_at = None, 0.0
+
+    def _count(self, x: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """Adds rows to sums and counts; gives these as they were, with zeros for new classes."""
+        if not len(self.counts):
             self.second, self.sums = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(0, x.shape[1])
             self.counts = x.new_zeros(0)
         new = classes - len(self.sums)
-        self.second = add_gram(self.second.clone(), rows)  # states of before are kept as they are
-        self.sums = torch.cat([self.sums, x.new_zeros(new, x.shape[1])]).index_add(0, labels, x)
-        self.counts = torch.cat([self.counts, x.new_zeros(new)]).index_add(0, labels, torch.ones_like(x[:, 0]))
+        sums = torch.cat([self.sums, x.new_zeros(new, x.shape[1])])
+        counts = torch.cat([self.counts, x.new_zeros(new)])
+        self.sums = sums.index_add(0, labels, x)
+        self.counts = counts.index_add(0, labels, torch.ones_like(x[:, 0]))
         self._weights = None
-        if self._chosen_at < MANY * x.shape[1] or self.counts.sum() >= self.again * self._chosen_at:
-            self._chosen, self._chosen_at = None, 0.0
+        return sums, counts
 
     def chosen_shrinkage(self) -> float:
         """e for the rows so far."""
@@ -192,21 +199,13 @@ class StreamingLda(Lda):
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds rows in their order: features [n, d], labels [n]; classes: how many there are with these, C."""
         x, first = x.double(), not len(self.counts)
+        sums, counts = self._count(x, labels, classes)
         if first:
-            self.second = x.new_zeros(x.shape[1], x.shape[1])  # n S
-            self.sums, self.counts = x.new_zeros(0, x.shape[1]), x.new_zeros(0)
-        new = classes - len(self.sums)
-        sums = torch.cat([self.sums, x.new_zeros(new, x.shape[1])])
-        counts = torch.cat([self.counts, x.new_zeros(new)])
-        self.sums = sums.index_add(0, labels, x)
-        self.counts = counts.index_add(0, labels, torch.ones_like(x[:, 0]))
-        if first:
-            self.second = len(x) * _oas(x - self._means()[labels])
+            self.second = len(x) * _oas(x - self._means()[labels])  # n S
         else:
             before = float(counts.sum()) + torch.arange(len(x)).to(x)
             deviation = x - _means_before(x, labels, sums, counts)
             self.second = self.second + (deviation * (before / (before + 1)).unsqueeze(1)).T @ deviation
-        self._weights = None
 
     def _covariance(self, means: Tensor, *, total: bool) -> Tensor:
         return self.second / self.counts.sum()

@@ -40,6 +40,13 @@ class Precision:
         """C^+ = I for features like `like`, [d]."""
         return cls(torch.ones_like(like), like.new_zeros(0, len(like)), like.new_zeros(0))
 
+    def distances(self, x: Tensor, points: Tensor) -> Tensor:
+        """(x - p)^T C^+ (x - p) of rows [n, d] and points [k, d], [n, k]."""
+        along, centres = x @ self.factors.T, points @ self.factors.T
+        squares = x.square() @ self.plain + along.square() @ self.signs
+        mixed = (x * self.plain) @ points.T + (along * self.signs) @ centres.T
+        return squares.unsqueeze(1) - 2 * mixed + (points.square() @ self.plain + centres.square() @ self.signs)
+
 
 @dataclass(frozen=True)
 class Shrinkage:
@@ -250,8 +257,5 @@ class CommonCovariance(Solved):
 
     def scores(self, x: Tensor) -> Tensor:
         """Minus the distances to all classes, [n, C]."""
-        p, rows, means = self.weights(), x.double(), self.means
-        along, centres = rows @ p.factors.T, means @ p.factors.T
-        squares = rows.square() @ p.plain + along.square() @ p.signs
-        mixed = (rows * p.plain) @ means.T + (along * p.signs) @ centres.T
-        return 2 * mixed - squares.unsqueeze(1) - (means.square() @ p.plain + centres.square() @ p.signs)
+        precision: Precision = self.weights()
+        return -precision.distances(x.double(), self.means)

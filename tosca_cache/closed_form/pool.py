@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.base import Stateful
-from tosca_cache.closed_form.held_out import HeldOutCalibration
-from tosca_cache.closed_form.shared import SharedClassifier
+from tosca_cache.closed_form.shared import HeldOutCalibration, SharedClassifier
 from tosca_cache.devices import on_cores
 from tosca_cache.tasks import Task
 
@@ -21,7 +20,7 @@ class OpinionPool(Stateful):
     """log P(c | x) = sum over classifiers of log softmax_c(scores / tau), up to a constant.
 
     Logarithmic opinion pool: Genest and Zidek, Statistical Science 1 (1986); temperature scaling: Guo et al., ICML 2017.
-    Before a task is learned, a fifth of each of its classes is held out (less where that is many rows: `held_out`), and
+    Before a task is learned, a fifth of each of its classes is held out (less where that is many rows: `shared.split`), and
     every classifier, fitted on all earlier tasks and the rest, predicts it. tau is the temperature of greatest likelihood
     of all held-out rows so far; if no class has a row to spare, scores are standardised instead. Then the task is learned
     whole. Classifiers that are significantly worse on the held-out rows than the best one are left out.

@@ -1,14 +1,10 @@
 """AdaNPC (arXiv 2304.12566): the nearest stored train features vote; confident test rows may join them (methods.md 13.1).
 
-It keeps train features: rehearsal in feature space. Against the paper:
-- There is no training of the backbone with the nearest-neighbour loss.
-- Updates by test rows are off by default (beta = 1.1; the paper's is 0.1). With beta of at most 1 a row's scores depend
-  on the rows asked about before it: the learner then says that it is transductive, takes the rows in a random order that
-  follows from the seed (test rows mostly lie class by class), and forgets them after each question.
-- Confidence is the largest entry of the softmax over the votes, as in the official code. Votes add up to 1, so with C
-  classes it is at most e / (e + C - 1), and a beta above that changes nothing.
-- The official memory also holds one random row, of class 0, from its construction; that is left out, as are the 1e-5
-  that it adds to all votes.
+It keeps train features: rehearsal in feature space. With beta of at most 1 the learner says that it is transductive, takes
+the rows in a random order that follows from the seed (test rows mostly lie class by class), and forgets them after each
+question. Confidence is the largest entry of the softmax over the votes, as in the official code. Votes add up to 1, so with
+C classes it is at most e / (e + C - 1), and a beta above that changes nothing. The official memory also holds one random
+row, of class 0, from its construction; that is left out, as are the 1e-5 that it adds to all votes.
 """
 
 from __future__ import annotations

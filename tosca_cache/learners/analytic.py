@@ -1,37 +1,26 @@
-"""Analytic learning by recursive least squares: ACIL, GARM, DS-AL, GKEAL and F-OAL.
+"""Analytic learning by recursive least squares: ACIL, DS-AL, GKEAL and F-OAL, on a backbone frozen from the start.
 
-`acil`, and G-ACIL, which is the same recursion on tasks with rows of earlier classes. What differs from the official code:
-the backbone is frozen from the start, where there it is trained on the first task; and while there are at most 1.5 rows for
+`acil`, and G-ACIL, which is the same recursion on tasks with rows of earlier classes. While there are at most 1.5 rows for
 each random feature, the inverse autocorrelation is kept in a smaller, equal form (`closed_form.recursive`).
 
-`garm`: rows of earlier classes may come in any task. As in the official code the weights of the classes have a mean of one,
-which is the unit of gamma. What differs: the backbone is frozen from the start, as for `acil`; and the official code keeps
-a Gram matrix [M, M] of every class, where here its square root is kept (`closed_form.balanced`).
+`ds-al`: a main stream, ridge regression on ReLU(x P) as in ACIL, and a compensation stream on tanh(x P) that learns what
+the main stream leaves of the new classes' targets; its scores are added with a weight C.
 
-`ds-al` (AAAI 2024): a main stream, ridge regression on ReLU(x P) as in ACIL, and a compensation stream on tanh(x P) that
-learns what the main stream leaves of the new classes' targets; its scores are added with a weight C. What differs from the
-official code: what is left is taken after all rows of a task, where the code takes it after each minibatch of a task.
+`gkeal`: ridge regression on phi_j(x) = exp(-|x - m_j|^2 / (2 sigma^2)), m_j rows of the first task, drawn as in the paper
+(the code takes the first ones in file order). Centres are train rows, which are kept without their labels.
 
-`gkeal` (CVPR 2023): ridge regression on phi_j(x) = exp(-|x - m_j|^2 / (2 sigma^2)), m_j rows of the first task. What
-differs from the official code: it takes the first rows in file order, permuted, where the paper draws them; here they
-are drawn. Of a first task with fewer rows than centres every row is a centre, where the code adds random mixtures of
-rows. Centres are train rows, which are kept without their labels.
-
-`f-oal` (NeurIPS 2024): ridge regression of strength 1 on sigmoid(x V + b), V and b as `nn.Linear` begins. What differs from
-the official code: x there is the mean of [CLS] over all blocks, here the store's one vector; and its loader drops the last
-rows of a task that do not fill a minibatch. It learns online; recursive least squares after any minibatches is the ridge
-solution, so that minibatches make no difference.
+`f-oal`: ridge regression of strength 1 on sigmoid(x V + b), V and b as `nn.Linear` begins. The official loader drops the
+last rows of a task that do not fill a minibatch. It learns online; recursive least squares after any minibatches is the
+ridge solution, so that minibatches make no difference.
 
 A class needs one row in each of them.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from tosca_cache.closed_form.balanced import BalancedRidge
-from tosca_cache.closed_form.expansion import RandomFeatures
-from tosca_cache.closed_form.kernels import KernelFeatures
+from tosca_cache.closed_form.expansion import KernelFeatures, RandomFeatures
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.recursive import DualStream, RecursiveRidge
 from tosca_cache.config.checks import Count
@@ -40,24 +29,9 @@ from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.seeds import derive_seed
 
 
-class Analytic(ClosedForm):
-    """Ridge regression of a fixed strength on random ReLU features."""
-
-    ridge: ClassVar[type[RecursiveRidge] | type[BalancedRidge]]
-    all_threads = True
-    adds_rows = True
-
-    def __init__(self, *, buffer: Count = 8192, gamma: Positive = 0.1, **common: Any) -> None:
-        super().__init__(**common)
-        features = RandomFeatures(buffer, seed=derive_seed(self.seed, "projection"), law="uniform")
-        self.classifier = self.ridge(features, gamma=gamma)
-
-
 @register_learner
-class Acil(Analytic):
+class Acil(ClosedForm):
     """Stores square roots of Gram matrices, [r, M] and [r, C], for r <= 1.5 M rows; then an inverse [M, M], and W [M, C].
-
-    A class needs one row.
 
     Arguments:
         buffer: number M of random features. gamma: the ridge.
@@ -72,7 +46,7 @@ class Acil(Analytic):
         "equal to the official code (ZHUANGHP/Analytic-continual-learning, analytic/ACIL.py and AnalyticLinear.py, "
         "16c49d9) without its base training."
     )
-    ridge = RecursiveRidge
+    all_threads = True
 
     def __init__(
         self,
@@ -82,10 +56,11 @@ class Acil(Analytic):
         selection: Literal["fixed", "gcv"] = "fixed",
         **common: Any,
     ) -> None:
-        super().__init__(buffer=buffer, gamma=gamma, **common)
-        if selection == "gcv":
-            seed = derive_seed(self.seed, "projection")
-            self.classifier = RandomRidge(RandomFeatures(buffer, seed=seed, law="uniform"), seed=seed, selection="gcv")
+        super().__init__(**common)
+        seed = derive_seed(self.seed, "projection")
+        features = RandomFeatures(buffer, seed=seed, law="uniform")
+        chosen = RandomRidge(features, seed=seed, selection="gcv")
+        self.classifier = chosen if selection == "gcv" else RecursiveRidge(features, gamma=gamma)
 
 
 @register_learner
@@ -97,9 +72,7 @@ class AcilViT(Acil):
     """
 
     name = "acil-vit"
-    what = (
-        "ACIL (NeurIPS 2022) in the published setting for frozen vision transformers: a large buffer, a strong ridge."
-    )
+    what = "ACIL (NeurIPS 2022) as published for frozen vision transformers: a large buffer, a strong ridge."
     source = "ACIL as run on frozen ViTs in MIN (NeurIPS 2025)"
     agrees = (
         "differs: the recursion of `acil` with other defaults; the published figures in this setting (MIN, "
@@ -108,27 +81,6 @@ class AcilViT(Acil):
 
     def __init__(self, *, buffer: Count = 16_384, gamma: Positive = 100.0, **common: Any) -> None:
         super().__init__(buffer=buffer, gamma=gamma, **common)
-
-
-@register_learner
-class Garm(Analytic):
-    """Stores square roots of the classes' Gram matrices, as many rows of M numbers as there were train rows.
-
-    Arguments:
-        buffer: number M of random features.
-        gamma: multiplies the identity that is added to sum_c w_c G_c, the Gram matrices of all classes with weights
-            w_c ~ 1 / n_c of mean 1 (n_c rows of class c). With as many rows of every class this is the ridge of `acil`.
-            The default is that of the official code.
-    """
-
-    name = "garm"
-    what = "Class-balanced analytic learning (AIR, arXiv 2408.10349): every class's Gram matrix divided by its count."
-    source = "AIR's GeneralizedARM (arXiv 2408.10349)"
-    agrees = (
-        "equal to the official code (ZHUANGHP/Analytic-continual-learning, analytic/AIR.py and AnalyticLinear.py, "
-        "16c49d9) without its base training."
-    )
-    ridge = BalancedRidge
 
 
 @register_learner
@@ -147,6 +99,7 @@ class DsAl(ClosedForm):
         "differs: what the main stream leaves is taken after a whole task, where the official code "
         "(ZHUANGHP/Analytic-continual-learning, analytic/DSAL.py, 156bc02) takes it after each minibatch."
     )
+    adds_rows = False
     all_threads = True
 
     def __init__(
@@ -183,7 +136,6 @@ class Gkeal(ClosedForm):
     )
     rehearsal = True  # of the first task, without labels
     all_threads = True
-    adds_rows = True
 
     def __init__(self, *, centres: Count = 8192, gamma: Positive = 0.1, sigma: Positive = 10.0, **common: Any) -> None:
         super().__init__(**common)
@@ -207,7 +159,6 @@ class FOal(ClosedForm):
         "[CLS] over all blocks; and no rows are dropped."
     )
     all_threads = True
-    adds_rows = True
 
     def __init__(self, *, buffer: Count = 1000, gamma: Positive = 1.0, **common: Any) -> None:
         super().__init__(**common)

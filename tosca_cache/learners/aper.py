@@ -1,11 +1,9 @@
 """APER in feature space (after arXiv 2303.07338): SimpleCIL on each feature beside its adapted form (methods.md 1.3).
 
-The published method trains a module inside the backbone on the first task and concatenates the class tokens with and
-without it. A frozen store has one class token only, so here the module stands behind the backbone: figures are no
-reproductions of the published ones, for which there is `simplecil` on a store of `tosca extract --with-base`
-(docs/adapt.md). As there, the module is trained under a cosine head on the first task's augmented views, then frozen, and
-class means are of clean rows. Training follows `settings`, whose defaults are TOSCA's and not APER's (learning rate 0.01
-and weight decay 5e-4).
+A frozen store has one class token only, so that figures are no reproductions of the published ones, for which there is
+`simplecil` on a store of `tosca extract --with-base` (docs/adapt.md). As there, the module is trained under a cosine head
+on the first task's augmented views, then frozen, and class means are of clean rows. The defaults of `settings` are TOSCA's
+and not APER's (learning rate 0.01 and weight decay 5e-4).
 """
 
 from __future__ import annotations
@@ -17,21 +15,26 @@ import torch
 from torch import Tensor
 
 from tosca_cache.closed_form.means import NearestMean
-from tosca_cache.learners.base import FloatArray, Learner, register_learner
+from tosca_cache.learners.base import register_learner
+from tosca_cache.learners.closed import ClosedForm
 from tosca_cache.learners.tosca import ROWS_AT_ONCE, Tosca
-from tosca_cache.luca.initialise import initial_head
 from tosca_cache.luca.module import adapt, cosine_logits
-from tosca_cache.luca.parameters import Head, Luca
+from tosca_cache.luca.parameters import Head, Luca, initial_head
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, Tensors, cross_entropy, fit, task_steps
 from tosca_cache.train.loop import EpochDone
 
 
-class Aper(Learner):
+class Aper(ClosedForm):
     """Class means of concat[x, adapted x], [C, 2d], and one frozen module."""
 
+    agrees = (
+        "differs: a module behind the backbone, trained by the settings of all learners, instead of one inside it; the "
+        "class means and cosines that follow are equal to the official code (sun-hailong/LAMDA-PILOT, "
+        "models/aper_adapter.py, models/aper_ssf.py and utils/inc_net.py, commit 2647455)."
+    )
+    adds_rows = False
     learned = ("classifier", "module")
-    on_cpu = ("classifier",)
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -50,22 +53,12 @@ class Aper(Learner):
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Adds the means of the task's classes; the first task trains the module before that."""
         self.trained_numbers = 0 if self.module else self.learn_module(task, on_epoch)
-        joined = self.joined(task.train.features[:, 0])
-        self.classifier.observe(joined, torch.from_numpy(task.train.labels), task.classes.stop)
+        super().observe(task)
 
     @torch.no_grad()
-    def joined(self, features: FloatArray) -> Tensor:
-        """concat[x, adapted x] of features [n, d], [n, 2d] on the CPU."""
-        parts = []
-        for rows in torch.from_numpy(features).split(ROWS_AT_ONCE):
-            x = rows.to(self.device).float()
-            parts.append(torch.cat([x, self.adapted(x)], 1).cpu())
-        return torch.cat(parts)
-
-    def scores(self, features: FloatArray) -> FloatArray:
-        """Cosines with all class means, [n, C]."""
-        scores: FloatArray = self.classifier.scores(self.joined(features)).numpy()
-        return scores
+    def prepared(self, x: Tensor) -> Tensor:
+        """concat[x, adapted x] of features [n, d], [n, 2d]."""
+        return torch.cat([torch.cat([rows, self.adapted(rows)], 1) for rows in x.float().split(ROWS_AT_ONCE)])
 
     @property
     def trainable_parameters(self) -> int:
@@ -79,11 +72,6 @@ class AperLuca(Aper):
 
     name = "aper-luca"
     source = "APER (arXiv 2303.07338) in feature space, with LuCA"
-    agrees = (
-        "differs: a LuCA module behind the backbone, trained by the settings of all learners, instead of a module "
-        "inside it; the class means and cosines that follow are equal to the official code "
-        "(sun-hailong/LAMDA-PILOT, models/aper_adapter.py and utils/inc_net.py, commit 2647455)."
-    )
 
     def learn_module(self, task: Task, on_epoch: EpochDone | None) -> int:
         """TOSCA's first task; its head is thrown away."""
@@ -103,11 +91,6 @@ class AperFilm(Aper):
 
     name = "aper-film"
     source = "APER (arXiv 2303.07338) in feature space, with FiLM"
-    agrees = (
-        "differs: a gain and a shift behind the backbone, trained by the settings of all learners, instead of a "
-        "module inside it; the class means and cosines that follow are equal to the official code "
-        "(sun-hailong/LAMDA-PILOT, models/aper_ssf.py and utils/inc_net.py, commit 2647455)."
-    )
 
     def learn_module(self, task: Task, on_epoch: EpochDone | None) -> int:
         """Trains gamma and beta [d] from the identity, under a cosine head over the task's own classes.

@@ -25,7 +25,8 @@ class ClosedForm(Learner):
     """
 
     classifier: Classifier
-    learned = ("classifier",)
+    learned: ClassVar[tuple[str, ...]] = ("classifier",)
+    adds_rows = True
     unit_length: ClassVar[bool] = False
     all_threads: ClassVar[bool] = False
 

@@ -5,12 +5,10 @@ logits are the mean of the fetched values. Keys are placed by the first task's r
 start at zero and only fetched ones change. Against the paper:
 - Sizes: 64 heads of 256 keys; the paper has 256 of 4,096, which at 200 classes is 840 MB of values. Both have 14
   dimensions.
-- Training: the epochs and batch size of `settings` (20 and 48) with a large rate; the paper has 2,000 epochs at batches of
-  256. `rate` is how far one row's step moves its own logits for one unit of gradient: 0.01, and in the paper
-  lr / (batch size x heads) = 0.3 / (256 x 256) = 4.6e-6. The published clipping of gradients at norm 1 is left out: the
-  norm is never more than sqrt(2 / heads).
+- Training: the epochs and batch size of `settings` with a large rate, there at batches of 256. `rate` is how far one row's
+  step moves its own logits for one unit of gradient: 0.01, and in the paper lr / (batch size x heads) = 0.3 / (256 x 256) =
+  4.6e-6. The published clipping of gradients at norm 1 is left out: the norm is never more than sqrt(2 / heads).
 - The softmax is over the classes seen; values grow by zeros for the classes of later tasks.
-- Keys are placed by the first task alone, which is all that a learner may see; the paper also uses other data.
 Scatter-additions are not deterministic on a GPU, so this learner computes on the CPU.
 """
 
@@ -27,7 +25,7 @@ from tosca_cache.devices import one_thread
 from tosca_cache.learners.base import FloatArray, Learner, register_learner
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Task
-from tosca_cache.train.batches import epoch_batches
+from tosca_cache.train.batches import task_batches
 from tosca_cache.train.loop import EpochDone
 
 DECAY, SMOOTHING = 0.95, 1e-5  # of the moving averages
@@ -81,20 +79,13 @@ class Dkvb(Learner):
         codes = self.codebook.codes(every).unflatten(0, task.train.features.shape[:2])  # [n, 1+V, heads]
         grown = self.values.new_zeros(len(self.values), task.classes.stop - self.values.shape[1])
         self.values = torch.cat([self.values, grown], 1)
-        self.train(codes, torch.from_numpy(task.train.labels), task.number, on_epoch)
+        self.train(codes, task, on_epoch)
 
     @one_thread()
-    def train(self, codes: Tensor, labels: Tensor, number: int, on_epoch: EpochDone | None) -> None:
-        """SGD on cross-entropy with label smoothing, on fetched values alone.
-
-        Arguments:
-            codes: of rows and views, [n, 1+V, heads]. labels: [n]. number: the task's.
-        """
-        n, views, heads = codes.shape
-        classes = self.values.shape[1]
-        epochs, size = self.settings.epochs, self.settings.batch_size
-        done = 0
-        for batch in epoch_batches(n, views - 1, epochs=epochs, batch_size=size, seed=self.seed, task=number):
+    def train(self, codes: Tensor, task: Task, on_epoch: EpochDone | None) -> None:
+        """SGD on cross-entropy with label smoothing, on fetched values alone; codes of rows and views, [n, 1+V, heads]."""
+        labels, heads, classes, done = torch.from_numpy(task.train.labels), codes.shape[2], self.values.shape[1], 0
+        for batch in task_batches(task, self.seed, self.settings):
             if batch.epoch != done and on_epoch is not None:
                 on_epoch(done)
             done = batch.epoch

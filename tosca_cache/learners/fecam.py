@@ -3,17 +3,10 @@
 By default as in the official scripts for vision transformers: features at unit length, means as they are, no Tukey
 transform, one shrinkage, correlations instead of covariances. `tukey=0.5, shrinkages=2, a1=1, a2=1, unit_means=True` is
 the official code for convolutional networks, whose features are not negative; its first task is answered by the head that
-trained the backbone, here by the same distances as later. What differs: the pseudo-inverse is taken through a low-rank form
-where it is a plain inverse (`closed_form.mahalanobis`), and a class of a single row has the identity, where the official
-covariance is not a number.
-
-`fecam-pilot` is what LAMDA-PILOT has under the name of FeCAM, another computation; its adapter, trained inside the backbone
-on the first task, cannot be had from a cache.
-
-`fecam-common` has one covariance for all classes. As in the official code, a task's covariance is that of all its rows
-about their mean, and counts as much as it has classes. What differs: there a task's covariance is shrunk before it is
-averaged (the first one is not) and correlations are not taken; here the average is shrunk once and made correlations, as
-each class's own covariance is in the scripts for vision transformers.
+trained the backbone, here by the same distances as later. The pseudo-inverse is taken through a low-rank form where it is a
+plain inverse (`closed_form.mahalanobis`), and a class of a single row has the identity, where the official covariance is
+not a number. In `fecam-common` a task's covariance is that of all its rows about their mean, and counts as much as it has
+classes, as in the official code.
 """
 
 from __future__ import annotations
@@ -45,6 +38,7 @@ class PerClass(ClosedForm):
         length first, and class means are not brought to it again.
     """
 
+    adds_rows = False
     classifier: ClassCovariances
     tukey: float | None = None
     unit_means: bool = False
@@ -97,10 +91,7 @@ class FeCam(PerClass):
     """
 
     name = "fecam"
-    what = (
-        "FeCAM (arXiv 2309.14062) in its form for vision transformers: Mahalanobis distances with each class's own "
-        "covariance."
-    )
+    what = "FeCAM (arXiv 2309.14062) for vision transformers: Mahalanobis distances by the covariance of each class."
     source = "FeCAM (arXiv 2309.14062), the scripts for vision transformers"
     agrees = (
         "equal to the official code (dipamgoswami/FeCAM: FeCAM_vit_cifar100.py, FeCAM_vit_imagenet-r.py, ed84615; by "
@@ -133,9 +124,7 @@ class FeCamPilot(PerClass):
 
     unit_means = True
     name = "fecam-pilot"
-    what = (
-        "What LAMDA-PILOT has as FeCAM, without its adapter: distances by the correlations of a covariance's own rows."
-    )
+    what = "LAMDA-PILOT's FeCAM, without its adapter: distances by the correlations of a covariance's own rows."
     source = "LAMDA-PILOT's FeCAM (after arXiv 2309.14062), without its adapter"
     agrees = (
         "equal to the official code (sun-hailong/LAMDA-PILOT, models/fecam.py, 5cff4d3), without the adapter that it "
@@ -159,6 +148,7 @@ class FeCamCommon(ClosedForm):
         a1, a2: shrinkage of diagonal and off-diagonal.
     """
 
+    adds_rows = False
     unit_length = True
     name = "fecam-common"
     what = "FeCAM (arXiv 2309.14062) with one covariance for all classes: a running average of the tasks' covariances."

@@ -1,8 +1,6 @@
 """FeTrIL (arXiv 2211.13131): a classifier of true current rows and of pseudo-rows of past classes (methods.md 3).
 
-Kept between tasks are the class means; the classifier is trained from nothing at each task. Against the paper and its
-code:
-- The backbone is the store's, for the first task as well.
+Kept between tasks are the class means; the classifier is trained from nothing at each task.
 - `classifier="svc"` is the published one-vs-rest linear SVM on unit-length features: scikit-learn's LinearSVC with C = 1
   and tolerance 1e-4 in the primal, which takes minutes on large stores. That is why the default is `"hinge"`, which
   minimises the same objective for all classes side by side (`squared_hinge`), in float32 and to another tolerance.
@@ -26,7 +24,7 @@ from torch import Tensor
 from tosca_cache.closed_form.means import NearestMean, unit
 from tosca_cache.config import Settings
 from tosca_cache.learners.base import FloatArray, Learner, Positive, register_learner
-from tosca_cache.learners.heads import LinearKind
+from tosca_cache.learners.learning import LinearKind
 from tosca_cache.seeds import derive_seed
 from tosca_cache.tasks import Rows, Task
 from tosca_cache.train.gradient import Group, cross_entropy, fit, task_steps

@@ -4,13 +4,10 @@ loss = cross-entropy over all classes seen + coefficient * sum (theta - anchor)^
 previous task: rows of earlier classes, and for `l2-luca` one module that goes on from task to task, and the scale of
 its cosine head. The first task has no anchor: a fresh LuCA is no point to stay near to, as a pretrained backbone is.
 
-What differs from the paper: it pulls the attention weights of the backbone, and trains by a binary cross-entropy with
-prediction distillation; here is neither. Its code was not found, and its coefficient is not known to us: 0.1 is no
-published value, choose it on a sweep.
+The paper's coefficient is not known to us: 0.1 is no published value, choose it on a sweep.
 
-`finetune` trains one linear head over all classes seen, task after task, with nothing against forgetting: without rows of
-earlier classes the loss pushes their scores down as long as there is anything to gain. The backbone is frozen, so that this
-is the floor of heads on cached features, not of fine-tuned backbones.
+`finetune`: without rows of earlier classes the loss pushes their scores down as long as there is anything to gain. The
+backbone is frozen, so that this is the floor of heads on cached features, not of fine-tuned backbones.
 """
 
 from __future__ import annotations
@@ -22,8 +19,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.heads import LinearKind, LucaKind
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.learners.learning import LinearKind, LucaKind, SingleModuleLearner, TaskTrainer
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Step
 

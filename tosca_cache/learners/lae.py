@@ -8,9 +8,7 @@ the rows of the head come first.
 `lae-luca` averages one LuCA module that goes on from task to task (with the scale of the head); the rows of the head are
 shared, as in the paper. `lae-linear` has no module and averages the rows of the head, where nothing can be held back.
 
-What differs from the paper: prompts or adapters inside the backbone are not possible on cached features; optimizer and
-rates are those of the settings; the decay is 1 - 1 / (steps of the task) unless given, because 0.9999 hardly moves in a
-few hundred steps.
+What differs besides: optimizer and rates are those of the settings. A decay of 0.9999 hardly moves in a few hundred steps.
 """
 
 from __future__ import annotations
@@ -22,8 +20,7 @@ import torch
 from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.heads import LinearKind, LucaKind, joined
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.learners.learning import LinearKind, LucaKind, SingleModuleLearner, TaskTrainer, joined
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, of_one, stacked
 
@@ -69,6 +66,11 @@ class Lae(SingleModuleLearner):
     """
 
     source = "LAE (arXiv 2303.10070)"
+    agrees = (
+        "differs: a module behind the backbone, or the head's rows, is averaged, where the paper averages one inside it, "
+        "with a decay by the steps of the task instead of 0.9999; average, held-back epochs and answer are equal to the "
+        "official code (gqk/LAE, main.py, commit aa2bc8c)."
+    )
     own_classes = True
     training = Averaging
     learned = (*SingleModuleLearner.learned, "offline")
@@ -96,11 +98,6 @@ class LaeLinear(Lae):
     """On a linear head over the raw features."""
 
     name = "lae-linear"
-    agrees = (
-        "differs: the head's rows are averaged, where the paper averages a module inside the backbone, with a "
-        "decay by the steps of the task instead of 0.9999; average and answer are equal to the official code "
-        "(gqk/LAE, main.py, commit aa2bc8c)."
-    )
     kind = LinearKind()
 
 
@@ -109,8 +106,4 @@ class LaeLuca(Lae):
     """On one LuCA module for all tasks, and its cosine head."""
 
     name = "lae-luca"
-    agrees = (
-        "differs: a LuCA module behind the backbone, with a decay by the steps of the task instead of 0.9999; "
-        "average, held-back epochs and answer are equal to the official code (gqk/LAE, main.py, commit aa2bc8c)."
-    )
     kind = LucaKind()

@@ -4,16 +4,14 @@
 task (`closed_form.lda.likely_shrinkage`: Hoffbeck and Landgrebe, IEEE Trans. PAMI 18 (1996); Theiler, Proc. SPIE 8391
 (2012)), and the means of few rows are shortened, each by its number of rows (James and Stein 1961).
 
-`slda`: the covariance is that of all rows about the final class means, with divisor n - C. It differs from the official
-code, which begins with a base session, whose covariance is shrunk by OAS, and goes on row by row with divisor n, each row
-about the mean of its class so far. Class means begin at zero there, so that the first row of every class after the base
+`slda`: the covariance is that of all rows about the final class means, with divisor n - C. The official code begins with a
+base session, whose covariance is shrunk by OAS, and goes on row by row with divisor n, each row about the mean of its class
+so far. Class means begin at zero there, so that the first row of every class after the base
 session enters uncentred, as if its distance from the origin were scatter within its class, and the result depends on the
 order of the rows. `estimator=streaming` is the official way; neither is the more accurate (held-out train rows: digits
 100.0 and 99.6 %, glyphs 90.1 both, groceries under EfficientNet-Lite0 94.0 and 95.6, under DINOv2 91.2 and 90.8).
 
-`fsa-lda`: as in the official code, uniform class priors and the covariance about the mean of all rows. What differs: the
-body. FSA adapts the backbone on the first task (all of it, or FiLM layers inside, as `tosca adapt --kind film` does); a
-frozen store has only what comes after it.
+`fsa-lda`: uniform class priors and the covariance about the mean of all rows, after `tosca adapt --kind film` or frozen.
 """
 
 from __future__ import annotations
@@ -40,7 +38,6 @@ class LinearDiscriminant(ClosedForm):
         "shortened after James and Stein 1961, each by its number of rows and by a noise that their lengths show, which "
         "is ours); there is no official code."
     )
-    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -59,16 +56,12 @@ class Slda(ClosedForm):
     """
 
     name = "slda"
-    what = (
-        "Streaming LDA (arXiv 1909.01520): one covariance within classes, shrunk by a fixed amount, from sums over all "
-        "rows."
-    )
+    what = "Streaming LDA (arXiv 1909.01520): one covariance within classes, from sums over rows, shrunk by a fixed amount."
     source = "Streaming LDA (arXiv 1909.01520)"
     agrees = (
         "differs: the covariance does not depend on the order of the rows; with `estimator=streaming` it is equal to the "
         "official code (tyler-hayes/Deep_SLDA, SLDA_Model.py and experiment.py, 01d94cd)."
     )
-    adds_rows = True
 
     def __init__(
         self, *, shrinkage: float = 1e-4, estimator: Literal["fixed", "streaming", "oas"] = "fixed", **common: Any
@@ -97,7 +90,6 @@ class FsaLda(ClosedForm):
         "equal to the official code (aresPanos/fsa, src/utils.py and src/methods/cil_trainer.py, effa9ce) without its "
         "adapted backbone."
     )
-    adds_rows = True
 
     def __init__(self, *, ridge: float = 1.0, **common: Any) -> None:
         super().__init__(**common)

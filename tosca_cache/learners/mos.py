@@ -9,11 +9,9 @@ class), M the means of earlier classes and the batch. Then the head is aligned o
 features of every class, each under the module of its own task. Answers come from the router `mos-ensemble`: the module
 that its own prediction leads back to, and class means under module 0 as a second branch.
 
-What differs from the paper and its code: a LuCA module after the backbone instead of adapters in every block; a cosine
-head; the vectors of M have unit length (the dot products of LuCA's features are so large that the term would be zero);
-the merge is once a step as in the paper (the code merges many times a step, and again at test time); training and
-rates follow the settings given. Momentum, weights and the alignment (30 epochs of 5 x 48 vectors a class, rate 0.005,
-weight decay 5e-4) are the official ones.
+The vectors of M have unit length, because the dot products of LuCA's features are so large that the term would be zero;
+training and rates follow the settings given. Momentum, weights and the alignment (30 epochs of 5 x 48 vectors a class, rate
+0.005, weight decay 5e-4) are the official ones.
 """
 
 from __future__ import annotations
@@ -28,9 +26,7 @@ from torch import Tensor
 from tosca_cache.config import Settings
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
-from tosca_cache.learners.heads import joined
-from tosca_cache.learners.learning import TaskTrainer
-from tosca_cache.learners.modular import Modular
+from tosca_cache.learners.learning import Modular, TaskTrainer, joined
 from tosca_cache.luca.module import normalise
 from tosca_cache.luca.parameters import Luca
 from tosca_cache.seeds import derive_seed
@@ -142,7 +138,7 @@ class Mos(Modular):
                 seed=derive_seed(self.seed, "alignment", training.number),
             )
         training.module["sigma"][model] = head["sigma"][0]
-        self.freeze(training, model, head["weight"])
+        self.freeze_one(training, model, head["weight"])
 
 
 def each_its_own(vectors: Tensor, valid: Tensor) -> Tensor:

@@ -44,20 +44,26 @@ def method_names(asked: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-@cache
 def options_of(method: type[Learner]) -> Mapping[str, Any]:
     """The options of a learner's constructor that can be written down, and their defaults; what all learners take is no
     option, and neither is what a learner settles for the class that it builds on."""
-    found: dict[str, Any] = {}
+    return {name: default for name, (default, _) in _options(method).items()}
+
+
+@cache
+def _options(method: type[Learner]) -> Mapping[str, tuple[Any, Kind]]:
+    """The default of each option, and what it takes: as the constructor annotates it, or as the default is."""
+    found: dict[str, tuple[Any, Kind]] = {}
     own = True
-    for kind in method.__mro__:
-        if "__init__" not in vars(kind):
-            continue
-        parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
+    for init in (vars(kind)["__init__"] for kind in method.__mro__ if "__init__" in vars(kind)):
+        hints: dict[str, Any] = {}
+        with suppress(NameError, TypeError):  # of a plugin whose annotations stand for nothing
+            hints = get_type_hints(init, include_extras=True)
+        parameters = list(inspect.signature(init).parameters.values())[1:]
         for parameter in parameters:
             name, default = parameter.name, parameter.default
             if name not in (*COMMON, *found) and isinstance(default, _PLAIN) and (own or _takes(method, name, default)):
-                found[name] = default
+                found[name] = default, _kind(hints.get(name, float | None if default is None else type(default)))
         own = False
         if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break  # it hands nothing on that it does not name
@@ -113,20 +119,6 @@ def check_options(options: Mapping[str, Mapping[str, Any]]) -> None:
             accept(_known_kind(method, option, where), option, value, where)
 
 
-@cache
-def _kinds(method: type[Learner]) -> Mapping[str, Kind]:
-    """What each option takes: as its constructor annotates it, or as its default is."""
-    hints: dict[str, Any] = {}
-    for kind in reversed(method.__mro__):
-        if "__init__" in vars(kind):
-            with suppress(NameError, TypeError):  # of a plugin whose annotations stand for nothing
-                hints |= get_type_hints(vars(kind)["__init__"], include_extras=True)
-    return {
-        name: _kind(hints.get(name, type(default)) if name in hints or default is not None else float | None)
-        for name, default in options_of(method).items()
-    }
-
-
 def _kind(hint: Any) -> Kind:
     """A type as `config.checks` has it: None is written `none`, whole numbers count from 0 unless they say otherwise."""
     if get_origin(hint) in (Union, UnionType):
@@ -138,11 +130,11 @@ def _kind(hint: Any) -> Kind:
 
 
 def _known_kind(method: str, option: str, where: str) -> Kind:
-    known = _kinds(learner_type(method))
+    known = _options(learner_type(method))
     if option not in known:
         hint = f"did you mean {nearest(option, known)!r}? Its options: {', '.join(known)}" if known else "it has none"
         raise UsageError(f"{method} has no option {option!r}", where=where, remedy=hint)
-    return known[option]
+    return known[option][1]
 
 
 def _read(text: str, kind: Kind) -> Any:

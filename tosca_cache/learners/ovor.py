@@ -13,12 +13,11 @@ farthest from the class are kept. The distances are between features as the head
 goes on from task to task, as the paper's single prompt does; under its cosine head energies have another scale, so that
 its thresholds are quantiles of s_in at the start of stage B.
 
-What differs from the paper: no prompts inside the backbone; optimizer, rates and the number of epochs are those of the
-settings (published: Adam, 40 + 10 epochs). There are at most `boundary` boundary points, but no more than a tenth of
-the class: of 500 rows that is the published number, of 50 rows it still is a boundary. Outliers are drawn once a task, in
-the code before each epoch. The published code (jpmorganchase/ovor, learners/ood.py, commit 8623f97) computes boundary
-points and does not use them: it draws around the origin, for all classes of a task together. `around_origin` does that
-too; it is off, since it leaves out what the paper describes.
+What differs besides: optimizer, rates and the number of epochs are those of the settings (published: Adam, 40 + 10
+epochs). There are at most `boundary` boundary points, but no more than a tenth of the class: of 500 rows that is the
+published number, of 50 rows it still is a boundary. The published code draws outliers before each epoch; it computes
+boundary points and does not use them, but draws around the origin, for all classes of a task together. `around_origin`
+does that too; it is off, since it leaves out what the paper describes.
 """
 
 from __future__ import annotations
@@ -31,12 +30,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.heads import LinearKind, LucaKind
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.learners.learning import LinearKind, LucaKind, SingleModuleLearner, TaskTrainer
 from tosca_cache.luca.module import normalise
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.tasks import Task
-from tosca_cache.train.gradient import Group, Step
+from tosca_cache.train.gradient import Group, Step, of_one
 
 HEAD_ONLY = 0.2  # of the epochs
 
@@ -92,9 +90,8 @@ class WithOutliers(TaskTrainer["Ovor"]):
             else:
                 each = [virtual_outliers(x[labels == c], first, generator) for c in self.classes]
                 self.outliers.append(torch.cat(each))
-            own = {name: t[m : m + 1] for name, t in self.rows.items()}
-            module = {name: t[m : m + 1] for name, t in self.module.items()}
-            energy = -self.kind.logits(x.unsqueeze(0), module, own).logsumexp(2)[0]
+            logits = self.kind.logits(x.unsqueeze(0), of_one(self.module, m), of_one(self.rows, m))
+            energy = -logits.logsumexp(2)[0]
             thresholds.append(first.thresholds(energy))
         found = torch.stack(thresholds).to(self.device)
         self.thresholds = (found[:, 0], found[:, 1])
@@ -113,6 +110,11 @@ class Ovor(SingleModuleLearner):
     """
 
     source = "OVOR (arXiv 2402.04129)"
+    agrees = (
+        "differs: a LuCA module or a linear head behind the backbone instead of a prompt inside it, for LuCA quantiles as "
+        "thresholds, and outliers once a task; outliers and loss are equal to the paper's equations (section 3), and with "
+        "around_origin outliers equal to the official code (jpmorganchase/ovor, learners/ood.py, commit 8623f97)."
+    )
     own_classes = True
     training = WithOutliers
 
@@ -142,11 +144,6 @@ class OvorLinear(Ovor):
     """On a linear head over the raw features. tau_in, tau_out: thresholds, as published."""
 
     name = "ovor-linear"
-    agrees = (
-        "differs: a linear head behind the backbone instead of a prompt inside it, and outliers once a task; "
-        "outliers and loss are equal to the paper's equations (section 3), and with around_origin outliers equal "
-        "to the official code (jpmorganchase/ovor, learners/ood.py, commit 8623f97)."
-    )
     kind = LinearKind()
 
     def __init__(self, *, tau_in: float = -15.0, tau_out: float = -3.0, **common: Any) -> None:
@@ -163,11 +160,6 @@ class OvorLuca(Ovor):
     """On one LuCA module for all tasks, and its cosine head. quantiles: of s_in, where the thresholds lie."""
 
     name = "ovor-luca"
-    agrees = (
-        "differs: a LuCA module behind the backbone instead of a prompt inside it, quantiles as thresholds, and "
-        "outliers once a task; outliers and loss are equal to the paper's equations (section 3), and with "
-        "around_origin outliers equal to the official code (jpmorganchase/ovor, learners/ood.py, commit 8623f97)."
-    )
     kind = LucaKind()
 
     def __init__(self, *, quantiles: tuple[float, float] = (0.25, 0.95), **common: Any) -> None:

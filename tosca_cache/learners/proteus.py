@@ -10,9 +10,8 @@ D the down-projections. Then the task's own rows of the head become prototypes, 
 under which a Gaussian mixture of its task's adapted features, calibrated on the task's own rows, is densest (the router
 `mixture-adapted`).
 
-What differs from the paper (no official code is known): a LuCA module after the backbone instead of low-rank updates in
-it; the combination is a start and no fixed part of the module, so that the penalty is on the whole down-projection and
-pulls it out of the span of the earlier ones; the calibration; a cosine head with prototypes instead of LDA.
+What differs besides: the combination is a start and no fixed part of the module, so that the penalty is on the whole
+down-projection and pulls it out of the span of the earlier ones.
 """
 
 from __future__ import annotations
@@ -24,10 +23,8 @@ import torch
 from torch import Tensor
 
 from tosca_cache.learners.base import register_learner
-from tosca_cache.learners.learning import TaskTrainer
-from tosca_cache.learners.modular import Modular, class_means
-from tosca_cache.luca.initialise import initial_head
-from tosca_cache.luca.parameters import Luca
+from tosca_cache.learners.learning import Modular, TaskTrainer, class_means
+from tosca_cache.luca.parameters import Luca, initial_head
 from tosca_cache.tasks import Task
 from tosca_cache.train.gradient import Group, Step, Tensors
 
@@ -140,4 +137,4 @@ class Proteus(Modular):
         block = training.classes
         adapted, labels = training.clean(model)
         weight[:, block.start : block.stop] = class_means(adapted, labels, block)
-        self.freeze(training, model, weight)
+        self.freeze_one(training, model, weight)

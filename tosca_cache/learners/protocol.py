@@ -36,7 +36,7 @@ class Outcome(Shown):
     predictions: after every task, on the test rows of all tasks seen.
     counts: test rows of each task, [T].
     seconds: `train` and `evaluate`.
-    watch: the watched test rows after the last task.
+    test_set: the test rows after the last task.
     """
 
     R: NDArray[np.float64]

@@ -1,52 +1,27 @@
 """RanPAC on frozen features (arXiv 2307.02251, its ablation without phase 1): ridge regression on random ReLU features.
 
-Lambda is chosen at each task from that task's rows alone, as in the official code: four fifths of them, rounded down, are
-fitted, in an order drawn from the seed (there that of a shuffled loader). Sums and solution are in single precision as
-there, `precision="float64"` excepted; the errors of the split are computed in float64, there in float32, and in systems
-of 4,096 equations and more up to a residual of 1e-6 (`closed_form.ridge.solve_in_subspace`). What differs: the sums are
-kept as square roots of Gram matrices while rows are fewer than features (`closed_form.random_ridge`), which changes
-nothing but rounding, and a lambda too small to solve for is raised until it is not. Phase 1 is `tosca adapt`: on a
-frozen store there is none, on an adapted one this is the whole of it.
+Lambda is chosen at each task from that task's rows alone: four fifths of them, rounded down, are fitted, in an order drawn
+from the seed (there that of a shuffled loader), the errors of the split in float64. What differs: the sums are kept as
+square roots of Gram matrices while rows are fewer than features (`closed_form.random_ridge`), which changes nothing but
+rounding, in systems of 4,096 equations and more solutions are found up to a residual of 1e-6
+(`closed_form.ridge.solve_in_subspace`), and a lambda too small to solve for is raised until it is not. Phase 1 is `tosca
+adapt`: on a frozen store there is none, on an adapted one this is the whole of it.
 
-`layup`: LayUP (TMLR 2024): ridge regression on the [CLS] tokens of several blocks, side by side.
+`layup`: z = [CLS] of the last k blocks behind one another, as they are, the last one after the final norm (there before
+it); G = sum z z^T, Q = sum z y^T, W = (G + lambda I)^-1 Q, no bias. Lambda is chosen at each task: of 15 values from 1e-4
+to 1e3 in even steps of their logarithm, and 1e-8, that of the best mean accuracy over four stratified folds of the task's
+rows, each fold's W from all sums before plus the other folds. k is what the store keeps: `tosca extract --layers 6` makes
+the published one. The optional first session is left out: it adapts the backbone (`tosca adapt`). Where no class of a task
+has four rows the official folds fail, and here some have fewer rows; with one row of each class the first lambda stands.
 
-z = [CLS] of the last k blocks behind one another, of the outputs of the blocks as they are, the last one after the final
-norm; G = sum z z^T, Q = sum z y^T, W = (G + lambda I)^-1 Q, no bias, inputs not normalised. Lambda is chosen at each task:
-of 15 values from 1e-4 to 1e3 in even steps of their logarithm, and 1e-8, that of the best mean accuracy over four
-stratified folds of the task's rows, each fold's W from all sums before plus the other folds.
+`fly-cl` (field.md A2): v = P x with a P of M rows of 100 normal entries each at random places; the largest 1 % of v are
+kept as they are, the others are 0. W = (G + lambda I)^-1 Q; lambda is, at each task, that of {1e4, ..., 1e9} that minimises
+(|Y - Y'|^2 / n) / (1 - df / n)^2 over the task's own n rows, with df = sum_i s_i^2 / (s_i^2 + lambda) of the singular
+values of their codes, for tasks of more than 256 rows estimated by random signs (`closed_form.gcv`). The grid presumes
+features of the size that ViT-B/16 gives; on smaller ones its least value stands. A row whose code has no entry in common
+with another one of its group is its own square root, and is kept as it is.
 
-k is what the store keeps: `tosca extract --layers 6` makes the published one. On a store of the last [CLS] alone it is
-ridge regression on that, and the published accuracies are not to be had.
-
-What differs from the official code: it reads the last block before the final norm as well; here the last piece is what
-every learner gets. Its folds fail where no class of a task has four rows; here such a task has fewer rows in some folds,
-and folds without rows do not count. The optional first session is left out: it adapts the backbone (`tosca adapt`). A
-class needs one row; with one row of each class no fold can tell lambdas apart, and the first of them stands.
-
-`loranpac`: LoRanPAC (ICLR 2025): RanPAC's least squares on many more random features, of which a truncated SVD is kept.
-
-h = ReLU(x R), R ~ N(0, 1); scores h^T U diag(1 / s^2) U^T Q with the truncated singular value decomposition U, s of
-all h so far and Q = sum h y^T (`closed_form.truncated`). No lambda is chosen. What differs from the paper: M =
-100,000 and rank 10,000 are 8 GB in float64; the defaults are a fifth of both. What differs from the official code: it
-updates U by QR and SVD and orthogonalises it again, in single precision; here the same directions follow from the
-products of the rows that are kept, in float64. Directions that rounding alone fills (duplicate rows) are left out,
-where the code divides by them; its blocks have up to 10,000 rows, here up to the rank.
-
-With few rows a quarter of the directions is truncated too: after n rows, round(0.75 n) are left, and at least one.
-
-`fly-cl`: Fly-CL (field.md A2): ridge regression on sparse winner-take-all codes, lambda by generalised cross-validation.
-
-v = P x with a P of M rows of 100 normal entries each at random places; the largest 1 % of v are kept as they are, the
-others are 0. G = sum h h^T and Q = sum h y^T; W = (G + lambda I)^-1 Q; lambda is, at each task, that of {1e4, ...,
-1e9} that minimises (|Y - Y'|^2 / n) / (1 - df / n)^2 over the task's own n rows, with df = sum_i s_i^2 / (s_i^2 +
-lambda) of the singular values of their codes.
-
-What differs from the official code: the sums are kept as square roots of Gram matrices while rows are fewer than features
-(`closed_form.random_ridge`), and for tasks of more than 256 rows df is estimated by random signs (`closed_form.gcv`). The
-grid is absolute: it presumes features of the size that ViT-B/16 gives. On smaller ones its least value stands. A task of
-one row chooses among the same lambdas; a class needs one row.
-
-A row whose code has no entry in common with another one of its group is its own square root, and is kept as it is.
+A class needs one row in each of them.
 """
 
 from __future__ import annotations
@@ -54,12 +29,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 
 from tosca_cache.closed_form.expansion import RandomFeatures, SparseCodes
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
-from tosca_cache.closed_form.truncated import TruncatedRidge
 from tosca_cache.config.checks import Count
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.closed import ClosedForm
@@ -92,7 +66,6 @@ class RanPac(ClosedForm):
         "equal to the official code (RanPAC/RanPAC, RanPAC.py, 698e00c) without its phase 1, up to the order in which a "
         "task's rows are split to choose lambda, and float64 where lambda is chosen."
     )
-    adds_rows = True
 
     def __init__(
         self,
@@ -115,15 +88,13 @@ class RanPacRaw(ClosedForm):
 
     name = "ranpac-raw"
     what = (
-        "RanPAC without random projection and phase 1 (an ablation of arXiv 2307.02251): ridge regression on raw "
-        "features."
+        "RanPAC without random projection and phase 1 (an ablation of arXiv 2307.02251): ridge regression on features."
     )
     source = "RanPAC without projection and phase 1 (arXiv 2307.02251)"
     agrees = (
         "equal to the official code (RanPAC/RanPAC, RanPAC.py with M = 0, 698e00c) without its phase 1, up to the order in "
         "which a task's rows are split to choose lambda, and float64 throughout."
     )
-    adds_rows = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
@@ -141,40 +112,11 @@ class LayUp(ClosedForm):
         "differs: the last block's [CLS] is after the final norm; folds, lambdas and solution are "
         "those of the official code (ky-ah/LayUP, src/modules/ridge.py, f9096cf)."
     )
-    adds_rows = True
     pieces = "all"
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)
         self.classifier = Ridge(selection="folds")
-
-
-@register_learner
-class LoRanPac(ClosedForm):
-    """Stores singular directions times their values, [k, M] with k <= rank and k <= 0.75 n of n rows, and Q [M, C].
-
-    Arguments:
-        expansion: number M of random features (100,000 in the paper).
-        rank: directions that are kept, at most (10,000 in the paper). ridge: what is added to squared singular values.
-    """
-
-    name = "loranpac"
-    what = "LoRanPAC (ICLR 2025): least squares on many random ReLU features through a truncated SVD, without a lambda."
-    source = "LoRanPAC on frozen features (ICLR 2025)"
-    agrees = (
-        "differs: a fifth of the published features and rank, in float64, and directions that rounding alone "
-        "fills are left out; otherwise the truncated updates of the official code (liangzu/loranpac, "
-        "utils/inc_net.py, 7c3557c)."
-    )
-    all_threads = True
-    adds_rows = True
-
-    def __init__(
-        self, *, expansion: Count = 20_000, rank: Count = 2000, ridge: Annotated[float, Ge(0)] = 0.0, **common: Any
-    ) -> None:
-        super().__init__(**common)
-        features = RandomFeatures(expansion, seed=derive_seed(self.seed, "projection"))
-        self.classifier = TruncatedRidge(features, rank=rank, ridge=ridge)
 
 
 @register_learner
@@ -195,7 +137,6 @@ class FlyCl(ClosedForm):
         "degrees of freedom are estimated by random signs for tasks of more than 256 rows."
     )
     all_threads = True
-    adds_rows = True
 
     def __init__(
         self,

@@ -5,9 +5,8 @@ second task on, trains all heads on samples of N(s_c mu_c, Sigma_c + 1e-4 I) wit
 t_c the task of c, and with normalised logits: divided by the mean over the tasks of the norm of each task's logits, and
 by tau. Aligned heads answer; the next task starts from the heads before alignment.
 
-What differs from the paper: the backbone is frozen (its slow learning rate is 0); stage 1 trains by the settings given
-(published: SGD, rate 0.01, weight decay 5e-4, batches of 128, 20 or 50 epochs). Of each class a mean and a covariance
-factor of rank below its number of rows is kept instead of a [d, d] covariance; sampling has the same law (see
+Stage 1 is published with SGD, rate 0.01, weight decay 5e-4, batches of 128, 20 or 50 epochs. Of each class a mean and a
+covariance factor of rank below its number of rows is kept instead of a [d, d] covariance; sampling has the same law (see
 `gaussians`). The floor of a norm stands under the root, so that a block of zeros has a gradient.
 """
 
@@ -21,8 +20,7 @@ from torch import Tensor
 from tosca_cache.config import Settings
 from tosca_cache.learners.base import register_learner
 from tosca_cache.learners.gaussians import Alignment, Gaussians
-from tosca_cache.learners.heads import LinearKind
-from tosca_cache.learners.learning import SingleModuleLearner, TaskTrainer
+from tosca_cache.learners.learning import LinearKind, SingleModuleLearner, TaskTrainer
 from tosca_cache.seeds import derive_seed
 from tosca_cache.train.gradient import Tensors
 

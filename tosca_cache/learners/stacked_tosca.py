@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from tosca_cache.config import Settings
 from tosca_cache.learners.tosca import Tosca, divergence
-from tosca_cache.luca.initialise import initial_head, initial_luca
-from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters, initial_head, initial_luca
 from tosca_cache.tasks import Task, TaskStream
-from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.engines import Engine, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
@@ -60,13 +58,9 @@ class PretrainedTosca(Tosca):
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Takes over what was recorded of this task, and fits the router."""
-        recorded, number = self.recorded, task.number
-        self.bank.modules.append(Luca(*(t.to(self.device) for t in recorded.modules[number])))
-        self.bank.head = Head(*(t.to(self.device) for t in recorded.heads[number]))
-        self.add_task(task.classes)
-        self.losses.append(recorded.losses[number])
-        if self.router is not None:
-            self.router.fit(task, self.bank)
+        luca, head = self.recorded.modules[task.number], self.recorded.heads[task.number]
+        self.losses.append(self.recorded.losses[task.number])
+        self.freeze(task, Luca(*(t.to(self.device) for t in luca)), Head(*(t.to(self.device) for t in head)))
 
 
 def learn_stacked(
@@ -116,7 +110,8 @@ class _Stack:
         """Learns one task and records what came of it."""
         members = [self.members[m] for m in active]
         used = sorted({member.lane for member in members})
-        lanes = [_lane(self.sources[lane], number, members[0].settings, self.device) for lane in used]
+        sources = [self.sources[lane] for lane in used]
+        lanes = [Lane.of(one.stream.task(number), one.seed, members[0].settings, self.device) for one in sources]
         stacked = [Member(member.settings, used.index(member.lane)) for member in members]
         parameters = self._start(number, active)
         classes = self.sources[0].stream.classes(number)
@@ -143,13 +138,3 @@ class _Stack:
         parameters.set_luca(Luca(*(torch.cat(parts) for parts in zip(*(lucas[seed] for seed in seeds), strict=True))))
         parameters.set_head(Head(*(torch.cat(parts) for parts in zip(*heads, strict=True))))
         return parameters
-
-
-def _lane(source: Source, number: int, settings: Settings, device: torch.device) -> Lane:
-    rows = source.stream.task(number).train
-    n, views, _ = rows.features.shape
-    batches = epoch_batches(
-        n, views - 1, epochs=settings.epochs, batch_size=settings.batch_size, seed=source.seed, task=number
-    )
-    features = torch.from_numpy(rows.features).to(device).float()
-    return Lane(features, torch.from_numpy(rows.labels).to(device), list(batches))

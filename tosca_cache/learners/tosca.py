@@ -17,11 +17,10 @@ from tosca_cache.devices import free_memory, on_cores, one_thread
 from tosca_cache.evaluate.audit import batch_modules
 from tosca_cache.learners.base import FloatArray, Learner, Prediction, TestSet, register_learner
 from tosca_cache.luca.bank import Bank
-from tosca_cache.luca.initialise import initial_head, initial_luca
-from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters, initial_head, initial_luca
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
 from tosca_cache.tasks import Task
-from tosca_cache.train.batches import Batch, epoch_batches
+from tosca_cache.train.batches import Batch, task_batches
 from tosca_cache.train.engines import Learned, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
@@ -72,14 +71,10 @@ class Tosca(Learner):
 
     def observe(self, task: Task, *, on_epoch: EpochDone | None = None) -> None:
         """Learns a task from a start and over steps that both follow from the seed."""
-        n, views, d = task.train.features.shape
-        settings = self.settings
+        d = task.train.features.shape[2]
         luca = initial_luca(self.shape(d), self.seed, task.number)
         head = self.bank.head or initial_head(d, task.classes.stop, self.seed)
-        batches = epoch_batches(
-            n, views - 1, epochs=settings.epochs, batch_size=settings.batch_size, seed=self.seed, task=task.number
-        )
-        self.learn(task, luca, head, batches, on_epoch=on_epoch)
+        self.learn(task, luca, head, task_batches(task, self.seed, self.settings), on_epoch=on_epoch)
 
     def learn(
         self, task: Task, luca: Luca, head: Head, batches: Iterable[Batch], *, on_epoch: EpochDone | None = None
@@ -101,11 +96,17 @@ class Tosca(Learner):
         learned = learn_task(parameters, [lane], [member], task.classes, self.engine, on_epoch=on_epoch)
         self.losses.append(learned.losses[0])
         self.diverged = self.diverged or divergence(learned.losses[0], parameters.flat[0], task.number)
-        self.bank.add(parameters)
+        luca = Luca(*(t.detach().clone() for t in parameters.luca))
+        self.freeze(task, luca, Head(*(t.detach().clone() for t in parameters.head)))
+        return learned
+
+    def freeze(self, task: Task, luca: Luca, head: Head) -> None:
+        """Adds a trained module to the bank, takes over the head trained with it, and fits the router."""
+        self.bank.modules.append(luca)
+        self.bank.head = head
         self.add_task(task.classes)
         if self.router is not None:
             self.router.fit(task, self.bank)
-        return learned
 
     def shape(self, dim: int) -> LucaShape:
         """Sizes of the modules at feature size `dim`."""

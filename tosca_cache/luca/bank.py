@@ -10,7 +10,7 @@ from torch import Tensor
 from tosca_cache.config.schema import FLOWS
 from tosca_cache.errors import RunError
 from tosca_cache.luca.module import adapt, normalise
-from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters
+from tosca_cache.luca.parameters import Head, Luca, LucaShape
 
 
 class Bank:
@@ -43,12 +43,6 @@ class Bank:
     def shape(self) -> tuple[int, int, int]:
         """Modules T, rows C of the head and feature size d; zeros before the first task."""
         return (0, 0, 0) if self.head is None else (len(self), *self.head.weight.shape[1:])
-
-    @torch.no_grad()
-    def add(self, parameters: Parameters) -> None:
-        """Freezes a copy of a trained module and takes over the head trained with it."""
-        self.modules.append(Luca(*(t.detach().clone() for t in parameters.luca)))
-        self.head = Head(*(t.detach().clone() for t in parameters.head))
 
     @torch.no_grad()
     def adapted(self, module: int, x: Tensor) -> Tensor:

@@ -174,41 +174,12 @@ class ByDensity(Router):
         self.signatures = [Signature(*(state[f"{t}.{name}"] for name in Signature._fields)) for t in range(tasks)]
 
 
-@register_router
-class Mixture(ByDensity):
-    """Densities of the raw features, compared as they are."""
-
-    name = "mixture"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on raw features"
-    adapted = False
-    calibrated = False
-
-
-@register_router
-class CalibratedMixture(ByDensity):
-    """Densities of the raw features, calibrated task by task."""
-
-    name = "mixture-calibrated"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on raw features, calibrated"
-    adapted = False
-    calibrated = True
-
-
-@register_router
-class AdaptedMixture(ByDensity):
-    """Densities of the features that each module adapts, calibrated task by task."""
-
-    name = "mixture-adapted"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on adapted features, calibrated"
-    adapted = True
-    calibrated = True
-
-
-@register_router
-class UncalibratedAdaptedMixture(ByDensity):
-    """Densities of the features that each module adapts, compared as they are."""
-
-    name = "mixture-adapted-uncalibrated"
-    source = "PROTEUS-style signatures (arXiv 2603.13235) on adapted features, as in the paper"
-    adapted = True
-    calibrated = False
+PAPER = "PROTEUS-style signatures (arXiv 2603.13235) on"
+for _name, _source, _adapted, _calibrated in (
+    ("mixture", f"{PAPER} raw features", False, False),
+    ("mixture-calibrated", f"{PAPER} raw features, calibrated", False, True),
+    ("mixture-adapted", f"{PAPER} adapted features, calibrated", True, True),
+    ("mixture-adapted-uncalibrated", f"{PAPER} adapted features, as in the paper", True, False),
+):
+    _facts = {"name": _name, "source": _source, "adapted": _adapted, "calibrated": _calibrated}
+    register_router(type(_name, (ByDensity,), _facts))

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tosca_cache.config import Settings
 from tosca_cache.devices import free_memory
 from tosca_cache.errors import UsageError
 from tosca_cache.seeds import numpy_generator
+from tosca_cache.tasks import Task
 
 IntArray = NDArray[np.int64]
 BYTES = 40  # of a row in an epoch while all steps of a task are drawn: its view, its place, and what they are made of
@@ -59,3 +61,10 @@ def epoch_batches(rows: int, augmented: int, *, epochs: int, batch_size: int, se
         for start in range(0, rows, batch_size):
             chosen = order[start : start + batch_size]
             yield Batch(epoch, chosen, views[epoch, chosen])
+
+
+def task_batches(task: Task, seed: int, settings: Settings) -> Iterator[Batch]:
+    """Every step of a task under some settings."""
+    n, views, _ = task.train.features.shape
+    plan = {"epochs": settings.epochs, "batch_size": settings.batch_size}
+    return epoch_batches(n, views - 1, **plan, seed=seed, task=task.number)

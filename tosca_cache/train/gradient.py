@@ -20,7 +20,6 @@ from torch import Tensor
 from tosca_cache.config import Settings
 from tosca_cache.devices import one_thread
 from tosca_cache.tasks import Task
-from tosca_cache.train.batches import epoch_batches
 from tosca_cache.train.stack import Lane, Member, Steps
 
 Tensors = dict[str, Tensor]  # named tensors, each [M, ...]
@@ -65,15 +64,8 @@ def task_steps(
     Arguments:
         first_label: what is taken from the labels; the first class of the task, for a loss over its own classes.
     """
-    lanes = []
-    for task, seed in zip(tasks, seeds, strict=True):
-        n, views, _ = task.train.features.shape
-        batches = epoch_batches(
-            n, views - 1, epochs=settings.epochs, batch_size=settings.batch_size, seed=seed, task=task.number
-        )
-        features = torch.from_numpy(task.train.features).to(device).float()
-        labels = torch.from_numpy(task.train.labels - first_label).to(device)
-        lanes.append(Lane(features, labels, list(batches)))
+    pairs = zip(tasks, seeds, strict=True)
+    lanes = [Lane.of(task, seed, settings, device, first_label=first_label) for task, seed in pairs]
     steps = Steps(lanes, [Member(settings, lane) for lane in range(len(lanes))])
     for k, size in enumerate(steps.sizes):
         x, targets, weights = steps.minibatch(k, size)

@@ -16,7 +16,8 @@ from torch import Tensor
 from tosca_cache.config import Settings
 from tosca_cache.luca.module import adapt
 from tosca_cache.luca.parameters import Luca
-from tosca_cache.train.batches import Batch
+from tosca_cache.tasks import Task
+from tosca_cache.train.batches import Batch, task_batches
 
 T = TypeVar("T")
 
@@ -27,6 +28,13 @@ class Lane(NamedTuple):
     features: Tensor
     labels: Tensor
     batches: Sequence[Batch]
+
+    @classmethod
+    def of(cls, task: Task, seed: int, settings: Settings, device: torch.device, *, first_label: int = 0) -> Lane:
+        """A task in float32, its steps by seed and settings; first_label: what is taken from the labels."""
+        features = torch.from_numpy(task.train.features).to(device).float()
+        labels = torch.from_numpy(task.train.labels - first_label).to(device)
+        return cls(features, labels, list(task_batches(task, seed, settings)))
 
 
 class Member(NamedTuple):

@@ -1,8 +1,13 @@
-"""Ridge regression in which every class weighs the same, however many rows it has (GeneralizedARM, methods.md 4)."""
+"""Class-balanced analytic learning (AIR, arXiv 2408.10349): every class's Gram matrix divided by its count.
+
+Rows of earlier classes may come in any task; a class needs one row. As in the official code the weights of the classes have
+a mean of one, which is the unit of gamma. The official code keeps a Gram matrix [M, M] of every class.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +16,35 @@ from torch import Tensor
 from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.roots import RATIO, Dual, bytes_needed, cholesky, column_major, square_root
+from tosca_cache.config.checks import Count
+from tosca_cache.learners.base import Positive, register_learner
+from tosca_cache.learners.closed import ClosedForm
+from tosca_cache.seeds import derive_seed
+
+
+@register_learner
+class Garm(ClosedForm):
+    """Stores square roots of the classes' Gram matrices, as many rows of M numbers as there were train rows.
+
+    Arguments:
+        buffer: number M of random features.
+        gamma: multiplies the identity that is added to sum_c w_c G_c, the Gram matrices of all classes with weights
+            w_c ~ 1 / n_c of mean 1 (n_c rows of class c). With as many rows of every class this is the ridge of `acil`.
+            The default is that of the official code.
+    """
+
+    name = "garm"
+    source = "AIR's GeneralizedARM (arXiv 2408.10349)"
+    agrees = (
+        "equal to the official code (ZHUANGHP/Analytic-continual-learning, analytic/AIR.py and AnalyticLinear.py, "
+        "16c49d9) without its base training."
+    )
+    all_threads = True
+
+    def __init__(self, *, buffer: Count = 8192, gamma: Positive = 0.1, **common: Any) -> None:
+        super().__init__(**common)
+        features = RandomFeatures(buffer, seed=derive_seed(self.seed, "projection"), law="uniform")
+        self.classifier = BalancedRidge(features, gamma)
 
 
 class BalancedRidge(Solved):
@@ -22,14 +56,12 @@ class BalancedRidge(Solved):
     as a square root (`roots`) for every task in which the class had rows: as many rows of M numbers as there were train
     rows, mixed within class and task.
 
-    Arguments:
-        features: random features in float64.
-        gamma: the ridge beside Gram matrices whose weights have mean 1; it is gamma m beside sum_c G_c / n_c.
+    features: random features in float64. gamma: it is gamma m beside sum_c G_c / n_c.
     """
 
     learned = ("counts", "dual", "heights", "owners")
 
-    def __init__(self, features: RandomFeatures, *, gamma: float) -> None:
+    def __init__(self, features: RandomFeatures, gamma: float) -> None:
         self.features, self.gamma = features, gamma
         self.dual = Dual()
         self.heights: list[Tensor] = []  # of each block's rows: what stands in the column of their class, [n]
