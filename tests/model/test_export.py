@@ -245,7 +245,7 @@ class Evil:
 def damaged(state):
     """Files that are no checkpoints of a task, and what is said of them."""
     yield b"", "damaged"
-    yield pickle.dumps(Evil()), "could run any code"
+    yield pickle.dumps(Evil()), "could run code"
     yield b"hello", "damaged"
     yield {**state, "W_down": Evil()}, "Python objects"
     yield {"epoch": 3}, "no weights"

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tosca_cache.errors import StoreError
 from tosca_cache.files import Limit, read_limited, strict_json
 from tosca_cache.names import twice
+from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
 from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key
@@ -102,7 +103,7 @@ class SkippedRow:
 
 
 @dataclass(frozen=True, repr=False)
-class Manifest:
+class Manifest(Shown):
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
     shards: per split, one mapping of array to `ObjectRecord` a shard.
@@ -115,6 +116,11 @@ class Manifest:
     shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
     left_out: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        spec = self.plan.spec
+        return {"dataset": spec.dataset["name"], "fingerprint": spec.digest()[:10], "bytes": self.size}
 
     @property
     def size(self) -> int:
