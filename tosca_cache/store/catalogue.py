@@ -2,7 +2,7 @@
 
 NAME.partial                          an unfinished store
 .NAME.fetching                        one that is being pulled
-.NAME.lock                            a lock; its file alone says nothing, it counts while somebody holds it
+.NAME.*lock                           a lock; its file alone says nothing, it counts while somebody holds it
 """
 
 from __future__ import annotations
