@@ -149,18 +149,19 @@ def acquiring(store: Path, part: Part | None = None) -> Iterator[FileLock]:
     Within the block nobody else takes anything of it. Raises `StoreBusy`, naming the process, if all of it or this part is
     being written, or parts of another number.
     """
-    deciding = FileLock(store.with_name(f".{store.name}.deciding.lock"))
     lock = None
     try:
-        with storage(store.parent):
-            lock = _take(store, part)
-        yield lock
+        deciding = FileLock(store.with_name(f".{store.name}.deciding.lock"))
+        try:
+            with storage(store.parent):
+                lock = _take(store, part)
+            yield lock
+        finally:
+            deciding.release()
     except BaseException:
         if lock is not None:
             lock.release()
         raise
-    finally:
-        deciding.release()
 
 
 @contextmanager
