@@ -42,7 +42,9 @@ def same_answers(one, other, features=None):
 
 
 @pytest.mark.parametrize("method", CLASSIFIERS)
-def test_every_learner_is_the_same_after_opening_and_learns_on_as_if_it_had_never_stopped(method, tmp_path):
+def test_every_learner_is_the_same_after_opening_and_learns_on_as_if_it_had_never_stopped(
+    method, tmp_path, monkeypatch
+):
     whole = create(method)
     whole.learn(lesson([0, 1, 2]))
     whole.save(tmp_path / "m")
@@ -53,6 +55,14 @@ def test_every_learner_is_the_same_after_opening_and_learns_on_as_if_it_had_neve
     same_answers(whole, opened)
     assert opened.class_names == ("class 0", "class 1", "class 2", "class 3", "class 4")
     assert opened.card.held_out == whole.card.held_out
+    features = rows(range(5), 40, 0, seed=10)[0][:, 0]
+    together = opened.predict(features)
+    monkeypatch.setattr("tosca_cache.model.classifier.ROWS_AT_ONCE", 16)  # several at a time
+    opened.save(tmp_path / "again")
+    spread = Model.open(tmp_path / "again", device="cpu").predict(features)
+    assert (spread.labels[:, 0] == together.labels[:, 0]).all()
+    np.testing.assert_allclose(spread.probabilities, together.probabilities, atol=1e-5)
+    np.testing.assert_allclose(spread.novelty, together.novelty, atol=0.05)
 
 
 @pytest.mark.parametrize("method", EXACT)

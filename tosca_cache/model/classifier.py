@@ -11,8 +11,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import get_num_threads
 
-from tosca_cache.devices import resolve_device
+from tosca_cache.devices import on_cores, resolve_device
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.learners.base import learner_type
 from tosca_cache.learners.options import check_options
@@ -34,7 +35,7 @@ from tosca_cache.shown import Shown
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.floating[Any]]
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 1024  # on each core
 DEFAULT = "pool"
 
 
@@ -180,7 +181,16 @@ class Model(Shown):
             from tosca_cache.model.session import encoder_of
 
             asked = encoder_of(self).features([Path(one) if isinstance(one, str) else one for one in asked])
-        parts = [self._answer(asked[i : i + ROWS_AT_ONCE], top) for i in range(0, max(len(asked), 1), ROWS_AT_ONCE)]
+        step = max(len(asked), 1) if self.learner.transductive else ROWS_AT_ONCE
+        starts = range(0, max(len(asked), 1), step)
+
+        def answered(start: int) -> Answers:
+            """What is said of some rows."""
+            return self._answer(asked[start : start + step], top)
+
+        parts = [answered(0)]  # alone: what is left to solve is solved
+        if len(starts) > 1:
+            parts += on_cores(answered, starts[1:], get_num_threads() if self.device.type == "cpu" else 1)
         return Answers(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
     def probabilities(self, features: FloatArray) -> NDArray[np.float64]:
