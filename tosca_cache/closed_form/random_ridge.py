@@ -134,7 +134,7 @@ class RandomRidge(Classifier):
         self.rows, products = self.rows + len(x), None
         if self.sums is None and self.dual.count + len(x) > self.features.size:
             self._leave_dual(x)
-        if len(x) > FEW * self.features.size:  # the factor will not be kept: its memory is free for the choice of lambda
+        if len(x) > FEW * self.features.size:  # the factor will not be kept: memory for the choice of lambda
             self.changed()
         if self.fixed is None and self.selection == "split":
             self.lam, products = best_lambda(narrow.to(self.dtype), labels)
