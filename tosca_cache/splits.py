@@ -134,12 +134,12 @@ def _check_features(store: Store, train: Arrays, test: Arrays) -> None:
     sampled, start = [np.empty((0, store.dim - train.last), dtype=store.dtype)], 0
     for arrays in (train, test):
         for block in _blocks(arrays.features):
-            largest = float(np.maximum(largest, np.abs(block).max()))
+            largest = float(np.maximum.reduce([largest, block.max(), -block.min()]))  # NaN if one is
             if arrays is train:
                 clean = block[:, 0, train.last :]
                 first = clean[:1] if first is None else first
                 equal = equal and bool((clean == first).all())
-                sampled.append(clean[-start % every :: every])
+                sampled.append(clean[-start % every :: every].copy())  # a view would keep the block
                 start += len(block)
     if not largest <= LARGEST:  # NaN is not, either
         finite = np.isfinite(largest)
