@@ -148,13 +148,16 @@ def import_arrays(
         return open_store(path), [*notes, "this store is there already; nothing to do"]
     with StoreWriter.open(path, spec, class_names=classes, domain_names=areas, numerics={}) as writer:
         for shard in writer.pending():
-            at = slice(shard.start, shard.stop)
-            given = {name: own[shard.split][name][at] for name in ("labels", "domains", "paths")}
-            features = own[shard.split]["features"][own[shard.split]["rows"][at]]
-            features = features.reshape(len(features), -1, features.shape[-1])
-            views = np.zeros((*features.shape[:2], VIEW_PARAMETERS), dtype=np.int64)
-            writer.publish(shard, given | {"features": features, "views": views})
+            writer.publish(shard, _rows(own[shard.split], slice(shard.start, shard.stop)))
         return writer.finish({"tosca_cache": __version__, "source": dict(facts or {})}), notes
+
+
+def _rows(own: Mapping[str, Any], at: slice) -> dict[str, Any]:
+    """Some rows of a split as a shard has them."""
+    features = own["features"][own["rows"][at]]
+    features = features.reshape(len(features), -1, features.shape[-1])
+    views = np.zeros((*features.shape[:2], VIEW_PARAMETERS), dtype=np.int64)
+    return {name: own[name][at] for name in ("labels", "domains", "paths")} | {"features": features, "views": views}
 
 
 def _paths(part: Part, rows: IntArray, split: str) -> tuple[str, ...]:
