@@ -1,5 +1,7 @@
 """Class orders and splits as published; a learner reaches its own rows only."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -105,6 +107,19 @@ def test_features_are_checked_wherever_they_are(most, make_store, tmp_path, monk
     size = np.sqrt(np.square(store.features("train")[::3, 0].astype(np.float64)).mean())
     with pytest.warns(ToscaWarning, match=f"root mean square {size:.2g}"):
         load_splits(store, most=most)
+
+
+def test_a_store_that_stays_on_disk_is_never_in_memory_as_a_whole(make_store, tmp_path, monkeypatch):
+    make_store(tmp_path / "store", dim=1000, views=40)
+    store = open_store(tmp_path / "store")
+    load_splits(store, most=0)  # what is imported on the way
+    monkeypatch.setattr(splits, "BLOCK_BYTES", features_bytes(store) // 20)
+    tracemalloc.start()
+    try:
+        load_splits(store, most=0)
+        assert tracemalloc.get_traced_memory()[1] < features_bytes(store) / 3
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_stream_that_ends_early_has_the_same_first_tasks_and_a_task_owns_its_rows(make_stream):
