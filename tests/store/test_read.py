@@ -51,7 +51,7 @@ def test_what_goes_in_comes_out_whatever_the_shape_and_the_selection(shape, data
     rows, views, dim, dtype, shard_rows = shape
     sizes = {"rows": dict(zip(ROWS, rows, strict=True)), "views": dict(zip(VIEWS, views, strict=True)), "dim": dim}
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder) / "s", toy_spec(**sizes, dtype=dtype), **sizes, shard_rows=shard_rows)
+        build(Path(folder) / "s", toy_spec(**sizes, dtype=dtype), shard_rows=shard_rows)
         store = open_store(Path(folder) / "s")
         group = store.zarr()
         assert (store.class_names, store.domain_names) == (CLASSES, DOMAINS)
