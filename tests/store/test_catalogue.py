@@ -68,12 +68,16 @@ def test_a_source_is_part_of_the_specification_and_does_not_count_where_there_is
     assert ("source.kind", "imported", ABSENT) in spec.differences(toy_spec())
 
 
+def named(dataset, **changes):
+    return toy_spec(dataset=toy_spec().dataset | {"name": dataset}, **changes)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """One finished store, one unfinished one of another dataset, one damaged, and things that are no stores."""
     folder = tmp_path_factory.mktemp("root")
     build(store_path(folder, toy_spec()))
-    other = toy_spec(dataset=toy_spec().dataset | {"name": "other"})
+    other = named("other")
     with open_writer(store_path(folder, other), other) as writer:
         publish(writer, writer.pending()[0])
     (folder / "wrecked--nano").mkdir()
@@ -121,6 +125,7 @@ def test_finds_the_one_store_that_fits(root, toy):
         ("cub", {}, ["no store of cub yet", "tosca extract --dataset cub --backbone nano --views 2"]),
         ("other", {}, ["unfinished"]),
         ("wrecked", {}, ["is damaged", "wrecked--nano --repair"]),
+        ("twice", {}, ["2 stores of twice fit", named("twice").digest()[:10], "--store"]),
         (
             "toy",
             {"views.count": 8, "precision": "bf16", "transform.flip": 0.5},
@@ -133,19 +138,12 @@ def test_finds_the_one_store_that_fits(root, toy):
         ),
     ],
 )
-def test_why_there_is_none(root, dataset, more, said):
+def test_why_there_is_none_or_more_than_one(root, tmp_path, dataset, more, said):
+    for spec in (named("twice"), named("twice", precision="bf16")) if dataset == "twice" else ():
+        root = build(store_path(tmp_path, spec), spec).path.parent
     with pytest.raises(StoreError) as caught:
         find_store(root, dataset, WANTED | more)
     assert all(words in str(caught.value) for words in said) and "backbone.name: " not in str(caught.value)
-
-
-def test_of_two_that_fit_both_are_named(tmp_path):
-    specs = [toy_spec(precision=precision) for precision in ("fp32", "bf16")]
-    paths = [build(store_path(tmp_path, spec), spec).path for spec in specs]
-    with pytest.raises(StoreError, match=r"2 stores of toy fit(.|\n)*--store") as caught:
-        find_store(tmp_path, "toy")
-    assert all(path.name in str(caught.value) for path in paths)
-    assert find_store(tmp_path, "toy", {"precision": "bf16"}).path == paths[1]
 
 
 def test_info_of_a_store_by_path_name_or_beginning(root):
