@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from tosca_cache.store import find_store
 
 QUICK = ["--mlp-ratio", "2", "--se-ratio", "2", "--increment", "5", "--epochs", "1", "--router", "sample"]
+QUICK += ["--engine", "torch"]
 
 
 @pytest.fixture(scope="module")
