@@ -1,6 +1,6 @@
 """Stores under attack for some minutes: kills, deaths and refusals at any step, power cuts, full disks.
 
-Each attack builds a small store (one of the scenes of tests/store/survival: plain, with skipped rows, in parts, restarted),
+Each attack builds a small store (a scene of tests/store/toy_store.py: plain, with skipped rows, in parts, restarted),
 harms it, lets the next writer go on, and compares what comes out with an uninterrupted one, byte by byte:
 
 - kill: SIGKILL of a real writer at random moments, again and again, until one gets through.
@@ -29,19 +29,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from common import report
 
 TESTS = Path(__file__).parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "store"), str(TESTS / "store" / "survival")]
+sys.path[:0] = [str(TESTS), str(TESTS / "store")]
 
-import scenes  # noqa: E402
 from commands import Command, Fork  # noqa: E402
-from scenes import SCENES, without_waiting  # noqa: E402
+from disk_waits import without_waiting  # noqa: E402
 from steps import refusal, watched  # noqa: E402
-from test_power import check, record  # noqa: E402
-from test_steps import steps_of  # noqa: E402
+from test_survival import check, gone_on_with, record, steps_of  # noqa: E402
+from toy_store import FOR_GOOD, SCENES, dying, hastily, make  # noqa: E402
 from trees import everything  # noqa: E402
 
 from tosca_cache.errors import StoreError  # noqa: E402
@@ -58,7 +58,6 @@ class Soak:
         self.random = random.Random(seed)
         self.whole, self.steps = {}, {}
         for name in SCENES:
-            (folder / name).mkdir(parents=True)
             self.steps[name] = len(steps_of(name, folder / name))
             self.whole[name] = everything(folder / name / "s")
         self.seconds = self._seconds(folder / "timed" / "s", "parts")  # the longest
@@ -68,7 +67,7 @@ class Soak:
         """Seconds of a run, without those in which the server of processes starts."""
         for number in range(2):
             begun = time.monotonic()
-            assert Fork(scenes.make, name, path.with_name(f"s{number}")).wait() == 0
+            assert Fork(hastily, partial(make, name, path.with_name(f"s{number}"))).wait() == 0
         return time.monotonic() - begun
 
     def _digits(self, root: Path) -> dict[str, bytes]:
@@ -81,24 +80,24 @@ class Soak:
         """Until a writer gets through."""
         name, struck = self.random.choice(list(SCENES)), 0
         while True:
-            writer = Fork(scenes.make, name, folder / "s")
+            writer = Fork(hastily, partial(make, name, folder / "s"))
             time.sleep(self.random.uniform(0, 1.5 * self.seconds))
             status = writer.kill()
             self._look(folder / "s", name)
             if status == 0 or struck > 20:
                 break
             struck += 1
-        self._resume(folder / "s", name)
+        gone_on_with(name, folder / "s", self.whole[name], name)
         return struck
 
     def step(self, folder: Path) -> int:
         """A death before one step."""
         name = self.random.choice(list(SCENES))
         number = self.random.randrange(self.steps[name] - 2)
-        status = Fork(scenes.dying, folder, number, scenes.make, name, folder / "s").wait()
+        status = Fork(dying, folder, number, partial(make, name, folder / "s")).wait()
         assert status == -signal.SIGKILL, f"{name}, step {number}: ended with {status}"
         self._look(folder / "s", name)
-        self._resume(folder / "s", name)
+        gone_on_with(name, folder / "s", self.whole[name], name)
         return 1
 
     def refusal(self, folder: Path) -> int:
@@ -106,20 +105,18 @@ class Soak:
         name, code = self.random.choice(list(SCENES)), self.random.choice(CODES)
         number = self.random.randrange(self.steps[name])
         with suppress(StoreError), watched(folder, refusal(number, code)):
-            SCENES[name].make(folder / "s")
+            make(name, folder / "s")
         self._look(folder / "s", name)
-        self._resume(folder / "s", name)
+        gone_on_with(name, folder / "s", self.whole[name], name)
         return 1
 
     def power(self, folder: Path) -> int:
         """Several cuts of one recorded run."""
         name, struck = self.random.choice(list(SCENES)), 5
         ends = sorted(self.random.randrange(2 * self.steps[name]) for _ in range(self.random.randrange(3)))
-        trace = record(SCENES[name], folder / "recorded", *ends)
+        trace = record(partial(make, name), folder / "recorded", *ends)
         for _ in range(struck):
-            seed = self.random.randrange(10**9)
-            count = self.random.randrange(len(trace.steps) + 1)
-            check(SCENES[name], trace, count, seed, folder / "state", self.whole[name])
+            check(name, trace, self.random, self.random.randrange(10**9), folder / "state", self.whole[name])
         return struck
 
     def full(self, folder: Path) -> int:
@@ -129,10 +126,10 @@ class Soak:
             if not allowed:
                 return 0
             with suppress(StoreError):
-                SCENES[name].make(folder / "s")
+                make(name, folder / "s")
             self._look(folder / "s", name)
             subprocess.run(["mount", "-o", "remount,size=16m", folder], check=True)
-            self._resume(folder / "s", name)
+            gone_on_with(name, folder / "s", self.whole[name], name)
         return 1
 
     def cli(self, folder: Path) -> int:
@@ -158,12 +155,6 @@ class Soak:
             open_store(path)
         assert {found.state for found in list_stores(path.parent)} <= {"finished", "unfinished"}
 
-    def _resume(self, path: Path, name: str) -> None:
-        SCENES[name].make(path)
-        assert everything(path) == self.whole[name], f"{name}: not the same"
-        left = {file.name for file in path.parent.iterdir() if not file.name.endswith("lock")}
-        assert left == {"s"}, f"{name}: left behind {left}"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -171,7 +162,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cli", action="store_true")
     options = parser.parse_args()
-    without_waiting()  # no real plug is pulled here
+    without_waiting(FOR_GOOD)  # no real plug is pulled here
     struck, attacks, failures = Counter(), Counter(), []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -1,12 +1,12 @@
-"""Finished toy stores to look at, and no waiting for the disk but where a plug is pulled."""
+"""Finished stores to look at, and no waiting for the disk but where a plug is pulled."""
 
 from functools import cache
 
 import pytest
 from disk_waits import without_waiting
-from scenes import SCENES
-from toy_store import BAD, build
-from trees import everything
+from toy_store import BAD, SCENES, build, make
+
+from tosca_cache.store import open_store
 
 
 @pytest.fixture(autouse=True)
@@ -15,31 +15,20 @@ def no_waiting_for_the_disk(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory):
-    """A finished store, shared by all tests, which must not change it."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        return build(tmp_path_factory.mktemp("cache") / "toy")
-
-
-@pytest.fixture(scope="session")
-def skipping(tmp_path_factory):
-    """A finished store of which the rows `BAD` were skipped, shared by all tests, which must not change it."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        return build(tmp_path_factory.mktemp("cache") / "toy", bad=BAD)
-
-
-@pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """(scene) -> every file of a store that was made without interruption, with its bytes, provenance included."""
+    """(scene, or `toy`, or `skipping`: the toy store without the rows `BAD`) -> a finished store that nobody may change."""
 
     @cache
-    def make(name):
+    def whole(name):
+        path = tmp_path_factory.mktemp(name) / "s"
         with pytest.MonkeyPatch.context() as patch:
             without_waiting(patch)
-            path = tmp_path_factory.mktemp("whole") / "s"
-            SCENES[name].make(path)
-        return everything(path)
+            make(name, path) if name in SCENES else build(path, bad=BAD if name == "skipping" else ())
+        return open_store(path)
 
-    return make
+    return whole
+
+
+@pytest.fixture(scope="session")
+def toy(whole):
+    return whole("toy")

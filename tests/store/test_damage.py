@@ -1,7 +1,11 @@
-"""Whatever happens to a finished store, readers refuse it with its place, and `verify_store` lists all of it."""
+"""Whatever happens to a finished store: readers refuse it with its place, `verify_store` lists all of it, and it is mended.
+
+What is mended from images: tests/extract/test_repair.py.
+"""
 
 import json
 import os
+import random
 import shutil
 
 import numpy as np
@@ -9,13 +13,14 @@ import pytest
 from campaign import times
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_store import read_everything, toy_arrays
-from trees import tree
+from steps import Cut, Fault, cut, watched
+from toy_store import open_writer, read_everything, shard_of, toy_arrays
+from trees import damage, everything, tree
 
 from tosca_cache.errors import StoreError
-from tosca_cache.store import list_stores, open_store
-from tosca_cache.store.manifest import load_manifest, seal
-from tosca_cache.store.repair import StoreRepair
+from tosca_cache.store import StoreBusy, list_stores, open_store
+from tosca_cache.store.manifest import seal
+from tosca_cache.store.repair import repairing
 from tosca_cache.store.verify import verify_store
 
 FEATURES, MANIFEST = "train/features/c.1.0.0", "manifest.json"
@@ -27,20 +32,8 @@ def copy(toy, tmp_path):
     return shutil.copytree(toy.path, tmp_path / "copy")
 
 
-@pytest.fixture(scope="module")
-def victim(toy, tmp_path_factory):
-    """A copy that is damaged and mended again, many times."""
-    return shutil.copytree(toy.path, tmp_path_factory.mktemp("victim") / "s")
-
-
-def flip(path, bit):
-    data = bytearray(path.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
-
-
-def places(found):
-    return {(problem.kind, problem.where) for problem in found.problems}
+def places(path):
+    return {(problem.kind, problem.where) for problem in verify_store(path).problems}
 
 
 def refused(path, match=None):
@@ -50,7 +43,7 @@ def refused(path, match=None):
     return caught.value
 
 
-def test_a_good_store(toy, skipping):
+def test_a_good_store(toy, whole):
     for threads in (1, 3, None):
         moves = []
         found = verify_store(toy.path, threads=threads, progress=lambda *move, moves=moves: moves.append(move))
@@ -58,41 +51,24 @@ def test_a_good_store(toy, skipping):
         assert found.bytes == toy.manifest.size and found.objects == len(tree(toy.path)) - 2
         assert moves[-1] == (toy.manifest.size, toy.manifest.size) and moves == sorted(moves)
         assert found.manifest == toy.manifest
-    assert verify_store(skipping.path).ok and set(toy.provenance) == {"seconds"}
+    assert verify_store(whole("skipping").path).ok
 
 
 @pytest.mark.campaign
 @settings(max_examples=times(60, 900), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_no_flipped_bit_is_missed(victim, data):
+def test_no_flipped_bit_is_missed(copy, data):
     """Random bits of random files: shards, both manifests, zarr's metadata and the provenance."""
-    name = data.draw(st.sampled_from([*sorted(tree(victim)), PROVENANCE]))
-    original = (victim / name).read_bytes()
-    flip(victim / name, data.draw(st.integers(0, 8 * len(original) - 1)))
+    file = copy / data.draw(st.sampled_from(sorted(everything(copy))))
+    original = file.read_bytes()
+    bit = data.draw(st.integers(0, 8 * len(original) - 1))
+    file.write_bytes(original[: bit // 8] + bytes([original[bit // 8] ^ 1 << bit % 8]) + original[bit // 8 + 1 :])
     try:
-        assert name in {problem.where for problem in verify_store(victim, threads=1).problems}
-        if name not in (COPY, PROVENANCE):  # which hold nothing that a reader needs
-            refused(victim)
+        assert str(file.relative_to(copy)) in {problem.where for problem in verify_store(copy, threads=1).problems}
+        if file.name not in (COPY, PROVENANCE):  # which hold nothing that a reader needs
+            refused(copy)
     finally:
-        (victim / name).write_bytes(original)
-
-
-def test_all_problems_are_listed_with_split_shard_and_rows(copy):
-    (copy / "train/labels/c.0").unlink()
-    os.truncate(copy / "test/paths/c.1", 30)
-    flip(copy / FEATURES, 8 * 100)
-    flip(copy / "test/zarr.json", 9)
-    flip(copy / MANIFEST, 999)
-    (copy / PROVENANCE).write_text("{")
-    found = verify_store(copy)
-    objects = {("object", name) for name in ("train/labels/c.0", "test/paths/c.1", FEATURES)}
-    others = {("zarr metadata", "test/zarr.json"), ("manifest", MANIFEST), ("provenance", PROVENANCE)}
-    assert places(found) == objects | others
-    problem = next(p for p in found.problems if p.where == FEATURES)
-    assert (problem.shard.split, problem.shard.index, problem.array) == ("train", 1, "features")
-    assert problem.rows == (14, 28) and "rows 14 to 27" in str(problem)
-    damaged = {shard.index: arrays for shard, arrays in found.damaged.items() if shard.split == "train"}
-    assert damaged == {0: {"labels"}, 1: {"features"}}
+        file.write_bytes(original)
 
 
 @pytest.mark.parametrize("name", [FEATURES, "train/labels/c.1", "train/paths/c.1", "train/views/c.1.0.0"])
@@ -106,75 +82,57 @@ def test_a_shard_that_is_cut_or_gone_or_has_a_flipped_bit(copy, name):
             with pytest.raises(StoreError, match=rf"damaged: {name.split('/')[1]} of shard 1 of split train") as caught:
                 read_everything(store or open_store(copy))
             assert str(copy) in str(caught.value) and f"tosca cache verify {copy} --repair" in str(caught.value)
-        assert places(verify_store(copy)) == {("object", name)}
+        assert places(copy) == {("object", name)}
         (copy / name).write_bytes(whole)
     (copy / name).write_bytes(flipped)
     open_store(copy).features("train", slice(0, 10))  # another shard
 
 
-def test_links_are_not_followed_and_what_does_not_belong_into_the_folder_is_named(copy, tmp_path):
-    shutil.move(copy / FEATURES, tmp_path / "elsewhere")
-    (copy / FEATURES).symlink_to(tmp_path / "elsewhere")
-    refused(copy, "no regular file, but a link")
-    assert places(verify_store(copy)) == {("foreign", FEATURES), ("object", FEATURES)}
-    (copy / FEATURES).unlink()
-    shutil.move(tmp_path / "elsewhere", copy / FEATURES)
-    (copy / "notes.txt").write_text("mine")
-    (copy / "train" / "old").mkdir()
-    (copy / "train" / "old" / "c.0").write_bytes(b"x")
-    (copy / "test" / "labels" / "c.9").symlink_to(tmp_path)
-    os.mkfifo(copy / "pipe")
-    (copy / ".manifest.json.tmp").write_text("half")
+def test_all_problems_are_listed_with_split_shard_and_rows(copy):
+    (copy / "train/labels/c.0").unlink()
+    os.truncate(copy / "test/paths/c.1", 30)
+    damage(copy, FEATURES, "test/zarr.json", MANIFEST)
+    (copy / PROVENANCE).write_text("{")
+    objects = {("object", name) for name in ("train/labels/c.0", "test/paths/c.1", FEATURES)}
+    others = {("zarr metadata", "test/zarr.json"), ("manifest", MANIFEST), ("provenance", PROVENANCE)}
+    assert places(copy) == objects | others
     found = verify_store(copy)
-    foreign = {("foreign", name) for name in ("notes.txt", "train/old", "test/labels/c.9", "pipe")}
-    assert places(found) == foreign | {("litter", ".manifest.json.tmp")}
-    assert [problem.kind for problem in found.problems if problem.mendable] == ["litter"]
-    shutil.move(copy / "test", tmp_path / "test")
-    (copy / "test").symlink_to(tmp_path / "test")
-    refused(copy, "link")
-    assert ("foreign", "test") in places(verify_store(copy))
+    problem = next(p for p in found.problems if p.where == FEATURES)
+    assert (problem.shard.split, problem.shard.index, problem.array) == ("train", 1, "features")
+    assert problem.rows == (14, 28) and "rows 14 to 27" in str(problem)
+    damaged = {shard.index: arrays for shard, arrays in found.damaged.items() if shard.split == "train"}
+    assert damaged == {0: {"labels"}, 1: {"features"}}
 
 
-def forge(path, **values):
-    """Puts other content into shard 1 of train, with all digests right."""
-    manifest = load_manifest(path / MANIFEST)
-    shard = manifest.plan.layouts["train"].shard("train", 1)
-    rows = {name: values[shard.start : shard.stop] for name, values in toy_arrays("train").items()}
-    rows["features"] = rows["features"].astype(np.float16)
-    for name, change in values.items():
-        rows[name] = change(rows[name])
-    StoreRepair(path, verify_store(path), manifest).put(rows, shard, frozenset(values), {})
+def forge(path, name, place, value):
+    """Puts another value into shard 1 of train, with all digests right."""
+    with repairing(path) as repair:
+        shard = repair.manifest.plan.layouts["train"].shard("train", 1)
+        rows = shard_of(repair.manifest.plan.spec, shard)
+        rows[name] = np.array(rows[name], {"paths": object, "features": np.float16}.get(name))
+        rows[name][place] = value
+        repair.put(rows, shard, frozenset([name]), {})
 
 
-def at(*place, value):
-    def change(array):
-        array = array.copy()
-        array[place] = value
-        return array
-
-    return change
-
-
-PATH = toy_arrays("train")["paths"][2]
-CONTENTS = {
-    "NaN": ({"features": at(3, 1, 5, value=np.nan)}, "NaN or infinite features in row 17", (17, 18)),
-    "infinity": ({"features": at(0, 0, 0, value=-np.inf)}, "NaN or infinite features in row 14", (14, 15)),
-    "zeros": ({"features": at(13, 2, value=-0.0)}, "all features are zero in row 27", (27, 28)),
-    "labels": ({"labels": at(slice(2, 4), value=4)}, "labels outside 0 to 3 in 2 rows (16, 17)", (16, 18)),
-    "domains": ({"domains": at(5, value=-1)}, "domains outside 0 to 1 in row 19", (19, 20)),
-    "path twice": ({"paths": lambda p: (p[1], *p[1:])}, "1 paths repeat", (15, 16)),
-    "other shard": ({"paths": lambda p: (PATH, *p[1:])}, "'train/cat/bild-\\xe42.jpg' in rows 2 and 14", (14, 15)),
-    "path that leads out": ({"paths": lambda p: ("../../x.jpg", *p[1:])}, "lead out of", (14, 15)),
-}
-
-
-@pytest.mark.parametrize(("change", "text", "rows"), CONTENTS.values(), ids=CONTENTS.keys())
-def test_content_that_cannot_be_is_found_though_all_digests_are_right(copy, change, text, rows):
-    forge(copy, **change)
+@pytest.mark.parametrize(
+    ("name", "place", "value", "text", "rows"),
+    [
+        ("features", (3, 1, 5), np.nan, "NaN or infinite features in row 17", (17, 18)),
+        ("features", (0, 0, 0), -np.inf, "NaN or infinite features in row 14", (14, 15)),
+        ("features", (13, 2), -0.0, "all features are zero in row 27", (27, 28)),
+        ("labels", slice(2, 4), 4, "labels outside 0 to 3 in 2 rows (16, 17)", (16, 18)),
+        ("domains", 5, -1, "domains outside 0 to 1 in row 19", (19, 20)),
+        ("paths", 0, toy_arrays("train")["paths"][15], "1 paths repeat", (15, 16)),
+        ("paths", 0, toy_arrays("train")["paths"][2], "'train/cat/bild-\\xe42.jpg' in rows 2 and 14", (14, 15)),
+        ("paths", 0, "../../x.jpg", "lead out of", (14, 15)),
+    ],
+)
+def test_content_that_cannot_be_is_found_though_all_digests_are_right(copy, name, place, value, text, rows):
+    forge(copy, name, place, value)
     (problem,) = verify_store(copy).problems
     assert text in problem.what
     assert (problem.kind, problem.shard.index, problem.rows, problem.mendable) == ("content", 1, rows, False)
-    if change.keys() & {"labels", "domains"} or "lead out" in text:
+    if name in ("labels", "domains") or "lead out" in text:
         refused(copy)
 
 
@@ -219,29 +177,115 @@ def test_what_is_no_manifest_or_promises_something_else_is_refused(copy):
     name = "train/labels/zarr.json"  # zarr would allocate what its metadata say
     (copy / name).write_text(json.dumps(json.loads((copy / name).read_bytes()) | {"shape": [10**12]}))
     refused(copy, "zarr's metadata")
-    (problem,) = verify_store(copy).problems
-    assert (problem.kind, problem.where, problem.mendable) == ("zarr metadata", name, True)
+    assert places(copy) == {("zarr metadata", name)} and verify_store(copy).mendable
 
 
-def test_either_manifest_is_enough_and_neither_is_not(toy, copy):
-    (copy / PROVENANCE).write_text("{")  # which does not hide the features
-    store = open_store(copy)
-    read_everything(store)
-    assert store.provenance == {} and places(verify_store(copy)) == {("provenance", PROVENANCE)}
+def test_either_manifest_is_enough_and_neither_is_not(copy):
     before = (copy / MANIFEST).read_bytes()
-    forge(copy, labels=at(0, value=1))
+    forge(copy, "labels", 0, 1)
     (copy / MANIFEST).write_bytes(before)  # two good manifests that differ
-    assert {problem.kind for problem in verify_store(copy).problems} == {"manifest copy", "object"}
-    shutil.rmtree(copy)
-    shutil.copytree(toy.path, copy)
+    assert {kind for kind, _ in places(copy)} == {"manifest copy", "object"}
+    mend(copy)
     (copy / COPY).unlink()
-    assert places(verify_store(copy)) == {("manifest copy", COPY)}
-    shutil.copy(copy / MANIFEST, copy / COPY)
+    assert places(copy) == {("manifest copy", COPY)}
+    mend(copy)
     (copy / MANIFEST).unlink()
-    found = verify_store(copy)
-    assert places(found) == {("manifest", MANIFEST)} and found.bytes > 0
+    assert places(copy) == {("manifest", MANIFEST)}
     assert f"tosca cache verify {copy} --repair" in refused(copy).remedy
     assert [summary.state for summary in list_stores(copy.parent)] == ["damaged"]
-    flip(copy / COPY, 77)
+    damage(copy, COPY)
     found = verify_store(copy)
     assert found.manifest is None and not found.ok and not found.mendable
+    with pytest.raises(StoreError, match="Neither the manifest nor its copy"):
+        mend(copy)
+
+
+def mend(path, shift=0.0):
+    """Mends everything; `shift` is added to what is computed again, as another machine might."""
+    with repairing(path) as repair:
+        repair.mend_files()
+        for shard, arrays in repair.found.damaged.items():
+            rows = shard_of(repair.manifest.plan.spec, shard)
+            rows["features"] = (rows["features"] + shift).astype(np.float16)
+            repair.put(rows, shard, arrays, {"machine": "m"})
+        return repair
+
+
+def test_what_is_gone_or_a_link_is_mended_and_what_does_not_belong_into_the_folder_is_named(copy, tmp_path):
+    before = everything(copy)
+    shutil.move(copy / FEATURES, tmp_path / "elsewhere")
+    (copy / FEATURES).symlink_to(tmp_path / "elsewhere")
+    refused(copy, "no regular file, but a link")
+    assert places(copy) == {("foreign", FEATURES), ("object", FEATURES)}
+    damage(copy, "zarr.json", "train/zarr.json", COPY, "test/paths/c.0")
+    shutil.rmtree(copy / "train" / "labels")
+    (copy / "test/.zarr.json.tmp").write_text("half")
+    kept = (tmp_path / "elsewhere").read_bytes()
+    assert mend(copy).changed == []
+    assert everything(copy) == before and not (copy / FEATURES).is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == kept
+    (copy / "notes.txt").write_text("mine")
+    (copy / "train" / "old").mkdir()
+    (copy / "train" / "old" / "c.0").write_bytes(b"x")
+    (copy / "test" / "labels" / "c.9").symlink_to(tmp_path)
+    os.mkfifo(copy / "pipe")
+    foreign = {("foreign", name) for name in ("notes.txt", "train/old", "test/labels/c.9", "pipe")}
+    assert mend(copy).done == [] and places(copy) == foreign
+    shutil.move(copy / "test", tmp_path / "test")
+    (copy / "test").symlink_to(tmp_path / "test")
+    refused(copy, "link")
+    assert ("foreign", "test") in places(copy)
+    with pytest.raises(StoreError, match="link"):
+        mend(copy)
+
+
+def test_a_damaged_provenance_hides_no_features_and_is_sealed_as_far_as_it_can_be_read(copy):
+    for text, seconds in (('{"seconds": 1', None), ('{"seconds": 2}', 2)):
+        (copy / PROVENANCE).write_text(text)
+        assert places(copy) == {("provenance", PROVENANCE)}
+        read_everything(open_store(copy))
+        assert open_store(copy).provenance.get("seconds") == seconds
+        mend(copy)
+        assert verify_store(copy).ok
+        said = open_store(copy).provenance
+        assert "damaged" in said and said.get("seconds") == seconds
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("shift", [0.0, 0.25], ids=["same bytes", "other bytes"])
+def test_a_crash_at_any_step_of_mending_loses_nothing(toy, tmp_path, shift):
+    def broken(name):
+        path = shutil.copytree(toy.path, tmp_path / name)
+        damage(path, MANIFEST, "test/zarr.json", FEATURES, "train/labels/c.1")
+        return path
+
+    path, counted = broken("counted"), Fault()
+    with watched(tmp_path, counted):
+        mend(path, shift)
+    steps, expected = len(counted.steps), tree(path)
+    assert (expected == tree(toy.path)) == (shift == 0.0)
+    for step in times(sorted({0, steps - 1, *random.Random(0).sample(range(steps), 5)}), range(steps)):
+        path = broken(f"s{step}")
+        with pytest.raises(Cut), watched(tmp_path, cut(step)):
+            mend(path, shift)
+        if not verify_store(path).ok:
+            mend(path, shift)
+        left = {name: data for name, data in tree(path).items() if not name.endswith(".tmp")}
+        assert left == expected, f"step {step} of {steps}"
+        assert verify_store(path).ok
+        read_everything(open_store(path))
+        shutil.rmtree(path)
+
+
+def test_one_mends_nobody_else_writes_and_a_reader_keeps_what_it_has_opened(copy):
+    damage(copy, "train/labels/c.0")
+    store = open_store(copy)
+    expected = store.features("train")
+    with repairing(copy):
+        with pytest.raises(StoreBusy, match=f"process {os.getpid()}"), repairing(copy):
+            pass
+        with pytest.raises(StoreBusy):
+            open_writer(copy)
+    mend(copy)
+    np.testing.assert_array_equal(store.features("train"), expected)
+    store.labels("train")

@@ -1,8 +1,6 @@
 """Features from elsewhere become stores, and stores files: read as they were written, or refused in words."""
 
-import io
 import json
-import struct
 import zipfile
 
 import h5py
@@ -16,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import csv
 from toy_store import build
-from trees import tree
 
 import tosca_cache as tosca
 from tosca_cache.errors import StoreError, ToscaError, UsageError
@@ -62,11 +59,12 @@ def bring(tmp_path):
     return bring
 
 
-def check(store, labels=Y, features=X):
+def check(store, paths=True):
+    """It has the rows of X and Y, train and test apart."""
     for split, mask in (("train", ~TEST), ("test", TEST)):
-        np.testing.assert_allclose(store.features(split)[:, 0], features[mask], rtol=1e-6)
-        assert np.array_equal(store.labels(split), labels[mask])
-        assert store.paths(split) == tuple(f"row-{row:08d}" for row in np.flatnonzero(mask))
+        np.testing.assert_allclose(store.features(split)[:, 0], X[mask], rtol=1e-6)
+        assert np.array_equal(store.labels(split), Y[mask])
+        assert not paths or store.paths(split) == tuple(f"row-{row:08d}" for row in np.flatnonzero(mask))
 
 
 @pytest.mark.parametrize("kind", [*SUFFIXES, ".csv"])
@@ -94,16 +92,13 @@ def test_arrays_in_files_of_their_own(tmp_path, monkeypatch):
 def test_separate_arrays_of_train_and_test(bring, form):
     masks = {"train": ~TEST, "test": TEST}
     arrays = {form.format(name, s): values[masks[s]] for s in masks for name, values in (("z", X), ("y", Y))}
-    store, _ = bring(arrays, kind=".h5" if "/" in form else ".npz", named={"features": "z"})
-    for split, mask in masks.items():
-        assert np.array_equal(store.features(split)[:, 0], X[mask]) and np.array_equal(store.labels(split), Y[mask])
+    check(bring(arrays, kind=".h5" if "/" in form else ".npz", named={"features": "z"})[0], paths=False)
 
 
-def test_names_domains_and_paths(bring):
+def test_names_domains_paths_and_other_splits(bring):
     arrays = {"emb": X, "labels": NAMES[Y], "is_test": TEST.astype(int), "domain": np.where(Y % 2, "day", "night")}
     store, _ = bring(arrays | {"paths": np.array([f"a/{row}.jpg" for row in range(N)])})
-    assert store.class_names == tuple(NAMES)
-    assert store.domain_names == ("day", "night")
+    assert (store.class_names, store.domain_names) == (tuple(NAMES), ("day", "night"))
     assert np.array_equal(store.domains("train"), 1 - Y[~TEST] % 2)
     assert store.paths("test")[1] == "a/3.jpg"
     again, _ = bring({"emb": X, "labels": Y, "is_test": TEST, "classes": np.append(NAMES, "eel")})
@@ -116,8 +111,7 @@ def test_names_domains_and_paths(bring):
 def test_views_and_dtypes_keep_values(bring):
     views = np.random.default_rng(1).normal(size=(N, 3, D)).astype(np.float32)
     store, _ = bring({"features": views, "y": Y, "is_test": TEST})
-    assert np.array_equal(store.features("train"), views[~TEST])
-    assert (store.spec.views["count"], store.views("test")) == (2, 3)
+    assert np.array_equal(store.features("train"), views[~TEST]) and store.views("test") == 3
     uneven, _ = bring({"x_train": views, "x_test": X[:4], "y_train": Y, "y_test": Y[:4]})
     assert (uneven.views("train"), uneven.views("test")) == (3, 1)
     for dtype, stored in (("f2", "float16"), ("f4", "float32"), ("f8", "float32"), (">f4", "float32")):
@@ -137,25 +131,22 @@ def test_the_fingerprint_says_where_it_is_from_and_is_the_same_twice(bring, tmp_
     assert find_store(tmp_path / "root", "birds", wanted).path == store.path
 
 
-def test_from_memory_as_from_a_file(bring, tmp_path):
-    store, _ = bring(BASE)
-    how = {"dataset": "birds", "root": tmp_path / "memory"}
+def test_from_memory_as_from_a_file(tmp_path):
+    how = {"dataset": "birds", "root": tmp_path}
     same = tosca.import_features(X, Y.tolist(), split=TEST, **how)
     apart = tosca.import_features(X[~TEST], Y[~TEST], test_features=X[TEST], test_labels=Y[TEST], **how)
-    for other in (same, apart):
-        assert np.array_equal(other.features("train"), store.features("train"))
-        assert np.array_equal(other.labels("test"), store.labels("test"))
-        assert other.spec.source["arrays"] == "in memory"
-    assert tree(tosca.import_features(X, Y.tolist(), split=TEST, **how).path) == tree(same.path)
+    for store in (same, apart):
+        check(store, paths=store is same)
+        assert store.spec.source["arrays"] == "in memory"
+    assert tosca.import_features(X, Y.tolist(), split=TEST, **how).path == same.path
     assert tosca.import_features(X, [str(NAMES[y]) for y in Y], split=SPLIT, **how).class_names == tuple(NAMES)
 
 
-def test_bad_rows_are_dropped_on_request(bring, tmp_path):
+def test_bad_rows_are_dropped_on_request(bring):
     bad = X.copy()
     bad[1, 2], bad[4, 0], bad[9] = np.nan, np.inf, 0
-    with pytest.raises(UsageError, match=r"NaN or infinite \(2 such rows\)") as refused:
+    with pytest.raises(UsageError, match=r"NaN or infinite \(2 such rows\)(.|\n)*--drop-bad"):
         bring(BASE | {"x": bad})
-    assert "--drop-bad" in refused.value.remedy
     store, notes = bring(BASE | {"x": bad}, drop_bad=True)
     assert store.spec.source["dropped"] == {"train": 2, "test": 1} and "2 of train, 1 of test" in notes[1]
     assert store.rows("train") + store.rows("test") == N - 3
@@ -221,8 +212,6 @@ REFUSED = [  # other arrays than BASE's, options, and what is said
     ({"paths": np.array(["same"] * N)}, {}, "same path"),
     ({"paths": Y}, {}, "paths have shape"),
     ({"o": np.array([{}] * N, dtype=object)}, {"named": {"labels": "o"}}, "Object arrays cannot be loaded"),
-    ({}, {"named": {"features": "nope"}}, "no array 'nope'"),
-    ({}, {"name": "../birds"}, "is no name"),
     ({}, {"name": ".hidden"}, "is no name"),
     ({}, {"backbone": "a/b"}, "is no name"),
     ({}, {"store_dtype": "int8"}, "cannot be stored"),
@@ -242,21 +231,16 @@ def test_what_cannot_be_a_store_is_refused_and_leaves_nothing(bring, tmp_path, a
     assert not (tmp_path / "root").exists() or not list((tmp_path / "root").iterdir())
 
 
-# Hostile files: what each claims, and what is said of it.
+# Hostile files
 
 
-def npy(shape, dtype="<f4", data=b""):
-    header = repr({"descr": dtype, "fortran_order": False, "shape": shape}).encode()
-    header += b" " * (-(len(header) + 11) % 64) + b"\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
-
-
-def npz_of(**members):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(f"{name}.npy", data)
-    return file.getvalue()
+def claim(path, shape):
+    """Writes an .npz of arrays that claim a shape, and of which nothing is there."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("features", "labels", "split"):
+            with archive.open(f"{name}.npy", "w") as file:
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
 
 
 @pytest.fixture
@@ -273,27 +257,23 @@ def refused(tmp_path):
 
 
 def test_what_is_not_what_it_says_or_claims_too_much(tmp_path, refused):
-    labels = npy((4,), "<i8", bytes(32))
-    for data, words in (
-        (npz_of(features=npy((10**9, 100)), labels=labels), "to hold"),  # claims more than it has
-        (npz_of(features=npy((-5, 3)), labels=npy((0,))), "cannot be read"),
-        (b"PK\x03\x04 not a zip", "cannot be read"),
-        (b"", "cannot be read"),
-    ):
-        (tmp_path / "a.npz").write_bytes(data)
+    for shape, words in (((10**9, 100), "to hold"), ((-5, 3), "cannot be read")):
+        claim(tmp_path / "a.npz", shape)
         refused("a.npz", words)
+    for data in (b"PK\x03\x04 not a zip", b""):
+        (tmp_path / "a.npz").write_bytes(data)
+        refused("a.npz", "cannot be read")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("features", (10**9, 50), "f4", chunks=(1000, 50), compression="gzip")
         file["labels"], file["split"] = NAMES[Y].tolist(), SPLIT.tolist()
     assert "uncompressed" in refused("a.h5", "claims to hold").remedy
     rows = 40_000_000
     zeros = pa.table({"features": pa.repeat(pa.scalar(0, pa.int8()), rows), "label": pa.repeat("a", rows)})
-    pyarrow.parquet.write_table(zeros, tmp_path / "a.parquet")
-    assert (tmp_path / "a.parquet").stat().st_size < 1e6
-    refused("a.parquet", "claims to hold")
     lists = pa.array([[1.0] * (1 + row % 2) for row in range(N)], pa.list_(pa.float32()))
-    pyarrow.parquet.write_table(pa.table({"features": lists, "y": Y, "is_test": TEST}), tmp_path / "a.parquet")
-    refused("a.parquet", "different lengths")
+    uneven = pa.table({"features": lists, "y": Y, "is_test": TEST})
+    for table, words in ((zeros, "claims to hold"), (uneven, "different lengths")):
+        pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+        refused("a.parquet", words)
 
 
 def test_nothing_is_unpickled_and_names_of_arrays_are_text(tmp_path, refused):

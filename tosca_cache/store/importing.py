@@ -79,17 +79,13 @@ def import_file(path: Path, options: ImportOptions, named: Mapping[str, str]) ->
 
     beside = sorted({name for name in named.values() if name.lower().endswith(".npy")})
     values = read_arrays(path, choose, beside)
-    files = [path, *map(Path, beside)]
-    digests = [{"name": one.name, "sha256": _sha256(one)} for one in files]
-    parts = [
-        {role: values[columns[role][k]] for role in PER_ROW if role in columns} for k in range(len(columns["features"]))
-    ]
+    files, count = [path, *map(Path, beside)], len(columns["features"])
+    parts = [{role: values[columns[role][k]] for role in PER_ROW if role in columns} for k in range(count)]
     whole: dict[str, Any] = {role: values[names[0]] for role, names in columns.items() if role not in PER_ROW}
     arrays = {role: names[0] if len(names) == 1 else list(names) for role, names in columns.items()}
-    described = {"files": digests, "arrays": arrays}
-    store, notes = import_arrays(
-        parts, options, described, facts={"files": [str(f.absolute()) for f in files]}, **whole
-    )
+    described = {"files": [{"name": one.name, "sha256": _sha256(one)} for one in files], "arrays": arrays}
+    facts = {"files": [str(one.absolute()) for one in files]}
+    store, notes = import_arrays(parts, options, described, facts=facts, **whole)
     read = "; ".join(f"{role.replace('_', ' ')}: {', '.join(names)}" for role, names in columns.items())
     return store, [f"read from {path.name}: {read}", *notes]
 
@@ -119,23 +115,19 @@ def import_arrays(
     both = {"train": parts[0], "test": parts[-1]}
     rows, notes = _divide(parts, split)
     labels, classes = _numbered("labels", both, rows, class_names)
-    areas: tuple[str, ...] = ("",)
-    domains = {s: np.zeros(len(rows[s]), np.int64) for s in SPLITS}
-    if any("domains" in part for part in parts):
-        domains, areas = _numbered("domains", both, rows, domain_names)
+    domains, areas = _numbered("domains", both, rows, domain_names)
     widest = max(part["features"].dtype.itemsize for part in parts)
     dtype = options.store_dtype or ("float16" if widest == 2 else "float32")
     own: dict[str, dict[str, Any]] = {}
-    dropped = {}
     for s, part in both.items():
         good = _good_rows(part["features"], rows[s], dtype, s, drop=options.drop_bad)
-        dropped[s], kept = len(rows[s]) - len(good), rows[s][good]
-        own[s] = {"features": part["features"], "rows": kept, "labels": labels[s][good], "domains": domains[s][good]}
-        own[s]["paths"] = _paths(part, kept, s)
+        own[s] = {"features": part["features"], "labels": labels[s][good], "domains": domains[s][good]}
+        own[s] |= {"rows": rows[s][good], "paths": _paths(part, rows[s][good], s)}
         if (missing := np.setdiff1d(np.arange(len(classes)), own[s]["labels"])).size:
             problem = f"{missing.size} classes have no rows of {s}: {_some([classes[c] for c in missing])}"
             raise UsageError(problem, where="--labels", remedy="leave the classes out, or add rows of them")
     described = {"kind": IMPORTED, **described}
+    dropped = {s: len(rows[s]) - len(own[s]["rows"]) for s in SPLITS}
     if any(dropped.values()):
         described["dropped"] = dropped
         counts = ", ".join(f"{count} of {s}" for s, count in dropped.items())
@@ -202,9 +194,8 @@ def _check_shapes(part: Part) -> None:
         kinds = {"features": "f", "paths": "O"}.get(what, "biuO")
         if values.dtype.kind not in kinds or (values.ndim > 1 and what != "features"):
             problem = f"{what} have shape {list(values.shape)} and type {values.dtype}, not one value a row"
-            raise UsageError(
-                problem, where=what, remedy=f"save {'texts' if what == 'paths' else 'whole numbers or texts'}"
-            )
+            form = "texts" if what == "paths" else "whole numbers or texts"
+            raise UsageError(problem, where=what, remedy=f"save {form}")
 
 
 def _divide(parts: Sequence[Part], split: Values | None) -> tuple[dict[str, IntArray], list[str]]:
@@ -233,6 +224,8 @@ def _numbered(
     names: what numbers refer to; None for the numbers or texts that occur, in their order.
     """
     given = [both[s][role][rows[s]] for s in SPLITS if role in both[s]]
+    if role == "domains" and not given:
+        return {s: np.zeros(len(rows[s]), np.int64) for s in SPLITS}, ("",)
     if len(given) < 2 or (given[0].dtype.kind == "O") != (given[1].dtype.kind == "O"):
         problem = f"{role} are numbers, texts or nothing in one split only"
         raise UsageError(problem, where=role, remedy=f"give {role} of both splits in one form")
@@ -270,9 +263,9 @@ def _good_rows(features: Values, rows: IntArray, dtype: str, split: str, *, drop
 
 
 def _spec(
-    own: Mapping[str, Mapping[str, Any]],
-    class_names: Sequence[str],
-    domain_names: Sequence[str],
+    own: Mapping[str, Any],
+    classes: Sequence[str],
+    areas: Sequence[str],
     options: ImportOptions,
     dtype: str,
     source: Mapping[str, Any],
@@ -283,14 +276,14 @@ def _spec(
         problem = f"train features have width {dim}, test features {shapes['test'][-1]}"
         raise UsageError(problem, where="--features", remedy="give features of one backbone")
     listed = {s: [own[s]["paths"], own[s]["labels"].tolist(), own[s]["domains"].tolist()] for s in sorted(SPLITS)}
-    listing = {"classes": class_names, "domains": domain_names, "splits": listed}
+    listing = {"classes": classes, "domains": areas, "splits": listed}
     text = json.dumps(listing, ensure_ascii=True, separators=(",", ":"))  # as `ImageDataset.listing_digest` has it
     arch, _, tag = options.backbone.partition(".")
     return StoreSpec(
         dataset={
             "name": options.dataset,
             "listing_digest": hashlib.sha256(text.encode()).hexdigest(),
-            "classes": len(class_names),
+            "classes": len(classes),
             "splits": {s: len(own[s]["rows"]) for s in SPLITS},
         },
         backbone={"name": arch, "tag": tag, "weights_digest": UNKNOWN, "dim": dim},

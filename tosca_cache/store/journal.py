@@ -51,23 +51,13 @@ class DoneShard:
     skipped: tuple[SkippedRow, ...] = ()
     taken: tuple[int, int] = (0, 0)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "split": self.shard.split,
-            "index": self.shard.index,
-            "objects": {array: asdict(record) for array, record in self.objects.items()},
-            "skipped": [asdict(row) for row in self.skipped],
-            "taken": list(self.taken),
-        }
-
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], layouts: Mapping[str, SplitLayout]) -> DoneShard:
-        """The inverse of `to_dict`; raises `ValueError`, or what reading its keys raises, for what cannot be."""
-        layout, index = layouts[value["split"]], value["index"]
-        if type(index) is not int or not 0 <= index < layout.shards:
+        """The inverse of `asdict`; raises `ValueError`, or what reading its keys raises, for what cannot be."""
+        shard = parse_fields(Shard, value["shard"])
+        layout = layouts[shard.split]
+        if not 0 <= shard.index < layout.shards or shard != layout.shard(shard.split, shard.index):
             raise ValueError("no such shard")
-        shard = layout.shard(value["split"], index)
         skipped = tuple(parse_fields(SkippedRow, row) for row in value["skipped"])
         if not all(shard.start <= row.row < shard.stop for row in skipped):
             raise ValueError("no such rows")
@@ -84,7 +74,7 @@ class DoneShard:
 def record_shard(folder: Path, done: DoneShard) -> None:
     """Makes a shard, whose objects must be on the disk already, count as done; returns when that is on the disk, too."""
     with storage(folder):
-        write_durably({folder / DONE / f"{done.shard.split}.{done.shard.index}.json": seal(done.to_dict())})
+        write_durably({folder / DONE / f"{done.shard.split}.{done.shard.index}.json": seal(asdict(done))})
 
 
 class StoreInProgress:
@@ -96,8 +86,7 @@ class StoreInProgress:
 
     def __init__(self, folder: Path, plan: Plan, part: Part | None = None) -> None:
         self.folder, self.plan, self.part = folder, plan, part
-        every = all_shards(plan)
-        self.shards = every if part is None else part.of(every)
+        self.shards = plan.shards if part is None else part.of(plan.shards)
         self.sealed = (folder / MANIFEST).exists()
         self.done = dict(_sealed_shards(folder) if self.sealed else _finished_shards(folder, plan.layouts))
 
@@ -123,11 +112,6 @@ class StoreInProgress:
         return [shard for shard in own if shard not in self.done]
 
 
-def all_shards(plan: Plan) -> list[Shard]:
-    """The shards of a store, train first, in order."""
-    return [shard for split in SPLITS for shard in plan.layouts[split].iterate(split)]
-
-
 def _finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> Iterator[tuple[Shard, DoneShard]]:
     """Every shard with a record, if its objects are there.
 
@@ -144,9 +128,9 @@ def _finished_shards(folder: Path, layouts: Mapping[str, SplitLayout]) -> Iterat
 
 def _sealed_shards(folder: Path) -> Iterator[tuple[Shard, DoneShard]]:
     manifest = load_manifest(folder / MANIFEST)
-    for shard in all_shards(manifest.plan):
+    for shard, objects in manifest.shards.items():
         rows = tuple(row for row in manifest.skipped[shard.split] if shard.start <= row.row < shard.stop)
-        yield shard, DoneShard(shard, manifest.shards[shard.split][shard.index], rows)
+        yield shard, DoneShard(shard, objects, rows)
 
 
 def read_unfinished(folder: Path) -> StoreInProgress | None:
@@ -178,11 +162,11 @@ def seal_store(
     left_out: Mapping[str, Sequence[str]],
 ) -> None:
     """Step 1, for a store whose shards are all done."""
-    ordered = sorted(done, key=lambda d: d.shard)
-    records = {split: tuple(d.objects for d in ordered if d.shard.split == split) for split in SPLITS}
+    by_shard = {d.shard: d for d in done}
+    ordered = [by_shard[shard] for shard in plan.shards]
     skipped = {split: tuple(row for d in ordered if d.shard.split == split for row in d.skipped) for split in SPLITS}
     others = {why: {"count": len(paths), "paths": list(paths[:LISTED])} for why, paths in left_out.items() if paths}
-    manifest = Manifest(plan, records, skipped, others)
+    manifest = Manifest(plan, {d.shard: d.objects for d in ordered}, skipped, others)
     for split, rows in skipped.items():
         if rows and not manifest.rows(split):
             raise StoreError(

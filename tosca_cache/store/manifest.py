@@ -27,7 +27,7 @@ from tosca_cache.names import twice
 from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import encode_metadata
 from tosca_cache.store.disk import ObjectRecord, regular_size, repair_hint, storage
-from tosca_cache.store.layout import ARRAYS, SPLITS, SplitLayout, object_key
+from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, SplitLayout, object_key
 from tosca_cache.store.spec import FORMAT, StoreSpec, canonical, compare, flatten, plain
 
 MANIFEST = "manifest.json"
@@ -64,6 +64,11 @@ class Plan:
         for key, names in (("class_names", self.class_names), ("domain_names", self.domain_names)):
             if (name := twice(names)) is not None:  # a prediction that is one of two equal names would say nothing
                 raise ValueError(f"{key} has {name!r} twice")
+
+    @property
+    def shards(self) -> list[Shard]:
+        """All shards, train first, in order."""
+        return [shard for split in SPLITS for shard in self.layouts[split].iterate(split)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -106,14 +111,14 @@ class SkippedRow:
 class Manifest(Shown):
     """A finished store: its plan, the digests of everything in it, and what is not in it.
 
-    shards: per split, one mapping of array to `ObjectRecord` a shard.
+    shards: what the objects of every shard must be, by array.
     skipped: per split, the rows that could not be read, in order: they have a place in the arrays, but readers do not see
         them.
     left_out: why -> files and folders of the dataset that are no rows: {"count": how many, "paths": the first 100}.
     """
 
     plan: Plan
-    shards: Mapping[str, tuple[Mapping[str, ObjectRecord], ...]]
+    shards: Mapping[Shard, Mapping[str, ObjectRecord]]
     skipped: Mapping[str, tuple[SkippedRow, ...]]
     left_out: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -141,15 +146,17 @@ class Manifest(Shown):
     def objects(self) -> dict[str, ObjectRecord]:
         """The record of every object by its key: zarr's metadata, which follow from the layout, then all shards."""
         found = {key: ObjectRecord.of(data) for key, data in encode_metadata(self.plan.layouts).items()}
-        for split in SPLITS:
-            for index, records in enumerate(self.shards[split]):
-                found |= {object_key(split, array, index): record for array, record in records.items()}
+        for shard, records in self.shards.items():
+            found |= {object_key(shard.split, array, shard.index): record for array, record in records.items()}
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
+        shards: dict[str, list[Any]] = {split: [] for split in SPLITS}
+        for shard, records in self.shards.items():
+            shards[shard.split].append({array: asdict(record) for array, record in records.items()})
         return self.plan.to_dict() | {
-            "shards": {s: [{a: asdict(r) for a, r in shard.items()} for shard in self.shards[s]] for s in SPLITS},
+            "shards": shards,
             "skipped": {split: [asdict(row) for row in self.skipped[split]] for split in SPLITS},
             **({"left_out": dict(self.left_out)} if self.left_out else {}),
         }
@@ -162,10 +169,9 @@ class Manifest(Shown):
         """
         plan = Plan.from_dict(value)
         shards = {
-            split: tuple(
-                _records(found) for _, found in zip(layout.iterate(split), value["shards"][split], strict=True)
-            )
+            shard: _records(found)
             for split, layout in plan.layouts.items()
+            for shard, found in zip(layout.iterate(split), value["shards"][split], strict=True)
         }
         skipped = {split: tuple(parse_fields(SkippedRow, row) for row in value["skipped"][split]) for split in SPLITS}
         left_out = _mapping(value.get("left_out", {}), "left_out")

@@ -165,10 +165,9 @@ def open_store(path: str | Path) -> Store:
     manifest = load_manifest(path / MANIFEST)
     with storage(path):
         refuse_links(path)
-        for split, layout in manifest.plan.layouts.items():
-            for shard, records in zip(layout.iterate(split), manifest.shards[split], strict=True):
-                if wrong := wrong_object(path, shard, records):
-                    raise damaged(path, shard, *wrong)
+        for shard, records in manifest.shards.items():
+            if wrong := wrong_object(path, shard, records):
+                raise damaged(path, shard, *wrong)
         for key, what in wrong_metadata(path, manifest.plan.layouts):
             raise StoreError(
                 f"The store is damaged: an object of zarr's metadata {what}.",

@@ -62,12 +62,10 @@ class StoreRepair:
         """
         layout = self.manifest.plan.layouts[shard.split]
         records = write_shard(self.path, layout, shard, {array: rows[array] for array in sorted(arrays)})
-        recorded = self.manifest.shards[shard.split][shard.index]
+        recorded = self.manifest.shards[shard]
         other = {array: record for array, record in records.items() if record != recorded[array]}
         if other:
-            shards = list(self.manifest.shards[shard.split])
-            shards[shard.index] = {**recorded, **other}
-            self.manifest = replace(self.manifest, shards={**self.manifest.shards, shard.split: tuple(shards)})
+            self.manifest = replace(self.manifest, shards={**self.manifest.shards, shard: {**recorded, **other}})
             keys = [object_key(shard.split, array, shard.index) for array in other]
             said = read_provenance(self.path)[0]
             said[REPAIRS] = [*said.get(REPAIRS, []), {"objects": keys, "machine": dict(machine)}]

@@ -24,7 +24,7 @@ from tosca_cache.shown import Shown
 from tosca_cache.store.arrays import decode_small, encode_metadata, wrong_metadata
 from tosca_cache.store.content import check_object
 from tosca_cache.store.disk import ObjectRecord, in_threads, storage, wrong_size
-from tosca_cache.store.layout import ARRAYS, SPLITS, Shard, object_key
+from tosca_cache.store.layout import ARRAYS, Shard, object_key
 from tosca_cache.store.manifest import MANIFEST, MANIFEST_COPY, PROVENANCE, Manifest, load_manifest, read_provenance
 from tosca_cache.store.reader import FOLDERS, linked_folders, refuse_unfinished
 from tosca_cache.workers import threads_here
@@ -139,7 +139,7 @@ def verify_store(path: str | Path, *, progress: Progress | None = None, threads:
             problems.append(Problem(PROVENANCE_BAD, PROVENANCE, what))
         problems += [Problem(METADATA_BAD, *found) for found in wrong_metadata(path, manifest.plan.layouts)]
         linked = {key.partition("/")[0] for key in linked_folders(path)}  # what is in them is not in the store
-        shards = [s for split in SPLITS for s in manifest.plan.layouts[split].iterate(split) if split not in linked]
+        shards = [shard for shard in manifest.shards if shard.split not in linked]
     objects, read = len(metadata), sum(map(len, metadata.values()))
     first: dict[tuple[str, str], int] = {}
 
@@ -197,7 +197,7 @@ def _check_shard(folder: Path, manifest: Manifest, shard: Shard) -> tuple[list[P
     read, every = 0, (shard.start, shard.stop)
     gone = [row.row for row in manifest.skipped[shard.split] if shard.start <= row.row < shard.stop]
     skipped = np.array(gone, dtype=np.int64)
-    for array, record in manifest.shards[shard.split][shard.index].items():
+    for array, record in manifest.shards[shard].items():
         key, data = object_key(shard.split, array, shard.index), b""
         what = wrong_size(folder / key, record.size)
         if not what:
