@@ -51,13 +51,18 @@ class DoneShard:
     skipped: tuple[SkippedRow, ...] = ()
     taken: tuple[int, int] = (0, 0)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        record = asdict(self)
+        return {"split": self.shard.split, "index": self.shard.index} | {k: record[k] for k in record if k != "shard"}
+
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], layouts: Mapping[str, SplitLayout]) -> DoneShard:
-        """The inverse of `asdict`; raises `ValueError`, or what reading its keys raises, for what cannot be."""
-        shard = parse_fields(Shard, value["shard"])
-        layout = layouts[shard.split]
-        if not 0 <= shard.index < layout.shards or shard != layout.shard(shard.split, shard.index):
+        """The inverse of `to_dict`; raises `ValueError`, or what reading its keys raises, for what cannot be."""
+        layout, index = layouts[value["split"]], value["index"]
+        if type(index) is not int or not 0 <= index < layout.shards:
             raise ValueError("no such shard")
+        shard = layout.shard(value["split"], index)
         skipped = tuple(parse_fields(SkippedRow, row) for row in value["skipped"])
         if not all(shard.start <= row.row < shard.stop for row in skipped):
             raise ValueError("no such rows")
@@ -74,7 +79,7 @@ class DoneShard:
 def record_shard(folder: Path, done: DoneShard) -> None:
     """Makes a shard, whose objects must be on the disk already, count as done; returns when that is on the disk, too."""
     with storage(folder):
-        write_durably({folder / DONE / f"{done.shard.split}.{done.shard.index}.json": seal(asdict(done))})
+        write_durably({folder / DONE / f"{done.shard.split}.{done.shard.index}.json": seal(done.to_dict())})
 
 
 class StoreInProgress:
