@@ -1,6 +1,5 @@
-"""What can be asked of learners by name: options, seeds, and side by side what each gives alone."""
+"""What can be asked of learners by name: options and seeds."""
 
-import numpy as np
 import pytest
 
 from tosca_cache.compare.cells import CompareRequest, parse_seeds
@@ -10,12 +9,10 @@ from tosca_cache.learners import LEARNERS, learner_type
 from tosca_cache.learners.options import (
     check_options,
     full_options,
-    learns_together,
     method_names,
     options_of,
     parse_assignments,
 )
-from tosca_cache.learners.protocol import run_protocol, run_protocols
 from tosca_cache.learners.simplecil import SimpleCil
 
 
@@ -128,32 +125,3 @@ def test_requests_that_cannot_be():
         CompareRequest(TrainConfig(), ("tosca",), options={"tosca": {"rooter": "x"}})
     with pytest.raises(UsageError, match="seeds"):
         CompareRequest(TrainConfig(), ("tosca",), seeds=(1, 1))
-
-
-class Sharing(SimpleCil):
-    """Learns together, and counts how often."""
-
-    together = 0
-
-    @classmethod
-    def observe_together(cls, learners, tasks):
-        cls.together += 1
-        for learner, task in zip(learners, tasks, strict=True):
-            learner.observe(task)
-
-
-def test_side_by_side_gives_what_each_gives_alone(make_stream):
-    assert learns_together(Sharing) and not learns_together(SimpleCil)
-    streams = [make_stream(seed=seed) for seed in (1, 2)]
-    told = []
-    outcomes = run_protocols([Sharing(), Sharing()], streams, on_task=told.append)
-    assert Sharing.together == len(streams[0]) and told == [0, 1, 2]
-    for stream, outcome in zip(streams, outcomes, strict=True):
-        alone = run_protocol(SimpleCil(), stream)
-        assert np.array_equal(outcome.R, alone.R, equal_nan=True)
-        assert np.array_equal(outcome.rows, alone.rows)
-        assert all(
-            np.array_equal(a.labels, b.labels) for a, b in zip(outcome.predictions, alone.predictions, strict=True)
-        )
-        assert set(outcome.seconds) == {"train", "evaluate"}
-    assert outcomes[0].seconds["train"] == outcomes[1].seconds["train"] > 0
