@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from learners.test_learners import make
 from reference import official_newer as plain
 from reference.closed_form_plain import fecam_distances, one_hot, ridge_weights, unit
+from reference.gaussian import clean_rows
 
 from tosca_cache.closed_form import expansion
 from tosca_cache.closed_form.ridge import stratified_folds
@@ -37,14 +39,6 @@ def draw(seed, counts, dim):
     return x[:, None].astype(np.float32), labels
 
 
-def tasks_of(x, labels, parts, stops):
-    """One task for each part (row numbers) with so many classes in all."""
-    start = 0
-    for number, (part, stop) in enumerate(zip(parts, stops, strict=True)):
-        yield Task(number, range(start, stop), Rows(x[part], labels[part].astype(np.int64), part))
-        start = stop
-
-
 def by_class(labels, sizes):
     stops = np.cumsum(sizes)
     parts = [np.flatnonzero((labels >= stop - size) & (labels < stop)) for size, stop in zip(sizes, stops, strict=True)]
@@ -61,9 +55,10 @@ def blurry(labels, seed, tasks):
 
 
 def learned(name, x, labels, parts, stops, **options):
+    """A learner of one task for each part (row numbers), with so many classes in all."""
     learner = LEARNERS[name](seed=5, **options)
-    for task in tasks_of(x, labels, parts, stops):
-        learner.observe(task)
+    for number, (part, start, stop) in enumerate(zip(parts, [0, *stops], stops, strict=False)):
+        learner.observe(Task(number, range(start, stop), Rows(x[part], labels[part].astype(np.int64), part)))
     return learner
 
 
@@ -197,17 +192,12 @@ def test_fecam_is_its_equations(counts, dim, a1, a2, seed):
 )
 def test_watched_rows_get_the_answers_of_asking_anew(name, kept, make_stream, monkeypatch):
     monkeypatch.setattr(expansion, "KEPT_BYTES", kept)
-    stream = make_stream(classes=6, increment=2)
-    size = {"acil": "buffer", "ds-al": "buffer", "fecam": None, "fenec": None, "garm": "buffer", "gkeal": "centres"}
-    option = size.get(name, "expansion")
-    options = {} if option is None else {option: 30}
-    watched, asked = (LEARNERS[name](seed=5, **options) for _ in range(2))
-    outcome = run_protocol(watched, stream)
-    tests = [stream.test(number).features[:, 0] for number in range(3)]
+    stream, asked = make_stream(classes=6, increment=2), make(name)
+    predictions = run_protocol(make(name), stream).predictions
     for task in stream:
         asked.observe(task)
-        expected = asked.scores(np.concatenate(tests[: task.number + 1])).argmax(1)
-        np.testing.assert_array_equal(outcome.predictions[task.number].labels, expected)
+        expected = asked.scores(clean_rows(stream, task.number + 1)).argmax(1)
+        np.testing.assert_array_equal(predictions[task.number].labels, expected)
 
 
 def test_the_width_of_a_kernel_is_that_of_the_first_task():
@@ -308,8 +298,8 @@ def test_single_precision_that_is_not_enough_becomes_double_for_all_of_a_solutio
     """Features so large that a factor in single precision fails after one that did not."""
     x, labels, _, _, _ = problem(each=5)
     x = (x * np.where(labels == 0, 1.0, 1e9)[:, None, None]).astype(np.float32)
-    order = [np.flatnonzero(labels == c) for c in range(4)]
     learner = LEARNERS["ranpac"](seed=derive_seed(5, "x"), expansion=40, lam=1.0)
-    for c, part in enumerate(order):
+    for c in range(4):
+        part = np.flatnonzero(labels == c)
         learner.observe(Task(c, range(c, c + 1), Rows(x[part], labels[part], part)))
         assert np.isfinite(learner.scores(x[part, 0])).all()
