@@ -75,7 +75,7 @@ def test_any_split_of_the_rows_gives_the_solution_of_all(seed, splits):
 
 
 @pytest.mark.parametrize("lam", [None, 1e-3, 10.0])
-@pytest.mark.parametrize("steps", [[25, 9, 12], [30, 20, 30], [70, 2, 1, 2, 1], [50, 4, 3, 2, 60]])
+@pytest.mark.parametrize("steps", [[5, 2, 1, 4, 3], [25, 9, 12], [30, 20, 30], [70, 2, 1, 2, 1], [50, 4, 3, 2, 60]])
 def test_rows_are_left_out_as_if_they_had_not_been_learned(steps, lam, monkeypatch):
     """Before, while and after there are as many rows as features (M = 40), and after few rows that correct a solution."""
     monkeypatch.setattr(factor, "PANEL", 8)

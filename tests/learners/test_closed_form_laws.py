@@ -59,6 +59,7 @@ def learned(name, x, labels, parts, stops, **options):
     learner = LEARNERS[name](seed=5, **options)
     for number, (part, start, stop) in enumerate(zip(parts, [0, *stops], stops, strict=False)):
         learner.observe(Task(number, range(start, stop), Rows(x[part], labels[part].astype(np.int64), part)))
+        learner.finalize()
     return learner
 
 

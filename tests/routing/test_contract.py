@@ -9,7 +9,7 @@ import torch
 from campaign import times
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.gaussian import make_domain_stream, make_stream
+from reference.gaussian import clean_rows, make_domain_stream, make_stream
 
 from tosca_cache.config import Settings
 from tosca_cache.learners.tosca import Tosca
@@ -99,6 +99,15 @@ def test_routers_that_share_a_cache_predict_as_alone(stream, tosca, rows):
     for name, router in together.items():
         for found, wanted in zip(router.predict(outputs), fitted(name, stream, tosca).predict(outputs), strict=True):
             assert torch.equal(found, wanted), name
+
+
+def test_batch_routing_depends_on_the_order_of_rows():
+    stream, learner = make_stream(2), Tosca(QUICK, seed=3, router="batch", routing_batch_size=12)
+    for task in stream:
+        learner.observe(task)
+    rows = clean_rows(stream)
+    order = np.random.default_rng(0).permutation(len(rows))
+    assert not np.array_equal(learner.scores(rows[order]).argmax(1), learner.scores(rows).argmax(1)[order])
 
 
 def test_the_router_of_the_documentation_works(tosca, rows, monkeypatch):

@@ -74,8 +74,8 @@ class Bank:
         """Modules (stacked, [T, ...]), prototypes [C, d] and sigma [1] by name, on the CPU; {} before any task."""
         if self.head is None:
             return {}
-        stacked = {f"module.{name}": torch.cat(parts).cpu() for name, parts in _by_name(self.modules).items()}
-        return stacked | {
+        stacked = {name: torch.cat([getattr(module, name) for module in self.modules]) for name in Luca._fields}
+        return {f"module.{name}": tensor.cpu() for name, tensor in stacked.items()} | {
             "prototypes": self.head.weight[0].cpu().contiguous(),
             "sigma": self.head.sigma[0].cpu().contiguous(),
         }
@@ -105,7 +105,3 @@ def _check(flow: str, state: Mapping[str, Tensor]) -> None:
     wrong = [name for name, shape in expected.items() if tuple(state[name].shape) != shape]
     if wrong or any(state[name].dtype not in (torch.float32, torch.float64) for name in expected):
         raise ValueError(f"{', '.join(wrong) or 'tensors'} of another shape or type than the others")
-
-
-def _by_name(modules: list[Luca]) -> dict[str, list[Tensor]]:
-    return {name: [getattr(module, name) for module in modules] for name in Luca._fields}
