@@ -115,6 +115,15 @@ def test_rows_may_come_in_any_order_and_task(name, options, counts, tasks, dim, 
     np.testing.assert_allclose(parts, joint, rtol=1e-5, atol=1e-6 * max(1, np.abs(joint).max()))
 
 
+def test_garm_weighs_old_rows_anew_also_where_its_ridge_stays():
+    """Of 1 and 2 rows of a class, then 1, 4 and 1, the mean of 1 / n_c is the same."""
+    x, labels = draw(3, [1, 4, 1], DIM)
+    rows = labels.argsort(kind="stable")
+    parts = learned("garm", x, labels, [rows[:3], rows[3:]], [2, 3], buffer=15).scores(x[:, 0])
+    joint = learned("garm", x, labels, [rows], [3], buffer=15).scores(x[:, 0])
+    np.testing.assert_allclose(parts, joint, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("size", [300, 50])
 @pytest.mark.parametrize("lam", [None, 1.0])
 def test_ranpac_in_single_precision_answers_as_in_double(size, lam):
