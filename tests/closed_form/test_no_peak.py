@@ -13,6 +13,7 @@ from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import POWERS, Candidates
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
+from tosca_cache.closed_form.roots import Dual
 from tosca_cache.learners import LEARNERS
 from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.tasks import Arrays, TaskStream
@@ -169,3 +170,24 @@ def test_ranpac_without_its_peak():
     stream = stream_of(20, 10, 100, 1, 0.7, seed=1)
     found = {by: accuracy(stream, "ranpac", expansion=200, selection=by) for by in ("split", "gcv")}
     assert found["gcv"] > 95 and found["split"] < 60, found
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_small_systems_are_solved_for_any_lambda_and_weights_at_any_time(dtype, monkeypatch):
+    """Blocks of all sizes against panels; lambdas that come back; one that rounding takes away; weights that change."""
+    monkeypatch.setattr(factor, "PANEL", 8)
+    generator, dual, blocks = torch.Generator().manual_seed(5), Dual(), []
+    steps = [(3, 1.0), (9, 0.1), (2, 1.0), (20, 1e-12), (1, 0.1), (1, 1.0), (17, 1e-13), (8, 0.5), (5, 1.0)]
+    for step, (rows, lam) in enumerate(steps):
+        blocks.append(torch.randn(rows, 90, generator=generator, dtype=torch.float64))
+        dual.append(blocks[-1].to(dtype))
+        S = torch.cat(blocks)
+        Z = torch.eye(len(S), dtype=torch.float64)[:, : step + 1].contiguous()
+        weights = 1 + torch.arange(len(S)).double() * (step == len(steps) - 2)
+        plain = torch.linalg.solve(
+            S.T @ (weights[:, None] * S) + lam * torch.eye(90).double(), S.T @ (weights[:, None] * Z)
+        )
+        if step < 3 or lam > 1e-6:  # the plain one of few rows is of no use with so small a lambda
+            np.testing.assert_allclose(dual.solve(lam, Z.to(dtype), weights), plain, atol=2e-5)
+        else:
+            np.testing.assert_allclose(S @ dual.solve(lam, Z.to(dtype), weights).double(), Z, atol=2e-4)
