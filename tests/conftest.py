@@ -24,7 +24,7 @@ settings.load_profile("same")
 
 
 # The slowest tests: they begin first, so that no process waits for one of them at the end.
-SLOW = ("test_wheel.py", "test_grocery.py", "test_other_processors.py", "test_torchvision_compat.py", "test_engines.py")
+SLOW = ("test_wheel.py", "test_grocery.py", "test_stacked.py", "test_torchvision_compat.py", "test_engines.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -27,10 +27,8 @@ def test_the_first_task_and_all_test_rows_are_whole():
         np.testing.assert_array_equal(few.test(number).index, whole.test(number).index)
         kept, rows = few.task(number).train, whole.task(number).train
         assert np.bincount(kept.labels)[whole.classes(number)].tolist() == [5] * len(whole.classes(number))
-        order = np.flatnonzero(np.isin(rows.index, kept.index))
-        np.testing.assert_array_equal(
-            kept.index, rows.index[order], "class by class and in store order, as without shots"
-        )
+        order = np.flatnonzero(np.isin(rows.index, kept.index))  # class by class and in store order, as without shots
+        np.testing.assert_array_equal(kept.index, rows.index[order])
         np.testing.assert_array_equal(kept.features, rows.features[order])
 
 

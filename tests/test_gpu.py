@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reference.gaussian import make_arrays
+from reference.gaussian import clean_rows, make_splits, make_stream
 
 from tosca_cache.config import Settings, TrainConfig
 from tosca_cache.datasets import load_dataset
@@ -26,12 +26,12 @@ from tosca_cache.sweep.block import run_block
 from tosca_cache.sweep.cells import cells_of, with_point
 from tosca_cache.sweep.plan import SCORED_ON_GPU
 from tosca_cache.sweep.scenario import Data, Scenario
-from tosca_cache.tasks import TaskStream
 from tosca_cache.train import loop
 from tosca_cache.train.engines import Engine
 from tosca_cache.train.stack import Member
 
 QUICK = Settings(epochs=8, batch_size=8, mlp_ratio=2, se_ratio=2)  # enough steps for a graph
+SHAPE = {"rows": 40, "tests": 30, "classes": 9, "dim": 24, "test_views": 3, "noise": 1.0}
 CLOSED = ["acil", "fecam", "fecam-common", "fsa-lda", "garm", "lda"]
 CLOSED += ["nmc", "pool", "ranpac", "ranpac-raw", "simplecil", "slda"]
 CLOSED += ["anacp", "ds-al", "f-oal", "fenec", "fly-cl", "gkeal", "klda", "klda-e", "layup", "loranpac", "randumb"]
@@ -66,20 +66,9 @@ def device(request, monkeypatch):
     return torch.device("cpu")
 
 
-def gaussian(classes=9, dim=24, each=40):
-    generator = np.random.default_rng(3)
-    means = 2 * generator.normal(size=(classes, dim))
-    train = make_arrays(generator, np.full(classes, each), dim, 3, means)
-    return train, make_arrays(generator, np.full(classes, 30), dim, 3, means)
-
-
-def stream_of(train, test):
-    return TaskStream(train, test, class_names=[str(c) for c in range(9)], increment=3, seed=1)
-
-
 @pytest.fixture(scope="module")
 def stream():
-    return stream_of(*gaussian())
+    return make_stream(3, **SHAPE, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +126,7 @@ def test_routers_and_scoring(device, stream, members, plain, router):
 @pytest.mark.parametrize("name", CLOSED)
 def test_closed_forms(device, stream, name):
     options = SMALL.get(name, {})
-    rows = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
+    rows = clean_rows(stream)
 
     def scores(where):
         learner = LEARNERS[name](seed=2, device=where, **options)
@@ -154,7 +143,7 @@ def test_closed_forms(device, stream, name):
 
 
 def test_cells_of_a_sweep_are_scored_side_by_side(device):
-    train, test = gaussian()
+    train, test = make_splits(**SHAPE)
     config = TrainConfig(
         increment=3, epochs=8, batch_size=8, mlp_ratio=2, se_ratio=2, router="sample", device=str(device)
     )
@@ -174,24 +163,19 @@ def test_cells_of_a_sweep_are_scored_side_by_side(device):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_extraction(device, precision, tiny_weights, tmp_path):
     """Float32 on the device is the CPU's; bf16 has the error of bf16."""
+    dataset = load_dataset("digits")
+    first = {
+        name: replace(split, paths=split.paths[:40], labels=split.labels[:40], domains=split.domains[:40])
+        for name, split in dataset.splits.items()
+    }
 
     def features(where, precision, name):
         backbone = load_backbone("test_vit", weights=tiny_weights, img_size=32, device=where, precision=precision)
         options = ExtractOptions(views=2, batch_size=16, store_dtype="float32")
-        extraction = Extraction(few(load_dataset("digits")), backbone, tmp_path / name, options)
-        store = extraction.run(show_progress=False)
-        return store.features("train")
+        extraction = Extraction(replace(dataset, splits=first), backbone, tmp_path / name, options)
+        return extraction.run(show_progress=False).features("train")
 
     found = features(device, precision, "device")
     expected = features(torch.device("cpu"), "fp32", "cpu")
     error = np.linalg.norm(found - expected, axis=-1) / np.linalg.norm(expected, axis=-1)
     assert error.max() < (1e-4 if precision == "fp32" else 5e-2)
-
-
-def few(dataset):
-    """The first rows of each split."""
-    splits = {
-        name: replace(split, paths=split.paths[:40], labels=split.labels[:40], domains=split.domains[:40])
-        for name, split in dataset.splits.items()
-    }
-    return replace(dataset, splits=splits)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gram import add_gram
-from tosca_cache.closed_form.lda import Lda
+from tosca_cache.closed_form.lda import Lda, likely_shrinkage
 from tosca_cache.closed_form.means import NearestMean
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.recursive import RecursiveRidge
@@ -31,21 +31,21 @@ def in_tasks(model, x, labels, sizes):
     return model
 
 
-@pytest.mark.parametrize("each", [1, 6])
-def test_lda_with_few_rows_as_written_out(each):
-    """Means about the mean of all rows, shortened; of one row a class, the covariance of all rows."""
-    x, labels = rows(5, 4, each, 7)
+def test_lda_of_one_row_a_class_as_written_out():
+    """Means about the mean of all rows, half as long, and the covariance of all rows."""
+    x, labels = rows(5, 4, 1, 7)
     ours, plain = in_tasks(Lda(), x, labels, [1, 3]), x.numpy()
-    means = np.stack([plain[labels == c].mean(0) for c in range(4)])
-    away = means - plain.mean(0)
-    left = plain - (means[labels] if each > 1 else plain.mean(0))
-    covariance = left.T @ left / (len(left) - (4 if each > 1 else 1))
-    e = ours.chosen_shrinkage()
+    away, e = plain - plain.mean(0), ours.chosen_shrinkage()
+    covariance = np.cov(plain.T)
     inverse = np.linalg.inv((1 - e) * covariance + e * np.trace(covariance) / 7 * np.eye(7))
-    lengths = np.einsum("cd,de,ce->c", away, inverse, away)
-    a = 1 - 1 / each / (lengths.sum() / 3 / 7) if each > 1 else 0.5
-    wanted = (plain - plain.mean(0)) @ inverse @ away.T - max(a, 0) * lengths / 2
+    wanted = away @ inverse @ away.T - np.einsum("cd,de,ce->c", away, inverse, away) / 4
     np.testing.assert_allclose(ours.scores(x), wanted, atol=1e-8 * np.abs(wanted).max())
+
+
+def test_where_directions_or_rows_do_not_tell_the_mean_variance_alone_counts():
+    generator = torch.Generator().manual_seed(3)
+    assert likely_shrinkage(torch.eye(5, dtype=torch.float64), 9) == 1
+    assert likely_shrinkage(torch.randn(30, 5, generator=generator, dtype=torch.float64).T.cov(), 1) == 1
 
 
 def test_lda_does_not_see_the_scale_of_features():

@@ -11,11 +11,11 @@ from reference.closed_form_plain import ridge_weights
 from tosca_cache.closed_form import factor, shared
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import POWERS, Candidates
-from tosca_cache.closed_form.lda import SHRINKAGES, likely_shrinkage
 from tosca_cache.closed_form.random_ridge import RandomRidge
 from tosca_cache.closed_form.ridge import Ridge
 from tosca_cache.closed_form.roots import Dual
 from tosca_cache.learners import LEARNERS
+from tosca_cache.learners.protocol import run_protocol
 from tosca_cache.tasks import Arrays, TaskStream
 
 EXPANSION = 120  # M, small so that rows can be five times as many
@@ -76,9 +76,10 @@ def test_any_split_of_the_rows_gives_the_solution_of_all(seed, splits):
 
 
 @pytest.mark.parametrize("lam", [None, 1e-3, 10.0])
-@pytest.mark.parametrize("steps", [[25, 9, 12], [30, 20, 30], [70, 2, 1, 2, 1], [50, 4, 3, 2, 60]])
-def test_rows_are_left_out_as_if_they_had_not_been_learned(steps, lam):
+@pytest.mark.parametrize("steps", [[5, 2, 1, 4, 3], [25, 9, 12], [30, 20, 30], [70, 2, 1, 2, 1], [50, 4, 3, 2, 60]])
+def test_rows_are_left_out_as_if_they_had_not_been_learned(steps, lam, monkeypatch):
     """Before, while and after there are as many rows as features (M = 40), and after few rows that correct a solution."""
+    monkeypatch.setattr(factor, "PANEL", 8)
     x, labels = problem(7, sum(steps), 6, 3)
     ridge, start = RandomRidge(RandomFeatures(40, seed=3), seed=3, lam=lam, selection="gcv"), 0
     for number, step in enumerate(steps):
@@ -92,23 +93,6 @@ def test_rows_are_left_out_as_if_they_had_not_been_learned(steps, lam):
         np.testing.assert_allclose(found, plain, atol=1e-6)
         np.testing.assert_allclose(ridge.weights(), ridge_weights(h, y, ridge.lam), atol=1e-6)
         start = stop
-
-
-def test_shrinkage_is_the_one_of_likeliest_left_out_rows():
-    """As Theiler (2012) defines it, by determinants and inverses; the mean variance alone where directions are alike."""
-    rows, d = 30, 12
-    x = np.random.default_rng(3).normal(size=(rows, d)) * np.logspace(-2, 1, d)
-    covariance = x.T @ x / rows
-    surprise = []
-    for share in SHRINKAGES:
-        left = (1 - share) / (rows - 1)
-        shrunk = rows * left * covariance + share * np.trace(covariance) / d * np.eye(d)
-        distance = np.trace(np.linalg.solve(shrunk, covariance))
-        free = 1 - left * distance
-        surprise.append(np.log(free) + np.linalg.slogdet(shrunk)[1] + distance / free)
-    assert likely_shrinkage(torch.from_numpy(covariance), rows) == SHRINKAGES[int(np.argmin(surprise))]
-    assert likely_shrinkage(torch.eye(5, dtype=torch.float64), 9) == 1
-    assert likely_shrinkage(torch.from_numpy(covariance), 1) == 1
 
 
 def stream_of(classes, rows, dim, increment, noise, seed, stretch=0.0):
@@ -128,12 +112,7 @@ def stream_of(classes, rows, dim, increment, noise, seed, stretch=0.0):
 
 
 def accuracy(stream, name, **options):
-    learner = LEARNERS[name](seed=1, **options)
-    for task in stream:
-        learner.observe(task)
-    x = np.concatenate([stream.test(t).features[:, 0] for t in range(len(stream))])
-    labels = np.concatenate([stream.test(t).labels for t in range(len(stream))])
-    return 100 * (learner.scores(x).argmax(1) == labels).mean()
+    return run_protocol(LEARNERS[name](seed=1, **options), stream, curve=False).metrics(few_shot=False)["last_accuracy"]
 
 
 def accuracies(stream, monkeypatch):
@@ -191,17 +170,6 @@ def test_ranpac_without_its_peak():
     stream = stream_of(20, 10, 100, 1, 0.7, seed=1)
     found = {by: accuracy(stream, "ranpac", expansion=200, selection=by) for by in ("split", "gcv")}
     assert found["gcv"] > 95 and found["split"] < 60, found
-
-
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("selection", ["split", "gcv"])
-def test_rows_that_reach_and_pass_the_number_of_random_features(selection, precision):
-    """One task at a time across M, where single precision may have to be given up."""
-    stream = stream_of(24, 5, 60, 1, 0.7, seed=1)
-    learner = LEARNERS["ranpac"](seed=1, expansion=100, selection=selection, precision=precision)
-    for task in stream:
-        learner.observe(task)
-        assert np.isfinite(learner.scores(task.train.features[:, 0])).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from learners.test_learners import make
 from reference import official_newer as plain
 from reference.closed_form_plain import fecam_distances, one_hot, ridge_weights, unit
+from reference.gaussian import clean_rows
 
 from tosca_cache.closed_form import expansion
 from tosca_cache.closed_form.ridge import stratified_folds
@@ -37,14 +39,6 @@ def draw(seed, counts, dim):
     return x[:, None].astype(np.float32), labels
 
 
-def tasks_of(x, labels, parts, stops):
-    """One task for each part (row numbers) with so many classes in all."""
-    start = 0
-    for number, (part, stop) in enumerate(zip(parts, stops, strict=True)):
-        yield Task(number, range(start, stop), Rows(x[part], labels[part].astype(np.int64), part))
-        start = stop
-
-
 def by_class(labels, sizes):
     stops = np.cumsum(sizes)
     parts = [np.flatnonzero((labels >= stop - size) & (labels < stop)) for size, stop in zip(sizes, stops, strict=True)]
@@ -61,9 +55,11 @@ def blurry(labels, seed, tasks):
 
 
 def learned(name, x, labels, parts, stops, **options):
+    """A learner of one task for each part (row numbers), with so many classes in all."""
     learner = LEARNERS[name](seed=5, **options)
-    for task in tasks_of(x, labels, parts, stops):
-        learner.observe(task)
+    for number, (part, start, stop) in enumerate(zip(parts, [0, *stops], stops, strict=False)):
+        learner.observe(Task(number, range(start, stop), Rows(x[part], labels[part].astype(np.int64), part)))
+        learner.finalize()
     return learner
 
 
@@ -119,6 +115,15 @@ def test_rows_may_come_in_any_order_and_task(name, options, counts, tasks, dim, 
     np.testing.assert_allclose(parts, joint, rtol=1e-5, atol=1e-6 * max(1, np.abs(joint).max()))
 
 
+def test_garm_weighs_old_rows_anew_also_where_its_ridge_stays():
+    """Of 1 and 2 rows of a class, then 1, 4 and 1, the mean of 1 / n_c is the same."""
+    x, labels = draw(3, [1, 4, 1], DIM)
+    rows = labels.argsort(kind="stable")
+    parts = learned("garm", x, labels, [rows[:3], rows[3:]], [2, 3], buffer=15).scores(x[:, 0])
+    joint = learned("garm", x, labels, [rows], [3], buffer=15).scores(x[:, 0])
+    np.testing.assert_allclose(parts, joint, rtol=1e-6, atol=1e-9)
+
+
 @pytest.mark.parametrize("size", [300, 50])
 @pytest.mark.parametrize("lam", [None, 1.0])
 def test_ranpac_in_single_precision_answers_as_in_double(size, lam):
@@ -153,15 +158,9 @@ def test_a_lambda_too_small_for_equal_rows_is_raised(size):
 def test_no_row_is_kept():
     """No stored vector points the way of a row's random features, in tasks of several rows of a class."""
     x, labels = draw(6, [6] * 4, 5)
-    for name, options in (
-        ("acil", {"buffer": 40}),
-        ("garm", {"buffer": 40}),
-        ("ranpac", {"expansion": 40}),
-        ("klda", {"expansion": 40}),
-        ("fly-cl", {"expansion": 40, "active": 0.25}),
-        ("f-oal", {"buffer": 40}),
-        ("loranpac", {"expansion": 40}),
-    ):
+    asked = {name: {"expansion": 40} for name in ("ranpac", "klda", "loranpac")}
+    asked |= {name: {"buffer": 40} for name in ("acil", "garm", "f-oal")}
+    for name, options in (asked | {"fly-cl": {"expansion": 40, "active": 0.25}}).items():
         learner = learned(name, x, labels, *by_class(labels, [2, 2]), **options)
         h = random_features(learner, x)
         roots = torch.cat([t for n, t in learner.state().items() if ".dual." in n or ".axes" in n]).double().numpy()
@@ -197,17 +196,12 @@ def test_fecam_is_its_equations(counts, dim, a1, a2, seed):
 )
 def test_watched_rows_get_the_answers_of_asking_anew(name, kept, make_stream, monkeypatch):
     monkeypatch.setattr(expansion, "KEPT_BYTES", kept)
-    stream = make_stream(classes=6, increment=2)
-    size = {"acil": "buffer", "ds-al": "buffer", "fecam": None, "fenec": None, "garm": "buffer", "gkeal": "centres"}
-    option = size.get(name, "expansion")
-    options = {} if option is None else {option: 30}
-    watched, asked = (LEARNERS[name](seed=5, **options) for _ in range(2))
-    outcome = run_protocol(watched, stream)
-    tests = [stream.test(number).features[:, 0] for number in range(3)]
+    stream, asked = make_stream(classes=6, increment=2), make(name)
+    predictions = run_protocol(make(name), stream).predictions
     for task in stream:
         asked.observe(task)
-        expected = asked.scores(np.concatenate(tests[: task.number + 1])).argmax(1)
-        np.testing.assert_array_equal(outcome.predictions[task.number].labels, expected)
+        expected = asked.scores(clean_rows(stream, task.number + 1)).argmax(1)
+        np.testing.assert_array_equal(predictions[task.number].labels, expected)
 
 
 def test_the_width_of_a_kernel_is_that_of_the_first_task():
@@ -308,8 +302,8 @@ def test_single_precision_that_is_not_enough_becomes_double_for_all_of_a_solutio
     """Features so large that a factor in single precision fails after one that did not."""
     x, labels, _, _, _ = problem(each=5)
     x = (x * np.where(labels == 0, 1.0, 1e9)[:, None, None]).astype(np.float32)
-    order = [np.flatnonzero(labels == c) for c in range(4)]
     learner = LEARNERS["ranpac"](seed=derive_seed(5, "x"), expansion=40, lam=1.0)
-    for c, part in enumerate(order):
+    for c in range(4):
+        part = np.flatnonzero(labels == c)
         learner.observe(Task(c, range(c, c + 1), Rows(x[part], labels[part], part)))
         assert np.isfinite(learner.scores(x[part, 0])).all()

@@ -1,21 +1,12 @@
-"""What can be asked of learners by name: options, seeds, and side by side what each gives alone."""
+"""What can be asked of learners by name: options and seeds."""
 
-import numpy as np
 import pytest
 
 from tosca_cache.compare.cells import CompareRequest, parse_seeds
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
 from tosca_cache.learners import LEARNERS, learner_type
-from tosca_cache.learners.options import (
-    check_options,
-    full_options,
-    learns_together,
-    method_names,
-    options_of,
-    parse_assignments,
-)
-from tosca_cache.learners.protocol import run_protocol, run_protocols
+from tosca_cache.learners.options import check_options, full_options, method_names, options_of, parse_assignments
 from tosca_cache.learners.simplecil import SimpleCil
 
 
@@ -33,11 +24,6 @@ class Below(Optioned):
         super().__init__(fixed=2, **common)
 
 
-@pytest.fixture
-def optioned(monkeypatch):
-    monkeypatch.setitem(LEARNERS, "optioned", Optioned)
-
-
 def test_options_are_those_that_a_user_may_set():
     free = {"many": (1, 2), "number": 2.0, "whole": 3, "flag": False, "word": "a", "free": None}
     assert options_of(Optioned) == free | {"fixed": 1}
@@ -45,48 +31,31 @@ def test_options_are_those_that_a_user_may_set():
     assert options_of(SimpleCil) == {}
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("many=3,x", (3, "x")),
-        ("number=1", 1.0),
-        ("whole=7", 7),
-        ("flag=true", True),
-        ("word=7", "7"),
-        ("free=0.5", 0.5),
-        ("free=none", None),
-    ],
-)
-def test_values_are_read_as_the_default_is(optioned, text, value):
-    found = parse_assignments([f"optioned.{text}"], ["optioned"])["optioned"]
-    assert list(found.values()) == [value] and type(*found.values()) is type(value)
+def test_values_are_read_as_the_default_is_and_others_refused(monkeypatch):
+    monkeypatch.setitem(LEARNERS, "optioned", Optioned)
+    read = {"many=3,x": (3, "x"), "number=1": 1.0, "whole=7": 7, "flag=true": True, "word=7": "7", "free=none": None}
+    for text, value in (read | {"free=0.5": 0.5}).items():
+        (found,) = parse_assignments([f"optioned.{text}"], ["optioned"])["optioned"].values()
+        assert found == value and type(found) is type(value)
+    for text in ("whole=1.5", "flag=1", "number=true", "whole=true", "whole=-1", "number=nan"):
+        with pytest.raises(UsageError, match="cannot be"):
+            parse_assignments([f"optioned.{text}"], ["optioned"])
 
 
-@pytest.mark.parametrize("text", ["whole=1.5", "flag=1", "number=true", "whole=true", "whole=-1", "number=nan"])
-def test_values_of_another_type_are_refused(optioned, text):
-    with pytest.raises(UsageError, match="cannot be"):
-        parse_assignments([f"optioned.{text}"], ["optioned"])
-
-
-@pytest.mark.parametrize(
-    ("name", "option", "value", "remedy"),
-    [
+def test_an_option_says_what_it_takes():
+    for name, option, value, remedy in (
         ("teen", "alpha", 1.5, "less than or equal to 1"),
         ("slda", "estimator", "best", "one of fixed, streaming, oas"),
-        ("fly-cl", "precision", "half", "one of float32, float64"),
         ("fly-cl", "active", 0.0, "greater than 0"),
         ("acil", "selection", "split", "one of fixed, gcv"),
         ("klda", "gamma", -1.0, '"none"'),
         ("dkvb", "heads", 0, "greater than or equal to 1"),
-        ("ranpac", "expansion", 0, "greater than or equal to 1"),
         ("ovor-luca", "quantiles", 1, "a list"),
-    ],
-)
-def test_an_option_says_what_it_takes(name, option, value, remedy):
-    with pytest.raises(UsageError, match=f"{option} cannot be") as error:
-        check_options({name: {option: value}})
-    assert remedy in str(error.value)
-    check_options({name: dict(options_of(LEARNERS[name]))})
+    ):
+        with pytest.raises(UsageError, match=f"{option} cannot be") as error:
+            check_options({name: {option: value}})
+        assert remedy in str(error.value)
+    check_options({name: dict(options_of(kind)) for name, kind in LEARNERS.items()})
 
 
 def test_only_a_router_comes_from_the_configuration():
@@ -100,60 +69,12 @@ def test_only_a_router_comes_from_the_configuration():
         assert others == {k: v for k, v in options_of(learner_type(name)).items() if not k.startswith("rout")}
 
 
-def test_names():
+def test_names_and_seeds_of_a_comparison():
     assert method_names("all") == tuple(sorted(LEARNERS))
     assert method_names(" tosca,simplecil,tosca") == ("tosca", "simplecil")
-    with pytest.raises(UsageError, match="simplecil"):
-        method_names(["simple-cil"])
-
-
-@pytest.mark.parametrize(
-    ("text", "seeds"),
-    [
-        ("5", (1993, 1994, 1995, 1996, 1997)),
-        ("1", (1993,)),
-        ("1993", (1993,)),
-        ("7,", (7,)),
-        ("3, 4", (3, 4)),
-    ],
-)
-def test_seeds_are_a_count_or_a_list(text, seeds):
-    assert parse_seeds(text) == seeds
-
-
-def test_requests_that_cannot_be():
+    counted = {"5": (1993, 1994, 1995, 1996, 1997), "1": (1993,), "1993": (1993,), "7,": (7,), "3, 4": (3, 4)}
+    assert {text: parse_seeds(text) for text in counted} == counted
     with pytest.raises(UsageError, match="no methods"):
         CompareRequest(TrainConfig(), ())
-    with pytest.raises(UsageError, match="has no option"):
-        CompareRequest(TrainConfig(), ("tosca",), options={"tosca": {"rooter": "x"}})
     with pytest.raises(UsageError, match="seeds"):
         CompareRequest(TrainConfig(), ("tosca",), seeds=(1, 1))
-
-
-class Sharing(SimpleCil):
-    """Learns together, and counts how often."""
-
-    together = 0
-
-    @classmethod
-    def observe_together(cls, learners, tasks):
-        cls.together += 1
-        for learner, task in zip(learners, tasks, strict=True):
-            learner.observe(task)
-
-
-def test_side_by_side_gives_what_each_gives_alone(make_stream):
-    assert learns_together(Sharing) and not learns_together(SimpleCil)
-    streams = [make_stream(seed=seed) for seed in (1, 2)]
-    told = []
-    outcomes = run_protocols([Sharing(), Sharing()], streams, on_task=told.append)
-    assert Sharing.together == len(streams[0]) and told == [0, 1, 2]
-    for stream, outcome in zip(streams, outcomes, strict=True):
-        alone = run_protocol(SimpleCil(), stream)
-        assert np.array_equal(outcome.R, alone.R, equal_nan=True)
-        assert np.array_equal(outcome.rows, alone.rows)
-        assert all(
-            np.array_equal(a.labels, b.labels) for a, b in zip(outcome.predictions, alone.predictions, strict=True)
-        )
-        assert set(outcome.seconds) == {"train", "evaluate"}
-    assert outcomes[0].seconds["train"] == outcomes[1].seconds["train"] > 0

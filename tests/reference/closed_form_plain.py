@@ -42,12 +42,23 @@ def fecam_distances(x, labels, rows, a1, a2):
     return np.concatenate(distances, 1)
 
 
+def shrunk(covariance, a1, a2, times=1):
+    """a1 times the mean variance to the variances, a2 times the mean of the other elements that are not 0 to those."""
+    identity = np.eye(len(covariance))
+    for _ in range(times):
+        other = covariance * (1 - identity)
+        mean = other.sum() / max((other != 0).sum(), 1)
+        covariance = covariance + a1 * np.diag(covariance).mean() * identity + a2 * mean * (1 - identity)
+    return covariance
+
+
+def correlations(covariance):
+    deviation = np.sqrt(np.diag(covariance))
+    return covariance / np.outer(deviation, deviation)
+
+
 def fecam_precision(rows, a1, a2):
     covariance = np.atleast_2d(np.cov(rows.T)) if len(rows) > 1 else np.zeros((rows.shape[1],) * 2)
     if np.trace(covariance) < 1e-18:
         return np.eye(len(covariance))
-    off = covariance - np.diag(np.diag(covariance))
-    m1, m2 = np.diag(covariance).mean(), off.sum() / max(np.count_nonzero(off), 1)
-    shrunk = covariance + a1 * m1 * np.eye(len(off)) + a2 * m2 * (1 - np.eye(len(off)))
-    deviation = np.sqrt(np.diag(shrunk))
-    return np.linalg.pinv(shrunk / np.outer(deviation, deviation), rcond=1e-12, hermitian=True)
+    return np.linalg.pinv(correlations(shrunk(covariance, a1, a2)), rcond=1e-12, hermitian=True)

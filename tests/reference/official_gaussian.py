@@ -3,7 +3,7 @@
 from functools import cached_property
 
 import numpy as np
-from reference.closed_form_plain import class_means, mahalanobis, unit
+from reference.closed_form_plain import class_means, correlations, fecam_precision, mahalanobis, shrunk, unit
 from reference.official import DIM, Case, Comparison, Scores, compared, joined
 from sklearn.covariance import OAS
 
@@ -61,21 +61,6 @@ def fecam_common(parts, asked, _):
     return -mahalanobis(unit(asked), class_means(unit(x), labels), np.linalg.inv(correlations(shrunk(S, 1, 0, 1))))
 
 
-def shrunk(covariance, a1, a2, times):
-    """a1 times the mean variance to the variances, a2 times the mean of the other elements that are not 0 to those."""
-    identity = np.eye(len(covariance))
-    for _ in range(times):
-        other = covariance * (1 - identity)
-        mean = other.sum() / max((other != 0).sum(), 1)
-        covariance = covariance + a1 * np.diag(covariance).mean() * identity + a2 * mean * (1 - identity)
-    return covariance
-
-
-def correlations(covariance):
-    deviation = np.sqrt(np.diag(covariance))
-    return covariance / np.outer(deviation, deviation)
-
-
 def after_each_task(case, mean, inverse, asked):
     """-(z - m)^T inverse(rows of a class) (z - m) after each task, with z = asked(row) and m = mean(rows of a class)."""
     means, inverses, found = [], [], []
@@ -90,12 +75,7 @@ def after_each_task(case, mean, inverse, asked):
 
 def fecam_vit(a1, a2):
     """dipamgoswami/FeCAM, FeCAM_vit_cifar100.py and FeCAM_vit_imagenet-r.py; a single row has I here, NaN there."""
-
-    def inverse(rows):
-        if len(rows) == 1:
-            return np.eye(rows.shape[1])
-        return np.linalg.pinv(correlations(shrunk(np.cov(unit(rows).T), a1, a2, 1)))
-
+    inverse = lambda rows: fecam_precision(unit(rows), a1, a2)  # noqa: E731
     return lambda case: after_each_task(case, lambda rows: unit(rows).mean(0), inverse, unit)
 
 

@@ -3,23 +3,17 @@
 What is drawn at random (initial weights, the order of rows, samples) is the learner's own draw.
 """
 
-from math import cos, pi
-
 import numpy as np
 import torch
 from reference.closed_form_plain import class_means, softmax, unit
 from reference.official import DIM, Comparison, Scores
-from reference.official_training import train
+from reference.official_training import cosine_rate, train
 from sklearn.svm import LinearSVC
 
 from tosca_cache.learners.fetril import SGD
 from tosca_cache.learners.learning import LinearKind
 from tosca_cache.seeds import derive_seed, numpy_generator
 from tosca_cache.train.batches import epoch_batches
-
-
-def cosine_rate(settings, epoch):
-    return settings.eta_min + (settings.lr - settings.eta_min) * (1 + cos(pi * epoch / settings.epochs)) / 2
 
 
 def descend(tensors, batches, settings, loss):

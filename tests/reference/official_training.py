@@ -40,6 +40,10 @@ def head(module, rows, z):
     return z @ rows["weight"].T + rows["bias"]
 
 
+def cosine_rate(settings, epoch):
+    return settings.eta_min + (settings.lr - settings.eta_min) * (1 + cos(pi * epoch / settings.epochs)) / 2
+
+
 def train(case, number, module, rows, loss, *, module_trains=lambda epoch: True, after=lambda: None):
     """SGD with momentum 0.9 and a cosine schedule over one task; the L1 term is over a module without its scale.
 
@@ -56,7 +60,7 @@ def train(case, number, module, rows, loss, *, module_trains=lambda epoch: True,
     for batch in case.batches(number):
         epoch, which = batch.epoch, torch.from_numpy(batch.rows)
         for group in optimizer.param_groups:
-            group["lr"] = QUICK.eta_min + (QUICK.lr - QUICK.eta_min) * (1 + cos(pi * epoch / QUICK.epochs)) / 2
+            group["lr"] = cosine_rate(QUICK, epoch)
         optimizer.zero_grad()
         found = loss(epoch, features[which, torch.from_numpy(batch.views)], labels[which])
         l1 = sum(tensor.abs().sum() for name, tensor in module.items() if name.startswith(LUCA))

@@ -12,8 +12,7 @@ from reference.closed_form_plain import softmax
 from scipy.special import log_softmax as scipy_log_softmax
 
 from tosca_cache.closed_form.lda import Lda
-from tosca_cache.closed_form.pool import standardised
-from tosca_cache.closed_form.shared import AGAIN, TEMPERATURES, HeldOutCalibration, SharedClassifier, split
+from tosca_cache.closed_form.shared import TEMPERATURES, HeldOutCalibration, SharedClassifier, split
 from tosca_cache.errors import UsageError
 from tosca_cache.luca.bank import Bank
 from tosca_cache.routing import ModuleOutputs, make_router
@@ -29,8 +28,8 @@ def blocks_of(sizes):
     return tuple(range(stop - size, stop) for stop, size in zip(stops, sizes, strict=True))
 
 
-def evidence_of(sizes, seed, *, n=7, d=3, views=0):
-    """Evidence whose logits, views and adapted features are made up: [T, n, C], [T, V, n, C], [T, n, d]."""
+def outputs_of(sizes, seed, *, n=7, d=3, views=0):
+    """Outputs whose logits, views and adapted features are made up: [T, n, C], [T, V, n, C], [T, n, d]."""
     generator, task_classes = np.random.default_rng(seed), blocks_of(sizes)
     T, C = len(sizes), task_classes[-1].stop
     logits, seen = 3 * generator.normal(size=(T, n, C)), 3 * generator.normal(size=(T, views, n, C))
@@ -55,21 +54,41 @@ def tasks_of(sizes, seed, *, rows=6, d=3):
         yield Task(number, block, Rows(features.astype(np.float32), labels, np.arange(len(labels))))
 
 
-@settings(max_examples=30, deadline=None)
+def entropy_of(logits, block):
+    """Over the own classes, or over all where there is one; divided by its maximum."""
+    asked = logits[:, block.start : block.stop] if len(block) > 1 else logits
+    p = softmax(asked)
+    return -(p * np.log(p + 1e-9)).sum(1) / np.log(max(asked.shape[1], 2))
+
+
+def margin(logits, _):
+    top = np.sort(np.pad(softmax(logits), ((0, 0), (1, 0))), 1)
+    return top[:, -1] - top[:, -2]
+
+
+CONFIDENCE = {  # of logits [n, C] of a module for a block of classes
+    "own-entropy": lambda logits, block: -entropy_of(logits, block),
+    "contracon": lambda logits, block: -entropy_of(logits, block),
+    "max-cosine": lambda logits, block: logits[:, block.start : block.stop].max(1),
+    "margin": margin,
+    "energy": lambda logits, block: np.log(np.exp(logits[:, block.start : block.stop]).mean(1)),
+}
+
+
+@pytest.mark.parametrize("name", CONFIDENCE)
 @given(sizes=SIZES, views=st.integers(1, 3), seed=st.integers(0, 10**6))
-def test_views_are_averaged_before_the_entropy(sizes, views, seed):
-    outputs, logits, seen = evidence_of(sizes, seed, views=views)
-    mean = 0.375 * logits + 0.625 * seen.mean(1)
-    scores = []
-    for t, block in enumerate(outputs.task_classes):
-        asked = mean[t][:, block.start : block.stop] if len(block) > 1 else mean[t]
-        p = softmax(asked)
-        scores.append(-(p * np.log(p + 1e-9)).sum(1) / np.log(max(asked.shape[1], 2)))
-    chosen = make_router("contracon").route(outputs).numpy()
-    least = np.array(scores)
-    np.testing.assert_allclose(least[chosen, np.arange(7)], least.min(0), atol=1e-9)
+def test_the_module_of_most_confidence_is_chosen(name, sizes, views, seed):
+    outputs, logits, seen = outputs_of(sizes, seed, views=views)
+    if name == "contracon":  # views are averaged before the entropy
+        logits = 0.375 * logits + 0.625 * seen.mean(1)
+    each = np.stack([CONFIDENCE[name](*pair) for pair in zip(logits, outputs.task_classes, strict=True)])
+    chosen = make_router(name).route(outputs).numpy()
+    np.testing.assert_allclose(each[chosen, np.arange(7)], each.max(0), atol=1e-9)
+
+
+def test_a_router_of_views_needs_some():
     with pytest.raises(UsageError, match="--test-views"):
-        make_router("contracon").route(evidence_of(sizes, 0)[0])
+        make_router("contracon").route(outputs_of([2, 1], 0)[0])
 
 
 @settings(max_examples=20, deadline=None)
@@ -97,43 +116,6 @@ def test_a_signature_of_hardly_any_rows_prefers_them(rows):
     away = torch.nn.functional.normalize(torch.randn(20, 50, generator=torch.Generator().manual_seed(9)), dim=1)
     assert torch.isfinite(found.log_density(away.double())).all()
     assert found.log_density(x.double()).min() > found.log_density(away.double()).max()
-
-
-@settings(max_examples=20, deadline=None)
-@given(sizes=SIZES, seed=st.integers(0, 10**6))
-def test_the_chain_rule_gives_probabilities(sizes, seed):
-    outputs, logits, _ = evidence_of(sizes, seed)
-    lda, router = Lda(again=AGAIN, dtype=torch.float32), make_router("soft-lda")
-    for task in tasks_of(sizes, seed):
-        lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
-        lda.chosen_shrinkage()
-        router.fit(task, Bank("tosca"))
-    posterior = softmax(lda.scores(outputs.features).numpy())
-    tasks = np.stack([posterior[:, b.start : b.stop].sum(1) for b in outputs.task_classes], 1)
-    chain = router.scores(outputs).numpy()
-    for t, block in enumerate(outputs.task_classes):
-        within = softmax(logits[t][:, block.start : block.stop])
-        np.testing.assert_allclose(chain[:, block.start : block.stop], tasks[:, t : t + 1] * within, atol=1e-9)
-    np.testing.assert_allclose(chain.sum(1), 1, atol=1e-9)
-
-
-def test_fused_scores_are_the_sum_of_standardised_ones():
-    outputs, logits, _ = evidence_of([2, 3], 4)
-    router, lda, ridge = make_router("fused"), Lda(), SharedClassifier("ridge-random")
-    for task in tasks_of([2, 3], 4):
-        router.fit(task, Bank("tosca"))
-        ridge.fit(task)
-        lda.observe(torch.from_numpy(task.train.features[:, 0]), torch.from_numpy(task.train.labels), task.classes.stop)
-    modules = np.concatenate([logits[0][:, :2], logits[1][:, 2:]], 1)
-
-    def z(s):
-        return (s - s.mean(1, keepdims=True)) / s.std(1, keepdims=True)
-
-    x = outputs.features
-    wanted = z(lda.scores(x).numpy()) + z(ridge.scores(x, 2).numpy()) + z(modules)
-    np.testing.assert_allclose(router.scores(outputs).numpy(), wanted, rtol=1e-6)
-    modules_of = router.predict(outputs).modules.numpy()
-    np.testing.assert_array_equal(modules_of, (wanted.argmax(1) >= 2).astype(int))
 
 
 def test_classifiers_are_calibrated_on_rows_that_they_have_not_seen():
@@ -172,22 +154,53 @@ def rows_of(task, positions):
     return torch.from_numpy(task.train.features[positions, 0]), torch.from_numpy(task.train.labels[positions])
 
 
-@settings(max_examples=15, deadline=None)
+def standard(scores):
+    spread = scores.std(1, keepdims=True)
+    return (scores - scores.mean(1, keepdims=True)) / np.where(spread > 0, spread, 1)
+
+
+def chain_rule(found, modules, blocks, _):
+    posterior = softmax(found["lda"])
+    each = [
+        posterior[:, b.start : b.stop].sum(1, keepdims=True) * softmax(modules[:, b.start : b.stop]) for b in blocks
+    ]
+    return posterior, np.concatenate(each, 1)
+
+
+def fused(found, modules, *_):
+    alone = sum(standard(scores) for scores in found.values())
+    return alone, alone + standard(modules)
+
+
+def pooled(found, modules, blocks, classifiers):
+    """Logarithms of calibrated probabilities, of the classifiers that are right as often as the best within its spread."""
+    T, alone = len(blocks), 0
+    correct = {name: one.calibration.correct(T) for name, one in classifiers.items()}
+    best = max(correct.values())
+    for name, scores in found.items():
+        tau = classifiers[name].calibration.temperature(T)
+        if correct[name] >= best - best**0.5:
+            alone = alone + log_softmax(standard(scores) if tau is None else scores / tau)
+    return alone, alone + np.concatenate([log_softmax(modules[:, b.start : b.stop]) for b in blocks], 1)
+
+
+COMBINED = {"soft-lda": chain_rule, "fused": fused, "pool": pooled}
+
+
+@pytest.mark.parametrize("name", COMBINED)
+@settings(max_examples=20, deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6))
-def test_the_pool_is_a_sum_of_calibrated_logarithms(sizes, seed):
-    outputs, logits, _ = evidence_of(sizes, seed)
-    router = make_router("pool")
+def test_classifiers_and_modules_score_classes_together(name, sizes, seed):
+    """From the classifiers' scores, [n, C] each, and those of every class by the module of its task, [n, C]."""
+    (outputs, logits, _), router = outputs_of(sizes, seed), make_router(name)
     for task in tasks_of(sizes, seed):
         router.fit(task, Bank("tosca"))
-    within = np.concatenate(
-        [log_softmax(logits[t][:, b.start : b.stop]) for t, b in enumerate(outputs.task_classes)], 1
-    )
-    log_probs, correct, T = {}, {}, len(sizes)
-    for name, one in router.classifiers.items():
-        scores, tau = one.scores(outputs.features, T), one.calibration.temperature(T)
-        log_probs[name] = log_softmax((standardised(scores) if tau is None else scores / tau).numpy())
-        correct[name] = one.calibration.correct(T)
-    best = max(correct.values())
-    pooled = sum(p for name, p in log_probs.items() if correct[name] >= best - best**0.5)
-    np.testing.assert_allclose(router.scores(outputs), within + pooled, atol=1e-6)
-    np.testing.assert_array_equal(router.classifier_only(outputs), pooled.argmax(1))
+    blocks, classifiers = outputs.task_classes, router.classifiers
+    found = {key: one.scores(outputs.features, len(blocks)).numpy() for key, one in classifiers.items()}
+    modules = np.concatenate([logits[t][:, b.start : b.stop] for t, b in enumerate(blocks)], 1)
+    alone, wanted = COMBINED[name](found, modules, blocks, classifiers)
+    np.testing.assert_allclose(router.scores(outputs).numpy(), wanted, rtol=1e-6, atol=1e-6)
+    predicted = router.predict(outputs)
+    for labels, scores in ((predicted.labels, wanted), (router.classifier_only(outputs), alone)):
+        np.testing.assert_allclose(scores[np.arange(7), labels], scores.max(1), atol=1e-6)
+    assert all(label in blocks[module] for module, label in zip(*predicted, strict=True))

@@ -59,11 +59,7 @@ def test_without_a_compiler_or_a_folder_pytorch_trains_with_one_warning(tmp_path
     engine, problem, count, *messages = choose(tmp_path, PATH=str(tmp_path), CXX="")
     assert (engine, count) == ("torch", "1")
     assert "no C++ compiler" in messages[0] and "no C++ compiler" in problem
-    failing = program(tmp_path / "c++", "#!/bin/sh\necho 'out of licences' >&2\nexit 1\n")
-    engine, problem, count, *messages = choose(tmp_path, CXX=failing)
-    assert (engine, count) == ("torch", "1")
-    assert "out of licences" in " ".join(messages) and "set CXX to one that works" in problem
-    assert not list((tmp_path / "kernels").glob("*.so"))
+    assert "set CXX to one that works" in problem
     (tmp_path / "file").write_text("in the way")
     engine, _, count, *messages = choose(tmp_path, TOSCA_KERNEL_CACHE=str(tmp_path / "file"))
     assert (engine, count) == ("torch", "1") and "kept or loaded" in messages[0]
@@ -72,6 +68,7 @@ def test_without_a_compiler_or_a_folder_pytorch_trains_with_one_warning(tmp_path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("#!/bin/sh\necho 'out of licences' >&2\nexit 1\n", "out of licences"),
         ("#!/bin/sh\nexit 3\n", "exit status 3, without a word"),
         ("#!/bin/sh\nkill -9 $$\n", "ended by signal 9"),
         ("no program", "cannot be run: Exec format error"),
@@ -84,6 +81,7 @@ def test_a_compiler_that_is_none_is_named_with_what_became_of_it(tmp_path, monke
     with pytest.raises(CannotCompileError) as raised:
         load_library.__wrapped__()  # what it found for other tests is kept
     assert compiler in str(raised.value) and said in str(raised.value)
+    assert not list((tmp_path / "kernels").glob("*.so"))
 
 
 def test_a_relative_folder_of_the_environment_does_not_count(tmp_path, monkeypatch):

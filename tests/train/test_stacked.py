@@ -1,5 +1,7 @@
 """Stacked equals alone, and compiled equals PyTorch: random mixtures of settings, seeds and streams on one model axis."""
 
+import platform
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,11 @@ from hypothesis import strategies as st
 
 from tosca_cache.config import Settings
 from tosca_cache.config.schema import FLOWS, OPTIMIZERS, SCHEDULERS
+from tosca_cache.luca.module import entropy_and_prediction, normalise
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters, initial_head, initial_luca
-from tosca_cache.train.batches import epoch_batches
+from tosca_cache.train.batches import epoch_batches, view_schedule
 from tosca_cache.train.engines import Engine
+from tosca_cache.train.native import fit, library
 from tosca_cache.train.stack import Lane, Member
 
 DIM, VIEWS, EPOCHS = 10, 3, 3
@@ -86,6 +90,19 @@ def test_the_compiled_kernels_do_what_pytorch_does(flow, optimizer, dim, classes
     torch.testing.assert_close(compiled_flat, plain_flat, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="x86 processors")
+@pytest.mark.parametrize("processor", [pytest.param("-march=haswell", marks=pytest.mark.long), "-march=x86-64"])
+def test_narrower_vectors_give_the_same_numbers(tmp_path, monkeypatch, processor):
+    """What a processor without AVX-512 would run."""
+    monkeypatch.setattr(library, "FOR_THIS_PROCESSOR", (processor,))
+    monkeypatch.setenv("TOSCA_KERNEL_CACHE", str(tmp_path))
+    narrower = library.load_library.__wrapped__()
+    monkeypatch.setattr(fit, "load_library", lambda: narrower)
+    for flow in FLOWS:
+        for optimizer in OPTIMIZERS:
+            test_the_compiled_kernels_do_what_pytorch_does(flow, optimizer, 37, 3, 5)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     setting=SETTING,
@@ -104,3 +121,60 @@ def test_compiled_kernels_take_every_size(setting, shape, classes, rows, batch_s
     compiled, compiled_flat = train(Engine("native"), lanes, members, shape, classes, seeds=[5])
     np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(compiled_flat.double(), plain_flat, rtol=1e-3, atol=2e-3)
+
+
+def unit_rows(rows, dim, seed):
+    return normalise(torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("name", ["torch", "native"])
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.integers(1, 150), min_size=1, max_size=4),
+    dim=st.integers(1, 70),
+    classes=st.integers(1, 60),
+    sigma=st.sampled_from([0.0, 1.0, -4.0, 25.0, 200.0]),
+)
+def test_entropy_and_prediction_are_those_of_the_formula(name, rows, dim, classes, sigma):
+    """In float64; the chosen class is the most likely one, up to rounding of its logit. Rows of zero are undecided."""
+    parts = [unit_rows(n, dim, seed) for seed, n in enumerate(rows)] + [torch.zeros(3, dim)]
+    directions = unit_rows(classes, dim, 99)
+    entropy, prediction = Engine(name).entropy_and_prediction(parts, directions, torch.tensor([sigma]))
+    logits = sigma * (torch.cat(parts).double() @ directions.double().T)
+    exact, expected = entropy_and_prediction(logits)
+    torch.testing.assert_close(entropy.double(), exact, rtol=1e-5, atol=5e-6)
+    chosen = logits.gather(1, prediction.unsqueeze(1))[:, 0]
+    torch.testing.assert_close(chosen, logits.gather(1, expected.unsqueeze(1))[:, 0], rtol=0, atol=1e-4)
+
+
+@given(rows=st.integers(1, 30), views=st.integers(0, 5), epochs=st.integers(1, 12), size=st.integers(1, 40))
+def test_each_epoch_shows_every_row_once_in_full_batches_but_the_last(rows, views, epochs, size):
+    steps = list(epoch_batches(rows, views, epochs=epochs, batch_size=size, seed=3, task=1))
+    for epoch in range(epochs):
+        mine = [step for step in steps if step.epoch == epoch]
+        assert sorted(np.concatenate([step.rows for step in mine]).tolist()) == list(range(rows))
+        assert all(len(step.rows) == size for step in mine[:-1])
+        assert len(mine) == -(-rows // size)
+    assert [step.epoch for step in steps] == sorted(step.epoch for step in steps)
+
+
+@given(rows=st.integers(1, 20), views=st.integers(1, 6), epochs=st.integers(1, 20), seed=st.integers(0, 99))
+def test_views_do_not_repeat_until_used_up(rows, views, epochs, seed):
+    schedule = view_schedule(rows, views, epochs, np.random.default_rng(seed))
+    assert schedule.shape == (epochs, rows)
+    for row in schedule.T:
+        for start in range(0, epochs, views):
+            part = row[start : start + views]
+            assert len(set(part)) == len(part) and part.min() >= 1 and part.max() <= views
+
+
+def test_views_come_in_different_orders_and_steps_depend_on_seed_and_task_only():
+    def steps(seed, task):
+        found = list(epoch_batches(200, 4, epochs=8, batch_size=40, seed=seed, task=task))
+        return np.concatenate([s.rows for s in found]).tolist(), np.concatenate([s.views for s in found]).tolist()
+
+    rows, views = steps(1, 0)
+    order = np.argsort(np.reshape(rows, (8, 200)), 1)
+    assert len(np.unique(np.take_along_axis(np.reshape(views, (8, 200)), order, 1), axis=1).T) > 100
+    assert (rows, views) == steps(1, 0) != steps(2, 0)
+    assert (rows, views) != steps(1, 1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tosca_cache.closed_form.base import Classifier
+from tosca_cache.closed_form.base import Solved
 from tosca_cache.closed_form.expansion import RandomFeatures
 from tosca_cache.closed_form.gcv import Candidates
 from tosca_cache.closed_form.gram import ROWS, add_gram
@@ -20,7 +20,7 @@ AGAIN = 2  # times the rows at which lambda was chosen from G and Q: it is chose
 FEW = 1 / 8  # of M: rows since the factor was made up to which it is kept, and the solution corrected
 
 
-class RandomRidge(Classifier):
+class RandomRidge(Solved):
     """W = (G + lambda I)^-1 Q of `ridge.Ridge` (RanPAC, methods.md 5), for M in the ten thousands.
 
     While all rows so far are at most M, the sums are kept as square roots of the Gram matrices of groups of up to `GROUP`
@@ -58,7 +58,6 @@ class RandomRidge(Classifier):
         self.sums: tuple[Tensor, Tensor] | None = None  # G and Q
         self.dual = Dual()
         self._grown: Grown | None = None
-        self._weights: Tensor | None = None
 
     def observe(self, x: Tensor, labels: Tensor, classes: int) -> None:
         """Adds the rows of a task: features [n, d], labels [n] below `classes`, the number of classes so far."""
@@ -85,23 +84,16 @@ class RandomRidge(Classifier):
         free = torch.eye(len(h)).to(self._grown.factor) - self._grown.leverage(h)
         return y - _solved(free, (y - h @ weights).to(free)).to(y)
 
-    def finalize(self) -> None:
-        """Solves for W, if that has not been done since the last rows."""
-        self.weights()
-
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
         return self.features.times(x, self.weights().to(self.features.dtype)).to(self.dtype)
 
-    def weights(self) -> Tensor:
-        """W, [M, C]; solved when first asked for after a task."""
-        if self._weights is None and self.sums is None:
-            self._weights = self.dual.solve(self.lam, padded(self.targets))
-        elif self._weights is None:
-            assert self.sums is not None
-            self._grown = Grown(self.sums[0], self.lam)
-            self._weights = self._grown.solve(self.sums[1]).to(self.sums[1])
-        return self._weights
+    def solved(self) -> Any:
+        """W, [M, C]."""
+        if self.sums is None:
+            return self.dual.solve(self.lam, padded(self.targets))
+        self._grown = Grown(self.sums[0], self.lam)
+        return self._grown.solve(self.sums[1]).to(self.sums[1])
 
     def memory_needed(self, rows: Sequence[int], classes: int, dim: int) -> int:
         """Bytes that it takes at most; see `Learner.memory_needed`."""

@@ -131,7 +131,6 @@ class RandomLda(RandomRidge):
     """
 
     learned = (*RandomRidge.learned, "features", "counts")
-    _discriminants: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, features: RandomFeatures, *, seed: int, ridge: float | None = None) -> None:
         super().__init__(features, seed=seed, lam=1.0 if ridge is None else ridge)
@@ -144,33 +143,21 @@ class RandomLda(RandomRidge):
         counts = F.pad(self.counts.to(x.device), (0, classes - len(self.counts)))
         self.counts = counts + labels.bincount(minlength=classes)
         super().observe(x, labels, classes)
-        self._discriminants = None
-
-    def finalize(self) -> None:
-        """Solves for all v_c, if that has not been done since the last rows."""
-        self.discriminants()
 
     def scores(self, x: Tensor) -> Tensor:
         """Scores of all classes for features [n, d], [n, C]."""
-        weights, bias = self.discriminants()
+        weights, bias = self.weights()
         return self.features.times(x, weights) + bias
 
-    def discriminants(self) -> tuple[Tensor, Tensor]:
+    def solved(self) -> tuple[Tensor, Tensor]:
         """All v_c, [M, C], and -mu_c . v_c / 2, [C]; a class without rows has zeros."""
-        if self._discriminants is None:
-            seen = self.counts > 0
-            ridge_weights, mixed, means = self._dual_parts(seen) if self.sums is None else self._sum_parts(seen)
-            weights = torch.zeros(self.features.size, len(seen), dtype=self.dtype, device=seen.device)
-            weights[:, seen] = torch.linalg.solve(mixed, ridge_weights.T).T
-            bias = weights.new_zeros(len(seen))
-            bias[seen] = -0.5 * (means * weights[:, seen]).sum(0)
-            self._discriminants = weights, bias
-        return self._discriminants
-
-    def changed(self) -> None:
-        """Drops what was solved for."""
-        super().changed()
-        self._discriminants = None
+        seen = self.counts > 0
+        ridge_weights, mixed, means = self._dual_parts(seen) if self.sums is None else self._sum_parts(seen)
+        weights = torch.zeros(self.features.size, len(seen), dtype=self.dtype, device=seen.device)
+        weights[:, seen] = torch.linalg.solve(mixed, ridge_weights.T).T
+        bias = weights.new_zeros(len(seen))
+        bias[seen] = -0.5 * (means * weights[:, seen]).sum(0)
+        return weights, bias
 
     def _dual_parts(self, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """W [M, C], r T [C, C] and class means [M, C] of classes that have rows, from square roots of Gram matrices."""

@@ -46,8 +46,8 @@ class Merging(TaskTrainer["Mos"]):
         super().__init__(learners, tasks)
         self.earlier: Tensors = {}
         if self.number:
-            each = [learner.mean_module() for learner in learners]
-            self.earlier = {name: torch.cat([mean[name] for mean in each]) for name in Luca._fields}
+            each = [learner.bank.stacked()._asdict() for learner in learners]
+            self.earlier = {name: torch.stack([modules[name].mean(0) for modules in each]) for name in Luca._fields}
             self.means = torch.stack([learner.gaussians.means for learner in learners]).float().to(self.device)
 
     def extra(self, step: Step, adapted: Tensor) -> Tensor | float:
@@ -115,11 +115,6 @@ class Mos(Modular):
         if self.bank.head is None:
             return self.kind.module(dim, self.settings, self.seed), rows
         return {**self.bank.modules[-1]._asdict(), "sigma": self.bank.head.sigma}, rows
-
-    def mean_module(self) -> Tensors:
-        """Mean of all modules so far, [1, ...]."""
-        modules = [module._asdict() for module in self.bank.modules]
-        return {name: torch.cat([module[name] for module in modules]).mean(0, keepdim=True) for name in Luca._fields}
 
     def take(self, training: Any, model: int) -> None:
         """The module, the Gaussians of the task's classes, the head aligned on those of all classes."""

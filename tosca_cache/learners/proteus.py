@@ -38,11 +38,8 @@ class Composing(TaskTrainer["Proteus"]):
         self.mixing = min(self.first.mixing_epochs, self.settings.epochs - 1) if self.number else 0  # epochs
         self.alpha = torch.zeros(len(learners), self.number, device=self.device)
         if self.number:
-            each = [learner.bank.modules for learner in learners]
-            self.earlier = {
-                name: torch.stack([torch.cat([getattr(module, name) for module in modules]) for modules in each])
-                for name in Luca._fields
-            }
+            each = zip(*(learner.bank.stacked() for learner in learners), strict=True)
+            self.earlier = dict(zip(Luca._fields, map(torch.stack, each), strict=True))
             down = self.earlier["down_weight"].flatten(1, 2)  # [M, t h, d]
             self.gram = torch.bmm(down.transpose(1, 2), down) / self.number
             self._compose()

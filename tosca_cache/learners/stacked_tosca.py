@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from tosca_cache.config import Settings
-from tosca_cache.learners.tosca import Tosca, divergence
+from tosca_cache.learners.tosca import Tosca
 from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters, initial_head, initial_luca
 from tosca_cache.tasks import Task, TaskStream
-from tosca_cache.train.engines import Engine, learn_task
+from tosca_cache.train.engines import Engine, divergence, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
 

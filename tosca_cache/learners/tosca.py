@@ -21,7 +21,7 @@ from tosca_cache.luca.parameters import Head, Luca, LucaShape, Parameters, initi
 from tosca_cache.routing import ModuleOutputs, RoutedPrediction, make_router
 from tosca_cache.tasks import Task
 from tosca_cache.train.batches import Batch, task_batches
-from tosca_cache.train.engines import Learned, learn_task
+from tosca_cache.train.engines import Learned, divergence, learn_task
 from tosca_cache.train.loop import EpochDone
 from tosca_cache.train.stack import Lane, Member
 
@@ -172,6 +172,7 @@ class CachedTestFeatures(TestSet):
         self.views: list[FloatArray] = []  # one [n, V, d] a part, as stored; V may be 0
         self.adapted: list[list[Tensor]] = []  # [part][module], each [n, d], unit length; those of first modules
         self.seconds = {"adapt": 0.0, "head": 0.0}
+        self._at_once = AT_ONCE["cuda" if learner.device.type == "cuda" else "cpu"]
         self._known: tuple[Tensor, int, Tensor, Tensor] | None = None  # directions, parts; their entropy and prediction
 
     def add(self, features: FloatArray) -> None:
@@ -257,10 +258,6 @@ class CachedTestFeatures(TestSet):
         found = self.learner.engine.entropy_and_prediction(parts, *self.learner.bank.directions)
         return found[0].unflatten(0, (len(modules), -1)), found[1].unflatten(0, (len(modules), -1))
 
-    @property
-    def _at_once(self) -> tuple[int, int]:
-        return AT_ONCE["cuda" if self.learner.device.type == "cuda" else "cpu"]
-
     def _groups(self) -> list[range]:
         """The parts, in runs of about `ROWS_AT_ONCE` rows."""
         groups, start, rows = [], 0, 0
@@ -300,17 +297,6 @@ class CachedTestFeatures(TestSet):
     def _computed(self, pair: tuple[list[int], range]) -> Tensor:
         """Adapted rows of some parts by some modules, [m, n, d]."""
         parts, modules = pair
-        chunks = torch.cat([self.rows[part] for part in parts]).split(
-            max(ROWS_AT_ONCE, self._at_once[1] // len(modules))
-        )
+        size = max(ROWS_AT_ONCE, self._at_once[1] // len(modules))
+        chunks = torch.cat([self.rows[part] for part in parts]).split(size)
         return torch.cat([self.learner.bank.adapted_by(modules, chunk.to(self.learner.dtype)) for chunk in chunks], 1)
-
-
-def divergence(losses: NDArray[np.float64], flat: torch.Tensor, number: int) -> str | None:
-    """Why the training of a task gave no numbers, from its losses and parameters; None if it did."""
-    wrong = np.flatnonzero(~np.isfinite(losses))
-    if len(wrong):
-        return f"the loss was {losses[wrong[0]]} before step {wrong[0] + 1} of {len(losses)} of task {number + 1}"
-    if not bool(torch.isfinite(flat).all()):
-        return f"a parameter was not finite after task {number + 1}"
-    return None

@@ -52,9 +52,13 @@ class Bank:
     @torch.no_grad()
     def adapted_by(self, modules: Sequence[int], x: Tensor) -> Tensor:
         """Unit-length adapted features of several modules, [n, d] to [m, n, d]."""
-        chosen = [self.modules[module] for module in modules]
-        one = chosen[0] if len(chosen) == 1 else Luca(*map(torch.cat, zip(*chosen, strict=True)))
+        one = self.modules[modules[0]] if len(modules) == 1 else self.stacked(modules)
         return normalise(adapt(one, x, self.flow))
+
+    def stacked(self, modules: Sequence[int] | None = None) -> Luca:
+        """All modules as one, or some, [m, ...]: a copy."""
+        chosen = self.modules if modules is None else [self.modules[module] for module in modules]
+        return Luca(*map(torch.cat, zip(*chosen, strict=True)))
 
     @property
     def directions(self) -> tuple[Tensor, Tensor]:
@@ -74,8 +78,7 @@ class Bank:
         """Modules (stacked, [T, ...]), prototypes [C, d] and sigma [1] by name, on the CPU; {} before any task."""
         if self.head is None:
             return {}
-        stacked = {f"module.{name}": torch.cat(parts).cpu() for name, parts in _by_name(self.modules).items()}
-        return stacked | {
+        return {f"module.{name}": tensor.cpu() for name, tensor in self.stacked()._asdict().items()} | {
             "prototypes": self.head.weight[0].cpu().contiguous(),
             "sigma": self.head.sigma[0].cpu().contiguous(),
         }
@@ -105,7 +108,3 @@ def _check(flow: str, state: Mapping[str, Tensor]) -> None:
     wrong = [name for name, shape in expected.items() if tuple(state[name].shape) != shape]
     if wrong or any(state[name].dtype not in (torch.float32, torch.float64) for name in expected):
         raise ValueError(f"{', '.join(wrong) or 'tensors'} of another shape or type than the others")
-
-
-def _by_name(modules: list[Luca]) -> dict[str, list[Tensor]]:
-    return {name: [getattr(module, name) for module in modules] for name in Luca._fields}

@@ -165,3 +165,13 @@ def _set_prototypes(parameters: Parameters, m: int, lane: Lane, member: Member, 
     adapted = adapt(luca, lane.features[:, 0], member.settings.flow)[0]  # [n, d]
     for c in classes:
         parameters.head.weight[m, c] = adapted[lane.labels == c].mean(0)
+
+
+def divergence(losses: NDArray[np.float64], flat: Tensor, number: int) -> str | None:
+    """Why the training of a task gave no numbers, from its losses and parameters; None if it did."""
+    wrong = np.flatnonzero(~np.isfinite(losses))
+    if len(wrong):
+        return f"the loss was {losses[wrong[0]]} before step {wrong[0] + 1} of {len(losses)} of task {number + 1}"
+    if not bool(torch.isfinite(flat).all()):
+        return f"a parameter was not finite after task {number + 1}"
+    return None
