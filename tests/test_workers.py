@@ -42,7 +42,10 @@ def run_jobs(function, jobs, n_jobs):
         yield from started.run(function, jobs)
 
 
-@pytest.fixture(scope="module", params=["loky", "dask", pytest.param("ray", marks=pytest.mark.long)])
+LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("dask", "ray")]
+
+
+@pytest.fixture(scope="module", params=["loky", "dask", LONG[1]])
 def workers(request):
     """Two worker processes of each kind, started once."""
     if request.param == "loky":
@@ -68,6 +71,7 @@ def test_jobs_run_elsewhere_share_the_cores_give_each_result_once_and_errors_as_
     assert sorted(workers.run(square, [(1,), (2,)])) == [(1, 1), (2, 4)], "leaving early leaves the workers usable"
 
 
+@pytest.mark.parametrize("workers", ["loky", *LONG], indirect=True)
 def test_a_job_that_always_kills_its_worker_ends_the_run(workers):
     # Dask starts no worker again that has died before it was quite there.
     with pytest.raises(WorkerDied, match=r"ended in the middle of a job|cluster was lost"):
