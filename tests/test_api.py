@@ -112,6 +112,7 @@ def test_wrong_arguments_are_refused_at_the_door(trained, make_store, tmp_path):
         (lambda: tosca.open_store(None), "path cannot be None"),
         (lambda: tosca.open_store("n" * 4400), "too long|does not exist"),
         (lambda: tosca.compare(store, "simplecill", increment=2), "simplecil"),
+        (lambda: tosca.compare(store, "simplecil", incrment=2), "Did you mean 'increment'"),
         (lambda: tosca.compare(store, "simplecil", options={"simplecil": 3}, increment=2), "simplecil cannot be 3"),
         (lambda: tosca.compare(store, "slda", options={"x": {}}, increment=2), "unknown method 'x'"),
         (lambda: tosca.sweep(store, {"lr": [0.1]}, ledger=tmp_path / "l", seeds=["a"]), "seeds cannot be"),

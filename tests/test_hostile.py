@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import tomllib
-from contextlib import closing, contextmanager, suppress
+from contextlib import chdir, closing, contextmanager, suppress
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -98,16 +98,12 @@ def spoiled(original, spoil, name="given"):
         out, given = here / "out", here / name
         out.mkdir(parents=True)
         shutil.copytree(original, given) if original.is_dir() else shutil.copy(original, given)
-        before = os.getcwd()  # noqa: PTH109
-        os.chdir(here)
-        try:
+        with chdir(here):
             given = spoil(given) or given
             sealed = snapshot(base)
             yield given, out
             assert snapshot(base) == sealed
             assert not ELSEWHERE.exists()
-        finally:
-            os.chdir(before)
 
 
 @st.composite
