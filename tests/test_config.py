@@ -1,4 +1,4 @@
-"""Settings: their limits, their precedence, what is shipped, and how they are written down."""
+"""Settings: their limits, their layers, config files of ours and of the reference, and how they are written down."""
 
 import json
 from dataclasses import asdict, replace
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference.setting import REFERENCE
 
 from tosca_cache.config import SCHEDULERS, TrainConfig, help_text, resolve, shipped_configs, show, to_toml
 from tosca_cache.config.schema import KEYS, SECTIONS
@@ -35,33 +36,14 @@ def test_wrong_values_are_refused_with_the_key_and_a_remedy(key):
         assert (caught.value.where, caught.value.exit_code) == (key, 2) and caught.value.remedy, value
 
 
-def test_what_is_mistyped_names_the_nearest_and_the_layer_that_gave_it(tmp_path):
-    for call, words in (
-        (lambda: TrainConfig(flow="toscar"), "nearest is tosca_r"),
-        (lambda: resolve(overrides={"batchsize": 3}), "Did you mean 'batch_size'"),
-    ):
-        with pytest.raises(ConfigError, match=words):
-            call()
-    path = tmp_path / "mine.toml"
-    path.write_text('[training]\nscheduler = "steplr"\nmilestones = []\n')
-    for layers, where in (
-        ({"overrides": {"epochs": 0}}, "epochs (command line)"),
-        ({"config": path}, f"milestones (file {path})"),
-    ):
-        with pytest.raises(ConfigError) as caught:
-            resolve(**layers)
-        assert caught.value.where == where
-
-
 def test_defaults_are_the_published_hyperparameters_and_each_is_shown_with_its_origin():
     published = {"flow": "tosca", "mlp_ratio": 16, "se_ratio": 16, "l1": 5e-4, "lr": 0.025, "epochs": 20}
     published |= {"batch_size": 48, "optimizer": "sgd", "scheduler": "cosine", "momentum": 0.9, "eta_min": 1e-8}
     assert asdict(TrainConfig()).items() >= (published | {"router": "sample", "routing_batch_size": 48}).items()
-    assert TrainConfig(seeds=[1, 2], lr=1, img_size="any") == TrainConfig(seeds=(1, 2), lr=1.0)
     assert all(help_text(key).endswith(".") for key in KEYS)
-    rows = show(resolve(overrides={"lr": 0.5}))
+    rows = show(resolve(overrides={"lr": 1, "seeds": [1, 2]}))
     assert [row[0] for row in rows] == list(KEYS) and ("views", '"any"', "default") in rows
-    assert {("lr", "0.5", "command line"), ("increment", "2", "shipped configs/digits.toml")} <= set(rows)
+    assert {("lr", "1.0", "command line"), ("increment", "2", "shipped configs/digits.toml")} <= set(rows)
 
 
 # One value a layer, so that the value shows where it came from.
@@ -69,14 +51,17 @@ FILE_VALUES = {"lr": 0.2, "epochs": 2, "router": "sample", "increment": 3, "seed
 LINE_VALUES = {"lr": 0.1, "epochs": 1, "router": "other", "increment": 4, "seeds": "1,11", "views": 1}
 
 
-def write(path, values):
-    """A TOML file of ours with these settings only."""
-    lines = {}
-    for section, key in ((section, key) for section, keys in SECTIONS.items() for key in keys):
-        if key in values:
-            lines.setdefault(f"[{section}]", []).append(f"{key} = {json.dumps(values[key])}")
-    path.write_text("\n".join("\n".join([head, *body]) for head, body in lines.items()), encoding="utf-8")
-    return path
+def write(folder, content, name="mine.toml"):
+    """A config file of this text, these bytes, or these settings of ours."""
+    if isinstance(content, dict):
+        keys = [(section, key) for section, keys in SECTIONS.items() for key in keys if key in content]
+        content = "\n".join(f"{section}.{key} = {json.dumps(content[key])}" for section, key in keys)
+    (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder / name
+
+
+def theirs(folder, **changes):
+    return write(folder, json.dumps(REFERENCE | changes), "tosca.json")
 
 
 @given(
@@ -87,7 +72,7 @@ def write(path, values):
 def test_precedence(tmp_path_factory, line, file, dataset):
     typed, path = {key: LINE_VALUES[key] for key in line} | {"dataset": dataset}, None
     if file is not None:
-        path = write(tmp_path_factory.mktemp("configs") / "mine.toml", {key: FILE_VALUES[key] for key in file})
+        path = write(tmp_path_factory.mktemp("configs"), {key: FILE_VALUES[key] for key in file})
     resolved = resolve(config=path, overrides=typed)
 
     shipped_name = {None: "digits", "cub": "cub"}.get(dataset) if file is None else None
@@ -105,14 +90,8 @@ def test_precedence(tmp_path_factory, line, file, dataset):
 
 
 PUBLISHED = {  # classes (as packaged for the published numbers), classes a task, tasks
-    "cifar100": (100, 5, 20),
-    "cub": (200, 10, 20),
-    "imageneta": (200, 20, 10),
-    "imagenetr": (200, 20, 10),
-    "objectnet": (200, 10, 20),
-    "omnibenchmark": (300, 30, 10),
-    "vtab": (50, 10, 5),
-    "vtab_in_order": (50, 10, 5),
+    **{"cifar100": (100, 5, 20), "cub": (200, 10, 20), "imageneta": (200, 20, 10), "imagenetr": (200, 20, 10)},
+    **{"objectnet": (200, 10, 20), "omnibenchmark": (300, 30, 10), "vtab": (50, 10, 5), "vtab_in_order": (50, 10, 5)},
 }
 EMBEDDED = {"digits": (10, 2, 5), "glyphs": (100, 10, 10)}
 
@@ -137,10 +116,9 @@ def test_shipped_configs_are_the_published_benchmarks_and_the_embedded_data():
 
 
 naturals, rates = st.integers(1, 10**6), st.floats(1e-12, 1e3)
-text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1)
 ANY_CONFIG = st.builds(
     TrainConfig,
-    dataset=text,
+    dataset=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1),
     img_size=st.none() | naturals,
     init_cls=st.none() | naturals,
     increment=naturals,
@@ -170,8 +148,7 @@ OWN_TASKS |= {"task_sizes": (3, 2), "class_order": ("é", 7)}
 @given(config=ANY_CONFIG)
 def test_written_settings_read_back_equal(tmp_path_factory, changes, idle, config):
     config = replace(config, **changes)
-    path = tmp_path_factory.mktemp("round") / "trip.toml"
-    path.write_text(to_toml(config), encoding="utf-8")
+    path = write(tmp_path_factory.mktemp("round"), to_toml(config))
     resolved = resolve(config=path)
     assert resolved.config == config
     assert {key for key, origin in resolved.origin.items() if origin != f"file {path}"} == idle
@@ -188,26 +165,113 @@ def test_what_is_said_twice_is_refused_and_what_is_below_is_overruled(tmp_path):
         ({"task_sizes": "2,3", "increment": 5}, "increment"),
         ({"task_sizes": [2, 3], "init_cls": 5}, "init_cls"),
         ({"class_order": ["a", 1], "shuffle": False}, "shuffle"),
+        ({"incremental": "domains", "init_cls": 10}, "init_cls"),
     ):
         decider = next(iter(said))
-        with pytest.raises(ConfigError, match=f"{key} is given, but {decider} says") as raised:
+        with pytest.raises(ConfigError, match=f"{key} is given, but {decider} (says|is)") as raised:
             resolve(overrides=said)
         assert raised.value.where == f"{key} (command line)"
-        path = write(tmp_path / "mine.toml", {decider: said[decider]})
+        path = write(tmp_path, {decider: said[decider]})
         with pytest.raises(ConfigError, match=f"Leave {key} out, or set {decider} to"):
             resolve(config=path, overrides={key: said[key]})
-        write(path, {key: said[key]})
+        path = write(tmp_path, {key: said[key]})
         assert resolve(config=path, overrides={decider: said[decider]}).origin[key] == "default"
-    path = write(tmp_path / "both.toml", {"incremental": "domains", "increment": 10})
-    for layers, where in (
-        ({"overrides": {"incremental": "domains", "init_cls": 10}}, "init_cls (command line)"),
-        ({"config": path}, f"increment (file {path})"),
-        ({"config": "digits-domains", "overrides": {"increment": 10}}, "increment (command line)"),
-    ):
-        with pytest.raises(ConfigError, match="each domain is a task") as raised:
-            resolve(**layers)
-        assert raised.value.where == where
+        path = write(tmp_path, said)
+        with pytest.raises(ConfigError) as raised:
+            resolve(config=path)
+        assert raised.value.where == f"{key} (file {path})"
     resolved = resolve(config="vtab", overrides={"incremental": "domains"})  # whose increment nobody has given
     assert resolved.config.increment == TrainConfig().increment and resolved.origin["increment"] == "default"
     back = resolve(config="digits-domains", overrides={"incremental": "classes", "increment": 5}).config
     assert (back.incremental, back.increment) == ("classes", 5)
+
+
+def error(path):
+    with pytest.raises(ConfigError) as caught:
+        resolve(config=path)
+    assert str(path) in str(caught.value) and caught.value.remedy is not None
+    return str(caught.value)
+
+
+def test_names_find_shipped_configs_from_any_folder_and_a_path_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cub").mkdir()  # a folder of that name, such as a dataset, is no config
+    for name in ("cub", "cub.toml", "configs/cub.toml"):
+        assert resolve(config=name).origin["dataset"] == "file configs/cub.toml"
+    write(tmp_path, "\ufeff[protocol]\nincrement = 7\n", "cub.toml")  # a mark at the start is no error
+    resolved = resolve(config="cub.toml")
+    assert (resolved.config.increment, resolved.origin["increment"]) == (7, "file cub.toml")
+    assert resolve(overrides={"dataset": "cub"}).config.increment == 10, "of a dataset it is the shipped one"
+    said = error("imagenet_r.toml")
+    assert "Did you mean 'imagenetr'" in said and all(name in said for name in shipped_configs())
+    assert "folder" in error(tmp_path) and ".toml or .json" in error(write(tmp_path, "lr: 1", "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[training]\nlr = \n", "line 2, column 6"),
+        ("[training]\nlr = '0.1'\n", "lr cannot be '0.1'"),
+        ("[training]\nbatchsize = 1\n", "Did you mean 'batch_size'"),
+        ("lr = 1\n[training]\nlr = 2\n", "lr stands twice"),
+        ("training = 1\n", "Unknown key 'training'"),
+        ("[training]\nepochs = " + "9" * 5000, "5000 digits"),
+        (b"[training]\nlr = \xff", "byte 0xff in position 16"),
+        ('{"lr": 1,\n "epochs" 3}', "line 2 column 11"),
+        ("[1]", "not a JSON object"),
+        ('{"lr": NaN}', "NaN is no number"),
+        ('{"lr": ' + "[" * 100_000, "too deep"),
+        ({"model_name": "simplecil"}, "model_name cannot be 'simplecil'"),
+        ({"dataset": "cubs"}, "nearest is cub"),
+        ({"seeds": [1]}, "Did you mean 'seed'"),
+        ({"device": []}, "device cannot be []"),
+        ({"device": ["--1"]}, "device cannot be ['--1']"),
+        ({"pretrained": False}, "pretrained is false"),
+        ({"prefix": 3}, "prefix cannot be 3"),
+        ({"scheduler": "steplr"}, "steplr has no milestones"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_wrong_files_say_where_and_what(tmp_path, text, expected):
+    """text: of a file of ours, of one of the reference's, or what it changes in a good one."""
+    if isinstance(text, dict):
+        path = theirs(tmp_path, **text)
+    else:
+        path = write(tmp_path, text, "tosca.json" if text[:1] == "{" or text == "[1]" else "mine.toml")
+    assert expected in error(path)
+
+
+def test_reference_json_unchanged(tmp_path):
+    path = theirs(tmp_path)
+    resolved = resolve(config=path)
+    published = {"dataset": "cifar100", "backbone": "vit_base_patch16_224_in21k", "normalize": "none"}
+    assert resolved.config == TrainConfig(**published, init_cls=5, increment=5, device="auto")
+    assert {key for key, origin in resolved.origin.items() if origin == "default"} == {
+        *("img_size", "views", "incremental", "task_sizes", "class_order", "shots"),
+        *("method", "options", "momentum", "eta_min", "gamma", "engine", "router", "routing_batch_size"),
+    }
+    assert set(resolved.origin.values()) == {"default", f"file {path}"}
+    # Keys that files of the toolboxes behind the reference have, and that its TOSCA never reads.
+    lineage = {"memory_size": 0, "memory_per_class": 0, "fixed_memory": False}
+    lineage |= {"tuned_epoch": 3, "init_lr": 0.1, "min_lr": 0.0}
+    more = resolve(config=theirs(tmp_path, **lineage))
+    assert more.config == resolved.config and set(more.ignored) == {"prefix", "pretrained", *lineage}
+    assert {row[:2] for row in show(more)} >= {(key, "(no effect)") for key in more.ignored}
+    path = theirs(tmp_path, dataset="leaves")
+    assert resolve(config=path, overrides={"dataset": "photos"}).config.dataset == "photos"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        *(({"device": given}, {"device": read}) for given, read in ((["0"], "auto"), (["2", "3"], "cuda:2"))),
+        *(({"device": given}, {"device": read}) for given, read in (([1], "cuda:1"), (["-1"], "cpu"), ("0", "auto"))),
+        ({"seed": 7, "milestones": None}, {"seeds": (7,), "milestones": ()}),
+        ({"seed": [1, 2]}, {"seeds": (1, 2)}),
+        ({"scheduler": "steplr", "milestones": [10, 15]}, {"scheduler": "steplr", "milestones": (10, 15)}),
+        ({"scheduler": "constant"}, {"scheduler": "constant"}),
+    ],
+)
+def test_reference_values_in_other_forms(tmp_path, changes, expected):
+    config = resolve(config=theirs(tmp_path, **changes)).config
+    assert {key: getattr(config, key) for key in expected} == expected

@@ -12,8 +12,9 @@ import os
 import shutil
 import sqlite3
 import tomllib
-from contextlib import closing, contextmanager, suppress
+from contextlib import chdir, closing, contextmanager, suppress
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -97,16 +98,12 @@ def spoiled(original, spoil, name="given"):
         out, given = here / "out", here / name
         out.mkdir(parents=True)
         shutil.copytree(original, given) if original.is_dir() else shutil.copy(original, given)
-        before = os.getcwd()  # noqa: PTH109
-        os.chdir(here)
-        try:
+        with chdir(here):
             given = spoil(given) or given
             sealed = snapshot(base)
             yield given, out
             assert snapshot(base) == sealed
             assert not ELSEWHERE.exists()
-        finally:
-            os.chdir(before)
 
 
 @st.composite
@@ -116,23 +113,20 @@ def changes(draw, inner=values):
     kind, value, name = draw(st.sampled_from(["replace", "replace", "remove", "add"])), draw(inner), draw(texts)
 
     def change(original):
-        root = place = deepcopy(original)
-        for number, step in enumerate(steps):
-            if not isinstance(place, dict | list) or not place:
-                return value
-            keys = list(place) if isinstance(place, dict) else range(len(place))
-            key = keys[step % len(keys)]
-            last = number == len(steps) - 1 or not isinstance(place[key], dict | list) or not place[key]
-            if last and kind == "remove":
-                del place[key]
-            elif last and kind == "add":
-                place.update({name: value}) if isinstance(place, dict) else place.append(value)
-            elif last:
-                place[key] = value
-            if last:
-                return root
-            place = place[key]
-        return root
+        root = {"": deepcopy(original)}
+        holder, key = root, ""
+        for step in steps:
+            found = holder[key]
+            if not isinstance(found, dict | list) or not found:
+                break
+            holder, key = found, [*(found if isinstance(found, dict) else range(len(found)))][step % len(found)]
+        if kind == "remove":
+            del holder[key]
+        elif kind == "add" and isinstance(holder, list):
+            holder.append(value)
+        else:
+            holder[name if kind == "add" and holder is not root else key] = value
+        return root.get("")
 
     return change
 
@@ -146,20 +140,17 @@ def damages(draw):
     def damage(path):
         data = path.read_bytes()
         place = min(int(where * len(data)), len(data) - 1)
+        written = {"cut": data[:place], "flip": data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]}
+        written |= {"empty": b"", "junk": b"\xff\xfe\0x" * 99, "deep": b"[" * 100_000}
         path.unlink()
-        match kind:
-            case "cut":
-                path.write_bytes(data[:place])
-            case "flip":
-                path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
-            case "empty" | "junk" | "deep":
-                path.write_bytes({"empty": b"", "junk": b"\xff\xfe\0x" * 99, "deep": b"[" * 100_000}[kind])
-            case "folder":
-                path.mkdir()
-            case "link":
-                path.symlink_to("/etc/passwd")
-            case "pipe":
-                os.mkfifo(path)
+        if kind in written:
+            path.write_bytes(written[kind])
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "link":
+            path.symlink_to("/etc/passwd")
+        elif kind == "pipe":
+            os.mkfifo(path)
 
     return damage
 
@@ -189,21 +180,28 @@ def reseal(path, change):
         (path / name).write_bytes(data)
 
 
+WORK = {
+    "train": QUICK,
+    "compare": ("--methods", "simplecil,slda", "--seeds", "1", "--increment", "3"),
+    "sweep": (
+        *("--select", "test-oracle", "--report-seeds", "1", "--set", "lr=0.1,0.2", "--set", "epochs=1"),
+        *("--set", "increment=3", "--set", "router=sample"),
+    ),
+}
+
+
+def work(command, store, option, place):
+    """Trains, compares or searches on a store. option, place: where the results go."""
+    run(command, "--store", store, option, place, *WORK[command], may_fail_silently=command != "train")
+
+
 STORE_DOORS = {
     "info": lambda path, out: run("cache", "info", path),
     "ls": lambda path, out: run("cache", "ls", "--root", path.parent),
     "verify": lambda path, out: run("cache", "verify", path, may_fail_silently=True),
-    "train": lambda path, out: run("train", "--store", path, "--runs", out / "a" / "b", *QUICK),
-    "compare": lambda path, out: run(
-        *("compare", "--store", path, "--runs", out / "a" / "b", "--methods", "simplecil", "--seeds", "1"),
-        *("--increment", "3"),
-        may_fail_silently=True,
-    ),
-    "sweep": lambda path, out: run(
-        *("sweep", "--store", path, "--runs", out / "a" / "b", "--select", "test-oracle", "--report-seeds", "1"),
-        *("--set", "lr=0.1", "--set", "epochs=1", "--set", "increment=3", "--set", "router=sample"),
-        may_fail_silently=True,
-    ),
+    "train": lambda path, out: work("train", path, "--runs", out / "a" / "b"),
+    "compare": lambda path, out: work("compare", path, "--runs", out / "a" / "b"),
+    "sweep": lambda path, out: work("sweep", path, "--runs", out / "a" / "b"),
     "python": lambda path, out: from_python(path),
 }
 
@@ -217,54 +215,50 @@ def from_python(path):
             assert not UNSAFE.search(repr(shown) + shown._repr_html_()) and "\n" not in repr(shown)
 
 
-def with_name(name, key):
-    """Spoils a store by a name."""
+def rename(path, name, key):
+    """Puts a name into a store's manifest."""
 
     def change(body):
         spec = body["fingerprint"]
-        match key:
-            case "class" | "domain":
-                body[f"{key}_names"][0] = name
-            case "dataset" | "backbone":
-                spec[key]["name"] = name
-            case "tag":
-                spec["backbone"]["tag"] = name
-            case "left_out":
-                body["left_out"] = {name: {"count": 1, "paths": [name]}}
-            case "numerics":
-                body["numerics"][name] = name
-            case "skipped":
-                body["skipped"]["train"] = [{"row": 0, "path": name, "reason": name}]
+        holder, place, value = {
+            "class": (body["class_names"], 0, name),
+            "domain": (body["domain_names"], 0, name),
+            "dataset": (spec["dataset"], "name", name),
+            "backbone": (spec["backbone"], "name", name),
+            "tag": (spec["backbone"], "tag", name),
+            "left_out": (body, "left_out", {name: {"count": 1, "paths": [name]}}),
+            "numerics": (body["numerics"], name, name),
+            "skipped": (body["skipped"], "train", [{"row": 0, "path": name, "reason": name}]),
+        }[key]
+        holder[place] = value
         return body
 
-    return lambda path: reseal(path, change)
+    reseal(path, change)
 
 
-def with_damage(damage, number):
-    """Spoils one of the files of a folder."""
-
-    def spoil(path):
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        damage(files[number % len(files)])
-
-    return spoil
+def damage_one(path, damage, number):
+    """Damages one of the files of a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    damage(files[number % len(files)])
 
 
-def with_provenance(change, sealed):
-    def spoil(path):
-        changed = change(json.loads((path / "provenance.json").read_text()))
-        data = seal(changed) if sealed and isinstance(changed, dict) else json.dumps(changed).encode()
-        (path / "provenance.json").write_bytes(data)
+def change_provenance(path, change, sealed):
+    changed = change(json.loads((path / "provenance.json").read_text()))
+    data = seal(changed) if sealed and isinstance(changed, dict) else json.dumps(changed).encode()
+    (path / "provenance.json").write_bytes(data)
 
-    return spoil
+
+def spoiling(function, **drawn):
+    """Functions of a path that spoil what lies there, with what is drawn."""
+    return st.fixed_dictionaries(drawn).map(lambda given: partial(function, **given))
 
 
 NAMED = st.sampled_from(["class", "domain", "dataset", "backbone", "tag", "left_out", "numerics", "skipped"])
 SPOILED_STORES = {
-    "manifest": changes(values | deep).map(lambda change: lambda path: reseal(path, change)),
-    "names": st.builds(with_name, texts, NAMED),
-    "files": st.builds(with_damage, damages(), st.integers(0, 997)),
-    "provenance": st.builds(with_provenance, changes(values | deep), st.booleans()),
+    "manifest": spoiling(reseal, change=changes(values | deep)),
+    "names": spoiling(rename, name=texts, key=NAMED),
+    "files": spoiling(damage_one, damage=damages(), number=st.integers(0, 997)),
+    "provenance": spoiling(change_provenance, change=changes(values | deep), sealed=st.booleans()),
 }
 
 
@@ -282,26 +276,11 @@ def test_spoiled_stores(store, kind, data, doors):
 
 @pytest.fixture(scope="module")
 def ledgers(store, tmp_path_factory):
-    """A sweep's and a comparison's, by command."""
+    """The folder of a sweep's and a comparison's, by command."""
     out = tmp_path_factory.mktemp("ledgers")
-    return {command: again(command, store, out / f"{command}.sqlite") for command in ("sweep", "compare")}
-
-
-def again(command, store, ledger):
-    """The command whose results a ledger has."""
-    asked = {
-        "sweep": (
-            *("--select", "test-oracle", "--report-seeds", "1", "--set", "lr=0.1,0.2", "--set", "epochs=1"),
-            *("--set", "increment=3", "--set", "router=sample"),
-        ),
-        "compare": ("--methods", "simplecil,slda", "--seeds", "1", "--increment", "3"),
-    }
-    run(command, "--store", store, "--ledger", ledger, *asked[command], may_fail_silently=True)
-    return ledger
-
-
-def shows(ledger):
-    run("export-runs", ledger, "--to", "csv")  # reads all that a page says
+    for command in ("sweep", "compare"):
+        work(command, store, "--ledger", out / command)
+    return out
 
 
 COLUMNS = ("address", "content", "state", "result", "reason", "owner", "since", "finished", "attempts")
@@ -316,32 +295,28 @@ STATEMENTS = [
 ]
 
 
-def with_row(column, change, value, as_json, row):
+def change_row(path, column, change, value, as_json, row):
     """Spoils one cell of a ledger."""
-
-    def spoil(path):
-        with closing(sqlite3.connect(path)) as connection, connection, suppress(sqlite3.IntegrityError):
-            connection.execute("PRAGMA ignore_check_constraints = ON")
-            rows = connection.execute(f"SELECT rowid, {column} FROM cells").fetchall()
-            number, found = rows[row % len(rows)]
-            written = json.dumps(change(json.loads(found))) if as_json and column in ("content", "result") else value
-            connection.execute(f"UPDATE OR REPLACE cells SET {column} = ? WHERE rowid = ?", (written, number))
-
-    return spoil
+    with closing(sqlite3.connect(path)) as connection, connection, suppress(sqlite3.IntegrityError):
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        rows = connection.execute(f"SELECT rowid, {column} FROM cells").fetchall()
+        number, found = rows[row % len(rows)]
+        written = json.dumps(change(json.loads(found))) if as_json and column in ("content", "result") else value
+        connection.execute(f"UPDATE OR REPLACE cells SET {column} = ? WHERE rowid = ?", (written, number))
 
 
-def with_statement(statement):
-    def spoil(path):
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute(statement)
-
-    return spoil
+def execute(path, statement):
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
 
 
-ROW = (st.sampled_from([*COLUMNS, "content", "result", "content", "result"]), changes(values | deep), sqlite)
 SPOILED_LEDGERS = {
-    "row": st.builds(with_row, *ROW, st.booleans(), st.integers(0, 3)),
-    "table": st.sampled_from(STATEMENTS).map(with_statement),
+    "row": spoiling(
+        change_row,
+        column=st.sampled_from([*COLUMNS, "content", "result", "content", "result"]),
+        **{"change": changes(values | deep), "value": sqlite, "as_json": st.booleans(), "row": st.integers(0, 3)},
+    ),
+    "table": spoiling(execute, statement=st.sampled_from(STATEMENTS)),
     "file": damages(),
 }
 
@@ -350,9 +325,9 @@ SPOILED_LEDGERS = {
 @some(3)
 @given(data=st.data(), command=st.sampled_from(["sweep", "compare"]))
 def test_spoiled_ledgers(store, ledgers, kind, data, command):
-    with spoiled(ledgers[command], data.draw(SPOILED_LEDGERS[kind]), "out/l.sqlite") as (path, _):
-        shows(path)
-        again(command, store, path)
+    with spoiled(ledgers / command, data.draw(SPOILED_LEDGERS[kind]), "out/l.sqlite") as (path, _):
+        run("export-runs", path, "--to", "csv")  # reads all that a page says
+        work(command, store, "--ledger", path)
 
 
 # Runs

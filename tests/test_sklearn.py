@@ -52,6 +52,8 @@ def test_labels_may_be_new_at_any_time(method, tmp_path):
     np.testing.assert_array_equal(other.predict_proba(X), clf.predict_proba(X))
     other.partial_fit(*blobs([8]))
     assert other.classes_.tolist() == [0, 2, 4, 7, 8]
+    with pytest.raises(UsageError, match="texts and others numbers"):
+        other.partial_fit(X, ["x"] * 80)
 
 
 def test_in_pipelines_and_cross_validation():
@@ -62,14 +64,6 @@ def test_in_pipelines_and_cross_validation():
     fitted = clone(pipeline).fit(X, names)
     assert fitted.classes_.tolist() == ["blue", "green", "red"]
     assert (fitted.predict(X) == names).mean() > 0.9
-
-
-def test_a_learner_that_cannot_take_more_rows_of_a_class_refuses_them():
-    clf = FeatureClassifier("fecam").partial_fit(*blobs([0, 1]))
-    with pytest.raises(UsageError, match="cannot take more"):
-        clf.partial_fit(*blobs([1]))
-    with pytest.raises(UsageError, match="texts and others numbers"):
-        clf.partial_fit(blobs([2])[0], ["x"] * 20)
 
 
 def test_calibrated_probabilities_are_those_of_held_out_rows():

@@ -34,8 +34,7 @@ def test_class_order_is_the_published_one():
 
 @given(classes=st.integers(1, 60), data=st.data())
 def test_sizes_cover_all_classes_with_one_smaller_task_at_the_end(classes, data):
-    increment = data.draw(st.integers(1, classes))
-    init = data.draw(st.one_of(st.none(), st.integers(1, classes)))
+    increment, init = data.draw(st.integers(1, classes)), data.draw(st.none() | st.integers(1, classes))
     sizes = task_sizes(classes, increment, init)
     assert sum(sizes) == classes
     assert sizes[0] == (increment if init is None else init)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import typer
 import write_cli_docs
-from commands import tosca
 
 from tosca_cache.cli.app import app
 
@@ -54,9 +53,3 @@ def test_readme_names_only_commands_and_options_that_exist():
             for word in words:
                 if word.startswith("--"):
                     assert word.split("=")[0] in known[verb], f"{document.name}: {line}"
-
-
-def test_folders_come_from_the_environment(tmp_path):
-    shown = tosca("train", "--dataset", "digits", TOSCA_CACHE=str(tmp_path / "stores"), code=1)
-    assert str(tmp_path / "stores") in shown.stderr.replace("\n", "")
-    assert "tosca extract --dataset digits" in shown.stderr

@@ -64,6 +64,8 @@ sweep --store nowhere | 1 | nowhere | tosca extract
 sweep --dataset digit | 1 | tosca extract --dataset digit
 sweep --backend slurm | 2 | --backend | loky, dask, ray
 sweep --scheduler tcp://here:1 | 2 | --scheduler | --backend dask
+sweep --backend ray | 2 | --scheduler ADDRESS
+sweep --jobs 0 | 2 | --jobs
 sweep --ledger notes.txt | 1 | notes.txt | not a sweep ledger
 sweep --ledger notes.txt/sweep.sqlite | 1 | notes.txt | --ledger
 reproduce | 2 | give --paper or --expectation

@@ -95,8 +95,7 @@ def import_checkpoint(
     Tensors have the names of the paper's notation, or are taken by their shapes and order, which is printed.
     """
     from tosca_cache.model.checkpoints import read_checkpoints
-    from tosca_cache.model.folder import writing
-    from tosca_cache.model.saved import is_model, save_model
+    from tosca_cache.model.saved import is_model
 
     if is_model(model):
         raise UsageError("there is a model already", where=model, remedy="give another path")
@@ -110,8 +109,7 @@ def import_checkpoint(
         device=device,
         note=lambda line: echo(one_line(line), err=True),
     )
-    with writing(model):
-        save_model(found, model)
+    found.save(model)
     echo(f"{found.card.tasks} tasks, {len(found.class_names)} classes, features of {found.card.dim} numbers")
     echo(f"model: {one_line(str(model))}")
 

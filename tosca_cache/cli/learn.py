@@ -104,15 +104,10 @@ def forget(
     Exact where the learner keeps classes apart; otherwise the classes are no longer answered, and the command says that
     traces of them remain.
     """
-    from tosca_cache.model.folder import writing
-    from tosca_cache.model.saved import model_folder, open_model, save_model
+    from tosca_cache.model.saved import changing
 
-    open_model(model, device=device)  # so that nothing is made where there is no model
-    folder = model_folder(model)
-    with writing(folder):
-        opened = open_model(model, device=device)
+    with changing(model, device=device) as opened:
         exact = {name: opened.forget(name) for name in dict.fromkeys(names)}
-        save_model(opened, folder)
     for name, whole in exact.items():
         said = "the model is as if it had never learned it" if whole else "no longer answered; traces of it remain"
         echo(f"forgotten: {one_line(name)}: {said}")

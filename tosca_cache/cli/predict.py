@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,6 @@ from tosca_cache.text import csv_text, one_line
 
 if TYPE_CHECKING:
     from tosca_cache.model.answers import Answer
-    from tosca_cache.model.classifier import Model
 
 LEAST = 5e-4  # probability of a class that is named besides the likeliest
 WIDEST = 48  # characters of a path in the table
@@ -52,8 +51,11 @@ def predict(
 
     A photo that cannot be read is one line with its error; the exit code is 1 then.
     """
-    from tosca_cache.model.answers import check_sortable, sort_photo
+    from tosca_cache.bars import counting
+    from tosca_cache.model.answers import answer_photos, answer_store, check_sortable, photo_paths, sort_photo
     from tosca_cache.model.saved import open_model
+    from tosca_cache.model.session import encoder_of
+    from tosca_cache.store import open_store
 
     if bool(photos) == (features is not None):
         raise UsageError("give photos or features", where="tosca predict", remedy="tosca predict MODEL PHOTO.jpg")
@@ -62,12 +64,19 @@ def predict(
     if features is not None and (link or move):
         raise UsageError("rows of a store are no files", where="--link, --move", remedy="give photos")
     opened, failed = open_model(model, device=device), 0
+    how: dict[str, Any] = {"top": top, "threshold": threshold}
     target = move or link
     if target is not None:
         check_sortable(opened, target)
     with ExitStack() as stack:
         write_row = _csv(stack, table, top)
-        for answer in _answers(stack, opened, photos or [], features, top, threshold, weights):
+        if features is not None:
+            answers = answer_store(opened, open_store(features), **how)
+        else:
+            encoder, paths = encoder_of(opened, weights), photo_paths(photos or [], sys.stdin)
+            move_bar = stack.enter_context(counting(make_console(stderr=True, quiet=sys.stdout.isatty()), "predict"))
+            answers = answer_photos(opened, encoder, paths, on_progress=lambda n: move_bar(advance=n), **how)
+        for answer in answers:
             failed += answer.error is not None
             echo(answer.to_json() if as_json else _line(answer))
             write_row(answer)
@@ -75,33 +84,6 @@ def predict(
                 sort_photo(answer, target, move=move is not None)
     if failed:
         raise typer.Exit(1)
-
-
-def _answers(
-    stack: ExitStack,
-    model: Model,
-    photos: list[str],
-    features: Path | None,
-    top: int,
-    threshold: float,
-    weights: Path | None,
-) -> Iterator[Answer]:
-    from tosca_cache.bars import counting
-    from tosca_cache.model.answers import answer_photos, answer_store, photo_paths
-    from tosca_cache.model.session import encoder_of
-    from tosca_cache.store import open_store
-
-    if features is not None:
-        return answer_store(model, open_store(features), top=top, threshold=threshold)
-    change = stack.enter_context(counting(make_console(stderr=True, quiet=sys.stdout.isatty()), "predict"))
-    return answer_photos(
-        model,
-        encoder_of(model, weights),
-        photo_paths(photos, sys.stdin),
-        top=top,
-        threshold=threshold,
-        on_progress=lambda count: change(advance=count),
-    )
 
 
 def _csv(stack: ExitStack, table: Path | None, top: int) -> Callable[[Answer], None]:

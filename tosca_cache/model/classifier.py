@@ -30,11 +30,9 @@ from tosca_cache.model.held_out import (
     teach,
 )
 from tosca_cache.model.novelty import Novelty
-from tosca_cache.model.records import TAUGHT, Answers, Lesson, Taught, taught_rows
+from tosca_cache.model.records import TAUGHT, Answers, FloatArray, IntArray, Lesson, Taught, taught_rows
 from tosca_cache.shown import Shown
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.floating[Any]]
 ROWS_AT_ONCE = 1024  # on each core
 DEFAULT = "pool"
 
@@ -182,11 +180,14 @@ class Model(Shown):
 
             asked = encoder_of(self).features([Path(one) if isinstance(one, str) else one for one in asked])
         step = max(len(asked), 1) if self.learner.transductive else ROWS_AT_ONCE
-        starts = range(0, max(len(asked), 1), step)
+        starts, names = range(0, max(len(asked), 1), step), np.array(self.class_names, dtype=object)
 
         def answered(start: int) -> Answers:
             """What is said of some rows."""
-            return self._answer(asked[start : start + step], top)
+            features = asked[start : start + step]
+            probability = self.probabilities(features)
+            order = likeliest(probability, min(top, probability.shape[1]))
+            return Answers(names[order], np.take_along_axis(probability, order, 1), self.novelty.of(features))
 
         parts = [answered(0)]  # alone: what is left to solve is solved
         if len(starts) > 1:
@@ -234,32 +235,29 @@ class Model(Shown):
 
     def held_out_accuracy(self, columns: IntArray | None = None) -> float | None:
         """Accuracy on the held-out photos of some classes (class numbers; all by default) in percent, or None."""
-        indices, right = self._held_out_right()
+        indices, scores, targets = self._held_out_scores()
         asked = np.isin(indices, self.columns() if columns is None else columns)
-        return 100 * float(right[asked].mean()) if asked.any() else None
+        return 100 * float((scores.argmax(1) == targets)[asked].mean()) if asked.any() else None
 
     def class_accuracies(self) -> list[float | None]:
         """Accuracy on the held-out photos of each class in percent, in the order of `class_names`; None without any."""
-        indices, right = self._held_out_right()
-        found = [right[np.isin(indices, one.indices)] for one in self.card.classes]
+        _, scores, targets = self._held_out_scores()
+        right = scores.argmax(1) == targets
+        found = [right[targets == place] for place in range(len(self.card.classes))]
         return [100 * float(mine.mean()) if len(mine) else None for mine in found]
 
-    def _held_out_right(self) -> tuple[IntArray, NDArray[np.bool_]]:
-        """Class number of each held-out row, and whether it is answered as its class, [h]."""
-        held = self.held_out
+    def _held_out_scores(self) -> tuple[IntArray, NDArray[np.float64], IntArray]:
+        """Class number of each held-out row, its scores, and the place of its class among all: [h], [h, C], [h]."""
+        held, places = self.held_out, np.full(self.card.indices, -1, np.int64)
         if held is None or not len(held.indices) or not self.card.classes:
-            return np.empty(0, np.int64), np.empty(0, bool)
-        return held.indices, self._by_class(held.all_scores()).argmax(1) == self._classes_of_indices()[held.indices]
+            return np.empty(0, np.int64), np.empty((0, 1)), np.empty(0, np.int64)
+        for place, one in enumerate(self.card.classes):
+            places[one.indices] = place
+        return held.indices, self._by_class(held.all_scores()), places[held.indices]
 
     def columns(self) -> IntArray:
         """All class numbers that are answered."""
         return np.array([index for one in self.card.classes for index in one.indices], np.int64)
-
-    def _answer(self, features: FloatArray, top: int) -> Answers:
-        probability = self.probabilities(features)
-        order = likeliest(probability, min(top, probability.shape[1]))
-        names = np.array(self.class_names, dtype=object)
-        return Answers(names[order], np.take_along_axis(probability, order, 1), self.novelty.of(features))
 
     def _observe(self, lesson: Lesson, indices: IntArray, classes: range) -> None:
         """Both learners see the rows, the second one without those that are held out."""
@@ -284,14 +282,12 @@ class Model(Shown):
 
     def calibrate(self) -> None:
         """Finds accuracy, temperature and novelty from the held-out rows."""
-        held = self.held_out
-        found = HeldOutCard(doubt=0.0 if held is None else doubt(0))
-        if held is not None and len(held.indices) and self.card.classes:
-            targets = self._classes_of_indices()[held.indices]
-            temperature = best_temperature(self._by_class(held.all_scores()), targets)
-            sure = {"temperature": temperature, "doubt": doubt(len(targets))}
+        _, scores, targets = self._held_out_scores()
+        found = HeldOutCard(doubt=0.0 if self.held_out is None else doubt(0))
+        if self.held_out is not None and len(targets):
+            sure = {"temperature": best_temperature(scores, targets), "doubt": doubt(len(targets))}
             found = HeldOutCard(images=len(targets), accuracy=self.held_out_accuracy(), **sure)
-            self.novelty.calibrate(held.features)
+            self.novelty.calibrate(self.held_out.features)
         self.card = self.card.model_copy(update={"held_out": found})
 
     def _by_class(self, scores: FloatArray) -> NDArray[np.float64]:
@@ -301,10 +297,3 @@ class Model(Shown):
             return np.asarray(scores[:, columns], np.float64)
         parts = [scores[:, one.indices].max(1) for one in self.card.classes]
         return np.stack(parts, 1).astype(np.float64)
-
-    def _classes_of_indices(self) -> IntArray:
-        """Place among the classes of each class number, [L]; -1 for forgotten ones."""
-        found = np.full(self.card.indices, -1, np.int64)
-        for place, one in enumerate(self.card.classes):
-            found[one.indices] = place
-        return found

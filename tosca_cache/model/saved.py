@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tosca_cache.errors import ModelError, StoreError, UsageError
 from tosca_cache.learners.files import FILE, load_learner
 from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, parse_card
 from tosca_cache.model.classifier import Model
-from tosca_cache.model.folder import BACKBONE, CARD, CLASSES, FILES, README, STATE, read_version, write_version
+from tosca_cache.model.folder import BACKBONE, CARD, FILES, STATE, read_version, write_version, writing
 from tosca_cache.model.held_out import HeldOut
 from tosca_cache.model.records import TAUGHT, taught_rows
 from tosca_cache.model.teaching import store_backbone, store_lesson
@@ -59,6 +59,23 @@ def model_folder(path: Path) -> Path:
     return path / MODEL if (path / FILE).is_file() else path
 
 
+@contextmanager
+def changing(path: Path, *, device: str = "auto", new: Model | None = None) -> Iterator[Model]:
+    """Within it, the newest version of a model, which nobody else may write; then, if it was changed, it is written.
+
+    new: the model, where there is none yet. Raises what `open_model` and `folder.writing` raise.
+    """
+    folder = model_folder(path)
+    if new is None and not is_model(path):
+        read_version(folder)  # which says that there is none; nothing is made there
+    with writing(folder):
+        model = open_model(path, device=device) if new is None or is_model(path) else new
+        before = model.card
+        yield model
+        if model.card is not before:
+            save_model(model, folder)
+
+
 def save_model(model: Model, folder: Path) -> None:
     """Makes a model the newest version of a folder; within `folder.writing`."""
     write_version(folder, to_bytes(model, folder.name))
@@ -73,7 +90,7 @@ def to_bytes(model: Model, name: str) -> dict[str, bytes]:
     model.card = model.card.model_copy(update={"digest": hashlib.sha256(state).hexdigest()})
     card = model.card.model_dump_json(indent=1).encode()
     classes = "".join(f"{one_line(one)}\n" for one in model.class_names).encode()
-    return {STATE: state, CARD: card, CLASSES: classes, README: _readme(name, model.card)}
+    return dict(zip(FILES, (state, classes, _readme(name, model.card), card), strict=True))
 
 
 def from_bytes(files: Mapping[str, bytes], where: Path, device: str) -> Model:

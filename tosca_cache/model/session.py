@@ -24,9 +24,9 @@ from tosca_cache.learners.options import parse_options
 from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import DEFAULT, Model
 from tosca_cache.model.encoder import Encoder
-from tosca_cache.model.folder import BACKBONE, writing
+from tosca_cache.model.folder import BACKBONE
 from tosca_cache.model.records import DIGEST, Lesson, Taught
-from tosca_cache.model.saved import is_model, model_folder, open_model, save_model
+from tosca_cache.model.saved import changing, is_model, model_folder, open_model
 from tosca_cache.model.teaching import TRAIN, backbone_card, check_store, list_photos, store_backbone, store_lesson
 from tosca_cache.store import Store, open_store
 
@@ -89,16 +89,11 @@ def learn_lesson(
     path: Path, model: Model, lesson: Lesson, *, again: bool = False, keep: Backbone | None = None
 ) -> tuple[Model, Taught]:
     """Teaches the newest version of a model, which somebody else may have taught meanwhile, and writes it."""
-    folder = model_folder(path)
-    with writing(folder):
-        if is_model(path):
-            model = open_model(path, device=str(model.device))
-        taught = model.learn(lesson, again=again)
-        if taught.new or taught.known:
-            if keep is not None:
-                _keep_backbone(folder, keep)
-            save_model(model, folder)
-    return model, taught
+    with changing(path, device=str(model.device), new=model) as newest:
+        taught = newest.learn(lesson, again=again)
+        if keep is not None and (taught.new or taught.known):
+            _keep_backbone(model_folder(path), keep)
+    return newest, taught
 
 
 def photo_lesson(

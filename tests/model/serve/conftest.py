@@ -30,31 +30,23 @@ def model(trained, tmp_path):
     return shutil.copytree(trained / "colours.tosca", tmp_path / "colours.tosca")
 
 
-@pytest.fixture
-def app_of():
-    """Makes the application of a model: (path, limits..., token, read_only)."""
+def app_of(path, *, token=None, read_only=False, before=lambda served: None, **limits):
+    """The application of a model."""
     from tosca_cache.model.serve.app import create_app
     from tosca_cache.model.serve.guard import Limits
     from tosca_cache.model.serve.served import Served
 
-    def make(path, *, token=None, read_only=False, before=lambda served: None, **limits):
-        chosen = Limits(**limits)
-        served = Served(path, max_pixels=chosen.pixels)
-        before(served)
-        return create_app(served, chosen, token=token, read_only=read_only)
-
-    return make
+    chosen = Limits(**limits)
+    served = Served(path, max_pixels=chosen.pixels)
+    before(served)
+    return create_app(served, chosen, token=token, read_only=read_only)
 
 
-@pytest.fixture
-def client_of(app_of):
+def client_of(path, **options):
     """A client of the application within this process: the arguments of `app_of`."""
     from starlette.testclient import TestClient
 
-    def make(path, **options):
-        return TestClient(app_of(path, **options), base_url="http://127.0.0.1", raise_server_exceptions=False)
-
-    return make
+    return TestClient(app_of(path, **options), base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 def encoding(change):
@@ -62,12 +54,7 @@ def encoding(change):
 
     def before(served):
         plain = served.encoder.encode
-
-        def encode(photos):
-            change(photos)
-            return plain(photos)
-
-        served.encoder.encode = encode
+        served.encoder.encode = lambda photos: change(photos) or plain(photos)
 
     return before
 
@@ -90,17 +77,13 @@ def listening(app):
         thread.join()
 
 
-@pytest.fixture
-def http_of(app_of):
-    """A client of a real server of the application, within a context: the arguments of `app_of`."""
+@contextmanager
+def http_of(path, **options):
+    """A client of a real server of the application: the arguments of `app_of`."""
     import httpx2
 
-    @contextmanager
-    def make(path, **options):
-        with listening(app_of(path, **options)) as address, httpx2.Client(base_url=address, timeout=60) as client:
-            yield client
-
-    return make
+    with listening(app_of(path, **options)) as address, httpx2.Client(base_url=address, timeout=60) as client:
+        yield client
 
 
 def upload(*contents):

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 
 import pytest
 from browser import PATIENCE, chromium, expect  # noqa: F401 (a fixture)
-from model.serve.conftest import listening
+from model.serve.conftest import app_of, listening
 from photos import photo
 
 
 @pytest.fixture
-def open_page(chromium, app_of):  # noqa: F811
+def open_page(chromium):  # noqa: F811
     """Opens the page of a model: (path, viewport, limits...); whatever the browser complains of fails the test."""
     complaints = []
     with ExitStack() as stack:

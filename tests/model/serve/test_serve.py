@@ -1,6 +1,5 @@
 """`tosca serve` over HTTP: what is answered, taught and refused, and what is left after faults."""
 
-import asyncio
 import io
 import json
 import re
@@ -17,7 +16,7 @@ from campaign import times
 from commands import HANGS, Command, tosca
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from model.serve.conftest import encoding, upload
+from model.serve.conftest import client_of, encoding, http_of, upload
 from photos import photo
 from PIL import Image
 from steps import death, watched
@@ -46,24 +45,22 @@ def problem(reply, status):
     return reply.json()
 
 
-def test_answers_are_those_of_predict(model, trained, client_of):
+def test_answers_are_those_of_predict(model, trained):
     paths = sorted((trained / "photos").rglob("*.png"))[::3]
     printed = tosca("predict", model, *paths, "--json", "--top", "2", code=0)
     expected = [json.loads(line) for line in printed.stdout.splitlines()]
     with client_of(model) as client:
-        together = answers(client, [("photos", (str(path), path.read_bytes())) for path in paths], top=2)
-        alone = [answers(client, [("photos", (str(path), path.read_bytes()))], top=2)[0] for path in paths]
-    for found in (together, alone):
-        for one, other in zip(found, expected, strict=True):
-            assert [name for name, _ in one["top"]] == [name for name, _ in other["top"]]
-            assert one["probability"] == pytest.approx(other["probability"], abs=0.01)
-            assert (one["label"], one["path"]) == (other["label"], other["path"])
-            assert one["novelty"] == pytest.approx(other["novelty"], abs=0.3)  # one held-out photo of three
-    with client_of(model) as client:
-        assert answers(client, [("photos", ("x", paths[0].read_bytes()))], threshold=1)[0]["label"] == "unknown"
+        found = answers(client, [("photos", (str(path), path.read_bytes())) for path in paths], top=2)
+        lower = answers(client, upload(paths[0].read_bytes()), threshold=1)
+    for one, other in zip(found, expected, strict=True):
+        assert [name for name, _ in one["top"]] == [name for name, _ in other["top"]]
+        assert one["probability"] == pytest.approx(other["probability"], abs=0.01)
+        assert (one["label"], one["path"]) == (other["label"], other["path"])
+        assert one["novelty"] == pytest.approx(other["novelty"], abs=0.3)  # one held-out photo of three
+    assert lower[0]["label"] == "unknown"
 
 
-def test_bad_photos_and_limits_of_a_request(model, client_of):
+def test_bad_photos_and_limits_of_a_request(model):
     """A photo that cannot be read costs no other; a request that is too large is refused; all of it is counted."""
     huge = io.BytesIO()
     Image.new("1", (2000, 2000)).save(huge, "PNG")
@@ -86,14 +83,13 @@ def test_bad_photos_and_limits_of_a_request(model, client_of):
     assert "tosca_classes 3.0" in text and "/nothing" not in text
 
 
-def test_teach_answer_and_undo(model, client_of):
+def test_teach_answer_and_undo(model):
     def learn(name, *photos):
         return client.post("/learn", files=upload(*photos), data={"name": name})
 
     yellow = [photo("yellow", seed) for seed in range(4)]
     with client_of(model) as client:
-        refused = problem(learn("yellow", yellow[0], b"no image"), 422)
-        assert "1.png cannot be read" in refused["error"]
+        assert "1.png cannot be read" in problem(learn("yellow", yellow[0], b"no image"), 422)["error"]
         for name in ("", "  ", "..", "a/b", "a\0b", "a\nb", "x" * 201):
             problem(learn(name, yellow[0]), 422)
         problem(client.post("/learn", files=upload(yellow[0])), 422)
@@ -114,18 +110,7 @@ def test_teach_answer_and_undo(model, client_of):
         assert found == {"blue": 6, "green": 6, "red": 6, "gelb <b>&amp;": 4}
 
 
-def test_a_model_that_learns_views_is_taught_with_views(trained, tmp_path, client_of):
-    path = tmp_path / "views.tosca"
-    teach(Request(path, photos=trained / "photos", backbone="vit_nano", root=tmp_path, views=2))
-    with client_of(path) as client:
-        reply = client.post("/learn", data={"name": "yellow"}, files=upload(*(photo("yellow", n) for n in range(4))))
-        assert reply.json()["taught"] == 4
-        assert answers(client, upload(photo("yellow", 99)))[0]["label"] == "yellow"
-    learned = Model.open(path).learner.pool.classifiers
-    assert learned["lda-views"].classifier.counts[-1] == 3 * learned["lda"].classifier.counts[-1]
-
-
-def test_forget_a_class_with_any_name(model, http_of):
+def test_forget_a_class_with_any_name(model):
     """A real server: the client within a process decodes paths once more than it should."""
     with http_of(model) as client:
         for name in ("50% off", "a?b#c", "naïve ☕", "%2e%2e"):
@@ -137,7 +122,7 @@ def test_forget_a_class_with_any_name(model, http_of):
         assert names(client) == ["blue", "green", "red"]
 
 
-def test_a_token_is_needed_where_one_is_set_and_a_read_only_server_teaches_nothing(model, client_of):
+def test_a_token_is_needed_where_one_is_set_and_a_read_only_server_teaches_nothing(model):
     with client_of(model, token=TOKEN, read_only=True) as client:
         for given in (None, "Bearer", "Bearer wrong", f"Basic {TOKEN}", "Bearer \u00fc", f"Bearer {TOKEN}x"):
             headers = {} if given is None else {"Authorization": given.encode("latin-1")}
@@ -155,7 +140,7 @@ def test_a_token_is_needed_where_one_is_set_and_a_read_only_server_teaches_nothi
         assert client.get("/classes").json()["read_only"]
 
 
-def test_without_a_token_no_other_page_and_no_other_name_is_answered(model, client_of):
+def test_without_a_token_no_other_page_and_no_other_name_is_answered(model):
     with client_of(model) as client:
         for host in ("evil.example", "127.0.0.1.evil.example", "[::1", ""):
             problem(client.get("/classes", headers={"Host": host}), 403)
@@ -166,12 +151,14 @@ def test_without_a_token_no_other_page_and_no_other_name_is_answered(model, clie
             assert client.get("/classes", headers={"Host": host, "Origin": f"http://{host}"}).status_code == 200
 
 
-def test_a_full_queue_says_when_to_try_again(model, http_of):
+def test_a_full_queue_says_when_to_try_again(model):
     go, begun = threading.Event(), threading.Event()
 
     def slow(photos):
         begun.set()
         assert go.wait(60)
+        if b"" in photos:
+            raise MemoryError
 
     with http_of(model, before=encoding(slow), waiting=2) as client:
         first = threading.Thread(target=answers, args=(client, upload(photo("red", 1), photo("red", 2))))
@@ -184,27 +171,13 @@ def test_a_full_queue_says_when_to_try_again(model, http_of):
         go.set()
         first.join()
         assert answers(client, upload(photo("blue", 3)))[0]["label"] == "blue"
+        assert "memory" in problem(client.post("predict", files=upload(b"")), 503)["error"]
 
 
-def test_what_fails_in_a_common_batch_is_tried_alone(model, client_of):
-    def failing(photos):
-        if b"bad" in photos:
-            raise MemoryError
-
-    async def together(batcher, *photos):
-        return await asyncio.gather(*(batcher.encoded([one]) for one in photos), return_exceptions=True)
-
-    with client_of(model, before=encoding(failing)) as client:
-        batcher = client.app.state.batcher
-        one, bad, other = asyncio.run(together(batcher, photo("red", 1), b"bad", photo("blue", 1)))
-        assert len(one.features) == len(other.features) == 1 and "memory is not enough" in str(bad)
-        assert "memory" in problem(client.post("/predict", files=upload(b"bad")), 503)["error"]
-
-
-def test_nearest_training_photos_with_thumbnails(trained, tmp_path, client_of):
+def test_nearest_training_photos_with_thumbnails_of_a_model_that_learns_views(trained, tmp_path):
     shutil.copytree(trained / "photos", tmp_path / "photos")
     model = tmp_path / "own.tosca"
-    teach(Request(model, photos=tmp_path / "photos", backbone="vit_nano", root=tmp_path / "cache"))
+    teach(Request(model, photos=tmp_path / "photos", backbone="vit_nano", root=tmp_path / "cache", views=2))
     with client_of(model) as client:
         taught = (tmp_path / "photos" / "red" / "3.png").read_bytes()
         first, *others = answers(client, upload(taught), nearest=4)[0]["nearest"]
@@ -214,7 +187,11 @@ def test_nearest_training_photos_with_thumbnails(trained, tmp_path, client_of):
         thumbnail = client.get(first["photo"])
         assert thumbnail.headers["Content-Type"] == "image/jpeg"
         assert Image.open(io.BytesIO(thumbnail.content)).size == (48, 48)
-        client.post("/learn", files=upload(photo("yellow", 1), photo("yellow", 2)), data={"name": "yellow"})
+        yellow = upload(*(photo("yellow", n) for n in range(4)))
+        assert client.post("/learn", files=yellow, data={"name": "yellow"}).json()["taught"] == 4
+        learned = Model.open(model).learner.pool.classifiers
+        assert learned["lda-views"].classifier.counts[-1] == 3 * learned["lda"].classifier.counts[-1]
+        assert answers(client, upload(photo("yellow", 99)))[0]["label"] == "yellow"
         assert client.get(first["photo"]).status_code == 200
         (tmp_path / "photos" / "red" / "3.png").write_bytes(photo("blue", 77))  # another file in its place
         problem(client.get(first["photo"]), 404)
@@ -227,7 +204,7 @@ def test_nearest_training_photos_with_thumbnails(trained, tmp_path, client_of):
         assert answers(client, upload(taught), nearest=4)[0]["nearest"] == []
 
 
-def test_another_process_teaches_while_it_is_served(model, client_of):
+def test_another_process_teaches_while_it_is_served(model):
     with client_of(model) as client:
         assert names(client) == ["blue", "green", "red"]
         other = open_model(model)
@@ -255,6 +232,13 @@ def test_what_the_command_refuses(model, tmp_path):
             assert done.exit_code in (1, 2) and said in done.output
 
 
+def start(model, before=None):
+    """`tosca serve` in a process of its own, and its address."""
+    command = Command("serve", model, "--port", "0", before=before)
+    command.wait_until(lambda: "serving" in command.output)
+    return command, re.search(r"http://\S+", command.output)[0]
+
+
 UNTIL_ITS_END = ExitStack()
 
 
@@ -268,9 +252,7 @@ def test_killed_while_teaching_the_model_is_as_before_or_after(trained, tmp_path
     form, seen = upload(photo("yellow", 1), photo("yellow", 2)), []
     for number in range(3, 60, times(10, 1)):
         model = shutil.copytree(trained / "colours.tosca", tmp_path / f"{number}.tosca")
-        command = Command("serve", model, "--port", "0", before=partial(die_before, model, number))
-        command.wait_until(lambda command=command: "serving" in command.output)
-        address = re.search(r"http://\S+", command.output)[0]
+        command, address = start(model, partial(die_before, model, number))
         try:
             httpx2.post(f"{address}learn", files=form, data={"name": "yellow"}, timeout=HANGS).raise_for_status()
         except httpx2.HTTPError:
@@ -288,16 +270,15 @@ def test_killed_while_teaching_the_model_is_as_before_or_after(trained, tmp_path
 
 
 @pytest.mark.campaign
-def test_fuzzed_requests_are_never_a_fault_of_the_server(model, http_of):
+def test_fuzzed_requests_are_never_a_fault_of_the_server(model):
     """Bodies, parameters and paths that the schema allows and that it does not, by schemathesis."""
     import schemathesis
 
-    how = {"suppress_health_check": list(HealthCheck), "deadline": None, "database": None}
     with http_of(model, bytes=200_000) as client:
         address = str(client.base_url)
 
         def fuzz(strategy):
-            @settings(max_examples=times(5, 200), **how)
+            @settings(max_examples=times(5, 200), suppress_health_check=list(HealthCheck), database=None)
             @given(case=strategy)
             def ask(case):
                 reply = case.call(base_url=address)
@@ -314,9 +295,7 @@ def test_fuzzed_requests_are_never_a_fault_of_the_server(model, http_of):
 
 
 def test_ctrl_c_ends_it(model):
-    command = Command("serve", model, "--port", "0")
-    command.wait_until(lambda: "serving" in command.output)
-    address = re.search(r"http://\S+", command.output)[0]
+    command, address = start(model)
     assert httpx2.get(f"{address}health", timeout=HANGS).status_code == 200
     assert command.interrupt() == 0
     assert "stopped" in command.error

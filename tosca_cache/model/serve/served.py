@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from tosca_cache.errors import ModelError, UsageError
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.encoder import Encoder
-from tosca_cache.model.folder import CARD, PREVIOUS, undo_version, writing
+from tosca_cache.model.folder import CARD, PREVIOUS, undo_version
 from tosca_cache.model.records import Lesson, Taught
-from tosca_cache.model.saved import model_folder, open_model, save_model
+from tosca_cache.model.saved import changing, model_folder, open_model
 from tosca_cache.model.serve.nearest import Nearest
 from tosca_cache.model.session import encoder_of, learn_lesson
 from tosca_cache.model.teaching import digests_of
@@ -86,10 +86,8 @@ class Served:
     def forget(self, name: str) -> bool:
         """Forgets a class, and writes the model; whether nothing of it is left. Raises `UsageError` for an unknown one."""
         with self._changing:
-            with writing(self.folder):
-                model = open_model(self.path, device=self._device)
+            with changing(self.path, device=self._device) as model:
                 exact = model.forget(name)
-                save_model(model, self.folder)
             self._take(model)
         return exact
 
