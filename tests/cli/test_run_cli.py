@@ -43,11 +43,10 @@ def test_from_an_address_to_a_page_and_again(run):
     assert "all 5 cells are finished" in again
     assert again.count("here already") == 2 and f"made already: {made}" in again
     assert list_runs(run.root / "runs") == [made] and len(run.server.requests) == asked
-    planned = run("--plan", "--seed", "7").output
-    assert "tosca, seeds 7, about" in planned
+    assert "tosca, seeds 7, about" in run("--plan", "--seed", "7").output
     run.server.status = 404
-    failed = run("--data-root", run.root / "other", code=1)
-    assert "404" in failed.output and "step 2" not in failed.output
+    failed = run("--data-root", run.root / "other", code=1).output
+    assert "404" in failed and "step 2" not in failed
 
 
 def test_a_search_decides_what_is_trained(run):

@@ -8,6 +8,10 @@ from tosca_cache.report.tables import over_seeds
 CONDITIONS = ("per_sample", "batch_shuffled", "batch_in_order", "oracle", "nearest_class_mean", "lda", "pool")
 MEASURED = ("average_accuracy", "last_accuracy", "forgetting", "task_identification_accuracy")
 MEASURED += ("accuracy_given_right_task",)
+# Names that HTML, a terminal, a spreadsheet, LaTeX or Markdown would take for more than text.
+EVIL = ["</script><script>alert(1)</script>", "</script><!--", "&amp;", "<b>", "\"'", "a\nb", "\u202egnitirw", "é ß"]
+EVIL += ["[red]x[/red]", "\x00\x1b[31m", "=cmd()", "-1+1", "@x", "$x_1$", "100% & more", "#1^2~3", "{", "}", "\\\\"]
+EVIL += ["[5em]", "\\input{/etc/passwd}", "|x|", "`x`", "*b*_i_"]
 
 
 def run_values(names=("ant", "bee", "cat", "dog"), tasks=2, seeds=(1993, 1994, 1995), leaks=None):

@@ -41,7 +41,7 @@ def test_a_run_of_any_learner(shapes_place, name):
         found = stream.as_labels(stream.class_of[test_set.predict().labels], "original")
         assert np.array_equal(found, saved["prediction_after_2"])
     again = tosca("train", "--config", run / "config.toml", "--store", "cache/shapes--toy", "--show-config")
-    assert f'"{name}"' in again.output
+    assert f'"{name}"' in again.output and list(Path("runs").iterdir()) == [run], "shown, and nothing is trained"
     routed = tosca("route", run)
     assert (routed.exit_code == 0) == ("router" in metrics and metrics["router"] is not None)
 

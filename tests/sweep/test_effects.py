@@ -5,18 +5,17 @@ import json
 import math
 import random
 import statistics
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tosca_cache.sweep.effects import best_settings, cell_table, groups, main_effects, varying_keys
+from tosca_cache.sweep.effects import best_settings, groups, main_effects, scored_on, varying_keys
 from tosca_cache.sweep.ledger import DIVERGED, DONE, FAILED, LedgerCell
 
 
-def cell(setting, score=None, seed=1993, *, state=DONE, store="s", select="val", number=0):
-    content = {"setting": setting, "seed": seed, "select": {"rows": select}, "store": store, "arithmetic": 1}
+def cell(setting, score=None, seed=1993, *, state=DONE, store="s", number=0, **select):
+    content = {"setting": setting, "seed": seed, "select": {"rows": "val"} | select, "store": store, "arithmetic": 1}
     address = f"{json.dumps(content, sort_keys=True)}{number}"
     result = {"score": score, "R": [[1.0]], "seconds": {"train": 0.1}} if state == DONE else None
     return LedgerCell(address, content, state, result, None if state == DONE else "why", 1)
@@ -36,15 +35,12 @@ def test_best_settings_and_main_effects_of_a_grid():
     assert [row.point for row in best[:3]] == [{"l1": l1, "lr": 0.1} for l1 in (0.125, 0.25, 0.5)]
     assert (best[0].mean, best[0].spread, best[0].seeds) == (pytest.approx(9.88), pytest.approx(0.01 / math.sqrt(2)), 2)
     effects = main_effects(GRID, "score")
-    assert [(effect.key, effect.reach) for effect in effects] == [
-        ("lr", pytest.approx(9.0)),
-        ("l1", pytest.approx(0.375)),
-    ]
+    assert {effect.key: effect.reach for effect in effects} == {"lr": pytest.approx(9.0), "l1": pytest.approx(0.375)}
     low, high = effects[0].levels
-    assert (low.label, low.n, high.label) == ("0.01", 6, "0.1")
+    assert (low.label, low.n, high.label) == ("0.01", 6, "0.1"), "the furthest reach first, levels ascend"
     scores = [c.result["score"] for c in GRID if c.content["setting"]["lr"] == 0.1]
-    assert (high.mean, high.spread) == pytest.approx((statistics.fmean(scores), statistics.stdev(scores)))
-    assert high.best == max(scores)
+    expected = statistics.fmean(scores), statistics.stdev(scores), max(scores)
+    assert (high.mean, high.spread, high.best) == pytest.approx(expected)
     (row,) = best_settings([GRID[0]], "score")
     assert (row.point, row.seeds) == ({}, 1) and math.isnan(row.spread), "one seed has no spread, one setting no key"
     assert main_effects([GRID[0]], "score") == best_settings([], "score") == main_effects([], "score") == groups([])
@@ -93,20 +89,10 @@ def test_many_values_are_shown_in_ranges_that_part_the_cells(values):
         assert (level.n, level.mean, level.best) == (len(inside), pytest.approx(statistics.fmean(inside)), max(inside))
 
 
-def test_groups_are_never_mixed():
-    mixed = [*GRID, cell({"lr": 0.1}, 50.0, select="test"), cell({"lr": 0.1}, 60.0, store="t")]
-    found = [(group.store, group.select["rows"], len(group.cells)) for group in groups(mixed)]
-    assert found == [("s", "val", 12), ("s", "test", 1), ("t", "val", 1)]
-
-
-def test_a_table_has_one_row_a_cell_and_every_key():
-    cells = [
-        cell({"lr": 0.1, "milestones": [1, 2]}, 5.5),
-        cell({"lr": 0.2, "shuffle": True}, state=FAILED, store="t"),
-        replace(cell({"lr": 0.3}, state=DIVERGED), reason="not finite"),
-    ]
-    columns, rows = cell_table(cells)
-    assert [row["address"] for row in rows] == [c.address for c in cells] and "R" not in columns
-    assert [(row["lr"], row["score"]) for row in rows] == [(0.1, 5.5), (0.2, None), (0.3, None)]
-    assert (rows[0]["milestones"], rows[1]["shuffle"], rows[1]["store"]) == ([1, 2], True, "t")
-    assert rows[2]["reason"] == "not finite" and rows[0]["select"] == {"rows": "val"}
+def test_groups_are_never_mixed_and_say_what_they_were_scored_on():
+    others = [cell({"lr": 0.1}, 50.0, rows="test"), cell({"lr": 0.1}, 60.0, store="t")]
+    others += [cell({"lr": 0.1}, 70.0, incremental="domains", fraction=0.2, evaluated="last")]
+    found = groups([*GRID, *others])
+    assert [(group.store, len(group.cells)) for group in found] == [("s", 12), ("s", 1), ("t", 1), ("s", 1)]
+    said = scored_on(found[3].select)
+    assert said == "each domain a task, after the last task, scored on 20% of the train rows, held out"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sweep_help import QUICK, cell_of, make_data
 
 from tosca_cache.closed_form.lda import Lda
 from tosca_cache.sweep.block import run_block
@@ -23,8 +24,9 @@ OTHERS = {
     "flow": ["tosca", "tosca_r", "adapter", "calibrator"],
 }
 SETTING = st.fixed_dictionaries({}, optional={key: st.sampled_from(found) for key, found in (SHAPES | OTHERS).items()})
-ROWS = st.sampled_from(["val", "test", "half-1"])
-CELLS = st.lists(st.tuples(SETTING, st.integers(1, 3), ROWS), min_size=1, max_size=12)
+CELLS = st.lists(
+    st.tuples(SETTING, st.integers(1, 3), st.sampled_from(["val", "test", "half-1"])), min_size=1, max_size=12
+)
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,13 @@ def measured(finished):
 
 @given(
     mixture=CELLS,
-    memory=st.none() | st.integers(0, 2**21),
+    memory=st.none() | st.integers(0, 2**23),
     jobs=st.integers(1, 3),
     engine=st.builds(Engine, st.sampled_from(["torch", "native"]), st.integers(1, 3)),
 )
-def test_every_cell_is_in_one_block_of_its_own_shape(make_data, quick, cell_of, mixture, memory, jobs, engine):
+def test_every_cell_is_in_one_block_of_its_own_shape(mixture, memory, jobs, engine):
     """And what changes no shape makes no group."""
-    cells = [cell_of(replace(quick, **setting), seed, rows) for setting, seed, rows in mixture]
+    cells = [cell_of(replace(QUICK, **setting), seed, rows) for setting, seed, rows in mixture]
     groups = plan_groups(cells, make_data(), engine, CPU, memory=memory, jobs=jobs)
     assert sorted(cell.address for g in groups for b in g.blocks for cell in b) == sorted(c.address for c in cells)
     shapes = [{(c.scenario, *(getattr(c.config, key) for key in SHAPES)) for c in g.cells} for g in groups]
@@ -73,29 +75,21 @@ def test_every_cell_is_in_one_block_of_its_own_shape(make_data, quick, cell_of, 
         assert 1 <= min(map(len, models)) <= max(map(len, models)) <= group.most
         assert max(map(len, models)) - min(map(len, models)) <= 1
         assert len(set().union(*models)) == sum(map(len, models))  # no model is trained in two blocks
-        assert group.bytes > 0
+        assert group.bytes > 0 and (memory is None or group.most == 1 or group.bytes <= memory // jobs)
 
 
-@given(memory=st.integers(0, 2**23), more=st.integers(0, 2**23), jobs=st.integers(1, 4))
-def test_less_memory_makes_smaller_blocks(make_data, quick, cell_of, memory, more, jobs):
-    data, cells = make_data(), [cell_of(quick, seed) for seed in range(40)]
-    engine = Engine("native", 8)
-    (group,) = plan_groups(cells, data, engine, CPU, memory=memory, jobs=jobs)
-    (larger,) = plan_groups(cells, data, engine, CPU, memory=memory + more, jobs=jobs)
-    assert group.most <= larger.most
-    assert group.most == 1 or group.bytes <= memory // jobs
-    assert [g.most for g in plan_groups(cells, data, engine, CPU, memory=2**40)] == [32], "enough is not filled"
-    (one,) = plan_groups(cells, data, engine, CPU, memory=0)
-    assert [len(block) for block in one.blocks] == [1] * 40
+@pytest.mark.parametrize(("memory", "most"), [(0, 1), (2**40, 32)])
+def test_a_block_is_no_larger_than_memory_allows_nor_than_pays(memory, most):
+    cells = [cell_of(QUICK, seed) for seed in range(40)]
+    (group,) = plan_groups(cells, make_data(), Engine("native", 8), CPU, memory=memory)
+    assert (group.most, len(group.blocks)) == (most, -(-40 // most))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_cells_of_a_block_share_what_they_can_and_give_what_each_gives_alone(
-    make_data, quick, cell_of, monkeypatch, threads
-):
+def test_cells_of_a_block_share_what_they_can_and_give_what_each_gives_alone(monkeypatch, threads):
     """One copy of a seed's features, one training of a setting, and one of each classifier that needs no modules."""
     data, routers = make_data(noise=2.5), ("lda", "mixture", "pool", "mixture-adapted", "sample")
-    cells = [cell_of(replace(quick, lr=lr, router=r), seed) for r in routers for lr in (0.01, 0.3) for seed in (1, 2)]
+    cells = [cell_of(replace(QUICK, lr=lr, router=r), seed) for r in routers for lr in (0.01, 0.3) for seed in (1, 2)]
     (group,) = plan_groups(cells, data, Engine("native", 1), CPU)
     assert sorted(map(len, group.blocks)) == [20]
     alone = measured([finished for cell in cells for finished in run_block([cell], data, Engine("native"))])
@@ -111,24 +105,22 @@ def test_cells_of_a_block_share_what_they_can_and_give_what_each_gives_alone(
 @pytest.mark.parametrize(
     ("error", "most"), [(MemoryError, 1), (torch.OutOfMemoryError, 2), (torch.OutOfMemoryError, 3), (MemoryError, 7)]
 )
-def test_what_does_not_fit_is_split_until_it_does(make_data, quick, cell_of, error, most):
+def test_what_does_not_fit_is_split_until_it_does(error, most):
     data = make_data()
-    cells = [cell_of(replace(quick, lr=lr), seed, "val") for lr in (0.01, 0.02, 0.03, 0.04) for seed in (1, 2)]
+    cells = [cell_of(replace(QUICK, lr=lr), seed, "val") for lr in (0.01, 0.02, 0.03, 0.04) for seed in (1, 2)]
     tight = Recording("native", most=most, error=error)
     found = run_block(cells, data, tight)
-    assert [cell.address for cell in found] == [cell.address for cell in cells]
-    assert {cell.state for cell in found} == {"done"}
+    assert [(cell.address, cell.state) for cell in found] == [(cell.address, "done") for cell in cells]
     assert measured(found) == measured(run_block(cells, data, Engine("native")))
     assert max(models for _, models in tight.given) == 8
 
 
-def test_a_cell_that_fails_harms_no_other(make_data, quick, cell_of):
+def test_a_cell_that_fails_harms_no_other():
     data = make_data()
-    (alone,) = run_block([cell_of(quick)], data, Recording(most=0))
+    (alone,) = run_block([cell_of(QUICK)], data, Recording(most=0))
     assert (alone.state, alone.reason) == ("failed", "MemoryError: no room"), "it does not fit even alone"
-    cells = [cell_of(replace(quick, lr=lr)) for lr in (0.01, 0.02, 0.666, 0.03, 0.04)]
+    cells = [cell_of(replace(QUICK, lr=lr)) for lr in (0.01, 0.02, 0.666, 0.03, 0.04)]
     found = run_block(cells, data, Recording("native"))
-    assert [cell.state for cell in found] == ["done", "done", "failed", "done", "done"]
-    assert found[2].reason == "RuntimeError: a kernel is broken"
+    assert [cell.reason for cell in found] == [None, None, "RuntimeError: a kernel is broken", None, None]
     good = [cell for cell in cells if cell.config.lr != 0.666]
     assert measured(found) == measured(run_block(good, data, Engine("native")))

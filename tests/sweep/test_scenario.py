@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sweep_help import QUICK, make_data, make_runner
 
 from tosca_cache.config import TrainConfig
 from tosca_cache.errors import UsageError
@@ -13,6 +14,7 @@ from tosca_cache.sweep.scenario import Scenario, make_scenario
 from tosca_cache.sweep.search import Search, SweepRequest
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.tasks import class_order
+from tosca_cache.train.engines import Engine
 
 CLASSES = TrainConfig(increment=2)
 DOMAINS = TrainConfig(incremental="domains")
@@ -38,16 +40,17 @@ def rows_of(stream, split, arrays):
     return found
 
 
-def truth(data, split, chosen=lambda d, c: True):
-    """The same of all rows of a split whose domain and class are chosen."""
+def truth(data, split, classes=None):
+    """The same of all rows of a split, or of those of some classes."""
     arrays = getattr(data, split)
     domains = np.zeros_like(arrays.labels) if arrays.domains is None else arrays.domains
     pairs, names = zip(domains.tolist(), arrays.labels.tolist(), strict=True), data.domain_names or ("",)
-    return {row: (names[d], data.class_names[c]) for row, (d, c) in enumerate(pairs) if chosen(d, c)}
+    kept = range(len(data.class_names)) if classes is None else classes
+    return {row: (names[d], data.class_names[c]) for row, (d, c) in enumerate(pairs) if c in kept}
 
 
 @given(asked=STREAMS, fraction=FRACTIONS, seed=SEEDS)
-def test_val_cuts_the_train_rows_of_every_class_in_two(make_data, asked, fraction, seed):
+def test_val_cuts_the_train_rows_of_every_class_in_two(asked, fraction, seed):
     counts, config = asked
     data = make_data(counts)
     data.test.features[:] = np.nan
@@ -62,7 +65,7 @@ def test_val_cuts_the_train_rows_of_every_class_in_two(make_data, asked, fractio
 
 
 @given(asked=STREAMS, seed=SEEDS)
-def test_first_task_is_val_on_the_first_task(make_data, asked, seed):
+def test_first_task_is_val_on_the_first_task(asked, seed):
     data, config = make_data(asked[0]), asked[1]
     config = config if data.domain_names else replace(config, init_cls=3)
     whole, first = (make_scenario(Scenario(rows, 0.25), config, data, seed) for rows in ("val", "first-task"))
@@ -76,18 +79,16 @@ def test_first_task_is_val_on_the_first_task(make_data, asked, seed):
 
 
 @given(counts=COUNTS, shuffle=st.booleans(), seed=SEEDS)
-def test_halves_are_disjoint_and_whole_and_test_is_all(make_data, counts, shuffle, seed):
+def test_halves_are_disjoint_and_whole_and_test_is_all(counts, shuffle, seed):
     data, half = make_data(counts, test=[1 + n % 3 for n in counts]), len(counts) // 2
-    halves = {"half-1": range(half), "half-2": range(half, 2 * half), "test": range(len(counts))}
-    for rows, classes in halves.items():
+    for rows, classes in (("half-1", range(half)), ("half-2", range(half, 2 * half)), ("test", None)):
         stream = make_scenario(Scenario(rows), replace(CLASSES, shuffle=shuffle), data, seed)
         for split in ("train", "test"):
-            expected = truth(data, split, lambda d, c, own=classes: c in own)
-            assert rows_of(stream, split, getattr(data, split)) == expected
+            assert rows_of(stream, split, getattr(data, split)) == truth(data, split, classes)
 
 
 @pytest.mark.parametrize("config", [CLASSES, DOMAINS], ids=["classes", "domains"])
-def test_held_out_rows_follow_from_the_seed_and_from_nothing_else(make_data, config):
+def test_held_out_rows_follow_from_the_seed_and_from_nothing_else(config):
     data = make_data((20,) * 6 if config is CLASSES else [[9] * 4] * 3)
 
     def held(seed, rows=data, **setting):
@@ -106,35 +107,30 @@ def test_held_out_rows_follow_from_the_seed_and_from_nothing_else(make_data, con
 
 
 @pytest.mark.parametrize(
-    ("counts", "config", "rows", "words"),
+    ("counts", "config", "rows", "words", "remedy"),
     [
-        ((4, 1, 4, 4), replace(CLASSES, increment=4), "val", "'class 1' has one train row"),
-        ((4, 1, 4, 4), replace(CLASSES, increment=4), "first-task", "'class 1' has one train row"),
-        ([[4] * 3, [4, 1, 4], [4] * 3], DOMAINS, "val", "class 'class 1' of domain 'y' has one train row"),
-        ([[4] * 3] * 3, DOMAINS, "half-1", "incremental domains says what the tasks"),
-        ((4,) * 4, replace(CLASSES, class_order=(3, 2, 1, 0)), "half-2", "class_order says what the tasks"),
-        ((4,) * 5, replace(CLASSES, increment=3), "half-1", "half of the classes are 2, fewer than the 3 of a task"),
-        ((4,) * 5, replace(CLASSES, init_cls=3), "half-1", "half of the classes are 2, fewer than the 3 of a task"),
+        ((4, 1, 4, 4), CLASSES, "val", "'class 1' has one train row", "two-phase"),
+        ([[4] * 3, [4, 1, 4], [4] * 3], DOMAINS, "val", "'class 1' of domain 'y' has one train row", "two-phase"),
+        ([[4] * 3] * 3, DOMAINS, "half-1", "incremental domains says what the tasks", "--select val"),
+        ((4,) * 5, replace(CLASSES, init_cls=3), "half-1", "are 2, fewer than the 3 of a task", "--select val"),
     ],
 )
-def test_what_cannot_be_held_out_or_halved_is_refused(make_data, counts, config, rows, words):
-    with pytest.raises(UsageError, match=words) as raised:
+def test_what_cannot_be_held_out_or_halved_is_refused(counts, config, rows, words, remedy):
+    with pytest.raises(UsageError, match=f"{words}(.|\n)*{remedy}"):
         make_scenario(Scenario(rows, 0.2), config, make_data(counts), 1)
-    assert ("two-phase" if "row" in words else "--select val") in raised.value.remedy
 
 
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.2, 20, float("nan")])
+@pytest.mark.parametrize("fraction", [0.0, 1.0, float("nan")])
 def test_fractions_that_are_none(fraction):
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(UsageError, match="--val-fraction"):
         SweepRequest(CLASSES, parse_set([]), seeds=(1,), fraction=fraction)
-    assert raised.value.where == "--val-fraction"
 
 
 @pytest.mark.parametrize("select", ["val", "first-task"])
-def test_no_test_row_and_no_row_of_a_later_task_decides_an_honest_search(make_data, make_runner, quick, select):
+def test_no_test_row_and_no_row_of_a_later_task_decides_an_honest_search(select):
     """Where such features are no numbers, whatever reads one cannot give the same choice as without."""
     seeds = (1, 2) if select == "val" else (3,)
-    request = SweepRequest(quick, parse_set(["lr=0.001,0.05", "flow=tosca,adapter"]), seeds=seeds, select=select)
+    request = SweepRequest(QUICK, parse_set(["lr=0.001,0.05", "flow=tosca,adapter"]), seeds=seeds, select=select)
     tables = []
     for spoiled in (True, False):
         data = make_data(noise=2.0)
@@ -142,9 +138,8 @@ def test_no_test_row_and_no_row_of_a_later_task_decides_an_honest_search(make_da
             data.test.features[:] = np.nan
         if spoiled and select == "first-task":
             data.train.features[np.isin(data.train.labels, class_order(6, 3)[2:])] = np.nan
-        with make_runner(data) as runner:
+        with make_runner(data, engine=Engine("native")) as runner:
             search = Search(request, runner)
             search.run()
-            tables.append([(s.point, s.mean, s.spread) for s in search.scored()])
-    assert len(tables[0]) == 4 and np.isfinite([mean for _, mean, _ in tables[0]]).all()
-    assert [row[:2] for row in tables[0]] == [row[:2] for row in tables[1]]
+            tables.append([(s.point, s.mean) for s in search.scored()])
+    assert tables[0] == tables[1] and np.isfinite([mean for _, mean in tables[0]]).all() and len(tables[0]) == 4

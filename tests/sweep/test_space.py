@@ -15,47 +15,29 @@ from tosca_cache.errors import ConfigError, ToscaError, UsageError
 from tosca_cache.sweep.samplers import SAMPLERS, Sampler
 from tosca_cache.sweep.space import MOST_POINTS, grid, parse_set
 
-BASE = TrainConfig()
 POOL = {  # values of each key, as they are written on the command line
     **{"flow": ["tosca", "tosca_r", "adapter", "calibrator"], "mlp_ratio": ["4", "16", "64"]},
     **{"l1": ["0", "1e-4", "5e-4", "1e-3"], "lr": ["0.01", "0.025", "0.1"], "optimizer": ["sgd", "adam", "adamw"]},
     **{"momentum": ["0.0", "0.8", "0.9"], "shuffle": ["true", "false"], "init_cls": ["increment", "10", "50"]},
     "router": ["sample", "batch"],
 }
-
-
-def as_set(points):
-    return {frozenset(point.items()) for point in points}
-
-
 SPACES = st.dictionaries(st.sampled_from(sorted(POOL)), st.none(), min_size=1, max_size=5).flatmap(
     lambda keys: st.fixed_dictionaries({k: st.lists(st.sampled_from(POOL[k]), min_size=1, unique=True) for k in keys})
 )
 
 
-# What can be written
-
-
 @pytest.mark.parametrize(
     ("text", "values"),
     [
-        ("l1=1e-4,5e-4,1e-3", (1e-4, 5e-4, 1e-3)),
         ("l1=1,1.0,1e0", (1.0,)),
-        ("lr=log:0.005:0.1:5", (0.005, 0.0105737, 0.0223607, 0.0472871, 0.1)),
-        ("l1=lin:0:1:11", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)),
         ("lr=log:0.012345678:0.1:2", (0.012345678, 0.1)),
-        ("lr=log:0.005:0.1", None),
         ("momentum=lin:0:0.99", None),
         ("epochs=lin:5:30:6", (5, 10, 15, 20, 25, 30)),
-        ("epochs=log:5:40:4", (5, 10, 20, 40)),
         ("epochs=lin:1:3:9", (1, 2, 3)),
         ("epochs=lin:1:3", None),
         ("init_cls=increment,10", (None, 10)),
-        ("shuffle=true,false", (True, False)),
-        ("flow=tosca, adapter", ("tosca", "adapter")),
-        ("milestones=10+15,5+10", ((10, 15), (5, 10))),
-        ("milestones=none,10", ((), (10,))),
-        (" router = sample ", ("sample",)),
+        ("milestones=none,10,10+15", ((), (10,), (10, 15))),
+        (" router = sample, batch ", ("sample", "batch")),
     ],
 )
 def test_values_are_read_in_their_own_types(text, values):
@@ -77,9 +59,6 @@ def test_a_range_rises_from_end_to_end_in_equal_steps(low, factor, count, kind):
         assert math.isclose(scale(value), expected, rel_tol=1e-5, abs_tol=1e-5)
 
 
-# Laws of the grid
-
-
 @given(SPACES)
 def test_a_grid_has_every_combination_in_order(axes):
     space = parse_set([f"{key}={','.join(values)}" for key, values in axes.items()])
@@ -92,45 +71,27 @@ def test_a_grid_has_every_combination_in_order(axes):
     assert grid(parse_set([])) == [{}]
 
 
-def test_what_has_no_grid_is_refused():
-    with pytest.raises(UsageError, match=f"20000000000 points, more than {MOST_POINTS}"):
-        grid(parse_set(["lr=log:0.001:0.1:100000", "l1=lin:0:1:100000", "optimizer=sgd,adam"]))
-    with pytest.raises(UsageError, match="lr is a range to draw from") as caught:
-        grid(parse_set(["flow=tosca", "lr=log:0.005:0.1"]))
-    assert "lr=log:0.005:0.1:5" in caught.value.remedy
-
-
-# What is refused
-
-REFUSED = [
-    ("flow=toska", "flow", "the nearest is tosca"),
-    ("method=nmc,lda", "Unknown key 'method'", "epochs"),
-    ("dataset=cub,cifar100", "dataset cannot be swept", "--dataset"),
-    ("task_sizes=1,2", "task_sizes cannot be swept", "--task-sizes"),
-    ("seed=1,2", "seed cannot be swept", "--seeds"),
-    ("device=cpu", "device cannot be swept", "--device"),
-    ("lr", "which key", "KEY=VALUES"),
-    ("=0.1", "which key", "KEY=VALUES"),
-    ("lr=0.1,,0.2", "empty value", "comma"),
-    ("lr=0.1,nan", "nan", "finite number"),
-    ("epochs=1.5", "1.5", "integer"),
-    ("shuffle=yes", "yes", "valid boolean"),
-    ("milestones=15+10", "milestones", "increasing"),
-    ("lr=lin:0:1:11", "lr cannot be 0.0", "greater than 0"),
-    ("lr=log:a:1:3", "'a'", "valid number"),
-    ("lr=log:0.1", "no range", "log:LOW:HIGH"),
-    ("lr=log:1:0.1:3", "empty", "lower end first"),
-    ("l1=log:0:1:3", "empty", "above 0"),
-    ("lr=log:0.1:1:1", "no range", "from 2 to"),
-    ("lr=log:0.1:1:1000000000", "no range", "to 100000"),
-    ("momentum=0.9@optimizer=sgd", "0.9@optimizer=sgd", "valid number"),
-    ("epochs=int:1:3", "no range", "lin:LOW:HIGH"),
-    ("lr=0.1,log:0.2:0.3:2", "no range", "log:LOW:HIGH"),
-    ("lr=0.1 lr=0.2", "lr is given twice", "Join the values"),
-]
-
-
-@pytest.mark.parametrize(("text", "problem", "remedy"), REFUSED, ids=[text[:40] for text, *_ in REFUSED])
+@pytest.mark.parametrize(
+    ("text", "problem", "remedy"),
+    [
+        ("flow=toska", "flow", "the nearest is tosca"),
+        ("method=nmc,lda", "Unknown key 'method'", "epochs"),
+        ("dataset=cub,cifar100", "dataset cannot be swept", "--dataset"),
+        ("seed=1,2", "seed cannot be swept", "--seeds"),
+        ("lr", "which key", "KEY=VALUES"),
+        ("lr=0.1,,0.2", "empty value", "comma"),
+        ("lr=0.1,nan", "nan", "finite number"),
+        ("shuffle=yes", "yes", "valid boolean"),
+        ("milestones=15+10", "milestones", "increasing"),
+        ("lr=lin:0:1:11", "lr cannot be 0.0", "greater than 0"),
+        ("lr=log:0.1", "no range", "log:LOW:HIGH"),
+        ("lr=log:1:0.1:3", "empty", "lower end first"),
+        ("l1=log:0:1:3", "empty", "above 0"),
+        ("lr=log:0.1:1:1000000000", "no range", "to 100000"),
+        ("lr=0.1,log:0.2:0.3:2", "no range", "log:LOW:HIGH"),
+        ("lr=0.1 lr=0.2", "lr is given twice", "Join the values"),
+    ],
+)
 def test_what_cannot_be_is_refused_with_place_and_remedy(text, problem, remedy):
     with pytest.raises(ConfigError) as caught:
         parse_set(text.split(" "))
@@ -158,15 +119,9 @@ MIXED = parse_set(
 FINITE = parse_set(["l1=1e-4,5e-4,1e-3", "epochs=5,10,15", "optimizer=sgd,adam", "momentum=0.8,0.9"])
 
 
-def bowl(point):
-    """Best, 0, at lr = 0.05, momentum = 0.9 with sgd; adam costs something; large rates diverge."""
-    distance = math.log10(point["lr"] / 0.05) ** 2
-    return -distance - (10 * (point["momentum"] - 0.9) ** 2 if point["optimizer"] == "sgd" else 0.3)
-
-
 def search(name, space, objective=lambda point: None, *, n=16, trials=None, seed=1):
     """All rounds until there are no more."""
-    sampler, rounds = Sampler(name, space, BASE, trials=trials, seed=seed), []
+    sampler, rounds = Sampler(name, space, TrainConfig(), trials=trials, seed=seed), []
     while points := sampler.ask(n):
         assert len(rounds) < 1000
         rounds.append(points)
@@ -174,19 +129,19 @@ def search(name, space, objective=lambda point: None, *, n=16, trials=None, seed
     return rounds
 
 
-def flat(rounds):
-    return [point for points in rounds for point in points]
+def different(points):
+    return len({frozenset(point.items()) for point in points})
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("n", [1, 7, 100])
 def test_a_finite_space_is_covered_once_and_then_over(name, n):
     rounds = search(name, FINITE, lambda point: point["l1"], n=n)
-    assert all(len(points) == n for points in rounds[:-1])
-    assert len(flat(rounds)) == 27
-    adam = [point for point in flat(rounds) if point["optimizer"] == "adam"]
-    assert len(as_set(flat(rounds))) == 27 and len(adam) == 9
-    assert all("momentum" not in point for point in adam), "momentum does not count there"
+    points = list(itertools.chain(*rounds))
+    assert all(len(some) == n for some in rounds[:-1])
+    assert len(points) == different(points) == 27
+    adam = [point for point in points if point["optimizer"] == "adam"]
+    assert len(adam) == 9 and not any("momentum" in point for point in adam), "momentum does not count there"
 
 
 SEARCH = """
@@ -213,8 +168,12 @@ def test_another_process_asks_for_the_same_points_and_says_nothing_else(capsys):
 
 @pytest.mark.parametrize("name", ["random", "tpe"])
 def test_points_are_settings_of_the_active_axes(name):
-    points = flat(search(name, MIXED, lambda point: None if point["lr"] > 0.5 else bowl(point), n=20, trials=60))
-    assert len(as_set(points)) == len(points) == 60
+    """Large rates diverge; the best is lr = 0.05."""
+    rounds = search(
+        name, MIXED, lambda p: None if p["lr"] > 0.5 else -(math.log10(p["lr"] / 0.05) ** 2), n=20, trials=60
+    )
+    points = list(itertools.chain(*rounds))
+    assert different(points) == len(points) == 60
     for point in points:
         config = resolve(overrides={"dataset": "somewhere", **point}).config
         assert {key: getattr(config, key) for key in point} == point
@@ -223,7 +182,7 @@ def test_points_are_settings_of_the_active_axes(name):
         assert 0.001 <= point["lr"] <= 1 and float(f"{point['lr']:.6g}") == point["lr"]
         assert point["epochs"] in range(5, 31)
     assert {point["optimizer"] for point in points} == {"sgd", "adam"}
-    narrow = flat(search(name, parse_set(["lr=lin:0.1:0.100003"]), n=10))
+    narrow = list(itertools.chain(*search(name, parse_set(["lr=lin:0.1:0.100003"]), n=10)))
     assert len(narrow) >= 2, "a range too narrow for new numbers ends"
     assert {point["lr"] for point in narrow} <= {0.1, 0.100001, 0.100002, 0.100003}
 
@@ -239,11 +198,11 @@ def test_tpe_keeps_away_from_what_diverges():
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_what_cannot_be_sampled_is_refused(name):
-    with pytest.raises(UsageError, match="'randon'") as caught:
-        Sampler("randon", FINITE, BASE, trials=None, seed=1)
-    assert "'random'" in caught.value.remedy
+    with pytest.raises(UsageError, match=r"'randon'(.|\n)*'random'"):
+        Sampler("randon", FINITE, TrainConfig(), trials=None, seed=1)
     with pytest.raises(UsageError, match="0 trials"):
-        Sampler(name, FINITE, BASE, trials=0, seed=1)
-    with pytest.raises(ConfigError, match="no milestones") as caught:
+        Sampler(name, FINITE, TrainConfig(), trials=0, seed=1)
+    with pytest.raises(ConfigError, match=r"no milestones(.|\n)*scheduler=steplr"):
         search(name, parse_set(["lr=0.1,0.2", "scheduler=cosine,steplr"]))
-    assert "scheduler=steplr" in caught.value.where
+    with pytest.raises(UsageError, match=f"20000000000 points, more than {MOST_POINTS}"):
+        grid(parse_set(["lr=log:0.001:0.1:100000", "l1=lin:0:1:100000", "optimizer=sgd,adam"]))

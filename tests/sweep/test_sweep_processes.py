@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from campaign import times
 from commands import Command, cluster_of, hold, loky_worker, process_below, together, warm_loky
-from ledger_help import sql
+from sweep_help import QUICK, Counting, cells_in, sql
 
 from tosca_cache.config import to_toml
 from tosca_cache.errors import RunError
@@ -22,47 +22,27 @@ from tosca_cache.sweep.search import SweepRequest
 from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.native.library import load_library
 
+# The compiled kernels give every cell the very same numbers beside whatever others it is trained.
+BASE = replace(QUICK, dataset="shapes", engine="native")
 AXES = ("epochs=20,30,40,50,60,70", "lr=0.005,0.05", "l1=0,0.01")  # a block for each number of epochs, at least
-SEEDS = (1, 2)
+REQUEST = SweepRequest(BASE, parse_set(AXES), (1, 2), report_seeds=(1, 2))
 CELLS = 6 * 2 * 2 * 2
 LEDGER = "tosca_cache.sweep.ledger:Ledger"
 
 
-@pytest.fixture(scope="module")
-def base(quick):
-    """The compiled kernels give every cell the very same numbers beside whatever others it is trained."""
-    load_library()
-    return replace(quick, dataset="shapes", engine="native")
-
-
 @pytest.fixture
-def place(make_store, tmp_path, base, monkeypatch):
+def place(make_store, tmp_path, monkeypatch):
     """A folder with a store and a config file, as the working directory."""
     make_store(tmp_path / "store", noise=2.0)
-    (tmp_path / "setting.toml").write_text(to_toml(base))
+    (tmp_path / "setting.toml").write_text(to_toml(BASE))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def request_of(base):
-    return SweepRequest(base, parse_set(AXES), SEEDS, report_seeds=SEEDS)
-
-
 def start(ledger, before=None):
-    """The same sweep as a command in a process of its own."""
-    asked = [
-        "--config",
-        "setting.toml",
-        "--store",
-        "store",
-        "--ledger",
-        ledger,
-        "--seeds",
-        "1,2",
-        "--report-seeds",
-        "1,2",
-    ]
-    return Command("sweep", *(f"--set={axis}" for axis in AXES), *asked, before=before)
+    """The sweep as a command in a process of its own."""
+    asked = ["--config", "setting.toml", "--store", "store", "--seeds", "1,2", "--report-seeds", "1,2", "--ledger"]
+    return Command("sweep", *(f"--set={axis}" for axis in AXES), *asked, ledger, before=before)
 
 
 def finish(command):
@@ -71,18 +51,12 @@ def finish(command):
 
 
 @pytest.fixture(scope="module")
-def results(make_data, make_runner, base, tmp_path_factory):
-    """What the sweep gives when nothing happens to it, kept by the first test that asks: (base, cells_in) -> results."""
-    kept = {}
-
-    def read(cells_in):
-        if not kept:
-            folder = tmp_path_factory.mktemp("undisturbed")
-            run_sweep(request_of(base), open_store(Path("store")), folder / "ledger")
-            kept.update(outcome(cells_in(folder / "ledger")))
-        return kept
-
-    return read
+def results(make_store, tmp_path_factory):
+    """What the sweep gives when nothing happens to it."""
+    load_library()
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_sweep(REQUEST, make_store(folder / "store", noise=2.0), folder / "ledger")
+    return outcome(cells_in(folder / "ledger"))
 
 
 def outcome(cells):
@@ -93,7 +67,7 @@ def outcome(cells):
     }
 
 
-def recorded(ledger, cells_in):
+def recorded(ledger):
     """Cells that are done, as they stand in the ledger; none before it is quite made."""
     with suppress(RunError):
         return {cell.address: cell for cell in cells_in(ledger) if cell.state == "done"}
@@ -101,17 +75,17 @@ def recorded(ledger, cells_in):
 
 
 @pytest.mark.campaign
-def test_killed_again_and_again_the_same_command_finishes_the_rest(place, results, cells_in):
+def test_killed_again_and_again_the_same_command_finishes_the_rest(place, results):
     """Once a block more is recorded, and then at any moment."""
     ledger, known, moments = place / "sweep.sqlite", {}, random.Random(1)
     for number in range(times(3, 40)):
         command = start(ledger, partial(hold, LEDGER, "record"))
         if number < 2:
-            command.wait_until(lambda before=len(known): len(recorded(ledger, cells_in)) > before)
+            command.wait_until(lambda before=len(known): len(recorded(ledger)) > before)
         else:
             time.sleep(moments.uniform(0, 0.3))
         command.kill()
-        now = recorded(ledger, cells_in)
+        now = recorded(ledger)
         assert {address: now[address] for address in known} == known, "what was recorded stays as it is"
         known = now
         assert number > 1 or 0 < len(known) < CELLS
@@ -119,12 +93,12 @@ def test_killed_again_and_again_the_same_command_finishes_the_rest(place, result
     assert f"search: {CELLS}/{CELLS} cells" in output
     cells = {cell.address: cell for cell in cells_in(ledger)}
     assert {address: cells[address] for address in known} == known, "finished cells are never run again"
-    assert outcome(cells.values()) == results(cells_in)
+    assert outcome(cells.values()) == results
     assert sql(ledger, "PRAGMA integrity_check") == [("ok",)]
     assert report_path(ledger).exists() and best_path(ledger).exists()
 
 
-def test_two_sweeps_on_one_ledger_share_its_cells(place, results, cells_in):
+def test_two_sweeps_on_one_ledger_share_its_cells(place, results):
     """They begin together: neither takes a cell before both are there."""
     ledger, signs = place / "sweep.sqlite", [place / "first", place / "second"]
     pair = [start(ledger, partial(together, LEDGER, "claim", own, signs)) for own in signs]
@@ -132,7 +106,7 @@ def test_two_sweeps_on_one_ledger_share_its_cells(place, results, cells_in):
     assert reports[0] == reports[1] != ""
     cells = cells_in(ledger)
     assert {cell.attempts for cell in cells} == {1}
-    assert outcome(cells) == results(cells_in)
+    assert outcome(cells) == results
 
 
 @pytest.fixture(params=["loky", *(pytest.param(name, marks=pytest.mark.long) for name in ("dask", "ray"))])
@@ -149,13 +123,11 @@ def workers_to_kill(request):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
-def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
-    place, results, cells_in, base, counting, workers_to_kill
-):
+def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(place, results, workers_to_kill):
     """The store by its relative path, and workers that were started in another folder."""
     started, victim = workers_to_kill
 
-    class Killing(counting):
+    class Killing(Counting):
         killed = None
 
         def on_finished(self, finished):
@@ -165,9 +137,9 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_loses_no_cell(
                 os.kill(self.killed, signal.SIGKILL)
 
     reporter, ledger = Killing(), place / "ledger"
-    report = run_sweep(request_of(base), open_store(Path("store")), ledger, workers=started, reporter=reporter)
+    report = run_sweep(REQUEST, open_store(Path("store")), ledger, workers=started, reporter=reporter)
     assert reporter.killed is not None and report.lost == 0
     cells = cells_in(ledger)
-    assert outcome(cells) == results(cells_in)
+    assert outcome(cells) == results
     assert {cell.attempts for cell in cells} == {1}
     assert sorted(reporter.finished) == sorted(cell.address for cell in cells)

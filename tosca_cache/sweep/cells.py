@@ -31,7 +31,7 @@ REPORTED = (
 )
 
 # Raised whenever a change to the code makes the same cell give other numbers than before (beyond float32 rounding):
-# cells of other versions are then not taken for finished. tests/sweep/test_arithmetic.py notices.
+# cells of other versions are then not taken for finished. tests/sweep/test_cells.py notices.
 ARITHMETIC = 1
 
 # Said by the store's fingerprint, by what is selected on, by the cell's own seed, or of no influence on the numbers.

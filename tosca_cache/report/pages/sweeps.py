@@ -157,7 +157,9 @@ def _provenance(sweep: Value) -> list[Block]:
         rows: list[list[Cell]] = [
             [c["state"], point_words(c["point"]), c["seed"], c["reason"]] for c in sweep["lost"][:MOST_LOST]
         ]
-        reads = "Cells without a result, with the reason that was recorded; “tosca sweep --retry” runs them again."
+        reads = (
+            "Cells without a result, with the reason that was recorded; the same sweep again tries those that failed."
+        )
         columns, more_lost = ["state", "setting", "seed", "reason"], max(0, len(sweep["lost"]) - MOST_LOST)
         blocks.append(Table("Diverged and failed cells", reads, columns, rows, more=more_lost))
     base: list[list[Cell]] = [[k, point_words({"": v}).strip()] for k, v in sweep["base"].items()]
