@@ -35,14 +35,3 @@ def adapt(patterns):
 def adapted(adapt, tmp_path_factory):
     """A backbone with adapters."""
     return adapt(tmp_path_factory.mktemp("adapted"))
-
-
-@pytest.fixture(scope="session")
-def stores(patterns, adapted, tmp_path_factory):
-    """A root with the frozen store of the patterns, the adapted one, and the one of both side by side."""
-    root = tmp_path_factory.mktemp("stores")
-    asked = ("extract", "--dataset", patterns, "--root", root, "--views", 1, "--store-dtype", "float32")
-    tosca(*asked, "--backbone", "vit_nano", code=0)
-    tosca(*asked, "--backbone", adapted, code=0)
-    tosca(*asked, "--backbone", adapted, "--with-base", code=0)
-    return root

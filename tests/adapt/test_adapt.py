@@ -15,55 +15,50 @@ from tosca_cache.extract.adapted import CARD, PARTS
 from tosca_cache.extract.backbone import load_backbone
 from tosca_cache.extract.pieces import Kept
 
-KINDS = sorted(tuning.KINDS)
 
-
-def features(backbone):
+def features(name, **how):
+    backbone = load_backbone(str(name), **how)
     return backbone.forward(backbone.transform())(pixels(3, 32))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def card_of(folder):
+    return json.loads((folder / CARD).read_text())
+
+
+@pytest.mark.parametrize("kind", sorted(tuning.KINDS))
 def test_every_kind_is_trained_saved_and_loaded(kind, adapt, tmp_path):
     folder = adapt(tmp_path, "--kind", kind)
-    card = json.loads((folder / CARD).read_text())
+    card, frozen = card_of(folder), load_backbone("vit_nano")
     losses = [epoch["loss"] for epoch in card["training"]["history"]]
     assert min(losses[1:]) < losses[0]
-    frozen, found = load_backbone("vit_nano"), load_backbone(str(folder))
-    before = features(frozen)
-    assert card["base"]["weights_digest"] == frozen.weights_digest != found.weights_digest
-    assert not torch.allclose(features(found), before)
-    both = load_backbone(str(folder), with_base=True)
-    assert both.dim == 2 * found.dim
-    torch.testing.assert_close(features(both), torch.cat((before, features(found)), 1))
-    layers = [load_backbone(name, kept=Kept(2, "mean")) for name in ("vit_nano", str(folder))]
-    beside = load_backbone(str(folder), with_base=True, kept=Kept(2, "mean"))
-    assert beside.widths == (2 * layers[0].widths[0], 2 * layers[0].widths[1])
-    pieces = [features(one).chunk(2, 1) for one in layers]  # piece by piece, the frozen one's first
-    expected = torch.cat((pieces[0][0], pieces[1][0], pieces[0][1], pieces[1][1]), 1)
-    torch.testing.assert_close(features(beside), expected)
+    assert card["base"]["weights_digest"] == frozen.weights_digest != load_backbone(str(folder)).weights_digest
+    before, found = features("vit_nano"), features(folder)
+    assert not torch.allclose(found, before)
+    torch.testing.assert_close(features(folder, with_base=True), torch.cat((before, found), 1))
+    pieces = [features(name, kept=Kept(2, "mean")).chunk(2, 1) for name in ("vit_nano", folder)]
+    beside = features(folder, with_base=True, kept=Kept(2, "mean"))  # piece by piece, the frozen one's first
+    torch.testing.assert_close(beside, torch.cat((pieces[0][0], pieces[1][0], pieces[0][1], pieces[1][1]), 1))
     # The same by hand: the frozen model, fresh modules, which leave features as they were, and the saved tensors.
-    own = {id(parameter) for parameter in frozen.model.parameters()}
+    own, forward = {id(p) for p in frozen.model.parameters()}, frozen.forward(frozen.transform())
     trained = tuning.insert(frozen.model, kind, card["settings"])
     assert trained and not {id(p) for p in trained} & own and all(p.requires_grad for p in trained)
     # But prompt tokens take part in every attention from the start.
-    assert torch.allclose(features(frozen), before, rtol=1.3e-6, atol=1e-5) == (kind != "vpt")
+    assert torch.allclose(forward(pixels(3, 32)), before, rtol=1.3e-6, atol=1e-5) == (kind != "vpt")
     assert tuning.put_tensors(frozen.model, trained, load_file(folder / PARTS)) == []
-    torch.testing.assert_close(features(frozen), features(found))
+    torch.testing.assert_close(forward(pixels(3, 32)), found)
 
 
 def test_the_first_task_is_what_is_trained_on_and_test_images_play_no_part(adapt, adapted, patterns, tmp_path):
-    first = json.loads((adapted / CARD).read_text())["first_task"]
-    order = np.random.RandomState(1).permutation(6)
-    names = sorted(path.name for path in (patterns / "train").iterdir())
-    assert first["classes"] == [names[c] for c in order[:2]] and first["class_order"] == [names[c] for c in order]
+    first = card_of(adapted)["first_task"]
+    names = np.array(sorted(path.name for path in (patterns / "train").iterdir()))
+    order = names[np.random.RandomState(1).permutation(6)].tolist()
+    assert (first["classes"], first["class_order"]) == (order[:2], order)
     assert first["train_rows"] + first["held_out"] == 16 and first["held_out"] == 2
-    copy = tmp_path / patterns.name
-    shutil.copytree(patterns, copy)
+    copy = shutil.copytree(patterns, tmp_path / patterns.name)
     for image in copy.rglob("*.png"):  # unreadable, but for the train images of the first task
         if "test" in image.parts or image.parent.name not in first["classes"]:
             image.write_bytes(b"")
-    other = adapt(tmp_path / "out", dataset=copy)
-    assert (other / PARTS).read_bytes() == (adapted / PARTS).read_bytes()
+    assert (adapt(tmp_path / "out", dataset=copy) / PARTS).read_bytes() == (adapted / PARTS).read_bytes()
 
 
 def test_interrupted_it_goes_on_and_gives_the_same(adapt, adapted, tmp_path, monkeypatch):
@@ -82,18 +77,15 @@ def test_interrupted_it_goes_on_and_gives_the_same(adapt, adapted, tmp_path, mon
         again = adapt(tmp_path)
     assert done == ["1/3", "2/3", "3/3"] and {path.name for path in again.iterdir()} == {CARD, PARTS}
     assert (again / PARTS).read_bytes() == (adapted / PARTS).read_bytes()
-    (partial,) = [tmp_path / "begun.partial"]
-    shutil.rmtree(again)
+    partial = tmp_path / "begun.partial"
     partial.mkdir()
     save_file({"x": torch.zeros(1)}, partial / "state.safetensors", {"record": "{}"})
     refused = adapt(tmp_path, "--name", "begun", fails=True)
     assert "cannot be gone on with" in refused.output and "remove its folder" in refused.output
-    shutil.rmtree(tmp_path / "begun.partial")
-    assert (adapt(tmp_path, "--name", "begun") / PARTS).read_bytes() == (adapted / PARTS).read_bytes()
 
 
 def test_held_out_rows_choose_the_epoch_and_end_the_training(adapt, tmp_path):
-    record = json.loads((adapt(tmp_path, "--epochs", "12", "--patience", "1") / CARD).read_text())["training"]
+    record = card_of(adapt(tmp_path, "--epochs", "12", "--patience", "1"))["training"]
     merits = [(e["held_out_accuracy"], -e["held_out_loss"]) for e in record["history"]]
     assert record["best"] == 1 + merits.index(max(merits))
     assert len(merits) == 12 or len(merits) == record["best"] + 1
@@ -102,15 +94,14 @@ def test_held_out_rows_choose_the_epoch_and_end_the_training(adapt, tmp_path):
 def test_options_of_the_training(adapt, tmp_path):
     """Less time or memory gives nearly the same; without held-out rows the last epoch stands; another optimizer, size."""
     plain = adapt(tmp_path, "--held-out", "0")
-    last = json.loads((plain / CARD).read_text())
-    assert last["training"]["best"] == 3 and last["first_task"]["train_rows"] == 16
-    assert last["training"]["history"][0]["held_out_loss"] is None
+    training, first = card_of(plain)["training"], card_of(plain)["first_task"]
+    assert training["best"] == 3 and first["train_rows"] == 16 and training["history"][0]["held_out_loss"] is None
     for option, tolerance in (("--bf16", 0.05), ("--checkpointing", 1e-5)):
         found = load_file(adapt(tmp_path / option, "--held-out", "0", option) / PARTS)
         for name, tensor in load_file(plain / PARTS).items():
             torch.testing.assert_close(found[name], tensor, rtol=0.1, atol=tolerance)
     folder = adapt(tmp_path, "--optimizer", "adamw", "--lr", "0.003", "--size", "4", "--no-shuffle")
-    assert json.loads((folder / CARD).read_text())["first_task"]["classes"] == ["blue", "cyan"]
+    assert card_of(folder)["first_task"]["classes"] == ["blue", "cyan"]
     downs = {tuple(t.shape) for n, t in load_file(folder / PARTS).items() if n.endswith("down.weight")}
     assert downs == {(4, 192)}
 
@@ -118,12 +109,11 @@ def test_options_of_the_training(adapt, tmp_path):
 def test_damage_and_other_base_weights_are_refused(adapted, tmp_path):
     copy = shutil.copytree(adapted, tmp_path / "copy")
     card, parts = (copy / CARD).read_bytes(), (copy / PARTS).read_bytes()
-    for file, data, said in (
-        (CARD, card.replace(b'"scale": 0.1', b'"scale": 0.2'), "damaged"),
-        (PARTS, parts[:-1] + bytes([parts[-1] ^ 1]), "damaged"),
-        (CARD, b"[]", "no adapted backbone"),
+    for file, whole, data, said in (
+        (CARD, card, card.replace(b'"scale": 0.1', b'"scale": 0.2'), "damaged"),
+        (PARTS, parts, parts[:-1] + bytes([parts[-1] ^ 1]), "damaged"),
+        (CARD, card, b"[]", "no adapted backbone"),
     ):
-        whole = (copy / file).read_bytes()
         assert data != whole
         (copy / file).write_bytes(data)
         with pytest.raises(BackboneError, match=said):
@@ -143,12 +133,8 @@ def test_wrong_requests(adapt, adapted, tmp_path):
     for words, said in (
         (("--kind", "soup"), "--kind cannot be 'soup'"),
         (("--kind", "ssf", "--size", 3), "have no size"),
-        (("--optimizer", "lion"), "--optimizer cannot be"),
         (("--held-out", 0.9), "less than or equal to 0.5"),
-        (("--lr", -1), "--lr cannot be -1"),
-        (("--epochs", 0), "--epochs cannot be 0"),
         (("--init-cls", 1), "one class"),
-        (("--init-cls", 7), "init_cls is 7"),
         (("--lr", 1e30), "not finite"),
         (("--name", "a/b"), "cannot be the name"),
         (("--backbone", adapted), "adapted already"),

@@ -19,26 +19,29 @@ KIND = "adapted backbone (adapter)"
 
 
 @pytest.fixture(scope="module")
-def three(stores):
-    """The frozen, the adapted and the double store."""
-    found = {summary.spec.features: open_store(summary.path) for summary in list_stores(stores)}
+def stores(patterns, adapted, tmp_path_factory):
+    """The frozen store of the patterns, the adapted one, and the one of both side by side."""
+    root = tmp_path_factory.mktemp("stores")
+    asked = ("extract", "--dataset", patterns, "--root", root, "--views", 1, "--store-dtype", "float32")
+    for words in (("vit_nano",), (adapted,), (adapted, "--with-base")):
+        tosca(*asked, "--backbone", *words, code=0)
+    found = {summary.spec.features: open_store(summary.path) for summary in list_stores(root)}
     return [found[name] for name in ("frozen", KIND, "adapted backbone (adapter, frozen features beside)")]
 
 
-def test_the_fingerprint_says_what_was_adapted_and_side_by_side_are_the_features_of_both(three, adapted):
-    frozen, own, both = (store.spec for store in three)
-    card, said = json.loads((adapted / "card.json").read_text()), own.backbone["adapted"]
-    assert said["base_digest"] == frozen.backbone["weights_digest"] and said["digest"] == card["digest"]
-    assert said["parts_digest"] == card["parts_digest"] and said["first_task"] == card["first_task"]["classes"]
-    assert "adapted" not in frozen.backbone and len({s.backbone["weights_digest"] for s in (frozen, own, both)}) == 3
-    assert both.backbone["dim"] == 2 * own.backbone["dim"]
-    frozen, own, both = (store.features("train") for store in three)
+def test_the_fingerprint_says_what_was_adapted_and_side_by_side_are_the_features_of_both(stores, adapted):
+    frozen, own, both = (store.spec.backbone for store in stores)
+    card, said = json.loads((adapted / "card.json").read_text()), own["adapted"]
+    assert said["base_digest"] == frozen["weights_digest"] and said["first_task"] == card["first_task"]["classes"]
+    assert (said["digest"], said["parts_digest"]) == (card["digest"], card["parts_digest"])
+    assert "adapted" not in frozen and len({spec["weights_digest"] for spec in (frozen, own, both)}) == 3
+    frozen, own, both = (store.features("train") for store in stores)
     np.testing.assert_allclose(both, np.concatenate((frozen, own), -1), rtol=1e-4, atol=1e-4)
     assert np.abs(frozen - own).max() > 1e-3
 
 
-def test_a_stream_has_the_first_task_that_was_adapted_on(three):
-    for store in three[1:]:
+def test_a_stream_has_the_first_task_that_was_adapted_on(stores):
+    for store in stores[1:]:
         assert len(api.task_stream(store, increment=2, seed=1)) == 3
         first = list(store.spec.first_task)
         rest = [name for name in store.class_names if name not in first]
@@ -46,11 +49,11 @@ def test_a_stream_has_the_first_task_that_was_adapted_on(three):
         for other in ({"increment": 2, "seed": 2}, {"increment": 2, "init_cls": 3}, {"increment": 1}):
             with pytest.raises(FingerprintMismatch, match="adapted on a first task of 2 classes"):
                 api.task_stream(store, **{"seed": 1} | other)
-    api.task_stream(three[0], increment=2, seed=2)
+    api.task_stream(stores[0], increment=2, seed=2)
 
 
-def test_tables_keep_frozen_and_adapted_apart(stores, three, patterns, tmp_path):
-    frozen, own, _ = three
+def test_tables_keep_frozen_and_adapted_apart(stores, tmp_path):
+    frozen, own, _ = stores
     asked = ("--method", "nmc", "--runs", tmp_path / "runs", *STREAM)
     done = tosca("train", "--store", own.path, *asked, code=0)
     assert f"features: {KIND}, first task of 2 classes" in done.output
@@ -60,42 +63,41 @@ def test_tables_keep_frozen_and_adapted_apart(stores, three, patterns, tmp_path)
     assert sorted(run["features"] for run in listed) == [KIND, "frozen"]
     for store, marked in ((own, True), (frozen, False)):
         words = ("--methods", "nmc", "--seeds", "1,", "--increment", 2, "--ledger", tmp_path / f"{marked}.sqlite")
-        table = tosca("compare", "--store", store.path, *words, code=0)
-        assert (KIND in table.output) == marked
+        assert (KIND in tosca("compare", "--store", store.path, *words, code=0).output) == marked
     assert any(KIND in path.read_text() for path in (tmp_path / "runs").rglob("report.html"))
     refused = tosca("train", "--store", own.path, *asked[:-1], 5, code=1)
     assert "the stream's first task is another one" in refused.output and "do:" in refused.output
 
 
-def test_the_backbones_name_chooses_the_store(stores, three, adapted, tmp_path):
-    asked = ("train", "--dataset", "patterns", "--root", stores, "--method", "nmc", "--runs", tmp_path, *STREAM)
-    found = tosca(*asked, "--backbone", "vit_nano", code=0)
-    assert str(three[0].path) in found.output
-    several = tosca(*asked, "--backbone", adapted, code=1)  # with and without the frozen features
-    assert "2 stores" in several.output and str(three[0].path) not in several.output
-    assert "stores of patterns fit" in tosca(*asked, code=1).output
+def test_the_backbones_name_chooses_the_store(stores, adapted, tmp_path):
+    frozen = stores[0].path
+    asked = ("--dataset", "patterns", "--root", frozen.parent, "--method", "nmc", "--runs", tmp_path, *STREAM)
+    assert str(frozen) in tosca("train", *asked, "--backbone", "vit_nano", code=0).output
+    several = tosca("train", *asked, "--backbone", adapted, code=1)  # with and without the frozen features
+    assert "2 stores" in several.output and str(frozen) not in several.output
+    assert "stores of patterns fit" in tosca("train", *asked, code=1).output
 
 
-def test_extracting_again_and_verifying(stores, three, adapted, patterns):
-    own = three[1]
-    asked = ("extract", "--dataset", patterns, "--root", stores, "--views", 1, "--store-dtype", "float32")
-    assert "finished already" in tosca(*asked, "--backbone", adapted, code=0).output
-    tosca("cache", "verify", own.path, "--recompute", 3, code=0)
-    assert "no adapted backbone" in tosca(*asked, "--backbone", "vit_nano", "--with-base", code=2).output
-    assert "--img-size" in tosca(*asked, "--backbone", adapted, "--img-size", 64, code=2).output
-    assert "--normalize" in tosca(*asked, "--backbone", adapted, "--normalize", "none", code=2).output
-    digits = tosca("extract", "--dataset", "digits", "--root", stores, "--backbone", adapted, code=2)
-    assert "which digits has not" in digits.output
+def test_extracting_again_and_verifying(stores, adapted, patterns):
+    asked = ("extract", "--root", stores[0].path.parent, "--views", 1, "--store-dtype", "float32", "--dataset")
+    assert "finished already" in tosca(*asked, patterns, "--backbone", adapted, code=0).output
+    tosca("cache", "verify", stores[1].path, "--recompute", 3, code=0)
+    for dataset, backbone, words, said in (
+        (patterns, "vit_nano", ("--with-base",), "no adapted backbone"),
+        (patterns, adapted, ("--img-size", 64), "--img-size"),
+        (patterns, adapted, ("--normalize", "none"), "--normalize"),
+        ("digits", adapted, (), "which digits has not"),
+    ):
+        assert said in tosca(*asked, dataset, "--backbone", backbone, *words, code=2).output
 
 
-def test_a_model_of_adapted_features_sees_photos(three, patterns, tmp_path):
-    own = three[1]
-    tosca("learn", tmp_path / "model", "--store", own.path, "--method", "nmc", code=0)
-    photos = sorted((patterns / "train").rglob("0.png"))
-    asked = tosca("predict", tmp_path / "model", *photos, "--json", code=0).stdout.splitlines()
-    stored = tosca("predict", tmp_path / "model", "--features", own.path, "--json", code=0).stdout.splitlines()
-    labels = {one["path"]: one["label"] for one in map(json.loads, stored)}
-    found = {f"train/{Path(one['path']).relative_to(patterns)}": one["label"] for one in map(json.loads, asked)}
+def test_a_model_of_adapted_features_sees_photos(stores, patterns, tmp_path):
+    tosca("learn", tmp_path / "model", "--store", stores[1].path, "--method", "nmc", code=0)
+    photos, asked = sorted((patterns / "train").rglob("0.png")), ("predict", tmp_path / "model", "--json")
+    seen = map(json.loads, tosca(*asked, *photos, code=0).stdout.splitlines())
+    stored = map(json.loads, tosca(*asked, "--features", stores[1].path, code=0).stdout.splitlines())
+    labels = {one["path"]: one["label"] for one in stored}
+    found = {f"train/{Path(one['path']).relative_to(patterns)}": one["label"] for one in seen}
     assert len(found) == 6 and found.items() <= labels.items()
 
 

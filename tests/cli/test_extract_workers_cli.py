@@ -33,9 +33,9 @@ def test_parts_say_what_is_done_and_what_to_do_next(tiny_digits, undisturbed, tm
     assert "8 of 8 shards\nfinish it: the same command without --part" in last.stdout
     assert run(tiny_digits, tmp_path, code=0).stdout.startswith("store: ")
     assert tree(tmp_path) == undisturbed
-    for more in (["--part", "1/2"], ["--jobs", "2"], []):
-        again = run(tiny_digits, tmp_path, *more)
-        assert again.exit_code == 0 and "finished already" in again.stdout and "store: " in again.stdout
+    for more in (["--part", "1/2"], ["--jobs", "2"]):
+        again = run(tiny_digits, tmp_path, *more, code=0).stdout
+        assert "finished already" in again and "store: " in again
     for more in (["--jobs", "2"], ["--restart"]):
         assert "cannot be combined" in run(tiny_digits, tmp_path, "--part", "1/2", *more, code=2).stderr
 
@@ -47,26 +47,20 @@ def test_no_more_threads_than_the_environment_allows(tiny_digits, tmp_path, monk
     assert " 3 workers" in run(tiny_digits, tmp_path / "other", "--workers", "3").stderr
 
 
-@pytest.fixture
-def killed(monkeypatch):
-    """Kills a worker with -9 as soon as one of a command's parts is made; its number is in the list then."""
-    numbers, usual = [], Workers.run
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
+def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undisturbed, tmp_path, monkeypatch):
+    killed, usual = [], Workers.run
 
-    def run(self, function, *jobs):
+    def kill_once_a_part_is_made(self, function, *jobs):
         for result in usual(self, function, *jobs):
-            if not numbers:
-                numbers.append(loky_worker())
-                os.kill(numbers[0], signal.SIGKILL)
+            if not killed:
+                killed.append(loky_worker())
+                os.kill(killed[0], signal.SIGKILL)
             yield result
 
-    monkeypatch.setattr(Workers, "run", run)
+    monkeypatch.setattr(Workers, "run", kill_once_a_part_is_made)
     with warm_loky():
-        yield numbers
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds a worker to kill in /proc")
-def test_jobs_make_the_same_store_though_a_worker_is_killed(tiny_digits, undisturbed, tmp_path, killed):
-    result = run(tiny_digits, tmp_path, "--jobs", "2", code=0)
+        result = run(tiny_digits, tmp_path, "--jobs", "2", code=0)
     assert killed and "2 jobs" in result.stderr
     assert tree(tmp_path) == undisturbed
     (store,) = list_stores(tmp_path)
@@ -102,8 +96,9 @@ def refused(store, part=None):
 
 
 @pytest.mark.skipif(not MEMORY.is_dir(), reason="looks at processes and named semaphores as Linux has them")
-@pytest.mark.parametrize("whom", ["the command alone", pytest.param("all its processes", marks=pytest.mark.long)])
-def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, tmp_path, whom):
+@pytest.mark.parametrize("kill", [os.kill, pytest.param(os.killpg, marks=pytest.mark.long)])
+def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, undisturbed, tmp_path, kill):
+    """The command is killed alone, or all its processes are."""
     held, root = tmp_path / "held", tmp_path / "root"
     held.mkdir()
     (tmp_path / "sitecustomize.py").write_text(STANDING_STILL)
@@ -113,24 +108,18 @@ def test_workers_end_with_their_command_in_the_middle_of_a_part(tiny_digits, und
         asked, env=os.environ | {"PYTHONPATH": path, "TOSCA_TEST_HOLD": str(held)}, start_new_session=True
     )
     wait_for(lambda: len(list(held.iterdir())) == 2 or command.poll() is not None)
-    workers = [int(path.name) for path in held.iterdir()]
+    workers = [path.name for path in held.iterdir()]
     partial = next(path for path in root.iterdir() if path.name.endswith(".partial"))
     store = partial.with_name(partial.name.removesuffix(".partial"))
     count = int(re.search(rf"([0-9]+) parts of this store: process {command.pid} on", refused(store))[1])
-    assert re.search(r"part 1/. of this store: process ([0-9]+) on", refused(store, Part(count, 1)))[1] in map(
-        str, workers
-    )
-    if whom == "the command alone":
-        command.kill()
-    else:
-        os.killpg(command.pid, signal.SIGKILL)
+    holder = re.search(r"part 1/. of this store: process ([0-9]+) on", refused(store, Part(count, 1)))
+    assert holder[1] in workers
+    kill(command.pid, signal.SIGKILL)
     command.wait()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     with exclusive(store):  # every part is free
         pass
     with warm_loky():
-        result = run(tiny_digits, root, "--jobs", "2")
-    assert result.exit_code == 0, result.output
+        run(tiny_digits, root, "--jobs", "2", code=0)
     assert tree(root) == undisturbed
-    left = [path.name for path in MEMORY.iterdir() if re.search(f"[-_]{command.pid}([-_]|$)", path.name)]
-    assert not left
+    assert not [path.name for path in MEMORY.iterdir() if re.search(f"[-_]{command.pid}([-_]|$)", path.name)]

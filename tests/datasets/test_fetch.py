@@ -140,11 +140,14 @@ def test_google_drive_and_what_needs_a_browser(tmp_path, birds, monkeypatch):
     assert "sharepoint.com" in failed and "--from objnet.tgz" in failed
 
 
-def test_the_list_says_sizes_sources_and_who_states_checksums(tmp_path):
-    text = tosca("fetch", "--list", "--data-root", tmp_path, code=0).output
-    assert "169 MB" in text and "size not published" in text
-    assert text == tosca("datasets", "--data-root", tmp_path).output
-    assert all(known.stated_by in text and known.md5 for known in REGISTRY.values() if known.archive)
+def test_the_list_says_what_is_there_sizes_sources_and_who_states_checksums(tmp_path):
+    text = tosca("fetch", "--list", "--data-root", tmp_path, columns=200, code=0).output
+    words = " ".join(text.split())
+    assert "│ digits │ 10 │ 1258 │ 539 │ embedded │ in this package │" in words and "tosca fetch" in words
+    assert f"│ vtab │ 50 │ 1796 │ 8619 │ missing │ {tmp_path / 'vtab-cil' / 'vtab'} │" in words
+    assert "169 MB" in words and "size not published" in words and all(f"│ {name} │" in words for name in REGISTRY)
+    assert all(known.stated_by in words and known.md5 for known in REGISTRY.values() if known.archive)
+    assert text == tosca("datasets", "--data-root", tmp_path, columns=200).output
     for name, said in (("cubs", "cub"), ("digits", "could be fetched")):
         assert said in tosca("fetch", name, "--data-root", tmp_path, code=2).output
 

@@ -14,10 +14,9 @@ from tosca_cache.datasets.decoding import (
     Decoding,
     more_suffixes,
     open_rgb,
-    parse_background,
     to_rgb,
 )
-from tosca_cache.errors import ImageError, UsageError
+from tosca_cache.errors import ImageError
 
 OWN = Decoding()
 AS_STORED = (PUBLISHED, Decoding(orientation="stored", background="none"))
@@ -91,13 +90,6 @@ def test_what_is_transparent_is_white_or_the_background(tmp_path):
         on_white, on_red = (rgb(path, Decoding(background=b))[0] for b in ("#ffffff", "#ff0000"))
         assert [k for k, (a, b) in enumerate(zip(on_white, on_red, strict=True)) if a != b] == [place]
         assert on_white[place] == [255, 255, 255] and on_red[place] == [255, 0, 0]
-
-
-def test_a_background_is_a_name_or_a_number():
-    assert [parse_background(text) for text in ("white", "#abc", "none")] == ["#ffffff", "#aabbcc", "none"]
-    for text in ("", "pinkish", "#11223344"):
-        with pytest.raises(UsageError, match="background"):
-            parse_background(text)
 
 
 def test_16_bits(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from extract.conftest import quietly, shards_of
+from extract.conftest import quietly
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from trees import damage, everything
@@ -22,11 +22,7 @@ from tosca_cache.store import open_store
 from tosca_cache.store.verify import verify_store
 
 OPTIONS = ExtractOptions(views=2, batch_size=8, workers=2)
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+ALL = 10**6
 
 
 @pytest.fixture
@@ -34,18 +30,23 @@ def sources(shapes, tiny_weights):
     return {"dataset": shapes.root, "weights": tiny_weights}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def made(shapes_folder, tiny, tmp_path_factory):
     """The store of the pictures; never changed."""
-    with shards_of(4):
-        root = tmp_path_factory.mktemp("cache")
-        return quietly(load_dataset(str(shapes_folder)), tiny, root, OPTIONS)
+    return quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("cache"), OPTIONS)
 
 
 @pytest.fixture
 def store(made, tmp_path):
     """A copy of it; `sources` has a copy of the pictures."""
     return open_store(shutil.copytree(made.path, tmp_path / "cache" / made.path.name))
+
+
+@pytest.fixture
+def off_by(monkeypatch):
+    """Makes backbones give features that deviate by a share, from now on."""
+    original = Forward.__call__
+    return lambda share: monkeypatch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + share))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -56,30 +57,25 @@ def test_across_batch_sizes_features_stay_within_the_tolerance(shapes, tiny, tmp
         assert deviations(store.features("train"), stores[0].features("train")).max() <= TOLERANCE[precision]
 
 
-def recheck(extraction, store, count, seed):
-    source = SourceStore.matched(store, extraction.dataset)
-    return recompute_sample(extraction.dataset, extraction.backbone, source, count, seed)
+def recheck(store, sources, count=ALL, seed=1993):
+    again = extraction_again(store, sources)
+    return recompute_sample(again.dataset, again.backbone, SourceStore.matched(store, again.dataset), count, seed)
 
 
-def test_what_is_chosen_agrees_and_what_differs_is_found(store, sources, shapes, monkeypatch):
-    extraction = extraction_again(store, sources)
-    found = recheck(extraction, store, 10**6, 1993)
+def test_what_is_chosen_agrees_and_what_differs_is_found(store, sources, shapes, off_by):
+    found = recheck(store, sources)
     assert len(found) == 15 + 9 and not any(one.problem for one in found)
     assert max(one.deviation for one in found) <= TOLERANCE["fp32"]
-    first, same, other = (recheck(extraction, store, 5, seed) for seed in (1, 1, 2))
-    assert [str(one) for one in first] == [str(one) for one in same] != [str(one) for one in other]
-    assert len({(one.split, one.row) for one in first}) == 5
-    original = Forward.__call__
-    with monkeypatch.context() as patch:
-        patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + 3 * TOLERANCE["fp32"]))
-        assert all("deviates by" in one.problem for one in recheck(extraction, store, 4, 1993))
+    first, same, other = (list(map(str, recheck(store, sources, 5, seed))) for seed in (1, 1, 2))
+    assert first == same != other and len(set(first)) == 5
     Image.new("RGB", (31, 47)).save(Path(shapes.root, "train/class 1/002.png"))
     Path(shapes.root, "test/class 0/000.png").write_bytes(b"")
-    found = [one for one in recheck(extraction_again(store, sources), store, 10**6, 1993) if one.problem]
-    assert {(one.path, one.problem.split(":")[0]) for one in found} == {
+    assert {(one.path, one.problem.split(":")[0]) for one in recheck(store, sources) if one.problem} == {
         ("train/class 1/002.png", "its views have other parameters"),
         ("test/class 0/000.png", "its image cannot be read any more"),
     }
+    off_by(3 * TOLERANCE["fp32"])
+    assert sum("deviates by" in one.problem for one in recheck(store, sources)) == 22
 
 
 def test_other_weights_or_images_are_not_compared(store, shapes, sources, tmp_path):
@@ -125,8 +121,7 @@ def test_a_store_that_left_images_out_and_took_from_another(shapes, tiny, tmp_pa
     gone, skipping = Path(shapes.root, "train/class 0/001.png"), replace(OPTIONS, on_error="skip")
     whole = gone.read_bytes()
     gone.write_bytes(b"")
-    first = quietly(shapes, tiny, tmp_path / "cache", skipping)
-    grown = quietly(shapes, tiny, tmp_path / "cache", replace(skipping, views=4))
+    first, grown = (quietly(shapes, tiny, tmp_path / "cache", replace(skipping, views=n)) for n in (2, 4))
     assert grown.manifest.plan.numerics["reused"]
     gone.write_bytes(whole)  # it can be read by now, but was not part of the stores
     for store in (first, grown):
@@ -136,32 +131,30 @@ def test_a_store_that_left_images_out_and_took_from_another(shapes, tiny, tmp_pa
         assert everything(store.path) == before
 
 
-def test_another_machine_may_give_other_bytes(store, sources, monkeypatch):
+def test_another_machine_may_give_other_bytes(store, sources, monkeypatch, off_by):
     """The manifest then says the new ones, and the provenance that it does."""
-    before = everything(store.path)
-    damage(store.path, "train/features/c.1.0.0")
-    original = Forward.__call__
+    name, before = "train/features/c.1.0.0", everything(store.path)
+    damage(store.path, name)
     with monkeypatch.context() as patch:
-        patch.setattr(Forward, "__call__", lambda self, x: original(self, x) * (1 + TOLERANCE["fp32"] / 2))
         patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+        off_by(TOLERANCE["fp32"] / 2)
         repaired, notes = repair_store(store.path, sources)
-    assert repaired.changed == ["train/features/c.1.0.0"]
-    assert any("cpu_capability" in note for note in notes)
+    assert repaired.changed == [name] and any("cpu_capability" in note for note in notes)
     assert verify_store(store.path).ok
     changed = {name for name, data in everything(store.path).items() if data != before[name]}
-    assert changed == {"train/features/c.1.0.0", "manifest.json", "manifest.copy.json", "provenance.json"}
+    assert changed == {name, "manifest.json", "manifest.copy.json", "provenance.json"}
     mended = open_store(store.path)
-    assert mended.provenance["repairs"][0]["objects"] == ["train/features/c.1.0.0"]
-    assert not any(one.problem for one in recheck(extraction_again(mended, sources), mended, 10**6, 0))
+    assert mended.provenance["repairs"][0]["objects"] == [name]
+    assert not any(one.problem for one in recheck(mended, sources))
 
 
 def test_images_of_another_size_are_not_put_in_their_place(store, sources, shapes):
     damage(store.path, "train/features/c.1.0.0")
-    before = everything(store.path)
-    Image.new("RGB", (31, 47)).save(Path(shapes.root, store.paths("train")[5]))
+    before, image = everything(store.path), Path(shapes.root, store.paths("train")[5])
+    Image.new("RGB", (31, 47)).save(image)
     with pytest.raises(StoreError, match="other sizes"):
         repair_store(store.path, sources)
-    Path(shapes.root, store.paths("train")[5]).write_bytes(b"")
+    image.write_bytes(b"")
     with pytest.raises(DatasetError, match="cannot be read any more"):
         repair_store(store.path, sources)
     assert everything(store.path) == before
