@@ -2,7 +2,6 @@
 
 import copy
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,18 +96,11 @@ def test_what_is_done_stays_and_the_end_is_the_same(whole, shapes, tiny, tmp_pat
     assert tree(quietly(rest, tiny, tmp_path / "broken", FLOAT32).path) == tree(whole.path)
 
 
-def make(extraction, *parts):
-    return [extract_part(extraction, Part.parse(part), show_progress=False) for part in parts]
+def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(whole, shapes, tiny, tmp_path, monkeypatch):
+    def make(extraction, *parts):
+        for part in parts:
+            extract_part(extraction, Part.parse(part), show_progress=False)
 
-
-def test_parts_at_the_same_time_and_one_that_was_interrupted_make_the_same_store(
-    whole, shapes, tiny, tmp_path, monkeypatch
-):
-    parts = Extraction(shapes, tiny, tmp_path / "threads", FLOAT32)
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda part: make(parts, part), ["1/3", "2/3", "3/3"]))
-    assert tree(parts.run(show_progress=False).path) == tree(whole.path)
-    assert [path.name for path in parts.root.iterdir()] == [parts.path.name]
     parts = Extraction(shapes, tiny, tmp_path / "parts", replace(FLOAT32, workers=1))
     with pytest.raises(KeyboardInterrupt):
         make(replace(parts, dataset=breaking(shapes, 9)), "1/2")
@@ -116,33 +108,15 @@ def test_parts_at_the_same_time_and_one_that_was_interrupted_make_the_same_store
     assert begun.done_rows == 8
     shutil.copytree(parts.root, tmp_path / "alone")  # gone on with by one process, which makes what is left alone
     assert tree(quietly(breaking(shapes, 24 - 8), tiny, tmp_path / "alone", FLOAT32).path) == tree(whole.path)
-    make(parts, "1/2", "2/2")
+    make(
+        replace(parts, options=replace(FLOAT32, batch_size=None)), "2/2", "1/2"
+    )  # keeps the batch size that was recorded
+    monkeypatch.setattr("torch.__version__", "1.0")  # a login node may have another than the nodes that computed
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     make(parts, "1/2", "3/5")
     assert tree(parts.run(show_progress=False).path) == tree(whole.path)
     with pytest.raises(StoreError, match="finished"):
         make(parts, "1/2")
-
-
-def test_an_unfinished_store_keeps_to_the_batch_size_and_numerics_that_it_was_begun_with(
-    whole, shapes, tiny, tmp_path, monkeypatch
-):
-    begun = Extraction(shapes, tiny, tmp_path / "a", FLOAT32)
-    make(begun, "1/2")
-    shutil.copytree(begun.root, tmp_path / "b")
-    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 8, now 4"):
-        quietly(shapes, tiny, begun.root, replace(FLOAT32, batch_size=4))
-    kept = replace(begun, options=replace(FLOAT32, batch_size=None))
-    with monkeypatch.context() as patch:
-        patch.setattr("torch.__version__", "1.0")
-        with pytest.raises(StoreError, match=r'numerics.torch: begun with ".*", now "1.0"') as raised:
-            make(kept, "2/2")
-    assert "batch_size" not in str(raised.value)
-    make(kept, "2/2")
-    monkeypatch.setattr("torch.__version__", "1.0")  # a login node may have another than the nodes that computed
-    assert tree(kept.run(show_progress=False).path) == tree(whole.path)
-    anew = quietly(shapes, tiny, tmp_path / "b", replace(FLOAT32, batch_size=4, restart=True))
-    assert anew.manifest.plan.numerics["batch_size"] == 4
 
 
 def test_images_that_cannot_be_read(whole, shapes, tiny, tmp_path):

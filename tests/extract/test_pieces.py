@@ -79,13 +79,8 @@ def test_what_a_backbone_has_not_is_refused(tmp_path, shapes_folder):
         with pytest.raises(UsageError, match=rf"without a \[CLS\] token.*--layers {kept.layers} --pool"):
             load_backbone("test_efficientnet", **how, kept=kept)
     asked = ("extract", "--dataset", shapes_folder, "--root", tmp_path / "cache", *NANO)
-    for option, value, said in (
-        ("--layers", 7, "6 blocks, with a [CLS] token"),
-        ("--layers", 0, "greater than or equal to 1"),
-        ("--pool", "max", "--pool cannot be 'max'"),
-    ):
-        assert said in tosca(*asked, option, value, code=2).output
-    assert not list((tmp_path / "cache").glob("*"))
+    assert "6 blocks, with a [CLS] token" in tosca(*asked, "--layers", 7, code=2).output
+    assert "--pool cannot be 'max'" in tosca(*asked, "--pool", "max", code=2).output
 
 
 @pytest.fixture(scope="module")
