@@ -1,21 +1,16 @@
 """The shipped backbone: size, contract, quality on `digits`, and what it was (not) trained on."""
 
-import sys
-from pathlib import Path
-
+import evaluate_vit_nano
+import glyph_batches
 import numpy as np
+import pretrain_vit_nano
 import pytest
 import torch
 from campaign import times
-from PIL import Image
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.datasets.glyphs import FACES, GLYPH_CHARACTERS, render_mask
 from tosca_cache.extract import vit_nano
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import glyph_batches
-import pretrain_vit_nano
 
 LOOKALIKES = "AΑАOОΟЗIBuи"
 
@@ -32,24 +27,11 @@ def test_size_and_features(img_size):
     assert features.shape == (2, vit_nano.DIM)
 
 
-@pytest.mark.campaign
 def test_quality_on_digits():
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.neighbors import NearestCentroid
-    from sklearn.preprocessing import normalize
-
-    digits, share, found = load_dataset("digits"), times(3, 1), []  # every so manieth image
-    for split, rows in digits.splits.items():
-        images = [
-            digits.open(split, row).resize((32, 32), Image.Resampling.BICUBIC) for row in range(0, len(rows), share)
-        ]
-        batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
-        batch = (batch - torch.tensor(vit_nano.MEAN).view(3, 1, 1)) / torch.tensor(vit_nano.STD).view(3, 1, 1)
-        with torch.inference_mode():
-            found.append((vit_nano.create_vit_nano()(batch).numpy(), rows.labels[::share]))
-    (train, train_labels), (test, test_labels) = found
-    assert NearestCentroid().fit(normalize(train), train_labels).score(normalize(test), test_labels) >= 0.88
-    assert LinearDiscriminantAnalysis().fit(train, train_labels).score(test, test_labels) >= 0.97
+    digits = load_dataset("digits")
+    images = {split: evaluate_vit_nano.clean_images(digits, split) for split in digits.splits}
+    nearest_mean, lda = evaluate_vit_nano.quality(vit_nano.create_vit_nano(), digits, images)
+    assert nearest_mean >= 88 and lda >= 97
 
 
 @pytest.mark.campaign
