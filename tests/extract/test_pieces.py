@@ -127,6 +127,8 @@ def test_layup_learns_from_all_layers_and_others_what_a_store_without_layers_giv
         rows = json.loads(tosca(*asked, code=0).stdout)["rows"]
         tables.append({row["method"]: row["values"]["last_accuracy"] for row in rows})
     assert tables[0]["lda"] == tables[1]["lda"] and tables[0].keys() == {"layup", "lda"}
+    run = ("train", "--store", stores[1].path, "--method", "layup", "--increment", 1, "--runs", tmp_path / "runs")
+    assert "accuracy" in tosca(*run, code=0).output
 
 
 @pytest.mark.parametrize(("method", "dim"), [("nmc", 192), ("layup", 576)])
