@@ -17,10 +17,9 @@ from tosca_cache.datasets.decoding import PUBLISHED, Decoding
 from tosca_cache.datasets.duplicates import without_duplicates
 from tosca_cache.errors import DatasetError, FingerprintMismatch, ImageError, StoreError
 from tosca_cache.extract.backbone import Forward
-from tosca_cache.extract.compare import TOLERANCE, deviations, recompute_sample
 from tosca_cache.extract.fingerprint import ExtractOptions, store_spec
 from tosca_cache.extract.recompute import extraction_again, repair_store
-from tosca_cache.extract.reuse import SourceStore
+from tosca_cache.extract.reuse import TOLERANCE, SourceStore, deviations, recompute_sample
 from tosca_cache.store import find_store, open_store, store_path
 from tosca_cache.store.verify import verify_store
 

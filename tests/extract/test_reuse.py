@@ -16,10 +16,10 @@ from trees import tree
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError, ToscaWarning
-from tosca_cache.extract.compare import deviations
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.request import extract_part
+from tosca_cache.extract.reuse import deviations
 from tosca_cache.store import Part, list_stores
 from tosca_cache.store.layout import object_key
 
