@@ -26,8 +26,8 @@ from extract_throughput import BACKBONE, IMG_SIZE, SHARED, subset
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.extract.backbone import Backbone, load_backbone
-from tosca_cache.extract.compare import TOLERANCE
 from tosca_cache.extract.engine import Group, Renderer, ShardBuffer
+from tosca_cache.extract.reuse import TOLERANCE
 from tosca_cache.store import Shard
 
 Engine = Callable[[torch.Tensor], torch.Tensor]

@@ -1,68 +1,51 @@
 """A server of files on 127.0.0.1 that can go on at a byte, and can be told to be as bad as servers are."""
 
 import hashlib
-import re
 import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class FileServer:
-    """files: path -> bytes. requests: (path, Range header) of each GET.
-
-    cut_after: bytes after which each of the next `cuts` answers breaks off. ranges: whether it goes on at a byte.
-    says: what Content-Length says instead of the truth. status: that answers everything.
-    """
-
-    def __init__(self, files):
-        self.files, self.requests = files, []
-        self.cut_after, self.cuts, self.ranges, self.says, self.status = None, 0, True, None, None
-        self.address = None
-
-    def answer(self, handler, *, head):
-        path, asked = handler.path.lstrip("/"), handler.headers.get("Range")
-        if not head:
-            self.requests.append((path, asked))
-        data = self.files.get(path)
-        if self.status or data is None:
-            handler.send_error(self.status or 404)
-            return
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.ranges else 0
-        if start and start >= len(data):
-            handler.send_error(416)
-            return
-        handler.send_response(206 if start else 200)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        handler.send_header("Content-Length", str(self.says or len(data) - start))
-        handler.send_header("Content-Type", "application/octet-stream")
-        handler.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-        handler.send_header("X-Repo-Commit", COMMIT)  # as a repository of models does
-        handler.end_headers()
-        if head:
-            return
-        body = data[start:]
-        if self.cuts:
-            self.cuts -= 1
-            body = body[: self.cut_after]
-        with suppress(ConnectionError):  # who has enough hangs up
-            handler.wfile.write(body)
-        handler.close_connection = True
+from types import SimpleNamespace
 
 
 @contextmanager
 def serving(files):
-    """A running server; its `address` has no slash at its end."""
-    server = FileServer(files)
+    """A running server of path -> bytes; its fields may be changed meanwhile.
+
+    address: without a slash at its end. requests: (path, Range header) of each GET. cut_after: bytes after which each of
+    the next `cuts` answers breaks off. ranges: whether it goes on at a byte. says: what Content-Length says instead of
+    the truth. status: that answers everything.
+    """
+    server = SimpleNamespace(files=files, requests=[], cut_after=None, cuts=0, ranges=True, says=None, status=None)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            server.answer(self, head=False)
+            path, asked = self.path.lstrip("/"), self.headers.get("Range")
+            if self.command == "GET":
+                server.requests.append((path, asked))
+            data = server.files.get(path)
+            if server.status or data is None:
+                return self.send_error(server.status or 404)
+            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+            if start and start >= len(data):
+                return self.send_error(416)
+            self.send_response(206 if start else 200)
+            headers = {"Content-Length": server.says or len(data) - start, "Content-Type": "application/octet-stream"}
+            headers["ETag"] = f'"{hashlib.sha256(data).hexdigest()}"'
+            headers["X-Repo-Commit"] = "0123456789abcdef" * 2 + "01234567"  # as a repository of models has it
+            if start:
+                headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            for name, value in headers.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            stop = None if not server.cuts else start + server.cut_after
+            if self.command == "GET":
+                server.cuts -= bool(server.cuts)
+                with suppress(ConnectionError):  # who has enough hangs up
+                    self.wfile.write(data[start:stop])
+                self.close_connection = True
 
         def do_HEAD(self):
-            server.answer(self, head=True)
+            self.do_GET()
 
         def log_message(self, *_):
             pass

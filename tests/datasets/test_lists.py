@@ -26,7 +26,6 @@ def all_of(folder):
 
 HEAD = "path,label,split"
 WAYS = {  # (lines of the rows) -> all lines
-    "plain": lambda rows: [HEAD, *rows],
     "byte order mark": lambda rows: [f"\ufeff{HEAD}", *rows],
     "other letters": lambda rows: ["Path, LABEL ,split", *rows],
     "another order": lambda rows: [HEAD, *reversed(rows)],
@@ -53,34 +52,27 @@ def test_labels_are_texts_domains_are_read_and_paths_may_lead_through_links(fold
     lines = [f"{path},{name},{split}" for (path, split), name in zip(rows, names, strict=True)]
     assert load_dataset(write(folder, HEAD, *lines)).class_names == ("10", "=1+1", "a, b", "été")
     lines = [f"{line},{'sketch' if '/0' in line else 'photo'}" for line in all_of(folder)]
-    dataset = load_dataset(write(folder, f"{HEAD},domain", *lines))
+    write(folder, f"{HEAD},domain", *lines)
+    (folder / "train" / "a").rename(tmp_path / "elsewhere")
+    (folder / "train" / "a").symlink_to(tmp_path / "elsewhere")
+    dataset = load_dataset("list.csv", data_root=folder)
     assert dataset.domain_names == ("photo", "sketch")
     assert dataset.splits["train"].domains.tolist() == [1, 0, 1, 0]
-    assert load_dataset("list.csv", data_root=folder).name == "list.csv"
-    (folder / "train" / "a").rename(tmp_path / "elsewhere")  # paths may lead through links
-    (folder / "train" / "a").symlink_to(tmp_path / "elsewhere")
-    assert len(load_dataset(str(folder / "list.csv")).splits["train"]) == 4
-    (folder / "train" / "a").unlink()
-    (tmp_path / "elsewhere").rename(folder / "train" / "a")
-    assert load_dataset(str(folder.rename(folder.with_name("set.csv")))).class_names == ("a", "b")  # a folder's name
 
 
-def test_a_fraction_is_what_it_is_for_folders_and_of_each_class_in_each_domain(folder, tmp_path):
-    for number in range(10):
-        make_image(tmp_path / "flat" / "a" / f"{number}.png")
-        make_image(tmp_path / "flat" / "b" / f"{number}.png")
-    files = sorted(f"{p.parent.name}/{p.name}" for p in (tmp_path / "flat").rglob("*.png"))
-    path = write(tmp_path / "flat", "path,label", *(f"{file},{file[0]}" for file in files))
-    listed, folders = (load_dataset(one, test_fraction=0.3) for one in (path, str(tmp_path / "flat")))
-    for split in ("train", "test"):
-        assert listed.splits[split].paths == folders.splits[split].paths
-    lines = [f"a/{number}.png,a,{'x' if number < 4 else 'y'}" for number in range(6)]
-    dataset = load_dataset(write(tmp_path / "flat", "path,label,domain", *lines), test_fraction=0.5)
+def test_a_folder_may_be_called_like_a_list(folder):
+    assert load_dataset(str(folder.rename(folder.with_name("set.csv")))).class_names == ("a", "b")
+
+
+def test_a_fraction_is_of_each_class_in_each_domain(folder):
+    for number in range(6):
+        make_image(folder / f"{number}.png", number)
+    lines = [f"{number}.png,a,{'x' if number < 4 else 'y'}" for number in range(6)]
+    dataset = load_dataset(write(folder, "path,label,domain", *lines), test_fraction=0.5)
     assert np.bincount(dataset.splits["test"].domains).tolist() == [2, 1]
-    path = write(folder, "path,label", "train/a/0.png,a", "train/a/1.png,a", "train/b/0.png,b")
     with pytest.raises(DatasetError, match="class 'b' has one image") as raised:
-        load_dataset(path, test_fraction=0.5)
-    assert raised.value.where == f"{path}:4"
+        load_dataset(write(folder, "path,label", "0.png,a", "1.png,a", "2.png,b"), test_fraction=0.5)
+    assert raised.value.where == f"{folder / 'list.csv'}:4"
 
 
 GOOD = "train/a/0.png,a,train"
@@ -98,14 +90,13 @@ GOOD = "train/a/0.png,a,train"
         ([HEAD, GOOD, "train/a/1.png,a,val"], 3, "its split is 'val', which must be train or test"),
         ([HEAD, GOOD, "train/a/9.png,a,train"], 3, "'train/a/9.png' cannot be read: No such file"),
         ([HEAD, "train/a,a,train"], 2, "'train/a' cannot be read here: it is no file"),
-        ([HEAD, f"{'x' * 300}.png,a,train"], 2, "cannot be read: File name too long"),
         ([HEAD, "/etc/hostname,a,train"], 2, "below the folder of the list"),
         ([HEAD, "train/../../x.png,a,train"], 2, "below the folder of the list"),
         ([HEAD, "x\0.png,a,train"], 2, "below the folder of the list"),
         ([HEAD, "list.csv,a,train"], 2, "files of .csv are no images"),
         ([HEAD, GOOD, GOOD.replace("train", "./train", 1)], 3, "which line 2 lists, too"),
         ([HEAD, GOOD, '"train/a/1.png,a,train'], 3, "no valid CSV"),
-        ([HEAD, '"train\nx",a,train', GOOD, "bad"], 3, r"'train\\nx' cannot be read"),
+        ([HEAD, '"train\nx",a,train', GOOD], 3, r"'train\\nx' cannot be read"),
         ([HEAD, "\x1b[31m.png,a,train"], 2, r"'\\x1b\[31m.png' cannot be read"),
     ],
 )

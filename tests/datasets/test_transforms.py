@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tosca_cache.datasets.transforms import (
-    VIEW_COLUMNS,
     TransformSpec,
     View,
     clean_view,
@@ -30,19 +29,13 @@ def picture(width, height, seed=0):
     return Image.fromarray(pixels)
 
 
-def test_geometry_is_the_references_at_any_size_and_plain_json():
-    for size, resize in ((224, 256), (518, 592), (384, 438), (32, 36)):
-        assert TransformSpec.reference(size).resize == resize == int(256 / 224 * size)
-        assert TransformSpec.reference(size, whole_image=True).resize == size
-    plain = TransformSpec.reference(224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)).to_dict()
-    assert plain["mean"] == [0.5, 0.5, 0.5] and plain["resize"] == 256
-    assert all(isinstance(value, int | float | str | list) for value in plain.values())
-
-
-def test_views_are_torchvisions_transforms():
+def test_views_are_torchvisions_transforms_in_the_references_geometry_at_any_size():
     from torchvision.transforms import v2
     from torchvision.transforms.v2 import functional
 
+    for size, resize in ((224, 256), (518, 592), (384, 438), (32, 36)):
+        assert TransformSpec.reference(size).resize == resize == int(256 / 224 * size)
+        assert TransformSpec.reference(size, whole_image=True).resize == size
     peer = v2.Compose([v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])
     for size in ((300, 200), (200, 300), (224, 224), (8, 8), (1000, 31)):
         image = picture(*size)
@@ -55,16 +48,11 @@ def test_views_are_torchvisions_transforms():
         assert np.array_equal(render(SPEC, image, view), np.asarray(shown))
 
 
-def test_a_single_view_is_reproduced_from_its_recorded_row_and_a_seed_of_its_own():
-    image = picture(300, 200)
-    views = image_views(SPEC, image, seed=7, split="train", path="train/cat/1.jpg", count=4)
-    rows = np.array(views)
-    assert rows.shape == (5, len(VIEW_COLUMNS)) and rows.dtype == np.int64
-    assert rows[0].tolist() == [0, 0, 0, 200, 300, 0]
-    for number in range(1, 5):
-        alone = View(*rows[number].tolist())
-        assert alone == draw_view(SPEC, view_seed(7, "train", "train/cat/1.jpg", number), 200, 300)
-        assert np.array_equal(render(SPEC, image, alone), render(SPEC, image, views[number]))
+def test_each_view_has_a_seed_of_its_own_and_can_be_drawn_alone():
+    clean, *views = image_views(SPEC, picture(300, 200), seed=7, split="train", path="train/cat/1.jpg", count=4)
+    assert clean == (0, 0, 0, 200, 300, 0)
+    for number, view in enumerate(views, 1):
+        assert view == draw_view(SPEC, view_seed(7, "train", "train/cat/1.jpg", number), 200, 300)
     splits, paths = ("train", "test"), ("a/1.jpg", "a/2.jpg", "b/1.jpg")
     seeds = {view_seed(n, s, path, view) for n in (0, 1) for s in splits for path in paths for view in range(1, 9)}
     assert len(seeds) == 2 * 2 * 3 * 8 and all(0 < seed < 2**63 for seed in seeds)
@@ -102,8 +90,6 @@ def test_crops_and_flips_are_distributed_as_torchvisions():
     assert (np.abs(ours[:, 1:5].mean(0) - peer.mean(0)) < 5 * scale).all()
     assert np.allclose(ours[:, 1:5].std(0), peer.std(0), rtol=0.1)
     assert abs(ours[:, 5].mean() - 0.5) < 5 * 0.5 / np.sqrt(n)
-    never = TransformSpec.reference(224, flip=0.0)
-    assert not any(draw_view(never, seed, 100, 100).flip for seed in range(1, 200))
 
 
 def test_fallback_for_extreme_shapes_is_the_central_crop():

@@ -1,7 +1,6 @@
 """A tiny vision transformer of timm with random weights, and small folders of pictures."""
 
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +15,13 @@ from tosca_cache.extract.pipeline import Extraction
 TINY = "test_vit"  # 64 wide, 160 pixels, patches of 16
 
 
-@pytest.fixture(autouse=True)
-def no_waiting_for_the_disk(monkeypatch):
-    without_waiting(monkeypatch)
+@pytest.fixture(scope="module", autouse=True)
+def small_shards():
+    """Shards of 4 rows, so that a small dataset has several; and nothing waits for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_waiting(patch)
+        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +52,15 @@ def quietly(dataset, backbone, root, options, **source):
     return Extraction(dataset, backbone, root, options, source).run(show_progress=False)
 
 
-@contextmanager
-def shards_of(rows):
-    """Within it nothing waits for the disk, and shards have so many rows: for fixtures of a session."""
-    with pytest.MonkeyPatch.context() as patch:
-        without_waiting(patch)
-        patch.setattr("tosca_cache.store.layout.SHARD_ROWS", rows)
-        yield
+def watched(dataset):
+    """The dataset, and the paths of the images that are opened."""
+    opened = []
+
+    def opener(split, row):
+        opened.append(dataset.splits[split].paths[row])
+        return dataset.opener(split, row)
+
+    return replace(dataset, opener=opener), opened
 
 
 def breaking(dataset, after):

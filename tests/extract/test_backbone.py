@@ -13,35 +13,36 @@ from photos import pixels
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tosca_cache.errors import BackboneError, UsageError
+from tosca_cache.errors import BackboneError
 from tosca_cache.extract import names
 from tosca_cache.extract.backbone import digest, load_backbone
-from tosca_cache.extract.names import PRECISIONS, resolve_name, resolve_precision
+from tosca_cache.extract.names import resolve_name, resolve_precision
 
 TINY = "test_vit"  # what the fixture `tiny_weights` has weights of
 
 
-def test_names(tiny_weights):
-    """Those of the reference mean the weights that it used."""
+def test_names_of_the_reference_mean_the_weights_that_it_used():
     assert resolve_name("vit_base_patch16_224_in21k") == ("vit_base_patch16_224", "augreg_in21k")
     assert resolve_name("vit_base_patch16_224") == ("vit_base_patch16_224", "augreg_in21k_ft_in1k")
     assert resolve_name("vit_base_patch16_224.dino") == ("vit_base_patch16_224", "dino")
-    assert resolve_name("resnet18") == ("resnet18", "")
-    for name, how, said in (
-        ("vit_bas_patch16_224", {}, r"did you mean .*vit_base_patch16_224"),
-        (f"{TINY}.nonsense", {}, "nonsense"),
-        (TINY, {"weights": tiny_weights, "img_size": 40}, "patches of 16"),
-    ):
+    for name, said in (("vit_bas_patch16_224", r"did you mean .*vit_base_patch16_224"), (f"{TINY}.none", "none")):
         with pytest.raises(BackboneError, match=said):
-            load_backbone(name, **how)
+            load_backbone(name)
 
 
 @pytest.mark.parametrize("network", ["none", "silent", "switched off"])
-def test_weights_that_cannot_be_fetched_are_named_without_trying_again(monkeypatch, tmp_path, network):
+def test_weights_that_are_here_need_no_network_and_others_are_named_without_trying_again(
+    monkeypatch, tiny, tiny_weights, tmp_path, network
+):
     """A port where nobody listens, one where nobody answers, and a user who wants no network."""
+    kept = tmp_path / f"models--timm--{TINY}.r160_in1k"  # as huggingface_hub keeps them
+    (kept / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text("0" * 40)
     monkeypatch.setattr("tosca_cache.extract.weights.TIMEOUT", 0.2)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", network == "switched off")
+    monkeypatch.setattr("timm.models._builder._USE_OLD_CACHE", False)
     begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -50,28 +51,16 @@ def test_weights_that_cannot_be_fetched_are_named_without_trying_again(monkeypat
             server.close()
         with pytest.raises(BackboneError, match=f"{TINY}.r160_in1k are not on this machine") as refused:
             load_backbone(f"{TINY}.r160_in1k")
-    assert address in refused.value.problem and "--weights FILE" in refused.value.remedy
-    assert time.monotonic() - begun < 5
-
-
-def test_weights_that_are_here_need_no_network(monkeypatch, tiny, tiny_weights, tmp_path):
-    """As huggingface_hub keeps them: a snapshot, and what the branch `main` points at."""
-    kept = tmp_path / f"models--timm--{TINY}.r160_in1k"
-    (kept / "refs").mkdir(parents=True)
-    (kept / "refs" / "main").write_text("0" * 40)
-    (kept / "snapshots" / ("0" * 40)).mkdir(parents=True)
-    shutil.copy(tiny_weights, kept / "snapshots" / ("0" * 40) / "model.safetensors")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("timm.models._builder._USE_OLD_CACHE", False)
-    assert load_backbone(f"{TINY}.r160_in1k", img_size=32).weights_digest == tiny.weights_digest
+        assert address in refused.value.problem and "--weights FILE" in refused.value.remedy
+        assert time.monotonic() - begun < 5
+        shutil.copy(tiny_weights, kept / "snapshots" / ("0" * 40) / "model.safetensors")
+        assert load_backbone(f"{TINY}.r160_in1k", img_size=32).weights_digest == tiny.weights_digest
 
 
 def test_a_weights_file_is_told_by_its_digest_and_resampled_by_timm(tiny, tiny_weights, tmp_path):
     from timm.layers import resample_abs_pos_embed
 
-    again = load_backbone(TINY, weights=tiny_weights, img_size=32)
-    assert again.weights_digest == tiny.weights_digest == digest(tiny.model)
+    assert tiny.weights_digest == digest(tiny.model)
     assert (tiny.name, tiny.tag, tiny.dim, tiny.image_size) == (TINY, "local", 64, 32)
     total, layer = hashlib.sha256(), torch.nn.Linear(2, 3)  # name, type, shape and bytes of every tensor
     total.update(b"bias torch.float32 [3]\n" + layer.bias.detach().numpy().tobytes())
@@ -80,21 +69,19 @@ def test_a_weights_file_is_told_by_its_digest_and_resampled_by_timm(tiny, tiny_w
     state, ours = load_file(tiny_weights), tiny.model.state_dict()
     expected = resample_abs_pos_embed(state["pos_embed"], new_size=[2, 2], num_prefix_tokens=1)
     assert ours["pos_embed"].shape == (1, 5, 64) != state["pos_embed"].shape
-    assert torch.equal(ours["pos_embed"], expected)
-    assert all(torch.equal(ours[name], state[name]) for name in state if name != "pos_embed")
-    for content in (  # checkpoints of torch, with and without heads
-        state,
-        {"state_dict": state, "epoch": 3},
-        {"model": state},
-        {"state_dict": {f"module.{name}": value for name, value in state.items()}},
-        state | {"head.weight": torch.zeros(7, 64), "head.bias": torch.zeros(7)},
+    assert all(torch.equal(ours[name], (state | {"pos_embed": expected})[name]) for name in state)
+    other = state | {"norm.bias": state["norm.bias"] + 1e-6}
+    for content, same in (  # checkpoints of torch, with and without heads
+        (state, True),
+        ({"state_dict": state, "epoch": 3}, True),
+        ({"model": state}, True),
+        ({"state_dict": {f"module.{name}": value for name, value in state.items()}}, True),
+        (state | {"head.weight": torch.zeros(7, 64), "head.bias": torch.zeros(7)}, True),
+        (other, False),
     ):
         torch.save(content, tmp_path / "tiny.pth")
-        assert load_backbone(TINY, weights=tmp_path / "tiny.pth", img_size=32).weights_digest == tiny.weights_digest
-    state["norm.bias"][0] += 1e-6
-    save_file(state, tmp_path / "other.safetensors")
-    other = load_backbone(TINY, weights=tmp_path / "other.safetensors", img_size=32)
-    assert other.weights_digest != tiny.weights_digest
+        found = load_backbone(TINY, weights=tmp_path / "tiny.pth", img_size=32)
+        assert (found.weights_digest == tiny.weights_digest) == same
 
 
 def test_code_in_a_checkpoint_is_refused(tmp_path):
@@ -113,22 +100,18 @@ def test_code_in_a_checkpoint_is_refused(tmp_path):
 
 def test_weights_files_that_do_not_fit_or_cannot_be_read(tiny_weights, tmp_path):
     state, head = load_file(tiny_weights), tiny_weights.read_bytes()[:1000]
-    lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
-    cases = [
+    lfs, damaged = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "this weights file is damaged"
+    for name, content, said in (
         ("less.safetensors", {n: t for n, t in state.items() if n != "norm.bias"}, "norm.bias is missing"),
         ("more.safetensors", state | {"extra": torch.zeros(1)}, "extra is unknown"),
         ("shape.safetensors", state | {"norm.bias": torch.zeros(3)}, r"norm.bias is \[3\], not \[64\]"),
-        ("absent.safetensors", None, "weights file"),
         ("weights.onnx", b"", "weights file"),
-    ]
-    for suffix in (".pth", ".safetensors"):
-        cases += [
-            (f"other{suffix}", text, "this weights file is damaged") for text in (b"", head, lfs, b"epoch 1\n" * 20)
-        ]
-    for name, content, said in cases:
+        *(("other.pth", data, damaged) for data in (b"", head, lfs, b"epoch 1\n" * 20)),
+        *(("other.safetensors", data, damaged) for data in (b"", head, lfs)),
+    ):
         if isinstance(content, dict):
             save_file(content, tmp_path / name)
-        elif content is not None:
+        else:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(BackboneError, match=said) as raised:
             load_backbone(TINY, weights=tmp_path / name, img_size=32)
@@ -141,24 +124,12 @@ def test_features_are_those_of_the_plain_model_on_the_plain_transform(tiny, norm
 
     shown = pixels(1, 32)
     plain = transforms.ToTensor()(Image.fromarray(shown[0].numpy()))
-    if normalise:
-        plain = transforms.Normalize(tiny.mean, tiny.std)(plain)
+    plain = (transforms.Normalize(tiny.mean, tiny.std)(plain) if normalise else plain)[None]
     forward = tiny.forward(tiny.transform(normalise))
-    assert torch.equal(forward.prepare(shown), plain[None])
+    assert torch.equal(forward.prepare(shown), plain)
     with torch.inference_mode():
-        assert torch.equal(forward(shown), tiny.model(plain[None]))
-        assert torch.equal(forward(shown), tiny.model.forward_features(plain[None])[:, 0]), "[CLS] after the final norm"
-
-
-@pytest.mark.parametrize("name", ["bf16", "fp16"])
-def test_weights_are_held_in_16_bits_and_features_are_near(tiny, name):
-    forward, exact = (tiny.forward(tiny.transform(), p) for p in (name, "fp32"))
-    assert {p.dtype for p in forward.model.parameters()} == {getattr(torch, PRECISIONS[name])}
-    x = pixels(4, 32)
-    features = forward(x)
-    assert features.dtype == torch.float32
-    assert 0 < ((features - exact(x)).norm() / exact(x).norm()).item() < 0.02
-    assert {p.dtype for p in tiny.model.parameters()} == {torch.float32}
+        assert torch.equal(forward(shown), tiny.model(plain))
+        assert torch.equal(forward(shown), tiny.model.forward_features(plain)[:, 0]), "[CLS] after the final norm"
 
 
 def test_auto_asks_the_processor_but_not_for_the_examples(tmp_path, monkeypatch):
@@ -173,9 +144,7 @@ def test_auto_asks_the_processor_but_not_for_the_examples(tmp_path, monkeypatch)
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
         assert resolve_precision("auto", cpu, TINY) == expected
         assert resolve_precision("auto", cpu, "vit_nano") == "fp32"
-    assert resolve_precision("fp16", cpu, TINY) == "fp16" and resolve_precision("bf16", cpu, "vit_nano") == "bf16"
-    with pytest.raises(UsageError, match="int8"):
-        resolve_precision("int8", cpu, TINY)
+    assert resolve_precision("bf16", cpu, "vit_nano") == "bf16"
 
 
 @pytest.mark.parametrize(

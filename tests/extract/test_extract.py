@@ -1,15 +1,14 @@
-"""Stage one as a whole: what the store holds is what the images give, whatever happened on the way."""
+"""Stage one as a whole: what the store holds is what the images give, whatever happened on the way and whoever made it."""
 
 import copy
 import shutil
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from extract.conftest import breaking, quietly, shards_of
+from extract.conftest import breaking, quietly, watched
 from trees import tree
 
 from tosca_cache.datasets import load_dataset
@@ -19,52 +18,48 @@ from tosca_cache.extract import engine
 from tosca_cache.extract.backbone import Forward
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import Extraction
-from tosca_cache.store import Shard, list_stores, open_store
+from tosca_cache.extract.request import extract_part
+from tosca_cache.store import Part, Shard, list_stores, open_store
 
 FLOAT32 = ExtractOptions(views=3, store_dtype="float32", batch_size=8, workers=2)
 
 
-def test_a_store_has_labels_paths_domains_and_opens_each_image_once(shapes, shapes_folder, tiny, tmp_path):
-    opened, lock, before = [], threading.Lock(), torch.get_num_threads()
+@pytest.fixture(scope="module")
+def whole(shapes_folder, tiny, tmp_path_factory):
+    """What one process makes without an interruption: 4 train shards of 4 rows, and 3 test shards."""
+    return quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole"), FLOAT32)
 
-    def opener(split, row):
-        with lock:
-            opened.append((split, row))
-        return shapes.opener(split, row)
 
-    store = quietly(replace(shapes, opener=opener), tiny, tmp_path / "cache", replace(FLOAT32, test_views=2))
-    assert len(opened) == len(set(opened)) == 24 and torch.get_num_threads() == before
-    assert store.path.parent == tmp_path / "cache" and store.spec.precision == "fp32"
-    assert store.features("train").shape == (15, 4, 64) and store.features("test").shape == (9, 3, 64)
-    for split in ("train", "test"):
-        assert store.paths(split) == shapes.splits[split].paths
-        assert np.array_equal(store.labels(split), shapes.splits[split].labels)
-        assert (store.view_parameters(split)[:, 1:, 0] > 0).all()
-    assert store.class_names == ("class 0", "class 1", "class 2")
+def test_a_store_has_every_row_and_opens_each_image_once(shapes_folder, tiny, tmp_path):
     for domain in ("photo", "sketch"):
         shutil.copytree(shapes_folder, tmp_path / "pets" / domain)
-    store = quietly(load_dataset(str(tmp_path / "pets")), tiny, tmp_path / "cache", replace(FLOAT32, views=0))
-    assert store.domain_names == ("photo", "sketch") and store.features("train").shape == (30, 1, 64)
-    assert np.bincount(store.domains("train")).tolist() == [15, 15]
+    (dataset, opened), threads = watched(load_dataset(str(tmp_path / "pets"))), torch.get_num_threads()
+    store = quietly(dataset, tiny, tmp_path / "cache", replace(FLOAT32, test_views=2))
+    assert len(opened) == len(set(opened)) == 48 and torch.get_num_threads() == threads
+    assert store.path.parent == tmp_path / "cache" and store.spec.precision == "fp32"
+    assert store.features("train").shape == (30, 4, 64) and store.features("test").shape == (18, 3, 64)
+    assert (store.class_names, store.domain_names) == (dataset.class_names, ("photo", "sketch"))
+    for split, rows in dataset.splits.items():
+        assert store.paths(split) == rows.paths
+        assert np.array_equal(store.labels(split), rows.labels) and np.array_equal(store.domains(split), rows.domains)
+        assert (store.view_parameters(split)[:, 1:, 0] > 0).all()
 
 
-def test_clean_features_are_those_of_one_plain_pass_and_views_those_of_their_record(shapes, tiny, tmp_path):
+def test_clean_features_are_those_of_one_plain_pass_and_views_those_of_their_record(whole, shapes, tiny):
     from torchvision.transforms import v2
 
     resized = (v2.Resize(36, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(32))
     scaled = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(tiny.mean, tiny.std))
-    plain, store = v2.Compose([*resized, *scaled]), quietly(shapes, tiny, tmp_path, FLOAT32)
+    plain, transform, parameters = v2.Compose([*resized, *scaled]), tiny.transform(), whole.view_parameters("train")
     for split in ("train", "test"):
         images = torch.stack([plain(shapes.open(split, row)) for row in range(len(shapes.splits[split]))])
         with torch.inference_mode():
             expected = tiny.model(images).numpy()
-        np.testing.assert_allclose(store.features(split, views=0)[:, 0], expected, rtol=1e-5, atol=1e-5)
-    transform, parameters = tiny.transform(), store.view_parameters("train")
-    forward = tiny.forward(transform)
+        np.testing.assert_allclose(whole.features(split, views=0)[:, 0], expected, rtol=1e-5, atol=1e-5)
     for row, view in ((0, 1), (7, 3), (14, 2)):
         pixels = render(transform, shapes.open("train", row), View(*parameters[row, view].tolist()))
-        alone = forward(torch.from_numpy(pixels.copy())[None])[0].numpy()
-        np.testing.assert_allclose(store.features("train")[row, view], alone, rtol=1e-5, atol=1e-5)
+        alone = tiny.forward(transform)(torch.from_numpy(pixels.copy())[None])[0].numpy()
+        np.testing.assert_allclose(whole.features("train")[row, view], alone, rtol=1e-5, atol=1e-5)
     assert len(np.unique(parameters[:, 1:, 0])) == 15 * 3
 
 
@@ -76,34 +71,17 @@ def test_workers_do_not_change_a_bit(shapes, tiny, tmp_path, precision):
 
 
 def test_a_finished_store_is_opened_without_a_forward_pass_and_another_request_is_another(
-    shapes, tiny, tmp_path, monkeypatch
+    whole, shapes, tiny, monkeypatch
 ):
     changes = ({}, {"views": 2}, {"seed": 1}, {"store_dtype": "float16"}, {"normalise": False}, {"test_views": 1})
-    paths = [Extraction(shapes, tiny, tmp_path, replace(FLOAT32, **change)).path for change in changes]
-    assert len(set(paths)) == len(changes)
-    assert quietly(shapes, tiny, tmp_path, replace(FLOAT32, views=2)).path == paths[1]
-    store = quietly(shapes, tiny, tmp_path, FLOAT32)
-    first = tree(store.path)
-    assert store.path == paths[0]
+    root, files = whole.path.parent, tree(whole.path)
+    paths = [Extraction(shapes, tiny, root, replace(FLOAT32, **change)).path for change in changes]
+    assert len(set(paths)) == len(changes) and paths[0] == whole.path
     monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
     for restart in (False, True):
-        assert tree(quietly(shapes, tiny, tmp_path, replace(FLOAT32, restart=restart)).path) == first
+        assert tree(quietly(shapes, tiny, root, replace(FLOAT32, restart=restart)).path) == files
 
 
-@pytest.fixture(scope="session")
-def whole(shapes_folder, tiny, tmp_path_factory):
-    """What comes out in shards of 4 rows without an interruption."""
-    with shards_of(4):
-        return tree(quietly(load_dataset(str(shapes_folder)), tiny, tmp_path_factory.mktemp("whole"), FLOAT32).path)
-
-
-@pytest.fixture
-def small_shards(monkeypatch):
-    """Shards of 4 rows, so that a small dataset has several."""
-    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 4)
-
-
-@pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("stops", [(0,), (9, 11), (5, 4, 6)])
 def test_what_is_done_stays_and_the_end_is_the_same(whole, shapes, tiny, tmp_path, stops):
     done = []
@@ -115,25 +93,35 @@ def test_what_is_done_stays_and_the_end_is_the_same(whole, shapes, tiny, tmp_pat
         done.append(summary.done_rows)
     assert done == sorted(done)
     rest = breaking(shapes, 24 - done[-1])  # opens no image of a shard that is done
-    assert tree(quietly(rest, tiny, tmp_path / "broken", FLOAT32).path) == whole
+    assert tree(quietly(rest, tiny, tmp_path / "broken", FLOAT32).path) == tree(whole.path)
 
 
-@pytest.mark.usefixtures("small_shards")
-def test_the_batch_size_is_kept_unless_another_is_asked_for(shapes, tiny, tmp_path):
+def test_a_finished_shard_is_not_made_again_by_parts_or_by_one_process(whole, shapes, tiny, tmp_path, monkeypatch):
+    def make(extraction, *parts):
+        for part in parts:
+            extract_part(extraction, Part.parse(part), show_progress=False)
+
+    parts = Extraction(shapes, tiny, tmp_path / "parts", replace(FLOAT32, workers=1))
     with pytest.raises(KeyboardInterrupt):
-        quietly(breaking(shapes, 12), tiny, tmp_path, FLOAT32)
-    shutil.copytree(tmp_path, tmp_path / "copy")
-    with pytest.raises(StoreError, match=r"numerics.batch_size: begun with 8, now 4"):
-        quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=4))
-    store = quietly(shapes, tiny, tmp_path, replace(FLOAT32, batch_size=None))
-    assert store.manifest.plan.numerics["batch_size"] == 8
-    store = quietly(shapes, tiny, tmp_path / "copy", replace(FLOAT32, batch_size=4, restart=True))
-    assert store.manifest.plan.numerics["batch_size"] == 4
+        make(replace(parts, dataset=breaking(shapes, 9)), "1/2")
+    (begun,) = list_stores(parts.root)
+    assert begun.done_rows == 8
+    shutil.copytree(parts.root, tmp_path / "alone")  # gone on with by one process, which makes what is left alone
+    assert tree(quietly(breaking(shapes, 24 - 8), tiny, tmp_path / "alone", FLOAT32).path) == tree(whole.path)
+    make(
+        replace(parts, options=replace(FLOAT32, batch_size=None)), "2/2", "1/2"
+    )  # keeps the batch size that was recorded
+    monkeypatch.setattr("torch.__version__", "1.0")  # a login node may have another than the nodes that computed
+    monkeypatch.setattr(Forward, "__call__", lambda *args: pytest.fail("the backbone was run again"))
+    make(parts, "1/2", "3/5")
+    assert tree(parts.run(show_progress=False).path) == tree(whole.path)
+    with pytest.raises(StoreError, match="finished"):
+        make(parts, "1/2")
 
 
-def test_images_that_cannot_be_read(shapes, tiny, tmp_path):
+def test_images_that_cannot_be_read(whole, shapes, tiny, tmp_path):
     """A truncated one in train, an empty one in test; then all of a class."""
-    whole, skipping = quietly(shapes, tiny, tmp_path / "whole", FLOAT32), replace(FLOAT32, on_error="skip")
+    skipping = replace(FLOAT32, on_error="skip")
     for path, content in (("train/class 1/002.png", b"\x89PNG\r\n"), ("test/class 0/000.png", b"")):
         Path(shapes.root, path).write_bytes(content)
     with pytest.raises(ImageError, match=r"002\.png"):
@@ -166,17 +154,10 @@ def test_what_16_bits_cost_is_recorded_and_what_they_cannot_hold_refused(shapes,
 
 def test_work_in_flight_is_bounded(shapes, tiny):
     """However many groups there are, and however slow the writer, only a few are begun and not yet collected."""
-    buffer, begun, workers = engine.ShardBuffer.empty(Shard("train", 0, 0, 500), 1, 64), 0, 3
+    buffer, begun, transform = engine.ShardBuffer.empty(Shard("train", 0, 0, 500), 1, 64), [], tiny.transform()
     buffer.missing[:] = False
-
-    def groups():
-        nonlocal begun
-        for row in range(500):
-            begun += 1
-            yield engine.Group(buffer, row, row + 1)
-
-    transform = tiny.transform()
-    renderer = engine.Renderer(shapes, transform, 1)
-    for collected, group in enumerate(engine.compute(groups(), renderer, tiny.forward(transform), workers)):
-        assert group.start == collected and begun - collected <= workers * engine.AHEAD + 1
-    assert begun == 500
+    groups = (begun.append(row) or engine.Group(buffer, row, row + 1) for row in range(500))
+    computed = engine.compute(groups, engine.Renderer(shapes, transform, 1), tiny.forward(transform), 3)
+    for collected, group in enumerate(computed):
+        assert group.start == collected and len(begun) - collected <= 3 * engine.AHEAD + 1
+    assert len(begun) == 500

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from extract.conftest import breaking, quietly, shards_of
+from extract.conftest import breaking, quietly, watched
 from photos import make_image
 from PIL import Image
 from trees import tree
 
 from tosca_cache.datasets import load_dataset
 from tosca_cache.errors import DatasetError, StoreError, ToscaWarning
-from tosca_cache.extract.compare import deviations
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.pipeline import Extraction
 from tosca_cache.extract.request import extract_part
+from tosca_cache.extract.reuse import deviations
 from tosca_cache.store import Part, list_stores
 from tosca_cache.store.layout import object_key
 
@@ -28,41 +28,33 @@ FEW = replace(OPTIONS, views=2, test_views=0)
 ALL_OF_FEW = (24, 15 * 3 + 9)  # rows and views
 BATCHES = 1e-5  # relative deviation of float32 features in batches of other sizes; docs/growing.md
 TRIED = 8  # images that a source is tried on
-LATER = (time.time() + 3600,) * 2  # than any source, however coarse the times of a file system
+LONG_AGO, LATER = (1e9, 1e9), (time.time() + 3600,) * 2  # than any source, however coarse the times of a file system
 
 
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    """Shards of 5 rows, 3 of train and 2 of test."""
-    monkeypatch.setattr("tosca_cache.store.layout.SHARD_ROWS", 5)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def made(shapes_folder, tiny, tmp_path_factory):
     """Stores of the pictures: with 2 views, and what is to come out, 5 views and 1 of test; never written to."""
-    with shards_of(5):
-        dataset, root = load_dataset(str(shapes_folder)), tmp_path_factory.mktemp("made")
-        return [make(dataset, tiny, root / str(options.views), options) for options in (FEW, OPTIONS)]
+    dataset, root = load_dataset(str(shapes_folder)), tmp_path_factory.mktemp("made")
+    return [make(dataset, tiny, root / str(options.views), options) for options in (FEW, OPTIONS)]
 
 
 @pytest.fixture
 def old(shapes):
     """The dataset, whose pictures have lain there for a while."""
     for path in Path(shapes.root).rglob("*.png"):
-        os.utime(path, (1e9, 1e9))
+        os.utime(path, LONG_AGO)
     return shapes
 
 
 @pytest.fixture
 def cache(made, tmp_path):
     """A root with the store that has 2 views."""
-    shutil.copytree(made[0].path, tmp_path / "cache" / made[0].path.name)
-    return tmp_path / "cache"
+    return shutil.copytree(made[0].path.parent, tmp_path / "cache")
 
 
 def draw(path, size=(50, 40), seed=5):
     """A picture under this path, as old as the others."""
-    os.utime(make_image(path, seed, size), (1e9, 1e9))
+    os.utime(make_image(path, seed, size), LONG_AGO)
 
 
 def make(dataset, backbone, root, options=OPTIONS):
@@ -94,17 +86,6 @@ def source_of(dataset, backbone, root):
         return writer.numerics.get("reused")
 
 
-def watched(dataset):
-    """The dataset, and the paths of the images that are opened."""
-    opened = []
-
-    def opener(split, row):
-        opened.append(dataset.splits[split].paths[row])
-        return dataset.opener(split, row)
-
-    return replace(dataset, opener=opener), opened
-
-
 def test_more_views_or_fewer(old, tiny, made, cache, tmp_path):
     few, scratch = made
     dataset, opened = watched(old)
@@ -114,15 +95,13 @@ def test_more_views_or_fewer(old, tiny, made, cache, tmp_path):
     assert len(opened) == 15 + 9 + TRIED, "each image once, and more for trying the source"
     entry = {"store": few.spec.digest(), "rows": 24, "views": 15 * 3 + 9}
     assert grown.provenance["reused"] == [entry] and grown.manifest.plan.numerics["reused"] == [entry["store"]]
-    shutil.copytree(scratch.path, tmp_path / "all" / scratch.path.name)
-    dataset, opened = watched(old)
-    less = make(dataset, tiny, tmp_path / "all", FEW)
+    opened.clear()
+    less = make(dataset, tiny, shutil.copytree(scratch.path.parent, tmp_path / "all"), FEW)
     assert len(opened) == TRIED, "fewer views need no image"
     assert np.array_equal(less.features("train"), scratch.features("train", views=[0, 1, 2]))
     assert_same(less, few)
-    shutil.copytree(few.path, tmp_path / "embedded" / few.path.name)
-    embedded = make(replace(old, root=None), tiny, tmp_path / "embedded")  # whose images are no files that could change
-    assert reused(embedded) == [ALL_OF_FEW]
+    embedded = make(replace(old, root=None), tiny, shutil.copytree(few.path.parent, tmp_path / "embedded"))
+    assert reused(embedded) == [ALL_OF_FEW], "whose images are no files that could change"
     alone = make(old, tiny, shutil.copytree(few.path.parent, tmp_path / "alone"), replace(OPTIONS, reuse=False))
     assert reused(alone) == [] and np.array_equal(alone.features("train"), scratch.features("train"))
 
@@ -143,21 +122,18 @@ def test_new_classes_shift_the_labels_and_old_ones_go(old, tiny, tmp_path):
 
 def test_of_several_the_one_that_gives_the_most(old, tiny, made, cache):
     make(old, tiny, cache, replace(OPTIONS, views=1))
-    grown = make(old, tiny, cache)
-    assert grown.manifest.plan.numerics["reused"] == [made[0].spec.digest()]
+    assert make(old, tiny, cache).manifest.plan.numerics["reused"] == [made[0].spec.digest()]
     assert reused(make(old, tiny, cache, replace(OPTIONS, views=6))) == [(24, 15 * 6 + 9 * 2)]
-    assert_same(grown, made[1])
 
 
 def test_another_backbone_transform_precision_dtype_seed_or_device_gives_nothing(
     old, tiny, made, tmp_path, monkeypatch
 ):
     one, root = replace(FEW, views=0), tmp_path / "others"
-    make(old, replace(tiny, weights_digest="0" * 64), root, one)
-    make(old, replace(tiny, precision="bf16"), root, one)
-    make(old, tiny, root, replace(one, store_dtype="float16"))
-    make(old, tiny, root, replace(one, normalise=False))
-    make(old, tiny, root, replace(one, seed=7))
+    for backbone in (replace(tiny, weights_digest="0" * 64), replace(tiny, precision="bf16")):
+        make(old, backbone, root, one)
+    for change in ({"store_dtype": "float16"}, {"normalise": False}, {"seed": 7}):
+        make(old, tiny, root, replace(one, **change))
     with monkeypatch.context() as patch:
         facts = {"batch_size": 8, "torch": "2", "device": "NVIDIA H200"}
         patch.setattr("tosca_cache.extract.pipeline.numerics", lambda *args: dict(facts))
@@ -171,10 +147,10 @@ def test_another_backbone_transform_precision_dtype_seed_or_device_gives_nothing
 
 def test_a_source_that_does_not_agree_on_trial_gives_nothing(old, tiny, tmp_path):
     """Other pictures in a folder of the same name."""
-    shutil.copytree(old.root, tmp_path / "elsewhere" / "shapes")
-    for number, path in enumerate(sorted((tmp_path / "elsewhere").rglob("*.png"))):
+    elsewhere = shutil.copytree(old.root, tmp_path / "elsewhere" / "shapes")
+    for number, path in enumerate(sorted(elsewhere.rglob("*.png"))):
         draw(path, Image.open(path).size, seed=100 + number)
-    make(load_dataset(str(tmp_path / "elsewhere" / "shapes")), tiny, tmp_path / "pictures", FEW)
+    make(load_dataset(str(elsewhere)), tiny, tmp_path / "pictures", FEW)
     with pytest.warns(ToscaWarning, match="nothing is taken from shapes--.*8 images that were tried, 8 have other"):
         assert source_of(old, tiny, tmp_path / "pictures") is None
 
@@ -191,7 +167,7 @@ def test_images_that_are_newer_or_larger_than_when_the_source_was_made_or_unread
         assert refused.value.where == str(path) and "touch" in refused.value.remedy
     os.utime(path, LATER)
     other.write_bytes(b"")
-    os.utime(other, (1e9, 1e9))
+    os.utime(other, LONG_AGO)
     skipping = replace(OPTIONS, on_error="skip")
     grown = make(old, tiny, cache, skipping)
     assert grown.rows("train") == 14 and reused(grown) == [(22, 13 * 3 + 9)], "with views missing, none of it is there"
@@ -227,18 +203,15 @@ def interrupted(dataset, backbone, root, after=7):
 
 
 def test_gone_on_with_the_end_is_the_same_alone_or_in_parts(old, tiny, cache, tmp_path, capsys):
-    for name in ("again", "parts"):
-        shutil.copytree(cache, tmp_path / name)
+    again, parts = (Extraction(old, tiny, shutil.copytree(cache, tmp_path / name), OPTIONS) for name in ("a", "b"))
     whole = make(old, tiny, cache)
     for after in (6, 1):
-        interrupted(old, tiny, tmp_path / "again", after)
-    make(old, tiny, tmp_path / "again", replace(OPTIONS, views=4))  # appears later, and is not asked
-    broken = make(old, tiny, tmp_path / "again")
-    parts = Extraction(old, tiny, tmp_path / "parts", OPTIONS)
+        interrupted(old, tiny, again.root, after)
+    make(old, tiny, again.root, replace(OPTIONS, views=4))  # appears later, and is not asked
     for part in ("1/5", "2/3", "1/3", "3/3"):
         extract_part(replace(parts), Part.parse(part))  # each like a process of its own
-    assert ": 15 views; left to compute: 15 views" in capsys.readouterr().err
-    for store in (broken, replace(parts).run(show_progress=False)):
+    assert ": 12 views; left to compute: 12 views" in capsys.readouterr().err
+    for store in (make(old, tiny, again.root), replace(parts).run(show_progress=False)):
         assert tree(store.path) == tree(whole.path)
         assert store.provenance["reused"] == whole.provenance["reused"]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from tosca_cache.class_order import Protocol
 from tosca_cache.datasets.base import ImageDataset, IntArray
 from tosca_cache.datasets.transforms import Pixels, TransformSpec, clean_view, draw_view, open_image, render, view_seed
 from tosca_cache.errors import DatasetError
+from tosca_cache.extract.engine import ahead
 from tosca_cache.seeds import numpy_generator
 
 TRAIN = "train"
@@ -87,16 +90,12 @@ class ImageBatches:
 
         Raises `ImageError` for the first image that cannot be read.
         """
-        coming: list[Future[Pixels]] = []
-        for number, batch in enumerate(batches):
-            now = coming or self._begin(batch, epoch)
-            coming = self._begin(batches[number + 1], epoch) if number + 1 < len(batches) else []
-            yield torch.from_numpy(np.stack([future.result() for future in now]))
+        rows = chain.from_iterable(batch.tolist() for batch in batches)
+        rendered = ahead(self.pool, partial(self._render, epoch), rows, 2 * max(map(len, batches)))
+        for batch in batches:
+            yield torch.from_numpy(np.stack(list(islice(rendered, len(batch)))))
 
-    def _begin(self, batch: IntArray, epoch: int) -> list[Future[Pixels]]:
-        return [self.pool.submit(self._render, row, epoch) for row in batch.tolist()]
-
-    def _render(self, row: int, epoch: int) -> Pixels:
+    def _render(self, epoch: int, row: int) -> Pixels:
         image = open_image(self.transform, self.dataset, TRAIN, row)
         width, height = image.size
         if epoch == 0:

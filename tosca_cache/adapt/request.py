@@ -25,7 +25,7 @@ from tosca_cache.errors import BackboneError, UsageError
 from tosca_cache.extract.adapted import CARD, PARTS, AdaptedCard, is_adapted, read_card
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.names import check_options, option
-from tosca_cache.extract.progress import ImageProgress
+from tosca_cache.extract.pipeline import ImageProgress
 from tosca_cache.extract.request import ExtractRequest, default_normalisation
 from tosca_cache.extract.tuning import KINDS, Tensors, settings_of
 from tosca_cache.files import file_errors, replacing, strict_json, write_json

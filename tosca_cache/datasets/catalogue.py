@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tosca_cache.datasets.base import ArrayOpener, ImageDataset, Split
-from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding, as_published
+from tosca_cache.datasets.decoding import IMAGE_SUFFIXES, PUBLISHED, Decoding
 from tosca_cache.datasets.folders import LAYOUTS, FolderScan, list_folder
 from tosca_cache.datasets.lists import is_list, read_list
 from tosca_cache.datasets.packed import load_packed, packed_suffix
@@ -124,7 +124,7 @@ def load_known(
     if not from_files and decoded.to_record():
         raise UsageError(
             f"the images of {dataset.name} are no files of their own, which could be decoded in one way or another",
-            where=", ".join(f"--{key}" for key, value in decoded.to_record().items() if value != as_published()[key]),
+            where=", ".join(f"--{key}" for key in decoded.to_record() if key in (decoding or {})),
             remedy="leave it out",
         )
     if dataset.layout == "embedded":

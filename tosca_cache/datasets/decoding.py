@@ -77,25 +77,21 @@ class Decoding:
     @classmethod
     def recorded_in(cls, transform: Mapping[str, Any]) -> Self:
         """That of a store, by the transform in its fingerprint; one that does not say was made as published."""
-        found = {key: str(transform.get(key, value)) for key, value in as_published().items()}
-        return cls(found["orientation"], found["background"], found["depth"])
+        found: dict[str, Any] = {key: str(transform.get(key, value)) for key, value in PUBLISHED.to_dict().items()}
+        return cls(**found)
 
     def to_record(self) -> dict[str, str]:
         """What the transform in a fingerprint says of it: nothing of one that is as published."""
-        return {} if self.to_dict() == as_published() else self.to_dict()
+        return {} if self.to_dict() == PUBLISHED.to_dict() else self.to_dict()
 
     def to_dict(self) -> dict[str, str]:
         """The fields that pixels depend on."""
         return {"orientation": self.orientation, "background": self.background, "depth": self.depth}
 
 
-# `Image.convert("RGB")`: how the published numbers, and all stores before there was a choice, were made.
+# `Image.convert("RGB")`: how the published numbers, and all stores before there was a choice, were made; what a
+# fingerprint means that says nothing of decoding.
 PUBLISHED = Decoding(STORED, NO_BACKGROUND, CLIPPED)
-
-
-def as_published() -> dict[str, str]:
-    """The fields that a fingerprint may say, and what one that lacks them means."""
-    return PUBLISHED.to_dict()
 
 
 @cache

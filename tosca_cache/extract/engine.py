@@ -184,7 +184,7 @@ def _on_cores(
         return group
 
     keep_freed_memory()
-    yield from _ahead(pool, work, groups, most)
+    yield from ahead(pool, work, groups, most)
 
 
 def _on_device(
@@ -192,7 +192,7 @@ def _on_device(
 ) -> Iterator[Group]:
     """The device computes batch k + 1 while the features of batch k are fetched; pixels live until theirs are there."""
     waiting: deque[tuple[Group, torch.Tensor, Callable[[], torch.Tensor]]] = deque()
-    for group, pixels in _ahead(pool, lambda group: (group, renderer(group)), groups, most):
+    for group, pixels in ahead(pool, lambda group: (group, renderer(group)), groups, most):
         waiting.append((group, pixels, _copy_begun(_features(forward, pixels))))
         if len(waiting) > 1:
             yield _fetched(*waiting.popleft())
@@ -226,7 +226,7 @@ def _copy_begun(features: torch.Tensor) -> Callable[[], torch.Tensor]:
     return fetch
 
 
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]:
+def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], most: int) -> Generator[R]:
     """`map` over a pool, in order, with at most `most` items begun and not yet collected."""
     begun: deque[Future[R]] = deque()
     for item in items:

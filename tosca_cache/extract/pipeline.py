@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
+from rich.progress import TimeRemainingColumn
 
 from tosca_cache import __version__
+from tosca_cache.bars import LiveDisplay
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.duplicates import duplicate_lines, find_duplicates
 from tosca_cache.datasets.rows import left_out_lines, lost_classes
@@ -21,11 +24,9 @@ from tosca_cache.datasets.transforms import TransformSpec
 from tosca_cache.devices import describe_machine
 from tosca_cache.errors import DatasetError
 from tosca_cache.extract.backbone import Backbone
-from tosca_cache.extract.compare import relative_error, source_agrees
 from tosca_cache.extract.engine import Group, Renderer, ShardBuffer, compute, plan_groups
 from tosca_cache.extract.fingerprint import ExtractOptions, numerics, store_spec
-from tosca_cache.extract.progress import ImageProgress
-from tosca_cache.extract.reuse import SourceStore, find_sources, recorded_source
+from tosca_cache.extract.reuse import SourceStore, find_sources, recorded_source, relative_error, source_agrees
 from tosca_cache.store import (
     Part,
     Shard,
@@ -38,11 +39,14 @@ from tosca_cache.store import (
     store_path,
 )
 from tosca_cache.store.manifest import PLAN
+from tosca_cache.terminal import make_console
+from tosca_cache.text import one_line
 from tosca_cache.workers import threads_here
 
 __all__ = ["Extraction"]
 
 NOTABLE_ERROR = 0.03  # of the features; a remedy is named above it
+INTERVAL = 10.0  # seconds between plain lines of progress
 
 
 @dataclass(frozen=True)
@@ -236,3 +240,44 @@ class Extraction:
         rows = {"features": buffer.features, "labels": split.labels[part], "domains": split.domains[part]}
         rows |= {"views": buffer.views, "paths": split.paths[part]}
         writer.publish(shard, rows, skipped=buffer.skipped, taken=buffer.reused)
+
+
+class ImageProgress(LiveDisplay):
+    """Counts images: a bar on a terminal, a plain line now and then elsewhere, with the images a second of this run.
+
+    Arguments:
+        what: is being done, to which dataset. total, done: images, and how many of them an earlier run has finished.
+        quiet: show nothing.
+    """
+
+    def __init__(self, what: str, total: int, done: int, *, quiet: bool = False) -> None:
+        console = make_console(stderr=True, quiet=quiet)
+        self.what, self.total, self.done, self._before = one_line(what), total, done, done
+        self._begun = self._said = time.monotonic()
+        super().__init__(console, "images, {task.fields[rate]:.1f} images/s", TimeRemainingColumn())
+        self._task = self.progress.add_task(self.what, total=total, completed=done, rate=0.0)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if not self.progress.shown:
+            self._say()
+
+    def advance(self, images: int) -> None:
+        """Some more images are through the backbone."""
+        self.done += images
+        self.progress.update(self._task, completed=self.done, rate=self._rate)
+        if not self.progress.shown and time.monotonic() - self._said > INTERVAL:
+            self._say()
+
+    @property
+    def _rate(self) -> float:
+        """Images a second since this run began."""
+        return (self.done - self._before) / max(time.monotonic() - self._begun, 1e-9)
+
+    def _say(self) -> None:
+        self._said = time.monotonic()
+        left = (self.total - self.done) / self._rate if self._rate else 0.0
+        ending = f", about {left / 60:.1f} min left" if left else ""
+        self.on_note(f"{self.what}: {self.done}/{self.total} images, {self._rate:.1f} images/s{ending}")

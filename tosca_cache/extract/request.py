@@ -23,8 +23,7 @@ from tosca_cache.extract.backbone import Backbone, load_backbone
 from tosca_cache.extract.fingerprint import ExtractOptions
 from tosca_cache.extract.names import REFERENCE_BACKBONE, VIT_NANO, check_options, option, resolve_name
 from tosca_cache.extract.pieces import Kept
-from tosca_cache.extract.pipeline import Extraction
-from tosca_cache.extract.progress import ImageProgress
+from tosca_cache.extract.pipeline import Extraction, ImageProgress
 from tosca_cache.store import Part, Store, StoreBusy, StoreInProgress, partial_path, read_unfinished
 from tosca_cache.store.locks import exclusive
 from tosca_cache.workers import WorkerDied, Workers, threads_here

@@ -94,8 +94,7 @@ def _unreadable(path: Path, reason: str) -> BackboneError:
     if begin.startswith(b"\x80") or (begin.startswith(b"PK") and ("weights_only" in reason or named)):
         objects = f" ({named[1]})" if named else ""
         problem = f"the file holds Python objects{objects} besides tensors, which could run code"
-        remedy = "save its tensors alone: torch.save(model.state_dict(), FILE), or as safetensors"
-        return BackboneError(problem, where=path, remedy=remedy)
+        return BackboneError(problem, where=path, remedy=SAVE)
     problem = f"this weights file is damaged, or of another kind: it begins with {begin!r}"
     return BackboneError(problem, where=path, remedy=f"give a whole file of one of {', '.join(SUFFIXES)}")
 

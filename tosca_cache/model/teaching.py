@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tosca_cache.datasets.base import ImageDataset
 from tosca_cache.datasets.catalogue import load_files
-from tosca_cache.datasets.decoding import Decoding, as_published
+from tosca_cache.datasets.decoding import PUBLISHED, Decoding
 from tosca_cache.errors import DatasetError, FingerprintMismatch
 from tosca_cache.extract.backbone import Backbone
 from tosca_cache.extract.pieces import Kept
@@ -111,7 +111,7 @@ def store_backbone(store: Store, *, pieces: str = "last") -> BackboneCard | None
         image_size=spec.transform["image_size"],
         precision=spec.precision,
         normalise=spec.transform.get("normalize") == "timm",
-        transform={key: value for key, value in spec.transform.items() if key not in as_published()},
+        transform={key: value for key, value in spec.transform.items() if key not in PUBLISHED.to_dict()},
         decoding=Decoding.recorded_in(spec.transform).to_dict(),
         adapted=None if adapted is None else str(recorded.get("adapted")),
         with_base=bool(adapted and adapted.get("with_base")),

@@ -97,9 +97,8 @@ def _repair(path: Path, elsewhere: dict[str, Any]) -> None:
 def _recompute(store: Store, elsewhere: dict[str, Any], count: int, seed: int) -> bool:
     """One more check, and whether it found nothing; where it cannot be made that is said, too."""
     from tosca_cache.errors import ToscaError
-    from tosca_cache.extract.compare import TOLERANCE, recompute_sample
     from tosca_cache.extract.recompute import extraction_again, other_numerics
-    from tosca_cache.extract.reuse import SourceStore
+    from tosca_cache.extract.reuse import TOLERANCE, SourceStore, recompute_sample
 
     try:
         extraction = extraction_again(store, elsewhere)
