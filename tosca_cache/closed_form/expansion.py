@@ -84,6 +84,10 @@ class RandomFeatures(Stateful):
             self._asked = x[:known].clone(), kept
         return torch.cat(parts)
 
+    def release(self) -> None:
+        """Drops the random features of rows that were asked about."""
+        self._asked = None
+
     def projection(self, dim: int) -> Tensor:
         """P for features of `dim` numbers, [dim, M], drawn anew on the CPU; b is one more row."""
         generator = torch.Generator().manual_seed(self.seed)

@@ -128,6 +128,7 @@ class RandomRidge(Solved):
             self._leave_dual(x)
         if len(x) > FEW * self.features.size:  # the factor will not be kept: memory for the choice of lambda
             self.changed()
+            self.features.release()
         if self.fixed is None and self.selection == "split":
             self.lam, products = best_lambda(narrow.to(self.dtype), labels)
         if self.fixed is None and self.selection == "gcv-task":
