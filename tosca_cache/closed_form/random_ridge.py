@@ -128,8 +128,9 @@ class RandomRidge(Solved):
             self._leave_dual(x)
         if len(x) > FEW * self.features.size:  # the factor will not be kept: memory for the choice of lambda
             self.changed()
-            self.features.release()
         if self.fixed is None and self.selection == "split":
+            if len(x) > self.features.size:  # making those of test rows again is little beside this
+                self.features.release()
             self.lam, products = best_lambda(narrow.to(self.dtype), labels)
         if self.fixed is None and self.selection == "gcv-task":
             self.lam = _task_candidates(narrow, own_targets(labels)).best_of(self.lambdas)
