@@ -131,6 +131,8 @@ def test_evaluate_names_what_is_mistaken(shelf, tmp_path):
     assert "does not exist" in run("learn", "other.tosca", "nowhere", *NANO, code=1)
     assert not (tmp_path / "other.tosca").exists()
     assert "give photos or a store" in learn(code=2)
+    store = next(tmp_path.glob("cache/*--vit_nano--*"))
+    assert "give it as the store: --store" in learn(store, code=1)
 
 
 def test_a_list_teaches_its_train_photos_and_the_backbone_may_live_in_the_model(tmp_path):

@@ -21,6 +21,7 @@ from tosca_cache.model.card import BackboneCard
 from tosca_cache.model.classifier import Model
 from tosca_cache.model.records import DIGEST, Lesson
 from tosca_cache.store import Store
+from tosca_cache.store.manifest import MANIFEST
 
 Digests = NDArray[np.uint8]
 FloatArray = NDArray[np.floating[Any]]
@@ -35,6 +36,8 @@ def list_photos(path: Path, split: str, decoding: Mapping[str, Any] | None = Non
 
     Raises `DatasetError` if there are none, or a file cannot be read.
     """
+    if (path / MANIFEST).is_file() and (path / "zarr.json").is_file():
+        raise DatasetError("this is a feature store, not photos", where=path, remedy="give it as the store: --store")
     dataset = load_files(path, only=split, decoding=Decoding(**(decoding or {})))
     files = [Path(dataset.where(TRAIN, row)) for row in range(len(dataset.splits[TRAIN]))]
     if not files:
