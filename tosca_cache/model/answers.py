@@ -151,7 +151,7 @@ def _some(paths: Iterable[str], asked: str, problem: str) -> Iterator[str]:
         empty = False
         yield path
     if empty:
-        raise UsageError(problem, where=asked, remedy="give photos, or a folder of them")
+        raise UsageError(problem, where=asked, remedy="give photos, a folder of them, or a feature store: --features STORE")
 
 
 def _below(folder: Path) -> Iterator[str]:
