@@ -151,7 +151,9 @@ def _some(paths: Iterable[str], asked: str, problem: str) -> Iterator[str]:
         empty = False
         yield path
     if empty:
-        raise UsageError(problem, where=asked, remedy="give photos, a folder of them, or a feature store: --features STORE")
+        raise UsageError(
+            problem, where=asked, remedy="give photos, a folder of them, or a feature store: --features STORE"
+        )
 
 
 def _below(folder: Path) -> Iterator[str]:
