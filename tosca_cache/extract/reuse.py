@@ -190,10 +190,8 @@ def recompute_sample(
     All if there are not as many. Compared are the parameters of the views, which must be equal, and the features, within
     `TOLERANCE` of the precision. seed: what is chosen follows from it. Raises `StoreError` if the source is damaged.
     """
-    spec, places = (
-        source.store.spec,
-        [(split, row) for split in SPLITS for row in np.flatnonzero(source.rows[split] != NONE).tolist()],
-    )
+    spec = source.store.spec
+    places = [(split, row) for split in SPLITS for row in np.flatnonzero(source.rows[split] != NONE).tolist()]
     chosen = numpy_generator(seed, "verify").choice(len(places), min(count, len(places)), replace=False)
     shards = [Shard(split, 0, row, row + 1) for split, row in (places[number] for number in np.sort(chosen).tolist())]
     stored, again = ([ShardBuffer.empty(s, source.views[s.split], backbone.dim) for s in shards] for _ in range(2))

@@ -20,7 +20,17 @@ from tosca_cache.errors import ModelError, StoreError, UsageError
 from tosca_cache.learners.files import FILE, load_learner
 from tosca_cache.model.card import ClassCard, LearnerCard, ModelCard, Step, parse_card
 from tosca_cache.model.classifier import Model
-from tosca_cache.model.folder import BACKBONE, CARD, FILES, STATE, read_version, write_version, writing
+from tosca_cache.model.folder import (
+    BACKBONE,
+    CARD,
+    CLASSES,
+    FILES,
+    README,
+    STATE,
+    read_version,
+    write_version,
+    writing,
+)
 from tosca_cache.model.held_out import HeldOut
 from tosca_cache.model.records import TAUGHT, taught_rows
 from tosca_cache.model.teaching import store_backbone, store_lesson
@@ -90,7 +100,7 @@ def to_bytes(model: Model, name: str) -> dict[str, bytes]:
     model.card = model.card.model_copy(update={"digest": hashlib.sha256(state).hexdigest()})
     card = model.card.model_dump_json(indent=1).encode()
     classes = "".join(f"{one_line(one)}\n" for one in model.class_names).encode()
-    return dict(zip(FILES, (state, classes, _readme(name, model.card), card), strict=True))
+    return {STATE: state, CLASSES: classes, README: _readme(name, model.card), CARD: card}
 
 
 def from_bytes(files: Mapping[str, bytes], where: Path, device: str) -> Model:
