@@ -172,7 +172,10 @@ def test_wrong_requests(adapt, adapted, tmp_path):
     for words, said in (
         (("--kind", "soup"), "--kind cannot be 'soup'"),
         (("--kind", "ssf", "--size", 3), "have no size"),
+        (("--optimizer", "lion"), "--optimizer cannot be"),
         (("--held-out", 0.9), "less than or equal to 0.5"),
+        (("--lr", -1), "--lr cannot be -1"),
+        (("--epochs", 0), "--epochs cannot be 0"),
         (("--init-cls", 1), "one class"),
         (("--lr", 1e30), "not finite"),
         (("--name", "a/b"), "cannot be the name"),

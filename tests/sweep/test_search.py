@@ -34,6 +34,7 @@ from tosca_cache.sweep.ledger import DIVERGED, DONE, Finished
 from tosca_cache.sweep.progress import CellProgress
 from tosca_cache.sweep.run import best_path, report_path
 from tosca_cache.sweep.scenario import read_data
+from tosca_cache.sweep.space import parse_set
 from tosca_cache.train.engines import Engine
 
 VALUES = {
@@ -192,6 +193,19 @@ def test_the_chosen_setting_is_the_best_mean_and_its_report_is_fresh_and_written
     assert written["report"][0]["last_accuracy"]["mean"] == report.finals[0].metrics["last_accuracy"][0]
     config = resolve(config=str(best_path(tmp_path / "sweep.sqlite"))).config
     assert config == replace(best.config, seeds=(5, 6, 7))
+
+
+@pytest.mark.parametrize(
+    ("select", "said"),
+    [
+        ("val", "20% of the train rows of each class of each domain held out"),
+        ("first-task", "the first domain alone, 20% of the train rows of each class of each domain held out"),
+        ("test-oracle", "test rows (an oracle: not a result)"),
+    ],
+)
+def test_a_search_over_domains_says_what_it_was_made_on(select, said):
+    request = search.SweepRequest(QUICK_DOMAINS, parse_set(["lr=0.001,0.05"]), seeds=(1, 2), select=select)
+    assert request.how == f"chosen on {said}"
 
 
 def test_a_setting_with_a_diverged_seed_is_not_chosen_and_if_all_diverge_it_is_said(sweep, tmp_path):
